@@ -1,0 +1,80 @@
+"""SSD300 on VOC 2007 + 2012, as in the paper (Table 1; expansion from section 3.6).
+
+    python train.py --config=configs/ssd300_voc.py --workdir=runs/ssd300_voc
+
+Published: 77.2 mAP on VOC2007 test.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The paper's SSD300, and every field that a config has."""
+    config = ConfigDict()
+
+    # ---- the run
+    config.batch_size = 32  # images a step, over all devices of all hosts
+    config.steps = 120_000  # parameter updates
+    config.seed = 0  # of weights, order and augmentation
+    config.init = ""  # where weights start: "" = from scratch
+    config.log_every = 50  # steps between two lines of metrics
+    config.checkpoint_every = 5_000  # steps between two checkpoints
+    config.keep_checkpoints = 3  # how many of the last stay; the best by mAP stays too
+    config.eval_every = 10_000  # steps between two evaluations; 0 = at the end only, -1 = never
+
+    # ---- stochastic gradient descent
+    config.learning_rate = 1e-3  # of weights; biases learn at twice the rate
+    config.learning_rate_drops = (2 / 3, 5 / 6)  # ÷ 10 at these fractions of the run: 80k, 100k
+    config.warmup_steps = 0  # steps over which the rate rises from 0
+    config.momentum = 0.9
+    config.weight_decay = 5e-4  # not on biases
+
+    # ---- data: see README for the grammar
+    config.data = ConfigDict()
+    config.data.train = "tfds:voc/2007:train+validation,tfds:voc/2012:train+validation"
+    config.data.eval = "tfds:voc/2007:test"
+    config.data.classes = ""  # names joined by commas; "" = from the source
+    config.data.max_objects = 64  # room for objects of an image; of more, the largest are kept
+
+    # ---- augmentation
+    config.augment = ConfigDict()
+    config.augment.color = True  # brightness, contrast, saturation, hue
+    config.augment.expand_probability = 0.5  # of placing the image on a larger canvas
+    config.augment.expand_max_ratio = 4.0  # the largest canvas, in sides of the image
+    config.augment.crop = True  # one of the seven crop samplers
+    config.augment.flip = True  # mirror half of the images
+
+    # ---- network: VGG16 with its default boxes
+    config.model = ConfigDict()
+    config.model.image_size = 300  # side of the square input in pixels
+    config.model.width = 1.0  # multiplies the channels of every layer
+    config.model.batch_norm = False  # batch norm after every convolution
+    config.model.precision = "float32"  # of the computation: float32 or bfloat16
+    # One entry a feature map after fc7: 1×1 channels, 3×3 channels, kernel, stride, padding.
+    config.model.extra_blocks = (
+        (256, 512, 3, 2, 1),
+        (128, 256, 3, 2, 1),
+        (128, 256, 3, 1, 0),
+        (128, 256, 3, 1, 0),
+    )
+    # One entry a feature map: conv4_3, fc7, then the extra ones.
+    config.model.feature_sizes = (38, 19, 10, 5, 3, 1)  # cells a side
+    config.model.steps = (8, 16, 32, 64, 100, 300)  # pixels between cells
+    config.model.min_sizes = (30, 60, 111, 162, 213, 264)  # side of the small square in pixels
+    config.model.max_sizes = (60, 111, 162, 213, 264, 315)  # the large one: sqrt(min · max)
+    config.model.aspect_ratios = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))  # and their inverses
+
+    # ---- loss
+    config.loss = ConfigDict()
+    config.loss.iou_threshold = 0.5  # from which a default box is matched to an object
+    config.loss.negatives_per_positive = 3.0  # hard negatives
+    config.loss.min_negatives = 0  # of each image, so that images without objects teach
+    config.loss.localisation_weight = 1.0  # α
+
+    # ---- detection
+    config.detection = ConfigDict()
+    config.detection.score_threshold = 0.01
+    config.detection.iou_threshold = 0.45  # of non-maximum suppression
+    config.detection.boxes_per_class = 400  # that enter non-maximum suppression
+    config.detection.detections_per_image = 200
+    return config

@@ -1,0 +1,200 @@
+"""Batches of one static shape, as NumPy arrays.
+
+A batch is a dictionary:
+
+    image      [batch, S, S, 3] uint8      the canvas; 0 outside the window
+    window     [batch, 4] float32 xyxy     where on the canvas the picture lies; the rest is fill
+    boxes      [batch, G, 4] float32 xyxy  objects on the canvas, padded with zeros
+    labels     [batch, G] int32            classes from 1, 0 = padding
+    difficult  [batch, G] bool
+    image_id   [batch] bytes
+    size       [batch, 2] int32            height and width of the picture in its file
+    dropped    [batch] int32               objects left out: without area, or beyond G
+    mask       [batch] bool                false = padding, not an image
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from ssd_jax.data import augment, render
+from ssd_jax.data.sources import Source
+
+Batch = dict[str, np.ndarray]
+
+
+def train_batches(
+    source: Source,
+    *,
+    image_size: int,
+    batch_size: int,
+    max_objects: int,
+    expand_probability: float,
+    expand_max_ratio: float,
+    crop: bool,
+    seed: int,
+    first_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Endless augmented batches; which ones depends on the arguments alone.
+
+    Args:
+      source: the pictures.
+      image_size: S.
+      batch_size: images a batch for this process.
+      max_objects: G; of more objects the largest are kept.
+      expand_probability: see `augment.draw_window`.
+      expand_max_ratio: see `augment.draw_window`.
+      crop: see `augment.draw_window`.
+      seed: of order and augmentation.
+      first_step: how many batches to leave out.
+      process_index: this process.
+      process_count: how many processes share the data.
+    """
+
+    def prepare(position: tf.Tensor, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        record = _select_objects(record, ~record["crowd"])
+        global_position = position * process_count + process_index
+        record_seed = tf.stack([tf.constant(seed, tf.int64), global_position])
+        window_seed, method_seed = tf.unstack(tf.random.split(record_seed, 2))
+        window = augment.draw_window(
+            window_seed, record["boxes"], expand_probability, expand_max_ratio, crop
+        )
+        method = tf.random.stateless_uniform(
+            [], method_seed, maxval=len(render.RESIZE_METHODS), dtype=tf.int32
+        )
+        encoded = _read(record)
+        size = render.picture_size(encoded)
+        placement = render.place(window, size, image_size)
+        record = _select_objects(record, augment.centre_inside(record["boxes"], window))
+        boxes = render.place_boxes(record["boxes"], placement, size, image_size)
+        record = _pad_objects(record | {"boxes": tf.clip_by_value(boxes, 0.0, 1.0)}, max_objects)
+        return _example(
+            record,
+            image=render.render(encoded, placement, image_size, method),
+            window=render.canvas_window(placement, image_size),
+            size=size,
+        )
+
+    first_position = first_step * batch_size
+    records = source.shuffled_records(seed, first_position, process_index, process_count)
+    positions = tf.data.Dataset.range(first_position, np.iinfo(np.int64).max)
+    examples = tf.data.Dataset.zip(positions, records).map(
+        prepare, num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return _iterate(examples.batch(batch_size, drop_remainder=True))
+
+
+def eval_batches(
+    source: Source,
+    *,
+    image_size: int,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Every picture of this process's share once, whole and in order; the last batch is padded.
+
+    All objects are there: G is the most that a picture of the batch has. Crowds are marked as
+    difficult, so that a metric ignores them. Every process gets the same number of batches, so
+    that all can work in step.
+
+    Args:
+      source: the pictures.
+      image_size: S.
+      batch_size: images a batch for this process.
+      process_index: this process.
+      process_count: how many processes share the data.
+    """
+
+    def prepare(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        encoded = _read(record)
+        size = render.picture_size(encoded)
+        window = tf.constant(augment.WHOLE_PICTURE)
+        placement = render.place(window, size, image_size)
+        bilinear = tf.constant(render.RESIZE_METHODS.index("bilinear"))
+        return _example(
+            record | {"difficult": record["difficult"] | record["crowd"]},
+            image=render.render(encoded, placement, image_size, bilinear),
+            window=window,
+            size=size,
+        )
+
+    examples = source.records(process_index, process_count).map(
+        prepare, num_parallel_calls=tf.data.AUTOTUNE
+    )
+    num_batches = num_eval_batches(source, batch_size, process_count)
+    padding = tf.data.Dataset.from_tensors(
+        {
+            key: tf.zeros([size or 0 for size in spec.shape], spec.dtype)
+            for key, spec in examples.element_spec.items()
+        }
+    )
+    padded = examples.concatenate(padding.repeat())
+    return _iterate(padded.padded_batch(batch_size, drop_remainder=True).take(num_batches))
+
+
+def num_eval_batches(source: Source, batch_size: int, process_count: int = 1) -> int:
+    """How many batches `eval_batches` gives."""
+    largest_share = -(-source.num_examples // process_count)
+    return -(-largest_share // batch_size)
+
+
+def _read(record: dict[str, tf.Tensor]) -> tf.Tensor:
+    """The encoded picture of a record."""
+    return tf.cond(
+        tf.strings.length(record["path"]) > 0,
+        lambda: tf.io.read_file(record["path"]),
+        lambda: record["image"],
+    )
+
+
+OBJECT_KEYS = ("boxes", "labels", "difficult", "crowd")
+
+
+def _select_objects(record: dict[str, tf.Tensor], selected: tf.Tensor) -> dict[str, tf.Tensor]:
+    return record | {key: tf.boolean_mask(record[key], selected) for key in OBJECT_KEYS}
+
+
+def _pad_objects(record: dict[str, tf.Tensor], max_objects: int) -> dict[str, tf.Tensor]:
+    """Brings the objects to a static number: the largest of them, then zeros."""
+    boxes = record["boxes"]
+    num_objects = tf.shape(boxes)[0]
+    area = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    largest = tf.argsort(area, direction="DESCENDING", stable=True)[:max_objects]
+    # In the order of the file, so that padding alone changes nothing.
+    kept = tf.sort(largest)
+    padded = {}
+    for key in OBJECT_KEYS:
+        values = tf.gather(record[key], kept)
+        room = max_objects - tf.shape(values)[0]
+        values = tf.pad(values, [[0, room], *[[0, 0]] * (len(values.shape) - 1)])
+        padded[key] = tf.ensure_shape(values, [max_objects, *values.shape[1:]])
+    dropped = record["dropped"] + tf.maximum(num_objects - max_objects, 0)
+    return record | padded | {"dropped": dropped}
+
+
+def _example(
+    record: dict[str, tf.Tensor], *, image: tf.Tensor, window: tf.Tensor, size: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    return {
+        "image": image,
+        "window": window,
+        "boxes": record["boxes"],
+        "labels": record["labels"],
+        "difficult": record["difficult"],
+        "image_id": record["image_id"],
+        "size": size,
+        "dropped": record["dropped"],
+        "mask": tf.constant(True),
+    }
+
+
+def _iterate(batches: tf.data.Dataset) -> Iterator[Batch]:
+    options = tf.data.Options()
+    options.deterministic = True
+    # One picture is a small piece of work: threads go to many pictures, not into one.
+    options.threading.max_intra_op_parallelism = 1
+    return batches.prefetch(2).with_options(options).as_numpy_iterator()

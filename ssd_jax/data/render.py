@@ -1,0 +1,144 @@
+"""Brings the part of a picture that a window shows onto the network's square canvas."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+# Caffe draws one of these for every training image; bilinear is used for evaluation.
+RESIZE_METHODS = ("bilinear", "area", "nearest", "bicubic", "lanczos3")
+
+
+class Placement(NamedTuple):
+    """Which whole pixels of the picture fall on which whole pixels of the canvas.
+
+    Both rectangles are `[4] int32`: y, x, height, width. A window that shows nothing of the
+    picture has a `canvas` rectangle of height and width 0.
+    """
+
+    picture: tf.Tensor
+    canvas: tf.Tensor
+
+
+def place(window: tf.Tensor, picture_size: tf.Tensor, canvas_size: int) -> Placement:
+    """Rounds a window to whole pixels of picture and canvas.
+
+    Args:
+      window: `[4] xyxy` in the picture's coordinates, in which the picture is [0, 1].
+      picture_size: `[2]` height and width in pixels.
+      canvas_size: side of the square canvas in pixels.
+    """
+    starts, sizes = [], []
+    canvas_starts, canvas_sizes = [], []
+    for axis, pixels in zip((1, 0), tf.unstack(tf.cast(picture_size, tf.float32)), strict=True):
+        low, high = window[axis], window[axis + 2]
+        # The visible part, in pixels of the picture; at least one, so that it can be decoded.
+        start = tf.clip_by_value(tf.round(low * pixels), 0.0, pixels - 1)
+        end = tf.clip_by_value(tf.round(high * pixels), start + 1, pixels)
+        # Where it comes to lie, in pixels of the canvas.
+        to_canvas = canvas_size / ((high - low) * pixels)
+        canvas_start = tf.round((start - low * pixels) * to_canvas)
+        canvas_end = tf.round((end - low * pixels) * to_canvas)
+        # What the window shows whole fills the canvas whole.
+        canvas_start = tf.where(low >= 0, 0.0, tf.clip_by_value(canvas_start, 0.0, canvas_size))
+        canvas_end = tf.where(
+            high <= 1, float(canvas_size), tf.clip_by_value(canvas_end, 0.0, canvas_size)
+        )
+        visible = (low < 1) & (high > 0)
+        starts.append(start)
+        sizes.append(end - start)
+        canvas_starts.append(canvas_start)
+        canvas_sizes.append(tf.where(visible, canvas_end - canvas_start, 0.0))
+    # Nothing shows in one direction: nothing shows at all.
+    shows = tf.reduce_min(canvas_sizes) > 0
+    canvas = tf.where(shows, tf.stack([*canvas_starts, *canvas_sizes]), 0.0)
+    return Placement(
+        picture=tf.cast(tf.stack([*starts, *sizes]), tf.int32), canvas=tf.cast(canvas, tf.int32)
+    )
+
+
+def place_boxes(
+    boxes: tf.Tensor, placement: Placement, picture_size: tf.Tensor, canvas_size: int
+) -> tf.Tensor:
+    """Boxes where their pixels come to lie, exactly.
+
+    Args:
+      boxes: `[objects, 4] xyxy` in the picture's coordinates.
+      placement: must show something.
+      picture_size: `[2]` height and width in pixels.
+      canvas_size: side of the square canvas in pixels.
+
+    Returns:
+      `[objects, 4] xyxy` in the canvas's coordinates, not clipped.
+    """
+    picture, canvas = tf.cast(placement.picture, tf.float32), tf.cast(placement.canvas, tf.float32)
+    size = tf.cast(picture_size, tf.float32)
+
+    def both_corners(y_then_x):
+        return tf.tile(y_then_x[::-1], [2])
+
+    pixels = boxes * both_corners(size) - both_corners(picture[:2])
+    scale = both_corners(canvas[2:] / picture[2:])
+    return (pixels * scale + both_corners(canvas[:2])) / canvas_size
+
+
+def canvas_window(placement: Placement, canvas_size: int) -> tf.Tensor:
+    """`[4] xyxy`: where the picture lies on the canvas, whose side is 1."""
+    start, size = placement.canvas[1::-1], placement.canvas[:1:-1]
+    return tf.cast(tf.concat([start, start + size], axis=0), tf.float32) / canvas_size
+
+
+def picture_size(encoded: tf.Tensor) -> tf.Tensor:
+    """`[2]` height and width of an encoded picture; of a JPEG without decoding it."""
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.extract_jpeg_shape(encoded)[:2],
+        lambda: tf.shape(_decode_whole(encoded))[:2],
+    )
+
+
+def render(
+    encoded: tf.Tensor, placement: Placement, canvas_size: int, method: tf.Tensor
+) -> tf.Tensor:
+    """Decodes the visible part of a picture and resizes it to its place on the canvas.
+
+    Args:
+      encoded: a JPEG, PNG, GIF or BMP file.
+      placement: see `place`.
+      canvas_size: side of the square canvas in pixels.
+      method: `[] int32`, an index into `RESIZE_METHODS`.
+
+    Returns:
+      `[canvas_size, canvas_size, 3] uint8` RGB, 0 where the window shows nothing of the picture.
+    """
+    y, x, height, width = tf.unstack(placement.picture)
+    visible = tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.decode_and_crop_jpeg(encoded, placement.picture, channels=3),
+        lambda: _decode_whole(encoded)[y : y + height, x : x + width],
+    )
+    canvas_y, canvas_x, canvas_height, canvas_width = tf.unstack(placement.canvas)
+
+    def resized_with(name):
+        def resize():
+            # At least one pixel, for a placement that shows nothing; it is cut off below.
+            size = tf.maximum(placement.canvas[2:], 1)
+            pixels = tf.image.resize(visible, size, method=name)
+            pixels = tf.round(tf.cast(pixels, tf.float32))
+            return tf.cast(tf.clip_by_value(pixels, 0.0, 255.0), tf.uint8)
+
+        return resize
+
+    resized = tf.switch_case(method, [resized_with(name) for name in RESIZE_METHODS])
+    canvas = tf.pad(
+        resized[:canvas_height, :canvas_width],
+        [
+            [canvas_y, canvas_size - canvas_y - canvas_height],
+            [canvas_x, canvas_size - canvas_x - canvas_width],
+            [0, 0],
+        ],
+    )
+    return tf.ensure_shape(canvas, [canvas_size, canvas_size, 3])
+
+
+def _decode_whole(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)

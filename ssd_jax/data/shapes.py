@@ -1,0 +1,137 @@
+"""The embedded data set: pictures of geometric shapes, drawn on this machine in seconds.
+
+Five classes at many sizes, turned and overlapping, on textured backgrounds with noise. Drawn from
+fixed seeds, so that every machine has the same pictures.
+"""
+
+import io
+import math
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image, ImageDraw
+
+CLASS_NAMES = ("circle", "cross", "square", "star", "triangle")
+SPLIT_SIZES = {"train": 1500, "test": 300}
+
+
+class Shapes(tfds.core.GeneratorBasedBuilder):
+    """Geometric shapes with boxes, in the form of TFDS's detection data sets."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            description=__doc__,
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+                    "image/filename": tfds.features.Text(),
+                    "objects": tfds.features.Sequence(
+                        {
+                            "bbox": tfds.features.BBoxFeature(),
+                            "label": tfds.features.ClassLabel(names=CLASS_NAMES),
+                        }
+                    ),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager):
+        del dl_manager  # nothing is downloaded
+        return {split: self._generate_examples(split) for split in SPLIT_SIZES}
+
+    def _generate_examples(self, split: str):
+        for index in range(SPLIT_SIZES[split]):
+            picture, boxes, labels = draw(np.random.default_rng([len(split), index]))
+            encoded = io.BytesIO()
+            Image.fromarray(picture).save(encoded, "JPEG", quality=90)
+            encoded.seek(0)
+            yield (
+                index,
+                {
+                    "image": encoded,
+                    "image/filename": f"{split}_{index:05d}.jpg",
+                    "objects": [
+                        {
+                            "bbox": tfds.features.BBox(
+                                xmin=x_min, ymin=y_min, xmax=x_max, ymax=y_max
+                            ),
+                            "label": label,
+                        }
+                        for (x_min, y_min, x_max, y_max), label in zip(
+                            boxes.tolist(), labels, strict=True
+                        )
+                    ],
+                },
+            )
+
+
+def draw(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Draws one picture.
+
+    Returns:
+      The picture `[height, width, 3] uint8`, boxes `[objects, 4] xyxy` as fractions of it, and
+      labels from 0.
+    """
+    height, width = random.integers(140, 221, size=2)
+    canvas = _texture(random, height, width, contrast=60)
+    masks, corners, labels = [], [], []
+    for _ in range(random.integers(1, 7)):
+        label = int(random.integers(len(CLASS_NAMES)))
+        outline = _outline(CLASS_NAMES[label], random)
+        side = math.exp(random.uniform(math.log(22), math.log(0.75 * min(height, width))))
+        outline -= outline.min(axis=0)
+        outline *= side / outline.max()
+        extent = outline.max(axis=0)
+        offset = random.uniform((0, 0), (width - extent[0], height - extent[1]))
+        mask = _fill(outline + offset, height, width)
+        # Shapes may overlap, but each must stay mostly visible.
+        if any((mask & other).sum() > 0.3 * min(mask.sum(), other.sum()) for other in masks):
+            continue
+        canvas[mask] = _texture(random, height, width, contrast=25)[mask]
+        masks.append(mask)
+        corners.append(np.concatenate([offset, offset + extent]))
+        labels.append(label)
+    canvas += random.normal(0, random.uniform(2, 12), canvas.shape)
+    boxes = np.array(corners) / (width, height, width, height)
+    return np.clip(canvas, 0, 255).astype(np.uint8), np.clip(boxes, 0, 1), labels
+
+
+def _texture(
+    random: np.random.Generator, height: int, width: int, contrast: float
+) -> np.ndarray:
+    """`[height, width, 3]`: one colour, with smooth blotches of others."""
+    cells = random.integers(2, 12)
+    blotches = random.uniform(-contrast, contrast, (cells, cells, 3)) + random.uniform(0, 255, 3)
+    channels = [
+        Image.fromarray(blotches[..., i].astype(np.float32)).resize((width, height), Image.BICUBIC)
+        for i in range(3)
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=-1)
+
+
+def _outline(name: str, random: np.random.Generator) -> np.ndarray:
+    """Corners `[points, 2]` of a shape round the origin, turned at random."""
+    if name == "cross":
+        radius, angle = math.hypot(1, 0.3), math.atan2(0.3, 1)
+        radii = np.tile([radius, math.hypot(0.3, 0.3), radius], 4)
+        quarter = np.array([angle, math.pi / 4, math.pi / 2 - angle])
+        angles = (quarter + math.pi / 2 * np.arange(4)[:, None]).ravel()
+    else:
+        radii = {
+            "circle": np.ones(48),
+            "square": np.ones(4),
+            "star": np.tile([1.0, 0.42], 5),
+            "triangle": np.ones(3),
+        }[name]
+        angles = 2 * math.pi * np.arange(len(radii)) / len(radii)
+    angles = angles + random.uniform(0, 2 * math.pi)
+    return radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def _fill(outline: np.ndarray, height: int, width: int) -> np.ndarray:
+    """`[height, width] bool`: the pixels inside a polygon given as (x, y) corners."""
+    image = Image.new("1", (width, height))
+    ImageDraw.Draw(image).polygon([tuple(corner) for corner in outline], fill=1)
+    return np.asarray(image)

@@ -1,0 +1,167 @@
+"""Where pictures come from: one grammar for every kind of data set, several joined by commas.
+
+    tfds:NAME:SPLIT                    a TensorFlow Datasets detection set (tfds:voc/2007:test)
+    voc_xml:ROOT:SPLIT                 a folder in Pascal VOC's layout
+    coco_json:ANNOTATIONS:IMAGE_DIR    a COCO annotation file and its picture folder
+    shapes:SPLIT                       the embedded set, train or test
+
+A source gives *records*: dictionaries of tensors with `path` and `image` (one of them empty: the
+file, or its encoded bytes), `boxes [n, 4] xyxy` in [0, 1], `labels [n]` from 1, `difficult [n]`,
+`crowd [n]`, `image_id`, and `dropped`, the number of boxes left out because they have no area.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from ssd_jax.data.annotations import class_ids, clean
+from ssd_jax.data.coco_json import read_coco_json
+from ssd_jax.data.folder_records import FolderRecords
+from ssd_jax.data.tfds_records import TfdsRecords
+from ssd_jax.data.voc_xml import read_voc_xml
+from ssd_jax.errors import UserError
+
+GRAMMAR = (
+    "tfds:NAME:SPLIT, voc_xml:ROOT:SPLIT, coco_json:ANNOTATIONS:IMAGE_DIR or shapes:SPLIT, "
+    "several joined by commas"
+)
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A data set, made of one or several parts.
+
+    Attributes:
+      class_names: class i + 1 is called `class_names[i]`.
+      num_examples: pictures in all.
+    """
+
+    class_names: tuple[str, ...]
+    num_examples: int
+    _parts: tuple[FolderRecords | TfdsRecords, ...]
+
+    def records(self, process_index: int = 0, process_count: int = 1) -> tf.data.Dataset:
+        """One process's share of the records, in order: every picture falls to one process."""
+        shares = [part.share(process_index, process_count) for part in self._parts]
+        joined = shares[0]
+        for share in shares[1:]:
+            joined = joined.concatenate(share)
+        return joined
+
+    def shuffled_records(
+        self, seed: int, first_position: int = 0, process_index: int = 0, process_count: int = 1
+    ) -> tf.data.Dataset:
+        """One process's share, without end, shuffled anew for every epoch.
+
+        The order depends on the arguments alone, so that a run can go on where it stopped.
+
+        Args:
+          seed: of the order.
+          first_position: how many records of this process's sequence to leave out.
+          process_index: this process.
+          process_count: how many processes share the data.
+        """
+        shares = [
+            (part, part.share(process_index, process_count)) for part in self._parts
+        ]
+        sizes = [part.share_size(process_index, process_count) for part, _ in shares]
+        epoch_size = sum(sizes)
+        if epoch_size == 0:
+            raise UserError(
+                f"the training data has {self.num_examples} pictures, too few for "
+                f"{process_count} processes"
+            )
+
+        def epoch(number: tf.Tensor) -> tf.data.Dataset:
+            # Shuffle takes one number: far apart for neighbouring seeds, successive for epochs.
+            epoch_seed = tf.constant(seed, tf.int64) * 1_000_003 + number
+            shuffled = [
+                share.shuffle(
+                    part.shuffle_buffer(), seed=epoch_seed, reshuffle_each_iteration=False
+                )
+                for part, share in shares
+            ]
+            if len(shuffled) == 1:
+                return shuffled[0]
+            return tf.data.Dataset.sample_from_datasets(
+                shuffled, weights=[float(size) for size in sizes], seed=epoch_seed
+            )
+
+        first_epoch, skipped = divmod(first_position, epoch_size)
+        epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
+        return epochs.flat_map(epoch).skip(skipped)
+
+
+def open_source(spec: str, class_names: Sequence[str] = ()) -> Source:
+    """Opens what a spec names.
+
+    Args:
+      spec: see the top of this file.
+      class_names: the classes to use, in order; where empty, those of the data: given by the set
+        itself, or for `voc_xml` all names that occur, in alphabetical order.
+
+    Raises:
+      UserError: the spec, a file or a class is wrong; the message names it.
+    """
+    parts = [_open_part(part.strip(), tuple(class_names)) for part in spec.split(",")]
+    if not class_names:
+        class_names = _common_class_names(parts)
+    records = []
+    for name, known_names, content in parts:
+        if isinstance(content, list):
+            annotations = clean(content, name)
+            for annotation in annotations:
+                class_ids(annotation, class_names)
+            records.append(FolderRecords(tuple(annotations), tuple(class_names)))
+        else:
+            missing = [known for known in known_names if known not in class_names]
+            if missing:
+                raise UserError(
+                    f"{name} has the class {missing[0]!r}, which is not among the classes "
+                    f"({', '.join(class_names)}): name all of its classes in config.data.classes"
+                )
+            records.append(content.with_class_names(tuple(class_names)))
+    return Source(
+        class_names=tuple(class_names),
+        num_examples=sum(part.share_size(0, 1) for part in records),
+        _parts=tuple(records),
+    )
+
+
+def _open_part(spec: str, class_names: tuple[str, ...]):
+    """(spec, class names that the set declares or None, annotations or TFDS records)."""
+    kind, _, rest = spec.partition(":")
+    if kind == "shapes" and rest and ":" not in rest:
+        records = TfdsRecords.open_shapes(rest)
+        return spec, records.class_names, records
+    # From the right for folders, so that ROOT may hold colons; NAME of TFDS may too.
+    first, _, second = rest.rpartition(":")
+    if first and second:
+        if kind == "voc_xml":
+            return spec, None, read_voc_xml(first, second)
+        if kind == "coco_json":
+            annotations, known_names = read_coco_json(first, second)
+            return spec, tuple(known_names), annotations
+        if kind == "tfds":
+            records = TfdsRecords.open(first, second)
+            return spec, records.class_names, records
+    raise UserError(f"the data source {spec!r} is not of the form {GRAMMAR}")
+
+
+def _common_class_names(parts) -> tuple[str, ...]:
+    declared = {known_names for _, known_names, _ in parts if known_names is not None}
+    if len(declared) > 1:
+        names = " and ".join(name for name, known_names, _ in parts if known_names is not None)
+        raise UserError(
+            f"{names} have different classes: name the classes to use in config.data.classes"
+        )
+    if declared:
+        return declared.pop()
+    found = {name for _, _, annotations in parts for a in annotations for name in a.names}
+    if not found:
+        raise UserError(
+            f"{', '.join(name for name, _, _ in parts)}: no picture has an object, so there are "
+            "no classes to learn"
+        )
+    return tuple(sorted(found))

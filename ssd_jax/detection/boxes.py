@@ -1,0 +1,47 @@
+"""Boxes as arrays whose last axis holds four numbers.
+
+`xyxy` is (x_min, y_min, x_max, y_max) and `cxcywh` is (x_centre, y_centre, width, height);
+both are float32 fractions of the image, so that [0, 1] spans it.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def cxcywh_to_xyxy(boxes: jax.Array) -> jax.Array:
+    """Turns `[..., 4] cxcywh` into `[..., 4] xyxy`."""
+    centre, size = boxes[..., :2], boxes[..., 2:]
+    return jnp.concatenate([centre - size / 2, centre + size / 2], axis=-1)
+
+
+def xyxy_to_cxcywh(boxes: jax.Array) -> jax.Array:
+    """Turns `[..., 4] xyxy` into `[..., 4] cxcywh`."""
+    top_left, bottom_right = boxes[..., :2], boxes[..., 2:]
+    return jnp.concatenate([(top_left + bottom_right) / 2, bottom_right - top_left], axis=-1)
+
+
+def area(boxes: jax.Array) -> jax.Array:
+    """Area of `[..., 4] xyxy` boxes as `[...]`; a box turned inside out has area 0."""
+    width_height = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0)
+    return width_height[..., 0] * width_height[..., 1]
+
+
+def intersection_over_union(boxes_a: jax.Array, boxes_b: jax.Array) -> jax.Array:
+    """IoU of every box of one set with every box of another.
+
+    Args:
+      boxes_a: `[..., n, 4] xyxy`.
+      boxes_b: `[..., m, 4] xyxy`.
+
+    Returns:
+      `[..., n, m]`; 0 where both boxes are empty.
+    """
+    # One coordinate at a time: an intermediate [n, m, 2] would have a last axis of 2, which
+    # accelerators pad to a full vector.
+    a = [boxes_a[..., :, None, i] for i in range(4)]
+    b = [boxes_b[..., None, :, i] for i in range(4)]
+    width = jnp.maximum(jnp.minimum(a[2], b[2]) - jnp.maximum(a[0], b[0]), 0)
+    height = jnp.maximum(jnp.minimum(a[3], b[3]) - jnp.maximum(a[1], b[1]), 0)
+    intersection = width * height
+    union = area(boxes_a)[..., :, None] + area(boxes_b)[..., None, :] - intersection
+    return jnp.where(union > 0, intersection / jnp.where(union > 0, union, 1), 0)

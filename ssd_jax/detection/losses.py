@@ -1,0 +1,129 @@
+"""The multibox loss (paper equations 1-3) with hard negative mining at static shapes."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+def smooth_l1(difference: jax.Array) -> jax.Array:
+    """0.5 d² where |d| < 1, else |d| - 0.5, elementwise (Girshick 2015, equation 3)."""
+    size = jnp.abs(difference)
+    return jnp.where(size < 1, 0.5 * size * size, size - 0.5)
+
+
+def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """-log softmax(logits)[label].
+
+    Args:
+      logits: `[..., classes]`.
+      labels: `[...]` integers in [0, classes).
+
+    Returns:
+      `[...]`, never negative.
+    """
+    # A comparison in place of a gather: the gather's gradient would be a scatter-add.
+    chosen = labels[..., None] == jnp.arange(logits.shape[-1])
+    label_logit = jnp.sum(jnp.where(chosen, logits, 0), axis=-1)
+    return jnp.maximum(jax.nn.logsumexp(logits, axis=-1) - label_logit, 0)
+
+
+def _kth_largest(values: jax.Array, k: jax.Array) -> jax.Array:
+    """The k-th largest of each row, for a k that may differ from row to row and is 1 or more.
+
+    Floats that are not negative are ordered like their bit patterns read as integers, so the
+    answer is built bit by bit: 31 counting passes, no sort, exact.
+
+    Args:
+      values: `[rows, columns] float32`; negative ones count as smaller than everything.
+      k: `[rows] int32`.
+
+    Returns:
+      `[rows] float32`; 0 where fewer than k values are not negative.
+    """
+    bits = jax.lax.bitcast_convert_type(values, jnp.int32)
+
+    def set_bit(i, found):
+        candidate = found | (1 << (30 - i))
+        enough = jnp.sum(bits >= candidate[:, None], axis=1) >= k
+        return jnp.where(enough, candidate, found)
+
+    found = jax.lax.fori_loop(0, 31, set_bit, jnp.zeros_like(k))
+    return jax.lax.bitcast_convert_type(found, jnp.float32)
+
+
+def hard_negatives(
+    background_loss: jax.Array,
+    positive: jax.Array,
+    negatives_per_positive: float = 3.0,
+    min_negatives: int = 0,
+) -> jax.Array:
+    """Chooses, image by image, the negatives on which the network errs most.
+
+    Paper section 2.2, "Hard negative mining". Among equal losses the lower index is taken.
+
+    Args:
+      background_loss: `[batch, boxes] float32`, not negative: the confidence loss of each box.
+      positive: `[batch, boxes] bool`: boxes matched to an object, never chosen.
+      negatives_per_positive: how many are chosen for each positive of the image.
+      min_negatives: how many are chosen at least, so that images without objects teach too.
+
+    Returns:
+      `[batch, boxes] bool`.
+    """
+    num_positive = jnp.sum(positive, axis=1)
+    wanted = jnp.floor(negatives_per_positive * num_positive).astype(jnp.int32)
+    wanted = jnp.maximum(wanted, min_negatives)
+    wanted = jnp.minimum(wanted, positive.shape[1] - num_positive)
+
+    loss = jnp.where(positive, -jnp.inf, background_loss)
+    threshold = _kth_largest(loss, jnp.maximum(wanted, 1))[:, None]
+    above = loss > threshold
+    tied = loss == threshold
+    room = wanted - jnp.sum(above, axis=1)
+    chosen = above | (tied & (jnp.cumsum(tied, axis=1) <= room[:, None]))
+    return chosen & (wanted > 0)[:, None]
+
+
+class MultiboxLoss(NamedTuple):
+    """Sums over a batch, to be divided by the positives of the global batch (at least 1)."""
+
+    localisation: jax.Array  # [] float32
+    confidence: jax.Array  # [] float32
+    num_positives: jax.Array  # [] float32
+
+
+def multibox_loss(
+    offsets: jax.Array,
+    logits: jax.Array,
+    target_offsets: jax.Array,
+    target_labels: jax.Array,
+    negatives_per_positive: float = 3.0,
+    min_negatives: int = 0,
+) -> MultiboxLoss:
+    """Smooth L1 over the positives, cross entropy over positives and hard negatives.
+
+    The sums come back undivided: the normaliser N counts the positives of the *global* batch,
+    which a single device does not know.
+
+    Args:
+      offsets: `[batch, boxes, 4]`, the network's.
+      logits: `[batch, boxes, classes + 1]`, class 0 is background.
+      target_offsets: `[batch, boxes, 4]`, read at positives only.
+      target_labels: `[batch, boxes]`, 0 = background.
+      negatives_per_positive: see `hard_negatives`.
+      min_negatives: see `hard_negatives`.
+    """
+    positive = target_labels > 0
+    cross_entropy = softmax_cross_entropy(logits, target_labels)
+    negative = hard_negatives(
+        jax.lax.stop_gradient(cross_entropy), positive, negatives_per_positive, min_negatives
+    )
+    # Selected before smooth L1, so that what stands in the targets of negatives (it may be
+    # infinite) cannot reach the gradient.
+    difference = jnp.where(positive[..., None], offsets - target_offsets, 0)
+    return MultiboxLoss(
+        localisation=jnp.sum(smooth_l1(difference)),
+        confidence=jnp.sum(jnp.where(positive | negative, cross_entropy, 0)),
+        num_positives=jnp.sum(positive, dtype=jnp.float32),
+    )

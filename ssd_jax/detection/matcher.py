@@ -1,0 +1,93 @@
+"""Which default box answers for which object (paper section 2.2, "Matching strategy").
+
+First every object gets one default box for itself: the pair of highest IoU in the whole image is
+matched and leaves the game, then the next, until no object is left. Then every default box still
+free joins the object it overlaps best, if their IoU reaches a threshold. Caffe: `MatchBBox` in
+`bbox_util.cpp`.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ssd_jax.detection.box_coder import encode
+from ssd_jax.detection.boxes import cxcywh_to_xyxy, intersection_over_union
+
+BACKGROUND = -1
+
+# Caffe does not count an IoU below this as an overlap.
+MINIMUM_IOU = 1e-6
+
+
+def bipartite_match(iou: jax.Array) -> jax.Array:
+    """Greedy one-to-one matching: highest IoU first, every object and box used once.
+
+    Done as deferred acceptance: each object proposes to the best default box that does not hold a
+    better object yet; each box keeps the best proposal. Both sides rank pairs by the same IoU, so
+    the result is the greedy one, in a few parallel rounds instead of one round an object. Among
+    equal IoUs the lower object index goes first, then the lower box index.
+
+    Args:
+      iou: `[objects, boxes]`; rows of padding hold zeros.
+
+    Returns:
+      `[boxes] int32`: the matched object, -1 where there is none.
+    """
+    num_objects, num_boxes = iou.shape
+    objects = jnp.arange(num_objects)[:, None]
+    boxes = jnp.arange(num_boxes)[None, :]
+    iou = jnp.where(iou > MINIMUM_IOU, iou, 0.0)
+
+    def propose(matching):
+        """One round: `[boxes]` object held by each box and its IoU, before and after."""
+        held_object, held_iou, _ = matching
+        open_to = (iou > held_iou) | ((iou == held_iou) & (objects <= held_object))
+        wish = jnp.where(open_to, iou, 0.0)
+        proposes = (boxes == jnp.argmax(wish, axis=1)[:, None]) & (wish > 0)
+        proposed_iou = jnp.where(proposes, iou, 0.0)
+        best_iou = jnp.max(proposed_iou, axis=0)
+        best_object = jnp.where(best_iou > 0, jnp.argmax(proposed_iou, axis=0), BACKGROUND)
+        best_object = best_object.astype(jnp.int32)
+        return best_object, best_iou, jnp.any(best_object != held_object)
+
+    # Not jnp.full: the loop's values must vary over devices as the IoU does under pmap.
+    nothing = jnp.zeros_like(iou[0])
+    start = (nothing.astype(jnp.int32) + BACKGROUND, nothing, nothing[0] == 0)
+    matched, _, _ = jax.lax.while_loop(lambda matching: matching[2], propose, start)
+    return matched
+
+
+def match(iou: jax.Array, iou_threshold: float = 0.5) -> jax.Array:
+    """Bipartite matching, then each default box still free joins its best object.
+
+    Args:
+      iou: `[objects, boxes]` IoU of ground truth and default boxes; zeros in rows of padding.
+      iou_threshold: the IoU from which a default box joins.
+
+    Returns:
+      `[boxes] int32`: the matched object, -1 for background.
+    """
+    first = bipartite_match(iou)
+    joins = jnp.max(iou, axis=0) >= iou_threshold
+    second = jnp.where(joins, jnp.argmax(iou, axis=0), BACKGROUND).astype(jnp.int32)
+    return jnp.where(first != BACKGROUND, first, second)
+
+
+def match_targets(
+    boxes: jax.Array, labels: jax.Array, default_boxes: jax.Array, iou_threshold: float = 0.5
+) -> tuple[jax.Array, jax.Array]:
+    """What the network should say for one image.
+
+    Args:
+      boxes: `[objects, 4] xyxy` ground truth, padded.
+      labels: `[objects]` classes from 1; 0 marks padding.
+      default_boxes: `[boxes, 4] cxcywh`.
+      iou_threshold: see `match`.
+
+    Returns:
+      Offsets `[boxes, 4]` (meaningful where matched) and labels `[boxes] int32`, 0 = background.
+    """
+    iou = intersection_over_union(boxes, cxcywh_to_xyxy(default_boxes))
+    iou = jnp.where((labels > 0)[:, None], iou, 0.0)
+    matched = match(iou, iou_threshold)
+    target_labels = jnp.where(matched == BACKGROUND, 0, labels[matched])
+    return encode(boxes[matched], default_boxes), target_labels

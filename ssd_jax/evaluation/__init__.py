@@ -1,0 +1,1 @@
+"""From batches to detections, and from detections to mAP."""

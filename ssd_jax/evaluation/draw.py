@@ -1,0 +1,69 @@
+"""Draws boxes with labels onto pictures."""
+
+import colorsys
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+
+def class_color(label: int) -> tuple[int, int, int]:
+    """A bright colour of its own for every class: hues a golden section of a turn apart."""
+    hue = (label * 0.61803398875) % 1.0
+    return tuple(round(255 * channel) for channel in colorsys.hsv_to_rgb(hue, 0.75, 1.0))
+
+
+def draw_boxes(
+    image: Image.Image,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    scores: np.ndarray | None = None,
+) -> Image.Image:
+    """A copy of a picture with boxes, class names and scores on it.
+
+    Args:
+      image: RGB.
+      boxes: `[objects, 4] xyxy` in pixels.
+      labels: `[objects]` from 1.
+      class_names: class i + 1 is called `class_names[i]`.
+      scores: `[objects]` in [0, 1], written behind the names.
+    """
+    image = image.copy()
+    canvas = ImageDraw.Draw(image)
+    unit = max(image.size) / 100
+    line_width = max(1, round(unit * 0.5))
+    font = ImageFont.load_default(size=max(10, round(unit * 3)))
+    # The best last, on top of the others.
+    for i in reversed(range(len(labels))):
+        color = class_color(int(labels[i]))
+        x_min, y_min, x_max, y_max = boxes[i].tolist()
+        canvas.rectangle((x_min, y_min, x_max, y_max), outline=color, width=line_width)
+        text = class_names[int(labels[i]) - 1]
+        if scores is not None:
+            text += f" {scores[i]:.2f}"
+        left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
+        width, height = right - left + 4, bottom - top + 4
+        # Above the box, or inside it where the picture ends; never beyond the picture's sides.
+        text_x = min(max(x_min, 0), max(image.width - width, 0))
+        text_y = y_min - height if y_min >= height else max(y_min, 0)
+        canvas.rectangle((text_x, text_y, text_x + width, text_y + height), fill=color)
+        canvas.text((text_x + 2 - left, text_y + 2 - top), text, fill=(0, 0, 0), font=font)
+    return image
+
+
+def contact_sheet(
+    images: Sequence[Image.Image], columns: int = 4, cell: int = 320, gap: int = 8
+) -> Image.Image:
+    """Pictures side by side on white, each fitted into a square cell."""
+    rows = -(-len(images) // columns)
+    pitch = cell + gap
+    sheet = Image.new("RGB", (columns * pitch + gap, rows * pitch + gap), "white")
+    for i, image in enumerate(images):
+        scale = cell / max(image.size)
+        size = tuple(max(1, round(side * scale)) for side in image.size)
+        row, column = divmod(i, columns)
+        x = gap + column * pitch + (cell - size[0]) // 2
+        y = gap + row * pitch + (cell - size[1]) // 2
+        sheet.paste(image.resize(size, Image.Resampling.LANCZOS), (x, y))
+    return sheet

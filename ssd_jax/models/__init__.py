@@ -1,0 +1,1 @@
+"""The networks: image in, offsets and logits out. Flax NNX modules."""

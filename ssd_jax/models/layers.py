@@ -1,0 +1,96 @@
+"""Layers that the backbones and heads share."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ssd_jax.parallel import DEVICES
+
+
+def scaled(channels: int, width: float) -> int:
+    """Channels times a width multiplier, as a multiple of 8 (and at least 8)."""
+    return max(8, round(channels * width / 8) * 8)
+
+
+class ConvBlock(nnx.Module):
+    """Convolution, optional batch norm, ReLU.
+
+    Takes `[batch, height, width, in_channels]`. Batch statistics are those of the global batch:
+    in training the module must run under the `pmap` of `ssd_jax.parallel`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        batch_norm: bool = False,
+        kernel_init: nnx.Initializer,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.conv = nnx.Conv(
+            in_channels,
+            out_channels,
+            (kernel, kernel),
+            strides=stride,
+            padding=padding,
+            kernel_dilation=dilation,
+            use_bias=not batch_norm,
+            kernel_init=kernel_init,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.norm = (
+            nnx.BatchNorm(
+                out_channels,
+                momentum=0.9,
+                epsilon=1e-5,
+                axis_name=DEVICES,
+                dtype=dtype,
+                rngs=rngs,
+            )
+            if batch_norm
+            else None
+        )
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = self.conv(x)
+        if self.norm is not None:
+            x = self.norm(x, use_running_average=not train)
+        return nnx.relu(x)
+
+
+class L2Norm(nnx.Module):
+    """Scales every cell's feature vector to length 1, times a learned weight per channel.
+
+    Paper section 3.1, after ParseNet; Caffe: `normalize_layer.cpp`.
+    """
+
+    def __init__(self, channels: int, initial_scale: float = 20.0):
+        self.weight = nnx.Param(jnp.full(channels, initial_scale))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        # float32 throughout: a sum of 512 squares overflows no bfloat16, but loses its digits.
+        wide = x.astype(jnp.float32)
+        length = jnp.sqrt(jnp.sum(wide * wide, axis=-1, keepdims=True) + 1e-10)
+        return (wide / length * self.weight[...]).astype(x.dtype)
+
+
+def max_pool_2x2(x: jax.Array) -> jax.Array:
+    """Halves height and width, rounding up as Caffe does (75 becomes 38).
+
+    The maximum of four strided slices in place of a pooling window: its gradient is a selection,
+    which XLA runs faster than the select-and-scatter of a window.
+    """
+    height, width = x.shape[1:3]
+    x = jnp.pad(
+        x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), constant_values=-jnp.inf
+    )
+    upper = jnp.maximum(x[:, ::2, ::2], x[:, ::2, 1::2])
+    lower = jnp.maximum(x[:, 1::2, ::2], x[:, 1::2, 1::2])
+    return jnp.maximum(upper, lower)

@@ -1,0 +1,130 @@
+"""The network as pure functions over plain parameter dictionaries.
+
+The rest of the project trains and runs a `Network` and does not know the module classes.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ssd_jax.detection.default_boxes import Tiling, default_boxes
+from ssd_jax.models.heads import ExtraBlock
+from ssd_jax.models.ssd import SSD
+
+Variables = dict[str, Any]  # nested: module names to arrays
+
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """An SSD without its parameters.
+
+    Attributes:
+      tiling: its default boxes' layout.
+      num_classes: classes without the background.
+    """
+
+    tiling: Tiling
+    num_classes: int
+    extra_blocks: tuple[ExtraBlock, ...]
+    width: float
+    batch_norm: bool
+    precision: str
+
+    def _module(self, seed: int = 0) -> SSD:
+        return SSD(
+            extra_blocks=self.extra_blocks,
+            boxes_per_cell=self.tiling.boxes_per_cell,
+            num_classes=self.num_classes,
+            width=self.width,
+            batch_norm=self.batch_norm,
+            dtype=PRECISIONS[self.precision],
+            rngs=nnx.Rngs(seed),
+        )
+
+    def init(self, seed: int) -> tuple[Variables, Variables]:
+        """New parameters and batch statistics (an empty dictionary without batch norm)."""
+
+        def initialise():
+            _, parameters, batch_stats = nnx.split(self._module(seed), nnx.Param, nnx.BatchStat)
+            return nnx.to_pure_dict(parameters), nnx.to_pure_dict(batch_stats)
+
+        return jax.jit(initialise)()
+
+    def default_boxes(self) -> np.ndarray:
+        """`[boxes, 4] cxcywh`, in the order of the outputs."""
+        return default_boxes(self.tiling)
+
+    def apply(
+        self, parameters: Variables, batch_stats: Variables, images: jax.Array, train: bool
+    ) -> tuple[tuple[jax.Array, jax.Array], Variables]:
+        """Runs the network.
+
+        Args:
+          parameters: as `init` makes them.
+          batch_stats: as `init` makes them.
+          images: `[batch, size, size, 3]` float32, normalised.
+          train: whether batch norm uses and updates the statistics of this batch.
+
+        Returns:
+          (offsets `[batch, boxes, 4]`, logits `[batch, boxes, classes + 1]`), and the batch
+          statistics after this batch.
+        """
+        graph = nnx.graphdef(nnx.eval_shape(self._module))
+        module = nnx.merge(graph, parameters, batch_stats)
+        outputs = module(images, train)
+        return outputs, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+
+
+def build_network(config: Any, num_classes: int) -> Network:
+    """Makes the network of a config and checks that its default boxes fit its feature maps.
+
+    Args:
+      config: `config.model` of a config file.
+      num_classes: classes without the background.
+
+    Raises:
+      ValueError: a field has an impossible value, or the tiling does not fit.
+    """
+    if config.precision not in PRECISIONS:
+        raise ValueError(
+            f"config.model.precision is {config.precision!r}, but must be one of "
+            f"{', '.join(PRECISIONS)}"
+        )
+    tiling = Tiling(
+        image_size=config.image_size,
+        feature_sizes=tuple(config.feature_sizes),
+        steps=tuple(config.steps),
+        min_sizes=tuple(config.min_sizes),
+        max_sizes=tuple(config.max_sizes),
+        aspect_ratios=tuple(tuple(ratios) for ratios in config.aspect_ratios),
+    )
+    if len(tiling.feature_sizes) != 2 + len(config.extra_blocks):
+        raise ValueError(
+            f"config.model.feature_sizes has {len(tiling.feature_sizes)} entries, but the "
+            f"backbone's 2 feature maps and {len(config.extra_blocks)} extra_blocks make "
+            f"{2 + len(config.extra_blocks)}"
+        )
+    network = Network(
+        tiling=tiling,
+        num_classes=num_classes,
+        extra_blocks=tuple(ExtraBlock(*block) for block in config.extra_blocks),
+        width=config.width,
+        batch_norm=config.batch_norm,
+        precision=config.precision,
+    )
+
+    image = jax.ShapeDtypeStruct((1, tiling.image_size, tiling.image_size, 3), jnp.float32)
+    features = nnx.eval_shape(lambda images: network._module().feature_maps(images), image)
+    sizes = tuple(feature.shape[1] for feature in features)
+    if sizes != tiling.feature_sizes:
+        raise ValueError(
+            f"config.model.feature_sizes is {tiling.feature_sizes}, but an input of "
+            f"{tiling.image_size} pixels gives feature maps of {sizes} cells"
+        )
+    return network

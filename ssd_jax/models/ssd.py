@@ -1,0 +1,55 @@
+"""SSD: a backbone, extra feature maps, and heads on all of them (paper section 2.1)."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ssd_jax.models.heads import ExtraBlock, ExtraLayers, PredictionHeads
+from ssd_jax.models.vgg import VGG16
+
+
+class SSD(nnx.Module):
+    """The whole network.
+
+    Args:
+      extra_blocks: the feature maps added after the backbone's.
+      boxes_per_cell: default boxes on a cell of each feature map, the backbone's first.
+      num_classes: classes without the background.
+      width: multiplies the channels of every layer but the heads' outputs.
+      batch_norm: whether batch norm follows every convolution but the heads'.
+      dtype: of the computation; parameters and outputs are float32.
+    """
+
+    def __init__(
+        self,
+        *,
+        extra_blocks: Sequence[ExtraBlock],
+        boxes_per_cell: Sequence[int],
+        num_classes: int,
+        width: float = 1.0,
+        batch_norm: bool = False,
+        dtype: jnp.dtype = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        shared = dict(width=width, batch_norm=batch_norm, dtype=dtype, rngs=rngs)
+        self.backbone = VGG16(**shared)
+        self.extras = ExtraLayers(self.backbone.out_channels[-1], extra_blocks, **shared)
+        self.heads = PredictionHeads(
+            self.backbone.out_channels + self.extras.out_channels,
+            boxes_per_cell,
+            num_classes + 1,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    def feature_maps(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
+        """The maps that the heads read, from the finest to the coarsest."""
+        features = self.backbone(images, train)
+        return features + self.extras(features[-1], train)
+
+    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        """Preprocessed `[batch, size, size, 3]` to offsets `[batch, boxes, 4]` and logits
+        `[batch, boxes, classes + 1]`, where class 0 is background."""
+        return self.heads(self.feature_maps(images, train))

@@ -1,0 +1,62 @@
+"""VGG16 with atrous fc6, as SSD uses it (paper section 3; Caffe: `VGGNetBody`)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ssd_jax.models.layers import ConvBlock, L2Norm, max_pool_2x2, scaled
+
+# Output channels of the convolutions of each stage; a pooling layer follows every stage.
+STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+
+
+class VGG16(nnx.Module):
+    """Image to the two feature maps conv4_3 (stride 8, L2-normalised) and fc7 (stride 16).
+
+    Layers carry Caffe's names. pool5 is 3×3 with stride 1, and fc6 is a 3×3 convolution of
+    dilation 6 in place of VGG's 7×7 fully connected layer; there is no dropout.
+
+    Args:
+      width: multiplies the channels of every layer.
+      batch_norm: whether batch norm follows every convolution, for training from scratch.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    def __init__(self, *, width: float, batch_norm: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+        def block(in_channels, out_channels, kernel, **options):
+            return ConvBlock(
+                in_channels,
+                out_channels,
+                kernel,
+                batch_norm=batch_norm,
+                # He et al. 2015: without batch norm 15 ReLU layers need it to start from scratch.
+                kernel_init=nnx.initializers.he_normal(),
+                dtype=dtype,
+                rngs=rngs,
+                **options,
+            )
+
+        channels = 3
+        for stage, stage_channels in enumerate(STAGES, start=1):
+            for index, out_channels in enumerate(stage_channels, start=1):
+                out_channels = scaled(out_channels, width)
+                setattr(self, f"conv{stage}_{index}", block(channels, out_channels, 3, padding=1))
+                channels = out_channels
+        conv4_3_channels, fc_channels = scaled(512, width), scaled(1024, width)
+        self.fc6 = block(channels, fc_channels, 3, padding=6, dilation=6)
+        self.fc7 = block(fc_channels, fc_channels, 1)
+        self.conv4_3_norm = L2Norm(conv4_3_channels)
+        self.out_channels = (conv4_3_channels, fc_channels)
+
+    def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
+        """`[batch, height, width, 3]` to two feature maps."""
+        for stage, stage_channels in enumerate(STAGES, start=1):
+            for index in range(1, len(stage_channels) + 1):
+                x = getattr(self, f"conv{stage}_{index}")(x, train)
+            if stage == 4:
+                conv4_3 = self.conv4_3_norm(x)
+            if stage < 5:
+                x = max_pool_2x2(x)
+        x = nnx.max_pool(x, (3, 3), strides=(1, 1), padding="SAME")  # pool5
+        x = self.fc7(self.fc6(x, train), train)
+        return [conv4_3, x]

@@ -1,0 +1,125 @@
+"""Devices and hosts: the one file that knows how many there are.
+
+Data parallelism with `pmap`: every device holds the whole state and a share of the batch. A
+process is one running program; a host runs one process, which drives all of its devices.
+"""
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+DEVICES = "devices"  # the name of the pmapped axis
+
+
+def initialize(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
+    """Joins the other processes of a run. To be called before anything else touches a device.
+
+    Args:
+      coordinator: `host:port` of process 0; "" for a run of one process.
+      num_processes: how many processes there are; 0 asks the cluster (Slurm, TPU pods, …).
+      process_id: which of them this is; -1 asks the cluster.
+    """
+    if coordinator:
+        jax.distributed.initialize(
+            coordinator_address=coordinator,
+            num_processes=num_processes or None,
+            process_id=process_id if process_id >= 0 else None,
+        )
+
+
+def process_index() -> int:
+    """The number of this process."""
+    return jax.process_index()
+
+
+def process_count() -> int:
+    """How many processes take part."""
+    return jax.process_count()
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that prints and writes."""
+    return jax.process_index() == 0
+
+
+def per_process_batch_size(batch_size: int) -> int:
+    """This process's share of a global batch.
+
+    Raises:
+      ValueError: the devices cannot share the batch evenly.
+    """
+    devices = jax.device_count()
+    if batch_size <= 0 or batch_size % devices:
+        raise ValueError(
+            f"config.batch_size is {batch_size}, but must be a multiple of the {devices} devices: "
+            f"set it to {max(devices, batch_size // devices * devices)}"
+        )
+    return batch_size // jax.process_count()
+
+
+def pmap_train_step(step: Callable) -> Callable:
+    """Runs `step(state, batch) -> (state, metrics)` on every device, each on its share of a batch.
+
+    State and metrics must come out of `step` the same on every device. The state that goes in is
+    given up: its memory is used for the one that comes out.
+    """
+    return jax.pmap(
+        step, axis_name=DEVICES, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0
+    )
+
+
+def pmap_predict(predict: Callable) -> Callable:
+    """Runs `predict(variables, images)` on every device, each on its share of the images."""
+    return jax.pmap(predict, axis_name=DEVICES, in_axes=(None, 0), out_axes=0)
+
+
+def shard(batch: Any) -> Any:
+    """Splits the first axis of every array over the devices of this process."""
+    devices = jax.local_device_count()
+    return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+
+
+def unshard(batch: Any) -> Any:
+    """Brings this process's share of a pmapped result to the host as one batch of NumPy arrays."""
+
+    def gather(array):
+        shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        parts = np.concatenate([np.asarray(shard.data) for shard in shards])
+        return parts.reshape(-1, *parts.shape[2:])
+
+    return jax.tree.map(gather, batch)
+
+
+def to_host(tree: Any) -> Any:
+    """Brings values that are the same on every device to the host as NumPy arrays."""
+    return jax.tree.map(lambda array: np.asarray(array.addressable_data(0)), tree)
+
+
+def global_position(per_device_batch_size: int) -> jax.Array:
+    """Inside a pmapped function: `[batch]`, the places of this device's images in the batch."""
+    first = jax.lax.axis_index(DEVICES) * per_device_batch_size
+    return first + jax.numpy.arange(per_device_batch_size)
+
+
+def sum_over_devices(tree: Any) -> Any:
+    """Inside a pmapped function: sums every array over all devices of all processes."""
+    return jax.lax.psum(tree, DEVICES)
+
+
+def gather_from_processes(value: Any) -> list[Any]:
+    """Every process's value, in the order of processes, on every process."""
+    if jax.process_count() == 1:
+        return [value]
+    data = np.frombuffer(pickle.dumps(value), np.uint8)
+    lengths = multihost_utils.process_allgather(np.array(data.size))
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: data.size] = data
+    gathered = multihost_utils.process_allgather(padded)
+    return [
+        pickle.loads(row[:length].tobytes())
+        for row, length in zip(gathered, lengths, strict=True)
+    ]

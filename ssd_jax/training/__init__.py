@@ -1,0 +1,1 @@
+"""Training: augmentation on the device, the step, the optimiser, checkpoints, the loop."""

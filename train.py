@@ -1,0 +1,31 @@
+"""Trains an SSD.
+
+    python train.py --config=configs/quickstart.py --workdir=runs/quickstart
+
+Started again with the same work directory it continues. Every field of the config can be set on
+the command line: --config.batch_size=8.
+"""
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from ssd_jax import console, experiment, parallel
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps everything it writes.")
+COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several hosts.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes; 0 asks the cluster.")
+PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which one this is; -1 asks the cluster.")
+
+
+def main(argv: list[str]) -> None:
+    """Flags in, one call."""
+    del argv
+    with console.session():
+        parallel.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+        experiment.train(CONFIG.value, WORKDIR.value)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)
