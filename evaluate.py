@@ -1,6 +1,6 @@
 """Evaluates a trained SSD: AP of each class and mAP, by both rules of Pascal VOC.
 
-    python evaluate.py --config=configs/quickstart.py --workdir=runs/quickstart
+python evaluate.py --config=configs/quickstart.py --workdir=runs/quickstart
 """
 
 from absl import app, flags

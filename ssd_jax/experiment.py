@@ -26,6 +26,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.evaluation.draw import contact_sheet, draw_boxes
 from ssd_jax.evaluation.evaluator import make_predict_step, run_detector
 from ssd_jax.evaluation.report import draw_detections, format_table, summarise
+from ssd_jax.interop.keras_weights import load_vgg16
 from ssd_jax.models.network import Network, Variables, build_network
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.loop import train_loop
@@ -127,8 +128,8 @@ def train(config: Any, workdir: str) -> None:
             _save_pictures(folder, "detections", pictures, writer, int(state.step))
         return {"mAP": summary["mAP"], "mAP_area": summary["mAP_area"]}
 
-    state = train_loop(
-        state,
+    train_loop(
+        parallel.replicate(state),
         parallel.pmap_train_step(train_step),
         batches,
         steps=config.steps,
@@ -171,7 +172,8 @@ def evaluate(
     variables = checkpoints.restore_model(*template, step=checkpoint)
     checkpoints.close()
 
-    summary, _ = Evaluator(config, network, class_names)(variables)
+    evaluator = Evaluator(config, network, class_names)
+    summary, _ = evaluator(parallel.replicate(variables))
     if parallel.is_main_process():
         print(format_table(summary))
         if output:
@@ -233,9 +235,17 @@ def _listed(names: str) -> tuple[str, ...]:
 
 
 def _initial_state(config: Any, network: Network, optimizer: Any) -> TrainState:
-    if config.init:
-        raise UserError(f"config.init is {config.init!r}")
-    return init_state(network, optimizer, config.seed)
+    """The state before the first step, with the weights that `config.init` names."""
+    state = init_state(network, optimizer, config.seed)
+    if not config.init:
+        return state
+    kind, _, weights = config.init.partition(":")
+    if kind != "keras" or not weights:
+        raise UserError(
+            f'config.init is {config.init!r}, but must be "" (from scratch), "keras:imagenet" or '
+            '"keras:PATH"'
+        )
+    return state._replace(parameters=load_vgg16(state.parameters, weights))
 
 
 def _record_run(folder: Path, config: Any, class_names: Sequence[str]) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 DEVICES = "devices"  # the name of the pmapped axis
 
@@ -77,6 +79,15 @@ def pmap_predict(predict: Callable) -> Callable:
     return jax.pmap(predict, axis_name=DEVICES, in_axes=(None, 0), out_axes=0)
 
 
+def replicate(tree: Any) -> Any:
+    """Copies values, the same on every process, to every device: the form `pmap` returns.
+
+    Given in another form, the first call would work too, but the second would compile again.
+    """
+    mesh = Mesh(np.array(jax.devices()), (DEVICES,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
 def shard(batch: Any) -> Any:
     """Splits the first axis of every array over the devices of this process."""
     devices = jax.local_device_count()
@@ -102,7 +113,7 @@ def to_host(tree: Any) -> Any:
 def global_position(per_device_batch_size: int) -> jax.Array:
     """Inside a pmapped function: `[batch]`, the places of this device's images in the batch."""
     first = jax.lax.axis_index(DEVICES) * per_device_batch_size
-    return first + jax.numpy.arange(per_device_batch_size)
+    return first + jnp.arange(per_device_batch_size)
 
 
 def sum_over_devices(tree: Any) -> Any:
@@ -120,6 +131,5 @@ def gather_from_processes(value: Any) -> list[Any]:
     padded[: data.size] = data
     gathered = multihost_utils.process_allgather(padded)
     return [
-        pickle.loads(row[:length].tobytes())
-        for row, length in zip(gathered, lengths, strict=True)
+        pickle.loads(row[:length].tobytes()) for row, length in zip(gathered, lengths, strict=True)
     ]

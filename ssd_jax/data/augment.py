@@ -97,7 +97,11 @@ def _iou(patches: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
 
 
 def draw_window(
-    seed: tf.Tensor, boxes: tf.Tensor, expand_probability: float, expand_max_ratio: float, crop: bool
+    seed: tf.Tensor,
+    boxes: tf.Tensor,
+    expand_probability: float,
+    expand_max_ratio: float,
+    crop: bool,
 ) -> tf.Tensor:
     """Expansion, then crop, as one window.
 

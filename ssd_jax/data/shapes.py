@@ -1,6 +1,6 @@
 """The embedded data set: pictures of geometric shapes, drawn on this machine in seconds.
 
-Five classes at many sizes, turned and overlapping, on textured backgrounds with noise. Drawn from
+Five classes at many sizes, tilted and overlapping, on textured backgrounds with noise. Drawn from
 fixed seeds, so that every machine has the same pictures.
 """
 
@@ -75,12 +75,13 @@ def draw(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[int]
       labels from 0.
     """
     height, width = random.integers(140, 221, size=2)
-    canvas = _texture(random, height, width, contrast=60)
+    background = random.uniform(0, 255, 3)
+    canvas = _texture(random, height, width, background, contrast=45)
     masks, corners, labels = [], [], []
-    for _ in range(random.integers(1, 7)):
+    for _ in range(random.integers(2, 10)):
         label = int(random.integers(len(CLASS_NAMES)))
         outline = _outline(CLASS_NAMES[label], random)
-        side = math.exp(random.uniform(math.log(22), math.log(0.75 * min(height, width))))
+        side = math.exp(random.uniform(math.log(24), math.log(0.7 * min(height, width))))
         outline -= outline.min(axis=0)
         outline *= side / outline.max()
         extent = outline.max(axis=0)
@@ -89,7 +90,8 @@ def draw(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[int]
         # Shapes may overlap, but each must stay mostly visible.
         if any((mask & other).sum() > 0.3 * min(mask.sum(), other.sum()) for other in masks):
             continue
-        canvas[mask] = _texture(random, height, width, contrast=25)[mask]
+        color = _other_color(random, background)
+        canvas[mask] = _texture(random, height, width, color, contrast=25)[mask]
         masks.append(mask)
         corners.append(np.concatenate([offset, offset + extent]))
         labels.append(label)
@@ -98,12 +100,20 @@ def draw(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[int]
     return np.clip(canvas, 0, 255).astype(np.uint8), np.clip(boxes, 0, 1), labels
 
 
+def _other_color(random: np.random.Generator, background: np.ndarray) -> np.ndarray:
+    """`[3]`: a colour that stands out from the background."""
+    while True:
+        color = random.uniform(0, 255, 3)
+        if np.linalg.norm(color - background) > 100:
+            return color
+
+
 def _texture(
-    random: np.random.Generator, height: int, width: int, contrast: float
+    random: np.random.Generator, height: int, width: int, color: np.ndarray, contrast: float
 ) -> np.ndarray:
-    """`[height, width, 3]`: one colour, with smooth blotches of others."""
+    """`[height, width, 3]`: a colour with smooth blotches, at most `contrast` away from it."""
     cells = random.integers(2, 12)
-    blotches = random.uniform(-contrast, contrast, (cells, cells, 3)) + random.uniform(0, 255, 3)
+    blotches = color + random.uniform(-contrast, contrast, (cells, cells, 3))
     channels = [
         Image.fromarray(blotches[..., i].astype(np.float32)).resize((width, height), Image.BICUBIC)
         for i in range(3)
@@ -112,21 +122,21 @@ def _texture(
 
 
 def _outline(name: str, random: np.random.Generator) -> np.ndarray:
-    """Corners `[points, 2]` of a shape round the origin, turned at random."""
+    """Corners `[points, 2]` of a shape round the origin, tilted by up to 20 degrees."""
     if name == "cross":
         radius, angle = math.hypot(1, 0.3), math.atan2(0.3, 1)
         radii = np.tile([radius, math.hypot(0.3, 0.3), radius], 4)
         quarter = np.array([angle, math.pi / 4, math.pi / 2 - angle])
         angles = (quarter + math.pi / 2 * np.arange(4)[:, None]).ravel()
     else:
-        radii = {
-            "circle": np.ones(48),
-            "square": np.ones(4),
-            "star": np.tile([1.0, 0.42], 5),
-            "triangle": np.ones(3),
+        radii, first = {
+            "circle": (np.ones(48), 0.0),
+            "square": (np.ones(4), math.pi / 4),
+            "star": (np.tile([1.0, 0.42], 5), -math.pi / 2),
+            "triangle": (np.ones(3), -math.pi / 2),
         }[name]
-        angles = 2 * math.pi * np.arange(len(radii)) / len(radii)
-    angles = angles + random.uniform(0, 2 * math.pi)
+        angles = first + 2 * math.pi * np.arange(len(radii)) / len(radii)
+    angles = angles + random.uniform(-1, 1) * math.radians(20)
     return radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 

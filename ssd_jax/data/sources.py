@@ -28,6 +28,7 @@ GRAMMAR = (
     "several joined by commas"
 )
 
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """A data set, made of one or several parts.
@@ -62,9 +63,7 @@ class Source:
           process_index: this process.
           process_count: how many processes share the data.
         """
-        shares = [
-            (part, part.share(process_index, process_count)) for part in self._parts
-        ]
+        shares = [(part, part.share(process_index, process_count)) for part in self._parts]
         sizes = [part.share_size(process_index, process_count) for part, _ in shares]
         epoch_size = sum(sizes)
         if epoch_size == 0:
@@ -132,7 +131,7 @@ def open_source(spec: str, class_names: Sequence[str] = ()) -> Source:
 def _open_part(spec: str, class_names: tuple[str, ...]):
     """(spec, class names that the set declares or None, annotations or TFDS records)."""
     kind, _, rest = spec.partition(":")
-    if kind == "shapes" and rest and ":" not in rest:
+    if kind == "shapes" and rest:
         records = TfdsRecords.open_shapes(rest)
         return spec, records.class_names, records
     # From the right for folders, so that ROOT may hold colons; NAME of TFDS may too.

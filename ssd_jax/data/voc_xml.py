@@ -57,9 +57,7 @@ def read_voc_xml(root: str, split: str) -> list[Annotation]:
                 f"{image_id}.jpg, .jpeg or .png"
             )
         annotations.append(
-            _read_annotation(
-                folder / "Annotations" / f"{image_id}.xml", image_id, images[image_id]
-            )
+            _read_annotation(folder / "Annotations" / f"{image_id}.xml", image_id, images[image_id])
         )
     if not annotations:
         raise UserError(f"{spec}: {split_file} lists no pictures")
@@ -88,7 +86,8 @@ def _read_annotation(path: Path, image_id: str, image_path: Path) -> Annotation:
         if not name:
             raise UserError(f"{path}: an <object> has no <name>")
         corners = [
-            _number(element, f"bndbox/{corner}", path) for corner in ("xmin", "ymin", "xmax", "ymax")
+            _number(element, f"bndbox/{corner}", path)
+            for corner in ("xmin", "ymin", "xmax", "ymax")
         ]
         boxes.append(np.array(corners) / (width, height, width, height))
         names.append(name)

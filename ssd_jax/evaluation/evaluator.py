@@ -67,7 +67,10 @@ def run_detector(
     """
     results, pictures, dropped = [], [], 0
     progress = tqdm(
-        total=num_batches, desc="evaluate", unit="batch", leave=False,
+        total=num_batches,
+        desc="evaluate",
+        unit="batch",
+        leave=False,
         disable=not parallel.is_main_process(),
     )
     with progress:

@@ -71,7 +71,7 @@ class L2Norm(nnx.Module):
     Paper section 3.1, after ParseNet; Caffe: `normalize_layer.cpp`.
     """
 
-    def __init__(self, channels: int, initial_scale: float = 20.0):
+    def __init__(self, channels: int, initial_scale: float):
         self.weight = nnx.Param(jnp.full(channels, initial_scale))
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -88,9 +88,7 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
     which XLA runs faster than the select-and-scatter of a window.
     """
     height, width = x.shape[1:3]
-    x = jnp.pad(
-        x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), constant_values=-jnp.inf
-    )
+    x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), constant_values=-jnp.inf)
     upper = jnp.maximum(x[:, ::2, ::2], x[:, ::2, 1::2])
     lower = jnp.maximum(x[:, 1::2, ::2], x[:, 1::2, 1::2])
     return jnp.maximum(upper, lower)

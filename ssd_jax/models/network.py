@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from ssd_jax.detection.default_boxes import Tiling, default_boxes
+from ssd_jax.errors import UserError
 from ssd_jax.models.heads import ExtraBlock
 from ssd_jax.models.ssd import SSD
 
@@ -89,23 +90,26 @@ def build_network(config: Any, num_classes: int) -> Network:
       num_classes: classes without the background.
 
     Raises:
-      ValueError: a field has an impossible value, or the tiling does not fit.
+      UserError: a field has an impossible value, or the tiling does not fit.
     """
     if config.precision not in PRECISIONS:
-        raise ValueError(
+        raise UserError(
             f"config.model.precision is {config.precision!r}, but must be one of "
             f"{', '.join(PRECISIONS)}"
         )
-    tiling = Tiling(
-        image_size=config.image_size,
-        feature_sizes=tuple(config.feature_sizes),
-        steps=tuple(config.steps),
-        min_sizes=tuple(config.min_sizes),
-        max_sizes=tuple(config.max_sizes),
-        aspect_ratios=tuple(tuple(ratios) for ratios in config.aspect_ratios),
-    )
+    try:
+        tiling = Tiling(
+            image_size=config.image_size,
+            feature_sizes=tuple(config.feature_sizes),
+            steps=tuple(config.steps),
+            min_sizes=tuple(config.min_sizes),
+            max_sizes=tuple(config.max_sizes),
+            aspect_ratios=tuple(tuple(ratios) for ratios in config.aspect_ratios),
+        )
+    except ValueError as error:
+        raise UserError(f"config.model: {error}") from error
     if len(tiling.feature_sizes) != 2 + len(config.extra_blocks):
-        raise ValueError(
+        raise UserError(
             f"config.model.feature_sizes has {len(tiling.feature_sizes)} entries, but the "
             f"backbone's 2 feature maps and {len(config.extra_blocks)} extra_blocks make "
             f"{2 + len(config.extra_blocks)}"
@@ -123,7 +127,7 @@ def build_network(config: Any, num_classes: int) -> Network:
     features = nnx.eval_shape(lambda images: network._module().feature_maps(images), image)
     sizes = tuple(feature.shape[1] for feature in features)
     if sizes != tiling.feature_sizes:
-        raise ValueError(
+        raise UserError(
             f"config.model.feature_sizes is {tiling.feature_sizes}, but an input of "
             f"{tiling.image_size} pixels gives feature maps of {sizes} cells"
         )

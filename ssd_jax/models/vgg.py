@@ -45,7 +45,8 @@ class VGG16(nnx.Module):
         conv4_3_channels, fc_channels = scaled(512, width), scaled(1024, width)
         self.fc6 = block(channels, fc_channels, 3, padding=6, dilation=6)
         self.fc7 = block(fc_channels, fc_channels, 1)
-        self.conv4_3_norm = L2Norm(conv4_3_channels)
+        # 20 at 512 channels, and in proportion the same size of each feature at fewer.
+        self.conv4_3_norm = L2Norm(conv4_3_channels, 20.0 * (conv4_3_channels / 512) ** 0.5)
         self.out_channels = (conv4_3_channels, fc_channels)
 
     def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:

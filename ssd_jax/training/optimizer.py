@@ -51,7 +51,9 @@ def _decays(parameters: optax.Params) -> optax.Params:
     )
 
 
-def sgd(schedule: optax.Schedule, momentum: float, weight_decay: float) -> optax.GradientTransformation:
+def sgd(
+    schedule: optax.Schedule, momentum: float, weight_decay: float
+) -> optax.GradientTransformation:
     """v ← momentum · v + rate · (gradient + weight_decay · parameter); parameter ← parameter - v.
 
     Biases learn at twice the rate and neither they nor batch norm's scales decay. As in Caffe the

@@ -1,0 +1,42 @@
+"""A small SSD for one's own pictures on a modest machine, trained from scratch.
+
+    python train.py --config=configs/ssd_small.py --workdir=runs/mine \
+        --config.data.train=voc_xml:FOLDER:trainval --config.data.eval=voc_xml:FOLDER:test
+
+A quarter of VGG16's channels with batch norm, 256 pixels, six feature maps: 1.7 million parameters.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ssd300_voc
+
+
+def get_config() -> ConfigDict:
+    """What differs from the paper's SSD300."""
+    config = ssd300_voc.get_config()
+    config.batch_size = 16
+    config.steps = 500
+    config.log_every = 10
+    config.checkpoint_every = 100
+    config.eval_every = 0
+    config.learning_rate = 1e-2  # batch norm bears it
+    config.learning_rate_drops = (0.8, 0.95)
+    config.warmup_steps = 20
+
+    config.augment.expand_max_ratio = 2.0  # in a short training 4 costs more than it brings
+
+    config.model.image_size = 256
+    config.model.width = 0.25
+    config.model.batch_norm = True
+    config.model.extra_blocks = (
+        (256, 512, 3, 2, 1),
+        (128, 256, 3, 2, 1),
+        (128, 256, 3, 2, 1),
+        (128, 256, 3, 2, 1),
+    )
+    config.model.feature_sizes = (32, 16, 8, 4, 2, 1)
+    config.model.steps = (8, 16, 32, 64, 128, 256)
+    config.model.min_sizes = (18, 38, 84, 130, 176, 222)  # 0.07, 0.15, … 0.87 of the image
+    config.model.max_sizes = (38, 84, 130, 176, 222, 268)
+    config.model.aspect_ratios = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
+    return config

@@ -1,0 +1,135 @@
+import numpy as np
+import pytest
+
+from ssd_jax.data.pipeline import eval_batches, num_eval_batches, train_batches
+from ssd_jax.data.sources import open_source
+from tests.data.pictures import VocFolder
+
+OPTIONS = dict(
+    image_size=48,
+    batch_size=4,
+    max_objects=3,
+    expand_probability=0.5,
+    expand_max_ratio=4.0,
+    crop=True,
+    seed=5,
+)
+PLAIN = OPTIONS | dict(expand_probability=0.0, crop=False)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    voc = VocFolder(tmp_path_factory.mktemp("voc"))
+    voc.add("empty", [])
+    voc.add("crowded", [("dog", 1 + i, 1, 11 + 2 * i, 12) for i in range(5)])
+    for i in range(8):
+        voc.add(f"picture{i}", [("dog", 6, 4, 30, 20), ("cat", 12, 8, 54, 36)], size=(60, 40 + i))
+    return open_source(voc.split("all", "empty", "crowded", *[f"picture{i}" for i in range(8)]))
+
+
+def take(iterator, count):
+    return [next(iterator) for _ in range(count)]
+
+
+def assert_same(batches, others):
+    for batch, other in zip(batches, others, strict=True):
+        for key in batch:
+            np.testing.assert_array_equal(batch[key], other[key], err_msg=key)
+
+
+def test_the_form_of_a_batch(source):
+    (batch,) = take(train_batches(source, **OPTIONS), 1)
+    forms = {key: (value.shape, value.dtype.kind) for key, value in batch.items()}
+    assert forms == {
+        "image": ((4, 48, 48, 3), "u"),
+        "window": ((4, 4), "f"),
+        "boxes": ((4, 3, 4), "f"),
+        "labels": ((4, 3), "i"),
+        "difficult": ((4, 3), "b"),
+        "image_id": ((4,), "O"),
+        "size": ((4, 2), "i"),
+        "dropped": ((4,), "i"),
+        "mask": ((4,), "b"),
+    }
+
+
+def test_augmented_boxes_lie_in_the_window(source):
+    for batch in take(train_batches(source, **OPTIONS), 20):
+        for i in range(4):
+            boxes = batch["boxes"][i][batch["labels"][i] > 0]
+            window = batch["window"][i]
+            assert (boxes[:, 2:] > boxes[:, :2]).all()
+            assert (boxes[:, :2] >= window[:2] - 1e-5).all()
+            assert (boxes[:, 2:] <= window[2:] + 1e-5).all()
+            assert not batch["boxes"][i][batch["labels"][i] == 0].any()
+
+
+def test_without_augmentation_boxes_are_those_of_the_file(source):
+    for batch in take(train_batches(source, **PLAIN), 3):
+        for i in np.flatnonzero(np.char.startswith(batch["image_id"].astype(str), "picture")):
+            height = batch["size"][i][0]
+            expected = [
+                [0.1, 4 / height, 0.5, 20 / height],
+                [0.2, 8 / height, 0.9, 36 / height],
+            ]
+            np.testing.assert_allclose(batch["boxes"][i][:2], expected, atol=1e-5)
+            np.testing.assert_array_equal(batch["labels"][i], [2, 1, 0])
+            np.testing.assert_array_equal(batch["window"][i], [0, 0, 1, 1])
+
+
+def test_of_too_many_objects_the_largest_stay_and_the_rest_is_counted(source):
+    batches = take(train_batches(source, **PLAIN), 5)
+    crowded = [
+        (batch["boxes"][i], batch["dropped"][i])
+        for batch in batches
+        for i in np.flatnonzero(batch["image_id"] == b"crowded")
+    ]
+    for boxes, dropped in crowded:
+        np.testing.assert_allclose(boxes[:, 2] * 60, [15, 17, 19], atol=1e-3)
+        assert dropped == 2
+    assert len(crowded) == 2  # two epochs
+    assert sum(batch["dropped"].sum() for batch in batches) == 4
+
+
+def test_the_same_seed_gives_the_same_batches(source):
+    one = take(train_batches(source, **OPTIONS), 6)
+    assert_same(one, take(train_batches(source, **OPTIONS), 6))
+    other = take(train_batches(source, **(OPTIONS | {"seed": 6})), 6)
+    assert any((a["image"] != b["image"]).any() for a, b in zip(one, other, strict=True))
+
+
+def test_a_resumed_run_gets_the_batches_it_missed(source):
+    unbroken = take(train_batches(source, **OPTIONS), 9)
+    assert_same(unbroken[7:], take(train_batches(source, **OPTIONS, first_step=7), 2))
+
+
+def test_evaluation_sees_every_picture_once(source):
+    for process_count in (1, 2, 3):
+        seen = []
+        lengths = set()
+        for index in range(process_count):
+            batches = list(
+                eval_batches(
+                    source,
+                    image_size=32,
+                    batch_size=4,
+                    process_index=index,
+                    process_count=process_count,
+                )
+            )
+            lengths.add(len(batches))
+            for batch in batches:
+                assert batch["image"].shape == (4, 32, 32, 3)
+                seen += list(batch["image_id"][batch["mask"]])
+        assert lengths == {num_eval_batches(source, 4, process_count)}
+        assert len(seen) == len(set(seen)) == 10
+
+
+def test_evaluation_keeps_all_objects(source):
+    batches = list(eval_batches(source, image_size=32, batch_size=4))
+    (crowded,) = [
+        batch["labels"][i]
+        for batch in batches
+        for i in np.flatnonzero(batch["image_id"] == b"crowded")
+    ]
+    assert (crowded > 0).sum() == 5

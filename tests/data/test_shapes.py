@@ -1,0 +1,37 @@
+import numpy as np
+
+from ssd_jax.data import shapes
+
+
+def test_a_picture_depends_on_its_seed_alone():
+    for first, second in zip(
+        shapes.draw(np.random.default_rng(3)), shapes.draw(np.random.default_rng(3)), strict=True
+    ):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_boxes_fit_the_shapes():
+    sizes = []
+    for seed in range(60):
+        picture, boxes, labels = shapes.draw(np.random.default_rng(seed))
+        assert len(boxes) == len(labels) >= 1
+        assert (boxes >= 0).all() and (boxes <= 1).all()
+        height, width = picture.shape[:2]
+        sizes += list((boxes[:, 2:] - boxes[:, :2]).max(axis=1) * max(height, width))
+    assert min(sizes) > 20 and max(sizes) > 100
+
+
+def test_a_filled_outline_touches_its_box():
+    outline = shapes._outline("star", np.random.default_rng(0)) * 40 + 50
+    mask = shapes._fill(outline, 100, 100)
+    y, x = np.nonzero(mask)
+    np.testing.assert_allclose(
+        [x.min(), y.min(), x.max(), y.max()],
+        [*outline.min(axis=0), *outline.max(axis=0)],
+        atol=1.5,
+    )
+
+
+def test_every_class_is_drawn():
+    labels = [label for seed in range(30) for label in shapes.draw(np.random.default_rng(seed))[2]]
+    assert set(labels) == set(range(len(shapes.CLASS_NAMES)))

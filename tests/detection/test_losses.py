@@ -1,0 +1,153 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssd_jax.detection.losses import (
+    hard_negatives,
+    multibox_loss,
+    smooth_l1,
+    softmax_cross_entropy,
+)
+from ssd_jax.detection.matcher import match_targets
+from tests.reference_results import golden
+
+
+def test_smooth_l1_by_hand():
+    np.testing.assert_allclose(
+        smooth_l1(jnp.array([-2.0, -1.0, -0.5, 0.0, 0.5, 3.0])), [1.5, 0.5, 0.125, 0, 0.125, 2.5]
+    )
+
+
+def test_cross_entropy_by_hand():
+    logits = jnp.log(jnp.array([[0.1, 0.2, 0.7], [0.5, 0.25, 0.25]]))
+    np.testing.assert_allclose(
+        softmax_cross_entropy(logits, jnp.array([2, 0])), -np.log([0.7, 0.5]), rtol=1e-6
+    )
+
+
+def test_cross_entropy_of_huge_logits_is_finite():
+    loss = softmax_cross_entropy(jnp.array([[1e4, -1e4]]), jnp.array([1]))
+    np.testing.assert_allclose(loss, [2e4])
+
+
+def sorted_negatives(loss, positive, wanted):
+    """The definition, by sorting."""
+    order = [i for i in np.argsort(-loss, kind="stable") if not positive[i]]
+    chosen = np.zeros(len(loss), bool)
+    chosen[order[:wanted]] = True
+    return chosen
+
+
+def test_hard_negatives_equal_sorting():
+    random = np.random.default_rng(0)
+    loss = random.exponential(size=(64, 500)).astype(np.float32)
+    loss[32:] = np.round(loss[32:], 1)  # many ties
+    positive = random.uniform(size=loss.shape) < random.uniform(0, 0.5, (64, 1))
+    positive[5] = False
+    chosen = jax.jit(hard_negatives)(loss, positive)
+    for i in range(64):
+        wanted = min(3 * positive[i].sum(), (~positive[i]).sum())
+        np.testing.assert_array_equal(
+            chosen[i], sorted_negatives(loss[i], positive[i], wanted), err_msg=f"row {i}"
+        )
+
+
+def test_equal_losses_choose_exactly_so_many():
+    positive = jnp.zeros((1, 20), bool).at[0, 3].set(True)
+    chosen = hard_negatives(jnp.ones((1, 20)), positive)
+    np.testing.assert_array_equal(np.flatnonzero(chosen[0]), [0, 1, 2])
+
+
+def test_positives_are_never_hard_negatives():
+    loss = jnp.array([[9.0, 1.0, 8.0, 0.5, 2.0]])
+    positive = jnp.array([[True, False, False, False, False]])
+    np.testing.assert_array_equal(
+        hard_negatives(loss, positive, 2.0)[0], [False, False, True, False, True]
+    )
+
+
+def test_all_positive_leaves_no_negatives():
+    assert not hard_negatives(jnp.ones((1, 6)), jnp.ones((1, 6), bool)).any()
+
+
+def test_an_image_without_objects_gives_negatives_only_if_asked():
+    loss, positive = jnp.arange(6.0)[None], jnp.zeros((1, 6), bool)
+    assert not hard_negatives(loss, positive).any()
+    np.testing.assert_array_equal(
+        np.flatnonzero(hard_negatives(loss, positive, min_negatives=2)[0]), [4, 5]
+    )
+
+
+def test_multibox_loss_by_hand():
+    offsets = jnp.array([[[0.5, 0, 0, 0], [9.0, 9, 9, 9], [9.0, 9, 9, 9]]])
+    target_offsets = jnp.array([[[0.0, 2, 0, 0], [0.0, 0, 0, 0], [jnp.inf] * 4]])
+    logits = jnp.log(jnp.array([[[0.5, 0.5], [0.8, 0.2], [0.4, 0.6]]]))
+    labels = jnp.array([[1, 0, 0]])
+    loss = multibox_loss(offsets, logits, target_offsets, labels, negatives_per_positive=1.0)
+    np.testing.assert_allclose(loss.localisation, 0.125 + 1.5, rtol=1e-6)
+    np.testing.assert_allclose(loss.confidence, -np.log(0.5) - np.log(0.4), rtol=1e-6)
+    assert loss.num_positives == 1
+
+
+def test_without_objects_the_loss_is_zero_and_so_are_gradients():
+    offsets, logits = jnp.ones((2, 5, 4)), jnp.ones((2, 5, 3))
+
+    def total(offsets, logits):
+        targets = jnp.full((2, 5, 4), jnp.nan), jnp.zeros((2, 5), jnp.int32)
+        sums = multibox_loss(offsets, logits, *targets)
+        return (sums.localisation + sums.confidence) / jnp.maximum(sums.num_positives, 1)
+
+    loss, gradients = jax.value_and_grad(total, argnums=(0, 1))(offsets, logits)
+    assert loss == 0
+    assert all((gradient == 0).all() for gradient in gradients)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return golden("loss.npz")
+
+
+def test_targets_equal_the_reference(reference):
+    # The reference matches by ssd.pytorch's rule, which is the same where no objects compete for
+    # a default box, as in the first two images.
+    real = np.arange(56) < reference["num_gt"][:, None]
+    labels = np.where(real, reference["gt_labels"] + 1, 0)
+    offsets, target_labels = jax.jit(jax.vmap(match_targets, in_axes=(0, 0, None)))(
+        reference["gt_boxes_xyxy"], labels, reference["default_boxes_cxcywh"]
+    )
+    positive = np.asarray(target_labels[:2]) > 0
+    np.testing.assert_array_equal(target_labels[:2], reference["target_labels"][:2])
+    np.testing.assert_allclose(
+        np.asarray(offsets[:2])[positive],
+        reference["target_offsets_at_positives"][: positive.sum()],
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_loss_mined_set_and_gradients_equal_the_reference(reference):
+    labels = reference["target_labels"]
+    target_offsets = np.zeros((*labels.shape, 4), np.float32)
+    target_offsets[labels > 0] = reference["target_offsets_at_positives"]
+    count = reference["num_pos"]
+
+    def total(offsets, logits):
+        sums = multibox_loss(offsets, logits, target_offsets, labels)
+        return (sums.localisation + sums.confidence) / sums.num_positives, sums
+
+    (_, sums), gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))(
+        reference["offsets"], reference["logits"]
+    )
+    np.testing.assert_allclose(sums.num_positives, count)
+    np.testing.assert_allclose(sums.localisation / count, reference["loc_loss"], rtol=1e-4)
+    np.testing.assert_allclose(sums.confidence / count, reference["conf_loss"], rtol=1e-4)
+    for gradient, norm in zip(gradients, ("loc_grad_norm", "conf_grad_norm"), strict=True):
+        np.testing.assert_allclose(
+            np.sqrt((gradient**2).sum(axis=(1, 2))), reference[norm], rtol=1e-4
+        )
+    cross_entropy = softmax_cross_entropy(reference["logits"], labels)
+    selected = (labels > 0) | hard_negatives(cross_entropy, labels > 0)
+    np.testing.assert_array_equal(
+        np.packbits(np.asarray(selected), axis=1), reference["selected_mask_packed"]
+    )

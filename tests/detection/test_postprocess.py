@@ -1,0 +1,84 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssd_jax.detection.box_coder import encode
+from ssd_jax.detection.postprocess import detect, non_maximum_suppression
+from tests.reference_results import golden
+
+
+def greedy_nms(boxes, candidate, threshold):
+    """The definition, one box after the other."""
+    keep = []
+    for i in np.flatnonzero(candidate):
+        size = np.minimum(boxes[i, 2:], boxes[keep, 2:]) - np.maximum(boxes[i, :2], boxes[keep, :2])
+        intersection = np.maximum(size, 0).prod(axis=1)
+        area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        if not (intersection / (area[i] + area[keep] - intersection) > threshold).any():
+            keep.append(i)
+    return np.isin(np.arange(len(boxes)), keep)
+
+
+def test_nms_equals_greedy_nms():
+    random = np.random.default_rng(0)
+    nms = jax.jit(non_maximum_suppression)
+    for _ in range(200):
+        corner = random.uniform(0, 0.6, (60, 2))
+        boxes = np.concatenate([corner, corner + random.uniform(0.1, 0.5, (60, 2))], axis=1)
+        boxes[40:50] = boxes[:10]  # ties
+        boxes = boxes.astype(np.float32)
+        candidate = random.uniform(size=60) < 0.8
+        threshold = random.choice([0.3, 0.45, 0.6])
+        np.testing.assert_array_equal(
+            nms(boxes, candidate, threshold), greedy_nms(boxes, candidate, threshold)
+        )
+
+
+def test_detect_by_hand():
+    default = jnp.array([[0.3, 0.3, 0.2, 0.2], [0.31, 0.3, 0.2, 0.2], [0.7, 0.7, 0.2, 0.2]])
+    probabilities = jnp.array([[0.2, 0.7, 0.1], [0.1, 0.3, 0.6], [0.995, 0.0025, 0.0025]])
+    found = detect(jnp.zeros((1, 3, 4)), jnp.log(probabilities)[None], default)
+    # Box 1 of class 1 overlaps box 0 and goes; of class 2 it is the best, and box 0 goes.
+    np.testing.assert_array_equal(found.labels[0, :3], [1, 2, 0])
+    np.testing.assert_allclose(found.scores[0, :3], [0.7, 0.6, 0], rtol=1e-5)
+    np.testing.assert_allclose(found.boxes[0, 0], [0.2, 0.2, 0.4, 0.4], rtol=1e-5)
+    assert found.boxes.shape == (1, 200, 4)
+
+
+def test_only_the_best_are_kept():
+    default = jnp.stack([jnp.linspace(0.1, 0.9, 9)] * 2 + [jnp.full(9, 0.05)] * 2, axis=1)
+    logits = jnp.stack([jnp.zeros(9), jnp.arange(9.0)], axis=1)[None]
+    found = detect(
+        encode(default[None] * 0 + 0.5, default) * 0, logits, default, detections_per_image=2
+    )
+    np.testing.assert_allclose(found.boxes[0, :, 0], [0.875, 0.775], rtol=1e-5)
+
+
+def test_nothing_above_the_threshold_gives_nothing():
+    default = jnp.array([[0.5, 0.5, 0.2, 0.2]])
+    found = detect(jnp.zeros((1, 1, 4)), jnp.array([[[9.0, 0.0, 0.0]]]), default)
+    assert not found.labels.any() and not found.scores.any() and not found.boxes.any()
+
+
+def test_equals_the_reference():
+    reference = golden("detection.npz")
+    default = golden("default_boxes.npz")["ssd300_voc"]
+    found = jax.jit(detect)(reference["offsets"], reference["logits"], default)
+    expected = reference["detections_label_score_xyxy"]
+    np.testing.assert_array_equal(np.asarray(found.labels) - 1, expected[..., 0])
+    real = expected[..., 0] >= 0
+    np.testing.assert_allclose(found.scores[real], expected[real][:, 1], atol=1e-5)
+    np.testing.assert_allclose(found.boxes[real], expected[real][:, 2:], atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 9])
+def test_any_batch_size(batch):
+    random = np.random.default_rng(0)
+    default = random.uniform(0.2, 0.6, (50, 4)).astype(np.float32)
+    logits = random.normal(size=(batch, 50, 4)).astype(np.float32)
+    offsets = random.normal(size=(batch, 50, 4)).astype(np.float32)
+    together = detect(offsets, logits, default)
+    alone = detect(offsets[-1:], logits[-1:], default)
+    np.testing.assert_array_equal(together.labels[-1], alone.labels[0])
+    np.testing.assert_allclose(together.scores[-1], alone.scores[0], rtol=1e-6)

@@ -1,0 +1,91 @@
+import json
+
+import numpy as np
+import pytest
+
+from ssd_jax.evaluation.voc import ImageResult, average_precision, mean_over_classes
+from tests.reference_results import shared
+
+
+def result(truth=(), found=(), image_id="x"):
+    """truth: (label, difficult, box); found: (label, score, box)."""
+    return ImageResult(
+        image_id=image_id,
+        size=(100, 100),
+        true_boxes=np.array([box for _, _, box in truth], float).reshape(-1, 4),
+        true_labels=np.array([label for label, _, _ in truth], int),
+        difficult=np.array([difficult for _, difficult, _ in truth], bool),
+        boxes=np.array([box for _, _, box in found], float).reshape(-1, 4),
+        scores=np.array([score for _, score, _ in found], float),
+        labels=np.array([label for label, _, _ in found], int),
+    )
+
+
+A, B, FAR = (0, 0, 9, 9), (20, 20, 39, 39), (70, 70, 79, 79)
+
+
+def test_by_hand():
+    # Ranked: right, wrong, right. Two objects: recall 0.5, 0.5, 1; precision 1, 1/2, 2/3.
+    image = result([(1, False, A), (1, False, B)], [(1, 0.9, A), (1, 0.8, FAR), (1, 0.7, B)])
+    ap = average_precision([image], 1)
+    np.testing.assert_allclose(ap.area, [0.5 * 1 + 0.5 * 2 / 3])
+    np.testing.assert_allclose(ap.eleven_point, [(6 * 1 + 5 * 2 / 3) / 11])
+
+
+def test_a_second_detection_of_an_object_is_wrong():
+    image = result([(1, False, A)], [(1, 0.9, A), (1, 0.8, A)])
+    assert average_precision([image], 1).area[0] == 1
+    image = result([(1, False, A), (1, False, B)], [(1, 0.9, A), (1, 0.8, A), (1, 0.7, B)])
+    np.testing.assert_allclose(average_precision([image], 1).area, [0.5 + 0.5 * 2 / 3])
+
+
+def test_difficult_objects_count_neither_way():
+    truth = [(1, False, A), (1, True, B)]
+    without = average_precision([result(truth, [(1, 0.8, A)])], 1)
+    found = average_precision([result(truth, [(1, 0.9, B), (1, 0.8, A), (1, 0.7, B)])], 1)
+    assert without.area[0] == found.area[0] == 1
+
+
+def test_the_threshold_must_be_exceeded_with_inclusive_pixels():
+    # 10 × 10 against 10 × 20 pixels: an IoU of exactly 0.5.
+    image = result([(1, False, (0, 0, 9, 19))], [(1, 0.9, (0, 0, 9, 9))])
+    assert average_precision([image], 1, 0.5).area[0] == 0
+    assert average_precision([image], 1, 0.49).area[0] == 1
+
+
+def test_other_classes_and_images_do_not_help():
+    images = [result([(1, False, A)], []), result([], [(1, 0.9, A)], "y")]
+    assert average_precision(images, 1).area[0] == 0
+    assert average_precision([result([(1, False, A)], [(2, 0.9, A)])], 2).area[0] == 0
+
+
+def test_a_class_without_objects_is_left_out():
+    ap = average_precision([result([(1, False, A)], [(1, 0.9, A), (2, 0.9, A)])], 2)
+    assert np.isnan(ap.area[1]) and mean_over_classes(ap.area) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_found_is_zero_without_warnings():
+    ap = average_precision([result([(1, False, A)])], 1)
+    assert ap.area[0] == ap.eleven_point[0] == 0
+    assert mean_over_classes(average_precision([result()], 1).area) == 0
+
+
+@pytest.mark.parametrize("threshold", ["0.5", "0.75"])
+def test_equals_the_reference(threshold):
+    reference = json.loads(shared("golden/voc_ap.json").read_text())
+    images = [
+        result(
+            [(o["label"] + 1, o["difficult"], o["bbox"]) for o in image["ground_truth"]],
+            [(d["label"] + 1, d["score"], d["bbox"]) for d in image["detections"]],
+            image["id"],
+        )
+        for image in reference["images"]
+    ]
+    ap = average_precision(images, len(reference["classes"]), float(threshold))
+    for rule, ours in (("voc07_11point", ap.eleven_point), ("area", ap.area)):
+        expected = reference["expected"][rule][threshold]
+        np.testing.assert_allclose(
+            ours, [expected[name] for name in reference["classes"]], atol=1e-9
+        )
+        np.testing.assert_allclose(mean_over_classes(ours), expected["mAP"], atol=1e-9)

@@ -1,0 +1,92 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import quickstart, ssd300_voc, ssd_small
+from ssd_jax.errors import UserError
+from ssd_jax.models.layers import L2Norm, max_pool_2x2, scaled
+from ssd_jax.models.network import build_network
+from tests import tiny
+
+
+def count(tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_ssd300_has_as_many_parameters_as_the_reference():
+    network = build_network(ssd300_voc.get_config().model, num_classes=20)
+    parameters, batch_stats = jax.eval_shape(lambda: network.init(0))
+    assert count(parameters) == 26_285_486
+    assert not jax.tree.leaves(batch_stats)
+
+
+@pytest.mark.parametrize("config", [ssd300_voc, ssd_small, quickstart])
+def test_every_config_gives_as_many_outputs_as_default_boxes(config):
+    model = config.get_config().model
+    network = build_network(model, num_classes=20)
+    image = jax.ShapeDtypeStruct((2, model.image_size, model.image_size, 3), jnp.float32)
+    variables = jax.eval_shape(lambda: network.init(0))
+    (offsets, logits), _ = jax.eval_shape(
+        lambda variables, image: network.apply(*variables, image, train=False), variables, image
+    )
+    num_boxes = len(network.default_boxes())
+    assert offsets.shape == (2, num_boxes, 4)
+    assert logits.shape == (2, num_boxes, 21)
+
+
+def test_precision_is_of_the_computation_alone():
+    config = tiny.get_config().model
+    image = np.random.default_rng(0).normal(0, 60, (2, 64, 64, 3)).astype(np.float32)
+    outputs = {}
+    for precision in ("float32", "bfloat16"):
+        config.precision = precision
+        network = build_network(config, num_classes=5)
+        variables = network.init(0)
+        assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+        outputs[precision], _ = network.apply(*variables, image, train=False)
+    for exact, rough in zip(outputs["float32"], outputs["bfloat16"], strict=True):
+        assert rough.dtype == jnp.float32
+        error = np.linalg.norm(rough - exact) / np.linalg.norm(exact)
+        assert 1e-5 < error < 0.05
+
+
+def test_the_seed_decides_the_weights():
+    network = build_network(tiny.get_config().model, num_classes=5)
+    first, again, other = (jax.tree.leaves(network.init(seed)) for seed in (1, 1, 2))
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert any((a != b).any() for a, b in zip(first, other, strict=True))
+
+
+def test_l2norm_by_hand():
+    norm = L2Norm(2, 20.0)
+    np.testing.assert_allclose(norm(jnp.array([[3.0, 4.0]])), [[12.0, 16.0]], rtol=1e-6)
+    np.testing.assert_allclose(norm(jnp.zeros((1, 2))), [[0.0, 0.0]])
+
+
+def test_pooling_rounds_up_and_equals_a_window():
+    x = jax.random.normal(jax.random.key(0), (2, 75, 5, 3))
+    pooled = max_pool_2x2(x)
+    assert pooled.shape == (2, 38, 3, 3)
+    padded = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=-np.inf)
+    np.testing.assert_array_equal(pooled, padded.reshape(2, 38, 2, 3, 2, 3).max(axis=(2, 4)))
+
+
+def test_width_gives_multiples_of_eight():
+    assert [scaled(64, width) for width in (1.0, 0.25, 0.3, 0.01)] == [64, 16, 16, 8]
+
+
+@pytest.mark.parametrize(
+    "field, value, complaint",
+    [
+        ("feature_sizes", (9, 4, 2, 1), r"\(9, 4, 2, 1\), but an input of 64 pixels gives.*\(8, 4"),
+        ("feature_sizes", (8, 4, 2), "min_sizes has 4 entries, but feature_sizes has 3"),
+        ("extra_blocks", ((256, 512, 3, 2, 1),), "2 feature maps and 1 extra_blocks make 3"),
+        ("precision", "float16", "'float16', but must be one of float32, bfloat16"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_refused(field, value, complaint):
+    config = tiny.get_config().model.unlock()
+    config[field] = value
+    with pytest.raises(UserError, match=complaint):
+        build_network(config, num_classes=5)

@@ -1,0 +1,101 @@
+"""The scripts as a user runs them, on a config of seconds."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(script, *arguments, expect=0):
+    done = subprocess.run(
+        [sys.executable, script, "--config=tests/tiny.py", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == expect, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "tiny"
+    run("train.py", f"--workdir={workdir}")
+    return workdir
+
+
+def metrics(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_training_leaves_what_the_readme_promises(workdir):
+    assert {path.name for path in workdir.iterdir()} == {
+        "checkpoints",
+        "classes.json",
+        "config.json",
+        "metrics.jsonl",
+        "pictures",
+        "tensorboard",
+    }
+    assert json.loads((workdir / "classes.json").read_text())[0] == "circle"
+    assert json.loads((workdir / "config.json").read_text())["batch_size"] == 4
+    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"2", "4"}
+    assert (workdir / "pictures" / "training.png").is_file()
+    lines = metrics(workdir)[:2]
+    assert [line["step"] for line in lines] == [2, 4]
+    assert set(lines[0]) == {
+        "step",
+        "train/loss",
+        "train/loc_loss",
+        "train/conf_loss",
+        "train/positives",
+        "train/learning_rate",
+        "train/images_per_second",
+    }
+
+
+def test_started_again_it_continues_and_evaluates(workdir):
+    done = run("train.py", f"--workdir={workdir}", "--config.steps=6", "--config.eval_every=0")
+    assert "continuing at step 4 of 6" in done.stderr
+    lines = metrics(workdir)
+    assert [line["step"] for line in lines] == [2, 4, 6, 6]
+    assert 0 <= lines[-1]["eval/mAP"] <= 1 and "eval/mAP_area" in lines[-1]
+    assert (workdir / "pictures" / "detections.png").is_file()
+
+    done = run("train.py", f"--workdir={workdir}", "--config.steps=6")
+    assert "nothing to do" in done.stderr
+
+
+def test_evaluate_prints_and_writes_the_same(workdir, tmp_path):
+    output = tmp_path / "results.json"
+    done = run("evaluate.py", f"--workdir={workdir}", "--checkpoint=2", f"--output={output}")
+    summary = json.loads(output.read_text())
+    assert summary["num_images"] == 6 and summary["metric"] == "voc07"
+    assert set(summary["AP_per_class"]) == {"circle", "cross", "square", "star", "triangle"}
+    assert f"{summary['mAP']:.4f}" in done.stdout.splitlines()[-1]
+    assert all(name in done.stdout for name in summary["AP_per_class"])
+
+
+def test_evaluate_names_the_steps_there_are(workdir):
+    done = run("evaluate.py", f"--workdir={workdir}", "--checkpoint=3", expect=1)
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "no checkpoint of step 3" in done.stderr
+
+
+def test_mistakes_end_in_one_line(workdir, tmp_path):
+    new = f"--workdir={tmp_path / 'new'}"
+    for arguments, complaint in (
+        ([new, "--config.data.train=voc_xml:/no/such:train"], "/no/such does not exist"),
+        ([new, "--config.init=magic"], "config.init is 'magic'"),
+        ([new, "--config.batch_size=0"], "config.batch_size is 0"),
+        ([f"--workdir={workdir}", "--config.data.classes=a"], "has the class 'circle'"),
+    ):
+        done = run("train.py", *arguments, expect=1)
+        assert complaint in done.stderr.splitlines()[-1]
+    done = run("evaluate.py", new, expect=1)
+    assert "is not the work directory of a run" in done.stderr

@@ -1,0 +1,66 @@
+import jax
+import numpy as np
+import pytest
+
+from ssd_jax import parallel
+from ssd_jax.errors import UserError
+from ssd_jax.models.network import build_network
+from ssd_jax.training.checkpoints import Checkpoints
+from ssd_jax.training.optimizer import sgd
+from ssd_jax.training.state import init_state
+from tests import tiny
+
+OPTIMIZER = sgd(lambda step: 1e-2, momentum=0.9, weight_decay=5e-4)
+
+
+def state_at(step, num_classes=5):
+    network = build_network(tiny.get_config().model, num_classes)
+    state = init_state(network, OPTIMIZER, seed=step)
+    return parallel.replicate(state._replace(step=np.int32(step)))
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("checkpoints")
+    checkpoints = Checkpoints(directory, keep=2)
+    for step, map_value in ((1, None), (2, 0.5), (3, 0.9), (4, 0.7), (5, None), (6, 0.1)):
+        checkpoints.save(state_at(step), None if map_value is None else {"mAP": map_value})
+    checkpoints.close()
+    return directory
+
+
+def test_the_last_and_the_best_stay(directory):
+    checkpoints = Checkpoints(directory, read_only=True)
+    assert checkpoints.steps() == [3, 5, 6]
+    assert checkpoints.best_step() == 3
+
+
+def test_a_state_comes_back_exactly(directory):
+    saved = state_at(3)
+    restored = Checkpoints(directory, read_only=True).restore(state_at(0), step=3)
+    assert restored.step == 3
+    jax.tree.map(np.testing.assert_array_equal, restored, saved)
+    assert jax.tree.structure(restored) == jax.tree.structure(saved)
+
+
+def test_the_model_comes_back_alone(directory):
+    saved, other = state_at(6), state_at(0)
+    restored = Checkpoints(directory, read_only=True).restore_model(
+        other.parameters, other.batch_stats
+    )
+    jax.tree.map(np.testing.assert_array_equal, restored, (saved.parameters, saved.batch_stats))
+
+
+def test_a_step_that_is_not_there_is_refused(directory):
+    with pytest.raises(UserError, match="no checkpoint of step 4, but of 3, 5, 6"):
+        Checkpoints(directory, read_only=True).restore(state_at(0), step=4)
+
+
+def test_another_network_is_refused(directory):
+    with pytest.raises(UserError, match="is not of the network that the config describes"):
+        Checkpoints(directory, read_only=True).restore(state_at(0, num_classes=7))
+
+
+def test_an_empty_directory_is_explained(tmp_path):
+    with pytest.raises(UserError, match="has no checkpoint: train there first"):
+        Checkpoints(tmp_path / "none", read_only=True).restore(state_at(0))
