@@ -22,11 +22,12 @@ def get_config() -> ConfigDict:
     config.keep_checkpoints = 3  # how many of the last stay; the best by mAP stays too
     config.eval_every = 10_000  # steps between two evaluations; 0 = at the end only, -1 = never
 
-    # ---- stochastic gradient descent
-    config.learning_rate = 1e-3  # of weights; biases learn at twice the rate
+    # ---- optimiser
+    config.optimizer = "sgd"  # as in Caffe; or "adam"
+    config.learning_rate = 1e-3  # with sgd biases learn at twice the rate
     config.learning_rate_drops = (2 / 3, 5 / 6)  # ÷ 10 at these fractions of the run: 80k, 100k
     config.warmup_steps = 0  # steps over which the rate rises from 0
-    config.momentum = 0.9
+    config.momentum = 0.9  # of sgd
     config.weight_decay = 5e-4  # not on biases
 
     # ---- data: see README for the grammar

@@ -14,13 +14,14 @@ from configs import ssd300_voc
 def get_config() -> ConfigDict:
     """What differs from the paper's SSD300."""
     config = ssd300_voc.get_config()
-    config.batch_size = 16
-    config.steps = 500
-    config.log_every = 10
+    config.batch_size = 8
+    config.steps = 900
+    config.log_every = 20
     config.checkpoint_every = 100
     config.eval_every = 0
-    config.learning_rate = 1e-2  # batch norm bears it
-    config.learning_rate_drops = (0.8, 0.95)
+    config.optimizer = "adam"  # from scratch it needs far fewer steps
+    config.learning_rate = 1.5e-3
+    config.learning_rate_drops = (0.7, 0.9)
     config.warmup_steps = 20
 
     config.augment.expand_max_ratio = 2.0  # in a short training 4 costs more than it brings

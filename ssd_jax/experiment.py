@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from PIL import Image
 
 from ssd_jax import parallel
@@ -31,7 +32,7 @@ from ssd_jax.models.network import Network, Variables, build_network
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.loop import train_loop
 from ssd_jax.training.metrics_writer import MetricsWriter
-from ssd_jax.training.optimizer import sgd, step_schedule
+from ssd_jax.training.optimizer import adam, sgd, step_schedule
 from ssd_jax.training.state import TrainState, init_state
 from ssd_jax.training.steps import make_train_step
 
@@ -72,7 +73,7 @@ def train(config: Any, workdir: str) -> None:
     schedule = step_schedule(
         config.learning_rate, config.steps, config.learning_rate_drops, config.warmup_steps
     )
-    optimizer = sgd(schedule, config.momentum, config.weight_decay)
+    optimizer = _build_optimizer(config, schedule)
     evaluator = None
     if config.eval_every >= 0:
         evaluator = Evaluator(config, network, class_names)
@@ -234,7 +235,17 @@ def _listed(names: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
-def _initial_state(config: Any, network: Network, optimizer: Any) -> TrainState:
+def _build_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
+    if config.optimizer == "sgd":
+        return sgd(schedule, config.momentum, config.weight_decay)
+    if config.optimizer == "adam":
+        return adam(schedule, config.weight_decay)
+    raise UserError(f"config.optimizer is {config.optimizer!r}, but must be sgd or adam")
+
+
+def _initial_state(
+    config: Any, network: Network, optimizer: optax.GradientTransformation
+) -> TrainState:
     """The state before the first step, with the weights that `config.init` names."""
     state = init_state(network, optimizer, config.seed)
     if not config.init:

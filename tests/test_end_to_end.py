@@ -1,6 +1,7 @@
 """The scripts as a user runs them, on a config of seconds."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,45 @@ def test_mistakes_end_in_one_line(workdir, tmp_path):
         assert complaint in done.stderr.splitlines()[-1]
     done = run("evaluate.py", new, expect=1)
     assert "is not the work directory of a run" in done.stderr
+
+
+def test_two_processes_train_and_evaluate_as_one(workdir, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def together(script, *arguments):
+        processes = [
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    script,
+                    "--config=tests/tiny.py",
+                    f"--coordinator=127.0.0.1:{port}",
+                    "--num_processes=2",
+                    f"--process_id={index}",
+                    *arguments,
+                ],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for index in range(2)
+        ]
+        outputs = [process.communicate(timeout=300) for process in processes]
+        for process, (_, errors) in zip(processes, outputs, strict=True):
+            assert process.returncode == 0, errors
+        return outputs
+
+    output = tmp_path / "two.json"
+    together("evaluate.py", f"--workdir={workdir}", "--checkpoint=4", f"--output={output}")
+    alone = tmp_path / "one.json"
+    run("evaluate.py", f"--workdir={workdir}", "--checkpoint=4", f"--output={alone}")
+    assert json.loads(output.read_text()) == json.loads(alone.read_text())
+
+    new = tmp_path / "new"
+    together("train.py", f"--workdir={new}", "--config.eval_every=0")
+    assert [line["step"] for line in metrics(new)] == [2, 4, 4]
+    together("train.py", f"--workdir={new}", "--config.steps=6")
+    assert [line["step"] for line in metrics(new)][-1] == 6

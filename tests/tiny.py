@@ -2,12 +2,13 @@
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from configs import quickstart, ssd300_voc
 
 
 def get_config() -> ConfigDict:
     config = quickstart.get_config()
     config.batch_size = 4
+    config.augment = ssd300_voc.get_config().augment
     config.steps = 4
     config.log_every = 2
     config.checkpoint_every = 2

@@ -76,12 +76,12 @@ def draw(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[int]
     """
     height, width = random.integers(140, 221, size=2)
     background = random.uniform(0, 255, 3)
-    canvas = _texture(random, height, width, background, contrast=45)
+    canvas = _texture(random, height, width, background, contrast=35)
     masks, corners, labels = [], [], []
     for _ in range(random.integers(2, 10)):
         label = int(random.integers(len(CLASS_NAMES)))
         outline = _outline(CLASS_NAMES[label], random)
-        side = math.exp(random.uniform(math.log(24), math.log(0.7 * min(height, width))))
+        side = math.exp(random.uniform(math.log(28), math.log(0.7 * min(height, width))))
         outline -= outline.min(axis=0)
         outline *= side / outline.max()
         extent = outline.max(axis=0)
@@ -95,7 +95,7 @@ def draw(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[int]
         masks.append(mask)
         corners.append(np.concatenate([offset, offset + extent]))
         labels.append(label)
-    canvas += random.normal(0, random.uniform(2, 12), canvas.shape)
+    canvas += random.normal(0, random.uniform(2, 10), canvas.shape)
     boxes = np.array(corners) / (width, height, width, height)
     return np.clip(canvas, 0, 255).astype(np.uint8), np.clip(boxes, 0, 1), labels
 
@@ -104,7 +104,7 @@ def _other_color(random: np.random.Generator, background: np.ndarray) -> np.ndar
     """`[3]`: a colour that stands out from the background."""
     while True:
         color = random.uniform(0, 255, 3)
-        if np.linalg.norm(color - background) > 100:
+        if np.linalg.norm(color - background) > 140:
             return color
 
 
@@ -122,7 +122,7 @@ def _texture(
 
 
 def _outline(name: str, random: np.random.Generator) -> np.ndarray:
-    """Corners `[points, 2]` of a shape round the origin, tilted by up to 20 degrees."""
+    """Corners `[points, 2]` of a shape round the origin, tilted by up to 15 degrees."""
     if name == "cross":
         radius, angle = math.hypot(1, 0.3), math.atan2(0.3, 1)
         radii = np.tile([radius, math.hypot(0.3, 0.3), radius], 4)
@@ -136,7 +136,7 @@ def _outline(name: str, random: np.random.Generator) -> np.ndarray:
             "triangle": (np.ones(3), -math.pi / 2),
         }[name]
         angles = first + 2 * math.pi * np.arange(len(radii)) / len(radii)
-    angles = angles + random.uniform(-1, 1) * math.radians(20)
+    angles = angles + random.uniform(-1, 1) * math.radians(15)
     return radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 

@@ -58,8 +58,7 @@ def _detect_image(
     detections_per_image: int,
 ) -> Detections:
     """`[boxes, 4] xyxy` and `[classes, boxes]` scores without background, one image."""
-    num_classes, num_boxes = scores.shape
-    best_scores, best = jax.lax.top_k(scores, min(boxes_per_class, num_boxes))
+    best_scores, best = jax.lax.top_k(scores, min(boxes_per_class, scores.shape[1]))
     best_boxes = boxes[best]
     keep = jax.vmap(non_maximum_suppression, in_axes=(0, 0, None))(
         best_boxes, best_scores > score_threshold, iou_threshold

@@ -77,6 +77,7 @@ class PredictionHeads(nnx.Module):
         boxes_per_cell: Sequence[int],
         num_logits: int,
         *,
+        kernel_init: nnx.Initializer,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
@@ -87,7 +88,7 @@ class PredictionHeads(nnx.Module):
                     boxes * outputs_per_box,
                     (3, 3),
                     padding=1,
-                    kernel_init=nnx.initializers.xavier_uniform(),
+                    kernel_init=kernel_init,
                     dtype=dtype,
                     rngs=rngs,
                 )

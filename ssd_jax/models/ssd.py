@@ -40,6 +40,11 @@ class SSD(nnx.Module):
             self.backbone.out_channels + self.extras.out_channels,
             boxes_per_cell,
             num_classes + 1,
+            # Xavier as in Caffe. A network from scratch starts quietly: it would spend its first
+            # steps on unlearning the noise of large weights.
+            kernel_init=(
+                nnx.initializers.normal(0.01) if batch_norm else nnx.initializers.xavier_uniform()
+            ),
             dtype=dtype,
             rngs=rngs,
         )

@@ -11,7 +11,7 @@ class MetricsWriter:
     """Appends to the files of a work directory."""
 
     def __init__(self, workdir: Path):
-        self._lines = open(workdir / "metrics.jsonl", "a", buffering=1)  # closed by close()
+        self._lines = (workdir / "metrics.jsonl").open("a", buffering=1)
         self._tensorboard = SummaryWriter(str(workdir / "tensorboard"))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:

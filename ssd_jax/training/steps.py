@@ -84,9 +84,9 @@ def make_train_step(
             loss = localisation_weight * localisation + confidence
             return loss, (localisation, confidence, num_positives, batch_stats)
 
-        (loss, (localisation, confidence, num_positives, batch_stats)), gradients = (
-            jax.value_and_grad(loss_function, has_aux=True)(state.parameters)
-        )
+        loss_and_gradients = jax.value_and_grad(loss_function, has_aux=True)
+        (loss, auxiliary), gradients = loss_and_gradients(state.parameters)
+        localisation, confidence, num_positives, batch_stats = auxiliary
         gradients, loss, localisation, confidence = parallel.sum_over_devices(
             (gradients, loss, localisation, confidence)
         )

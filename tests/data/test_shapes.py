@@ -18,7 +18,7 @@ def test_boxes_fit_the_shapes():
         assert (boxes >= 0).all() and (boxes <= 1).all()
         height, width = picture.shape[:2]
         sizes += list((boxes[:, 2:] - boxes[:, :2]).max(axis=1) * max(height, width))
-    assert min(sizes) > 20 and max(sizes) > 100
+    assert min(sizes) > 24 and max(sizes) > 100
 
 
 def test_a_filled_outline_touches_its_box():

@@ -4,7 +4,7 @@ import optax
 import pytest
 
 from ssd_jax.errors import UserError
-from ssd_jax.training.optimizer import sgd, step_schedule
+from ssd_jax.training.optimizer import adam, sgd, step_schedule
 
 
 def test_schedule_at_its_corners():
@@ -22,7 +22,7 @@ def test_warmup_rises_to_the_full_rate():
 
 @pytest.mark.parametrize("drops", [(0.9, 0.5), (0.5, 1.5)])
 def test_drops_that_are_no_ascending_fractions_are_refused(drops):
-    with pytest.raises(UserError, match="config.learning_rate_drops is"):
+    with pytest.raises(UserError, match=r"config\.learning_rate_drops is"):
         step_schedule(1e-3, 100, drops, 0)
 
 
@@ -42,3 +42,13 @@ def test_two_steps_by_hand():
     np.testing.assert_allclose(parameters["conv"]["bias"], 1.6, rtol=1e-6)
     # Scale of batch norm: v = 0.1, so 1.9; v = 0.09 + 0.01 = 0.1.
     np.testing.assert_allclose(parameters["norm"]["scale"], 1.8, rtol=1e-6)
+
+
+def test_adam_decays_kernels_alone():
+    optimizer = adam(lambda step: 0.1, weight_decay=0.5)
+    parameters = {"conv": {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}}
+    gradients = {"conv": {"kernel": jnp.array(0.3), "bias": jnp.array(0.3)}}
+    updates, _ = optimizer.update(gradients, optimizer.init(parameters), parameters)
+    # The first step of Adam has the length of the rate, whatever the gradient.
+    np.testing.assert_allclose(updates["conv"]["bias"], -0.1, rtol=1e-5)
+    np.testing.assert_allclose(updates["conv"]["kernel"], -0.1 - 0.1 * 0.5 * 2, rtol=1e-5)
