@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Iterator
 
+import absl.logging
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ssd_jax.errors import UserError
@@ -19,6 +20,9 @@ def session() -> Iterator[None]:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    # JAX, Orbax and TFDS report every backend they try and every file they touch.
+    absl.logging.set_verbosity(absl.logging.WARNING)
+    logging.getLogger().setLevel(logging.WARNING)
     with logging_redirect_tqdm([logger]):
         try:
             yield

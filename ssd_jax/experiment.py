@@ -126,6 +126,7 @@ def train(config: Any, workdir: str) -> None:
     def evaluate_state(state: TrainState) -> dict[str, float]:
         summary, pictures = evaluator((state.parameters, state.batch_stats))
         if writer:
+            logger.info("step %d\n%s", state.step, format_table(summary))
             _save_pictures(folder, "detections", pictures, writer, int(state.step))
         return {"mAP": summary["mAP"], "mAP_area": summary["mAP_area"]}
 
@@ -265,6 +266,8 @@ def _record_run(folder: Path, config: Any, class_names: Sequence[str]) -> None:
     Raises:
       UserError: the work directory belongs to a run with other classes.
     """
+    if not parallel.is_main_process():
+        return
     classes_file = folder / "classes.json"
     if classes_file.is_file():
         recorded = json.loads(classes_file.read_text())
@@ -273,10 +276,9 @@ def _record_run(folder: Path, config: Any, class_names: Sequence[str]) -> None:
                 f"{folder} holds a run with the classes {', '.join(recorded)}, but the data has "
                 f"{', '.join(class_names)}: name another work directory"
             )
-    if parallel.is_main_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        classes_file.write_text(json.dumps(class_names, indent=2) + "\n")
-        (folder / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    classes_file.write_text(json.dumps(class_names, indent=2) + "\n")
+    (folder / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
 
 
 def _draw_training_pictures(

@@ -38,7 +38,7 @@ def bipartite_match(iou: jax.Array) -> jax.Array:
     iou = jnp.where(iou > MINIMUM_IOU, iou, 0.0)
 
     def propose(matching):
-        """One round: `[boxes]` object held by each box and its IoU, before and after."""
+        """One round. A matching is the object each box holds, its IoU, and whether it is new."""
         held_object, held_iou, _ = matching
         open_to = (iou > held_iou) | ((iou == held_iou) & (objects <= held_object))
         wish = jnp.where(open_to, iou, 0.0)
@@ -49,9 +49,8 @@ def bipartite_match(iou: jax.Array) -> jax.Array:
         best_object = best_object.astype(jnp.int32)
         return best_object, best_iou, jnp.any(best_object != held_object)
 
-    # Not jnp.full: the loop's values must vary over devices as the IoU does under pmap.
-    nothing = jnp.zeros_like(iou[0])
-    start = (nothing.astype(jnp.int32) + BACKGROUND, nothing, nothing[0] == 0)
+    nobody = jnp.full(num_boxes, BACKGROUND, jnp.int32)
+    start = (nobody, jnp.zeros(num_boxes, iou.dtype), jnp.array(True))
     matched, _, _ = jax.lax.while_loop(lambda matching: matching[2], propose, start)
     return matched
 

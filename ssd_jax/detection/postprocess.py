@@ -44,9 +44,7 @@ def non_maximum_suppression(
         new_keep = candidate & ~suppressed
         return new_keep, jnp.any(new_keep != keep)
 
-    # A first round by hand gives the loop a start that varies over devices as the boxes do.
-    start = settle((candidate, True))
-    return jax.lax.while_loop(lambda state: state[1], settle, start)[0]
+    return jax.lax.while_loop(lambda state: state[1], settle, (candidate, jnp.array(True)))[0]
 
 
 def _detect_image(

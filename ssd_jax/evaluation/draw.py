@@ -34,21 +34,21 @@ def draw_boxes(
     unit = max(image.size) / 100
     line_width = max(1, round(unit * 0.5))
     font = ImageFont.load_default(size=max(10, round(unit * 3)))
-    # The best last, on top of the others.
+    # Boxes before labels, so that no line crosses a name; the best last, on top of the others.
+    for box, label in zip(boxes[::-1], labels[::-1], strict=True):
+        canvas.rectangle(tuple(box.tolist()), outline=class_color(int(label)), width=line_width)
     for i in reversed(range(len(labels))):
-        color = class_color(int(labels[i]))
-        x_min, y_min, x_max, y_max = boxes[i].tolist()
-        canvas.rectangle((x_min, y_min, x_max, y_max), outline=color, width=line_width)
+        x_min, y_min = boxes[i, :2].tolist()
         text = class_names[int(labels[i]) - 1]
         if scores is not None:
             text += f" {scores[i]:.2f}"
         left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
         width, height = right - left + 4, bottom - top + 4
         # Above the box, or inside it where the picture ends; never beyond the picture's sides.
-        text_x = min(max(x_min, 0), max(image.width - width, 0))
-        text_y = y_min - height if y_min >= height else max(y_min, 0)
-        canvas.rectangle((text_x, text_y, text_x + width, text_y + height), fill=color)
-        canvas.text((text_x + 2 - left, text_y + 2 - top), text, fill=(0, 0, 0), font=font)
+        x = min(max(x_min, 0), max(image.width - width, 0))
+        y = y_min - height if y_min >= height else max(y_min, 0)
+        canvas.rectangle((x, y, x + width, y + height), fill=class_color(int(labels[i])))
+        canvas.text((x + 2 - left, y + 2 - top), text, fill=(0, 0, 0), font=font)
     return image
 
 

@@ -1,6 +1,5 @@
 """Saves and restores states with Orbax. The only file that knows Orbax."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ class Checkpoints:
           keep: how many of the last checkpoints stay.
           read_only: whether nothing will be saved.
         """
-        logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax reports every file it touches
         policies = checkpoint_managers
         self._directory = Path(directory).resolve()
         self._manager = ocp.CheckpointManager(

@@ -100,10 +100,6 @@ def train_loop(
                 evaluation = evaluate(state)
                 if writer:
                     writer.scalars(step, {f"eval/{key}": v for key, v in evaluation.items()})
-                    progress.write(
-                        f"step {step}: "
-                        + ", ".join(f"{key} {value:.4f}" for key, value in evaluation.items())
-                    )
             if evaluation or is_last or step % checkpoint_every == 0:
                 checkpoints.save(state, evaluation)
             if evaluation:
