@@ -1,8 +1,9 @@
 """SSD300 on VOC 2007 + 2012, as in the paper (Table 1; expansion from section 3.6).
 
-    python train.py --config=configs/ssd300_voc.py --workdir=runs/ssd300_voc
+    python train.py --config=configs/ssd300_voc.py --workdir=runs/ssd300_voc \\
+        --config.init=keras:imagenet
 
-Published: 77.2 mAP on VOC2007 test.
+Published: 77.2 mAP on VOC2007 test, from VGG16's ImageNet weights, which `init` names.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +17,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 32  # images a step, over all devices of all hosts
     config.steps = 120_000  # parameter updates
     config.seed = 0  # of weights, order and augmentation
-    config.init = ""  # where weights start: "" = from scratch
+    config.init = ""  # where weights start: "" = from scratch, "keras:imagenet", "keras:PATH"
     config.log_every = 50  # steps between two lines of metrics
     config.checkpoint_every = 5_000  # steps between two checkpoints
     config.keep_checkpoints = 3  # how many of the last stay; the best by mAP stays too
