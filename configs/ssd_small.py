@@ -1,9 +1,10 @@
-"""A small SSD for one's own pictures on a modest machine, trained from scratch.
+r"""A small SSD for one's own pictures on a modest machine, trained from scratch.
 
-    python train.py --config=configs/ssd_small.py --workdir=runs/mine \\
+    python train.py --config=configs/ssd_small.py --workdir=runs/mine \
         --config.data.train=voc_xml:FOLDER:trainval --config.data.eval=voc_xml:FOLDER:test
 
-A quarter of VGG16's channels with batch norm, 256 pixels, six feature maps: 1.7 million parameters.
+A quarter of VGG16's channels with batch norm, 256 pixels, six feature maps, and about two million
+parameters.
 """
 
 from ml_collections import ConfigDict

@@ -21,8 +21,8 @@ def session() -> Iterator[None]:
     logger.setLevel(logging.INFO)
     logger.propagate = False
     # JAX, Orbax and TFDS report every backend they try and every file they touch.
-    absl.logging.set_verbosity(absl.logging.WARNING)
-    logging.getLogger().setLevel(logging.WARNING)
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    logging.getLogger().setLevel(logging.ERROR)
     with logging_redirect_tqdm([logger]):
         try:
             yield

@@ -33,7 +33,7 @@ from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.loop import train_loop
 from ssd_jax.training.metrics_writer import MetricsWriter
 from ssd_jax.training.optimizer import adam, sgd, step_schedule
-from ssd_jax.training.state import TrainState, init_state
+from ssd_jax.training.state import TrainState, initial_state
 from ssd_jax.training.steps import make_train_step
 
 # The data room, and TensorFlow with it, is imported by the functions that read data: everything
@@ -81,11 +81,13 @@ def train(config: Any, workdir: str) -> None:
     _record_run(folder, config, class_names)
     checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
     if checkpoints.steps():
-        template = jax.eval_shape(lambda: init_state(network, optimizer, config.seed))
+        shapes = network.variable_shapes()
+        template = jax.eval_shape(lambda *shapes: initial_state(*shapes, optimizer), *shapes)
         state = checkpoints.restore(template)
         logger.info("%s: continuing at step %d of %d", folder, state.step, config.steps)
     else:
-        state = _initial_state(config, network, optimizer)
+        parameters, batch_stats = _initial_variables(config, network)
+        state = initial_state(parameters, batch_stats, optimizer)
     if state.step >= config.steps:
         logger.info("nothing to do: raise config.steps, or name another work directory")
         return
@@ -170,8 +172,7 @@ def evaluate(
     class_names = tuple(json.loads((folder / "classes.json").read_text()))
     network = build_network(config.model, len(class_names))
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
-    template = jax.eval_shape(lambda: network.init(config.seed))
-    variables = checkpoints.restore_model(*template, step=checkpoint)
+    variables = checkpoints.restore_model(*network.variable_shapes(), step=checkpoint)
     checkpoints.close()
 
     evaluator = Evaluator(config, network, class_names)
@@ -244,20 +245,18 @@ def _build_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTra
     raise UserError(f"config.optimizer is {config.optimizer!r}, but must be sgd or adam")
 
 
-def _initial_state(
-    config: Any, network: Network, optimizer: optax.GradientTransformation
-) -> TrainState:
-    """The state before the first step, with the weights that `config.init` names."""
-    state = init_state(network, optimizer, config.seed)
+def _initial_variables(config: Any, network: Network) -> tuple[Variables, Variables]:
+    """New parameters and batch statistics, with the weights that `config.init` names."""
+    parameters, batch_stats = network.init(config.seed)
     if not config.init:
-        return state
+        return parameters, batch_stats
     kind, _, weights = config.init.partition(":")
     if kind != "keras" or not weights:
         raise UserError(
             f'config.init is {config.init!r}, but must be "" (from scratch), "keras:imagenet" or '
             '"keras:PATH"'
         )
-    return state._replace(parameters=load_vgg16(state.parameters, weights))
+    return load_vgg16(parameters, weights), batch_stats
 
 
 def _record_run(folder: Path, config: Any, class_names: Sequence[str]) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ssd_jax.errors import UserError
+
 DEVICES = "devices"  # the name of the pmapped axis
 
 
@@ -52,11 +54,11 @@ def per_process_batch_size(batch_size: int) -> int:
     """This process's share of a global batch.
 
     Raises:
-      ValueError: the devices cannot share the batch evenly.
+      UserError: the devices cannot share the batch evenly.
     """
     devices = jax.device_count()
     if batch_size <= 0 or batch_size % devices:
-        raise ValueError(
+        raise UserError(
             f"config.batch_size is {batch_size}, but must be a multiple of the {devices} devices: "
             f"set it to {max(devices, batch_size // devices * devices)}"
         )

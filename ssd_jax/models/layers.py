@@ -72,7 +72,7 @@ class L2Norm(nnx.Module):
     """
 
     def __init__(self, channels: int, initial_scale: float):
-        self.weight = nnx.Param(jnp.full(channels, initial_scale))
+        self.weight = nnx.Param(jnp.full(channels, initial_scale, jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         # float32 throughout: a sum of 512 squares overflows no bfloat16, but loses its digits.

@@ -50,12 +50,18 @@ class Network:
 
     def init(self, seed: int) -> tuple[Variables, Variables]:
         """New parameters and batch statistics (an empty dictionary without batch norm)."""
+        # It runs once, for milliseconds: on a CPU optimising it would take seconds for nothing.
+        on_cpu = jax.default_backend() == "cpu"
+        options = {"xla_backend_optimization_level": 0} if on_cpu else None
+        return jax.jit(self._initialise, static_argnums=0, compiler_options=options)(seed)
 
-        def initialise():
-            _, parameters, batch_stats = nnx.split(self._module(seed), nnx.Param, nnx.BatchStat)
-            return nnx.to_pure_dict(parameters), nnx.to_pure_dict(batch_stats)
+    def variable_shapes(self) -> tuple[Variables, Variables]:
+        """What `init` makes, as shapes and types without values."""
+        return jax.eval_shape(lambda: self._initialise(seed=0))
 
-        return jax.jit(initialise)()
+    def _initialise(self, seed: int) -> tuple[Variables, Variables]:
+        _, parameters, batch_stats = nnx.split(self._module(seed), nnx.Param, nnx.BatchStat)
+        return nnx.to_pure_dict(parameters), nnx.to_pure_dict(batch_stats)
 
     def default_boxes(self) -> np.ndarray:
         """`[boxes, 4] cxcywh`, in the order of the outputs."""

@@ -55,10 +55,6 @@ class Checkpoints:
         """The steps that are saved, ascending."""
         return sorted(self._manager.all_steps())
 
-    def best_step(self) -> int | None:
-        """The saved step of the highest mAP; None if no saved one was evaluated."""
-        return self._manager.best_step()
-
     def save(self, state: TrainState, metrics: dict[str, float] | None = None) -> None:
         """Saves a state under its step, in the background.
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssd_jax.models.network import Network, Variables
+from ssd_jax.models.network import Variables
 
 
 class TrainState(NamedTuple):
@@ -18,9 +18,10 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState
 
 
-def init_state(network: Network, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
-    """The state before the first step, from scratch."""
-    parameters, batch_stats = network.init(seed)
+def initial_state(
+    parameters: Variables, batch_stats: Variables, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """The state before the first step."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         parameters=parameters,

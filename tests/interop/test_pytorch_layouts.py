@@ -39,7 +39,7 @@ def test_forward_pass_equals_the_reference(name, layout, num_classes):
     }
     image = np.random.default_rng([seed, 999999]).standard_normal((1, 300, 300, 3))
     network = build_network(ssd300_voc.get_config().model, num_classes)
-    template, _ = jax.eval_shape(lambda: network.init(0))
+    template, _ = network.variable_shapes()
     parameters = from_pytorch(tensors, layout, template)
     (offsets, logits), _ = jax.jit(network.apply, static_argnums=3)(
         parameters, {}, image.astype(np.float32), False
@@ -52,7 +52,7 @@ def test_forward_pass_equals_the_reference(name, layout, num_classes):
 
 def test_tensors_that_do_not_fit_are_listed():
     network = build_network(ssd300_voc.get_config().model, num_classes=20)
-    template, _ = jax.eval_shape(lambda: network.init(0))
+    template, _ = network.variable_shapes()
     layout = ssd_pytorch_layout()
     with pytest.raises(UserError) as error:
         from_pytorch({"vgg.0.bias": np.zeros(3), "vgg.99.weight": np.zeros(1)}, layout, template)

@@ -16,7 +16,7 @@ def count(tree) -> int:
 
 def test_ssd300_has_as_many_parameters_as_the_reference():
     network = build_network(ssd300_voc.get_config().model, num_classes=20)
-    parameters, batch_stats = jax.eval_shape(lambda: network.init(0))
+    parameters, batch_stats = network.variable_shapes()
     assert count(parameters) == 26_285_486
     assert not jax.tree.leaves(batch_stats)
 
@@ -26,7 +26,7 @@ def test_every_config_gives_as_many_outputs_as_default_boxes(config):
     model = config.get_config().model
     network = build_network(model, num_classes=20)
     image = jax.ShapeDtypeStruct((2, model.image_size, model.image_size, 3), jnp.float32)
-    variables = jax.eval_shape(lambda: network.init(0))
+    variables = network.variable_shapes()
     (offsets, logits), _ = jax.eval_shape(
         lambda variables, image: network.apply(*variables, image, train=False), variables, image
     )
@@ -80,7 +80,7 @@ def test_width_gives_multiples_of_eight():
     "field, value, complaint",
     [
         ("feature_sizes", (9, 4, 2, 1), r"\(9, 4, 2, 1\), but an input of 64 pixels gives.*\(8, 4"),
-        ("feature_sizes", (8, 4, 2), "min_sizes has 4 entries, but feature_sizes has 3"),
+        ("feature_sizes", (8, 4, 2), "steps has 4 entries, but feature_sizes has 3"),
         ("extra_blocks", ((256, 512, 3, 2, 1),), "2 feature maps and 1 extra_blocks make 3"),
         ("precision", "float16", "'float16', but must be one of float32, bfloat16"),
     ],

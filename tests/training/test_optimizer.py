@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -31,7 +32,7 @@ def test_two_steps_by_hand():
     optimizer = sgd(lambda step: jnp.where(step < 1, 0.1, 0.01), momentum=0.9, weight_decay=0.5)
     parameters = {"conv": {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}}
     parameters["norm"] = {"scale": jnp.array(2.0)}
-    gradients = {"conv": {"kernel": 1.0, "bias": 1.0}, "norm": {"scale": 1.0}}
+    gradients = jax.tree.map(jnp.ones_like, parameters)
     state = optimizer.init(parameters)
     for _ in range(2):
         updates, state = optimizer.update(gradients, state, parameters)
