@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     config.optimizer = "sgd"  # as in Caffe; or "adam"
     config.learning_rate = 1e-3  # with sgd biases learn at twice the rate
     config.learning_rate_drops = (2 / 3, 5 / 6)  # ÷ 10 at these fractions of the run: 80k, 100k
-    config.warmup_steps = 0  # steps over which the rate rises from 0
+    config.warmup_steps = 500  # the rate rises from 0; not in the paper, but needed from scratch
     config.momentum = 0.9  # of sgd
     config.weight_decay = 5e-4  # not on biases
 

@@ -9,6 +9,9 @@ from ssd_jax.models.layers import ConvBlock, L2Norm, max_pool_2x2, scaled
 # Output channels of the convolutions of each stage; a pooling layer follows every stage.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
+# What a pixel minus the mean measures, as a rule.
+PIXEL_SIZE = 64.0
+
 
 class VGG16(nnx.Module):
     """Image to the two feature maps conv4_3 (stride 8, L2-normalised) and fc7 (stride 16).
@@ -24,13 +27,15 @@ class VGG16(nnx.Module):
 
     def __init__(self, *, width: float, batch_norm: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
         def block(in_channels, out_channels, kernel, **options):
+            # He et al. 2015: without batch norm 15 ReLU layers need it to start from scratch, and
+            # the first of them has to bring pixels, which are not scaled, to the size of one.
+            scale = 2 / PIXEL_SIZE**2 if in_channels == 3 and not batch_norm else 2.0
             return ConvBlock(
                 in_channels,
                 out_channels,
                 kernel,
                 batch_norm=batch_norm,
-                # He et al. 2015: without batch norm 15 ReLU layers need it to start from scratch.
-                kernel_init=nnx.initializers.he_normal(),
+                kernel_init=nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal"),
                 dtype=dtype,
                 rngs=rngs,
                 **options,
