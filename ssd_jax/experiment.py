@@ -78,7 +78,7 @@ def train(config: Any, workdir: str) -> None:
     if config.eval_every >= 0:
         evaluator = Evaluator(config, network, class_names)
 
-    _record_run(folder, config, class_names)
+    _check_classes(folder, class_names)
     checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
     if checkpoints.steps():
         shapes = network.variable_shapes()
@@ -92,6 +92,7 @@ def train(config: Any, workdir: str) -> None:
         logger.info("nothing to do: raise config.steps, or name another work directory")
         return
 
+    _record_run(folder, config, class_names)
     batches = train_batches(
         source,
         image_size=config.model.image_size,
@@ -259,25 +260,25 @@ def _initial_variables(config: Any, network: Network) -> tuple[Variables, Variab
     return load_vgg16(parameters, weights), batch_stats
 
 
-def _record_run(folder: Path, config: Any, class_names: Sequence[str]) -> None:
-    """Writes config and classes into the work directory.
-
-    Raises:
-      UserError: the work directory belongs to a run with other classes.
-    """
-    if not parallel.is_main_process():
-        return
+def _check_classes(folder: Path, class_names: Sequence[str]) -> None:
+    """Raises a `UserError` if the work directory belongs to a run with other classes."""
     classes_file = folder / "classes.json"
-    if classes_file.is_file():
-        recorded = json.loads(classes_file.read_text())
-        if recorded != list(class_names):
-            raise UserError(
-                f"{folder} holds a run with the classes {', '.join(recorded)}, but the data has "
-                f"{', '.join(class_names)}: name another work directory"
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    classes_file.write_text(json.dumps(class_names, indent=2) + "\n")
-    (folder / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
+    if not classes_file.is_file():
+        return
+    recorded = json.loads(classes_file.read_text())
+    if recorded != list(class_names):
+        raise UserError(
+            f"{folder} holds a run with the classes {', '.join(recorded)}, but the data has "
+            f"{', '.join(class_names)}: name another work directory"
+        )
+
+
+def _record_run(folder: Path, config: Any, class_names: Sequence[str]) -> None:
+    """Writes config and classes into the work directory."""
+    if parallel.is_main_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "classes.json").write_text(json.dumps(class_names, indent=2) + "\n")
+        (folder / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
 
 
 def _draw_training_pictures(
