@@ -22,6 +22,12 @@ def greedy_match(iou: np.ndarray) -> np.ndarray:
     return matched
 
 
+def test_every_object_keeps_its_own_box_below_the_threshold():
+    # Both like box 0 best: the best box of each alone would leave one object without any.
+    iou = jnp.array([[0.4, 0.3, 0.0], [0.45, 0.1, 0.0]])
+    np.testing.assert_array_equal(match(iou, 0.5), [1, 0, -1])
+
+
 def float64_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     size = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
     intersection = np.maximum(size, 0).prod(axis=-1)
