@@ -10,6 +10,7 @@ A work directory holds
     pictures/        training images as they go to the device; detections of the last evaluation
 """
 
+import functools
 import itertools
 import json
 import logging
@@ -81,9 +82,8 @@ def train(config: Any, workdir: str) -> None:
     _check_classes(folder, class_names)
     checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
     if checkpoints.steps():
-        shapes = network.variable_shapes()
-        template = jax.eval_shape(lambda *shapes: initial_state(*shapes, optimizer), *shapes)
-        state = checkpoints.restore(template)
+        new_state = functools.partial(initial_state, optimizer=optimizer)
+        state = checkpoints.restore(jax.eval_shape(new_state, *network.variable_shapes()))
         logger.info("%s: continuing at step %d of %d", folder, state.step, config.steps)
     else:
         parameters, batch_stats = _initial_variables(config, network)

@@ -103,7 +103,7 @@ def open_source(spec: str, class_names: Sequence[str] = ()) -> Source:
     Raises:
       UserError: the spec, a file or a class is wrong; the message names it.
     """
-    parts = [_open_part(part.strip(), tuple(class_names)) for part in spec.split(",")]
+    parts = [_open_part(part.strip()) for part in spec.split(",")]
     if not class_names:
         class_names = _common_class_names(parts)
     records = []
@@ -128,7 +128,7 @@ def open_source(spec: str, class_names: Sequence[str] = ()) -> Source:
     )
 
 
-def _open_part(spec: str, class_names: tuple[str, ...]):
+def _open_part(spec: str):
     """(spec, class names that the set declares or None, annotations or TFDS records)."""
     kind, _, rest = spec.partition(":")
     if kind == "shapes" and rest:

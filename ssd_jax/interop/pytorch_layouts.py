@@ -4,7 +4,7 @@ Their heads put out boxes in our order, so that kernels only change from [out, i
 to [height, width, in, out].
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -32,29 +32,39 @@ _L2NORM = "backbone.conv4_3_norm.weight"
 def ssd_pytorch_layout() -> Layout:
     """The names of ssd.pytorch's SSD300 (amdegroot)."""
     places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28, 31, 33)
-    layout = {path: f"vgg.{place}" for path, place in zip(_BACKBONE, places, strict=True)}
-    layout[_L2NORM] = "L2Norm.weight"
-    for i in range(4):
-        layout[f"extras.narrow.{i}.conv"] = f"extras.{2 * i}"
-        layout[f"extras.shrink.{i}.conv"] = f"extras.{2 * i + 1}"
-    for i in range(6):
-        layout[f"heads.offsets.{i}"] = f"loc.{i}"
-        layout[f"heads.logits.{i}"] = f"conf.{i}"
-    return layout
+    return _layout(
+        backbone=[f"vgg.{place}" for place in places],
+        l2norm="L2Norm.weight",
+        extras=[f"extras.{i}" for i in range(8)],
+        offsets="loc",
+        logits="conf",
+    )
 
 
 def torchvision_layout() -> Layout:
     """The names of torchvision's `ssd300_vgg16`."""
     places = [f"features.{place}" for place in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21)]
     places += [f"extra.0.{place}" for place in ("1", "3", "5", "7.1", "7.3")]
-    layout = {path: f"backbone.{place}" for path, place in zip(_BACKBONE, places, strict=True)}
-    layout[_L2NORM] = "backbone.scale_weight"
-    for i in range(4):
-        layout[f"extras.narrow.{i}.conv"] = f"backbone.extra.{i + 1}.0"
-        layout[f"extras.shrink.{i}.conv"] = f"backbone.extra.{i + 1}.2"
+    return _layout(
+        backbone=[f"backbone.{place}" for place in places],
+        l2norm="backbone.scale_weight",
+        extras=[f"backbone.extra.{i}.{place}" for i in range(1, 5) for place in (0, 2)],
+        offsets="head.regression_head.module_list",
+        logits="head.classification_head.module_list",
+    )
+
+
+def _layout(
+    backbone: Sequence[str], l2norm: str, extras: Sequence[str], offsets: str, logits: str
+) -> Layout:
+    """A layout from the names of its parts in order; the extra layers narrow and shrink in turn."""
+    layout = dict(zip(_BACKBONE, backbone, strict=True))
+    layout[_L2NORM] = l2norm
+    for i, name in enumerate(extras):
+        layout[f"extras.{('narrow', 'shrink')[i % 2]}.{i // 2}.conv"] = name
     for i in range(6):
-        layout[f"heads.offsets.{i}"] = f"head.regression_head.module_list.{i}"
-        layout[f"heads.logits.{i}"] = f"head.classification_head.module_list.{i}"
+        layout[f"heads.offsets.{i}"] = f"{offsets}.{i}"
+        layout[f"heads.logits.{i}"] = f"{logits}.{i}"
     return layout
 
 

@@ -37,7 +37,7 @@ def train_loop(
     log_every: int,
     checkpoint_every: int,
     eval_every: int,
-) -> TrainState:
+) -> None:
     """Trains from the state's step up to `steps`.
 
     Args:
@@ -111,7 +111,6 @@ def train_loop(
             "(counted each time their picture was used)",
             dropped,
         )
-    return state
 
 
 def _mean_metrics(metrics: list[dict[str, jax.Array]]) -> dict[str, float]:
