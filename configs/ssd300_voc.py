@@ -65,6 +65,8 @@ def get_config() -> ConfigDict:
     config.model.min_sizes = (30, 60, 111, 162, 213, 264)  # side of the small square in pixels
     config.model.max_sizes = (60, 111, 162, 213, 264, 315)  # the large one: sqrt(min · max)
     config.model.aspect_ratios = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))  # and their inverses
+    config.model.whole_pixels = True  # sizes are cut down to whole pixels, as in Caffe
+    config.model.clip = False  # default boxes may exceed the image, as in Caffe
 
     # ---- loss
     config.loss = ConfigDict()

@@ -1,22 +1,42 @@
-"""Where reference results lie that tests compare with, and what to do where they are missing."""
+"""Reference results that tests compare with: those carried here, and the whole ones beside them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-SHARED = Path(__file__).parents[2] / "shared"
+CARRIED = Path(__file__).parent / "reference"
+COLLECTION = Path(__file__).parents[2] / "shared"
+
+
+def carried(name: str) -> dict[str, np.ndarray]:
+    """The arrays that the project carries under a name; see `reference/README.md`."""
+    with np.load(CARRIED / f"{name}.npz") as arrays:
+        return dict(arrays)
+
+
+def carried_json(name: str) -> dict:
+    """What the project carries under a name as JSON."""
+    return json.loads((CARRIED / f"{name}.json").read_text())
+
+
+def references(name: str) -> list[dict[str, np.ndarray]]:
+    """The carried rows of a result, and all of it where the collection lies beside the project.
+
+    `rows` tells which rows the carried arrays hold.
+    """
+    found = [carried(name)]
+    complete = COLLECTION / "golden" / f"{name}.npz"
+    if complete.exists():
+        with np.load(complete) as arrays:
+            found.append(dict(arrays))
+    return found
 
 
 def shared(name: str) -> Path:
-    """A file or folder of the reference collection beside the project; skips without it."""
-    path = SHARED / name
+    """A file or folder of the collection beside the project; skips without it."""
+    path = COLLECTION / name
     if not path.exists():
-        pytest.skip(f"needs {name} from the collection of reference results")
+        pytest.skip(f"needs {name} from the collection beside the project")
     return path
-
-
-def golden(name: str) -> dict[str, np.ndarray]:
-    """The arrays of a golden file."""
-    with np.load(shared(f"golden/{name}")) as arrays:
-        return dict(arrays)

@@ -20,6 +20,8 @@ class Tiling:
       min_sizes: s, the side of the small square box, in pixels.
       max_sizes: s', so that the large square box has the side sqrt(s * s').
       aspect_ratios: the ratios a > 1; each adds a box of ratio a and one of 1 / a.
+      whole_pixels: whether sizes are cut down to whole pixels, as by Caffe (ssd.pytorch does not).
+      clip: whether centres and sizes are clipped to [0, 1], as by ssd.pytorch (Caffe does not).
     """
 
     image_size: int
@@ -28,6 +30,8 @@ class Tiling:
     min_sizes: tuple[float, ...]
     max_sizes: tuple[float, ...]
     aspect_ratios: tuple[tuple[float, ...], ...]
+    whole_pixels: bool = True
+    clip: bool = False
 
     def __post_init__(self):
         for field in ("steps", "min_sizes", "max_sizes", "aspect_ratios"):
@@ -56,11 +60,10 @@ def default_boxes(tiling: Tiling) -> np.ndarray:
     """Lays out all default boxes of a tiling.
 
     Feature map after feature map, cell after cell row by row, and within a cell: the small
-    square, the large square, then (wide, tall) for each aspect ratio. Like Caffe, box sizes
-    are truncated to whole pixels and boxes that reach beyond the image are not clipped.
+    square, the large square, then (wide, tall) for each aspect ratio.
 
     Returns:
-      `[boxes, 4] cxcywh`, float32, in [0, 1] but for the boxes that reach outside.
+      `[boxes, 4] cxcywh` float32, fractions of the image.
     """
     layers = []
     for feature_size, step, min_size, max_size, ratios in zip(
@@ -71,8 +74,9 @@ def default_boxes(tiling: Tiling) -> np.ndarray:
         tiling.aspect_ratios,
         strict=True,
     ):
-        small = int(min_size)
-        large = math.sqrt(small * int(max_size))
+        if tiling.whole_pixels:
+            min_size, max_size = int(min_size), int(max_size)
+        small, large = min_size, math.sqrt(min_size * max_size)
         sizes = [(small, small), (large, large)]
         for ratio in ratios:
             root = math.sqrt(ratio)
@@ -85,4 +89,5 @@ def default_boxes(tiling: Tiling) -> np.ndarray:
         layer[..., 1] = y[..., None]
         layer[..., 2:] = sizes
         layers.append(layer.reshape(-1, 4))
-    return (np.concatenate(layers) / tiling.image_size).astype(np.float32)
+    boxes = (np.concatenate(layers) / tiling.image_size).astype(np.float32)
+    return np.clip(boxes, 0, 1) if tiling.clip else boxes

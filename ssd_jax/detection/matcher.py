@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from ssd_jax.detection.box_coder import encode
-from ssd_jax.detection.boxes import cxcywh_to_xyxy, intersection_over_union
+from ssd_jax.detection.exact_iou import ONE, fixed_point_iou
 
 BACKGROUND = -1
 
 # Caffe does not count an IoU below this as an overlap.
-MINIMUM_IOU = 1e-6
+MINIMUM_IOU = round(1e-6 * ONE)
 
 
 def bipartite_match(iou: jax.Array) -> jax.Array:
@@ -27,7 +27,7 @@ def bipartite_match(iou: jax.Array) -> jax.Array:
     equal IoUs the lower object index goes first, then the lower box index.
 
     Args:
-      iou: `[objects, boxes]`; rows of padding hold zeros.
+      iou: `[objects, boxes] int32`, in units of 1 / `exact_iou.ONE`; zeros in rows of padding.
 
     Returns:
       `[boxes] int32`: the matched object, -1 where there is none.
@@ -35,15 +35,15 @@ def bipartite_match(iou: jax.Array) -> jax.Array:
     num_objects, num_boxes = iou.shape
     objects = jnp.arange(num_objects)[:, None]
     boxes = jnp.arange(num_boxes)[None, :]
-    iou = jnp.where(iou > MINIMUM_IOU, iou, 0.0)
+    iou = jnp.where(iou > MINIMUM_IOU, iou, 0)
 
     def propose(matching):
         """One round. A matching is the object each box holds, its IoU, and whether it is new."""
         held_object, held_iou, _ = matching
         open_to = (iou > held_iou) | ((iou == held_iou) & (objects <= held_object))
-        wish = jnp.where(open_to, iou, 0.0)
+        wish = jnp.where(open_to, iou, 0)
         proposes = (boxes == jnp.argmax(wish, axis=1)[:, None]) & (wish > 0)
-        proposed_iou = jnp.where(proposes, iou, 0.0)
+        proposed_iou = jnp.where(proposes, iou, 0)
         best_iou = jnp.max(proposed_iou, axis=0)
         best_object = jnp.where(best_iou > 0, jnp.argmax(proposed_iou, axis=0), BACKGROUND)
         best_object = best_object.astype(jnp.int32)
@@ -59,14 +59,14 @@ def match(iou: jax.Array, iou_threshold: float = 0.5) -> jax.Array:
     """Bipartite matching, then each default box still free joins its best object.
 
     Args:
-      iou: `[objects, boxes]` IoU of ground truth and default boxes; zeros in rows of padding.
+      iou: `[objects, boxes] int32`, in units of 1 / `exact_iou.ONE`; zeros in rows of padding.
       iou_threshold: the IoU from which a default box joins.
 
     Returns:
       `[boxes] int32`: the matched object, -1 for background.
     """
     first = bipartite_match(iou)
-    joins = jnp.max(iou, axis=0) >= iou_threshold
+    joins = jnp.max(iou, axis=0) >= round(iou_threshold * ONE)
     second = jnp.where(joins, jnp.argmax(iou, axis=0), BACKGROUND).astype(jnp.int32)
     return jnp.where(first != BACKGROUND, first, second)
 
@@ -85,8 +85,8 @@ def match_targets(
     Returns:
       Offsets `[boxes, 4]` (meaningful where matched) and labels `[boxes] int32`, 0 = background.
     """
-    iou = intersection_over_union(boxes, cxcywh_to_xyxy(default_boxes))
-    iou = jnp.where((labels > 0)[:, None], iou, 0.0)
+    iou = fixed_point_iou(boxes, default_boxes)
+    iou = jnp.where((labels > 0)[:, None], iou, 0)
     matched = match(iou, iou_threshold)
     target_labels = jnp.where(matched == BACKGROUND, 0, labels[matched])
     return encode(boxes[matched], default_boxes), target_labels

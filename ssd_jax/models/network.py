@@ -111,6 +111,8 @@ def build_network(config: Any, num_classes: int) -> Network:
             min_sizes=tuple(config.min_sizes),
             max_sizes=tuple(config.max_sizes),
             aspect_ratios=tuple(tuple(ratios) for ratios in config.aspect_ratios),
+            whole_pixels=config.whole_pixels,
+            clip=config.clip,
         )
     except ValueError as error:
         raise UserError(f"config.model: {error}") from error

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssd_jax.detection.default_boxes import default_boxes
 from ssd_jax.detection.losses import (
     hard_negatives,
     multibox_loss,
@@ -10,7 +11,8 @@ from ssd_jax.detection.losses import (
     softmax_cross_entropy,
 )
 from ssd_jax.detection.matcher import match_targets
-from tests.reference_results import golden
+from tests.detection.tilings import SSD300_VOC
+from tests.reference_results import references
 
 
 def test_smooth_l1_by_hand():
@@ -103,18 +105,14 @@ def test_without_objects_the_loss_is_zero_and_so_are_gradients():
     assert all((gradient == 0).all() for gradient in gradients)
 
 
-@pytest.fixture(scope="module")
-def reference():
-    return golden("loss.npz")
-
-
-def test_targets_equal_the_reference(reference):
+def test_targets_equal_the_reference():
     # The reference matches by ssd.pytorch's rule, which is the same where no objects compete for
     # a default box, as in the first two images.
+    (reference, *_) = references("loss")
     real = np.arange(56) < reference["num_gt"][:, None]
     labels = np.where(real, reference["gt_labels"] + 1, 0)
     offsets, target_labels = jax.jit(jax.vmap(match_targets, in_axes=(0, 0, None)))(
-        reference["gt_boxes_xyxy"], labels, reference["default_boxes_cxcywh"]
+        reference["gt_boxes_xyxy"], labels, default_boxes(SSD300_VOC)
     )
     positive = np.asarray(target_labels[:2]) > 0
     np.testing.assert_array_equal(target_labels[:2], reference["target_labels"][:2])
@@ -126,28 +124,31 @@ def test_targets_equal_the_reference(reference):
     )
 
 
-def test_loss_mined_set_and_gradients_equal_the_reference(reference):
-    labels = reference["target_labels"]
-    target_offsets = np.zeros((*labels.shape, 4), np.float32)
-    target_offsets[labels > 0] = reference["target_offsets_at_positives"]
-    count = reference["num_pos"]
+def test_loss_mined_set_and_gradients_equal_the_reference():
+    for reference in references("loss"):
+        target_offsets = np.zeros((4, 8732, 4), np.float32)
+        target_offsets[reference["target_labels"] > 0] = reference["target_offsets_at_positives"]
+        selected = np.unpackbits(reference["selected_mask_packed"], axis=1, count=8732)
+        rows = reference.get("rows", np.tile(np.arange(8732), (4, 1)))
+        labels = np.take_along_axis(reference["target_labels"], rows, axis=1)
+        target_offsets = np.take_along_axis(target_offsets, rows[..., None], axis=1)
+        selected = np.take_along_axis(selected, rows, axis=1)
+        count = reference["num_pos"]
 
-    def total(offsets, logits):
-        sums = multibox_loss(offsets, logits, target_offsets, labels)
-        return (sums.localisation + sums.confidence) / sums.num_positives, sums
+        def total(offsets, logits, target_offsets=target_offsets, labels=labels):
+            sums = multibox_loss(offsets, logits, target_offsets, labels)
+            return (sums.localisation + sums.confidence) / sums.num_positives, sums
 
-    (_, sums), gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))(
-        reference["offsets"], reference["logits"]
-    )
-    np.testing.assert_allclose(sums.num_positives, count)
-    np.testing.assert_allclose(sums.localisation / count, reference["loc_loss"], rtol=1e-4)
-    np.testing.assert_allclose(sums.confidence / count, reference["conf_loss"], rtol=1e-4)
-    for gradient, norm in zip(gradients, ("loc_grad_norm", "conf_grad_norm"), strict=True):
-        np.testing.assert_allclose(
-            np.sqrt((gradient**2).sum(axis=(1, 2))), reference[norm], rtol=1e-4
+        (_, sums), gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))(
+            reference["offsets"], reference["logits"]
         )
-    cross_entropy = softmax_cross_entropy(reference["logits"], labels)
-    selected = (labels > 0) | hard_negatives(cross_entropy, labels > 0)
-    np.testing.assert_array_equal(
-        np.packbits(np.asarray(selected), axis=1), reference["selected_mask_packed"]
-    )
+        np.testing.assert_allclose(sums.num_positives, count)
+        np.testing.assert_allclose(sums.localisation / count, reference["loc_loss"], rtol=1e-4)
+        np.testing.assert_allclose(sums.confidence / count, reference["conf_loss"], rtol=1e-4)
+        for gradient, norm in zip(gradients, ("loc_grad_norm", "conf_grad_norm"), strict=True):
+            np.testing.assert_allclose(
+                np.sqrt((gradient**2).sum(axis=(1, 2))), reference[norm], rtol=1e-4
+            )
+        cross_entropy = softmax_cross_entropy(reference["logits"], labels)
+        mined = hard_negatives(cross_entropy, labels > 0)
+        np.testing.assert_array_equal((labels > 0) | mined, selected)
