@@ -36,11 +36,7 @@ def draw_expansion(seed: tf.Tensor, probability: float, max_ratio: float) -> tf.
 
 
 def draw_patch(seed: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    """One of the crops that the seven samplers of SSD find.
-
-    The first sampler gives the whole canvas; five ask for an IoU of at least 0.1, …, 0.9 with
-    some object and give the first of 50 patches that has it; the last takes any patch. One of
-    those found is drawn, each with the same chance. Without objects, only the whole canvas is.
+    """One of the crops that the seven samplers of SSD find, each with the same chance.
 
     Args:
       seed: `[2]`, for stateless random numbers.
@@ -49,27 +45,43 @@ def draw_patch(seed: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     Returns:
       `[4] xyxy` in the canvas's coordinates.
     """
-    patch_seed, choice_seed = tf.unstack(tf.random.split(seed, 2))
-    num_samplers = len(MINIMUM_IOUS) + 1
-    patches = _draw_patches(patch_seed, [num_samplers, TRIALS])
+    samplers_seed, choice_seed = tf.unstack(tf.random.split(seed, 2))
+    patches, found = run_samplers(samplers_seed, boxes)
+    return choose(choice_seed, patches, found)
 
+
+def run_samplers(seed: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """What each of the seven samplers finds.
+
+    The first gives the whole canvas; five ask for an IoU of at least 0.1, …, 0.9 with some object
+    and give the first of 50 patches that has it; the last takes any patch. Without objects, only
+    the first finds one.
+
+    Args:
+      seed: `[2]`, for stateless random numbers.
+      boxes: `[objects, 4] xyxy` in the canvas's coordinates, in which the canvas is [0, 1].
+
+    Returns:
+      `[7, 4] xyxy` in the canvas's coordinates, and `[7] bool`: whether the sampler found it.
+    """
+    patches = _draw_patches(seed, [len(MINIMUM_IOUS) + 1, TRIALS])
     iou = _iou(patches, boxes)  # [samplers, trials, objects]
     wanted = tf.constant((*MINIMUM_IOUS, 0.0))[:, None, None]
     good = tf.reduce_any(iou >= wanted, axis=2)
     first_good = tf.argmax(tf.cast(good, tf.int32), axis=1)
-    found = tf.gather(patches, first_good, batch_dims=1)
-
-    candidates = tf.concat(
-        [
-            tf.constant([WHOLE_PICTURE]),
-            tf.boolean_mask(found, tf.reduce_any(good, axis=1)),
-        ],
-        axis=0,
+    patches = tf.gather(patches, first_good, batch_dims=1)
+    return (
+        tf.concat([tf.constant([WHOLE_PICTURE]), patches], axis=0),
+        tf.concat([[True], tf.reduce_any(good, axis=1)], axis=0),
     )
-    # Not maxval=: the number of candidates is known only here, a fraction of it is the same.
-    fraction = tf.random.stateless_uniform([], choice_seed)
-    num_candidates = tf.cast(tf.shape(candidates)[0], tf.float32)
-    return candidates[tf.cast(fraction * num_candidates, tf.int32)]
+
+
+def choose(seed: tf.Tensor, patches: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
+    """One of the `[samplers, 4]` patches that were found, each with the same chance."""
+    patches = tf.boolean_mask(patches, found)
+    # Not maxval=: the number of patches is known only here, a fraction of it is the same.
+    fraction = tf.random.stateless_uniform([], seed)
+    return patches[tf.cast(fraction * tf.cast(tf.shape(patches)[0], tf.float32), tf.int32)]
 
 
 def _draw_patches(seed: tf.Tensor, shape: list[int]) -> tf.Tensor:
@@ -132,4 +144,4 @@ def centre_inside(boxes: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
       window: `[4] xyxy` in the same.
     """
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return tf.reduce_all((centres > window[:2]) & (centres < window[2:]), axis=1)
+    return tf.reduce_all((centres >= window[:2]) & (centres <= window[2:]), axis=1)

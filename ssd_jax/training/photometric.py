@@ -4,6 +4,8 @@ Caffe: `DistortImage` in `im_transforms.cpp`, then the mean as fill (`ExpandImag
 mirror. Everything is drawn from keys, one an image.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -54,19 +56,20 @@ def adjust_saturation_and_hue(
     return jnp.stack([channel(5), channel(3), channel(1)], axis=-1)
 
 
-def distort(key: jax.Array, pixels: jax.Array) -> jax.Array:
-    """Changes the colours of one image as Caffe does.
+class Distortion(NamedTuple):
+    """How the colours of one image change; all are `[]`."""
 
-    Brightness, contrast, saturation and hue, each with probability 0.5; contrast comes second or
-    last with equal chance.
+    brightness: jax.Array  # added to pixels in [0, 255]
+    contrast: jax.Array  # factor
+    saturation: jax.Array  # factor
+    hue: jax.Array  # degrees
+    contrast_first: jax.Array  # whether contrast comes before saturation and hue, or after
 
-    Args:
-      key: random key.
-      pixels: `[height, width, 3]` float32 RGB in [0, 255].
-    """
+
+def draw_distortion(key: jax.Array) -> Distortion:
+    """Brightness, contrast, saturation and hue, each with probability 0.5, in one of two orders."""
     coin_key, amount_key = jax.random.split(key)
     applies = jax.random.bernoulli(coin_key, 0.5, (5,))
-    contrast_first = applies[4]
     amounts = jax.random.uniform(
         amount_key,
         (4,),
@@ -74,12 +77,21 @@ def distort(key: jax.Array, pixels: jax.Array) -> jax.Array:
         maxval=jnp.array([BRIGHTNESS, CONTRAST[1], SATURATION[1], HUE]),
     )
     neutral = jnp.array([0.0, 1.0, 1.0, 0.0])
-    brightness, contrast, saturation, hue = jnp.where(applies[:4], amounts, neutral)
+    return Distortion(*jnp.where(applies[:4], amounts, neutral), contrast_first=applies[4])
 
-    pixels = adjust_brightness(pixels, brightness)
-    pixels = adjust_contrast(pixels, jnp.where(contrast_first, contrast, 1.0))
-    pixels = adjust_saturation_and_hue(pixels, saturation, hue)
-    return adjust_contrast(pixels, jnp.where(contrast_first, 1.0, contrast))
+
+def distort(pixels: jax.Array, distortion: Distortion) -> jax.Array:
+    """Changes the colours of one image as Caffe does.
+
+    Args:
+      pixels: `[height, width, 3]` float32 RGB in [0, 255].
+      distortion: what changes, and by how much.
+    """
+    contrast = distortion.contrast
+    pixels = adjust_brightness(pixels, distortion.brightness)
+    pixels = adjust_contrast(pixels, jnp.where(distortion.contrast_first, contrast, 1.0))
+    pixels = adjust_saturation_and_hue(pixels, distortion.saturation, distortion.hue)
+    return adjust_contrast(pixels, jnp.where(distortion.contrast_first, 1.0, contrast))
 
 
 def fill_outside(pixels: jax.Array, window: jax.Array) -> jax.Array:
@@ -142,7 +154,7 @@ def augment(
         color_key, flip_key = jax.random.split(key)
         pixels = image.astype(jnp.float32)
         if color:
-            pixels = distort(color_key, pixels)
+            pixels = distort(pixels, draw_distortion(color_key))
         pixels = fill_outside(pixels, window)
         if flip:
             pixels, boxes = mirror(jax.random.bernoulli(flip_key), pixels, boxes, labels)

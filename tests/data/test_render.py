@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from ssd_jax.data import render
+from ssd_jax.data import augment, render
+from tests.reference_results import carried
 
 SIZE = tf.constant([40, 60])  # height, width
 BILINEAR = tf.constant(render.RESIZE_METHODS.index("bilinear"))
@@ -74,6 +75,99 @@ def test_formats_give_three_channels(image_format, mode):
     np.testing.assert_array_equal(render.picture_size(file), SIZE)
     placement = render.place(tf.constant([0.0, 0.0, 1.0, 1.0]), SIZE, 16)
     assert render.render(file, placement, 16, BILINEAR).shape == (16, 16, 3)
+
+
+# ---- 16 pixels
+
+SIXTEEN = np.arange(16).reshape(4, 4) * 16
+
+
+def show(window, canvas_size, method, pixels=SIXTEEN):
+    """The red channel of what a window of a picture shows."""
+    file = io.BytesIO()
+    Image.fromarray(np.stack([pixels] * 3, axis=-1).astype(np.uint8)).save(file, "PNG")
+    placement = render.place(tf.constant(window), tf.constant([4, 4]), canvas_size)
+    method = tf.constant(render.RESIZE_METHODS.index(method))
+    return render.render(tf.constant(file.getvalue()), placement, canvas_size, method)[..., 0]
+
+
+def test_expansion_of_sixteen_pixels():
+    # A canvas of twice the side, with the picture two pixels from the left, one from the top.
+    expected = np.zeros((8, 8), int)
+    expected[1:5, 2:6] = SIXTEEN
+    for method in render.RESIZE_METHODS:
+        shown = show([-0.5, -0.25, 1.5, 1.75], 8, method)
+        np.testing.assert_array_equal(shown, expected, err_msg=method)
+
+
+def test_crop_of_sixteen_pixels():
+    for method in render.RESIZE_METHODS:
+        shown = show([0.25, 0.5, 0.75, 1.0], 2, method)
+        np.testing.assert_array_equal(shown, SIXTEEN[2:4, 1:3], err_msg=method)
+
+
+def test_crop_and_expansion_of_sixteen_pixels():
+    # The left half of the picture, and as much beyond it.
+    shown = show([-0.5, 0.0, 0.5, 1.0], 4, "bilinear")
+    np.testing.assert_array_equal(shown[:, 2:], SIXTEEN[:, :2])
+    np.testing.assert_array_equal(shown[:, :2], 0)
+
+
+def test_enlarging_sixteen_pixels():
+    doubled = SIXTEEN.repeat(2, axis=0).repeat(2, axis=1)
+    whole = list(augment.WHOLE_PICTURE)
+    np.testing.assert_array_equal(show(whole, 8, "nearest"), doubled)
+    np.testing.assert_array_equal(show(whole, 8, "area"), doubled)
+    # Pixels lie a quarter beside the old ones: 3/4 of the nearer and 1/4 of the other neighbour.
+    row = [0, 4, 12, 20, 28, 36, 44, 48]
+    np.testing.assert_array_equal(show(whole, 8, "bilinear")[0], row)
+    np.testing.assert_array_equal(show(whole, 8, "bilinear")[:, 0], np.multiply(row, 4))
+
+
+def test_shrinking_sixteen_pixels():
+    whole = list(augment.WHOLE_PICTURE)
+    means = SIXTEEN.reshape(2, 2, 2, 2).mean(axis=(1, 3))
+    np.testing.assert_array_equal(show(whole, 2, "area"), means)
+    np.testing.assert_array_equal(show(whole, 2, "bilinear"), means)
+    np.testing.assert_array_equal(show(whole, 2, "nearest"), SIXTEEN[1::2, 1::2])
+
+
+def resize_by_kernel(pixels, size, kernel):
+    """Every pixel is the mean of old ones, weighted by their distance from its centre."""
+    places = (np.arange(size) + 0.5) * len(pixels) / size - 0.5
+    weights = kernel(places[:, None] - np.arange(len(pixels)))
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights @ pixels @ weights.T
+
+
+def cubic(x):
+    """Keys' kernel with a = -1/2."""
+    x = np.abs(x)
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
+
+
+def lanczos(x):
+    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+
+
+@pytest.mark.parametrize("method, kernel", [("bicubic", cubic), ("lanczos3", lanczos)])
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_sixteen_pixels_by_kernel(method, kernel, size):
+    pixels = np.random.default_rng(0).integers(60, 200, (4, 4))
+    shown = show(list(augment.WHOLE_PICTURE), size, method, pixels)
+    expected = np.clip(resize_by_kernel(pixels, size, kernel), 0, 255)
+    np.testing.assert_allclose(shown, expected, rtol=0, atol=0.6)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "area"])
+@pytest.mark.parametrize("size", [2, 8])
+def test_sixteen_pixels_equal_opencv(method, size):
+    reference = carried("opencv")
+    shown = show(list(augment.WHOLE_PICTURE), size, method, reference["picture"][..., 0])
+    expected = reference[f"{method}_{size}"][..., 0].astype(int)
+    np.testing.assert_allclose(shown, expected, rtol=0, atol=1)
 
 
 def test_boxes_go_where_their_pixels_go():

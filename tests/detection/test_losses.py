@@ -1,7 +1,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from ssd_jax.detection.default_boxes import default_boxes
 from ssd_jax.detection.losses import (

@@ -5,19 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssd_jax.models.preprocess import MEAN_RGB
+from ssd_jax.models.preprocess import MEAN_RGB, normalise
 from ssd_jax.training import photometric
+from tests.reference_results import carried
 
+OPENCV = carried("opencv")
 # 16 pixels: grey ones, pure colours, and some between.
-PIXELS = np.array(
-    [
-        [[0, 0, 0], [255, 255, 255], [128, 128, 128], [255, 0, 0]],
-        [[0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]],
-        [[255, 0, 255], [10, 200, 30], [200, 10, 30], [30, 10, 200]],
-        [[250, 240, 230], [5, 10, 15], [90, 91, 89], [1, 0, 0]],
-    ],
-    np.float32,
-)
+PIXELS = OPENCV["pixels"].astype(np.float32)
+
+
+def distortion(brightness=0.0, contrast=1.0, saturation=1.0, hue=0.0, contrast_first=0.0):
+    return photometric.Distortion(brightness, contrast, saturation, hue, contrast_first > 0)
 
 
 def by_hsv(pixels, saturation_factor, hue_degrees):
@@ -46,14 +44,75 @@ def test_brightness_and_contrast_by_hand():
     np.testing.assert_allclose(photometric.adjust_contrast(pixels, 1.5), [0, 150, 255])
 
 
-def test_distortion_leaves_some_images_and_changes_the_others():
+@pytest.mark.parametrize("case", range(len(OPENCV["distortions"])))
+def test_distortion_equals_opencv(case):
+    drawn = distortion(*OPENCV["distortions"][case])
+    np.testing.assert_allclose(
+        photometric.distort(PIXELS, drawn), OPENCV["distorted"][case], rtol=0, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("case", range(len(OPENCV["distortions"])))
+def test_distortion_is_near_to_that_in_8_bits(case):
+    # Caffe rounds to 8 bits after every operation and keeps hue in steps of two degrees.
+    brightness, contrast, saturation, hue, contrast_first = OPENCV["distortions"][case]
+    changed = photometric.distort(
+        PIXELS, distortion(brightness, contrast, saturation, hue, contrast_first)
+    )
+    # Its hue also stops at 0 where ours goes round: red does not turn towards magenta.
+    brightened = np.clip(PIXELS + brightness, 0, 255).reshape(-1, 3)
+    hues = np.array([colorsys.rgb_to_hsv(*pixel)[0] * 360 for pixel in brightened.tolist()])
+    difference = np.abs(changed - OPENCV["distorted_8bit"][case]).max(axis=-1).ravel()
+    assert difference[hues + hue >= 0].max() < 5
+
+
+def test_the_order_of_contrast_matters():
+    first, last = (
+        photometric.distort(PIXELS, distortion(contrast=1.5, saturation=1.5, contrast_first=order))
+        for order in (1, 0)
+    )
+    # Red 200, 10, 30. First: 255, 15, 45, then chroma 240 · 1.5 stopped at 255. Last: chroma
+    # 190 · 1.5 stopped at 200, then 300 stopped at 255.
+    np.testing.assert_allclose(first[2, 2], [255, 0, 255 / 8], atol=1e-3)
+    np.testing.assert_allclose(last[2, 2], [255, 0, 1.5 * 200 / 9.5], atol=1e-3)
+
+
+def test_distortions_are_drawn_as_in_caffe():
+    keys = jax.random.split(jax.random.key(0), 4000)
+    drawn = jax.vmap(photometric.draw_distortion)(keys)
+    limits = {"brightness": (0, -32, 32), "contrast": (1, 0.5, 1.5)}
+    limits |= {"saturation": (1, 0.5, 1.5), "hue": (0, -36, 36)}
+    applied = []
+    for name, (neutral, low, high) in limits.items():
+        values = np.asarray(getattr(drawn, name))
+        applies = values != neutral
+        applied.append(applies)
+        width = high - low
+        np.testing.assert_allclose(applies.mean(), 0.5, atol=0.03, err_msg=name)
+        np.testing.assert_allclose(values[applies].mean(), neutral, atol=0.03 * width, err_msg=name)
+        # Uniform: the standard deviation is the width over √12.
+        np.testing.assert_allclose(values[applies].std(), width / 12**0.5, rtol=0.05, err_msg=name)
+        assert low <= values.min() < low + 0.01 * width, name
+        assert high - 0.01 * width < values.max() <= high, name
+    applied.append(np.asarray(drawn.contrast_first))
+    np.testing.assert_allclose(applied[-1].mean(), 0.5, atol=0.03)
+    # Each is decided on its own.
+    np.testing.assert_allclose(np.corrcoef(applied), np.eye(5), atol=0.06)
+
+
+def test_every_image_is_distorted_in_its_own_way_and_filled_afterwards():
     keys = jax.random.split(jax.random.key(0), 400)
-    changed = np.asarray(jax.vmap(photometric.distort, in_axes=(0, None))(keys, PIXELS))
-    assert changed.min() >= -1e-3 and changed.max() <= 255 + 1e-3
-    untouched = (np.abs(changed - PIXELS) < 1e-3).all(axis=(1, 2, 3))
+    images = np.tile(PIXELS.astype(np.uint8), (400, 1, 1, 1))
+    windows = np.tile([0.0, 0, 1, 0.75], (400, 1)).astype(np.float32)
+    boxes, labels = np.zeros((400, 1, 4), np.float32), np.zeros((400, 1), np.int32)
+    pixels, _ = photometric.augment(keys, images, windows, boxes, labels, color=True, flip=False)
+    pixels = np.asarray(pixels)
+    assert pixels.min() >= -1e-3 and pixels.max() <= 255 + 1e-3
+    untouched = (np.abs(pixels[:, :3] - PIXELS[:3]) < 1e-3).all(axis=(1, 2, 3))
     assert 0.03 < untouched.mean() < 0.11  # each of four is left out with chance 1 / 2: 1 / 16
-    # White shows brightness and contrast alone, and both can only darken it.
-    assert 0.35 < (changed[:, 0, 1, 0] < 254).mean() < 0.55  # 1 - (3 / 4)²
+    assert len(np.unique(pixels[:, 0, 2, 0].round(2))) > 200
+    # The fill is the mean as it is, so that the network reads zeros there.
+    assert not np.asarray(normalise(pixels))[:, 3].any()
 
 
 def test_fill_is_the_mean_outside_the_window():

@@ -1,73 +1,197 @@
-"""The train step on one and on four simulated devices, each in a process of its own."""
+"""The train step: its numbers in this process, and on one and four simulated devices."""
 
+import functools
 import json
 import os
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-PROGRAM = """
-import json, sys
-import jax, numpy as np
 from ssd_jax import parallel
+from ssd_jax.detection.losses import multibox_loss
+from ssd_jax.detection.matcher import match_targets
 from ssd_jax.models.network import build_network
+from ssd_jax.models.preprocess import normalise
 from ssd_jax.training.optimizer import sgd
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import make_train_step
 from tests import tiny
 
-network = build_network(tiny.get_config().model, num_classes=5)
-optimizer = sgd(lambda step: 1e-2, momentum=0.9, weight_decay=5e-4)
-state = parallel.replicate(initial_state(*network.init(seed=0), optimizer))
-train_step = parallel.pmap_train_step(make_train_step(network, optimizer, seed=1))
+BATCH = 8
+OPTIMIZER = sgd(lambda step: 1e-2, momentum=0.9, weight_decay=0.0)
 
-random = np.random.default_rng(0)
-corner = random.uniform(0, 0.6, (8, 5, 2))
-size = random.uniform(0.1, 0.4, (8, 5, 2))
-labels = random.integers(1, 6, (8, 5)).astype(np.int32)
-labels[:3] = 0  # images without objects: devices have very different numbers of positives
-batch = {
-    "image": random.integers(0, 256, (8, 64, 64, 3), dtype=np.uint8),
-    "window": np.tile([0.0, 0.0, 0.8, 1.0], (8, 1)).astype(np.float32),
-    "boxes": np.concatenate([corner, corner + size], axis=-1).astype(np.float32),
-    "labels": labels,
-}
+
+def make_batch(num_objects=5, without_objects=3):
+    """Random images; the first ones are without objects, so that devices differ in positives."""
+    random = np.random.default_rng(0)
+    corner = random.uniform(0, 0.6, (BATCH, num_objects, 2))
+    size = random.uniform(0.1, 0.4, (BATCH, num_objects, 2))
+    labels = random.integers(1, 6, (BATCH, num_objects)).astype(np.int32)
+    labels[:without_objects] = 0
+    return {
+        "image": random.integers(0, 256, (BATCH, 64, 64, 3), dtype=np.uint8),
+        "window": np.tile([0.0, 0.0, 0.8, 1.0], (BATCH, 1)).astype(np.float32),
+        "boxes": np.concatenate([corner, corner + size], axis=-1).astype(np.float32),
+        "labels": labels,
+    }
+
+
+def tiny_network(precision="float32"):
+    config = tiny.get_config().model
+    config.precision = precision
+    return build_network(config, num_classes=5)
+
+
+def new_state(network):
+    return parallel.replicate(initial_state(*network.init(seed=0), OPTIMIZER))
+
+
+@functools.cache
+def compiled_step(precision="float32", **options):
+    """A step without random augmentation."""
+    options = {"color": False, "flip": False} | options
+    step = make_train_step(tiny_network(precision), OPTIMIZER, seed=1, **options)
+    return parallel.pmap_train_step(step)
+
+
+def one_step(batch, **options):
+    """State and metrics after one step."""
+    state, metrics = compiled_step(**options)(new_state(tiny_network()), parallel.shard(batch))
+    return state, parallel.to_host(metrics)
+
+
+@pytest.fixture(scope="module")
+def after_one_step():
+    return one_step(make_batch())
+
+
+def test_the_loss_is_divided_by_the_positives_of_the_batch(after_one_step):
+    batch, network = make_batch(), tiny_network()
+    default = network.default_boxes()
+    target_offsets, target_labels = zip(
+        *[
+            match_targets(boxes, labels, default)
+            for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)
+        ],
+        strict=True,
+    )
+    pixels = np.where(np.arange(64)[:, None] < 51, batch["image"], [123, 117, 104])
+    # One device of its own, for batch norm.
+    apply = jax.vmap(network.apply, in_axes=(None, None, 0, None), axis_name=parallel.DEVICES)
+    (offsets, logits), _ = jax.jit(apply, static_argnums=3)(
+        *network.init(seed=0), normalise(pixels)[None], True
+    )
+    sums = multibox_loss(offsets[0], logits[0], jnp.stack(target_offsets), jnp.stack(target_labels))
+    positives = sum((labels > 0).sum() for labels in target_labels)
+    _, metrics = after_one_step
+    assert metrics["positives"] == positives > BATCH
+    np.testing.assert_allclose(metrics["loc_loss"], sums.localisation / positives, rtol=1e-4)
+    np.testing.assert_allclose(metrics["conf_loss"], sums.confidence / positives, rtol=1e-4)
+    np.testing.assert_allclose(
+        metrics["loss"], (sums.localisation + sums.confidence) / positives, rtol=1e-4
+    )
+
+
+def test_localisation_has_a_weight(after_one_step):
+    _, metrics = one_step(make_batch(), localisation_weight=2.0)
+    _, plain = after_one_step
+    np.testing.assert_allclose(metrics["loss"], plain["conf_loss"] + 2 * plain["loc_loss"], 1e-5)
+
+
+def test_bfloat16_gives_nearly_the_same_loss(after_one_step):
+    _, metrics = one_step(make_batch(), precision="bfloat16")
+    _, exact = after_one_step
+    assert metrics["positives"] == exact["positives"]
+    for name in ("loss", "loc_loss", "conf_loss"):
+        np.testing.assert_allclose(metrics[name], exact[name], rtol=0.02)
+        assert metrics[name] != exact[name]
+
+
+def test_the_network_with_and_without_jit():
+    network = tiny_network()
+    variables = network.init(seed=0)
+    images = normalise(make_batch()["image"][:2])
+    compiled, _ = jax.jit(network.apply, static_argnums=3)(*variables, images, False)
+    with jax.disable_jit():
+        outputs, _ = network.apply(*variables, images, False)
+    for ours, theirs in zip(outputs, compiled, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * theirs.std())
+
+
+def changes(state):
+    """By parameter, whether a step changed it."""
+    before = new_state(tiny_network()).parameters
+    return jax.tree.map(lambda a, b: bool((a != b).any()), before, state.parameters)
+
+
+def test_a_batch_without_objects_teaches_nothing():
+    state, metrics = one_step(make_batch(without_objects=BATCH))
+    assert metrics["loss"] == metrics["positives"] == 0
+    assert not any(jax.tree.leaves(changes(state)))
+
+
+def test_a_batch_without_objects_teaches_background_if_asked():
+    state, metrics = one_step(make_batch(without_objects=BATCH), min_negatives=340)  # all boxes
+    assert metrics["positives"] == metrics["loc_loss"] == 0
+    assert 0 < metrics["conf_loss"] == metrics["loss"] < np.inf
+    heads = changes(state)["heads"]
+    assert all(jax.tree.leaves(heads["logits"]))
+    assert not any(jax.tree.leaves(heads["offsets"]))
+
+
+def test_one_object_in_the_batch_is_enough():
+    batch = make_batch(num_objects=1, without_objects=BATCH - 1)
+    state, metrics = one_step(batch)
+    assert metrics["positives"] >= 1
+    assert np.isfinite(metrics["loss"]) and metrics["loc_loss"] > 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+PROGRAM = """
+import json, sys
+import jax, numpy as np
+from ssd_jax import parallel
+from ssd_jax.training.steps import make_train_step
+from tests.training.test_steps import OPTIMIZER, make_batch, new_state, tiny_network
+
+network = tiny_network()
+state = new_state(network)
+train_step = parallel.pmap_train_step(make_train_step(network, OPTIMIZER, seed=1))
 compilations, log = [], []
 jax.monitoring.register_event_duration_secs_listener(
     lambda event, *_, **__: compilations.append(event) if "backend_compile" in event else None
 )
-for _ in range(3):
-    state, metrics = train_step(state, parallel.shard(batch))
-    log.append(parallel.to_host(metrics))
+for step in range(3):
+    state, metrics = train_step(state, parallel.shard(make_batch()))
+    log.append({key: float(value) for key, value in parallel.to_host(metrics).items()})
     log[-1]["compilations"] = len(compilations)
-parameters = parallel.to_host(state.parameters)
-batch_stats = parallel.to_host(state.batch_stats)
-print(json.dumps({
-    "devices": jax.device_count(),
-    "step": int(state.step),
-    "log": [{key: float(value) for key, value in metrics.items()} for metrics in log],
-    "norms": [float(np.linalg.norm(x)) for x in jax.tree.leaves((parameters, batch_stats))],
-}))
+    if step == 0:
+        # The first momentum is the first update, before it is rounded into the parameters.
+        np.savez(sys.argv[1], *jax.tree.leaves(parallel.to_host(state.opt_state)))
+print(json.dumps({"devices": jax.device_count(), "step": int(state.step), "log": log}))
 """
 
 
 @pytest.fixture(scope="module")
-def runs():
+def runs(tmp_path_factory):
     def run(devices):
+        updates = tmp_path_factory.mktemp("updates") / "updates.npz"
         environment = os.environ | {
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "JAX_PLATFORMS": "cpu",
         }
         output = subprocess.run(
-            [sys.executable, "-c", PROGRAM],
+            [sys.executable, "-c", PROGRAM, updates],
             env=environment,
             capture_output=True,
             text=True,
             check=True,
         ).stdout
-        return json.loads(output.splitlines()[-1])
+        return json.loads(output.splitlines()[-1]) | {"update": list(np.load(updates).values())}
 
     return run(1), run(4)
 
@@ -75,19 +199,18 @@ def runs():
 def test_four_devices_make_the_update_of_one(runs):
     one, four = runs
     assert (one["devices"], four["devices"]) == (1, 4)
+    for a, b in zip(one["update"], four["update"], strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(a).max())
+    whole, other = (np.concatenate([leaf.ravel() for leaf in run["update"]]) for run in runs)
+    assert np.linalg.norm(whole - other) < 1e-5 * np.linalg.norm(whole)
     for a, b in zip(one["log"], four["log"], strict=True):
         assert a["positives"] == b["positives"] > 0
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
-    np.testing.assert_allclose(one["norms"], four["norms"], rtol=1e-4)
 
 
-def test_the_loss_is_the_sum_of_its_parts_and_falls(runs):
-    log = runs[0]["log"]
-    for metrics in log:
-        np.testing.assert_allclose(
-            metrics["loss"], metrics["loc_loss"] + metrics["conf_loss"], rtol=1e-5
-        )
-    assert log[-1]["loss"] < log[0]["loss"]
+def test_the_loss_falls(runs):
+    losses = [metrics["loss"] for metrics in runs[0]["log"]]
+    assert losses[-1] < losses[0]
 
 
 def test_steps_are_counted_and_compiled_once(runs):
