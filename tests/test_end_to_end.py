@@ -24,10 +24,15 @@ def run(script, *arguments, expect=0):
 
 
 @pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
+def trained(tmp_path_factory):
+    """A work directory, and what training there printed."""
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    run("train.py", f"--workdir={workdir}")
-    return workdir
+    return workdir, run("train.py", f"--workdir={workdir}").stderr
+
+
+@pytest.fixture(scope="module")
+def workdir(trained):
+    return trained[0]
 
 
 def metrics(workdir):
@@ -55,9 +60,17 @@ def test_training_leaves_what_the_readme_promises(workdir):
         "train/loc_loss",
         "train/conf_loss",
         "train/positives",
+        "train/objects_dropped",
         "train/learning_rate",
         "train/images_per_second",
     }
+
+
+def test_objects_without_room_are_counted_and_reported(trained):
+    workdir, printed = trained
+    dropped = [line["train/objects_dropped"] for line in metrics(workdir)[:2]]
+    assert all(count > 0 for count in dropped)
+    assert f"{sum(dropped):.0f} boxes were left out" in printed
 
 
 def test_started_again_it_continues_and_evaluates(workdir):

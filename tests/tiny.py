@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     config.warmup_steps = 2
     config.data.train = "shapes:test[:12]"
     config.data.eval = "shapes:test[:6]"
+    config.data.max_objects = 2  # too few for some pictures
     config.model.image_size = 64
     config.model.width = 0.02  # 8 channels in every layer
     config.model.extra_blocks = ((256, 512, 3, 2, 1), (128, 256, 3, 2, 1))

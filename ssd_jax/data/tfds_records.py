@@ -1,6 +1,7 @@
 """Records from TensorFlow Datasets."""
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -31,27 +32,33 @@ class TfdsRecords:
         Raises:
           UserError: TFDS has no such set, split, or cannot prepare it here.
         """
-        try:
-            builder = tfds.builder(name)
-        except (tfds.core.DatasetNotFoundError, ValueError) as error:
-            raise UserError(f"tfds:{name}:{split}: {str(error).splitlines()[0]}") from error
-        return cls._prepare(builder, split, f"tfds:{name}:{split}")
+        return cls._prepare(lambda: tfds.builder(name), split, f"tfds:{name}:{split}")
 
     @classmethod
     def open_shapes(cls, split: str) -> "TfdsRecords":
         """Opens the embedded set; draws it the first time, which takes seconds."""
-        return cls._prepare(Shapes(), split, f"shapes:{split}")
+        return cls._prepare(Shapes, split, f"shapes:{split}")
 
     @classmethod
-    def _prepare(cls, builder: tfds.core.DatasetBuilder, split: str, spec: str) -> "TfdsRecords":
+    def _prepare(
+        cls, make_builder: Callable[[], tfds.core.DatasetBuilder], split: str, spec: str
+    ) -> "TfdsRecords":
         tfds.disable_progress_bar()
+        try:
+            builder = make_builder()
+        except (tfds.core.DatasetNotFoundError, ValueError) as error:
+            raise UserError(f"{spec}: {str(error).splitlines()[0]}") from error
         try:
             builder.download_and_prepare()
         except Exception as error:  # TFDS passes on whatever its download met
-            raise UserError(
-                f"{spec}: cannot be prepared in {builder.data_dir}: {error}. Without a network, "
-                "copy a prepared set there, or set TFDS_DATA_DIR to the folder that holds it"
-            ) from error
+            # It may be that another process prepared the set meanwhile.
+            builder = make_builder()
+            if not builder.is_prepared():
+                raise UserError(
+                    f"{spec}: cannot be prepared in {builder.data_dir}: {error}. Without a "
+                    "network, copy a prepared set there, or set TFDS_DATA_DIR to the folder that "
+                    "holds it"
+                ) from error
         try:
             builder.info.splits[split]
         except (KeyError, ValueError) as error:

@@ -58,7 +58,8 @@ def train_loop(
       UserError: the loss is no longer a number.
     """
     first_step = int(state.step)
-    waiting_metrics, dropped, interval_start = [], 0, None
+    waiting_metrics, interval_start = [], None
+    dropped, dropped_before = 0, 0
     progress = tqdm(
         total=steps,
         initial=first_step,
@@ -88,6 +89,8 @@ def train_loop(
                 _check_finite(values["loss"], step)
                 elapsed = time.perf_counter() - interval_start
                 speed = interval_steps * batch_size / elapsed if interval_steps else math.nan
+                values["objects_dropped"] = dropped - dropped_before
+                dropped_before = dropped
                 if writer:
                     _log(writer, step, values, float(schedule(step - 1)), speed)
                 progress.set_postfix_str(f"loss {values['loss']:.3f}, {speed:.1f} images/s", False)

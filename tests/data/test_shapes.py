@@ -1,6 +1,7 @@
 import numpy as np
 
 from ssd_jax.data import shapes
+from ssd_jax.data.tfds_records import TfdsRecords
 
 
 def test_a_picture_depends_on_its_seed_alone():
@@ -35,3 +36,16 @@ def test_a_filled_outline_touches_its_box():
 def test_every_class_is_drawn():
     labels = [label for seed in range(30) for label in shapes.draw(np.random.default_rng(seed))[2]]
     assert set(labels) == set(range(len(shapes.CLASS_NAMES)))
+
+
+def test_two_processes_may_prepare_it_at_once():
+    class TooLate:
+        """Finds at the end that another process has prepared the set."""
+
+        def download_and_prepare(self):
+            shapes.Shapes().download_and_prepare()
+            raise OSError("Cannot rename. Destination already exists.")
+
+    builders = iter([TooLate(), shapes.Shapes()])
+    records = TfdsRecords._prepare(lambda: next(builders), "test", "shapes:test")
+    assert records.share_size(0, 1) == 300

@@ -72,6 +72,21 @@ def test_all_positive_leaves_no_negatives():
     assert not hard_negatives(jnp.ones((1, 6)), jnp.ones((1, 6), bool)).any()
 
 
+def test_fewer_negatives_than_asked_for_are_all_taken():
+    positive = jnp.array([[True, True, True, True, False, False]])
+    np.testing.assert_array_equal(hard_negatives(jnp.ones((1, 6)), positive), ~positive)
+    np.testing.assert_array_equal(
+        hard_negatives(jnp.zeros((1, 6)), positive, 0.0, min_negatives=9), ~positive
+    )
+
+
+def test_every_image_mines_for_itself():
+    # The first image has the harder negatives, but one positive only.
+    loss = jnp.array([[9.0] * 8, [1.0] * 8])
+    positive = jnp.zeros((2, 8), bool).at[0, 0].set(True).at[1, :2].set(True)
+    np.testing.assert_array_equal(hard_negatives(loss, positive).sum(axis=1), [3, 6])
+
+
 def test_an_image_without_objects_gives_negatives_only_if_asked():
     loss, positive = jnp.arange(6.0)[None], jnp.zeros((1, 6), bool)
     assert not hard_negatives(loss, positive).any()
@@ -102,6 +117,48 @@ def test_without_objects_the_loss_is_zero_and_so_are_gradients():
     loss, gradients = jax.value_and_grad(total, argnums=(0, 1))(offsets, logits)
     assert loss == 0
     assert all((gradient == 0).all() for gradient in gradients)
+
+
+def test_when_every_default_box_is_positive_all_count():
+    offsets, logits = jnp.zeros((1, 7, 4)), jnp.zeros((1, 7, 3))
+    loss = multibox_loss(offsets, logits, jnp.full((1, 7, 4), 0.5), jnp.full((1, 7), 2))
+    np.testing.assert_allclose(loss, [7 * 4 * 0.125, 7 * np.log(3), 7], rtol=1e-6)
+
+
+def test_background_teaches_confidence_alone():
+    offsets, logits = jnp.ones((2, 5, 4)), jnp.ones((2, 5, 3))
+
+    def total(offsets, logits):
+        targets = jnp.full((2, 5, 4), jnp.nan), jnp.zeros((2, 5), jnp.int32)
+        sums = multibox_loss(offsets, logits, *targets, min_negatives=2)
+        return sums.localisation + sums.confidence
+
+    loss, gradients = jax.value_and_grad(total, argnums=(0, 1))(offsets, logits)
+    np.testing.assert_allclose(loss, 2 * 2 * np.log(3), rtol=1e-6)
+    assert not gradients[0].any()
+    # Of equal losses the first two boxes; softmax less the target.
+    third = [[-2 / 3, 1 / 3, 1 / 3]] * 2 + [[0, 0, 0]] * 3
+    np.testing.assert_allclose(gradients[1], [third] * 2, rtol=1e-5)
+
+
+def test_with_and_without_jit():
+    random = np.random.default_rng(0)
+    arrays = (
+        random.normal(size=(2, 60, 4)).astype(np.float32),
+        random.normal(size=(2, 60, 5)).astype(np.float32),
+        random.normal(size=(2, 60, 4)).astype(np.float32),
+        np.maximum(random.integers(-12, 5, (2, 60)), 0),
+    )
+
+    def total(offsets, logits, target_offsets, labels):
+        sums = multibox_loss(offsets, logits, target_offsets, labels)
+        return sums.localisation + sums.confidence
+
+    function = jax.value_and_grad(total, argnums=(0, 1))
+    compiled = jax.jit(function)(*arrays)
+    with jax.disable_jit():
+        plain = function(*arrays)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), compiled, plain)
 
 
 def test_targets_equal_the_reference():
