@@ -103,13 +103,14 @@ def _image_results(batch: dict[str, np.ndarray], detections: Detections) -> list
     results = []
     for i in np.flatnonzero(batch["mask"]):
         height, width = batch["size"][i]
-        to_pixels = np.array([width, height, width, height], np.float32)
+        to_pixels = np.array([width, height, width, height], np.float64)
         real, found = batch["labels"][i] > 0, detections.labels[i] > 0
         results.append(
             ImageResult(
                 image_id=batch["image_id"][i].decode(),
                 size=(int(height), int(width)),
-                true_boxes=batch["boxes"][i][real] * to_pixels,
+                # Thousandths of a pixel give the numbers of the annotation file back exactly.
+                true_boxes=np.round(batch["boxes"][i][real] * to_pixels, 3),
                 true_labels=batch["labels"][i][real],
                 difficult=batch["difficult"][i][real],
                 boxes=np.clip(detections.boxes[i][found], 0, 1) * to_pixels,

@@ -3,7 +3,7 @@ import pytest
 
 from ssd_jax.data.pipeline import eval_batches, num_eval_batches, train_batches
 from ssd_jax.data.sources import open_source
-from tests.data.pictures import VocFolder
+from tests.data.pictures import VocFolder, write_coco
 
 OPTIONS = dict(
     image_size=48,
@@ -62,6 +62,30 @@ def test_augmented_boxes_lie_in_the_window(source):
             assert (boxes[:, :2] >= window[:2] - 1e-5).all()
             assert (boxes[:, 2:] <= window[2:] + 1e-5).all()
             assert not batch["boxes"][i][batch["labels"][i] == 0].any()
+
+
+def test_training_uses_difficult_objects_but_no_crowds(tmp_path):
+    objects = [("dog", 6, 4, 30, 20)]
+    voc = VocFolder(tmp_path / "voc")
+    voc.add("hard", objects, extra="<difficult>1</difficult>")
+    (batch,) = take(train_batches(open_source(voc.split("all", "hard")), **PLAIN), 1)
+    assert (batch["labels"][:, 0] == 1).all() and batch["difficult"][:, 0].all()
+
+    annotation = {"image_id": 1, "category_id": 5, "bbox": [6, 4, 24, 16]}
+    crowd = {"image_id": 1, "category_id": 5, "bbox": [0, 0, 60, 40], "iscrowd": 1}
+    spec = write_coco(
+        tmp_path / "coco",
+        {
+            "images": [{"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}],
+            "categories": [{"id": 5, "name": "dog"}],
+            "annotations": [annotation | {"id": 1}, crowd | {"id": 2}],
+        },
+    )
+    (batch,) = take(train_batches(open_source(spec), **PLAIN), 1)
+    np.testing.assert_array_equal(batch["labels"], [[1, 0, 0]] * 4)
+    # In an evaluation a crowd may be found or not, like a difficult object.
+    (batch,) = eval_batches(open_source(spec), image_size=32, batch_size=1)
+    np.testing.assert_array_equal(batch["difficult"], [[False, True]])
 
 
 def test_without_augmentation_boxes_are_those_of_the_file(source):

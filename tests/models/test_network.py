@@ -58,10 +58,34 @@ def test_the_seed_decides_the_weights():
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
 
 
+def test_new_layers_start_as_in_caffe():
+    # Xavier: uniform within √(6 / (inputs + outputs)), and no bias.
+    config = tiny.get_config().model
+    config.batch_norm = False
+    config.width = 0.25
+    parameters, _ = build_network(config, num_classes=20).init(0)
+    kernels = [parameters["extras"]["narrow"][0]["conv"], parameters["heads"]["logits"][1]]
+    for convolution in kernels:
+        kernel = np.asarray(convolution["kernel"])
+        height, width, inputs, outputs = kernel.shape
+        bound = np.sqrt(6 / (height * width * (inputs + outputs)))
+        assert 0.98 * bound < np.abs(kernel).max() <= bound
+        np.testing.assert_allclose(kernel.std(), bound / np.sqrt(3), rtol=0.05)
+        assert not convolution["bias"].any()
+    network = build_network(ssd300_voc.get_config().model, num_classes=20)
+    scale = network.init(0)[0]["backbone"]["conv4_3_norm"]["weight"]
+    np.testing.assert_array_equal(scale, np.full(512, 20))
+
+
 def test_l2norm_by_hand():
     norm = L2Norm(2, 20.0)
     np.testing.assert_allclose(norm(jnp.array([[3.0, 4.0]])), [[12.0, 16.0]], rtol=1e-6)
     np.testing.assert_allclose(norm(jnp.zeros((1, 2))), [[0.0, 0.0]])
+    # Every cell for itself, and a weight for each channel.
+    norm.weight[...] = jnp.array([10.0, 1.0])
+    cells = jnp.array([[[3.0, 4.0], [0.0, 1e-5]]])
+    small = 1e-5 / np.sqrt(1e-10 + 1e-10)  # the epsilon counts where there is next to nothing
+    np.testing.assert_allclose(norm(cells), [[[6.0, 0.8], [0.0, small]]], rtol=1e-6)
 
 
 def test_pooling_rounds_up_and_equals_a_window():
