@@ -57,6 +57,15 @@ def test_only_the_best_are_kept():
     np.testing.assert_allclose(found.boxes[0, :, 0], [0.875, 0.775], rtol=1e-5)
 
 
+def test_the_best_400_of_a_class_enter_suppression():
+    # The best 399 are one box, the next lies elsewhere, and the one after that too.
+    default = jnp.full((401, 4), 0.1).at[399].set([0.5, 0.5, 0.1, 0.1]).at[400].set(0.8)
+    logits = jnp.stack([jnp.zeros(401), jnp.linspace(4, 2, 401)], axis=1)[None]
+    found = detect(jnp.zeros((1, 401, 4)), logits, default)
+    np.testing.assert_allclose(found.boxes[0, :2, 0], [0.05, 0.45], rtol=1e-5)
+    assert (found.labels[0] > 0).sum() == 2
+
+
 def test_nothing_above_the_threshold_gives_nothing():
     default = jnp.array([[0.5, 0.5, 0.2, 0.2]])
     found = detect(jnp.zeros((1, 1, 4)), jnp.array([[[9.0, 0.0, 0.0]]]), default)
