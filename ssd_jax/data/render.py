@@ -1,5 +1,6 @@
 """Brings the part of a picture that a window shows onto the network's square canvas."""
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -116,28 +117,66 @@ def render(
         lambda: tf.io.decode_and_crop_jpeg(encoded, placement.picture, channels=3),
         lambda: _decode_whole(encoded)[y : y + height, x : x + width],
     )
+    # At least one pixel, for a placement that shows nothing; it is cut off below.
+    size = tf.maximum(placement.canvas[2:], 1)
+    resized = tf.switch_case(
+        method, [functools.partial(_resize, visible, size, name) for name in RESIZE_METHODS]
+    )
     canvas_y, canvas_x, canvas_height, canvas_width = tf.unstack(placement.canvas)
-
-    def resized_with(name):
-        def resize():
-            # At least one pixel, for a placement that shows nothing; it is cut off below.
-            size = tf.maximum(placement.canvas[2:], 1)
-            pixels = tf.image.resize(visible, size, method=name)
-            pixels = tf.round(tf.cast(pixels, tf.float32))
-            return tf.cast(tf.clip_by_value(pixels, 0.0, 255.0), tf.uint8)
-
-        return resize
-
-    resized = tf.switch_case(method, [resized_with(name) for name in RESIZE_METHODS])
-    canvas = tf.pad(
-        resized[:canvas_height, :canvas_width],
+    # Rows of bytes in place of pixels of three: padding copies them whole, eight times as fast.
+    rows = tf.reshape(resized[:canvas_height, :canvas_width], [canvas_height, canvas_width * 3])
+    rows = tf.pad(
+        rows,
         [
             [canvas_y, canvas_size - canvas_y - canvas_height],
-            [canvas_x, canvas_size - canvas_x - canvas_width],
-            [0, 0],
+            [3 * canvas_x, 3 * (canvas_size - canvas_x - canvas_width)],
         ],
     )
-    return tf.ensure_shape(canvas, [canvas_size, canvas_size, 3])
+    return tf.reshape(rows, [canvas_size, canvas_size, 3])
+
+
+def _resize(pixels: tf.Tensor, size: tf.Tensor, method: str) -> tf.Tensor:
+    """Resizes `[height, width, 3] uint8` without antialiasing, as OpenCV does."""
+    if method == "nearest":
+        for axis in (0, 1):
+            step = tf.shape(pixels)[axis] / size[axis]
+            places = (tf.range(size[axis], dtype=tf.float64) + 0.5) * step
+            pixels = tf.gather(pixels, tf.cast(places, tf.int32), axis=axis)
+        return pixels
+    if method == "lanczos3":
+        pixels = _resize_lanczos3(pixels, size)
+    else:
+        pixels = tf.image.resize(pixels, size, method=method)
+    pixels = tf.round(pixels)
+    if method in ("bicubic", "lanczos3"):  # whose kernels have negative parts
+        pixels = tf.clip_by_value(pixels, 0.0, 255.0)
+    return tf.cast(pixels, tf.uint8)
+
+
+def _resize_lanczos3(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Resizes one direction after the other, as `[height, width, 3] float32`.
+
+    TensorFlow's operation is fast along the first axis and slow along the second, where it goes
+    from pixel to pixel. So both directions take their turn as the first, with everything else
+    lying in one row: the same numbers as from `tf.image.resize`, three times as fast.
+    """
+
+    def resize_rows(rows, num_rows):
+        scale = tf.cast(num_rows / tf.shape(rows)[0], tf.float32)
+        return tf.raw_ops.ScaleAndTranslate(
+            images=rows[None, :, None, :],
+            size=[num_rows, 1],
+            scale=[scale, 1.0],
+            translation=[0.0, 0.0],
+            kernel_type="lanczos3",
+            antialias=False,
+        )[0, :, 0, :]
+
+    height, width = size[0], tf.shape(pixels)[1]
+    rows = resize_rows(tf.reshape(pixels, [-1, width * 3]), height)
+    columns = tf.reshape(tf.transpose(rows), [width, 3 * height])
+    columns = resize_rows(columns, size[1])
+    return tf.reshape(tf.transpose(tf.reshape(columns, [-1, height])), [height, size[1], 3])
 
 
 def _decode_whole(encoded: tf.Tensor) -> tf.Tensor:
