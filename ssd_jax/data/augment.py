@@ -4,6 +4,9 @@ Expansion puts the picture on a larger canvas; the crop cuts a patch out of that
 are one *window*: a rectangle in the picture's own coordinates that may reach outside it. It is
 drawn from the boxes alone, before any pixel is decoded; colours and mirroring follow on the
 device. Caffe: `expand_layer`, `GenerateBatchSamples` in `sampler.cpp`.
+
+Windows are drawn for a whole batch at once: a picture's boxes are few, and what an operation of
+TensorFlow costs is mostly the operation itself.
 """
 
 import tensorflow as tf
@@ -18,32 +21,37 @@ PATCH_SCALE = (0.3, 1.0)
 PATCH_ASPECT_RATIO = (0.5, 2.0)
 
 
-def draw_expansion(seed: tf.Tensor, probability: float, max_ratio: float) -> tf.Tensor:
+def draw_expansion(
+    seed: tf.Tensor, batch_size: tf.Tensor, probability: float, max_ratio: float
+) -> tf.Tensor:
     """A canvas up to `max_ratio` times as wide and high, with the picture somewhere on it.
 
     Args:
       seed: `[2]`, for stateless random numbers.
+      batch_size: how many to draw.
       probability: that there is an expansion at all.
       max_ratio: the largest ratio of canvas to picture.
 
     Returns:
-      `[4] xyxy`: the canvas in the picture's coordinates, in which the picture is [0, 1].
+      `[batch, 4] xyxy`: canvases in their pictures' coordinates, in which a picture is [0, 1].
     """
-    chance, ratio, x, y = tf.unstack(tf.random.stateless_uniform([4], seed))
+    numbers = tf.random.stateless_uniform([batch_size, 4], seed)
+    chance, ratio, x, y = tf.unstack(numbers, axis=1)
     ratio = tf.where(chance < probability, 1.0 + ratio * (max_ratio - 1.0), 1.0)
     left, top = -x * (ratio - 1.0), -y * (ratio - 1.0)
-    return tf.stack([left, top, left + ratio, top + ratio])
+    return tf.stack([left, top, left + ratio, top + ratio], axis=1)
 
 
-def draw_patch(seed: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+def draw_patches(seed: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     """One of the crops that the seven samplers of SSD find, each with the same chance.
 
     Args:
       seed: `[2]`, for stateless random numbers.
-      boxes: `[objects, 4] xyxy` in the canvas's coordinates, in which the canvas is [0, 1].
+      boxes: `[batch, objects, 4] xyxy` in the canvas's coordinates, in which the canvas is [0, 1];
+        boxes without area are padding.
 
     Returns:
-      `[4] xyxy` in the canvas's coordinates.
+      `[batch, 4] xyxy` in the canvas's coordinates.
     """
     samplers_seed, choice_seed = tf.unstack(tf.random.split(seed, 2))
     patches, found = run_samplers(samplers_seed, boxes)
@@ -59,34 +67,41 @@ def run_samplers(seed: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
 
     Args:
       seed: `[2]`, for stateless random numbers.
-      boxes: `[objects, 4] xyxy` in the canvas's coordinates, in which the canvas is [0, 1].
+      boxes: see `draw_patches`.
 
     Returns:
-      `[7, 4] xyxy` in the canvas's coordinates, and `[7] bool`: whether the sampler found it.
+      `[batch, 7, 4] xyxy` in the canvas's coordinates, and `[batch, 7] bool`: whether the sampler
+      found it.
     """
-    patches = _draw_patches(seed, [len(MINIMUM_IOUS) + 1, TRIALS])
-    iou = _iou(patches, boxes)  # [samplers, trials, objects]
-    wanted = tf.constant((*MINIMUM_IOUS, 0.0))[:, None, None]
-    good = tf.reduce_any(iou >= wanted, axis=2)
-    first_good = tf.argmax(tf.cast(good, tf.int32), axis=1)
-    patches = tf.gather(patches, first_good, batch_dims=1)
+    batch_size = tf.shape(boxes)[0]
+    patches = _random_patches(seed, [batch_size, len(MINIMUM_IOUS) + 1, TRIALS])
+    iou = _iou(patches, boxes[:, None])  # [batch, samplers, trials, objects]
+    real = tf.reduce_all(boxes[..., 2:] > boxes[..., :2], axis=2)
+    best_iou = tf.reduce_max(tf.where(real[:, None, None], iou, -1.0), axis=3)
+    good = best_iou >= tf.constant((*MINIMUM_IOUS, 0.0))[:, None]
+    first_good = tf.argmax(tf.cast(good, tf.uint8), axis=2)
+    patches = tf.gather(patches, first_good, batch_dims=2)
+    whole = tf.tile(tf.constant([[WHOLE_PICTURE]]), [batch_size, 1, 1])
     return (
-        tf.concat([tf.constant([WHOLE_PICTURE]), patches], axis=0),
-        tf.concat([[True], tf.reduce_any(good, axis=1)], axis=0),
+        tf.concat([whole, patches], axis=1),
+        tf.concat([tf.ones([batch_size, 1], tf.bool), tf.reduce_any(good, axis=2)], axis=1),
     )
 
 
 def choose(seed: tf.Tensor, patches: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
-    """One of the `[samplers, 4]` patches that were found, each with the same chance."""
-    patches = tf.boolean_mask(patches, found)
-    # Not maxval=: the number of patches is known only here, a fraction of it is the same.
-    fraction = tf.random.stateless_uniform([], seed)
-    return patches[tf.cast(fraction * tf.cast(tf.shape(patches)[0], tf.float32), tf.int32)]
+    """One of the `[batch, samplers, 4]` patches that were found, each with the same chance."""
+    rank = tf.cumsum(tf.cast(found, tf.int32), axis=1)  # 1 for the first that was found, …
+    num_found = tf.cast(rank[:, -1], tf.float32)
+    fraction = tf.random.stateless_uniform([tf.shape(found)[0]], seed)
+    wanted = 1 + tf.cast(fraction * num_found, tf.int32)
+    # The first of this rank; those after it that were not found have the same.
+    chosen = tf.argmax(tf.cast(rank == wanted[:, None], tf.uint8), axis=1)
+    return tf.gather(patches, chosen, batch_dims=1)
 
 
-def _draw_patches(seed: tf.Tensor, shape: list[int]) -> tf.Tensor:
+def _random_patches(seed: tf.Tensor, shape: list) -> tf.Tensor:
     """`[*shape, 4] xyxy`: patches within [0, 1] of random scale, aspect ratio and place."""
-    scale, aspect, x, y = tf.unstack(tf.random.stateless_uniform([*shape, 4], seed), axis=-1)
+    scale, aspect, x, y = tf.unstack(tf.random.stateless_uniform([4, *shape], seed))
     scale = PATCH_SCALE[0] + scale * (PATCH_SCALE[1] - PATCH_SCALE[0])
     # As in Caffe, aspect ratios that would not fit into the canvas at this scale are not drawn.
     lowest = tf.maximum(PATCH_ASPECT_RATIO[0], scale**2)
@@ -98,50 +113,55 @@ def _draw_patches(seed: tf.Tensor, shape: list[int]) -> tf.Tensor:
 
 
 def _iou(patches: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    """IoU of `[..., 4]` with `[objects, 4]` as `[..., objects]`."""
-    patches = patches[..., None, :]
-    top_left = tf.maximum(patches[..., :2], boxes[:, :2])
-    bottom_right = tf.minimum(patches[..., 2:], boxes[:, 2:])
-    intersection = tf.reduce_prod(tf.maximum(bottom_right - top_left, 0.0), axis=-1)
-    patch_area = tf.reduce_prod(patches[..., 2:] - patches[..., :2], axis=-1)
-    box_area = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
-    return tf.math.divide_no_nan(intersection, patch_area + box_area - intersection)
+    """IoU of `[..., patches, 4]` with `[..., objects, 4]` as `[..., patches, objects]`."""
+    patch = [patches[..., :, None, i] for i in range(4)]
+    box = [boxes[..., None, :, i] for i in range(4)]
+    width = tf.minimum(patch[2], box[2]) - tf.maximum(patch[0], box[0])
+    height = tf.minimum(patch[3], box[3]) - tf.maximum(patch[1], box[1])
+    intersection = tf.maximum(width, 0.0) * tf.maximum(height, 0.0)
+    patch_area = (patch[2] - patch[0]) * (patch[3] - patch[1])
+    box_area = (box[2] - box[0]) * (box[3] - box[1])
+    return intersection / (patch_area + box_area - intersection)
 
 
-def draw_window(
+def draw_windows(
     seed: tf.Tensor,
     boxes: tf.Tensor,
     expand_probability: float,
     expand_max_ratio: float,
     crop: bool,
 ) -> tf.Tensor:
-    """Expansion, then crop, as one window.
+    """Expansion, then crop, as one window for each picture.
 
     Args:
       seed: `[2]`, for stateless random numbers.
-      boxes: `[objects, 4] xyxy` in the picture's coordinates.
+      boxes: `[batch, objects, 4] xyxy` in the picture's coordinates; those without area are
+        padding.
       expand_probability: 0 turns expansion off.
       expand_max_ratio: the largest ratio of canvas to picture.
       crop: whether a patch is cut out of the canvas.
 
     Returns:
-      `[4] xyxy` in the picture's coordinates, in which the picture is [0, 1].
+      `[batch, 4] xyxy` in the picture's coordinates, in which the picture is [0, 1].
     """
     expand_seed, crop_seed = tf.unstack(tf.random.split(seed, 2))
-    canvas = draw_expansion(expand_seed, expand_probability, expand_max_ratio)
+    batch_size = tf.shape(boxes)[0]
+    canvas = draw_expansion(expand_seed, batch_size, expand_probability, expand_max_ratio)
     if not crop:
         return canvas
-    origin, size = canvas[:2], canvas[2:] - canvas[:2]
-    patch = draw_patch(crop_seed, (boxes - tf.tile(origin, [2])) / tf.tile(size, [2]))
-    return tf.tile(origin, [2]) + patch * tf.tile(size, [2])
+    origin = tf.tile(canvas[:, :2], [1, 2])
+    size = tf.tile(canvas[:, 2:] - canvas[:, :2], [1, 2])
+    patches = draw_patches(crop_seed, (boxes - origin[:, None]) / size[:, None])
+    return origin + patches * size
 
 
-def centre_inside(boxes: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-    """`[objects] bool`: whose centre the window shows; the others are not trained on.
+def centre_inside(boxes: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
+    """`[batch, objects] bool`: whose centre the window shows; the others are not trained on.
 
     Args:
-      boxes: `[objects, 4] xyxy` in the picture's coordinates.
-      window: `[4] xyxy` in the same.
+      boxes: `[batch, objects, 4] xyxy` in the picture's coordinates.
+      windows: `[batch, 4] xyxy` in the same.
     """
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return tf.reduce_all((centres >= window[:2]) & (centres <= window[2:]), axis=1)
+    centres = (boxes[..., :2] + boxes[..., 2:]) / 2
+    windows = windows[:, None]
+    return tf.reduce_all((centres >= windows[..., :2]) & (centres <= windows[..., 2:]), axis=2)

@@ -40,6 +40,8 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Endless augmented batches; which ones depends on the arguments alone.
 
+    A batch is that of its step, whether the steps before it were taken in one run or several.
+
     Args:
       source: the pictures.
       image_size: S.
@@ -54,36 +56,45 @@ def train_batches(
       process_count: how many processes share the data.
     """
 
-    def prepare(position: tf.Tensor, record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        record = _select_objects(record, ~record["crowd"])
-        global_position = position * process_count + process_index
-        record_seed = tf.stack([tf.constant(seed, tf.int64), global_position])
-        window_seed, method_seed = tf.unstack(tf.random.split(record_seed, 2))
-        window = augment.draw_window(
-            window_seed, record["boxes"], expand_probability, expand_max_ratio, crop
-        )
-        method = tf.random.stateless_uniform(
-            [], method_seed, maxval=len(render.RESIZE_METHODS), dtype=tf.int32
-        )
+    def load(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         encoded = _read(record)
-        size = render.picture_size(encoded)
-        placement = render.place(window, size, image_size)
-        record = _select_objects(record, augment.centre_inside(record["boxes"], window))
-        boxes = render.place_boxes(record["boxes"], placement, size, image_size)
-        record = _pad_objects(record | {"boxes": tf.clip_by_value(boxes, 0.0, 1.0)}, max_objects)
+        objects = _select_objects(record, ~record["crowd"])
+        return objects | {"image": encoded, "size": render.picture_size(encoded)}
+
+    def draw(step: tf.Tensor, records: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        batch_seed = tf.stack([tf.constant(seed, tf.int64), step * process_count + process_index])
+        window_seed, method_seed = tf.unstack(tf.random.split(batch_seed, 2))
+        windows = augment.draw_windows(
+            window_seed, records["boxes"], expand_probability, expand_max_ratio, crop
+        )
+        placement = render.place(windows, records["size"], image_size)
+        kept = (records["labels"] > 0) & augment.centre_inside(records["boxes"], windows)
+        boxes = render.place_boxes(records["boxes"], placement, records["size"], image_size)
+        records = records | {"boxes": tf.clip_by_value(boxes, 0.0, 1.0)}
+        return _keep_largest(records, kept, max_objects) | {
+            "placement": placement,
+            "method": tf.random.stateless_uniform(
+                [batch_size], method_seed, maxval=len(render.RESIZE_METHODS), dtype=tf.int32
+            ),
+        }
+
+    def show(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        placement = render.Placement(*record["placement"])
         return _example(
             record,
-            image=render.render(encoded, placement, image_size, method),
+            image=render.render(record["image"], placement, image_size, record["method"]),
             window=render.canvas_window(placement, image_size),
-            size=size,
+            size=record["size"],
         )
 
+    # Pictures one by one where they are read and decoded; in between, what needs numbers alone
+    # is done for a whole batch.
     first_position = first_step * batch_size
     records = source.shuffled_records(seed, first_position, process_index, process_count)
-    positions = tf.data.Dataset.range(first_position, np.iinfo(np.int64).max)
-    examples = tf.data.Dataset.zip(positions, records).map(
-        prepare, num_parallel_calls=tf.data.AUTOTUNE
-    )
+    loaded = records.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
+    drawn = tf.data.Dataset.zip(steps, loaded.padded_batch(batch_size)).map(draw)
+    examples = drawn.unbatch().map(show, num_parallel_calls=tf.data.AUTOTUNE)
     return _iterate(examples.batch(batch_size, drop_remainder=True))
 
 
@@ -158,22 +169,33 @@ def _select_objects(record: dict[str, tf.Tensor], selected: tf.Tensor) -> dict[s
     return record | {key: tf.boolean_mask(record[key], selected) for key in OBJECT_KEYS}
 
 
-def _pad_objects(record: dict[str, tf.Tensor], max_objects: int) -> dict[str, tf.Tensor]:
-    """Brings the objects to a static number: the largest of them, then zeros."""
-    boxes = record["boxes"]
-    num_objects = tf.shape(boxes)[0]
-    area = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    largest = tf.argsort(area, direction="DESCENDING", stable=True)[:max_objects]
+def _keep_largest(
+    records: dict[str, tf.Tensor], kept: tf.Tensor, max_objects: int
+) -> dict[str, tf.Tensor]:
+    """Brings the objects of a batch to a static number: the largest of those kept, then zeros.
+
+    Args:
+      records: objects are padded to `[batch, objects]`.
+      kept: `[batch, objects] bool`.
+      max_objects: the static number.
+    """
+    # Room for all, and behind it a place that is surely empty.
+    room = [[0, 0], [0, max_objects]]
+    objects = {
+        key: tf.pad(records[key], room + [[0, 0]] * (len(records[key].shape) - 2))
+        for key in OBJECT_KEYS
+    }
+    kept = tf.pad(kept, room)
+    boxes = objects["boxes"]
+    area = tf.reduce_prod(boxes[..., 2:] - boxes[..., :2], axis=2)
+    largest = tf.argsort(tf.where(kept, area, -1.0), direction="DESCENDING", stable=True)
+    largest = largest[:, :max_objects]
+    nowhere = tf.shape(kept)[1] - 1
     # In the order of the file, so that padding alone changes nothing.
-    kept = tf.sort(largest)
-    padded = {}
-    for key in OBJECT_KEYS:
-        values = tf.gather(record[key], kept)
-        room = max_objects - tf.shape(values)[0]
-        values = tf.pad(values, [[0, room], *[[0, 0]] * (len(values.shape) - 1)])
-        padded[key] = tf.ensure_shape(values, [max_objects, *values.shape[1:]])
-    dropped = record["dropped"] + tf.maximum(num_objects - max_objects, 0)
-    return record | padded | {"dropped": dropped}
+    places = tf.sort(tf.where(tf.gather(kept, largest, batch_dims=1), largest, nowhere), axis=1)
+    objects = {key: tf.gather(values, places, batch_dims=1) for key, values in objects.items()}
+    too_many = tf.reduce_sum(tf.cast(kept, tf.int32), axis=1) - max_objects
+    return records | objects | {"dropped": records["dropped"] + tf.maximum(too_many, 0)}
 
 
 def _example(

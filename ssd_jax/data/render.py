@@ -12,7 +12,7 @@ RESIZE_METHODS = ("bilinear", "area", "nearest", "bicubic", "lanczos3")
 class Placement(NamedTuple):
     """Which whole pixels of the picture fall on which whole pixels of the canvas.
 
-    Both rectangles are `[4] int32`: y, x, height, width. A window that shows nothing of the
+    Both rectangles are `[..., 4] int32`: y, x, height, width. A window that shows nothing of the
     picture has a `canvas` rectangle of height and width 0.
     """
 
@@ -20,72 +20,66 @@ class Placement(NamedTuple):
     canvas: tf.Tensor
 
 
-def place(window: tf.Tensor, picture_size: tf.Tensor, canvas_size: int) -> Placement:
-    """Rounds a window to whole pixels of picture and canvas.
+def place(windows: tf.Tensor, picture_sizes: tf.Tensor, canvas_size: int) -> Placement:
+    """Rounds windows to whole pixels of picture and canvas.
 
     Args:
-      window: `[4] xyxy` in the picture's coordinates, in which the picture is [0, 1].
-      picture_size: `[2]` height and width in pixels.
+      windows: `[..., 4] xyxy` in the picture's coordinates, in which the picture is [0, 1].
+      picture_sizes: `[..., 2]` height and width in pixels.
       canvas_size: side of the square canvas in pixels.
     """
-    starts, sizes = [], []
-    canvas_starts, canvas_sizes = [], []
-    for axis, pixels in zip((1, 0), tf.unstack(tf.cast(picture_size, tf.float32)), strict=True):
-        low, high = window[axis], window[axis + 2]
-        # The visible part, in pixels of the picture; at least one, so that it can be decoded.
-        start = tf.clip_by_value(tf.round(low * pixels), 0.0, pixels - 1)
-        end = tf.clip_by_value(tf.round(high * pixels), start + 1, pixels)
-        # Where it comes to lie, in pixels of the canvas.
-        to_canvas = canvas_size / ((high - low) * pixels)
-        canvas_start = tf.round((start - low * pixels) * to_canvas)
-        canvas_end = tf.round((end - low * pixels) * to_canvas)
-        # What the window shows whole fills the canvas whole.
-        canvas_start = tf.where(low >= 0, 0.0, tf.clip_by_value(canvas_start, 0.0, canvas_size))
-        canvas_end = tf.where(
-            high <= 1, float(canvas_size), tf.clip_by_value(canvas_end, 0.0, canvas_size)
-        )
-        visible = (low < 1) & (high > 0)
-        starts.append(start)
-        sizes.append(end - start)
-        canvas_starts.append(canvas_start)
-        canvas_sizes.append(tf.where(visible, canvas_end - canvas_start, 0.0))
-    # Nothing shows in one direction: nothing shows at all.
-    shows = tf.reduce_min(canvas_sizes) > 0
-    canvas = tf.where(shows, tf.stack([*canvas_starts, *canvas_sizes]), 0.0)
+    pixels = tf.cast(picture_sizes, tf.float32)
+    low, high = windows[..., 1::-1], windows[..., :1:-1]  # y, x
+    # The visible part, in pixels of the picture; at least one, so that it can be decoded.
+    start = tf.clip_by_value(tf.round(low * pixels), 0.0, pixels - 1)
+    end = tf.clip_by_value(tf.round(high * pixels), start + 1, pixels)
+    # Where it comes to lie, in pixels of the canvas.
+    to_canvas = canvas_size / ((high - low) * pixels)
+    canvas_start = tf.round((start - low * pixels) * to_canvas)
+    canvas_end = tf.round((end - low * pixels) * to_canvas)
+    # What the window shows whole fills the canvas whole.
+    side = float(canvas_size)
+    canvas_start = tf.where(low >= 0, 0.0, tf.clip_by_value(canvas_start, 0.0, side))
+    canvas_end = tf.where(high <= 1, side, tf.clip_by_value(canvas_end, 0.0, side))
+    # What shows nothing in one direction shows nothing at all.
+    shows = (low < 1) & (high > 0) & (canvas_end > canvas_start)
+    shows = tf.reduce_all(shows, axis=-1, keepdims=True)
+    canvas = tf.concat([canvas_start, canvas_end - canvas_start], axis=-1)
     return Placement(
-        picture=tf.cast(tf.stack([*starts, *sizes]), tf.int32), canvas=tf.cast(canvas, tf.int32)
+        picture=tf.cast(tf.concat([start, end - start], axis=-1), tf.int32),
+        canvas=tf.cast(tf.where(shows, canvas, 0.0), tf.int32),
     )
 
 
 def place_boxes(
-    boxes: tf.Tensor, placement: Placement, picture_size: tf.Tensor, canvas_size: int
+    boxes: tf.Tensor, placement: Placement, picture_sizes: tf.Tensor, canvas_size: int
 ) -> tf.Tensor:
     """Boxes where their pixels come to lie, exactly.
 
     Args:
-      boxes: `[objects, 4] xyxy` in the picture's coordinates.
+      boxes: `[..., objects, 4] xyxy` in the picture's coordinates.
       placement: must show something.
-      picture_size: `[2]` height and width in pixels.
+      picture_sizes: `[..., 2]` height and width in pixels.
       canvas_size: side of the square canvas in pixels.
 
     Returns:
-      `[objects, 4] xyxy` in the canvas's coordinates, not clipped.
+      `[..., objects, 4] xyxy` in the canvas's coordinates, not clipped.
     """
-    picture, canvas = tf.cast(placement.picture, tf.float32), tf.cast(placement.canvas, tf.float32)
-    size = tf.cast(picture_size, tf.float32)
 
     def both_corners(y_then_x):
-        return tf.tile(y_then_x[::-1], [2])
+        x_then_y = tf.cast(y_then_x[..., ::-1], tf.float32)
+        return tf.concat([x_then_y, x_then_y], axis=-1)[..., None, :]
 
-    pixels = boxes * both_corners(size) - both_corners(picture[:2])
-    scale = both_corners(canvas[2:] / picture[2:])
-    return (pixels * scale + both_corners(canvas[:2])) / canvas_size
+    picture, canvas = placement
+    pixels = boxes * both_corners(picture_sizes) - both_corners(picture[..., :2])
+    scale = both_corners(canvas[..., 2:] / picture[..., 2:])
+    return (pixels * scale + both_corners(canvas[..., :2])) / canvas_size
 
 
 def canvas_window(placement: Placement, canvas_size: int) -> tf.Tensor:
-    """`[4] xyxy`: where the picture lies on the canvas, whose side is 1."""
-    start, size = placement.canvas[1::-1], placement.canvas[:1:-1]
-    return tf.cast(tf.concat([start, start + size], axis=0), tf.float32) / canvas_size
+    """`[..., 4] xyxy`: where the picture lies on the canvas, whose side is 1."""
+    start, size = placement.canvas[..., 1::-1], placement.canvas[..., :1:-1]
+    return tf.cast(tf.concat([start, start + size], axis=-1), tf.float32) / canvas_size
 
 
 def picture_size(encoded: tf.Tensor) -> tf.Tensor:

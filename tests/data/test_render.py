@@ -49,16 +49,63 @@ def test_a_window_beside_the_picture_shows_nothing():
     assert image.shape == (32, 32, 3) and not image.numpy().any()
 
 
-def test_pixels_are_those_of_decode_paste_crop_and_resize():
-    whole = picture()
-    canvas = np.zeros((80, 120, 3), np.uint8)
-    canvas[20:60, 30:90] = whole
-    placement = render.place(tf.constant([-0.5, -0.5, 1.5, 1.5]), SIZE, 40)
-    fast = render.render(encoded(), placement, 40, BILINEAR).numpy()
-    slow = tf.image.resize(canvas, (40, 40), method="bilinear").numpy()
-    # The paste blurs the rim of the picture, where the fast way ends sharply.
-    np.testing.assert_allclose(fast[11:29, 11:29], slow[11:29, 11:29], atol=1)
-    assert not fast[:10].any() and not fast[:, :10].any()
+def sample(pixels, y, x):
+    """Bilinear samples of `[height, width, 3]` at the places y × x; beyond the rim, the rim."""
+    for axis, places in ((0, y), (1, x)):
+        places = np.clip(places, 0, pixels.shape[axis] - 1)
+        low = np.floor(places).astype(int)
+        high = np.minimum(low + 1, pixels.shape[axis] - 1)
+        weight = np.expand_dims(places - low, [1 - axis, 2])
+        pixels = pixels.take(low, axis) * (1 - weight) + pixels.take(high, axis) * weight
+    return pixels
+
+
+@pytest.mark.parametrize("image_format, seed", [("PNG", 0), ("PNG", 1), ("JPEG", 2)])
+def test_pixels_and_boxes_are_those_of_the_slow_way(image_format, seed):
+    # The slow way: decode all, paste it on the canvas, crop, resize. 500 windows as training
+    # draws them, in all.
+    draws, side = 200 if image_format == "PNG" else 100, 48
+    random = np.random.default_rng(seed)
+    corner = random.uniform(0, 0.6, (draws, 3, 2))
+    boxes = np.concatenate([corner, corner + random.uniform(0.05, 0.4, (draws, 3, 2))], axis=2)
+    boxes = boxes.astype(np.float32)
+    windows = augment.draw_windows(tf.constant([0, seed], tf.int64), boxes, 0.5, 4.0, crop=True)
+    windows = windows.numpy()
+    for window, true_boxes in zip(windows, boxes, strict=True):
+        size = random.integers(24, 80, 2)
+        file = io.BytesIO()
+        noise = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        noise = noise.resize(size[::-1].tolist(), Image.Resampling.BICUBIC)
+        # Where colours have half the resolution, a crop lacks neighbours at its left and right rim.
+        noise.save(file, image_format, subsampling=0)
+        whole = tf.io.decode_image(file.getvalue(), channels=3).numpy().astype(float)
+        placement = render.place(tf.constant(window), tf.constant(size), side)
+        y, x, height, width = placement.canvas.numpy()
+        if not height:
+            continue
+        image = render.render(tf.constant(file.getvalue()), placement, side, BILINEAR).numpy()
+
+        # What shows of a box lies where the window has it, but for rounding to whole pixels.
+        placed = render.place_boxes(true_boxes, placement, tf.constant(size), side).numpy()
+        extent = window[2:] - window[:2]
+        expected = ((true_boxes.reshape(-1, 2) - window[:2]) / extent).reshape(-1, 4)
+        pixel = np.tile(1 / side + 1 / (extent * size[::-1]), 2)
+        assert (np.abs(np.clip(placed, 0, 1) - np.clip(expected, 0, 1)) <= pixel).all()
+
+        # And pixels lie where boxes say: the picture itself is a box.
+        (picture,) = render.place_boxes(
+            np.array([augment.WHOLE_PICTURE], np.float32), placement, tf.constant(size), side
+        ).numpy()
+        centres = (np.arange(side) + 0.5) / side
+        in_picture = (centres[:, None] - picture[:2]) / (picture[2:] - picture[:2])
+        in_x, in_y = (in_picture * size[::-1] - 0.5).T
+        start = placement.picture.numpy()[:2]
+        visible = whole[start[0] :, start[1] :][: placement.picture[2], : placement.picture[3]]
+        slow = sample(visible, in_y - start[0], in_x - start[1])
+        inside = np.zeros((side, side), bool)
+        inside[y : y + height, x : x + width] = True
+        np.testing.assert_allclose(image[inside], slow[inside], rtol=0, atol=1)
+        assert not image[~inside].any()
 
 
 @pytest.mark.parametrize("method", range(len(render.RESIZE_METHODS)))
