@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
     config.data.train = "tfds:voc/2007:train+validation,tfds:voc/2012:train+validation"
     config.data.eval = "tfds:voc/2007:test"
     config.data.classes = ""  # names joined by commas; "" = from the source
+    config.data.cache = False  # keep the encoded training pictures in memory, once read
     config.data.max_objects = 64  # room for objects of an image; of more, the largest are kept
 
     # ---- augmentation

@@ -55,13 +55,13 @@ def train(config: Any, workdir: str) -> None:
     Raises:
       UserError: something in the config, the data or the work directory is wrong.
     """
-    from ssd_jax.data.pipeline import train_batches
-    from ssd_jax.data.sources import open_source
+    from ssd_jax.data.pipeline import build_train_batches
+    from ssd_jax.data.sources import build_train_source
 
     folder = Path(workdir)
     per_process_batch_size = parallel.per_process_batch_size(config.batch_size)
 
-    source = open_source(config.data.train, _listed(config.data.classes))
+    source = build_train_source(config)
     class_names = source.class_names
     logger.info(
         "%d training pictures, %d classes: %s",
@@ -93,15 +93,10 @@ def train(config: Any, workdir: str) -> None:
         return
 
     _record_run(folder, config, class_names)
-    batches = train_batches(
+    batches = build_train_batches(
+        config,
         source,
-        image_size=config.model.image_size,
-        batch_size=per_process_batch_size,
-        max_objects=config.data.max_objects,
-        expand_probability=config.augment.expand_probability,
-        expand_max_ratio=config.augment.expand_max_ratio,
-        crop=config.augment.crop,
-        seed=config.seed,
+        per_process_batch_size,
         first_step=int(state.step),
         process_index=parallel.process_index(),
         process_count=parallel.process_count(),
@@ -232,10 +227,6 @@ class Evaluator:
         )
         drawn = draw_detections(pictures, results[: len(pictures)], self._class_names)
         return summarise(results, self._class_names), drawn
-
-
-def _listed(names: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
 def _build_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTransformation:

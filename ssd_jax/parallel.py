@@ -5,7 +5,7 @@ process is one running program; a host runs one process, which drives all of its
 """
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -94,6 +94,27 @@ def shard(batch: Any) -> Any:
     """Splits the first axis of every array over the devices of this process."""
     devices = jax.local_device_count()
     return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+
+
+def prefetch(
+    batches: Iterator[dict[str, np.ndarray]], keys: Sequence[str]
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, jax.Array]]]:
+    """Every batch, and its arrays of these names on the devices, sharded.
+
+    A batch is sent when the one before it is handed out: it travels while the devices compute.
+    """
+    mesh = Mesh(np.array(jax.local_devices()), (DEVICES,))
+    sharding = NamedSharding(mesh, PartitionSpec(DEVICES))
+
+    def send(batch):
+        return batch, jax.device_put(shard({key: batch[key] for key in keys}), sharding)
+
+    on_its_way = send(next(batches))
+    for batch in batches:
+        following = send(batch)
+        yield on_its_way
+        on_its_way = following
+    yield on_its_way
 
 
 def unshard(batch: Any) -> Any:

@@ -19,6 +19,8 @@ ALLOWED = {
     "training": {"detection", "models", "parallel"},
     "evaluation": {"detection", "models", "parallel"},
     "interop": {"models"},
+    "benchmark": {"data"},
+    "inspection": {"data", "evaluation", "training"},
     "experiment": {"data", "evaluation", "interop", "models", "parallel", "training"},
 }
 

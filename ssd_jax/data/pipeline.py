@@ -14,12 +14,13 @@ A batch is a dictionary:
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ssd_jax.data import augment, render
-from ssd_jax.data.sources import Source
+from ssd_jax.data.sources import Source, with_picture
 
 Batch = dict[str, np.ndarray]
 
@@ -37,6 +38,7 @@ def train_batches(
     first_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    cache: bool = False,
 ) -> Iterator[Batch]:
     """Endless augmented batches; which ones depends on the arguments alone.
 
@@ -54,12 +56,12 @@ def train_batches(
       first_step: how many batches to leave out.
       process_index: this process.
       process_count: how many processes share the data.
+      cache: see `Source.shuffled_records`.
     """
 
     def load(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        encoded = _read(record)
-        objects = _select_objects(record, ~record["crowd"])
-        return objects | {"image": encoded, "size": render.picture_size(encoded)}
+        record = with_picture(_select_objects(record, ~record["crowd"]))
+        return record | {"size": render.picture_size(record["image"])}
 
     def draw(step: tf.Tensor, records: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         batch_seed = tf.stack([tf.constant(seed, tf.int64), step * process_count + process_index])
@@ -90,12 +92,38 @@ def train_batches(
     # Pictures one by one where they are read and decoded; in between, what needs numbers alone
     # is done for a whole batch.
     first_position = first_step * batch_size
-    records = source.shuffled_records(seed, first_position, process_index, process_count)
+    records = source.shuffled_records(seed, first_position, process_index, process_count, cache)
     loaded = records.map(load, num_parallel_calls=tf.data.AUTOTUNE)
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
     drawn = tf.data.Dataset.zip(steps, loaded.padded_batch(batch_size)).map(draw)
     examples = drawn.unbatch().map(show, num_parallel_calls=tf.data.AUTOTUNE)
-    return _iterate(examples.batch(batch_size, drop_remainder=True))
+    return iterate(examples.batch(batch_size, drop_remainder=True))
+
+
+def build_train_batches(
+    config: Any,
+    source: Source,
+    batch_size: int,
+    *,
+    first_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """`train_batches` as a config of `configs/` wants them."""
+    return train_batches(
+        source,
+        image_size=config.model.image_size,
+        batch_size=batch_size,
+        max_objects=config.data.max_objects,
+        expand_probability=config.augment.expand_probability,
+        expand_max_ratio=config.augment.expand_max_ratio,
+        crop=config.augment.crop,
+        seed=config.seed,
+        first_step=first_step,
+        process_index=process_index,
+        process_count=process_count,
+        cache=config.data.cache,
+    )
 
 
 def eval_batches(
@@ -121,14 +149,14 @@ def eval_batches(
     """
 
     def prepare(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        encoded = _read(record)
-        size = render.picture_size(encoded)
+        record = with_picture(record)
+        size = render.picture_size(record["image"])
         window = tf.constant(augment.WHOLE_PICTURE)
         placement = render.place(window, size, image_size)
         bilinear = tf.constant(render.RESIZE_METHODS.index("bilinear"))
         return _example(
             record | {"difficult": record["difficult"] | record["crowd"]},
-            image=render.render(encoded, placement, image_size, bilinear),
+            image=render.render(record["image"], placement, image_size, bilinear),
             window=window,
             size=size,
         )
@@ -144,22 +172,13 @@ def eval_batches(
         }
     )
     padded = examples.concatenate(padding.repeat())
-    return _iterate(padded.padded_batch(batch_size, drop_remainder=True).take(num_batches))
+    return iterate(padded.padded_batch(batch_size, drop_remainder=True).take(num_batches))
 
 
 def num_eval_batches(source: Source, batch_size: int, process_count: int = 1) -> int:
     """How many batches `eval_batches` gives."""
     largest_share = -(-source.num_examples // process_count)
     return -(-largest_share // batch_size)
-
-
-def _read(record: dict[str, tf.Tensor]) -> tf.Tensor:
-    """The encoded picture of a record."""
-    return tf.cond(
-        tf.strings.length(record["path"]) > 0,
-        lambda: tf.io.read_file(record["path"]),
-        lambda: record["image"],
-    )
 
 
 OBJECT_KEYS = ("boxes", "labels", "difficult", "crowd")
@@ -214,9 +233,11 @@ def _example(
     }
 
 
-def _iterate(batches: tf.data.Dataset) -> Iterator[Batch]:
+def iterate(batches: tf.data.Dataset) -> Iterator[Batch]:
     options = tf.data.Options()
     options.deterministic = True
-    # One picture is a small piece of work: threads go to many pictures, not into one.
+    # A thread for each core, of our own. One picture is a small piece of work: threads go to many
+    # pictures, not into one.
+    options.threading.private_threadpool_size = 0
     options.threading.max_intra_op_parallelism = 1
     return batches.prefetch(2).with_options(options).as_numpy_iterator()

@@ -12,6 +12,7 @@ file, or its encoded bytes), `boxes [n, 4] xyxy` in [0, 1], `labels [n]` from 1,
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -51,7 +52,12 @@ class Source:
         return joined
 
     def shuffled_records(
-        self, seed: int, first_position: int = 0, process_index: int = 0, process_count: int = 1
+        self,
+        seed: int,
+        first_position: int = 0,
+        process_index: int = 0,
+        process_count: int = 1,
+        cache: bool = False,
     ) -> tf.data.Dataset:
         """One process's share, without end, shuffled anew for every epoch.
 
@@ -62,8 +68,14 @@ class Source:
           first_position: how many records of this process's sequence to leave out.
           process_index: this process.
           process_count: how many processes share the data.
+          cache: whether the encoded pictures stay in memory, so that each file is read once.
         """
         shares = [(part, part.share(process_index, process_count)) for part in self._parts]
+        if cache:
+            shares = [
+                (part, share.map(with_picture, num_parallel_calls=tf.data.AUTOTUNE).cache())
+                for part, share in shares
+            ]
         sizes = [part.share_size(process_index, process_count) for part, _ in shares]
         epoch_size = sum(sizes)
         if epoch_size == 0:
@@ -90,6 +102,16 @@ class Source:
         first_epoch, skipped = divmod(first_position, epoch_size)
         epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
         return epochs.flat_map(epoch).skip(skipped)
+
+
+def with_picture(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """A record whose `image` holds the encoded picture, wherever it was."""
+    image = tf.cond(
+        tf.strings.length(record["path"]) > 0,
+        lambda: tf.io.read_file(record["path"]),
+        lambda: record["image"],
+    )
+    return record | {"path": tf.constant(b""), "image": image}
 
 
 def open_source(spec: str, class_names: Sequence[str] = ()) -> Source:
@@ -126,6 +148,16 @@ def open_source(spec: str, class_names: Sequence[str] = ()) -> Source:
         num_examples=sum(part.share_size(0, 1) for part in records),
         _parts=tuple(records),
     )
+
+
+def build_train_source(config: Any) -> Source:
+    """The training data of a config of `configs/`, with the classes that it lists.
+
+    Raises:
+      UserError: see `open_source`.
+    """
+    names = (name.strip() for name in config.data.classes.split(","))
+    return open_source(config.data.train, tuple(name for name in names if name))
 
 
 def _open_part(spec: str):

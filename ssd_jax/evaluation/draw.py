@@ -53,17 +53,36 @@ def draw_boxes(
 
 
 def contact_sheet(
-    images: Sequence[Image.Image], columns: int = 4, cell: int = 320, gap: int = 8
+    images: Sequence[Image.Image],
+    captions: Sequence[str] = (),
+    *,
+    columns: int = 4,
+    cell: int = 320,
+    gap: int = 8,
 ) -> Image.Image:
-    """Pictures side by side on white, each fitted into a square cell."""
+    """Pictures side by side on white, each fitted into a square cell.
+
+    Args:
+      images: the pictures.
+      captions: a line below each; none where empty.
+      columns: pictures side by side.
+      cell: side of a picture in pixels.
+      gap: pixels between pictures.
+    """
     rows = -(-len(images) // columns)
-    pitch = cell + gap
-    sheet = Image.new("RGB", (columns * pitch + gap, rows * pitch + gap), "white")
+    font_size = cell // 20
+    pitch_x = cell + gap
+    pitch_y = pitch_x + (2 * font_size if captions else 0)
+    sheet = Image.new("RGB", (columns * pitch_x + gap, rows * pitch_y + gap), "white")
+    canvas, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=font_size)
     for i, image in enumerate(images):
         scale = cell / max(image.size)
         size = tuple(max(1, round(side * scale)) for side in image.size)
         row, column = divmod(i, columns)
-        x = gap + column * pitch + (cell - size[0]) // 2
-        y = gap + row * pitch + (cell - size[1]) // 2
+        x = gap + column * pitch_x + (cell - size[0]) // 2
+        y = gap + row * pitch_y + (cell - size[1]) // 2
         sheet.paste(image.resize(size, Image.Resampling.LANCZOS), (x, y))
+        if captions:
+            place = (gap + column * pitch_x + cell // 2, row * pitch_y + gap + cell + font_size)
+            canvas.text(place, captions[i], fill=(0, 0, 0), font=font, anchor="mm")
     return sheet

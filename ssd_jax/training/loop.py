@@ -58,6 +58,7 @@ def train_loop(
       UserError: the loss is no longer a number.
     """
     first_step = int(state.step)
+    placed = parallel.prefetch(batches, DEVICE_KEYS)
     waiting_metrics, interval_start = [], None
     dropped, dropped_before = 0, 0
     progress = tqdm(
@@ -70,9 +71,8 @@ def train_loop(
     )
     with progress:
         for step in range(first_step + 1, steps + 1):
-            batch = next(batches)
+            batch, device_batch = next(placed)
             dropped += int(batch["dropped"].sum())
-            device_batch = parallel.shard({key: batch[key] for key in DEVICE_KEYS})
             state, metrics = train_step(state, device_batch)
             waiting_metrics.append(metrics)
             if interval_start is None:

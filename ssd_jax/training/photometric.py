@@ -125,6 +125,12 @@ def mirror(
     return jnp.where(flip, pixels[:, ::-1], pixels), jnp.where(flip, mirrored, boxes)
 
 
+def image_keys(seed: int, step: jax.Array, positions: jax.Array) -> jax.Array:
+    """`[batch]` random keys of the images at `[batch]` positions of the batch of a step."""
+    step_key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, positions)
+
+
 def augment(
     keys: jax.Array,
     images: jax.Array,

@@ -11,7 +11,7 @@ from ssd_jax.detection.losses import multibox_loss
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.models.network import Network
 from ssd_jax.models.preprocess import normalise
-from ssd_jax.training.photometric import augment
+from ssd_jax.training.photometric import augment, image_keys
 from ssd_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
@@ -49,11 +49,9 @@ def make_train_step(
     default_boxes = network.default_boxes()
 
     def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
-        step_key = jax.random.fold_in(jax.random.key(seed), state.step)
         positions = parallel.global_position(batch["image"].shape[0])
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, positions)
         pixels, boxes = augment(
-            keys,
+            image_keys(seed, state.step, positions),
             batch["image"],
             batch["window"],
             batch["boxes"],

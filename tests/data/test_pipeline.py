@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -125,6 +127,54 @@ def test_the_same_seed_gives_the_same_batches(source):
 def test_a_resumed_run_gets_the_batches_it_missed(source):
     unbroken = take(train_batches(source, **OPTIONS), 9)
     assert_same(unbroken[7:], take(train_batches(source, **OPTIONS, first_step=7), 2))
+
+
+def test_the_batch_of_step_137_is_the_same_after_resuming(source):
+    options = OPTIONS | {"image_size": 8}
+    unbroken = next(itertools.islice(train_batches(source, **options), 137, None))
+    assert_same([unbroken], take(train_batches(source, **options, first_step=137), 1))
+
+
+@pytest.mark.parametrize("process_count", [1, 2])
+def test_processes_together_see_every_picture_once_an_epoch(source, process_count):
+    # 10 pictures; each process has 5 or 10 of them, a batch of 5 is half or all of its share.
+    options = PLAIN | {"batch_size": 5, "image_size": 8}
+    steps = 2 // process_count
+    orders = set()
+    seen = [
+        train_batches(source, **options, process_index=index, process_count=process_count)
+        for index in range(process_count)
+    ]
+    for _epoch in range(3):
+        ids = [
+            image_id for batches in seen for b in take(batches, steps) for image_id in b["image_id"]
+        ]
+        assert len(ids) == len(set(ids)) == 10
+        orders.add(tuple(ids))
+    assert len(orders) == 3
+
+
+def test_processes_augment_in_ways_of_their_own(source):
+    windows = [
+        take(train_batches(source, **OPTIONS, process_index=index, process_count=2), 2)
+        for index in range(2)
+    ]
+    drawn = {batch["window"].tobytes() for batches in windows for batch in batches}
+    assert len(drawn) == 4
+
+
+def test_cached_pictures_are_read_once(tmp_path):
+    voc = VocFolder(tmp_path / "voc")
+    names = [f"picture{i}" for i in range(6)]
+    for name in names:
+        voc.add(name, [("dog", 6, 4, 30, 20)])
+    spec = voc.split("all", *names)
+    uncached = take(train_batches(open_source(spec), **OPTIONS), 6)
+    batches = train_batches(open_source(spec), **OPTIONS, cache=True)
+    first = take(batches, 1)
+    for file in (voc.root / "JPEGImages").iterdir():
+        file.unlink()
+    assert_same(uncached, first + take(batches, 5))  # four epochs
 
 
 def test_evaluation_sees_every_picture_once(source):

@@ -1,0 +1,38 @@
+"""Measures how fast this machine is.
+
+    python benchmark.py data --config=configs/ssd300_voc.py
+
+`data` is the input pipeline: images a second for reading alone, for decoding and resizing alone,
+and for the whole of it. Without --source it makes pictures like those of Pascal VOC.
+"""
+
+import json
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from ssd_jax import benchmark, console
+from ssd_jax.errors import UserError
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+SOURCE = flags.DEFINE_string("source", "", "Which pictures: see README for the grammar.")
+CORES = flags.DEFINE_integer("cores", 0, "How many of the machine's cores to use; 0 = all.")
+IMAGES = flags.DEFINE_integer("images", 0, "How many images the whole pipeline gives at least.")
+OUTPUT = flags.DEFINE_string("output", None, "A JSON file to write the numbers to.")
+
+
+def main(argv: list[str]) -> None:
+    """Flags in, one call, a printed result."""
+    with console.session():
+        if argv[1:] != ["data"]:
+            raise UserError(f"what to measure is {' '.join(argv[1:])!r}, but must be data")
+        result = benchmark.benchmark_data(CONFIG.value, SOURCE.value, CORES.value, IMAGES.value)
+        print(benchmark.format_data(result))
+        if OUTPUT.value:
+            Path(OUTPUT.value).write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config"])
+    app.run(main)

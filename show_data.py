@@ -1,0 +1,28 @@
+"""Draws training images as the network gets them, each beside its file, with boxes.
+
+    python show_data.py --config=configs/quickstart.py --output=training_images.png
+
+What is wrong in the annotations shows here.
+"""
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from ssd_jax import console, inspection
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+OUTPUT = flags.DEFINE_string("output", None, "The picture file to write.")
+IMAGES = flags.DEFINE_integer("images", 12, "How many training images.")
+
+
+def main(argv: list[str]) -> None:
+    """Flags in, one call, a printed result."""
+    del argv
+    with console.session():
+        inspection.show_training_images(CONFIG.value, OUTPUT.value, IMAGES.value)
+        print(f"{IMAGES.value} training images are in {OUTPUT.value}")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "output"])
+    app.run(main)

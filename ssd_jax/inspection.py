@@ -1,0 +1,71 @@
+"""Shows training images beside the files they come from, so that mistakes can be seen."""
+
+import io
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from ssd_jax.errors import UserError
+from ssd_jax.evaluation.draw import contact_sheet, draw_boxes
+from ssd_jax.training.photometric import augment, image_keys
+
+SIDE = 480  # of pictures and images when boxes are drawn, in pixels
+
+
+def show_training_images(config: Any, output: str, num_images: int) -> None:
+    """Draws the first images of a training run, each beside its file, with boxes.
+
+    Args:
+      config: a config of `configs/`.
+      output: the picture file to write.
+      num_images: how many images.
+
+    Raises:
+      UserError: the number or the source is wrong, or the file cannot be written.
+    """
+    from ssd_jax.data.sources import build_train_source, with_picture
+
+    if num_images < 1:
+        raise UserError(f"images is {num_images}, but must be 1 or more")
+    source = build_train_source(config)
+    records = source.shuffled_records(config.seed).take(num_images).map(with_picture)
+    drawn, captions = [], []
+    for record, image, boxes, labels in zip(
+        records.as_numpy_iterator(), *_as_trained(config, source, num_images), strict=True
+    ):
+        picture = Image.open(io.BytesIO(record["image"])).convert("RGB")
+        scale = SIDE / max(picture.size)
+        picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
+        in_pixels = record["boxes"] * np.array(picture.size * 2)
+        drawn.append(draw_boxes(picture, in_pixels, record["labels"], source.class_names))
+        captions.append(f"{record['image_id'].decode()}, as in its file")
+
+        image = Image.fromarray(image.round().astype(np.uint8)).resize((SIDE, SIDE))
+        real = labels > 0
+        drawn.append(draw_boxes(image, boxes[real] * SIDE, labels[real], source.class_names))
+        captions.append(f"{real.sum()} of {len(record['labels'])} objects, for the network")
+    try:
+        contact_sheet(drawn, captions).save(output)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{output} cannot be written: {error}") from error
+
+
+def _as_trained(config: Any, source: Any, num_images: int) -> list[np.ndarray]:
+    """Pixels, boxes and labels of the first images of a run, after the device's augmentation."""
+    from ssd_jax.data.pipeline import build_train_batches
+
+    parts = []
+    batches = build_train_batches(config, source, config.batch_size)
+    for step in range(-(-num_images // config.batch_size)):
+        batch = next(batches)
+        keys = image_keys(config.seed, jnp.array(step), jnp.arange(config.batch_size))
+        pixels, boxes = augment(
+            keys,
+            *(batch[key] for key in ("image", "window", "boxes", "labels")),
+            color=config.augment.color,
+            flip=config.augment.flip,
+        )
+        parts.append((pixels, boxes, batch["labels"]))
+    return [np.concatenate(arrays)[:num_images] for arrays in zip(*parts, strict=True)]
