@@ -19,6 +19,7 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", loc
 SOURCE = flags.DEFINE_string("source", "", "Which pictures: see README for the grammar.")
 CORES = flags.DEFINE_integer("cores", 0, "How many of the machine's cores to use; 0 = all.")
 IMAGES = flags.DEFINE_integer("images", 0, "How many images the whole pipeline gives at least.")
+SECONDS = flags.DEFINE_float("seconds", 4.0, "How long one of nine measurements takes.")
 OUTPUT = flags.DEFINE_string("output", None, "A JSON file to write the numbers to.")
 
 
@@ -27,7 +28,9 @@ def main(argv: list[str]) -> None:
     with console.session():
         if argv[1:] != ["data"]:
             raise UserError(f"what to measure is {' '.join(argv[1:])!r}, but must be data")
-        result = benchmark.benchmark_data(CONFIG.value, SOURCE.value, CORES.value, IMAGES.value)
+        result = benchmark.benchmark_data(
+            CONFIG.value, SOURCE.value, CORES.value, IMAGES.value, SECONDS.value
+        )
         print(benchmark.format_data(result))
         if OUTPUT.value:
             Path(OUTPUT.value).write_text(json.dumps(result, indent=2) + "\n")

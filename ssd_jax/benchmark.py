@@ -8,11 +8,10 @@ from typing import Any
 from ssd_jax.errors import UserError
 
 ROUNDS = 3
-SECONDS = 4.0  # that one measurement takes
 
 
 def benchmark_data(
-    config: Any, source: str = "", cores: int = 0, num_images: int = 0
+    config: Any, source: str = "", cores: int = 0, num_images: int = 0, seconds: float = 4.0
 ) -> dict[str, Any]:
     """Images a second of the input pipeline, beside reading alone and decoding + resizing alone.
 
@@ -23,6 +22,7 @@ def benchmark_data(
       source: which pictures; "" makes some like those of Pascal VOC.
       cores: how many of the machine's cores to use; 0 = all that there are.
       num_images: how many images the pipeline delivers at least, to watch its memory.
+      seconds: how long one of nine measurements takes.
 
     Returns:
       `read`, `decode_resize` and `pipeline` in images a second; the same under `per_core`;
@@ -36,8 +36,9 @@ def benchmark_data(
     from ssd_jax.data.pipeline import build_train_batches
     from ssd_jax.data.sources import open_source
 
-    if cores < 0 or num_images < 0:
-        raise UserError(f"cores is {cores} and images {num_images}, but must be 0 or more")
+    for name, value in (("cores", cores), ("images", num_images), ("seconds", seconds)):
+        if value < 0:
+            raise UserError(f"{name} is {value}, but must be 0 or more")
     cores = throughput.use_cores(cores)
     size, batch_size = config.model.image_size, config.batch_size
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +56,7 @@ def benchmark_data(
             for name, measured in rates.items():
                 last = name == "pipeline" and round_number == ROUNDS - 1
                 measured.append(
-                    throughput.measure(start(name), batch_size, SECONDS, num_images * last)
+                    throughput.measure(start(name), batch_size, seconds, num_images * last)
                 )
 
     def median(name, field):

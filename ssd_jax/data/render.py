@@ -166,11 +166,11 @@ def _resize_lanczos3(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
             antialias=False,
         )[0, :, 0, :]
 
-    height, width = size[0], tf.shape(pixels)[1]
-    rows = resize_rows(tf.reshape(pixels, [-1, width * 3]), height)
-    columns = tf.reshape(tf.transpose(rows), [width, 3 * height])
-    columns = resize_rows(columns, size[1])
-    return tf.reshape(tf.transpose(tf.reshape(columns, [-1, height])), [height, size[1], 3])
+    height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
+    columns = tf.transpose(tf.reshape(pixels, [height, width * 3]))
+    columns = resize_rows(tf.reshape(columns, [width, 3 * height]), size[1])
+    rows = tf.transpose(tf.reshape(columns, [size[1] * 3, height]))
+    return tf.reshape(resize_rows(rows, size[0]), [size[0], size[1], 3])
 
 
 def _decode_whole(encoded: tf.Tensor) -> tf.Tensor:

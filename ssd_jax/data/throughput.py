@@ -98,7 +98,7 @@ def decode_resize_batches(source: Source, batch_size: int, image_size: int) -> I
 
 
 def measure(batches: Iterator, batch_size: int, seconds: float, num_images: int = 0) -> Rate:
-    """Takes batches for some time, after a second of warming up.
+    """Takes batches for some time, after a second, or as long, of warming up.
 
     Args:
       batches: without end.
@@ -107,7 +107,7 @@ def measure(batches: Iterator, batch_size: int, seconds: float, num_images: int 
       num_images: go on until so many images have come, too.
     """
     memory = psutil.Process().memory_info
-    warm = time.perf_counter() + 1.0
+    warm = time.perf_counter() + min(seconds, 1.0)
     while time.perf_counter() < warm:
         next(batches)
     start, processor_start, count, early_memory = time.perf_counter(), time.process_time(), 0, 0
