@@ -49,9 +49,9 @@ def train_batches(
       image_size: S.
       batch_size: images a batch for this process.
       max_objects: G; of more objects the largest are kept.
-      expand_probability: see `augment.draw_window`.
-      expand_max_ratio: see `augment.draw_window`.
-      crop: see `augment.draw_window`.
+      expand_probability: see `augment.draw_windows`.
+      expand_max_ratio: see `augment.draw_windows`.
+      crop: see `augment.draw_windows`.
       seed: of order and augmentation.
       first_step: how many batches to leave out.
       process_index: this process.
