@@ -208,6 +208,16 @@ def test_sixteen_pixels_by_kernel(method, kernel, size):
     np.testing.assert_allclose(shown, expected, rtol=0, atol=0.6)
 
 
+@pytest.mark.parametrize("method", render.RESIZE_METHODS)
+@pytest.mark.parametrize("size", [(7, 30), (40, 9)])
+def test_resizing_equals_tensorflow(method, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    resized = render._resize(tf.constant(pixels), tf.constant(size), method)
+    expected = tf.image.resize(pixels, size, method=method).numpy().astype(float)
+    np.testing.assert_array_equal(resized.shape, (*size, 3))
+    np.testing.assert_allclose(resized, np.clip(expected, 0, 255), rtol=0, atol=0.501)
+
+
 @pytest.mark.parametrize("method", ["bilinear", "area"])
 @pytest.mark.parametrize("size", [2, 8])
 def test_sixteen_pixels_equal_opencv(method, size):
