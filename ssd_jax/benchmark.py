@@ -36,9 +36,11 @@ def benchmark_data(
     from ssd_jax.data.pipeline import build_train_batches
     from ssd_jax.data.sources import open_source
 
-    for name, value in (("cores", cores), ("images", num_images), ("seconds", seconds)):
+    for name, value in (("cores", cores), ("images", num_images)):
         if value < 0:
             raise UserError(f"{name} is {value}, but must be 0 or more")
+    if seconds <= 0:
+        raise UserError(f"seconds is {seconds}, but must be more than 0")
     cores = throughput.use_cores(cores)
     size, batch_size = config.model.image_size, config.batch_size
     with tempfile.TemporaryDirectory() as folder:

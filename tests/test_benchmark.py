@@ -52,6 +52,8 @@ def test_what_cannot_be_measured_is_refused():
     assert done.stderr == "error: what to measure is 'speed', but must be data\n"
     done = run("data", "--config=tests/tiny.py", "--cores=-2")
     assert done.stderr == "error: cores is -2, but must be 0 or more\n"
+    done = run("data", "--config=tests/tiny.py", "--seconds=0")
+    assert done.stderr == "error: seconds is 0.0, but must be more than 0\n"
 
 
 def test_pictures_are_like_those_of_voc(tmp_path):
