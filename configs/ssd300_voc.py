@@ -47,8 +47,9 @@ def get_config() -> ConfigDict:
     config.augment.crop = True  # one of the seven crop samplers
     config.augment.flip = True  # mirror half of the images
 
-    # ---- network: VGG16 with its default boxes
+    # ---- network and its default boxes
     config.model = ConfigDict()
+    config.model.backbone = "vgg16"  # or "resnet50"
     config.model.image_size = 300  # side of the square input in pixels
     config.model.width = 1.0  # multiplies the channels of every layer
     config.model.batch_norm = False  # batch norm after every convolution

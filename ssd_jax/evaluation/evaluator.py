@@ -11,7 +11,6 @@ from ssd_jax import parallel
 from ssd_jax.detection.postprocess import Detections, detect
 from ssd_jax.evaluation.voc import ImageResult
 from ssd_jax.models.network import Network, Variables
-from ssd_jax.models.preprocess import normalise
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ def make_predict_step(
     default_boxes = network.default_boxes()
 
     def predict(variables: tuple[Variables, Variables], images: jax.Array) -> Detections:
-        (offsets, logits), _ = network.apply(*variables, normalise(images), train=False)
+        (offsets, logits), _ = network.apply(*variables, network.normalise(images), train=False)
         return detect(
             offsets,
             logits,

@@ -1,21 +1,39 @@
-"""SSD300-VGG16 weights under the names that PyTorch implementations give them.
-
-Their heads put out boxes in our order, so that kernels only change from [out, in, height, width]
-to [height, width, in, out].
-"""
+"""Weights of whole SSDs under the names that PyTorch implementations give them."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from ssd_jax.errors import UserError
+from ssd_jax.models import resnet
 from ssd_jax.models.network import Variables
 from ssd_jax.models.vgg import STAGES
 
-# Our module paths, dots between names, to the prefix of `.weight` and `.bias`; the weight of
-# L2Norm, which has no bias, to its full name.
-Layout = dict[str, str]
+
+class Layout(NamedTuple):
+    """How an implementation stores an SSD.
+
+    Attributes:
+      names: our module paths, dots between names, to the prefix of its tensors; the weight of
+        L2Norm, which has nothing else, to its full name.
+      values_first: whether the channels of a head are values of boxes (all first coordinates, all
+        second ones, …) and not boxes of values.
+    """
+
+    names: dict[str, str]
+    values_first: bool = False
+
+
+# Our names of a module's arrays, and PyTorch's.
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
 
 _BACKBONE = (
     *(
@@ -58,49 +76,84 @@ def _layout(
     backbone: Sequence[str], l2norm: str, extras: Sequence[str], offsets: str, logits: str
 ) -> Layout:
     """A layout from the names of its parts in order; the extra layers narrow and shrink in turn."""
-    layout = dict(zip(_BACKBONE, backbone, strict=True))
-    layout[_L2NORM] = l2norm
+    names = dict(zip(_BACKBONE, backbone, strict=True))
+    names[_L2NORM] = l2norm
     for i, name in enumerate(extras):
-        layout[f"extras.{('narrow', 'shrink')[i % 2]}.{i // 2}.conv"] = name
+        names[f"extras.{('narrow', 'shrink')[i % 2]}.{i // 2}.conv"] = name
     for i in range(6):
-        layout[f"heads.offsets.{i}"] = f"{offsets}.{i}"
-        layout[f"heads.logits.{i}"] = f"{logits}.{i}"
-    return layout
+        names[f"heads.offsets.{i}"] = f"{offsets}.{i}"
+        names[f"heads.logits.{i}"] = f"{logits}.{i}"
+    return Layout(names)
+
+
+def nvidia_layout() -> Layout:
+    """The names of NVIDIA's SSD300 with ResNet-50, which uvipen's SSD-pytorch shares."""
+    names = {}
+
+    def add(block, convolution, norm):
+        names[f"{block}.conv"], names[f"{block}.norm"] = convolution, norm
+
+    features = "feature_extractor.feature_extractor"
+    add("backbone.conv1", f"{features}.0", f"{features}.1")
+    number = 0
+    for stage, (_, num_blocks, _) in enumerate(resnet.STAGES, start=4):
+        for index in range(num_blocks):
+            ours, theirs = f"backbone.blocks.{number}", f"{features}.{stage}.{index}"
+            for i, part in enumerate(("narrow", "conv", "widen"), start=1):
+                add(f"{ours}.{part}", f"{theirs}.conv{i}", f"{theirs}.bn{i}")
+            if index == 0:
+                add(f"{ours}.shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1")
+            number += 1
+    for i in range(5):
+        add(f"extras.narrow.{i}", f"additional_blocks.{i}.0", f"additional_blocks.{i}.1")
+        add(f"extras.shrink.{i}", f"additional_blocks.{i}.3", f"additional_blocks.{i}.4")
+    for i in range(6):
+        names[f"heads.offsets.{i}"] = f"loc.{i}"
+        names[f"heads.logits.{i}"] = f"conf.{i}"
+    return Layout(names, values_first=True)
 
 
 def from_pytorch(
-    tensors: Mapping[str, np.ndarray], layout: Layout, parameters: Variables
-) -> Variables:
-    """Parameters with every value taken from PyTorch tensors.
+    tensors: Mapping[str, np.ndarray],
+    layout: Layout,
+    variables: tuple[Variables, Variables],
+    boxes_per_cell: Sequence[int],
+) -> tuple[Variables, Variables]:
+    """Parameters and batch statistics with every value taken from PyTorch tensors.
 
     Args:
       tensors: a state dict as NumPy arrays.
-      layout: the names that its tensors have.
-      parameters: of the network to fill; only structure and shapes matter.
+      layout: how its tensors are stored.
+      variables: of the network to fill; only structure and shapes matter.
+      boxes_per_cell: of the network's tiling.
 
     Raises:
       UserError: a tensor is missing, left over, or of another shape; the message names them.
     """
-    paths, structure = jax.tree_util.tree_flatten_with_path(parameters)
+    paths, structure = jax.tree_util.tree_flatten_with_path(variables)
     values, missing, mismatched, used = [], [], [], set()
-    for path, parameter in paths:
+    for (_, *path), variable in paths:
         *module, leaf = (str(key.key) for key in path)
-        module = ".".join(module)
-        if f"{module}.{leaf}" == _L2NORM:
-            name = layout[_L2NORM]
-        else:
-            name = f"{layout[module]}.{'weight' if leaf == 'kernel' else leaf}"
+        name = layout.names[".".join([*module, leaf] if module[-1].endswith("_norm") else module)]
+        if not module[-1].endswith("_norm"):
+            name += f".{_LEAVES[leaf]}"
         used.add(name)
         if name not in tensors:
             missing.append(name)
             continue
         value = tensors[name]
+        if layout.values_first and module[0] == "heads":
+            boxes = boxes_per_cell[int(module[-1])]
+            value = value.reshape(-1, boxes, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
         if leaf == "kernel":
             value = value.transpose(2, 3, 1, 0)
-        if value.shape != parameter.shape:
-            mismatched.append(f"{name} {value.shape} for {parameter.shape}")
+        if value.shape != variable.shape:
+            mismatched.append(f"{name} {value.shape} for {variable.shape}")
         values.append(value)
-    left_over = sorted(set(tensors) - used)
+    # How many batches a batch norm has seen is of no use.
+    left_over = sorted(
+        name for name in set(tensors) - used if not name.endswith("num_batches_tracked")
+    )
     complaints = {"missing": missing, "of another shape": mismatched, "left over": left_over}
     if any(complaints.values()):
         raise UserError(

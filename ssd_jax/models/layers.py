@@ -13,7 +13,7 @@ def scaled(channels: int, width: float) -> int:
 
 
 class ConvBlock(nnx.Module):
-    """Convolution, optional batch norm, ReLU.
+    """Convolution, optional batch norm, ReLU unless told otherwise.
 
     Takes `[batch, height, width, in_channels]`. Batch statistics are those of the global batch:
     in training the module must run under the `pmap` of `ssd_jax.parallel`.
@@ -29,6 +29,7 @@ class ConvBlock(nnx.Module):
         padding: int = 0,
         dilation: int = 1,
         batch_norm: bool = False,
+        relu: bool = True,
         kernel_init: nnx.Initializer,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
@@ -57,12 +58,13 @@ class ConvBlock(nnx.Module):
             if batch_norm
             else None
         )
+        self.relu = relu
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         x = self.conv(x)
         if self.norm is not None:
             x = self.norm(x, use_running_average=not train)
-        return nnx.relu(x)
+        return nnx.relu(x) if self.relu else x
 
 
 class L2Norm(nnx.Module):

@@ -14,7 +14,8 @@ from flax import nnx
 from ssd_jax.detection.default_boxes import Tiling, default_boxes
 from ssd_jax.errors import UserError
 from ssd_jax.models.heads import ExtraBlock
-from ssd_jax.models.ssd import SSD
+from ssd_jax.models.preprocess import normalise
+from ssd_jax.models.ssd import BACKBONES, SSD
 
 Variables = dict[str, Any]  # nested: module names to arrays
 
@@ -32,6 +33,7 @@ class Network:
 
     tiling: Tiling
     num_classes: int
+    backbone: str
     extra_blocks: tuple[ExtraBlock, ...]
     width: float
     batch_norm: bool
@@ -39,6 +41,7 @@ class Network:
 
     def _module(self, seed: int = 0) -> SSD:
         return SSD(
+            backbone=self.backbone,
             extra_blocks=self.extra_blocks,
             boxes_per_cell=self.tiling.boxes_per_cell,
             num_classes=self.num_classes,
@@ -67,6 +70,10 @@ class Network:
         """`[boxes, 4] cxcywh`, in the order of the outputs."""
         return default_boxes(self.tiling)
 
+    def normalise(self, pixels: jax.Array) -> jax.Array:
+        """`[..., 3]` RGB in [0, 255] to what the backbone reads."""
+        return normalise(pixels, BACKBONES[self.backbone].input_range)
+
     def apply(
         self, parameters: Variables, batch_stats: Variables, images: jax.Array, train: bool
     ) -> tuple[tuple[jax.Array, jax.Array], Variables]:
@@ -75,7 +82,7 @@ class Network:
         Args:
           parameters: as `init` makes them.
           batch_stats: as `init` makes them.
-          images: `[batch, size, size, 3]` float32, normalised.
+          images: `[batch, size, size, 3]` float32, from `normalise`.
           train: whether batch norm uses and updates the statistics of this batch.
 
         Returns:
@@ -103,6 +110,11 @@ def build_network(config: Any, num_classes: int) -> Network:
             f"config.model.precision is {config.precision!r}, but must be one of "
             f"{', '.join(PRECISIONS)}"
         )
+    if config.backbone not in BACKBONES:
+        raise UserError(
+            f"config.model.backbone is {config.backbone!r}, but must be one of "
+            f"{', '.join(BACKBONES)}"
+        )
     try:
         tiling = Tiling(
             image_size=config.image_size,
@@ -116,15 +128,16 @@ def build_network(config: Any, num_classes: int) -> Network:
         )
     except ValueError as error:
         raise UserError(f"config.model: {error}") from error
-    if len(tiling.feature_sizes) != 2 + len(config.extra_blocks):
+    num_maps = BACKBONES[config.backbone].num_maps + len(config.extra_blocks)
+    if len(tiling.feature_sizes) != num_maps:
         raise UserError(
-            f"config.model.feature_sizes has {len(tiling.feature_sizes)} entries, but the "
-            f"backbone's 2 feature maps and {len(config.extra_blocks)} extra_blocks make "
-            f"{2 + len(config.extra_blocks)}"
+            f"config.model.feature_sizes has {len(tiling.feature_sizes)} entries, but the feature "
+            f"maps of {config.backbone} and {len(config.extra_blocks)} extra_blocks make {num_maps}"
         )
     network = Network(
         tiling=tiling,
         num_classes=num_classes,
+        backbone=config.backbone,
         extra_blocks=tuple(ExtraBlock(*block) for block in config.extra_blocks),
         width=config.width,
         batch_norm=config.batch_norm,

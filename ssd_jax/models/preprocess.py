@@ -1,13 +1,30 @@
-"""From the pixels of a picture to the numbers that the network reads."""
+"""From the pixels of a picture to the numbers that a network reads."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-# The mean RGB of ImageNet as Caffe's VGG16 uses it; also what pads a picture.
-MEAN_RGB = np.array([123.0, 117.0, 104.0], np.float32)
+
+class InputRange(NamedTuple):
+    """What is subtracted from RGB pixels in [0, 255], and what they are divided by."""
+
+    mean: np.ndarray  # [3] float32
+    deviation: np.ndarray  # [3] float32
 
 
-def normalise(pixels: jax.Array) -> jax.Array:
-    """`[..., 3]` RGB in [0, 255], any number type, to float32 around zero (not scaled)."""
-    return pixels.astype(jnp.float32) - MEAN_RGB
+# VGG16 in Caffe: the mean alone.
+CAFFE = InputRange(np.array([123.0, 117.0, 104.0], np.float32), np.ones(3, np.float32))
+# ResNet and later networks in PyTorch: mean 0.485, 0.456, 0.406 and deviation 0.229, 0.224, 0.225.
+IMAGENET = InputRange(
+    np.array([123.675, 116.28, 103.53], np.float32), np.array([58.395, 57.12, 57.375], np.float32)
+)
+
+# What pads a picture, for every network.
+MEAN_RGB = CAFFE.mean
+
+
+def normalise(pixels: jax.Array, input_range: InputRange) -> jax.Array:
+    """`[..., 3]` RGB in [0, 255], any number type, to float32 around zero."""
+    return (pixels.astype(jnp.float32) - input_range.mean) / input_range.deviation

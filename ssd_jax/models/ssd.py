@@ -7,13 +7,17 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ssd_jax.models.heads import ExtraBlock, ExtraLayers, PredictionHeads
+from ssd_jax.models.resnet import ResNet50
 from ssd_jax.models.vgg import VGG16
+
+BACKBONES = {"vgg16": VGG16, "resnet50": ResNet50}
 
 
 class SSD(nnx.Module):
     """The whole network.
 
     Args:
+      backbone: one of `BACKBONES`.
       extra_blocks: the feature maps added after the backbone's.
       boxes_per_cell: default boxes on a cell of each feature map, the backbone's first.
       num_classes: classes without the background.
@@ -25,6 +29,7 @@ class SSD(nnx.Module):
     def __init__(
         self,
         *,
+        backbone: str,
         extra_blocks: Sequence[ExtraBlock],
         boxes_per_cell: Sequence[int],
         num_classes: int,
@@ -34,7 +39,7 @@ class SSD(nnx.Module):
         rngs: nnx.Rngs,
     ):
         shared = dict(width=width, batch_norm=batch_norm, dtype=dtype, rngs=rngs)
-        self.backbone = VGG16(**shared)
+        self.backbone = BACKBONES[backbone](**shared)
         self.extras = ExtraLayers(self.backbone.out_channels[-1], extra_blocks, **shared)
         self.heads = PredictionHeads(
             self.backbone.out_channels + self.extras.out_channels,

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ssd_jax.models.layers import ConvBlock, L2Norm, max_pool_2x2, scaled
+from ssd_jax.models.preprocess import CAFFE
 
 # Output channels of the convolutions of each stage; a pooling layer follows every stage.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -24,6 +25,9 @@ class VGG16(nnx.Module):
       batch_norm: whether batch norm follows every convolution, for training from scratch.
       dtype: of the computation; parameters stay float32.
     """
+
+    input_range = CAFFE
+    num_maps = 2
 
     def __init__(self, *, width: float, batch_norm: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
         def block(in_channels, out_channels, kernel, **options):

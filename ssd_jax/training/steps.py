@@ -10,7 +10,6 @@ from ssd_jax import parallel
 from ssd_jax.detection.losses import multibox_loss
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.models.network import Network
-from ssd_jax.models.preprocess import normalise
 from ssd_jax.training.photometric import augment, image_keys
 from ssd_jax.training.state import TrainState
 
@@ -65,7 +64,7 @@ def make_train_step(
 
         def loss_function(parameters):
             (offsets, logits), batch_stats = network.apply(
-                parameters, state.batch_stats, normalise(pixels), train=True
+                parameters, state.batch_stats, network.normalise(pixels), train=True
             )
             sums = multibox_loss(
                 offsets,

@@ -1,32 +1,53 @@
+import re
+
 import jax
 import numpy as np
 import pytest
 
-from configs import ssd300_voc
+from configs import ssd300_resnet50_coco, ssd300_voc
 from ssd_jax.errors import UserError
-from ssd_jax.interop.pytorch_layouts import from_pytorch, ssd_pytorch_layout, torchvision_layout
+from ssd_jax.interop.pytorch_layouts import (
+    from_pytorch,
+    nvidia_layout,
+    ssd_pytorch_layout,
+    torchvision_layout,
+)
 from ssd_jax.models.network import build_network
 from tests.reference_results import carried_json, references
 
 
 def draw(init, shape, random):
     """A tensor of a reference network, by the recipe beside its outputs."""
+    if init.startswith("uniform"):
+        return random.uniform(*map(float, re.findall(r"[\d.]+", init)), shape)
+    normal = random.standard_normal(shape)
+    if init == "20+normal":
+        return 20 + normal
     if init == "normal*sqrt(2/fan_in)":
-        return random.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
-    if init == "normal*0.05":
-        return random.standard_normal(shape) * 0.05
-    assert init == "20+normal"
-    return random.standard_normal(shape) + 20
+        return normal * np.sqrt(2 / np.prod(shape[1:]))
+    return normal * float(init.removeprefix("normal*"))
+
+
+def by_cell(rows, tiling):
+    """Outputs whose boxes come kind by kind within a feature map, in our order: cell by cell."""
+    places, first = [], 0
+    for size, kinds in zip(tiling.feature_sizes, tiling.boxes_per_cell, strict=True):
+        count = size * size * kinds
+        places.append(first + np.arange(count).reshape(kinds, size * size).T.ravel())
+        first += count
+    ours = np.argsort(np.concatenate(places))  # their place to ours
+    return ours[rows]
 
 
 @pytest.mark.parametrize(
-    ("name", "layout", "num_classes"),
+    ("name", "layout", "config", "num_classes"),
     [
-        ("forward_ssd_pytorch_ssd300_voc", ssd_pytorch_layout(), 20),
-        ("forward_torchvision_ssd300_vgg16_coco", torchvision_layout(), 90),
+        ("forward_ssd_pytorch_ssd300_voc", ssd_pytorch_layout(), ssd300_voc, 20),
+        ("forward_torchvision_ssd300_vgg16_coco", torchvision_layout(), ssd300_voc, 90),
+        ("forward_uvipen_ssd300_resnet50_coco", nvidia_layout(), ssd300_resnet50_coco, 80),
     ],
 )
-def test_forward_pass_equals_the_reference(name, layout, num_classes):
+def test_forward_pass_equals_the_reference(name, layout, config, num_classes):
     recipe = carried_json(name)
     seed = recipe["seed"]
     tensors = {
@@ -36,25 +57,32 @@ def test_forward_pass_equals_the_reference(name, layout, num_classes):
         for tensor in recipe["tensors"]
     }
     image = np.random.default_rng([seed, 999999]).standard_normal((1, 300, 300, 3))
-    network = build_network(ssd300_voc.get_config().model, num_classes)
-    template, _ = network.variable_shapes()
-    parameters = from_pytorch(tensors, layout, template)
-    (offsets, logits), _ = jax.jit(network.apply, static_argnums=3)(
-        parameters, {}, image.astype(np.float32), False
+    network = build_network(config.get_config().model, num_classes)
+    tiling = network.tiling
+    variables = from_pytorch(tensors, layout, network.variable_shapes(), tiling.boxes_per_cell)
+    outputs, _ = jax.jit(network.apply, static_argnums=3)(
+        *variables, image.astype(np.float32), False
     )
     for reference in references(name):
-        rows = reference.get("rows", slice(None))
-        for ours, theirs in ((offsets, reference["offsets"]), (logits, reference["logits"])):
-            assert ours[:, rows].shape == theirs.shape
-            assert np.abs(ours[:, rows] - theirs).max() < 1e-3 * theirs.std()
+        rows = reference.get("rows", np.arange(tiling.num_boxes))
+        if layout.values_first:
+            rows = by_cell(rows, tiling)
+        for ours, theirs in zip(outputs, (reference["offsets"], reference["logits"]), strict=True):
+            ours = ours[:, rows]
+            assert ours.shape == theirs.shape
+            assert np.abs(ours - theirs).max() < 1e-3 * theirs.std()
 
 
 def test_tensors_that_do_not_fit_are_listed():
     network = build_network(ssd300_voc.get_config().model, num_classes=20)
-    template, _ = network.variable_shapes()
-    layout = ssd_pytorch_layout()
+    tensors = {"vgg.0.bias": np.zeros(3), "vgg.99.weight": np.zeros(1)}
     with pytest.raises(UserError) as error:
-        from_pytorch({"vgg.0.bias": np.zeros(3), "vgg.99.weight": np.zeros(1)}, layout, template)
+        from_pytorch(
+            tensors,
+            ssd_pytorch_layout(),
+            network.variable_shapes(),
+            network.tiling.boxes_per_cell,
+        )
     message = str(error.value)
     assert "missing: vgg.0.weight" in message
     assert "vgg.0.bias (3,) for (64,)" in message

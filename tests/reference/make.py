@@ -10,7 +10,11 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
-FORWARD_PASSES = ("forward_ssd_pytorch_ssd300_voc", "forward_torchvision_ssd300_vgg16_coco")
+FORWARD_PASSES = (
+    "forward_ssd_pytorch_ssd300_voc",
+    "forward_torchvision_ssd300_vgg16_coco",
+    "forward_uvipen_ssd300_resnet50_coco",
+)
 
 
 def every(stride: int, count: int) -> np.ndarray:

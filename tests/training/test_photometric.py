@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssd_jax.models.preprocess import MEAN_RGB, normalise
+from ssd_jax.models.preprocess import CAFFE, MEAN_RGB, normalise
 from ssd_jax.training import photometric
 from tests.reference_results import carried
 
@@ -112,7 +112,7 @@ def test_every_image_is_distorted_in_its_own_way_and_filled_afterwards():
     assert 0.03 < untouched.mean() < 0.11  # each of four is left out with chance 1 / 2: 1 / 16
     assert len(np.unique(pixels[:, 0, 2, 0].round(2))) > 200
     # The fill is the mean as it is, so that the network reads zeros there.
-    assert not np.asarray(normalise(pixels))[:, 3].any()
+    assert not np.asarray(normalise(pixels, CAFFE))[:, 3].any()
 
 
 def test_fill_is_the_mean_outside_the_window():

@@ -15,7 +15,6 @@ from ssd_jax import parallel
 from ssd_jax.detection.losses import multibox_loss
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.models.network import build_network
-from ssd_jax.models.preprocess import normalise
 from ssd_jax.training.optimizer import sgd
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import make_train_step
@@ -83,7 +82,7 @@ def test_the_loss_is_divided_by_the_positives_of_the_batch(after_one_step):
     # One device of its own, for batch norm.
     apply = jax.vmap(network.apply, in_axes=(None, None, 0, None), axis_name=parallel.DEVICES)
     (offsets, logits), _ = jax.jit(apply, static_argnums=3)(
-        *network.init(seed=0), normalise(pixels)[None], True
+        *network.init(seed=0), network.normalise(pixels)[None], True
     )
     sums = multibox_loss(offsets[0], logits[0], jnp.stack(target_offsets), jnp.stack(target_labels))
     positives = sum((labels > 0).sum() for labels in target_labels)
@@ -114,7 +113,7 @@ def test_bfloat16_gives_nearly_the_same_loss(after_one_step):
 def test_the_network_with_and_without_jit():
     network = tiny_network()
     variables = network.init(seed=0)
-    images = normalise(make_batch()["image"][:2])
+    images = network.normalise(make_batch()["image"][:2])
     compiled, _ = jax.jit(network.apply, static_argnums=3)(*variables, images, False)
     with jax.disable_jit():
         outputs, _ = network.apply(*variables, images, False)

@@ -1,0 +1,38 @@
+r"""SSD300 with ResNet-50 on COCO 2017, as NVIDIA trains it.
+
+    python train.py --config=configs/ssd300_resnet50_coco.py --workdir=runs/ssd300_resnet50_coco
+
+Published: 25.8 to 27.4 AP on val2017 (NVIDIA), from ResNet-50's ImageNet weights. Here it starts
+from scratch.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ssd300_voc
+
+
+def get_config() -> ConfigDict:
+    """What differs from the paper's SSD300."""
+    config = ssd300_voc.get_config()
+    config.steps = 65 * 117_266 // 32  # 65 epochs of the pictures with objects
+    config.learning_rate = 2.6e-3  # with 32 images a step
+    config.learning_rate_drops = (43 / 65, 54 / 65)
+    config.warmup_steps = 300
+
+    config.data.train = "tfds:coco/2017:train"
+    config.data.eval = "tfds:coco/2017:validation"
+    config.data.max_objects = 100
+
+    config.model.backbone = "resnet50"
+    config.model.batch_norm = True
+    # One entry a feature map after the backbone's.
+    config.model.extra_blocks = (
+        (256, 512, 3, 2, 1),
+        (256, 512, 3, 2, 1),
+        (128, 256, 3, 2, 1),
+        (128, 256, 3, 1, 0),
+        (128, 256, 3, 1, 0),
+    )
+    config.model.min_sizes = (21, 45, 99, 153, 207, 261)  # 7 % and 15 % of the image onwards
+    config.model.max_sizes = (45, 99, 153, 207, 261, 315)
+    return config

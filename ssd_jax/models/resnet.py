@@ -1,0 +1,77 @@
+"""ResNet-50 up to its third stage, as NVIDIA's SSD300 uses it (He et al. 2015, table 1)."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ssd_jax.errors import UserError
+from ssd_jax.models.layers import ConvBlock, scaled
+from ssd_jax.models.preprocess import IMAGENET
+
+# Inner channels, blocks and stride of each stage. The third keeps its resolution, so that its map
+# has the stride of VGG16's conv4_3; the fourth is left out.
+STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 1))
+EXPANSION = 4  # output channels of a block over its inner ones
+
+
+class Bottleneck(nnx.Module):
+    """1×1 that narrows, 3×3, 1×1 that widens, beside a shortcut."""
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int, **shared):
+        out_channels = channels * EXPANSION
+        self.narrow = ConvBlock(in_channels, channels, 1, **shared)
+        self.conv = ConvBlock(channels, channels, 3, stride=stride, padding=1, **shared)
+        self.widen = ConvBlock(channels, out_channels, 1, relu=False, **shared)
+        self.shortcut = (
+            ConvBlock(in_channels, out_channels, 1, stride=stride, relu=False, **shared)
+            if in_channels != out_channels
+            else None
+        )
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        shortcut = x if self.shortcut is None else self.shortcut(x, train)
+        x = self.widen(self.conv(self.narrow(x, train), train), train)
+        return nnx.relu(x + shortcut)
+
+
+class ResNet50(nnx.Module):
+    """Image to one feature map of stride 8.
+
+    Args:
+      width: multiplies the channels of every layer.
+      batch_norm: must be true: a network of this depth does not train without.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    input_range = IMAGENET
+    num_maps = 1
+
+    def __init__(self, *, width: float, batch_norm: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+        if not batch_norm:
+            raise UserError(
+                "config.model.batch_norm is False, but resnet50 needs it: set it to True"
+            )
+        shared = dict(
+            batch_norm=True,
+            kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            dtype=dtype,
+            rngs=rngs,
+        )
+        channels = scaled(64, width)
+        self.conv1 = ConvBlock(3, channels, 7, stride=2, padding=3, **shared)
+        blocks = []
+        for stage_channels, num_blocks, stride in STAGES:
+            inner = scaled(stage_channels, width)
+            for index in range(num_blocks):
+                blocks.append(Bottleneck(channels, inner, stride=1 if index else stride, **shared))
+                channels = inner * EXPANSION
+        self.blocks = nnx.List(blocks)
+        self.out_channels = (channels,)
+
+    def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
+        """`[batch, height, width, 3]` to one feature map."""
+        x = self.conv1(x, train)
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for block in self.blocks:
+            x = block(x, train)
+        return [x]
