@@ -49,10 +49,11 @@ def get_config() -> ConfigDict:
 
     # ---- network and its default boxes
     config.model = ConfigDict()
-    config.model.backbone = "vgg16"  # or "resnet50"
+    config.model.backbone = "vgg16"  # or "resnet50", "mobilenet_v2"
     config.model.image_size = 300  # side of the square input in pixels
     config.model.width = 1.0  # multiplies the channels of every layer
     config.model.batch_norm = False  # batch norm after every convolution
+    config.model.separable = False  # separable extra layers and heads, as in SSDLite
     config.model.precision = "float32"  # of the computation: float32 or bfloat16
     # One entry a feature map after fc7: 1×1 channels, 3×3 channels, kernel, stride, padding.
     config.model.extra_blocks = (

@@ -248,6 +248,11 @@ def _initial_variables(config: Any, network: Network) -> tuple[Variables, Variab
             f'config.init is {config.init!r}, but must be "" (from scratch), "keras:imagenet" or '
             '"keras:PATH"'
         )
+    if config.model.backbone != "vgg16":
+        raise UserError(
+            f"config.init is {config.init!r}, but Keras' weights are for the backbone vgg16, not "
+            f"for {config.model.backbone}: start from scratch with --config.init="
+        )
     return load_vgg16(parameters, weights), batch_stats
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from ssd_jax.errors import UserError
-from ssd_jax.models import resnet
+from ssd_jax.models import mobilenet_v2, resnet
 from ssd_jax.models.network import Variables
 from ssd_jax.models.vgg import STAGES
 
@@ -20,10 +20,12 @@ class Layout(NamedTuple):
         L2Norm, which has nothing else, to its full name.
       values_first: whether the channels of a head are values of boxes (all first coordinates, all
         second ones, …) and not boxes of values.
+      unread: prefixes of tensors that its network holds but does not use.
     """
 
     names: dict[str, str]
     values_first: bool = False
+    unread: tuple[str, ...] = ()
 
 
 # Our names of a module's arrays, and PyTorch's.
@@ -113,6 +115,40 @@ def nvidia_layout() -> Layout:
     return Layout(names, values_first=True)
 
 
+def uvipen_ssdlite_layout() -> Layout:
+    """The names of uvipen's SSDLite with MobileNetV2."""
+    names = {}
+
+    def add(block, convolution, norm):
+        names[f"{block}.conv"], names[f"{block}.norm"] = convolution, norm
+
+    features = "feature_extractor.feature_extractor"
+    add("backbone.first", f"{features}.0.0", f"{features}.0.1")
+    number = 0
+    for expansion, _, num_blocks, _ in mobilenet_v2.STAGES:
+        for _ in range(num_blocks):
+            ours, theirs = f"backbone.blocks.{number}", f"{features}.{number + 1}.conv"
+            first = 0
+            if expansion > 1:
+                add(f"{ours}.widen", f"{theirs}.0.0", f"{theirs}.0.1")
+                first = 1
+            add(f"{ours}.depthwise", f"{theirs}.{first}.0", f"{theirs}.{first}.1")
+            add(f"{ours}.narrow", f"{theirs}.{first + 1}", f"{theirs}.{first + 2}")
+            number += 1
+    add("backbone.last", f"{features}.18.0", f"{features}.18.1")
+    for i in range(4):
+        theirs = f"additional_blocks.{i}.conv"
+        add(f"extras.narrow.{i}", f"{theirs}.0.0", f"{theirs}.0.1")
+        add(f"extras.shrink.{i}.depthwise", f"{theirs}.1.0", f"{theirs}.1.1")
+        add(f"extras.shrink.{i}.pointwise", f"{theirs}.2", f"{theirs}.3")
+    for ours, theirs in (("offsets", "loc"), ("logits", "conf")):
+        for i in range(6):
+            add(f"heads.{ours}.{i}.depthwise", f"{theirs}.{i}.0", f"{theirs}.{i}.1")
+            names[f"heads.{ours}.{i}.pointwise"] = f"{theirs}.{i}.3"
+    # It has a seventh pair of heads, which nothing reads.
+    return Layout(names, values_first=True, unread=("loc.6.", "conf.6."))
+
+
 def from_pytorch(
     tensors: Mapping[str, np.ndarray],
     layout: Layout,
@@ -134,25 +170,32 @@ def from_pytorch(
     values, missing, mismatched, used = [], [], [], set()
     for (_, *path), variable in paths:
         *module, leaf = (str(key.key) for key in path)
-        name = layout.names[".".join([*module, leaf] if module[-1].endswith("_norm") else module)]
-        if not module[-1].endswith("_norm"):
-            name += f".{_LEAVES[leaf]}"
+        name = _tensor_name(layout, module, leaf)
         used.add(name)
         if name not in tensors:
             missing.append(name)
             continue
         value = tensors[name]
-        if layout.values_first and module[0] == "heads":
-            boxes = boxes_per_cell[int(module[-1])]
-            value = value.reshape(-1, boxes, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
         if leaf == "kernel":
             value = value.transpose(2, 3, 1, 0)
         if value.shape != variable.shape:
             mismatched.append(f"{name} {value.shape} for {variable.shape}")
+            continue
+        if leaf == "mean":
+            # Batch norm takes away what a bias of the convolution before it adds.
+            bias = _tensor_name(layout, [*module[:-1], "conv"], "bias")
+            used.add(bias)
+            value = value - tensors.get(bias, 0)
+        if layout.values_first and module[0] == "heads" and "depthwise" not in module:
+            boxes = boxes_per_cell[int(module[2])]
+            by_value = value.reshape(*value.shape[:-1], -1, boxes)
+            value = by_value.swapaxes(-1, -2).reshape(value.shape)
         values.append(value)
-    # How many batches a batch norm has seen is of no use.
     left_over = sorted(
-        name for name in set(tensors) - used if not name.endswith("num_batches_tracked")
+        name
+        for name in set(tensors) - used
+        # How many batches a batch norm has seen is of no use.
+        if not (name.endswith("num_batches_tracked") or name.startswith(layout.unread))
     )
     complaints = {"missing": missing, "of another shape": mismatched, "left over": left_over}
     if any(complaints.values()):
@@ -163,3 +206,12 @@ def from_pytorch(
             )
         )
     return jax.tree.unflatten(structure, values)
+
+
+def _tensor_name(layout: Layout, module: Sequence[str], leaf: str) -> str:
+    """What the layout calls an array of ours; our own name where it has none."""
+    path = ".".join(module)
+    whole = f"{path}.{leaf}"
+    if path in layout.names:
+        return f"{layout.names[path]}.{_LEAVES[leaf]}"
+    return layout.names.get(whole, whole)

@@ -10,6 +10,69 @@ from flax import nnx
 from ssd_jax.models.layers import ConvBlock, scaled
 
 
+class SeparableBlock(nnx.Module):
+    """A convolution on each channel, then 1×1: SSDLite's in place of a full one.
+
+    Both have batch norm. The first ends in ReLU6, the second in nothing.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        stride: int,
+        padding: int,
+        **shared,
+    ):
+        self.depthwise = ConvBlock(
+            in_channels,
+            in_channels,
+            kernel,
+            stride=stride,
+            padding=padding,
+            groups=in_channels,
+            **shared,
+        )
+        self.pointwise = ConvBlock(in_channels, out_channels, 1, **(shared | {"activation": None}))
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return self.pointwise(self.depthwise(x, train), train)
+
+
+class SeparableHead(nnx.Module):
+    """A 3×3 convolution on each channel with batch norm and ReLU6, then 1×1 with bias."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel_init: nnx.Initializer,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.depthwise = ConvBlock(
+            in_channels,
+            in_channels,
+            3,
+            padding=1,
+            groups=in_channels,
+            batch_norm=True,
+            activation=nnx.relu6,
+            kernel_init=nnx.initializers.xavier_uniform(),
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.pointwise = nnx.Conv(
+            in_channels, out_channels, (1, 1), kernel_init=kernel_init, dtype=dtype, rngs=rngs
+        )
+
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        return self.pointwise(self.depthwise(x, train))
+
+
 class ExtraBlock(NamedTuple):
     """One added feature map: a 1×1 convolution that narrows, then one that shrinks the map."""
 
@@ -21,7 +84,10 @@ class ExtraBlock(NamedTuple):
 
 
 class ExtraLayers(nnx.Module):
-    """The added feature maps conv8, conv9, …, each computed from the one before it."""
+    """The added feature maps conv8, conv9, …, each computed from the one before it.
+
+    With `separable` they are those of SSDLite.
+    """
 
     def __init__(
         self,
@@ -30,11 +96,13 @@ class ExtraLayers(nnx.Module):
         *,
         width: float,
         batch_norm: bool,
+        separable: bool,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
         shared = dict(
             batch_norm=batch_norm,
+            activation=nnx.relu6 if separable else nnx.relu,
             kernel_init=nnx.initializers.xavier_uniform(),
             dtype=dtype,
             rngs=rngs,
@@ -44,8 +112,9 @@ class ExtraLayers(nnx.Module):
             narrow_channels = scaled(block.narrow_channels, width)
             channels = scaled(block.channels, width)
             narrow.append(ConvBlock(in_channels, narrow_channels, 1, **shared))
+            shrink_block = SeparableBlock if separable else ConvBlock
             shrink.append(
-                ConvBlock(
+                shrink_block(
                     narrow_channels,
                     channels,
                     block.kernel,
@@ -69,7 +138,10 @@ class ExtraLayers(nnx.Module):
 
 
 class PredictionHeads(nnx.Module):
-    """Two 3×3 convolutions on every feature map: box offsets and class logits."""
+    """Two 3×3 convolutions on every feature map: box offsets and class logits.
+
+    With `separable` each is a `SeparableHead`.
+    """
 
     def __init__(
         self,
@@ -77,39 +149,38 @@ class PredictionHeads(nnx.Module):
         boxes_per_cell: Sequence[int],
         num_logits: int,
         *,
+        separable: bool,
         kernel_init: nnx.Initializer,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        def convolutions(outputs_per_box):
+        shared = dict(kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+
+        def heads(outputs_per_box):
             return nnx.List(
-                nnx.Conv(
-                    channels,
-                    boxes * outputs_per_box,
-                    (3, 3),
-                    padding=1,
-                    kernel_init=kernel_init,
-                    dtype=dtype,
-                    rngs=rngs,
-                )
+                SeparableHead(channels, boxes * outputs_per_box, **shared)
+                if separable
+                else nnx.Conv(channels, boxes * outputs_per_box, (3, 3), padding=1, **shared)
                 for channels, boxes in zip(in_channels, boxes_per_cell, strict=True)
             )
 
-        self.offsets, self.logits = convolutions(4), convolutions(num_logits)
+        self.offsets, self.logits = heads(4), heads(num_logits)
         self.num_logits = num_logits
+        self.separable = separable
 
-    def __call__(self, features: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def __call__(self, features: Sequence[jax.Array], train: bool) -> tuple[jax.Array, jax.Array]:
         """Feature maps to `[batch, boxes, 4]` and `[batch, boxes, num_logits]`, float32.
 
         Boxes come in the order of `default_boxes`: map, row, column, box of the cell.
         """
 
-        def predict(convolutions, outputs_per_box):
+        def predict(heads, outputs_per_box):
+            outputs = (
+                head(feature, train) if self.separable else head(feature)
+                for head, feature in zip(heads, features, strict=True)
+            )
             return jnp.concatenate(
-                [
-                    convolution(feature).reshape(feature.shape[0], -1, outputs_per_box)
-                    for convolution, feature in zip(convolutions, features, strict=True)
-                ],
+                [output.reshape(output.shape[0], -1, outputs_per_box) for output in outputs],
                 axis=1,
             ).astype(jnp.float32)
 

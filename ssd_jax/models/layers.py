@@ -1,5 +1,7 @@
 """Layers that the backbones and heads share."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,7 +15,7 @@ def scaled(channels: int, width: float) -> int:
 
 
 class ConvBlock(nnx.Module):
-    """Convolution, optional batch norm, ReLU unless told otherwise.
+    """Convolution, optional batch norm, activation (None for none).
 
     Takes `[batch, height, width, in_channels]`. Batch statistics are those of the global batch:
     in training the module must run under the `pmap` of `ssd_jax.parallel`.
@@ -28,8 +30,9 @@ class ConvBlock(nnx.Module):
         stride: int = 1,
         padding: int = 0,
         dilation: int = 1,
+        groups: int = 1,
         batch_norm: bool = False,
-        relu: bool = True,
+        activation: Callable[[jax.Array], jax.Array] | None = nnx.relu,
         kernel_init: nnx.Initializer,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
@@ -41,6 +44,7 @@ class ConvBlock(nnx.Module):
             strides=stride,
             padding=padding,
             kernel_dilation=dilation,
+            feature_group_count=groups,
             use_bias=not batch_norm,
             kernel_init=kernel_init,
             dtype=dtype,
@@ -58,13 +62,13 @@ class ConvBlock(nnx.Module):
             if batch_norm
             else None
         )
-        self.relu = relu
+        self.activation = activation
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         x = self.conv(x)
         if self.norm is not None:
             x = self.norm(x, use_running_average=not train)
-        return nnx.relu(x) if self.relu else x
+        return x if self.activation is None else self.activation(x)
 
 
 class L2Norm(nnx.Module):

@@ -37,6 +37,7 @@ class Network:
     extra_blocks: tuple[ExtraBlock, ...]
     width: float
     batch_norm: bool
+    separable: bool
     precision: str
 
     def _module(self, seed: int = 0) -> SSD:
@@ -47,6 +48,7 @@ class Network:
             num_classes=self.num_classes,
             width=self.width,
             batch_norm=self.batch_norm,
+            separable=self.separable,
             dtype=PRECISIONS[self.precision],
             rngs=nnx.Rngs(seed),
         )
@@ -141,6 +143,7 @@ def build_network(config: Any, num_classes: int) -> Network:
         extra_blocks=tuple(ExtraBlock(*block) for block in config.extra_blocks),
         width=config.width,
         batch_norm=config.batch_norm,
+        separable=config.separable,
         precision=config.precision,
     )
 

@@ -21,9 +21,9 @@ class Bottleneck(nnx.Module):
         out_channels = channels * EXPANSION
         self.narrow = ConvBlock(in_channels, channels, 1, **shared)
         self.conv = ConvBlock(channels, channels, 3, stride=stride, padding=1, **shared)
-        self.widen = ConvBlock(channels, out_channels, 1, relu=False, **shared)
+        self.widen = ConvBlock(channels, out_channels, 1, activation=None, **shared)
         self.shortcut = (
-            ConvBlock(in_channels, out_channels, 1, stride=stride, relu=False, **shared)
+            ConvBlock(in_channels, out_channels, 1, stride=stride, activation=None, **shared)
             if in_channels != out_channels
             else None
         )

@@ -4,13 +4,14 @@ import jax
 import numpy as np
 import pytest
 
-from configs import ssd300_resnet50_coco, ssd300_voc
+from configs import ssd300_resnet50_coco, ssd300_voc, ssdlite300_mobilenetv2_coco
 from ssd_jax.errors import UserError
 from ssd_jax.interop.pytorch_layouts import (
     from_pytorch,
     nvidia_layout,
     ssd_pytorch_layout,
     torchvision_layout,
+    uvipen_ssdlite_layout,
 )
 from ssd_jax.models.network import build_network
 from tests.reference_results import carried_json, references
@@ -45,6 +46,12 @@ def by_cell(rows, tiling):
         ("forward_ssd_pytorch_ssd300_voc", ssd_pytorch_layout(), ssd300_voc, 20),
         ("forward_torchvision_ssd300_vgg16_coco", torchvision_layout(), ssd300_voc, 90),
         ("forward_uvipen_ssd300_resnet50_coco", nvidia_layout(), ssd300_resnet50_coco, 80),
+        (
+            "forward_uvipen_ssdlite_mobilenetv2_coco",
+            uvipen_ssdlite_layout(),
+            ssdlite300_mobilenetv2_coco,
+            80,
+        ),
     ],
 )
 def test_forward_pass_equals_the_reference(name, layout, config, num_classes):

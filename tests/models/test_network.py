@@ -3,7 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import quickstart, ssd300_voc, ssd_small
+from configs import (
+    quickstart,
+    ssd300_resnet50_coco,
+    ssd300_voc,
+    ssd_small,
+    ssdlite300_mobilenetv2_coco,
+)
 from ssd_jax.errors import UserError
 from ssd_jax.models.layers import L2Norm, max_pool_2x2, scaled
 from ssd_jax.models.network import build_network
@@ -14,14 +20,27 @@ def count(tree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def test_ssd300_has_as_many_parameters_as_the_reference():
-    network = build_network(ssd300_voc.get_config().model, num_classes=20)
+@pytest.mark.parametrize(
+    "config, num_classes, num_parameters, num_statistics",
+    [
+        (ssd300_voc, 20, 26_285_486, 0),
+        (ssd300_resnet50_coco, 80, 22_894_902, 35_968),
+        (ssdlite300_mobilenetv2_coco, 80, 4_445_876, 50_368),
+    ],
+)
+def test_networks_have_as_many_parameters_as_the_reference(
+    config, num_classes, num_parameters, num_statistics
+):
+    network = build_network(config.get_config().model, num_classes)
     parameters, batch_stats = network.variable_shapes()
-    assert count(parameters) == 26_285_486
-    assert not jax.tree.leaves(batch_stats)
+    assert count(parameters) == num_parameters
+    assert count(batch_stats) == num_statistics
 
 
-@pytest.mark.parametrize("config", [ssd300_voc, ssd_small, quickstart])
+@pytest.mark.parametrize(
+    "config",
+    [ssd300_voc, ssd300_resnet50_coco, ssdlite300_mobilenetv2_coco, ssd_small, quickstart],
+)
 def test_every_config_gives_as_many_outputs_as_default_boxes(config):
     model = config.get_config().model
     network = build_network(model, num_classes=20)
@@ -49,6 +68,14 @@ def test_precision_is_of_the_computation_alone():
         assert rough.dtype == jnp.float32
         error = np.linalg.norm(rough - exact) / np.linalg.norm(exact)
         assert 1e-5 < error < 0.05
+
+
+@pytest.mark.parametrize("config", [ssd300_resnet50_coco, ssdlite300_mobilenetv2_coco])
+def test_deep_backbones_need_batch_norm(config):
+    config = config.get_config().model
+    config.batch_norm = False
+    with pytest.raises(UserError, match=r"config\.model\.batch_norm is False, but"):
+        build_network(config, num_classes=5)
 
 
 def test_the_seed_decides_the_weights():
@@ -106,6 +133,7 @@ def test_width_gives_multiples_of_eight():
         ("feature_sizes", (9, 4, 2, 1), r"\(9, 4, 2, 1\), but an input of 64 pixels gives.*\(8, 4"),
         ("feature_sizes", (8, 4, 2), "steps has 4 entries, but feature_sizes has 3"),
         ("extra_blocks", ((256, 512, 3, 2, 1),), "maps of vgg16 and 1 extra_blocks make 3"),
+        ("backbone", "vgg", "'vgg', but must be one of vgg16, resnet50, mobilenet_v2"),
         ("precision", "float16", "'float16', but must be one of float32, bfloat16"),
     ],
 )

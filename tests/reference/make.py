@@ -14,6 +14,7 @@ FORWARD_PASSES = (
     "forward_ssd_pytorch_ssd300_voc",
     "forward_torchvision_ssd300_vgg16_coco",
     "forward_uvipen_ssd300_resnet50_coco",
+    "forward_uvipen_ssdlite_mobilenetv2_coco",
 )
 
 
@@ -78,7 +79,8 @@ def main(collection: Path) -> None:
     write("loss", loss)
     write("detection", detection)
     for name in FORWARD_PASSES:
-        rows = every(41, 8732)
+        with np.load(collection / f"{name}.npz") as arrays:
+            rows = every(41, arrays["offsets"].shape[1])
         write(
             name,
             lambda complete, rows=rows: (

@@ -1,0 +1,30 @@
+r"""SSDLite with MobileNetV2 on COCO 2017, as uvipen's SSD-pytorch has it.
+
+    python train.py --config=configs/ssdlite300_mobilenetv2_coco.py \
+        --workdir=runs/ssdlite300_mobilenetv2_coco
+
+Published: 22.1 AP on test-dev for SSDLite with MobileNetV2 at 320 pixels (Sandler et al. 2018).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ssd300_resnet50_coco
+
+
+def get_config() -> ConfigDict:
+    """What differs from SSD300 with ResNet-50."""
+    config = ssd300_resnet50_coco.get_config()
+    config.model.backbone = "mobilenet_v2"
+    config.model.separable = True
+    config.model.extra_blocks = (
+        (256, 512, 3, 2, 1),
+        (128, 256, 3, 2, 1),
+        (128, 256, 3, 2, 1),
+        (64, 64, 3, 2, 1),
+    )
+    config.model.feature_sizes = (19, 10, 5, 3, 2, 1)
+    config.model.steps = (16, 32, 64, 100, 150, 300)
+    config.model.min_sizes = (60, 105, 150, 195, 240, 285)
+    config.model.max_sizes = (105, 150, 195, 240, 285, 330)
+    config.model.aspect_ratios = ((2, 3),) * 6
+    return config

@@ -1,0 +1,99 @@
+"""MobileNetV2 (Sandler et al. 2018, table 2) with the two feature maps that SSDLite reads."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ssd_jax.errors import UserError
+from ssd_jax.models.layers import ConvBlock, scaled
+from ssd_jax.models.preprocess import IMAGENET
+
+# Expansion, output channels, blocks and stride of each stage.
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+# The block whose widened input is the finer map: the first of the stage with 160 channels.
+FINE_BLOCK = 13
+
+
+class InvertedResidual(nnx.Module):
+    """1×1 that widens, 3×3 on each channel, 1×1 that narrows without activation."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, expansion: int, stride: int, **shared
+    ):
+        channels = in_channels * expansion
+        self.widen = ConvBlock(in_channels, channels, 1, **shared) if expansion > 1 else None
+        self.depthwise = ConvBlock(
+            channels, channels, 3, stride=stride, padding=1, groups=channels, **shared
+        )
+        self.narrow = ConvBlock(channels, out_channels, 1, **(shared | {"activation": None}))
+        self.has_shortcut = stride == 1 and in_channels == out_channels
+        self.wide_channels = channels
+
+    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Its output, and its widened input."""
+        wide = x if self.widen is None else self.widen(x, train)
+        narrow = self.narrow(self.depthwise(wide, train), train)
+        return (x + narrow if self.has_shortcut else narrow), wide
+
+
+class MobileNetV2(nnx.Module):
+    """Image to two feature maps, of stride 16 (widened) and 32.
+
+    Args:
+      width: multiplies the channels of every layer.
+      batch_norm: must be true: a network of this depth does not train without.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    input_range = IMAGENET
+    num_maps = 2
+
+    def __init__(self, *, width: float, batch_norm: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+        if not batch_norm:
+            raise UserError(
+                "config.model.batch_norm is False, but mobilenet_v2 needs it: set it to True"
+            )
+        shared = dict(
+            batch_norm=True,
+            activation=nnx.relu6,
+            kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            dtype=dtype,
+            rngs=rngs,
+        )
+        channels = scaled(32, width)
+        self.first = ConvBlock(3, channels, 3, stride=2, padding=1, **shared)
+        blocks = []
+        for expansion, stage_channels, num_blocks, stride in STAGES:
+            out_channels = scaled(stage_channels, width)
+            for index in range(num_blocks):
+                blocks.append(
+                    InvertedResidual(
+                        channels,
+                        out_channels,
+                        expansion=expansion,
+                        stride=1 if index else stride,
+                        **shared,
+                    )
+                )
+                channels = out_channels
+        self.blocks = nnx.List(blocks)
+        last_channels = scaled(1280, max(width, 1.0))
+        self.last = ConvBlock(channels, last_channels, 1, **shared)
+        self.out_channels = (blocks[FINE_BLOCK].wide_channels, last_channels)
+
+    def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
+        """`[batch, height, width, 3]` to two feature maps."""
+        x = self.first(x, train)
+        for index, block in enumerate(self.blocks):
+            x, wide = block(x, train)
+            if index == FINE_BLOCK:
+                fine = wide
+        return [fine, self.last(x, train)]
