@@ -34,6 +34,7 @@ class ConvBlock(nnx.Module):
         batch_norm: bool = False,
         activation: Callable[[jax.Array], jax.Array] | None = nnx.relu,
         kernel_init: nnx.Initializer,
+        scale_init: nnx.Initializer = nnx.initializers.ones,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
@@ -56,6 +57,7 @@ class ConvBlock(nnx.Module):
                 momentum=0.9,
                 epsilon=1e-5,
                 axis_name=DEVICES,
+                scale_init=scale_init,
                 dtype=dtype,
                 rngs=rngs,
             )

@@ -21,7 +21,15 @@ class Bottleneck(nnx.Module):
         out_channels = channels * EXPANSION
         self.narrow = ConvBlock(in_channels, channels, 1, **shared)
         self.conv = ConvBlock(channels, channels, 3, stride=stride, padding=1, **shared)
-        self.widen = ConvBlock(channels, out_channels, 1, activation=None, **shared)
+        # Blocks begin as their shortcuts (Goyal et al. 2017): otherwise thirteen of them add up.
+        self.widen = ConvBlock(
+            channels,
+            out_channels,
+            1,
+            activation=None,
+            scale_init=nnx.initializers.zeros,
+            **shared,
+        )
         self.shortcut = (
             ConvBlock(in_channels, out_channels, 1, stride=stride, activation=None, **shared)
             if in_channels != out_channels

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from configs import ssd300_voc
+from configs import ssd300_coco, ssd300_voc, ssd512_coco, ssd512_voc
 from ssd_jax.detection.boxes import cxcywh_to_xyxy
 from ssd_jax.detection.default_boxes import Tiling, default_boxes
 from ssd_jax.models.network import build_network
@@ -45,7 +45,19 @@ def test_the_formula_gives_the_sizes_of_the_paper():
     assert SSD512_COCO.min_sizes == (20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8)
     assert [tiling.max_sizes[-1] for tiling in (SSD300_VOC, SSD300_COCO)] == [315, 315]
     assert [tiling.max_sizes[-1] for tiling in (SSD512_VOC, SSD512_COCO)] == [537.6, 542.72]
-    assert build_network(ssd300_voc.get_config().model, 20).tiling == SSD300_VOC
+
+
+@pytest.mark.parametrize(
+    "config, tiling",
+    [
+        (ssd300_voc, SSD300_VOC),
+        (ssd300_coco, SSD300_COCO),
+        (ssd512_voc, SSD512_VOC),
+        (ssd512_coco, SSD512_COCO),
+    ],
+)
+def test_configs_have_the_sizes_of_the_formula(config, tiling):
+    assert build_network(config.get_config().model, 20).tiling == tiling
 
 
 def test_sizes_are_cut_to_whole_pixels_unless_told():

@@ -5,14 +5,18 @@ import pytest
 
 from configs import (
     quickstart,
+    ssd300_coco,
     ssd300_resnet50_coco,
     ssd300_voc,
+    ssd512_coco,
+    ssd512_voc,
     ssd_small,
     ssdlite300_mobilenetv2_coco,
 )
 from ssd_jax.errors import UserError
 from ssd_jax.models.layers import L2Norm, max_pool_2x2, scaled
 from ssd_jax.models.network import build_network
+from ssd_jax.parallel import DEVICES
 from tests import tiny
 
 
@@ -24,6 +28,9 @@ def count(tree) -> int:
     "config, num_classes, num_parameters, num_statistics",
     [
         (ssd300_voc, 20, 26_285_486, 0),
+        (ssd300_coco, 80, 34_305_206, 0),
+        (ssd512_voc, 20, 27_188_676, 0),
+        (ssd512_coco, 80, 36_038_196, 0),
         (ssd300_resnet50_coco, 80, 22_894_902, 35_968),
         (ssdlite300_mobilenetv2_coco, 80, 4_445_876, 50_368),
     ],
@@ -39,19 +46,34 @@ def test_networks_have_as_many_parameters_as_the_reference(
 
 @pytest.mark.parametrize(
     "config",
-    [ssd300_voc, ssd300_resnet50_coco, ssdlite300_mobilenetv2_coco, ssd_small, quickstart],
+    [
+        ssd300_voc,
+        ssd300_coco,
+        ssd512_voc,
+        ssd512_coco,
+        ssd300_resnet50_coco,
+        ssdlite300_mobilenetv2_coco,
+        ssd_small,
+        quickstart,
+    ],
 )
 def test_every_config_gives_as_many_outputs_as_default_boxes(config):
     model = config.get_config().model
     network = build_network(model, num_classes=20)
-    image = jax.ShapeDtypeStruct((2, model.image_size, model.image_size, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, 2, model.image_size, model.image_size, 3), jnp.float32)
     variables = network.variable_shapes()
-    (offsets, logits), _ = jax.eval_shape(
-        lambda variables, image: network.apply(*variables, image, train=False), variables, image
-    )
     num_boxes = len(network.default_boxes())
-    assert offsets.shape == (2, num_boxes, 4)
-    assert logits.shape == (2, num_boxes, 21)
+    for train in (False, True):
+        # One device of its own, for batch norm.
+        apply = jax.vmap(
+            lambda *inputs, train=train: network.apply(*inputs, train),
+            in_axes=(None, None, 0),
+            axis_name=DEVICES,
+        )
+        (offsets, logits), batch_stats = jax.eval_shape(apply, *variables, images)
+        assert offsets.shape == (1, 2, num_boxes, 4)
+        assert logits.shape == (1, 2, num_boxes, 21)
+        assert jax.tree.structure(batch_stats) == jax.tree.structure(variables[1])
 
 
 def test_precision_is_of_the_computation_alone():

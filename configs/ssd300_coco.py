@@ -1,0 +1,36 @@
+r"""SSD300 on COCO, as in the paper (Table 5; expansion from section 3.6).
+
+    python train.py --config=configs/ssd300_coco.py --workdir=runs/ssd300_coco \
+        --config.init=keras:imagenet
+
+Published: 25.1 AP on test-dev2015, from VGG16's ImageNet weights, which `init` names. The paper's
+trainval35k is the training set of COCO 2017, its minival the validation set.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ssd300_voc
+
+
+def get_config() -> ConfigDict:
+    """What differs from SSD300 on VOC."""
+    return on_coco(ssd300_voc.get_config(), (21, 45, 99, 153, 207, 261, 315))
+
+
+def on_coco(config: ConfigDict, sizes: tuple[float, ...]) -> ConfigDict:
+    """A config of VOC with the data, the schedule and the smaller default boxes of COCO.
+
+    Args:
+      config: to be changed.
+      sizes: of the default boxes: the small squares' in pixels, and the last large one's.
+    """
+    config.steps = 400_000
+    config.learning_rate_drops = (0.7, 0.9)  # 280k, 360k
+    config.checkpoint_every = 10_000
+    config.eval_every = 40_000
+    config.data.train = "tfds:coco/2017:train"
+    config.data.eval = "tfds:coco/2017:validation"
+    config.data.max_objects = 100
+    config.model.min_sizes = sizes[:-1]
+    config.model.max_sizes = sizes[1:]
+    return config

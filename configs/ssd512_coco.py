@@ -1,0 +1,17 @@
+r"""SSD512 on COCO, as in the paper (Table 5; expansion from section 3.6).
+
+    python train.py --config=configs/ssd512_coco.py --workdir=runs/ssd512_coco \
+        --config.init=keras:imagenet
+
+Published: 28.8 AP on test-dev2015, from VGG16's ImageNet weights, which `init` names.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ssd300_coco, ssd512_voc
+
+
+def get_config() -> ConfigDict:
+    """What differs from SSD512 on VOC."""
+    sizes = (20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72)
+    return ssd300_coco.on_coco(ssd512_voc.get_config(), sizes)
