@@ -88,27 +88,33 @@ def _layout(
     return Layout(names)
 
 
+def _block(ours: str, convolution: str, norm: str) -> dict[str, str]:
+    """The names of a convolution with batch norm."""
+    return {f"{ours}.conv": convolution, f"{ours}.norm": norm}
+
+
 def nvidia_layout() -> Layout:
     """The names of NVIDIA's SSD300 with ResNet-50, which uvipen's SSD-pytorch shares."""
-    names = {}
-
-    def add(block, convolution, norm):
-        names[f"{block}.conv"], names[f"{block}.norm"] = convolution, norm
-
     features = "feature_extractor.feature_extractor"
-    add("backbone.conv1", f"{features}.0", f"{features}.1")
+    names = _block("backbone.conv1", f"{features}.0", f"{features}.1")
     number = 0
     for stage, (_, num_blocks, _) in enumerate(resnet.STAGES, start=4):
         for index in range(num_blocks):
             ours, theirs = f"backbone.blocks.{number}", f"{features}.{stage}.{index}"
             for i, part in enumerate(("narrow", "conv", "widen"), start=1):
-                add(f"{ours}.{part}", f"{theirs}.conv{i}", f"{theirs}.bn{i}")
+                names |= _block(f"{ours}.{part}", f"{theirs}.conv{i}", f"{theirs}.bn{i}")
             if index == 0:
-                add(f"{ours}.shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1")
+                names |= _block(
+                    f"{ours}.shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1"
+                )
             number += 1
     for i in range(5):
-        add(f"extras.narrow.{i}", f"additional_blocks.{i}.0", f"additional_blocks.{i}.1")
-        add(f"extras.shrink.{i}", f"additional_blocks.{i}.3", f"additional_blocks.{i}.4")
+        names |= _block(
+            f"extras.narrow.{i}", f"additional_blocks.{i}.0", f"additional_blocks.{i}.1"
+        )
+        names |= _block(
+            f"extras.shrink.{i}", f"additional_blocks.{i}.3", f"additional_blocks.{i}.4"
+        )
     for i in range(6):
         names[f"heads.offsets.{i}"] = f"loc.{i}"
         names[f"heads.logits.{i}"] = f"conf.{i}"
@@ -117,33 +123,28 @@ def nvidia_layout() -> Layout:
 
 def uvipen_ssdlite_layout() -> Layout:
     """The names of uvipen's SSDLite with MobileNetV2."""
-    names = {}
-
-    def add(block, convolution, norm):
-        names[f"{block}.conv"], names[f"{block}.norm"] = convolution, norm
-
     features = "feature_extractor.feature_extractor"
-    add("backbone.first", f"{features}.0.0", f"{features}.0.1")
+    names = _block("backbone.first", f"{features}.0.0", f"{features}.0.1")
     number = 0
     for expansion, _, num_blocks, _ in mobilenet_v2.STAGES:
         for _ in range(num_blocks):
             ours, theirs = f"backbone.blocks.{number}", f"{features}.{number + 1}.conv"
             first = 0
             if expansion > 1:
-                add(f"{ours}.widen", f"{theirs}.0.0", f"{theirs}.0.1")
+                names |= _block(f"{ours}.widen", f"{theirs}.0.0", f"{theirs}.0.1")
                 first = 1
-            add(f"{ours}.depthwise", f"{theirs}.{first}.0", f"{theirs}.{first}.1")
-            add(f"{ours}.narrow", f"{theirs}.{first + 1}", f"{theirs}.{first + 2}")
+            names |= _block(f"{ours}.depthwise", f"{theirs}.{first}.0", f"{theirs}.{first}.1")
+            names |= _block(f"{ours}.narrow", f"{theirs}.{first + 1}", f"{theirs}.{first + 2}")
             number += 1
-    add("backbone.last", f"{features}.18.0", f"{features}.18.1")
+    names |= _block("backbone.last", f"{features}.18.0", f"{features}.18.1")
     for i in range(4):
         theirs = f"additional_blocks.{i}.conv"
-        add(f"extras.narrow.{i}", f"{theirs}.0.0", f"{theirs}.0.1")
-        add(f"extras.shrink.{i}.depthwise", f"{theirs}.1.0", f"{theirs}.1.1")
-        add(f"extras.shrink.{i}.pointwise", f"{theirs}.2", f"{theirs}.3")
+        names |= _block(f"extras.narrow.{i}", f"{theirs}.0.0", f"{theirs}.0.1")
+        names |= _block(f"extras.shrink.{i}.depthwise", f"{theirs}.1.0", f"{theirs}.1.1")
+        names |= _block(f"extras.shrink.{i}.pointwise", f"{theirs}.2", f"{theirs}.3")
     for ours, theirs in (("offsets", "loc"), ("logits", "conf")):
         for i in range(6):
-            add(f"heads.{ours}.{i}.depthwise", f"{theirs}.{i}.0", f"{theirs}.{i}.1")
+            names |= _block(f"heads.{ours}.{i}.depthwise", f"{theirs}.{i}.0", f"{theirs}.{i}.1")
             names[f"heads.{ours}.{i}.pointwise"] = f"{theirs}.{i}.3"
     # It has a seventh pair of heads, which nothing reads.
     return Layout(names, values_first=True, unread=("loc.6.", "conf.6."))
