@@ -8,20 +8,18 @@ from scratch.
 
 from ml_collections import ConfigDict
 
-from configs import ssd300_voc
+from configs import ssd300_coco
 
 
 def get_config() -> ConfigDict:
-    """What differs from the paper's SSD300."""
-    config = ssd300_voc.get_config()
+    """What differs from the paper's SSD300 on COCO."""
+    config = ssd300_coco.get_config()
     config.steps = 65 * 117_266 // 32  # 65 epochs of the pictures with objects
     config.learning_rate = 2.6e-3  # with 32 images a step
     config.learning_rate_drops = (43 / 65, 54 / 65)
     config.warmup_steps = 300
-
-    config.data.train = "tfds:coco/2017:train"
-    config.data.eval = "tfds:coco/2017:validation"
-    config.data.max_objects = 100
+    config.checkpoint_every = 5_000
+    config.eval_every = 10_000
 
     config.model.backbone = "resnet50"
     config.model.batch_norm = True
@@ -33,6 +31,4 @@ def get_config() -> ConfigDict:
         (128, 256, 3, 1, 0),
         (128, 256, 3, 1, 0),
     )
-    config.model.min_sizes = (21, 45, 99, 153, 207, 261)  # 7 % and 15 % of the image onwards
-    config.model.max_sizes = (45, 99, 153, 207, 261, 315)
     return config

@@ -25,7 +25,7 @@ from PIL import Image
 
 from ssd_jax import parallel
 from ssd_jax.errors import UserError
-from ssd_jax.evaluation.draw import contact_sheet, draw_boxes
+from ssd_jax.evaluation.draw import contact_sheet, draw_input
 from ssd_jax.evaluation.evaluator import make_predict_step, run_detector
 from ssd_jax.evaluation.report import draw_detections, format_table, summarise
 from ssd_jax.interop.keras_weights import load_vgg16
@@ -281,14 +281,8 @@ def _draw_training_pictures(
     batch: dict[str, np.ndarray], class_names: Sequence[str]
 ) -> list[Image.Image]:
     """The first images of a batch with their boxes, as they go to the device."""
-    drawn = []
-    for i in range(min(NUM_PICTURES, len(batch["image"]))):
-        image = Image.fromarray(batch["image"][i]).resize((480, 480))
-        real = batch["labels"][i] > 0
-        drawn.append(
-            draw_boxes(image, batch["boxes"][i][real] * 480, batch["labels"][i][real], class_names)
-        )
-    return drawn
+    inputs = zip(batch["image"], batch["boxes"], batch["labels"], strict=True)
+    return [draw_input(*given, class_names) for given in itertools.islice(inputs, NUM_PICTURES)]
 
 
 def _save_pictures(

@@ -8,10 +8,8 @@ import numpy as np
 from PIL import Image
 
 from ssd_jax.errors import UserError
-from ssd_jax.evaluation.draw import contact_sheet, draw_boxes
+from ssd_jax.evaluation.draw import DRAWN_SIDE, contact_sheet, draw_boxes, draw_input
 from ssd_jax.training.photometric import augment, image_keys
-
-SIDE = 480  # of pictures and images when boxes are drawn, in pixels
 
 
 def show_training_images(config: Any, output: str, num_images: int) -> None:
@@ -36,16 +34,15 @@ def show_training_images(config: Any, output: str, num_images: int) -> None:
         records.as_numpy_iterator(), *_as_trained(config, source, num_images), strict=True
     ):
         picture = Image.open(io.BytesIO(record["image"])).convert("RGB")
-        scale = SIDE / max(picture.size)
+        scale = DRAWN_SIDE / max(picture.size)
         picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
         in_pixels = record["boxes"] * np.array(picture.size * 2)
         drawn.append(draw_boxes(picture, in_pixels, record["labels"], source.class_names))
         captions.append(f"{record['image_id'].decode()}, as in its file")
 
-        image = Image.fromarray(image.round().astype(np.uint8)).resize((SIDE, SIDE))
-        real = labels > 0
-        drawn.append(draw_boxes(image, boxes[real] * SIDE, labels[real], source.class_names))
-        captions.append(f"{real.sum()} of {len(record['labels'])} objects, for the network")
+        pixels = image.round().astype(np.uint8)
+        drawn.append(draw_input(pixels, boxes, labels, source.class_names))
+        captions.append(f"{(labels > 0).sum()} of {len(record['labels'])} objects, for the network")
     try:
         contact_sheet(drawn, captions).save(output)
     except (OSError, ValueError) as error:

@@ -87,7 +87,7 @@ def picture_size(encoded: tf.Tensor) -> tf.Tensor:
     return tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: tf.io.extract_jpeg_shape(encoded)[:2],
-        lambda: tf.shape(_decode_whole(encoded))[:2],
+        lambda: tf.shape(decode_whole(encoded))[:2],
     )
 
 
@@ -109,7 +109,7 @@ def render(
     visible = tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: tf.io.decode_and_crop_jpeg(encoded, placement.picture, channels=3),
-        lambda: _decode_whole(encoded)[y : y + height, x : x + width],
+        lambda: decode_whole(encoded)[y : y + height, x : x + width],
     )
     # At least one pixel, for a placement that shows nothing; it is cut off below.
     size = tf.maximum(placement.canvas[2:], 1)
@@ -173,5 +173,6 @@ def _resize_lanczos3(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return tf.reshape(resize_rows(rows, size[0]), [size[0], size[1], 3])
 
 
-def _decode_whole(encoded: tf.Tensor) -> tf.Tensor:
+def decode_whole(encoded: tf.Tensor) -> tf.Tensor:
+    """`[height, width, 3] uint8` RGB of a JPEG, PNG, BMP or the first picture of a GIF."""
     return tf.io.decode_image(encoded, channels=3, expand_animations=False)

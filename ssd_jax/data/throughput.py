@@ -12,6 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from ssd_jax.data.pipeline import iterate
+from ssd_jax.data.render import decode_whole
 from ssd_jax.data.sources import Source, with_picture
 
 # What pictures of Pascal VOC are like.
@@ -87,7 +88,7 @@ def decode_resize_batches(source: Source, batch_size: int, image_size: int) -> I
         picture = tf.cond(
             tf.io.is_jpeg(encoded),
             lambda: tf.io.decode_jpeg(encoded, channels=3),
-            lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+            lambda: decode_whole(encoded),
         )
         return tf.cast(tf.image.resize(picture, [image_size, image_size]), tf.uint8)
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+DRAWN_SIDE = 480  # pixels to which images are enlarged before boxes are drawn
+
 
 def class_color(label: int) -> tuple[int, int, int]:
     """A bright colour of its own for every class: hues a golden section of a turn apart."""
@@ -50,6 +52,22 @@ def draw_boxes(
         canvas.rectangle((x, y, x + width, y + height), fill=class_color(int(labels[i])))
         canvas.text((x + 2 - left, y + 2 - top), text, fill=(0, 0, 0), font=font)
     return image
+
+
+def draw_input(
+    pixels: np.ndarray, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> Image.Image:
+    """What a network is given, enlarged so that lines and letters come out fine.
+
+    Args:
+      pixels: `[size, size, 3] uint8` RGB.
+      boxes: `[objects, 4] xyxy` in [0, 1].
+      labels: `[objects]` from 1, 0 = padding.
+      class_names: class i + 1 is called `class_names[i]`.
+    """
+    image = Image.fromarray(pixels).resize((DRAWN_SIDE, DRAWN_SIDE))
+    real = labels > 0
+    return draw_boxes(image, boxes[real] * DRAWN_SIDE, labels[real], class_names)
 
 
 def contact_sheet(

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ssd_jax.errors import UserError
 from ssd_jax.models.layers import ConvBlock, scaled
 from ssd_jax.models.preprocess import IMAGENET
 
@@ -49,20 +48,17 @@ class MobileNetV2(nnx.Module):
 
     Args:
       width: multiplies the channels of every layer.
-      batch_norm: must be true: a network of this depth does not train without.
+      batch_norm: whether batch norm follows every convolution.
       dtype: of the computation; parameters stay float32.
     """
 
     input_range = IMAGENET
+    needs_batch_norm = True
     num_maps = 2
 
     def __init__(self, *, width: float, batch_norm: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
-        if not batch_norm:
-            raise UserError(
-                "config.model.batch_norm is False, but mobilenet_v2 needs it: set it to True"
-            )
         shared = dict(
-            batch_norm=True,
+            batch_norm=batch_norm,
             activation=nnx.relu6,
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
             dtype=dtype,

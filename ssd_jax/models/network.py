@@ -130,6 +130,10 @@ def build_network(config: Any, num_classes: int) -> Network:
         )
     except ValueError as error:
         raise UserError(f"config.model: {error}") from error
+    if BACKBONES[config.backbone].needs_batch_norm and not config.batch_norm:
+        raise UserError(
+            f"config.model.batch_norm is False, but {config.backbone} needs it: set it to True"
+        )
     num_maps = BACKBONES[config.backbone].num_maps + len(config.extra_blocks)
     if len(tiling.feature_sizes) != num_maps:
         raise UserError(

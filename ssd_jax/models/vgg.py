@@ -27,6 +27,7 @@ class VGG16(nnx.Module):
     """
 
     input_range = CAFFE
+    needs_batch_norm = False
     num_maps = 2
 
     def __init__(self, *, width: float, batch_norm: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
