@@ -12,12 +12,16 @@ def smooth_l1(difference: jax.Array) -> jax.Array:
     return jnp.where(size < 1, 0.5 * size * size, size - 0.5)
 
 
-def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def softmax_cross_entropy(
+    logits: jax.Array, labels: jax.Array, smoothing: float = 0.0
+) -> jax.Array:
     """-log softmax(logits)[label].
 
     Args:
       logits: `[..., classes]`.
       labels: `[...]` integers in [0, classes).
+      smoothing: the share of the probability that all classes have in equal parts, the labelled
+        one included (Szegedy et al. 2015).
 
     Returns:
       `[...]`, never negative.
@@ -25,6 +29,8 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     # A comparison in place of a gather: the gather's gradient would be a scatter-add.
     chosen = labels[..., None] == jnp.arange(logits.shape[-1])
     label_logit = jnp.sum(jnp.where(chosen, logits, 0), axis=-1)
+    if smoothing:
+        label_logit = (1 - smoothing) * label_logit + smoothing * jnp.mean(logits, axis=-1)
     return jnp.maximum(jax.nn.logsumexp(logits, axis=-1) - label_logit, 0)
 
 
@@ -54,7 +60,7 @@ def _kth_largest(values: jax.Array, k: jax.Array) -> jax.Array:
 
 def hard_negatives(
     background_loss: jax.Array,
-    positive: jax.Array,
+    target_labels: jax.Array,
     negatives_per_positive: float = 3.0,
     min_negatives: int = 0,
 ) -> jax.Array:
@@ -64,19 +70,21 @@ def hard_negatives(
 
     Args:
       background_loss: `[batch, boxes] float32`, not negative: the confidence loss of each box.
-      positive: `[batch, boxes] bool`: boxes matched to an object, never chosen.
+      target_labels: `[batch, boxes]`: positive where matched to an object; of those that are 0 some
+        are chosen; negative ones are left alone.
       negatives_per_positive: how many are chosen for each positive of the image.
       min_negatives: how many are chosen at least, so that images without objects teach too.
 
     Returns:
       `[batch, boxes] bool`.
     """
-    num_positive = jnp.sum(positive, axis=1)
+    num_positive = jnp.sum(target_labels > 0, axis=1)
+    candidate = target_labels == 0
     wanted = jnp.floor(negatives_per_positive * num_positive).astype(jnp.int32)
     wanted = jnp.maximum(wanted, min_negatives)
-    wanted = jnp.minimum(wanted, positive.shape[1] - num_positive)
+    wanted = jnp.minimum(wanted, jnp.sum(candidate, axis=1))
 
-    loss = jnp.where(positive, -jnp.inf, background_loss)
+    loss = jnp.where(candidate, background_loss, -jnp.inf)
     threshold = _kth_largest(loss, jnp.maximum(wanted, 1))[:, None]
     above = loss > threshold
     tied = loss == threshold
@@ -100,6 +108,7 @@ def multibox_loss(
     target_labels: jax.Array,
     negatives_per_positive: float = 3.0,
     min_negatives: int = 0,
+    label_smoothing: float = 0.0,
 ) -> MultiboxLoss:
     """Smooth L1 over the positives, cross entropy over positives and hard negatives.
 
@@ -110,14 +119,15 @@ def multibox_loss(
       offsets: `[batch, boxes, 4]`, the network's.
       logits: `[batch, boxes, classes + 1]`, class 0 is background.
       target_offsets: `[batch, boxes, 4]`, read at positives only.
-      target_labels: `[batch, boxes]`, 0 = background.
+      target_labels: `[batch, boxes]`, 0 = background, negative = neither that nor an object.
       negatives_per_positive: see `hard_negatives`.
       min_negatives: see `hard_negatives`.
+      label_smoothing: see `softmax_cross_entropy`.
     """
     positive = target_labels > 0
-    cross_entropy = softmax_cross_entropy(logits, target_labels)
+    cross_entropy = softmax_cross_entropy(logits, target_labels, label_smoothing)
     negative = hard_negatives(
-        jax.lax.stop_gradient(cross_entropy), positive, negatives_per_positive, min_negatives
+        jax.lax.stop_gradient(cross_entropy), target_labels, negatives_per_positive, min_negatives
     )
     # Selected before smooth L1, so that what stands in the targets of negatives (it may be
     # infinite) cannot reach the gradient.

@@ -10,9 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from ssd_jax.detection.box_coder import encode
+from ssd_jax.detection.boxes import cxcywh_to_xyxy
 from ssd_jax.detection.exact_iou import ONE, fixed_point_iou
 
 BACKGROUND = -1
+
+IGNORED = -1  # as a label: neither an object nor background
 
 # Caffe does not count an IoU below this as an overlap.
 MINIMUM_IOU = round(1e-6 * ONE)
@@ -72,7 +75,11 @@ def match(iou: jax.Array, iou_threshold: float = 0.5) -> jax.Array:
 
 
 def match_targets(
-    boxes: jax.Array, labels: jax.Array, default_boxes: jax.Array, iou_threshold: float = 0.5
+    boxes: jax.Array,
+    labels: jax.Array,
+    default_boxes: jax.Array,
+    iou_threshold: float = 0.5,
+    boundary_boxes: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
     """What the network should say for one image.
 
@@ -81,12 +88,26 @@ def match_targets(
       labels: `[objects]` classes from 1; 0 marks padding.
       default_boxes: `[boxes, 4] cxcywh`.
       iou_threshold: see `match`.
+      boundary_boxes: whether default boxes that reach beyond the image take part; otherwise they
+        are ignored (paper table 3; Caffe: `ignore_cross_boundary_bbox`).
 
     Returns:
-      Offsets `[boxes, 4]` (meaningful where matched) and labels `[boxes] int32`, 0 = background.
+      Offsets `[boxes, 4]` (meaningful where matched) and labels `[boxes] int32`: 0 = background,
+      `IGNORED` where nothing is to be learned.
     """
     iou = fixed_point_iou(boxes, default_boxes)
     iou = jnp.where((labels > 0)[:, None], iou, 0)
+    if not boundary_boxes:
+        inside = _lies_inside(default_boxes)
+        iou = jnp.where(inside, iou, 0)
     matched = match(iou, iou_threshold)
     target_labels = jnp.where(matched == BACKGROUND, 0, labels[matched])
+    if not boundary_boxes:
+        target_labels = jnp.where(inside, target_labels, IGNORED)
     return encode(boxes[matched], default_boxes), target_labels
+
+
+def _lies_inside(default_boxes: jax.Array) -> jax.Array:
+    """`[boxes] bool`: whether a box `cxcywh` lies within the image."""
+    corners = cxcywh_to_xyxy(default_boxes)
+    return jnp.all((corners >= 0) & (corners <= 1), axis=-1)

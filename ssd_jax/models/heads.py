@@ -1,5 +1,6 @@
 """What SSD adds to a backbone: smaller feature maps, and predictions from each of them."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from ssd_jax.models.layers import ConvBlock, scaled
 class SeparableBlock(nnx.Module):
     """A convolution on each channel, then 1×1: SSDLite's in place of a full one.
 
-    Both have batch norm. The first ends in ReLU6, the second in nothing.
+    Both have batch norm and end in ReLU6, with `linear` the first alone.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class SeparableBlock(nnx.Module):
         *,
         stride: int,
         padding: int,
+        linear: bool,
         **shared,
     ):
         self.depthwise = ConvBlock(
@@ -32,10 +34,12 @@ class SeparableBlock(nnx.Module):
             kernel,
             stride=stride,
             padding=padding,
-            groups=in_channels,
+            depthwise=True,
             **shared,
         )
-        self.pointwise = ConvBlock(in_channels, out_channels, 1, **(shared | {"activation": None}))
+        if linear:
+            shared["activation"] = None
+        self.pointwise = ConvBlock(in_channels, out_channels, 1, **shared)
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         return self.pointwise(self.depthwise(x, train), train)
@@ -58,7 +62,7 @@ class SeparableHead(nnx.Module):
             in_channels,
             3,
             padding=1,
-            groups=in_channels,
+            depthwise=True,
             batch_norm=True,
             activation=nnx.relu6,
             kernel_init=nnx.initializers.xavier_uniform(),
@@ -86,7 +90,7 @@ class ExtraBlock(NamedTuple):
 class ExtraLayers(nnx.Module):
     """The added feature maps conv8, conv9, …, each computed from the one before it.
 
-    With `separable` they are those of SSDLite.
+    With `separable` they are those of SSDLite; see `SeparableBlock` for `linear`.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class ExtraLayers(nnx.Module):
         width: float,
         batch_norm: bool,
         separable: bool,
+        linear: bool,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
@@ -112,7 +117,10 @@ class ExtraLayers(nnx.Module):
             narrow_channels = scaled(block.narrow_channels, width)
             channels = scaled(block.channels, width)
             narrow.append(ConvBlock(in_channels, narrow_channels, 1, **shared))
-            shrink_block = SeparableBlock if separable else ConvBlock
+            if separable:
+                shrink_block = functools.partial(SeparableBlock, linear=linear)
+            else:
+                shrink_block = ConvBlock
             shrink.append(
                 shrink_block(
                     narrow_channels,
@@ -138,7 +146,7 @@ class ExtraLayers(nnx.Module):
 
 
 class PredictionHeads(nnx.Module):
-    """Two 3×3 convolutions on every feature map: box offsets and class logits.
+    """Two 3×3 convolutions on every feature map that has boxes: their offsets and class logits.
 
     With `separable` each is a `SeparableHead`.
     """
@@ -155,12 +163,14 @@ class PredictionHeads(nnx.Module):
         rngs: nnx.Rngs,
     ):
         shared = dict(kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+        if separable:
+            head = SeparableHead
+        else:
+            head = functools.partial(nnx.Conv, kernel_size=(3, 3), padding=1)
 
         def heads(outputs_per_box):
             return nnx.List(
-                SeparableHead(channels, boxes * outputs_per_box, **shared)
-                if separable
-                else nnx.Conv(channels, boxes * outputs_per_box, (3, 3), padding=1, **shared)
+                head(channels, boxes * outputs_per_box, **shared) if boxes else None
                 for channels, boxes in zip(in_channels, boxes_per_cell, strict=True)
             )
 
@@ -178,6 +188,7 @@ class PredictionHeads(nnx.Module):
             outputs = (
                 head(feature, train) if self.separable else head(feature)
                 for head, feature in zip(heads, features, strict=True)
+                if head is not None
             )
             return jnp.concatenate(
                 [output.reshape(output.shape[0], -1, outputs_per_box) for output in outputs],

@@ -14,11 +14,53 @@ def scaled(channels: int, width: float) -> int:
     return max(8, round(channels * width / 8) * 8)
 
 
+class DepthwiseConv(nnx.Module):
+    """A convolution on each channel for itself, as a sum of shifted products.
+
+    What a grouped convolution computes; XLA's takes 4 to 40 times as long on CPUs.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel: int,
+        *,
+        stride: int,
+        padding: int | str,
+        use_bias: bool,
+        kernel_init: nnx.Initializer,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
+        self.kernel = nnx.Param(kernel_init(rngs.params(), (kernel, kernel, 1, channels)))
+        self.bias = nnx.Param(jnp.zeros(channels)) if use_bias else None
+        self.stride, self.padding, self.dtype = stride, padding, dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.kernel[...].astype(self.dtype)[:, :, 0]
+        size, stride = len(kernel), self.stride
+        if self.padding == "SAME":
+            pads = jax.lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
+        else:
+            pads = [(self.padding, self.padding)] * 2
+        x = jnp.pad(x.astype(self.dtype), ((0, 0), *pads, (0, 0)))
+        rows, columns = ((side - size) // stride * stride + 1 for side in x.shape[1:3])
+        total = 0.0
+        for i in range(size):
+            for j in range(size):
+                shifted = x[:, i : i + rows : stride, j : j + columns : stride]
+                total += (shifted * kernel[i, j]).astype(jnp.float32)
+        if self.bias is not None:
+            total += self.bias[...]
+        return total.astype(self.dtype)
+
+
 class ConvBlock(nnx.Module):
     """Convolution, optional batch norm, activation (None for none).
 
-    Takes `[batch, height, width, in_channels]`. Batch statistics are those of the global batch:
-    in training the module must run under the `pmap` of `ssd_jax.parallel`.
+    Takes `[batch, height, width, in_channels]`; with `depthwise` as many channels come out.
+    Batch statistics are those of the global batch: in training the module must run under the
+    `pmap` of `ssd_jax.parallel`.
     """
 
     def __init__(
@@ -28,9 +70,9 @@ class ConvBlock(nnx.Module):
         kernel: int,
         *,
         stride: int = 1,
-        padding: int = 0,
+        padding: int | str = 0,
         dilation: int = 1,
-        groups: int = 1,
+        depthwise: bool = False,
         batch_norm: bool = False,
         activation: Callable[[jax.Array], jax.Array] | None = nnx.relu,
         kernel_init: nnx.Initializer,
@@ -38,19 +80,19 @@ class ConvBlock(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        self.conv = nnx.Conv(
-            in_channels,
-            out_channels,
-            (kernel, kernel),
-            strides=stride,
-            padding=padding,
-            kernel_dilation=dilation,
-            feature_group_count=groups,
-            use_bias=not batch_norm,
-            kernel_init=kernel_init,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        shared = dict(use_bias=not batch_norm, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+        if depthwise:
+            self.conv = DepthwiseConv(in_channels, kernel, stride=stride, padding=padding, **shared)
+        else:
+            self.conv = nnx.Conv(
+                in_channels,
+                out_channels,
+                (kernel, kernel),
+                strides=stride,
+                padding=padding,
+                kernel_dilation=dilation,
+                **shared,
+            )
         self.norm = (
             nnx.BatchNorm(
                 out_channels,

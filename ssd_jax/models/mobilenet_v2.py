@@ -5,7 +5,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ssd_jax.models.layers import ConvBlock, scaled
-from ssd_jax.models.preprocess import IMAGENET
 
 # Expansion, output channels, blocks and stride of each stage.
 STAGES = (
@@ -17,7 +16,7 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-# The block whose widened input is the finer map: the first of the stage with 160 channels.
+# The first block of the stage with 160 channels: its input, widened or not, is the finer map.
 FINE_BLOCK = 13
 
 
@@ -25,12 +24,19 @@ class InvertedResidual(nnx.Module):
     """1×1 that widens, 3×3 on each channel, 1×1 that narrows without activation."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, expansion: int, stride: int, **shared
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        expansion: int,
+        stride: int,
+        padding: int | str,
+        **shared,
     ):
         channels = in_channels * expansion
         self.widen = ConvBlock(in_channels, channels, 1, **shared) if expansion > 1 else None
         self.depthwise = ConvBlock(
-            channels, channels, 3, stride=stride, padding=1, groups=channels, **shared
+            channels, channels, 3, stride=stride, padding=padding, depthwise=True, **shared
         )
         self.narrow = ConvBlock(channels, out_channels, 1, **(shared | {"activation": None}))
         self.has_shortcut = stride == 1 and in_channels == out_channels
@@ -44,19 +50,28 @@ class InvertedResidual(nnx.Module):
 
 
 class MobileNetV2(nnx.Module):
-    """Image to two feature maps, of stride 16 (widened) and 32.
+    """Image to two feature maps, of stride 16 and 32.
 
     Args:
+      widened: whether the finer map is read after the widening of its 96 channels to 576, as
+        Sandler et al. do, or before it, as MMDetection does.
+      same_padding: whether convolutions pad as in TensorFlow: those of stride 2 at the bottom and
+        the right of an even map alone, where PyTorch pads all four sides.
       width: multiplies the channels of every layer.
       batch_norm: whether batch norm follows every convolution.
       dtype: of the computation; parameters stay float32.
     """
 
-    input_range = IMAGENET
-    needs_batch_norm = True
-    num_maps = 2
-
-    def __init__(self, *, width: float, batch_norm: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        *,
+        widened: bool = True,
+        same_padding: bool = False,
+        width: float,
+        batch_norm: bool,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
         shared = dict(
             batch_norm=batch_norm,
             activation=nnx.relu6,
@@ -64,8 +79,9 @@ class MobileNetV2(nnx.Module):
             dtype=dtype,
             rngs=rngs,
         )
+        padding = "SAME" if same_padding else 1
         channels = scaled(32, width)
-        self.first = ConvBlock(3, channels, 3, stride=2, padding=1, **shared)
+        self.first = ConvBlock(3, channels, 3, stride=2, padding=padding, **shared)
         blocks = []
         for expansion, stage_channels, num_blocks, stride in STAGES:
             out_channels = scaled(stage_channels, width)
@@ -76,6 +92,7 @@ class MobileNetV2(nnx.Module):
                         out_channels,
                         expansion=expansion,
                         stride=1 if index else stride,
+                        padding=padding,
                         **shared,
                     )
                 )
@@ -83,13 +100,16 @@ class MobileNetV2(nnx.Module):
         self.blocks = nnx.List(blocks)
         last_channels = scaled(1280, max(width, 1.0))
         self.last = ConvBlock(channels, last_channels, 1, **shared)
-        self.out_channels = (blocks[FINE_BLOCK].wide_channels, last_channels)
+        self.widened = widened
+        fine_channels = blocks[FINE_BLOCK].wide_channels if widened else scaled(96, width)
+        self.out_channels = (fine_channels, last_channels)
 
     def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
         """`[batch, height, width, 3]` to two feature maps."""
         x = self.first(x, train)
         for index, block in enumerate(self.blocks):
+            before = x
             x, wide = block(x, train)
             if index == FINE_BLOCK:
-                fine = wide
+                fine = wide if self.widened else before
         return [fine, self.last(x, train)]

@@ -4,6 +4,7 @@ The rest of the project trains and runs a `Network` and does not know the module
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,13 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ssd_jax.detection.default_boxes import Tiling, default_boxes
+from ssd_jax.detection.default_boxes import Shapes, Tiling, default_boxes, shapes_from_sizes
 from ssd_jax.errors import UserError
 from ssd_jax.models.heads import ExtraBlock
 from ssd_jax.models.preprocess import normalise
 from ssd_jax.models.ssd import BACKBONES, SSD
 
 Variables = dict[str, Any]  # nested: module names to arrays
+
+
+def path_name(path: Sequence[jax.tree_util.DictKey]) -> str:
+    """The name of an array of `Variables` by its keys: `backbone/conv1_1/conv/kernel`."""
+    return "/".join(str(key.key) for key in path)
+
 
 PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -38,6 +45,7 @@ class Network:
     width: float
     batch_norm: bool
     separable: bool
+    linear_extras: bool
     precision: str
 
     def _module(self, seed: int = 0) -> SSD:
@@ -49,6 +57,7 @@ class Network:
             width=self.width,
             batch_norm=self.batch_norm,
             separable=self.separable,
+            linear_extras=self.linear_extras,
             dtype=PRECISIONS[self.precision],
             rngs=nnx.Rngs(seed),
         )
@@ -122,10 +131,7 @@ def build_network(config: Any, num_classes: int) -> Network:
             image_size=config.image_size,
             feature_sizes=tuple(config.feature_sizes),
             steps=tuple(config.steps),
-            min_sizes=tuple(config.min_sizes),
-            max_sizes=tuple(config.max_sizes),
-            aspect_ratios=tuple(tuple(ratios) for ratios in config.aspect_ratios),
-            whole_pixels=config.whole_pixels,
+            shapes=_shapes(config),
             clip=config.clip,
         )
     except ValueError as error:
@@ -148,6 +154,7 @@ def build_network(config: Any, num_classes: int) -> Network:
         width=config.width,
         batch_norm=config.batch_norm,
         separable=config.separable,
+        linear_extras=config.linear_extras,
         precision=config.precision,
     )
 
@@ -160,3 +167,12 @@ def build_network(config: Any, num_classes: int) -> Network:
             f"{tiling.image_size} pixels gives feature maps of {sizes} cells"
         )
     return network
+
+
+def _shapes(config: Any) -> tuple[Shapes, ...]:
+    """The default boxes of a cell of each feature map: those given, or those of the paper."""
+    if config.shapes:
+        return tuple(tuple(tuple(shape) for shape in shapes) for shapes in config.shapes)
+    return shapes_from_sizes(
+        config.min_sizes, config.max_sizes, config.aspect_ratios, config.whole_pixels
+    )

@@ -20,6 +20,8 @@ CAFFE = InputRange(np.array([123.0, 117.0, 104.0], np.float32), np.ones(3, np.fl
 IMAGENET = InputRange(
     np.array([123.675, 116.28, 103.53], np.float32), np.array([58.395, 57.12, 57.375], np.float32)
 )
+# MobileNet in TensorFlow: from -1 to 1.
+TENSORFLOW = InputRange(np.full(3, 127.5, np.float32), np.full(3, 127.5, np.float32))
 
 # What pads a picture, for every network.
 MEAN_RGB = CAFFE.mean

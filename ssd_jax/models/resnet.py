@@ -5,7 +5,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ssd_jax.models.layers import ConvBlock, scaled
-from ssd_jax.models.preprocess import IMAGENET
 
 # Inner channels, blocks and stride of each stage. The third keeps its resolution, so that its map
 # has the stride of VGG16's conv4_3; the fourth is left out.
@@ -49,10 +48,6 @@ class ResNet50(nnx.Module):
       batch_norm: whether batch norm follows every convolution.
       dtype: of the computation; parameters stay float32.
     """
-
-    input_range = IMAGENET
-    needs_batch_norm = True
-    num_maps = 1
 
     def __init__(self, *, width: float, batch_norm: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
         shared = dict(

@@ -1,6 +1,8 @@
 """SSD: a backbone, extra feature maps, and heads on all of them (paper section 2.1)."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +10,41 @@ from flax import nnx
 
 from ssd_jax.models.heads import ExtraBlock, ExtraLayers, PredictionHeads
 from ssd_jax.models.mobilenet_v2 import MobileNetV2
+from ssd_jax.models.preprocess import CAFFE, IMAGENET, TENSORFLOW, InputRange
 from ssd_jax.models.resnet import ResNet50
 from ssd_jax.models.vgg import VGG16
 
-BACKBONES = {"vgg16": VGG16, "resnet50": ResNet50, "mobilenet_v2": MobileNetV2}
+
+class Backbone(NamedTuple):
+    """What SSD has to know of a backbone.
+
+    Attributes:
+      make: makes the module from `width`, `batch_norm`, `dtype` and `rngs`. Called with images
+        `[batch, size, size, 3]` and `train`, the module gives its feature maps from the finest to
+        the coarsest; its `out_channels` are theirs.
+      num_maps: how many feature maps it gives.
+      input_range: what it reads.
+      needs_batch_norm: whether it does not train without.
+    """
+
+    make: Callable[..., nnx.Module]
+    num_maps: int
+    input_range: InputRange
+    needs_batch_norm: bool
+
+
+BACKBONES = {
+    "vgg16": Backbone(VGG16, 2, CAFFE, False),
+    "vgg16_whole": Backbone(functools.partial(VGG16, atrous=False), 3, CAFFE, False),
+    "resnet50": Backbone(ResNet50, 1, IMAGENET, True),
+    "mobilenet_v2": Backbone(MobileNetV2, 2, IMAGENET, True),
+    "mobilenet_v2_narrow": Backbone(
+        functools.partial(MobileNetV2, widened=False), 2, IMAGENET, True
+    ),
+    "mobilenet_v2_tensorflow": Backbone(
+        functools.partial(MobileNetV2, same_padding=True), 2, TENSORFLOW, True
+    ),
+}
 
 
 class SSD(nnx.Module):
@@ -25,6 +58,7 @@ class SSD(nnx.Module):
       width: multiplies the channels of every layer but the heads' outputs.
       batch_norm: whether batch norm follows every convolution but the heads'.
       separable: whether extra layers and heads are separable convolutions (SSDLite).
+      linear_extras: whether separable extra layers end without an activation.
       dtype: of the computation; parameters and outputs are float32.
     """
 
@@ -38,13 +72,18 @@ class SSD(nnx.Module):
         width: float = 1.0,
         batch_norm: bool = False,
         separable: bool = False,
+        linear_extras: bool = False,
         dtype: jnp.dtype = jnp.float32,
         rngs: nnx.Rngs,
     ):
         shared = dict(width=width, batch_norm=batch_norm, dtype=dtype, rngs=rngs)
-        self.backbone = BACKBONES[backbone](**shared)
+        self.backbone = BACKBONES[backbone].make(**shared)
         self.extras = ExtraLayers(
-            self.backbone.out_channels[-1], extra_blocks, separable=separable, **shared
+            self.backbone.out_channels[-1],
+            extra_blocks,
+            separable=separable,
+            linear=linear_extras,
+            **shared,
         )
         self.heads = PredictionHeads(
             self.backbone.out_channels + self.extras.out_channels,

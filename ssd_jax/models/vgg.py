@@ -1,11 +1,10 @@
-"""VGG16 with atrous fc6, as SSD uses it (paper section 3; Caffe: `VGGNetBody`)."""
+"""VGG16 as SSD uses it (paper section 3; Caffe: `VGGNetBody`)."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from ssd_jax.models.layers import ConvBlock, L2Norm, max_pool_2x2, scaled
-from ssd_jax.models.preprocess import CAFFE
 
 # Output channels of the convolutions of each stage; a pooling layer follows every stage.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -15,22 +14,30 @@ PIXEL_SIZE = 64.0
 
 
 class VGG16(nnx.Module):
-    """Image to the two feature maps conv4_3 (stride 8, L2-normalised) and fc7 (stride 16).
+    """Image to feature maps, of which conv4_3 (stride 8, L2-normalised) is the first.
 
-    Layers carry Caffe's names. pool5 is 3×3 with stride 1, and fc6 is a 3×3 convolution of
-    dilation 6 in place of VGG's 7×7 fully connected layer; there is no dropout.
+    Layers carry Caffe's names; there is no dropout. With `atrous`, pool5 is 3×3 with stride 1, and
+    fc6 is a 3×3 convolution of dilation 6 in place of VGG's 7×7 fully connected layer; the second
+    map is fc7 (stride 16). Without it, VGG stays whole (paper section 3.2, "Atrous is faster"):
+    pool5 halves the map, fc6 is 7×7 and has 4096 channels, as fc7 has, and the maps after the first
+    are conv5_3 (stride 16) and fc7 (stride 32).
 
     Args:
+      atrous: see above.
       width: multiplies the channels of every layer.
       batch_norm: whether batch norm follows every convolution, for training from scratch.
       dtype: of the computation; parameters stay float32.
     """
 
-    input_range = CAFFE
-    needs_batch_norm = False
-    num_maps = 2
-
-    def __init__(self, *, width: float, batch_norm: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        *,
+        atrous: bool = True,
+        width: float,
+        batch_norm: bool,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
         def block(in_channels, out_channels, kernel, **options):
             # He et al. 2015: without batch norm 15 ReLU layers need it to start from scratch, and
             # the first of them has to bring pixels, which are not scaled, to the size of one.
@@ -52,15 +59,23 @@ class VGG16(nnx.Module):
                 out_channels = scaled(out_channels, width)
                 setattr(self, f"conv{stage}_{index}", block(channels, out_channels, 3, padding=1))
                 channels = out_channels
-        conv4_3_channels, fc_channels = scaled(512, width), scaled(1024, width)
-        self.fc6 = block(channels, fc_channels, 3, padding=6, dilation=6)
+        fc_channels = scaled(1024 if atrous else 4096, width)
+        if atrous:
+            self.fc6 = block(channels, fc_channels, 3, padding=6, dilation=6)
+        else:
+            self.fc6 = block(channels, fc_channels, 7, padding=3)
         self.fc7 = block(fc_channels, fc_channels, 1)
+        conv4_3_channels = scaled(512, width)
         # 20 at 512 channels, and in proportion the same size of each feature at fewer.
         self.conv4_3_norm = L2Norm(conv4_3_channels, 20.0 * (conv4_3_channels / 512) ** 0.5)
-        self.out_channels = (conv4_3_channels, fc_channels)
+        self.atrous = atrous
+        if atrous:
+            self.out_channels = (conv4_3_channels, fc_channels)
+        else:
+            self.out_channels = (conv4_3_channels, channels, fc_channels)
 
     def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
-        """`[batch, height, width, 3]` to two feature maps."""
+        """`[batch, height, width, 3]` to two or three feature maps."""
         for stage, stage_channels in enumerate(STAGES, start=1):
             for index in range(1, len(stage_channels) + 1):
                 x = getattr(self, f"conv{stage}_{index}")(x, train)
@@ -68,6 +83,10 @@ class VGG16(nnx.Module):
                 conv4_3 = self.conv4_3_norm(x)
             if stage < 5:
                 x = max_pool_2x2(x)
-        x = nnx.max_pool(x, (3, 3), strides=(1, 1), padding="SAME")  # pool5
-        x = self.fc7(self.fc6(x, train), train)
-        return [conv4_3, x]
+        conv5_3 = x
+        if self.atrous:
+            pool5 = nnx.max_pool(conv5_3, (3, 3), strides=(1, 1), padding="SAME")
+        else:
+            pool5 = max_pool_2x2(conv5_3)
+        fc7 = self.fc7(self.fc6(pool5, train), train)
+        return [conv4_3, fc7] if self.atrous else [conv4_3, conv5_3, fc7]

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from configs import ssd300_coco, ssd300_voc, ssd512_coco, ssd512_voc
+from configs.ablations import table2, table3
 from ssd_jax.detection.boxes import cxcywh_to_xyxy
-from ssd_jax.detection.default_boxes import Tiling, default_boxes
+from ssd_jax.detection.default_boxes import Tiling, default_boxes, shapes_from_sizes
 from ssd_jax.models.network import build_network
 from tests.detection import tilings
-from tests.detection.tilings import SSD300_COCO, SSD300_VOC, SSD512_COCO, SSD512_VOC
+from tests.detection.tilings import SSD300_COCO
 from tests.reference_results import references
 
 
@@ -17,9 +18,7 @@ def test_one_cell_by_hand():
         image_size=100,
         feature_sizes=(2,),
         steps=(50,),
-        min_sizes=(20,),
-        max_sizes=(45,),
-        aspect_ratios=((4,),),
+        shapes=shapes_from_sizes((20,), (45,), ((4,),)),
     )
     boxes = default_boxes(tiling)
     assert boxes.shape == (16, 4)
@@ -39,38 +38,64 @@ def test_one_cell_by_hand():
 
 
 def test_the_formula_gives_the_sizes_of_the_paper():
-    assert SSD300_VOC.min_sizes == (30, 60, 111, 162, 213, 264)
-    assert SSD300_COCO.min_sizes == (21, 45, 99, 153, 207, 261)
-    assert SSD512_VOC.min_sizes == (35.84, 76.8, 153.6, 230.4, 307.2, 384, 460.8)
-    assert SSD512_COCO.min_sizes == (20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8)
-    assert [tiling.max_sizes[-1] for tiling in (SSD300_VOC, SSD300_COCO)] == [315, 315]
-    assert [tiling.max_sizes[-1] for tiling in (SSD512_VOC, SSD512_COCO)] == [537.6, 542.72]
+    assert tilings.sizes("ssd300_voc") == (30, 60, 111, 162, 213, 264, 315)
+    assert tilings.sizes("ssd300_coco") == (21, 45, 99, 153, 207, 261, 315)
+    assert tilings.sizes("ssd512_voc") == (35.84, 76.8, 153.6, 230.4, 307.2, 384, 460.8, 537.6)
+    coco = (20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72)
+    assert tilings.sizes("ssd512_coco") == coco
+
+
+@pytest.mark.parametrize("config", [ssd300_voc, ssd300_coco, ssd512_voc, ssd512_coco])
+def test_configs_have_the_sizes_of_the_formula(config):
+    name = config.__name__.removeprefix("configs.")
+    assert build_network(config.get_config().model, 20).tiling == tilings.tiling(name)
 
 
 @pytest.mark.parametrize(
-    "config, tiling",
+    "config, num_boxes",
     [
-        (ssd300_voc, SSD300_VOC),
-        (ssd300_coco, SSD300_COCO),
-        (ssd512_voc, SSD512_VOC),
-        (ssd512_coco, SSD512_COCO),
+        (table2.get_config("squares"), 3880),  # two boxes on each of 1940 cells
+        (table2.get_config("no_thirds"), 7760),
+        (table2.get_config("no_atrous"), 8732),
+        (table3.get_config("six"), 8732),
+        (table3.get_config("five"), 8764),
+        (table3.get_config("four"), 8942),
+        (table3.get_config("three"), 9864),
+        (table3.get_config("two"), 9025),
+        (table3.get_config("one"), 8664),
     ],
 )
-def test_configs_have_the_sizes_of_the_formula(config, tiling):
-    assert build_network(config.get_config().model, 20).tiling == tiling
+def test_ablations_have_as_many_boxes_as_the_paper(config, num_boxes):
+    tiling = build_network(config.model, 20).tiling
+    assert tiling.num_boxes == len(default_boxes(tiling)) == num_boxes
+
+
+def test_table3_begins_with_the_tiling_of_the_paper():
+    assert build_network(table3.get_config("six").model, 20).tiling == tilings.tiling("ssd300_voc")
 
 
 def test_sizes_are_cut_to_whole_pixels_unless_told():
-    tiling = Tiling(512, (1,), (512,), (35.84,), (76.8,), ((),))
-    np.testing.assert_allclose(default_boxes(tiling)[:, 2] * 512, [35, np.sqrt(35 * 76)], rtol=1e-6)
-    tiling = dataclasses.replace(tiling, whole_pixels=False)
+    sizes = ((35.84,), (76.8,), ((),))
+    large = np.sqrt(35 * 76)
+    np.testing.assert_allclose(shapes_from_sizes(*sizes), [[(35, 35), (large, large)]])
+    large = np.sqrt(35.84 * 76.8)
     np.testing.assert_allclose(
-        default_boxes(tiling)[:, 2] * 512, [35.84, np.sqrt(35.84 * 76.8)], rtol=1e-6
+        shapes_from_sizes(*sizes, whole_pixels=False), [[(35.84, 35.84), (large, large)]]
+    )
+
+
+def test_a_map_may_have_any_shapes_or_none():
+    tiling = Tiling(100, (2, 1, 1), (50, 100, 100), (((20, 30),), (), ((60, 50), (90, 10))))
+    assert tiling.num_boxes == 6 and tiling.boxes_per_cell == (1, 0, 2)
+    np.testing.assert_allclose(
+        default_boxes(tiling)[3:],
+        [[0.75, 0.75, 0.2, 0.3], [0.5, 0.5, 0.6, 0.5], [0.5, 0.5, 0.9, 0.1]],
+        rtol=1e-6,
     )
 
 
 def test_boxes_may_exceed_the_image_unless_clipped():
-    tiling = Tiling(100, (1,), (100,), (100,), (144,), ((4,),))
+    tiling = Tiling(100, (1,), (100,), shapes_from_sizes((100,), (144,), ((4,),)))
     np.testing.assert_allclose(
         default_boxes(tiling),
         [[0.5, 0.5, 1, 1], [0.5, 0.5, 1.2, 1.2], [0.5, 0.5, 2, 0.5], [0.5, 0.5, 0.5, 2]],
@@ -87,8 +112,8 @@ def test_boxes_may_exceed_the_image_unless_clipped():
     [("ssd300_voc", 8732), ("ssd300_coco", 8732), ("ssd512_voc", 24564), ("ssd512_coco", 24564)],
 )
 def test_tilings_equal_the_reference(name, count, whole_pixels, clip):
-    tiling = getattr(tilings, name.upper())
-    boxes = default_boxes(dataclasses.replace(tiling, whole_pixels=whole_pixels, clip=clip))
+    tiling = tilings.tiling(name, whole_pixels, clip)
+    boxes = default_boxes(tiling)
     assert len(boxes) == tiling.num_boxes == count
     if not whole_pixels and count == 24564:  # SSD300's sizes are whole pixels anyway
         name += "_untruncated"
@@ -108,6 +133,10 @@ def test_ssd300_coco_equals_torchvision():
         np.testing.assert_allclose(boxes[rows], reference["xyxy_pixels"], rtol=0, atol=1e-4)
 
 
-def test_a_tiling_of_unequal_lengths_is_refused():
-    with pytest.raises(ValueError, match="min_sizes has 1 entries, but feature_sizes has 2"):
-        Tiling(300, (2, 1), (150, 300), (30,), (60, 90), ((2,), (2,)))
+def test_lists_of_unequal_lengths_are_refused():
+    with pytest.raises(ValueError, match="max_sizes has 2 entries, but min_sizes has 1"):
+        shapes_from_sizes((30,), (60, 90), ((2,),))
+    with pytest.raises(ValueError, match="steps has 1 entries, but feature_sizes has 2"):
+        Tiling(300, (2, 1), (150,), (((30, 30),), ((60, 60),)))
+    with pytest.raises(ValueError, match="shapes has 1 entries, but feature_sizes has 2"):
+        Tiling(300, (2, 1), (150, 300), (((30, 30),),))

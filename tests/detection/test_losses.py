@@ -27,6 +27,17 @@ def test_cross_entropy_by_hand():
     )
 
 
+def test_smoothed_cross_entropy_by_hand():
+    # A tenth of the probability goes to the three classes in equal parts.
+    logits = jnp.log(jnp.array([[0.1, 0.2, 0.7]]))
+    wanted = np.array([0.1 / 3, 0.1 / 3, 0.9 + 0.1 / 3])
+    np.testing.assert_allclose(
+        softmax_cross_entropy(logits, jnp.array([2]), 0.1),
+        [-(wanted * np.log([0.1, 0.2, 0.7])).sum()],
+        rtol=1e-6,
+    )
+
+
 def test_cross_entropy_of_huge_logits_is_finite():
     loss = softmax_cross_entropy(jnp.array([[1e4, -1e4]]), jnp.array([1]))
     np.testing.assert_allclose(loss, [2e4])
@@ -66,6 +77,19 @@ def test_positives_are_never_hard_negatives():
     np.testing.assert_array_equal(
         hard_negatives(loss, positive, 2.0)[0], [False, False, True, False, True]
     )
+
+
+def test_ignored_boxes_are_neither_positive_nor_negative():
+    logits = jnp.array([[[0.0, 0.0], [0.0, 5.0], [0.0, 1.0]]])
+    offsets = jnp.ones((1, 3, 4))
+    labels = jnp.array([[1, -1, 0]])
+    sums = multibox_loss(offsets, logits, 0 * offsets, labels)
+    assert sums.num_positives == 1 and sums.localisation == 4 * 0.5
+    np.testing.assert_allclose(sums.confidence, np.log(2) + np.log(1 + np.e), rtol=1e-6)
+    gradient = jax.grad(
+        lambda logits: multibox_loss(offsets, logits, 0 * offsets, labels).confidence
+    )(logits)
+    assert not gradient[0, 1].any() and gradient[0, 2].any()
 
 
 def test_all_positive_leaves_no_negatives():

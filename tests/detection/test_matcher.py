@@ -125,3 +125,17 @@ def test_targets_point_to_the_object():
     offsets, labels = match_targets(boxes, jnp.array([0, 5]), default)
     np.testing.assert_array_equal(labels, [0, 5])
     np.testing.assert_allclose(offsets[1], [0.02 / 0.2 / 0.1, 0, 0, 0], atol=1e-5)
+
+
+def test_boxes_beyond_the_image_can_be_ignored():
+    default = jnp.array([[0.25, 0.5, 0.5, 0.5], [0.2, 0.5, 0.5, 0.5], [0.75, 0.5, 0.4, 0.4]])
+    objects = jnp.array([[0.0, 0.25, 0.45, 0.75]])
+    labels = jnp.array([3])
+    # The object fits the second box best, which begins at -0.05.
+    _, matched = match_targets(objects, labels, default)
+    np.testing.assert_array_equal(matched, [3, 3, 0])
+    _, matched = match_targets(objects, labels, default, boundary_boxes=False)
+    np.testing.assert_array_equal(matched, [3, -1, 0])
+    # It is not even what an object without another box is given.
+    _, matched = match_targets(objects, labels, default[1:], boundary_boxes=False)
+    np.testing.assert_array_equal(matched, [-1, 0])

@@ -2,36 +2,51 @@
 
 import math
 
-from ssd_jax.detection.default_boxes import Tiling
+from ssd_jax.detection.default_boxes import Tiling, shapes_from_sizes
 
-SSD300 = dict(
-    feature_sizes=(38, 19, 10, 5, 3, 1),
-    steps=(8, 16, 32, 64, 100, 300),
-    aspect_ratios=((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
-)
-SSD512 = dict(
-    feature_sizes=(64, 32, 16, 8, 4, 2, 1),
-    steps=(8, 16, 32, 64, 128, 256, 512),
-    aspect_ratios=((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,)),
-)
+# Cells a side and pixels between cells of each feature map, and its aspect ratios.
+LAYERS = {
+    300: (
+        (38, 19, 10, 5, 3, 1),
+        (8, 16, 32, 64, 100, 300),
+        ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+    ),
+    512: (
+        (64, 32, 16, 8, 4, 2, 1),
+        (8, 16, 32, 64, 128, 256, 512),
+        ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,)),
+    ),
+}
+# Image size; percentages of the first map, of the second, and what the last would come to.
+PERCENTAGES = {
+    "ssd300_voc": (300, 10, 20, 90),
+    "ssd300_coco": (300, 7, 15, 90),
+    "ssd512_voc": (512, 7, 15, 90),
+    "ssd512_coco": (512, 4, 10, 90),
+}
 
 
-def tiling(image_size: int, first: int, lowest: int, highest: int, layers: dict) -> Tiling:
-    """As Caffe's `ssd_pascal.py` finds the sizes: percentages of the image in equal steps.
+def sizes(name: str) -> tuple[float, ...]:
+    """As Caffe's `ssd_pascal.py` finds them: percentages of the image in equal steps.
 
-    The first feature map has a size of its own; the others begin at `lowest`, and a step is what
-    would bring the last one to `highest`, rounded down.
+    The first feature map has a size of its own; the others begin at the second percentage, and a
+    step is what would bring the last one to the third, rounded down.
     """
-    count = len(layers["feature_sizes"])
+    image_size, first, lowest, highest = PERCENTAGES[name]
+    count = len(LAYERS[image_size][0])
     step = math.floor((highest - lowest) / (count - 2))
     percentages = [first, *(lowest + i * step for i in range(count))]
-    sizes = [image_size * percentage / 100 for percentage in percentages]
-    return Tiling(
-        image_size=image_size, min_sizes=tuple(sizes[:-1]), max_sizes=tuple(sizes[1:]), **layers
-    )
+    return tuple(image_size * percentage / 100 for percentage in percentages)
 
 
-SSD300_VOC = tiling(300, 10, 20, 90, SSD300)
-SSD300_COCO = tiling(300, 7, 15, 90, SSD300)
-SSD512_VOC = tiling(512, 7, 15, 90, SSD512)
-SSD512_COCO = tiling(512, 4, 10, 90, SSD512)
+def tiling(name: str, whole_pixels: bool = True, clip: bool = False) -> Tiling:
+    """The tiling of one of the systems above."""
+    image_size = PERCENTAGES[name][0]
+    feature_sizes, steps, aspect_ratios = LAYERS[image_size]
+    found = sizes(name)
+    shapes = shapes_from_sizes(found[:-1], found[1:], aspect_ratios, whole_pixels)
+    return Tiling(image_size, feature_sizes, steps, shapes, clip)
+
+
+SSD300_VOC = tiling("ssd300_voc")
+SSD300_COCO = tiling("ssd300_coco")

@@ -2,22 +2,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from configs import (
-    quickstart,
     ssd300_coco,
     ssd300_resnet50_coco,
     ssd300_voc,
     ssd512_coco,
     ssd512_voc,
-    ssd_small,
     ssdlite300_mobilenetv2_coco,
+    ssdlite320_mobilenetv2_coco,
 )
+from configs.ablations import table2, table3
 from ssd_jax.errors import UserError
-from ssd_jax.models.layers import L2Norm, max_pool_2x2, scaled
+from ssd_jax.models.layers import DepthwiseConv, L2Norm, max_pool_2x2, scaled
+from ssd_jax.models.mobilenet_v2 import MobileNetV2
 from ssd_jax.models.network import build_network
 from ssd_jax.parallel import DEVICES
 from tests import tiny
+from tests.all_configs import ALL_CONFIGS
 
 
 def count(tree) -> int:
@@ -44,36 +47,179 @@ def test_networks_have_as_many_parameters_as_the_reference(
     assert count(batch_stats) == num_statistics
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        ssd300_voc,
-        ssd300_coco,
-        ssd512_voc,
-        ssd512_coco,
-        ssd300_resnet50_coco,
-        ssdlite300_mobilenetv2_coco,
-        ssd_small,
-        quickstart,
-    ],
+# What is known of the layers, summed by hand: weights and biases of convolutions, two numbers a
+# channel of batch norm.
+def convolution(inputs, outputs, kernel=3):
+    return kernel * kernel * inputs * outputs + outputs
+
+
+def normalised(inputs, outputs, kernel):
+    return kernel * kernel * inputs * outputs + 2 * outputs
+
+
+def separable_head(inputs, outputs):
+    return normalised(1, inputs, 3) + convolution(inputs, outputs, 1)
+
+
+def heads(channels, boxes_per_cell, classes, head=convolution):
+    return sum(
+        head(inputs, boxes * outputs)
+        for inputs, boxes in zip(channels, boxes_per_cell, strict=True)
+        for outputs in (4, classes + 1)
+    )
+
+
+VGG_CONVOLUTIONS = sum(
+    convolution(*channels)
+    for channels in [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256)]
+    + [(256, 256)] * 2
+    + [(256, 512)]
+    + [(512, 512)] * 5
 )
-def test_every_config_gives_as_many_outputs_as_default_boxes(config):
-    model = config.get_config().model
+VGG_ATROUS = VGG_CONVOLUTIONS + convolution(512, 1024) + convolution(1024, 1024, 1) + 512
+
+
+def test_the_network_without_atrous_has_so_many_parameters():
+    network = build_network(table2.get_config("no_atrous").model, num_classes=20)
+    fully_connected = convolution(512, 4096, 7) + convolution(4096, 4096, 1)
+    extras = convolution(4096, 256, 1) + convolution(256, 512)
+    extras += convolution(512, 128, 1) + convolution(128, 256)
+    extras += convolution(256, 128, 1) + convolution(128, 256)
+    channels = (512, 512, 4096, 512, 256, 256)
+    wanted = VGG_CONVOLUTIONS + 512 + fully_connected + extras
+    wanted += heads(channels, (4, 6, 6, 6, 4, 4), 20)
+    assert count(network.variable_shapes()[0]) == wanted
+
+
+@pytest.mark.parametrize(
+    "row, channels, boxes_per_cell",
+    [("two", (512, 1024), (4, 9)), ("one", (1024,), (24,))],
+)
+def test_networks_without_extra_maps_have_so_many_parameters(row, channels, boxes_per_cell):
+    network = build_network(table3.get_config(row).model, num_classes=20)
+    wanted = VGG_ATROUS + heads(channels, boxes_per_cell, 20)
+    assert count(network.variable_shapes()[0]) == wanted
+
+
+def test_ssdlite320_has_so_many_parameters():
+    network = build_network(ssdlite320_mobilenetv2_coco.get_config().model, num_classes=80)
+    backbone, channels = normalised(3, 32, 3), 32
+    stages = [(1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1)]
+    for expansion, outputs, blocks in stages:
+        for _ in range(blocks):
+            wide = channels * expansion
+            if expansion > 1:
+                backbone += normalised(channels, wide, 1)
+            backbone += normalised(1, wide, 3) + normalised(wide, outputs, 1)
+            channels = outputs
+    backbone += normalised(320, 1280, 1)
+    extras = 0
+    for inputs, narrow, outputs in [
+        (1280, 256, 512),
+        (512, 128, 256),
+        (256, 128, 256),
+        (256, 64, 128),
+    ]:
+        extras += normalised(inputs, narrow, 1)
+        extras += normalised(1, narrow, 3) + normalised(narrow, outputs, 1)
+    wanted = backbone + extras
+    wanted += heads((96, 1280, 512, 256, 256, 128), (6,) * 6, 80, separable_head)
+    assert count(network.variable_shapes()[0]) == wanted
+
+
+def test_maps_without_boxes_are_not_predicted_from():
+    config = tiny.get_config().model
+    config.shapes = ((), ((8, 8), (12, 12)), (), ((40, 40),))
+    network = build_network(config, num_classes=5)
+    assert network.tiling.num_boxes == 4 * 4 * 2 + 1
+    parameters, batch_stats = network.init(0)
+    assert set(parameters["heads"]["logits"]) == {1, 3}
+    image = jnp.zeros((1, 64, 64, 3))
+    (offsets, logits), _ = network.apply(parameters, batch_stats, image, train=False)
+    assert offsets.shape == (1, 33, 4) and logits.shape == (1, 33, 6)
+
+
+def grouped_convolution(x, kernel, stride, padding):
+    pads = padding if padding == "SAME" else [(padding, padding)] * 2
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        pads,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+@pytest.mark.parametrize("size", [7, 10])
+@pytest.mark.parametrize("stride, padding", [(1, 1), (2, 1), (1, "SAME"), (2, "SAME"), (2, 0)])
+def test_depthwise_convolution_equals_a_grouped_one(size, stride, padding):
+    layer = DepthwiseConv(
+        8,
+        3,
+        stride=stride,
+        padding=padding,
+        use_bias=True,
+        kernel_init=nnx.initializers.normal(1.0),
+        dtype=jnp.float32,
+        rngs=nnx.Rngs(0),
+    )
+    layer.bias[...] = jnp.arange(8.0)
+    x = jax.random.normal(jax.random.key(1), (2, size, size, 8))
+    wanted = grouped_convolution(x, layer.kernel[...], stride, padding) + jnp.arange(8.0)
+    np.testing.assert_allclose(layer(x), wanted, rtol=1e-4, atol=1e-5)
+    ours, theirs = (
+        jax.grad(lambda x, function=function: jnp.sum(jnp.sin(function(x))))(x)
+        for function in (
+            layer,
+            lambda x: grouped_convolution(x, layer.kernel[...], stride, padding) + jnp.arange(8.0),
+        )
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_mobilenet_pads_as_pytorch_or_as_tensorflow():
+    """An even map: PyTorch's windows begin a pixel before it, TensorFlow's end one after it."""
+    options = dict(width=0.01, batch_norm=False, dtype=jnp.float32)
+    x = jnp.zeros((1, 64, 64, 3)).at[0, 0, 0, 0].set(1.0)
+    for same_padding, tap in ((False, (1, 1)), (True, (0, 0))):
+        network = MobileNetV2(same_padding=same_padding, rngs=nnx.Rngs(0), **options)
+        kernel = jnp.zeros((3, 3, 3, 8)).at[*tap, 0, 0].set(1.0)
+        network.first.conv.kernel[...] = kernel
+        y = network.first(x, train=False)
+        assert y.shape[1:3] == (32, 32)
+        assert y[0, 0, 0, 0] == 1 and jnp.sum(y) == 1
+
+
+def test_mobilenet_reads_its_finer_map_widened_or_not():
+    options = dict(width=1.0, batch_norm=False, dtype=jnp.float32)
+    for widened, channels in ((True, 576), (False, 96)):
+        network = nnx.eval_shape(
+            lambda widened=widened: MobileNetV2(widened=widened, rngs=nnx.Rngs(0), **options)
+        )
+        image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+        fine, coarse = nnx.eval_shape(lambda m, x: m(x, train=False), network, image)
+        assert fine.shape == (1, 4, 4, channels) and coarse.shape == (1, 2, 2, 1280)
+        assert network.out_channels == (channels, 1280)
+
+
+@pytest.mark.parametrize("name", ALL_CONFIGS)
+def test_every_config_gives_as_many_outputs_as_default_boxes(name):
+    model = ALL_CONFIGS[name]().model
     network = build_network(model, num_classes=20)
     images = jax.ShapeDtypeStruct((1, 2, model.image_size, model.image_size, 3), jnp.float32)
     variables = network.variable_shapes()
     num_boxes = len(network.default_boxes())
-    for train in (False, True):
-        # One device of its own, for batch norm.
-        apply = jax.vmap(
-            lambda *inputs, train=train: network.apply(*inputs, train),
-            in_axes=(None, None, 0),
-            axis_name=DEVICES,
-        )
-        (offsets, logits), batch_stats = jax.eval_shape(apply, *variables, images)
-        assert offsets.shape == (1, 2, num_boxes, 4)
-        assert logits.shape == (1, 2, num_boxes, 21)
-        assert jax.tree.structure(batch_stats) == jax.tree.structure(variables[1])
+    # One device of its own, for batch norm.
+    apply = jax.vmap(
+        lambda *inputs: network.apply(*inputs, train=True),
+        in_axes=(None, None, 0),
+        axis_name=DEVICES,
+    )
+    (offsets, logits), batch_stats = jax.eval_shape(apply, *variables, images)
+    assert offsets.shape == (1, 2, num_boxes, 4)
+    assert logits.shape == (1, 2, num_boxes, 21)
+    assert jax.tree.structure(batch_stats) == jax.tree.structure(variables[1])
 
 
 def test_precision_is_of_the_computation_alone():
@@ -155,7 +301,7 @@ def test_width_gives_multiples_of_eight():
         ("feature_sizes", (9, 4, 2, 1), r"\(9, 4, 2, 1\), but an input of 64 pixels gives.*\(8, 4"),
         ("feature_sizes", (8, 4, 2), "steps has 4 entries, but feature_sizes has 3"),
         ("extra_blocks", ((256, 512, 3, 2, 1),), "maps of vgg16 and 1 extra_blocks make 3"),
-        ("backbone", "vgg", "'vgg', but must be one of vgg16, resnet50, mobilenet_v2"),
+        ("backbone", "vgg", "'vgg', but must be one of vgg16, vgg16_whole, resnet50, "),
         ("precision", "float16", "'float16', but must be one of float32, bfloat16"),
     ],
 )
