@@ -50,17 +50,25 @@ def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
-def per_process_batch_size(batch_size: int) -> int:
+def per_process_batch_size(batch_size: int, accumulate: int = 1) -> int:
     """This process's share of a global batch.
+
+    Args:
+      batch_size: of the global batch.
+      accumulate: parts in which a device works through its share.
 
     Raises:
       UserError: the devices cannot share the batch evenly.
     """
-    devices = jax.device_count()
-    if batch_size <= 0 or batch_size % devices:
+    if accumulate < 1:
+        raise UserError(f"config.accumulate is {accumulate}, but must be 1 or more")
+    shares = jax.device_count() * accumulate
+    if batch_size <= 0 or batch_size % shares:
+        in_parts = f" in {accumulate} parts each" if accumulate > 1 else ""
         raise UserError(
-            f"config.batch_size is {batch_size}, but must be a multiple of the {devices} devices: "
-            f"set it to {max(devices, batch_size // devices * devices)}"
+            f"config.batch_size is {batch_size}, but must be a multiple of {shares} for the "
+            f"{jax.device_count()} devices{in_parts}: set it to "
+            f"{max(shares, batch_size // shares * shares)}"
         )
     return batch_size // jax.process_count()
 

@@ -18,8 +18,9 @@ BEST_METRIC = "mAP"
 class Checkpoints:
     """The checkpoints of one work directory: the last few, and the best by mAP.
 
-    Every checkpoint holds two items: `model` (parameters and batch statistics, all that
-    evaluation needs) and `training` (step and optimiser state). Saving goes on in the background.
+    Every checkpoint holds two items: `model` (parameters, averaged and last, and batch statistics,
+    all that evaluation needs) and `training` (step and optimiser state). Saving goes on in the
+    background.
     """
 
     def __init__(self, directory: Path, keep: int = 3, read_only: bool = False):
@@ -95,12 +96,23 @@ class Checkpoints:
         return TrainState(**items["model"], **items["training"])
 
     def restore_model(
-        self, parameters: Variables, batch_stats: Variables, step: int | None = None
+        self,
+        parameters: Variables,
+        batch_stats: Variables,
+        step: int | None = None,
+        averages: bool = False,
     ) -> tuple[Variables, Variables]:
-        """Reads parameters and batch statistics alone; see `restore`."""
-        template = {"parameters": parameters, "batch_stats": batch_stats}
+        """Reads parameters, averaged where the run has `averages`, and batch statistics alone.
+
+        See `restore` for the rest.
+        """
+        template = {
+            "parameters": parameters,
+            "averaged": parameters if averages else {},
+            "batch_stats": batch_stats,
+        }
         model = self._restore(self._existing(step), model=template)["model"]
-        return model["parameters"], model["batch_stats"]
+        return model["averaged"] or model["parameters"], model["batch_stats"]
 
     def wait(self) -> None:
         """Returns when everything is on disk."""
@@ -150,7 +162,11 @@ class Checkpoints:
 
 
 def _model(state: TrainState) -> dict[str, Any]:
-    return {"parameters": state.parameters, "batch_stats": state.batch_stats}
+    return {
+        "parameters": state.parameters,
+        "averaged": state.averaged,
+        "batch_stats": state.batch_stats,
+    }
 
 
 def _training(state: TrainState) -> dict[str, Any]:
@@ -160,6 +176,6 @@ def _training(state: TrainState) -> dict[str, Any]:
 def _other_network(directory: Path, step: int, reason: str) -> UserError:
     return UserError(
         f"the checkpoint of step {step} in {directory} is not of the network that the config "
-        f"describes ({reason.splitlines()[0]}): use the config it was trained with, or another "
-        "work directory"
+        f"describes ({reason.splitlines()[0]}): use the config it was trained with (model, ema, "
+        "optimizer and freeze decide what a checkpoint holds), or another work directory"
     )

@@ -1,14 +1,15 @@
 """Optimisers: stochastic gradient descent as the authors' Caffe does it, and Adam."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from ssd_jax.errors import UserError
-
-BIAS_RATE = 2.0  # Caffe's lr_mult of biases; their decay_mult is 0
+from ssd_jax.training.parameters import matching
 
 
 def step_schedule(
@@ -34,50 +35,130 @@ def step_schedule(
 
     def schedule(step):
         passed = jnp.sum(step >= boundaries)
-        warmup = jnp.minimum(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
-        return learning_rate * 0.1**passed * warmup
+        return learning_rate * 0.1**passed * _warmup(step, warmup_steps)
 
     return schedule
 
 
-def _leaf_name(path: tuple) -> str:
-    return str(path[-1].key)
+def cosine_schedule(learning_rate: float, steps: int, warmup_steps: int) -> optax.Schedule:
+    """A learning rate that falls to 0 along half a wave of the cosine.
+
+    Args:
+      learning_rate: the rate at the start.
+      steps: steps of the whole run.
+      warmup_steps: over so many steps the rate rises linearly from 0.
+    """
+
+    def schedule(step):
+        fall = 0.5 * (1 + jnp.cos(math.pi * jnp.minimum(step / steps, 1.0)))
+        return learning_rate * fall * _warmup(step, warmup_steps)
+
+    return schedule
 
 
-def _decays(parameters: optax.Params) -> optax.Params:
-    """Which parameters decay: all but biases and batch norm's scales."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: _leaf_name(path) not in ("bias", "scale"), parameters
-    )
+def _warmup(step: jax.Array, warmup_steps: int) -> jax.Array | float:
+    return jnp.minimum(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
 
 
 def sgd(
-    schedule: optax.Schedule, momentum: float, weight_decay: float
+    schedule: optax.Schedule,
+    momentum: float,
+    weight_decay: float,
+    undecayed: str = "",
+    bias_rate: float = 1.0,
+    clip_norm: float = 0.0,
 ) -> optax.GradientTransformation:
     """v ← momentum · v + rate · (gradient + weight_decay · parameter); parameter ← parameter - v.
 
-    Biases learn at twice the rate and neither they nor batch norm's scales decay. As in Caffe the
-    rate stands inside the momentum, so that a drop of the rate does not shrink what is under way.
+    As in Caffe the rate stands inside the momentum, so that a drop of the rate does not shrink
+    what is under way.
+
+    Args:
+      schedule: the rate by step.
+      momentum: see above.
+      weight_decay: see above.
+      undecayed: patterns (`parameters.py`) of the parameters that do not decay.
+      bias_rate: how many times as fast as the rest biases learn (2 in Caffe).
+      clip_norm: longer gradients are shortened to this norm; 0 for never.
     """
 
-    def double_bias_rate(updates, parameters=None):
+    def scale_biases(updates, parameters=None):
         del parameters
-        return jax.tree_util.tree_map_with_path(
-            lambda path, update: update * BIAS_RATE if _leaf_name(path) == "bias" else update,
+        return jax.tree.map(
+            lambda update, is_bias: update * bias_rate if is_bias else update,
             updates,
+            matching(updates, "*/bias"),
         )
 
     return optax.chain(
-        optax.add_decayed_weights(weight_decay, mask=_decays),
-        optax.stateless(double_bias_rate),
+        _clip(clip_norm),
+        optax.add_decayed_weights(weight_decay, mask=_decays(undecayed)),
+        optax.stateless(scale_biases),
         optax.scale_by_learning_rate(schedule),
         optax.trace(decay=momentum),
     )
 
 
-def adam(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay, but none on biases and batch norm's scales.
+def adam(
+    schedule: optax.Schedule, weight_decay: float, undecayed: str = "", clip_norm: float = 0.0
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay.
 
     Not the paper's, but from scratch it needs far fewer steps than SGD.
+
+    Args:
+      schedule: the rate by step.
+      weight_decay: see `sgd`.
+      undecayed: see `sgd`.
+      clip_norm: see `sgd`.
     """
-    return optax.adamw(schedule, weight_decay=weight_decay, mask=_decays)
+    return optax.chain(
+        _clip(clip_norm),
+        optax.adamw(schedule, weight_decay=weight_decay, mask=_decays(undecayed)),
+    )
+
+
+def _clip(norm: float) -> optax.GradientTransformation:
+    return optax.clip_by_global_norm(norm) if norm else optax.identity()
+
+
+def _decays(undecayed: str):
+    return lambda parameters: jax.tree.map(lambda left: not left, matching(parameters, undecayed))
+
+
+def build_schedule(config: Any) -> optax.Schedule:
+    """The learning rate by step, as a config of `configs/` wants it.
+
+    Raises:
+      UserError: a field has an impossible value.
+    """
+    learning_rate = config.learning_rate
+    if config.base_batch_size:
+        learning_rate *= config.batch_size / config.base_batch_size
+    if config.schedule == "step":
+        return step_schedule(
+            learning_rate, config.steps, config.learning_rate_drops, config.warmup_steps
+        )
+    if config.schedule == "cosine":
+        return cosine_schedule(learning_rate, config.steps, config.warmup_steps)
+    raise UserError(f"config.schedule is {config.schedule!r}, but must be step or cosine")
+
+
+def build_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """The optimiser that a config of `configs/` wants.
+
+    Raises:
+      UserError: there is no such optimiser.
+    """
+    if config.optimizer == "sgd":
+        return sgd(
+            schedule,
+            config.momentum,
+            config.weight_decay,
+            config.undecayed,
+            config.bias_rate,
+            config.clip_norm,
+        )
+    if config.optimizer == "adam":
+        return adam(schedule, config.weight_decay, config.undecayed, config.clip_norm)
+    raise UserError(f"config.optimizer is {config.optimizer!r}, but must be sgd or adam")

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from ssd_jax.models.network import Variables
+from ssd_jax.training.parameters import Mask, split
 
 
 class TrainState(NamedTuple):
@@ -14,17 +15,38 @@ class TrainState(NamedTuple):
 
     step: jax.Array  # [] int32: steps done
     parameters: Variables
+    averaged: Variables  # moving average of the parameters; empty where there is none
     batch_stats: Variables
-    opt_state: optax.OptState
+    opt_state: optax.OptState  # of the parameters that are trained
+
+    def for_evaluation(self) -> tuple[Variables, Variables]:
+        """Parameters, averaged where there is an average, and batch statistics."""
+        return self.averaged or self.parameters, self.batch_stats
 
 
 def initial_state(
-    parameters: Variables, batch_stats: Variables, optimizer: optax.GradientTransformation
+    parameters: Variables,
+    batch_stats: Variables,
+    optimizer: optax.GradientTransformation,
+    *,
+    frozen: Mask | None = None,
+    averages: bool = False,
 ) -> TrainState:
-    """The state before the first step."""
+    """The state before the first step.
+
+    Args:
+      parameters: the first ones.
+      batch_stats: the first ones.
+      optimizer: what will train the parameters.
+      frozen: which parameters it will not train; None for none.
+      averages: whether a moving average of the parameters is kept.
+    """
+    trainable, _ = split(parameters, frozen)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         parameters=parameters,
+        # A copy: a step is given up both of them.
+        averaged=jax.tree.map(jnp.copy, parameters) if averages else {},
         batch_stats=batch_stats,
-        opt_state=optimizer.init(parameters),
+        opt_state=optimizer.init(trainable),
     )

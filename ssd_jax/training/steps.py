@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import optax
 
 from ssd_jax import parallel
-from ssd_jax.detection.losses import multibox_loss
+from ssd_jax.detection.losses import MultiboxLoss, multibox_loss
 from ssd_jax.detection.matcher import match_targets
-from ssd_jax.models.network import Network
+from ssd_jax.models.network import Network, Variables
+from ssd_jax.training.parameters import Mask, merge, split
 from ssd_jax.training.photometric import augment, image_keys
 from ssd_jax.training.state import TrainState
 
@@ -21,86 +22,139 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
+    frozen: Mask | None = None,
+    freeze_batch_norm: bool = False,
+    accumulate: int = 1,
+    ema: float = 0.0,
     color: bool = True,
     flip: bool = True,
     iou_threshold: float = 0.5,
+    boundary_boxes: bool = True,
     negatives_per_positive: float = 3.0,
     min_negatives: int = 0,
     localisation_weight: float = 1.0,
+    label_smoothing: float = 0.0,
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, Metrics]]:
     """Makes `train_step(state, batch) -> (state, metrics)`.
 
     The batch holds this device's share of `image`, `window`, `boxes` and `labels` (see
-    `data/pipeline.py`). Gradients and the number of positives are summed over devices, so that
-    the update is that of the global batch, however many devices share it.
+    `data/pipeline.py`). Sums of losses, gradients and positives are added up over parts and
+    devices and divided by all positives only then, so that the update is that of the global batch,
+    however many share it.
 
     Args:
       network: what is trained.
       optimizer: see `optimizer.py`.
       seed: of the augmentation on the device.
+      frozen: which parameters stay as they are; None for none.
+      freeze_batch_norm: whether batch norm uses, and keeps, the statistics it started with.
+      accumulate: in how many parts a device works through its share, one after the other, to
+        need the memory of one. Batch norm sees one part at a time.
+      ema: decay of the moving average of parameters; 0 for none.
       color: see `photometric.augment`.
       flip: see `photometric.augment`.
       iou_threshold: see `match`.
+      boundary_boxes: see `match_targets`.
       negatives_per_positive: see `hard_negatives`.
       min_negatives: see `hard_negatives`.
       localisation_weight: α of paper equation 1.
+      label_smoothing: see `multibox_loss`.
     """
     default_boxes = network.default_boxes()
 
-    def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
-        positions = parallel.global_position(batch["image"].shape[0])
+    def loss_sums(
+        parameters: Variables, batch_stats: Variables, step: jax.Array, part: dict[str, jax.Array]
+    ) -> tuple[MultiboxLoss, Variables]:
+        """The sums of one part of the batch, and the batch statistics after it."""
         pixels, boxes = augment(
-            image_keys(seed, state.step, positions),
-            batch["image"],
-            batch["window"],
-            batch["boxes"],
-            batch["labels"],
+            image_keys(seed, step, part["position"]),
+            part["image"],
+            part["window"],
+            part["boxes"],
+            part["labels"],
             color=color,
             flip=flip,
         )
-        target_offsets, target_labels = jax.vmap(match_targets, in_axes=(0, 0, None, None))(
-            boxes, batch["labels"], default_boxes, iou_threshold
+        targets = jax.vmap(match_targets, in_axes=(0, 0, None, None, None))
+        target_offsets, target_labels = targets(
+            boxes, part["labels"], default_boxes, iou_threshold, boundary_boxes
         )
-
-        def loss_function(parameters):
-            (offsets, logits), batch_stats = network.apply(
-                parameters, state.batch_stats, network.normalise(pixels), train=True
-            )
-            sums = multibox_loss(
-                offsets,
-                logits,
-                target_offsets,
-                target_labels,
-                negatives_per_positive,
-                min_negatives,
-            )
-            num_positives = parallel.sum_over_devices(sums.num_positives)
-            normaliser = jnp.maximum(num_positives, 1)
-            localisation = sums.localisation / normaliser
-            confidence = sums.confidence / normaliser
-            loss = localisation_weight * localisation + confidence
-            return loss, (localisation, confidence, num_positives, batch_stats)
-
-        loss_and_gradients = jax.value_and_grad(loss_function, has_aux=True)
-        (loss, auxiliary), gradients = loss_and_gradients(state.parameters)
-        localisation, confidence, num_positives, batch_stats = auxiliary
-        gradients, loss, localisation, confidence = parallel.sum_over_devices(
-            (gradients, loss, localisation, confidence)
+        (offsets, logits), batch_stats = network.apply(
+            parameters, batch_stats, network.normalise(pixels), train=not freeze_batch_norm
         )
+        sums = multibox_loss(
+            offsets,
+            logits,
+            target_offsets,
+            target_labels,
+            negatives_per_positive,
+            min_negatives,
+            label_smoothing,
+        )
+        return sums, batch_stats
 
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.parameters)
+    def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, Metrics]:
+        trainable, fixed = split(state.parameters, frozen)
+
+        def weighted_sum(trainable, batch_stats, part):
+            parameters = merge(trainable, fixed)
+            sums, batch_stats = loss_sums(parameters, batch_stats, state.step, part)
+            return localisation_weight * sums.localisation + sums.confidence, (sums, batch_stats)
+
+        def work_through(carry, part):
+            batch_stats, gradients, sums = carry
+            differentiate = jax.grad(weighted_sum, has_aux=True)
+            part_gradients, (part_sums, batch_stats) = differentiate(trainable, batch_stats, part)
+            added = jax.tree.map(jnp.add, (gradients, sums), (part_gradients, part_sums))
+            return (batch_stats, *added), None
+
+        positions = parallel.global_position(batch["image"].shape[0])
+        parts = jax.tree.map(
+            lambda array: array.reshape(accumulate, -1, *array.shape[1:]),
+            batch | {"position": positions},
+        )
+        carry = (
+            state.batch_stats,
+            jax.tree.map(jnp.zeros_like, trainable),
+            MultiboxLoss(*(jnp.zeros(()) for _ in MultiboxLoss._fields)),
+        )
+        if accumulate == 1:
+            # Without a loop, in which XLA would use one core of a CPU.
+            carry, _ = work_through(carry, jax.tree.map(lambda array: array[0], parts))
+        else:
+            carry, _ = jax.lax.scan(work_through, carry, parts)
+        batch_stats, *added = carry
+
+        gradients, sums = parallel.sum_over_devices(tuple(added))
+        normaliser = jnp.maximum(sums.num_positives, 1)
+        gradients = jax.tree.map(lambda gradient: gradient / normaliser, gradients)
+        localisation, confidence = sums.localisation / normaliser, sums.confidence / normaliser
+
+        updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
+        parameters = merge(optax.apply_updates(trainable, updates), fixed)
         new_state = TrainState(
             step=state.step + 1,
-            parameters=optax.apply_updates(state.parameters, updates),
+            parameters=parameters,
+            averaged=_moving_average(state, parameters, ema) if ema else state.averaged,
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
         metrics = {
-            "loss": loss,
+            "loss": localisation_weight * localisation + confidence,
             "loc_loss": localisation,
             "conf_loss": confidence,
-            "positives": num_positives,
+            "positives": sums.num_positives,
+            "gradient_norm": optax.tree.norm(gradients),
         }
         return new_state, metrics
 
     return train_step
+
+
+def _moving_average(state: TrainState, parameters: Variables, decay: float) -> Variables:
+    """The averaged parameters after one more step; early ones count for less and less."""
+    steps = state.step.astype(jnp.float32)
+    decay = jnp.minimum(decay, (1 + steps) / (10 + steps))
+    return jax.tree.map(
+        lambda old, new: old + (1 - decay) * (new - old), state.averaged, parameters
+    )

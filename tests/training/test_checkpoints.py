@@ -50,6 +50,19 @@ def test_the_model_comes_back_alone(directory):
     jax.tree.map(np.testing.assert_array_equal, restored, (saved.parameters, saved.batch_stats))
 
 
+def test_averaged_parameters_are_restored_in_place_of_the_last(tmp_path):
+    state = state_at(1)
+    averaged = jax.tree.map(lambda array: array + 1, state.parameters)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state._replace(averaged=averaged))
+    checkpoints.wait()
+    parameters, _ = checkpoints.restore_model(state.parameters, state.batch_stats, averages=True)
+    jax.tree.map(np.testing.assert_array_equal, parameters, averaged)
+    with pytest.raises(UserError, match="model, ema, optimizer and freeze decide"):
+        checkpoints.restore_model(state.parameters, state.batch_stats)
+    checkpoints.close()
+
+
 def test_a_step_that_is_not_there_is_refused(directory):
     with pytest.raises(UserError, match="no checkpoint of step 4, but of 3, 5, 6"):
         Checkpoints(directory, read_only=True).restore(state_at(0), step=4)

@@ -4,8 +4,18 @@ import numpy as np
 import optax
 import pytest
 
+from configs import ssd300_coco_mmdetection, ssd300_voc
 from ssd_jax.errors import UserError
-from ssd_jax.training.optimizer import adam, sgd, step_schedule
+from ssd_jax.training.optimizer import (
+    adam,
+    build_optimizer,
+    build_schedule,
+    cosine_schedule,
+    sgd,
+    step_schedule,
+)
+
+UNDECAYED = "*/bias,*/scale"
 
 
 def test_schedule_at_its_corners():
@@ -29,7 +39,13 @@ def test_drops_that_are_no_ascending_fractions_are_refused(drops):
 
 def test_two_steps_by_hand():
     # The rate drops between the steps; gradients are 1 throughout.
-    optimizer = sgd(lambda step: jnp.where(step < 1, 0.1, 0.01), momentum=0.9, weight_decay=0.5)
+    optimizer = sgd(
+        lambda step: jnp.where(step < 1, 0.1, 0.01),
+        momentum=0.9,
+        weight_decay=0.5,
+        undecayed=UNDECAYED,
+        bias_rate=2.0,
+    )
     parameters = {"conv": {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}}
     parameters["norm"] = {"scale": jnp.array(2.0)}
     gradients = jax.tree.map(jnp.ones_like, parameters)
@@ -46,10 +62,76 @@ def test_two_steps_by_hand():
 
 
 def test_adam_decays_kernels_alone():
-    optimizer = adam(lambda step: 0.1, weight_decay=0.5)
+    optimizer = adam(lambda step: 0.1, weight_decay=0.5, undecayed=UNDECAYED)
     parameters = {"conv": {"kernel": jnp.array(2.0), "bias": jnp.array(2.0)}}
     gradients = {"conv": {"kernel": jnp.array(0.3), "bias": jnp.array(0.3)}}
     updates, _ = optimizer.update(gradients, optimizer.init(parameters), parameters)
     # The first step of Adam has the length of the rate, whatever the gradient.
     np.testing.assert_allclose(updates["conv"]["bias"], -0.1, rtol=1e-5)
     np.testing.assert_allclose(updates["conv"]["kernel"], -0.1 - 0.1 * 0.5 * 2, rtol=1e-5)
+
+
+def test_the_cosine_falls_to_zero():
+    schedule = cosine_schedule(2.0, 100, warmup_steps=2)
+    np.testing.assert_allclose(
+        [schedule(step) for step in (0, 25, 50, 75, 100, 120)],
+        [1, 1 + np.sqrt(0.5), 1, 1 - np.sqrt(0.5), 0, 0],
+        atol=1e-6,
+    )
+
+
+def first_update(optimizer, gradients, parameters):
+    return optimizer.update(gradients, optimizer.init(parameters), parameters)[0]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_long_gradients_are_shortened(name):
+    # Length 5 becomes 1, length 0.5 stays.
+    parameters = {"a": jnp.array([3.0]), "b": jnp.array([4.0])}
+    config = ssd300_voc.get_config()
+    config.optimizer, config.weight_decay, config.clip_norm = name, 0.0, 1.0
+    clipping = build_optimizer(config, lambda step: 1.0)
+    config.clip_norm = 0.0
+    plain = build_optimizer(config, lambda step: 1.0)
+    for gradients, shortened in (
+        ({"a": jnp.array([3.0]), "b": jnp.array([4.0])}, {"a": 0.6, "b": 0.8}),
+        ({"a": jnp.array([0.3]), "b": jnp.array([0.4])}, {"a": 0.3, "b": 0.4}),
+    ):
+        wanted = first_update(plain, jax.tree.map(jnp.atleast_1d, shortened), parameters)
+        got = first_update(clipping, gradients, parameters)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), got, wanted)
+    assert name == "adam" or got["a"] == -jnp.float32(0.3)
+
+
+def test_a_config_decides_what_decays_and_how_fast_biases_learn():
+    parameters = {"conv": {"kernel": jnp.array(1.0), "bias": jnp.array(1.0)}}
+    gradients = jax.tree.map(jnp.zeros_like, parameters)
+    paper, mmdetection = (
+        build_optimizer(config.get_config(), lambda step: 1.0)
+        for config in (ssd300_voc, ssd300_coco_mmdetection)
+    )
+    updates = first_update(paper, gradients, parameters)["conv"]
+    assert updates["kernel"] == -np.float32(5e-4) and updates["bias"] == 0
+    updates = first_update(mmdetection, gradients, parameters)["conv"]
+    assert updates["kernel"] == updates["bias"] == -np.float32(5e-4)
+    gradients = jax.tree.map(jnp.ones_like, parameters)
+    assert first_update(paper, gradients, parameters)["conv"]["bias"] == -2
+
+
+def test_the_rate_grows_with_the_batch():
+    config = ssd300_voc.get_config()
+    config.warmup_steps = 0
+    config.batch_size = 128
+    np.testing.assert_allclose(build_schedule(config)(0), 1e-3, rtol=1e-6)
+    config.base_batch_size = 32
+    np.testing.assert_allclose(build_schedule(config)(0), 4e-3, rtol=1e-6)
+    config.schedule = "cosine"
+    np.testing.assert_allclose(build_schedule(config)(60_000), 2e-3, rtol=1e-5)
+
+
+@pytest.mark.parametrize("field, build", [("schedule", build_schedule), ("optimizer", None)])
+def test_unknown_names_are_refused(field, build):
+    config = ssd300_voc.get_config()
+    config[field] = "linear"
+    with pytest.raises(UserError, match=f"config.{field} is 'linear', but must be s"):
+        build(config) if build else build_optimizer(config, lambda step: 1.0)

@@ -16,6 +16,7 @@ from ssd_jax.detection.losses import multibox_loss
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.models.network import build_network
 from ssd_jax.training.optimizer import sgd
+from ssd_jax.training.parameters import matching
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import make_train_step
 from tests import tiny
@@ -39,14 +40,15 @@ def make_batch(num_objects=5, without_objects=3):
     }
 
 
-def tiny_network(precision="float32"):
+def tiny_network(precision="float32", batch_norm=True):
     config = tiny.get_config().model
     config.precision = precision
+    config.batch_norm = batch_norm
     return build_network(config, num_classes=5)
 
 
-def new_state(network):
-    return parallel.replicate(initial_state(*network.init(seed=0), OPTIMIZER))
+def new_state(network, **options):
+    return parallel.replicate(initial_state(*network.init(seed=0), OPTIMIZER, **options))
 
 
 @functools.cache
@@ -148,6 +150,112 @@ def test_one_object_in_the_batch_is_enough():
     assert metrics["positives"] >= 1
     assert np.isfinite(metrics["loss"]) and metrics["loc_loss"] > 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+def steps(network, batch, count, frozen=None, **options):
+    """The states after each of some steps, and the metrics of the last."""
+    options = {"color": False, "flip": False, "frozen": frozen} | options
+    step = parallel.pmap_train_step(make_train_step(network, OPTIMIZER, seed=1, **options))
+    state = new_state(network, frozen=frozen, averages=options.get("ema", 0) > 0)
+    states = []
+    for _ in range(count):
+        state, metrics = step(state, parallel.shard(batch))
+        states.append(parallel.to_host(state))
+    return states, parallel.to_host(metrics)
+
+
+def test_accumulation_makes_the_update_of_the_large_batch():
+    batch = jax.tree.map(lambda array: np.concatenate([array] * 4), make_batch())
+    batch["image"] = np.random.default_rng(1).integers(0, 256, (32, 64, 64, 3), dtype=np.uint8)
+    network = tiny_network(batch_norm=False)
+    (*_, whole), whole_metrics = steps(network, batch, 3)
+    (*_, parts), parts_metrics = steps(network, batch, 3, accumulate=4)
+    assert parts.step == whole.step == 3
+    # Parts differ in positives: dividing each by its own would give another update.
+    assert whole_metrics["positives"] == parts_metrics["positives"] > 0
+    for name, value in whole_metrics.items():
+        np.testing.assert_allclose(parts_metrics[name], value, rtol=1e-5)
+    start, whole, parts = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(parameters)])
+        for parameters in (network.init(0)[0], whole.parameters, parts.parameters)
+    )
+    assert np.abs(parts - whole).max() < 1e-5
+    assert np.linalg.norm(parts - whole) < 1e-4 * np.linalg.norm(whole - start)
+
+
+def test_batch_statistics_follow_all_parts():
+    (state,), _ = steps(tiny_network(), make_batch(), 1, accumulate=2)
+    network, batch = tiny_network(), make_batch()
+    statistics = network.init(0)[1]
+    apply = jax.vmap(network.apply, in_axes=(None, None, 0, None), axis_name=parallel.DEVICES)
+    for half in (slice(0, 4), slice(4, 8)):
+        pixels = np.where(np.arange(64)[:, None] < 51, batch["image"][half], [123, 117, 104])
+        images = network.normalise(pixels)[None]
+        _, statistics = apply(network.init(0)[0], statistics, images, True)
+        statistics = jax.tree.map(lambda array: array[0], statistics)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+        state.batch_stats,
+        statistics,
+    )
+
+
+def test_frozen_parameters_stay_and_the_rest_learns():
+    network = tiny_network()
+    frozen = matching(network.variable_shapes()[0], "backbone/*")
+    (state,), _ = steps(network, make_batch(), 1, frozen=frozen)
+    assert not any(jax.tree.leaves(changes(state)["backbone"]))
+    assert changes(state)["heads"]["logits"][0]["kernel"]
+    # Nothing is kept for them, and the gradient of the rest is what it was.
+    momentum = state.opt_state[-1].trace
+    assert not jax.tree.leaves(momentum["backbone"])
+    (free,), _ = steps(network, make_batch(), 1)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7),
+        momentum["heads"],
+        free.opt_state[-1].trace["heads"],
+    )
+
+
+def test_batch_norm_can_be_frozen():
+    (state,), metrics = steps(tiny_network(), make_batch(), 1, freeze_batch_norm=True)
+    before = new_state(tiny_network()).batch_stats
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, before)
+    (free,), free_metrics = steps(tiny_network(), make_batch(), 1)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, free.batch_stats)
+    assert any(jax.tree.leaves(moved))
+    assert metrics["loss"] != free_metrics["loss"]
+
+
+def test_the_average_of_the_parameters_by_hand():
+    states, _ = steps(tiny_network(), make_batch(), 3, ema=0.15)
+    average = new_state(tiny_network()).parameters
+    for step, state in enumerate(states):
+        decay = min(0.15, (1 + step) / (10 + step))  # 0.1, 0.15, 0.15
+        average = jax.tree.map(
+            lambda old, new, decay=decay: decay * old + (1 - decay) * new, average, state.parameters
+        )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+        states[-1].averaged,
+        average,
+    )
+    assert states[-1].for_evaluation()[0] is states[-1].averaged
+    (plain,), _ = steps(tiny_network(), make_batch(), 1)
+    assert plain.averaged == {} and plain.for_evaluation()[0] is plain.parameters
+
+
+def test_labels_can_be_smoothed(after_one_step):
+    _, metrics = one_step(make_batch(), label_smoothing=0.1)
+    _, plain = after_one_step
+    assert metrics["loc_loss"] == plain["loc_loss"]
+    assert metrics["conf_loss"] != plain["conf_loss"]
+
+
+def test_boundary_boxes_can_be_left_out(after_one_step):
+    _, metrics = one_step(make_batch(), boundary_boxes=False)
+    _, plain = after_one_step
+    assert 0 < metrics["positives"] < plain["positives"]
 
 
 PROGRAM = """

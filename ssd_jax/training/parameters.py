@@ -1,0 +1,65 @@
+"""Groups of parameters, chosen by patterns of their paths.
+
+A path is the names of the modules and of the array, with slashes between them, like
+`backbone/conv1_1/conv/kernel`; in a pattern `*` stands for anything, slashes included.
+"""
+
+import fnmatch
+
+import jax
+
+from ssd_jax.errors import UserError
+from ssd_jax.models.network import Variables, path_name
+
+Mask = Variables  # the structure of the parameters, with booleans
+
+
+def matching(parameters: Variables, patterns: str) -> Mask:
+    """Which parameters any of some patterns fits.
+
+    Args:
+      parameters: or anything of their structure.
+      patterns: joined by commas; none where empty.
+    """
+    wanted = _listed(patterns)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: any(fnmatch.fnmatchcase(path_name(path), pattern) for pattern in wanted),
+        parameters,
+    )
+
+
+def check_patterns(parameters: Variables, patterns: str, field: str) -> None:
+    """Raises a `UserError` if one of the patterns fits no parameter.
+
+    Args:
+      parameters: or anything of their structure.
+      patterns: see `matching`.
+      field: of the config, for the message.
+    """
+    paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(parameters)]
+    for pattern in _listed(patterns):
+        if not fnmatch.filter(paths, pattern):
+            raise UserError(
+                f"{field} has the pattern {pattern!r}, which fits no parameter; they have paths "
+                f"like {paths[0]} and {paths[-1]}"
+            )
+
+
+def _listed(patterns: str) -> list[str]:
+    return [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
+
+
+def split(parameters: Variables, mask: Mask | None) -> tuple[Variables, Variables]:
+    """The parameters outside a mask and those inside; each has None in the places of the other."""
+    if mask is None:
+        return parameters, jax.tree.map(lambda _: None, parameters)
+    outside = jax.tree.map(lambda value, inside: None if inside else value, parameters, mask)
+    inside = jax.tree.map(lambda value, inside: value if inside else None, parameters, mask)
+    return outside, inside
+
+
+def merge(outside: Variables, inside: Variables) -> Variables:
+    """What `split` took apart."""
+    return jax.tree.map(
+        lambda a, b: b if a is None else a, outside, inside, is_leaf=lambda leaf: leaf is None
+    )
