@@ -1,14 +1,4 @@
-"""From a config and a work directory to a trained detector and its mAP: where the rooms meet.
-
-A work directory holds
-
-    config.json      the config of the run
-    classes.json     the class names, in the order of the labels
-    checkpoints/     one folder a saved step
-    metrics.jsonl    one object a line
-    tensorboard/     the same for TensorBoard, with the pictures
-    pictures/        training images as they go to the device; detections of the last evaluation
-"""
+"""From a config and a work directory to a trained detector and its mAP: where the rooms meet."""
 
 import functools
 import itertools
@@ -20,22 +10,23 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from PIL import Image
 
 from ssd_jax import parallel
-from ssd_jax.errors import UserError
 from ssd_jax.evaluation.draw import contact_sheet, draw_input
 from ssd_jax.evaluation.evaluator import make_predict_step, run_detector
 from ssd_jax.evaluation.report import draw_detections, format_table, summarise
-from ssd_jax.interop.keras_weights import load_vgg16
+from ssd_jax.initial_weights import initial_weights
+from ssd_jax.interop.transfer import format_transfer
 from ssd_jax.models.network import Network, Variables, build_network
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.loop import train_loop
 from ssd_jax.training.metrics_writer import MetricsWriter
-from ssd_jax.training.optimizer import adam, sgd, step_schedule
+from ssd_jax.training.optimizer import build_optimizer, build_schedule
+from ssd_jax.training.parameters import check_patterns, matching
 from ssd_jax.training.state import TrainState, initial_state
 from ssd_jax.training.steps import make_train_step
+from ssd_jax.workdir import check_classes, read_class_names, record_run
 
 # The data room, and TensorFlow with it, is imported by the functions that read data: everything
 # on the device's side works where TensorFlow is not installed.
@@ -59,7 +50,7 @@ def train(config: Any, workdir: str) -> None:
     from ssd_jax.data.sources import build_train_source
 
     folder = Path(workdir)
-    per_process_batch_size = parallel.per_process_batch_size(config.batch_size)
+    batch_size = parallel.per_process_batch_size(config.batch_size, config.accumulate)
 
     source = build_train_source(config)
     class_names = source.class_names
@@ -71,32 +62,40 @@ def train(config: Any, workdir: str) -> None:
     )
 
     network = build_network(config.model, len(class_names))
-    schedule = step_schedule(
-        config.learning_rate, config.steps, config.learning_rate_drops, config.warmup_steps
+    parameter_shapes, _ = network.variable_shapes()
+    check_patterns(parameter_shapes, config.freeze, "config.freeze")
+    frozen = matching(parameter_shapes, config.freeze)
+    schedule = build_schedule(config)
+    optimizer = build_optimizer(config, schedule)
+    new_state = functools.partial(
+        initial_state, optimizer=optimizer, frozen=frozen, averages=config.ema > 0
     )
-    optimizer = _build_optimizer(config, schedule)
     evaluator = None
     if config.eval_every >= 0:
         evaluator = Evaluator(config, network, class_names)
 
-    _check_classes(folder, class_names)
+    check_classes(folder, class_names)
     checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
     if checkpoints.steps():
-        new_state = functools.partial(initial_state, optimizer=optimizer)
         state = checkpoints.restore(jax.eval_shape(new_state, *network.variable_shapes()))
         logger.info("%s: continuing at step %d of %d", folder, state.step, config.steps)
     else:
-        parameters, batch_stats = _initial_variables(config, network)
-        state = initial_state(parameters, batch_stats, optimizer)
+        weights = initial_weights(config.init, network, config.seed, class_names)
+        state = new_state(*weights.variables)
     if state.step >= config.steps:
         logger.info("nothing to do: raise config.steps, or name another work directory")
         return
 
-    _record_run(folder, config, class_names)
+    if parallel.is_main_process():
+        record_run(folder, config, class_names, source.category_ids)
+        if config.init and state.step == 0:
+            table = format_transfer(weights)
+            logger.info("weights from %s:\n%s", config.init, table)
+            (folder / "weights.txt").write_text(table + "\n")
     batches = build_train_batches(
         config,
         source,
-        per_process_batch_size,
+        batch_size,
         first_step=int(state.step),
         process_index=parallel.process_index(),
         process_count=parallel.process_count(),
@@ -105,12 +104,18 @@ def train(config: Any, workdir: str) -> None:
         network,
         optimizer,
         seed=config.seed,
+        frozen=frozen,
+        freeze_batch_norm=config.freeze_batch_norm,
+        accumulate=config.accumulate,
+        ema=config.ema,
         color=config.augment.color,
         flip=config.augment.flip,
         iou_threshold=config.loss.iou_threshold,
+        boundary_boxes=config.loss.boundary_boxes,
         negatives_per_positive=config.loss.negatives_per_positive,
         min_negatives=config.loss.min_negatives,
         localisation_weight=config.loss.localisation_weight,
+        label_smoothing=config.loss.label_smoothing,
     )
 
     writer = None
@@ -122,7 +127,7 @@ def train(config: Any, workdir: str) -> None:
         _save_pictures(folder, "training", pictures, writer, int(state.step))
 
     def evaluate_state(state: TrainState) -> dict[str, float]:
-        summary, pictures = evaluator((state.parameters, state.batch_stats))
+        summary, pictures = evaluator(state.for_evaluation())
         if writer:
             logger.info("step %d\n%s", state.step, format_table(summary))
             _save_pictures(folder, "detections", pictures, writer, int(state.step))
@@ -163,12 +168,12 @@ def evaluate(
       UserError: the work directory holds no such run.
     """
     folder = Path(workdir)
-    if not (folder / "classes.json").is_file():
-        raise UserError(f"{folder} is not the work directory of a run: it has no classes.json")
-    class_names = tuple(json.loads((folder / "classes.json").read_text()))
+    class_names = read_class_names(folder)
     network = build_network(config.model, len(class_names))
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
-    variables = checkpoints.restore_model(*network.variable_shapes(), step=checkpoint)
+    variables = checkpoints.restore_model(
+        *network.variable_shapes(), step=checkpoint, averages=config.ema > 0
+    )
     checkpoints.close()
 
     evaluator = Evaluator(config, network, class_names)
@@ -227,54 +232,6 @@ class Evaluator:
         )
         drawn = draw_detections(pictures, results[: len(pictures)], self._class_names)
         return summarise(results, self._class_names), drawn
-
-
-def _build_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTransformation:
-    if config.optimizer == "sgd":
-        return sgd(schedule, config.momentum, config.weight_decay)
-    if config.optimizer == "adam":
-        return adam(schedule, config.weight_decay)
-    raise UserError(f"config.optimizer is {config.optimizer!r}, but must be sgd or adam")
-
-
-def _initial_variables(config: Any, network: Network) -> tuple[Variables, Variables]:
-    """New parameters and batch statistics, with the weights that `config.init` names."""
-    parameters, batch_stats = network.init(config.seed)
-    if not config.init:
-        return parameters, batch_stats
-    kind, _, weights = config.init.partition(":")
-    if kind != "keras" or not weights:
-        raise UserError(
-            f'config.init is {config.init!r}, but must be "" (from scratch), "keras:imagenet" or '
-            '"keras:PATH"'
-        )
-    if config.model.backbone != "vgg16":
-        raise UserError(
-            f"config.init is {config.init!r}, but Keras' weights are for the backbone vgg16, not "
-            f"for {config.model.backbone}: start from scratch with --config.init="
-        )
-    return load_vgg16(parameters, weights), batch_stats
-
-
-def _check_classes(folder: Path, class_names: Sequence[str]) -> None:
-    """Raises a `UserError` if the work directory belongs to a run with other classes."""
-    classes_file = folder / "classes.json"
-    if not classes_file.is_file():
-        return
-    recorded = json.loads(classes_file.read_text())
-    if recorded != list(class_names):
-        raise UserError(
-            f"{folder} holds a run with the classes {', '.join(recorded)}, but the data has "
-            f"{', '.join(class_names)}: name another work directory"
-        )
-
-
-def _record_run(folder: Path, config: Any, class_names: Sequence[str]) -> None:
-    """Writes config and classes into the work directory."""
-    if parallel.is_main_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "classes.json").write_text(json.dumps(class_names, indent=2) + "\n")
-        (folder / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
 
 
 def _draw_training_pictures(

@@ -6,7 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+
+from ssd_jax.models.network import build_network
+from ssd_jax.training.checkpoints import Checkpoints
+from ssd_jax.workdir import read_class_names, read_config
+from tests.data.pictures import VocFolder
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,7 +55,8 @@ def test_training_leaves_what_the_readme_promises(workdir):
         "pictures",
         "tensorboard",
     }
-    assert json.loads((workdir / "classes.json").read_text())[0] == "circle"
+    classes = json.loads((workdir / "classes.json").read_text())
+    assert classes[0] == {"id": 1, "name": "circle"} and len(classes) == 5
     assert json.loads((workdir / "config.json").read_text())["batch_size"] == 4
     assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"2", "4"}
     assert (workdir / "pictures" / "training.png").is_file()
@@ -59,6 +67,7 @@ def test_training_leaves_what_the_readme_promises(workdir):
         "train/loss",
         "train/loc_loss",
         "train/conf_loss",
+        "train/gradient_norm",
         "train/positives",
         "train/objects_dropped",
         "train/learning_rate",
@@ -95,6 +104,52 @@ def test_evaluate_prints_and_writes_the_same(workdir, tmp_path):
     assert all(name in done.stdout for name in summary["AP_per_class"])
 
 
+def test_a_run_can_start_from_one_with_other_classes(workdir, tmp_path):
+    # The classes of the first run are circle, cross, square, star, triangle.
+    pictures = VocFolder(tmp_path / "voc")
+    for i in range(4):
+        pictures.add(f"picture{i}", [("star", 6, 4, 30, 20), ("zebra", 20, 10, 50, 35)])
+    source = pictures.split("all", *(f"picture{i}" for i in range(4)))
+    new = tmp_path / "new"
+    done = run(
+        "train.py",
+        f"--workdir={new}",
+        f"--config.init=run:{workdir}",
+        f"--config.data.train={source}",
+        "--config.freeze=backbone/*",
+        "--config.ema=0.9",
+        "--config.accumulate=2",
+    )
+    table = (new / "weights.txt").read_text()
+    assert table in done.stderr
+    told = dict(line.split(maxsplit=2)[::2] for line in table.splitlines())
+    assert told["backbone/fc6/conv/kernel"] == "taken over"
+    assert told["heads/logits/0/bias"] == "background and 1 of 2 classes taken over by name"
+    assert [entry["name"] for entry in json.loads((new / "classes.json").read_text())] == [
+        "star",
+        "zebra",
+    ]
+
+    def parameters(folder, averages):
+        config = read_config(folder)
+        network = build_network(config.model, len(read_class_names(folder)))
+        checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+        return checkpoints.restore_model(*network.variable_shapes(), averages=averages)[0]
+
+    old, trained = parameters(workdir, averages=False), parameters(new, averages=True)
+    jax.tree.map(np.testing.assert_array_equal, trained["backbone"], old["backbone"])
+    changed = trained["extras"]["narrow"][0]["conv"]["kernel"]
+    assert (changed != old["extras"]["narrow"][0]["conv"]["kernel"]).any()
+
+    # Another run can start from its averages, and evaluation reads them.
+    again = f"--config.init=run:{new}"
+    run("train.py", f"--workdir={tmp_path / 'third'}", again, f"--config.data.train={source}")
+    evaluation = [f"--workdir={new}", f"--config.data.eval={source}"]
+    assert "zebra" in run("evaluate.py", *evaluation, "--config.ema=0.9").stdout
+    done = run("evaluate.py", *evaluation, expect=1)
+    assert "model, ema, optimizer and freeze decide" in done.stderr
+
+
 def test_evaluate_names_the_steps_there_are(workdir):
     done = run("evaluate.py", f"--workdir={workdir}", "--checkpoint=3", expect=1)
     assert done.stderr.splitlines()[-1].startswith("error: ")
@@ -106,6 +161,8 @@ def test_mistakes_end_in_one_line(workdir, tmp_path):
     for arguments, complaint in (
         ([new, "--config.data.train=voc_xml:/no/such:train"], "/no/such does not exist"),
         ([new, "--config.init=magic"], "config.init is 'magic'"),
+        ([new, "--config.freeze=nothing/*"], "config.freeze has the pattern 'nothing/*'"),
+        ([new, "--config.accumulate=3"], "must be a multiple of 3 for the 1 devices in 3 parts"),
         ([new, "--config.batch_size=0"], "config.batch_size is 0"),
         ([f"--workdir={workdir}", "--config.data.classes=a"], "has the class 'circle'"),
     ):

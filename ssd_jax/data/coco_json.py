@@ -9,7 +9,7 @@ from ssd_jax.data.annotations import Annotation
 from ssd_jax.errors import UserError
 
 
-def read_coco_json(annotations: str, image_dir: str) -> tuple[list[Annotation], list[str]]:
+def read_coco_json(annotations: str, image_dir: str) -> tuple[list[Annotation], dict[str, int]]:
     """Reads one annotation file.
 
     Args:
@@ -17,8 +17,8 @@ def read_coco_json(annotations: str, image_dir: str) -> tuple[list[Annotation], 
       image_dir: the folder of its pictures.
 
     Returns:
-      The annotations in the file's order, and the names of its categories in the order of their
-      ids (which need not be consecutive: COCO's 80 classes have ids from 1 to 90).
+      The annotations in the file's order, and the ids of its categories by name, in the order of
+      the ids (which need not be consecutive: COCO's 80 classes have ids from 1 to 90).
 
     Raises:
       UserError: a file is missing or cannot be understood; the message names it.
@@ -44,7 +44,7 @@ def read_coco_json(annotations: str, image_dir: str) -> tuple[list[Annotation], 
         ) from error
 
 
-def _read(content: dict, path: Path, folder: Path) -> tuple[list[Annotation], list[str]]:
+def _read(content: dict, path: Path, folder: Path) -> tuple[list[Annotation], dict[str, int]]:
     categories = {
         category["id"]: category["name"]
         for category in sorted(content["categories"], key=lambda category: category["id"])
@@ -80,4 +80,4 @@ def _read(content: dict, path: Path, folder: Path) -> tuple[list[Annotation], li
                 crowd=np.array([bool(entry.get("iscrowd", 0)) for entry in entries], bool),
             )
         )
-    return annotations, list(categories.values())
+    return annotations, {name: category_id for category_id, name in categories.items()}

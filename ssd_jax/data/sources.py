@@ -36,10 +36,13 @@ class Source:
 
     Attributes:
       class_names: class i + 1 is called `class_names[i]`.
+      category_ids: what results call the classes, in the same order: the ids of a COCO file or of
+        COCO itself, otherwise 1, 2, ….
       num_examples: pictures in all.
     """
 
     class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
     num_examples: int
     _parts: tuple[FolderRecords | TfdsRecords, ...]
 
@@ -129,14 +132,14 @@ def open_source(spec: str, class_names: Sequence[str] = ()) -> Source:
     if not class_names:
         class_names = _common_class_names(parts)
     records = []
-    for name, known_names, content in parts:
+    for name, declared, content in parts:
         if isinstance(content, list):
             annotations = clean(content, name)
             for annotation in annotations:
                 class_ids(annotation, class_names)
             records.append(FolderRecords(tuple(annotations), tuple(class_names)))
         else:
-            missing = [known for known in known_names if known not in class_names]
+            missing = [known for known in declared if known not in class_names]
             if missing:
                 raise UserError(
                     f"{name} has the class {missing[0]!r}, which is not among the classes "
@@ -145,6 +148,7 @@ def open_source(spec: str, class_names: Sequence[str] = ()) -> Source:
             records.append(content.with_class_names(tuple(class_names)))
     return Source(
         class_names=tuple(class_names),
+        category_ids=_category_ids(parts, class_names),
         num_examples=sum(part.share_size(0, 1) for part in records),
         _parts=tuple(records),
     )
@@ -161,29 +165,29 @@ def build_train_source(config: Any) -> Source:
 
 
 def _open_part(spec: str):
-    """(spec, class names that the set declares or None, annotations or TFDS records)."""
+    """(spec, ids of the classes that the set declares or None, annotations or TFDS records)."""
     kind, _, rest = spec.partition(":")
     if kind == "shapes" and rest:
         records = TfdsRecords.open_shapes(rest)
-        return spec, records.class_names, records
+        return spec, records.category_ids(), records
     # From the right for folders, so that ROOT may hold colons; NAME of TFDS may too.
     first, _, second = rest.rpartition(":")
     if first and second:
         if kind == "voc_xml":
             return spec, None, read_voc_xml(first, second)
         if kind == "coco_json":
-            annotations, known_names = read_coco_json(first, second)
-            return spec, tuple(known_names), annotations
+            annotations, category_ids = read_coco_json(first, second)
+            return spec, category_ids, annotations
         if kind == "tfds":
             records = TfdsRecords.open(first, second)
-            return spec, records.class_names, records
+            return spec, records.category_ids(), records
     raise UserError(f"the data source {spec!r} is not of the form {GRAMMAR}")
 
 
 def _common_class_names(parts) -> tuple[str, ...]:
-    declared = {known_names for _, known_names, _ in parts if known_names is not None}
+    declared = {tuple(ids) for _, ids, _ in parts if ids is not None}
     if len(declared) > 1:
-        names = " and ".join(name for name, known_names, _ in parts if known_names is not None)
+        names = " and ".join(name for name, ids, _ in parts if ids is not None)
         raise UserError(
             f"{names} have different classes: name the classes to use in config.data.classes"
         )
@@ -196,3 +200,11 @@ def _common_class_names(parts) -> tuple[str, ...]:
             "no classes to learn"
         )
     return tuple(sorted(found))
+
+
+def _category_ids(parts, class_names: Sequence[str]) -> tuple[int, ...]:
+    """The ids that the first part with all of the classes gives them, otherwise 1, 2, …."""
+    for _, ids, _ in parts:
+        if ids is not None and set(class_names) <= set(ids):
+            return tuple(ids[name] for name in class_names)
+    return tuple(range(1, len(class_names) + 1))

@@ -12,6 +12,10 @@ from ssd_jax.errors import UserError
 # Records with encoded pictures are shuffled in memory, this many at a time.
 SHUFFLE_BUFFER = 4096
 
+# TFDS numbers COCO's classes from 0 to 79. COCO's own files leave out these of 1 to 90.
+COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+COCO_IDS = tuple(number for number in range(1, 91) if number not in COCO_GAPS)
+
 
 @dataclasses.dataclass(frozen=True)
 class TfdsRecords:
@@ -75,6 +79,12 @@ class TfdsRecords:
                 "'bbox' and 'label'"
             ) from error
         return cls(class_names, builder, split)
+
+    def category_ids(self) -> dict[str, int]:
+        """What results call the classes, by name: COCO's own ids, for other sets 1, 2, …."""
+        is_coco = self._builder.name == "coco" and len(self.class_names) == len(COCO_IDS)
+        ids = COCO_IDS if is_coco else range(1, len(self.class_names) + 1)
+        return dict(zip(self.class_names, ids, strict=True))
 
     def with_class_names(self, class_names: tuple[str, ...]) -> "TfdsRecords":
         """The same records with labels by another list, which holds all names of this one."""

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 
 from ssd_jax.errors import UserError
+from ssd_jax.interop.transfer import Arrays, flatten
 from ssd_jax.models import mobilenet_v2, resnet
-from ssd_jax.models.network import Variables
+from ssd_jax.models.network import Variables, path_name
 from ssd_jax.models.vgg import STAGES
 
 
@@ -96,18 +97,8 @@ def _block(ours: str, convolution: str, norm: str) -> dict[str, str]:
 def nvidia_layout() -> Layout:
     """The names of NVIDIA's SSD300 with ResNet-50, which uvipen's SSD-pytorch shares."""
     features = "feature_extractor.feature_extractor"
-    names = _block("backbone.conv1", f"{features}.0", f"{features}.1")
-    number = 0
-    for stage, (_, num_blocks, _) in enumerate(resnet.STAGES, start=4):
-        for index in range(num_blocks):
-            ours, theirs = f"backbone.blocks.{number}", f"{features}.{stage}.{index}"
-            for i, part in enumerate(("narrow", "conv", "widen"), start=1):
-                names |= _block(f"{ours}.{part}", f"{theirs}.conv{i}", f"{theirs}.bn{i}")
-            if index == 0:
-                names |= _block(
-                    f"{ours}.shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1"
-                )
-            number += 1
+    stages = [f"{features}.{stage}" for stage in (4, 5, 6)]
+    names = _resnet50_names(f"{features}.0", f"{features}.1", stages)
     for i in range(5):
         names |= _block(
             f"extras.narrow.{i}", f"additional_blocks.{i}.0", f"additional_blocks.{i}.1"
@@ -123,20 +114,7 @@ def nvidia_layout() -> Layout:
 
 def uvipen_ssdlite_layout() -> Layout:
     """The names of uvipen's SSDLite with MobileNetV2."""
-    features = "feature_extractor.feature_extractor"
-    names = _block("backbone.first", f"{features}.0.0", f"{features}.0.1")
-    number = 0
-    for expansion, _, num_blocks, _ in mobilenet_v2.STAGES:
-        for _ in range(num_blocks):
-            ours, theirs = f"backbone.blocks.{number}", f"{features}.{number + 1}.conv"
-            first = 0
-            if expansion > 1:
-                names |= _block(f"{ours}.widen", f"{theirs}.0.0", f"{theirs}.0.1")
-                first = 1
-            names |= _block(f"{ours}.depthwise", f"{theirs}.{first}.0", f"{theirs}.{first}.1")
-            names |= _block(f"{ours}.narrow", f"{theirs}.{first + 1}", f"{theirs}.{first + 2}")
-            number += 1
-    names |= _block("backbone.last", f"{features}.18.0", f"{features}.18.1")
+    names = _mobilenet_v2_names("feature_extractor.feature_extractor")
     for i in range(4):
         theirs = f"additional_blocks.{i}.conv"
         names |= _block(f"extras.narrow.{i}", f"{theirs}.0.0", f"{theirs}.0.1")
@@ -150,6 +128,114 @@ def uvipen_ssdlite_layout() -> Layout:
     return Layout(names, values_first=True, unread=("loc.6.", "conf.6."))
 
 
+def torchvision_resnet50_layout() -> Layout:
+    """The names of the backbone in torchvision's `resnet50`."""
+    stages = [f"layer{stage}" for stage in (1, 2, 3)]
+    return Layout(_resnet50_names("conv1", "bn1", stages), unread=("layer4.", "fc."))
+
+
+def torchvision_mobilenet_v2_layout() -> Layout:
+    """The names of the backbone in torchvision's `mobilenet_v2`."""
+    return Layout(_mobilenet_v2_names("features"), unread=("classifier.",))
+
+
+def _resnet50_names(conv1: str, norm1: str, stages: Sequence[str]) -> dict[str, str]:
+    """The backbone's, from those of the first layer and of the three stages."""
+    names = _block("backbone.conv1", conv1, norm1)
+    number = 0
+    for stage, (_, num_blocks, _) in zip(stages, resnet.STAGES, strict=True):
+        for index in range(num_blocks):
+            ours, theirs = f"backbone.blocks.{number}", f"{stage}.{index}"
+            for i, part in enumerate(("narrow", "conv", "widen"), start=1):
+                names |= _block(f"{ours}.{part}", f"{theirs}.conv{i}", f"{theirs}.bn{i}")
+            if index == 0:
+                names |= _block(
+                    f"{ours}.shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1"
+                )
+            number += 1
+    return names
+
+
+def _mobilenet_v2_names(features: str) -> dict[str, str]:
+    """The backbone's, from that of the list of its layers."""
+    names = _block("backbone.first", f"{features}.0.0", f"{features}.0.1")
+    number = 0
+    for expansion, _, num_blocks, _ in mobilenet_v2.STAGES:
+        for _ in range(num_blocks):
+            ours, theirs = f"backbone.blocks.{number}", f"{features}.{number + 1}.conv"
+            first = 0
+            if expansion > 1:
+                names |= _block(f"{ours}.widen", f"{theirs}.0.0", f"{theirs}.0.1")
+                first = 1
+            names |= _block(f"{ours}.depthwise", f"{theirs}.{first}.0", f"{theirs}.{first}.1")
+            names |= _block(f"{ours}.narrow", f"{theirs}.{first + 1}", f"{theirs}.{first + 2}")
+            number += 1
+    return names | _block("backbone.last", f"{features}.18.0", f"{features}.18.1")
+
+
+class Renamed(NamedTuple):
+    """Tensors of PyTorch under our names.
+
+    Attributes:
+      arrays: by our paths, laid out as ours.
+      their_names: by our paths, what each array of the network is called there.
+      left_over: names of tensors for which the network has no place.
+    """
+
+    arrays: Arrays
+    their_names: dict[str, str]
+    left_over: list[str]
+
+
+def rename(
+    tensors: Mapping[str, np.ndarray],
+    layout: Layout,
+    variables: tuple[Variables, Variables],
+    boxes_per_cell: Sequence[int],
+) -> Renamed:
+    """Finds the tensors of a network's arrays.
+
+    Args:
+      tensors: a state dict as NumPy arrays.
+      layout: how its tensors are stored.
+      variables: of the network; only structure and shapes matter.
+      boxes_per_cell: of the network's tiling.
+    """
+    arrays, their_names, used = {}, {}, set()
+    for (_, *path), variable in jax.tree_util.tree_flatten_with_path(variables)[0]:
+        *module, leaf = (str(key.key) for key in path)
+        name = _tensor_name(layout, module, leaf)
+        their_names[path_name(path)] = name
+        used.add(name)
+        if name not in tensors:
+            continue
+        value = tensors[name]
+        if leaf == "kernel" and value.ndim == 4:
+            value = value.transpose(2, 3, 1, 0)
+        if leaf == "mean":
+            # Batch norm takes away what a bias of the convolution before it adds.
+            bias = _tensor_name(layout, [*module[:-1], "conv"], "bias")
+            used.add(bias)
+            value = value - tensors.get(bias, 0)
+        if (
+            layout.values_first
+            and module[0] == "heads"
+            and "depthwise" not in module
+            and value.shape == variable.shape
+        ):
+            boxes = boxes_per_cell[int(module[2])]
+            by_value = value.reshape(*value.shape[:-1], -1, boxes)
+            value = by_value.swapaxes(-1, -2).reshape(value.shape)
+        arrays[path_name(path)] = value
+    left_over = sorted(
+        name
+        for name in set(tensors) - used
+        # How many batches a batch norm has seen is of no use.
+        if not (name.endswith("num_batches_tracked") or name.startswith(layout.unread))
+    )
+    return Renamed(arrays, their_names, left_over)
+
+
 def from_pytorch(
     tensors: Mapping[str, np.ndarray],
     layout: Layout,
@@ -159,46 +245,27 @@ def from_pytorch(
     """Parameters and batch statistics with every value taken from PyTorch tensors.
 
     Args:
-      tensors: a state dict as NumPy arrays.
-      layout: how its tensors are stored.
-      variables: of the network to fill; only structure and shapes matter.
-      boxes_per_cell: of the network's tiling.
+      tensors: see `rename`.
+      layout: see `rename`.
+      variables: see `rename`.
+      boxes_per_cell: see `rename`.
 
     Raises:
       UserError: a tensor is missing, left over, or of another shape; the message names them.
     """
-    paths, structure = jax.tree_util.tree_flatten_with_path(variables)
-    values, missing, mismatched, used = [], [], [], set()
-    for (_, *path), variable in paths:
-        *module, leaf = (str(key.key) for key in path)
-        name = _tensor_name(layout, module, leaf)
-        used.add(name)
-        if name not in tensors:
-            missing.append(name)
-            continue
-        value = tensors[name]
-        if leaf == "kernel":
-            value = value.transpose(2, 3, 1, 0)
-        if value.shape != variable.shape:
-            mismatched.append(f"{name} {value.shape} for {variable.shape}")
-            continue
-        if leaf == "mean":
-            # Batch norm takes away what a bias of the convolution before it adds.
-            bias = _tensor_name(layout, [*module[:-1], "conv"], "bias")
-            used.add(bias)
-            value = value - tensors.get(bias, 0)
-        if layout.values_first and module[0] == "heads" and "depthwise" not in module:
-            boxes = boxes_per_cell[int(module[2])]
-            by_value = value.reshape(*value.shape[:-1], -1, boxes)
-            value = by_value.swapaxes(-1, -2).reshape(value.shape)
-        values.append(value)
-    left_over = sorted(
-        name
-        for name in set(tensors) - used
-        # How many batches a batch norm has seen is of no use.
-        if not (name.endswith("num_batches_tracked") or name.startswith(layout.unread))
-    )
-    complaints = {"missing": missing, "of another shape": mismatched, "left over": left_over}
+    renamed = rename(tensors, layout, variables, boxes_per_cell)
+    missing, mismatched = [], []
+    for path, variable in flatten(variables).items():
+        theirs = renamed.their_names[path]
+        if path not in renamed.arrays:
+            missing.append(theirs)
+        elif renamed.arrays[path].shape != variable.shape:
+            mismatched.append(f"{theirs} {tensors[theirs].shape} for {path} {variable.shape}")
+    complaints = {
+        "missing": missing,
+        "of another shape": mismatched,
+        "left over": renamed.left_over,
+    }
     if any(complaints.values()):
         raise UserError(
             "the weights do not fit the network: "
@@ -206,7 +273,8 @@ def from_pytorch(
                 f"{what}: {', '.join(names)}" for what, names in complaints.items() if names
             )
         )
-    return jax.tree.unflatten(structure, values)
+    structure = jax.tree.structure(variables)
+    return jax.tree.unflatten(structure, list(renamed.arrays.values()))
 
 
 def _tensor_name(layout: Layout, module: Sequence[str], leaf: str) -> str:

@@ -1,9 +1,11 @@
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from ssd_jax.data.sources import open_source
+from ssd_jax.data.tfds_records import COCO_IDS, TfdsRecords
 from ssd_jax.errors import UserError
 from tests.data.pictures import VocFolder, write_coco
 from tests.reference_results import shared
@@ -139,7 +141,7 @@ def test_a_box_that_is_no_number_is_named(voc):
 
 def test_coco_json(tmp_path):
     source = open_source(write_coco(tmp_path, COCO))
-    assert source.class_names == ("cat", "dog")
+    assert source.class_names == ("cat", "dog") and source.category_ids == (1, 3)
     first, second = records(source)
     np.testing.assert_allclose(first["boxes"], [[0.1, 0.1, 0.6, 0.6], [0, 0, 1, 1]], rtol=1e-6)
     np.testing.assert_array_equal(first["labels"], [2, 1])
@@ -188,6 +190,25 @@ def test_sources_of_different_classes_need_a_list(voc, tmp_path):
     assert open_source(f"{coco},{other}", ("a", "b", "cat", "dog")).num_examples == 4
 
 
+def test_results_call_classes_by_the_ids_of_the_annotations(voc, tmp_path):
+    voc.add("one", [("dog", 6, 4, 30, 20)])
+    folder, coco = voc.split("train", "one"), write_coco(tmp_path / "coco", COCO)
+    assert open_source(folder).category_ids == (1,)
+    assert open_source(f"{folder},{coco}").category_ids == (1, 3)
+    assert open_source(coco, ("dog", "cat")).category_ids == (3, 1)
+    # A class that the file does not know has no id in it.
+    assert open_source(coco, ("ant", "cat", "dog")).category_ids == (1, 2, 3)
+
+
+def test_coco_of_tfds_has_the_ids_of_coco():
+    names = tuple(f"class {i}" for i in range(80))
+    ids = TfdsRecords(names, SimpleNamespace(name="coco"), "train").category_ids()
+    # Person, train, traffic light, fire hydrant, stop sign, …, toothbrush.
+    assert [ids[f"class {i}"] for i in (0, 6, 9, 10, 11, 79)] == [1, 7, 10, 11, 13, 90]
+    other = TfdsRecords(names, SimpleNamespace(name="other"), "train").category_ids()
+    assert list(other.values()) == list(range(1, 81))
+
+
 @pytest.mark.parametrize("spec", ["", "voc:x:y", "voc_xml:x", "tfds:voc", "shapes"])
 def test_a_spec_outside_the_grammar_is_refused(spec):
     with pytest.raises(UserError, match="voc_xml:ROOT:SPLIT"):
@@ -223,7 +244,7 @@ def test_coco_tiny_is_read_whole():
     (annotations,) = folder.glob("**/*val*.json")
     images = next(path.parent for path in folder.glob("**/*.jpg") if "val" in str(path.parent))
     source = open_source(f"coco_json:{annotations}:{images}")
-    assert len(source.class_names) == 80
+    assert len(source.class_names) == 80 and source.category_ids == COCO_IDS
     assert sum(len(record["labels"]) for record in records(source)) > 600
 
 

@@ -9,8 +9,11 @@ from ssd_jax.errors import UserError
 from ssd_jax.interop.pytorch_layouts import (
     from_pytorch,
     nvidia_layout,
+    rename,
     ssd_pytorch_layout,
     torchvision_layout,
+    torchvision_mobilenet_v2_layout,
+    torchvision_resnet50_layout,
     uvipen_ssdlite_layout,
 )
 from ssd_jax.models.network import build_network
@@ -92,5 +95,48 @@ def test_tensors_that_do_not_fit_are_listed():
         )
     message = str(error.value)
     assert "missing: vgg.0.weight" in message
-    assert "vgg.0.bias (3,) for (64,)" in message
+    assert "vgg.0.bias (3,) for backbone/conv1_1/conv/bias (64,)" in message
     assert message.endswith("left over: vgg.99.weight")
+
+
+@pytest.mark.parametrize(
+    "config, layout, whole_layout, prefix",
+    [
+        (
+            ssd300_resnet50_coco,
+            torchvision_resnet50_layout(),
+            nvidia_layout(),
+            {"0.": "conv1.", "1.": "bn1.", "4.": "layer1.", "5.": "layer2.", "6.": "layer3."},
+        ),
+        (
+            ssdlite300_mobilenetv2_coco,
+            torchvision_mobilenet_v2_layout(),
+            uvipen_ssdlite_layout(),
+            {"": "features."},
+        ),
+    ],
+)
+def test_backbones_of_torchvision_go_to_the_same_places(config, layout, whole_layout, prefix):
+    # The whole networks wrap torchvision's backbones, so that names differ in their beginning.
+    network = build_network(config.get_config().model, num_classes=20)
+    variables, boxes = network.variable_shapes(), network.tiling.boxes_per_cell
+    whole = rename({}, whole_layout, variables, boxes).their_names
+    backbone = rename({}, layout, variables, boxes).their_names
+    paths = [path for path in whole if path.startswith("backbone/")]
+    assert len(paths) > 100
+    for path in paths:
+        inner = whole[path].removeprefix("feature_extractor.feature_extractor.")
+        (new,) = {new + inner[len(old) :] for old, new in prefix.items() if inner.startswith(old)}
+        assert backbone[path] == new
+
+
+def test_classifiers_of_torchvision_are_left_unread():
+    network = build_network(ssd300_resnet50_coco.get_config().model, num_classes=20)
+    tensors = {"layer4.0.conv1.weight": 0, "fc.bias": 0, "bn1.num_batches_tracked": 0, "more": 0}
+    renamed = rename(
+        tensors,
+        torchvision_resnet50_layout(),
+        network.variable_shapes(),
+        network.tiling.boxes_per_cell,
+    )
+    assert renamed.left_over == ["more"] and not renamed.arrays

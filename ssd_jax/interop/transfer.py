@@ -1,0 +1,139 @@
+"""Fills a network with whatever fits of other weights, and says of each array what became of it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ssd_jax.models.network import Variables, path_name
+
+# By path: the names of the modules and of the array, slashes between them.
+Arrays = Mapping[str, np.ndarray]
+
+# Names under which COCO has classes of Pascal VOC, without spaces.
+SYNONYMS = {
+    "airplane": "aeroplane",
+    "motorcycle": "motorbike",
+    "couch": "sofa",
+    "tv": "tvmonitor",
+}
+
+
+class Classes(NamedTuple):
+    """The class lists between which the rows of classifiers are carried over.
+
+    Attributes:
+      wanted: the new network's, in the order of its labels.
+      given: those of the weights, in the same way; empty where they classify nothing.
+    """
+
+    wanted: Sequence[str]
+    given: Sequence[str] = ()
+
+
+class Transfer(NamedTuple):
+    """What `transfer` makes.
+
+    Attributes:
+      variables: parameters and batch statistics, filled.
+      fates: of every array of the network, in its order: path, shape, and what became of it.
+      unused: the paths of the given arrays that found no place.
+      num_filled: how many arrays were filled, whole or in part.
+    """
+
+    variables: tuple[Variables, Variables]
+    fates: list[tuple[str, tuple[int, ...], str]]
+    unused: list[str]
+    num_filled: int
+
+
+def flatten(variables: tuple[Variables, Variables]) -> dict[str, np.ndarray]:
+    """Parameters and batch statistics by path; no name occurs in both."""
+    leaves = jax.tree_util.tree_flatten_with_path(variables)[0]
+    return {path_name(path[1:]): leaf for path, leaf in leaves}
+
+
+def transfer(
+    variables: tuple[Variables, Variables],
+    given: Arrays,
+    classes: Classes,
+    boxes_per_cell: Sequence[int],
+) -> Transfer:
+    """Takes over the arrays of the same path and shape.
+
+    Classifiers take over the background and the classes that both lists name, in spite of another
+    number or order of classes; the other classes stay new.
+
+    Args:
+      variables: of a new network.
+      given: other weights.
+      classes: whose rows the classifiers have.
+      boxes_per_cell: of the new network's tiling.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(variables)
+    filled, fates, num_filled = [], [], 0
+    for (_, *path), new in leaves:
+        name = path_name(path)
+        value, fate = None, "new: not in the weights"
+        if name in given and _is_classifier(name):
+            boxes = boxes_per_cell[int(name.split("/")[2])]
+            value, fate = _carry_classes(np.asarray(new), given[name], classes, boxes)
+        elif name in given and given[name].shape == new.shape:
+            value, fate = np.asarray(given[name], new.dtype), "taken over"
+        elif name in given:
+            fate = f"new: in the weights it is {_shape_name(given[name].shape)}"
+        num_filled += value is not None
+        filled.append(new if value is None else value)
+        fates.append((name, tuple(new.shape), fate))
+    return Transfer(
+        variables=jax.tree.unflatten(structure, filled),
+        fates=fates,
+        unused=sorted(set(given) - {name for name, _, _ in fates}),
+        num_filled=num_filled,
+    )
+
+
+def format_transfer(result: Transfer) -> str:
+    """A line for every array of the network, and one for every array that was not used."""
+    rows = [(name, _shape_name(shape), fate) for name, shape, fate in result.fates]
+    rows += [(name, "", "not used") for name in result.unused]
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    return "\n".join(
+        f"{name:<{widths[0]}}  {shape:>{widths[1]}}  {fate}" for name, shape, fate in rows
+    )
+
+
+def _is_classifier(name: str) -> bool:
+    return name.startswith("heads/logits/") and "/depthwise/" not in name
+
+
+def _carry_classes(
+    new: np.ndarray, given: np.ndarray, classes: Classes, boxes: int
+) -> tuple[np.ndarray | None, str]:
+    """A classifier's array, whose last axis is boxes of (background, class 1, class 2, …)."""
+    num_given = 1 + len(classes.given)
+    if given.shape[:-1] != new.shape[:-1] or given.shape[-1] != boxes * num_given:
+        return None, f"new: in the weights it is {_shape_name(given.shape)}"
+    found = {_canonical(name): row for row, name in enumerate(classes.given, start=1)}
+    rows = [(0, 0)] + [
+        (row, found[_canonical(name)])
+        for row, name in enumerate(classes.wanted, start=1)
+        if _canonical(name) in found
+    ]
+    wanted_rows, given_rows = np.array(rows).T
+    value = new.reshape(*new.shape[:-1], boxes, -1).copy()
+    value[..., wanted_rows] = given.reshape(*given.shape[:-1], boxes, num_given)[..., given_rows]
+    fate = f"background and {len(rows) - 1} of {len(classes.wanted)} classes taken over by name"
+    return value.reshape(new.shape), fate
+
+
+def _canonical(class_name: str) -> str:
+    """One name for what data sets write in different ways."""
+    name = re.sub(r"[\W_]", "", class_name.lower())
+    return SYNONYMS.get(name, name)
+
+
+def _shape_name(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))

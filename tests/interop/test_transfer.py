@@ -1,0 +1,105 @@
+import jax
+import numpy as np
+import pytest
+
+from ssd_jax.interop.transfer import Classes, flatten, format_transfer, transfer
+from ssd_jax.models.network import build_network
+from tests import tiny
+
+
+def network(num_classes, width=0.02):
+    config = tiny.get_config().model
+    config.width = width
+    return build_network(config, num_classes)
+
+
+def fates(result):
+    return {name: fate for name, _, fate in result.fates}
+
+
+NEW, GIVEN = network(num_classes=3), network(num_classes=4)
+BOXES = NEW.tiling.boxes_per_cell
+
+
+@pytest.fixture(scope="module")
+def transferred():
+    """A network for dog, car, cat from one for cat, bird, dog, cow."""
+    classes = Classes(("dog", "car", "cat"), ("cat", "bird", "dog", "cow"))
+    new, given = NEW.init(0), GIVEN.init(1)
+    return new, given, transfer(new, flatten(given), classes, BOXES)
+
+
+def test_arrays_of_the_same_path_and_shape_are_taken_over(transferred):
+    _, given, result = transferred
+    parameters, batch_stats = result.variables
+    for room in ("backbone", "extras"):
+        jax.tree.map(np.testing.assert_array_equal, parameters[room], given[0][room])
+    offsets = parameters["heads"]["offsets"]
+    jax.tree.map(np.testing.assert_array_equal, offsets, given[0]["heads"]["offsets"])
+    jax.tree.map(np.testing.assert_array_equal, batch_stats, given[1])
+    assert jax.tree.structure(result.variables) == jax.tree.structure(transferred[0])
+
+
+def test_classifiers_carry_classes_by_name(transferred):
+    new, given, result = transferred
+    for i, boxes in enumerate(BOXES):
+        (old, other, filled) = (
+            np.asarray(parameters["heads"]["logits"][i]["kernel"])
+            for parameters in (new[0], given[0], result.variables[0])
+        )
+        for box in range(boxes):
+            background, dog, car, cat = (filled[..., 4 * box + row] for row in range(4))
+            np.testing.assert_array_equal(background, other[..., 5 * box])
+            np.testing.assert_array_equal(dog, other[..., 5 * box + 3])
+            np.testing.assert_array_equal(cat, other[..., 5 * box + 1])
+            np.testing.assert_array_equal(car, old[..., 4 * box + 2])
+
+
+def test_the_same_number_of_classes_is_no_reason_to_keep_their_order():
+    given = GIVEN.init(1)
+    classes = Classes(("a", "b", "c", "d"), ("d", "c", "b", "a"))
+    given[0]["heads"]["logits"][0]["bias"] = np.arange(20.0)
+    result = transfer(GIVEN.init(0), flatten(given), classes, BOXES)
+    np.testing.assert_array_equal(
+        result.variables[0]["heads"]["logits"][0]["bias"][:5], [0, 4, 3, 2, 1]
+    )
+
+
+def test_names_of_coco_are_those_of_voc():
+    names = ("aeroplane", "diningtable", "motorbike", "pottedplant", "sofa", "tvmonitor")
+    theirs = ("airplane", "dining table", "motorcycle", "potted plant", "couch", "tv")
+    big = network(len(names))
+    result = transfer(big.init(0), flatten(big.init(1)), Classes(names, theirs), BOXES)
+    assert fates(result)["heads/logits/0/bias"] == (
+        "background and 6 of 6 classes taken over by name"
+    )
+
+
+def test_the_table_says_of_every_array_what_happened(transferred):
+    new, _, result = transferred
+    told = fates(result)
+    assert told.keys() == flatten(new).keys()
+    assert told["heads/logits/0/kernel"] == "background and 2 of 3 classes taken over by name"
+    assert told["backbone/fc7/conv/kernel"] == told["backbone/fc7/norm/mean"] == "taken over"
+    assert result.num_filled == len(told) and not result.unused
+    lines = [line.split(maxsplit=2) for line in format_transfer(result).splitlines()]
+    assert len(lines) == len(told)
+    assert ["backbone/fc7/conv/kernel", "1×1×24×24", "taken over"] in lines
+
+
+def test_what_does_not_fit_stays_new_and_is_named():
+    new, wide = NEW.init(0), network(num_classes=3, width=0.05).init(0)
+    given = flatten(wide)
+    del given["backbone/fc6/norm/mean"]
+    result = transfer(new, given | {"surplus": np.zeros(1)}, Classes("abc", "abc"), BOXES)
+    told = fates(result)
+    shape = "×".join(map(str, wide[0]["backbone"]["fc6"]["conv"]["kernel"].shape))
+    assert told["backbone/fc6/conv/kernel"] == f"new: in the weights it is {shape}"
+    assert told["backbone/fc6/norm/mean"] == "new: not in the weights"
+    assert told["heads/logits/0/kernel"].startswith("new: in the weights it is")
+    np.testing.assert_array_equal(
+        result.variables[0]["backbone"]["fc6"]["conv"]["kernel"],
+        new[0]["backbone"]["fc6"]["conv"]["kernel"],
+    )
+    assert result.unused == ["surplus"]
+    assert format_transfer(result).splitlines()[-1].split() == ["surplus", "not", "used"]
