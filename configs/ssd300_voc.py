@@ -14,10 +14,13 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
 
     # ---- the run
+    config.published = "77.2 mAP on VOC2007 test (paper, table 6)"  # "" where nothing is
     config.batch_size = 32  # images a step, over all devices of all hosts
     config.steps = 120_000  # parameter updates
     config.seed = 0  # of weights, order and augmentation
-    config.init = ""  # where weights start: "" = from scratch, "keras:imagenet", "keras:PATH"
+    # Where weights start: "" = from scratch, "run:WORKDIR", "keras:imagenet", "keras:PATH", or
+    # "torchvision:FILE.npz".
+    config.init = ""
     config.log_every = 50  # steps between two lines of metrics
     config.checkpoint_every = 5_000  # steps between two checkpoints
     config.keep_checkpoints = 3  # how many of the last stay; the best by mAP stays too
@@ -25,11 +28,20 @@ def get_config() -> ConfigDict:
 
     # ---- optimiser
     config.optimizer = "sgd"  # as in Caffe; or "adam"
-    config.learning_rate = 1e-3  # with sgd biases learn at twice the rate
+    config.learning_rate = 1e-3
+    config.base_batch_size = 0  # images a step that the rate is for: it grows with more; 0 = fixed
+    config.bias_rate = 2.0  # how many times as fast biases learn, with sgd
+    config.schedule = "step"  # or "cosine"
     config.learning_rate_drops = (2 / 3, 5 / 6)  # ÷ 10 at these fractions of the run: 80k, 100k
     config.warmup_steps = 500  # the rate rises from 0; not in the paper, but needed from scratch
     config.momentum = 0.9  # of sgd
-    config.weight_decay = 5e-4  # not on biases
+    config.weight_decay = 5e-4
+    config.undecayed = "*/bias,*/scale"  # parameters without it: biases, batch norm's scales
+    config.clip_norm = 0.0  # longer gradients are shortened to this norm; 0 = never
+    config.accumulate = 1  # parts in which a device works through its share, to need less memory
+    config.ema = 0.0  # decay of the averaged parameters that are evaluated, like 0.9998; 0 = none
+    config.freeze = ""  # parameters that stay as they are: patterns like "backbone/conv1_*"
+    config.freeze_batch_norm = False  # keep batch norm's statistics as they are
 
     # ---- data: see README for the grammar
     config.data = ConfigDict()
@@ -49,11 +61,12 @@ def get_config() -> ConfigDict:
 
     # ---- network and its default boxes
     config.model = ConfigDict()
-    config.model.backbone = "vgg16"  # or "resnet50", "mobilenet_v2"
+    config.model.backbone = "vgg16"  # or another of BACKBONES in ssd_jax/models/ssd.py
     config.model.image_size = 300  # side of the square input in pixels
     config.model.width = 1.0  # multiplies the channels of every layer
     config.model.batch_norm = False  # batch norm after every convolution
     config.model.separable = False  # separable extra layers and heads, as in SSDLite
+    config.model.linear_extras = False  # separable extra layers without a last activation
     config.model.precision = "float32"  # of the computation: float32 or bfloat16
     # One entry a feature map after fc7: 1×1 channels, 3×3 channels, kernel, stride, padding.
     config.model.extra_blocks = (
@@ -69,14 +82,18 @@ def get_config() -> ConfigDict:
     config.model.max_sizes = (60, 111, 162, 213, 264, 315)  # the large one: sqrt(min · max)
     config.model.aspect_ratios = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))  # and their inverses
     config.model.whole_pixels = True  # sizes are cut down to whole pixels, as in Caffe
+    # Any shapes instead: for each feature map a tuple of (width, height) in pixels; () = as above.
+    config.model.shapes = ()
     config.model.clip = False  # default boxes may exceed the image, as in Caffe
 
     # ---- loss
     config.loss = ConfigDict()
     config.loss.iou_threshold = 0.5  # from which a default box is matched to an object
+    config.loss.boundary_boxes = True  # train also default boxes that reach beyond the image
     config.loss.negatives_per_positive = 3.0  # hard negatives
     config.loss.min_negatives = 0  # of each image, so that images without objects teach
     config.loss.localisation_weight = 1.0  # α
+    config.loss.label_smoothing = 0.0  # share of the probability that all classes have alike
 
     # ---- detection
     config.detection = ConfigDict()

@@ -15,6 +15,7 @@ from configs import ssd300_voc
 def get_config() -> ConfigDict:
     """What differs from the paper's SSD300."""
     config = ssd300_voc.get_config()
+    config.published = ""
     config.batch_size = 8
     config.steps = 900
     config.log_every = 20

@@ -1,0 +1,40 @@
+r"""Table 6 of the paper: what expansion brings, on VOC 2007 + 2012.
+
+    python train.py --config=configs/ablations/table6.py:ssd512 --workdir=runs/ssd512 \
+        --config.init=keras:imagenet
+
+or all of them, into one table:
+
+    python sweep.py --configs=configs/ablations/table6.py --workdir=runs/table6 \
+        --config.init=keras:imagenet
+
+Published: mAP on VOC2007 test of
+
+    row               expansion    steps    mAP
+    ssd300            no          60,000   74.3
+    ssd300_expansion  yes        120,000   77.2
+    ssd512            no          60,000   76.8
+    ssd512_expansion  yes        120,000   79.8
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ssd300_voc, ssd300_voc07, ssd512_voc
+
+ROWS = {"ssd300": 74.3, "ssd300_expansion": 77.2, "ssd512": 76.8, "ssd512_expansion": 79.8}
+
+
+def get_config(row: str = "ssd300_expansion") -> ConfigDict:
+    """One row of the table: what differs from SSD300 or SSD512 on VOC 2007 + 2012.
+
+    Raises:
+      ValueError: the table has no such row.
+    """
+    if row not in ROWS:
+        raise ValueError(f"table 6 has no row {row!r}, but {', '.join(ROWS)}")
+    system = ssd300_voc if row.startswith("ssd300") else ssd512_voc
+    config = system.get_config()
+    if not row.endswith("_expansion"):
+        config = ssd300_voc07.before_expansion(config)
+    config.published = f"{ROWS[row]} mAP on VOC2007 test (paper, table 6)"
+    return config

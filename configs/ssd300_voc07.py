@@ -1,0 +1,28 @@
+r"""SSD300 on VOC 2007 alone, as in the paper (Table 1).
+
+    python train.py --config=configs/ssd300_voc07.py --workdir=runs/ssd300_voc07 \
+        --config.init=keras:imagenet
+
+Published: 68.0 mAP on VOC2007 test, without expansion, from VGG16's ImageNet weights, which `init`
+names.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ssd300_voc
+
+
+def get_config() -> ConfigDict:
+    """What differs from SSD300 on VOC 2007 + 2012."""
+    config = before_expansion(ssd300_voc.get_config())
+    config.published = "68.0 mAP on VOC2007 test (paper, table 1)"
+    config.data.train = "tfds:voc/2007:train+validation"
+    return config
+
+
+def before_expansion(config: ConfigDict) -> ConfigDict:
+    """A config of VOC as the paper trained before it expanded images: half as long."""
+    config.augment.expand_probability = 0.0
+    config.steps = 60_000
+    config.learning_rate_drops = (2 / 3, 5 / 6)  # 40k, 50k
+    return config

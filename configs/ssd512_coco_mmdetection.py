@@ -1,0 +1,19 @@
+r"""SSD512 on COCO 2017 with MMDetection's schedule.
+
+    python train.py --config=configs/ssd512_coco_mmdetection.py \
+        --workdir=runs/ssd512_coco_mmdetection --config.init=keras:imagenet
+
+Published: 29.5 AP on val2017 (MMDetection), from VGG16's ImageNet weights, which `init` names.
+Matching and crops are the paper's.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ssd300_coco_mmdetection, ssd512_coco
+
+
+def get_config() -> ConfigDict:
+    """What differs from the paper's SSD512 on COCO."""
+    config = ssd300_coco_mmdetection.with_schedule(ssd512_coco.get_config())
+    config.published = "29.5 AP on COCO val2017 (MMDetection)"
+    return config

@@ -1,0 +1,28 @@
+r"""SSDLite with MobileNetV2 at 320 pixels on VOC 2007 + 2012.
+
+    python train.py --config=configs/ssdlite320_mobilenetv2_voc.py \
+        --workdir=runs/ssdlite320_mobilenetv2_voc \
+        --config.init=run:runs/ssdlite320_mobilenetv2_coco
+
+Published: nothing for this very network. It starts from the run on COCO that `init` names; with
+ImageNet weights alone take `--config.model.backbone=mobilenet_v2` and
+`--config.init=torchvision:FILE.npz`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ssd300_voc, ssdlite320_mobilenetv2_coco
+
+
+def get_config() -> ConfigDict:
+    """The network of COCO, the data and the schedule of the paper's SSD300 on VOC."""
+    config = ssd300_voc.get_config()
+    config.published = ""
+    lite = ssdlite320_mobilenetv2_coco.get_config()
+    config.model = lite.model
+    config.detection = lite.detection
+    config.schedule = "cosine"
+    config.bias_rate = lite.bias_rate
+    config.weight_decay = lite.weight_decay
+    config.undecayed = lite.undecayed
+    return config
