@@ -19,9 +19,22 @@ ALLOWED = {
     "training": {"detection", "models", "parallel"},
     "evaluation": {"detection", "models", "parallel"},
     "interop": {"models"},
+    "workdir": set(),
     "benchmark": {"data"},
+    "box_fit": {"data", "detection", "models"},
     "inspection": {"data", "evaluation", "training"},
-    "experiment": {"data", "evaluation", "interop", "models", "parallel", "training"},
+    "initial_weights": {"interop", "models", "training", "workdir"},
+    "experiment": {
+        "data",
+        "evaluation",
+        "initial_weights",
+        "interop",
+        "models",
+        "parallel",
+        "training",
+        "workdir",
+    },
+    "sweep": {"experiment", "models", "workdir"},
 }
 
 

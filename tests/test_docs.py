@@ -4,9 +4,14 @@ import ast
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from configs import ssd300_voc
+from ssd_jax.models import ssd
+from ssd_jax.models.network import build_network
+from tests.all_configs import ALL_CONFIGS
 
 ROOT = Path(__file__).parents[1]
 RECIPE = (ROOT / "docs" / "recipe.md").read_text()
@@ -49,3 +54,43 @@ def test_the_recipe_names_options_that_exist():
     for option in options:
         room, field = option.split(".")
         assert field in config[room]
+
+
+def test_the_backbone_that_extending_shows_works():
+    page = (ROOT / "docs" / "extending.md").read_text()
+    module, line, config_file = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names = {}
+    exec(module, names)
+    try:
+        exec(line, {**names, **vars(ssd)})
+        exec(config_file, names)
+        network = build_network(names["get_config"]().model, num_classes=3)
+        image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
+        (offsets, logits), _ = jax.eval_shape(
+            lambda *inputs: network.apply(*inputs, train=False), *network.variable_shapes(), image
+        )
+    finally:
+        ssd.BACKBONES.pop("five_layers", None)
+    num_boxes = 32 * 32 * 4 + 16 * 16 * 6 + 8 * 8 * 6 + 4 * 4 * 4
+    assert offsets.shape == (1, num_boxes, 4) and logits.shape == (1, num_boxes, 4)
+
+
+@pytest.mark.parametrize("name", ALL_CONFIGS)
+def test_every_config_says_how_it_is_run_and_what_was_reached(name):
+    file, _, row = name.partition(":")
+    path = f"configs/{file.replace('.', '/')}.py"
+    text = (ROOT / path).read_text()
+    docstring = ast.get_docstring(ast.parse(text))
+    assert f"--config={path}" in docstring
+    published = ALL_CONFIGS[name]().published
+    number = re.search(r"\d+\.\d", published)
+    assert ("Published: " in docstring and (number is None or number[0] in docstring)) or (
+        name in ("ssd_small", "quickstart")
+    )
+    assert not row or row.removesuffix("_inside") in docstring
+
+
+def test_the_readme_lists_every_config():
+    readme = (ROOT / "README.md").read_text()
+    for name in ALL_CONFIGS:
+        assert f"configs/{name.partition(':')[0].replace('.', '/')}.py" in readme

@@ -1,0 +1,36 @@
+"""Shows how the default boxes of a config fit the objects of a data source; proposes better ones.
+
+    python fit_boxes.py --config=configs/quickstart.py --output=boxes.png
+
+Prints recall by size and the line that a config needs for the proposed boxes.
+"""
+
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from ssd_jax import box_fit, console
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+SOURCE = flags.DEFINE_string("source", "", "Which objects; by default the training data's.")
+IMAGES = flags.DEFINE_integer("images", 2000, "How many images to read at most.")
+OUTPUT = flags.DEFINE_string("output", None, "The picture file to write.")
+JSON = flags.DEFINE_string("json", None, "A JSON file to write the numbers to.")
+
+
+def main(argv: list[str]) -> None:
+    """Flags in, one call, a printed result."""
+    del argv
+    with console.session():
+        result = box_fit.fit_boxes(CONFIG.value, SOURCE.value, IMAGES.value)
+        print(box_fit.format_result(result))
+        if OUTPUT.value:
+            box_fit.plot(result, OUTPUT.value)
+        if JSON.value:
+            Path(JSON.value).write_text(box_fit.to_json(result))
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config"])
+    app.run(main)
