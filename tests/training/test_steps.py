@@ -168,8 +168,10 @@ def test_accumulation_makes_the_update_of_the_large_batch():
     batch = jax.tree.map(lambda array: np.concatenate([array] * 4), make_batch())
     batch["image"] = np.random.default_rng(1).integers(0, 256, (32, 64, 64, 3), dtype=np.uint8)
     network = tiny_network(batch_norm=False)
-    (*_, whole), whole_metrics = steps(network, batch, 3)
-    (*_, parts), parts_metrics = steps(network, batch, 3, accumulate=4)
+    # With augmentation, which follows an image's place in the whole batch.
+    options = dict(color=True, flip=True)
+    (*_, whole), whole_metrics = steps(network, batch, 3, **options)
+    (*_, parts), parts_metrics = steps(network, batch, 3, accumulate=4, **options)
     assert parts.step == whole.step == 3
     # Parts differ in positives: dividing each by its own would give another update.
     assert whole_metrics["positives"] == parts_metrics["positives"] > 0
