@@ -4,9 +4,9 @@ r"""SSDLite with MobileNetV2 at 320 pixels on VOC 2007 + 2012.
         --workdir=runs/ssdlite320_mobilenetv2_voc \
         --config.init=run:runs/ssdlite320_mobilenetv2_coco
 
-Published: nothing for this very network. It starts from the run on COCO that `init` names; with
-ImageNet weights alone take `--config.model.backbone=mobilenet_v2` and
-`--config.init=torchvision:FILE.npz`.
+Published: nothing for this very network. It starts from the run on COCO that `init` names; from
+ImageNet alone with `--config.init=torchvision:FILE.npz`, the state dict of torchvision's
+`mobilenet_v2`, saved with `numpy.savez`.
 """
 
 from ml_collections import ConfigDict

@@ -13,7 +13,6 @@ from configs import (
     ssdlite300_mobilenetv2_coco,
     ssdlite320_mobilenetv2_coco,
 )
-from configs.ablations import table2, table3
 from ssd_jax.errors import UserError
 from ssd_jax.models.layers import DepthwiseConv, L2Norm, max_pool_2x2, scaled
 from ssd_jax.models.mobilenet_v2 import MobileNetV2
@@ -79,25 +78,81 @@ VGG_CONVOLUTIONS = sum(
 VGG_ATROUS = VGG_CONVOLUTIONS + convolution(512, 1024) + convolution(1024, 1024, 1) + 512
 
 
-def test_the_network_without_atrous_has_so_many_parameters():
-    network = build_network(table2.get_config("no_atrous").model, num_classes=20)
-    fully_connected = convolution(512, 4096, 7) + convolution(4096, 4096, 1)
-    extras = convolution(4096, 256, 1) + convolution(256, 512)
-    extras += convolution(512, 128, 1) + convolution(128, 256)
-    extras += convolution(256, 128, 1) + convolution(128, 256)
-    channels = (512, 512, 4096, 512, 256, 256)
-    wanted = VGG_CONVOLUTIONS + 512 + fully_connected + extras
-    wanted += heads(channels, (4, 6, 6, 6, 4, 4), 20)
+def vgg_ssd(boxes_per_cell, extras=(), classes=20, backbone=VGG_ATROUS, channels=(512, 1024)):
+    """Extra maps are (1×1 channels, 3×3 channels, kernel)."""
+    total = backbone
+    for narrow, outputs, kernel in extras:
+        total += convolution(channels[-1], narrow, 1) + convolution(narrow, outputs, kernel)
+        channels += (outputs,)
+    return total + heads(channels, boxes_per_cell, classes)
+
+
+EXTRAS_300 = ((256, 512, 3), (128, 256, 3), (128, 256, 3), (128, 256, 3))
+EXTRAS_512 = (*EXTRAS_300, (128, 256, 4))
+PAPER_300, PAPER_512 = (4, 6, 6, 6, 4, 4), (4, 6, 6, 6, 6, 4, 4)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL_CONFIGS if "ablations" in name])
+def test_the_networks_of_the_ablations_have_so_many_parameters(name):
+    table, row = name.removeprefix("ablations.").removesuffix("_inside").split(":")
+    wanted = {
+        "table2:squares": vgg_ssd((2,) * 6, EXTRAS_300),
+        "table2:no_thirds": vgg_ssd((4,) * 6, EXTRAS_300),
+        "table2:no_atrous": vgg_ssd(
+            PAPER_300,
+            EXTRAS_300[:3],
+            backbone=VGG_CONVOLUTIONS
+            + 512
+            + convolution(512, 4096, 7)
+            + convolution(4096, 4096, 1),
+            channels=(512, 512, 4096),
+        ),
+        "table3:five": vgg_ssd((4, 6, 6, 6, 8), EXTRAS_300[:3]),
+        "table3:four": vgg_ssd((4, 6, 6, 16), EXTRAS_300[:2]),
+        "table3:three": vgg_ssd((4, 8, 12), EXTRAS_300[:1]),
+        "table3:two": vgg_ssd((4, 9)),
+        "table3:one": vgg_ssd((0, 24)),
+        "table6:ssd512": vgg_ssd(PAPER_512, EXTRAS_512),
+        "table6:ssd512_expansion": vgg_ssd(PAPER_512, EXTRAS_512),
+    }.get(f"{table}:{row}", vgg_ssd(PAPER_300, EXTRAS_300))
+    network = build_network(ALL_CONFIGS[name]().model, num_classes=20)
     assert count(network.variable_shapes()[0]) == wanted
 
 
 @pytest.mark.parametrize(
-    "row, channels, boxes_per_cell",
-    [("two", (512, 1024), (4, 9)), ("one", (1024,), (24,))],
+    "name, classes, num_parameters",
+    [
+        ("ssd300_voc07", 20, 26_285_486),
+        ("ssd300_voc0712_test12", 20, 26_285_486),
+        ("ssd300_coco_to_voc", 20, 26_285_486),
+        ("ssd512_coco_to_voc", 20, 27_188_676),
+        ("ssd300_ilsvrc", 200, vgg_ssd(PAPER_300, EXTRAS_300, classes=200)),
+        ("ssd300_coco_mmdetection", 80, 34_305_206),
+        ("ssd512_coco_mmdetection", 80, 36_038_196),
+    ],
 )
-def test_networks_without_extra_maps_have_so_many_parameters(row, channels, boxes_per_cell):
-    network = build_network(table3.get_config(row).model, num_classes=20)
-    wanted = VGG_ATROUS + heads(channels, boxes_per_cell, 20)
+def test_other_data_and_schedules_leave_the_network_as_it_is(name, classes, num_parameters):
+    network = build_network(ALL_CONFIGS[name]().model, classes)
+    assert count(network.variable_shapes()[0]) == num_parameters
+
+
+@pytest.mark.parametrize(
+    "name, boxes_per_cell", [("ssd_small", (4, 6, 6, 6, 4, 4)), ("quickstart", (4,) * 5)]
+)
+def test_the_small_networks_have_so_many_parameters(name, boxes_per_cell):
+    # A quarter of the channels, and batch norm everywhere but in the heads.
+    widths = (16, 16, 32, 32, 64, 64, 64, 128, 128, 128, 128, 128, 128)
+    wanted = sum(
+        normalised(inputs, outputs, 3)
+        for inputs, outputs in zip((3, *widths), widths, strict=False)
+    )
+    wanted += normalised(128, 256, 3) + normalised(256, 256, 1) + 128
+    channels = (128, 256)
+    for narrow, outputs in ((64, 128), (32, 64), (32, 64), (32, 64))[: len(boxes_per_cell) - 2]:
+        wanted += normalised(channels[-1], narrow, 1) + normalised(narrow, outputs, 3)
+        channels += (outputs,)
+    wanted += heads(channels, boxes_per_cell, 5)
+    network = build_network(ALL_CONFIGS[name]().model, num_classes=5)
     assert count(network.variable_shapes()[0]) == wanted
 
 
