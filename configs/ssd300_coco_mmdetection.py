@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
 
 def with_schedule(config: ConfigDict) -> ConfigDict:
     """A config of COCO with MMDetection's schedule."""
+    config.model.backbone = "vgg16_mmdetection"
     config.batch_size = 64
     config.steps = 24 * 5 * COCO_PICTURES // 64  # 24 epochs of the set five times over
     config.learning_rate = 2e-3

@@ -5,6 +5,7 @@ A work directory holds
     config.json      the config of the run
     classes.json     the classes, in the order of the labels: their names, and their ids in results
     weights.txt      what became of each array of the weights that the run started from, if any
+    imported.json    if its weights came from a file: which arrays did
     checkpoints/     one folder a saved step
     metrics.jsonl    one object a line
     tensorboard/     the same for TensorBoard, with the pictures

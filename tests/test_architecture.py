@@ -15,10 +15,11 @@ ALLOWED = {
     "parallel": set(),
     "detection": set(),
     "models": {"detection", "parallel"},
-    "data": set(),
+    "data": {"class_lists"},
     "training": {"detection", "models", "parallel"},
     "evaluation": {"detection", "models", "parallel"},
-    "interop": {"models"},
+    "interop": {"class_lists", "models"},
+    "class_lists": set(),
     "workdir": set(),
     "benchmark": {"data"},
     "box_fit": {"data", "detection", "models"},
@@ -35,6 +36,7 @@ ALLOWED = {
         "workdir",
     },
     "sweep": {"experiment", "models", "workdir"},
+    "convert": {"class_lists", "interop", "models", "parallel", "training", "workdir"},
 }
 
 

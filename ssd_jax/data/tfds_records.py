@@ -6,15 +6,12 @@ from collections.abc import Callable
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from ssd_jax.class_lists import COCO_IDS
 from ssd_jax.data.shapes import Shapes
 from ssd_jax.errors import UserError
 
 # Records with encoded pictures are shuffled in memory, this many at a time.
 SHUFFLE_BUFFER = 4096
-
-# TFDS numbers COCO's classes from 0 to 79. COCO's own files leave out these of 1 to 90.
-COCO_GAPS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
-COCO_IDS = tuple(number for number in range(1, 91) if number not in COCO_GAPS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +78,10 @@ class TfdsRecords:
         return cls(class_names, builder, split)
 
     def category_ids(self) -> dict[str, int]:
-        """What results call the classes, by name: COCO's own ids, for other sets 1, 2, …."""
+        """What results call the classes, by name: COCO's own ids, for other sets 1, 2, ….
+
+        TFDS itself numbers COCO's classes from 0 to 79.
+        """
         is_coco = self._builder.name == "coco" and len(self.class_names) == len(COCO_IDS)
         ids = COCO_IDS if is_coco else range(1, len(self.class_names) + 1)
         return dict(zip(self.class_names, ids, strict=True))

@@ -1,21 +1,48 @@
-"""VGG16's ImageNet weights from keras.applications, as SSD starts from them (paper section 3).
+"""ImageNet weights from keras.applications (paper section 3 starts from VGG16's).
 
 Keras is imported by the function that needs it: it brings TensorFlow with it.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from ssd_jax.errors import UserError
 from ssd_jax.interop.transfer import Arrays
-from ssd_jax.models.vgg import STAGES
+from ssd_jax.models import mobilenet_v2, resnet, vgg
 
-WEIGHTS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
+# Ours everywhere. A network that was trained with another gets variances that make up for it.
+BATCH_NORM_EPSILON = 1e-5
 
 
-def load_vgg16(weights: str) -> Any:
-    """Keras' own VGG16.
+class Application(NamedTuple):
+    """A network of keras.applications that fits one of our backbones."""
+
+    name: str
+    weights_file: str
+    batch_norm_epsilon: float = BATCH_NORM_EPSILON
+
+
+_VGG16 = Application("VGG16", "vgg16_weights_tf_dim_ordering_tf_kernels.h5")
+APPLICATIONS = {
+    "vgg16": _VGG16,
+    "vgg16_mmdetection": _VGG16,
+    "vgg16_whole": _VGG16,
+    "resnet50_keras": Application(
+        "ResNet50", "resnet50_weights_tf_dim_ordering_tf_kernels.h5", 1.001e-5
+    ),
+    "mobilenet_v2_tensorflow": Application(
+        "MobileNetV2", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5", 1e-3
+    ),
+}
+
+
+def load_application(backbone: str, weights: str) -> Any:
+    """Keras' own network.
 
     Args:
+      backbone: one of `APPLICATIONS`.
       weights: "imagenet", or the path of a weights file that Keras wrote.
 
     Raises:
@@ -23,30 +50,60 @@ def load_vgg16(weights: str) -> Any:
     """
     import keras
 
+    application = APPLICATIONS[backbone]
     try:
-        return keras.applications.VGG16(weights=weights)
+        return getattr(keras.applications, application.name)(weights=weights)
     except Exception as error:  # Keras passes on whatever its download or file reader met
         raise UserError(
-            f"config.init is 'keras:{weights}', but Keras cannot load it ({error}). Without a "
-            f"network, put {WEIGHTS_FILE} of keras.applications into ~/.keras/models, or name its "
-            "path: --config.init=keras:PATH. To start from scratch: --config.init="
+            f"Keras cannot load the weights {weights!r} of {application.name} ({error}). Without "
+            f"a network, put {application.weights_file} of keras.applications into "
+            "~/.keras/models, or name its path: --config.init=keras:PATH. To start from scratch: "
+            "--config.init="
         ) from error
 
 
-def vgg16_arrays(model: Any, atrous: bool = True) -> Arrays:
+def arrays_from_keras(model: Any, backbone: str) -> Arrays:
     """The arrays of a backbone.
 
     Args:
-      model: Keras' VGG16.
-      atrous: whether fc6 and fc7 are subsampled, as for our `VGG16(atrous=True)`.
+      model: Keras' own network.
+      backbone: which of ours is to be filled, one of `APPLICATIONS`.
     """
+    if backbone == "resnet50_keras":
+        names = _resnet50_names()
+    elif backbone == "mobilenet_v2_tensorflow":
+        names = _mobilenet_v2_names()
+    else:
+        return _vgg16_arrays(model, atrous=backbone != "vgg16_whole")
+    epsilon = APPLICATIONS[backbone].batch_norm_epsilon
+    arrays = {}
+    for ours, convolution, norm in names:
+        kernel, *bias = model.get_layer(convolution).get_weights()
+        scale, shift, mean, variance = model.get_layer(norm).get_weights()
+        if kernel.shape[3] == 1:
+            kernel = kernel.swapaxes(2, 3)  # of a depthwise convolution
+        if backbone == "resnet50_keras" and kernel.shape[2] == 3:
+            kernel = kernel[:, :, ::-1]  # it reads BGR
+        # Batch norm takes away what a bias of the convolution before it adds.
+        arrays |= {
+            f"backbone/{ours}/conv/kernel": kernel,
+            f"backbone/{ours}/norm/scale": scale,
+            f"backbone/{ours}/norm/bias": shift,
+            f"backbone/{ours}/norm/mean": mean - (bias[0] if bias else 0),
+            f"backbone/{ours}/norm/var": variance + np.float32(epsilon - BATCH_NORM_EPSILON),
+        }
+    return arrays
+
+
+def _vgg16_arrays(model: Any, atrous: bool) -> Arrays:
+    """With `atrous` fc6 and fc7 are subsampled, as for our `VGG16(atrous=True)`."""
     arrays = {}
 
     def put(layer, kernel, bias):
         arrays[f"backbone/{layer}/conv/kernel"] = kernel
         arrays[f"backbone/{layer}/conv/bias"] = bias
 
-    for stage, channels in enumerate(STAGES, start=1):
+    for stage, channels in enumerate(vgg.STAGES, start=1):
         for index in range(1, len(channels) + 1):
             kernel, bias = model.get_layer(f"block{stage}_conv{index}").get_weights()
             if (stage, index) == (1, 1):
@@ -61,3 +118,31 @@ def vgg16_arrays(model: Any, atrous: bool = True) -> Arrays:
     kernel, bias = model.get_layer("fc2").get_weights()
     put("fc7", kernel[None, None, channels, channels], bias[channels])
     return arrays
+
+
+def _resnet50_names() -> Iterator[tuple[str, str, str]]:
+    """Our module, Keras' convolution and its batch norm."""
+    yield "conv1", "conv1_conv", "conv1_bn"
+    number = 0
+    for stage, (_, num_blocks, _) in enumerate(resnet.STAGES, start=2):
+        for index in range(num_blocks):
+            theirs = f"conv{stage}_block{index + 1}"
+            parts = [("narrow", 1), ("conv", 2), ("widen", 3)]
+            if index == 0:
+                parts.append(("shortcut", 0))
+            for part, place in parts:
+                yield f"blocks/{number}/{part}", f"{theirs}_{place}_conv", f"{theirs}_{place}_bn"
+            number += 1
+
+
+def _mobilenet_v2_names() -> Iterator[tuple[str, str, str]]:
+    """Our module, Keras' convolution and its batch norm."""
+    yield "first", "Conv1", "bn_Conv1"
+    parts = {"widen": "expand", "depthwise": "depthwise", "narrow": "project"}
+    for number in range(sum(num_blocks for _, _, num_blocks, _ in mobilenet_v2.STAGES)):
+        prefix = f"block_{number}" if number else "expanded_conv"
+        for ours, theirs in parts.items():
+            if number or ours != "widen":  # the first block widens nothing
+                layer = f"{prefix}_{theirs}"
+                yield f"blocks/{number}/{ours}", layer, f"{layer}_BN"
+    yield "last", "Conv_1", "Conv_1_bn"

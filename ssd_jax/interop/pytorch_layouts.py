@@ -1,13 +1,13 @@
 """Weights of whole SSDs under the names that PyTorch implementations give them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from ssd_jax.errors import UserError
-from ssd_jax.interop.transfer import Arrays, flatten
+from ssd_jax.interop.transfer import Arrays
 from ssd_jax.models import mobilenet_v2, resnet
 from ssd_jax.models.network import Variables, path_name
 from ssd_jax.models.vgg import STAGES
@@ -21,22 +21,21 @@ class Layout(NamedTuple):
         L2Norm, which has nothing else, to its full name.
       values_first: whether the channels of a head are values of boxes (all first coordinates, all
         second ones, …) and not boxes of values.
+      background_last: whether the background comes after the classes, not before them.
+      reads_bgr: whether the first layer reads blue, green, red.
+      weight: what it calls the kernels of convolutions.
+      bias: what it calls their biases.
       unread: prefixes of tensors that its network holds but does not use.
     """
 
     names: dict[str, str]
     values_first: bool = False
+    background_last: bool = False
+    reads_bgr: bool = False
+    weight: str = "weight"
+    bias: str = "bias"
     unread: tuple[str, ...] = ()
 
-
-# Our names of a module's arrays, and PyTorch's.
-_LEAVES = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
-}
 
 _BACKBONE = (
     *(
@@ -50,16 +49,65 @@ _BACKBONE = (
 _L2NORM = "backbone.conv4_3_norm.weight"
 
 
-def ssd_pytorch_layout() -> Layout:
-    """The names of ssd.pytorch's SSD300 (amdegroot)."""
-    places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28, 31, 33)
+# Where ssd.pytorch and those after it have VGG16's convolutions in their list of layers.
+_PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28, 31, 33)
+
+
+def ssd_pytorch_layout(num_extras: int = 4) -> Layout:
+    """The names of ssd.pytorch's SSD300 (amdegroot), or of an SSD512 made of it."""
     return _layout(
-        backbone=[f"vgg.{place}" for place in places],
+        backbone=[f"vgg.{place}" for place in _PLACES],
         l2norm="L2Norm.weight",
-        extras=[f"extras.{i}" for i in range(8)],
-        offsets="loc",
-        logits="conf",
+        extras=[f"extras.{i}" for i in range(2 * num_extras)],
+        offsets=[f"loc.{i}" for i in range(num_extras + 2)],
+        logits=[f"conf.{i}" for i in range(num_extras + 2)],
     )
+
+
+def ssd_pytorch_backbone_layout() -> Layout:
+    """The names of `vgg16_reducedfc.pth`, from which ssd.pytorch starts."""
+    return Layout(dict(zip(_BACKBONE, map(str, _PLACES), strict=True)))
+
+
+def mmdetection_layout(num_extras: int = 4) -> Layout:
+    """The names of MMDetection's SSD300 (4 extra blocks) and SSD512 (5)."""
+    maps = range(num_extras + 2)
+    layout = _layout(
+        backbone=[f"backbone.features.{place}" for place in _PLACES],
+        l2norm="neck.l2_norm.weight",
+        extras=[f"neck.extra_layers.{i}.{j}.conv" for i in range(num_extras) for j in (0, 1)],
+        offsets=[f"bbox_head.reg_convs.{i}.0" for i in maps],
+        logits=[f"bbox_head.cls_convs.{i}.0" for i in maps],
+    )
+    return layout._replace(background_last=True)
+
+
+def upgrade_mmdetection(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensors of an MMDetection before 2.14 under its later names; later ones as they are."""
+
+    def renamed(name: str) -> str:
+        if match := re.fullmatch(r"backbone\.extra\.(\d+)\.(\w+)", name):
+            index = int(match[1])
+            return f"neck.extra_layers.{index // 2}.{index % 2}.conv.{match[2]}"
+        if match := re.fullmatch(r"(bbox_head\.(?:cls|reg)_convs\.\d+)\.(weight|bias)", name):
+            return f"{match[1]}.0.{match[2]}"
+        return name.replace("backbone.l2_norm.", "neck.l2_norm.")
+
+    return {renamed(name): tensor for name, tensor in tensors.items()}
+
+
+def caffe_layout(num_extras: int = 4) -> Layout:
+    """The layers of the authors' SSD300 (4 extra blocks) and SSD512 (5)."""
+    extras = [f"conv{i}_{j}" for i in range(6, 6 + num_extras) for j in (1, 2)]
+    sources = ["conv4_3_norm", "fc7", *extras[1::2]]
+    layout = _layout(
+        backbone=[path.split(".")[1] for path in _BACKBONE],
+        l2norm="conv4_3_norm.0",
+        extras=extras,
+        offsets=[f"{source}_mbox_loc" for source in sources],
+        logits=[f"{source}_mbox_conf" for source in sources],
+    )
+    return layout._replace(reads_bgr=True, weight="0", bias="1")
 
 
 def torchvision_layout() -> Layout:
@@ -70,22 +118,32 @@ def torchvision_layout() -> Layout:
         backbone=[f"backbone.{place}" for place in places],
         l2norm="backbone.scale_weight",
         extras=[f"backbone.extra.{i}.{place}" for i in range(1, 5) for place in (0, 2)],
-        offsets="head.regression_head.module_list",
-        logits="head.classification_head.module_list",
+        offsets=[f"head.regression_head.module_list.{i}" for i in range(6)],
+        logits=[f"head.classification_head.module_list.{i}" for i in range(6)],
     )
 
 
+def torchvision_vgg16_layout() -> Layout:
+    """The names of the convolutions in torchvision's `vgg16`, of which fc6 and fc7 are no part."""
+    names = (f"features.{place}" for place in _PLACES[:13])
+    return Layout(dict(zip(_BACKBONE[:13], names, strict=True)), unread=("classifier.",))
+
+
 def _layout(
-    backbone: Sequence[str], l2norm: str, extras: Sequence[str], offsets: str, logits: str
+    backbone: Sequence[str],
+    l2norm: str,
+    extras: Sequence[str],
+    offsets: Sequence[str],
+    logits: Sequence[str],
 ) -> Layout:
     """A layout from the names of its parts in order; the extra layers narrow and shrink in turn."""
     names = dict(zip(_BACKBONE, backbone, strict=True))
     names[_L2NORM] = l2norm
     for i, name in enumerate(extras):
         names[f"extras.{('narrow', 'shrink')[i % 2]}.{i // 2}.conv"] = name
-    for i in range(6):
-        names[f"heads.offsets.{i}"] = f"{offsets}.{i}"
-        names[f"heads.logits.{i}"] = f"{logits}.{i}"
+    for i in range(len(offsets)):
+        names[f"heads.offsets.{i}"] = offsets[i]
+        names[f"heads.logits.{i}"] = logits[i]
     return Layout(names)
 
 
@@ -212,6 +270,10 @@ def rename(
         value = tensors[name]
         if leaf == "kernel" and value.ndim == 4:
             value = value.transpose(2, 3, 1, 0)
+            if layout.reads_bgr and value.shape[2] == 3:
+                value = value[:, :, ::-1]
+        elif layout.names.get(".".join((*module, leaf))) == name:
+            value = value.reshape(-1)  # L2Norm: Caffe keeps it in four dimensions
         if leaf == "mean":
             # Batch norm takes away what a bias of the convolution before it adds.
             bias = _tensor_name(layout, [*module[:-1], "conv"], "bias")
@@ -226,6 +288,14 @@ def rename(
             boxes = boxes_per_cell[int(module[2])]
             by_value = value.reshape(*value.shape[:-1], -1, boxes)
             value = by_value.swapaxes(-1, -2).reshape(value.shape)
+        if (
+            layout.background_last
+            and module[:2] == ["heads", "logits"]
+            and value.shape == variable.shape
+        ):
+            boxes = boxes_per_cell[int(module[2])]
+            by_box = value.reshape(*value.shape[:-1], boxes, -1)
+            value = np.roll(by_box, 1, axis=-1).reshape(value.shape)
         arrays[path_name(path)] = value
     left_over = sorted(
         name
@@ -236,45 +306,33 @@ def rename(
     return Renamed(arrays, their_names, left_over)
 
 
-def from_pytorch(
-    tensors: Mapping[str, np.ndarray],
-    layout: Layout,
-    variables: tuple[Variables, Variables],
-    boxes_per_cell: Sequence[int],
-) -> tuple[Variables, Variables]:
-    """Parameters and batch statistics with every value taken from PyTorch tensors.
+def to_pytorch(
+    variables: tuple[Variables, Variables], layout: Layout, boxes_per_cell: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """A network's arrays as the tensors of a layout: what `rename` undoes, bit for bit.
 
     Args:
-      tensors: see `rename`.
-      layout: see `rename`.
-      variables: see `rename`.
-      boxes_per_cell: see `rename`.
-
-    Raises:
-      UserError: a tensor is missing, left over, or of another shape; the message names them.
+      variables: parameters and batch statistics.
+      layout: how the tensors are to be stored.
+      boxes_per_cell: of the network's tiling.
     """
-    renamed = rename(tensors, layout, variables, boxes_per_cell)
-    missing, mismatched = [], []
-    for path, variable in flatten(variables).items():
-        theirs = renamed.their_names[path]
-        if path not in renamed.arrays:
-            missing.append(theirs)
-        elif renamed.arrays[path].shape != variable.shape:
-            mismatched.append(f"{theirs} {tensors[theirs].shape} for {path} {variable.shape}")
-    complaints = {
-        "missing": missing,
-        "of another shape": mismatched,
-        "left over": renamed.left_over,
-    }
-    if any(complaints.values()):
-        raise UserError(
-            "the weights do not fit the network: "
-            + "; ".join(
-                f"{what}: {', '.join(names)}" for what, names in complaints.items() if names
-            )
-        )
-    structure = jax.tree.structure(variables)
-    return jax.tree.unflatten(structure, list(renamed.arrays.values()))
+    tensors = {}
+    for (_, *path), variable in jax.tree_util.tree_flatten_with_path(variables)[0]:
+        *module, leaf = (str(key.key) for key in path)
+        value = np.asarray(variable)
+        boxes = boxes_per_cell[int(module[2])] if module[0] == "heads" else 0
+        if layout.background_last and module[:2] == ["heads", "logits"]:
+            by_box = value.reshape(*value.shape[:-1], boxes, -1)
+            value = np.roll(by_box, -1, axis=-1).reshape(value.shape)
+        if layout.values_first and boxes and "depthwise" not in module:
+            by_box = value.reshape(*value.shape[:-1], boxes, -1)
+            value = by_box.swapaxes(-1, -2).reshape(value.shape)
+        if leaf == "kernel":
+            if layout.reads_bgr and value.shape[2] == 3:
+                value = value[:, :, ::-1]
+            value = value.transpose(3, 2, 0, 1)
+        tensors[_tensor_name(layout, module, leaf)] = np.ascontiguousarray(value)
+    return tensors
 
 
 def _tensor_name(layout: Layout, module: Sequence[str], leaf: str) -> str:
@@ -282,5 +340,12 @@ def _tensor_name(layout: Layout, module: Sequence[str], leaf: str) -> str:
     path = ".".join(module)
     whole = f"{path}.{leaf}"
     if path in layout.names:
-        return f"{layout.names[path]}.{_LEAVES[leaf]}"
+        theirs = {
+            "kernel": layout.weight,
+            "scale": "weight",
+            "bias": layout.bias,
+            "mean": "running_mean",
+            "var": "running_var",
+        }
+        return f"{layout.names[path]}.{theirs[leaf]}"
     return layout.names.get(whole, whole)

@@ -16,6 +16,10 @@ class InputRange(NamedTuple):
 
 # VGG16 in Caffe: the mean alone.
 CAFFE = InputRange(np.array([123.0, 117.0, 104.0], np.float32), np.ones(3, np.float32))
+# VGG16 in MMDetection: the mean of ImageNet alone.
+MMDETECTION = InputRange(np.array([123.675, 116.28, 103.53], np.float32), np.ones(3, np.float32))
+# ResNet in Keras: a mean of its own, alone.
+KERAS = InputRange(np.array([123.68, 116.779, 103.939], np.float32), np.ones(3, np.float32))
 # ResNet and later networks in PyTorch: mean 0.485, 0.456, 0.406 and deviation 0.229, 0.224, 0.225.
 IMAGENET = InputRange(
     np.array([123.675, 116.28, 103.53], np.float32), np.array([58.395, 57.12, 57.375], np.float32)

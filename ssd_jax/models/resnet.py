@@ -15,10 +15,13 @@ EXPANSION = 4  # output channels of a block over its inner ones
 class Bottleneck(nnx.Module):
     """1×1 that narrows, 3×3, 1×1 that widens, beside a shortcut."""
 
-    def __init__(self, in_channels: int, channels: int, *, stride: int, **shared):
+    def __init__(
+        self, in_channels: int, channels: int, *, stride: int, stride_first: bool, **shared
+    ):
         out_channels = channels * EXPANSION
-        self.narrow = ConvBlock(in_channels, channels, 1, **shared)
-        self.conv = ConvBlock(channels, channels, 3, stride=stride, padding=1, **shared)
+        strides = (stride, 1) if stride_first else (1, stride)
+        self.narrow = ConvBlock(in_channels, channels, 1, stride=strides[0], **shared)
+        self.conv = ConvBlock(channels, channels, 3, stride=strides[1], padding=1, **shared)
         # Blocks begin as their shortcuts (Goyal et al. 2017): otherwise thirteen of them add up.
         self.widen = ConvBlock(
             channels,
@@ -44,12 +47,22 @@ class ResNet50(nnx.Module):
     """Image to one feature map of stride 8.
 
     Args:
+      stride_first: whether the first convolution of a block shrinks the map, as in the paper and in
+        Keras, or the second, as in torchvision.
       width: multiplies the channels of every layer.
       batch_norm: whether batch norm follows every convolution.
       dtype: of the computation; parameters stay float32.
     """
 
-    def __init__(self, *, width: float, batch_norm: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        *,
+        stride_first: bool = False,
+        width: float,
+        batch_norm: bool,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+    ):
         shared = dict(
             batch_norm=batch_norm,
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
@@ -62,7 +75,15 @@ class ResNet50(nnx.Module):
         for stage_channels, num_blocks, stride in STAGES:
             inner = scaled(stage_channels, width)
             for index in range(num_blocks):
-                blocks.append(Bottleneck(channels, inner, stride=1 if index else stride, **shared))
+                blocks.append(
+                    Bottleneck(
+                        channels,
+                        inner,
+                        stride=1 if index else stride,
+                        stride_first=stride_first,
+                        **shared,
+                    )
+                )
                 channels = inner * EXPANSION
         self.blocks = nnx.List(blocks)
         self.out_channels = (channels,)
@@ -70,7 +91,7 @@ class ResNet50(nnx.Module):
     def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
         """`[batch, height, width, 3]` to one feature map."""
         x = self.conv1(x, train)
-        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = nnx.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for block in self.blocks:
             x = block(x, train)
         return [x]

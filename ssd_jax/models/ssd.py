@@ -10,7 +10,14 @@ from flax import nnx
 
 from ssd_jax.models.heads import ExtraBlock, ExtraLayers, PredictionHeads
 from ssd_jax.models.mobilenet_v2 import MobileNetV2
-from ssd_jax.models.preprocess import CAFFE, IMAGENET, TENSORFLOW, InputRange
+from ssd_jax.models.preprocess import (
+    CAFFE,
+    IMAGENET,
+    KERAS,
+    MMDETECTION,
+    TENSORFLOW,
+    InputRange,
+)
 from ssd_jax.models.resnet import ResNet50
 from ssd_jax.models.vgg import VGG16
 
@@ -35,8 +42,10 @@ class Backbone(NamedTuple):
 
 BACKBONES = {
     "vgg16": Backbone(VGG16, 2, CAFFE, False),
+    "vgg16_mmdetection": Backbone(VGG16, 2, MMDETECTION, False),
     "vgg16_whole": Backbone(functools.partial(VGG16, atrous=False), 3, CAFFE, False),
     "resnet50": Backbone(ResNet50, 1, IMAGENET, True),
+    "resnet50_keras": Backbone(functools.partial(ResNet50, stride_first=True), 1, KERAS, True),
     "mobilenet_v2": Backbone(MobileNetV2, 2, IMAGENET, True),
     "mobilenet_v2_narrow": Backbone(
         functools.partial(MobileNetV2, widened=False), 2, IMAGENET, True

@@ -85,7 +85,7 @@ class VGG16(nnx.Module):
                 x = max_pool_2x2(x)
         conv5_3 = x
         if self.atrous:
-            pool5 = nnx.max_pool(conv5_3, (3, 3), strides=(1, 1), padding="SAME")
+            pool5 = nnx.max_pool(conv5_3, window_shape=(3, 3), strides=(1, 1), padding="SAME")
         else:
             pool5 = max_pool_2x2(conv5_3)
         fc7 = self.fc7(self.fc6(pool5, train), train)

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ssd_jax import class_lists
 from ssd_jax.data.sources import open_source
-from ssd_jax.data.tfds_records import COCO_IDS, TfdsRecords
+from ssd_jax.data.tfds_records import TfdsRecords
 from ssd_jax.errors import UserError
 from tests.data.pictures import VocFolder, write_coco
 from tests.reference_results import shared
@@ -244,7 +245,8 @@ def test_coco_tiny_is_read_whole():
     (annotations,) = folder.glob("**/*val*.json")
     images = next(path.parent for path in folder.glob("**/*.jpg") if "val" in str(path.parent))
     source = open_source(f"coco_json:{annotations}:{images}")
-    assert len(source.class_names) == 80 and source.category_ids == COCO_IDS
+    assert len(source.class_names) == 80 and source.category_ids == tuple(class_lists.COCO_IDS)
+    assert source.class_names == tuple(class_lists.COCO)
     assert sum(len(record["labels"]) for record in records(source)) > 600
 
 

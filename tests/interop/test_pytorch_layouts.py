@@ -1,22 +1,29 @@
+import dataclasses
 import re
 
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from configs import ssd300_resnet50_coco, ssd300_voc, ssdlite300_mobilenetv2_coco
-from ssd_jax.errors import UserError
+from ssd_jax import class_lists
+from ssd_jax.interop.formats import read_format
 from ssd_jax.interop.pytorch_layouts import (
-    from_pytorch,
+    caffe_layout,
+    mmdetection_layout,
     nvidia_layout,
     rename,
     ssd_pytorch_layout,
+    to_pytorch,
     torchvision_layout,
     torchvision_mobilenet_v2_layout,
     torchvision_resnet50_layout,
     uvipen_ssdlite_layout,
 )
+from ssd_jax.interop.transfer import Classes, flatten, transfer
 from ssd_jax.models.network import build_network
+from tests import tiny
 from tests.reference_results import carried_json, references
 
 
@@ -44,21 +51,22 @@ def by_cell(rows, tiling):
 
 
 @pytest.mark.parametrize(
-    ("name", "layout", "config", "num_classes"),
+    ("name", "kind", "layout", "config", "num_classes"),
     [
-        ("forward_ssd_pytorch_ssd300_voc", ssd_pytorch_layout(), ssd300_voc, 20),
-        ("forward_torchvision_ssd300_vgg16_coco", torchvision_layout(), ssd300_voc, 90),
-        ("forward_uvipen_ssd300_resnet50_coco", nvidia_layout(), ssd300_resnet50_coco, 80),
+        ("ssd_pytorch_ssd300_voc", "ssd.pytorch", ssd_pytorch_layout(), ssd300_voc, 20),
+        ("torchvision_ssd300_vgg16_coco", "torchvision", torchvision_layout(), ssd300_voc, 90),
+        ("uvipen_ssd300_resnet50_coco", "nvidia", nvidia_layout(), ssd300_resnet50_coco, 80),
         (
-            "forward_uvipen_ssdlite_mobilenetv2_coco",
+            "uvipen_ssdlite_mobilenetv2_coco",
+            "uvipen",
             uvipen_ssdlite_layout(),
             ssdlite300_mobilenetv2_coco,
             80,
         ),
     ],
 )
-def test_forward_pass_equals_the_reference(name, layout, config, num_classes):
-    recipe = carried_json(name)
+def test_forward_pass_equals_the_reference(name, kind, layout, config, num_classes, tmp_path):
+    recipe = carried_json(f"forward_{name}")
     seed = recipe["seed"]
     tensors = {
         tensor["name"]: draw(
@@ -66,14 +74,27 @@ def test_forward_pass_equals_the_reference(name, layout, config, num_classes):
         ).astype(np.float32)
         for tensor in recipe["tensors"]
     }
-    image = np.random.default_rng([seed, 999999]).standard_normal((1, 300, 300, 3))
+    safetensors.numpy.save_file(tensors, tmp_path / "weights.safetensors")
     network = build_network(config.get_config().model, num_classes)
     tiling = network.tiling
-    variables = from_pytorch(tensors, layout, network.variable_shapes(), tiling.boxes_per_cell)
-    outputs, _ = jax.jit(network.apply, static_argnums=3)(
-        *variables, image.astype(np.float32), False
+    # The number of classes is the file's, whatever the network's is.
+    other = dataclasses.replace(network, num_classes=1)
+    foreign = read_format(kind, str(tmp_path / "weights.safetensors"), other)
+    assert foreign.class_names == class_lists.KNOWN[num_classes]
+    assert not foreign.missing and not foreign.left_over
+    result = transfer(
+        network.init(0),
+        foreign.arrays,
+        Classes(foreign.class_names, foreign.class_names),
+        tiling.boxes_per_cell,
     )
-    for reference in references(name):
+    assert result.num_filled == len(result.fates)
+
+    image = np.random.default_rng([seed, 999999]).standard_normal((1, 300, 300, 3))
+    outputs, _ = jax.jit(network.apply, static_argnums=3)(
+        *result.variables, image.astype(np.float32), False
+    )
+    for reference in references(f"forward_{name}"):
         rows = reference.get("rows", np.arange(tiling.num_boxes))
         if layout.values_first:
             rows = by_cell(rows, tiling)
@@ -82,21 +103,36 @@ def test_forward_pass_equals_the_reference(name, layout, config, num_classes):
             assert ours.shape == theirs.shape
             assert np.abs(ours - theirs).max() < 1e-3 * theirs.std()
 
+    # And back: every tensor bit for bit, but for those that say nothing to batch norm.
+    back = to_pytorch(result.variables, layout, tiling.boxes_per_cell)
+    for tensor_name in set(back) & set(tensors):
+        if "running_mean" not in tensor_name:
+            np.testing.assert_array_equal(back[tensor_name], tensors[tensor_name])
+    assert set(back) <= set(tensors)
+    absent = {name for name in set(tensors) - set(back) if not name.startswith(layout.unread)}
+    assert all(name.endswith((".bias", "num_batches_tracked")) for name in absent)
 
-def test_tensors_that_do_not_fit_are_listed():
-    network = build_network(ssd300_voc.get_config().model, num_classes=20)
-    tensors = {"vgg.0.bias": np.zeros(3), "vgg.99.weight": np.zeros(1)}
-    with pytest.raises(UserError) as error:
-        from_pytorch(
-            tensors,
-            ssd_pytorch_layout(),
-            network.variable_shapes(),
-            network.tiling.boxes_per_cell,
-        )
-    message = str(error.value)
-    assert "missing: vgg.0.weight" in message
-    assert "vgg.0.bias (3,) for backbone/conv1_1/conv/bias (64,)" in message
-    assert message.endswith("left over: vgg.99.weight")
+
+def tiny_network(**options):
+    config = tiny.get_config().model
+    config.batch_norm = False
+    config.update(options)
+    return build_network(config, num_classes=3)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [ssd_pytorch_layout(2), mmdetection_layout(2), caffe_layout(2)],
+    ids=["ssd.pytorch", "mmdetection", "caffe"],
+)
+def test_out_and_in_again_is_exact(layout):
+    network = tiny_network()
+    boxes = network.tiling.boxes_per_cell
+    variables = network.init(0)
+    tensors = to_pytorch(variables, layout, boxes)
+    renamed = rename(tensors, layout, network.variable_shapes(), boxes)
+    assert not renamed.left_over and set(renamed.their_names.values()) == set(tensors)
+    jax.tree.map(np.testing.assert_array_equal, renamed.arrays, flatten(variables))
 
 
 @pytest.mark.parametrize(

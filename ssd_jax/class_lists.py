@@ -1,0 +1,127 @@
+"""The class lists that published weights were trained on: names in the order of their outputs."""
+
+from collections.abc import Sequence
+
+VOC = [
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
+
+# Its ids leave out ten of 1 to 90.
+COCO_GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+COCO_IDS = [number for number in range(1, 91) if number not in COCO_GAPS]
+COCO = [
+    "person",
+    "bicycle",
+    "car",
+    "motorcycle",
+    "airplane",
+    "bus",
+    "train",
+    "truck",
+    "boat",
+    "traffic light",
+    "fire hydrant",
+    "stop sign",
+    "parking meter",
+    "bench",
+    "bird",
+    "cat",
+    "dog",
+    "horse",
+    "sheep",
+    "cow",
+    "elephant",
+    "bear",
+    "zebra",
+    "giraffe",
+    "backpack",
+    "umbrella",
+    "handbag",
+    "tie",
+    "suitcase",
+    "frisbee",
+    "skis",
+    "snowboard",
+    "sports ball",
+    "kite",
+    "baseball bat",
+    "baseball glove",
+    "skateboard",
+    "surfboard",
+    "tennis racket",
+    "bottle",
+    "wine glass",
+    "cup",
+    "fork",
+    "knife",
+    "spoon",
+    "bowl",
+    "banana",
+    "apple",
+    "sandwich",
+    "orange",
+    "broccoli",
+    "carrot",
+    "hot dog",
+    "pizza",
+    "donut",
+    "cake",
+    "chair",
+    "couch",
+    "potted plant",
+    "bed",
+    "dining table",
+    "toilet",
+    "tv",
+    "laptop",
+    "mouse",
+    "remote",
+    "keyboard",
+    "cell phone",
+    "microwave",
+    "oven",
+    "toaster",
+    "sink",
+    "refrigerator",
+    "book",
+    "clock",
+    "vase",
+    "scissors",
+    "teddy bear",
+    "hair drier",
+    "toothbrush",
+]
+_COCO_BY_ID = dict(zip(COCO_IDS, COCO, strict=True))
+
+# By how many classes there are. torchvision gives every number up to 90 an output.
+KNOWN = {
+    20: tuple(VOC),
+    80: tuple(COCO),
+    90: tuple(_COCO_BY_ID.get(number, f"unused {number}") for number in range(1, 91)),
+}
+
+
+def category_ids(class_names: Sequence[str]) -> tuple[int, ...]:
+    """What results call the classes: COCO's ids for its classes, otherwise 1, 2, …."""
+    if tuple(class_names) == KNOWN[80]:
+        return tuple(COCO_IDS)
+    return tuple(range(1, len(class_names) + 1))

@@ -1,0 +1,131 @@
+"""Weights of other implementations, under our names: `FORMAT:FILE`."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ssd_jax.class_lists import KNOWN
+from ssd_jax.errors import UserError
+from ssd_jax.interop import pytorch_layouts as layouts
+from ssd_jax.interop.keras_weights import APPLICATIONS, arrays_from_keras, load_application
+from ssd_jax.interop.pytorch_layouts import Layout
+from ssd_jax.interop.transfer import Arrays
+from ssd_jax.interop.weight_files import read_weights
+from ssd_jax.models.network import Network
+
+FORMATS = ("keras", "ssd.pytorch", "torchvision", "nvidia", "uvipen", "mmdetection", "caffe")
+
+_VGG16 = ("vgg16", "vgg16_mmdetection")
+_MOBILENET_V2 = ("mobilenet_v2", "mobilenet_v2_narrow", "mobilenet_v2_tensorflow")
+
+
+class Foreign(NamedTuple):
+    """Weights of another implementation.
+
+    Attributes:
+      arrays: by our paths.
+      class_names: the classes of its classifiers, in order; empty for a backbone alone.
+      missing: tensors that its layout has and the file has not.
+      left_over: tensors of the file for which we have no place.
+    """
+
+    arrays: Arrays
+    class_names: tuple[str, ...]
+    missing: list[str]
+    left_over: list[str]
+
+
+def read_format(kind: str, file: str, network: Network, class_names: Sequence[str] = ()) -> Foreign:
+    """Reads weights.
+
+    Args:
+      kind: one of `FORMATS`.
+      file: see `read_weights`; for keras "imagenet" or a file that Keras wrote.
+      network: of the same config, with any number of classes.
+      class_names: of the weights; where empty, VOC's or COCO's, by their number.
+
+    Raises:
+      UserError: the file cannot be read, is of another network, or has unknown classes.
+    """
+    if kind == "keras":
+        _check_backbone(kind, network, tuple(APPLICATIONS))
+        model = load_application(network.backbone, file)
+        return Foreign(arrays_from_keras(model, network.backbone), (), [], [])
+
+    tensors = read_weights(file)
+    if kind == "mmdetection":
+        tensors = layouts.upgrade_mmdetection(tensors)
+    layout = _find_layout(kind, tensors, network)
+    num_classes = _num_classes(tensors, layout, network)
+    if num_classes is None:
+        class_names = ()
+    else:
+        class_names = tuple(class_names) or KNOWN.get(num_classes, ())
+        if len(class_names) != num_classes:
+            raise UserError(
+                f"{file} has {num_classes} classes, but {len(class_names)} names of classes are "
+                "known: list them with --classes"
+            )
+        network = dataclasses.replace(network, num_classes=num_classes)
+    renamed = layouts.rename(
+        tensors, layout, network.variable_shapes(), network.tiling.boxes_per_cell
+    )
+    missing = [
+        theirs
+        for path, theirs in renamed.their_names.items()
+        if path not in renamed.arrays and theirs.replace(".", "/") != path
+    ]
+    return Foreign(renamed.arrays, class_names, missing, renamed.left_over)
+
+
+def _find_layout(kind: str, tensors: Mapping[str, np.ndarray], network: Network) -> Layout:
+    """The layout of a format's file for the network: of all of it, or of its backbone alone."""
+    num_extras = len(network.extra_blocks)
+    if kind == "ssd.pytorch":
+        _check_backbone(kind, network, _VGG16)
+        if any(name.startswith("vgg.") for name in tensors):
+            return layouts.ssd_pytorch_layout(num_extras)
+        return layouts.ssd_pytorch_backbone_layout()
+    if kind == "torchvision":
+        if any(name.startswith("backbone.") for name in tensors):
+            _check_backbone(kind, network, _VGG16)
+            return layouts.torchvision_layout()
+        _check_backbone(kind, network, (*_VGG16, "vgg16_whole", "resnet50", *_MOBILENET_V2))
+        if network.backbone == "resnet50":
+            return layouts.torchvision_resnet50_layout()
+        if network.backbone in _MOBILENET_V2:
+            return layouts.torchvision_mobilenet_v2_layout()
+        return layouts.torchvision_vgg16_layout()
+    if kind == "mmdetection":
+        _check_backbone(kind, network, _VGG16)
+        return layouts.mmdetection_layout(num_extras)
+    if kind == "caffe":
+        _check_backbone(kind, network, _VGG16)
+        return layouts.caffe_layout(num_extras)
+    if network.backbone in _MOBILENET_V2 and kind == "uvipen":
+        return layouts.uvipen_ssdlite_layout()
+    _check_backbone(
+        kind, network, ("resnet50",) if kind == "nvidia" else ("resnet50", *_MOBILENET_V2)
+    )
+    return layouts.nvidia_layout()
+
+
+def _check_backbone(kind: str, network: Network, fitting: Sequence[str]) -> None:
+    if network.backbone not in fitting:
+        raise UserError(
+            f"weights of {kind} are for the backbone {', '.join(fitting)}, not for "
+            f"{network.backbone}: set config.model.backbone, or start from scratch with "
+            "--config.init="
+        )
+
+
+def _num_classes(tensors: Mapping[str, np.ndarray], layout: Layout, network: Network) -> int | None:
+    """How many classes the classifiers of a file tell apart, background not counted."""
+    for i, boxes in enumerate(network.tiling.boxes_per_cell):
+        for module in (f"heads.logits.{i}", f"heads.logits.{i}.pointwise"):
+            bias = tensors.get(f"{layout.names.get(module)}.{layout.bias}")
+            if bias is not None and boxes and bias.ndim == 1 and len(bias) % boxes == 0:
+                return len(bias) // boxes - 1
+    return None
