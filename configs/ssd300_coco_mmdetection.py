@@ -1,9 +1,9 @@
 r"""SSD300 on COCO 2017 with MMDetection's schedule.
 
     python train.py --config=configs/ssd300_coco_mmdetection.py \
-        --workdir=runs/ssd300_coco_mmdetection --config.init=keras:imagenet
+        --workdir=runs/ssd300_coco_mmdetection
 
-Published: 25.5 AP on val2017 (MMDetection), from VGG16's ImageNet weights, which `init` names.
+Published: 25.5 AP on val2017 (MMDetection), from VGG16's ImageNet weights.
 Matching and crops are the paper's.
 """
 

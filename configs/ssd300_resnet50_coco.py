@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     """What differs from the paper's SSD300 on COCO."""
     config = ssd300_coco.get_config()
     config.published = "25.8 to 27.4 AP on COCO val2017 (NVIDIA)"
+    config.init = ""
     config.steps = 65 * COCO_PICTURES // 32  # 65 epochs
     config.learning_rate = 2.6e-3
     config.base_batch_size = 32

@@ -1,9 +1,8 @@
 r"""SSD300 on VOC 2007 + 2012, as in the paper (Table 1; expansion from section 3.6).
 
-    python train.py --config=configs/ssd300_voc.py --workdir=runs/ssd300_voc \
-        --config.init=keras:imagenet
+    python train.py --config=configs/ssd300_voc.py --workdir=runs/ssd300_voc
 
-Published: 77.2 mAP on VOC2007 test, from VGG16's ImageNet weights, which `init` names.
+Published: 77.2 mAP on VOC2007 test, from VGG16's ImageNet weights.
 """
 
 from ml_collections import ConfigDict
@@ -18,9 +17,9 @@ def get_config() -> ConfigDict:
     config.batch_size = 32  # images a step, over all devices of all hosts
     config.steps = 120_000  # parameter updates
     config.seed = 0  # of weights, order and augmentation
-    # Where weights start: "" = from scratch, "run:WORKDIR", "keras:imagenet", "keras:PATH", or
-    # "torchvision:FILE.npz".
-    config.init = ""
+    # Where weights start: "" = from scratch, "run:WORKDIR", or "FORMAT:FILE" (README, "Start from
+    # other weights").
+    config.init = "keras:imagenet"
     config.log_every = 50  # steps between two lines of metrics
     config.checkpoint_every = 5_000  # steps between two checkpoints
     config.keep_checkpoints = 3  # how many of the last stay; the best by mAP stays too

@@ -1,10 +1,8 @@
 r"""SSD300 on VOC 2007 alone, as in the paper (Table 1).
 
-    python train.py --config=configs/ssd300_voc07.py --workdir=runs/ssd300_voc07 \
-        --config.init=keras:imagenet
+    python train.py --config=configs/ssd300_voc07.py --workdir=runs/ssd300_voc07
 
-Published: 68.0 mAP on VOC2007 test, without expansion, from VGG16's ImageNet weights, which `init`
-names.
+Published: 68.0 mAP on VOC2007 test, without expansion, from VGG16's ImageNet weights.
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,8 @@
 r"""SSD512 on COCO, as in the paper (Table 5; expansion from section 3.6).
 
-    python train.py --config=configs/ssd512_coco.py --workdir=runs/ssd512_coco \
-        --config.init=keras:imagenet
+    python train.py --config=configs/ssd512_coco.py --workdir=runs/ssd512_coco
 
-Published: 28.8 AP on test-dev2015, from VGG16's ImageNet weights, which `init` names.
+Published: 28.8 AP on test-dev2015, from VGG16's ImageNet weights.
 """
 
 from ml_collections import ConfigDict

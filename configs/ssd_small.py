@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     """What differs from the paper's SSD300."""
     config = ssd300_voc.get_config()
     config.published = ""
+    config.init = ""
     config.batch_size = 8
     config.steps = 900
     config.log_every = 20

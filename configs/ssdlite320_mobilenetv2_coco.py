@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     """What differs from the paper's SSD300 on COCO."""
     config = ssd300_coco.get_config()
     config.published = "21.3 AP on COCO val2017 (MMDetection)"
+    config.init = ""
     config.batch_size = 192
     config.steps = 120 * 5 * COCO_PICTURES // 192  # 120 epochs of the set five times over
     config.learning_rate = 0.015

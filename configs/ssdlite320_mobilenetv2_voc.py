@@ -1,11 +1,10 @@
 r"""SSDLite with MobileNetV2 at 320 pixels on VOC 2007 + 2012.
 
     python train.py --config=configs/ssdlite320_mobilenetv2_voc.py \
-        --workdir=runs/ssdlite320_mobilenetv2_voc \
-        --config.init=run:runs/ssdlite320_mobilenetv2_coco
+        --workdir=runs/ssdlite320_mobilenetv2_voc
 
-Published: nothing for this very network. It starts from the run on COCO that `init` names; from
-ImageNet alone with `--config.init=torchvision:FILE.npz`, the state dict of torchvision's
+Published: nothing for this very network. It starts from a run on COCO; from ImageNet
+alone with `--config.init=torchvision:FILE.npz`, the state dict of torchvision's
 `mobilenet_v2`, saved with `numpy.savez`.
 """
 
@@ -18,6 +17,7 @@ def get_config() -> ConfigDict:
     """The network of COCO, the data and the schedule of the paper's SSD300 on VOC."""
     config = ssd300_voc.get_config()
     config.published = ""
+    config.init = "run:runs/ssdlite320_mobilenetv2_coco"
     lite = ssdlite320_mobilenetv2_coco.get_config()
     config.model = lite.model
     config.detection = lite.detection

@@ -4,12 +4,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssd_jax import workdir
 from ssd_jax.errors import UserError
 from ssd_jax.interop.formats import FORMATS, read_format
 from ssd_jax.interop.transfer import Arrays, Classes, Transfer, flatten, transfer
-from ssd_jax.models.network import Network, build_network
-from ssd_jax.training.checkpoints import Checkpoints
+from ssd_jax.models.network import Network
+from ssd_jax.trained import load_workdir
 
 
 def initial_weights(init: str, network: Network, seed: int, class_names: Sequence[str]) -> Transfer:
@@ -50,19 +49,10 @@ def initial_weights(init: str, network: Network, seed: int, class_names: Sequenc
 
 def _from_run(folder: Path) -> tuple[Arrays, tuple[str, ...]]:
     """The arrays and the class names of a run's last checkpoint."""
-    class_names = workdir.read_class_names(folder)
-    config = workdir.read_config(folder)
-    try:
-        network = build_network(config.model, len(class_names))
-    except AttributeError as error:
-        raise UserError(f"{folder / 'config.json'} is of another version: {error}") from error
-    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
-    variables = checkpoints.restore_model(*network.variable_shapes(), averages=config.ema > 0)
-    is_import = checkpoints.steps() == [0]
-    checkpoints.close()
-    arrays = flatten(variables)
+    trained = load_workdir(folder)
+    arrays = flatten(trained.variables)
     imported = folder / "imported.json"
-    if is_import and imported.is_file():
+    if imported.is_file():
         # Of imported weights those that were in the file.
         arrays = {name: arrays[name] for name in json.loads(imported.read_text())}
-    return arrays, class_names
+    return arrays, trained.class_names

@@ -2,6 +2,7 @@
 
 A work directory holds
 
+    format.json      the version of this form
     config.json      the config of the run
     classes.json     the classes, in the order of the labels: their names, and their ids in results
     weights.txt      what became of each array of the weights that the run started from, if any
@@ -20,6 +21,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ssd_jax.errors import UserError
+
+FORMAT = 1  # to be raised when older programs can no longer read what newer ones write
 
 
 def record_run(
@@ -40,15 +43,34 @@ def record_run(
     ]
     (folder / "classes.json").write_text(json.dumps(classes, indent=2) + "\n")
     (folder / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
+    (folder / "format.json").write_text(json.dumps({"format": FORMAT}) + "\n")
+
+
+def check_format(number: int, folder: Path) -> None:
+    """Raises a `UserError` if a folder was written in a form that this version cannot read."""
+    if number != FORMAT:
+        age = "a later" if number > FORMAT else "an unknown"
+        raise UserError(
+            f"{folder} has the format {number}, of {age} version of ssd_jax; this one reads "
+            f"{FORMAT}: install the version that wrote it"
+        )
+
+
+def read_classes(folder: Path) -> list[dict[str, Any]]:
+    """The `id` and `name` of each class of a run, in the order of the labels.
+
+    Raises:
+      UserError: the folder is not the work directory of a run, or of a version that this one
+        cannot read.
+    """
+    classes = json.loads(_read(folder, "classes.json"))
+    check_format(json.loads(_read(folder, "format.json"))["format"], folder)
+    return classes
 
 
 def read_class_names(folder: Path) -> tuple[str, ...]:
-    """The class names of a run, in the order of the labels.
-
-    Raises:
-      UserError: the folder is not the work directory of a run.
-    """
-    return tuple(entry["name"] for entry in json.loads(_read(folder, "classes.json")))
+    """The class names of a run, in the order of the labels; see `read_classes`."""
+    return tuple(entry["name"] for entry in read_classes(folder))
 
 
 def read_config(folder: Path) -> ConfigDict:

@@ -26,10 +26,11 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 2, "Images a step.")
 def train_and_evaluate(name: str, train: str, evaluation: str, batch_size: int) -> dict:
     """One step and one evaluation; the line of metrics after it, and what the network is.
 
-    Nothing but the data, the size of the batch and the length of the run differs from the config.
+    Nothing but the data, the size of the batch, the length of the run and the weights at its start
+    differs from the config.
     """
     config = ALL_CONFIGS[name]()
-    config.update(batch_size=batch_size, steps=1, log_every=1, eval_every=0)
+    config.update(batch_size=batch_size, steps=1, log_every=1, eval_every=0, init="")
     config.data.update(train=train, eval=evaluation)
     with tempfile.TemporaryDirectory() as folder:
         experiment.train(config, folder)

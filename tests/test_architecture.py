@@ -24,7 +24,10 @@ ALLOWED = {
     "benchmark": {"data"},
     "box_fit": {"data", "detection", "models"},
     "inspection": {"data", "evaluation", "training"},
-    "initial_weights": {"interop", "models", "training", "workdir"},
+    "trained": {"interop", "models", "training", "workdir"},
+    "initial_weights": {"interop", "models", "trained"},
+    "detector": {"evaluation", "trained"},
+    "export": {"detection", "interop", "trained"},
     "experiment": {
         "data",
         "evaluation",

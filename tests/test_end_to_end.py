@@ -51,6 +51,7 @@ def test_training_leaves_what_the_readme_promises(workdir):
         "checkpoints",
         "classes.json",
         "config.json",
+        "format.json",
         "metrics.jsonl",
         "pictures",
         "tensorboard",

@@ -1,12 +1,10 @@
 r"""Table 2 of the paper: what augmentation, shapes of default boxes and atrous bring to SSD300.
 
-    python train.py --config=configs/ablations/table2.py:no_atrous --workdir=runs/no_atrous \
-        --config.init=keras:imagenet
+    python train.py --config=configs/ablations/table2.py:no_atrous --workdir=runs/no_atrous
 
 or all of them, into one table:
 
-    python sweep.py --configs=configs/ablations/table2.py --workdir=runs/table2 \
-        --config.init=keras:imagenet
+    python sweep.py --configs=configs/ablations/table2.py --workdir=runs/table2
 
 Published: mAP on VOC2007 test of
 

@@ -1,12 +1,10 @@
 r"""Table 3 of the paper: how many feature maps SSD300 predicts from, and boxes at the boundary.
 
-    python train.py --config=configs/ablations/table3.py:four --workdir=runs/four \
-        --config.init=keras:imagenet
+    python train.py --config=configs/ablations/table3.py:four --workdir=runs/four
 
 or all of them, into one table:
 
-    python sweep.py --configs=configs/ablations/table3.py --workdir=runs/table3 \
-        --config.init=keras:imagenet
+    python sweep.py --configs=configs/ablations/table3.py --workdir=runs/table3
 
 Published: mAP on VOC2007 test of
 

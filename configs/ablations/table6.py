@@ -1,12 +1,10 @@
 r"""Table 6 of the paper: what expansion brings, on VOC 2007 + 2012.
 
-    python train.py --config=configs/ablations/table6.py:ssd512 --workdir=runs/ssd512 \
-        --config.init=keras:imagenet
+    python train.py --config=configs/ablations/table6.py:ssd512 --workdir=runs/ssd512
 
 or all of them, into one table:
 
-    python sweep.py --configs=configs/ablations/table6.py --workdir=runs/table6 \
-        --config.init=keras:imagenet
+    python sweep.py --configs=configs/ablations/table6.py --workdir=runs/table6
 
 Published: mAP on VOC2007 test of
 

@@ -47,7 +47,7 @@ def non_maximum_suppression(
     return jax.lax.while_loop(lambda state: state[1], settle, (candidate, jnp.array(True)))[0]
 
 
-def _detect_image(
+def detect_image(
     boxes: jax.Array,
     scores: jax.Array,
     score_threshold: float,
@@ -55,7 +55,16 @@ def _detect_image(
     boxes_per_class: int,
     detections_per_image: int,
 ) -> Detections:
-    """`[boxes, 4] xyxy` and `[classes, boxes]` scores without background, one image."""
+    """The detections of one image; see `detect`.
+
+    Args:
+      boxes: `[boxes, 4] xyxy`.
+      scores: `[classes, boxes]`, without the background.
+      score_threshold: see `detect`.
+      iou_threshold: see `detect`.
+      boxes_per_class: see `detect`.
+      detections_per_image: see `detect`.
+    """
     best_scores, best = jax.lax.top_k(scores, min(boxes_per_class, scores.shape[1]))
     best_boxes = boxes[best]
     keep = jax.vmap(non_maximum_suppression, in_axes=(0, 0, None))(
@@ -99,8 +108,8 @@ def detect(
     boxes = decode(offsets, default_boxes)
     scores = jax.nn.softmax(logits, axis=-1)[..., 1:].swapaxes(1, 2)
 
-    def detect_image(boxes_and_scores):
-        return _detect_image(
+    def detect_one(boxes_and_scores):
+        return detect_image(
             *boxes_and_scores,
             score_threshold,
             iou_threshold,
@@ -109,4 +118,4 @@ def detect(
         )
 
     # Eight images at a time bound the memory of the suppression matrices.
-    return jax.lax.map(detect_image, (boxes, scores), batch_size=min(8, boxes.shape[0]))
+    return jax.lax.map(detect_one, (boxes, scores), batch_size=min(8, boxes.shape[0]))

@@ -128,7 +128,7 @@ def test_targets_point_to_the_object():
 
 
 def test_boxes_beyond_the_image_can_be_ignored():
-    default = jnp.array([[0.25, 0.5, 0.5, 0.5], [0.2, 0.5, 0.5, 0.5], [0.75, 0.5, 0.4, 0.4]])
+    default = jnp.array([[0.25, 0.5, 0.5, 0.5], [0.2, 0.5, 0.5, 0.5], [0.6, 0.5, 0.4, 0.4]])
     objects = jnp.array([[0.0, 0.25, 0.45, 0.75]])
     labels = jnp.array([3])
     # The object fits the second box best, which begins at -0.05.
@@ -136,6 +136,6 @@ def test_boxes_beyond_the_image_can_be_ignored():
     np.testing.assert_array_equal(matched, [3, 3, 0])
     _, matched = match_targets(objects, labels, default, boundary_boxes=False)
     np.testing.assert_array_equal(matched, [3, -1, 0])
-    # It is not even what an object without another box is given.
+    # The object is given the best of the boxes that take part, for all that it fits badly.
     _, matched = match_targets(objects, labels, default[1:], boundary_boxes=False)
-    np.testing.assert_array_equal(matched, [-1, 0])
+    np.testing.assert_array_equal(matched, [-1, 3])

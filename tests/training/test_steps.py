@@ -211,6 +211,8 @@ def test_frozen_parameters_stay_and_the_rest_learns():
     # Nothing is kept for them, and the gradient of the rest is what it was.
     momentum = state.opt_state[-1].trace
     assert not jax.tree.leaves(momentum["backbone"])
+    first = new_state(network, frozen=frozen).opt_state[-1].trace
+    assert jax.tree.structure(first) == jax.tree.structure(momentum)
     (free,), _ = steps(network, make_batch(), 1)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7),
