@@ -12,8 +12,11 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from ssd_jax import Detector
+from ssd_jax import Detector, experiment
+from ssd_jax.convert import import_weights
 from ssd_jax.errors import UserError
+from ssd_jax.export import export
+from ssd_jax.initial_weights import initial_weights
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, to_pytorch
 from ssd_jax.models.network import build_network
 from ssd_jax.trained import load_folder, load_workdir, save_folder
@@ -23,16 +26,17 @@ ROOT = Path(__file__).parents[1]
 NAMES = ("circle", "cross", "square", "star", "triangle")
 
 
-def run(script, *arguments, expect=0):
+def tiny_config():
+    config = tiny.get_config()
+    config.model.batch_norm = False
+    config.steps = 2
+    return config
+
+
+def convert(command, *arguments, expect=0):
+    """The script as a user runs it."""
     done = subprocess.run(
-        [
-            sys.executable,
-            script,
-            *(["import"] if script == "convert.py" else []),
-            "--config=tests/tiny.py",
-            "--config.model.batch_norm=False",
-            *map(str, arguments),
-        ],
+        [sys.executable, "convert.py", command, *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -44,29 +48,27 @@ def run(script, *arguments, expect=0):
 
 @pytest.fixture(scope="module")
 def tensors():
-    config = tiny.get_config().model
-    config.batch_norm = False
-    network = build_network(config, len(NAMES))
+    network = build_network(tiny_config().model, len(NAMES))
     return to_pytorch(network.init(7), ssd_pytorch_layout(2), network.tiling.boxes_per_cell)
 
 
-def test_an_import_can_be_evaluated_and_trained_from(tensors, tmp_path):
-    np.savez(tmp_path / "ssd.npz", **tensors)
-    workdir = tmp_path / "imported"
-    arguments = ["--from=ssd.pytorch", f"--input={tmp_path / 'ssd.npz'}", f"--output={workdir}"]
-    run("convert.py", *arguments, f"--classes={','.join(NAMES)}")
-    assert len((workdir / "weights.txt").read_text().splitlines()) == len(tensors)
-    classes = json.loads((workdir / "classes.json").read_text())
+def test_an_import_can_be_evaluated_and_trained_from(imported, tensors, tmp_path):
+    assert len((imported / "weights.txt").read_text().splitlines()) == len(tensors)
+    classes = json.loads((imported / "classes.json").read_text())
     assert classes[1] == {"id": 2, "name": "cross"}
-    assert "mAP" in run("evaluate.py", f"--workdir={workdir}").stdout
+    experiment.evaluate(tiny_config(), str(imported), output=str(tmp_path / "results.json"))
+    assert json.loads((tmp_path / "results.json").read_text())["num_images"] == 6
 
-    new = tmp_path / "new"
-    run("train.py", f"--workdir={new}", f"--config.init=run:{workdir}", "--config.steps=2")
-    table = (new / "weights.txt").read_text()
+    config = tiny_config()
+    config.init = f"run:{imported}"
+    experiment.train(config, str(tmp_path / "new"))
+    table = (tmp_path / "new" / "weights.txt").read_text()
     assert "background and 5 of 5 classes taken over by name" in table and "new" not in table
 
-    done = run("convert.py", *arguments, expect=1)
-    assert "holds a run already" in done.stderr
+
+def test_an_import_into_a_run_is_refused(imported):
+    with pytest.raises(UserError, match="holds a run already"):
+        import_weights("caffe", "x.caffemodel", tiny_config(), str(imported))
 
 
 def test_a_backbone_alone_leaves_the_rest_new(tensors, tmp_path):
@@ -76,15 +78,12 @@ def test_a_backbone_alone_leaves_the_rest_new(tensors, tmp_path):
         if name.startswith("vgg.")
     }
     np.savez(tmp_path / "vgg.npz", **backbone)
-    workdir, new = tmp_path / "imported", tmp_path / "new"
-    run(
-        "convert.py", "--from=ssd.pytorch", f"--input={tmp_path / 'vgg.npz'}", f"--output={workdir}"
-    )
-    run("train.py", f"--workdir={new}", f"--config.init=run:{workdir}", "--config.steps=2")
-    fates = dict(
-        line.split(maxsplit=2)[::2] for line in (new / "weights.txt").read_text().splitlines()
-    )
-    for name, fate in fates.items():
+    config = tiny_config()
+    folder = str(tmp_path / "imported")
+    import_weights("ssd.pytorch", str(tmp_path / "vgg.npz"), config, folder)
+    network = build_network(config.model, len(NAMES))
+    result = initial_weights(f"run:{folder}", network, 0, NAMES)
+    for name, _, fate in result.fates:
         is_taken = name.startswith(("backbone/conv", "backbone/fc")) and "norm" not in name
         assert fate == ("taken over" if is_taken else "new: not in the weights")
 
@@ -94,48 +93,43 @@ def test_what_does_not_fit_is_listed_and_can_be_left_out(tensors, tmp_path):
     del changed["vgg.0.bias"]
     changed["vgg.2.bias"] = np.zeros(3)
     np.savez(tmp_path / "ssd.npz", **changed)
-    arguments = [
-        "--from=ssd.pytorch",
-        f"--input={tmp_path / 'ssd.npz'}",
-        f"--output={tmp_path / 'imported'}",
-        f"--classes={','.join(NAMES)}",
-    ]
-    done = run("convert.py", *arguments, expect=1)
-    line = done.stderr.splitlines()[-1]
-    assert (
-        line.startswith("error: ") and "missing: vgg.0.bias" in line and "left over: more" in line
-    )
-    assert "of another shape: backbone/conv1_2/conv/bias (8; in the weights it is 3)" in line
-    assert not (tmp_path / "imported").exists()
-    run("convert.py", *arguments, "--partial")
-    assert "more" in (tmp_path / "imported" / "weights.txt").read_text()
+    arguments = ("ssd.pytorch", str(tmp_path / "ssd.npz"), tiny_config(), str(tmp_path / "run"))
+    with pytest.raises(UserError) as error:
+        import_weights(*arguments, class_names=NAMES)
+    message = str(error.value)
+    assert "missing: vgg.0.bias" in message and "left over: more" in message
+    assert "of another shape: backbone/conv1_2/conv/bias (8; in the weights it is 3)" in message
+    assert not (tmp_path / "run").exists()
+    import_weights(*arguments, class_names=NAMES, partial=True)
+    assert "more" in (tmp_path / "run" / "weights.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "kind, file, complaint",
+    [
+        ("magic", "x.npz", "--from is 'magic', but must be one of keras, ssd."),
+        ("caffe", "/no/such.caffemodel", "there is no such file"),
+        ("torchvision", "{other}", "holds nothing of the network"),
+    ],
+)
+def test_mistakes_are_named(kind, file, complaint, tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros(1))
+    file = file.format(other=tmp_path / "other.npz")
+    with pytest.raises(UserError, match=complaint):
+        import_weights(kind, file, tiny_config(), str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        (["--from=magic", "--input=x.npz"], "--from is 'magic', but must be one of keras, ssd."),
-        (["--from=caffe", "--input=/no/such.caffemodel"], "there is no such file"),
-        (["--from=torchvision", "--input={other}"], "holds nothing of the network"),
+        (["import", "--output=x", "--config=tests/tiny.py"], "error: import needs --from"),
+        (["export", "--output=x", "--workdir=x"], "error: export needs --to"),
+        (["move"], "error: what to do is 'move', but must be import or export"),
+        (["export", "--to=onnx", "--workdir=/no/such", "--output=x"], "error: /no/such is not the"),
     ],
 )
-def test_mistakes_end_in_one_line(arguments, complaint, tmp_path):
-    np.savez(tmp_path / "other.npz", a=np.zeros(1))
-    arguments = [argument.format(other=tmp_path / "other.npz") for argument in arguments]
-    done = run("convert.py", *arguments, f"--output={tmp_path / 'new'}", expect=1)
-    assert complaint in done.stderr.splitlines()[-1]
-
-
-def export(*arguments, expect=0):
-    done = subprocess.run(
-        [sys.executable, "convert.py", "export", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == expect, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+def test_the_script_says_what_it_needs(arguments, complaint):
+    assert convert(*arguments, expect=1).stderr.startswith(complaint)
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +137,12 @@ def imported(tensors, tmp_path_factory):
     """A work directory with the tensors."""
     folder = tmp_path_factory.mktemp("imported")
     np.savez(folder / "ssd.npz", **tensors)
-    run(
-        "convert.py",
+    convert(
+        "import",
         "--from=ssd.pytorch",
         f"--input={folder / 'ssd.npz'}",
+        "--config=tests/tiny.py",
+        "--config.model.batch_norm=False",
         f"--output={folder / 'run'}",
         f"--classes={','.join(NAMES)}",
     )
@@ -165,26 +161,22 @@ def detections(imported):
 
 
 def test_in_and_out_again_is_exact(imported, tensors, tmp_path):
-    export("--to=ssd.pytorch", f"--workdir={imported}", f"--output={tmp_path}")
+    export("ssd.pytorch", str(imported), str(tmp_path))
     out = safetensors.numpy.load_file(tmp_path / "model.safetensors")
     assert out.keys() == tensors.keys()
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(out[name], tensor)
     # And in for the second time.
-    again = tmp_path / "again"
-    run(
-        "convert.py",
-        "--from=ssd.pytorch",
-        f"--input={tmp_path / 'model.safetensors'}",
-        f"--output={again}",
-        f"--classes={','.join(NAMES)}",
-    )
+    again, file = tmp_path / "again", str(tmp_path / "model.safetensors")
+    import_weights("ssd.pytorch", file, tiny_config(), str(again), class_names=NAMES)
     first, second = load_workdir(imported), load_workdir(again)
     jax.tree.map(np.testing.assert_array_equal, first.variables, second.variables)
 
 
 def test_a_shared_folder_detects_the_same(imported, detections, tmp_path):
-    export("--to=safetensors", f"--workdir={imported}", f"--output={tmp_path / 'shared'}")
+    output = tmp_path / "shared"
+    done = convert("export", "--to=safetensors", f"--workdir={imported}", f"--output={output}")
+    assert done.stdout == f"{output}: written\n"
     files = {path.name for path in (tmp_path / "shared").iterdir()}
     assert files == {"model.safetensors", "config.json"}
     trained = load_folder(tmp_path / "shared")
@@ -210,7 +202,7 @@ assert exported.call(pictures[:1])["boxes"].shape[0] == 1  # any number of pictu
 
 
 def test_stablehlo_runs_without_the_package(imported, detections, tmp_path):
-    export("--to=stablehlo", f"--workdir={imported}", f"--output={tmp_path / 'hlo'}")
+    export("stablehlo", str(imported), str(tmp_path / "hlo"))
     classes = json.loads((tmp_path / "hlo" / "classes.json").read_text())
     assert [entry["name"] for entry in classes] == list(NAMES)
     np.save(tmp_path / "pictures.npy", PICTURES)
@@ -230,7 +222,7 @@ def test_stablehlo_runs_without_the_package(imported, detections, tmp_path):
 def test_onnx_computes_the_same(imported, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("jax2onnx")
-    export("--to=onnx", f"--workdir={imported}", f"--output={tmp_path}")
+    export("onnx", str(imported), str(tmp_path))
     session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
     (name,) = (given.name for given in session.get_inputs())
     outputs = session.run(None, {name: PICTURES[:1]})
@@ -247,8 +239,8 @@ def test_runs_of_later_versions_are_refused(imported, tmp_path):
     later = tmp_path / "later"
     shutil.copytree(imported, later)
     (later / "format.json").write_text('{"format": 2}')
-    done = export("--to=safetensors", f"--workdir={later}", f"--output={tmp_path}", expect=1)
-    assert "has the format 2, of a later version of ssd_jax" in done.stderr
+    with pytest.raises(UserError, match="has the format 2, of a later version of ssd_jax"):
+        load_workdir(later)
     save_folder(load_workdir(imported), tmp_path / "shared")
     config = json.loads((tmp_path / "shared" / "config.json").read_text())
     (tmp_path / "shared" / "config.json").write_text(json.dumps(config | {"format": 2}))
@@ -279,12 +271,9 @@ def test_exports_that_cannot_be_are_explained(imported, tmp_path):
             "torchvision has a place for an SSD300 with VGG16 without batch norm alone",
         ),
     ):
-        done = export(
-            f"--to={kind}", f"--workdir={imported}", f"--output={tmp_path / 'out'}", expect=1
-        )
-        assert complaint in done.stderr
+        with pytest.raises(UserError, match=complaint):
+            export(kind, str(imported), str(tmp_path / "out"))
         assert not (tmp_path / "out").exists()
-    assert "export needs --to" in export(f"--workdir={imported}", expect=1).stderr
 
 
 def test_the_detector_takes_pictures_of_all_kinds(imported, tmp_path):

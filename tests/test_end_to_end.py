@@ -10,9 +10,13 @@ import jax
 import numpy as np
 import pytest
 
+from ssd_jax import experiment
+from ssd_jax.errors import UserError
+from ssd_jax.initial_weights import initial_weights
 from ssd_jax.models.network import build_network
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.workdir import read_class_names, read_config
+from tests import tiny
 from tests.data.pictures import VocFolder
 
 ROOT = Path(__file__).parents[1]
@@ -112,17 +116,12 @@ def test_a_run_can_start_from_one_with_other_classes(workdir, tmp_path):
         pictures.add(f"picture{i}", [("star", 6, 4, 30, 20), ("zebra", 20, 10, 50, 35)])
     source = pictures.split("all", *(f"picture{i}" for i in range(4)))
     new = tmp_path / "new"
-    done = run(
-        "train.py",
-        f"--workdir={new}",
-        f"--config.init=run:{workdir}",
-        f"--config.data.train={source}",
-        "--config.freeze=backbone/*",
-        "--config.ema=0.9",
-        "--config.accumulate=2",
-    )
+    config = tiny.get_config()
+    config.init = f"run:{workdir}"
+    config.data.train = config.data.eval = source
+    config.update(freeze="backbone/*", ema=0.9, accumulate=2)
+    experiment.train(config, str(new))
     table = (new / "weights.txt").read_text()
-    assert table in done.stderr
     told = dict(line.split(maxsplit=2)[::2] for line in table.splitlines())
     assert told["backbone/fc6/conv/kernel"] == "taken over"
     assert told["heads/logits/0/bias"] == "background and 1 of 2 classes taken over by name"
@@ -142,13 +141,18 @@ def test_a_run_can_start_from_one_with_other_classes(workdir, tmp_path):
     changed = trained["extras"]["narrow"][0]["conv"]["kernel"]
     assert (changed != old["extras"]["narrow"][0]["conv"]["kernel"]).any()
 
-    # Another run can start from its averages, and evaluation reads them.
-    again = f"--config.init=run:{new}"
-    run("train.py", f"--workdir={tmp_path / 'third'}", again, f"--config.data.train={source}")
-    evaluation = [f"--workdir={new}", f"--config.data.eval={source}"]
-    assert "zebra" in run("evaluate.py", *evaluation, "--config.ema=0.9").stdout
-    done = run("evaluate.py", *evaluation, expect=1)
-    assert "model, ema, optimizer and freeze decide" in done.stderr
+    # Another run starts from its averages, and evaluation reads them.
+    network = build_network(config.model, 2)
+    third = initial_weights(f"run:{new}", network, 0, ("star", "zebra"))
+    jax.tree.map(np.testing.assert_array_equal, third.variables[0], trained)
+    experiment.evaluate(config, str(new), output=str(tmp_path / "results.json"))
+    assert set(json.loads((tmp_path / "results.json").read_text())["AP_per_class"]) == {
+        "star",
+        "zebra",
+    }
+    config.ema = 0.0
+    with pytest.raises(UserError, match="model, ema, optimizer and freeze decide"):
+        experiment.evaluate(config, str(new))
 
 
 def test_evaluate_names_the_steps_there_are(workdir):

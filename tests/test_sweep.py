@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ssd_jax.sweep import format_markdown, summarise_run, sweep
+from ssd_jax.workdir import record_run
+from tests import tiny
+
 ROOT = Path(__file__).parents[1]
 
 ROWS_FILE = """
@@ -42,29 +46,51 @@ def rows_file(tmp_path_factory):
 
 
 def test_a_sweep_makes_a_table_and_resumes(rows_file, tmp_path):
-    arguments = [f"--configs={rows_file},tests/tiny.py", f"--workdir={tmp_path}"]
-    # Of three runs the first is there already, as if the sweep had been stopped.
-    run(f"--configs={rows_file}:squares", f"--workdir={tmp_path}")
-    (first,) = json.loads((tmp_path / "table.json").read_text())
-    done = run(*arguments, "--config.steps=3", "--config.eval_every=0")
+    # Of two runs the first is there already, as if the sweep had been stopped.
+    config = tiny.get_config()
+    config.update(steps=2, eval_every=0, published="98.7 mAP")
+    config.model.aspect_ratios = ((),) * 4
+    (first,) = sweep([("rows_squares", config)], str(tmp_path))
+    assert json.loads((tmp_path / "table.json").read_text()) == [first]
+
+    done = run(f"--configs={rows_file}", f"--workdir={tmp_path}", "--config.log_every=1")
+    assert done.stderr.count("nothing to do") == 1
     rows = json.loads((tmp_path / "table.json").read_text())
-    assert [row["name"] for row in rows] == ["rows_squares", "rows_paper", "tiny"]
-    assert "continuing at step 2 of 3" in done.stderr
-    squares, paper, tiny = rows
+    assert [row["name"] for row in rows] == ["rows_squares", "rows_paper"]
+    squares, paper = rows
+    assert squares == first
     assert (squares["default_boxes"], paper["default_boxes"]) == (170, 340)
-    assert first["parameters"] == squares["parameters"] < paper["parameters"]
-    assert paper["published"] == "98.7 mAP" and tiny["published"] == ""
-    assert all(row["steps"] == 3 and 0 <= row["mAP"] <= 1 for row in rows)
-    assert (tmp_path / "rows_paper" / "checkpoints" / "3").is_dir()
+    assert squares["parameters"] < paper["parameters"]
+    assert all(row["published"] == "98.7 mAP" and row["steps"] == 2 for row in rows)
+    assert (tmp_path / "rows_paper" / "checkpoints" / "2").is_dir()
+    recorded = json.loads((tmp_path / "rows_paper" / "config.json").read_text())
+    assert recorded["log_every"] == 1  # given on the command line
 
     table = (tmp_path / "table.md").read_text()
     assert done.stdout == table
     assert f"| rows_squares | {squares['mAP']:.3f} |" in table
-    assert table.count("\n") == 5
+    assert table.count("\n") == 4
 
-    again = run(*arguments, "--config.steps=3", "--config.eval_every=0")
-    assert again.stderr.count("nothing to do") == 3
-    assert again.stdout == table
+
+def test_a_run_in_one_row(tmp_path):
+    config = tiny.get_config()
+    config.steps = 40
+    record_run(tmp_path, config, ("a", "b"), (1, 2))
+    lines = [
+        {"step": 10, "train/loss": 5.0},
+        {"step": 20, "train/images_per_second": 30.0},
+        {"step": 20, "eval/mAP": 0.1, "eval/mAP_area": 0.2},
+        {"step": 30, "train/images_per_second": 10.0},
+        {"step": 40, "train/images_per_second": 20.0},
+        {"step": 40, "eval/mAP": 0.3, "eval/mAP_area": 0.4},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    row = summarise_run("tiny", config, tmp_path)
+    assert (row["mAP"], row["mAP_area"], row["images_per_second"]) == (0.3, 0.4, 20.0)
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[0]))
+    row = summarise_run("tiny", config, tmp_path)
+    assert row["mAP"] is row["images_per_second"] is None
+    assert "| tiny | – | – | 2" in format_markdown([row])
 
 
 @pytest.mark.parametrize(

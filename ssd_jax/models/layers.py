@@ -44,7 +44,7 @@ class DepthwiseConv(nnx.Module):
         else:
             pads = [(self.padding, self.padding)] * 2
         x = jnp.pad(x.astype(self.dtype), ((0, 0), *pads, (0, 0)))
-        rows, columns = ((side - size) // stride * stride + 1 for side in x.shape[1:3])
+        rows, columns = (side - size + 1 for side in x.shape[1:3])
         total = 0.0
         for i in range(size):
             for j in range(size):
