@@ -10,7 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 from ssd_jax.detection.box_coder import decode
-from ssd_jax.detection.postprocess import detect_image
+from ssd_jax.detection.postprocess import Detections, detect_image
 from ssd_jax.errors import UserError
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, to_pytorch, torchvision_layout
 from ssd_jax.trained import Trained, load_workdir, save_folder
@@ -42,7 +42,7 @@ def export(kind: str, run: str, output: str, step: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "detector.stablehlo").write_bytes(exported)
     elif kind == "onnx":
-        to_onnx(trained, folder / "network.onnx")
+        to_onnx(trained, folder)
         np.save(folder / "default_boxes.npy", trained.network.default_boxes())
     else:
         tensors = state_dict(trained, kind)
@@ -59,36 +59,21 @@ def to_stablehlo(trained: Trained) -> bytes:
     It takes `[batch, size, size, 3]` uint8 RGB, any number of images, and gives `boxes` (xyxy in
     [0, 1]), `scores` and `labels` (from 1; 0 = none), the best first.
     """
-    network, settings = trained.network, trained.config.detection
-    default_boxes = network.default_boxes()
 
     def detect(images: jax.Array) -> dict[str, jax.Array]:
-        normalised = network.normalise(images)
-        (offsets, logits), _ = network.apply(*trained.variables, normalised, train=False)
-        boxes = decode(offsets, default_boxes)
-        scores = jax.nn.softmax(logits, axis=-1)[..., 1:].swapaxes(1, 2)
-        found = jax.vmap(
-            lambda boxes, scores: detect_image(
-                boxes,
-                scores,
-                settings.score_threshold,
-                settings.iou_threshold,
-                settings.boxes_per_class,
-                settings.detections_per_image,
-            )
-        )(boxes, scores)
-        return found._replace(boxes=jnp.clip(found.boxes, 0, 1))._asdict()
+        return jax.vmap(lambda *outputs: _detections(trained, *outputs))(
+            *_outputs(trained, images)
+        )._asdict()
 
     (batch,) = jax.export.symbolic_shape("batch")
-    size = network.tiling.image_size
-    images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
-    return bytes(jax.export.export(jax.jit(detect), platforms=PLATFORMS)(images).serialize())
+    exported = jax.export.export(jax.jit(detect), platforms=PLATFORMS)(_pictures(trained, batch))
+    return bytes(exported.serialize())
 
 
-def to_onnx(trained: Trained, file: Path) -> None:
-    """Pictures to offsets and logits, as ONNX.
+def to_onnx(trained: Trained, folder: Path) -> None:
+    """Writes `network.onnx` and `detector.onnx`, which take one `[1, size, size, 3]` uint8 picture.
 
-    It takes one `[1, size, size, 3]` uint8 RGB picture.
+    The first gives offsets and logits, the second boxes, scores and labels: see `to_stablehlo`.
 
     Raises:
       UserError: the converter is not installed.
@@ -99,17 +84,49 @@ def to_onnx(trained: Trained, file: Path) -> None:
         raise UserError(
             "to write ONNX, install the converter: pip install -r requirements-onnx.txt"
         ) from error
-    network = trained.network
 
-    def forward(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        normalised = network.normalise(images)
-        outputs, _ = network.apply(*trained.variables, normalised, train=False)
-        return outputs
+    def detect(images: jax.Array) -> Detections:
+        offsets, logits = _outputs(trained, images)
+        # Of one picture, for a loop under `vmap` becomes what ONNX runtimes do not know.
+        return tuple(_detections(trained, offsets[0], logits[0]))
 
-    size = network.tiling.image_size
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    jax2onnx.to_onnx(forward, inputs=[images], return_mode="file", output_path=str(file))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, function in (
+        ("network", lambda images: _outputs(trained, images)),
+        ("detector", detect),
+    ):
+        jax2onnx.to_onnx(
+            function,
+            inputs=[_pictures(trained, 1)],
+            return_mode="file",
+            output_path=str(folder / f"{name}.onnx"),
+        )
+
+
+def _pictures(trained: Trained, batch: int) -> jax.ShapeDtypeStruct:
+    size = trained.network.tiling.image_size
+    return jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
+
+
+def _outputs(trained: Trained, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Offsets and logits of uint8 pictures."""
+    normalised = trained.network.normalise(images)
+    outputs, _ = trained.network.apply(*trained.variables, normalised, train=False)
+    return outputs
+
+
+def _detections(trained: Trained, offsets: jax.Array, logits: jax.Array) -> Detections:
+    """What a picture's outputs `[boxes, 4]` and `[boxes, classes + 1]` say, within the picture."""
+    settings = trained.config.detection
+    found = detect_image(
+        decode(offsets, trained.network.default_boxes()),
+        jax.nn.softmax(logits, axis=-1)[:, 1:].T,
+        settings.score_threshold,
+        settings.iou_threshold,
+        settings.boxes_per_class,
+        settings.detections_per_image,
+    )
+    return found._replace(boxes=jnp.clip(found.boxes, 0, 1))
 
 
 def state_dict(trained: Trained, kind: str) -> dict[str, np.ndarray]:

@@ -27,20 +27,21 @@ def non_maximum_suppression(
     practice all of them in a handful.
 
     Args:
-      boxes: `[boxes, 4] xyxy`, best first.
-      candidate: `[boxes] bool`; the others neither survive nor suppress.
+      boxes: `[..., boxes, 4] xyxy`, best first; each row of boxes for itself.
+      candidate: `[..., boxes] bool`; the others neither survive nor suppress.
       iou_threshold: a higher IoU suppresses.
 
     Returns:
-      `[boxes] bool`: the survivors.
+      `[..., boxes] bool`: the survivors.
     """
-    order = jnp.arange(boxes.shape[0])
-    suppresses = intersection_over_union(boxes, boxes) > iou_threshold
+    order = jnp.arange(boxes.shape[-2])
+    every_pair = jnp.vectorize(intersection_over_union, signature="(n,k),(m,k)->(n,m)")
+    suppresses = every_pair(boxes, boxes) > iou_threshold
     suppresses &= order[:, None] < order[None, :]
 
     def settle(state):
         keep, _ = state
-        suppressed = jnp.any(suppresses & keep[:, None], axis=0)
+        suppressed = jnp.any(suppresses & keep[..., :, None], axis=-2)
         new_keep = candidate & ~suppressed
         return new_keep, jnp.any(new_keep != keep)
 
@@ -67,9 +68,7 @@ def detect_image(
     """
     best_scores, best = jax.lax.top_k(scores, min(boxes_per_class, scores.shape[1]))
     best_boxes = boxes[best]
-    keep = jax.vmap(non_maximum_suppression, in_axes=(0, 0, None))(
-        best_boxes, best_scores > score_threshold, iou_threshold
-    )
+    keep = non_maximum_suppression(best_boxes, best_scores > score_threshold, iou_threshold)
     kept_scores = jnp.where(keep, best_scores, 0.0).reshape(-1)
     num_detections = min(detections_per_image, kept_scores.size)
     final_scores, final = jax.lax.top_k(kept_scores, num_detections)

@@ -142,6 +142,23 @@ def test_backbones_of_torchvision(config, layout, tmp_path):
     assert_whole(foreign._replace(left_over=[]), backbone)
 
 
+def test_the_backbone_that_torchvision_starts_from(tmp_path):
+    variables = NETWORK.init(0)
+    tensors = to_pytorch(variables, ssd_pytorch_layout(2), BOXES)
+    places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+    backbone = {
+        f"features.{place}.{leaf}": tensors[f"vgg.{place}.{leaf}"]
+        for place in places
+        for leaf in ("weight", "bias")
+    }
+    classifier = {"classifier.0.weight": np.zeros(1, np.float32)}
+    torch_files.save_zip(tmp_path / "vgg16.pth", torch_files.state_dict(backbone | classifier))
+    foreign = read_format("torchvision", str(tmp_path / "vgg16.pth"), NETWORK)
+    assert not foreign.missing and not foreign.left_over and len(foreign.arrays) == 26
+    for name, array in foreign.arrays.items():
+        np.testing.assert_array_equal(array, flatten(variables)[name])
+
+
 def test_what_is_missing_and_left_over_is_listed(tmp_path):
     tensors = to_pytorch(NETWORK.init(0), ssd_pytorch_layout(2), BOXES)
     del tensors["vgg.0.bias"], tensors["loc.2.weight"]
