@@ -102,24 +102,28 @@ def measure(images: Sequence[np.ndarray], tiling: Tiling) -> Fit:
     """
     boxes = default_boxes(tiling)
     room = max(map(len, images))
-
-    @jax.jit
-    def fit_image(objects):
-        iou = fixed_point_iou(objects, boxes)
-        iou = jnp.where((objects[:, 2] > objects[:, 0])[:, None], iou, 0)
-        owners = match(iou, IOU_THRESHOLD)
-        matched = jnp.sum(owners == jnp.arange(room)[:, None], axis=1)
-        return jnp.max(iou, axis=1) / ONE, matched
-
     best_iou, matched = [], []
     for objects in images:
         padded = np.zeros((room, 4), np.float32)
         padded[: len(objects)] = objects
-        for collected, values in zip((best_iou, matched), fit_image(padded), strict=True):
+        for collected, values in zip((best_iou, matched), _fit_image(padded, boxes), strict=True):
             collected.append(np.asarray(values)[: len(objects)])
     sizes = np.concatenate([objects[:, 2:] - objects[:, :2] for objects in images])
     sides = np.sqrt(sizes.prod(axis=1)) * tiling.image_size
     return Fit(sides, np.concatenate(best_iou), np.concatenate(matched))
+
+
+@jax.jit
+def _fit_image(objects: jax.Array, boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Best IoU and number of matched default boxes `[boxes, 4]` of padded objects `[objects, 4]`.
+
+    Compiled once for all tilings of as many boxes.
+    """
+    iou = fixed_point_iou(objects, boxes)
+    iou = jnp.where((objects[:, 2] > objects[:, 0])[:, None], iou, 0)
+    owners = match(iou, IOU_THRESHOLD)
+    matched = jnp.sum(owners == jnp.arange(len(objects))[:, None], axis=1)
+    return jnp.max(iou, axis=1) / ONE, matched
 
 
 def cluster(objects: np.ndarray, tiling: Tiling, steps_per_side: float) -> tuple[Shapes, ...]:
@@ -269,7 +273,7 @@ def plot(result: dict[str, Any], output: str) -> None:
         axis.set_ticks([], minor=True)
     shapes.legend()
 
-    groups = [row for row in by_side(result["current"])[:-1]]
+    *groups, _ = by_side(result["current"])
     width = 0.8 / len(fits)
     for i, (name, (fit, _, color, _)) in enumerate(fits.items()):
         *rows, _ = by_side(fit)

@@ -14,6 +14,7 @@ from ssd_jax.detection.postprocess import Detections, detect_image
 from ssd_jax.errors import UserError
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, to_pytorch, torchvision_layout
 from ssd_jax.trained import Trained, load_workdir, save_folder
+from ssd_jax.workdir import describe_classes
 
 FORMATS = ("safetensors", "stablehlo", "onnx", "ssd.pytorch", "torchvision")
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -48,9 +49,8 @@ def export(kind: str, run: str, output: str, step: int | None = None) -> None:
         tensors = state_dict(trained, kind)
         folder.mkdir(parents=True, exist_ok=True)
         safetensors.numpy.save_file(tensors, folder / "model.safetensors")
-    classes = zip(trained.category_ids, trained.class_names, strict=True)
-    described = [{"id": category_id, "name": name} for category_id, name in classes]
-    (folder / "classes.json").write_text(json.dumps(described, indent=2) + "\n")
+    classes = describe_classes(trained.class_names, trained.category_ids)
+    (folder / "classes.json").write_text(json.dumps(classes, indent=2) + "\n")
 
 
 def to_stablehlo(trained: Trained) -> bytes:

@@ -67,10 +67,7 @@ def save_folder(trained: Trained, folder: Path) -> None:
     safetensors.numpy.save_file(arrays, folder / "model.safetensors")
     content = {
         "format": workdir.FORMAT,
-        "classes": [
-            {"id": category_id, "name": name}
-            for category_id, name in zip(trained.category_ids, trained.class_names, strict=True)
-        ],
+        "classes": workdir.describe_classes(trained.class_names, trained.category_ids),
         "model": trained.config.model.to_dict(),
         "detection": trained.config.detection.to_dict(),
     }

@@ -37,13 +37,20 @@ def record_run(
       category_ids: what results call the classes, in the same order.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    classes = [
-        {"id": category_id, "name": name}
-        for category_id, name in zip(category_ids, class_names, strict=True)
-    ]
+    classes = describe_classes(class_names, category_ids)
     (folder / "classes.json").write_text(json.dumps(classes, indent=2) + "\n")
     (folder / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
     (folder / "format.json").write_text(json.dumps({"format": FORMAT}) + "\n")
+
+
+def describe_classes(
+    class_names: Sequence[str], category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The `id` and `name` of each class, as files hold them."""
+    return [
+        {"id": category_id, "name": name}
+        for category_id, name in zip(category_ids, class_names, strict=True)
+    ]
 
 
 def check_format(number: int, folder: Path) -> None:

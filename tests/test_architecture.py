@@ -27,7 +27,7 @@ ALLOWED = {
     "trained": {"interop", "models", "training", "workdir"},
     "initial_weights": {"interop", "models", "trained"},
     "detector": {"evaluation", "trained"},
-    "export": {"detection", "interop", "trained"},
+    "export": {"detection", "interop", "trained", "workdir"},
     "experiment": {
         "data",
         "evaluation",
