@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,8 +20,8 @@ from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, to_pytorch
 from ssd_jax.models.network import build_network
 from ssd_jax.trained import load_folder, load_workdir, save_folder
 from tests import tiny
+from tests.scripts import run_script
 
-ROOT = Path(__file__).parents[1]
 NAMES = ("circle", "cross", "square", "star", "triangle")
 
 
@@ -34,16 +33,7 @@ def tiny_config():
 
 
 def convert(command, *arguments, expect=0):
-    """The script as a user runs it."""
-    done = subprocess.run(
-        [sys.executable, "convert.py", command, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == expect, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+    return run_script("convert.py", command, *arguments, expect=expect)
 
 
 @pytest.fixture(scope="module")

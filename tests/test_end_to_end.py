@@ -4,7 +4,6 @@ import json
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,20 +17,11 @@ from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.workdir import read_class_names, read_config
 from tests import tiny
 from tests.data.pictures import VocFolder
-
-ROOT = Path(__file__).parents[1]
+from tests.scripts import ROOT, run_script
 
 
 def run(script, *arguments, expect=0):
-    done = subprocess.run(
-        [sys.executable, script, "--config=tests/tiny.py", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == expect, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+    return run_script(script, "--config=tests/tiny.py", *arguments, expect=expect)
 
 
 @pytest.fixture(scope="module")

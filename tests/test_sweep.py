@@ -1,17 +1,13 @@
 """The sweep as a user runs it, on configs of seconds."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from ssd_jax.sweep import format_markdown, summarise_run, sweep
 from ssd_jax.workdir import record_run
 from tests import tiny
-
-ROOT = Path(__file__).parents[1]
+from tests.scripts import run_script
 
 ROWS_FILE = """
 from tests import tiny
@@ -30,12 +26,7 @@ def get_config(row="paper"):
 
 
 def run(*arguments, expect=0):
-    done = subprocess.run(
-        [sys.executable, "sweep.py", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == expect, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+    return run_script("sweep.py", *arguments, expect=expect)
 
 
 @pytest.fixture(scope="module")

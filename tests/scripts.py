@@ -1,0 +1,17 @@
+"""Runs the project's scripts as a user does."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_script(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:
+    """A script to its end; it must leave with this status, and never with a traceback."""
+    done = subprocess.run(
+        [sys.executable, script, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == expect, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
