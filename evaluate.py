@@ -1,30 +1,135 @@
-"""Evaluates a trained SSD: AP of each class and mAP, by both rules of Pascal VOC.
+"""Evaluates a trained SSD, or detections made elsewhere: AP by the rules of Pascal VOC and COCO.
 
-python evaluate.py --config=configs/quickstart.py --workdir=runs/quickstart
+python evaluate.py --workdir=runs/quickstart
+python evaluate.py --detections=detections.json --source=voc_xml:my_pictures:test
+python evaluate.py --compare=old.json,new.json --source=voc_xml:my_pictures:test
 """
+
+from pathlib import Path
+from typing import Any
 
 from absl import app, flags
 from ml_collections import config_flags
 
-from ssd_jax import console, experiment, parallel
+from ssd_jax import console, parallel, workdir
+from ssd_jax.errors import UserError
+from ssd_jax.evaluate import compare_files, evaluate, evaluate_file
+from ssd_jax.evaluation.summary import METRICS
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A config file; by default the config of the run.", lock_config=True
+)
+# What is evaluated.
+WORKDIR = flags.DEFINE_string("workdir", "", "The work directory of the run.")
 CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "The step to evaluate; by default the last.")
-OUTPUT = flags.DEFINE_string("output", None, "A JSON file to write the numbers to.")
+DETECTIONS = flags.DEFINE_string(
+    "detections", "", "Instead of a run: a COCO results JSON, or a folder of VOC result files."
+)
+COMPARE = flags.DEFINE_list("compare", [], "Several of such files, to compare with the first.")
+SOURCE = flags.DEFINE_string("source", "", "Other data than config.data.eval: see the README.")
+# How it detects; by default as config.detection says.
+SCORE_THRESHOLD = flags.DEFINE_float(
+    "score_threshold", None, "Leaves out lower scores.", lower_bound=0.0, upper_bound=1.0
+)
+NMS_THRESHOLD = flags.DEFINE_float(
+    "nms_threshold", None, "IoU above which a worse box is dropped.", lower_bound=0, upper_bound=1
+)
+TOP_K = flags.DEFINE_integer("top_k", None, "Detections kept of an image.", lower_bound=1)
+FLIP = flags.DEFINE_bool("flip", False, "Looks at the mirrored picture too.")
+# How it is measured, and what is written.
+METRIC = flags.DEFINE_enum(
+    "metric", "all", [*METRICS, "all"], "11-point AP, area, COCO's, or all of them."
+)
+IOU_THRESHOLD = flags.DEFINE_float(
+    "iou_threshold", 0.5, "IoU of a match by VOC's rules.", lower_bound=0.0, upper_bound=1.0
+)
+OUTPUT = flags.DEFINE_string("output", "", "A JSON file to write the numbers to.")
+SUBMISSION = flags.DEFINE_string(
+    "submission",
+    "",
+    "A folder to write the detections to, as the servers of VOC and COCO take them.",
+)
+REPORT = flags.DEFINE_string("report", "", "A folder to write a page about the results to.")
+# Several hosts.
 COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several hosts.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes; 0 asks the cluster.")
 PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which one this is; -1 asks the cluster.")
+
+
+def run_config() -> Any:
+    """The config that was given, or that of the run, with the flags put in; None without either."""
+    config = CONFIG.value
+    if config is None and WORKDIR.value:
+        config = workdir.read_config(Path(WORKDIR.value))
+    if config is not None:
+        for field, value in (
+            ("score_threshold", SCORE_THRESHOLD.value),
+            ("iou_threshold", NMS_THRESHOLD.value),
+            ("detections_per_image", TOP_K.value),
+        ):
+            if value is not None:
+                config.detection[field] = value
+        if SOURCE.value:
+            config.data.eval = SOURCE.value
+    return config
+
+
+def metrics(config: Any) -> tuple[str, ...]:
+    """Those to compute, the one of the config first."""
+    if METRIC.value != "all":
+        return (METRIC.value,)
+    first = config.metric if config is not None else METRICS[0]
+    return (first, *(metric for metric in METRICS if metric != first))
 
 
 def main(argv: list[str]) -> None:
     """Flags in, one call, a printed result."""
     del argv
     with console.session():
-        parallel.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-        experiment.evaluate(CONFIG.value, WORKDIR.value, CHECKPOINT.value, OUTPUT.value)
+        if sum(map(bool, (WORKDIR.value, DETECTIONS.value, COMPARE.value))) != 1:
+            raise UserError("name one of --workdir, --detections and --compare")
+        config = run_config()
+        written = {"output": OUTPUT.value, "report": REPORT.value}
+        if WORKDIR.value:
+            parallel.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+            evaluate(
+                config,
+                WORKDIR.value,
+                checkpoint=CHECKPOINT.value,
+                metrics=metrics(config),
+                iou_threshold=IOU_THRESHOLD.value,
+                flip=FLIP.value,
+                submission=SUBMISSION.value,
+                **written,
+            )
+            return
+        if not SOURCE.value and config is None:
+            raise UserError("name the data with --source, or a --config")
+        source, names, published = SOURCE.value, (), ""
+        if config is not None:
+            source, published = config.data.eval, config.published
+            names = tuple(name.strip() for name in config.data.classes.split(",") if name.strip())
+        if DETECTIONS.value:
+            evaluate_file(
+                source,
+                names,
+                DETECTIONS.value,
+                metrics=metrics(config),
+                iou_threshold=IOU_THRESHOLD.value,
+                published=published,
+                **written,
+            )
+        else:
+            metric = metrics(config)[0]
+            compare_files(
+                source,
+                names,
+                COMPARE.value,
+                metric=metric,
+                iou_threshold=IOU_THRESHOLD.value,
+                **written,
+            )
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
     app.run(main)

@@ -9,7 +9,8 @@ the command line: --config.batch_size=8.
 from absl import app, flags
 from ml_collections import config_flags
 
-from ssd_jax import console, experiment, parallel
+from ssd_jax import console, parallel
+from ssd_jax.train import train
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps everything it writes.")
@@ -23,7 +24,7 @@ def main(argv: list[str]) -> None:
     del argv
     with console.session():
         parallel.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-        experiment.train(CONFIG.value, WORKDIR.value)
+        train(CONFIG.value, WORKDIR.value)
 
 
 if __name__ == "__main__":

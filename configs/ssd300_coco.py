@@ -27,6 +27,7 @@ def on_coco(config: ConfigDict, sizes: tuple[float, ...]) -> ConfigDict:
       config: to be changed.
       sizes: of the default boxes: the small squares' in pixels, and the last large one's.
     """
+    config.metric = "coco"
     config.steps = 400_000
     config.learning_rate_drops = (0.7, 0.9)  # 280k, 360k
     config.checkpoint_every = 10_000

@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     """What differs from SSD300 on COCO, whose network and default boxes it has."""
     config = ssd300_coco.get_config()
     config.published = "43.4 mAP on ILSVRC2014 DET val2 (paper, section 3.5)"
+    config.metric = "voc"
     config.steps = 440_000
     config.learning_rate_drops = (320 / 440, 400 / 440)
     config.augment.expand_probability = 0.0

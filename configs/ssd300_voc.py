@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
 
     # ---- the run
     config.published = "77.2 mAP on VOC2007 test (paper, table 6)"  # "" where nothing is
+    config.metric = "voc07"  # of evaluations: voc07 (11-point), voc (area) or coco (0.50:0.95)
     config.batch_size = 32  # images a step, over all devices of all hosts
     config.steps = 120_000  # parameter updates
     config.seed = 0  # of weights, order and augmentation
@@ -22,7 +23,7 @@ def get_config() -> ConfigDict:
     config.init = "keras:imagenet"
     config.log_every = 50  # steps between two lines of metrics
     config.checkpoint_every = 5_000  # steps between two checkpoints
-    config.keep_checkpoints = 3  # how many of the last stay; the best by mAP stays too
+    config.keep_checkpoints = 3  # how many of the last stay; the best by the metric stays too
     config.eval_every = 10_000  # steps between two evaluations; 0 = at the end only, -1 = never
 
     # ---- optimiser

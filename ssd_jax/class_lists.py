@@ -125,3 +125,27 @@ def category_ids(class_names: Sequence[str]) -> tuple[int, ...]:
     if tuple(class_names) == KNOWN[80]:
         return tuple(COCO_IDS)
     return tuple(range(1, len(class_names) + 1))
+
+
+# Classes that are taken for each other more easily: those of Hoiem et al., "Diagnosing error in
+# object detectors" (ECCV 2012), which the SSD paper's figure 3 uses, and COCO's supercategories.
+VOC_SIMILAR = [
+    {"aeroplane", "bicycle", "boat", "bus", "car", "motorbike", "train"},
+    {"bird", "cat", "cow", "dog", "horse", "person", "sheep"},
+    {"chair", "diningtable", "sofa"},
+    {"aeroplane", "bird"},
+]
+# How many of COCO's classes, in their order, make a supercategory.
+COCO_GROUP_SIZES = (1, 8, 5, 10, 5, 10, 7, 10, 6, 6, 5, 7)
+COCO_SIMILAR = [
+    set(COCO[sum(COCO_GROUP_SIZES[:i]) : sum(COCO_GROUP_SIZES[: i + 1])])
+    for i in range(len(COCO_GROUP_SIZES))
+]
+
+
+def similar_groups(class_names: Sequence[str]) -> list[set[str]]:
+    """Groups of similar classes: VOC's, or COCO's; none where the classes are neither."""
+    for known, groups in ((VOC, VOC_SIMILAR), (COCO, COCO_SIMILAR)):
+        if set(class_names) <= set(known):
+            return groups
+    return []

@@ -50,6 +50,11 @@ def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
+def round_up(batch_size: int) -> int:
+    """The next size of a global batch that the devices can share evenly."""
+    return -(-batch_size // jax.device_count()) * jax.device_count()
+
+
 def per_process_batch_size(batch_size: int, accumulate: int = 1) -> int:
     """This process's share of a global batch.
 

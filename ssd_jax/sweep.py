@@ -9,8 +9,9 @@ from typing import Any
 
 import jax
 
-from ssd_jax import experiment, workdir
+from ssd_jax import workdir
 from ssd_jax.models.network import build_network
+from ssd_jax.train import train
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +31,13 @@ def sweep(runs: Sequence[tuple[str, Any]], folder: str) -> list[Row]:
       A row for each run: see `summarise_run`.
 
     Raises:
-      UserError: see `experiment.train`.
+      UserError: see `train`.
     """
     rows = []
     for number, (name, config) in enumerate(runs, start=1):
         logger.info("%s (%d of %d)", name, number, len(runs))
         place = Path(folder) / name
-        experiment.train(config, str(place))
+        train(config, str(place))
         jax.clear_caches()
         rows.append(summarise_run(name, config, place))
         (Path(folder) / "table.json").write_text(json.dumps(rows, indent=2) + "\n")
@@ -53,9 +54,8 @@ def summarise_run(name: str, config: Any, place: Path) -> Row:
       place: its work directory.
 
     Returns:
-      `name`, `published`, `mAP` by VOC2007's rule and `mAP_area` by that of later years (None if
-      it was not evaluated), `parameters`, `default_boxes`, `images_per_second` (the median; None
-      in a run too short to say), `steps`.
+      `name`, `published`, `metric`, `mAP` by it (None if it was not evaluated), `parameters`,
+      `default_boxes`, `images_per_second` (the median; None in a run too short to say), `steps`.
     """
     classes = workdir.read_class_names(place)
     network = build_network(config.model, len(classes))
@@ -67,8 +67,8 @@ def summarise_run(name: str, config: Any, place: Path) -> Row:
     return {
         "name": name,
         "published": config.published,
+        "metric": config.metric,
         "mAP": last.get("eval/mAP"),
-        "mAP_area": last.get("eval/mAP_area"),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(parameters)),
         "default_boxes": network.tiling.num_boxes,
         "images_per_second": statistics.median(speeds) if speeds else None,
@@ -79,16 +79,15 @@ def summarise_run(name: str, config: Any, place: Path) -> Row:
 def format_markdown(rows: Sequence[Row]) -> str:
     """The rows as a table in Markdown."""
     lines = [
-        "| run | mAP (11 points) | mAP (area) | parameters | default boxes | images/s | steps "
-        "| published |",
-        "|---|---:|---:|---:|---:|---:|---:|---|",
+        "| run | mAP | metric | parameters | default boxes | images/s | steps | published |",
+        "|---|---:|---|---:|---:|---:|---:|---|",
     ]
     for row in rows:
-        scores = ["–" if row[key] is None else f"{row[key]:.3f}" for key in ("mAP", "mAP_area")]
         speed = row["images_per_second"]
         cells = [
             row["name"],
-            *scores,
+            "–" if row["mAP"] is None else f"{row['mAP']:.3f}",
+            row["metric"],
             f"{row['parameters']:,}",
             f"{row['default_boxes']:,}",
             "–" if speed is None else f"{speed:.1f}",

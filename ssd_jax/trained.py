@@ -39,18 +39,19 @@ class Trained(NamedTuple):
     config: Any
 
 
-def load_workdir(folder: Path, step: int | None = None) -> Trained:
-    """A checkpoint of a run, with the config that the work directory records.
+def load_workdir(folder: Path, step: int | None = None, config: Any = None) -> Trained:
+    """A checkpoint of a run.
 
     Args:
       folder: the work directory.
       step: which checkpoint; the last one where None.
+      config: of the run; the one that the work directory records where None.
 
     Raises:
       UserError: the folder is not the work directory of a run, or is of another version.
     """
     classes = workdir.read_classes(folder)
-    config = workdir.read_config(folder)
+    config = workdir.read_config(folder) if config is None else config
     network = _build(config, len(classes), folder)
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     variables = checkpoints.restore_model(

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from absl import app, flags
 
-from ssd_jax import experiment, parallel
+from ssd_jax import parallel
 from ssd_jax.models.network import build_network
+from ssd_jax.train import train
 from tests.all_configs import ALL_CONFIGS
 
 TRAIN = flags.DEFINE_string("train", "shapes:train", "Source of the training images.")
@@ -23,7 +24,7 @@ ONLY = flags.DEFINE_list("only", None, "Names of the configs; by default all.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 2, "Images a step.")
 
 
-def train_and_evaluate(name: str, train: str, evaluation: str, batch_size: int) -> dict:
+def train_and_evaluate(name: str, source: str, evaluation: str, batch_size: int) -> dict:
     """One step and one evaluation; the line of metrics after it, and what the network is.
 
     Nothing but the data, the size of the batch, the length of the run and the weights at its start
@@ -31,9 +32,9 @@ def train_and_evaluate(name: str, train: str, evaluation: str, batch_size: int) 
     """
     config = ALL_CONFIGS[name]()
     config.update(batch_size=batch_size, steps=1, log_every=1, eval_every=0, init="")
-    config.data.update(train=train, eval=evaluation)
+    config.data.update(train=source, eval=evaluation)
     with tempfile.TemporaryDirectory() as folder:
-        experiment.train(config, folder)
+        train(config, folder)
         lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
         classes = json.loads((Path(folder) / "classes.json").read_text())
         assert list(Path(folder).glob("pictures/detections_*.png"))

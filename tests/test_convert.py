@@ -11,13 +11,15 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from ssd_jax import Detector, experiment
+from ssd_jax import Detector
 from ssd_jax.convert import import_weights
 from ssd_jax.errors import UserError
+from ssd_jax.evaluate import evaluate
 from ssd_jax.export import export
 from ssd_jax.initial_weights import initial_weights
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, to_pytorch
 from ssd_jax.models.network import build_network
+from ssd_jax.train import train
 from ssd_jax.trained import load_folder, load_workdir, save_folder
 from tests import tiny
 from tests.scripts import run_script
@@ -46,12 +48,12 @@ def test_an_import_can_be_evaluated_and_trained_from(imported, tensors, tmp_path
     assert len((imported / "weights.txt").read_text().splitlines()) == len(tensors)
     classes = json.loads((imported / "classes.json").read_text())
     assert classes[1] == {"id": 2, "name": "cross"}
-    experiment.evaluate(tiny_config(), str(imported), output=str(tmp_path / "results.json"))
+    evaluate(tiny_config(), str(imported), output=str(tmp_path / "results.json"))
     assert json.loads((tmp_path / "results.json").read_text())["num_images"] == 6
 
     config = tiny_config()
     config.init = f"run:{imported}"
-    experiment.train(config, str(tmp_path / "new"))
+    train(config, str(tmp_path / "new"))
     table = (tmp_path / "new" / "weights.txt").read_text()
     assert "background and 5 of 5 classes taken over by name" in table and "new" not in table
 

@@ -70,18 +70,18 @@ def test_a_run_in_one_row(tmp_path):
     lines = [
         {"step": 10, "train/loss": 5.0},
         {"step": 20, "train/images_per_second": 30.0},
-        {"step": 20, "eval/mAP": 0.1, "eval/mAP_area": 0.2},
+        {"step": 20, "eval/mAP": 0.1},
         {"step": 30, "train/images_per_second": 10.0},
         {"step": 40, "train/images_per_second": 20.0},
-        {"step": 40, "eval/mAP": 0.3, "eval/mAP_area": 0.4},
+        {"step": 40, "eval/mAP": 0.3},
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     row = summarise_run("tiny", config, tmp_path)
-    assert (row["mAP"], row["mAP_area"], row["images_per_second"]) == (0.3, 0.4, 20.0)
+    assert (row["mAP"], row["metric"], row["images_per_second"]) == (0.3, "voc07", 20.0)
     (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[0]))
     row = summarise_run("tiny", config, tmp_path)
     assert row["mAP"] is row["images_per_second"] is None
-    assert "| tiny | – | – | 2" in format_markdown([row])
+    assert "| tiny | – | voc07 | 2" in format_markdown([row])
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ class Annotation:
       names: the class name of each object.
       difficult: `[objects] bool`: trained on, but neither asked for nor counted in evaluation.
       crowd: `[objects] bool`: boxes round many objects; not trained on.
+      area: `[objects]` float64: of each object's outline in square pixels, NaN where not given.
     """
 
     image_id: str
@@ -31,6 +32,7 @@ class Annotation:
     names: tuple[str, ...]
     difficult: np.ndarray
     crowd: np.ndarray
+    area: np.ndarray
 
 
 def clean(annotations: Sequence[Annotation], origin: str) -> list[Annotation]:
@@ -62,6 +64,7 @@ def clean(annotations: Sequence[Annotation], origin: str) -> list[Annotation]:
                 ),
                 difficult=annotation.difficult[good],
                 crowd=annotation.crowd[good],
+                area=annotation.area[good],
             )
         )
     if num_dropped:

@@ -78,6 +78,7 @@ def _read(content: dict, path: Path, folder: Path) -> tuple[list[Annotation], di
                 names=tuple(categories[entry["category_id"]] for entry in entries),
                 difficult=np.zeros(len(entries), bool),
                 crowd=np.array([bool(entry.get("iscrowd", 0)) for entry in entries], bool),
+                area=np.array([entry.get("area", np.nan) for entry in entries], np.float64),
             )
         )
     return annotations, {name: category_id for category_id, name in categories.items()}

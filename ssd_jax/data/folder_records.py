@@ -48,6 +48,7 @@ class FolderRecords:
                 ),
                 "difficult": ragged([a.difficult for a in annotations], (), bool),
                 "crowd": ragged([a.crowd for a in annotations], (), bool),
+                "area": ragged([a.area for a in annotations], (), np.float64),
             }
         )
 

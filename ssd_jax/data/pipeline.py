@@ -11,9 +11,14 @@ A batch is a dictionary:
     size       [batch, 2] int32            height and width of the picture in its file
     dropped    [batch] int32               objects left out: without area, or beyond G
     mask       [batch] bool                false = padding, not an image
+
+and, for evaluation,
+
+    crowd      [batch, G] bool             a box round many objects
+    area       [batch, G] float64          of the object's outline in square pixels, or NaN
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -136,9 +141,8 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Every picture of this process's share once, whole and in order; the last batch is padded.
 
-    All objects are there: G is the most that a picture of the batch has. Crowds are marked as
-    difficult, so that a metric ignores them. Every process gets the same number of batches, so
-    that all can work in step.
+    All objects are there: G is the most that a picture of the batch has. Every process gets the
+    same number of batches, so that all can work in step.
 
     Args:
       source: the pictures.
@@ -154,12 +158,9 @@ def eval_batches(
         window = tf.constant(augment.WHOLE_PICTURE)
         placement = render.place(window, size, image_size)
         bilinear = tf.constant(render.RESIZE_METHODS.index("bilinear"))
-        return _example(
-            record | {"difficult": record["difficult"] | record["crowd"]},
-            image=render.render(record["image"], placement, image_size, bilinear),
-            window=window,
-            size=size,
-        )
+        image = render.render(record["image"], placement, image_size, bilinear)
+        example = _example(record, image=image, window=window, size=size)
+        return example | {"crowd": record["crowd"], "area": record["area"]}
 
     examples = source.records(process_index, process_count).map(
         prepare, num_parallel_calls=tf.data.AUTOTUNE
@@ -181,7 +182,29 @@ def num_eval_batches(source: Source, batch_size: int, process_count: int = 1) ->
     return -(-largest_share // batch_size)
 
 
-OBJECT_KEYS = ("boxes", "labels", "difficult", "crowd")
+def read_objects(source: Source) -> Iterator[dict[str, np.ndarray]]:
+    """Every picture's objects, in order: a record of `Source`, and `size` as in a batch."""
+
+    def prepare(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        record = with_picture(record)
+        return record | {"size": render.picture_size(record["image"]), "image": tf.constant(b"")}
+
+    return iterate(source.records().map(prepare, num_parallel_calls=tf.data.AUTOTUNE))
+
+
+def read_pictures(source: Source, image_ids: Collection[str]) -> dict[str, np.ndarray]:
+    """The pictures of these names as `[height, width, 3] uint8` RGB, in the size of their files."""
+    wanted = tf.constant(sorted(image_ids), tf.string)
+    chosen = source.records().filter(lambda record: tf.reduce_any(record["image_id"] == wanted))
+
+    def prepare(record: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        return record["image_id"], render.decode_whole(with_picture(record)["image"])
+
+    pictures = chosen.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+    return {image_id.decode(): picture for image_id, picture in iterate(pictures)}
+
+
+OBJECT_KEYS = ("boxes", "labels", "difficult", "crowd", "area")
 
 
 def _select_objects(record: dict[str, tf.Tensor], selected: tf.Tensor) -> dict[str, tf.Tensor]:

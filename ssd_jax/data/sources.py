@@ -7,7 +7,8 @@
 
 A source gives *records*: dictionaries of tensors with `path` and `image` (one of them empty: the
 file, or its encoded bytes), `boxes [n, 4] xyxy` in [0, 1], `labels [n]` from 1, `difficult [n]`,
-`crowd [n]`, `image_id`, and `dropped`, the number of boxes left out because they have no area.
+`crowd [n]`, `area [n]` in square pixels or NaN, `image_id`, and `dropped`, the number of boxes left
+out because they have no area.
 """
 
 import dataclasses

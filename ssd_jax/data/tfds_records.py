@@ -111,11 +111,13 @@ class TfdsRecords:
             good = tf.reduce_all(boxes[:, 2:] > boxes[:, :2], axis=1)
             num_objects = tf.shape(boxes)[0]
             none = tf.zeros(num_objects, tf.bool)
+            unknown = tf.fill([num_objects], tf.constant(float("nan"), tf.float64))
             record = {
                 "boxes": boxes,
                 "labels": tf.gather(labels, objects["label"]),
                 "difficult": objects.get("is_difficult", none),
                 "crowd": objects.get("is_crowd", none),
+                "area": tf.cast(objects.get("area", unknown), tf.float64),
             }
             record = {key: tf.boolean_mask(value, good) for key, value in record.items()}
             if "image/id" in example:

@@ -99,6 +99,7 @@ def _read_annotation(path: Path, image_id: str, image_path: Path) -> Annotation:
         names=tuple(names),
         difficult=np.array(difficult, bool),
         crowd=np.zeros(len(names), bool),
+        area=np.full(len(names), np.nan),
     )
 
 

@@ -84,6 +84,46 @@ def detect_image(
     )
 
 
+def score_boxes(
+    offsets: jax.Array, logits: jax.Array, default_boxes: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Boxes, and how sure the network is of each class in them.
+
+    Args:
+      offsets: `[batch, boxes, 4]`.
+      logits: `[batch, boxes, classes + 1]`, class 0 is background.
+      default_boxes: `[boxes, 4] cxcywh`.
+
+    Returns:
+      `[batch, boxes, 4] xyxy` and `[batch, classes, boxes]` in [0, 1], without the background.
+    """
+    scores = jax.nn.softmax(logits, axis=-1)[..., 1:].swapaxes(1, 2)
+    return decode(offsets, default_boxes), scores
+
+
+def best_detections(
+    boxes: jax.Array,
+    scores: jax.Array,
+    score_threshold: float,
+    iou_threshold: float,
+    boxes_per_class: int,
+    detections_per_image: int,
+) -> Detections:
+    """The detections of each image; see `score_boxes` for the arrays, `detect` for the numbers."""
+
+    def detect_one(boxes_and_scores):
+        return detect_image(
+            *boxes_and_scores,
+            score_threshold,
+            iou_threshold,
+            boxes_per_class,
+            detections_per_image,
+        )
+
+    # Eight images at a time bound the memory of the suppression matrices.
+    return jax.lax.map(detect_one, (boxes, scores), batch_size=min(8, boxes.shape[0]))
+
+
 def detect(
     offsets: jax.Array,
     logits: jax.Array,
@@ -104,17 +144,10 @@ def detect(
       boxes_per_class: how many of the best boxes of a class enter suppression.
       detections_per_image: how many detections of an image are kept.
     """
-    boxes = decode(offsets, default_boxes)
-    scores = jax.nn.softmax(logits, axis=-1)[..., 1:].swapaxes(1, 2)
-
-    def detect_one(boxes_and_scores):
-        return detect_image(
-            *boxes_and_scores,
-            score_threshold,
-            iou_threshold,
-            boxes_per_class,
-            detections_per_image,
-        )
-
-    # Eight images at a time bound the memory of the suppression matrices.
-    return jax.lax.map(detect_one, (boxes, scores), batch_size=min(8, boxes.shape[0]))
+    return best_detections(
+        *score_boxes(offsets, logits, default_boxes),
+        score_threshold,
+        iou_threshold,
+        boxes_per_class,
+        detections_per_image,
+    )

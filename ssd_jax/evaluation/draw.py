@@ -1,12 +1,15 @@
 """Draws boxes with labels onto pictures."""
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ssd_jax.evaluation.results import ImageResult
+
 DRAWN_SIDE = 480  # pixels to which images are enlarged before boxes are drawn
+CASE_SIDE = 320  # pixels of the larger side of a case
 
 
 def class_color(label: int) -> tuple[int, int, int]:
@@ -44,14 +47,26 @@ def draw_boxes(
         text = class_names[int(labels[i]) - 1]
         if scores is not None:
             text += f" {scores[i]:.2f}"
-        left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
-        width, height = right - left + 4, bottom - top + 4
-        # Above the box, or inside it where the picture ends; never beyond the picture's sides.
-        x = min(max(x_min, 0), max(image.width - width, 0))
-        y = y_min - height if y_min >= height else max(y_min, 0)
-        canvas.rectangle((x, y, x + width, y + height), fill=class_color(int(labels[i])))
-        canvas.text((x + 2 - left, y + 2 - top), text, fill=(0, 0, 0), font=font)
+        _write_label(canvas, image.size, (x_min, y_min), text, class_color(int(labels[i])), font)
     return image
+
+
+def _write_label(
+    canvas: ImageDraw.ImageDraw,
+    size: tuple[int, int],
+    corner: tuple[float, float],
+    text: str,
+    color: str | tuple[int, int, int],
+    font: ImageFont.FreeTypeFont,
+) -> None:
+    """Writes above a box, or inside it where the picture ends; never beyond the picture's sides."""
+    x_min, y_min = corner
+    left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
+    width, height = right - left + 4, bottom - top + 4
+    x = min(max(x_min, 0), max(size[0] - width, 0))
+    y = y_min - height if y_min >= height else max(y_min, 0)
+    canvas.rectangle((x, y, x + width, y + height), fill=color)
+    canvas.text((x + 2 - left, y + 2 - top), text, fill=(0, 0, 0), font=font)
 
 
 def draw_input(
@@ -68,6 +83,88 @@ def draw_input(
     image = Image.fromarray(pixels).resize((DRAWN_SIDE, DRAWN_SIDE))
     real = labels > 0
     return draw_boxes(image, boxes[real] * DRAWN_SIDE, labels[real], class_names)
+
+
+def draw_detections(
+    pictures: Mapping[str, np.ndarray],
+    results: Sequence[ImageResult],
+    class_names: Sequence[str],
+    score_threshold: float = 0.4,
+) -> list[Image.Image]:
+    """Pictures with the detections worth showing, in the proportions of their files.
+
+    Args:
+      pictures: by name, `[size, size, 3] uint8`, as the network saw them.
+      results: those of other images are left out.
+      class_names: class i + 1 is called `class_names[i]`.
+      score_threshold: detections with a lower score are not drawn.
+    """
+    drawn = []
+    for result in results:
+        if result.image_id not in pictures:
+            continue
+        # Scaled so that lines and letters come out fine also for small pictures.
+        height, width = result.size
+        scale = max(1.0, DRAWN_SIDE / max(width, height))
+        image = Image.fromarray(pictures[result.image_id])
+        image = image.resize((round(width * scale), round(height * scale)))
+        shown = result.scores >= score_threshold
+        drawn.append(
+            draw_boxes(
+                image,
+                result.boxes[shown] * scale,
+                result.labels[shown],
+                class_names,
+                result.scores[shown],
+            )
+        )
+    return drawn
+
+
+def draw_case(
+    picture: np.ndarray,
+    true_boxes: np.ndarray,
+    boxes: np.ndarray,
+    texts: Sequence[str],
+    *,
+    color: str = "#e3b23c",
+    around: np.ndarray | None = None,
+) -> Image.Image:
+    """A picture, or the part round a box, with the objects in white and boxes in a colour.
+
+    Args:
+      picture: `[height, width, 3] uint8` RGB.
+      true_boxes: `[objects, 4] xyxy` in pixels.
+      boxes: `[boxes, 4] xyxy` in pixels.
+      texts: what to write at each box.
+      color: of the boxes.
+      around: `[4] xyxy` in pixels; the part is three times as large. The whole where None.
+    """
+    image = Image.fromarray(picture)
+    width, height = image.size
+    left, top, side_x, side_y = 0.0, 0.0, float(width), float(height)
+    if around is not None:
+        extent = around[2:] - around[:2]
+        side = max(3 * float(extent.max()), CASE_SIDE / 3)
+        side_x, side_y = min(side, width), min(side, height)
+        centre_x, centre_y = (around[:2] + around[2:]) / 2
+        left = min(max(centre_x - side_x / 2, 0.0), width - side_x)
+        top = min(max(centre_y - side_y / 2, 0.0), height - side_y)
+    scale = CASE_SIDE / max(side_x, side_y)
+    size = (max(1, round(side_x * scale)), max(1, round(side_y * scale)))
+    part = image.resize(size, Image.Resampling.BICUBIC, (left, top, left + side_x, top + side_y))
+    canvas, font = ImageDraw.Draw(part), ImageFont.load_default(size=20)
+    origin = np.array([left, top, left, top])
+    for box in (true_boxes - origin) * scale:
+        outside = (*(box[:2] - 1), *(box[2:] + 1))
+        canvas.rectangle(outside, outline="#000000", width=5)
+        canvas.rectangle(tuple(box.tolist()), outline="#ffffff", width=3)
+    for box in (boxes - origin) * scale:
+        canvas.rectangle(tuple(box.tolist()), outline=color, width=4)
+    for box, text in zip((boxes - origin) * scale, texts, strict=True):
+        x_min, y_min, _, _ = box.tolist()
+        _write_label(canvas, part.size, (x_min, y_min), text, color, font)
+    return part
 
 
 def contact_sheet(

@@ -1,88 +1,316 @@
-"""Results as numbers, as text, and as pictures."""
+"""A page about an evaluation: one HTML file, complete in itself."""
 
-from collections.abc import Sequence
+import base64
+import io
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import jinja2
 import numpy as np
 from PIL import Image
 
-from ssd_jax.evaluation.draw import draw_boxes
-from ssd_jax.evaluation.voc import ImageResult, average_precision, mean_over_classes
+from ssd_jax.class_lists import similar_groups
+from ssd_jax.evaluation import error_analysis, figures, statistics, voc
+from ssd_jax.evaluation.draw import draw_case
+from ssd_jax.evaluation.error_analysis import KINDS, LOCALISATION, ErrorAnalysis
+from ssd_jax.evaluation.ranking import Ranking, best_f1, mean_over_classes
+from ssd_jax.evaluation.results import ImageResult
+from ssd_jax.evaluation.summary import COCO_NUMBERS, TITLES, by_metric
+
+PER_GALLERY = 12
+PER_OBJECT = 2.0 ** np.arange(-3, 4)  # where the figures of error kinds are read
+
+Pictures = Callable[[Collection[str]], dict[str, np.ndarray]]
 
 
-def summarise(results: Sequence[ImageResult], class_names: Sequence[str]) -> dict:
-    """What `results.json` holds.
+class Case(NamedTuple):
+    """Something worth looking at: a detection, or an object that was missed."""
 
-    Returns:
-      `metric` "voc07", `mAP` and `AP_per_class` by the 11-point rule, `mAP_area` and
-      `AP_area_per_class` by the area rule, `num_images`. A class without objects has the AP None
-      and is left out of the means.
+    image: int  # the place of its image among the results
+    box: np.ndarray  # [4] xyxy in pixels
+    text: str  # what to write at the box
+    right: bool
+
+
+def write_report(
+    folder: Path,
+    results: Sequence[ImageResult],
+    class_names: Sequence[str],
+    summary: dict[str, Any],
+    about: dict[str, str],
+    pictures: Pictures,
+) -> None:
+    """Writes `index.html`.
+
+    Args:
+      folder: made where it does not exist.
+      results: the images.
+      class_names: class i + 1 is called `class_names[i]`.
+      summary: from `summarise`.
+      about: what was evaluated: `run`, `data`, and `published`, what is known of others.
+      pictures: gives pictures `[height, width, 3] uint8` by their names.
     """
-    ap = average_precision(results, len(class_names))
+    iou_threshold = summary.get("iou_threshold", 0.5)
+    rule = "voc07" if summary["metric"] == "voc07" else "voc"
+    rankings = voc.rank(results, len(class_names), iou_threshold)
+    points = [best_f1(ranking) for ranking in rankings]
+    least = statistics.thresholds(points)
+    analysis = error_analysis.analyse(results, rankings, class_names, similar_groups(class_names))
+    costs = error_analysis.costs(results, rankings, analysis, rule)
+    content = {
+        "about": about,
+        "summary": summary,
+        "metrics": by_metric(summary),
+        "titles": TITLES,
+        "coco_numbers": COCO_NUMBERS,
+        "iou_threshold": iou_threshold,
+        "classes": _class_rows(class_names, summary, rankings, points, analysis, costs),
+        "kinds": KINDS,
+        "colors": figures.COLORS,
+        "costs": {kind: mean_over_classes(values) for kind, values in costs.items()},
+        "rule": TITLES[rule],
+        "has_similar": bool(similar_groups(class_names)),
+        "figures": _figures(results, rankings, class_names, least, analysis, costs),
+        "curves": [
+            (name, point, figures.precision_recall_curve(ranking, point))
+            for name, ranking, point in zip(class_names, rankings, points, strict=True)
+            if ranking.num_objects.any()
+        ],
+        "calibration_error": statistics.calibration(rankings).expected_error,
+        "data": _describe_data(results),
+        "galleries": _draw_galleries(
+            _galleries(results, rankings, class_names, least, analysis), results, pictures
+        ),
+    }
+    _write(folder, "report.html.jinja", content)
 
-    def per_class(values):
-        return {
-            name: None if np.isnan(value) else float(value)
-            for name, value in zip(class_names, values, strict=True)
-        }
 
+def write_comparison(
+    folder: Path,
+    comparison: dict[str, Any],
+    candidates: Sequence[Sequence[ImageResult]],
+    class_names: Sequence[str],
+    data: str,
+    pictures: Pictures,
+) -> None:
+    """Writes `index.html` about a comparison.
+
+    Args:
+      folder: made where it does not exist.
+      comparison: from `compare`.
+      candidates: for each detector the results, as they were compared.
+      class_names: class i + 1 is called `class_names[i]`.
+      data: what they were compared on.
+      pictures: gives pictures `[height, width, 3] uint8` by their names.
+    """
+    place = {result.image_id: i for i, result in enumerate(candidates[0])}
+    chosen = [changed[:PER_GALLERY] for changed in comparison["images"]]
+    shown = pictures({image["image_id"] for changed in chosen for image in changed})
+    least = [
+        statistics.thresholds([best_f1(r) for r in voc.rank(results, len(class_names))])
+        for results in candidates
+    ]
+
+    def drawn(image_id: str, candidate: int) -> str:
+        result = candidates[candidate][place[image_id]]
+        reached = result.scores >= least[candidate][result.labels - 1]
+        boxes, labels = result.boxes[reached], result.labels[reached]
+        texts = [class_names[label - 1] for label in labels]
+        image = draw_case(shown[image_id], result.true_boxes, boxes, texts)
+        return _picture_uri(image)
+
+    content = {
+        "comparison": comparison,
+        "title": TITLES[comparison["metric"]],
+        "data": data,
+        "changed": [
+            [
+                (image, drawn(image["image_id"], 0), drawn(image["image_id"], number))
+                for image in changed
+            ]
+            for number, changed in enumerate(chosen, start=1)
+        ],
+    }
+    _write(folder, "comparison.html.jinja", content)
+
+
+def _write(folder: Path, template: str, content: dict[str, Any]) -> None:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ssd_jax.evaluation", "pages"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    page = environment.get_template(template).render(content)
+    (folder / "index.html").write_text(page, encoding="utf-8")
+
+
+def _class_rows(
+    class_names: Sequence[str],
+    summary: dict[str, Any],
+    rankings: Sequence[Ranking],
+    points: Sequence[Any],
+    analysis: ErrorAnalysis,
+    costs: dict[str, np.ndarray],
+) -> list[dict[str, Any]]:
+    """A row for each class of the tables of AP and of errors."""
+    rows = []
+    for i, name in enumerate(class_names):
+        kinds = analysis.kinds[i][analysis.kinds[i] >= 0]
+        # As Hoiem et al.: as many of the best detections as there are objects.
+        best = kinds[: rankings[i].num_objects.sum()]
+        rows.append(
+            {
+                "name": name,
+                "objects": int(rankings[i].num_objects.sum()),
+                "detections": len(kinds),
+                "ap": [numbers["AP_per_class"][name] for numbers in by_metric(summary).values()],
+                "point": points[i],
+                "kinds": np.bincount(best, minlength=len(KINDS)).tolist(),
+                "costs": {kind: float(values[i]) for kind, values in costs.items()},
+            }
+        )
+    return rows
+
+
+def _figures(
+    results: Sequence[ImageResult],
+    rankings: Sequence[Ranking],
+    class_names: Sequence[str],
+    least: np.ndarray,
+    analysis: ErrorAnalysis,
+    costs: dict[str, np.ndarray],
+) -> dict[str, str]:
+    """The figures by name."""
+    num_classes = len(class_names)
+    sides = [statistics.side(result) for result in results]
+    ratios = [statistics.aspect_ratio(result) for result in results]
+    found = statistics.found_objects(results, rankings, np.full(num_classes, -np.inf))
+    found_at_points = statistics.found_objects(results, rankings, least)
+    by_size = statistics.recall_by(
+        results, sides, statistics.SIZE_EDGES, statistics.size_names(), found, found_at_points
+    )
+    by_shape = statistics.recall_by(
+        results, ratios, statistics.SHAPE_EDGES, statistics.SHAPE_NAMES, found, found_at_points
+    )
+    weak = voc.rank(results, num_classes, error_analysis.WEAK_IOU)
+    labels = np.concatenate([result.true_labels for result in results])
     return {
-        "metric": "voc07",
-        "mAP": mean_over_classes(ap.eleven_point),
-        "AP_per_class": per_class(ap.eleven_point),
-        "mAP_area": mean_over_classes(ap.area),
-        "AP_area_per_class": per_class(ap.area),
-        "num_images": len(results),
+        "costs": figures.costs(
+            list(costs), [mean_over_classes(values) for values in costs.values()]
+        ),
+        "kinds": figures.detection_kinds(
+            PER_OBJECT,
+            error_analysis.cumulative_shares(rankings, analysis, PER_OBJECT),
+            error_analysis.recall_at(rankings, PER_OBJECT),
+            error_analysis.recall_at(weak, PER_OBJECT),
+        ),
+        "false_positives": figures.false_positive_kinds(
+            PER_OBJECT, error_analysis.false_positive_shares(rankings, analysis, PER_OBJECT)
+        ),
+        "size": figures.recall_bars(by_size, "square root of the area in pixels"),
+        "shape": figures.recall_bars(by_shape, "width : height"),
+        "sensitivity": figures.sensitivity(
+            error_analysis.sensitivity(results, rankings, sides),
+            error_analysis.sensitivity(results, rankings, ratios),
+        ),
+        "confusion": figures.confusion_matrix(
+            statistics.confusion(results, rankings, least), class_names
+        ),
+        "scores": figures.score_histogram(*statistics.counted_scores(rankings)),
+        "calibration": figures.reliability(statistics.calibration(rankings)),
+        "classes": figures.objects_per_class(
+            class_names, np.bincount(labels, minlength=num_classes + 1)[1:].tolist()
+        ),
+        "sizes": figures.object_sizes(np.concatenate(sides)),
     }
 
 
-def format_table(summary: dict) -> str:
-    """The summary as a table to print."""
-    width = max(len(name) for name in ("all classes", *summary["AP_per_class"]))
-
-    def row(name, *values):
-        cells = ["no objects" if value is None else f"{value:.4f}" for value in values]
-        return f"{name:<{width}}  {cells[0]:>10}  {cells[1]:>10}"
-
-    lines = [
-        f"AP at IoU 0.5 on {summary['num_images']} images",
-        f"{'class':<{width}}  {'11-point':>10}  {'area':>10}",
-    ]
-    lines += [
-        row(name, value, summary["AP_area_per_class"][name])
-        for name, value in summary["AP_per_class"].items()
-    ]
-    lines.append(row("mAP", summary["mAP"], summary["mAP_area"]))
-    return "\n".join(lines)
+def _describe_data(results: Sequence[ImageResult]) -> dict[str, Any]:
+    counts = np.array([len(result.true_labels) for result in results])
+    heights, widths = np.array([result.size for result in results]).T
+    return {
+        "images": len(results),
+        "objects": int(counts.sum()),
+        "difficult": int(sum(result.difficult.sum() for result in results)),
+        "crowds": int(sum(result.crowd.sum() for result in results)),
+        "empty": int(np.sum(counts == 0)),
+        "per_image": float(counts.mean()),
+        "most": int(counts.max()),
+        "widths": (int(widths.min()), int(np.median(widths)), int(widths.max())),
+        "heights": (int(heights.min()), int(np.median(heights)), int(heights.max())),
+    }
 
 
-def draw_detections(
-    pictures: Sequence[np.ndarray],
+def _galleries(
     results: Sequence[ImageResult],
+    rankings: Sequence[Ranking],
     class_names: Sequence[str],
-    score_threshold: float = 0.4,
-) -> list[Image.Image]:
-    """Pictures with the detections worth showing, in the proportions of their files.
+    least: np.ndarray,
+    analysis: ErrorAnalysis,
+) -> Iterator[tuple[str, list[Case]]]:
+    """The most confident false positives of each kind, missed objects, and random successes."""
+    detections = [
+        (ranking.score[place], kind, number, ranking.image[place], ranking.index[place])
+        for number, (ranking, kinds) in enumerate(zip(rankings, analysis.kinds, strict=True))
+        for place, kind in enumerate(kinds)
+    ]
+    detections.sort(key=lambda detection: -detection[0])
 
-    Args:
-      pictures: `[size, size, 3] uint8`, as the network saw them.
-      results: one a picture.
-      class_names: class i + 1 is called `class_names[i]`.
-      score_threshold: detections with a lower score are not drawn.
-    """
+    def case(detection: tuple) -> Case:
+        score, kind, number, image, index = detection
+        text = f"{class_names[number]} {score:.2f}"
+        return Case(image, results[image].boxes[index], text, right=kind == 0)
+
+    for kind in range(LOCALISATION, len(KINDS)):
+        of_kind = [detection for detection in detections if detection[1] == kind]
+        yield KINDS[kind], [case(detection) for detection in of_kind[:PER_GALLERY]]
+
+    missed = [
+        Case(image, result.true_boxes[number], class_names[result.true_labels[number] - 1], False)
+        for image, result in enumerate(results)
+        for number in np.flatnonzero(analysis.missed[image])
+    ]
+    # The largest first: what is large should have been seen.
+    missed.sort(key=lambda case: -float(np.prod(case.box[2:] - case.box[:2])))
+    yield "missed", missed[:PER_GALLERY]
+
+    right = [d for d in detections if d[1] == 0 and d[0] >= least[d[2]]]
+    chosen = np.random.default_rng(0).permutation(len(right))[:PER_GALLERY]
+    yield "correct", [case(right[i]) for i in chosen]
+
+
+def _draw_galleries(
+    galleries: Iterator[tuple[str, list[Case]]],
+    results: Sequence[ImageResult],
+    pictures: Pictures,
+) -> list[dict[str, Any]]:
+    galleries = list(galleries)
+    shown = pictures({results[case.image].image_id for _, cases in galleries for case in cases})
     drawn = []
-    for picture, result in zip(pictures, results, strict=True):
-        # Scaled so that lines and letters come out fine also for small pictures.
-        width, height = result.size[::-1]
-        scale = max(1.0, 480 / max(width, height))
-        image = Image.fromarray(picture).resize((round(width * scale), round(height * scale)))
-        shown = result.scores >= score_threshold
-        drawn.append(
-            draw_boxes(
-                image,
-                result.boxes[shown] * scale,
-                result.labels[shown],
-                class_names,
-                result.scores[shown],
+    for name, cases in galleries:
+        items = []
+        for case in cases:
+            result = results[case.image]
+            image = draw_case(
+                shown[result.image_id],
+                result.true_boxes,
+                case.box[None],
+                [case.text],
+                color=figures.COLORS[name],
+                around=case.box,
             )
-        )
+            items.append(
+                {"text": case.text, "image_id": result.image_id, "picture": _picture_uri(image)}
+            )
+        drawn.append({"name": name, "items": items})
     return drawn
+
+
+def _picture_uri(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, format="JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -3,7 +3,13 @@ import itertools
 import numpy as np
 import pytest
 
-from ssd_jax.data.pipeline import eval_batches, num_eval_batches, train_batches
+from ssd_jax.data.pipeline import (
+    eval_batches,
+    num_eval_batches,
+    read_objects,
+    read_pictures,
+    train_batches,
+)
 from ssd_jax.data.sources import open_source
 from tests.data.pictures import VocFolder, write_coco
 
@@ -73,7 +79,7 @@ def test_training_uses_difficult_objects_but_no_crowds(tmp_path):
     (batch,) = take(train_batches(open_source(voc.split("all", "hard")), **PLAIN), 1)
     assert (batch["labels"][:, 0] == 1).all() and batch["difficult"][:, 0].all()
 
-    annotation = {"image_id": 1, "category_id": 5, "bbox": [6, 4, 24, 16]}
+    annotation = {"image_id": 1, "category_id": 5, "bbox": [6, 4, 24, 16], "area": 123.25}
     crowd = {"image_id": 1, "category_id": 5, "bbox": [0, 0, 60, 40], "iscrowd": 1}
     spec = write_coco(
         tmp_path / "coco",
@@ -85,9 +91,9 @@ def test_training_uses_difficult_objects_but_no_crowds(tmp_path):
     )
     (batch,) = take(train_batches(open_source(spec), **PLAIN), 1)
     np.testing.assert_array_equal(batch["labels"], [[1, 0, 0]] * 4)
-    # In an evaluation a crowd may be found or not, like a difficult object.
     (batch,) = eval_batches(open_source(spec), image_size=32, batch_size=1)
-    np.testing.assert_array_equal(batch["difficult"], [[False, True]])
+    np.testing.assert_array_equal(batch["crowd"], [[False, True]])
+    np.testing.assert_array_equal(batch["area"], [[123.25, np.nan]])
 
 
 def test_without_augmentation_boxes_are_those_of_the_file(source):
@@ -207,3 +213,23 @@ def test_evaluation_keeps_all_objects(source):
         for i in np.flatnonzero(batch["image_id"] == b"crowded")
     ]
     assert (crowded > 0).sum() == 5
+
+
+def test_objects_can_be_read_without_pictures_and_pictures_by_name(source):
+    records = {record["image_id"].decode(): record for record in read_objects(source)}
+    batches = list(eval_batches(source, image_size=32, batch_size=4))
+    seen = 0
+    for batch in batches:
+        for i in np.flatnonzero(batch["mask"]):
+            record = records[batch["image_id"][i].decode()]
+            np.testing.assert_array_equal(record["size"], batch["size"][i])
+            real = batch["labels"][i] > 0
+            np.testing.assert_array_equal(record["boxes"], batch["boxes"][i][real])
+            seen += 1
+    assert seen == len(records) == 10
+    names = sorted(records)[2:4]
+    pictures = read_pictures(source, names)
+    assert sorted(pictures) == names
+    for name, picture in pictures.items():
+        assert picture.dtype == np.uint8
+        assert picture.shape == (*records[name]["size"], 3)

@@ -1,21 +1,21 @@
+import types
+
 import numpy as np
 import pytest
 
-from ssd_jax.evaluation.voc import ImageResult, average_precision, mean_over_classes
+from ssd_jax.evaluation.ranking import average_precision as ap_of_class
+from ssd_jax.evaluation.ranking import best_f1, mean_over_classes
+from ssd_jax.evaluation.voc import rank
+from tests.evaluation.results import random_results, result
 from tests.reference_results import carried_json
 
 
-def result(truth=(), found=(), image_id="x"):
-    """truth: (label, difficult, box); found: (label, score, box)."""
-    return ImageResult(
-        image_id=image_id,
-        size=(100, 100),
-        true_boxes=np.array([box for _, _, box in truth], float).reshape(-1, 4),
-        true_labels=np.array([label for label, _, _ in truth], int),
-        difficult=np.array([difficult for _, difficult, _ in truth], bool),
-        boxes=np.array([box for _, _, box in found], float).reshape(-1, 4),
-        scores=np.array([score for _, score, _ in found], float),
-        labels=np.array([label for label, _, _ in found], int),
+def average_precision(images, num_classes, iou_threshold=0.5):
+    """AP of every class by both rules."""
+    rankings = rank(images, num_classes, iou_threshold)
+    return types.SimpleNamespace(
+        eleven_point=np.array([ap_of_class(ranking, "voc07") for ranking in rankings]),
+        area=np.array([ap_of_class(ranking, "voc") for ranking in rankings]),
     )
 
 
@@ -42,6 +42,14 @@ def test_difficult_objects_count_neither_way():
     without = average_precision([result(truth, [(1, 0.8, A)])], 1)
     found = average_precision([result(truth, [(1, 0.9, B), (1, 0.8, A), (1, 0.7, B)])], 1)
     assert without.area[0] == found.area[0] == 1
+
+
+def test_crowds_count_neither_way():
+    # A crowd that counted would be missed, or would make its second detection wrong.
+    truth = [(1, False, A), (1, False, B)]
+    found = [(1, 0.9, B), (1, 0.8, B), (1, 0.7, A)]
+    assert average_precision([result(truth, found, crowd=[1])], 1).area[0] == 1
+    assert average_precision([result(truth, [(1, 0.7, A)], crowd=[1])], 1).area[0] == 1
 
 
 def test_the_threshold_must_be_exceeded_with_inclusive_pixels():
@@ -87,3 +95,29 @@ def test_equals_the_reference(threshold):
             ours, [expected[name] for name in reference["classes"]], rtol=0, atol=1e-9
         )
         np.testing.assert_allclose(mean_over_classes(ours), expected["mAP"], rtol=0, atol=1e-9)
+
+
+def test_an_image_that_counts_twice_is_an_image_that_is_there_twice():
+    images = random_results(12, 3, 8, seed=1)
+    weights = np.random.default_rng(0).integers(0, 3, (2, len(images)))
+    for row in weights:
+        repeated = [image for image, count in zip(images, row, strict=True) for _ in range(count)]
+        for metric in ("voc07", "voc"):
+            once = [ap_of_class(ranking, metric, weights) for ranking in rank(images, 3)]
+            place = int(np.flatnonzero((weights == row).all(axis=1))[0])
+            expected = [ap_of_class(ranking, metric) for ranking in rank(repeated, 3)]
+            np.testing.assert_allclose([values[place] for values in once], expected)
+
+
+def test_the_best_f1_by_hand():
+    # Precision 1, 1/2, 2/3, 1/2 and recall 1/2, 1/2, 1, 1: F1 is 2/3, 1/2, 4/5, 2/3.
+    image = result(
+        [(1, False, A), (1, False, B)],
+        [(1, 0.9, A), (1, 0.8, FAR), (1, 0.7, B), (1, 0.6, FAR)],
+    )
+    point = best_f1(rank([image], 1)[0])
+    np.testing.assert_allclose(point, (0.7, 2 / 3, 1, 4 / 5))
+    # What has the same score cannot be told apart by it: two right, two wrong.
+    image = image._replace(scores=np.array([0.9, 0.7, 0.7, 0.7]))
+    np.testing.assert_allclose(best_f1(rank([image], 1)[0]), (0.9, 1, 1 / 2, 2 / 3))
+    assert best_f1(rank([result([(1, False, A)])], 1)[0]) is None

@@ -1,8 +1,7 @@
-"""From a config and a work directory to a trained detector and its mAP: where the rooms meet."""
+"""From a config and a work directory to a trained detector: where the rooms meet."""
 
 import functools
 import itertools
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +12,13 @@ import numpy as np
 from PIL import Image
 
 from ssd_jax import parallel
-from ssd_jax.evaluation.draw import contact_sheet, draw_input
-from ssd_jax.evaluation.evaluator import make_predict_step, run_detector
-from ssd_jax.evaluation.report import draw_detections, format_table, summarise
+from ssd_jax.errors import UserError
+from ssd_jax.evaluate import Evaluator
+from ssd_jax.evaluation.draw import contact_sheet, draw_detections, draw_input
+from ssd_jax.evaluation.summary import COCO_NUMBERS, METRICS, format_table
 from ssd_jax.initial_weights import initial_weights
 from ssd_jax.interop.transfer import format_transfer
-from ssd_jax.models.network import Network, Variables, build_network
+from ssd_jax.models.network import build_network
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.loop import train_loop
 from ssd_jax.training.metrics_writer import MetricsWriter
@@ -26,7 +26,7 @@ from ssd_jax.training.optimizer import build_optimizer, build_schedule
 from ssd_jax.training.parameters import check_patterns, matching
 from ssd_jax.training.state import TrainState, initial_state
 from ssd_jax.training.steps import make_train_step
-from ssd_jax.workdir import check_classes, read_class_names, record_run
+from ssd_jax.workdir import check_classes, record_run
 
 # The data room, and TensorFlow with it, is imported by the functions that read data: everything
 # on the device's side works where TensorFlow is not installed.
@@ -71,6 +71,8 @@ def train(config: Any, workdir: str) -> None:
         initial_state, optimizer=optimizer, frozen=frozen, averages=config.ema > 0
     )
     evaluator = None
+    if config.metric not in METRICS:
+        raise UserError(f"config.metric is {config.metric!r}, but must be {' or '.join(METRICS)}")
     if config.eval_every >= 0:
         evaluator = Evaluator(config, network, class_names)
 
@@ -127,11 +129,15 @@ def train(config: Any, workdir: str) -> None:
         _save_pictures(folder, "training", pictures, writer, int(state.step))
 
     def evaluate_state(state: TrainState) -> dict[str, float]:
-        summary, pictures = evaluator(state.for_evaluation())
+        results, pictures = evaluator(state.for_evaluation(), NUM_PICTURES)
+        summary = evaluator.summarise(results, [config.metric])
         if writer:
             logger.info("step %d\n%s", state.step, format_table(summary))
-            _save_pictures(folder, "detections", pictures, writer, int(state.step))
-        return {"mAP": summary["mAP"], "mAP_area": summary["mAP_area"]}
+            drawn = draw_detections(pictures, results, class_names)
+            _save_pictures(folder, "detections", drawn, writer, int(state.step))
+        others = {name: summary.get(name) for name in COCO_NUMBERS}
+        numbers = {"mAP": summary["mAP"]} | others
+        return {name: value for name, value in numbers.items() if value is not None}
 
     train_loop(
         parallel.replicate(state),
@@ -151,87 +157,6 @@ def train(config: Any, workdir: str) -> None:
     if writer:
         writer.close()
         logger.info("done: checkpoints, metrics and pictures are in %s", folder)
-
-
-def evaluate(
-    config: Any, workdir: str, checkpoint: int | None = None, output: str | None = None
-) -> None:
-    """Evaluates a checkpoint of a work directory on `config.data.eval`; prints and writes the AP.
-
-    Args:
-      config: the config of the run; `data.eval` may name other data.
-      workdir: the work directory of the run.
-      checkpoint: which step; the last one where None.
-      output: a JSON file to write the numbers to.
-
-    Raises:
-      UserError: the work directory holds no such run.
-    """
-    folder = Path(workdir)
-    class_names = read_class_names(folder)
-    network = build_network(config.model, len(class_names))
-    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
-    variables = checkpoints.restore_model(
-        *network.variable_shapes(), step=checkpoint, averages=config.ema > 0
-    )
-    checkpoints.close()
-
-    evaluator = Evaluator(config, network, class_names)
-    summary, _ = evaluator(parallel.replicate(variables))
-    if parallel.is_main_process():
-        print(format_table(summary))
-        if output:
-            Path(output).write_text(json.dumps(summary, indent=2) + "\n")
-
-
-class Evaluator:
-    """Evaluates variables on `config.data.eval`, again and again, compiled once."""
-
-    def __init__(self, config: Any, network: Network, class_names: Sequence[str]):
-        """Opens the data.
-
-        Args:
-          config: a config of `configs/`.
-          network: what is evaluated.
-          class_names: the classes it was trained on.
-        """
-        from ssd_jax.data.sources import open_source
-
-        self._source = open_source(config.data.eval, class_names)
-        self._class_names = class_names
-        self._image_size = config.model.image_size
-        self._batch_size = parallel.per_process_batch_size(config.batch_size)
-        self._predict = parallel.pmap_predict(
-            make_predict_step(
-                network,
-                score_threshold=config.detection.score_threshold,
-                iou_threshold=config.detection.iou_threshold,
-                boxes_per_class=config.detection.boxes_per_class,
-                detections_per_image=config.detection.detections_per_image,
-            )
-        )
-
-    def __call__(self, variables: tuple[Variables, Variables]) -> tuple[dict, list[Image.Image]]:
-        """The summary of the results, and some pictures with detections."""
-        from ssd_jax.data.pipeline import eval_batches, num_eval_batches
-
-        process_count = parallel.process_count()
-        batches = eval_batches(
-            self._source,
-            image_size=self._image_size,
-            batch_size=self._batch_size,
-            process_index=parallel.process_index(),
-            process_count=process_count,
-        )
-        results, pictures = run_detector(
-            self._predict,
-            variables,
-            batches,
-            num_eval_batches(self._source, self._batch_size, process_count),
-            NUM_PICTURES,
-        )
-        drawn = draw_detections(pictures, results[: len(pictures)], self._class_names)
-        return summarise(results, self._class_names), drawn
 
 
 def _draw_training_pictures(

@@ -1,0 +1,263 @@
+"""From a trained network, or a file of detections, to mAP, a report and a comparison."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssd_jax import parallel
+from ssd_jax.errors import UserError
+from ssd_jax.evaluation.comparison import compare, format_comparison
+from ssd_jax.evaluation.detection_files import read_detections, write_detections
+from ssd_jax.evaluation.evaluator import Stopwatch, make_predict_step, run_detector
+from ssd_jax.evaluation.report import write_comparison, write_report
+from ssd_jax.evaluation.results import ImageResult, image_result, sort_results
+from ssd_jax.evaluation.summary import METRICS, format_table, summarise
+from ssd_jax.models.network import Network, Variables
+from ssd_jax.trained import load_workdir
+
+logger = logging.getLogger(__name__)
+
+
+class Evaluator:
+    """Runs a network on evaluation data, again and again, compiled once.
+
+    Attributes:
+      source: the data.
+    """
+
+    def __init__(
+        self, config: Any, network: Network, class_names: Sequence[str], flip: bool = False
+    ):
+        """Opens the data.
+
+        Args:
+          config: a config of `configs/`; evaluates on `config.data.eval`.
+          network: what is evaluated.
+          class_names: the classes it was trained on.
+          flip: see `make_predict_step`.
+        """
+        from ssd_jax.data.sources import open_source
+
+        self.source = open_source(config.data.eval, class_names)
+        self._class_names = class_names
+        self._image_size = config.model.image_size
+        self._batch_size = parallel.per_process_batch_size(parallel.round_up(config.batch_size))
+        self._stopwatch = Stopwatch()
+        self._predict = parallel.pmap_predict(
+            make_predict_step(
+                network,
+                score_threshold=config.detection.score_threshold,
+                iou_threshold=config.detection.iou_threshold,
+                boxes_per_class=config.detection.boxes_per_class,
+                detections_per_image=config.detection.detections_per_image,
+                flip=flip,
+            )
+        )
+
+    def __call__(
+        self, variables: tuple[Variables, Variables], num_pictures: int = 0
+    ) -> tuple[list[ImageResult], dict[str, np.ndarray]]:
+        """Detects on all images; see `run_detector`."""
+        from ssd_jax.data.pipeline import eval_batches, num_eval_batches
+
+        self._stopwatch.seconds.clear()
+        process_count = parallel.process_count()
+        batches = eval_batches(
+            self.source,
+            image_size=self._image_size,
+            batch_size=self._batch_size,
+            process_index=parallel.process_index(),
+            process_count=process_count,
+        )
+        num_batches = num_eval_batches(self.source, self._batch_size, process_count)
+        return run_detector(
+            self._predict, variables, batches, num_batches, self._stopwatch, num_pictures
+        )
+
+    def summarise(
+        self,
+        results: Sequence[ImageResult],
+        metrics: Sequence[str],
+        iou_threshold: float = 0.5,
+    ) -> dict[str, Any]:
+        """The numbers of these results, and a line about where the time of all this went."""
+        with self._stopwatch.measure("metric"):
+            summary = summarise(results, self._class_names, metrics, iou_threshold)
+        if parallel.is_main_process():
+            first_batch = self._batch_size * parallel.process_count()
+            logger.info(
+                "%d images in %.1f s: %s",
+                len(results),
+                sum(self._stopwatch.seconds.values()),
+                self._stopwatch.describe(max(0, len(results) - first_batch)),
+            )
+        return summary
+
+
+def evaluate(
+    config: Any,
+    workdir: str,
+    *,
+    checkpoint: int | None = None,
+    metrics: Sequence[str] = METRICS,
+    iou_threshold: float = 0.5,
+    flip: bool = False,
+    output: str = "",
+    submission: str = "",
+    report: str = "",
+) -> None:
+    """Evaluates a checkpoint of a work directory on `config.data.eval`.
+
+    Args:
+      config: the config of the run; `data.eval` may name other data, `detection` other thresholds.
+      workdir: the work directory of the run.
+      checkpoint: which step; the last one where None.
+      metrics: of `METRICS`, the most important first.
+      iou_threshold: see `summarise`.
+      flip: see `make_predict_step`.
+      output: a JSON file to write the numbers to.
+      submission: a folder to write the detections to, in the forms of VOC and COCO.
+      report: a folder to write a page about the results to.
+
+    Raises:
+      UserError: the work directory holds no such run, or the data is wrong.
+    """
+    trained = load_workdir(Path(workdir), checkpoint, config)
+    evaluator = Evaluator(config, trained.network, trained.class_names, flip)
+    results, _ = evaluator(parallel.replicate(trained.variables))
+    summary = evaluator.summarise(results, metrics, iou_threshold)
+    if not parallel.is_main_process():
+        return
+    print(format_table(summary))
+    if output:
+        Path(output).write_text(json.dumps(summary, indent=2) + "\n")
+    if submission:
+        write_detections(results, trained.class_names, trained.category_ids, Path(submission))
+    if report:
+        about = {"run": workdir, "published": config.published, "data": config.data.eval}
+        _report(Path(report), results, trained.class_names, summary, about, evaluator.source)
+
+
+def evaluate_file(
+    source_spec: str,
+    class_names: Sequence[str],
+    detections: str,
+    *,
+    metrics: Sequence[str] = METRICS,
+    iou_threshold: float = 0.5,
+    published: str = "",
+    output: str = "",
+    report: str = "",
+) -> None:
+    """Evaluates detections that lie in a file, whoever made them.
+
+    Args:
+      source_spec: the data they were made on.
+      class_names: its classes; those of the data where empty.
+      detections: see `read_detections`.
+      metrics: of `METRICS`, the most important first.
+      iou_threshold: see `summarise`.
+      published: what to compare with, for the report.
+      output: a JSON file to write the numbers to.
+      report: a folder to write a page about the results to.
+
+    Raises:
+      UserError: the data or the file is wrong.
+    """
+    source, images = _open_objects(source_spec, class_names)
+    results = read_detections(Path(detections), images, source.class_names, source.category_ids)
+    summary = summarise(results, source.class_names, metrics, iou_threshold)
+    print(format_table(summary))
+    if output:
+        Path(output).write_text(json.dumps(summary, indent=2) + "\n")
+    if report:
+        about = {"run": detections, "published": published, "data": source_spec}
+        _report(Path(report), results, source.class_names, summary, about, source)
+
+
+def compare_files(
+    source_spec: str,
+    class_names: Sequence[str],
+    detections: Sequence[str],
+    *,
+    metric: str = "voc07",
+    iou_threshold: float = 0.5,
+    output: str = "",
+    report: str = "",
+) -> None:
+    """Compares detections of several detectors on the same data, the first with each other.
+
+    Args:
+      source_spec: the data they were made on.
+      class_names: its classes; those of the data where empty.
+      detections: two or more; see `read_detections`.
+      metric: of `METRICS`.
+      iou_threshold: see `summarise`.
+      output: a JSON file to write the numbers to.
+      report: a folder to write a page about the differences to.
+
+    Raises:
+      UserError: the data or a file is wrong.
+    """
+    if len(detections) < 2:
+        raise UserError(f"--compare names {len(detections)} file, but needs two or more")
+    source, images = _open_objects(source_spec, class_names)
+    candidates = [
+        read_detections(Path(path), images, source.class_names, source.category_ids)
+        for path in detections
+    ]
+    comparison = compare(detections, candidates, source.class_names, metric, iou_threshold)
+    print(format_comparison(comparison))
+    if output:
+        Path(output).write_text(json.dumps(comparison, indent=2) + "\n")
+    if report:
+        from ssd_jax.data.pipeline import read_pictures
+
+        def pictures(image_ids: Sequence[str]) -> dict[str, np.ndarray]:
+            return read_pictures(source, image_ids)
+
+        write_comparison(
+            Path(report), comparison, candidates, source.class_names, source_spec, pictures
+        )
+
+
+def _open_objects(spec: str, class_names: Sequence[str]) -> tuple[Any, list[ImageResult]]:
+    """A source, and its images without detections."""
+    from ssd_jax.data.pipeline import read_objects
+    from ssd_jax.data.sources import open_source
+
+    source = open_source(spec, class_names)
+    images = [
+        image_result(
+            record["image_id"].decode(),
+            (int(record["size"][0]), int(record["size"][1])),
+            *(record[key] for key in ("boxes", "labels", "difficult", "crowd", "area")),
+        )
+        for record in read_objects(source)
+    ]
+    return source, sort_results(images)
+
+
+def _report(
+    folder: Path,
+    results: Sequence[ImageResult],
+    class_names: Sequence[str],
+    summary: dict[str, Any],
+    about: dict[str, str],
+    source: Any,
+) -> None:
+    from ssd_jax.data.pipeline import read_pictures
+
+    write_report(
+        folder,
+        results,
+        class_names,
+        summary,
+        about,
+        lambda image_ids: read_pictures(source, image_ids),
+    )
+    logger.info("the report is %s", folder / "index.html")

@@ -1,0 +1,186 @@
+"""Whether one detector is better than another: differences with confidence intervals."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ssd_jax.evaluation import coco, voc
+from ssd_jax.evaluation.ranking import Ranking, average_precision, best_f1
+from ssd_jax.evaluation.results import ImageResult
+from ssd_jax.evaluation.statistics import found_objects, thresholds
+
+NUM_SAMPLES = 1000
+INTERVAL = (2.5, 97.5)  # percent
+CHUNK = 2_000_000  # numbers held at a time
+
+
+def compare(
+    names: Sequence[str],
+    candidates: Sequence[Sequence[ImageResult]],
+    class_names: Sequence[str],
+    metric: str = "voc07",
+    iou_threshold: float = 0.5,
+) -> dict[str, Any]:
+    """Compares detectors on the same images, each with the first.
+
+    How sure a difference is, is found by the bootstrap: the images are drawn anew, with repetition,
+    1000 times, the same ones for all detectors; the interval holds 95 % of the differences.
+
+    Args:
+      names: what the detectors are called.
+      candidates: for each detector the results of the same images, in the same order.
+      class_names: class i + 1 is called `class_names[i]`.
+      metric: of `METRICS`.
+      iou_threshold: which a match must exceed, for "voc07" and "voc".
+
+    Returns:
+      `metric`, `names`, `num_images`; `classes`, a list of rows with `name`, `AP` (one a detector;
+      None without objects) and for each detector but the first `difference`, `low` and `high`;
+      `mAP`, a row of the same form; and `images`, for each detector but the first the images on
+      which it does otherwise, those that changed most first: `image_id`, `found` and `false` before
+      and after, at each detector's operating points.
+    """
+    num_classes, num_images = len(class_names), len(candidates[0])
+    rankings = [_rank(results, num_classes, metric, iou_threshold) for results in candidates]
+    drawn = np.random.default_rng(0).multinomial(
+        num_images, np.full(num_images, 1 / num_images), NUM_SAMPLES
+    )
+    values = np.full((len(candidates), num_classes), np.nan)
+    samples = np.full((len(candidates), num_classes, NUM_SAMPLES), np.nan)
+    pairs = [(i, j) for j in range(num_classes) for i in range(len(candidates))]
+    for i, j in tqdm(pairs, desc="bootstrap", unit="class", leave=False):
+        values[i, j] = average_precision(rankings[i][j], metric)
+        samples[i, j] = _resampled(rankings[i][j], metric, drawn)
+
+    rows = [_row(name, values[:, j], samples[:, j]) for j, name in enumerate(class_names)]
+    present = ~np.isnan(values[0])
+    if present.any():
+        # A sample may hold no object of a class: as always, it is then left out of the mean.
+        sampled = np.nanmean(samples[:, present], axis=1)
+        mean = _row("mAP", values[:, present].mean(axis=1), sampled)
+    else:
+        mean = _row("mAP", np.zeros(len(candidates)), np.zeros((len(candidates), NUM_SAMPLES)))
+
+    states = [
+        _by_image(results, voc.rank(results, num_classes, iou_threshold)) for results in candidates
+    ]
+    return {
+        "metric": metric,
+        "names": list(names),
+        "num_images": num_images,
+        "mAP": mean,
+        "classes": rows,
+        "images": [_changed_images(candidates[0], states[0], state) for state in states[1:]],
+    }
+
+
+def _rank(
+    results: Sequence[ImageResult], num_classes: int, metric: str, iou_threshold: float
+) -> list[Ranking]:
+    if metric == "coco":
+        return coco.rank(results, num_classes)["all"]
+    return voc.rank(results, num_classes, iou_threshold)
+
+
+def _resampled(ranking: Ranking, metric: str, drawn: np.ndarray) -> np.ndarray:
+    """`[samples]`: AP of one class on images drawn anew, `[samples, images]` times each."""
+    # What comes behind the last right detection changes no AP.
+    right = np.flatnonzero(ranking.right.any(axis=0))
+    end = right[-1] + 1 if len(right) else 0
+    ranking = ranking._replace(
+        **{key: getattr(ranking, key)[:end] for key in ("image", "index", "score")},
+        **{key: getattr(ranking, key)[:, :end] for key in ("right", "wrong", "object")},
+    )
+    step = max(1, CHUNK // max(1, ranking.right.size))
+    parts = [
+        average_precision(ranking, metric, drawn[start : start + step])
+        for start in range(0, len(drawn), step)
+    ]
+    return np.concatenate(parts)
+
+
+def _row(name: str, values: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
+    """AP of each detector `[detectors]`, and its differences from `[detectors, samples]`."""
+    if np.isnan(values).any():
+        nothing = [None] * (len(values) - 1)
+        return {
+            "name": name,
+            "AP": [None] * len(values),
+            "difference": nothing,
+            "low": nothing,
+            "high": nothing,
+        }
+    low, high = np.nanpercentile(samples[1:] - samples[0], INTERVAL, axis=1)
+    return {
+        "name": name,
+        "AP": values.tolist(),
+        "difference": (values[1:] - values[0]).tolist(),
+        "low": low.tolist(),
+        "high": high.tolist(),
+    }
+
+
+def _by_image(
+    results: Sequence[ImageResult], rankings: Sequence[Ranking]
+) -> list[tuple[np.ndarray, int]]:
+    """For each image which objects were found, and how many detections are false."""
+    least = thresholds([best_f1(ranking) for ranking in rankings])
+    false = np.zeros(len(results), int)
+    for ranking, score in zip(rankings, least, strict=True):
+        np.add.at(false, ranking.image[ranking.wrong[0] & (ranking.score >= score)], 1)
+    found = found_objects(results, rankings, least)
+    return list(zip(found, false.tolist(), strict=True))
+
+
+def _changed_images(
+    results: Sequence[ImageResult],
+    before: Sequence[tuple[np.ndarray, int]],
+    after: Sequence[tuple[np.ndarray, int]],
+) -> list[dict[str, Any]]:
+    changed = []
+    for result, (found, false), (now_found, now_false) in zip(results, before, after, strict=True):
+        if (found != now_found).any() or false != now_false:
+            changed.append(
+                {
+                    "image_id": result.image_id,
+                    "found": [int(found.sum()), int(now_found.sum())],
+                    "false": [false, now_false],
+                    "changes": int(np.sum(found != now_found)) + abs(now_false - false),
+                }
+            )
+    return sorted(changed, key=lambda image: -image["changes"])
+
+
+def format_comparison(comparison: dict[str, Any]) -> str:
+    """The comparison as a table to print."""
+    names = comparison["names"]
+    lines = [f"{letter}: {name}" for letter, name in zip("ABCDEFGHIJ", names, strict=False)]
+    rows = [*comparison["classes"], comparison["mAP"]]
+    width = max(len(row["name"]) for row in rows)
+    heads = ["     A", *(f"{letter:>6}  {letter} - A, 95 %" for letter in "BCDEFGHIJ")]
+    head = "".join(f"{title:<26}" if i else title for i, title in enumerate(heads[: len(names)]))
+    lines.append(f"{'':<{width}}  {head}".rstrip())
+    for row in rows:
+        cells = []
+        for i, value in enumerate(row["AP"]):
+            if value is None:
+                cells.append(f"{'–':>6}" + " " * 20 * (i > 0))
+                continue
+            cell = f"{value:6.4f}"
+            if i:
+                low, high = row["low"][i - 1], row["high"][i - 1]
+                sure = "*" if low > 0 or high < 0 else " "
+                cell += f"  {row['difference'][i - 1]:+.3f}{sure}[{low:+.3f}, {high:+.3f}]"
+            cells.append(cell)
+        lines.append(f"{row['name']:<{width}}  {'  '.join(cells)}".rstrip())
+    lines.append("* the 95 % interval of the difference leaves out zero")
+    for name, images in zip(names[1:], comparison["images"], strict=True):
+        lines.append(f"{name}: {len(images)} of {comparison['num_images']} images differ")
+        for image in images[:10]:
+            (found, now_found), (false, now_false) = image["found"], image["false"]
+            lines.append(
+                f"  {image['image_id']}: found {found} -> {now_found}, false {false} -> {now_false}"
+            )
+    return "\n".join(lines)

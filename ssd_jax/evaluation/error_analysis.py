@@ -1,0 +1,250 @@
+"""Why the mAP is what it is: the analysis of Hoiem et al. (ECCV 2012), as in the SSD paper.
+
+Every detection is correct, or it is wrong in one of four ways:
+
+    localisation   it overlaps an object of its class (IoU of 0.1 or more), but too little, or one
+                   that another detection has found
+    similar        it overlaps an object of a similar class
+    other          it overlaps an object of another class
+    background     it overlaps nothing
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ssd_jax.evaluation.ranking import Ranking, area_under_curve, average_precision
+from ssd_jax.evaluation.results import ImageResult
+from ssd_jax.evaluation.voc import inclusive_iou
+
+KINDS = ("correct", "localisation", "similar", "other", "background")
+CORRECT, LOCALISATION, SIMILAR, OTHER, BACKGROUND = range(5)
+IGNORED = -1
+
+WEAK_IOU = 0.1  # from which a detection has to do with an object
+
+
+class ErrorAnalysis(NamedTuple):
+    """What the detections of each class are, in the order of its ranking."""
+
+    kinds: list[np.ndarray]  # for each class [detections] int, an index into KINDS or IGNORED
+    objects: list[np.ndarray]  # for each class [detections] int: the object of the class overlapped
+    missed: list[np.ndarray]  # for each image [objects] bool: neither found nor poorly localised
+
+
+def analyse(
+    results: Sequence[ImageResult],
+    rankings: Sequence[Ranking],
+    class_names: Sequence[str],
+    similar_groups: Sequence[set[str]],
+) -> ErrorAnalysis:
+    """Tells the kinds of errors apart.
+
+    Args:
+      results: the images.
+      rankings: of each class, from `voc.rank`.
+      class_names: class i + 1 is called `class_names[i]`.
+      similar_groups: classes in the same group are similar.
+    """
+    are_similar = np.zeros((len(class_names) + 1,) * 2, bool)
+    for i, first in enumerate(class_names, start=1):
+        for j, second in enumerate(class_names, start=1):
+            are_similar[i, j] = i != j and any({first, second} <= group for group in similar_groups)
+
+    wrong_kinds, objects = [], []
+    for result in results:
+        iou = np.zeros((len(result.labels), len(result.true_labels) + 1))
+        iou[:, :-1] = inclusive_iou(result.boxes, result.true_boxes)
+        true_labels = np.append(result.true_labels, 0)  # behind the objects, none
+        same = result.labels[:, None] == true_labels
+        similar = are_similar[result.labels][:, true_labels]
+
+        def overlaps(such: np.ndarray, iou: np.ndarray = iou) -> np.ndarray:
+            return np.max(iou, axis=1, where=such, initial=0.0) >= WEAK_IOU
+
+        kind = np.where(overlaps(np.ones_like(same)), OTHER, BACKGROUND)
+        kind[overlaps(similar)] = SIMILAR
+        kind[overlaps(same)] = LOCALISATION
+        wrong_kinds.append(kind)
+        objects.append(np.where(same, iou, -1.0).argmax(axis=1))
+
+    missed = [~(result.difficult | result.crowd) for result in results]
+    kinds_of_class, objects_of_class = [], []
+    first = np.cumsum([0] + [len(result.labels) for result in results])
+    all_kinds, all_objects = np.concatenate(wrong_kinds), np.concatenate(objects)
+    for ranking in rankings:
+        place = first[ranking.image] + ranking.index
+        kind = np.where(ranking.right[0], CORRECT, all_kinds[place])
+        kind = np.where(ranking.right[0] | ranking.wrong[0], kind, IGNORED)
+        kinds_of_class.append(kind)
+        objects_of_class.append(all_objects[place])
+        near = (kind == CORRECT) | (kind == LOCALISATION)
+        for image, number in zip(ranking.image[near], all_objects[place][near], strict=True):
+            missed[image][number] = False
+    return ErrorAnalysis(kinds_of_class, objects_of_class, missed)
+
+
+def costs(
+    results: Sequence[ImageResult],
+    rankings: Sequence[Ranking],
+    analysis: ErrorAnalysis,
+    metric: str,
+) -> dict[str, np.ndarray]:
+    """What each kind of error costs: how much higher AP would be without it.
+
+    Poorly localised detections are moved onto their object if no other detection has found it, and
+    taken away otherwise; those of the other kinds are taken away; missed objects are not asked for.
+
+    Args:
+      results: the images.
+      rankings: of each class, from `voc.rank`.
+      analysis: of them.
+      metric: "voc07" or "voc".
+
+    Returns:
+      For each kind but "correct", and for "missed": `[classes]`, NaN for a class without objects.
+    """
+    gains = {name: [] for name in (*KINDS[1:], "missed")}
+    for number, ranking in enumerate(rankings):
+        ap = average_precision(ranking, metric)
+        kinds = analysis.kinds[number]
+        for kind in range(LOCALISATION, BACKGROUND + 1):
+            mended = ranking._replace(wrong=ranking.wrong & (kinds != kind))
+            if kind == LOCALISATION:
+                moved = _first_at_unfound(results, ranking, kinds, analysis.objects[number])
+                mended = mended._replace(right=ranking.right | moved)
+            gains[KINDS[kind]].append(average_precision(mended, metric) - ap)
+        missed = [
+            np.sum(missed[result.true_labels == number + 1])
+            for result, missed in zip(results, analysis.missed, strict=True)
+        ]
+        asked_for = ranking._replace(num_objects=ranking.num_objects - np.array(missed, int))
+        gain = average_precision(asked_for, metric) - ap
+        # Where all objects are missed there is nothing left to ask for.
+        gains["missed"].append(1 - ap if np.isnan(gain) and not np.isnan(ap) else gain)
+    return {name: np.array(values, np.float64) for name, values in gains.items()}
+
+
+def _first_at_unfound(
+    results: Sequence[ImageResult], ranking: Ranking, kinds: np.ndarray, objects: np.ndarray
+) -> np.ndarray:
+    """`[detections] bool`: the best of the poorly localised at each object that nothing found."""
+    most = max((len(result.true_labels) for result in results), default=0) + 1
+    key = ranking.image * most + objects
+    candidates = np.flatnonzero((kinds == LOCALISATION) & ~np.isin(key, key[ranking.right[0]]))
+    first = candidates[np.unique(key[candidates], return_index=True)[1]]
+    moved = np.zeros(len(kinds), bool)
+    for place in first:
+        result = results[ranking.image[place]]
+        moved[place] = not (result.difficult | result.crowd)[objects[place]]
+    return moved
+
+
+def cumulative_shares(
+    rankings: Sequence[Ranking], analysis: ErrorAnalysis, per_object: np.ndarray
+) -> np.ndarray:
+    """How the best detections divide into kinds (figure 3, top row), the mean over classes.
+
+    Args:
+      rankings: of each class.
+      analysis: of them.
+      per_object: `[points]`, how many of the best detections, as a multiple of the objects.
+
+    Returns:
+      `[points, kinds]`; the sum over kinds is 1, or 0 where there are no detections.
+    """
+    return _shares(rankings, analysis.kinds, per_object, CORRECT)
+
+
+def false_positive_shares(
+    rankings: Sequence[Ranking], analysis: ErrorAnalysis, per_object: np.ndarray
+) -> np.ndarray:
+    """The same for the best false positives (figure 3, bottom row); "correct" is 0."""
+    return _shares(rankings, analysis.kinds, per_object, LOCALISATION)
+
+
+def _shares(
+    rankings: Sequence[Ranking], kinds: Sequence[np.ndarray], per_object: np.ndarray, lowest: int
+) -> np.ndarray:
+    classes = []
+    for ranking, of_class in zip(rankings, kinds, strict=True):
+        counted = of_class[of_class >= lowest]
+        num_objects = ranking.num_objects.sum()
+        if not num_objects or not len(counted):
+            continue
+        sums = np.cumsum(np.eye(len(KINDS))[counted], axis=0)
+        last = np.clip(np.round(per_object * num_objects).astype(int), 1, len(counted))
+        classes.append(sums[last - 1] / last[:, None])
+    return np.mean(classes, axis=0) if classes else np.zeros((len(per_object), len(KINDS)))
+
+
+def recall_at(rankings: Sequence[Ranking], per_object: np.ndarray) -> np.ndarray:
+    """`[points]`: recall among so many of the best detections, the mean over classes."""
+    classes = []
+    for ranking in rankings:
+        counted = ranking.right[0] | ranking.wrong[0]
+        found, num_objects = np.cumsum(ranking.right[0][counted]), ranking.num_objects.sum()
+        if num_objects:
+            last = np.clip(np.round(per_object * num_objects).astype(int), 1, max(len(found), 1))
+            classes.append(np.append(found, 0)[last - 1] / num_objects)
+    return np.mean(classes, axis=0) if classes else np.zeros(len(per_object))
+
+
+QUANTILES = (0.1, 0.3, 0.7, 0.9)
+SIZE_GROUPS = ("extra small", "small", "medium", "large", "extra large")
+SHAPE_GROUPS = ("extra tall", "tall", "medium", "wide", "extra wide")
+
+
+def sensitivity(
+    results: Sequence[ImageResult], rankings: Sequence[Ranking], values: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Normalised AP of the objects with small to large values (figure 4), the mean over classes.
+
+    In each class the objects fall into five groups, of 10, 20, 40, 20 and 10 %. For a group, only
+    its own objects are asked for; precision is computed as if every group had as many objects.
+
+    Args:
+      results: the images.
+      rankings: of each class, from `voc.rank`.
+      values: for each image `[objects]`, by which objects are grouped.
+
+    Returns:
+      `[6]`: the five groups, and all objects together.
+    """
+    first = np.cumsum([0] + [len(result.true_labels) for result in results])
+    values = np.concatenate([np.zeros(0), *values])
+    labels = np.concatenate([np.zeros(0, int), *(result.true_labels for result in results)])
+    counted = ~np.concatenate([np.zeros(0, bool), *(r.difficult | r.crowd for r in results)])
+    totals = [ranking.num_objects.sum() for ranking in rankings if ranking.num_objects.any()]
+    typical = float(np.mean(totals)) if totals else 1.0
+    classes = []
+    for label, ranking in enumerate(rankings, start=1):
+        of_class = (labels == label) & counted
+        if not of_class.any():
+            continue
+        edges = np.quantile(values[of_class], QUANTILES)
+        # Of objects with equal values all fall into the same group, so that some may be empty.
+        group = np.where(of_class, np.searchsorted(edges, values, side="left"), -1)
+        found = group[first[ranking.image] + np.maximum(ranking.object[0], 0)]
+        row = []
+        for number in range(len(QUANTILES) + 2):
+            everything = number > len(QUANTILES)
+            right = ranking.right[0] & (everything | (found == number))
+            total = of_class.sum() if everything else np.sum(group == number)
+            if not total:
+                row.append(np.nan)
+                continue
+            recall = np.cumsum(right) / total
+            normalised = recall * typical
+            false = np.cumsum(ranking.wrong[0])
+            precision = normalised / np.maximum(normalised + false, 1e-12)
+            row.append(float(area_under_curve(precision, recall)))
+        classes.append(row)
+    if not classes:
+        return np.full(len(QUANTILES) + 2, np.nan)
+    table = np.array(classes)
+    some = ~np.isnan(table).all(axis=0)
+    means = np.full(table.shape[1], np.nan)
+    means[some] = np.nanmean(table[:, some], axis=0)
+    return means

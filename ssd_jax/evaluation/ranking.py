@@ -1,0 +1,127 @@
+"""From judged detections to precision, recall and average precision. NumPy alone."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+ELEVEN_LEVELS = np.arange(0.0, 1.1, 0.1)  # VOC2007's
+COCO_LEVELS = np.linspace(0.0, 1.0, 101)
+
+
+class Ranking(NamedTuple):
+    """The detections of one class over all images, the best first, as a metric judges them.
+
+    A detection that is neither right nor wrong is ignored. There may be several thresholds of IoU.
+    """
+
+    image: np.ndarray  # [detections] int: the place of its image among the results
+    index: np.ndarray  # [detections] int: its place among the detections of its image
+    score: np.ndarray  # [detections]
+    right: np.ndarray  # [thresholds, detections] bool
+    wrong: np.ndarray  # [thresholds, detections] bool
+    object: np.ndarray  # [thresholds, detections] int: which object of its image it is, or -1
+    num_objects: np.ndarray  # [images] int: how many there are to be found
+
+
+class OperatingPoint(NamedTuple):
+    """Where a detector of one class may work: what reaches this score counts as detected."""
+
+    score: float
+    precision: float
+    recall: float
+    f1: float
+
+
+def precision_recall(
+    ranking: Ranking, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and recall after each detection.
+
+    Args:
+      ranking: of a class that has objects.
+      weights: `[..., images]`, how often each image counts; once where None.
+
+    Returns:
+      Two arrays `[..., thresholds, detections]`.
+    """
+    if weights is None:
+        num_objects = np.sum(ranking.num_objects)
+        right, wrong = ranking.right, ranking.wrong
+    else:
+        num_objects = (weights @ ranking.num_objects)[..., None, None]
+        counts = weights[..., None, ranking.image]
+        right, wrong = ranking.right * counts, ranking.wrong * counts
+    true_positives = np.cumsum(right, axis=-1, dtype=np.float64)
+    false_positives = np.cumsum(wrong, axis=-1, dtype=np.float64)
+    recall = true_positives / np.maximum(num_objects, 1)
+    precision = true_positives / np.maximum(true_positives + false_positives, 1e-12)
+    return precision, recall
+
+
+def envelope(precision: np.ndarray) -> np.ndarray:
+    """The best precision at each recall or beyond it."""
+    return np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
+
+
+def interpolated(precision: np.ndarray, recall: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """The mean, over the levels, of the best precision at that recall or beyond: `[...]`."""
+    # Behind the last detection lies what is never reached, with no precision.
+    end = np.zeros((*precision.shape[:-1], 1))
+    best = np.append(envelope(precision), end, axis=-1)
+    reached = np.append(recall, end + np.inf, axis=-1)
+    length = best.shape[-1]
+    rows = zip(best.reshape(-1, length), reached.reshape(-1, length), strict=True)
+    means = [row[np.searchsorted(row_recall, levels)].mean() for row, row_recall in rows]
+    return np.array(means).reshape(precision.shape[:-1])
+
+
+def area_under_curve(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
+    """The area under the curve made monotone: `[...]`."""
+    return np.sum(np.diff(recall, prepend=0.0, axis=-1) * envelope(precision), axis=-1)
+
+
+def average_precision(
+    ranking: Ranking, metric: str, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """AP of one class, the mean over the thresholds of its ranking.
+
+    Args:
+      ranking: by the rules of the metric.
+      metric: "voc07", "voc" or "coco".
+      weights: `[..., images]`, how often each image counts; once where None.
+
+    Returns:
+      `[...]`; NaN where there are no objects.
+    """
+    if metric == "voc":
+        values = area_under_curve(*precision_recall(ranking, weights))
+    elif metric == "voc07":
+        values = interpolated(*precision_recall(ranking, weights), ELEVEN_LEVELS)
+    else:
+        values = interpolated(*precision_recall(ranking, weights), COCO_LEVELS)
+    weights = np.ones(len(ranking.num_objects)) if weights is None else weights
+    return np.where(weights @ ranking.num_objects > 0, values.mean(axis=-1), np.nan)
+
+
+def mean_over_classes(values: np.ndarray) -> float:
+    """The mean of the classes that have objects; 0 if none has."""
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else 0.0
+
+
+def best_f1(ranking: Ranking) -> OperatingPoint | None:
+    """Where precision and recall have the highest harmonic mean, at the first threshold of IoU.
+
+    Returns:
+      None where there are no objects, or nothing is right.
+    """
+    if not ranking.num_objects.sum() or not ranking.right[0].any():
+        return None
+    precision, recall = (values[0] for values in precision_recall(ranking))
+    # Detections of one score come together.
+    last_of_score = np.append(np.diff(ranking.score) != 0, True)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    best = int(np.argmax(np.where(last_of_score, f1, -1.0)))
+    return OperatingPoint(
+        float(ranking.score[best]), float(precision[best]), float(recall[best]), float(f1[best])
+    )

@@ -1,0 +1,77 @@
+"""What is known of an image, and what was detected in it. NumPy alone."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class ImageResult(NamedTuple):
+    """The ground truth of one image and what was detected. Boxes are pixels of the image."""
+
+    image_id: str
+    size: tuple[int, int]  # height and width in pixels
+    true_boxes: np.ndarray  # [objects, 4] xyxy
+    true_labels: np.ndarray  # [objects] from 1
+    difficult: np.ndarray  # [objects] bool: need not be found
+    crowd: np.ndarray  # [objects] bool: a box round many objects, which need not be found
+    area: np.ndarray  # [objects] in square pixels: of COCO's outline, otherwise of the box
+    boxes: np.ndarray  # [detections, 4] xyxy, the best first
+    scores: np.ndarray  # [detections]
+    labels: np.ndarray  # [detections] from 1
+
+
+def image_result(
+    image_id: str,
+    size: tuple[int, int],
+    true_boxes: np.ndarray,
+    true_labels: np.ndarray,
+    difficult: np.ndarray,
+    crowd: np.ndarray,
+    area: np.ndarray,
+) -> ImageResult:
+    """An image in which nothing was detected yet.
+
+    Args:
+      image_id: its name.
+      size: height and width in pixels.
+      true_boxes: `[objects, 4] xyxy` in [0, 1].
+      true_labels: `[objects]` from 1.
+      difficult: `[objects] bool`.
+      crowd: `[objects] bool`.
+      area: `[objects]` in square pixels; NaN stands for that of the box.
+    """
+    # Thousandths of a pixel give the numbers of the annotation file back exactly.
+    boxes = np.round(np.asarray(true_boxes, np.float64) * pixel_scale(size), 3)
+    box_area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return ImageResult(
+        image_id=image_id,
+        size=size,
+        true_boxes=boxes,
+        true_labels=true_labels,
+        difficult=difficult,
+        crowd=crowd,
+        area=np.where(np.isnan(area), box_area, area),
+        boxes=np.zeros((0, 4)),
+        scores=np.zeros(0, np.float32),
+        labels=np.zeros(0, np.int32),
+    )
+
+
+def pixel_scale(size: tuple[int, int]) -> np.ndarray:
+    """`[4]`: times this, `xyxy` in [0, 1] are pixels."""
+    height, width = size
+    return np.array([width, height, width, height], np.float64)
+
+
+def sort_results(results: Sequence[ImageResult]) -> list[ImageResult]:
+    """In the order of their names, numbers by value: the same however many processes worked.
+
+    Among detections of the same score the order of images decides, as in COCO's own tool.
+    """
+
+    def key(result: ImageResult):
+        is_number = result.image_id.isascii() and result.image_id.isdigit()
+        return (0, int(result.image_id), "") if is_number else (1, 0, result.image_id)
+
+    return sorted(results, key=key)

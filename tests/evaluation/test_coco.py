@@ -1,0 +1,187 @@
+"""COCO's numbers, beside those of pycocotools on the same objects and detections."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ssd_jax.evaluate import evaluate_file
+from ssd_jax.evaluation.coco import summarise
+from tests.evaluation.results import random_results, result
+from tests.reference_results import shared
+
+NAMES = (
+    "AP",
+    "AP50",
+    "AP75",
+    "AP_small",
+    "AP_medium",
+    "AP_large",
+    "AR_1",
+    "AR_10",
+    "AR_100",
+    "AR_small",
+    "AR_medium",
+    "AR_large",
+)
+A, B = (10, 10, 60, 60), (110, 110, 160, 160)
+
+
+def pycocotools_numbers(truth, detections):
+    """The twelve numbers and AP by class, from pycocotools itself."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = truth
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(detections), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    numbers = {
+        name: None if value == -1 else value
+        for name, value in zip(NAMES, evaluation.stats, strict=True)
+    }
+    # [thresholds, recalls, classes, areas, maximal detections]
+    precision = evaluation.eval["precision"][:, :, :, 0, 2]
+    return numbers, np.where(precision == -1, np.nan, precision).mean(axis=(0, 1))
+
+
+def as_coco(results, num_classes):
+    """The same in COCO's form."""
+
+    def xywh(box):
+        return [*box[:2], *(box[2:] - box[:2])]
+
+    annotations = [
+        {
+            "image_id": place,
+            "category_id": int(label),
+            "bbox": xywh(box),
+            "area": float(area),
+            "iscrowd": int(crowd),
+        }
+        for place, r in enumerate(results)
+        for label, box, area, crowd in zip(
+            r.true_labels, r.true_boxes, r.area, r.crowd, strict=True
+        )
+    ]
+    truth = {
+        "images": [{"id": place} for place in range(len(results))],
+        "categories": [{"id": label} for label in range(1, num_classes + 1)],
+        "annotations": [{"id": i, **entry} for i, entry in enumerate(annotations, start=1)],
+    }
+    detections = [
+        {
+            "image_id": place,
+            "category_id": int(label),
+            "bbox": xywh(box),
+            "score": float(score),
+        }
+        for place, r in enumerate(results)
+        for label, box, score in zip(r.labels, r.boxes, r.scores, strict=True)
+    ]
+    return truth, detections
+
+
+def assert_as_pycocotools(results, num_classes):
+    ours, per_class = summarise(results, num_classes)
+    expected, expected_per_class = pycocotools_numbers(*as_coco(results, num_classes))
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        assert ours[name] == pytest.approx(value, abs=1e-12), name
+    np.testing.assert_allclose(per_class, expected_per_class, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_equals_pycocotools_with_crowds_and_ties(ties):
+    results = random_results(40, 3, 30, seed=3, difficult=0, crowd=0.2, ties=ties)
+    assert sum(result.crowd.sum() for result in results) > 10
+    assert_as_pycocotools(results, 3)
+
+
+def test_equals_pycocotools_beyond_a_hundred_detections_of_a_class():
+    assert_as_pycocotools(random_results(4, 1, 150, seed=4, difficult=0), 1)
+
+
+def test_equals_pycocotools_for_a_class_without_objects():
+    results = random_results(10, 2, 10, seed=5, difficult=0)
+    assert_as_pycocotools(results, 3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_objects_there_are_no_numbers():
+    numbers, per_class = summarise([result((), [(1, 0.5, A)])], 1)
+    assert set(numbers.values()) == {None} and np.isnan(per_class).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_perfect_detections_are_one_and_none_are_zero():
+    small, large = (5, 5, 15, 15), (0, 0, 99, 99)
+    truth = [(1, False, small), (1, False, A), (2, False, large)]
+    found = [(label, 0.9, box) for label, _, box in truth]
+    numbers, per_class = summarise([result(truth, found)], 2)
+    # One detection an image and class finds one of two objects.
+    assert {name: value for name, value in numbers.items() if value != 1} == {"AR_1": 0.75}
+    assert per_class.tolist() == [1, 1]
+    numbers, per_class = summarise([result(truth)], 2)
+    assert set(numbers.values()) == {0} and per_class.tolist() == [0, 0]
+
+
+def test_a_difficult_object_may_be_found_once_at_no_cost():
+    truth = [(1, False, A), (1, True, B)]
+    ap = [
+        summarise([result(truth, found)], 1)[0]["AP"]
+        for found in (
+            [(1, 0.5, A)],
+            [(1, 0.9, B), (1, 0.5, A)],
+            [(1, 0.9, B), (1, 0.8, B), (1, 0.5, A)],
+        )
+    ]
+    assert ap == [1, 1, 0.5]
+
+
+def test_a_crowd_may_be_found_any_number_of_times():
+    # Each detection lies whole inside the crowd, which it would not match by IoU.
+    truth = [(1, False, A), (1, False, (100, 100, 200, 200))]
+    inside = [(1, score, (110, 110, 130, 140)) for score in (0.9, 0.8, 0.7)]
+    found = [*inside, (1, 0.5, A)]
+    assert summarise([result(truth, found, crowd=[1])], 1)[0]["AP"] == 1
+    assert summarise([result(truth, found)], 1)[0]["AP"] < 0.3
+
+
+def test_equals_pycocotools_on_pictures_of_coco(tmp_path, capsys):
+    folder = shared("data/coco_tiny")
+    annotations = folder / "annotations" / "instances_val2017.json"
+    truth = json.loads(annotations.read_text())
+    rng = np.random.default_rng(0)
+    categories = [category["id"] for category in truth["categories"]]
+    detections = []
+    for score in rng.random(5000):
+        about = truth["annotations"][rng.integers(len(truth["annotations"]))]
+        x, y, width, height = np.array(about["bbox"]) + rng.normal(0, 4, 4)
+        category = about["category_id"] if rng.random() < 0.8 else rng.choice(categories)
+        detections.append(
+            {
+                "image_id": about["image_id"],
+                "category_id": int(category),
+                "bbox": [x, y, max(width, 1), max(height, 1)],
+                "score": score,
+            }
+        )
+    file, output = tmp_path / "detections.json", tmp_path / "numbers.json"
+    file.write_text(json.dumps(detections))
+    source = f"coco_json:{annotations}:{folder / 'val2017'}"
+    evaluate_file(source, (), str(file), metrics=["coco"], output=str(output))
+    ours = json.loads(output.read_text())
+    expected, per_class = pycocotools_numbers(truth, detections)
+    assert 0.05 < expected["AP"] < 0.95
+    for name, value in expected.items():
+        assert ours[name] == pytest.approx(value, abs=1e-12), name
+    assert ours["mAP"] == ours["AP"]
+    values = [np.nan if value is None else value for value in ours["AP_per_class"].values()]
+    np.testing.assert_allclose(values, per_class, rtol=0, atol=1e-12)
+    assert f"{expected['AP75']:.4f}" in capsys.readouterr().out

@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+
+from ssd_jax.errors import UserError
+from ssd_jax.evaluation.detection_files import read_detections, write_detections
+from tests.evaluation.results import random_results, result
+
+NAMES, IDS = ("bus", "mini_bus", "cell phone"), (1, 7, 90)
+
+
+def without_detections(results):
+    return [
+        r._replace(boxes=np.zeros((0, 4)), scores=np.zeros(0), labels=np.zeros(0, int))
+        for r in results
+    ]
+
+
+@pytest.mark.parametrize("file", ["", "detections.json"])
+def test_what_was_written_is_read_again(tmp_path, file):
+    results = random_results(8, 3, 12)
+    results[0] = results[0]._replace(image_id="000012")  # a name of VOC, not the number 12
+    write_detections(results, NAMES, IDS, tmp_path)
+    read = read_detections(tmp_path / file, without_detections(results), NAMES, IDS)
+    for ours, again in zip(results, read, strict=True):
+        assert again.image_id == ours.image_id
+        np.testing.assert_allclose(again.boxes, ours.boxes, rtol=0, atol=1e-3)
+        np.testing.assert_allclose(again.scores, ours.scores, rtol=1e-8)
+        np.testing.assert_array_equal(again.labels, ours.labels)
+
+
+def test_the_forms_are_those_of_the_servers(tmp_path):
+    found = [(2, 0.25, (10, 20, 40, 60)), (1, 0.125, (1.5, 2, 3, 4))]
+    images = [result(found=found, image_id="139"), result(image_id="2008_000001")]
+    write_detections(images, NAMES, IDS, tmp_path)
+    assert (tmp_path / "comp4_det_test_mini_bus.txt").read_text() == (
+        "139 0.25 10.000 20.000 40.000 60.000\n"
+    )
+    assert (tmp_path / "comp4_det_test_cell phone.txt").read_text() == ""
+    assert json.loads((tmp_path / "detections.json").read_text()) == [
+        {"image_id": 139, "category_id": 7, "bbox": [10, 20, 30, 40], "score": 0.25},
+        {"image_id": 139, "category_id": 1, "bbox": [1.5, 2, 1.5, 2], "score": 0.125},
+    ]
+
+
+def test_a_class_may_end_like_another(tmp_path):
+    (tmp_path / "results_mini_bus.txt").write_text("a 0.5 1 1 9 9\n\n")
+    (tmp_path / "results_bus.txt").write_text("a 0.7 2 2 9 9\n")
+    (read,) = read_detections(tmp_path, [result(image_id="a")], NAMES, IDS)
+    assert read.labels.tolist() == [1, 2] and read.boxes[:, 0].tolist() == [2, 1]
+
+
+ENTRY = {"image_id": "a", "category_id": 7, "bbox": [1, 1, 5, 5], "score": 0.5}
+
+
+@pytest.mark.parametrize(
+    "name, text, complaint",
+    [
+        ("x_bus.txt", "a 0.5 1 1 9", "line 1 is 'a 0.5 1 1 9', but must be: image_id score xmin"),
+        ("x_bus.txt", "a 0.5 1 1 9 9\na x 1 1 9 9", "line 2 is"),
+        ("x_bus.txt", "b 0.5 1 1 9 9", "the image 'b' is not in the evaluation data"),
+        ("x_bus.txt", "a nan 1 1 9 9", "not a finite number"),
+        ("x_bus.txt", "a 0.5 9 1 1 9", "ends before it begins"),
+        ("x_train.txt", "", "ends in none of the classes, bus, mini_bus, cell phone"),
+        ("x.json", "[", "is not JSON"),
+        ("x.json", {"annotations": []}, "must hold a list"),
+        ("x.json", [3], "entry 1 needs image_id"),
+        ("x.json", [ENTRY, ENTRY | {"category_id": 2}], "entry 2: category_id is 2, but must be"),
+        ("x.json", [ENTRY | {"category_id": [7]}], "must be one of 1, 7, 90"),
+        ("x.json", [ENTRY | {"bbox": [1, 2, 3]}], "needs image_id, category_id, score, and bbox"),
+        ("x.json", [{"image_id": "a"}], "KeyError: 'category_id'"),
+        ("x.json", [ENTRY | {"image_id": 4}], "the image '4' is not in the evaluation data"),
+    ],
+)
+def test_what_cannot_be_understood_is_named(tmp_path, name, text, complaint):
+    path = tmp_path / name
+    path.write_text(text if isinstance(text, str) else json.dumps(text))
+    place = path if name.endswith("json") else tmp_path
+    with pytest.raises(UserError, match=r"x_|x\.json") as error:
+        read_detections(place, [result(image_id="a")], NAMES, IDS)
+    assert complaint in str(error.value)
+
+
+def test_what_does_not_exist_is_named(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        read_detections(tmp_path / "no.json", [result()], NAMES, IDS)
+    with pytest.raises(UserError, match=r"holds no files like comp4_det_test_CLASS\.txt"):
+        read_detections(tmp_path, [result()], NAMES, IDS)
+    (tmp_path / "x_bus.txt").touch()
+    with pytest.raises(UserError, match="two images of the evaluation data have the same name"):
+        read_detections(tmp_path, [result(), result()], NAMES, IDS)
+    with pytest.raises(UserError, match="'a/b' cannot be part of a file's name"):
+        write_detections([], ["a/b"], [1], tmp_path)
