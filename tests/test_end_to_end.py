@@ -1,6 +1,7 @@
 """The scripts as a user runs them, on a config of seconds."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from ssd_jax.errors import UserError
-from ssd_jax.evaluate import evaluate
+from ssd_jax.evaluate import evaluate, evaluate_file
 from ssd_jax.initial_weights import initial_weights
 from ssd_jax.models.network import build_network
 from ssd_jax.train import train
@@ -92,12 +93,39 @@ def test_started_again_it_continues_and_evaluates(workdir):
 
 def test_evaluate_prints_and_writes_the_same(workdir, tmp_path):
     output = tmp_path / "results.json"
-    done = run("evaluate.py", f"--workdir={workdir}", "--checkpoint=2", f"--output={output}")
+    # The config is that of the run.
+    done = run_script(
+        "evaluate.py",
+        f"--workdir={workdir}",
+        "--checkpoint=2",
+        "--source=shapes:test[:7]",
+        "--flip",
+        "--top_k=4",
+        "--nms_threshold=0.3",
+        "--score_threshold=0.02",
+        f"--output={output}",
+        f"--submission={tmp_path / 'detections'}",
+        f"--report={tmp_path / 'report'}",
+    )
     summary = json.loads(output.read_text())
-    assert summary["num_images"] == 6 and summary["metric"] == "voc07"
+    assert summary["num_images"] == 7 and summary["metric"] == "voc07"
     assert set(summary["AP_per_class"]) == {"circle", "cross", "square", "star", "triangle"}
-    assert f"{summary['mAP']:.4f}" in done.stdout.splitlines()[-1]
     assert all(name in done.stdout for name in summary["AP_per_class"])
+    for metric in (summary, summary["voc"], summary["coco"]):
+        assert f"{metric['mAP']:.4f}" in done.stdout
+    assert "7 images in" in done.stderr and "metric" in done.stderr
+    detections = json.loads((tmp_path / "detections" / "detections.json").read_text())
+    of_image = [entry["image_id"] for entry in detections]
+    assert 0 < max(map(of_image.count, of_image)) <= 4
+    assert min(entry["score"] for entry in detections) > 0.02
+    assert f"Evaluation of {workdir}" in (tmp_path / "report" / "index.html").read_text()
+
+    # What was written gives the same numbers, without the network.
+    again = tmp_path / "again.json"
+    evaluate_file(
+        "shapes:test[:7]", (), str(tmp_path / "detections" / "detections.json"), output=str(again)
+    )
+    assert json.loads(again.read_text())["AP_per_class"] == pytest.approx(summary["AP_per_class"])
 
 
 def test_a_run_can_start_from_one_with_other_classes(workdir, tmp_path):
@@ -173,7 +201,8 @@ def test_two_processes_train_and_evaluate_as_one(workdir, tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
 
-    def together(script, *arguments):
+    def together(script, *arguments, devices=1):
+        flags = f"--xla_force_host_platform_device_count={devices}"
         processes = [
             subprocess.Popen(
                 [
@@ -186,6 +215,7 @@ def test_two_processes_train_and_evaluate_as_one(workdir, tmp_path):
                     *arguments,
                 ],
                 cwd=ROOT,
+                env=os.environ | {"XLA_FLAGS": flags},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -197,10 +227,12 @@ def test_two_processes_train_and_evaluate_as_one(workdir, tmp_path):
             assert process.returncode == 0, errors
         return outputs
 
+    # Eight devices, of two processes, for six images; and one device in this process.
     output = tmp_path / "two.json"
-    together("evaluate.py", f"--workdir={workdir}", "--checkpoint=4", f"--output={output}")
+    arguments = (f"--workdir={workdir}", "--checkpoint=4", f"--output={output}")
+    together("evaluate.py", *arguments, devices=4)
     alone = tmp_path / "one.json"
-    run("evaluate.py", f"--workdir={workdir}", "--checkpoint=4", f"--output={alone}")
+    evaluate(read_config(workdir), str(workdir), checkpoint=4, output=str(alone))
     assert json.loads(output.read_text()) == json.loads(alone.read_text())
 
     new = tmp_path / "new"

@@ -18,8 +18,8 @@ COLORS = {
     "localisation": "#e3b23c",
     "similar": "#e07b39",
     "other": "#b5446e",
-    "background": "#6c757d",
-    "missed": "#9aa5b1",
+    "background": "#5c6bc0",
+    "missed": "#d9363e",
 }
 MAIN, SECOND = "#2b6cb0", "#a8c5e2"
 WIDE, SMALL = (4.6, 3.1), (2.8, 2.3)  # inches
@@ -196,7 +196,7 @@ def score_histogram(scores: np.ndarray, right: np.ndarray) -> str:
         [scores[right], scores[~right]],
         edges,
         stacked=True,
-        color=[COLORS["correct"], COLORS["background"]],
+        color=[COLORS["correct"], "#8a94a0"],
         label=["right", "wrong"],
     )
     axes.set_yscale("symlog", linthresh=10)
