@@ -112,6 +112,15 @@ def test_equals_pycocotools_for_a_class_without_objects():
     assert_as_pycocotools(results, 3)
 
 
+def test_of_objects_overlapped_alike_the_last_is_taken():
+    # The first detection lies between two objects; were it to take the left one, the second
+    # detection would be wrong.
+    left, between, right = (0, 0, 40, 40), (10, 0, 50, 40), (20, 0, 60, 40)
+    image = result([(1, False, left), (1, False, right)], [(1, 0.9, between), (1, 0.8, left)])
+    assert summarise([image], 1)[0]["AP50"] == 1
+    assert_as_pycocotools([image], 1)
+
+
 @pytest.mark.filterwarnings("error")
 def test_without_objects_there_are_no_numbers():
     numbers, per_class = summarise([result((), [(1, 0.5, A)])], 1)
