@@ -119,6 +119,24 @@ def test_sensitivity_sees_which_objects_are_found():
     np.testing.assert_allclose(values, [0, 0, 1 / 2, 1, 1, 1 / 2])
 
 
+def test_sensitivity_counts_false_positives_as_if_groups_were_as_large():
+    # One false positive ahead of ten objects that are all found: a group of one object has the
+    # precision 10 / 11 too, and not 1 / 2.
+    boxes = [(0, 0, side, side) for side in range(10, 101, 10)]
+    images = [result([(1, False, box)], [(1, 0.9, box)]) for box in boxes]
+    images.append(result([], [(1, 0.95, A)]))
+    values = [image.true_boxes[:, 2] for image in images]
+    np.testing.assert_allclose(sensitivity(images, voc.rank(images, 1), values), [10 / 11] * 6)
+
+
+def test_difficult_objects_and_crowds_are_not_missed():
+    images = [result([(1, False, A), (1, True, B), (1, False, C)], [(1, 0.9, A)], crowd=[2])]
+    rankings = voc.rank(images, 1)
+    analysis = analyse(images, rankings, ["cat"], [])
+    assert not analysis.missed[0].any()
+    assert costs(images, rankings, analysis, "voc")["missed"][0] == 0
+
+
 def test_every_detection_and_object_has_its_place():
     images = random_results(30, 3, 20, seed=6)
     rankings = voc.rank(images, 3)
