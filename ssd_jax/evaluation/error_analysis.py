@@ -226,7 +226,8 @@ def sensitivity(
         edges = np.quantile(values[of_class], QUANTILES)
         # Of objects with equal values all fall into the same group, so that some may be empty.
         group = np.where(of_class, np.searchsorted(edges, values, side="left"), -1)
-        found = group[first[ranking.image] + np.maximum(ranking.object[0], 0)]
+        place = np.where(ranking.right[0], first[ranking.image] + ranking.object[0], -1)
+        found = np.append(group, -1)[place]  # behind the last object lies that of none
         row = []
         for number in range(len(QUANTILES) + 2):
             everything = number > len(QUANTILES)
