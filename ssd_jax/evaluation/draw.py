@@ -1,6 +1,8 @@
 """Draws boxes with labels onto pictures."""
 
 import colorsys
+import functools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,25 +35,60 @@ def draw_boxes(
     """
     image = image.copy()
     canvas = ImageDraw.Draw(image)
-    unit = max(image.size) / 100
+    unit = math.sqrt(image.width * image.height) / 100
     line_width = max(1, round(unit * 0.5))
-    font = ImageFont.load_default(size=max(10, round(unit * 3)))
+    font = _font(max(10, round(unit * 3)))
     # Boxes before labels, so that no line crosses a name; the best last, on top of the others.
     for box, label in zip(boxes[::-1], labels[::-1], strict=True):
         canvas.rectangle(tuple(box.tolist()), outline=class_color(int(label)), width=line_width)
-    for i in reversed(range(len(labels))):
-        x_min, y_min = boxes[i, :2].tolist()
-        text = class_names[int(labels[i]) - 1]
-        if scores is not None:
-            text += f" {scores[i]:.2f}"
-        left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
-        width, height = right - left + 4, bottom - top + 4
-        # Above the box, or inside it where the picture ends; never beyond the picture's sides.
-        x = min(max(x_min, 0), max(image.width - width, 0))
-        y = y_min - height if y_min >= height else max(y_min, 0)
-        canvas.rectangle((x, y, x + width, y + height), fill=class_color(int(labels[i])))
+    texts = [class_names[int(label) - 1] for label in labels]
+    if scores is not None:
+        texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores, strict=True)]
+    placed = []
+    for box, text in zip(boxes, texts, strict=True):
+        placed.append(_place_label(canvas.textbbox((0, 0), text, font=font), box, image, placed))
+    for (x, y, x_max, y_max), text, label in reversed(
+        list(zip(placed, texts, labels, strict=True))
+    ):
+        left, top, _, _ = canvas.textbbox((0, 0), text, font=font)
+        canvas.rectangle((x, y, x_max, y_max), fill=class_color(int(label)))
         canvas.text((x + 2 - left, y + 2 - top), text, fill=(0, 0, 0), font=font)
     return image
+
+
+def _place_label(
+    text_box: tuple[float, ...], box: np.ndarray, image: Image.Image, placed: list[tuple]
+) -> tuple[float, ...]:
+    """`xyxy` of a label: above its box, or where that is taken at its top, its bottom or below.
+
+    Never beyond the picture's sides. What is placed already, with better scores, stays free as far
+    as possible.
+    """
+    left, top, right, bottom = text_box
+    width, height = right - left + 4, bottom - top + 4
+    x_min, y_min, _, y_max = box.tolist()
+    x = min(max(x_min, 0), max(image.width - width, 0))
+    places = [
+        (x, y, x + width, y + height)
+        for y in (y_min - height, y_min, y_max - height, y_max)
+        if 0 <= y <= image.height - height
+    ] or [(x, 0, x + width, height)]
+
+    def is_free(place):
+        return not any(
+            place[0] < other[2]
+            and other[0] < place[2]
+            and place[1] < other[3]
+            and other[1] < place[3]
+            for other in placed
+        )
+
+    return next(filter(is_free, places), places[0])
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size=size)
 
 
 def draw_input(
