@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from ssd_jax.data import augment, render
 from ssd_jax.data.sources import Source, with_picture
+from ssd_jax.pictures import open_picture, resize_to_square
 
 Batch = dict[str, np.ndarray]
 
@@ -136,6 +137,9 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Every picture of this process's share once, whole and in order; the last batch is padded.
 
+    Pictures are opened and resized as for prediction (`ssd_jax/pictures.py`), not as for training:
+    a network is evaluated on the pixels that it will be given in use.
+
     All objects are there: G is the most that a picture of the batch has. Crowds are marked as
     difficult, so that a metric ignores them. Every process gets the same number of batches, so
     that all can work in step.
@@ -148,17 +152,20 @@ def eval_batches(
       process_count: how many processes share the data.
     """
 
+    def show(encoded: bytes, image_id: bytes) -> tuple[np.ndarray, np.ndarray]:
+        pixels = np.asarray(open_picture(encoded, name=image_id.decode()))
+        return resize_to_square(pixels, image_size), np.array(pixels.shape[:2], np.int32)
+
     def prepare(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         record = with_picture(record)
-        size = render.picture_size(record["image"])
-        window = tf.constant(augment.WHOLE_PICTURE)
-        placement = render.place(window, size, image_size)
-        bilinear = tf.constant(render.RESIZE_METHODS.index("bilinear"))
+        image, size = tf.numpy_function(
+            show, [record["image"], record["image_id"]], (tf.uint8, tf.int32), stateful=False
+        )
         return _example(
             record | {"difficult": record["difficult"] | record["crowd"]},
-            image=render.render(record["image"], placement, image_size, bilinear),
-            window=window,
-            size=size,
+            image=tf.ensure_shape(image, [image_size, image_size, 3]),
+            window=tf.constant(augment.WHOLE_PICTURE),
+            size=tf.ensure_shape(size, [2]),
         )
 
     examples = source.records(process_index, process_count).map(
