@@ -8,18 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssd_jax import Detections, Detector, parallel
+from ssd_jax import Detections, parallel
 from ssd_jax.data.pipeline import eval_batches
 from ssd_jax.data.sources import open_source
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.evaluator import make_predict_step, run_detector
 from tests.data.pictures import VocFolder
 from tests.random_detector import CATEGORY_IDS, NAMES, random_trained
-
-
-@pytest.fixture(scope="module")
-def detector():
-    return Detector(random_trained())
 
 
 def picture(width=80, height=50, seed=0):
