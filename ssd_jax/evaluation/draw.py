@@ -36,7 +36,7 @@ def draw_boxes(
     image = image.copy()
     canvas = ImageDraw.Draw(image)
     unit = math.sqrt(image.width * image.height) / 100
-    line_width = max(1, round(unit * 0.5))
+    line_width = max(2, round(unit * 0.4))
     font = _font(max(10, round(unit * 3)))
     # Boxes before labels, so that no line crosses a name; the best last, on top of the others.
     for box, label in zip(boxes[::-1], labels[::-1], strict=True):
