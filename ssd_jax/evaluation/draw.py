@@ -44,46 +44,41 @@ def draw_boxes(
     texts = [class_names[int(label) - 1] for label in labels]
     if scores is not None:
         texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores, strict=True)]
-    placed = []
-    for box, text in zip(boxes, texts, strict=True):
-        placed.append(_place_label(canvas.textbbox((0, 0), text, font=font), box, image, placed))
-    for (x, y, x_max, y_max), text, label in reversed(
-        list(zip(placed, texts, labels, strict=True))
-    ):
-        left, top, _, _ = canvas.textbbox((0, 0), text, font=font)
-        canvas.rectangle((x, y, x_max, y_max), fill=class_color(int(label)))
-        canvas.text((x + 2 - left, y + 2 - top), text, fill=(0, 0, 0), font=font)
+    extents = [canvas.textbbox((0, 0), text, font=font) for text in texts]
+    places = _place_labels(
+        [(right - left + 4, bottom - top + 4) for left, top, right, bottom in extents],
+        boxes,
+        image.size,
+    )
+    for i in reversed(range(len(texts))):
+        x, y, x_max, y_max = places[i].tolist()
+        left, top, _, _ = extents[i]
+        canvas.rectangle((x, y, x_max, y_max), fill=class_color(int(labels[i])))
+        canvas.text((x + 2 - left, y + 2 - top), texts[i], fill=(0, 0, 0), font=font)
     return image
 
 
-def _place_label(
-    text_box: tuple[float, ...], box: np.ndarray, image: Image.Image, placed: list[tuple]
-) -> tuple[float, ...]:
-    """`xyxy` of a label: above its box, or where that is taken at its top, its bottom or below.
+def _place_labels(
+    label_sizes: Sequence[tuple[float, float]], boxes: np.ndarray, image_size: tuple[int, int]
+) -> np.ndarray:
+    """`[objects, 4] xyxy` of labels: above the box, or at its top, its bottom or below it.
 
-    Never beyond the picture's sides. What is placed already, with better scores, stays free as far
-    as possible.
+    The first of these that is free; earlier labels choose first. Never beyond the picture's sides.
     """
-    left, top, right, bottom = text_box
-    width, height = right - left + 4, bottom - top + 4
-    x_min, y_min, _, y_max = box.tolist()
-    x = min(max(x_min, 0), max(image.width - width, 0))
-    places = [
-        (x, y, x + width, y + height)
-        for y in (y_min - height, y_min, y_max - height, y_max)
-        if 0 <= y <= image.height - height
-    ] or [(x, 0, x + width, height)]
-
-    def is_free(place):
-        return not any(
-            place[0] < other[2]
-            and other[0] < place[2]
-            and place[1] < other[3]
-            and other[1] < place[3]
-            for other in placed
-        )
-
-    return next(filter(is_free, places), places[0])
+    places = np.zeros((len(boxes), 4))
+    for i, (width, height) in enumerate(label_sizes):
+        x_min, y_min, _, y_max = boxes[i].tolist()
+        x = min(max(x_min, 0), max(image_size[0] - width, 0))
+        choices = [
+            (x, y, x + width, y + height)
+            for y in (y_min - height, y_min, y_max - height, y_max)
+            if 0 <= y <= image_size[1] - height
+        ] or [(x, 0, x + width, height)]
+        low, high = np.split(np.array(choices)[:, None], 2, axis=2)
+        earlier_low, earlier_high = np.split(places[:i], 2, axis=1)
+        taken = ((low < earlier_high) & (earlier_low < high)).all(axis=2).any(axis=1)
+        places[i] = choices[int(taken.argmin())]  # the first that is free, or the first
+    return places
 
 
 @functools.cache
