@@ -97,6 +97,19 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image
 
 
+def upright_file(encoded: bytes) -> bytes:
+    """The bytes of a picture file; where EXIF turns the picture, of a PNG file of it upright."""
+    try:
+        with _identify(encoded, MAX_PIXELS) as image:
+            if _orientation(image) not in ORIENTATIONS:
+                return encoded
+            file = io.BytesIO()
+            to_rgb(image).save(file, "PNG", compress_level=1)
+            return file.getvalue()
+    except Exception:
+        return encoded  # who decodes it says what is wrong
+
+
 def resize_to_square(pixels: np.ndarray, side: int) -> np.ndarray:
     """Resizes bilinearly without antialiasing, as OpenCV does, and Caffe's SSD with it.
 

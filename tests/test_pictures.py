@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from ssd_jax.errors import UserError
-from ssd_jax.pictures import MAX_PIXELS, open_picture, resize_to_square, size_in_file, to_rgb
+from ssd_jax.pictures import (
+    MAX_PIXELS,
+    open_picture,
+    resize_to_square,
+    size_in_file,
+    to_rgb,
+    upright_file,
+)
 from tests.reference_results import carried
 
 
@@ -65,6 +72,16 @@ def test_orientation_is_respected_once(orientation, upright, image_format):
     opened = open_picture(encoded(PICTURE, image_format, exif=exif, **options))
     np.testing.assert_array_equal(opened, upright)
     np.testing.assert_array_equal(to_rgb(opened), upright)
+
+
+def test_a_file_can_be_set_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = upright_file(encoded(np.rot90(PICTURE), exif=exif))
+    assert pixels(turned) == PICTURE.tolist() and upright_file(turned) == turned
+    exif[0x0112] = 1
+    for untouched in (encoded(PICTURE, exif=exif), encoded(PICTURE), b"no picture"):
+        assert upright_file(untouched) == untouched
 
 
 def test_damaged_exif_leaves_the_picture():
