@@ -1,9 +1,14 @@
 """Measures how fast the parts of the project are on this machine."""
 
+import os
 import statistics
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ssd_jax.errors import UserError
 
@@ -89,4 +94,79 @@ def format_data(result: dict[str, Any]) -> str:
     lines.append(f"the pipeline runs at {result['fraction']:.0%} of decode + resize")
     growth = result["memory_growth_bytes"] / 2**20
     lines.append(f"memory: {growth:+.0f} MiB after the first tenth of its images")
+    return "\n".join(lines)
+
+
+def benchmark_predict(config: Any, num_images: int = 0, batch_size: int = 8) -> dict[str, Any]:
+    """Images a second of `predict.py`, beside decoding alone and the network alone.
+
+    Pictures are like those of Pascal VOC, and as many objects are drawn as are there. The network
+    has random weights and 20 classes, and is compiled before. Decoding is reading, decoding and
+    resizing, in as many threads as there are cores.
+
+    Args:
+      config: a config of `configs/`; its network.
+      num_images: how many pictures; 0 = 1,000.
+      batch_size: pictures that the device works on at a time.
+
+    Returns:
+      `decode`, `network` and `predict` in images a second; `fraction`: `predict` over the slower
+      of the others; `cores`.
+    """
+    from ssd_jax.class_lists import VOC
+    from ssd_jax.data import throughput
+    from ssd_jax.detector import Detector
+    from ssd_jax.models.network import build_network
+    from ssd_jax.predict import predict
+    from ssd_jax.trained import Trained
+
+    num_images = num_images or 1000
+    network = build_network(config.model, len(VOC))
+    ids = tuple(range(1, len(VOC) + 1))
+    detector = Detector(Trained(network, network.init(config.seed), tuple(VOC), ids, config))
+
+    def rate(work, count):
+        start = time.perf_counter()
+        work()
+        return count / (time.perf_counter() - start)
+
+    def decode(files):
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(detector.prepare, files):
+                pass
+
+    def detect(prepared):
+        return [found.scores for _, found in detector.stream(prepared, batch_size)]
+
+    with tempfile.TemporaryDirectory() as folder:
+        throughput.write_voc_like(Path(folder) / "pictures", num_images)
+        files = sorted((Path(folder) / "pictures" / "JPEGImages").iterdir())
+        first = [(None, detector.prepare(file)) for file in files[: 4 * batch_size]]
+        scores = np.sort(np.concatenate(detect(first)))[::-1]
+        score_threshold = float(scores[round(throughput.VOC_OBJECTS * len(first))])
+        rates = {
+            "decode": rate(lambda: decode(files), num_images),
+            "network": rate(lambda: detect(first[:1] * num_images), num_images),
+            "predict": rate(
+                lambda: predict(
+                    detector,
+                    [str(files[0].parent)],
+                    str(Path(folder) / "output"),
+                    score_threshold=score_threshold,
+                    batch_size=batch_size,
+                ),
+                num_images,
+            ),
+        }
+    slower = min(rates["decode"], rates["network"])
+    return rates | {"fraction": rates["predict"] / slower, "cores": os.cpu_count() or 1}
+
+
+def format_predict(result: dict[str, Any]) -> str:
+    """The result of `benchmark_predict` as a table."""
+    titles = {"decode": "decode + resize", "network": "network", "predict": "predict.py"}
+    cores = f"{result['cores']} core{'s' if result['cores'] > 1 else ''}"
+    lines = [f"{'images/s, ' + cores:<20}"]
+    lines += [f"{title:<20}{result[name]:>10,.1f}" for name, title in titles.items()]
+    lines.append(f"predict.py runs at {result['fraction']:.0%} of the slower of the others")
     return "\n".join(lines)

@@ -22,7 +22,7 @@ ALLOWED = {
     "interop": {"class_lists", "models"},
     "class_lists": set(),
     "workdir": set(),
-    "benchmark": {"data"},
+    "benchmark": {"class_lists", "data", "detector", "models", "predict", "trained"},
     "box_fit": {"data", "detection", "models"},
     "inspection": {"data", "evaluation", "training"},
     "trained": {"interop", "models", "training", "workdir"},
