@@ -25,7 +25,7 @@ Picture = str | Path | Image.Image | np.ndarray
 Key = TypeVar("Key")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Detections:
     """The objects of one picture, the best first.
 

@@ -165,9 +165,9 @@ class _Run:
 
     def video(self, video: Input, results: ResultsFile) -> None:
         """Frame by frame; the user ends a camera or a stream with Ctrl-C."""
-        path = self._make_room("annotated", self._names.choose(video.name, (".mp4",)))
-        total = num_frames(video.path)
         try:
+            path = self._annotated(video, self._names.choose(video.name, (".mp4",)))
+            total = num_frames(video.path)
             frames = detect_in_video(self.detector, video.path, path, self.batch_size, self.choice)
             with contextlib.closing(frames):
                 for index, detections in tqdm(frames, desc=video.name, total=total, unit=" images"):
@@ -186,6 +186,7 @@ class _Run:
     def _prepare(self, named: tuple[Input, str]) -> tuple[tuple[Input, str], Prepared | UserError]:
         path = named[0].path
         try:
+            self._annotated(*named)
             size = size_in_file(path)
             with self._turn(size):
                 prepared = self.detector.prepare(open_picture(path))
@@ -203,9 +204,11 @@ class _Run:
             with self._turn(detections.size):
                 picture = open_as_rgb(detections.picture)
                 drawn = dataclasses.replace(detections, picture=picture).draw()
-                _save(drawn, self._make_room("annotated", name))
+                _save(drawn, self._annotated(file, name))
                 if self.crops:
                     self._write_crops(picture, detections, name)
+        except UserError as error:
+            return file, error
         except OSError as error:
             return file, UserError(f"{file.path}: its results cannot be written: {error}")
         return file, detections
@@ -222,6 +225,12 @@ class _Run:
     def _turn(self, size: tuple[int, int]) -> contextlib.AbstractContextManager:
         """What large pictures wait for."""
         return self._large if math.prod(size) > LARGE else contextlib.nullcontext()
+
+    def _annotated(self, file: Input, name: str) -> Path:
+        path = self._make_room("annotated", name)
+        if path.resolve() == Path(file.path).resolve():
+            raise UserError(f"{file.path} would be overwritten: name another --output")
+        return path
 
     def _make_room(self, *parts: str) -> Path:
         path = self.folder.joinpath(*parts)

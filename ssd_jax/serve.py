@@ -63,7 +63,9 @@ def build_page(detector: Detector, score_threshold: float) -> tuple[Any, dict[st
         shown = detections.select(detections.scores >= threshold)
         return shown.draw(), table(shown)
 
-    with gradio.Blocks(title="ssd_jax", delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
+    with gradio.Blocks(
+        title="ssd_jax", fill_width=True, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
+    ) as page:
         found = gradio.State(time_to_live=KEPT_SECONDS)
         with gradio.Row():
             with gradio.Column(scale=1):

@@ -201,7 +201,10 @@ class _Writer:
             format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
         )
         frame.pts, frame.time_base = pts, self._time_base
-        self._container.mux(self._stream.encode(frame))
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except (self._av.FFmpegError, OSError) as error:
+            raise UserError(f"{self._path} cannot be written: {_reason(error)}") from error
 
     def _open(self, size: tuple[int, int]) -> None:
         self._size = size

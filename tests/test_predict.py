@@ -233,6 +233,34 @@ def test_a_folder_that_cannot_be_written_is_named(detector, thirty, tmp_path):
         predict(detector, [str(thirty)], str(tmp_path / "file" / "out"))
 
 
+def test_inputs_are_never_overwritten(detector, thirty, tmp_path):
+    (tmp_path / "annotated").mkdir()
+    content = (thirty / "plain00.jpg").read_bytes()
+    for name in ("a.jpg", "b.mp4"):
+        (tmp_path / "annotated" / name).write_bytes(content)
+    counts, results = run(detector, tmp_path, tmp_path / "annotated")
+    assert counts == (0, 2)
+    assert all("would be overwritten" in error["error"] for error in results["errors"])
+    for name in ("a.jpg", "b.mp4"):
+        assert (tmp_path / "annotated" / name).read_bytes() == content
+
+
+def test_a_picture_that_vanishes_meanwhile_is_one_error(detector, thirty, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict_module, "LARGE", 0)  # every picture is opened again to be drawn
+    file = tmp_path / "gone.jpg"
+    file.write_bytes((thirty / "plain00.jpg").read_bytes())
+    prepare = detector.prepare
+
+    def prepare_and_remove(picture):
+        if file.exists() and picture.size == Image.open(file).size:
+            file.unlink()
+        return prepare(picture)
+
+    monkeypatch.setattr(detector, "prepare", prepare_and_remove)
+    counts, results = run(detector, tmp_path / "out", file, thirty / "plain01.jpg")
+    assert counts == (1, 1) and "gone.jpg cannot be read" in results["errors"][0]["error"]
+
+
 def test_one_detector_must_be_named():
     for workdir, weights in ((None, None), ("a", "b")):
         with pytest.raises(UserError, match="name either --workdir"):
