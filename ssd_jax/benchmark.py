@@ -125,10 +125,10 @@ def benchmark_predict(config: Any, num_images: int = 0, batch_size: int = 8) -> 
     ids = tuple(range(1, len(VOC) + 1))
     detector = Detector(Trained(network, network.init(config.seed), tuple(VOC), ids, config))
 
-    def rate(work, count):
+    def seconds(work):
         start = time.perf_counter()
         work()
-        return count / (time.perf_counter() - start)
+        return time.perf_counter() - start
 
     def decode(files):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -144,19 +144,23 @@ def benchmark_predict(config: Any, num_images: int = 0, batch_size: int = 8) -> 
         first = [(None, detector.prepare(file)) for file in files[: 4 * batch_size]]
         scores = np.sort(np.concatenate(detect(first)))[::-1]
         score_threshold = float(scores[round(throughput.VOC_OBJECTS * len(first))])
+        # A tenth before and a tenth after, in whole batches, as the speed of the machine may drift.
+        tenth = first[:1] * (batch_size * -(-num_images // (10 * batch_size)))
+        detecting = seconds(lambda: detect(tenth))
+        predicting = seconds(
+            lambda: predict(
+                detector,
+                [str(files[0].parent)],
+                str(Path(folder) / "output"),
+                score_threshold=score_threshold,
+                batch_size=batch_size,
+            )
+        )
+        detecting += seconds(lambda: detect(tenth))
         rates = {
-            "decode": rate(lambda: decode(files), num_images),
-            "network": rate(lambda: detect(first[:1] * num_images), num_images),
-            "predict": rate(
-                lambda: predict(
-                    detector,
-                    [str(files[0].parent)],
-                    str(Path(folder) / "output"),
-                    score_threshold=score_threshold,
-                    batch_size=batch_size,
-                ),
-                num_images,
-            ),
+            "decode": num_images / seconds(lambda: decode(files)),
+            "network": 2 * len(tenth) / detecting,
+            "predict": num_images / predicting,
         }
     slower = min(rates["decode"], rates["network"])
     return rates | {"fraction": rates["predict"] / slower, "cores": os.cpu_count() or 1}
