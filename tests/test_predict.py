@@ -23,7 +23,7 @@ from tests.test_pictures import png_header
 
 def run(detector, output, *arguments, **options):
     """What `predict` returns, and the JSON that it wrote."""
-    options = {"score_threshold": 0.01, "batch_size": 4} | options
+    options = {"score_threshold": 0.01, "batch_size": 2} | options
     counts = predict(detector, [str(argument) for argument in arguments], str(output), **options)
     return counts, json.loads((output / "detections.json").read_text())
 
@@ -108,16 +108,23 @@ def test_good_files_are_done_and_bad_ones_named(done):
             assert drawn.size == of_picture(results, name)[0]
 
 
+def assert_same(found, wanted):
+    """But for rounding, which depends on a picture's place in its batch."""
+    assert found[0] == wanted[0] and len(found[1]) == len(wanted[1])
+    for ours, right in zip(found[1], wanted[1], strict=True):
+        assert ours["category_id"] == right["category_id"]
+        np.testing.assert_allclose(ours["bbox"], right["bbox"], atol=0.01)
+        np.testing.assert_allclose(ours["score"], right["score"], atol=1e-5)
+
+
 def test_boxes_are_those_of_the_upright_picture(done):
     _, _, results = done
     wanted = of_picture(results, "upright.png")
     assert wanted[0] == (80, 50) and len(wanted[1]) > 20
-    for name in ("rotated3.png", "rotated6.png", "rotated8.png", "alpha.webp"):
-        size, annotations = of_picture(results, name)
-        assert size == (80, 50)
-        if name != "alpha.webp":  # which is compressed with loss
-            assert annotations == wanted[1]
-    assert of_picture(results, "deep16.png") == of_picture(results, "gray.png")
+    for name in ("rotated3.png", "rotated6.png", "rotated8.png"):
+        assert_same(of_picture(results, name), wanted)
+    assert of_picture(results, "alpha.webp")[0] == (80, 50)  # compressed with loss
+    assert_same(of_picture(results, "deep16.png"), of_picture(results, "gray.png"))
     assert of_picture(results, "one.png")[0] == (1, 1)
 
 
@@ -127,7 +134,7 @@ def test_they_are_those_of_the_detector(detector, thirty, done):
     prepared = ((None, detector.prepare(file)) for file in files)
     wanted = [
         annotation
-        for number, (_, detections) in enumerate(detector.stream(prepared, 4), 1)
+        for number, (_, detections) in enumerate(detector.stream(prepared, 2), 1)
         for annotation in detections.to_coco(number)
     ]
     assert results["annotations"] == wanted
@@ -286,7 +293,7 @@ def test_the_script_says_by_its_status_what_was_done(thirty, done, tmp_path):
             f"--weights={tmp_path / 'weights'}",
             f"--output={tmp_path / 'out'}",
             "--score_threshold=0.01",
-            "--batch_size=4",
+            "--batch_size=2",
             str(thirty),
         ],
         cwd=ROOT,

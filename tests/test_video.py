@@ -56,7 +56,7 @@ def nothing(detections):
     return detections.select(np.zeros(len(detections), bool))
 
 
-def detect(detector, source, output, batch_size=4, select=nothing):
+def detect(detector, source, output, batch_size=2, select=nothing):
     return list(detect_in_video(detector, source, output, batch_size, select))
 
 
@@ -84,7 +84,7 @@ def test_each_frame_has_its_own_detections_and_boxes(detector, tmp_path):
     with av.open(source) as container:
         given = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     prepared = ((None, detector.prepare(pixels)) for pixels in given)
-    wanted = [best(detections) for _, detections in detector.stream(prepared, 4)]
+    wanted = [best(detections) for _, detections in detector.stream(prepared, 2)]
     with av.open(str(tmp_path / "out.mp4")) as container:
         written = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     for (_, ours), right, pixels in zip(found, wanted, written, strict=True):
@@ -132,7 +132,7 @@ def test_what_is_whole_of_a_damaged_video_is_written(detector, tmp_path):
     source.write_bytes(content)
     done = []
     with pytest.raises(UserError, match=r"in\.mp4 is damaged: \d+ of its packets cannot be read"):
-        for index, _ in detect_in_video(detector, str(source), tmp_path / "out.mp4", 4, nothing):
+        for index, _ in detect_in_video(detector, str(source), tmp_path / "out.mp4", 2, nothing):
             done.append(index)
     assert 30 < len(done) < 60 and done == list(range(len(done)))
     numbers = read_video(tmp_path / "out.mp4")[0]
@@ -158,7 +158,7 @@ def test_bad_files_are_named(detector, tmp_path, content, complaint):
 
 def test_a_video_closed_early_is_whole_so_far(detector, tmp_path):
     source = write_video(tmp_path / "in.mp4", 60)
-    frames = detect_in_video(detector, source, tmp_path / "out.mp4", 4, nothing)
+    frames = detect_in_video(detector, source, tmp_path / "out.mp4", 2, nothing)
     for _ in range(5):
         next(frames)
     frames.close()
