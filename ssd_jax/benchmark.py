@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ssd_jax.errors import UserError
 
 ROUNDS = 3
+PREDICT_ROUNDS = 5
 
 
 def benchmark_data(
@@ -100,9 +99,10 @@ def format_data(result: dict[str, Any]) -> str:
 def benchmark_predict(config: Any, num_images: int = 0, batch_size: int = 8) -> dict[str, Any]:
     """Images a second of `predict.py`, beside decoding alone and the network alone.
 
-    Pictures are like those of Pascal VOC, and as many objects are drawn as are there. The network
-    has random weights and 20 classes, and is compiled before. Decoding is reading, decoding and
-    resizing, in as many threads as there are cores.
+    Pictures are like those of Pascal VOC, and about as many objects are drawn as are there. The
+    network has random weights and 20 classes, and is compiled before. Decoding is reading, decoding
+    and resizing, in as many threads as there are cores. The three take turns, each time on a fifth
+    of the pictures, so that a machine whose speed drifts treats them alike.
 
     Args:
       config: a config of `configs/`; its network.
@@ -110,8 +110,8 @@ def benchmark_predict(config: Any, num_images: int = 0, batch_size: int = 8) -> 
       batch_size: pictures that the device works on at a time.
 
     Returns:
-      `decode`, `network` and `predict` in images a second; `fraction`: `predict` over the slower
-      of the others; `cores`.
+      Medians: `decode`, `network` and `predict` in images a second; `fraction`: `predict` over the
+      slower of the others; `cores`.
     """
     from ssd_jax.class_lists import VOC
     from ssd_jax.data import throughput
@@ -121,14 +121,11 @@ def benchmark_predict(config: Any, num_images: int = 0, batch_size: int = 8) -> 
     from ssd_jax.trained import Trained
 
     num_images = num_images or 1000
+    config = config.copy_and_resolve_references()
+    config.detection.detections_per_image = round(throughput.VOC_OBJECTS)
     network = build_network(config.model, len(VOC))
     ids = tuple(range(1, len(VOC) + 1))
     detector = Detector(Trained(network, network.init(config.seed), tuple(VOC), ids, config))
-
-    def seconds(work):
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
 
     def decode(files):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -136,34 +133,40 @@ def benchmark_predict(config: Any, num_images: int = 0, batch_size: int = 8) -> 
                 pass
 
     def detect(prepared):
-        return [found.scores for _, found in detector.stream(prepared, batch_size)]
+        for _ in detector.stream(prepared, batch_size):
+            pass
 
+    def seconds(work, *arguments, **options):
+        start = time.perf_counter()
+        work(*arguments, **options)
+        return time.perf_counter() - start
+
+    rates = {"decode": [], "network": [], "predict": []}
     with tempfile.TemporaryDirectory() as folder:
         throughput.write_voc_like(Path(folder) / "pictures", num_images)
-        files = sorted((Path(folder) / "pictures" / "JPEGImages").iterdir())
-        first = [(None, detector.prepare(file)) for file in files[: 4 * batch_size]]
-        scores = np.sort(np.concatenate(detect(first)))[::-1]
-        score_threshold = float(scores[round(throughput.VOC_OBJECTS * len(first))])
-        # A tenth before and a tenth after, in whole batches, as the speed of the machine may drift.
-        tenth = first[:1] * (batch_size * -(-num_images // (10 * batch_size)))
-        detecting = seconds(lambda: detect(tenth))
-        predicting = seconds(
-            lambda: predict(
+        files = sorted(map(str, (Path(folder) / "pictures" / "JPEGImages").iterdir()))
+        one = [(None, detector.prepare(files[0]))]
+        detect(one)
+        for turn in range(PREDICT_ROUNDS):
+            own = files[turn::PREDICT_ROUNDS]
+            batches = one * (-(-len(own) // batch_size) * batch_size)
+            predicting = seconds(
+                predict,
                 detector,
-                [str(files[0].parent)],
-                str(Path(folder) / "output"),
-                score_threshold=score_threshold,
+                own,
+                f"{folder}/output",
+                score_threshold=0.0,
                 batch_size=batch_size,
             )
-        )
-        detecting += seconds(lambda: detect(tenth))
-        rates = {
-            "decode": num_images / seconds(lambda: decode(files)),
-            "network": 2 * len(tenth) / detecting,
-            "predict": num_images / predicting,
-        }
-    slower = min(rates["decode"], rates["network"])
-    return rates | {"fraction": rates["predict"] / slower, "cores": os.cpu_count() or 1}
+            rates["decode"].append(len(own) / seconds(decode, own))
+            rates["network"].append(len(batches) / seconds(detect, batches))
+            rates["predict"].append(len(own) / predicting)
+    fractions = [
+        rate / min(others)
+        for rate, *others in zip(rates["predict"], rates["decode"], rates["network"], strict=True)
+    ]
+    medians = {name: statistics.median(measured) for name, measured in rates.items()}
+    return medians | {"fraction": statistics.median(fractions), "cores": os.cpu_count() or 1}
 
 
 def format_predict(result: dict[str, Any]) -> str:
