@@ -35,7 +35,9 @@ def serve(detector: Detector, score_threshold: float, host: str, port: int) -> N
     try:
         page.launch(server_name=host, server_port=port, **options)
     except OSError as error:
-        raise UserError(f"--port={port} on --host={host} cannot be used: {error}") from error
+        raise UserError(
+            f"--port={port} on --host={host} cannot be used, it may be taken: name another"
+        ) from error
 
 
 def build_page(detector: Detector, score_threshold: float) -> tuple[Any, dict[str, Any]]:

@@ -132,3 +132,13 @@ def test_without_gradio_it_says_what_to_install(detector, monkeypatch):
     with pytest.raises(UserError, match="pip install gradio"):
         serve.build_page(detector, 0.5)
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+
+
+def test_a_port_that_is_taken_is_named(detector):
+    pytest.importorskip("gradio")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"--port={port} on --host=127.0.0.1 cannot be used"):
+            serve.serve(detector, 0.5, "127.0.0.1", port)
