@@ -1,13 +1,17 @@
 """Measures how fast the parts of the project are on this machine."""
 
+import os
 import statistics
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from ssd_jax.errors import UserError
 
 ROUNDS = 3
+PREDICT_ROUNDS = 5
 
 
 def benchmark_data(
@@ -89,4 +93,87 @@ def format_data(result: dict[str, Any]) -> str:
     lines.append(f"the pipeline runs at {result['fraction']:.0%} of decode + resize")
     growth = result["memory_growth_bytes"] / 2**20
     lines.append(f"memory: {growth:+.0f} MiB after the first tenth of its images")
+    return "\n".join(lines)
+
+
+def benchmark_predict(config: Any, num_images: int = 0, batch_size: int = 8) -> dict[str, Any]:
+    """Images a second of `predict.py`, beside decoding alone and the network alone.
+
+    Pictures are like those of Pascal VOC, and about as many objects are drawn as are there. The
+    network has random weights and 20 classes, and is compiled before. Decoding is reading, decoding
+    and resizing, in as many threads as there are cores. The three take turns, each time on a fifth
+    of the pictures, so that a machine whose speed drifts treats them alike.
+
+    Args:
+      config: a config of `configs/`; its network.
+      num_images: how many pictures; 0 = 1,000.
+      batch_size: pictures that the device works on at a time.
+
+    Returns:
+      Medians: `decode`, `network` and `predict` in images a second; `fraction`: `predict` over the
+      slower of the others; `cores`.
+    """
+    from ssd_jax.class_lists import VOC
+    from ssd_jax.data import throughput
+    from ssd_jax.detector import Detector
+    from ssd_jax.models.network import build_network
+    from ssd_jax.predict import predict
+    from ssd_jax.trained import Trained
+
+    num_images = num_images or 1000
+    config = config.copy_and_resolve_references()
+    config.detection.detections_per_image = round(throughput.VOC_OBJECTS)
+    network = build_network(config.model, len(VOC))
+    ids = tuple(range(1, len(VOC) + 1))
+    detector = Detector(Trained(network, network.init(config.seed), tuple(VOC), ids, config))
+
+    def decode(files):
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(detector.prepare, files):
+                pass
+
+    def detect(prepared):
+        for _ in detector.stream(prepared, batch_size):
+            pass
+
+    def seconds(work, *arguments, **options):
+        start = time.perf_counter()
+        work(*arguments, **options)
+        return time.perf_counter() - start
+
+    rates = {"decode": [], "network": [], "predict": []}
+    with tempfile.TemporaryDirectory() as folder:
+        throughput.write_voc_like(Path(folder) / "pictures", num_images)
+        files = sorted(map(str, (Path(folder) / "pictures" / "JPEGImages").iterdir()))
+        one = [(None, detector.prepare(files[0]))]
+        detect(one)
+        for turn in range(PREDICT_ROUNDS):
+            own = files[turn::PREDICT_ROUNDS]
+            batches = one * (-(-len(own) // batch_size) * batch_size)
+            predicting = seconds(
+                predict,
+                detector,
+                own,
+                f"{folder}/output",
+                score_threshold=0.0,
+                batch_size=batch_size,
+            )
+            rates["decode"].append(len(own) / seconds(decode, own))
+            rates["network"].append(len(batches) / seconds(detect, batches))
+            rates["predict"].append(len(own) / predicting)
+    fractions = [
+        rate / min(others)
+        for rate, *others in zip(rates["predict"], rates["decode"], rates["network"], strict=True)
+    ]
+    medians = {name: statistics.median(measured) for name, measured in rates.items()}
+    return medians | {"fraction": statistics.median(fractions), "cores": os.cpu_count() or 1}
+
+
+def format_predict(result: dict[str, Any]) -> str:
+    """The result of `benchmark_predict` as a table."""
+    titles = {"decode": "decode + resize", "network": "network", "predict": "predict.py"}
+    cores = f"{result['cores']} core{'s' if result['cores'] > 1 else ''}"
+    lines = [f"{'images/s, ' + cores:<20}"]
+    lines += [f"{title:<20}{result[name]:>10,.1f}" for name, title in titles.items()]
+    lines.append(f"predict.py runs at {result['fraction']:.0%} of the slower of the others")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from ssd_jax.errors import UserError
 
 
 @contextlib.contextmanager
-def session() -> Iterator[None]:
+def session(failure_status: int = 1) -> Iterator[None]:
     """Shows the messages of this package; ends the program with one line for a `UserError`."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -27,4 +27,5 @@ def session() -> Iterator[None]:
         try:
             yield
         except UserError as error:
-            sys.exit(f"error: {error}")
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(failure_status)

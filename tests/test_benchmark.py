@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ssd_jax import benchmark
 from ssd_jax.data import throughput
 from ssd_jax.data.sources import open_source
+from tests import tiny
 from tests.data.pictures import VocFolder
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +51,7 @@ def test_the_input_pipeline_is_measured(tmp_path):
 def test_what_cannot_be_measured_is_refused():
     done = run("speed", "--config=tests/tiny.py")
     assert done.returncode == 1
-    assert done.stderr == "error: what to measure is 'speed', but must be data\n"
+    assert done.stderr == "error: what to measure is 'speed', but must be data or predict\n"
     done = run("data", "--config=tests/tiny.py", "--cores=-2")
     assert done.stderr == "error: cores is -2, but must be 0 or more\n"
     done = run("data", "--config=tests/tiny.py", "--seconds=0")
@@ -64,3 +66,10 @@ def test_pictures_are_like_those_of_voc(tmp_path):
     assert all(Image.open(file).size == (500, 375) for file in files)
     assert 70_000 < np.mean([file.stat().st_size for file in files]) < 110_000
     assert all(len(record["boxes"]) for record in records)
+
+
+def test_prediction_is_measured_beside_what_bounds_it():
+    result = benchmark.benchmark_predict(tiny.get_config(), num_images=9, batch_size=4)
+    assert all(result[name] > 0 for name in ("decode", "network", "predict"))
+    assert 0 < result["fraction"] < 3
+    assert f"{result['predict']:,.1f}" in benchmark.format_predict(result)

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from PIL import Image
 
 from ssd_jax import Detector
 from ssd_jax.convert import import_weights
@@ -276,39 +275,3 @@ def test_exports_that_cannot_be_are_explained(imported, tmp_path):
         with pytest.raises(UserError, match=complaint):
             export(kind, str(imported), str(tmp_path / "out"))
         assert not (tmp_path / "out").exists()
-
-
-def test_the_detector_takes_pictures_of_all_kinds(imported, tmp_path):
-    detector = Detector.from_workdir(imported)
-    random = np.random.default_rng(0)
-    small = random.integers(0, 256, (5, 8, 3), dtype=np.uint8)
-    picture = np.asarray(Image.fromarray(small).resize((80, 50)))
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    wanted = detector(picture)
-    assert wanted.boxes[:, 2].max() > 64 and wanted.boxes[:, 2].max() <= 80
-    assert wanted.boxes[:, 3].max() <= 50
-    for other in (str(tmp_path / "a.png"), tmp_path / "a.png", Image.fromarray(picture)):
-        np.testing.assert_array_equal(detector(other).boxes, wanted.boxes)
-    first, second = detector([picture, PICTURES[0]], score_threshold=0.3)
-    assert len(first.scores) < len(wanted.scores) and (first.scores >= 0.3).all()
-    np.testing.assert_allclose(first.scores, wanted.scores[: len(first.scores)], rtol=1e-4)
-    assert len(second.names) == len(second.labels)
-    # Turned by a flag, as cameras do.
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(np.rot90(picture)).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(detector(tmp_path / "turned.png").boxes, wanted.boxes)
-    assert detector([]) == []
-
-
-@pytest.mark.parametrize(
-    "picture, complaint",
-    [
-        (np.zeros((4, 4, 3)), r"an array of float64 and shape \(4, 4, 3\), but must be uint8"),
-        (np.zeros((4, 4), np.uint8), r"shape \(4, 4\), but must be"),
-        ("/no/such.jpg", "/no/such.jpg cannot be read"),
-    ],
-)
-def test_other_things_are_refused(imported, picture, complaint):
-    with pytest.raises(UserError, match=complaint):
-        Detector.from_workdir(imported)(picture)

@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from ssd_jax.data import augment, render
 from ssd_jax.data.sources import Source, with_picture
+from ssd_jax.pictures import open_picture, resize_to_square, size_in_file
 
 Batch = dict[str, np.ndarray]
 
@@ -141,6 +142,9 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Every picture of this process's share once, whole and in order; the last batch is padded.
 
+    Pictures are opened and resized as for prediction (`ssd_jax/pictures.py`), not as for training:
+    a network is evaluated on the pixels that it will be given in use.
+
     All objects are there: G is the most that a picture of the batch has. Every process gets the
     same number of batches, so that all can work in step.
 
@@ -152,14 +156,21 @@ def eval_batches(
       process_count: how many processes share the data.
     """
 
+    def show(encoded: bytes, image_id: bytes) -> tuple[np.ndarray, np.ndarray]:
+        pixels = np.asarray(open_picture(encoded, name=image_id.decode()))
+        return resize_to_square(pixels, image_size), np.array(pixels.shape[:2], np.int32)
+
     def prepare(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         record = with_picture(record)
-        size = render.picture_size(record["image"])
-        window = tf.constant(augment.WHOLE_PICTURE)
-        placement = render.place(window, size, image_size)
-        bilinear = tf.constant(render.RESIZE_METHODS.index("bilinear"))
-        image = render.render(record["image"], placement, image_size, bilinear)
-        example = _example(record, image=image, window=window, size=size)
+        image, size = tf.numpy_function(
+            show, [record["image"], record["image_id"]], (tf.uint8, tf.int32), stateful=False
+        )
+        example = _example(
+            record,
+            image=tf.ensure_shape(image, [image_size, image_size, 3]),
+            window=tf.constant(augment.WHOLE_PICTURE),
+            size=tf.ensure_shape(size, [2]),
+        )
         return example | {"crowd": record["crowd"], "area": record["area"]}
 
     examples = source.records(process_index, process_count).map(
@@ -184,24 +195,20 @@ def num_eval_batches(source: Source, batch_size: int, process_count: int = 1) ->
 
 def read_objects(source: Source) -> Iterator[dict[str, np.ndarray]]:
     """Every picture's objects, in order: a record of `Source`, and `size` as in a batch."""
-
-    def prepare(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        record = with_picture(record)
-        return record | {"size": render.picture_size(record["image"]), "image": tf.constant(b"")}
-
-    return iterate(source.records().map(prepare, num_parallel_calls=tf.data.AUTOTUNE))
+    for record in iterate(source.records().map(with_picture, tf.data.AUTOTUNE)):
+        width, height = size_in_file(record.pop("image"), name=record["image_id"].decode())
+        yield record | {"size": np.array([height, width], np.int32)}
 
 
 def read_pictures(source: Source, image_ids: Collection[str]) -> dict[str, np.ndarray]:
     """The pictures of these names as `[height, width, 3] uint8` RGB, in the size of their files."""
     wanted = tf.constant(sorted(image_ids), tf.string)
     chosen = source.records().filter(lambda record: tf.reduce_any(record["image_id"] == wanted))
-
-    def prepare(record: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        return record["image_id"], render.decode_whole(with_picture(record)["image"])
-
-    pictures = chosen.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
-    return {image_id.decode(): picture for image_id, picture in iterate(pictures)}
+    pictures = {}
+    for record in iterate(chosen.map(with_picture)):
+        name = record["image_id"].decode()
+        pictures[name] = np.asarray(open_picture(record["image"], name=name))
+    return pictures
 
 
 OBJECT_KEYS = ("boxes", "labels", "difficult", "crowd", "area")

@@ -6,6 +6,7 @@ fixed seeds, so that every machine has the same pictures.
 
 import io
 import math
+from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -43,15 +44,12 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str):
         for index in range(SPLIT_SIZES[split]):
-            picture, boxes, labels = draw(np.random.default_rng([len(split), index]))
-            encoded = io.BytesIO()
-            Image.fromarray(picture).save(encoded, "JPEG", quality=90)
-            encoded.seek(0)
+            encoded, boxes, labels = _draw_example(split, index)
             yield (
                 index,
                 {
                     "image": encoded,
-                    "image/filename": f"{split}_{index:05d}.jpg",
+                    "image/filename": _file_name(split, index),
                     "objects": [
                         {
                             "bbox": tfds.features.BBox(
@@ -65,6 +63,26 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
                     ],
                 },
             )
+
+
+def write_pictures(folder: str, count: int, split: str = "test") -> None:
+    """Writes the first pictures of a split as the JPEG files that the set is made of."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        encoded, _, _ = _draw_example(split, index)
+        (Path(folder) / _file_name(split, index)).write_bytes(encoded.getvalue())
+
+
+def _file_name(split: str, index: int) -> str:
+    return f"{split}_{index:05d}.jpg"
+
+
+def _draw_example(split: str, index: int) -> tuple[io.BytesIO, np.ndarray, list[int]]:
+    picture, boxes, labels = draw(np.random.default_rng([len(split), index]))
+    encoded = io.BytesIO()
+    Image.fromarray(picture).save(encoded, "JPEG", quality=90)
+    encoded.seek(0)
+    return encoded, boxes, labels
 
 
 def draw(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[int]]:

@@ -24,6 +24,7 @@ from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.tfds_records import TfdsRecords
 from ssd_jax.data.voc_xml import read_voc_xml
 from ssd_jax.errors import UserError
+from ssd_jax.pictures import upright_file
 
 GRAMMAR = (
     "tfds:NAME:SPLIT, voc_xml:ROOT:SPLIT, coco_json:ANNOTATIONS:IMAGE_DIR or shapes:SPLIT, "
@@ -109,11 +110,21 @@ class Source:
 
 
 def with_picture(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """A record whose `image` holds the encoded picture, wherever it was."""
+    """A record whose `image` holds the encoded picture, wherever it was, upright."""
     image = tf.cond(
         tf.strings.length(record["path"]) > 0,
         lambda: tf.io.read_file(record["path"]),
         lambda: record["image"],
+    )
+    # TensorFlow's decoders know nothing of EXIF. Few files have it, and all near their beginning.
+    beginning = tf.strings.substr(image, 0, 4096)
+    has_exif = tf.strings.regex_full_match(beginning, r"\C*(Exif|eXIf)\C*")  # \C is any byte
+    image = tf.cond(
+        has_exif,
+        lambda: tf.ensure_shape(
+            tf.numpy_function(upright_file, [image], tf.string, stateful=False), []
+        ),
+        lambda: image,
     )
     return record | {"path": tf.constant(b""), "image": image}
 

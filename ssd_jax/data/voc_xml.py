@@ -5,10 +5,10 @@ from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
-from PIL import Image
 
 from ssd_jax.data.annotations import Annotation
 from ssd_jax.errors import UserError
+from ssd_jax.pictures import open_picture
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
@@ -77,8 +77,7 @@ def _read_annotation(path: Path, image_id: str, image_path: Path) -> Annotation:
 
     width, height = (_number(tree, f"size/{side}", path, default=0) for side in ("width", "height"))
     if width <= 0 or height <= 0:
-        with Image.open(image_path) as image:
-            width, height = image.size
+        width, height = open_picture(image_path).size
 
     boxes, names, difficult = [], [], []
     for element in tree.iter("object"):

@@ -1,9 +1,9 @@
 """Judges detections by the rules of COCO, as pycocotools does, eight times as fast.
 
 pycocotools goes through images, classes, thresholds, detections and objects in Python loops: a
-minute for as much as the test set of VOC2007. Here ten thresholds of IoU and four ranges of area are matched
-at once; the IoUs are pycocotools' own, and so is the order of everything, so that the numbers are
-the same.
+minute for as much as the test set of VOC2007. Here ten thresholds of IoU and four ranges of area
+are matched at once. The IoUs are pycocotools' own, and so is the order of everything, so that the
+numbers are the same.
 
 A crowd may be found any number of times at no cost. A difficult object, which COCO does not know,
 may be found once.

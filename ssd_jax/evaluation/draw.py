@@ -1,6 +1,8 @@
 """Draws boxes with labels onto pictures."""
 
 import colorsys
+import functools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -36,37 +38,68 @@ def draw_boxes(
     """
     image = image.copy()
     canvas = ImageDraw.Draw(image)
-    unit = max(image.size) / 100
-    line_width = max(1, round(unit * 0.5))
-    font = ImageFont.load_default(size=max(10, round(unit * 3)))
+    unit = math.sqrt(image.width * image.height) / 100
+    line_width = max(2, round(unit * 0.4))
+    font = _font(max(10, round(unit * 3)))
     # Boxes before labels, so that no line crosses a name; the best last, on top of the others.
     for box, label in zip(boxes[::-1], labels[::-1], strict=True):
         canvas.rectangle(tuple(box.tolist()), outline=class_color(int(label)), width=line_width)
-    for i in reversed(range(len(labels))):
-        x_min, y_min = boxes[i, :2].tolist()
-        text = class_names[int(labels[i]) - 1]
-        if scores is not None:
-            text += f" {scores[i]:.2f}"
-        _write_label(canvas, image.size, (x_min, y_min), text, class_color(int(labels[i])), font)
+    texts = [class_names[int(label) - 1] for label in labels]
+    if scores is not None:
+        texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores, strict=True)]
+    colors = [class_color(int(label)) for label in labels]
+    _write_labels(canvas, image.size, boxes, texts, colors, font)
     return image
 
 
-def _write_label(
+def _write_labels(
     canvas: ImageDraw.ImageDraw,
     size: tuple[int, int],
-    corner: tuple[float, float],
-    text: str,
-    color: str | tuple[int, int, int],
+    boxes: np.ndarray,
+    texts: Sequence[str],
+    colors: Sequence[str | tuple[int, int, int]],
     font: ImageFont.FreeTypeFont,
 ) -> None:
-    """Writes above a box, or inside it where the picture ends; never beyond the picture's sides."""
-    x_min, y_min = corner
-    left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
-    width, height = right - left + 4, bottom - top + 4
-    x = min(max(x_min, 0), max(size[0] - width, 0))
-    y = y_min - height if y_min >= height else max(y_min, 0)
-    canvas.rectangle((x, y, x + width, y + height), fill=color)
-    canvas.text((x + 2 - left, y + 2 - top), text, fill=(0, 0, 0), font=font)
+    """Writes beside boxes, the first on top."""
+    extents = [canvas.textbbox((0, 0), text, font=font) for text in texts]
+    places = _place_labels(
+        [(right - left + 4, bottom - top + 4) for left, top, right, bottom in extents],
+        boxes,
+        size,
+    )
+    for i in reversed(range(len(texts))):
+        x, y, x_max, y_max = places[i].tolist()
+        left, top, _, _ = extents[i]
+        canvas.rectangle((x, y, x_max, y_max), fill=colors[i])
+        canvas.text((x + 2 - left, y + 2 - top), texts[i], fill=(0, 0, 0), font=font)
+
+
+def _place_labels(
+    label_sizes: Sequence[tuple[float, float]], boxes: np.ndarray, image_size: tuple[int, int]
+) -> np.ndarray:
+    """`[objects, 4] xyxy` of labels: above the box, or at its top, its bottom or below it.
+
+    The first of these that is free; earlier labels choose first. Never beyond the picture's sides.
+    """
+    places = np.zeros((len(boxes), 4))
+    for i, (width, height) in enumerate(label_sizes):
+        x_min, y_min, _, y_max = boxes[i].tolist()
+        x = min(max(x_min, 0), max(image_size[0] - width, 0))
+        choices = [
+            (x, y, x + width, y + height)
+            for y in (y_min - height, y_min, y_max - height, y_max)
+            if 0 <= y <= image_size[1] - height
+        ] or [(x, 0, x + width, height)]
+        low, high = np.split(np.array(choices)[:, None], 2, axis=2)
+        earlier_low, earlier_high = np.split(places[:i], 2, axis=1)
+        taken = ((low < earlier_high) & (earlier_low < high)).all(axis=2).any(axis=1)
+        places[i] = choices[int(taken.argmin())]  # the first that is free, or the first
+    return places
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size=size)
 
 
 def draw_input(
@@ -153,7 +186,7 @@ def draw_case(
     scale = CASE_SIDE / max(side_x, side_y)
     size = (max(1, round(side_x * scale)), max(1, round(side_y * scale)))
     part = image.resize(size, Image.Resampling.BICUBIC, (left, top, left + side_x, top + side_y))
-    canvas, font = ImageDraw.Draw(part), ImageFont.load_default(size=20)
+    canvas, font = ImageDraw.Draw(part), _font(20)
     origin = np.array([left, top, left, top])
     for box in (true_boxes - origin) * scale:
         outside = (*(box[:2] - 1), *(box[2:] + 1))
@@ -161,9 +194,7 @@ def draw_case(
         canvas.rectangle(tuple(box.tolist()), outline="#ffffff", width=3)
     for box in (boxes - origin) * scale:
         canvas.rectangle(tuple(box.tolist()), outline=color, width=4)
-    for box, text in zip((boxes - origin) * scale, texts, strict=True):
-        x_min, y_min, _, _ = box.tolist()
-        _write_label(canvas, part.size, (x_min, y_min), text, color, font)
+    _write_labels(canvas, part.size, (boxes - origin) * scale, texts, [color] * len(texts), font)
     return part
 
 

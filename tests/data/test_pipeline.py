@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ssd_jax.data.pipeline import (
     eval_batches,
@@ -233,3 +234,25 @@ def test_objects_can_be_read_without_pictures_and_pictures_by_name(source):
     for name, picture in pictures.items():
         assert picture.dtype == np.uint8
         assert picture.shape == (*records[name]["size"], 3)
+
+
+def test_pictures_are_upright_in_training_and_evaluation(tmp_path):
+    voc = VocFolder(tmp_path / "voc")
+    voc.add("as_it_is", [("dog", 6, 4, 30, 20)], size=(60, 40))
+    voc.add("turned", [("dog", 6, 4, 30, 20)], size=(60, 40))
+    folder = tmp_path / "voc" / "JPEGImages"
+    with Image.open(folder / "as_it_is.jpg") as image:
+        image.save(folder / "as_it_is.png")
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.png", exif=exif)
+    for name in ("as_it_is.jpg", "turned.jpg"):
+        (folder / name).unlink()
+    two = open_source(voc.split("all", "as_it_is", "turned"))
+    batches = take(eval_batches(two, image_size=48, batch_size=2), 1)
+    for batch in batches + take(train_batches(two, **PLAIN | {"batch_size": 2}), 2):
+        assert batch["size"].tolist() == [[40, 60]] * 2
+        # Training resizes in one of several ways.
+        first, second = batch["image"].astype(int)
+        assert np.abs(first - second).mean() < 3 and first.std() > 30
+        np.testing.assert_array_equal(batch["boxes"][0], batch["boxes"][1])

@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from ssd_jax.evaluation.draw import class_color, contact_sheet, draw_boxes
+from ssd_jax.evaluation.draw import _place_labels, class_color, contact_sheet, draw_boxes
 
 
 def test_a_box_is_drawn_where_it_is():
@@ -28,6 +28,17 @@ def test_a_label_stays_inside_the_picture():
     )
     painted = (np.asarray(drawn) == class_color(1)).all(axis=-1)
     assert painted[:12, 50:90].sum() > 100
+
+
+def test_labels_make_room_for_better_ones():
+    # Above; that being taken, at the top; then at the bottom, then below; then above again.
+    boxes = np.array([[30.0, 40.0, 80.0, 80.0]] * 5)
+    places = _place_labels([(20, 10)] * 5, boxes, (100, 100))
+    assert places[:, 1].tolist() == [30, 40, 70, 80, 30]
+    assert (places[:, 0] == 30).all() and (places[:, 2:] - places[:, :2] == [20, 10]).all()
+    # Neighbours that only touch leave each other alone.
+    apart = np.array([[0.0, 40.0, 20.0, 80.0], [20.0, 40.0, 40.0, 80.0]])
+    assert _place_labels([(20, 10)] * 2, apart, (100, 100))[:, 1].tolist() == [30, 30]
 
 
 def test_a_contact_sheet_has_a_cell_for_every_picture():

@@ -1,0 +1,66 @@
+"""Work in threads of its own, in order and with bounded memory."""
+
+import collections
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_END = object()
+
+
+def in_background(items: Iterable[Item], ahead: int) -> Iterator[Item]:
+    """Gives items that a thread takes from an iterator, up to `ahead` of them in advance.
+
+    What the iterator raises is raised here, behind the items before it. Closing it ends the thread.
+    """
+    waiting = queue.Queue(ahead)
+    stopped = threading.Event()
+
+    def hand_over(item: object, error: BaseException | None = None) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                return waiting.put((item, error), timeout=0.1)
+
+    def work() -> None:
+        iterator = iter(items)
+        try:
+            while not stopped.is_set():
+                hand_over(next(iterator, _END))
+        except BaseException as error:
+            hand_over(_END, error)
+        finally:
+            if hasattr(iterator, "close"):
+                iterator.close()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if error:
+                raise error
+            if item is _END:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def map_ahead(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
+    """`map` in the threads of a pool: results in order, at most `ahead` of them under way."""
+    running = collections.deque()
+    for item in items:
+        running.append(pool.submit(function, item))
+        if len(running) == ahead:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()

@@ -1,0 +1,191 @@
+"""Pictures from files: opened safely, upright and in RGB; and brought to a network's square.
+
+Prediction and evaluation both take their pictures from here, so that a network is given the same
+pixels by either. Pillow and NumPy alone.
+"""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ssd_jax.errors import UserError
+
+# Checked in the file's header, before anything is decoded. Pillow refuses more as well, and warns
+# from half of it on, which is not worth a warning here.
+MAX_PIXELS = 178_956_970
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+# What is tried, whatever the name says. Not all that Pillow knows: for EPS it would start another
+# program. Older ones know no AVIF.
+Image.init()
+FORMATS = [
+    name
+    for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+    if name in Image.OPEN
+]
+
+# By EXIF's number for where row 0 and column 0 of the file are.
+ORIENTATION_TAG = 0x0112
+ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def open_picture(
+    file: str | Path | bytes, name: str = "", max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Reads a picture as RGB, 8 bits a channel, upright; of an animation the first frame.
+
+    Args:
+      file: a path, or the bytes of a file.
+      name: what messages call it; the path where empty.
+      max_pixels: larger pictures are refused before they are decoded.
+
+    Raises:
+      UserError: it is damaged, incomplete, too large, or no picture.
+    """
+    try:
+        with _identify(file, max_pixels) as image:
+            return to_rgb(image)
+    except Exception as error:  # decoders raise all kinds of errors for damaged files
+        raise UserError(f"{name or file} cannot be read: {_reason(error)}") from error
+
+
+def size_in_file(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
+    """Width and height as stored, from the header alone.
+
+    Args:
+      file: a path, or the bytes of a file.
+      name: what messages call it; the path where empty.
+
+    Raises:
+      UserError: see `open_picture`.
+    """
+    try:
+        with _identify(file, MAX_PIXELS) as image:
+            return image.size
+    except Exception as error:
+        raise UserError(f"{name or file} cannot be read: {_reason(error)}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any picture as RGB, upright.
+
+    16 bits are scaled to 8, what is transparent is laid on white, colour profiles are ignored.
+
+    Raises:
+      ValueError: the range of its numbers is not known, or it cannot be decoded.
+    """
+    image.load()  # some formats have their orientation behind the pixels
+    orientation = _orientation(image)
+    if image.mode.startswith("I"):
+        image = _from_16_bits(image)
+    elif image.mode == "F":
+        raise ValueError("its pixels are fractions of unknown range: save it with 8 or 16 bits")
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    if orientation in ORIENTATIONS:
+        image = image.transpose(ORIENTATIONS[orientation])
+    image.info = {}  # an orientation that is no longer true, above all
+    return image
+
+
+def upright_file(encoded: bytes) -> bytes:
+    """The bytes of a picture file; where EXIF turns the picture, of a PNG file of it upright."""
+    try:
+        with _identify(encoded, MAX_PIXELS) as image:
+            if _orientation(image) not in ORIENTATIONS:
+                return encoded
+            file = io.BytesIO()
+            to_rgb(image).save(file, "PNG", compress_level=1)
+            return file.getvalue()
+    except Exception:
+        return encoded  # who decodes it says what is wrong
+
+
+def resize_to_square(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Resizes bilinearly without antialiasing, as OpenCV does, and Caffe's SSD with it.
+
+    Args:
+      pixels: `[height, width, 3] uint8`.
+      side: of the square.
+
+    Returns:
+      `[side, side, 3] uint8`.
+    """
+    height, width, _ = pixels.shape
+    # One direction after the other, on rows of bytes: fewer and longer pieces are faster.
+    above, below, weight = _neighbours(height, side)
+    rows = np.ascontiguousarray(pixels).reshape(height, width * 3)
+    rows = _blend(rows[above], rows[below], weight[:, None])
+    left, right, weight = _neighbours(width, side)
+    channels = np.arange(3)
+    columns = _blend(
+        rows[:, (3 * left[:, None] + channels).ravel()],
+        rows[:, (3 * right[:, None] + channels).ravel()],
+        weight.repeat(3),
+    )
+    return np.rint(columns).astype(np.uint8).reshape(side, side, 3)
+
+
+def _neighbours(length: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each new pixel the two old ones beside its centre, and the weight of the second."""
+    centres = np.clip((np.arange(side) + 0.5) * (length / side) - 0.5, 0, length - 1)
+    first = centres.astype(int)
+    second = np.minimum(first + 1, length - 1)
+    return first, second, (centres - first).astype(np.float32)
+
+
+def _blend(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """`first + (second - first) * weight` in float32, with little memory."""
+    first, second = first.astype(np.float32), second.astype(np.float32)
+    second -= first
+    second *= weight
+    second += first
+    return second
+
+
+def _identify(file: str | Path | bytes, max_pixels: int) -> Image.Image:
+    """What the header says, with nothing decoded yet."""
+    image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
+    width, height = image.size
+    if width * height > max_pixels:
+        image.close()
+        raise ValueError(f"it has {width} × {height} pixels, more than {max_pixels:,} in all")
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(ORIENTATION_TAG, 1)
+    except Exception:  # a damaged EXIF block leaves the picture as it is
+        return 1
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    """The upper 8 of 16 bits, as Pillow takes them for pictures with colours."""
+    pixels = np.asarray(image)
+    if pixels.min() < 0 or pixels.max() > 0xFFFF:
+        raise ValueError("its pixels have 32 bits: save it with 8 or 16 bits")
+    return Image.fromarray((pixels >> 8).astype(np.uint8))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is no picture of a known format ({', '.join(FORMATS)})"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {MAX_PIXELS:,} pixels"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
