@@ -78,7 +78,8 @@ def metrics(config: Any) -> tuple[str, ...]:
     """Those to compute, the one of the config first."""
     if METRIC.value != "all":
         return (METRIC.value,)
-    first = config.metric if config is not None else METRICS[0]
+    # Runs from before there was a choice have no such field.
+    first = config.get("metric", METRICS[0]) if config is not None else METRICS[0]
     return (first, *(metric for metric in METRICS if metric != first))
 
 
