@@ -90,6 +90,15 @@ def test_every_config_says_how_it_is_run_and_what_was_reached(name):
     assert not row or row.removesuffix("_inside") in docstring
 
 
+@pytest.mark.parametrize("name", ALL_CONFIGS)
+def test_every_config_is_judged_as_what_was_published_for_it(name):
+    config = ALL_CONFIGS[name]()
+    of_coco = " AP " in config.published
+    assert (config.metric == "coco") == of_coco
+    # COCO's numbers and area from 2010 on; eleven points for VOC2007.
+    assert (config.metric == "voc07") == ("VOC2007" in config.published or not config.published)
+
+
 def test_the_readme_lists_every_config():
     readme = (ROOT / "README.md").read_text()
     for name in ALL_CONFIGS:

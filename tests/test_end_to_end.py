@@ -181,19 +181,25 @@ def test_evaluate_names_the_steps_there_are(workdir):
 
 
 def test_mistakes_end_in_one_line(workdir, tmp_path):
-    new = f"--workdir={tmp_path / 'new'}"
-    for arguments, complaint in (
-        ([new, "--config.data.train=voc_xml:/no/such:train"], "/no/such does not exist"),
-        ([new, "--config.init=magic"], "config.init is 'magic'"),
-        ([new, "--config.freeze=nothing/*"], "config.freeze has the pattern 'nothing/*'"),
-        ([new, "--config.accumulate=3"], "must be a multiple of 3 for the 1 devices in 3 parts"),
-        ([new, "--config.batch_size=0"], "config.batch_size is 0"),
-        ([f"--workdir={workdir}", "--config.data.classes=a"], "has the class 'circle'"),
-    ):
-        done = run("train.py", *arguments, expect=1)
-        assert complaint in done.stderr.splitlines()[-1]
-    done = run("evaluate.py", new, expect=1)
+    new = tmp_path / "new"
+    done = run("train.py", f"--workdir={new}", "--config.batch_size=0", expect=1)
+    assert done.stderr.splitlines()[-1].startswith("error: config.batch_size is 0")
+    done = run("evaluate.py", f"--workdir={new}", expect=1)
     assert "is not the work directory of a run" in done.stderr
+
+    for folder, field, value, complaint in (
+        (new, "data.train", "voc_xml:/no/such:train", "/no/such does not exist"),
+        (new, "init", "magic", "config.init is 'magic'"),
+        (new, "freeze", "nothing/*", "config.freeze has the pattern 'nothing/*'"),
+        (new, "accumulate", 3, "must be a multiple of 3 for the 1 devices in 3 parts"),
+        (new, "metric", "map", "config.metric is 'map', but must be voc07 or voc or coco"),
+        (workdir, "data.classes", "a", "has the class 'circle'"),
+    ):
+        config = tiny.get_config()
+        config.update_from_flattened_dict({field: value})
+        with pytest.raises(UserError) as error:
+            train(config, str(folder))
+        assert complaint in str(error.value)
 
 
 def test_two_processes_train_and_evaluate_as_one(workdir, tmp_path):
