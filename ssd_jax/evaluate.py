@@ -1,5 +1,6 @@
 """From a trained network, or a file of detections, to mAP, a report and a comparison."""
 
+import functools
 import json
 import logging
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import numpy as np
 
 from ssd_jax import parallel
 from ssd_jax.errors import UserError
-from ssd_jax.evaluation.comparison import compare, format_comparison
+from ssd_jax.evaluation.comparison import MOST_COMPARED, compare, format_comparison
 from ssd_jax.evaluation.detection_files import read_detections, write_detections
 from ssd_jax.evaluation.evaluator import Stopwatch, make_predict_step, run_detector
 from ssd_jax.evaluation.report import write_comparison, write_report
@@ -132,14 +133,10 @@ def evaluate(
     summary = evaluator.summarise(results, metrics, iou_threshold)
     if not parallel.is_main_process():
         return
-    print(format_table(summary))
-    if output:
-        Path(output).write_text(json.dumps(summary, indent=2) + "\n")
     if submission:
         write_detections(results, trained.class_names, trained.category_ids, Path(submission))
-    if report:
-        about = {"run": workdir, "published": config.published, "data": config.data.eval}
-        _report(Path(report), results, trained.class_names, summary, about, evaluator.source)
+    about = {"run": workdir, "published": config.published, "data": config.data.eval}
+    _publish(results, trained.class_names, summary, about, evaluator.source, output, report)
 
 
 def evaluate_file(
@@ -171,12 +168,8 @@ def evaluate_file(
     source, images = _open_objects(source_spec, class_names)
     results = read_detections(Path(detections), images, source.class_names, source.category_ids)
     summary = summarise(results, source.class_names, metrics, iou_threshold)
-    print(format_table(summary))
-    if output:
-        Path(output).write_text(json.dumps(summary, indent=2) + "\n")
-    if report:
-        about = {"run": detections, "published": published, "data": source_spec}
-        _report(Path(report), results, source.class_names, summary, about, source)
+    about = {"run": detections, "published": published, "data": source_spec}
+    _publish(results, source.class_names, summary, about, source, output, report)
 
 
 def compare_files(
@@ -194,7 +187,7 @@ def compare_files(
     Args:
       source_spec: the data they were made on.
       class_names: its classes; those of the data where empty.
-      detections: two or more; see `read_detections`.
+      detections: two or more, up to ten; see `read_detections`.
       metric: of `METRICS`.
       iou_threshold: see `summarise`.
       output: a JSON file to write the numbers to.
@@ -203,8 +196,10 @@ def compare_files(
     Raises:
       UserError: the data or a file is wrong.
     """
-    if len(detections) < 2:
-        raise UserError(f"--compare names {len(detections)} file, but needs two or more")
+    if not 2 <= len(detections) <= MOST_COMPARED:
+        raise UserError(
+            f"--compare names {len(detections)}, but must name 2 to {MOST_COMPARED} of them"
+        )
     source, images = _open_objects(source_spec, class_names)
     candidates = [
         read_detections(Path(path), images, source.class_names, source.category_ids)
@@ -217,12 +212,11 @@ def compare_files(
     if report:
         from ssd_jax.data.pipeline import read_pictures
 
-        def pictures(image_ids: Sequence[str]) -> dict[str, np.ndarray]:
-            return read_pictures(source, image_ids)
-
+        pictures = functools.partial(read_pictures, source)
         write_comparison(
             Path(report), comparison, candidates, source.class_names, source_spec, pictures
         )
+        logger.info("the report is %s", Path(report) / "index.html")
 
 
 def _open_objects(spec: str, class_names: Sequence[str]) -> tuple[Any, list[ImageResult]]:
@@ -242,22 +236,28 @@ def _open_objects(spec: str, class_names: Sequence[str]) -> tuple[Any, list[Imag
     return source, sort_results(images)
 
 
-def _report(
-    folder: Path,
+def _publish(
     results: Sequence[ImageResult],
     class_names: Sequence[str],
     summary: dict[str, Any],
     about: dict[str, str],
     source: Any,
+    output: str,
+    report: str,
 ) -> None:
+    """Prints the numbers, and writes them and a report where they are asked for."""
     from ssd_jax.data.pipeline import read_pictures
 
-    write_report(
-        folder,
-        results,
-        class_names,
-        summary,
-        about,
-        lambda image_ids: read_pictures(source, image_ids),
-    )
-    logger.info("the report is %s", folder / "index.html")
+    print(format_table(summary))
+    if output:
+        Path(output).write_text(json.dumps(summary, indent=2) + "\n")
+    if report:
+        write_report(
+            Path(report),
+            results,
+            class_names,
+            summary,
+            about,
+            functools.partial(read_pictures, source),
+        )
+        logger.info("the report is %s", Path(report) / "index.html")

@@ -83,7 +83,7 @@ def test_what_is_missing_is_said_in_one_line(arguments, complaint):
 
 def test_a_comparison_needs_two(reference):
     source, detections, _ = reference
-    with pytest.raises(UserError, match="names 1 file, but needs two or more"):
+    with pytest.raises(UserError, match="names 1, but must name 2 to 10 of them"):
         compare_files(source, (), [str(detections)])
 
 

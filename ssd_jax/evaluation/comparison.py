@@ -11,6 +11,8 @@ from ssd_jax.evaluation.ranking import Ranking, average_precision, best_f1
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.statistics import found_objects, thresholds
 
+LETTERS = "ABCDEFGHIJ"  # what tables call the detectors
+MOST_COMPARED = len(LETTERS)
 NUM_SAMPLES = 1000
 INTERVAL = (2.5, 97.5)  # percent
 CHUNK = 2_000_000  # numbers held at a time
@@ -36,11 +38,11 @@ def compare(
       iou_threshold: which a match must exceed, for "voc07" and "voc".
 
     Returns:
-      `metric`, `names`, `num_images`; `classes`, a list of rows with `name`, `AP` (one a detector;
-      None without objects) and for each detector but the first `difference`, `low` and `high`;
-      `mAP`, a row of the same form; and `images`, for each detector but the first the images on
-      which it does otherwise, those that changed most first: `image_id`, `found` and `false` before
-      and after, at each detector's operating points.
+      `metric`, `iou_threshold`, `names`, `num_images`; `classes`, a list of rows with `name`, `AP`
+      (one a detector; None without objects) and for each detector but the first `difference`,
+      `low` and `high`; `mAP`, a row of the same form; and `images`, for each detector but the first
+      the images on which it does otherwise, those that changed most first: `image_id`, `found` and
+      `false` before and after, at each detector's operating points.
     """
     num_classes, num_images = len(class_names), len(candidates[0])
     rankings = [_rank(results, num_classes, metric, iou_threshold) for results in candidates]
@@ -68,6 +70,7 @@ def compare(
     ]
     return {
         "metric": metric,
+        "iou_threshold": iou_threshold,
         "names": list(names),
         "num_images": num_images,
         "mAP": mean,
@@ -156,10 +159,10 @@ def _changed_images(
 def format_comparison(comparison: dict[str, Any]) -> str:
     """The comparison as a table to print."""
     names = comparison["names"]
-    lines = [f"{letter}: {name}" for letter, name in zip("ABCDEFGHIJ", names, strict=False)]
+    lines = [f"{letter}: {name}" for letter, name in zip(LETTERS, names, strict=False)]
     rows = [*comparison["classes"], comparison["mAP"]]
     width = max(len(row["name"]) for row in rows)
-    heads = ["     A", *(f"{letter:>6}  {letter} - A, 95 %" for letter in "BCDEFGHIJ")]
+    heads = ["     A", *(f"{letter:>6}  {letter} - A, 95 %" for letter in LETTERS[1:])]
     head = "".join(f"{title:<26}" if i else title for i, title in enumerate(heads[: len(names)]))
     lines.append(f"{'':<{width}}  {head}".rstrip())
     for row in rows:

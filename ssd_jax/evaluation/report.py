@@ -12,6 +12,7 @@ from PIL import Image
 
 from ssd_jax.class_lists import similar_groups
 from ssd_jax.evaluation import error_analysis, figures, statistics, voc
+from ssd_jax.evaluation.comparison import LETTERS
 from ssd_jax.evaluation.draw import draw_case
 from ssd_jax.evaluation.error_analysis import KINDS, LOCALISATION, ErrorAnalysis
 from ssd_jax.evaluation.ranking import Ranking, best_f1, mean_over_classes
@@ -108,8 +109,11 @@ def write_comparison(
     chosen = [changed[:PER_GALLERY] for changed in comparison["images"]]
     shown = pictures({image["image_id"] for changed in chosen for image in changed})
     least = [
-        statistics.thresholds([best_f1(r) for r in voc.rank(results, len(class_names))])
-        for results in candidates
+        statistics.thresholds([best_f1(ranking) for ranking in rankings])
+        for rankings in (
+            voc.rank(results, len(class_names), comparison["iou_threshold"])
+            for results in candidates
+        )
     ]
 
     def drawn(image_id: str, candidate: int) -> str:
@@ -122,6 +126,7 @@ def write_comparison(
 
     content = {
         "comparison": comparison,
+        "letters": LETTERS,
         "title": TITLES[comparison["metric"]],
         "data": data,
         "changed": [
