@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-# Caffe draws one of these for every training image; bilinear is used for evaluation.
+# Caffe draws one of these for every training image.
 RESIZE_METHODS = ("bilinear", "area", "nearest", "bicubic", "lanczos3")
 
 
