@@ -12,6 +12,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from ssd_jax import console, parallel, workdir
+from ssd_jax.class_lists import split_names
 from ssd_jax.errors import UserError
 from ssd_jax.evaluate import compare_files, evaluate, evaluate_file
 from ssd_jax.evaluation.summary import METRICS
@@ -109,7 +110,7 @@ def main(argv: list[str]) -> None:
         source, names, published = SOURCE.value, (), ""
         if config is not None:
             source, published = config.data.eval, config.published
-            names = tuple(name.strip() for name in config.data.classes.split(",") if name.strip())
+            names = split_names(config.data.classes)
         if DETECTIONS.value:
             evaluate_file(
                 source,

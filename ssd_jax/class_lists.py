@@ -127,6 +127,11 @@ def category_ids(class_names: Sequence[str]) -> tuple[int, ...]:
     return tuple(range(1, len(class_names) + 1))
 
 
+def split_names(listed: str) -> tuple[str, ...]:
+    """The names of a list joined by commas; none where it is empty."""
+    return tuple(name.strip() for name in listed.split(",") if name.strip())
+
+
 # Classes that are taken for each other more easily: those of Hoiem et al., "Diagnosing error in
 # object detectors" (ECCV 2012), which the SSD paper's figure 3 uses, and COCO's supercategories.
 VOC_SIMILAR = [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd_jax.detector import Detections
+from ssd_jax.workdir import describe_classes
 
 
 class ResultsFile:
@@ -19,10 +20,7 @@ class ResultsFile:
 
     def __init__(self, path: Path, class_names: Sequence[str], category_ids: Sequence[int]):
         self._path = path
-        self._categories = [
-            {"id": category_id, "name": name}
-            for category_id, name in zip(category_ids, class_names, strict=True)
-        ]
+        self._categories = describe_classes(class_names, category_ids)
         self._errors = []
         self.num_images = 0
 

@@ -50,6 +50,8 @@ def train(config: Any, workdir: str) -> None:
     from ssd_jax.data.sources import build_train_source
 
     folder = Path(workdir)
+    if config.metric not in METRICS:
+        raise UserError(f"config.metric is {config.metric!r}, but must be {' or '.join(METRICS)}")
     batch_size = parallel.per_process_batch_size(config.batch_size, config.accumulate)
 
     source = build_train_source(config)
@@ -71,8 +73,6 @@ def train(config: Any, workdir: str) -> None:
         initial_state, optimizer=optimizer, frozen=frozen, averages=config.ema > 0
     )
     evaluator = None
-    if config.metric not in METRICS:
-        raise UserError(f"config.metric is {config.metric!r}, but must be {' or '.join(METRICS)}")
     if config.eval_every >= 0:
         evaluator = Evaluator(config, network, class_names)
 

@@ -29,7 +29,7 @@ ALLOWED = {
     "initial_weights": {"interop", "models", "trained"},
     "detector": {"evaluation", "pictures", "trained"},
     "background": set(),
-    "results_file": {"detector"},
+    "results_file": {"detector", "workdir"},
     "inputs": set(),
     "predict": {"background", "detector", "inputs", "pictures", "results_file", "video"},
     "video": {"background", "detector"},

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ssd_jax.class_lists import split_names
 from ssd_jax.data.annotations import class_ids, clean
 from ssd_jax.data.coco_json import read_coco_json
 from ssd_jax.data.folder_records import FolderRecords
@@ -172,8 +173,7 @@ def build_train_source(config: Any) -> Source:
     Raises:
       UserError: see `open_source`.
     """
-    names = (name.strip() for name in config.data.classes.split(","))
-    return open_source(config.data.train, tuple(name for name in names if name))
+    return open_source(config.data.train, split_names(config.data.classes))
 
 
 def _open_part(spec: str):
