@@ -42,6 +42,9 @@ def get_config() -> ConfigDict:
     config.ema = 0.0  # decay of the averaged parameters that are evaluated, like 0.9998; 0 = none
     config.freeze = ""  # parameters that stay as they are: patterns like "backbone/conv1_*"
     config.freeze_batch_norm = False  # keep batch norm's statistics as they are
+    # When loss or gradient are not numbers: "stop", or "skip" the update.
+    config.on_nonfinite = "stop"
+    config.max_skipped = 10  # updates that may be skipped in a run
 
     # ---- data: see README for the grammar
     config.data = ConfigDict()
@@ -50,6 +53,9 @@ def get_config() -> ConfigDict:
     config.data.classes = ""  # names joined by commas; "" = from the source
     config.data.cache = False  # keep the encoded training pictures in memory, once read
     config.data.max_objects = 64  # room for objects of an image; of more, the largest are kept
+    # When a picture or its annotation is damaged: "stop", or "skip" the picture.
+    config.data.on_error = "stop"
+    config.data.max_error_fraction = 0.01  # of the pictures may be skipped
 
     # ---- augmentation
     config.augment = ConfigDict()
