@@ -3,7 +3,7 @@
 import functools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,10 @@ class Evaluator:
         )
 
     def __call__(
-        self, variables: tuple[Variables, Variables], num_pictures: int = 0
+        self,
+        variables: tuple[Variables, Variables],
+        num_pictures: int = 0,
+        after_batch: Callable[[], None] = lambda: None,
     ) -> tuple[list[ImageResult], dict[str, np.ndarray]]:
         """Detects on all images; see `run_detector`."""
         from ssd_jax.data.pipeline import eval_batches, num_eval_batches
@@ -76,7 +79,13 @@ class Evaluator:
         )
         num_batches = num_eval_batches(self.source, self._batch_size, process_count)
         return run_detector(
-            self._predict, variables, batches, num_batches, self._stopwatch, num_pictures
+            self._predict,
+            variables,
+            batches,
+            num_batches,
+            self._stopwatch,
+            num_pictures,
+            after_batch,
         )
 
     def summarise(

@@ -4,9 +4,11 @@ Data parallelism with `pmap`: every device holds the whole state and a share of 
 process is one running program; a host runs one process, which drives all of its devices.
 """
 
+import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -19,20 +21,49 @@ from ssd_jax.errors import UserError
 DEVICES = "devices"  # the name of the pmapped axis
 
 
-def initialize(coordinator: str = "", num_processes: int = 0, process_id: int = -1) -> None:
+def initialize(
+    coordinator: str = "",
+    num_processes: int = 0,
+    process_id: int = -1,
+    heartbeat_timeout: int = 100,
+) -> None:
     """Joins the other processes of a run. To be called before anything else touches a device.
 
     Args:
       coordinator: `host:port` of process 0; "" for a run of one process.
       num_processes: how many processes there are; 0 asks the cluster (Slurm, TPU pods, …).
       process_id: which of them this is; -1 asks the cluster.
+      heartbeat_timeout: after so many seconds without a sign of life from one process, the
+        others end too.
     """
     if coordinator:
         jax.distributed.initialize(
             coordinator_address=coordinator,
             num_processes=num_processes or None,
             process_id=process_id if process_id >= 0 else None,
+            heartbeat_timeout_seconds=heartbeat_timeout,
         )
+
+
+def joined() -> bool:
+    """Whether `initialize` joined other processes."""
+    return jax.distributed.is_initialized()
+
+
+def leave_together() -> None:
+    """Waits until all processes of the run call this: then each may end without alarming others."""
+    if joined():
+        jax.distributed.shutdown()
+
+
+def end_process(status: int) -> NoReturn:
+    """Ends this process at once with an exit status.
+
+    It does not wait for the other processes of a run, as JAX would: they may be waiting for it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def process_index() -> int:
@@ -48,6 +79,12 @@ def process_count() -> int:
 def is_main_process() -> bool:
     """Whether this is the process that prints and writes."""
     return jax.process_index() == 0
+
+
+def describe_devices() -> str:
+    """How many devices of which kind take part, in words."""
+    kinds = sorted({device.device_kind for device in jax.devices()})
+    return f"{jax.device_count()} × {' and '.join(kinds)} in {jax.process_count()} process(es)"
 
 
 def round_up(batch_size: int) -> int:
@@ -155,6 +192,34 @@ def global_position(per_device_batch_size: int) -> jax.Array:
 def sum_over_devices(tree: Any) -> Any:
     """Inside a pmapped function: sums every array over all devices of all processes."""
     return jax.lax.psum(tree, DEVICES)
+
+
+class Agreement:
+    """Lets all processes know, between two steps, what one of them knows.
+
+    Asking costs next to nothing: the sum over the processes is computed beside the steps, and
+    looked at when the next step has begun.
+    """
+
+    def __init__(self):
+        self._waiting = None
+        self._sum = jax.pmap(sum_over_devices, axis_name=DEVICES, out_axes=None)
+
+    def any_process(self, here: bool) -> bool:
+        """Whether it was true in some process when it was asked before; of one process: now.
+
+        All processes must ask equally often; all get the same answer.
+        """
+        if jax.process_count() == 1:
+            return here
+        before = self._waiting
+        self._waiting = self._sum(np.full(jax.local_device_count(), here, np.int32))
+        return before is not None and bool(to_host(before))
+
+
+def from_main_process(value: Any) -> Any:
+    """The main process's value, on every process."""
+    return gather_from_processes(value)[0]
 
 
 def gather_from_processes(value: Any) -> list[Any]:

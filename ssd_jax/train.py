@@ -1,9 +1,10 @@
 """From a config and a work directory to a trained detector: where the rooms meet."""
 
+import contextlib
 import functools
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,18 @@ from ssd_jax.evaluation.summary import COCO_NUMBERS, METRICS, format_table
 from ssd_jax.initial_weights import initial_weights
 from ssd_jax.interop.transfer import format_transfer
 from ssd_jax.models.network import build_network
+from ssd_jax.nonfinite import save_batch
+from ssd_jax.provenance import describe_program
 from ssd_jax.training.checkpoints import Checkpoints
+from ssd_jax.training.guard import Guard
+from ssd_jax.training.interruption import Interruption
 from ssd_jax.training.loop import train_loop
-from ssd_jax.training.metrics_writer import MetricsWriter
+from ssd_jax.training.metrics_writer import MetricsWriter, read_metrics
 from ssd_jax.training.optimizer import build_optimizer, build_schedule
 from ssd_jax.training.parameters import check_patterns, matching
 from ssd_jax.training.state import TrainState, initial_state
 from ssd_jax.training.steps import make_train_step
-from ssd_jax.workdir import check_classes, record_run
+from ssd_jax.workdir import check_classes, check_config, locked, record_run, record_start
 
 # The data room, and TensorFlow with it, is imported by the functions that read data: everything
 # on the device's side works where TensorFlow is not installed.
@@ -36,22 +41,33 @@ logger = logging.getLogger(__name__)
 NUM_PICTURES = 12
 
 
-def train(config: Any, workdir: str) -> None:
+def train(config: Any, workdir: str, change_config: bool = False) -> None:
     """Trains as the config says; goes on where an earlier run in the work directory stopped.
 
     Args:
       config: a config of `configs/`.
       workdir: the work directory, made where it does not exist.
+      change_config: whether the earlier run may have had another config.
 
     Raises:
-      UserError: something in the config, the data or the work directory is wrong.
+      UserError: something in the config, the data or the work directory is wrong, or loss or
+        gradient are not finite.
+      Interrupted: SIGTERM or SIGINT came. The state is saved; called again, it goes on.
     """
+    folder = Path(workdir)
+    lock = locked(folder) if parallel.is_main_process() else contextlib.nullcontext()
+    with lock, Interruption() as interruption:
+        _train(config, folder, change_config, interruption)
+
+
+def _train(config: Any, folder: Path, change_config: bool, interruption: Interruption) -> None:
     from ssd_jax.data.pipeline import build_train_batches
     from ssd_jax.data.sources import build_train_source
 
-    folder = Path(workdir)
     if config.metric not in METRICS:
         raise UserError(f"config.metric is {config.metric!r}, but must be {' or '.join(METRICS)}")
+    if not change_config:
+        check_config(folder, config)
     batch_size = parallel.per_process_batch_size(config.batch_size, config.accumulate)
 
     source = build_train_source(config)
@@ -78,30 +94,44 @@ def train(config: Any, workdir: str) -> None:
 
     check_classes(folder, class_names)
     checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
+    progress, evaluations = {}, {}
     if checkpoints.steps():
         state = checkpoints.restore(jax.eval_shape(new_state, *network.variable_shapes()))
+        progress = checkpoints.restore_progress()
+        evaluations = parallel.from_main_process(_evaluations(folder))
+        for step, mean_ap in evaluations.items():
+            if mean_ap is not None:
+                checkpoints.rate(step, mean_ap)
         logger.info("%s: continuing at step %d of %d", folder, state.step, config.steps)
     else:
         weights = initial_weights(config.init, network, config.seed, class_names)
         state = new_state(*weights.variables)
-    if state.step >= config.steps:
+    first_step = int(state.step)
+    evaluated = first_step in evaluations
+    if first_step >= config.steps and (evaluated or not evaluator):
         logger.info("nothing to do: raise config.steps, or name another work directory")
         return
 
     if parallel.is_main_process():
         record_run(folder, config, class_names, source.category_ids)
-        if config.init and state.step == 0:
+        devices = parallel.describe_devices()
+        record_start(folder, describe_program() | {"step": first_step, "devices": devices})
+        if config.init and first_step == 0:
             table = format_transfer(weights)
             logger.info("weights from %s:\n%s", config.init, table)
             (folder / "weights.txt").write_text(table + "\n")
-    batches = build_train_batches(
-        config,
-        source,
-        batch_size,
-        first_step=int(state.step),
-        process_index=parallel.process_index(),
-        process_count=parallel.process_count(),
-    )
+
+    def batches_from(step: int, process_index: int) -> Iterator[dict[str, np.ndarray]]:
+        return build_train_batches(
+            config,
+            source,
+            batch_size,
+            first_step=step,
+            process_index=process_index,
+            process_count=parallel.process_count(),
+        )
+
+    batches = batches_from(first_step, parallel.process_index())
     train_step = make_train_step(
         network,
         optimizer,
@@ -122,14 +152,30 @@ def train(config: Any, workdir: str) -> None:
 
     writer = None
     if parallel.is_main_process():
-        writer = MetricsWriter(folder)
+        writer = MetricsWriter(folder, first_step)
         first_batch = next(batches)
         batches = itertools.chain([first_batch], batches)
         pictures = _draw_training_pictures(first_batch, class_names)
-        _save_pictures(folder, "training", pictures, writer, int(state.step))
+        _save_pictures(folder, "training", pictures, writer, first_step)
+
+    def save_nonfinite(step: int, numbers: dict[str, float]) -> str:
+        if not parallel.is_main_process():
+            return "its batch is kept by process 0"
+        # A batch is that of its step, so it can be made again.
+        shares = [next(batches_from(step - 1, i)) for i in range(parallel.process_count())]
+        batch = {key: np.concatenate([share[key] for share in shares]) for key in shares[0]}
+        return save_batch(folder, batch, numbers, class_names)
+
+    guard = Guard(
+        config.on_nonfinite,
+        config.max_skipped,
+        schedule,
+        save_nonfinite,
+        skipped=progress.get("skipped", 0),
+    )
 
     def evaluate_state(state: TrainState) -> dict[str, float]:
-        results, pictures = evaluator(state.for_evaluation(), NUM_PICTURES)
+        results, pictures = evaluator(state.for_evaluation(), NUM_PICTURES, interruption.check)
         summary = evaluator.summarise(results, [config.metric])
         if writer:
             logger.info("step %d\n%s", state.step, format_table(summary))
@@ -147,8 +193,12 @@ def train(config: Any, workdir: str) -> None:
         batch_size=config.batch_size,
         schedule=schedule,
         checkpoints=checkpoints,
+        guard=guard,
+        interruption=interruption,
         writer=writer,
         evaluate=evaluate_state if evaluator else None,
+        evaluated=evaluated,
+        progress=progress,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
         eval_every=config.eval_every,
@@ -157,6 +207,15 @@ def train(config: Any, workdir: str) -> None:
     if writer:
         writer.close()
         logger.info("done: checkpoints, metrics and pictures are in %s", folder)
+
+
+def _evaluations(folder: Path) -> dict[int, float | None]:
+    """The mAP by step of the evaluations that a run has done."""
+    return {
+        line["step"]: line.get("eval/mAP")
+        for line in read_metrics(folder)
+        if any(name.startswith("eval/") for name in line)
+    }
 
 
 def _draw_training_pictures(

@@ -5,19 +5,25 @@ A work directory holds
     format.json      the version of this form
     config.json      the config of the run
     classes.json     the classes, in the order of the labels: their names, and their ids in results
+    starts.jsonl     each start of the run: when, where, by which command, code and packages
     weights.txt      what became of each array of the weights that the run started from, if any
     imported.json    if its weights came from a file: which arrays did
     checkpoints/     one folder a saved step
     metrics.jsonl    one object a line
     tensorboard/     the same for TensorBoard, with the pictures
     pictures/        training images as they go to the device; detections of the last evaluation
+    nonfinite/       batches whose loss or gradient was not finite, if there were any
+    lock             held by the process that trains here
 """
 
+import contextlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from ml_collections import ConfigDict
 
 from ssd_jax.errors import UserError
@@ -38,9 +44,47 @@ def record_run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     classes = describe_classes(class_names, category_ids)
-    (folder / "classes.json").write_text(json.dumps(classes, indent=2) + "\n")
-    (folder / "config.json").write_text(config.to_json_best_effort(indent=2) + "\n")
-    (folder / "format.json").write_text(json.dumps({"format": FORMAT}) + "\n")
+    _write(folder / "format.json", json.dumps({"format": FORMAT}))
+    _write(folder / "config.json", config.to_json_best_effort(indent=2))
+    _write(folder / "classes.json", json.dumps(classes, indent=2))
+
+
+def record_start(folder: Path, description: dict[str, Any]) -> None:
+    """Adds a line to `starts.jsonl`."""
+    with (folder / "starts.jsonl").open("a") as file:
+        file.write(json.dumps(description) + "\n")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """A block during which no other process trains in a work directory.
+
+    The lock ends with the process, however it ends.
+
+    Raises:
+      UserError: another process does.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"{folder} is in use by another process{_last_start(folder)}: wait until it ends, or "
+            "name another work directory"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _last_start(folder: Path) -> str:
+    file = folder / "starts.jsonl"
+    if not file.is_file():
+        return ""
+    last = json.loads(file.read_text().splitlines()[-1])
+    return f" (number {last['process']} on {last['host']}, started {last['time']})"
 
 
 def describe_classes(
@@ -89,6 +133,34 @@ def read_config(folder: Path) -> ConfigDict:
     return ConfigDict(json.loads(_read(folder, "config.json")))
 
 
+def check_config(folder: Path, config: Any) -> None:
+    """Raises a `UserError` if a work directory belongs to a run with another config."""
+    if not (folder / "config.json").is_file():
+        return
+    recorded = _fields(json.loads(_read(folder, "config.json")))
+    given = _fields(json.loads(config.to_json_best_effort()))
+    changes = [
+        f"config.{name} from {recorded.get(name, 'nothing')!r} to {given.get(name, 'nothing')!r}"
+        for name in sorted(recorded.keys() | given.keys())
+        if recorded.get(name) != given.get(name)
+    ]
+    if changes:
+        raise UserError(
+            f"{folder} holds a run with another config. This one would change "
+            f"{', '.join(changes[:8])}{', …' if len(changes) > 8 else ''}: name another work "
+            "directory, or go on with the changes by --change_config"
+        )
+
+
+def _fields(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of a nested config by their names, like `model.width`."""
+    fields = {}
+    for name, value in config.items():
+        inner = isinstance(value, dict)
+        fields |= _fields(value, f"{prefix}{name}.") if inner else {prefix + name: value}
+    return fields
+
+
 def check_classes(folder: Path, class_names: Sequence[str]) -> None:
     """Raises a `UserError` if a work directory belongs to a run with other classes."""
     if not (folder / "classes.json").is_file():
@@ -99,6 +171,13 @@ def check_classes(folder: Path, class_names: Sequence[str]) -> None:
             f"{folder} holds a run with the classes {', '.join(recorded)}, but the data has "
             f"{', '.join(class_names)}: name another work directory"
         )
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a whole file, or nothing where the process ends meanwhile."""
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(text + "\n")
+    os.replace(unfinished, path)
 
 
 def _read(folder: Path, name: str) -> str:

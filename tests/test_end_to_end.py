@@ -11,13 +11,15 @@ import jax
 import numpy as np
 import pytest
 
+from ssd_jax.data.pipeline import build_train_batches
+from ssd_jax.data.sources import build_train_source
 from ssd_jax.errors import UserError
 from ssd_jax.evaluate import evaluate, evaluate_file
 from ssd_jax.initial_weights import initial_weights
 from ssd_jax.models.network import build_network
 from ssd_jax.train import train
 from ssd_jax.training.checkpoints import Checkpoints
-from ssd_jax.workdir import read_class_names, read_config
+from ssd_jax.workdir import locked, read_class_names, read_config
 from tests import tiny
 from tests.data.pictures import VocFolder
 from tests.scripts import ROOT, run_script
@@ -49,10 +51,15 @@ def test_training_leaves_what_the_readme_promises(workdir):
         "classes.json",
         "config.json",
         "format.json",
+        "lock",
         "metrics.jsonl",
         "pictures",
+        "starts.jsonl",
         "tensorboard",
     }
+    (start,) = [json.loads(line) for line in (workdir / "starts.jsonl").read_text().splitlines()]
+    assert start["step"] == 0 and "train.py --config=tests/tiny.py" in start["command"]
+    assert start["devices"] == "1 × cpu in 1 process(es)" and "jax" in start["versions"]
     classes = json.loads((workdir / "classes.json").read_text())
     assert classes[0] == {"id": 1, "name": "circle"} and len(classes) == 5
     assert json.loads((workdir / "config.json").read_text())["batch_size"] == 4
@@ -68,6 +75,7 @@ def test_training_leaves_what_the_readme_promises(workdir):
         "train/gradient_norm",
         "train/positives",
         "train/objects_dropped",
+        "train/updates_skipped",
         "train/learning_rate",
         "train/images_per_second",
     }
@@ -81,15 +89,23 @@ def test_objects_without_room_are_counted_and_reported(trained):
 
 
 def test_started_again_it_continues_and_evaluates(workdir):
-    done = run("train.py", f"--workdir={workdir}", "--config.steps=6", "--config.eval_every=0")
+    changes = ("--config.steps=6", "--config.eval_every=0")
+    done = run("train.py", f"--workdir={workdir}", *changes, expect=1)
+    assert "config.steps from 4 to 6" in done.stderr and "--change_config" in done.stderr
+
+    done = run("train.py", f"--workdir={workdir}", *changes, "--change_config")
     assert "continuing at step 4 of 6" in done.stderr
     lines = metrics(workdir)
     assert [line["step"] for line in lines] == [2, 4, 6, 6]
     assert 0 <= lines[-1]["eval/mAP"] <= 1
     assert (workdir / "pictures" / "detections.png").is_file()
 
-    done = run("train.py", f"--workdir={workdir}", "--config.steps=6")
-    assert "nothing to do" in done.stderr
+    config = read_config(workdir)
+    before = (workdir / "metrics.jsonl").read_bytes()
+    train(config, str(workdir))  # there is nothing to do
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+    with locked(workdir), pytest.raises(UserError, match="is in use by another process"):
+        train(config, str(workdir))
 
 
 def test_evaluate_prints_and_writes_the_same(workdir, tmp_path):
@@ -199,8 +215,40 @@ def test_mistakes_end_in_one_line(workdir, tmp_path):
         config = tiny.get_config()
         config.update_from_flattened_dict({field: value})
         with pytest.raises(UserError) as error:
-            train(config, str(folder))
+            train(config, str(folder), change_config=True)
         assert complaint in str(error.value)
+
+
+def test_updates_that_are_not_finite_are_skipped_and_kept_for_inspection(tmp_path):
+    config = tiny.get_config()
+    # The first update makes the parameters so large that everything after it overflows.
+    config.update(learning_rate=1e30, warmup_steps=0, optimizer="sgd", steps=9, checkpoint_every=1)
+    config.update(on_nonfinite="skip", max_skipped=2)
+    with pytest.raises(UserError) as error:
+        train(config, str(tmp_path))
+    message = str(error.value)
+    assert "step 4: the loss is nan" in message and "config.max_skipped is 2" in message
+    assert "learning rate 1e+30" in message and str(tmp_path / "nonfinite" / "4") in message
+
+    checkpoints = Checkpoints(tmp_path / "checkpoints", read_only=True)
+    assert checkpoints.steps() == [1, 2, 3]
+    assert checkpoints.restore_progress()["skipped"] == 2
+    shapes = build_network(config.model, 5).variable_shapes()
+    first, third = (checkpoints.restore_model(*shapes, step=step) for step in (1, 3))
+    jax.tree.map(np.testing.assert_array_equal, third, first)
+
+    assert [line["train/updates_skipped"] for line in metrics(tmp_path)] == [1]
+    assert np.isfinite(metrics(tmp_path)[0]["train/loss"])
+    kept = tmp_path / "nonfinite" / "4"
+    numbers = json.loads((kept / "numbers.json").read_text())
+    assert numbers["step"] == 4 and numbers["loss"] == "nan"
+    batch = np.load(kept / "batch.npz")
+    names = [name.decode() for name in batch["image_id"]]
+    assert names == numbers["image_id"] and ", ".join(names) in message
+    source = build_train_source(config)
+    fourth = next(build_train_batches(config, source, config.batch_size, first_step=3))
+    np.testing.assert_array_equal(batch["image"], fourth["image"])
+    assert (kept / "pictures.png").is_file()
 
 
 def test_two_processes_train_and_evaluate_as_one(workdir, tmp_path):
@@ -247,7 +295,8 @@ def test_two_processes_train_and_evaluate_as_one(workdir, tmp_path):
     shutil.copytree(workdir, new)
     shutil.rmtree(new / "checkpoints" / "6", ignore_errors=True)
     before = metrics(new)
-    together("train.py", f"--workdir={new}", "--config.steps=6", "--config.eval_every=0")
+    changes = ("--config.steps=6", "--config.eval_every=0", "--change_config")
+    together("train.py", f"--workdir={new}", *changes)
     trained, evaluated = metrics(new)[len(before) :]
     assert trained["step"] == evaluated["step"] == 6
     assert np.isfinite(trained["train/loss"]) and "eval/mAP" in evaluated

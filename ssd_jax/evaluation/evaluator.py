@@ -90,6 +90,7 @@ def run_detector(
     num_batches: int,
     stopwatch: Stopwatch,
     num_pictures: int = 0,
+    after_batch: Callable[[], None] = lambda: None,
 ) -> tuple[list[ImageResult], dict[str, np.ndarray]]:
     """Detects on all images of all processes.
 
@@ -101,6 +102,7 @@ def run_detector(
       stopwatch: is told how long the first batch took ("start", where things are compiled), and
         for the others how long this process waited for "input" and "network".
       num_pictures: how many pictures to return, for drawing.
+      after_batch: called after every batch; may raise, to end early.
 
     Returns:
       One result per image, in the order of their names, on every process the same; and by name the
@@ -122,6 +124,7 @@ def run_detector(
                 pictures[batch["image_id"][i].decode()] = batch["image"][i]
             dropped += int(batch["dropped"].sum())
             progress.update()
+            after_batch()
             later_images = (progress.n - 1) * len(batch["image"]) * parallel.process_count()
             progress.set_postfix_str(stopwatch.describe(later_images), False)
     if dropped:

@@ -1,5 +1,9 @@
 """Saves and restores states with Orbax. The only file that knows Orbax."""
 
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +16,18 @@ from ssd_jax.errors import UserError
 from ssd_jax.models.network import Variables
 from ssd_jax.training.state import TrainState
 
-BEST_METRIC = "mAP"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Progress = dict[str, Any]  # what JSON can hold
 
 
 class Checkpoints:
     """The checkpoints of one work directory: the last few, and the best by mAP.
 
-    Every checkpoint holds two items: `model` (parameters, averaged and last, and batch statistics,
-    all that evaluation needs) and `training` (step and optimiser state). Saving goes on in the
-    background.
+    Every checkpoint holds three items: `model` (parameters, averaged and last, and batch
+    statistics, all that evaluation needs), `training` (step and optimiser state), and `progress`,
+    what the loop wants to know when it goes on. Saving goes on in the background, in a folder of
+    another name: what has its own name is complete.
     """
 
     def __init__(self, directory: Path, keep: int = 3, read_only: bool = False):
@@ -33,35 +40,37 @@ class Checkpoints:
         """
         policies = checkpoint_managers
         self._directory = Path(directory).resolve()
+        self._best = _Best()
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policies.AnyPreservationPolicy(
-                    [
-                        policies.LatestN(keep),
-                        policies.BestN(
-                            get_metric_fn=lambda metrics: metrics[BEST_METRIC],
-                            n=1,
-                            keep_checkpoints_without_metrics=False,
-                        ),
-                    ]
+                    [policies.LatestN(keep), self._best]
                 ),
                 read_only=read_only,
                 create=not read_only,
+                cleanup_tmp_directories=not read_only,  # what a kill left unfinished
             ),
-            item_names=("model", "training"),
+            item_names=("model", "training", "progress"),
         )
 
     def steps(self) -> list[int]:
         """The steps that are saved, ascending."""
         return sorted(self._manager.all_steps())
 
-    def save(self, state: TrainState, metrics: dict[str, float] | None = None) -> None:
-        """Saves a state under its step, in the background.
+    def rate(self, step: int, mean_ap: float) -> None:
+        """Tells how good a checkpoint is: the best stays."""
+        self._best.mean_ap[step] = mean_ap
+
+    def save(self, state: TrainState, progress: Progress | None = None) -> None:
+        """Saves a state under its step, in the background; nothing where that was done before.
 
         Args:
           state: as the train step returned it.
-          metrics: if it was evaluated: numbers, `mAP` among them.
+          progress: what `restore_progress` shall give.
+
+        Raises:
+          UserError: this checkpoint, or the one before, cannot be written.
         """
         step = int(state.step.addressable_data(0))
         if step in self._manager.all_steps():
@@ -72,14 +81,15 @@ class Checkpoints:
                 ocp.utils.fully_replicated_host_local_array_to_global_array,
                 jax.tree.map(lambda array: array.addressable_data(0), state),
             )
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.PyTreeSave(_model(state)),
-                training=ocp.args.PyTreeSave(_training(state)),
-            ),
-            metrics=metrics,
-        )
+        with self._explained():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    model=ocp.args.PyTreeSave(_model(state)),
+                    training=ocp.args.PyTreeSave(_training(state)),
+                    progress=ocp.args.JsonSave(progress or {}),
+                ),
+            )
 
     def restore(self, template: TrainState, step: int | None = None) -> TrainState:
         """Reads a state as NumPy arrays.
@@ -94,6 +104,11 @@ class Checkpoints:
         step = self._existing(step)
         items = self._restore(step, model=_model(template), training=_training(template))
         return TrainState(**items["model"], **items["training"])
+
+    def restore_progress(self) -> Progress:
+        """What was saved beside the last state."""
+        arguments = ocp.args.Composite(progress=ocp.args.JsonRestore())
+        return self._manager.restore(self._existing(None), args=arguments)["progress"]
 
     def restore_model(
         self,
@@ -115,12 +130,33 @@ class Checkpoints:
         return model["averaged"] or model["parameters"], model["batch_stats"]
 
     def wait(self) -> None:
-        """Returns when everything is on disk."""
-        self._manager.wait_until_finished()
+        """Returns when everything is on disk.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        with self._explained():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Finishes saving."""
-        self._manager.close()
+        """Finishes saving; see `wait`."""
+        with self._explained():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turns what a full disk makes Orbax raise into a `UserError`."""
+        try:
+            yield
+        except Exception as error:
+            if not _is_about_space(error):
+                raise
+            saved = ", ".join(map(str, self.steps())) or "none yet"
+            raise UserError(
+                f"a checkpoint could not be written to {self._directory}: "
+                f"{str(error).splitlines()[0]}. Those that are complete are kept (steps: {saved}); "
+                "make room and start again"
+            ) from error
 
     def _existing(self, step: int | None) -> int:
         steps = self.steps()
@@ -159,6 +195,34 @@ class Checkpoints:
             if shapes[0] != shapes[1]:
                 raise _other_network(self._directory, step, "its arrays have other shapes")
         return dict(restored.items())
+
+
+class _Best:
+    """Orbax's question which checkpoints stay, answered: the one with the highest mAP.
+
+    An evaluation comes after its state is saved, so that it can be repeated where it is cut off.
+    """
+
+    def __init__(self):
+        self.mean_ap = {}
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        del context
+        rated = [info.step for info in checkpoints if info.step in self.mean_ap]
+        best = max(rated, key=self.mean_ap.get, default=None)
+        return [info.step == best for info in checkpoints]
+
+
+def _is_about_space(error: BaseException) -> bool:
+    """Whether a disk is full, a quota used up or a file larger than may be."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return True
+        # TensorStore writes arrays in C++, and tells no number.
+        if any(os.strerror(number) in str(error) for number in NO_ROOM):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _model(state: TrainState) -> dict[str, Any]:

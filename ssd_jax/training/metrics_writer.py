@@ -1,30 +1,73 @@
 """Writes what a run measures: `metrics.jsonl` for programs, TensorBoard files for people."""
 
 import json
+import os
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+FILE = "metrics.jsonl"
 
 
 class MetricsWriter:
     """Appends to the files of a work directory."""
 
-    def __init__(self, workdir: Path):
-        self._lines = (workdir / "metrics.jsonl").open("a", buffering=1)
-        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"))
+    def __init__(self, workdir: Path, first_step: int = 0):
+        """Opens the files.
+
+        Args:
+          workdir: the work directory.
+          first_step: where the run goes on. What a run that was cut off wrote of later steps is
+            taken out: it will be written again.
+        """
+        kept = [line for line in read_metrics(workdir) if line["step"] <= first_step]
+        unfinished = workdir / f"{FILE}.tmp"
+        unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        os.replace(unfinished, workdir / FILE)
+        self._lines = (workdir / FILE).open("a", buffering=1)
+        folder = workdir / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        # Written at once: tensorboardX's usual writer is a thread, and where that dies of a full
+        # disk, the program waits for it for ever.
+        self._events = EventsWriter(str(folder / "events"), f".{first_step:09d}")
+        start = SessionLog(status=SessionLog.START)  # takes later points out of the curves
+        self._write(Event(step=first_step + 1, session_log=start))
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Writes one line, and one point of every curve."""
         self._lines.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
-            self._tensorboard.add_scalar(name, value, step)
+            self._write(Event(step=step, summary=summary.scalar(name, value)))
+        self._events.flush()
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Shows a picture `[height, width, 3] uint8` in TensorBoard."""
-        self._tensorboard.add_image(name, picture, step, dataformats="HWC")
+        shown = summary.image(name, picture, dataformats="HWC")
+        self._write(Event(step=step, summary=shown))
 
     def close(self) -> None:
         """Writes out what is left."""
         self._lines.close()
-        self._tensorboard.close()
+        self._events.close()
+
+    def _write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._events.write_event(event)
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of `metrics.jsonl`, but for a last one that was cut off; none without the file."""
+    if not (workdir / FILE).is_file():
+        return []
+    lines = []
+    for line in (workdir / FILE).read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines

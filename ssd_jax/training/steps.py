@@ -40,7 +40,7 @@ def make_train_step(
     The batch holds this device's share of `image`, `window`, `boxes` and `labels` (see
     `data/pipeline.py`). Sums of losses, gradients and positives are added up over parts and
     devices and divided by all positives only then, so that the update is that of the global batch,
-    however many share it.
+    however many share it. An update whose loss or gradient is not finite is not applied.
 
     Args:
       network: what is trained.
@@ -130,6 +130,14 @@ def make_train_step(
         gradients = jax.tree.map(lambda gradient: gradient / normaliser, gradients)
         localisation, confidence = sums.localisation / normaliser, sums.confidence / normaliser
 
+        metrics = {
+            "loss": localisation_weight * localisation + confidence,
+            "loc_loss": localisation,
+            "conf_loss": confidence,
+            "positives": sums.num_positives,
+            "gradient_norm": optax.tree.norm(gradients),
+        }
+
         updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
         parameters = merge(optax.apply_updates(trainable, updates), fixed)
         new_state = TrainState(
@@ -139,16 +147,20 @@ def make_train_step(
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
-        metrics = {
-            "loss": localisation_weight * localisation + confidence,
-            "loc_loss": localisation,
-            "conf_loss": confidence,
-            "positives": sums.num_positives,
-            "gradient_norm": optax.tree.norm(gradients),
-        }
-        return new_state, metrics
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
+        return _updated(state, new_state, finite), metrics
 
     return train_step
+
+
+def _updated(old: TrainState, new: TrainState, finite: jax.Array) -> TrainState:
+    """The new state; where the update is not finite, the old one but for what counts steps."""
+
+    def choose(old, new):
+        is_count = jnp.issubdtype(new.dtype, jnp.integer)
+        return new if is_count else jnp.where(finite, new, old)
+
+    return jax.tree.map(choose, old, new)
 
 
 def _moving_average(state: TrainState, parameters: Variables, decay: float) -> Variables:

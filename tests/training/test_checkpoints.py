@@ -1,3 +1,5 @@
+import resource
+
 import jax
 import numpy as np
 import pytest
@@ -23,8 +25,10 @@ def state_at(step, num_classes=5):
 def directory(tmp_path_factory):
     directory = tmp_path_factory.mktemp("checkpoints")
     checkpoints = Checkpoints(directory, keep=2)
-    for step, map_value in ((1, None), (2, 0.5), (3, 0.9), (4, 0.7), (5, None), (6, 0.1)):
-        checkpoints.save(state_at(step), None if map_value is None else {"mAP": map_value})
+    for step, mean_ap in ((1, None), (2, 0.5), (3, 0.9), (4, 0.7), (5, None), (6, 0.1)):
+        checkpoints.save(state_at(step), {"losses": [step / 3, 0.1]})
+        if mean_ap is not None:
+            checkpoints.rate(step, mean_ap)
     checkpoints.close()
     return directory
 
@@ -40,6 +44,46 @@ def test_a_state_comes_back_exactly(directory):
     assert restored.step == 3
     jax.tree.map(np.testing.assert_array_equal, restored, saved)
     assert jax.tree.structure(restored) == jax.tree.structure(saved)
+
+
+def test_progress_comes_back_exactly(directory):
+    restored = Checkpoints(directory, read_only=True).restore_progress()
+    assert restored == {"losses": [6 / 3, 0.1]}
+
+
+def test_what_was_rated_before_stays(tmp_path):
+    for steps, ratings in (((1, 2), {1: 0.9, 2: 0.5}), ((3, 4), {1: 0.9})):
+        checkpoints = Checkpoints(tmp_path, keep=1)
+        for step, mean_ap in ratings.items():
+            checkpoints.rate(step, mean_ap)
+        for step in steps:
+            checkpoints.save(state_at(step))
+        checkpoints.close()
+    assert Checkpoints(tmp_path, read_only=True).steps() == [1, 4]
+
+
+def test_without_room_it_stops_and_keeps_what_is_complete(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state_at(1))
+    checkpoints.wait()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        # As a full disk, but for files larger than this.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        with pytest.raises(UserError) as error:
+            checkpoints.save(state_at(2))
+            checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(tmp_path) in str(error.value) and "(steps: 1)" in str(error.value)
+    assert "make room" in str(error.value)
+
+    # What is unfinished is neither taken for a checkpoint nor in the way of the next try.
+    again = Checkpoints(tmp_path)
+    assert again.steps() == [1]
+    again.save(state_at(2))
+    again.close()
+    assert Checkpoints(tmp_path, read_only=True).steps() == [1, 2]
 
 
 def test_the_model_comes_back_alone(directory):

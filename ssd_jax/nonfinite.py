@@ -1,0 +1,44 @@
+"""Keeps a batch that made loss or gradient not finite, for a person to look at."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssd_jax.evaluation.draw import contact_sheet, draw_input
+
+NUM_PICTURES = 64
+NUM_NAMES = 8
+
+
+def save_batch(
+    folder: Path,
+    batch: dict[str, np.ndarray],
+    numbers: dict[str, Any],
+    class_names: tuple[str, ...],
+) -> str:
+    """Writes a batch with what is known of its step.
+
+    Args:
+      folder: of the run; `nonfinite/STEP` is made in it, with `batch.npz`, `numbers.json` and
+        `pictures.png`.
+      batch: of all processes, as it went to the devices before colours and mirroring.
+      numbers: `step`, and what else belongs into `numbers.json`.
+      class_names: in the order of the labels.
+
+    Returns:
+      What is in it and where it is, in words.
+    """
+    place = folder / "nonfinite" / str(numbers["step"])
+    place.mkdir(parents=True, exist_ok=True)
+    names = [name.decode() for name in batch["image_id"]]
+    # JSON has no word for numbers that are not finite.
+    written = {key: value if np.isfinite(value) else str(value) for key, value in numbers.items()}
+    (place / "numbers.json").write_text(json.dumps(written | {"image_id": names}, indent=2) + "\n")
+    np.savez_compressed(place / "batch.npz", **batch)
+    inputs = list(zip(batch["image"], batch["boxes"], batch["labels"], strict=True))
+    pictures = [draw_input(*given, class_names) for given in inputs[:NUM_PICTURES]]
+    contact_sheet(pictures, names[:NUM_PICTURES]).save(place / "pictures.png")
+    more = f" and {len(names) - NUM_NAMES} more" if len(names) > NUM_NAMES else ""
+    return f"its batch ({', '.join(names[:NUM_NAMES])}{more}) is in {place}"

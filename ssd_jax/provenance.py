@@ -1,0 +1,65 @@
+"""What a result came from: the command, the code and the packages that were used."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "ml-collections",
+    "numpy",
+    "tensorflow",
+    "tensorflow-cpu",
+    "tensorflow-datasets",
+)
+
+
+def describe_program() -> dict[str, Any]:
+    """Time, command, place, process, host, `git` revision and versions, as JSON can hold them."""
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "folder": os.getcwd(),
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "git": git_revision(Path(__file__).parents[1]),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that are installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision(folder: Path) -> str | None:
+    """The commit that a folder is at, with "+changes" where files differ; None without git."""
+    try:
+        revision = _git(folder, "rev-parse", "HEAD")
+        return f"{revision}+changes" if _git(folder, "status", "--porcelain") else revision
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=30
+    )
+    return done.stdout.strip()

@@ -1,0 +1,98 @@
+"""Watches loss and gradient of every step: those that are not finite, and spikes."""
+
+import collections
+import logging
+import math
+import statistics
+from collections.abc import Callable
+
+from ssd_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# A loss is a spike if it is so many times the median of so many before it, or of fewer in the
+# beginning.
+SPIKE_FACTOR = 5
+SPIKE_WINDOW = 100
+SPIKE_MIN_STEPS = 20
+
+
+class Guard:
+    """Is shown the numbers of every step, in order.
+
+    Attributes:
+      skipped: how many steps were not finite so far.
+    """
+
+    def __init__(
+        self,
+        on_nonfinite: str,
+        max_skipped: int,
+        learning_rate: Callable[[int], float],
+        save_batch: Callable[[int, dict[str, float]], str],
+        skipped: int = 0,
+    ):
+        """Starts to watch.
+
+        Args:
+          on_nonfinite: "stop", or "skip": the step has not changed anything, so go on.
+          max_skipped: how many steps of a run may be skipped.
+          learning_rate: by the number of steps done before.
+          save_batch: saves the batch of a step, with what is told about it, for a person to look
+            at; returns where, and what is in it, in words.
+          skipped: how many steps of the run were skipped before.
+        """
+        self.skipped = skipped
+        self._on_nonfinite = on_nonfinite
+        self._max_skipped = max_skipped
+        self._learning_rate = learning_rate
+        self._save_batch = save_batch
+        self._losses = collections.deque(maxlen=SPIKE_WINDOW)
+
+    def check(self, step: int, metrics: dict[str, float]) -> bool:
+        """Whether a step was finite; warns of one that was not, and of a spike.
+
+        Args:
+          step: its number, from 1.
+          metrics: `loss` and `gradient_norm` among them.
+
+        Raises:
+          UserError: it was not, and the run shall stop.
+        """
+        loss, norm = metrics["loss"], metrics["gradient_norm"]
+        if math.isfinite(loss) and math.isfinite(norm):
+            self._look_for_spike(step, loss, norm)
+            return True
+        self.skipped += 1
+        number = self.skipped
+        rate = self._learning_rate(step - 1)
+        numbers = {"step": step, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
+        message = (
+            f"step {step}: the loss is {loss:.6g} and the norm of the gradient {norm:.6g}, at the "
+            f"learning rate {rate:.6g}; {self._save_batch(step, numbers)}"
+        )
+        mend = "lower config.learning_rate, raise config.warmup_steps or set config.clip_norm"
+        if self._on_nonfinite == "stop":
+            raise UserError(f"{message}; {mend}, or set config.on_nonfinite to skip")
+        if number > self._max_skipped:
+            raise UserError(
+                f"{message}; {number} updates are not finite, but config.max_skipped is "
+                f"{self._max_skipped}: {mend}"
+            )
+        logger.warning("%s; skipped, as %d of %d that may be", message, number, self._max_skipped)
+        return False
+
+    def _look_for_spike(self, step: int, loss: float, norm: float) -> None:
+        if len(self._losses) >= SPIKE_MIN_STEPS:
+            usual = statistics.median(self._losses)
+            if loss > SPIKE_FACTOR * usual:
+                logger.warning(
+                    "step %d: the loss is %.6g, %.1f times the median of the %d steps before (norm "
+                    "of the gradient %.6g)",
+                    step,
+                    loss,
+                    loss / usual,
+                    len(self._losses),
+                    norm,
+                )
+        self._losses.append(loss)

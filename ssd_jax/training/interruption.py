@@ -1,0 +1,84 @@
+"""SIGTERM and SIGINT: the machine is wanted back, or the user is. Training ends in good order."""
+
+import os
+import signal
+import socket
+import threading
+from types import FrameType
+
+from ssd_jax import parallel
+from ssd_jax.errors import Interrupted
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interruption:
+    """Makes of the first signal a question that the training loop asks; the second one ends all.
+
+    A context, in which signals are received (in the main thread: elsewhere Python allows it not).
+    Until `defer` is called there is nothing to save, and the first signal ends the block at once.
+    """
+
+    def __init__(self):
+        self._received = ""  # the name of the signal
+        self._deferred = False
+        self._agreement = None
+        self._handlers_before = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            # Python's handlers run between two steps of its own: not while the main thread waits
+            # for a device or a compiler. A thread that is told at once can end the program then.
+            self._told, self._teller = socket.socketpair()
+            self._teller.setblocking(False)
+            self._wakeup_before = signal.set_wakeup_fd(self._teller.fileno())
+            threading.Thread(target=self._listen, daemon=True).start()
+            self._handlers_before = {
+                number: signal.signal(number, self._handle) for number in SIGNALS
+            }
+        return self
+
+    def __exit__(self, kind: type | None, *_) -> None:
+        if kind is Interrupted and self._deferred:
+            parallel.leave_together()
+        if self._handlers_before:
+            for number, handler in self._handlers_before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(self._wakeup_before)
+            self._teller.close()  # which ends the thread
+
+    def defer(self) -> None:
+        """From now on signals wait until `requested` is asked."""
+        self._deferred = True
+        self._agreement = parallel.Agreement()
+
+    def requested(self) -> bool:
+        """Whether this process or another one shall end.
+
+        All processes must ask equally often, and all are told the same.
+        """
+        return self._agreement.any_process(bool(self._received))
+
+    def check(self) -> None:
+        """Raises `Interrupted` if `requested`."""
+        if self.requested():
+            raise Interrupted(f"{self.reason()}: stopped")
+
+    def reason(self) -> str:
+        """The signal that came, in words."""
+        return self._received or "a signal to another process"
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._received = signal.Signals(number).name
+        if not self._deferred:
+            raise Interrupted(f"{self._received}: stopped before the first step")
+
+    def _listen(self) -> None:
+        """Counts signals until the block ends."""
+        count = 0
+        with self._told:
+            while received := self._told.recv(1):
+                count += received[0] in SIGNALS
+                if count == 2:
+                    os._exit(128 + received[0])  # as shells report it

@@ -1,0 +1,93 @@
+import subprocess
+import sys
+
+import pytest
+
+from ssd_jax import provenance, workdir
+from ssd_jax.errors import UserError
+from tests import tiny
+
+HOLD = """
+import sys
+from pathlib import Path
+from ssd_jax import provenance, workdir
+with workdir.locked(Path(sys.argv[1])):
+    workdir.record_start(Path(sys.argv[1]), provenance.describe_program())
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_alone_trains_in_a_work_directory(tmp_path):
+    folder = tmp_path / "run"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(UserError) as error, workdir.locked(folder):
+        pytest.fail("the lock was given twice")
+    assert f"{folder} is in use" in str(error.value) and f"number {holder.pid}" in str(error.value)
+    holder.kill()
+    holder.wait()
+    with workdir.locked(folder), pytest.raises(UserError), workdir.locked(folder):
+        pytest.fail("the lock was given twice")
+    with workdir.locked(folder):
+        pass
+
+
+def test_another_config_is_refused_and_its_changes_are_named(tmp_path):
+    config = tiny.get_config()
+    workdir.check_config(tmp_path, config)  # nothing there yet
+    workdir.record_run(tmp_path, config, ("a", "b"), (1, 2))
+    workdir.check_config(tmp_path, config)
+    config.model.width = 0.5
+    config.learning_rate_drops = (0.5,)
+    with pytest.raises(UserError) as error:
+        workdir.check_config(tmp_path, config)
+    message = str(error.value)
+    assert "config.model.width from 0.02 to 0.5" in message
+    assert "config.learning_rate_drops from " in message and "to [0.5]" in message
+    assert "config.model.precision" not in message
+    assert str(tmp_path) in message and "--change_config" in message
+
+
+def test_files_are_whole_or_not_there(tmp_path, monkeypatch):
+    config = tiny.get_config()
+    workdir.record_run(tmp_path, config, ("a",), (1,))
+
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", cut_off)
+    config.steps = 99
+    with pytest.raises(KeyboardInterrupt):
+        workdir.record_run(tmp_path, config, ("a", "b"), (1, 2))
+    assert workdir.read_class_names(tmp_path) == ("a",)
+    assert workdir.read_config(tmp_path).steps == tiny.get_config().steps
+
+
+def test_the_program_is_described(tmp_path):
+    described = provenance.describe_program()
+    assert {"time", "command", "folder", "host", "process", "git", "versions"} == set(described)
+    assert described["versions"]["python"].startswith(f"3.{sys.version_info.minor}")
+    assert described["versions"]["jax"]
+    assert "pytest" in described["command"]
+
+
+def test_the_revision_of_a_folder(tmp_path):
+    assert provenance.git_revision(tmp_path) is None
+
+    def git(*arguments):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        done = subprocess.run(
+            ["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    git("init")
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "-m", "first")
+    assert provenance.git_revision(tmp_path) == git("rev-parse", "HEAD")
+    (tmp_path / "file").write_text("2")
+    assert provenance.git_revision(tmp_path) == git("rev-parse", "HEAD") + "+changes"
