@@ -65,7 +65,7 @@ class Guard:
             return True
         self.skipped += 1
         number = self.skipped
-        rate = self._learning_rate(step - 1)
+        rate = float(self._learning_rate(step - 1))
         numbers = {"step": step, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
         message = (
             f"step {step}: the loss is {loss:.6g} and the norm of the gradient {norm:.6g}, at the "
