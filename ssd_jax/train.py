@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from ssd_jax import parallel
-from ssd_jax.errors import UserError
+from ssd_jax.config_check import check_config
 from ssd_jax.evaluate import Evaluator
 from ssd_jax.evaluation.draw import contact_sheet, draw_detections, draw_input
-from ssd_jax.evaluation.summary import COCO_NUMBERS, METRICS, format_table
+from ssd_jax.evaluation.summary import COCO_NUMBERS, format_table
 from ssd_jax.initial_weights import initial_weights
 from ssd_jax.interop.transfer import format_transfer
 from ssd_jax.models.network import build_network
@@ -49,9 +49,8 @@ def train(config: Any, workdir: str) -> None:
     from ssd_jax.data.pipeline import build_train_batches
     from ssd_jax.data.sources import build_train_source
 
+    check_config(config)
     folder = Path(workdir)
-    if config.metric not in METRICS:
-        raise UserError(f"config.metric is {config.metric!r}, but must be {' or '.join(METRICS)}")
     batch_size = parallel.per_process_batch_size(config.batch_size, config.accumulate)
 
     source = build_train_source(config)

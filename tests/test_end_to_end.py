@@ -193,7 +193,6 @@ def test_mistakes_end_in_one_line(workdir, tmp_path):
         (new, "init", "magic", "config.init is 'magic'"),
         (new, "freeze", "nothing/*", "config.freeze has the pattern 'nothing/*'"),
         (new, "accumulate", 3, "must be a multiple of 3 for the 1 devices in 3 parts"),
-        (new, "metric", "map", "config.metric is 'map', but must be voc07 or voc or coco"),
         (workdir, "data.classes", "a", "has the class 'circle'"),
     ):
         config = tiny.get_config()
@@ -201,6 +200,14 @@ def test_mistakes_end_in_one_line(workdir, tmp_path):
         with pytest.raises(UserError) as error:
             train(config, str(folder))
         assert complaint in str(error.value)
+
+    config = tiny.get_config()
+    config.data.classes = "circle,cross"
+    with pytest.raises(UserError, match=r"names 2 classes .*was trained with 5 .*leave it empty"):
+        evaluate(config, str(workdir))
+    config.update(batch_size=0)
+    with pytest.raises(UserError, match=r"config\.batch_size is 0"):
+        evaluate(config, str(workdir))
 
 
 def test_two_processes_train_and_evaluate_as_one(workdir, tmp_path):
