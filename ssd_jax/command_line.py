@@ -133,8 +133,6 @@ class _ConfigFile(flags.ArgumentParser):
             raise UserError(
                 f"the file has no row {row!r}, but {', '.join(rows)}{did_you_mean(row, rows)}"
             )
-        if not hasattr(module, "get_config"):
-            raise UserError("the file has no function get_config")
         try:
             config = module.get_config(*([row] if colon else []))
         except Exception as error:

@@ -151,8 +151,11 @@ def test_a_wrong_value_is_named_with_its_limit(field, value, limit):
     ],
 )
 def test_a_wrong_entry_of_a_list_is_named_with_its_place(field, value, place, limit):
-    told = complaint(changed(**{field.replace(".", "__"): value}))
+    config = changed(**{field.replace(".", "__"): value})
+    told = complaint(config)
+    assert told == complaint(config, check_values)
     assert told.startswith(f"config.{place}") and limit in told.split("but")[1]
+    assert "validation" not in told  # of no use to who wrote the config
 
 
 def test_lists_have_one_entry_a_feature_map():
