@@ -2,10 +2,16 @@
 
 import json
 
+import jax.numpy as jnp
 import pytest
 
+from ssd_jax import parallel
 from ssd_jax.errors import UserError
+from ssd_jax.models.network import build_network
 from ssd_jax.sweep import format_markdown, summarise_run, sweep
+from ssd_jax.training.checkpoints import Checkpoints
+from ssd_jax.training.optimizer import build_optimizer, build_schedule
+from ssd_jax.training.state import initial_state
 from ssd_jax.workdir import record_run
 from tests import tiny
 from tests.scripts import run_script
@@ -37,13 +43,35 @@ def rows_file(tmp_path_factory):
     return file
 
 
-def test_a_sweep_makes_a_table_and_resumes(rows_file, tmp_path):
-    # Of two runs the first is there already, as if the sweep had been stopped.
+def squares_config():
     config = tiny.get_config()
     config.update(steps=2, eval_every=0, published="98.7 mAP")
     config.model.aspect_ratios = ((),) * 4
-    (first,) = sweep([("rows_squares", config)], str(tmp_path))
-    assert json.loads((tmp_path / "table.json").read_text()) == [first]
+    return config
+
+
+def finish_run(config, place):
+    """Leaves what a run of this config leaves at its end, but untrained."""
+    names = ("circle", "cross", "square", "star", "triangle")
+    record_run(place, config, names, range(1, 6))
+    network = build_network(config.model, len(names))
+    state = initial_state(*network.init(0), build_optimizer(config, build_schedule(config)))
+    checkpoints = Checkpoints(place / "checkpoints")
+    checkpoints.save(parallel.replicate(state._replace(step=jnp.int32(config.steps))))
+    checkpoints.close()
+    (place / "metrics.jsonl").write_text(json.dumps({"step": 2, "eval/mAP": 0.25}))
+
+
+def test_a_sweep_makes_a_table_and_resumes(rows_file, tmp_path):
+    # Of two runs the first is there already, as if the sweep had been stopped.
+    config = squares_config()
+    finish_run(config, tmp_path / "rows_squares")
+    missing = tiny.get_config()
+    missing.data.train = "voc_xml:/no/such:train"
+    with pytest.raises(UserError, match="/no/such"):
+        sweep([("rows_squares", config), ("missing", missing)], str(tmp_path))
+    (first,) = json.loads((tmp_path / "table.json").read_text())
+    assert first["mAP"] == 0.25 and (tmp_path / "table.md").read_text().count("\n") == 3
 
     done = run(f"--configs={rows_file}", f"--workdir={tmp_path}", "--config.log_every=1")
     assert done.stderr.count("nothing to do") == 1
