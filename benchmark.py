@@ -11,13 +11,12 @@ and for the whole of it. Without --source it makes pictures like those of Pascal
 import json
 from pathlib import Path
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
-from ssd_jax import benchmark, console
+from ssd_jax import benchmark, command_line, console
 from ssd_jax.errors import UserError
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+CONFIG = command_line.define_config()
 SOURCE = flags.DEFINE_string("source", "", "Which pictures: see README for the grammar.")
 CORES = flags.DEFINE_integer("cores", 0, "How many of the machine's cores to use; 0 = all.")
 IMAGES = flags.DEFINE_integer("images", 0, "How many images at least.")
@@ -46,5 +45,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config"])
-    app.run(main)
+    command_line.run(main, required=["config"])

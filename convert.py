@@ -9,15 +9,14 @@ From keras, ssd.pytorch, torchvision, nvidia, uvipen, mmdetection, caffe: files 
 stablehlo, onnx, ssd.pytorch, torchvision.
 """
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
-from ssd_jax import console
+from ssd_jax import command_line, console
 from ssd_jax.convert import import_weights
 from ssd_jax.errors import UserError
 from ssd_jax.export import export
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+CONFIG = command_line.define_config()
 FROM = flags.DEFINE_string("from", None, "Which implementation the weights are of.")
 INPUT = flags.DEFINE_string("input", None, "The file of weights; for keras also imagenet.")
 OUTPUT = flags.DEFINE_string("output", None, "The work directory, or the folder, to make.")
@@ -52,4 +51,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

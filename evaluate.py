@@ -8,18 +8,15 @@ python evaluate.py --compare=old.json,new.json --source=voc_xml:my_pictures:test
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
-from ssd_jax import console, parallel, workdir
+from ssd_jax import command_line, console, parallel, workdir
 from ssd_jax.class_lists import split_names
 from ssd_jax.errors import UserError
 from ssd_jax.evaluate import compare_files, evaluate, evaluate_file
 from ssd_jax.evaluation.summary import METRICS
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A config file; by default the config of the run.", lock_config=True
-)
+CONFIG = command_line.define_config("A config file; by default the config of the run.")
 # What is evaluated.
 WORKDIR = flags.DEFINE_string("workdir", "", "The work directory of the run.")
 CHECKPOINT = flags.DEFINE_integer("checkpoint", None, "The step to evaluate; by default the last.")
@@ -134,4 +131,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command_line.run(main)

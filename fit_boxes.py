@@ -7,12 +7,11 @@ Prints recall by size and the line that a config needs for the proposed boxes.
 
 from pathlib import Path
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
-from ssd_jax import box_fit, console
+from ssd_jax import box_fit, command_line, console
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+CONFIG = command_line.define_config()
 SOURCE = flags.DEFINE_string("source", "", "Which objects; by default the training data's.")
 IMAGES = flags.DEFINE_integer("images", 2000, "How many images to read at most.")
 OUTPUT = flags.DEFINE_string("output", None, "The picture file to write.")
@@ -32,5 +31,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config"])
-    app.run(main)
+    command_line.run(main, required=["config"])

@@ -7,11 +7,9 @@
 Leaves with 0 if all was done, with 1 if some files could not be read, with 2 if nothing was done.
 """
 
-import sys
+from absl import flags
 
-from absl import app, flags
-
-from ssd_jax import console
+from ssd_jax import command_line, console
 from ssd_jax.errors import UserError
 from ssd_jax.predict import load_detector, predict
 from ssd_jax.serve import serve
@@ -51,14 +49,6 @@ def main(argv: list[str]) -> int:
         return 0 if not failed else 1 if done else 2
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """As absl does, but leaves with 2, for 1 means that some files failed."""
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    # 1 means that some files failed.
+    command_line.run(main, failure_status=2)

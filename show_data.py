@@ -5,12 +5,11 @@
 What is wrong in the annotations shows here.
 """
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
-from ssd_jax import console, inspection
+from ssd_jax import command_line, console, inspection
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+CONFIG = command_line.define_config()
 OUTPUT = flags.DEFINE_string("output", None, "The picture file to write.")
 IMAGES = flags.DEFINE_integer("images", 12, "How many training images.")
 
@@ -24,5 +23,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "output"])
-    app.run(main)
+    command_line.run(main, required=["config", "output"])

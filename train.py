@@ -6,23 +6,22 @@ Started again with the same work directory it continues. Every field of the conf
 the command line: --config.batch_size=8.
 """
 
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 
-from ssd_jax import console, parallel
+from ssd_jax import command_line, console, parallel
 from ssd_jax.train import train
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.", lock_config=True)
+CONFIG = command_line.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps everything it writes.")
-COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several hosts.")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes; 0 asks the cluster.")
-HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
-    "heartbeat_timeout", 100, "Seconds without a sign of life after which a process counts as dead."
-)
 CHANGE_CONFIG = flags.DEFINE_boolean(
     "change_config", False, "Go on with another config than the run in the work directory has."
 )
+COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several hosts.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes; 0 asks the cluster.")
 PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which one this is; -1 asks the cluster.")
+HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
+    "heartbeat_timeout", 100, "Seconds without a sign of life after which a process counts as dead."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -36,5 +35,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    command_line.run(main, required=["config", "workdir"])

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ssd_jax.config_check import check_config
 from ssd_jax.errors import UserError
 
 ROUNDS = 3
@@ -34,12 +35,13 @@ def benchmark_data(
       process grew between the first tenth of the pipeline's images and the last.
 
     Raises:
-      UserError: the source or a number is wrong.
+      UserError: the config, the source or a number is wrong.
     """
     from ssd_jax.data import throughput
     from ssd_jax.data.pipeline import build_train_batches
     from ssd_jax.data.sources import open_source
 
+    check_config(config)
     for name, value in (("cores", cores), ("images", num_images)):
         if value < 0:
             raise UserError(f"{name} is {value}, but must be 0 or more")
@@ -112,6 +114,9 @@ def benchmark_predict(config: Any, num_images: int = 0, batch_size: int = 8) -> 
     Returns:
       Medians: `decode`, `network` and `predict` in images a second; `fraction`: `predict` over the
       slower of the others; `cores`.
+
+    Raises:
+      UserError: the config is wrong.
     """
     from ssd_jax.class_lists import VOC
     from ssd_jax.data import throughput
@@ -120,6 +125,7 @@ def benchmark_predict(config: Any, num_images: int = 0, batch_size: int = 8) -> 
     from ssd_jax.predict import predict
     from ssd_jax.trained import Trained
 
+    check_config(config)
     num_images = num_images or 1000
     config = config.copy_and_resolve_references()
     config.detection.detections_per_image = round(throughput.VOC_OBJECTS)

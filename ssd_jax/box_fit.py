@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.cluster.vq import kmeans2
 
+from ssd_jax.config_check import check_config
 from ssd_jax.detection.default_boxes import Shapes, Tiling, default_boxes
 from ssd_jax.detection.exact_iou import ONE, fixed_point_iou
 from ssd_jax.detection.matcher import match
@@ -60,6 +61,7 @@ def fit_boxes(config: Any, source: str = "", num_images: int = 2000) -> dict[str
     """
     from ssd_jax.data.sources import open_source
 
+    check_config(config)
     if num_images < 1:
         raise UserError(f"images is {num_images}, but must be 1 or more")
     data = open_source(source or config.data.train)

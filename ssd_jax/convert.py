@@ -9,7 +9,8 @@ from typing import Any
 import optax
 
 from ssd_jax import parallel, workdir
-from ssd_jax.class_lists import category_ids
+from ssd_jax.class_lists import category_ids, split_names
+from ssd_jax.config_check import check_config
 from ssd_jax.errors import UserError
 from ssd_jax.interop.formats import FORMATS, read_format
 from ssd_jax.interop.transfer import Classes, format_transfer, transfer
@@ -36,17 +37,21 @@ def import_weights(
       file: see `read_format`.
       config: a config of `configs/` that describes the network.
       output: the work directory to make.
-      class_names: of the weights, in order; where empty, VOC's or COCO's, by their number.
+      class_names: of the weights, in order; where empty, those of the config, or else VOC's or
+        COCO's, by their number.
       partial: whether tensors may be missing, left over, or of another shape.
 
     Raises:
-      UserError: the file cannot be read, does not fit, or the work directory exists.
+      UserError: the config is wrong, the file cannot be read or does not fit, or the work directory
+        exists.
     """
+    check_config(config)
     if kind not in FORMATS:
         raise UserError(f"--from is {kind!r}, but must be one of {', '.join(FORMATS)}")
     folder = Path(output)
     if (folder / "classes.json").exists():
         raise UserError(f"{output} holds a run already: name another folder")
+    class_names = class_names or split_names(config.data.classes)
     foreign = read_format(kind, file, build_network(config.model, 1), class_names)
     class_names = foreign.class_names
     network = build_network(config.model, len(class_names))

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from ssd_jax import parallel
+from ssd_jax.class_lists import split_names
+from ssd_jax.config_check import check_values
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.comparison import MOST_COMPARED, compare, format_comparison
 from ssd_jax.evaluation.detection_files import read_detections, write_detections
@@ -134,9 +136,17 @@ def evaluate(
       report: a folder to write a page about the results to.
 
     Raises:
-      UserError: the work directory holds no such run, or the data is wrong.
+      UserError: the work directory holds no such run, or config or data are wrong.
     """
+    check_values(config)
     trained = load_workdir(Path(workdir), checkpoint, config)
+    named = split_names(config.data.classes)
+    if named and named != trained.class_names:
+        raise UserError(
+            f"config.data.classes names {len(named)} classes ({', '.join(named)}), but {workdir} "
+            f"was trained with {len(trained.class_names)} ({', '.join(trained.class_names)}): "
+            "leave it empty"
+        )
     evaluator = Evaluator(config, trained.network, trained.class_names, flip)
     results, _ = evaluator(parallel.replicate(trained.variables))
     summary = evaluator.summarise(results, metrics, iou_threshold)

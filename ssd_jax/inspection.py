@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from ssd_jax.config_check import check_config
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.draw import DRAWN_SIDE, contact_sheet, draw_boxes, draw_input
 from ssd_jax.training.photometric import augment, image_keys
@@ -21,10 +22,11 @@ def show_training_images(config: Any, output: str, num_images: int) -> None:
       num_images: how many images.
 
     Raises:
-      UserError: the number or the source is wrong, or the file cannot be written.
+      UserError: the config, the number or the source is wrong, or the file cannot be written.
     """
     from ssd_jax.data.sources import build_train_source, with_picture
 
+    check_config(config)
     if num_images < 1:
         raise UserError(f"images is {num_images}, but must be 1 or more")
     source = build_train_source(config)

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 
 from ssd_jax import workdir
+from ssd_jax.config_check import check_config
+from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
 from ssd_jax.train import train
 
@@ -31,8 +33,13 @@ def sweep(runs: Sequence[tuple[str, Any]], folder: str) -> list[Row]:
       A row for each run: see `summarise_run`.
 
     Raises:
-      UserError: see `train`.
+      UserError: a config is wrong, before the first run; see also `train`.
     """
+    for name, config in runs:
+        try:
+            check_config(config)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
     rows = []
     for number, (name, config) in enumerate(runs, start=1):
         logger.info("%s (%d of %d)", name, number, len(runs))

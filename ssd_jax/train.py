@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from ssd_jax import parallel
-from ssd_jax.errors import UserError
+from ssd_jax.config_check import check_config
 from ssd_jax.evaluate import Evaluator
 from ssd_jax.evaluation.draw import contact_sheet, draw_detections, draw_input
-from ssd_jax.evaluation.summary import COCO_NUMBERS, METRICS, format_table
+from ssd_jax.evaluation.summary import COCO_NUMBERS, format_table
 from ssd_jax.initial_weights import initial_weights
 from ssd_jax.interop.transfer import format_transfer
 from ssd_jax.models.network import build_network
@@ -31,7 +31,7 @@ from ssd_jax.training.optimizer import build_optimizer, build_schedule
 from ssd_jax.training.parameters import check_patterns, matching
 from ssd_jax.training.state import TrainState, initial_state
 from ssd_jax.training.steps import make_train_step
-from ssd_jax.workdir import check_classes, check_config, locked, record_run, record_start
+from ssd_jax.workdir import check_classes, check_same_config, locked, record_run, record_start
 
 # The data room, and TensorFlow with it, is imported by the functions that read data: everything
 # on the device's side works where TensorFlow is not installed.
@@ -64,10 +64,9 @@ def _train(config: Any, folder: Path, change_config: bool, interruption: Interru
     from ssd_jax.data.pipeline import build_train_batches
     from ssd_jax.data.sources import build_train_source
 
-    if config.metric not in METRICS:
-        raise UserError(f"config.metric is {config.metric!r}, but must be {' or '.join(METRICS)}")
+    check_config(config)
     if not change_config:
-        check_config(folder, config)
+        check_same_config(folder, config)
     batch_size = parallel.per_process_batch_size(config.batch_size, config.accumulate)
 
     source = build_train_source(config)

@@ -133,7 +133,7 @@ def read_config(folder: Path) -> ConfigDict:
     return ConfigDict(json.loads(_read(folder, "config.json")))
 
 
-def check_config(folder: Path, config: Any) -> None:
+def check_same_config(folder: Path, config: Any) -> None:
     """Raises a `UserError` if a work directory belongs to a run with another config."""
     if not (folder / "config.json").is_file():
         return

@@ -57,6 +57,20 @@ def test_an_import_can_be_evaluated_and_trained_from(imported, tensors, tmp_path
     assert "background and 5 of 5 classes taken over by name" in table and "new" not in table
 
 
+def test_the_config_can_name_the_classes(tensors, tmp_path):
+    np.savez(tmp_path / "ssd.npz", **tensors)
+    given = ("ssd.pytorch", str(tmp_path / "ssd.npz"))
+    config = tiny_config()
+    config.data.classes = "circle,cross,square,star,triangle,moon"
+    with pytest.raises(UserError, match=r"has 5 classes, but 6 names .*config\.data\.classes"):
+        import_weights(*given, config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    config.data.classes = ",".join(NAMES)
+    import_weights(*given, config, str(tmp_path / "run"))
+    classes = json.loads((tmp_path / "run" / "classes.json").read_text())
+    assert [entry["name"] for entry in classes] == list(NAMES)
+
+
 def test_an_import_into_a_run_is_refused(imported):
     with pytest.raises(UserError, match="holds a run already"):
         import_weights("caffe", "x.caffemodel", tiny_config(), str(imported))

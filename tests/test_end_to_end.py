@@ -209,7 +209,6 @@ def test_mistakes_end_in_one_line(workdir, tmp_path):
         (new, "init", "magic", "config.init is 'magic'"),
         (new, "freeze", "nothing/*", "config.freeze has the pattern 'nothing/*'"),
         (new, "accumulate", 3, "must be a multiple of 3 for the 1 devices in 3 parts"),
-        (new, "metric", "map", "config.metric is 'map', but must be voc07 or voc or coco"),
         (workdir, "data.classes", "a", "has the class 'circle'"),
     ):
         config = tiny.get_config()
@@ -217,6 +216,14 @@ def test_mistakes_end_in_one_line(workdir, tmp_path):
         with pytest.raises(UserError) as error:
             train(config, str(folder), change_config=True)
         assert complaint in str(error.value)
+
+    config = tiny.get_config()
+    config.data.classes = "circle,cross"
+    with pytest.raises(UserError, match=r"names 2 classes .*was trained with 5 .*leave it empty"):
+        evaluate(config, str(workdir))
+    config.update(batch_size=0)
+    with pytest.raises(UserError, match=r"config\.batch_size is 0"):
+        evaluate(config, str(workdir))
 
 
 def test_updates_that_are_not_finite_are_skipped_and_kept_for_inspection(tmp_path):

@@ -37,13 +37,13 @@ def test_one_process_alone_trains_in_a_work_directory(tmp_path):
 
 def test_another_config_is_refused_and_its_changes_are_named(tmp_path):
     config = tiny.get_config()
-    workdir.check_config(tmp_path, config)  # nothing there yet
+    workdir.check_same_config(tmp_path, config)  # nothing there yet
     workdir.record_run(tmp_path, config, ("a", "b"), (1, 2))
-    workdir.check_config(tmp_path, config)
+    workdir.check_same_config(tmp_path, config)
     config.model.width = 0.5
     config.learning_rate_drops = (0.5,)
     with pytest.raises(UserError) as error:
-        workdir.check_config(tmp_path, config)
+        workdir.check_same_config(tmp_path, config)
     message = str(error.value)
     assert "config.model.width from 0.02 to 0.5" in message
     assert "config.learning_rate_drops from " in message and "to [0.5]" in message

@@ -66,7 +66,7 @@ def read_format(kind: str, file: str, network: Network, class_names: Sequence[st
         if len(class_names) != num_classes:
             raise UserError(
                 f"{file} has {num_classes} classes, but {len(class_names)} names of classes are "
-                "known: list them with --classes"
+                "known: list them with --classes or in config.data.classes"
             )
         network = dataclasses.replace(network, num_classes=num_classes)
     renamed = layouts.rename(

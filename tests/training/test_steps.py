@@ -40,6 +40,7 @@ def make_batch(num_objects=5, without_objects=3):
     }
 
 
+@functools.cache
 def tiny_network(precision="float32", batch_norm=True):
     config = tiny.get_config().model
     config.precision = precision
@@ -47,8 +48,15 @@ def tiny_network(precision="float32", batch_norm=True):
     return build_network(config, num_classes=5)
 
 
-def new_state(network, **options):
-    return parallel.replicate(initial_state(*network.init(seed=0), OPTIMIZER, **options))
+@functools.cache
+def initial_variables(network):
+    return network.init(seed=0)
+
+
+def new_state(network, optimizer=OPTIMIZER, **options):
+    # Copies, for a step is given up its state.
+    variables = jax.tree.map(jnp.array, initial_variables(network))
+    return parallel.replicate(initial_state(*variables, optimizer, **options))
 
 
 @functools.cache
@@ -70,37 +78,83 @@ def after_one_step():
     return one_step(make_batch())
 
 
-def test_the_loss_is_divided_by_the_positives_of_the_batch(after_one_step):
-    batch, network = make_batch(), tiny_network()
-    default = network.default_boxes()
-    target_offsets, target_labels = zip(
-        *[
-            match_targets(boxes, labels, default)
-            for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)
-        ],
-        strict=True,
-    )
-    pixels = np.where(np.arange(64)[:, None] < 51, batch["image"], [123, 117, 104])
-    # One device of its own, for batch norm.
+@functools.cache
+def compiled_network(network):
+    """`apply`, of one device of its own, for batch norm."""
     apply = jax.vmap(network.apply, in_axes=(None, None, 0, None), axis_name=parallel.DEVICES)
-    (offsets, logits), _ = jax.jit(apply, static_argnums=3)(
-        *network.init(seed=0), network.normalise(pixels)[None], True
-    )
-    sums = multibox_loss(offsets[0], logits[0], jnp.stack(target_offsets), jnp.stack(target_labels))
-    positives = sum((labels > 0).sum() for labels in target_labels)
-    _, metrics = after_one_step
+
+    def run(parameters, batch_stats, images, train):
+        return jax.tree.map(
+            lambda array: array[0], apply(parameters, batch_stats, images[None], train)
+        )
+
+    return jax.jit(run, static_argnums=3)
+
+
+def network_input(images):
+    """Images with what is beyond their window filled."""
+    pixels = np.where(np.arange(64)[:, None] < 51, images, [123, 117, 104])
+    return tiny_network().normalise(pixels)
+
+
+def loss_by_hand(batch, train=True, iou_threshold=0.5, boundary_boxes=True, **options):
+    """The sums of the loss over a batch that is not augmented."""
+    network = tiny_network()
+    match, default = jax.jit(match_targets, static_argnums=4), network.default_boxes()
+    targets = [
+        match(boxes, labels, default, iou_threshold, boundary_boxes)
+        for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)
+    ]
+    images = network_input(batch["image"])
+    outputs, _ = compiled_network(network)(*initial_variables(network), images, train)
+    loss = jax.jit(functools.partial(multibox_loss, **options))
+    return loss(*outputs, *(jnp.stack(target) for target in zip(*targets, strict=True)))
+
+
+def check_metrics(metrics, sums, localisation_weight):
+    positives = sums.num_positives
     assert metrics["positives"] == positives > BATCH
-    np.testing.assert_allclose(metrics["loc_loss"], sums.localisation / positives, rtol=1e-4)
-    np.testing.assert_allclose(metrics["conf_loss"], sums.confidence / positives, rtol=1e-4)
+    localisation, confidence = sums.localisation / positives, sums.confidence / positives
+    np.testing.assert_allclose(metrics["loc_loss"], localisation, rtol=1e-4)
+    np.testing.assert_allclose(metrics["conf_loss"], confidence, rtol=1e-4)
     np.testing.assert_allclose(
-        metrics["loss"], (sums.localisation + sums.confidence) / positives, rtol=1e-4
+        metrics["loss"], localisation_weight * localisation + confidence, rtol=1e-4
     )
 
 
-def test_localisation_has_a_weight(after_one_step):
-    _, metrics = one_step(make_batch(), localisation_weight=2.0)
-    _, plain = after_one_step
-    np.testing.assert_allclose(metrics["loss"], plain["conf_loss"] + 2 * plain["loc_loss"], 1e-5)
+def test_the_loss_is_divided_by_the_positives_of_the_batch(after_one_step):
+    check_metrics(after_one_step[1], loss_by_hand(make_batch()), 1)
+
+
+# All together, for each step with other options is compiled anew.
+LOSS_OPTIONS = {
+    "iou_threshold": 0.3,
+    "boundary_boxes": False,
+    "negatives_per_positive": 2.0,
+    "min_negatives": 8,
+    "label_smoothing": 0.1,
+}
+OPTIONS = {"localisation_weight": 2.0, "freeze_batch_norm": True} | LOSS_OPTIONS
+
+
+def test_options_by_hand(after_one_step):
+    by_hand = functools.partial(loss_by_hand, make_batch())
+    state, metrics = one_step(make_batch(), **OPTIONS)
+    sums = by_hand(train=False, **LOSS_OPTIONS)
+    check_metrics(metrics, sums, 2)
+    # Each matters: without one of them the loss is another.
+    others = [by_hand(train=True, **LOSS_OPTIONS)]
+    for left_out in LOSS_OPTIONS:
+        rest = {name: value for name, value in LOSS_OPTIONS.items() if name != left_out}
+        others.append(by_hand(train=False, **rest))
+    for other in others:
+        assert abs(other.confidence / sums.confidence - 1) > 1e-2
+
+    # Frozen batch norm keeps its statistics.
+    before = initial_variables(tiny_network())[1]
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, before)
+    free = after_one_step[0].batch_stats
+    assert any(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).any()), before, free)))
 
 
 def test_bfloat16_gives_nearly_the_same_loss(after_one_step):
@@ -114,9 +168,9 @@ def test_bfloat16_gives_nearly_the_same_loss(after_one_step):
 
 def test_the_network_with_and_without_jit():
     network = tiny_network()
-    variables = network.init(seed=0)
-    images = network.normalise(make_batch()["image"][:2])
-    compiled, _ = jax.jit(network.apply, static_argnums=3)(*variables, images, False)
+    variables = initial_variables(network)
+    images = network.normalise(make_batch()["image"])
+    compiled, _ = compiled_network(network)(*variables, images, False)
     with jax.disable_jit():
         outputs, _ = network.apply(*variables, images, False)
     for ours, theirs in zip(outputs, compiled, strict=True):
@@ -125,7 +179,7 @@ def test_the_network_with_and_without_jit():
 
 def changes(state):
     """By parameter, whether a step changed it."""
-    before = new_state(tiny_network()).parameters
+    before = initial_variables(tiny_network())[0]
     return jax.tree.map(lambda a, b: bool((a != b).any()), before, state.parameters)
 
 
@@ -136,27 +190,32 @@ def test_a_batch_without_objects_teaches_nothing():
 
 
 def test_a_batch_without_objects_teaches_background_if_asked():
-    state, metrics = one_step(make_batch(without_objects=BATCH), min_negatives=340)  # all boxes
+    batch = make_batch(without_objects=BATCH)
+    state, metrics = one_step(batch, **OPTIONS)
     assert metrics["positives"] == metrics["loc_loss"] == 0
-    assert 0 < metrics["conf_loss"] == metrics["loss"] < np.inf
+    sums = loss_by_hand(batch, train=False, **LOSS_OPTIONS)
+    np.testing.assert_allclose(metrics["conf_loss"], sums.confidence, rtol=1e-4)
+    assert 0 < metrics["conf_loss"] == metrics["loss"]
     heads = changes(state)["heads"]
-    assert all(jax.tree.leaves(heads["logits"]))
+    assert any(jax.tree.leaves(heads["logits"]))
     assert not any(jax.tree.leaves(heads["offsets"]))
 
 
 def test_one_object_in_the_batch_is_enough():
-    batch = make_batch(num_objects=1, without_objects=BATCH - 1)
+    batch = make_batch(without_objects=BATCH - 1)
+    batch["labels"][:, 1:] = 0
     state, metrics = one_step(batch)
     assert metrics["positives"] >= 1
     assert np.isfinite(metrics["loss"]) and metrics["loc_loss"] > 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
-def steps(network, batch, count, frozen=None, **options):
+def steps(network, batch, count, frozen=None, optimizer=OPTIMIZER, **options):
     """The states after each of some steps, and the metrics of the last."""
     options = {"color": False, "flip": False, "frozen": frozen} | options
-    step = parallel.pmap_train_step(make_train_step(network, OPTIMIZER, seed=1, **options))
-    state = new_state(network, frozen=frozen, averages=options.get("ema", 0) > 0)
+    step = parallel.pmap_train_step(make_train_step(network, optimizer, seed=1, **options))
+    averages = options.get("ema", 0) > 0
+    state = new_state(network, optimizer, frozen=frozen, averages=averages)
     states = []
     for _ in range(count):
         state, metrics = step(state, parallel.shard(batch))
@@ -165,13 +224,12 @@ def steps(network, batch, count, frozen=None, **options):
 
 
 def test_accumulation_makes_the_update_of_the_large_batch():
-    batch = jax.tree.map(lambda array: np.concatenate([array] * 4), make_batch())
-    batch["image"] = np.random.default_rng(1).integers(0, 256, (32, 64, 64, 3), dtype=np.uint8)
     network = tiny_network(batch_norm=False)
-    # With mirroring, which follows an image's place in the whole batch. Colours are left as they
-    # are: compiled for another size they differ in the last digits, which three steps multiply.
-    (*_, whole), whole_metrics = steps(network, batch, 3, flip=True)
-    (*_, parts), parts_metrics = steps(network, batch, 3, accumulate=4, flip=True)
+    # With mirroring, which follows an image's place in the whole batch. Differences in the last
+    # digits grow with every step, the faster the higher the rate.
+    options = {"flip": True, "optimizer": sgd(lambda step: 1e-4, momentum=0.9, weight_decay=0.0)}
+    (*_, whole), whole_metrics = steps(network, make_batch(), 3, **options)
+    (*_, parts), parts_metrics = steps(network, make_batch(), 3, accumulate=4, **options)
     assert parts.step == whole.step == 3
     # Parts differ in positives: dividing each by its own would give another update.
     assert whole_metrics["positives"] == parts_metrics["positives"] > 0
@@ -179,22 +237,19 @@ def test_accumulation_makes_the_update_of_the_large_batch():
         np.testing.assert_allclose(parts_metrics[name], value, rtol=1e-4)
     start, whole, parts = (
         np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(parameters)])
-        for parameters in (network.init(0)[0], whole.parameters, parts.parameters)
+        for parameters in (initial_variables(network)[0], whole.parameters, parts.parameters)
     )
     assert np.abs(parts - whole).max() < 1e-4
     assert np.linalg.norm(parts - whole) < 1e-3 * np.linalg.norm(whole - start)
 
 
 def test_batch_statistics_follow_all_parts():
-    (state,), _ = steps(tiny_network(), make_batch(), 1, accumulate=2)
     network, batch = tiny_network(), make_batch()
-    statistics = network.init(0)[1]
-    apply = jax.vmap(network.apply, in_axes=(None, None, 0, None), axis_name=parallel.DEVICES)
+    (state,), _ = steps(network, batch, 1, accumulate=2)
+    parameters, statistics = initial_variables(network)
     for half in (slice(0, 4), slice(4, 8)):
-        pixels = np.where(np.arange(64)[:, None] < 51, batch["image"][half], [123, 117, 104])
-        images = network.normalise(pixels)[None]
-        _, statistics = apply(network.init(0)[0], statistics, images, True)
-        statistics = jax.tree.map(lambda array: array[0], statistics)
+        images = network_input(batch["image"][half])
+        _, statistics = compiled_network(network)(parameters, statistics, images, True)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
         state.batch_stats,
@@ -202,64 +257,47 @@ def test_batch_statistics_follow_all_parts():
     )
 
 
-def test_frozen_parameters_stay_and_the_rest_learns():
+AVERAGE_DECAY = 0.15
+
+
+@pytest.fixture(scope="module")
+def after_frozen_steps():
+    """The states after three steps with a frozen backbone and averaged parameters."""
     network = tiny_network()
     frozen = matching(network.variable_shapes()[0], "backbone/*")
-    (state,), _ = steps(network, make_batch(), 1, frozen=frozen)
+    return steps(network, make_batch(), 3, frozen=frozen, ema=AVERAGE_DECAY)[0]
+
+
+def test_frozen_parameters_stay_and_the_rest_learns(after_frozen_steps, after_one_step):
+    state, network = after_frozen_steps[0], tiny_network()
     assert not any(jax.tree.leaves(changes(state)["backbone"]))
     assert changes(state)["heads"]["logits"][0]["kernel"]
     # Nothing is kept for them, and the gradient of the rest is what it was.
     momentum = state.opt_state[-1].trace
     assert not jax.tree.leaves(momentum["backbone"])
+    frozen = matching(network.variable_shapes()[0], "backbone/*")
     first = new_state(network, frozen=frozen).opt_state[-1].trace
     assert jax.tree.structure(first) == jax.tree.structure(momentum)
-    (free,), _ = steps(network, make_batch(), 1)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7),
         momentum["heads"],
-        free.opt_state[-1].trace["heads"],
+        after_one_step[0].opt_state[-1].trace["heads"],
     )
 
 
-def test_batch_norm_can_be_frozen():
-    (state,), metrics = steps(tiny_network(), make_batch(), 1, freeze_batch_norm=True)
-    before = new_state(tiny_network()).batch_stats
-    jax.tree.map(np.testing.assert_array_equal, state.batch_stats, before)
-    (free,), free_metrics = steps(tiny_network(), make_batch(), 1)
-    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, free.batch_stats)
-    assert any(jax.tree.leaves(moved))
-    assert metrics["loss"] != free_metrics["loss"]
-
-
-def test_the_average_of_the_parameters_by_hand():
-    states, _ = steps(tiny_network(), make_batch(), 3, ema=0.15)
-    average = new_state(tiny_network()).parameters
-    for step, state in enumerate(states):
-        decay = min(0.15, (1 + step) / (10 + step))  # 0.1, 0.15, 0.15
+def test_the_average_of_the_parameters_by_hand(after_frozen_steps, after_one_step):
+    average = initial_variables(tiny_network())[0]
+    for step, state in enumerate(after_frozen_steps):
+        decay = min(AVERAGE_DECAY, (1 + step) / (10 + step))  # 0.1, 0.15, 0.15
         average = jax.tree.map(
             lambda old, new, decay=decay: decay * old + (1 - decay) * new, average, state.parameters
         )
+    last, (plain, _) = after_frozen_steps[-1], after_one_step
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
-        states[-1].averaged,
-        average,
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), last.averaged, average
     )
-    assert states[-1].for_evaluation()[0] is states[-1].averaged
-    (plain,), _ = steps(tiny_network(), make_batch(), 1)
+    assert last.for_evaluation()[0] is last.averaged
     assert plain.averaged == {} and plain.for_evaluation()[0] is plain.parameters
-
-
-def test_labels_can_be_smoothed(after_one_step):
-    _, metrics = one_step(make_batch(), label_smoothing=0.1)
-    _, plain = after_one_step
-    assert metrics["loc_loss"] == plain["loc_loss"]
-    assert metrics["conf_loss"] != plain["conf_loss"]
-
-
-def test_boundary_boxes_can_be_left_out(after_one_step):
-    _, metrics = one_step(make_batch(), boundary_boxes=False)
-    _, plain = after_one_step
-    assert 0 < metrics["positives"] < plain["positives"]
 
 
 PROGRAM = """
