@@ -36,7 +36,11 @@ def save_batch(
     # JSON has no word for numbers that are not finite.
     written = {key: value if np.isfinite(value) else str(value) for key, value in numbers.items()}
     (place / "numbers.json").write_text(json.dumps(written | {"image_id": names}, indent=2) + "\n")
-    np.savez_compressed(place / "batch.npz", **batch)
+    # Strings of fixed length: others would be pickles, which nobody should have to load.
+    arrays = {
+        key: array.astype("S") if array.dtype == object else array for key, array in batch.items()
+    }
+    np.savez_compressed(place / "batch.npz", **arrays)
     inputs = list(zip(batch["image"], batch["boxes"], batch["labels"], strict=True))
     pictures = [draw_input(*given, class_names) for given in inputs[:NUM_PICTURES]]
     contact_sheet(pictures, names[:NUM_PICTURES]).save(place / "pictures.png")
