@@ -126,6 +126,21 @@ def test_the_loss_is_divided_by_the_positives_of_the_batch(after_one_step):
     check_metrics(after_one_step[1], loss_by_hand(make_batch()), 1)
 
 
+@pytest.mark.parametrize("factor", [np.nan, 1e25])
+def test_an_update_that_is_not_finite_changes_nothing_but_counts(factor):
+    state = new_state(tiny_network())
+    # With the second factor the loss is finite, but the norm of the gradient is not.
+    state.parameters["heads"]["offsets"][0]["kernel"] *= factor
+    before = jax.tree.map(np.array, state)
+    after, metrics = compiled_step()(state, parallel.shard(make_batch()))
+    assert np.isfinite(metrics["loss"]) == np.isfinite(factor)
+    assert not np.isfinite(metrics["gradient_norm"])
+    assert after.step == 1
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        expected = old + 1 if np.issubdtype(old.dtype, np.integer) else old
+        np.testing.assert_array_equal(new, expected)
+
+
 # All together, for each step with other options is compiled anew.
 LOSS_OPTIONS = {
     "iou_threshold": 0.3,
