@@ -54,7 +54,7 @@ def train(config: Any, workdir: str) -> None:
         raise UserError(f"config.metric is {config.metric!r}, but must be {' or '.join(METRICS)}")
     batch_size = parallel.per_process_batch_size(config.batch_size, config.accumulate)
 
-    source = build_train_source(config)
+    source = build_train_source(config, folder, parallel.is_main_process())
     class_names = source.class_names
     logger.info(
         "%d training pictures, %d classes: %s",
@@ -74,7 +74,7 @@ def train(config: Any, workdir: str) -> None:
     )
     evaluator = None
     if config.eval_every >= 0:
-        evaluator = Evaluator(config, network, class_names)
+        evaluator = Evaluator(config, network, class_names, workdir=folder)
 
     check_classes(folder, class_names)
     checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
