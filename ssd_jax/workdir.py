@@ -7,6 +7,7 @@ A work directory holds
     classes.json     the classes, in the order of the labels: their names, and their ids in results
     weights.txt      what became of each array of the weights that the run started from, if any
     imported.json    if its weights came from a file: which arrays did
+    data_errors.jsonl  what config.data.on_error="skip" left out and why, a picture a line
     checkpoints/     one folder a saved step
     metrics.jsonl    one object a line
     tensorboard/     the same for TensorBoard, with the pictures

@@ -35,6 +35,7 @@ ALLOWED = {
     "video": {"background", "detector"},
     "serve": {"detector", "pictures"},
     "export": {"detection", "interop", "trained", "workdir"},
+    "check_data": {"background", "data", "pictures"},
     "evaluate": {"data", "evaluation", "models", "parallel", "trained"},
     "train": {
         "data",

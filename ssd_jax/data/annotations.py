@@ -1,6 +1,7 @@
 """The objects of one picture, as files on disk describe them."""
 
 import dataclasses
+import difflib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,7 +105,7 @@ def known_classes(
                     Problem(
                         "class unknown",
                         f"an object of {annotation.path.name} has the class {shown(name)}, which "
-                        f"is not among the classes ({listed})",
+                        f"is not among the classes ({listed}){_nearest(name, class_names)}",
                     )
                     for name in strange
                 ],
@@ -117,6 +118,13 @@ def known_classes(
 def class_ids(annotation: Annotation, class_names: Sequence[str]) -> np.ndarray:
     """`[objects] int32` labels from 1."""
     return np.array([class_names.index(name) + 1 for name in annotation.names], np.int32)
+
+
+def _nearest(name: str, class_names: Sequence[str]) -> str:
+    """What the writer may have meant."""
+    lower = {known.lower(): known for known in class_names}
+    found = difflib.get_close_matches(name.strip().lower(), lower, 1)
+    return f"; the nearest is {lower[found[0]]!r}" if found else ""
 
 
 def _first(names: list[str], limit: int = 5) -> str:
