@@ -129,9 +129,8 @@ def _read_image(
     elif _leaves_folder(name):
         found.append(Problem("file name", f"{place}: {shown(name)} is outside {folder}"))
     elif not file_exists(folder / name):
-        found.append(
-            Problem("picture missing", f"lists {name}, but {folder / name} does not exist")
-        )
+        found.append(Problem("picture missing", f"{place}: {shown(name)} is not in {folder}"))
+
     size = (image.get("width"), image.get("height"))
     if not all(_is_number(side) and side >= 1 for side in size):
         message = f"{place} has the width and height {shown(size)}, which are not pixels"

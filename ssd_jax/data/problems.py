@@ -165,7 +165,7 @@ class Problems:
             place, problems = next(iter(self._found.items()))
             listed = f"they are listed in {self._file}; " if self._file else ""
             raise UserError(
-                f"{bad} of {total} pictures ({bad / max(total, 1):.1%}) are damaged, more than "
+                f"{bad} of {total} pictures ({bad / max(total, 1):.1%}) damaged, more than "
                 f"config.data.max_error_fraction={self._max_error_fraction:g} allows; the first: "
                 f"{place[0]}: {problems[0].message}; {listed}python check_data.py "
                 "--source=… shows all and how to mend them"

@@ -59,7 +59,9 @@ def read_voc_xml(root: str, split: str, problems: Problems) -> list[Annotation]:
             found = [Problem("listed twice", f"lists {shown(image_id)} twice")]
             problems.add(split_file, image_id, found)
         elif image_id not in images:
-            message = f"lists {image_id}, but {images_folder} has no {image_id}.jpg, .jpeg or .png"
+            message = (
+                f"lists {shown(image_id)}, but {images_folder} has no .jpg, .jpeg or .png of it"
+            )
             problems.add(split_file, image_id, [Problem("picture missing", message)])
         else:
             found = []

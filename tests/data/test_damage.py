@@ -170,6 +170,7 @@ def save(voc, mode, **options):
     """Another picture in place of one, in one of the forms that TensorFlow reads differently."""
     path = voc.root / "JPEGImages/picture5.jpg"
     random = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
+    random[:5, :5] = 77  # which some make transparent
     Image.fromarray(random).convert(mode).save(path, **options)
     return path
 
@@ -183,8 +184,8 @@ def save(voc, mode, **options):
         ("LA", {"format": "PNG"}),
         ("P", {"format": "PNG"}),
         ("1", {"format": "PNG"}),
-        ("L", {"format": "PNG", "transparency": 7}),
-        ("RGB", {"format": "PNG", "transparency": (1, 2, 3)}),
+        ("L", {"format": "PNG", "transparency": 77}),
+        ("RGB", {"format": "PNG", "transparency": (77, 77, 77)}),
         ("I;16", {"format": "PNG"}),
         ("P", {"format": "GIF"}),
         ("RGB", {"format": "BMP"}),
