@@ -24,7 +24,7 @@ ALLOWED = {
     "workdir": set(),
     "benchmark": {"class_lists", "data", "detector", "models", "predict", "trained"},
     "box_fit": {"data", "detection", "models"},
-    "inspection": {"data", "evaluation", "training"},
+    "inspection": {"data", "evaluation", "pictures", "training"},
     "trained": {"interop", "models", "training", "workdir"},
     "initial_weights": {"interop", "models", "trained"},
     "detector": {"evaluation", "pictures", "trained"},

@@ -14,6 +14,7 @@ from ssd_jax.data.pipeline import eval_batches, read_objects, read_pictures, tra
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.sources import open_source, with_picture
 from ssd_jax.errors import UserError
+from ssd_jax.evaluate import evaluate_file
 from ssd_jax.pictures import MAX_PIXELS, open_picture
 from tests.data.pictures import VocFolder
 from tests.data.test_pipeline import OPTIONS, PLAIN, assert_same, take
@@ -228,3 +229,16 @@ def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded(voc, im
     source = open_source(voc.split("all", "picture5", "picture0"))
     with pytest.raises(UserError, match=r"picture5\.jpg: .*more than 178,956,970"):
         take(train_batches(source, **PLAIN), 1)
+
+
+def test_files_of_detections_are_judged_without_pictures_that_are_left_out(voc, tmp_path, capsys):
+    spec = voc.split("all", *NAMES)
+    path = damage(voc, "picture3")
+    detections = tmp_path / "detections"
+    detections.mkdir()
+    lines = "".join(f"{name} 0.5 6 4 30 20\n" for name in NAMES)
+    (detections / "x_dog.txt").write_text(lines)
+    with pytest.raises(UserError, match=f"{path}: the picture cannot be read"):
+        evaluate_file(spec, (), str(detections))
+    evaluate_file(spec, (), str(detections), on_error="skip", max_error_fraction=0.2)
+    assert "7 images" in capsys.readouterr().out

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from ssd_jax.data.problems import MENDS, Problem, Problems, shown
-from ssd_jax.data.sources import open_source
+from ssd_jax.data.sources import build_train_source, open_source
 from ssd_jax.errors import UserError
+from tests import tiny
 from tests.data.pictures import VocFolder, write_coco
 
 BROKEN = [Problem("picture unreadable", "it is torn")]
@@ -333,3 +334,18 @@ def test_wrong_options_are_named(arguments):
 def test_values_from_files_are_shown_short_and_in_one_line():
     assert shown("a\nb") == repr("a\nb")
     assert len(shown("x" * 10**6)) < 100 and len(shown([["x" * 1000] * 1000] * 1000)) < 5000
+
+
+def test_a_config_says_what_to_do_and_the_work_directory_holds_the_list(voc, tmp_path):
+    voc.annotation("bad").write_text("")
+    config = tiny.get_config()
+    config.data.train = voc.split("all", "good", "bad")
+    with pytest.raises(UserError, match=r"bad\.xml"):
+        build_train_source(config, tmp_path / "run")
+    config.data.update(on_error="skip", max_error_fraction=0.5)
+    assert build_train_source(config, tmp_path / "run").num_examples == 1
+    assert len(listed(tmp_path)) == 1
+    for field in ("on_error", "max_error_fraction"):  # as in runs of older versions
+        del config.data[field]
+    with pytest.raises(UserError, match=r"bad\.xml"):
+        build_train_source(config, tmp_path / "run")
