@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ssd_jax.evaluation.detection_files import read_detections, write_detections
 from ssd_jax.interop.caffe_model import NetParameter
 from ssd_jax.interop.weight_files import read_weights
 from ssd_jax.pictures import open_picture, size_in_file, upright_file, upright_size
+from ssd_jax.predict import _Run
 from tests.data.pictures import VocFolder, write_coco
 from tests.evaluation.results import result
 from tests.interop.torch_files import save_legacy, save_zip, state_dict
@@ -250,3 +252,13 @@ def test_images_may_be_called_like_paths(tmp_path):
         "comp4_det_test_dog.txt",
         "detections.json",
     ]
+
+
+def test_crops_stay_in_their_folder_whatever_the_class(tmp_path):
+    run = _Run(None, None, 1, tmp_path / "out", crops=True)
+    names = ["../../../evil", "/etc/passwd", "a\0b", "ä" * 400]
+    found = SimpleNamespace(boxes=np.array([[0, 0, 5, 5]] * len(names)), names=names)
+    run._write_crops(Image.new("RGB", (9, 9)), found, "folder/a.png")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) == len(names)
+    assert all(path.parent == tmp_path / "out/crops/folder/a.png" for path in written)
