@@ -88,7 +88,7 @@ def main(argv: list[str]) -> None:
         if sum(map(bool, (WORKDIR.value, DETECTIONS.value, COMPARE.value))) != 1:
             raise UserError("name one of --workdir, --detections and --compare")
         config = run_config()
-        written = {"output": OUTPUT.value, "report": REPORT.value}
+        more = {"output": OUTPUT.value, "report": REPORT.value}
         if WORKDIR.value:
             parallel.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
             evaluate(
@@ -99,7 +99,7 @@ def main(argv: list[str]) -> None:
                 iou_threshold=IOU_THRESHOLD.value,
                 flip=FLIP.value,
                 submission=SUBMISSION.value,
-                **written,
+                **more,
             )
             return
         if not SOURCE.value and config is None:
@@ -108,6 +108,10 @@ def main(argv: list[str]) -> None:
         if config is not None:
             source, published = config.data.eval, config.published
             names = split_names(config.data.classes)
+            # Configs from before there was a choice have no such fields.
+            for field in ("on_error", "max_error_fraction"):
+                if field in config.data:
+                    more[field] = config.data[field]
         if DETECTIONS.value:
             evaluate_file(
                 source,
@@ -116,7 +120,7 @@ def main(argv: list[str]) -> None:
                 metrics=metrics(config),
                 iou_threshold=IOU_THRESHOLD.value,
                 published=published,
-                **written,
+                **more,
             )
         else:
             metric = metrics(config)[0]
@@ -126,7 +130,7 @@ def main(argv: list[str]) -> None:
                 COMPARE.value,
                 metric=metric,
                 iou_threshold=IOU_THRESHOLD.value,
-                **written,
+                **more,
             )
 
 

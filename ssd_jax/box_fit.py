@@ -59,12 +59,13 @@ def fit_boxes(config: Any, source: str = "", num_images: int = 2000) -> dict[str
     Raises:
       UserError: the config or the source is wrong, or there are no objects.
     """
+    from ssd_jax.data.problems import build_problems
     from ssd_jax.data.sources import open_source
 
     check_config(config)
     if num_images < 1:
         raise UserError(f"images is {num_images}, but must be 1 or more")
-    data = open_source(source or config.data.train)
+    data = open_source(source or config.data.train, problems=build_problems(config))
     tiling = build_network(config.model, len(data.class_names)).tiling
     images = [
         record["boxes"][~record["crowd"]]

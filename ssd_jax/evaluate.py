@@ -33,7 +33,12 @@ class Evaluator:
     """
 
     def __init__(
-        self, config: Any, network: Network, class_names: Sequence[str], flip: bool = False
+        self,
+        config: Any,
+        network: Network,
+        class_names: Sequence[str],
+        flip: bool = False,
+        workdir: Path | None = None,
     ):
         """Opens the data.
 
@@ -42,10 +47,13 @@ class Evaluator:
           network: what is evaluated.
           class_names: the classes it was trained on.
           flip: see `make_predict_step`.
+          workdir: the work directory, where damaged pictures are listed that are left out.
         """
+        from ssd_jax.data.problems import build_problems
         from ssd_jax.data.sources import open_source
 
-        self.source = open_source(config.data.eval, class_names)
+        problems = build_problems(config, workdir, parallel.is_main_process())
+        self.source = open_source(config.data.eval, class_names, problems)
         self._class_names = class_names
         self._image_size = config.model.image_size
         self._batch_size = parallel.per_process_batch_size(parallel.round_up(config.batch_size))
@@ -147,7 +155,7 @@ def evaluate(
             f"was trained with {len(trained.class_names)} ({', '.join(trained.class_names)}): "
             "leave it empty"
         )
-    evaluator = Evaluator(config, trained.network, trained.class_names, flip)
+    evaluator = Evaluator(config, trained.network, trained.class_names, flip, Path(workdir))
     results, _ = evaluator(parallel.replicate(trained.variables))
     summary = evaluator.summarise(results, metrics, iou_threshold)
     if not parallel.is_main_process():
@@ -166,6 +174,8 @@ def evaluate_file(
     metrics: Sequence[str] = METRICS,
     iou_threshold: float = 0.5,
     published: str = "",
+    on_error: str = "stop",
+    max_error_fraction: float = 0.0,
     output: str = "",
     report: str = "",
 ) -> None:
@@ -178,14 +188,16 @@ def evaluate_file(
       metrics: of `METRICS`, the most important first.
       iou_threshold: see `summarise`.
       published: what to compare with, for the report.
+      on_error: "stop" or "skip", at damaged pictures of the data.
+      max_error_fraction: how many may be left out.
       output: a JSON file to write the numbers to.
       report: a folder to write a page about the results to.
 
     Raises:
       UserError: the data or the file is wrong.
     """
-    source, images = _open_objects(source_spec, class_names)
-    results = read_detections(Path(detections), images, source.class_names, source.category_ids)
+    source, images = _open_objects(source_spec, class_names, on_error, max_error_fraction)
+    results = _read_detections(detections, source, images)
     summary = summarise(results, source.class_names, metrics, iou_threshold)
     about = {"run": detections, "published": published, "data": source_spec}
     _publish(results, source.class_names, summary, about, source, output, report)
@@ -198,6 +210,8 @@ def compare_files(
     *,
     metric: str = "voc07",
     iou_threshold: float = 0.5,
+    on_error: str = "stop",
+    max_error_fraction: float = 0.0,
     output: str = "",
     report: str = "",
 ) -> None:
@@ -209,6 +223,8 @@ def compare_files(
       detections: two or more, up to ten; see `read_detections`.
       metric: of `METRICS`.
       iou_threshold: see `summarise`.
+      on_error: "stop" or "skip", at damaged pictures of the data.
+      max_error_fraction: how many may be left out.
       output: a JSON file to write the numbers to.
       report: a folder to write a page about the differences to.
 
@@ -219,11 +235,8 @@ def compare_files(
         raise UserError(
             f"--compare names {len(detections)}, but must name 2 to {MOST_COMPARED} of them"
         )
-    source, images = _open_objects(source_spec, class_names)
-    candidates = [
-        read_detections(Path(path), images, source.class_names, source.category_ids)
-        for path in detections
-    ]
+    source, images = _open_objects(source_spec, class_names, on_error, max_error_fraction)
+    candidates = [_read_detections(path, source, images) for path in detections]
     comparison = compare(detections, candidates, source.class_names, metric, iou_threshold)
     print(format_comparison(comparison))
     if output:
@@ -238,12 +251,15 @@ def compare_files(
         logger.info("the report is %s", Path(report) / "index.html")
 
 
-def _open_objects(spec: str, class_names: Sequence[str]) -> tuple[Any, list[ImageResult]]:
+def _open_objects(
+    spec: str, class_names: Sequence[str], on_error: str, max_error_fraction: float
+) -> tuple[Any, list[ImageResult]]:
     """A source, and its images without detections."""
     from ssd_jax.data.pipeline import read_objects
+    from ssd_jax.data.problems import Problems
     from ssd_jax.data.sources import open_source
 
-    source = open_source(spec, class_names)
+    source = open_source(spec, class_names, Problems(on_error, max_error_fraction))
     images = [
         image_result(
             record["image_id"].decode(),
@@ -253,6 +269,11 @@ def _open_objects(spec: str, class_names: Sequence[str]) -> tuple[Any, list[Imag
         for record in read_objects(source)
     ]
     return source, sort_results(images)
+
+
+def _read_detections(path: str, source: Any, images: Sequence[ImageResult]) -> list[ImageResult]:
+    left_out = {found.image_id for found in source.problems.found}
+    return read_detections(Path(path), images, source.class_names, source.category_ids, left_out)
 
 
 def _publish(

@@ -1,6 +1,6 @@
 """Shows training images beside the files they come from, so that mistakes can be seen."""
 
-import io
+import os
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from PIL import Image
 from ssd_jax.config_check import check_config
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.draw import DRAWN_SIDE, contact_sheet, draw_boxes, draw_input
+from ssd_jax.pictures import open_picture
 from ssd_jax.training.photometric import augment, image_keys
 
 
@@ -24,18 +25,21 @@ def show_training_images(config: Any, output: str, num_images: int) -> None:
     Raises:
       UserError: the config, the number or the source is wrong, or the file cannot be written.
     """
-    from ssd_jax.data.sources import build_train_source, with_picture
+    from ssd_jax.data.sources import build_train_source
 
     check_config(config)
     if num_images < 1:
         raise UserError(f"images is {num_images}, but must be 1 or more")
     source = build_train_source(config)
-    records = source.shuffled_records(config.seed).take(num_images).map(with_picture)
+    records = source.shuffled_records(config.seed).take(num_images)
     drawn, captions = [], []
     for record, image, boxes, labels in zip(
         records.as_numpy_iterator(), *_as_trained(config, source, num_images), strict=True
     ):
-        picture = Image.open(io.BytesIO(record["image"])).convert("RGB")
+        try:
+            picture = open_picture(record["image"] or os.fsdecode(record["path"]))
+        except UserError:  # and the run leaves it out, or it would have stopped here
+            picture = Image.new("RGB", (DRAWN_SIDE, DRAWN_SIDE))
         scale = DRAWN_SIDE / max(picture.size)
         picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
         in_pixels = record["boxes"] * np.array(picture.size * 2)

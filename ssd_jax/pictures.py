@@ -38,6 +38,7 @@ ORIENTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = (5, 6, 7, 8)  # of these, the ones that exchange width and height
 
 
 def open_picture(
@@ -77,6 +78,24 @@ def size_in_file(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
         raise UserError(f"{name or file} cannot be read: {_reason(error)}") from error
 
 
+def upright_size(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
+    """Width and height of what `open_picture` gives, as a rule without decoding it.
+
+    Args:
+      file: a path, or the bytes of a file.
+      name: what messages call it; the path where empty.
+
+    Raises:
+      UserError: see `open_picture`.
+    """
+    try:
+        with _identify(file, MAX_PIXELS) as image:
+            width, height = image.size
+            return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
+    except Exception as error:
+        raise UserError(f"{name or file} cannot be read: {_reason(error)}") from error
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any picture as RGB, upright.
 
@@ -102,16 +121,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def upright_file(encoded: bytes) -> bytes:
-    """The bytes of a picture file; where EXIF turns the picture, of a PNG file of it upright."""
+    """A picture file as TensorFlow decodes it to what `open_picture` gives.
+
+    Returns:
+      The file itself where that is a JPEG or a plain PNG and EXIF does not turn it, otherwise a
+      PNG file of its picture; nothing where it cannot be opened.
+    """
     try:
         with _identify(encoded, MAX_PIXELS) as image:
-            if _orientation(image) not in ORIENTATIONS:
+            simple = image.format == "JPEG" or _is_plain_png(encoded, image)
+            if simple and _orientation(image) not in ORIENTATIONS:
                 return encoded
             file = io.BytesIO()
             to_rgb(image).save(file, "PNG", compress_level=1)
             return file.getvalue()
     except Exception:
-        return encoded  # who decodes it says what is wrong
+        return b""  # who opens it himself is told what is wrong
 
 
 def resize_to_square(pixels: np.ndarray, side: int) -> np.ndarray:
@@ -164,6 +189,12 @@ def _identify(file: str | Path | bytes, max_pixels: int) -> Image.Image:
         image.close()
         raise ValueError(f"it has {width} × {height} pixels, more than {max_pixels:,} in all")
     return image
+
+
+def _is_plain_png(encoded: bytes, image: Image.Image) -> bool:
+    """Whether it has 8 bits of gray or RGB, and nothing is transparent."""
+    is_simple = encoded[24:26] in (b"\x08\x00", b"\x08\x02")
+    return image.format == "PNG" and is_simple and not image.has_transparency_data
 
 
 def _orientation(image: Image.Image) -> int:

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 # being kept meanwhile: so memory stays bounded whatever the files are.
 LARGE = 16_000_000
 
+LONGEST_LABEL = 50  # characters of a class in a file's name
+
 
 def load_detector(workdir: str | None, weights: str | None, checkpoint: int | None) -> Detector:
     """The detector that the flags name.
@@ -218,7 +220,7 @@ class _Run:
             left, top = np.minimum(box[:2], np.array(picture.size) - 1).astype(int).tolist()
             right, bottom = np.ceil(box[2:]).astype(int).tolist()
             crop = picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
-            label = re.sub(r"[^\w-]", "_", label)
+            label = re.sub(r"[^\w-]", "_", label)[:LONGEST_LABEL]
             file = f"{number:02d}_{label}{Path(name).suffix}"
             _save(crop, self._make_room("crops", name, file))
 

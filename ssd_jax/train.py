@@ -69,7 +69,7 @@ def _train(config: Any, folder: Path, change_config: bool, interruption: Interru
         check_same_config(folder, config)
     batch_size = parallel.per_process_batch_size(config.batch_size, config.accumulate)
 
-    source = build_train_source(config)
+    source = build_train_source(config, folder, parallel.is_main_process())
     class_names = source.class_names
     logger.info(
         "%d training pictures, %d classes: %s",
@@ -89,7 +89,7 @@ def _train(config: Any, folder: Path, change_config: bool, interruption: Interru
     )
     evaluator = None
     if config.eval_every >= 0:
-        evaluator = Evaluator(config, network, class_names)
+        evaluator = Evaluator(config, network, class_names, workdir=folder)
 
     check_classes(folder, class_names)
     checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)

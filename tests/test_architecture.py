@@ -37,7 +37,7 @@ ALLOWED = {
         "trained",
     },
     "box_fit": {"config_check", "data", "detection", "models"},
-    "inspection": {"config_check", "data", "evaluation", "training"},
+    "inspection": {"config_check", "data", "evaluation", "pictures", "training"},
     "trained": {"interop", "models", "training", "workdir"},
     "initial_weights": {"interop", "models", "trained"},
     "detector": {"evaluation", "pictures", "trained"},
@@ -48,6 +48,7 @@ ALLOWED = {
     "video": {"background", "detector"},
     "serve": {"detector", "pictures"},
     "export": {"detection", "interop", "trained", "workdir"},
+    "check_data": {"background", "data", "pictures"},
     "evaluate": {
         "class_lists",
         "config_check",

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 from PIL import Image
 
+from ssd_jax.errors import UserError
 from ssd_jax.inspection import show_training_images
 from tests import tiny
 from tests.data.pictures import VocFolder
@@ -28,3 +30,17 @@ def test_images_stand_beside_their_files(tmp_path):
         for file, image in (cells[:2], cells[2:]):
             assert np.abs(file - image).mean() < 3
             assert file.std() > 20
+
+
+def test_a_picture_that_is_left_out_is_shown_empty(tmp_path):
+    voc = VocFolder(tmp_path / "voc")
+    for name in ("a", "b"):
+        voc.add(name, [("dog", 6, 4, 30, 20)], size=(60, 60))
+    config = tiny.get_config()
+    config.data.train = voc.split("all", "a", "b")
+    (voc.root / "JPEGImages/b.jpg").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"b\.jpg: the picture cannot be read"):
+        show_training_images(config, str(tmp_path / "sheet.png"), 2)
+    config.data.update(on_error="skip", max_error_fraction=0.5)
+    show_training_images(config, str(tmp_path / "sheet.png"), 2)
+    assert (tmp_path / "sheet.png").is_file()

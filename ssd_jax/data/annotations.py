@@ -1,15 +1,19 @@
 """The objects of one picture, as files on disk describe them."""
 
 import dataclasses
+import difflib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ssd_jax.errors import UserError
+from ssd_jax.data.problems import Problem, Problems, shown
 
 logger = logging.getLogger(__name__)
+
+# Numbers beyond this, in pixels, are none of a picture.
+MAX_PIXEL = 1e9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +23,8 @@ class Annotation:
     Attributes:
       image_id: what results call the picture.
       path: the image file.
+      file: what describes it.
+      size: width and height as that says, or None where it does not.
       boxes: `[objects, 4] xyxy` float32, fractions of the picture.
       names: the class name of each object.
       difficult: `[objects] bool`: trained on, but neither asked for nor counted in evaluation.
@@ -28,6 +34,8 @@ class Annotation:
 
     image_id: str
     path: Path
+    file: Path
+    size: tuple[float, float] | None
     boxes: np.ndarray
     names: tuple[str, ...]
     difficult: np.ndarray
@@ -81,20 +89,42 @@ def clean(annotations: Sequence[Annotation], origin: str) -> list[Annotation]:
     return cleaned
 
 
-def class_ids(annotation: Annotation, class_names: Sequence[str]) -> np.ndarray:
-    """`[objects] int32` labels from 1.
-
-    Raises:
-      UserError: an object's class is not among the names.
-    """
-    for name in annotation.names:
-        if name not in class_names:
-            raise UserError(
-                f"{annotation.path}: an object has the class {name!r}, which is not among the "
-                f"classes ({', '.join(class_names)}): mend the annotation, or name the class in "
-                "config.data.classes"
+def known_classes(
+    annotations: Sequence[Annotation], class_names: Sequence[str], problems: Problems
+) -> list[Annotation]:
+    """Those of whose objects every class is among the names; `problems` is told of the others."""
+    known = []
+    for annotation in annotations:
+        strange = sorted(set(annotation.names) - set(class_names))
+        if strange:
+            listed = ", ".join(class_names)
+            problems.add(
+                annotation.file,
+                annotation.image_id,
+                [
+                    Problem(
+                        "class unknown",
+                        f"an object of {annotation.path.name} has the class {shown(name)}, which "
+                        f"is not among the classes ({listed}){_nearest(name, class_names)}",
+                    )
+                    for name in strange
+                ],
             )
+        else:
+            known.append(annotation)
+    return known
+
+
+def class_ids(annotation: Annotation, class_names: Sequence[str]) -> np.ndarray:
+    """`[objects] int32` labels from 1."""
     return np.array([class_names.index(name) + 1 for name in annotation.names], np.int32)
+
+
+def _nearest(name: str, class_names: Sequence[str]) -> str:
+    """What the writer may have meant."""
+    lower = {known.lower(): known for known in class_names}
+    found = difflib.get_close_matches(name.strip().lower(), lower, 1)
+    return f"; the nearest is {lower[found[0]]!r}" if found else ""
 
 
 def _first(names: list[str], limit: int = 5) -> str:

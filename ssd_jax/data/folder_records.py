@@ -1,6 +1,7 @@
 """Records of pictures that lie in files."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,7 +41,7 @@ class FolderRecords:
 
         records = tf.data.Dataset.from_tensor_slices(
             {
-                "path": tf.constant([str(a.path) for a in annotations], tf.string),
+                "path": tf.constant([os.fsencode(a.path) for a in annotations], tf.string),
                 "image_id": tf.constant([a.image_id for a in annotations], tf.string),
                 "boxes": ragged([a.boxes for a in annotations], (4,), np.float32),
                 "labels": ragged(

@@ -10,7 +10,12 @@ A batch is a dictionary:
     image_id   [batch] bytes
     size       [batch, 2] int32            height and width of the picture in its file
     dropped    [batch] int32               objects left out: without area, or beyond G
-    mask       [batch] bool                false = padding, not an image
+    mask       [batch] bool                false = padding, or a picture that cannot be read
+
+for training,
+
+    broken     [batch] bool                a picture that cannot be read: all zeros, no objects
+    file       [batch] bytes               the picture's; empty for those of TFDS
 
 and, for evaluation,
 
@@ -18,6 +23,7 @@ and, for evaluation,
     area       [batch, G] float64          of the object's outline in square pixels, or NaN
 """
 
+import os
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -25,10 +31,11 @@ import numpy as np
 import tensorflow as tf
 
 from ssd_jax.data import augment, render
+from ssd_jax.data.damage import Batch, Tensors, explain_failure, for_each, tell, tell_of_broken
+from ssd_jax.data.problems import Problems
 from ssd_jax.data.sources import Source, with_picture
-from ssd_jax.pictures import open_picture, resize_to_square, size_in_file
-
-Batch = dict[str, np.ndarray]
+from ssd_jax.errors import UserError
+from ssd_jax.pictures import open_picture, resize_to_square, upright_size
 
 
 def train_batches(
@@ -63,13 +70,19 @@ def train_batches(
       process_index: this process.
       process_count: how many processes share the data.
       cache: see `Source.shuffled_records`.
+
+    Raises:
+      UserError: when batches are taken: a picture cannot be read, or too many cannot.
     """
 
-    def load(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        record = with_picture(_select_objects(record, ~record["crowd"]))
+    def load(record: Tensors) -> Tensors:
+        record = with_picture(record)
         return record | {"size": render.picture_size(record["image"])}
 
-    def draw(step: tf.Tensor, records: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def load_nothing(record: Tensors) -> Tensors:
+        return record | {"image": tf.constant(b""), "size": tf.ones([2], tf.int32)}
+
+    def draw(step: tf.Tensor, records: Tensors) -> Tensors:
         batch_seed = tf.stack([tf.constant(seed, tf.int64), step * process_count + process_index])
         window_seed, method_seed = tf.unstack(tf.random.split(batch_seed, 2))
         windows = augment.draw_windows(
@@ -86,24 +99,51 @@ def train_batches(
             ),
         }
 
-    def show(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def show(record: Tensors) -> Tensors:
         placement = render.Placement(*record["placement"])
-        return _example(
+        example = _example(
             record,
             image=render.render(record["image"], placement, image_size, record["method"]),
             window=render.canvas_window(placement, image_size),
             size=record["size"],
         )
+        return example | {"broken": tf.constant(False), "file": record["path"]}
+
+    def show_nothing(record: Tensors) -> Tensors:
+        example = _example(
+            record,
+            image=tf.zeros([image_size, image_size, 3], tf.uint8),
+            window=tf.zeros([4]),
+            size=tf.zeros([2], tf.int32),
+        )
+        for key in ("boxes", "labels", "difficult", "dropped", "mask"):
+            example[key] = tf.zeros_like(example[key])
+        return example | {"broken": tf.constant(True), "file": record["path"]}
+
+    def records_from(step: int, cache: bool = False) -> tf.data.Dataset:
+        return source.shuffled_records(seed, step * batch_size, process_index, process_count, cache)
 
     # Pictures one by one where they are read and decoded; in between, what needs numbers alone
-    # is done for a whole batch.
-    first_position = first_step * batch_size
-    records = source.shuffled_records(seed, first_position, process_index, process_count, cache)
-    loaded = records.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    # is done for a whole batch. Where damaged pictures are left out, see `for_each`.
+    skips, parallel = source.problems.skips, {"num_parallel_calls": tf.data.AUTOTUNE}
+    records = records_from(first_step, cache).map(_without_crowds)
+    if skips:
+        load = for_each(load, load_nothing, batch_size)
+        loaded = records.padded_batch(batch_size).map(load, **parallel)
+    else:
+        loaded = records.map(load, **parallel).padded_batch(batch_size)
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
-    drawn = tf.data.Dataset.zip(steps, loaded.padded_batch(batch_size)).map(draw)
-    examples = drawn.unbatch().map(show, num_parallel_calls=tf.data.AUTOTUNE)
-    return iterate(examples.batch(batch_size, drop_remainder=True))
+    drawn = tf.data.Dataset.zip(steps, loaded).map(draw)
+    if skips:
+        examples = drawn.map(for_each(show, show_nothing, batch_size), **parallel)
+    else:
+        examples = drawn.unbatch().map(show, **parallel).batch(batch_size, drop_remainder=True)
+    batches = explain_failure(
+        iterate(examples),
+        lambda number: records_from(first_step + number).take(batch_size),
+        source.problems,
+    )
+    return tell_of_broken(batches, source.problems) if skips else batches
 
 
 def build_train_batches(
@@ -154,16 +194,27 @@ def eval_batches(
       batch_size: images a batch for this process.
       process_index: this process.
       process_count: how many processes share the data.
+
+    Raises:
+      UserError: when batches are taken: a picture cannot be read, or too many cannot.
     """
 
-    def show(encoded: bytes, image_id: bytes) -> tuple[np.ndarray, np.ndarray]:
-        pixels = np.asarray(open_picture(encoded, name=image_id.decode()))
-        return resize_to_square(pixels, image_size), np.array(pixels.shape[:2], np.int32)
+    def show(path: bytes, encoded: bytes) -> tuple[np.ndarray, np.ndarray, bytes]:
+        """The image, its size, and what is wrong."""
+        try:
+            pixels = np.asarray(open_picture(encoded or os.fsdecode(path), name="the picture"))
+        except UserError as error:
+            nothing = np.zeros((image_size, image_size, 3), np.uint8), np.zeros(2, np.int32)
+            return *nothing, os.fsencode(str(error))
+        size = np.array(pixels.shape[:2], np.int32)
+        return resize_to_square(pixels, image_size), size, b""
 
-    def prepare(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        record = with_picture(record)
-        image, size = tf.numpy_function(
-            show, [record["image"], record["image_id"]], (tf.uint8, tf.int32), stateful=False
+    def prepare(record: Tensors) -> Tensors:
+        image, size, error = tf.numpy_function(
+            show,
+            [record["path"], record["image"]],
+            (tf.uint8, tf.int32, tf.string),
+            stateful=False,
         )
         example = _example(
             record,
@@ -171,11 +222,15 @@ def eval_batches(
             window=tf.constant(augment.WHOLE_PICTURE),
             size=tf.ensure_shape(size, [2]),
         )
-        return example | {"crowd": record["crowd"], "area": record["area"]}
+        return example | {
+            "crowd": record["crowd"],
+            "area": record["area"],
+            "path": record["path"],
+            "error": tf.ensure_shape(error, []),
+        }
 
-    examples = source.records(process_index, process_count).map(
-        prepare, num_parallel_calls=tf.data.AUTOTUNE
-    )
+    records = source.records(process_index, process_count)
+    examples = records.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
     num_batches = num_eval_batches(source, batch_size, process_count)
     padding = tf.data.Dataset.from_tensors(
         {
@@ -184,7 +239,22 @@ def eval_batches(
         }
     )
     padded = examples.concatenate(padding.repeat())
-    return iterate(padded.padded_batch(batch_size, drop_remainder=True).take(num_batches))
+    batches = explain_failure(
+        iterate(padded.padded_batch(batch_size, drop_remainder=True).take(num_batches)),
+        lambda number: records.skip(number * batch_size).take(batch_size),
+        source.problems,
+    )
+    return _without_unreadable(batches, source.problems)
+
+
+def _without_unreadable(batches: Iterator[Batch], problems: Problems) -> Iterator[Batch]:
+    """Tells of pictures with an error, and takes them out of the mask."""
+    for batch in batches:
+        paths, errors = batch.pop("path"), batch.pop("error")
+        for i in np.flatnonzero(errors != b""):
+            record = {"path": paths[i], "image_id": batch["image_id"][i]}
+            tell(problems, record, os.fsdecode(errors[i]))
+        yield batch | {"mask": batch["mask"] & (errors == b"")}
 
 
 def num_eval_batches(source: Source, batch_size: int, process_count: int = 1) -> int:
@@ -194,33 +264,57 @@ def num_eval_batches(source: Source, batch_size: int, process_count: int = 1) ->
 
 
 def read_objects(source: Source) -> Iterator[dict[str, np.ndarray]]:
-    """Every picture's objects, in order: a record of `Source`, and `size` as in a batch."""
-    for record in iterate(source.records().map(with_picture, tf.data.AUTOTUNE)):
-        width, height = size_in_file(record.pop("image"), name=record["image_id"].decode())
+    """Every picture's objects, in order: a record of `Source`, and `size` as in a batch.
+
+    Pictures that cannot be read are left out.
+
+    Raises:
+      UserError: a picture cannot be read, or too many cannot.
+    """
+    for record in iterate(source.records()):
+        try:
+            width, height = upright_size(_file(record), name="the picture")
+        except UserError as error:
+            tell(source.problems, record, str(error))
+            continue
+        del record["image"]
         yield record | {"size": np.array([height, width], np.int32)}
 
 
 def read_pictures(source: Source, image_ids: Collection[str]) -> dict[str, np.ndarray]:
-    """The pictures of these names as `[height, width, 3] uint8` RGB, in the size of their files."""
+    """The pictures of these names as `[height, width, 3] uint8` RGB, in the size of their files.
+
+    Those that cannot be read are left out.
+
+    Raises:
+      UserError: a picture cannot be read, or too many cannot.
+    """
     wanted = tf.constant(sorted(image_ids), tf.string)
     chosen = source.records().filter(lambda record: tf.reduce_any(record["image_id"] == wanted))
     pictures = {}
-    for record in iterate(chosen.map(with_picture)):
-        name = record["image_id"].decode()
-        pictures[name] = np.asarray(open_picture(record["image"], name=name))
+    for record in iterate(chosen):
+        try:
+            picture = open_picture(_file(record), name="the picture")
+        except UserError as error:
+            tell(source.problems, record, str(error))
+            continue
+        pictures[record["image_id"].decode()] = np.asarray(picture)
     return pictures
+
+
+def _file(record: dict[str, bytes]) -> str | bytes:
+    """The picture of a record, for what opens files."""
+    return record["image"] or os.fsdecode(record["path"])
 
 
 OBJECT_KEYS = ("boxes", "labels", "difficult", "crowd", "area")
 
 
-def _select_objects(record: dict[str, tf.Tensor], selected: tf.Tensor) -> dict[str, tf.Tensor]:
-    return record | {key: tf.boolean_mask(record[key], selected) for key in OBJECT_KEYS}
+def _without_crowds(record: Tensors) -> Tensors:
+    return record | {key: tf.boolean_mask(record[key], ~record["crowd"]) for key in OBJECT_KEYS}
 
 
-def _keep_largest(
-    records: dict[str, tf.Tensor], kept: tf.Tensor, max_objects: int
-) -> dict[str, tf.Tensor]:
+def _keep_largest(records: Tensors, kept: tf.Tensor, max_objects: int) -> Tensors:
     """Brings the objects of a batch to a static number: the largest of those kept, then zeros.
 
     Args:
@@ -247,9 +341,7 @@ def _keep_largest(
     return records | objects | {"dropped": records["dropped"] + tf.maximum(too_many, 0)}
 
 
-def _example(
-    record: dict[str, tf.Tensor], *, image: tf.Tensor, window: tf.Tensor, size: tf.Tensor
-) -> dict[str, tf.Tensor]:
+def _example(record: Tensors, *, image: tf.Tensor, window: tf.Tensor, size: tf.Tensor) -> Tensors:
     return {
         "image": image,
         "window": window,

@@ -5,6 +5,11 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from ssd_jax.pictures import MAX_PIXELS
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_HEADER = 26  # bytes up to what says which channels there are
+
 # Caffe draws one of these for every training image.
 RESIZE_METHODS = ("bilinear", "area", "nearest", "bicubic", "lanczos3")
 
@@ -82,13 +87,33 @@ def canvas_window(placement: Placement, canvas_size: int) -> tf.Tensor:
     return tf.cast(tf.concat([start, start + size], axis=-1), tf.float32) / canvas_size
 
 
+def is_plain_png(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether it begins as a PNG file of 8 bits, gray or RGB: what needs no conversion."""
+    padded = tf.strings.join([encoded, b"\0" * PNG_HEADER])
+    kind = tf.strings.substr(padded, 24, 2)  # bits a channel, and which channels
+    is_simple = (kind == b"\x08\x00") | (kind == b"\x08\x02")
+    return (tf.strings.substr(padded, 0, len(PNG_SIGNATURE)) == PNG_SIGNATURE) & is_simple
+
+
 def picture_size(encoded: tf.Tensor) -> tf.Tensor:
-    """`[2]` height and width of an encoded picture; of a JPEG without decoding it."""
-    return tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.io.extract_jpeg_shape(encoded)[:2],
-        lambda: tf.shape(decode_whole(encoded))[:2],
+    """`[2]` height and width of a JPEG or PNG file, without decoding it.
+
+    Fails where that is more than `MAX_PIXELS`.
+    """
+
+    def size_of_png():
+        width_and_height = tf.strings.substr(encoded, 16, 8)
+        return tf.io.decode_raw(width_and_height, tf.int32, little_endian=False)[::-1]
+
+    size = tf.cond(
+        tf.io.is_jpeg(encoded), lambda: tf.io.extract_jpeg_shape(encoded)[:2], size_of_png
     )
+    size = tf.ensure_shape(size, [2])
+    num_pixels = tf.reduce_prod(tf.cast(size, tf.int64))
+    # Not `tf.debugging.assert_less_equal`, which is many operations.
+    fits = tf.raw_ops.Assert(condition=num_pixels <= MAX_PIXELS, data=["too many pixels", size])
+    with tf.control_dependencies([fits] if fits is not None else []):
+        return tf.identity(size)
 
 
 def render(
@@ -97,7 +122,7 @@ def render(
     """Decodes the visible part of a picture and resizes it to its place on the canvas.
 
     Args:
-      encoded: a JPEG, PNG, GIF or BMP file.
+      encoded: a JPEG or PNG file.
       placement: see `place`.
       canvas_size: side of the square canvas in pixels.
       method: `[] int32`, an index into `RESIZE_METHODS`.

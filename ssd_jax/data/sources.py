@@ -5,23 +5,26 @@
     coco_json:ANNOTATIONS:IMAGE_DIR    a COCO annotation file and its picture folder
     shapes:SPLIT                       the embedded set, train or test
 
-A source gives *records*: dictionaries of tensors with `path` and `image` (one of them empty: the
-file, or its encoded bytes), `boxes [n, 4] xyxy` in [0, 1], `labels [n]` from 1, `difficult [n]`,
-`crowd [n]`, `area [n]` in square pixels or NaN, `image_id`, and `dropped`, the number of boxes left
-out because they have no area.
+A source gives *records*: dictionaries of tensors with `path` and `image` (the picture's file, and
+its encoded bytes once they are read; sets of TFDS have bytes alone), `boxes [n, 4] xyxy` in [0, 1],
+`labels [n]` from 1, `difficult [n]`, `crowd [n]`, `area [n]` in square pixels or NaN, `image_id`,
+and `dropped`, the number of boxes left out because they have no area.
 """
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ssd_jax.class_lists import split_names
-from ssd_jax.data.annotations import class_ids, clean
+from ssd_jax.data import render
+from ssd_jax.data.annotations import Annotation, clean, known_classes
 from ssd_jax.data.coco_json import read_coco_json
 from ssd_jax.data.folder_records import FolderRecords
+from ssd_jax.data.problems import Problems, build_problems
 from ssd_jax.data.tfds_records import TfdsRecords
 from ssd_jax.data.voc_xml import read_voc_xml
 from ssd_jax.errors import UserError
@@ -42,11 +45,13 @@ class Source:
       category_ids: what results call the classes, in the same order: the ids of a COCO file or of
         COCO itself, otherwise 1, 2, ….
       num_examples: pictures in all.
+      problems: is told of those that turn out to be damaged.
     """
 
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     num_examples: int
+    problems: Problems
     _parts: tuple[FolderRecords | TfdsRecords, ...]
 
     def records(self, process_index: int = 0, process_count: int = 1) -> tf.data.Dataset:
@@ -78,8 +83,9 @@ class Source:
         """
         shares = [(part, part.share(process_index, process_count)) for part in self._parts]
         if cache:
+            read = _try_with_picture if self.problems.skips else with_picture
             shares = [
-                (part, share.map(with_picture, num_parallel_calls=tf.data.AUTOTUNE).cache())
+                (part, share.map(read, num_parallel_calls=tf.data.AUTOTUNE).cache())
                 for part, share in shares
             ]
         sizes = [part.share_size(process_index, process_count) for part, _ in shares]
@@ -111,45 +117,63 @@ class Source:
 
 
 def with_picture(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """A record whose `image` holds the encoded picture, wherever it was, upright."""
+    """A record whose `image` holds the encoded picture, wherever it was, upright.
+
+    It is a JPEG or a PNG file that TensorFlow decodes to the pixels that `open_picture` gives, or
+    empty where nothing can be opened.
+    """
     image = tf.cond(
-        tf.strings.length(record["path"]) > 0,
-        lambda: tf.io.read_file(record["path"]),
+        tf.strings.length(record["image"]) > 0,
         lambda: record["image"],
+        lambda: tf.io.read_file(record["path"]),
     )
-    # TensorFlow's decoders know nothing of EXIF. Few files have it, and all near their beginning.
+    # TensorFlow's decoders know nothing of EXIF and XMP, which turn pictures, and lay nothing that
+    # is transparent on white. Few files have these, and all near their beginning.
     beginning = tf.strings.substr(image, 0, 4096)
-    has_exif = tf.strings.regex_full_match(beginning, r"\C*(Exif|eXIf)\C*")  # \C is any byte
+    is_special = tf.strings.regex_full_match(
+        beginning,
+        r"\C*(Exif|eXIf|tiff:Orientation|tRNS)\C*",  # \C is any byte
+    )
+    is_plain = tf.io.is_jpeg(beginning) | render.is_plain_png(beginning)
     image = tf.cond(
-        has_exif,
+        is_plain & ~is_special,
+        lambda: image,
         lambda: tf.ensure_shape(
             tf.numpy_function(upright_file, [image], tf.string, stateful=False), []
         ),
-        lambda: image,
     )
-    return record | {"path": tf.constant(b""), "image": image}
+    return record | {"image": image}
 
 
-def open_source(spec: str, class_names: Sequence[str] = ()) -> Source:
+def _try_with_picture(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The record itself where its picture cannot be read; who decodes it finds out."""
+    one = tf.data.Dataset.from_tensors(record)
+    return one.map(with_picture).ignore_errors().concatenate(one).take(1).get_single_element()
+
+
+def open_source(
+    spec: str, class_names: Sequence[str] = (), problems: Problems | None = None
+) -> Source:
     """Opens what a spec names.
 
     Args:
       spec: see the top of this file.
       class_names: the classes to use, in order; where empty, those of the data: given by the set
         itself, or for `voc_xml` all names that occur, in alphabetical order.
+      problems: what becomes of damaged pictures; None stops at the first.
 
     Raises:
       UserError: the spec, a file or a class is wrong; the message names it.
     """
-    parts = [_open_part(part.strip()) for part in spec.split(",")]
+    problems = problems or Problems()
+    parts = [open_part(part.strip(), problems) for part in spec.split(",")]
+    problems.check()  # before what is left is looked at
     if not class_names:
         class_names = _common_class_names(parts)
     records = []
     for name, declared, content in parts:
         if isinstance(content, list):
-            annotations = clean(content, name)
-            for annotation in annotations:
-                class_ids(annotation, class_names)
+            annotations = known_classes(clean(content, name), class_names, problems)
             records.append(FolderRecords(tuple(annotations), tuple(class_names)))
         else:
             missing = [known for known in declared if known not in class_names]
@@ -159,41 +183,68 @@ def open_source(spec: str, class_names: Sequence[str] = ()) -> Source:
                     f"({', '.join(class_names)}): name all of its classes in config.data.classes"
                 )
             records.append(content.with_class_names(tuple(class_names)))
+    problems.finish_reading()
+    num_examples = sum(part.share_size(0, 1) for part in records)
+    if not num_examples:
+        raise UserError(f"{spec}: all of its pictures are damaged, so none is left")
     return Source(
         class_names=tuple(class_names),
         category_ids=_category_ids(parts, class_names),
-        num_examples=sum(part.share_size(0, 1) for part in records),
+        num_examples=num_examples,
+        problems=problems,
         _parts=tuple(records),
     )
 
 
-def build_train_source(config: Any) -> Source:
+def build_train_source(
+    config: Any, workdir: str | Path | None = None, is_main_process: bool = True
+) -> Source:
     """The training data of a config of `configs/`, with the classes that it lists.
+
+    Args:
+      config: the config.
+      workdir: the work directory, where damaged pictures are listed that are left out.
+      is_main_process: see `Problems`.
 
     Raises:
       UserError: see `open_source`.
     """
-    return open_source(config.data.train, split_names(config.data.classes))
+    problems = build_problems(config, workdir, is_main_process)
+    return open_source(config.data.train, split_names(config.data.classes), problems)
 
 
-def _open_part(spec: str):
-    """(spec, ids of the classes that the set declares or None, annotations or TFDS records)."""
+def open_part(
+    spec: str, problems: Problems
+) -> tuple[str, dict[str, int] | None, list[Annotation] | TfdsRecords]:
+    """Opens one of the parts that a spec joins by commas.
+
+    Args:
+      spec: without commas.
+      problems: is told of damaged pictures, which are left out.
+
+    Returns:
+      The spec; ids by name of the classes that the set declares, or None; and its annotations, not
+      cleaned, or records of TFDS.
+
+    Raises:
+      UserError: see `open_source`.
+    """
     kind, _, rest = spec.partition(":")
-    if kind == "shapes" and rest:
-        records = TfdsRecords.open_shapes(rest)
-        return spec, records.category_ids(), records
     # From the right for folders, so that ROOT may hold colons; NAME of TFDS may too.
     first, _, second = rest.rpartition(":")
-    if first and second:
-        if kind == "voc_xml":
-            return spec, None, read_voc_xml(first, second)
-        if kind == "coco_json":
-            annotations, category_ids = read_coco_json(first, second)
-            return spec, category_ids, annotations
-        if kind == "tfds":
-            records = TfdsRecords.open(first, second)
-            return spec, records.category_ids(), records
-    raise UserError(f"the data source {spec!r} is not of the form {GRAMMAR}")
+    if kind == "voc_xml" and first and second:
+        return spec, None, read_voc_xml(first, second, problems)
+    if kind == "coco_json" and first and second:
+        annotations, category_ids = read_coco_json(first, second, problems)
+        return spec, category_ids, annotations
+    if kind == "shapes" and rest:
+        records = TfdsRecords.open_shapes(rest)
+    elif kind == "tfds" and first and second:
+        records = TfdsRecords.open(first, second)
+    else:
+        raise UserError(f"the data source {spec!r} is not of the form {GRAMMAR}")
+    problems.num_pictures += records.share_size(0, 1)
+    return spec, records.category_ids(), records
 
 
 def _common_class_names(parts) -> tuple[str, ...]:

@@ -7,7 +7,9 @@ Pascal VOC: a folder with `comp4_det_test_CLASS.txt` for each class, whose lines
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+import os
+import reprlib
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,12 @@ import numpy as np
 
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.results import ImageResult
+
+LONGEST_NAME = 200  # bytes of a class, as part of a file's name; file systems take 255 in all
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+_shown = _short.repr  # values from files, in one short line
 
 
 class _Detection(NamedTuple):
@@ -39,11 +47,20 @@ def write_detections(
       folder: made where it does not exist.
 
     Raises:
-      UserError: a class cannot be part of a file's name.
+      UserError: a class cannot be part of a file's name, or an image's name of a line.
     """
     for name in class_names:
-        if "/" in name or "\0" in name:
-            raise UserError(f"the class {name!r} cannot be part of a file's name: rename it")
+        if set(name) & set("/\\\0") or len(os.fsencode(name)) > LONGEST_NAME:
+            raise UserError(
+                f"the class {_shown(name)} cannot be part of a file's name: rename it, without / "
+                f"and \\ and with at most {LONGEST_NAME} bytes"
+            )
+    for result in results:
+        if len(result.image_id.split()) != 1:
+            raise UserError(
+                f"the image {_shown(result.image_id)} cannot stand in a line of VOC's form, where "
+                "a space ends the name: rename it"
+            )
     folder.mkdir(parents=True, exist_ok=True)
     lines, entries = [[] for _ in class_names], []
     for result in results:
@@ -72,6 +89,7 @@ def read_detections(
     images: Sequence[ImageResult],
     class_names: Sequence[str],
     category_ids: Sequence[int],
+    left_out: Collection[str] = (),
 ) -> list[ImageResult]:
     """The images with the detections of a file.
 
@@ -81,6 +99,7 @@ def read_detections(
       images: all images that were looked at.
       class_names: class i + 1 is called `class_names[i]`.
       category_ids: what COCO's form calls the classes.
+      left_out: images that the file may name too; their detections are dropped.
 
     Raises:
       UserError: the path does not exist, a line or an entry cannot be understood, or names an
@@ -96,10 +115,12 @@ def read_detections(
     if len(of_image) < len(images):
         raise UserError("two images of the evaluation data have the same name: rename one")
     for place, detection in detections:
+        if detection.image_id in left_out:
+            continue
         if detection.image_id not in of_image:
             raise UserError(
-                f"{place}: the image {detection.image_id!r} is not in the evaluation data, whose "
-                f"{len(images)} images begin with {images[0].image_id!r}"
+                f"{place}: the image {_shown(detection.image_id)} is not in the evaluation data, "
+                f"whose {len(images)} images begin with {images[0].image_id!r}"
             )
         if not all(map(math.isfinite, (detection.score, *detection.box))):
             raise UserError(f"{place}: the score or a corner of the box is not a finite number")
@@ -130,7 +151,7 @@ def _read_voc(folder: Path, class_names: Sequence[str]) -> Iterator[tuple[str, _
                 "detections is called like comp4_det_test_CLASS.txt"
             )
         found, label = True, class_names.index(max(names, key=len)) + 1
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        for number, line in enumerate(_read_text(path).splitlines(), start=1):
             if not line.strip():
                 continue
             place = f"{path}, line {number}"
@@ -139,7 +160,8 @@ def _read_voc(folder: Path, class_names: Sequence[str]) -> Iterator[tuple[str, _
                 score, x_min, y_min, x_max, y_max = map(float, numbers)
             except ValueError as error:
                 raise UserError(
-                    f"{place} is {line.strip()!r}, but must be: image_id score xmin ymin xmax ymax"
+                    f"{place} is {_shown(line.strip())}, but must be: "
+                    "image_id score xmin ymin xmax ymax"
                 ) from error
             yield place, _Detection(image_id, label, score, (x_min, y_min, x_max, y_max))
     if not found:
@@ -148,8 +170,10 @@ def _read_voc(folder: Path, class_names: Sequence[str]) -> Iterator[tuple[str, _
 
 def _read_coco(path: Path, category_ids: Sequence[int]) -> Iterator[tuple[str, _Detection]]:
     try:
-        entries = json.loads(path.read_text())
-    except ValueError as error:
+        entries = json.loads(_read_text(path))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{path} is not JSON: {error}") from error
     if not isinstance(entries, list):
         raise UserError(f"{path} must hold a list of detections, as COCO's results do")
@@ -160,19 +184,29 @@ def _read_coco(path: Path, category_ids: Sequence[int]) -> Iterator[tuple[str, _
             image_id, category_id = str(entry["image_id"]), entry["category_id"]
             x, y, width, height = map(float, entry["bbox"])
             score = float(entry["score"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
                 f"{place} needs image_id, category_id, score, and bbox of x, y, width and height "
-                f"({type(error).__name__}: {error})"
+                f"({type(error).__name__}: {str(error)[:80]})"
             ) from error
         if not isinstance(category_id, int) or category_id not in label_of:
             known = ", ".join(map(str, category_ids))
-            raise UserError(f"{place}: category_id is {category_id!r}, but must be one of {known}")
+            raise UserError(
+                f"{place}: category_id is {_shown(category_id)}, but must be one of {known}"
+            )
         corners = (x, y, x + width, y + height)
         yield place, _Detection(image_id, label_of[category_id], score, corners)
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
+
+
 def _coco_id(image_id: str) -> Any:
     """A number where the name is one, as in COCO; "000012" of VOC stays a name."""
-    is_number = image_id.isascii() and image_id.isdigit() and str(int(image_id)) == image_id
-    return int(image_id) if is_number else image_id
+    # No image of COCO has so many digits, and Python refuses numbers of thousands.
+    is_number = image_id.isascii() and image_id.isdigit() and len(image_id) < 20
+    return int(image_id) if is_number and str(int(image_id)) == image_id else image_id

@@ -59,6 +59,8 @@ def test_the_form_of_a_batch(source):
         "size": ((4, 2), "i"),
         "dropped": ((4,), "i"),
         "mask": ((4,), "b"),
+        "broken": ((4,), "b"),
+        "file": ((4,), "O"),
     }
 
 

@@ -92,3 +92,13 @@ def test_what_does_not_exist_is_named(tmp_path):
         read_detections(tmp_path, [result(), result()], NAMES, IDS)
     with pytest.raises(UserError, match="'a/b' cannot be part of a file's name"):
         write_detections([], ["a/b"], [1], tmp_path)
+
+
+def test_detections_on_images_that_were_left_out_are_dropped(tmp_path):
+    line = "{} 0.5 1 2 3 4\n"
+    (tmp_path / f"x_{NAMES[0]}.txt").write_text(line.format("a") + line.format("torn"))
+    images = [result(image_id="a")]
+    (image,) = read_detections(tmp_path, images, NAMES, IDS, {"torn"})
+    assert len(image.boxes) == 1
+    with pytest.raises(UserError, match=r"line 2: the image 'torn' is not in the evaluation data"):
+        read_detections(tmp_path, images, NAMES, IDS)

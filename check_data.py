@@ -1,0 +1,31 @@
+"""Goes over data before training: tells all that is wrong with pictures and annotations.
+
+python check_data.py --source=voc_xml:my_pictures:trainval --output=problems.jsonl
+"""
+
+import sys
+
+from absl import app, flags
+
+from ssd_jax import console
+from ssd_jax.check_data import check_data, format_report
+from ssd_jax.class_lists import split_names
+
+SOURCE = flags.DEFINE_string("source", None, "The data: see the README.")
+CLASSES = flags.DEFINE_string("classes", "", "The classes there should be, joined by commas.")
+OUTPUT = flags.DEFINE_string("output", "", "A file for all findings, a JSON object a line.")
+
+
+def main(argv: list[str]) -> None:
+    """Flags in, one call, a printed result."""
+    del argv
+    with console.session():
+        report = check_data(SOURCE.value, split_names(CLASSES.value), OUTPUT.value)
+        print(format_report(report, OUTPUT.value))
+        if report.problems():
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["source"])
+    app.run(main)

@@ -1,0 +1,228 @@
+"""What is wrong with single pictures of some data: the first one stops, or all are left out."""
+
+import json
+import logging
+import os
+import reprlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssd_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+ERRORS_FILE = "data_errors.jsonl"
+
+# What to do about each kind of problem.
+MENDS = {
+    "annotation missing": "a picture without objects needs an annotation file without <object> in "
+    "it; or take the picture out of the list",
+    "annotation unreadable": "write the annotation anew, or take the picture out of the list",
+    "annotation form": "mend the entry, or take it out",
+    "box": "mend the box, or take the object out",
+    "class missing": "give the object its class, or take it out",
+    "class unknown": "mend the annotation, or name the class in config.data.classes",
+    "file name": "name a file inside the folder of the pictures",
+    "listed twice": "keep one of them",
+    "picture missing": "put the picture there, or take it out of the list",
+    "picture unreadable": "replace the file, or take it out of the list",
+    "size": "write the picture's width and height in pixels into the annotation",
+}
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+
+
+def shown(value: Any) -> str:
+    """A value from a file as messages show it: in one line, and short however long it is."""
+    return _short.repr(value)
+
+
+class Problem(NamedTuple):
+    """Something that is wrong with a picture or its annotation.
+
+    Attributes:
+      kind: of `MENDS`.
+      message: what, without the file's name.
+    """
+
+    kind: str
+    message: str
+
+
+class Found(NamedTuple):
+    """A picture with what is wrong with it.
+
+    Attributes:
+      file: where that is.
+      image_id: what results call the picture.
+      problems: one or more.
+    """
+
+    file: str
+    image_id: str
+    problems: tuple[Problem, ...]
+
+
+class Problems:
+    """Told of every damaged picture: stops at the first, or keeps a list until it is too long.
+
+    Where `on_error` is "skip", whoever tells of a picture leaves it out.
+
+    Attributes:
+      num_pictures: how many there are, the damaged ones among them.
+      found: the damaged ones, each once.
+    """
+
+    def __init__(
+        self,
+        on_error: str = "stop",
+        max_error_fraction: float = 0.0,
+        file: Path | None = None,
+        is_main_process: bool = True,
+    ):
+        """Makes one for some data.
+
+        Args:
+          on_error: "stop" or "skip".
+          max_error_fraction: how much of the data may be left out.
+          file: where damaged pictures are listed, a JSON object a line; added to what is there.
+          is_main_process: every process reads all annotations, but one alone lists what it finds.
+
+        Raises:
+          UserError: an argument is out of range.
+        """
+        if on_error not in ("stop", "skip"):
+            raise UserError(f"config.data.on_error is {on_error!r}, but must be 'stop' or 'skip'")
+        if not 0 <= max_error_fraction <= 1:
+            raise UserError(
+                f"config.data.max_error_fraction is {max_error_fraction}, but must be between 0 "
+                "and 1"
+            )
+        self.skips = on_error == "skip"
+        self.num_pictures = 0
+        self._max_error_fraction = max_error_fraction
+        self._file = file
+        self._is_main_process = is_main_process
+        self._reading = True
+        self._found = {}
+
+    @property
+    def found(self) -> list[Found]:
+        return [Found(*place, tuple(problems)) for place, problems in self._found.items()]
+
+    def add(self, file: str | Path, image_id: str, problems: Sequence[Problem]) -> None:
+        """Tells of a damaged picture.
+
+        Args:
+          file: where the damage is.
+          image_id: what results call the picture.
+          problems: what is wrong, one or more.
+
+        Raises:
+          UserError: damaged pictures stop, or these are too many.
+        """
+        if not self.skips:
+            kind, message = problems[0]
+            raise UserError(f"{file}: {message}: {MENDS[kind]}")
+        place = (str(file), image_id)
+        is_new = place not in self._found
+        known = self._found.setdefault(place, [])
+        known += [problem for problem in problems if problem not in known]
+        if is_new and not self._reading:
+            logger.warning("left out: %s: %s", file, problems[0].message)
+            self._list([place])
+            self.check()
+
+    def finish_reading(self) -> None:
+        """To be called when all annotations are read; lists what was found.
+
+        Raises:
+          UserError: too many pictures are damaged.
+        """
+        self._reading = False
+        if not self._found:
+            return
+        self._list_read()
+        place, problems = next(iter(self._found.items()))
+        listed = f", listed in {self._file}" if self._file else ""
+        logger.warning(
+            "left out %d of %d pictures%s; the first: %s: %s",
+            len(self._found),
+            self.num_pictures,
+            listed,
+            place[0],
+            problems[0].message,
+        )
+        self.check()
+
+    def check(self) -> None:
+        """Raises a `UserError` where more pictures are damaged than may be; lists them before."""
+        bad, total = len(self._found), self.num_pictures
+        if bad > self._max_error_fraction * total:
+            self._list_read()
+            place, problems = next(iter(self._found.items()))
+            listed = f"they are listed in {self._file}; " if self._file else ""
+            raise UserError(
+                f"{bad} of {total} pictures ({bad / max(total, 1):.1%}) damaged, more than "
+                f"config.data.max_error_fraction={self._max_error_fraction:g} allows; the first: "
+                f"{place[0]}: {problems[0].message}; {listed}python check_data.py "
+                "--source=… shows all and how to mend them"
+            )
+
+    def _list_read(self) -> None:
+        """Lists what all processes find alike."""
+        if self._is_main_process:
+            self._list(self._found)
+
+    def _list(self, places: Sequence[tuple[str, str]]) -> None:
+        """Appends pictures to the file that are not in it, as from an earlier start of the run."""
+        if self._file is None:
+            return
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a+", encoding="utf-8", errors="replace") as file:
+            file.seek(0)
+            text = file.read()
+            listed = _places(text)
+            if text and not text.endswith("\n"):  # a killed run left half a line
+                file.write("\n")
+            for place in places:
+                if place not in listed:
+                    messages = [problem.message for problem in self._found[place]]
+                    line = {"file": place[0], "image_id": place[1], "problems": messages}
+                    file.write(json.dumps(line) + "\n")
+
+
+def build_problems(
+    config: Any, workdir: str | Path | None = None, is_main_process: bool = True
+) -> Problems:
+    """`Problems` as a config of `configs/` wants them, listed in a work directory.
+
+    Raises:
+      UserError: see `Problems`.
+    """
+    # Runs from before there was a choice have no such fields.
+    return Problems(
+        config.data.get("on_error", "stop"),
+        config.data.get("max_error_fraction", 0.0),
+        None if workdir is None else Path(workdir) / ERRORS_FILE,
+        is_main_process,
+    )
+
+
+def file_exists(path: str | Path) -> bool:
+    """Whether there is such a file; a name that can belong to none is no error."""
+    return os.path.isfile(path)
+
+
+def _places(text: str) -> set[tuple[str, str]]:
+    """File and image of every line that is whole."""
+    places = set()
+    for line in text.splitlines():
+        try:
+            entry = json.loads(line)
+            places.add((entry["file"], entry["image_id"]))
+        except (ValueError, TypeError, KeyError):
+            continue
+    return places

@@ -1,0 +1,244 @@
+"""Pictures that cannot be read once batches are on their way."""
+
+import dataclasses
+import json
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from ssd_jax.data import render
+from ssd_jax.data.pipeline import eval_batches, read_objects, read_pictures, train_batches
+from ssd_jax.data.problems import Problems
+from ssd_jax.data.sources import open_source, with_picture
+from ssd_jax.errors import UserError
+from ssd_jax.evaluate import evaluate_file
+from ssd_jax.pictures import MAX_PIXELS, open_picture
+from tests.data.pictures import VocFolder
+from tests.data.test_pipeline import OPTIONS, PLAIN, assert_same, take
+
+NAMES = [f"picture{i}" for i in range(8)]
+# By the picture that has it.
+DAMAGE = {
+    "picture1": "missing",
+    "picture2": "empty",
+    "picture3": "garbage",
+    "picture4": "header",
+    "picture5": "body",  # the header is whole
+    "picture6": "png",
+    "picture7": "gif",
+}
+
+
+@pytest.fixture
+def voc(tmp_path):
+    voc = VocFolder(tmp_path / "voc")
+    for i, name in enumerate(NAMES):
+        voc.add(name, [("dog", 6, 4, 30, 20), ("cat", 12, 8, 54, 36)], size=(60, 40 + i))
+    return voc
+
+
+def damage(voc, name):
+    """Damages a picture in its own way; gives its file."""
+    path = voc.root / f"JPEGImages/{name}.jpg"
+    content, kind = path.read_bytes(), DAMAGE[name]
+    if kind in ("png", "gif"):
+        with Image.open(path) as image:
+            image.save(path, kind)
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "missing":
+        path.unlink()
+    else:
+        damaged = {"empty": b"", "garbage": b"no picture", "header": content[:30]}
+        path.write_bytes(damaged.get(kind, content[:-200]))
+    return path
+
+
+def skipping(voc, tmp_path, fraction=0.9):
+    problems = Problems("skip", fraction, tmp_path / "data_errors.jsonl")
+    return open_source(voc.split("all", *NAMES), (), problems)
+
+
+def listed(tmp_path):
+    return [json.loads(line) for line in (tmp_path / "data_errors.jsonl").open()]
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_in_training_a_blank_takes_the_place_of_a_damaged_picture(voc, tmp_path, cache):
+    sound = take(train_batches(open_source(voc.split("all", *NAMES)), **PLAIN), 4)
+    source = skipping(voc, tmp_path)
+    paths = [str(damage(voc, name)) for name in DAMAGE]
+    batches = take(train_batches(source, **PLAIN, cache=cache), 4)  # two epochs
+    for batch, other in zip(batches, sound, strict=True):
+        np.testing.assert_array_equal(batch["image_id"], other["image_id"])
+        broken = batch["image_id"] != b"picture0"
+        np.testing.assert_array_equal(batch["broken"], broken)
+        for key in set(batch) - {"broken"}:
+            np.testing.assert_array_equal(batch[key][~broken], other[key][~broken], err_msg=key)
+        for key in ("image", "window", "boxes", "labels", "difficult", "size", "dropped", "mask"):
+            assert not batch[key][broken].any(), key
+        assert {file.decode() for file in batch["file"][broken]} <= set(paths)
+    assert_same(batches[3:], take(train_batches(source, **PLAIN, first_step=3), 1))
+    lines = listed(tmp_path)
+    assert sorted(line["file"] for line in lines) == paths
+    assert sorted(line["image_id"] for line in lines) == list(DAMAGE)
+    assert all("the picture cannot be read" in line["problems"][0] for line in lines)
+
+
+@pytest.mark.parametrize("name", ["picture1", "picture4", "picture5", "picture7"])
+def test_in_training_a_damaged_picture_is_named(voc, name):
+    source = open_source(voc.split("all", *NAMES))
+    path = damage(voc, name)
+    with pytest.raises(UserError) as error:
+        take(train_batches(source, **PLAIN), 2)
+    assert str(path) in str(error.value) and "the picture cannot be read" in str(error.value)
+    assert "replace the file" in str(error.value)
+
+
+def test_of_sound_pictures_skipping_makes_the_same_batches(voc, tmp_path):
+    stopping = open_source(voc.split("all", *NAMES))
+    options = OPTIONS | {"process_index": 1, "process_count": 2, "first_step": 3}
+    skipped = take(train_batches(skipping(voc, tmp_path), **options), 4)
+    assert_same(skipped, take(train_batches(stopping, **options), 4))
+    assert not (tmp_path / "data_errors.jsonl").exists()
+
+
+def test_too_many_damaged_pictures_stop_the_training(voc, tmp_path):
+    source = skipping(voc, tmp_path, fraction=0.1)
+    damage(voc, "picture5")
+    with pytest.raises(UserError, match=r"1 of 8 pictures.*data_errors\.jsonl"):
+        take(train_batches(source, **PLAIN), 2)
+
+
+def test_a_damaged_picture_of_tfds_is_named():
+    source = open_source("shapes:test[:4]")
+    (part,) = source._parts
+
+    class Damaged:
+        share_size, shuffle_buffer = part.share_size, part.shuffle_buffer
+
+        def share(self, *which):
+            return part.share(*which).map(lambda record: record | {"image": b"no picture"})
+
+    damaged = dataclasses.replace(source, _parts=(Damaged(),))
+    for batches in (
+        train_batches(damaged, **PLAIN),
+        eval_batches(damaged, image_size=8, batch_size=2),
+    ):
+        with pytest.raises(UserError, match=r"^test_\d+: the picture cannot be read"):
+            take(batches, 1)
+
+
+# ---- evaluation
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_evaluation_names_a_damaged_picture(voc, name):
+    source = open_source(voc.split("all", *NAMES))
+    path = damage(voc, name)
+    with pytest.raises(UserError) as error:
+        list(eval_batches(source, image_size=32, batch_size=3))
+    assert str(path) in str(error.value) and "replace the file" in str(error.value)
+
+
+def test_evaluation_leaves_out_damaged_pictures(voc, tmp_path):
+    source = skipping(voc, tmp_path)
+    paths = [str(damage(voc, name)) for name in DAMAGE]
+    for _ in range(2):
+        batches = list(eval_batches(source, image_size=32, batch_size=3))
+        assert [len(batch["mask"]) for batch in batches] == [3, 3, 3]
+        seen = [image_id for batch in batches for image_id in batch["image_id"][batch["mask"]]]
+        assert seen == [b"picture0"]
+    assert [line["file"] for line in listed(tmp_path)] == paths
+
+
+def test_objects_and_pictures_of_damaged_files(voc, tmp_path):
+    source, tolerant = open_source(voc.split("all", *NAMES)), skipping(voc, tmp_path)
+    path = damage(voc, "picture1")
+    for read in (lambda s: list(read_objects(s)), lambda s: read_pictures(s, NAMES)):
+        with pytest.raises(UserError, match=f"{path}: the picture cannot be read"):
+            read(source)
+        assert len(read(tolerant)) == 7
+
+
+# ---- training decodes what evaluation decodes
+
+
+def save(voc, mode, **options):
+    """Another picture in place of one, in one of the forms that TensorFlow reads differently."""
+    path = voc.root / "JPEGImages/picture5.jpg"
+    random = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
+    random[:5, :5] = 77  # which some make transparent
+    Image.fromarray(random).convert(mode).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    "mode, options",
+    [
+        ("RGB", {"format": "PNG"}),
+        ("L", {"format": "PNG"}),
+        ("RGBA", {"format": "PNG"}),
+        ("LA", {"format": "PNG"}),
+        ("P", {"format": "PNG"}),
+        ("1", {"format": "PNG"}),
+        ("L", {"format": "PNG", "transparency": 77}),
+        ("RGB", {"format": "PNG", "transparency": (77, 77, 77)}),
+        ("I;16", {"format": "PNG"}),
+        ("P", {"format": "GIF"}),
+        ("RGB", {"format": "BMP"}),
+        ("RGB", {"format": "TIFF"}),
+        ("RGBA", {"format": "WEBP", "lossless": True}),
+        ("L", {"format": "PPM"}),
+        ("L", {"format": "JPEG"}),
+        ("CMYK", {"format": "JPEG"}),
+    ],
+)
+def test_training_shows_the_pixels_of_evaluation(voc, mode, options):
+    if mode == "I;16":
+        deep = np.random.default_rng(0).integers(0, 2**16, (40, 60), dtype=np.uint16)
+        path = voc.root / "JPEGImages/picture5.jpg"
+        Image.fromarray(deep).save(path, **options)
+    else:
+        path = save(voc, mode, **options)
+    records = tf.data.Dataset.from_tensors({"path": str(path), "image": b""})
+    encoded = records.map(with_picture).get_single_element()["image"]
+    expected = np.asarray(open_picture(path)).astype(int)
+    np.testing.assert_array_equal(render.picture_size(encoded), expected.shape[:2])
+    # Two libraries decode JPEG, with roundings of their own.
+    tolerance = 3 if options["format"] == "JPEG" else 0
+    decoded = render.decode_whole(encoded).numpy().astype(int)
+    np.testing.assert_allclose(decoded, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG"])
+def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded(voc, image_format):
+    path = save(voc, "RGB", format=image_format)
+    content = bytearray(path.read_bytes())
+    if image_format == "PNG":
+        content[16:24] = (20_000).to_bytes(4, "big") * 2
+        content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    else:
+        start = content.index(b"\xff\xc0") + 5
+        content[start : start + 4] = (20_000).to_bytes(2, "big") * 2
+    path.write_bytes(content)
+    assert MAX_PIXELS < 20_000**2
+    source = open_source(voc.split("all", "picture5", "picture0"))
+    with pytest.raises(UserError, match=r"picture5\.jpg: .*more than 178,956,970"):
+        take(train_batches(source, **PLAIN), 1)
+
+
+def test_files_of_detections_are_judged_without_pictures_that_are_left_out(voc, tmp_path, capsys):
+    spec = voc.split("all", *NAMES)
+    path = damage(voc, "picture3")
+    detections = tmp_path / "detections"
+    detections.mkdir()
+    lines = "".join(f"{name} 0.5 6 4 30 20\n" for name in NAMES)
+    (detections / "x_dog.txt").write_text(lines)
+    with pytest.raises(UserError, match=f"{path}: the picture cannot be read"):
+        evaluate_file(spec, (), str(detections))
+    evaluate_file(spec, (), str(detections), on_error="skip", max_error_fraction=0.2)
+    assert "7 images" in capsys.readouterr().out

@@ -1,0 +1,264 @@
+"""Whatever a file holds, reading it gives a result or one error of ours, in bounded time."""
+
+import io
+import json
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ssd_jax.data.problems import Problems
+from ssd_jax.data.sources import open_source
+from ssd_jax.errors import UserError
+from ssd_jax.evaluation.detection_files import read_detections, write_detections
+from ssd_jax.interop.caffe_model import NetParameter
+from ssd_jax.interop.weight_files import read_weights
+from ssd_jax.pictures import open_picture, size_in_file, upright_file, upright_size
+from ssd_jax.predict import _Run
+from tests.data.pictures import VocFolder, write_coco
+from tests.evaluation.results import result
+from tests.interop.torch_files import save_legacy, save_zip, state_dict
+
+LONGEST = 5.0  # seconds
+
+quick = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def result_or_user_error(function, *arguments):
+    """What the function gives, or the message of its error."""
+    start = time.perf_counter()
+    try:
+        return function(*arguments)
+    except UserError as error:
+        assert str(error)
+        return error
+    finally:
+        assert time.perf_counter() - start < LONGEST
+
+
+@st.composite
+def changed(draw, valid: bytes):
+    """A valid file with some pieces cut out, doubled or replaced."""
+    content = bytearray(valid)
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, len(content)))
+        end = draw(st.integers(start, min(len(content), start + 40)))
+        content[start:end] = draw(
+            st.one_of(st.just(b""), st.binary(max_size=8), st.just(bytes(content[start:end]) * 2))
+        )
+    return bytes(content[: draw(st.integers(len(content) // 2, len(content)))])
+
+
+def bytes_like(*valid: bytes):
+    return st.one_of(st.binary(max_size=200), *map(changed, valid))
+
+
+VALUES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=5),
+        st.sampled_from([10**400, "../a.jpg", "/etc/passwd", "\0", "\ud800"]),
+    ),
+    lambda values: st.one_of(
+        st.lists(values, max_size=4),
+        st.dictionaries(st.sampled_from(["id", "name", "bbox", "x"]), values, max_size=3),
+    ),
+    max_leaves=6,
+)
+
+
+@st.composite
+def with_another_value(draw, valid):
+    """A JSON file in which some value, anywhere, is another."""
+    content = json.loads(json.dumps(valid))
+    parent, key, value = [content], 0, content
+    while isinstance(value, dict | list) and value and draw(st.integers(0, 4)):
+        parent = value
+        key = draw(st.sampled_from(sorted(value) if isinstance(value, dict) else range(len(value))))
+        value = parent[key]
+    if parent == [content]:
+        return json.dumps(draw(VALUES)).encode()
+    parent[key] = draw(VALUES)
+    return json.dumps(content).encode()
+
+
+def read_both_ways(spec, file, content):
+    """Stops or not; where it stops, skipping lists it or stops, too."""
+    file.write_bytes(content)
+    stopped = result_or_user_error(open_source, spec, ("dog",))
+    problems = Problems("skip", 1.0)
+    skipped = result_or_user_error(open_source, spec, ("dog",), problems)
+    if isinstance(stopped, UserError):
+        assert str(file) in str(stopped) or str(file.parent) in str(stopped)
+        assert problems.found or isinstance(skipped, UserError)
+    else:
+        assert not problems.found and not isinstance(skipped, UserError)
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory):
+    voc = VocFolder(tmp_path_factory.mktemp("voc"))
+    voc.add("one", [("dog", 6, 4, 30, 20)], extra="<difficult>1</difficult>")
+    voc.add("sound", [("dog", 6, 4, 30, 20)])
+    voc.original = voc.annotation("one").read_bytes()
+    return voc
+
+
+@quick
+@given(st.data())
+def test_xml(voc, data):
+    content = data.draw(bytes_like(voc.original))
+    read_both_ways(voc.split("all", "sound", "one"), voc.annotation("one"), content)
+
+
+COCO = {
+    "images": [{"id": i, "file_name": f"{i}.jpg", "width": 60, "height": 40} for i in (1, 2)],
+    "categories": [{"id": 3, "name": "dog"}],
+    "annotations": [
+        {"image_id": 1, "category_id": 3, "bbox": [6, 4, 30, 20], "iscrowd": 0, "area": 5.5},
+        {"image_id": 2, "category_id": 3, "bbox": [6, 4, 30, 20]},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def coco(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("coco")
+    return write_coco(folder, COCO), folder / "instances.json"
+
+
+@settings(quick, max_examples=300)
+@given(content=st.one_of(with_another_value(COCO), bytes_like(json.dumps(COCO).encode())))
+@example(content=b"[" * 100_000)
+@example(content=b"9" * 10_000)
+def test_json(coco, content):
+    read_both_ways(*coco, content)
+
+
+DETECTIONS = [{"image_id": 1, "category_id": 3, "bbox": [6, 4, 30, 20], "score": 0.5}] * 2
+
+
+@settings(quick, max_examples=200)
+@given(
+    content=st.one_of(with_another_value(DETECTIONS), bytes_like(json.dumps(DETECTIONS).encode()))
+)
+@example(content=b"[" * 100_000)
+def test_detections_in_the_form_of_coco(tmp_path_factory, content):
+    file = tmp_path_factory.getbasetemp() / "detections.json"
+    file.write_bytes(content)
+    result_or_user_error(read_detections, file, [result(image_id="1")], ["dog"], [3])
+
+
+@quick
+@given(content=bytes_like(b"1 0.5 6 4 30 20\n" * 3))
+def test_detections_in_the_form_of_voc(tmp_path_factory, content):
+    folder = tmp_path_factory.getbasetemp() / "detections"
+    folder.mkdir(exist_ok=True)
+    (folder / "x_dog.txt").write_bytes(content)
+    result_or_user_error(read_detections, folder, [result(image_id="1")], ["dog"], [3])
+
+
+def picture(image_format: str) -> bytes:
+    file = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, image_format)
+    return file.getvalue()
+
+
+@settings(quick, max_examples=200)
+@given(content=bytes_like(*map(picture, ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"))))
+def test_pictures(content):
+    opened = result_or_user_error(open_picture, content, "a.jpg")
+    assert "a.jpg" in str(opened) if isinstance(opened, UserError) else opened.mode == "RGB"
+    for function in (size_in_file, upright_size):
+        result_or_user_error(function, content, "a.jpg")
+    upright = upright_file(content)
+    if isinstance(opened, UserError) and upright:
+        assert upright == content  # a damaged JPEG or PNG, which shows when it is decoded
+
+
+def weight_files() -> dict[str, bytes]:
+    tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(2, np.float32)}
+    npz = io.BytesIO()
+    np.savez(npz, **tensors)
+    net = NetParameter()
+    layer = net.layer.add(name="conv")
+    blob = layer.blobs.add(data=[1, 2, 3, 4])
+    blob.shape.dim.extend([2, 2])
+    return {
+        ".npz": npz.getvalue(),
+        ".safetensors": safetensors.numpy.save(tensors),
+        ".caffemodel": net.SerializeToString(),
+    }
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".caffemodel", "zip.pth", "old.pth"])
+def test_weights(tmp_path, suffix):
+    file = tmp_path / f"weights{suffix}"
+    valid = weight_files().get(suffix)
+    if valid is None:
+        save = save_zip if suffix == "zip.pth" else save_legacy
+        save(file, state_dict({"a": np.arange(6, dtype=np.float32).reshape(2, 3)}))
+        valid = file.read_bytes()
+
+    @settings(quick, max_examples=150)
+    @given(content=bytes_like(valid))
+    def check(content):
+        file.write_bytes(content)
+        read = result_or_user_error(read_weights, str(file))
+        if isinstance(read, UserError):
+            assert str(file) in str(read)
+        else:
+            assert all(isinstance(value, np.ndarray) for value in read.values())
+
+    check()
+
+
+# ---- nothing is written outside the output folder
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "..\\evil", "a\0b", "x" * 300])
+def test_a_class_that_would_be_a_path_is_refused(tmp_path, name):
+    folder = tmp_path / "submission"
+    with pytest.raises(UserError, match="cannot be part of a file's name: rename it"):
+        write_detections([result(image_id="1")], [name], [1], folder)
+    assert not folder.exists() and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("image_id", ["a b", "a\nb 1.0 0 0 1 1", ""])
+def test_an_image_that_would_be_two_words_of_a_line_is_refused(tmp_path, image_id):
+    with pytest.raises(UserError, match="cannot stand in a line of VOC's form"):
+        write_detections([result(image_id=image_id)], ["dog"], [1], tmp_path / "submission")
+
+
+def test_images_may_be_called_like_paths(tmp_path):
+    names = ["../../evil", "/etc/passwd", "1" * 5000]
+    write_detections([result(image_id=name) for name in names], ["dog"], [1], tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "comp4_det_test_dog.txt",
+        "detections.json",
+    ]
+
+
+def test_crops_stay_in_their_folder_whatever_the_class(tmp_path):
+    run = _Run(None, None, 1, tmp_path / "out", crops=True)
+    names = ["../../../evil", "/etc/passwd", "a\0b", "ä" * 400]
+    found = SimpleNamespace(boxes=np.array([[0, 0, 5, 5]] * len(names)), names=names)
+    run._write_crops(Image.new("RGB", (9, 9)), found, "folder/a.png")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) == len(names)
+    assert all(path.parent == tmp_path / "out/crops/folder/a.png" for path in written)
