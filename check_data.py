@@ -5,9 +5,9 @@ python check_data.py --source=voc_xml:my_pictures:trainval --output=problems.jso
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
-from ssd_jax import console
+from ssd_jax import command_line, console
 from ssd_jax.check_data import check_data, format_report
 from ssd_jax.class_lists import split_names
 
@@ -27,5 +27,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["source"])
-    app.run(main)
+    command_line.run(main, required=["source"])
