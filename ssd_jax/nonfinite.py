@@ -1,6 +1,7 @@
 """Keeps a batch that made loss or gradient not finite, for a person to look at."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,14 @@ def save_batch(
     place = folder / "nonfinite" / str(numbers["step"])
     place.mkdir(parents=True, exist_ok=True)
     names = [name.decode() for name in batch["image_id"]]
+    files = [os.fsdecode(file) for file in batch["file"]]
     # JSON has no word for numbers that are not finite.
     written = {key: value if np.isfinite(value) else str(value) for key, value in numbers.items()}
-    (place / "numbers.json").write_text(json.dumps(written | {"image_id": names}, indent=2) + "\n")
-    # Strings of fixed length: others would be pickles, which nobody should have to load.
-    arrays = {
-        key: array.astype("S") if array.dtype == object else array for key, array in batch.items()
-    }
-    np.savez_compressed(place / "batch.npz", **arrays)
+    written |= {"image_id": names, "file": files}
+    (place / "numbers.json").write_text(json.dumps(written, indent=2) + "\n")
+    # Numbers alone: strings would be pickles, which nobody should have to load.
+    numeric = {key: array for key, array in batch.items() if array.dtype != object}
+    np.savez_compressed(place / "batch.npz", **numeric)
     inputs = list(zip(batch["image"], batch["boxes"], batch["labels"], strict=True))
     pictures = [draw_input(*given, class_names) for given in inputs[:NUM_PICTURES]]
     contact_sheet(pictures, names[:NUM_PICTURES]).save(place / "pictures.png")

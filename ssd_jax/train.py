@@ -54,19 +54,19 @@ def train(config: Any, workdir: str, change_config: bool = False) -> None:
         gradient are not finite.
       Interrupted: SIGTERM or SIGINT came. The state is saved; called again, it goes on.
     """
-    folder = Path(workdir)
-    lock = locked(folder) if parallel.is_main_process() else contextlib.nullcontext()
-    with lock, Interruption() as interruption:
-        _train(config, folder, change_config, interruption)
+    check_config(config)
+    if not change_config:
+        check_same_config(Path(workdir), config)
+    with Interruption() as interruption, contextlib.ExitStack() as until_the_end:
+        _train(config, Path(workdir), interruption, until_the_end)
 
 
-def _train(config: Any, folder: Path, change_config: bool, interruption: Interruption) -> None:
+def _train(
+    config: Any, folder: Path, interruption: Interruption, until_the_end: contextlib.ExitStack
+) -> None:
     from ssd_jax.data.pipeline import build_train_batches
     from ssd_jax.data.sources import build_train_source
 
-    check_config(config)
-    if not change_config:
-        check_same_config(folder, config)
     batch_size = parallel.per_process_batch_size(config.batch_size, config.accumulate)
 
     source = build_train_source(config, folder, parallel.is_main_process())
@@ -92,6 +92,9 @@ def _train(config: Any, folder: Path, change_config: bool, interruption: Interru
         evaluator = Evaluator(config, network, class_names, workdir=folder)
 
     check_classes(folder, class_names)
+    # All mistakes that can be told before are told before anything is written.
+    if parallel.is_main_process():
+        until_the_end.enter_context(locked(folder))
     checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
     progress, evaluations = {}, {}
     if checkpoints.steps():
@@ -108,7 +111,7 @@ def _train(config: Any, folder: Path, change_config: bool, interruption: Interru
     first_step = int(state.step)
     evaluated = first_step in evaluations
     if first_step >= config.steps and (evaluated or not evaluator):
-        logger.info("nothing to do: raise config.steps, or name another work directory")
+        logger.info("nothing to do: raise config.steps with --change_config")
         return
 
     if parallel.is_main_process():

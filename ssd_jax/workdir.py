@@ -149,7 +149,7 @@ def check_same_config(folder: Path, config: Any) -> None:
         raise UserError(
             f"{folder} holds a run with another config. This one would change "
             f"{', '.join(changes[:8])}{', …' if len(changes) > 8 else ''}: name another work "
-            "directory, or go on with the changes by --change_config"
+            "directory, or go on with the changes by train.py --change_config"
         )
 
 
