@@ -31,17 +31,17 @@ from ssd_jax.workdir import read_class_names
 from tests import tiny
 
 MOMENTS = ("training", "saving", "evaluating", "starting")
-EVAL_EVERY = 6
+EVAL_EVERY = 45
 TIMEOUT = 120  # seconds without the wanted moment
 
 # Children are forked from a process that has imported everything.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["ssd_jax.data.pipeline", "tests.kill_training"])
+PROCESSES.set_forkserver_preload(["ssd_jax.train", "ssd_jax.data.pipeline"])
 
 
 def config(steps):
     config = tiny.get_config()
-    config.update(steps=steps, log_every=5, checkpoint_every=2, eval_every=EVAL_EVERY, ema=0.9)
+    config.update(steps=steps, log_every=7, checkpoint_every=30, eval_every=EVAL_EVERY, ema=0.9)
     return config
 
 
@@ -56,7 +56,7 @@ def train_here(steps, workdir, log, port, process_id):
     with console.session():
         if port:
             parallel.initialize(f"127.0.0.1:{port}", 2, process_id, heartbeat_timeout=20)
-        train(config(steps), str(workdir))
+        train(config(steps), str(workdir), change_config=bool(port))  # to more steps
         parallel.leave_together()  # as programs do in the end, but not forked children
 
 
@@ -120,7 +120,8 @@ def kill_once(steps, workdir, moment, random_numbers):
     else:
         wait_until(lambda: complete_checkpoints(workdir)[-1:] > saved_before)
     if moment == "training":
-        time.sleep(random_numbers.uniform(0, 0.3))
+        wait_until(lambda: not is_saving(workdir))
+        time.sleep(random_numbers.uniform(0, 0.2))
     elif moment == "saving":
         wait_until(lambda: is_saving(workdir))
         time.sleep(random_numbers.uniform(0, 0.03))
@@ -199,7 +200,7 @@ def main():
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
-        steps = 12 * arguments.kills
+        steps = 45 * arguments.kills
         peaceful = Path(folder) / "peaceful"
         train_in_peace(steps, peaceful)
         seen = survive(arguments.kills, steps, Path(folder) / "killed", peaceful, arguments.seed)

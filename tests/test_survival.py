@@ -1,6 +1,7 @@
 """Runs that are cut off go on as if nothing had been."""
 
 import os
+import shutil
 import signal
 import socket
 
@@ -9,7 +10,7 @@ import pytest
 from tests import kill_training
 from tests.kill_training import log_of, start, wait_for_checkpoint
 
-STEPS = 24
+STEPS = 150
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_end(peaceful, tmp_path):
 
 def test_a_run_that_is_asked_to_end_saves_and_goes_on(peaceful, tmp_path):
     workdir = tmp_path / "asked"
-    for number, after in ((signal.SIGTERM, 0), (signal.SIGINT, 6)):
+    for number, after in ((signal.SIGTERM, 0), (signal.SIGINT, 60)):
         child = start(STEPS, workdir)
         wait_for_checkpoint(child, workdir, after)
         os.kill(child.pid, number)
@@ -41,44 +42,43 @@ def test_a_run_that_is_asked_to_end_saves_and_goes_on(peaceful, tmp_path):
     kill_training.assert_same_run(workdir, peaceful)
 
 
-def free_port():
+def start_both(workdir, steps):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port = probe.getsockname()[1]
+    return [start(steps, workdir, port, index) for index in range(2)]
 
 
-def test_of_two_processes_the_second_ends_with_the_first(tmp_path):
-    def start_both(workdir):
-        port = free_port()
-        return [start(12, workdir, port, index) for index in range(2)]
+def assert_statuses(children, workdir, statuses):
+    for index, (child, status) in enumerate(zip(children, statuses, strict=True)):
+        child.join(60)
+        assert child.exitcode == status, log_of(workdir, index).read_text()
 
-    def finish(children, workdir):
-        for index, child in enumerate(children):
-            child.join()
-            assert child.exitcode == 0, log_of(workdir, index).read_text()
 
+def test_two_processes_end_together_and_go_on(peaceful, tmp_path):
+    # They go on where one process was.
     together, cut_off = tmp_path / "together", tmp_path / "cut_off"
-    finish(start_both(together), together)
+    for workdir in (together, cut_off):
+        shutil.copytree(peaceful, workdir)
+    steps = STEPS + 75
+    assert_statuses(start_both(together, steps), together, (0, 0))
 
-    children = start_both(cut_off)
-    wait_for_checkpoint(children[0], cut_off, after=4)
+    # One is asked to end.
+    children = start_both(cut_off, steps)
+    wait_for_checkpoint(children[0], cut_off, after=STEPS)
+    os.kill(children[1].pid, signal.SIGTERM)
+    assert_statuses(children, cut_off, (75, 75))
+    assert "a signal to another process: stopped at step" in log_of(cut_off).read_text()
+    assert "SIGTERM: stopped at step" in log_of(cut_off, 1).read_text()
+
+    # One dies.
+    last_step = kill_training.complete_checkpoints(cut_off)[-1]
+    children = start_both(cut_off, steps)
+    wait_for_checkpoint(children[0], cut_off, after=last_step)
     children[1].kill()
-    children[0].join(60)
+    assert_statuses(children, cut_off, (75, -signal.SIGKILL))
     said = log_of(cut_off).read_text()
-    assert children[0].exitcode == 75, said
     assert "connection to another process of the run broke" in said and "Start all" in said
 
-    finish(start_both(cut_off), cut_off)
+    assert_statuses(start_both(cut_off, steps), cut_off, (0, 0))
     kill_training.assert_same_run(cut_off, together)
-
-
-def test_of_two_processes_both_end_when_one_is_asked(tmp_path):
-    workdir, port = tmp_path / "run", free_port()
-    children = [start(10**6, workdir, port, index) for index in range(2)]
-    wait_for_checkpoint(children[0], workdir)
-    os.kill(children[1].pid, signal.SIGTERM)
-    for index, child in enumerate(children):
-        child.join(60)
-        assert child.exitcode == 75, log_of(workdir, index).read_text()
-    assert "a signal to another process: stopped at step" in log_of(workdir).read_text()
-    assert "SIGTERM: stopped at step" in log_of(workdir, 1).read_text()
