@@ -121,7 +121,7 @@ def kill_once(steps, workdir, moment, random_numbers):
         wait_until(lambda: complete_checkpoints(workdir)[-1:] > saved_before)
     if moment == "training":
         wait_until(lambda: not is_saving(workdir))
-        time.sleep(random_numbers.uniform(0, 0.2))
+        time.sleep(random_numbers.uniform(0, 0.05))
     elif moment == "saving":
         wait_until(lambda: is_saving(workdir))
         time.sleep(random_numbers.uniform(0, 0.03))

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -51,19 +52,22 @@ def test_another_config_is_refused_and_its_changes_are_named(tmp_path):
     assert str(tmp_path) in message and "--change_config" in message
 
 
-def test_files_are_whole_or_not_there(tmp_path, monkeypatch):
-    config = tiny.get_config()
+@pytest.mark.parametrize("name", ["config.json", "classes.json"])
+def test_files_are_whole_or_not_there(name, tmp_path, monkeypatch):
+    config, replace = tiny.get_config(), os.replace
     workdir.record_run(tmp_path, config, ("a",), (1,))
+    before = (tmp_path / name).read_text()
 
-    def cut_off(*_):
-        raise KeyboardInterrupt
+    def cut_off(source, target):
+        if target == tmp_path / name:
+            raise KeyboardInterrupt
+        replace(source, target)
 
     monkeypatch.setattr("os.replace", cut_off)
     config.steps = 99
     with pytest.raises(KeyboardInterrupt):
         workdir.record_run(tmp_path, config, ("a", "b"), (1, 2))
-    assert workdir.read_class_names(tmp_path) == ("a",)
-    assert workdir.read_config(tmp_path).steps == tiny.get_config().steps
+    assert (tmp_path / name).read_text() == before
 
 
 def test_the_program_is_described(monkeypatch):

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.models.network import Variables
 from ssd_jax.training.state import TrainState
 
+STATUS = re.compile("[A-Z_]+: ")  # how errors of TensorStore begin
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Progress = dict[str, Any]  # what JSON can hold
@@ -188,7 +190,12 @@ class Checkpoints:
                     **{name: arguments(template) for name, template in templates.items()}
                 ),
             )
-        except ValueError as error:
+        except (OSError, KeyError, ValueError) as error:
+            if not isinstance(error, ValueError) or STATUS.match(str(error)):
+                raise UserError(
+                    f"the checkpoint of step {step} in {self._directory} is damaged "
+                    f"({str(error)[:200]}): remove the folder {step}, and use one before"
+                ) from error
             raise _other_network(self._directory, step, str(error)) from error
         for name, template in templates.items():
             shapes = jax.tree.map(lambda x: tuple(x.shape), (template, restored[name]))

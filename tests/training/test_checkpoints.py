@@ -1,4 +1,6 @@
+import os
 import resource
+import shutil
 
 import jax
 import numpy as np
@@ -105,6 +107,20 @@ def test_averaged_parameters_are_restored_in_place_of_the_last(tmp_path):
     with pytest.raises(UserError, match="model, ema, optimizer and freeze decide"):
         checkpoints.restore_model(state.parameters, state.batch_stats)
     checkpoints.close()
+
+
+@pytest.mark.parametrize("damage", [lambda file: os.truncate(file, 9), lambda file: file.unlink()])
+def test_a_damaged_checkpoint_is_named(directory, tmp_path, damage):
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    for file in (tmp_path / "5" / "training").rglob("d/*"):
+        damage(file)
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    with pytest.raises(UserError, match=r"step 5 .* is damaged .* remove the folder 5"):
+        checkpoints.restore(state_at(0), step=5)
+    shutil.rmtree(tmp_path / "6" / "model")
+    with pytest.raises(UserError, match=r"step 6 .* is damaged .* remove the folder 6"):
+        checkpoints.restore(state_at(0), step=6)
+    assert checkpoints.restore(state_at(0), step=3).step == 3
 
 
 def test_a_step_that_is_not_there_is_refused(directory):
