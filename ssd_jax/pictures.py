@@ -4,8 +4,10 @@ Prediction and evaluation both take their pictures from here, so that a network 
 pixels by either. Pillow and NumPy alone.
 """
 
+import contextlib
 import io
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +56,8 @@ def open_picture(
     Raises:
       UserError: it is damaged, incomplete, too large, or no picture.
     """
-    try:
-        with _identify(file, max_pixels) as image:
-            return to_rgb(image)
-    except Exception as error:  # decoders raise all kinds of errors for damaged files
-        raise UserError(f"{name or file} cannot be read: {_reason(error)}") from error
+    with _opened(file, name, max_pixels) as image:
+        return to_rgb(image)
 
 
 def size_in_file(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
@@ -71,11 +70,8 @@ def size_in_file(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
     Raises:
       UserError: see `open_picture`.
     """
-    try:
-        with _identify(file, MAX_PIXELS) as image:
-            return image.size
-    except Exception as error:
-        raise UserError(f"{name or file} cannot be read: {_reason(error)}") from error
+    with _opened(file, name) as image:
+        return image.size
 
 
 def upright_size(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
@@ -88,12 +84,9 @@ def upright_size(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
     Raises:
       UserError: see `open_picture`.
     """
-    try:
-        with _identify(file, MAX_PIXELS) as image:
-            width, height = image.size
-            return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
-    except Exception as error:
-        raise UserError(f"{name or file} cannot be read: {_reason(error)}") from error
+    with _opened(file, name) as image:
+        width, height = image.size
+        return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -179,6 +172,18 @@ def _blend(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndar
     second *= weight
     second += first
     return second
+
+
+@contextlib.contextmanager
+def _opened(
+    file: str | Path | bytes, name: str, max_pixels: int = MAX_PIXELS
+) -> Iterator[Image.Image]:
+    """A picture with nothing decoded yet; a `UserError` for whatever goes wrong with it."""
+    try:
+        with _identify(file, max_pixels) as image:
+            yield image
+    except Exception as error:  # decoders raise all kinds of errors for damaged files
+        raise UserError(f"{name or file} cannot be read: {_reason(error)}") from error
 
 
 def _identify(file: str | Path | bytes, max_pixels: int) -> Image.Image:

@@ -83,9 +83,9 @@ def test_without_room_it_stops_and_keeps_what_is_complete(tmp_path):
     # What is unfinished is neither taken for a checkpoint nor in the way of the next try.
     again = Checkpoints(tmp_path)
     assert again.steps() == [1]
-    again.save(state_at(2))
+    again.save(state_at(3))
     again.close()
-    assert Checkpoints(tmp_path, read_only=True).steps() == [1, 2]
+    assert {path.name for path in tmp_path.iterdir()} == {"1", "3"}
 
 
 def test_the_model_comes_back_alone(directory):
