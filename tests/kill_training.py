@@ -39,9 +39,11 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["ssd_jax.train", "ssd_jax.data.pipeline"])
 
 
-def config(steps):
+def config(steps, port=0):
+    """Of one process; of two, whose steps are slower, with less between checkpoints."""
     config = tiny.get_config()
-    config.update(steps=steps, log_every=7, checkpoint_every=30, eval_every=EVAL_EVERY, ema=0.9)
+    config.update(steps=steps, log_every=7, ema=0.9)
+    config.update(checkpoint_every=6 if port else 30, eval_every=9 if port else EVAL_EVERY)
     return config
 
 
@@ -56,7 +58,7 @@ def train_here(steps, workdir, log, port, process_id):
     with console.session():
         if port:
             parallel.initialize(f"127.0.0.1:{port}", 2, process_id, heartbeat_timeout=20)
-        train(config(steps), str(workdir), change_config=bool(port))  # to more steps
+        train(config(steps, port), str(workdir), change_config=bool(port))
         parallel.leave_together()  # as programs do in the end, but not forked children
 
 

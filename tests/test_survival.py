@@ -51,7 +51,7 @@ def start_both(workdir, steps):
 
 def assert_statuses(children, workdir, statuses):
     for index, (child, status) in enumerate(zip(children, statuses, strict=True)):
-        child.join(60)
+        child.join(200)
         assert child.exitcode == status, log_of(workdir, index).read_text()
 
 
@@ -60,7 +60,7 @@ def test_two_processes_end_together_and_go_on(peaceful, tmp_path):
     together, cut_off = tmp_path / "together", tmp_path / "cut_off"
     for workdir in (together, cut_off):
         shutil.copytree(peaceful, workdir)
-    steps = STEPS + 75
+    steps = STEPS + 24
     assert_statuses(start_both(together, steps), together, (0, 0))
 
     # One is asked to end.

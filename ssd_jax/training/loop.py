@@ -87,7 +87,10 @@ def train_loop(
         return evaluate is not None and step > 0 and (step == steps or every)
 
     def run_evaluation(step: int) -> None:
-        numbers = evaluate(state)
+        try:
+            numbers = evaluate(state)
+        except Interrupted as error:
+            raise _interrupted(interruption, step, steps) from error
         if writer:
             writer.scalars(step, {f"eval/{key}": value for key, value in numbers.items()})
         if "mAP" in numbers:
@@ -127,7 +130,7 @@ def train_loop(
                 # Before the evaluation, so that nothing is lost if that is cut off.
                 checkpoints.save(state, interval.progress())
             if stop and (evaluation_due or step < steps):
-                raise Interrupted(f"{interruption.reason()}: stopped at step {step} of {steps}")
+                raise _interrupted(interruption, step, steps)
             if evaluation_due:
                 run_evaluation(step)
                 stopwatch_start, timed_steps = time.perf_counter(), 0
@@ -137,6 +140,10 @@ def train_loop(
             "(counted each time their picture was used)",
             interval.all_dropped,
         )
+
+
+def _interrupted(interruption: Interruption, step: int, steps: int) -> Interrupted:
+    return Interrupted(f"{interruption.reason()}: stopped at step {step} of {steps}")
 
 
 class _Interval:
