@@ -4,6 +4,13 @@ import difflib
 from collections.abc import Iterable
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is nearest, whatever its capitals; "" where none is near."""
+    lower = {each.lower(): each for each in known}
+    found = difflib.get_close_matches(name.strip().lower(), lower, n=1)
+    return lower[found[0]] if found else ""
+
+
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     """`: did you mean NAME?` with the known name that is nearest; "" where none is near.
 
@@ -12,5 +19,5 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
       known: what could be meant.
       prefix: put before the name that was found.
     """
-    near = difflib.get_close_matches(name, known, n=1)
-    return f": did you mean {prefix}{near[0]}?" if near else ""
+    near = nearest(name, known)
+    return f": did you mean {prefix}{near}?" if near else ""

@@ -14,6 +14,7 @@ from ssd_jax.config_check import check_config
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
 from ssd_jax.train import train
+from ssd_jax.training.metrics_writer import read_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def summarise_run(name: str, config: Any, place: Path) -> Row:
     classes = workdir.read_class_names(place)
     network = build_network(config.model, len(classes))
     parameters, _ = network.variable_shapes()
-    lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(place)
     evaluations = [line for line in lines if "eval/mAP" in line]
     last = evaluations[-1] if evaluations else {}
     speeds = [line[key] for line in lines if (key := "train/images_per_second") in line]

@@ -1,5 +1,6 @@
 """Runs the project's scripts as a user does."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,3 +16,10 @@ def run_script(script: str, *arguments: object, expect: int = 0) -> subprocess.C
     assert done.returncode == expect, done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def free_port() -> int:
+    """One of this machine's that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

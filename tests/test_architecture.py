@@ -21,7 +21,7 @@ ALLOWED = {
     "detection": set(),
     "models": {"detection", "parallel"},
     "pictures": set(),
-    "data": {"class_lists", "pictures"},
+    "data": {"class_lists", "pictures", "spelling"},
     "training": {"detection", "models", "parallel"},
     "evaluation": {"class_lists", "detection", "models", "parallel"},
     "interop": {"class_lists", "models"},
@@ -72,7 +72,7 @@ ALLOWED = {
         "training",
         "workdir",
     },
-    "sweep": {"config_check", "models", "train", "workdir"},
+    "sweep": {"config_check", "models", "train", "training", "workdir"},
     "convert": {
         "class_lists",
         "config_check",

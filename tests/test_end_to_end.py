@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -21,7 +20,7 @@ from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.workdir import locked, read_class_names, read_config
 from tests import tiny
 from tests.data.pictures import VocFolder
-from tests.scripts import ROOT, run_script
+from tests.scripts import ROOT, free_port, run_script
 
 
 def run(script, *arguments, expect=0):
@@ -258,9 +257,7 @@ def test_updates_that_are_not_finite_are_skipped_and_kept_for_inspection(tmp_pat
 
 
 def test_two_processes_evaluate_as_one(workdir, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
 
     # Eight devices, of two processes, for six images; and one device in this process.
     output = tmp_path / "two.json"

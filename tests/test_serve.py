@@ -11,6 +11,7 @@ from PIL import Image
 
 from ssd_jax import serve
 from ssd_jax.errors import UserError
+from tests.scripts import free_port
 from tests.test_detector import picture
 from tests.test_pictures import png_header
 
@@ -41,9 +42,7 @@ def page(detector):
     # Where the page begins: with the best handful of objects.
     threshold = round(float(detector(PICTURE).scores[8]), 2)
     blocks, options = serve.build_page(counting, threshold)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     blocks.launch(server_port=port, prevent_thread_lock=True, **options)
     with playwright.sync_playwright() as browsers:
         browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

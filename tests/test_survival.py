@@ -3,12 +3,12 @@
 import os
 import shutil
 import signal
-import socket
 
 import pytest
 
 from tests import kill_training
 from tests.kill_training import log_of, start, wait_for_checkpoint
+from tests.scripts import free_port
 
 STEPS = 150
 
@@ -43,9 +43,7 @@ def test_a_run_that_is_asked_to_end_saves_and_goes_on(peaceful, tmp_path):
 
 
 def start_both(workdir, steps):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     return [start(steps, workdir, port, index) for index in range(2)]
 
 

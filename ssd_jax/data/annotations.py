@@ -1,14 +1,15 @@
 """The objects of one picture, as files on disk describe them."""
 
 import dataclasses
-import difflib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ssd_jax.data.problems import Problem, Problems, shown
+from ssd_jax.data.problems import Problem, Problems
+from ssd_jax.errors import shown
+from ssd_jax.spelling import nearest
 
 logger = logging.getLogger(__name__)
 
@@ -122,9 +123,8 @@ def class_ids(annotation: Annotation, class_names: Sequence[str]) -> np.ndarray:
 
 def _nearest(name: str, class_names: Sequence[str]) -> str:
     """What the writer may have meant."""
-    lower = {known.lower(): known for known in class_names}
-    found = difflib.get_close_matches(name.strip().lower(), lower, 1)
-    return f"; the nearest is {lower[found[0]]!r}" if found else ""
+    near = nearest(name, class_names)
+    return f"; the nearest is {near!r}" if near else ""
 
 
 def _first(names: list[str], limit: int = 5) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ssd_jax.data.annotations import MAX_PIXEL, Annotation
-from ssd_jax.data.problems import Problem, Problems, file_exists, shown
-from ssd_jax.errors import UserError
+from ssd_jax.data.problems import Problem, Problems, file_exists
+from ssd_jax.errors import UserError, shown
 
 FORM = (
     "COCO's format has 'images' with id, file_name, width and height, 'annotations' with image_id, "

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,14 +28,6 @@ MENDS = {
     "picture unreadable": "replace the file, or take it out of the list",
     "size": "write the picture's width and height in pixels into the annotation",
 }
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 80
-
-
-def shown(value: Any) -> str:
-    """A value from a file as messages show it: in one line, and short however long it is."""
-    return _short.repr(value)
 
 
 class Problem(NamedTuple):

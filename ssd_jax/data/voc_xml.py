@@ -7,8 +7,8 @@ import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 
 from ssd_jax.data.annotations import MAX_PIXEL, Annotation
-from ssd_jax.data.problems import Problem, Problems, file_exists, shown
-from ssd_jax.errors import UserError
+from ssd_jax.data.problems import Problem, Problems, file_exists
+from ssd_jax.errors import UserError, shown
 from ssd_jax.pictures import upright_size
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}

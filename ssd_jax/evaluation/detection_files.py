@@ -8,21 +8,16 @@ Pascal VOC: a folder with `comp4_det_test_CLASS.txt` for each class, whose lines
 import json
 import math
 import os
-import reprlib
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, shown
 from ssd_jax.evaluation.results import ImageResult
 
 LONGEST_NAME = 200  # bytes of a class, as part of a file's name; file systems take 255 in all
-
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 80
-_shown = _short.repr  # values from files, in one short line
 
 
 class _Detection(NamedTuple):
@@ -52,13 +47,13 @@ def write_detections(
     for name in class_names:
         if set(name) & set("/\\\0") or len(os.fsencode(name)) > LONGEST_NAME:
             raise UserError(
-                f"the class {_shown(name)} cannot be part of a file's name: rename it, without / "
+                f"the class {shown(name)} cannot be part of a file's name: rename it, without / "
                 f"and \\ and with at most {LONGEST_NAME} bytes"
             )
     for result in results:
         if len(result.image_id.split()) != 1:
             raise UserError(
-                f"the image {_shown(result.image_id)} cannot stand in a line of VOC's form, where "
+                f"the image {shown(result.image_id)} cannot stand in a line of VOC's form, where "
                 "a space ends the name: rename it"
             )
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,7 +114,7 @@ def read_detections(
             continue
         if detection.image_id not in of_image:
             raise UserError(
-                f"{place}: the image {_shown(detection.image_id)} is not in the evaluation data, "
+                f"{place}: the image {shown(detection.image_id)} is not in the evaluation data, "
                 f"whose {len(images)} images begin with {images[0].image_id!r}"
             )
         if not all(map(math.isfinite, (detection.score, *detection.box))):
@@ -160,7 +155,7 @@ def _read_voc(folder: Path, class_names: Sequence[str]) -> Iterator[tuple[str, _
                 score, x_min, y_min, x_max, y_max = map(float, numbers)
             except ValueError as error:
                 raise UserError(
-                    f"{place} is {_shown(line.strip())}, but must be: "
+                    f"{place} is {shown(line.strip())}, but must be: "
                     "image_id score xmin ymin xmax ymax"
                 ) from error
             yield place, _Detection(image_id, label, score, (x_min, y_min, x_max, y_max))
@@ -192,7 +187,7 @@ def _read_coco(path: Path, category_ids: Sequence[int]) -> Iterator[tuple[str, _
         if not isinstance(category_id, int) or category_id not in label_of:
             known = ", ".join(map(str, category_ids))
             raise UserError(
-                f"{place}: category_id is {_shown(category_id)}, but must be one of {known}"
+                f"{place}: category_id is {shown(category_id)}, but must be one of {known}"
             )
         corners = (x, y, x + width, y + height)
         yield place, _Detection(image_id, label_of[category_id], score, corners)

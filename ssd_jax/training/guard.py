@@ -64,7 +64,6 @@ class Guard:
             self._look_for_spike(step, loss, norm)
             return True
         self.skipped += 1
-        number = self.skipped
         rate = float(self._learning_rate(step - 1))
         numbers = {"step": step, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
         message = (
@@ -74,12 +73,14 @@ class Guard:
         mend = "lower config.learning_rate, raise config.warmup_steps or set config.clip_norm"
         if self._on_nonfinite == "stop":
             raise UserError(f"{message}; {mend}, or set config.on_nonfinite to skip")
-        if number > self._max_skipped:
+        if self.skipped > self._max_skipped:
             raise UserError(
-                f"{message}; {number} updates are not finite, but config.max_skipped is "
+                f"{message}; {self.skipped} updates are not finite, but config.max_skipped is "
                 f"{self._max_skipped}: {mend}"
             )
-        logger.warning("%s; skipped, as %d of %d that may be", message, number, self._max_skipped)
+        logger.warning(
+            "%s; skipped, as %d of %d that may be", message, self.skipped, self._max_skipped
+        )
         return False
 
     def _look_for_spike(self, step: int, loss: float, norm: float) -> None:

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from ssd_jax.data.problems import MENDS, Problem, Problems, shown
+from ssd_jax.data.problems import MENDS, Problem, Problems
 from ssd_jax.data.sources import build_train_source, open_source
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, shown
 from tests import tiny
 from tests.data.pictures import VocFolder, write_coco
 
