@@ -1,6 +1,7 @@
 """Turns a trained detector into files that run elsewhere."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -9,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-from ssd_jax.detection.box_coder import decode
-from ssd_jax.detection.postprocess import Detections, detect_image
+from ssd_jax.detection.postprocess import Detections, best_detections, score_boxes
+from ssd_jax.detection.selection import indices_of_largest
 from ssd_jax.errors import UserError
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, to_pytorch, torchvision_layout
 from ssd_jax.trained import Trained, load_workdir, save_folder
@@ -61,9 +62,7 @@ def to_stablehlo(trained: Trained) -> bytes:
     """
 
     def detect(images: jax.Array) -> dict[str, jax.Array]:
-        return jax.vmap(lambda *outputs: _detections(trained, *outputs))(
-            *_outputs(trained, images)
-        )._asdict()
+        return _detections(trained, *_outputs(trained, images))._asdict()
 
     (batch,) = jax.export.symbolic_shape("batch")
     exported = jax.export.export(jax.jit(detect), platforms=PLATFORMS)(_pictures(trained, batch))
@@ -86,9 +85,8 @@ def to_onnx(trained: Trained, folder: Path) -> None:
         ) from error
 
     def detect(images: jax.Array) -> Detections:
-        offsets, logits = _outputs(trained, images)
-        # Of one picture, for a loop under `vmap` becomes what ONNX runtimes do not know.
-        return tuple(_detections(trained, offsets[0], logits[0]))
+        found = _detections(trained, *_outputs(trained, images), select=_sorted_first)
+        return tuple(array[0] for array in found)
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, function in (
@@ -115,16 +113,26 @@ def _outputs(trained: Trained, images: jax.Array) -> tuple[jax.Array, jax.Array]
     return outputs
 
 
-def _detections(trained: Trained, offsets: jax.Array, logits: jax.Array) -> Detections:
-    """What a picture's outputs `[boxes, 4]` and `[boxes, classes + 1]` say, within the picture."""
+def _sorted_first(values: jax.Array, k: int) -> jax.Array:
+    """What `indices_of_largest` finds, in an operation that ONNX has."""
+    return jax.lax.top_k(values, min(k, values.shape[-1]))[1]
+
+
+def _detections(
+    trained: Trained,
+    offsets: jax.Array,
+    logits: jax.Array,
+    select: Callable[[jax.Array, int], jax.Array] = indices_of_largest,
+) -> Detections:
+    """What outputs `[batch, boxes, 4]` and `[batch, boxes, classes + 1]` say, within pictures."""
     settings = trained.config.detection
-    found = detect_image(
-        decode(offsets, trained.network.default_boxes()),
-        jax.nn.softmax(logits, axis=-1)[:, 1:].T,
+    found = best_detections(
+        *score_boxes(offsets, logits, trained.network.default_boxes()),
         settings.score_threshold,
         settings.iou_threshold,
         settings.boxes_per_class,
         settings.detections_per_image,
+        select,
     )
     return found._replace(boxes=jnp.clip(found.boxes, 0, 1))
 

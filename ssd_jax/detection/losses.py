@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ssd_jax.detection.selection import largest
+
 
 def smooth_l1(difference: jax.Array) -> jax.Array:
     """0.5 d² where |d| < 1, else |d| - 0.5, elementwise (Girshick 2015, equation 3)."""
@@ -34,30 +36,6 @@ def softmax_cross_entropy(
     return jnp.maximum(jax.nn.logsumexp(logits, axis=-1) - label_logit, 0)
 
 
-def _kth_largest(values: jax.Array, k: jax.Array) -> jax.Array:
-    """The k-th largest of each row, for a k that may differ from row to row and is 1 or more.
-
-    Floats that are not negative are ordered like their bit patterns read as integers, so the
-    answer is built bit by bit: 31 counting passes, no sort, exact.
-
-    Args:
-      values: `[rows, columns] float32`; negative ones count as smaller than everything.
-      k: `[rows] int32`.
-
-    Returns:
-      `[rows] float32`; 0 where fewer than k values are not negative.
-    """
-    bits = jax.lax.bitcast_convert_type(values, jnp.int32)
-
-    def set_bit(i, found):
-        candidate = found | (1 << (30 - i))
-        enough = jnp.sum(bits >= candidate[:, None], axis=1) >= k
-        return jnp.where(enough, candidate, found)
-
-    found = jax.lax.fori_loop(0, 31, set_bit, jnp.zeros_like(k))
-    return jax.lax.bitcast_convert_type(found, jnp.float32)
-
-
 def hard_negatives(
     background_loss: jax.Array,
     target_labels: jax.Array,
@@ -85,11 +63,7 @@ def hard_negatives(
     wanted = jnp.minimum(wanted, jnp.sum(candidate, axis=1))
 
     loss = jnp.where(candidate, background_loss, -jnp.inf)
-    threshold = _kth_largest(loss, jnp.maximum(wanted, 1))[:, None]
-    above = loss > threshold
-    tied = loss == threshold
-    room = wanted - jnp.sum(above, axis=1)
-    chosen = above | (tied & (jnp.cumsum(tied, axis=1) <= room[:, None]))
+    chosen = largest(loss, jnp.maximum(wanted, 1))
     return chosen & (wanted > 0)[:, None]
 
 

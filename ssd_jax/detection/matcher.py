@@ -21,6 +21,18 @@ IGNORED = -1  # as a label: neither an object nor background
 MINIMUM_IOU = round(1e-6 * ONE)
 
 
+def _best(iou: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """The largest numbers along an axis and their places, of equal ones the first; in one pass."""
+
+    def better(one, other):
+        (iou, place), (other_iou, other_place) = one, other
+        is_better = (iou > other_iou) | ((iou == other_iou) & (place < other_place))
+        return jnp.where(is_better, iou, other_iou), jnp.where(is_better, place, other_place)
+
+    places = jax.lax.broadcasted_iota(jnp.int32, iou.shape, axis)
+    return jax.lax.reduce((iou, places), (jnp.int32(-1), jnp.int32(0)), better, (axis,))
+
+
 def bipartite_match(iou: jax.Array) -> jax.Array:
     """Greedy one-to-one matching: highest IoU first, every object and box used once.
 
@@ -41,16 +53,16 @@ def bipartite_match(iou: jax.Array) -> jax.Array:
     iou = jnp.where(iou > MINIMUM_IOU, iou, 0)
 
     def propose(matching):
-        """One round. A matching is the object each box holds, its IoU, and whether it is new."""
+        """One round. A matching is the object each box holds, its IoU, and whether more follow."""
         held_object, held_iou, _ = matching
         open_to = (iou > held_iou) | ((iou == held_iou) & (objects <= held_object))
         wish = jnp.where(open_to, iou, 0)
-        proposes = (boxes == jnp.argmax(wish, axis=1)[:, None]) & (wish > 0)
-        proposed_iou = jnp.where(proposes, iou, 0)
-        best_iou = jnp.max(proposed_iou, axis=0)
-        best_object = jnp.where(best_iou > 0, jnp.argmax(proposed_iou, axis=0), BACKGROUND)
-        best_object = best_object.astype(jnp.int32)
-        return best_object, best_iou, jnp.any(best_object != held_object)
+        wished_iou, wished_box = _best(wish, axis=1)
+        proposed_iou = jnp.where(boxes == wished_box[:, None], wished_iou[:, None], 0)
+        best_iou, best_object = _best(proposed_iou, axis=0)
+        best_object = jnp.where(best_iou > 0, best_object, BACKGROUND)
+        turned_away = jnp.sum(wished_iou > 0) > jnp.sum(best_iou > 0)
+        return best_object, best_iou, turned_away
 
     nobody = jnp.full(num_boxes, BACKGROUND, jnp.int32)
     start = (nobody, jnp.zeros(num_boxes, iou.dtype), jnp.array(True))
@@ -69,8 +81,8 @@ def match(iou: jax.Array, iou_threshold: float = 0.5) -> jax.Array:
       `[boxes] int32`: the matched object, -1 for background.
     """
     first = bipartite_match(iou)
-    joins = jnp.max(iou, axis=0) >= round(iou_threshold * ONE)
-    second = jnp.where(joins, jnp.argmax(iou, axis=0), BACKGROUND).astype(jnp.int32)
+    best_iou, best_object = _best(iou, axis=0)
+    second = jnp.where(best_iou >= round(iou_threshold * ONE), best_object, BACKGROUND)
     return jnp.where(first != BACKGROUND, first, second)
 
 

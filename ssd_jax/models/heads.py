@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from ssd_jax.models.layers import ConvBlock, scaled
+from ssd_jax.models.layers import ConvBlock, convolve, relu, scaled
 
 
 class SeparableBlock(nnx.Module):
@@ -70,11 +71,19 @@ class SeparableHead(nnx.Module):
             rngs=rngs,
         )
         self.pointwise = nnx.Conv(
-            in_channels, out_channels, (1, 1), kernel_init=kernel_init, dtype=dtype, rngs=rngs
+            in_channels,
+            out_channels,
+            (1, 1),
+            strides=(1, 1),
+            padding=0,
+            kernel_dilation=(1, 1),
+            kernel_init=kernel_init,
+            dtype=dtype,
+            rngs=rngs,
         )
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        return self.pointwise(self.depthwise(x, train))
+        return convolve(self.depthwise(x, train), self.pointwise)
 
 
 class ExtraBlock(NamedTuple):
@@ -107,7 +116,7 @@ class ExtraLayers(nnx.Module):
     ):
         shared = dict(
             batch_norm=batch_norm,
-            activation=nnx.relu6 if separable else nnx.relu,
+            activation=nnx.relu6 if separable else relu,
             kernel_init=nnx.initializers.xavier_uniform(),
             dtype=dtype,
             rngs=rngs,
@@ -166,7 +175,9 @@ class PredictionHeads(nnx.Module):
         if separable:
             head = SeparableHead
         else:
-            head = functools.partial(nnx.Conv, kernel_size=(3, 3), padding=1)
+            head = functools.partial(
+                nnx.Conv, kernel_size=(3, 3), strides=(1, 1), padding=1, kernel_dilation=(1, 1)
+            )
 
         def heads(outputs_per_box):
             return nnx.List(
@@ -183,16 +194,17 @@ class PredictionHeads(nnx.Module):
 
         Boxes come in the order of `default_boxes`: map, row, column, box of the cell.
         """
-
-        def predict(heads, outputs_per_box):
-            outputs = (
-                head(feature, train) if self.separable else head(feature)
-                for head, feature in zip(heads, features, strict=True)
-                if head is not None
-            )
-            return jnp.concatenate(
-                [output.reshape(output.shape[0], -1, outputs_per_box) for output in outputs],
-                axis=1,
-            ).astype(jnp.float32)
-
-        return predict(self.offsets, 4), predict(self.logits, self.num_logits)
+        offsets, logits = [], []
+        for feature, *heads in zip(features, self.offsets, self.logits, strict=True):
+            if heads[0] is None:
+                continue
+            if self.separable:
+                outputs = [head(feature, train) for head in heads]
+            else:
+                widths = [head.out_features for head in heads]
+                outputs = jnp.split(convolve(feature, *heads), np.cumsum(widths)[:-1], axis=-1)
+            offsets.append(outputs[0].reshape(len(feature), -1, 4))
+            logits.append(outputs[1].reshape(len(feature), -1, self.num_logits))
+        return tuple(
+            jnp.concatenate(outputs, axis=1).astype(jnp.float32) for outputs in (offsets, logits)
+        )

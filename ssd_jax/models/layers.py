@@ -1,5 +1,6 @@
 """Layers that the backbones and heads share."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -12,6 +13,32 @@ from ssd_jax.parallel import DEVICES
 def scaled(channels: int, width: float) -> int:
     """Channels times a width multiplier, as a multiple of 8 (and at least 8)."""
     return max(8, round(channels * width / 8) * 8)
+
+
+def convolve(x: jax.Array, *convolutions: nnx.Conv) -> jax.Array:
+    """What convolutions of one map give, one behind the other: `[batch, height, width, channels]`.
+
+    They must differ in nothing but their weights, and are computed as one, which reads the map
+    once. In bfloat16 channels are filled up to a multiple of 8, as the matrix units of GPUs want.
+    """
+    first = convolutions[0]
+    kernel = jnp.concatenate([each.kernel[...] for each in convolutions], axis=-1)
+    channels_in, channels_out = kernel.shape[2:]
+    multiple = 8 if first.dtype == jnp.bfloat16 else 1
+    fill_in, fill_out = -channels_in % multiple, -channels_out % multiple
+    padding = first.padding
+    outputs = jax.lax.conv_general_dilated(
+        jnp.pad(x.astype(first.dtype), [(0, 0)] * 3 + [(0, fill_in)]),
+        jnp.pad(kernel.astype(first.dtype), [(0, 0)] * 2 + [(0, fill_in), (0, fill_out)]),
+        window_strides=first.strides,
+        padding=padding if isinstance(padding, str) else [(padding, padding)] * 2,
+        rhs_dilation=first.kernel_dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    if first.bias is not None:
+        bias = jnp.concatenate([each.bias[...] for each in convolutions])
+        outputs += jnp.pad(bias.astype(first.dtype), (0, fill_out))
+    return outputs[..., :channels_out]
 
 
 class DepthwiseConv(nnx.Module):
@@ -55,6 +82,27 @@ class DepthwiseConv(nnx.Module):
         return total.astype(self.dtype)
 
 
+@jax.custom_vjp
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0), whose gradient is read off the result.
+
+    So what went in need not be kept, and XLA can fuse a convolution with what follows it.
+    """
+    return jnp.maximum(x, 0)
+
+
+def _relu_forward(x):
+    y = relu(x)
+    return y, y
+
+
+def _relu_backward(y, gradient):
+    return (jnp.where(y == 0, 0, gradient),)
+
+
+relu.defvjp(_relu_forward, _relu_backward)
+
+
 class ConvBlock(nnx.Module):
     """Convolution, optional batch norm, activation (None for none).
 
@@ -74,7 +122,7 @@ class ConvBlock(nnx.Module):
         dilation: int = 1,
         depthwise: bool = False,
         batch_norm: bool = False,
-        activation: Callable[[jax.Array], jax.Array] | None = nnx.relu,
+        activation: Callable[[jax.Array], jax.Array] | None = relu,
         kernel_init: nnx.Initializer,
         scale_init: nnx.Initializer = nnx.initializers.ones,
         dtype: jnp.dtype,
@@ -88,9 +136,9 @@ class ConvBlock(nnx.Module):
                 in_channels,
                 out_channels,
                 (kernel, kernel),
-                strides=stride,
+                strides=(stride, stride),
                 padding=padding,
-                kernel_dilation=dilation,
+                kernel_dilation=(dilation, dilation),
                 **shared,
             )
         self.norm = (
@@ -109,7 +157,7 @@ class ConvBlock(nnx.Module):
         self.activation = activation
 
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = self.conv(x)
+        x = self.conv(x) if isinstance(self.conv, DepthwiseConv) else convolve(x, self.conv)
         if self.norm is not None:
             x = self.norm(x, use_running_average=not train)
         return x if self.activation is None else self.activation(x)
@@ -131,14 +179,57 @@ class L2Norm(nnx.Module):
         return (wide / length * self.weight[...]).astype(x.dtype)
 
 
-def max_pool_2x2(x: jax.Array) -> jax.Array:
-    """Halves height and width, rounding up as Caffe does (75 becomes 38).
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def max_pool(x: jax.Array, window: int, stride: int, padding: int | str = 0) -> jax.Array:
+    """The largest value of every window of `[batch, height, width, channels]`.
 
-    The maximum of four strided slices in place of a pooling window: its gradient is a selection,
-    which XLA runs faster than the select-and-scatter of a window.
+    A maximum of shifted slices, whose gradient goes to the first of equal values, as in Caffe.
+    XLA's own pooling does the same, but its gradient is a scatter, slow on GPUs.
+
+    Args:
+      x: what is pooled.
+      window: side of the window.
+      stride: cells between two windows.
+      padding: cells added on every side; "CEIL": at the bottom and the right, where a window would
+        otherwise begin inside and end outside (75 becomes 38 for a window of 2, as in Caffe).
     """
-    height, width = x.shape[1:3]
-    x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), constant_values=-jnp.inf)
-    upper = jnp.maximum(x[:, ::2, ::2], x[:, ::2, 1::2])
-    lower = jnp.maximum(x[:, 1::2, ::2], x[:, 1::2, 1::2])
-    return jnp.maximum(upper, lower)
+    return functools.reduce(jnp.maximum, _window_slices(x, window, stride, padding))
+
+
+def _window_pads(x: jax.Array, window: int, stride: int, padding: int | str) -> list:
+    if padding == "CEIL":
+        return [(0, 0), *((0, -(size - window) % stride) for size in x.shape[1:3]), (0, 0)]
+    return [(0, 0), (padding, padding), (padding, padding), (0, 0)]
+
+
+def _window_slices(x: jax.Array, window: int, stride: int, padding: int | str) -> list[jax.Array]:
+    """For each place in the window, row by row, what all windows have there."""
+    # In the type of x: converters to other formats take a plain number for float64.
+    lowest = jnp.array(-jnp.inf, x.dtype)
+    x = jnp.pad(x, _window_pads(x, window, stride, padding), constant_values=lowest)
+    rows, columns = (size - window for size in x.shape[1:3])
+    return [
+        x[:, i : i + rows + 1 : stride, j : j + columns + 1 : stride]
+        for i in range(window)
+        for j in range(window)
+    ]
+
+
+def _max_pool_forward(x, window, stride, padding):
+    largest = max_pool(x, window, stride, padding)
+    return largest, (x, largest)
+
+
+def _max_pool_backward(window, stride, padding, residuals, gradient):
+    x, largest = residuals
+    _, slices_back = jax.vjp(lambda x: _window_slices(x, window, stride, padding), x)
+    found = jnp.zeros(largest.shape, bool)
+    parts = []
+    for values in _window_slices(x, window, stride, padding):
+        first = (values == largest) & ~found
+        parts.append(jnp.where(first, gradient, 0))
+        found |= first
+    return slices_back(parts)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)

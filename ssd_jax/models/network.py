@@ -5,7 +5,7 @@ The rest of the project trains and runs a `Network` and does not know the module
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,23 @@ def path_name(path: Sequence[jax.tree_util.DictKey]) -> str:
     return "/".join(str(key.key) for key in path)
 
 
-PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+class Precision(NamedTuple):
+    """How a network computes.
+
+    Attributes:
+      dtype: the type of its feature maps.
+      products: how exactly their products are computed: see `jax.default_matmul_precision`.
+    """
+
+    dtype: jnp.dtype
+    products: str
+
+
+PRECISIONS = {
+    "float32": Precision(jnp.float32, "highest"),
+    "tf32": Precision(jnp.float32, "tensorfloat32"),
+    "bfloat16": Precision(jnp.bfloat16, "default"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +74,7 @@ class Network:
             batch_norm=self.batch_norm,
             separable=self.separable,
             linear_extras=self.linear_extras,
-            dtype=PRECISIONS[self.precision],
+            dtype=PRECISIONS[self.precision].dtype,
             rngs=nnx.Rngs(seed),
         )
 
@@ -102,7 +118,8 @@ class Network:
         """
         graph = nnx.graphdef(nnx.eval_shape(self._module))
         module = nnx.merge(graph, parameters, batch_stats)
-        outputs = module(images, train)
+        with jax.default_matmul_precision(PRECISIONS[self.precision].products):
+            outputs = module(images, train)
         return outputs, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
 

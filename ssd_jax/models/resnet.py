@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ssd_jax.models.layers import ConvBlock, scaled
+from ssd_jax.models.layers import ConvBlock, max_pool, relu, scaled
 
 # Inner channels, blocks and stride of each stage. The third keeps its resolution, so that its map
 # has the stride of VGG16's conv4_3; the fourth is left out.
@@ -40,7 +40,7 @@ class Bottleneck(nnx.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         shortcut = x if self.shortcut is None else self.shortcut(x, train)
         x = self.widen(self.conv(self.narrow(x, train), train), train)
-        return nnx.relu(x + shortcut)
+        return relu(x + shortcut)
 
 
 class ResNet50(nnx.Module):
@@ -91,7 +91,7 @@ class ResNet50(nnx.Module):
     def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
         """`[batch, height, width, 3]` to one feature map."""
         x = self.conv1(x, train)
-        x = nnx.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        x = max_pool(x, 3, 2, padding=1)
         for block in self.blocks:
             x = block(x, train)
         return [x]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ssd_jax.models.layers import ConvBlock, L2Norm, max_pool_2x2, scaled
+from ssd_jax.models.layers import ConvBlock, L2Norm, max_pool, scaled
 
 # Output channels of the convolutions of each stage; a pooling layer follows every stage.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -82,11 +82,11 @@ class VGG16(nnx.Module):
             if stage == 4:
                 conv4_3 = self.conv4_3_norm(x)
             if stage < 5:
-                x = max_pool_2x2(x)
+                x = max_pool(x, 2, 2, "CEIL")
         conv5_3 = x
         if self.atrous:
-            pool5 = nnx.max_pool(conv5_3, window_shape=(3, 3), strides=(1, 1), padding="SAME")
+            pool5 = max_pool(conv5_3, 3, 1, padding=1)
         else:
-            pool5 = max_pool_2x2(conv5_3)
+            pool5 = max_pool(conv5_3, 2, 2, "CEIL")
         fc7 = self.fc7(self.fc6(pool5, train), train)
         return [conv4_3, fc7] if self.atrous else [conv4_3, conv5_3, fc7]

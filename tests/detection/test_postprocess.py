@@ -30,11 +30,12 @@ def test_nms_equals_greedy_nms():
         boxes = np.concatenate([corner, corner + random.uniform(0.1, 0.5, (60, 2))], axis=1)
         boxes[40:50] = boxes[:10]  # ties
         boxes = boxes.astype(np.float32)
-        candidate = random.uniform(size=60) < 0.8
+        scores = random.integers(0, 20, 60).astype(np.float32)  # ties here too, and zeros
         threshold = random.choice([0.3, 0.45, 0.6])
-        np.testing.assert_array_equal(
-            nms(boxes, candidate, threshold), greedy_nms(boxes, candidate, threshold)
-        )
+        order = np.argsort(-scores, kind="stable")
+        expected = np.zeros(60, bool)
+        expected[order] = greedy_nms(boxes[order], scores[order] > 0, threshold)
+        np.testing.assert_array_equal(nms(boxes, scores, threshold), expected)
 
 
 def test_detect_by_hand():

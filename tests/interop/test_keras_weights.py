@@ -8,7 +8,7 @@ from configs.ablations import table2
 from ssd_jax.errors import UserError
 from ssd_jax.interop.keras_weights import APPLICATIONS, arrays_from_keras, load_application
 from ssd_jax.interop.transfer import Classes, flatten, transfer
-from ssd_jax.models.layers import max_pool_2x2
+from ssd_jax.models.layers import max_pool
 from ssd_jax.models.network import build_network
 from ssd_jax.models.ssd import BACKBONES
 from ssd_jax.models.vgg import STAGES
@@ -80,7 +80,7 @@ def test_vgg16_computes_what_keras_computes(keras_vgg16):
         for index in range(1, len(channels) + 1):
             x = getattr(backbone, f"conv{stage}_{index}")(x, False)
         if stage < 5:
-            x = max_pool_2x2(x)
+            x = max_pool(x, 2, 2, "CEIL")
     # Theirs reads blue, green, red.
     (theirs,) = features_of(keras_vgg16, ["block5_conv3"], image[..., ::-1])
     assert_close(x, theirs)

@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,7 @@ from configs import (
     ssdlite320_mobilenetv2_coco,
 )
 from ssd_jax.errors import UserError
-from ssd_jax.models.layers import DepthwiseConv, L2Norm, max_pool_2x2, scaled
+from ssd_jax.models.layers import DepthwiseConv, L2Norm, convolve, max_pool, relu, scaled
 from ssd_jax.models.mobilenet_v2 import MobileNetV2
 from ssd_jax.models.network import build_network
 from ssd_jax.parallel import DEVICES
@@ -346,10 +348,80 @@ def test_l2norm_by_hand():
 
 def test_pooling_rounds_up_and_equals_a_window():
     x = jax.random.normal(jax.random.key(0), (2, 75, 5, 3))
-    pooled = max_pool_2x2(x)
+    pooled = max_pool(x, 2, 2, "CEIL")
     assert pooled.shape == (2, 38, 3, 3)
     padded = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)), constant_values=-np.inf)
     np.testing.assert_array_equal(pooled, padded.reshape(2, 38, 2, 3, 2, 3).max(axis=(2, 4)))
+
+
+@pytest.mark.parametrize(
+    "window, stride, padding, size",
+    [(2, 2, "CEIL", 8), (2, 2, "CEIL", 7), (3, 1, 1, 7), (3, 2, 1, 8)],
+)
+def test_pooling_and_its_gradient_are_those_of_xla(window, stride, padding, size):
+    # Whole numbers, so that many are equal, and some below zero.
+    x = jax.random.randint(jax.random.key(0), (2, size, size, 3), -3, 3).astype(jnp.float32)
+    before, after = (0, -size % 2) if padding == "CEIL" else (padding, padding)
+
+    def windows(x):
+        pads = ((0, 0), (before, after), (before, after), (0, 0))
+        sides, strides = (1, window, window, 1), (1, stride, stride, 1)
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, sides, strides, pads)
+
+    ours, back = jax.vjp(lambda x: max_pool(x, window, stride, padding), x)
+    theirs, their_back = jax.vjp(windows, x)
+    np.testing.assert_array_equal(ours, theirs)
+    gradient = jax.random.randint(jax.random.key(1), ours.shape, -9, 9).astype(jnp.float32)
+    np.testing.assert_array_equal(back(gradient)[0], their_back(gradient)[0])
+
+
+def test_relu_and_its_gradient():
+    x = jnp.array([-2.0, 0.0, 0.25, 3.0])
+    y, back = jax.vjp(relu, x)
+    np.testing.assert_array_equal(y, [0, 0, 0.25, 3])
+    np.testing.assert_array_equal(back(jnp.full(4, 5.0))[0], [0, 0, 5, 5])
+
+
+@pytest.mark.parametrize("padding, stride, dilation", [(1, 1, 1), ("SAME", 2, 1), (6, 1, 6)])
+def test_convolutions_side_by_side_are_those_alone(padding, stride, dilation):
+    for dtype, tolerance in ((jnp.float32, 1e-5), (jnp.bfloat16, 0.03)):
+        first, second = (
+            nnx.Conv(
+                3,
+                channels,
+                (3, 3),
+                strides=(stride, stride),
+                padding=padding,
+                kernel_dilation=(dilation, dilation),
+                bias_init=nnx.initializers.normal(1.0),
+                dtype=dtype,
+                rngs=nnx.Rngs(channels),
+            )
+            for channels in (5, 8)
+        )
+        x = jax.random.normal(jax.random.key(0), (2, 20, 20, 3))
+        together = convolve(x, first, second)
+        assert together.dtype == dtype
+        alone = jnp.concatenate([first(x), second(x)], axis=-1)
+        np.testing.assert_allclose(
+            together.astype(jnp.float32), alone.astype(jnp.float32), rtol=tolerance, atol=tolerance
+        )
+
+
+def test_the_precision_of_products_reaches_the_gradient():
+    for precision, products in (("float32", "HIGHEST"), ("tf32", "HIGH"), ("bfloat16", "DEFAULT")):
+        config = tiny.get_config().model
+        config.precision = precision
+        network = build_network(config, num_classes=2)
+
+        def loss(parameters, statistics, images, network=network):
+            (offsets, _), _ = network.apply(parameters, statistics, images, train=False)
+            return offsets.sum()
+
+        image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+        lowered = jax.jit(jax.grad(loss)).lower(*network.variable_shapes(), image).as_text()
+        found = set(re.findall(r"#stablehlo<precision (\w+)>", lowered))
+        assert found <= {products} and (found or products == "DEFAULT")
 
 
 def test_width_gives_multiples_of_eight():
@@ -363,7 +435,7 @@ def test_width_gives_multiples_of_eight():
         ("feature_sizes", (8, 4, 2), "steps has 4 entries, but feature_sizes has 3"),
         ("extra_blocks", ((256, 512, 3, 2, 1),), "maps of vgg16 and 1 extra_blocks make 3"),
         ("backbone", "vgg", "'vgg', but must be one of vgg16, vgg16_mmdetection, "),
-        ("precision", "float16", "'float16', but must be one of float32, bfloat16"),
+        ("precision", "float16", "'float16', but must be one of float32, tf32, bfloat16"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(field, value, complaint):
