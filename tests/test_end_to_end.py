@@ -72,6 +72,7 @@ def test_training_leaves_what_the_readme_promises(workdir):
         "train/conf_loss",
         "train/gradient_norm",
         "train/positives",
+        "train/negatives",
         "train/objects_dropped",
         "train/updates_skipped",
         "train/learning_rate",
