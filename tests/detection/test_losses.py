@@ -146,7 +146,7 @@ def test_without_objects_the_loss_is_zero_and_so_are_gradients():
 def test_when_every_default_box_is_positive_all_count():
     offsets, logits = jnp.zeros((1, 7, 4)), jnp.zeros((1, 7, 3))
     loss = multibox_loss(offsets, logits, jnp.full((1, 7, 4), 0.5), jnp.full((1, 7), 2))
-    np.testing.assert_allclose(loss, [7 * 4 * 0.125, 7 * np.log(3), 7], rtol=1e-6)
+    np.testing.assert_allclose(loss, [7 * 4 * 0.125, 7 * np.log(3), 7, 0], rtol=1e-6)
 
 
 def test_background_teaches_confidence_alone():
