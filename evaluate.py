@@ -48,10 +48,7 @@ SUBMISSION = flags.DEFINE_string(
     "A folder to write the detections to, as the servers of VOC and COCO take them.",
 )
 REPORT = flags.DEFINE_string("report", "", "A folder to write a page about the results to.")
-# Several hosts.
-COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several hosts.")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes; 0 asks the cluster.")
-PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which one this is; -1 asks the cluster.")
+PROCESSES = command_line.define_processes()
 
 
 def run_config() -> Any:
@@ -90,7 +87,7 @@ def main(argv: list[str]) -> None:
         config = run_config()
         more = {"output": OUTPUT.value, "report": REPORT.value}
         if WORKDIR.value:
-            parallel.initialize(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+            parallel.initialize(**PROCESSES())
             evaluate(
                 config,
                 WORKDIR.value,

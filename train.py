@@ -16,21 +16,14 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps everything i
 CHANGE_CONFIG = flags.DEFINE_boolean(
     "change_config", False, "Go on with another config than the run in the work directory has."
 )
-COORDINATOR = flags.DEFINE_string("coordinator", "", "host:port of process 0, for several hosts.")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "How many processes; 0 asks the cluster.")
-PROCESS_ID = flags.DEFINE_integer("process_id", -1, "Which one this is; -1 asks the cluster.")
-HEARTBEAT_TIMEOUT = flags.DEFINE_integer(
-    "heartbeat_timeout", 100, "Seconds without a sign of life after which a process counts as dead."
-)
+PROCESSES = command_line.define_processes()
 
 
 def main(argv: list[str]) -> None:
     """Flags in, one call."""
     del argv
     with console.session():
-        parallel.initialize(
-            COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value, HEARTBEAT_TIMEOUT.value
-        )
+        parallel.initialize(**PROCESSES())
         train(CONFIG.value, WORKDIR.value, CHANGE_CONFIG.value)
 
 

@@ -60,6 +60,30 @@ def define_config(
     return holder
 
 
+def define_processes() -> Callable[[], dict[str, str | int]]:
+    """Defines the flags of a program that may run as several processes.
+
+    Returns:
+      Gives, once flags are parsed, the arguments of `parallel.initialize`.
+    """
+    holders = (
+        flags.DEFINE_string("coordinator", "", 'host:port of process 0; "" asks the launcher.'),
+        flags.DEFINE_integer(
+            "num_processes", 0, "How many processes; 0 asks the launcher.", lower_bound=0
+        ),
+        flags.DEFINE_integer(
+            "process_id", -1, "Which one this is; -1 asks the launcher.", lower_bound=-1
+        ),
+        flags.DEFINE_integer(
+            "heartbeat_timeout",
+            100,
+            "Seconds without a sign of life after which a process counts as dead.",
+            lower_bound=1,
+        ),
+    )
+    return lambda: {holder.name: holder.value for holder in holders}
+
+
 def parse(
     values: flags.FlagValues,
     argv: list[str],

@@ -6,21 +6,27 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import absl.logging
+import jax
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from ssd_jax import parallel
 from ssd_jax.errors import Interrupted, UserError
 
 TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h
+MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
 CONTROL_C = 130  # what shells report of a program that Ctrl-C ended
 
 
 @contextlib.contextmanager
 def session(failure_status: int = 1) -> Iterator[None]:
     """Shows the messages of this package; ends the program with one line for what stops it.
+
+    What JAX compiles is kept for the next start, in the user's cache folder.
 
     Args:
       failure_status: the exit status after a `UserError`. After `Interrupted`, and where another
@@ -36,6 +42,7 @@ def session(failure_status: int = 1) -> Iterator[None]:
     # it raises.
     absl.logging.set_verbosity(absl.logging.FATAL)
     logging.getLogger().setLevel(logging.CRITICAL)
+    _keep_compiled()
     with logging_redirect_tqdm([logger]):
         try:
             yield
@@ -59,6 +66,26 @@ def session(failure_status: int = 1) -> Iterator[None]:
                 "of them again: they go on from the last checkpoint",
                 TRY_AGAIN,
             )
+
+
+def _keep_compiled() -> None:
+    """Has JAX keep what it compiles, unless its own settings name another folder.
+
+    Where nothing can be written it goes on without.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    try:
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(caches, "ssd_jax", "compiled")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / ".lockfile").touch()  # what JAX will lock
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home
+        return
+    # JAX tells where its cache fails, as on a full disk, and compiles.
+    warnings.filterwarnings("ignore", ".*persistent compilation cache")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_max_size", MAX_COMPILED_BYTES)
 
 
 # How errors of JAX's runtime begin: with the code of a status.

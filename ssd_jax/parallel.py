@@ -6,7 +6,9 @@ process is one running program; a host runs one process, which drives all of its
 
 import os
 import pickle
+import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -16,6 +18,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ssd_jax.cluster import Membership, find_membership
 from ssd_jax.errors import UserError
 
 DEVICES = "devices"  # the name of the pmapped axis
@@ -26,23 +29,74 @@ def initialize(
     num_processes: int = 0,
     process_id: int = -1,
     heartbeat_timeout: int = 100,
+    join_timeout: int = 300,
 ) -> None:
     """Joins the other processes of a run. To be called before anything else touches a device.
 
+    Started alone, with nothing of this given, it does nothing.
+
     Args:
-      coordinator: `host:port` of process 0; "" for a run of one process.
-      num_processes: how many processes there are; 0 asks the cluster (Slurm, TPU pods, …).
-      process_id: which of them this is; -1 asks the cluster.
+      coordinator: `host:port` of process 0; "" as the launcher says (Slurm, Open MPI, a TPU pod,
+        Kubernetes).
+      num_processes: how many processes there are; 0 as the launcher says; 1 for a run by itself.
+      process_id: which of them this is; -1 as the launcher says.
       heartbeat_timeout: after so many seconds without a sign of life from one process, the
         others end too.
+      join_timeout: seconds until all must have come; otherwise the program ends with a message.
+
+    Raises:
+      UserError: a value is wrong or missing, or the launcher does not say where the others are.
     """
-    if coordinator:
+    run = find_membership(os.environ, coordinator, num_processes, process_id)
+    if run is None:
+        return
+    if run.process_id == 0 and run.coordinator:
+        _check_port(int(run.coordinator.rpartition(":")[2]))
+    # Where it waits in vain, JAX ends the program with a stack trace of C++: it waits longer.
+    alarm = threading.Timer(join_timeout, _end_in_vain, [run, join_timeout])
+    alarm.daemon = True
+    alarm.start()
+    try:
         jax.distributed.initialize(
-            coordinator_address=coordinator,
-            num_processes=num_processes or None,
-            process_id=process_id if process_id >= 0 else None,
+            coordinator_address=run.coordinator or None,
+            num_processes=run.num_processes or None,
+            process_id=run.process_id if run.process_id >= 0 else None,
+            local_device_ids=None if "JAX_LOCAL_DEVICE_IDS" in os.environ else run.gpus,
+            initialization_timeout=join_timeout + 60,
             heartbeat_timeout_seconds=heartbeat_timeout,
         )
+    except Exception as error:  # whatever the clients of clusters raise
+        raise UserError(
+            f"this process is one of several ({run.launcher}), but cannot join the others: "
+            f"{' '.join(str(error).split())}. Pass --coordinator=HOST:PORT, --num_processes and "
+            "--process_id, or --num_processes=1 for a run by itself"
+        ) from error
+    finally:
+        alarm.cancel()
+
+
+def _check_port(port: int) -> None:
+    """Refuses a port that is in use: JAX would crash."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise UserError(
+                f"process 0 cannot listen at port {port} of --coordinator: {error.strerror}; name "
+                "another port, the same for all processes"
+            ) from error
+
+
+def _end_in_vain(run: Membership, seconds: int) -> None:
+    of_how_many = f" of {run.num_processes}" if run.num_processes else ""
+    print(
+        f"error: this is process {run.process_id}{of_how_many}, and after {seconds} s not all of "
+        f"them have come together at {run.coordinator or f'the address from {run.launcher}'}: see "
+        "whether all were started, and whether they can reach process 0 there",
+        file=sys.stderr,
+    )
+    end_process(1)
 
 
 def joined() -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import itertools
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,15 +55,20 @@ def train(config: Any, workdir: str, change_config: bool = False) -> None:
         gradient are not finite.
       Interrupted: SIGTERM or SIGINT came. The state is saved; called again, it goes on.
     """
+    began = time.perf_counter()
     check_config(config)
     if not change_config:
         check_same_config(Path(workdir), config)
     with Interruption() as interruption, contextlib.ExitStack() as until_the_end:
-        _train(config, Path(workdir), interruption, until_the_end)
+        _train(config, Path(workdir), interruption, until_the_end, began)
 
 
 def _train(
-    config: Any, folder: Path, interruption: Interruption, until_the_end: contextlib.ExitStack
+    config: Any,
+    folder: Path,
+    interruption: Interruption,
+    until_the_end: contextlib.ExitStack,
+    began: float,
 ) -> None:
     from ssd_jax.data.pipeline import build_train_batches
     from ssd_jax.data.sources import build_train_source
@@ -204,6 +210,7 @@ def _train(
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
         eval_every=config.eval_every,
+        began=began,
     )
     checkpoints.close()
     if writer:

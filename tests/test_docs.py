@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import ssd300_voc
+from ssd_jax.config_check import field_names
 from ssd_jax.models import ssd
 from ssd_jax.models.network import build_network
 from tests.all_configs import ALL_CONFIGS
@@ -103,3 +104,22 @@ def test_the_readme_lists_every_config():
     readme = (ROOT / "README.md").read_text()
     for name in ALL_CONFIGS:
         assert f"configs/{name.partition(':')[0].replace('.', '/')}.py" in readme
+
+
+def test_what_the_page_on_scaling_says_of_commands_and_parameters_is_so():
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    blocks = re.findall(r"```\w+\n(.*?)```", page, flags=re.DOTALL)
+    given = re.findall(
+        r"(?:train\.py|evaluate\.py)(.*?)(?:\n(?! )|$)", "\n".join(blocks), re.DOTALL
+    )
+    flags = {flag for command in given for flag in re.findall(r"--([\w.]+)", command)}
+    fields = {flag.removeprefix("config.") for flag in flags if flag.startswith("config.")}
+    processes = {"coordinator", "num_processes", "process_id"}
+    assert fields and fields <= set(field_names())
+    assert flags == {f"config.{field}" for field in fields} | {"config", "workdir"} | processes
+    assert all((ROOT / name).is_file() for name in re.findall(r"configs/\w+\.py", page))
+    assert set(re.findall(r"`config\.(\w+)", page)) <= set(field_names())
+
+    parameters, _ = build_network(ssd300_voc.get_config().model, 20).variable_shapes()
+    count = sum(leaf.size for leaf in jax.tree.leaves(parameters))
+    assert f"{count:,} parameters" in page and f"{4e-6 * count:.0f} MB" in page

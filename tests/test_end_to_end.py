@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -72,6 +73,7 @@ def test_training_leaves_what_the_readme_promises(workdir):
         "train/conf_loss",
         "train/gradient_norm",
         "train/positives",
+        "train/negatives",
         "train/objects_dropped",
         "train/updates_skipped",
         "train/learning_rate",
@@ -84,6 +86,12 @@ def test_objects_without_room_are_counted_and_reported(trained):
     dropped = [line["train/objects_dropped"] for line in metrics(workdir)[:2]]
     assert all(count > 0 for count in dropped)
     assert f"{sum(dropped):.0f} boxes were left out" in printed
+
+
+def test_the_way_to_the_first_step_is_told(trained):
+    (line,) = re.findall(r"first step after .*", trained[1])
+    total, *parts = map(float, re.findall(r"[\d.]+(?= s)", line))
+    assert len(parts) == 2 and all(parts) and total == pytest.approx(sum(parts), abs=0.2)
 
 
 def test_started_again_it_continues_and_evaluates(workdir):

@@ -73,6 +73,7 @@ class MultiboxLoss(NamedTuple):
     localisation: jax.Array  # [] float32
     confidence: jax.Array  # [] float32
     num_positives: jax.Array  # [] float32
+    num_negatives: jax.Array  # [] float32, those that were mined
 
 
 def multibox_loss(
@@ -110,4 +111,5 @@ def multibox_loss(
         localisation=jnp.sum(smooth_l1(difference)),
         confidence=jnp.sum(jnp.where(positive | negative, cross_entropy, 0)),
         num_positives=jnp.sum(positive, dtype=jnp.float32),
+        num_negatives=jnp.sum(negative, dtype=jnp.float32),
     )

@@ -44,6 +44,7 @@ def train_loop(
     log_every: int,
     checkpoint_every: int,
     eval_every: int,
+    began: float,
 ) -> None:
     """Trains from the state's step up to `steps`.
 
@@ -66,6 +67,7 @@ def train_loop(
       log_every: steps between two log lines.
       checkpoint_every: steps between two checkpoints; the last step is always saved.
       eval_every: steps between two evaluations; 0 = only after the last step.
+      began: when the program began to prepare, by `time.perf_counter`, to tell how long it took.
 
     Raises:
       UserError: loss or gradient are not finite, or a checkpoint cannot be written.
@@ -104,6 +106,8 @@ def train_loop(
         stopwatch_start, timed_steps = None, 0
         for step in range(first_step + 1, steps + 1):
             batch, device_batch = next(placed)
+            if stopwatch_start is None:
+                batch_came = time.perf_counter()
             state, metrics = train_step(state, device_batch)
             interval.add(metrics, int(batch["dropped"].sum()))
             stop = interruption.requested()
@@ -111,6 +115,14 @@ def train_loop(
                 # The first step compiles: it is left out of the speed, and waited for.
                 jax.block_until_ready(metrics)
                 stopwatch_start, timed_steps = time.perf_counter(), 0
+                if writer:
+                    logger.info(
+                        "first step after %.1f s: %.1f s until its batch was there, %.1f s for the "
+                        "step, compiling included",
+                        stopwatch_start - began,
+                        batch_came - began,
+                        stopwatch_start - batch_came,
+                    )
             else:
                 timed_steps += 1
 

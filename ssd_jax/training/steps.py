@@ -38,7 +38,7 @@ def make_train_step(
     """Makes `train_step(state, batch) -> (state, metrics)`.
 
     The batch holds this device's share of `image`, `window`, `boxes` and `labels` (see
-    `data/pipeline.py`). Sums of losses, gradients and positives are added up over parts and
+    `data/pipeline.py`). Sums of losses and gradients, and counts, are added up over parts and
     devices and divided by all positives only then, so that the update is that of the global batch,
     however many share it. An update whose loss or gradient is not finite is not applied.
 
@@ -49,7 +49,7 @@ def make_train_step(
       frozen: which parameters stay as they are; None for none.
       freeze_batch_norm: whether batch norm uses, and keeps, the statistics it started with.
       accumulate: in how many parts a device works through its share, one after the other, to
-        need the memory of one. Batch norm sees one part at a time.
+        need the memory of one. Batch norm sees one part, of all devices, at a time.
       ema: decay of the moving average of parameters; 0 for none.
       color: see `photometric.augment`.
       flip: see `photometric.augment`.
@@ -109,8 +109,11 @@ def make_train_step(
             return (batch_stats, *added), None
 
         positions = parallel.global_position(batch["image"].shape[0])
+        # Part p is every image whose place in the share is p modulo `accumulate`: as a share holds
+        # a multiple of these, so it is in the whole batch, and batch norm sees the same images in
+        # part p, however many devices share them.
         parts = jax.tree.map(
-            lambda array: array.reshape(accumulate, -1, *array.shape[1:]),
+            lambda array: array.reshape(-1, accumulate, *array.shape[1:]).swapaxes(0, 1),
             batch | {"position": positions},
         )
         carry = (
@@ -135,6 +138,7 @@ def make_train_step(
             "loc_loss": localisation,
             "conf_loss": confidence,
             "positives": sums.num_positives,
+            "negatives": sums.num_negatives,
             "gradient_norm": optax.tree.norm(gradients),
         }
 

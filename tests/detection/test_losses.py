@@ -84,7 +84,7 @@ def test_ignored_boxes_are_neither_positive_nor_negative():
     offsets = jnp.ones((1, 3, 4))
     labels = jnp.array([[1, -1, 0]])
     sums = multibox_loss(offsets, logits, 0 * offsets, labels)
-    assert sums.num_positives == 1 and sums.localisation == 4 * 0.5
+    assert sums.num_positives == sums.num_negatives == 1 and sums.localisation == 4 * 0.5
     np.testing.assert_allclose(sums.confidence, np.log(2) + np.log(1 + np.e), rtol=1e-6)
     gradient = jax.grad(
         lambda logits: multibox_loss(offsets, logits, 0 * offsets, labels).confidence
@@ -127,7 +127,7 @@ def test_multibox_loss_by_hand():
     loss = multibox_loss(offsets, logits, target_offsets, labels, negatives_per_positive=1.0)
     np.testing.assert_allclose(loss.localisation, 0.125 + 1.5, rtol=1e-6)
     np.testing.assert_allclose(loss.confidence, -np.log(0.5) - np.log(0.4), rtol=1e-6)
-    assert loss.num_positives == 1
+    assert loss.num_positives == loss.num_negatives == 1
 
 
 def test_without_objects_the_loss_is_zero_and_so_are_gradients():
@@ -146,7 +146,7 @@ def test_without_objects_the_loss_is_zero_and_so_are_gradients():
 def test_when_every_default_box_is_positive_all_count():
     offsets, logits = jnp.zeros((1, 7, 4)), jnp.zeros((1, 7, 3))
     loss = multibox_loss(offsets, logits, jnp.full((1, 7, 4), 0.5), jnp.full((1, 7), 2))
-    np.testing.assert_allclose(loss, [7 * 4 * 0.125, 7 * np.log(3), 7], rtol=1e-6)
+    np.testing.assert_allclose(loss, [7 * 4 * 0.125, 7 * np.log(3), 7, 0], rtol=1e-6)
 
 
 def test_background_teaches_confidence_alone():
@@ -231,4 +231,5 @@ def test_loss_mined_set_and_gradients_equal_the_reference():
             )
         cross_entropy = softmax_cross_entropy(reference["logits"], labels)
         mined = hard_negatives(cross_entropy, labels > 0)
+        assert sums.num_negatives == mined.sum() == 3 * count
         np.testing.assert_array_equal((labels > 0) | mined, selected)
