@@ -135,6 +135,11 @@ def is_main_process() -> bool:
     return jax.process_index() == 0
 
 
+def num_devices() -> int:
+    """How many devices take part, of all processes."""
+    return jax.device_count()
+
+
 def describe_devices() -> str:
     """How many devices of which kind take part, in words."""
     kinds = sorted({device.device_kind for device in jax.devices()})
@@ -200,6 +205,12 @@ def shard(batch: Any) -> Any:
     return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
 
 
+def place(batch: Any) -> Any:
+    """Starts sending a batch to the devices of this process, split over them by the first axis."""
+    mesh = Mesh(np.array(jax.local_devices()), (DEVICES,))
+    return jax.device_put(shard(batch), NamedSharding(mesh, PartitionSpec(DEVICES)))
+
+
 def prefetch(
     batches: Iterator[dict[str, np.ndarray]], keys: Sequence[str]
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, jax.Array]]]:
@@ -207,11 +218,9 @@ def prefetch(
 
     A batch is sent when the one before it is handed out: it travels while the devices compute.
     """
-    mesh = Mesh(np.array(jax.local_devices()), (DEVICES,))
-    sharding = NamedSharding(mesh, PartitionSpec(DEVICES))
 
     def send(batch):
-        return batch, jax.device_put(shard({key: batch[key] for key in keys}), sharding)
+        return batch, place({key: batch[key] for key in keys})
 
     on_its_way = send(next(batches))
     for batch in batches:

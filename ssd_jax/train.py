@@ -31,7 +31,7 @@ from ssd_jax.training.metrics_writer import MetricsWriter, read_metrics
 from ssd_jax.training.optimizer import build_optimizer, build_schedule
 from ssd_jax.training.parameters import check_patterns, matching
 from ssd_jax.training.state import TrainState, initial_state
-from ssd_jax.training.steps import make_train_step
+from ssd_jax.training.steps import build_train_step
 from ssd_jax.workdir import check_classes, check_same_config, locked, record_run, record_start
 
 # The data room, and TensorFlow with it, is imported by the functions that read data: everything
@@ -140,23 +140,7 @@ def _train(
         )
 
     batches = batches_from(first_step, parallel.process_index())
-    train_step = make_train_step(
-        network,
-        optimizer,
-        seed=config.seed,
-        frozen=frozen,
-        freeze_batch_norm=config.freeze_batch_norm,
-        accumulate=config.accumulate,
-        ema=config.ema,
-        color=config.augment.color,
-        flip=config.augment.flip,
-        iou_threshold=config.loss.iou_threshold,
-        boundary_boxes=config.loss.boundary_boxes,
-        negatives_per_positive=config.loss.negatives_per_positive,
-        min_negatives=config.loss.min_negatives,
-        localisation_weight=config.loss.localisation_weight,
-        label_smoothing=config.loss.label_smoothing,
-    )
+    train_step = build_train_step(config, network, optimizer, frozen)
 
     writer = None
     if parallel.is_main_process():

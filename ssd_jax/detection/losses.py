@@ -36,6 +36,7 @@ def softmax_cross_entropy(
     return jnp.maximum(jax.nn.logsumexp(logits, axis=-1) - label_logit, 0)
 
 
+@jax.named_scope("mining")
 def hard_negatives(
     background_loss: jax.Array,
     target_labels: jax.Array,
@@ -76,6 +77,7 @@ class MultiboxLoss(NamedTuple):
     num_negatives: jax.Array  # [] float32, those that were mined
 
 
+@jax.named_scope("loss")
 def multibox_loss(
     offsets: jax.Array,
     logits: jax.Array,

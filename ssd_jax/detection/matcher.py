@@ -86,6 +86,7 @@ def match(iou: jax.Array, iou_threshold: float = 0.5) -> jax.Array:
     return jnp.where(first != BACKGROUND, first, second)
 
 
+@jax.named_scope("matching")
 def match_targets(
     boxes: jax.Array,
     labels: jax.Array,

@@ -80,6 +80,7 @@ def score_boxes(
     return decode(offsets, default_boxes), scores
 
 
+@jax.named_scope("suppression")
 def best_detections(
     boxes: jax.Array,
     scores: jax.Array,

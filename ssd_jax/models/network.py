@@ -101,6 +101,7 @@ class Network:
         """`[..., 3]` RGB in [0, 255] to what the backbone reads."""
         return normalise(pixels, BACKBONES[self.backbone].input_range)
 
+    @jax.named_scope("network")
     def apply(
         self, parameters: Variables, batch_stats: Variables, images: jax.Array, train: bool
     ) -> tuple[tuple[jax.Array, jax.Array], Variables]:

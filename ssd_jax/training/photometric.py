@@ -131,6 +131,7 @@ def image_keys(seed: int, step: jax.Array, positions: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, positions)
 
 
+@jax.named_scope("augmentation")
 def augment(
     keys: jax.Array,
     images: jax.Array,

@@ -1,6 +1,7 @@
 """One training step: a pure function of state and batch, run on every device by `parallel`."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -142,8 +143,9 @@ def make_train_step(
             "gradient_norm": optax.tree.norm(gradients),
         }
 
-        updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
-        parameters = merge(optax.apply_updates(trainable, updates), fixed)
+        with jax.named_scope("update"):
+            updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
+            parameters = merge(optax.apply_updates(trainable, updates), fixed)
         new_state = TrainState(
             step=state.step + 1,
             parameters=parameters,
@@ -157,6 +159,33 @@ def make_train_step(
     return train_step
 
 
+def build_train_step(
+    config: Any,
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    frozen: Mask | None = None,
+) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, Metrics]]:
+    """The train step of a config of `configs/`; see `make_train_step`."""
+    return make_train_step(
+        network,
+        optimizer,
+        seed=config.seed,
+        frozen=frozen,
+        freeze_batch_norm=config.freeze_batch_norm,
+        accumulate=config.accumulate,
+        ema=config.ema,
+        color=config.augment.color,
+        flip=config.augment.flip,
+        iou_threshold=config.loss.iou_threshold,
+        boundary_boxes=config.loss.boundary_boxes,
+        negatives_per_positive=config.loss.negatives_per_positive,
+        min_negatives=config.loss.min_negatives,
+        localisation_weight=config.loss.localisation_weight,
+        label_smoothing=config.loss.label_smoothing,
+    )
+
+
+@jax.named_scope("update")
 def _updated(old: TrainState, new: TrainState, finite: jax.Array) -> TrainState:
     """The new state; where the update is not finite, the old one but for what counts steps."""
 

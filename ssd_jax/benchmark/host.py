@@ -1,4 +1,4 @@
-"""Measures how fast the parts of the project are on this machine."""
+"""The input pipeline, and `predict.py` with all that it does besides the network."""
 
 import os
 import statistics
@@ -98,7 +98,7 @@ def format_data(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def benchmark_predict(config: Any, num_images: int = 0, batch_size: int = 8) -> dict[str, Any]:
+def benchmark_files(config: Any, num_images: int = 0, batch_size: int = 8) -> dict[str, Any]:
     """Images a second of `predict.py`, beside decoding alone and the network alone.
 
     Pictures are like those of Pascal VOC, and about as many objects are drawn as are there. The
@@ -175,8 +175,8 @@ def benchmark_predict(config: Any, num_images: int = 0, batch_size: int = 8) -> 
     return medians | {"fraction": statistics.median(fractions), "cores": os.cpu_count() or 1}
 
 
-def format_predict(result: dict[str, Any]) -> str:
-    """The result of `benchmark_predict` as a table."""
+def format_files(result: dict[str, Any]) -> str:
+    """The result of `benchmark_files` as a table."""
     titles = {"decode": "decode + resize", "network": "network", "predict": "predict.py"}
     cores = f"{result['cores']} core{'s' if result['cores'] > 1 else ''}"
     lines = [f"{'images/s, ' + cores:<20}"]

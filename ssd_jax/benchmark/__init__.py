@@ -1,0 +1,1 @@
+"""How fast a machine is at what this project does."""

@@ -1,0 +1,243 @@
+"""Training and detection on the device alone: images a second, by precision and batch size.
+
+Pictures and objects are random and lie on the device. So are weights: suppression then has as much
+to do as it ever can.
+"""
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ssd_jax import parallel
+from ssd_jax.benchmark.timing import device_memory, measure_peaks, time_calls
+from ssd_jax.benchmark.tracing import format_times, trace
+from ssd_jax.config_check import check_config
+from ssd_jax.errors import UserError
+from ssd_jax.evaluation.evaluator import make_predict_step
+from ssd_jax.models.network import PRECISIONS, build_network
+from ssd_jax.training.optimizer import build_optimizer, build_schedule
+from ssd_jax.training.state import initial_state
+from ssd_jax.training.steps import build_train_step
+
+logger = logging.getLogger(__name__)
+
+# The train step; pictures to detections; the network without decoding and suppression.
+MODES = ("train", "predict", "forward")
+FIRST_BATCH_SIZES = {"train": 8, "predict": 1, "forward": 1}  # of a device
+NUM_CLASSES = 20
+OBJECTS = 2.4  # on a picture of Pascal VOC
+NUM_BATCHES = 4  # that take turns
+MEMORY_SHARE = 0.92  # of the device's memory that a program may take
+TRACED_CALLS = 5
+
+Row = dict[str, Any]
+
+
+def benchmark_network(
+    config: Any,
+    modes: Sequence[str] = MODES,
+    precisions: Sequence[str] = (),
+    batch_sizes: Sequence[int] = (),
+    seconds: float = 4.0,
+    profile: str = "",
+) -> dict[str, Any]:
+    """Measures the train step and detection.
+
+    Args:
+      config: a config of `configs/`.
+      modes: of `MODES`.
+      precisions: of `PRECISIONS`; by default all that differ on the device.
+      batch_sizes: images of all devices together; by default doubled until memory ends.
+      seconds: how long each row is measured.
+      profile: a folder for a trace by JAX's profiler of each row; "" for none.
+
+    Returns:
+      `peaks`: see `measure_peaks`; `flops_per_image`, by mode, as XLA counts them; and `rows`, with
+      `mode`, `precision`, `batch_size`, `images_per_second`, `step_ms_median`, `step_ms_p95`,
+      `compile_seconds`, `peak_memory_bytes` (of one device, as XLA has planned it) and
+      `fraction_of_peak` (operations a second over those of a large matrix product).
+
+    Raises:
+      UserError: the config or a value is wrong, or one image is too much for the memory.
+    """
+    check_config(config)
+    precisions = tuple(precisions) or default_precisions()
+    check_precisions(precisions)
+    devices = parallel.num_devices()
+    for size in batch_sizes:
+        if size < 1 or size % devices:
+            raise UserError(
+                f"--batch_sizes has {size}, but must be multiples of {devices}, for as many devices"
+            )
+    if seconds <= 0:
+        raise UserError(f"--seconds is {seconds}, but must be more than 0")
+    peaks = measure_peaks(precisions)
+    flops = {mode: flops_per_image(config, mode) for mode in modes}
+    rows = []
+    for mode, precision in itertools.product(modes, precisions):
+        for size in batch_sizes or _doubled(FIRST_BATCH_SIZES[mode]):
+            measured = measure(with_precision(config, precision), mode, size, seconds, profile)
+            if measured is None:
+                logger.info("%s, %s: %d images do not fit into memory", mode, precision, size)
+                break
+            rate = measured["images_per_second"]
+            peak = peaks[precision] * devices
+            rows.append({"mode": mode, "precision": precision, "batch_size": size} | measured)
+            rows[-1]["fraction_of_peak"] = rate * flops[mode] / peak
+            logger.info("%s, %s, %d images: %.1f images/s", mode, precision, size, rate)
+    if not rows:
+        raise UserError("no batch fits into the memory of the device: try smaller --batch_sizes")
+    return {"peaks": peaks, "flops_per_image": flops, "rows": rows}
+
+
+def default_precisions() -> tuple[str, ...]:
+    """Those that differ on this kind of device."""
+    return tuple(PRECISIONS) if jax.default_backend() == "gpu" else ("float32", "bfloat16")
+
+
+def check_precisions(precisions: Sequence[str]) -> None:
+    """Raises `UserError` for what is none of `PRECISIONS`."""
+    for name in precisions:
+        if name not in PRECISIONS:
+            raise UserError(f"--precisions has {name!r}, but must be of {', '.join(PRECISIONS)}")
+
+
+def flops_per_image(config: Any, mode: str) -> float:
+    """Floating-point operations of one image in the train step or the network, as XLA counts."""
+    network_mode = "train" if mode == "train" else "forward"
+    case = _prepare(config, network_mode, parallel.num_devices(), num_batches=1)
+    return case.lowered.cost_analysis()["flops"]
+
+
+def random_batch(config: Any, batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """What of a training batch the device is given, with as many objects as VOC has."""
+    random = np.random.default_rng(seed)
+    size, max_objects = config.model.image_size, config.data.max_objects
+    counts = 1 + random.poisson(OBJECTS - 1, batch_size)
+    real = np.arange(max_objects) < counts[:, None]
+    corner = random.uniform(0, 0.7, (batch_size, max_objects, 2))
+    boxes = np.concatenate([corner, corner + random.uniform(0.05, 0.3, corner.shape)], axis=-1)
+    labels = random.integers(1, NUM_CLASSES + 1, (batch_size, max_objects))
+    return {
+        "image": random.integers(0, 256, (batch_size, size, size, 3), dtype=np.uint8),
+        "window": np.tile(np.float32([0, 0, 1, 1]), (batch_size, 1)),
+        "boxes": np.where(real[..., None], boxes, 0).astype(np.float32),
+        "labels": np.where(real, labels, 0).astype(np.int32),
+    }
+
+
+class _Case(NamedTuple):
+    """Something to measure: a function to compile, and what starts it once it is compiled."""
+
+    lowered: jax.stages.Lowered
+    calls: Callable[[Callable], Callable[[], Any]]
+
+
+def _prepare(config: Any, mode: str, batch_size: int, num_batches: int = NUM_BATCHES) -> _Case:
+    network = build_network(config.model, NUM_CLASSES)
+    variables = network.init(config.seed)
+    batches = [random_batch(config, batch_size, seed) for seed in range(num_batches)]
+    if mode == "train":
+        optimizer = build_optimizer(config, build_schedule(config))
+        step = parallel.pmap_train_step(build_train_step(config, network, optimizer))
+        averages = config.ema > 0
+        state = parallel.replicate(initial_state(*variables, optimizer, averages=averages))
+        placed = [parallel.place(batch) for batch in batches]
+
+        def train(compiled):
+            take_turns, last_state = itertools.cycle(placed), state
+
+            def call():
+                nonlocal last_state
+                last_state, metrics = compiled(last_state, next(take_turns))
+                return metrics
+
+            return call
+
+        return _Case(step.lower(state, placed[0]), train)
+
+    if mode == "predict":
+        settings = config.detection
+        function = make_predict_step(
+            network,
+            score_threshold=settings.score_threshold,
+            iou_threshold=settings.iou_threshold,
+            boxes_per_class=settings.boxes_per_class,
+            detections_per_image=settings.detections_per_image,
+        )
+    else:
+
+        def function(variables, images):
+            return network.apply(*variables, network.normalise(images), train=False)[0]
+
+    variables = parallel.replicate(variables)
+    images = [parallel.place(batch["image"]) for batch in batches]
+
+    def detect(compiled):
+        take_turns = itertools.cycle(images)
+        return lambda: compiled(variables, next(take_turns))
+
+    return _Case(parallel.pmap_predict(function).lower(variables, images[0]), detect)
+
+
+def measure(
+    config: Any, mode: str, batch_size: int, seconds: float, profile: str = ""
+) -> dict[str, Any] | None:
+    """The numbers of a row of `benchmark_network`; None where memory does not suffice.
+
+    Args:
+      config: a config, with the precision to be measured.
+      mode: one of `MODES`.
+      batch_size: images of all devices together.
+      seconds: how long to measure.
+      profile: see `benchmark_network`.
+    """
+    try:
+        case = _prepare(config, mode, batch_size)
+        start = time.perf_counter()
+        compiled = case.lowered.compile()
+        compile_seconds = time.perf_counter() - start
+        memory = _planned_memory(compiled)
+        if memory > MEMORY_SHARE * device_memory():
+            return None
+        call = case.calls(compiled)
+        timing = time_calls(call, seconds)
+        if profile:
+            folder = Path(profile) / f"{mode}_{config.model.precision}_{batch_size}"
+            times = trace(call, TRACED_CALLS, folder, compiled.as_text())
+            logger.info("%s\n%s", folder, format_times(times))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return None
+    return {
+        "images_per_second": timing.per_second * batch_size,
+        "step_ms_median": timing.median * 1e3,
+        "step_ms_p95": timing.p95 * 1e3,
+        "compile_seconds": compile_seconds,
+        "peak_memory_bytes": memory,
+    }
+
+
+def _planned_memory(compiled: Any) -> int:
+    """Bytes that a program takes on a device: what goes in and comes out, and all between."""
+    plan = compiled.memory_analysis()
+    in_and_out = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return in_and_out + plan.temp_size_in_bytes
+
+
+def _doubled(first: int) -> Iterator[int]:
+    return (first * parallel.num_devices() * 2**i for i in itertools.count())
+
+
+def with_precision(config: Any, precision: str) -> Any:
+    """A copy of a config with another `model.precision`."""
+    config = config.copy_and_resolve_references()
+    config.model.precision = precision
+    return config

@@ -1,0 +1,103 @@
+"""How long calls on the device take, and what the device could do at best."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import psutil
+
+from ssd_jax.models.network import PRECISIONS, Precision
+
+MINIMUM_CALLS = 3
+
+
+class Timing(NamedTuple):
+    """How long calls of a compiled function took."""
+
+    median: float  # seconds of a call, waited for
+    p95: float  # 95 % of calls took no longer
+    per_second: float  # calls a second that were not waited for until the last
+
+
+def time_calls(call: Callable[[], Any], seconds: float) -> Timing:
+    """Calls a function again and again.
+
+    Args:
+      call: starts work on the device and returns what is to be waited for.
+      seconds: how long to go on, half of it waiting for each call; three calls at least.
+    """
+    for _ in range(2):
+        jax.block_until_ready(call())
+    durations = []
+    while len(durations) < MINIMUM_CALLS or sum(durations) < seconds / 2:
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        durations.append(time.perf_counter() - start)
+    median = float(np.median(durations))
+
+    count = max(MINIMUM_CALLS, round(seconds / 2 / median))
+    start = time.perf_counter()
+    for _ in range(count):
+        last = call()
+    jax.block_until_ready(last)
+    per_second = count / (time.perf_counter() - start)
+    return Timing(median, float(np.percentile(durations, 95)), per_second)
+
+
+def measure_peaks(precisions: tuple[str, ...]) -> dict[str, float]:
+    """What one device does at best.
+
+    Returns:
+      By precision the operations a second of a large matrix product (the best of several sizes);
+      under "copy" the bytes a second that a large copy reads and writes.
+    """
+    peaks = {}
+    for name in precisions:
+        product = functools.partial(_product_seconds, PRECISIONS[name])
+        peaks[name] = max(2 * size**3 / seconds for size, seconds in _growing(512, 16384, product))
+    copies = _growing(2**22, 2**30, _copy_seconds)
+    peaks["copy"] = max(2 * 4 * size / seconds for size, seconds in copies)
+    return peaks
+
+
+def device_memory() -> int:
+    """Bytes that a program may use on a device: its own, or what is free of this machine's."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    return statistics.get("bytes_limit", psutil.virtual_memory().available)
+
+
+def _growing(
+    size: int, largest: int, measure: Callable[[int], float]
+) -> Iterator[tuple[int, float]]:
+    """Sizes, doubled until one takes a twentieth of a second, with the seconds of each."""
+    while size <= largest:
+        seconds = measure(size)
+        yield size, seconds
+        if seconds > 0.05:
+            return
+        size *= 2
+
+
+def _product_seconds(precision: Precision, size: int) -> float:
+    with jax.default_matmul_precision(precision.products):
+        factors = (_random((size, size), precision.dtype, seed) for seed in range(2))
+        return _seconds(jnp.matmul, *factors)
+
+
+def _copy_seconds(size: int) -> float:
+    # What comes out differs from what went in, for a plain copy might be left out.
+    return _seconds(lambda x: x + 1, _random((size,)))
+
+
+def _seconds(function: Callable, *arguments: jax.Array) -> float:
+    compiled = jax.jit(function)
+    return time_calls(lambda: compiled(*arguments), seconds=0.2).median
+
+
+def _random(shape: tuple[int, ...], dtype: Any = jnp.float32, seed: int = 0) -> jax.Array:
+    # Some devices are faster on zeros.
+    return jax.random.uniform(jax.random.key(seed), shape, minval=-1.0).astype(dtype)
