@@ -62,7 +62,9 @@ def to_stablehlo(trained: Trained) -> bytes:
     """
 
     def detect(images: jax.Array) -> dict[str, jax.Array]:
-        return _detections(trained, *_outputs(trained, images))._asdict()
+        # Image by image, for how many there are is not known.
+        found = jax.vmap(lambda *outputs: _detections(trained, *outputs))
+        return found(*_outputs(trained, images))._asdict()
 
     (batch,) = jax.export.symbolic_shape("batch")
     exported = jax.export.export(jax.jit(detect), platforms=PLATFORMS)(_pictures(trained, batch))
@@ -124,7 +126,7 @@ def _detections(
     logits: jax.Array,
     select: Callable[[jax.Array, int], jax.Array] = indices_of_largest,
 ) -> Detections:
-    """What outputs `[batch, boxes, 4]` and `[batch, boxes, classes + 1]` say, within pictures."""
+    """What outputs `[..., boxes, 4]` and `[..., boxes, classes + 1]` say, within pictures."""
     settings = trained.config.detection
     found = best_detections(
         *score_boxes(offsets, logits, trained.network.default_boxes()),
