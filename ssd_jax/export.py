@@ -62,9 +62,7 @@ def to_stablehlo(trained: Trained) -> bytes:
     """
 
     def detect(images: jax.Array) -> dict[str, jax.Array]:
-        # Image by image, for how many there are is not known.
-        found = jax.vmap(lambda *outputs: _detections(trained, *outputs))
-        return found(*_outputs(trained, images))._asdict()
+        return _detections(trained, *_outputs(trained, images))._asdict()
 
     (batch,) = jax.export.symbolic_shape("batch")
     exported = jax.export.export(jax.jit(detect), platforms=PLATFORMS)(_pictures(trained, batch))

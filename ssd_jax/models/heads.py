@@ -203,8 +203,8 @@ class PredictionHeads(nnx.Module):
             else:
                 widths = [head.out_features for head in heads]
                 outputs = jnp.split(convolve(feature, *heads), np.cumsum(widths)[:-1], axis=-1)
-            offsets.append(outputs[0].reshape(len(feature), -1, 4))
-            logits.append(outputs[1].reshape(len(feature), -1, self.num_logits))
+            offsets.append(outputs[0].reshape(feature.shape[0], -1, 4))
+            logits.append(outputs[1].reshape(feature.shape[0], -1, self.num_logits))
         return tuple(
             jnp.concatenate(outputs, axis=1).astype(jnp.float32) for outputs in (offsets, logits)
         )
