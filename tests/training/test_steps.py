@@ -129,6 +129,12 @@ def test_the_loss_is_divided_by_the_positives_of_the_batch(after_one_step):
     check_metrics(after_one_step[1], loss_by_hand(make_batch()), 1)
 
 
+def test_a_step_has_no_scatter():
+    # It is slow on GPUs.
+    state, batch = new_state(tiny_network()), parallel.shard(make_batch())
+    assert "scatter" not in compiled_step().lower(state, batch).as_text()
+
+
 @pytest.mark.parametrize("factor", [np.nan, 1e25])
 def test_an_update_that_is_not_finite_changes_nothing_but_counts(factor):
     state = new_state(tiny_network())
