@@ -143,7 +143,8 @@ def num_devices() -> int:
 def describe_devices() -> str:
     """How many devices of which kind take part, in words."""
     kinds = sorted({device.device_kind for device in jax.devices()})
-    return f"{jax.device_count()} × {' and '.join(kinds)} in {jax.process_count()} process(es)"
+    devices = f"{jax.device_count()} × {' and '.join(kinds)}"
+    return devices if process_count() == 1 else f"{devices} in {process_count()} processes"
 
 
 def round_up(batch_size: int) -> int:

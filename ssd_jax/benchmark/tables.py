@@ -81,12 +81,16 @@ def draw_network(result: Mapping[str, Any], title: str, file: str | Path) -> Non
         sizes = sorted({row["batch_size"] for row in rows if row["mode"] in modes})
         rate.set_title(" and ".join(TITLES[mode] for mode in modes))
         rate.set_ylabel("images a second")
-        rate.legend(frameon=False, fontsize=8)
         share.set_ylabel("% of the peak of matrix products")
         share.set_xlabel("images in a batch")
         share.set_xscale("log", base=2)
         share.set_xticks(sizes, [str(size) for size in sizes])
         share.minorticks_off()
+        # Below the axes, where no line can run through it.
+        labels = rate.get_legend_handles_labels()
+        share.legend(
+            *labels, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2)
+        )
         for each in (rate, share):
             each.set_ylim(bottom=0)
             each.grid(alpha=0.3)
