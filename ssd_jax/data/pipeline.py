@@ -37,7 +37,11 @@ from ssd_jax.data.sources import Source, with_picture
 from ssd_jax.errors import UserError
 from ssd_jax.pictures import open_picture, resize_to_square, upright_size
 
+# Nothing here needs Python's statements turned into TensorFlow's, which takes seconds at the start.
+as_written = tf.autograph.experimental.do_not_convert
 
+
+@as_written
 def train_batches(
     source: Source,
     *,
@@ -172,6 +176,7 @@ def build_train_batches(
     )
 
 
+@as_written
 def eval_batches(
     source: Source,
     *,

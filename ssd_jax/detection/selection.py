@@ -27,17 +27,21 @@ def kth_largest(values: jax.Array, k: jax.Array | int) -> jax.Array:
     bits = jnp.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, missing)], constant_values=-1)
     bits = bits.reshape(*bits.shape[:-1], blocks, (columns + missing) // blocks)
 
-    found = jnp.zeros(bits.shape[:-2], jnp.int32)
-    for position in range(30, -1, -2):
-        # Of the four values of two bits the largest that k numbers reach; the top bit is the sign.
-        digits = (1,) if position == 30 else (1, 2, 3)
+    def find_digit(position, digits, found):
+        """Of the values that a digit of the number may have the largest that k numbers reach."""
         packed = 0
         for i, digit in enumerate(digits):
             reached = bits >= (found | (digit << position))[..., None, None]
             packed += jnp.where(reached, 1 << 10 * i, 0)
         packed = jnp.sum(packed, axis=-1)
         counts = [jnp.sum(packed >> 10 * i & 1023, axis=-1) for i in range(len(digits))]
-        found |= sum((count >= k).astype(jnp.int32) for count in counts) << position
+        return found | (sum((count >= k).astype(jnp.int32) for count in counts) << position)
+
+    # The top bit is the sign, so the first digit has one bit; a loop, for it compiles at once.
+    found = find_digit(30, (1,), jnp.zeros(bits.shape[:-2], jnp.int32))
+    found = jax.lax.fori_loop(
+        1, 16, lambda place, found: find_digit(30 - 2 * place, (1, 2, 3), found), found
+    )
     return jax.lax.bitcast_convert_type(found, jnp.float32)
 
 
@@ -71,6 +75,6 @@ def indices_of_largest(values: jax.Array, k: int) -> jax.Array:
     if columns <= k:
         return jnp.broadcast_to(jnp.arange(columns), values.shape)
     counts = jnp.cumsum(largest(values, k), axis=-1)
-    search = functools.partial(jnp.searchsorted, v=jnp.arange(1, k + 1), method="scan_unrolled")
+    search = functools.partial(jnp.searchsorted, v=jnp.arange(1, k + 1), method="scan")
     rows = jax.vmap(search)(counts.reshape(-1, columns))
     return rows.reshape(*values.shape[:-1], k)

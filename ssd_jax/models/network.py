@@ -4,6 +4,7 @@ The rest of the project trains and runs a `Network` and does not know the module
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -78,6 +79,11 @@ class Network:
             rngs=nnx.Rngs(seed),
         )
 
+    @functools.cached_property
+    def _abstract_module(self) -> SSD:
+        """The module with shapes and types in place of arrays."""
+        return nnx.eval_shape(self._module)
+
     def init(self, seed: int) -> tuple[Variables, Variables]:
         """New parameters and batch statistics (an empty dictionary without batch norm)."""
         # It runs once, for milliseconds: on a CPU optimising it would take seconds for nothing.
@@ -87,11 +93,10 @@ class Network:
 
     def variable_shapes(self) -> tuple[Variables, Variables]:
         """What `init` makes, as shapes and types without values."""
-        return jax.eval_shape(lambda: self._initialise(seed=0))
+        return _variables(self._abstract_module)
 
     def _initialise(self, seed: int) -> tuple[Variables, Variables]:
-        _, parameters, batch_stats = nnx.split(self._module(seed), nnx.Param, nnx.BatchStat)
-        return nnx.to_pure_dict(parameters), nnx.to_pure_dict(batch_stats)
+        return _variables(self._module(seed))
 
     def default_boxes(self) -> np.ndarray:
         """`[boxes, 4] cxcywh`, in the order of the outputs."""
@@ -117,11 +122,16 @@ class Network:
           (offsets `[batch, boxes, 4]`, logits `[batch, boxes, classes + 1]`), and the batch
           statistics after this batch.
         """
-        graph = nnx.graphdef(nnx.eval_shape(self._module))
-        module = nnx.merge(graph, parameters, batch_stats)
+        module = nnx.merge(nnx.graphdef(self._abstract_module), parameters, batch_stats)
         with jax.default_matmul_precision(PRECISIONS[self.precision].products):
             outputs = module(images, train)
         return outputs, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+
+
+def _variables(module: SSD) -> tuple[Variables, Variables]:
+    """Parameters and batch statistics of a module."""
+    _, parameters, batch_stats = nnx.split(module, nnx.Param, nnx.BatchStat)
+    return nnx.to_pure_dict(parameters), nnx.to_pure_dict(batch_stats)
 
 
 def build_network(config: Any, num_classes: int) -> Network:
@@ -177,7 +187,7 @@ def build_network(config: Any, num_classes: int) -> Network:
     )
 
     image = jax.ShapeDtypeStruct((1, tiling.image_size, tiling.image_size, 3), jnp.float32)
-    features = nnx.eval_shape(lambda images: network._module().feature_maps(images), image)
+    features = nnx.eval_shape(SSD.feature_maps, network._abstract_module, image)
     sizes = tuple(feature.shape[1] for feature in features)
     if sizes != tiling.feature_sizes:
         raise UserError(

@@ -2,16 +2,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssd_jax.detection import losses
 from ssd_jax.detection.default_boxes import default_boxes
-from ssd_jax.detection.losses import (
-    hard_negatives,
-    multibox_loss,
-    smooth_l1,
-    softmax_cross_entropy,
-)
+from ssd_jax.detection.losses import smooth_l1, softmax_cross_entropy
 from ssd_jax.detection.matcher import match_targets
 from tests.detection.tilings import SSD300_VOC
 from tests.reference_results import references
+
+hard_negatives = jax.jit(losses.hard_negatives)
+multibox_loss = jax.jit(losses.multibox_loss, static_argnames="label_smoothing")
 
 
 def test_smooth_l1_by_hand():
@@ -57,7 +56,7 @@ def test_hard_negatives_equal_sorting():
     loss[32:] = np.round(loss[32:], 1)  # many ties
     positive = random.uniform(size=loss.shape) < random.uniform(0, 0.5, (64, 1))
     positive[5] = False
-    chosen = jax.jit(hard_negatives)(loss, positive)
+    chosen = hard_negatives(loss, positive)
     for i in range(64):
         wanted = min(3 * positive[i].sum(), (~positive[i]).sum())
         np.testing.assert_array_equal(

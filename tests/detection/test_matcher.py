@@ -3,11 +3,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssd_jax.detection import matcher
 from ssd_jax.detection.default_boxes import default_boxes
 from ssd_jax.detection.exact_iou import ONE
-from ssd_jax.detection.matcher import bipartite_match, match, match_targets
 from tests.detection.tilings import SSD300_VOC
 from tests.reference_results import carried
+
+bipartite_match = jax.jit(matcher.bipartite_match)
+match = jax.jit(matcher.match, static_argnums=1)
+match_targets = jax.jit(matcher.match_targets, static_argnames=("iou_threshold", "boundary_boxes"))
 
 
 def units(iou) -> np.ndarray:
@@ -97,7 +101,7 @@ def test_with_and_without_jit():
     default = default_boxes(SSD300_VOC)[::20]
     boxes = jnp.array([[0.1, 0.1, 0.4, 0.5], [0.12, 0.1, 0.42, 0.5], [0.3, 0.2, 0.9, 0.8]])
     labels = jnp.array([3, 4, 7])
-    compiled_offsets, compiled_labels = jax.jit(match_targets)(boxes, labels, default)
+    compiled_offsets, compiled_labels = match_targets(boxes, labels, default)
     with jax.disable_jit():
         offsets, target_labels = match_targets(boxes, labels, default)
     np.testing.assert_array_equal(compiled_labels, target_labels)

@@ -3,11 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssd_jax.detection import postprocess
 from ssd_jax.detection.box_coder import encode
 from ssd_jax.detection.default_boxes import default_boxes
-from ssd_jax.detection.postprocess import detect, non_maximum_suppression
 from tests.detection.tilings import SSD300_VOC
 from tests.reference_results import references
+
+detect = jax.jit(postprocess.detect, static_argnames=("boxes_per_class", "detections_per_image"))
+non_maximum_suppression = jax.jit(postprocess.non_maximum_suppression)
 
 
 def greedy_nms(boxes, candidate, threshold):
@@ -24,7 +27,6 @@ def greedy_nms(boxes, candidate, threshold):
 
 def test_nms_equals_greedy_nms():
     random = np.random.default_rng(0)
-    nms = jax.jit(non_maximum_suppression)
     for _ in range(200):
         corner = random.uniform(0, 0.6, (60, 2))
         boxes = np.concatenate([corner, corner + random.uniform(0.1, 0.5, (60, 2))], axis=1)
@@ -35,7 +37,7 @@ def test_nms_equals_greedy_nms():
         order = np.argsort(-scores, kind="stable")
         expected = np.zeros(60, bool)
         expected[order] = greedy_nms(boxes[order], scores[order] > 0, threshold)
-        np.testing.assert_array_equal(nms(boxes, scores, threshold), expected)
+        np.testing.assert_array_equal(non_maximum_suppression(boxes, scores, threshold), expected)
 
 
 def test_detect_by_hand():
@@ -76,7 +78,7 @@ def test_nothing_above_the_threshold_gives_nothing():
 def test_equals_the_reference():
     for reference in references("detection"):
         default = default_boxes(SSD300_VOC)[reference.get("rows", slice(None))]
-        found = jax.jit(detect)(reference["offsets"], reference["logits"], default)
+        found = detect(reference["offsets"], reference["logits"], default)
         expected = reference["detections_label_score_xyxy"]
         np.testing.assert_array_equal(np.asarray(found.labels) - 1, expected[..., 0])
         real = expected[..., 0] >= 0

@@ -2,7 +2,11 @@ import jax
 import numpy as np
 import pytest
 
-from ssd_jax.detection.selection import indices_of_largest, kth_largest, largest
+from ssd_jax.detection import selection
+
+kth_largest = jax.jit(selection.kth_largest)
+largest = jax.jit(selection.largest)
+indices_of_largest = jax.jit(selection.indices_of_largest, static_argnums=1)
 
 K = [1, 2, 7, 150, 299]
 
@@ -26,7 +30,7 @@ def values(request):
 @pytest.mark.parametrize("k", K)
 def test_the_kth_largest(values, k):
     expected = -np.sort(-values, axis=1)[:, k - 1]
-    np.testing.assert_array_equal(jax.jit(kth_largest, static_argnums=1)(values, k), expected)
+    np.testing.assert_array_equal(kth_largest(values, k), expected)
 
 
 def test_every_row_has_a_k_of_its_own(values):
@@ -48,7 +52,7 @@ def test_of_equal_ones_the_first_are_chosen(values, k):
     expected = np.zeros(values.shape, bool)
     np.put_along_axis(expected, order, True, axis=1)
     np.testing.assert_array_equal(largest(values, k), expected)
-    found = jax.jit(indices_of_largest, static_argnums=1)(values.reshape(5, 1, -1), k)
+    found = indices_of_largest(values.reshape(5, 1, -1), k)
     np.testing.assert_array_equal(found[:, 0], np.sort(order, axis=1))
 
 
