@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from ssd_jax.interop.transfer import flatten
 from ssd_jax.models.network import build_network
 from tests import tiny
 from tests.interop import test_caffe_model, torch_files
+from tests.random_variables import random_variables
 
 NAMES = ("ant", "bee", "cow")
 
@@ -40,7 +43,7 @@ def assert_whole(foreign, variables):
 
 
 def test_ssd_pytorch_from_a_pickle(tmp_path):
-    variables = NETWORK.init(0)
+    variables = random_variables(NETWORK)
     tensors = to_pytorch(variables, ssd_pytorch_layout(2), BOXES)
     torch_files.save_legacy(tmp_path / "ssd.pth", torch_files.state_dict(tensors))
     foreign = read_format("ssd.pytorch", str(tmp_path / "ssd.pth"), NETWORK, NAMES)
@@ -49,7 +52,7 @@ def test_ssd_pytorch_from_a_pickle(tmp_path):
 
 
 def test_the_backbone_that_ssd_pytorch_starts_from(tmp_path):
-    variables = NETWORK.init(0)
+    variables = random_variables(NETWORK)
     tensors = to_pytorch(variables, ssd_pytorch_layout(2), BOXES)
     backbone = {
         name.removeprefix("vgg."): tensor
@@ -72,7 +75,7 @@ def mmdetection_tensors(variables):
 
 def test_mmdetection_has_the_background_last(tmp_path):
     network = tiny_network("vgg16_mmdetection")
-    variables = network.init(0)
+    variables = random_variables(network)
     tensors = mmdetection_tensors(variables)
     bias = np.arange(16.0, dtype=np.float32)
     tensors["bbox_head.cls_convs.0.0.bias"] = bias
@@ -84,7 +87,7 @@ def test_mmdetection_has_the_background_last(tmp_path):
 
 
 def test_mmdetection_before_2_14(tmp_path):
-    variables = NETWORK.init(0)
+    variables = random_variables(NETWORK)
     old = {}
     for name, tensor in mmdetection_tensors(variables).items():
         if name.startswith("neck.extra_layers."):
@@ -104,7 +107,7 @@ def test_mmdetection_before_2_14(tmp_path):
 
 
 def test_caffe_reads_blue_first_and_has_numbers_for_names(tmp_path):
-    variables = NETWORK.init(0)
+    variables = random_variables(NETWORK)
     tensors = to_pytorch(variables, caffe_layout(2), BOXES)
     layers = {}
     for name, tensor in tensors.items():
@@ -133,7 +136,7 @@ def test_backbones_of_torchvision(config, layout, tmp_path):
     model = config.get_config().model
     model.width = 0.1
     network = build_network(model, num_classes=1)
-    parameters, statistics = network.init(0)
+    parameters, statistics = random_variables(network)
     backbone = ({"backbone": parameters["backbone"]}, {"backbone": statistics["backbone"]})
     tensors = to_pytorch(backbone, layout, ())
     np.savez(tmp_path / "backbone.npz", **tensors, surplus=np.zeros(1))
@@ -143,7 +146,7 @@ def test_backbones_of_torchvision(config, layout, tmp_path):
 
 
 def test_the_backbone_that_torchvision_starts_from(tmp_path):
-    variables = NETWORK.init(0)
+    variables = random_variables(NETWORK)
     tensors = to_pytorch(variables, ssd_pytorch_layout(2), BOXES)
     places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
     backbone = {
@@ -160,7 +163,7 @@ def test_the_backbone_that_torchvision_starts_from(tmp_path):
 
 
 def test_what_is_missing_and_left_over_is_listed(tmp_path):
-    tensors = to_pytorch(NETWORK.init(0), ssd_pytorch_layout(2), BOXES)
+    tensors = to_pytorch(random_variables(NETWORK), ssd_pytorch_layout(2), BOXES)
     del tensors["vgg.0.bias"], tensors["loc.2.weight"]
     np.savez(tmp_path / "ssd.npz", **tensors, more=np.zeros(1))
     foreign = read_format("ssd.pytorch", str(tmp_path / "ssd.npz"), NETWORK, NAMES)
@@ -185,13 +188,15 @@ def test_another_backbone_is_refused(kind, backbone, complaint, tmp_path):
         network = build_network(ssd300_resnet50_coco.get_config().model, 1)
     elif backbone == "vgg16_whole":
         network = build_network(tiny.get_config().model, 1)
-        network = type(network)(**(vars(network) | {"backbone": backbone}))
+        network = dataclasses.replace(network, backbone=backbone)
     with pytest.raises(UserError, match=complaint):
         read_format(kind, str(tmp_path / "weights.npz"), network)
 
 
 def test_unknown_numbers_of_classes_need_names(tmp_path):
-    np.savez(tmp_path / "ssd.npz", **to_pytorch(NETWORK.init(0), ssd_pytorch_layout(2), BOXES))
+    np.savez(
+        tmp_path / "ssd.npz", **to_pytorch(random_variables(NETWORK), ssd_pytorch_layout(2), BOXES)
+    )
     for names in ((), ("ant", "bee")):
         with pytest.raises(UserError, match=r"has 3 classes, but . names.*list them with"):
             read_format("ssd.pytorch", str(tmp_path / "ssd.npz"), NETWORK, names)

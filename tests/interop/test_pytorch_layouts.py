@@ -24,6 +24,7 @@ from ssd_jax.interop.pytorch_layouts import (
 from ssd_jax.interop.transfer import Classes, flatten, transfer
 from ssd_jax.models.network import build_network
 from tests import tiny
+from tests.random_variables import random_variables
 from tests.reference_results import carried_json, references
 
 
@@ -83,7 +84,7 @@ def test_forward_pass_equals_the_reference(name, kind, layout, config, num_class
     assert foreign.class_names == class_lists.KNOWN[num_classes]
     assert not foreign.missing and not foreign.left_over
     result = transfer(
-        network.init(0),
+        random_variables(network),
         foreign.arrays,
         Classes(foreign.class_names, foreign.class_names),
         tiling.boxes_per_cell,
@@ -128,7 +129,7 @@ def tiny_network(**options):
 def test_out_and_in_again_is_exact(layout):
     network = tiny_network()
     boxes = network.tiling.boxes_per_cell
-    variables = network.init(0)
+    variables = random_variables(network)
     tensors = to_pytorch(variables, layout, boxes)
     renamed = rename(tensors, layout, network.variable_shapes(), boxes)
     assert not renamed.left_over and set(renamed.their_names.values()) == set(tensors)

@@ -5,6 +5,7 @@ import pytest
 from ssd_jax.interop.transfer import Classes, flatten, format_transfer, transfer
 from ssd_jax.models.network import build_network
 from tests import tiny
+from tests.random_variables import random_variables
 
 
 def network(num_classes, width=0.02):
@@ -25,7 +26,7 @@ BOXES = NEW.tiling.boxes_per_cell
 def transferred():
     """A network for dog, car, cat from one for cat, bird, dog, cow."""
     classes = Classes(("dog", "car", "cat"), ("cat", "bird", "dog", "cow"))
-    new, given = NEW.init(0), GIVEN.init(1)
+    new, given = random_variables(NEW), random_variables(GIVEN, seed=1)
     return new, given, transfer(new, flatten(given), classes, BOXES)
 
 
@@ -56,10 +57,10 @@ def test_classifiers_carry_classes_by_name(transferred):
 
 
 def test_the_same_number_of_classes_is_no_reason_to_keep_their_order():
-    given = GIVEN.init(1)
+    given = random_variables(GIVEN, seed=1)
     classes = Classes(("a", "b", "c", "d"), ("d", "c", "b", "a"))
     given[0]["heads"]["logits"][0]["bias"] = np.arange(20.0)
-    result = transfer(GIVEN.init(0), flatten(given), classes, BOXES)
+    result = transfer(random_variables(GIVEN), flatten(given), classes, BOXES)
     np.testing.assert_array_equal(
         result.variables[0]["heads"]["logits"][0]["bias"][:5], [0, 4, 3, 2, 1]
     )
@@ -69,7 +70,9 @@ def test_names_of_coco_are_those_of_voc():
     names = ("aeroplane", "diningtable", "motorbike", "pottedplant", "sofa", "tvmonitor")
     theirs = ("airplane", "dining table", "motorcycle", "potted plant", "couch", "tv")
     big = network(len(names))
-    result = transfer(big.init(0), flatten(big.init(1)), Classes(names, theirs), BOXES)
+    result = transfer(
+        random_variables(big), flatten(random_variables(big, seed=1)), Classes(names, theirs), BOXES
+    )
     assert fates(result)["heads/logits/0/bias"] == (
         "background and 6 of 6 classes taken over by name"
     )
@@ -88,7 +91,7 @@ def test_the_table_says_of_every_array_what_happened(transferred):
 
 
 def test_what_does_not_fit_stays_new_and_is_named():
-    new, wide = NEW.init(0), network(num_classes=3, width=0.05).init(0)
+    new, wide = random_variables(NEW), random_variables(network(num_classes=3, width=0.05))
     given = flatten(wide)
     del given["backbone/fc6/norm/mean"]
     result = transfer(new, given | {"surplus": np.zeros(1)}, Classes("abc", "abc"), BOXES)
