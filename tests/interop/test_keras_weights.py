@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -57,11 +58,14 @@ def features_of(model, names, image):
 def filled_backbone(backbone, model):
     """One of our backbones with Keras' weights in it."""
     description = BACKBONES[backbone]
-    module = description.make(
-        width=1.0, batch_norm=description.needs_batch_norm, dtype=jnp.float32, rngs=nnx.Rngs(0)
+    module = nnx.eval_shape(
+        lambda: description.make(
+            width=1.0, batch_norm=description.needs_batch_norm, dtype=jnp.float32, rngs=nnx.Rngs(0)
+        )
     )
     graph, *states = nnx.split(module, nnx.Param, nnx.BatchStat)
-    variables = tuple({"backbone": nnx.to_pure_dict(state)} for state in states)
+    shapes = tuple({"backbone": nnx.to_pure_dict(state)} for state in states)
+    variables = jax.tree.map(lambda array: np.ones(array.shape, array.dtype), shapes)
     result = transfer(variables, arrays_from_keras(model, backbone), Classes(()), ())
     new = [name for name, _, fate in result.fates if fate != "taken over"]
     assert set(new) <= {"backbone/conv4_3_norm/weight"} and not result.unused
