@@ -6,12 +6,36 @@ from pathlib import Path
 
 import pytest
 
+# Begun first, so that no process is left with one of them in the end.
+LONG_ONES = [
+    "tests/test_survival.py",
+    "tests/training/test_steps.py",
+    "tests/test_end_to_end.py",
+    "tests/test_benchmark.py",
+    "tests/models/test_network.py",
+    "tests/test_convert.py",
+    "tests/test_sweep.py",
+    "tests/test_every_config.py",
+]
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take long come first."""
+
+    def place(item):
+        file = item.nodeid.partition("::")[0]
+        return LONG_ONES.index(file) if file in LONG_ONES else len(LONG_ONES)
+
+    items.sort(key=place)
+
 
 def pytest_configure(config):
     """What is compiled is shared by all tests of a session, and leaves nothing in the home.
 
-    Workers and the processes that tests start inherit the variable.
+    On a CPU compiling takes longer than running, so it is not optimised. Workers and the processes
+    that tests start inherit the variables.
     """
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder.name) / "compiled")

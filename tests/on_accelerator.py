@@ -11,6 +11,7 @@ TensorFlow is not needed.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -106,6 +107,8 @@ def main():
                     cwd=ROOT,
                     stdout=log,
                     stderr=subprocess.STDOUT,
+                    # Tests would otherwise leave out XLA's optimisations.
+                    env={"XLA_FLAGS": ""} | os.environ,
                     timeout=arguments.limit,
                 ).returncode
             except subprocess.TimeoutExpired:

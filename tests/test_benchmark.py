@@ -97,7 +97,7 @@ def measured(tmp_path_factory):
     """What was measured of the tiny network, and the folder with traces."""
     folder = tmp_path_factory.mktemp("traces")
     result = benchmark_network(
-        tiny.get_config(), ("train", "predict"), ("float32",), (2, 4), 0.05, str(folder)
+        tiny.get_config(), ("train", "forward"), ("float32",), (2, 4), 0.05, str(folder)
     )
     return result, folder
 
@@ -108,8 +108,8 @@ def test_a_row_for_every_mode_and_batch_size(measured):
     assert [(row["mode"], row["batch_size"]) for row in rows] == [
         ("train", 2),
         ("train", 4),
-        ("predict", 2),
-        ("predict", 4),
+        ("forward", 2),
+        ("forward", 4),
     ]
     for row in rows:
         assert row["precision"] == "float32"
@@ -130,7 +130,7 @@ def test_a_row_for_every_mode_and_batch_size(measured):
 def test_a_trace_tells_the_parts_of_a_step(measured):
     _, folder = measured
     assert {path.name for path in folder.iterdir()} == {
-        f"{mode}_float32_{size}" for mode in ("train", "predict") for size in (2, 4)
+        f"{mode}_float32_{size}" for mode in ("train", "forward") for size in (2, 4)
     }
     assert all(list(run.rglob("*.xplane.pb")) for run in folder.iterdir())
 
@@ -181,11 +181,11 @@ def test_operations_of_an_image_by_hand():
 
 
 def test_batches_are_doubled_until_memory_ends(monkeypatch):
-    monkeypatch.setattr(network, "device_memory", lambda: 8 * 2**20)
+    monkeypatch.setattr(network, "device_memory", lambda: 4 * 2**20)
     rows = benchmark_network(tiny.get_config(), ("forward",), ("float32",), (), 0.01)["rows"]
     sizes = [row["batch_size"] for row in rows]
     assert len(sizes) > 2 and sizes == [2**i for i in range(len(sizes))]
-    assert rows[-1]["peak_memory_bytes"] < 8 * 2**20 * network.MEMORY_SHARE
+    assert rows[-1]["peak_memory_bytes"] < 4 * 2**20 * network.MEMORY_SHARE
     monkeypatch.setattr(network, "device_memory", lambda: 2**10)
     with pytest.raises(UserError, match="no batch fits into the memory"):
         benchmark_network(tiny.get_config(), ("forward",), ("float32",), (), 0.01)
