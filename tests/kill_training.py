@@ -31,7 +31,7 @@ from ssd_jax.workdir import read_class_names
 from tests import tiny
 
 MOMENTS = ("training", "saving", "evaluating", "starting")
-EVAL_EVERY = 45
+EVAL_EVERY = 60
 TIMEOUT = 120  # seconds without the wanted moment
 
 # Children are forked from a process that has imported everything.
@@ -43,7 +43,7 @@ def config(steps, port=0):
     """Of one process; of two, whose steps are slower, with less between checkpoints."""
     config = tiny.get_config()
     config.update(steps=steps, log_every=7, ema=0.9)
-    config.update(checkpoint_every=6 if port else 30, eval_every=9 if port else EVAL_EVERY)
+    config.update(checkpoint_every=6 if port else 20, eval_every=12 if port else EVAL_EVERY)
     return config
 
 

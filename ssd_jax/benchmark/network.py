@@ -4,6 +4,8 @@ Pictures and objects are random and lie on the device. So are weights: suppressi
 to do as it ever can.
 """
 
+import dataclasses
+import functools
 import itertools
 import logging
 import time
@@ -20,7 +22,7 @@ from ssd_jax.benchmark.tracing import format_times, trace
 from ssd_jax.config_check import check_config
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.evaluator import make_predict_step
-from ssd_jax.models.network import PRECISIONS, build_network
+from ssd_jax.models.network import PRECISIONS, Network, Variables, build_network
 from ssd_jax.training.optimizer import build_optimizer, build_schedule
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import build_train_step
@@ -139,9 +141,15 @@ class _Case(NamedTuple):
     calls: Callable[[Callable], Callable[[], Any]]
 
 
+@functools.lru_cache(maxsize=1)
+def _weights(network: Network, seed: int) -> tuple[Variables, Variables]:
+    """New weights of a network, in the host's memory; they are the same for all rows."""
+    return parallel.to_host(network.init(seed))
+
+
 def _prepare(config: Any, mode: str, batch_size: int, num_batches: int = NUM_BATCHES) -> _Case:
     network = build_network(config.model, NUM_CLASSES)
-    variables = network.init(config.seed)
+    variables = _weights(dataclasses.replace(network, precision="float32"), config.seed)
     batches = [random_batch(config, batch_size, seed) for seed in range(num_batches)]
     if mode == "train":
         optimizer = build_optimizer(config, build_schedule(config))
