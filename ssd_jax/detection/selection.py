@@ -24,7 +24,7 @@ def kth_largest(values: jax.Array, k: jax.Array | int) -> jax.Array:
     blocks = -(-columns // 1023)
     missing = -columns % blocks
     bits = jax.lax.bitcast_convert_type(values, jnp.int32)
-    bits = jnp.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, missing)], constant_values=-1)
+    bits = jnp.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, missing)])  # zeros count nowhere
     bits = bits.reshape(*bits.shape[:-1], blocks, (columns + missing) // blocks)
 
     def find_digit(position, digits, found):

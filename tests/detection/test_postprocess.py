@@ -75,6 +75,18 @@ def test_nothing_above_the_threshold_gives_nothing():
     assert not found.labels.any() and not found.scores.any() and not found.boxes.any()
 
 
+def test_only_what_is_beyond_a_threshold_counts():
+    # An IoU of a half, and a score of a half.
+    boxes = np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.5]], np.float32)
+    for threshold, both in ((0.5, True), (0.49, False)):
+        keep = non_maximum_suppression(boxes, np.array([0.9, 0.8], np.float32), threshold)
+        assert keep.all() == both
+    default = np.array([[0.5, 0.5, 0.2, 0.2]], np.float32)
+    for threshold, found in ((0.5, False), (0.49, True)):
+        labels = detect(np.zeros((1, 1, 4)), np.zeros((1, 1, 2)), default, threshold).labels
+        assert labels.any() == found
+
+
 def test_equals_the_reference():
     for reference in references("detection"):
         default = default_boxes(SSD300_VOC)[reference.get("rows", slice(None))]
