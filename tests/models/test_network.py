@@ -420,7 +420,8 @@ def test_convolutions_side_by_side_are_those_alone(padding, stride, dilation):
     "dtype, kernel", [(jnp.float32, "3x3x3x12xf32"), (jnp.bfloat16, "3x3x8x16xbf16")]
 )
 def test_channels_are_filled_for_matrix_units(dtype, kernel):
-    layer = nnx.Conv(3, 12, (3, 3), dtype=dtype, rngs=nnx.Rngs(0))
+    ones = dict(strides=(1, 1), kernel_dilation=(1, 1))
+    layer = nnx.Conv(3, 12, (3, 3), dtype=dtype, rngs=nnx.Rngs(0), **ones)
     lowered = jax.jit(lambda x: convolve(x, layer)).lower(jnp.zeros((1, 8, 8, 3))).as_text()
     (convolution,) = re.findall(r"stablehlo\.convolution.*", lowered)
     assert f"tensor<{kernel}>" in convolution
