@@ -28,7 +28,7 @@ def kth_largest(values: jax.Array, k: jax.Array | int) -> jax.Array:
     bits = bits.reshape(*bits.shape[:-1], blocks, (columns + missing) // blocks)
 
     def find_digit(position, digits, found):
-        """Of the values that a digit of the number may have the largest that k numbers reach."""
+        """Gives a digit of the number the largest value with which k numbers still reach it."""
         packed = 0
         for i, digit in enumerate(digits):
             reached = bits >= (found | (digit << position))[..., None, None]
@@ -37,7 +37,7 @@ def kth_largest(values: jax.Array, k: jax.Array | int) -> jax.Array:
         counts = [jnp.sum(packed >> 10 * i & 1023, axis=-1) for i in range(len(digits))]
         return found | (sum((count >= k).astype(jnp.int32) for count in counts) << position)
 
-    # The top bit is the sign, so the first digit has one bit; a loop, for it compiles at once.
+    # The top bit is the sign, so the first digit has one bit. A loop, for it is compiled sooner.
     found = find_digit(30, (1,), jnp.zeros(bits.shape[:-2], jnp.int32))
     found = jax.lax.fori_loop(
         1, 16, lambda place, found: find_digit(30 - 2 * place, (1, 2, 3), found), found
