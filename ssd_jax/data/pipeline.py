@@ -33,7 +33,7 @@ import tensorflow as tf
 from ssd_jax.data import augment, render
 from ssd_jax.data.damage import Batch, Tensors, explain_failure, for_each, tell, tell_of_broken
 from ssd_jax.data.problems import Problems
-from ssd_jax.data.sources import Source, with_picture
+from ssd_jax.data.sources import Source, num_cores, pictures_at_once, with_picture
 from ssd_jax.errors import UserError
 from ssd_jax.pictures import open_picture, resize_to_square, upright_size
 
@@ -129,7 +129,8 @@ def train_batches(
 
     # Pictures one by one where they are read and decoded; in between, what needs numbers alone
     # is done for a whole batch. Where damaged pictures are left out, see `for_each`.
-    skips, parallel = source.problems.skips, {"num_parallel_calls": tf.data.AUTOTUNE}
+    skips = source.problems.skips
+    parallel = {"num_parallel_calls": num_cores() if skips else pictures_at_once()}
     records = records_from(first_step, cache).map(_without_crowds)
     if skips:
         load = for_each(load, load_nothing, batch_size)
@@ -235,7 +236,7 @@ def eval_batches(
         }
 
     records = source.records(process_index, process_count)
-    examples = records.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+    examples = records.map(prepare, num_parallel_calls=pictures_at_once())
     num_batches = num_eval_batches(source, batch_size, process_count)
     padding = tf.data.Dataset.from_tensors(
         {
@@ -363,6 +364,9 @@ def _example(record: Tensors, *, image: tf.Tensor, window: tf.Tensor, size: tf.T
 def iterate(batches: tf.data.Dataset) -> Iterator[Batch]:
     options = tf.data.Options()
     options.deterministic = True
+    # How much is done at once is given. The thread that would tune it may, when asked to end, sleep
+    # on for up to a minute.
+    options.autotune.enabled = False
     # A thread for each core, of our own. One picture is a small piece of work: threads go to many
     # pictures, not into one.
     options.threading.private_threadpool_size = 0

@@ -12,6 +12,7 @@ and `dropped`, the number of boxes left out because they have no area.
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ class Source:
         if cache:
             read = _try_with_picture if self.problems.skips else with_picture
             shares = [
-                (part, share.map(read, num_parallel_calls=tf.data.AUTOTUNE).cache())
+                (part, share.map(read, num_parallel_calls=pictures_at_once()).cache())
                 for part, share in shares
             ]
         sizes = [part.share_size(process_index, process_count) for part, _ in shares]
@@ -114,6 +115,21 @@ class Source:
         first_epoch, skipped = divmod(first_position, epoch_size)
         epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int64).max)
         return epochs.flat_map(epoch).skip(skipped)
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def pictures_at_once() -> int:
+    """How many pictures a pipeline has in work.
+
+    They leave it in order: while the first of them is slow, there is work for the other cores.
+    """
+    return 2 * num_cores()
 
 
 def with_picture(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

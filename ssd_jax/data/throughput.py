@@ -13,7 +13,7 @@ from PIL import Image
 
 from ssd_jax.data.pipeline import iterate
 from ssd_jax.data.render import decode_whole
-from ssd_jax.data.sources import Source, with_picture
+from ssd_jax.data.sources import Source, num_cores, pictures_at_once, with_picture
 
 # What pictures of Pascal VOC are like.
 VOC_SIZE = (500, 375)
@@ -75,7 +75,7 @@ def read_batches(source: Source, batch_size: int) -> Iterator:
     """Encoded pictures, read and nothing more."""
     records = source.shuffled_records(seed=0).map(
         lambda record: tf.strings.length(with_picture(record)["image"]),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        num_parallel_calls=pictures_at_once(),
     )
     return iterate(records.batch(batch_size))
 
@@ -93,7 +93,7 @@ def decode_resize_batches(source: Source, batch_size: int, image_size: int) -> I
         return tf.cast(tf.image.resize(picture, [image_size, image_size]), tf.uint8)
 
     records = source.shuffled_records(seed=0).map(
-        decode_and_resize, num_parallel_calls=tf.data.AUTOTUNE
+        decode_and_resize, num_parallel_calls=pictures_at_once()
     )
     return iterate(records.batch(batch_size))
 
@@ -130,9 +130,6 @@ def use_cores(count: int) -> int:
 
     To be called before TensorFlow has made its threads.
     """
-    if not hasattr(os, "sched_setaffinity"):  # not Linux
-        return os.cpu_count() or 1
-    cores = sorted(os.sched_getaffinity(0))
-    chosen = cores[:count] if count else cores
-    os.sched_setaffinity(0, chosen)
-    return len(chosen)
+    if count and hasattr(os, "sched_setaffinity"):  # Linux
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+    return num_cores()
