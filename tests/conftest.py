@@ -18,6 +18,11 @@ LONG_ONES = [
     "tests/test_every_config.py",
 ]
 
+QUICK_TO_COMPILE = (
+    "--xla_backend_optimization_level=0 "
+    "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
+)
+
 
 def pytest_collection_modifyitems(items):
     """Files that take long come first."""
@@ -32,10 +37,10 @@ def pytest_collection_modifyitems(items):
 def pytest_configure(config):
     """What is compiled is shared by all tests of a session, and leaves nothing in the home.
 
-    On a CPU compiling takes longer than running, so it is not optimised. Workers and the processes
-    that tests start inherit the variables.
+    On a CPU compiling takes longer than running, so it is done in the quickest way. Workers and the
+    processes that tests start inherit the variables.
     """
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    os.environ.setdefault("XLA_FLAGS", QUICK_TO_COMPILE)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder.name) / "compiled")

@@ -269,7 +269,7 @@ def test_two_processes_evaluate_as_one(workdir, tmp_path):
 
     # Eight devices, of two processes, for six images; and one device in this process.
     output = tmp_path / "two.json"
-    flags = "--xla_force_host_platform_device_count=4"
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4"
     processes = [
         subprocess.Popen(
             [
