@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -116,6 +115,8 @@ def check_data(spec: str, class_names: Sequence[str] = (), output: str = "") -> 
     Raises:
       UserError: the output cannot be written, or files of TFDS are damaged.
     """
+    from ssd_jax.data.sources import num_cores
+
     report, seen, names = Report(), {}, set()
     lock = threading.Lock()
     with ThreadPoolExecutor() as pool:
@@ -123,7 +124,7 @@ def check_data(spec: str, class_names: Sequence[str] = (), output: str = "") -> 
             pictures, count = _open(part.strip(), class_names, report)
             progress = tqdm(total=count, desc="check", unit=" pictures", dynamic_ncols=True)
             looks = map_ahead(
-                pool, lambda picture: (picture, _look(picture, lock)), pictures, 4 * _workers()
+                pool, lambda picture: (picture, _look(picture, lock)), pictures, 4 * num_cores()
             )
             with progress:
                 for picture, look in looks:
@@ -169,10 +170,6 @@ def all_mends() -> dict[str, str]:
     from ssd_jax.data.problems import MENDS as OF_READING
 
     return OF_READING | MENDS | NOTES
-
-
-def _workers() -> int:
-    return os.cpu_count() or 1
 
 
 def _open(spec: str, class_names: Sequence[str], report: Report) -> tuple[Iterator[_Picture], int]:

@@ -1,5 +1,6 @@
 """Runs the project's scripts as a user does."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -16,6 +17,12 @@ def run_script(script: str, *arguments: object, expect: int = 0) -> subprocess.C
     assert done.returncode == expect, done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def with_devices(count: int) -> dict[str, str]:
+    """The environment of a process that has so many simulated devices."""
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
+    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
 def free_port() -> int:

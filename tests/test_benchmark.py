@@ -97,7 +97,7 @@ def measured(tmp_path_factory):
     """What was measured of the tiny network, and the folder with traces."""
     folder = tmp_path_factory.mktemp("traces")
     result = benchmark_network(
-        tiny.get_config(), ("train", "forward"), ("float32",), (2, 4), 0.05, str(folder)
+        tiny.get_config(), ("train", "predict"), ("float32",), (2, 4), 0.05, str(folder)
     )
     return result, folder
 
@@ -108,8 +108,8 @@ def test_a_row_for_every_mode_and_batch_size(measured):
     assert [(row["mode"], row["batch_size"]) for row in rows] == [
         ("train", 2),
         ("train", 4),
-        ("forward", 2),
-        ("forward", 4),
+        ("predict", 2),
+        ("predict", 4),
     ]
     for row in rows:
         assert row["precision"] == "float32"
@@ -130,7 +130,7 @@ def test_a_row_for_every_mode_and_batch_size(measured):
 def test_a_trace_tells_the_parts_of_a_step(measured):
     _, folder = measured
     assert {path.name for path in folder.iterdir()} == {
-        f"{mode}_float32_{size}" for mode in ("train", "forward") for size in (2, 4)
+        f"{mode}_float32_{size}" for mode in ("train", "predict") for size in (2, 4)
     }
     assert all(list(run.rglob("*.xplane.pb")) for run in folder.iterdir())
 

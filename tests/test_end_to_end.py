@@ -1,7 +1,6 @@
 """The scripts as a user runs them, on a config of seconds."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.workdir import locked, read_class_names, read_config
 from tests import tiny
 from tests.data.pictures import VocFolder
-from tests.scripts import ROOT, free_port, run_script
+from tests.scripts import ROOT, free_port, run_script, with_devices
 
 
 def run(script, *arguments, expect=0):
@@ -269,7 +268,6 @@ def test_two_processes_evaluate_as_one(workdir, tmp_path):
 
     # Eight devices, of two processes, for six images; and one device in this process.
     output = tmp_path / "two.json"
-    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4"
     processes = [
         subprocess.Popen(
             [
@@ -284,7 +282,7 @@ def test_two_processes_evaluate_as_one(workdir, tmp_path):
                 f"--process_id={index}",
             ],
             cwd=ROOT,
-            env=os.environ | {"XLA_FLAGS": flags},
+            env=with_devices(4),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

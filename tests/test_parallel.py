@@ -1,6 +1,5 @@
 """Devices of this process, and processes that join."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from ssd_jax import parallel
-from tests.scripts import ROOT, free_port
+from tests.scripts import ROOT, free_port, with_devices
 
 
 def test_batches_are_sent_one_ahead_in_order(monkeypatch):
@@ -63,14 +62,13 @@ def start(*arguments, program=JOIN, **variables):
     # What the tests themselves were started by is not to be seen.
     ours = {
         name: value
-        for name, value in os.environ.items()
+        for name, value in with_devices(2).items()
         if not name.startswith(("SLURM_", "OMPI_", "TPU_", "KUBERNETES_", "JOB_"))
     }
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
         [sys.executable, "-c", program, *map(str, arguments)],
         cwd=ROOT,
-        env=ours | flags | variables,
+        env=ours | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

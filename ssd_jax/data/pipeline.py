@@ -128,7 +128,8 @@ def train_batches(
         return source.shuffled_records(seed, step * batch_size, process_index, process_count, cache)
 
     # Pictures one by one where they are read and decoded; in between, what needs numbers alone
-    # is done for a whole batch. Where damaged pictures are left out, see `for_each`.
+    # is done for a whole batch. Where damaged pictures are left out, a batch is one piece of work:
+    # see `for_each`.
     skips = source.problems.skips
     parallel = {"num_parallel_calls": num_cores() if skips else pictures_at_once()}
     records = records_from(first_step, cache).map(_without_crowds)

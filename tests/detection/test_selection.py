@@ -11,7 +11,7 @@ indices_of_largest = jax.jit(selection.indices_of_largest, static_argnums=1)
 K = [1, 2, 7, 150, 299]
 
 
-@pytest.fixture(scope="module", params=[300, 1024, 2045])
+@pytest.fixture(scope="module", params=[300, 1024, 2045, 2500])
 def values(request):
     """Rows of scores: random ones, with many ties, all alike, with zeros, of all sizes."""
     random = np.random.default_rng(0)

@@ -337,7 +337,10 @@ def test_new_layers_start_as_in_caffe():
         np.testing.assert_allclose(kernel.std(), bound / np.sqrt(3), rtol=0.05)
         assert not convolution["bias"].any()
     scale = parameters["backbone"]["conv4_3_norm"]["weight"]
-    np.testing.assert_array_equal(scale, np.full(128, 10))  # 20 for 512 channels
+    np.testing.assert_array_equal(scale, np.full(128, 10))
+    network = build_network(ssd300_voc.get_config().model, num_classes=20)
+    scale = network.init(0)[0]["backbone"]["conv4_3_norm"]["weight"]
+    np.testing.assert_array_equal(scale, np.full(512, 20))
 
 
 def test_l2norm_by_hand():

@@ -89,7 +89,9 @@ except UserError as error:
 
 def test_without_room_it_stops_and_keeps_what_is_complete(tmp_path):
     command = [sys.executable, "-c", WITHOUT_ROOM, tmp_path]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout
     assert str(tmp_path) in said and "(steps: 1)" in said and "make room" in said
 
     # What is unfinished is neither taken for a checkpoint nor in the way of the next try.

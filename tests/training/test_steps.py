@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from ssd_jax.training.parameters import matching
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import make_train_step
 from tests import tiny
-from tests.scripts import free_port
+from tests.scripts import free_port, with_devices
 
 BATCH = 8
 OPTIMIZER = sgd(lambda step: 1e-2, momentum=0.9, weight_decay=0.0)
@@ -379,11 +378,7 @@ def runs(tmp_path_factory):
 
     def run(name):
         devices, processes = PLACES[name]
-        environment = os.environ | {
-            "XLA_FLAGS": os.environ["XLA_FLAGS"]
-            + f" --xla_force_host_platform_device_count={devices // processes}",
-            "JAX_PLATFORMS": "cpu",
-        }
+        environment = with_devices(devices // processes)
         together = [f"127.0.0.1:{free_port()}", str(processes)] if processes > 1 else []
         children = []
         for index in range(processes):
