@@ -15,12 +15,14 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from ssd_jax import command_line, console, parallel
+from ssd_jax.cli import command_line
+from ssd_jax.cli import console
+from ssd_jax.distributed import devices
 from ssd_jax.benchmark import host, tables
 from ssd_jax.benchmark.network import benchmark_network
 from ssd_jax.benchmark.parts import benchmark_parts
 from ssd_jax.errors import UserError
-from ssd_jax.provenance import versions
+from ssd_jax.runs.provenance import versions
 
 MODES = ("train", "predict", "parts", "data", "files", "all")
 
@@ -49,7 +51,7 @@ def main(argv: list[str]) -> None:
         sizes = [_whole_number(size) for size in BATCH_SIZES.value]
         # What compiling takes is measured too.
         jax.config.update("jax_enable_compilation_cache", False)
-        result = {"device": parallel.describe_devices(), "versions": versions()}
+        result = {"device": devices.describe_devices(), "versions": versions()}
         result["config"] = CONFIG.value.to_dict()
 
         modes = [mode for mode in ("train", "predict") if mode in wanted]

@@ -11,10 +11,11 @@ stablehlo, onnx, ssd.pytorch, torchvision.
 
 from absl import flags
 
-from ssd_jax import command_line, console
-from ssd_jax.convert import import_weights
+from ssd_jax.cli import command_line
+from ssd_jax.cli import console
+from ssd_jax.runs.import_weights import import_weights
 from ssd_jax.errors import UserError
-from ssd_jax.export import export
+from ssd_jax.interop.export import export
 
 CONFIG = command_line.define_config()
 FROM = flags.DEFINE_string("from", None, "Which implementation the weights are of.")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from absl import flags
 
-from ssd_jax import box_fit, command_line, console
+from ssd_jax.diagnostics import fit_boxes
+from ssd_jax.cli import command_line
+from ssd_jax.cli import console
 
 CONFIG = command_line.define_config()
 SOURCE = flags.DEFINE_string("source", "", "Which objects; by default the training data's.")

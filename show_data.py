@@ -7,7 +7,9 @@ What is wrong in the annotations shows here.
 
 from absl import flags
 
-from ssd_jax import command_line, console, inspection
+from ssd_jax.cli import command_line
+from ssd_jax.cli import console
+from ssd_jax.diagnostics import show_data
 
 CONFIG = command_line.define_config()
 OUTPUT = flags.DEFINE_string("output", None, "The picture file to write.")

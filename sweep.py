@@ -9,10 +9,11 @@ any data. Started again with the same work directory it goes on where it stopped
 
 from absl import flags
 
-from ssd_jax import command_line, console
+from ssd_jax.cli import command_line
+from ssd_jax.cli import console
 from ssd_jax.errors import UserError
-from ssd_jax.spelling import did_you_mean
-from ssd_jax.sweep import format_markdown, sweep
+from ssd_jax.config.spelling import did_you_mean
+from ssd_jax.runs.sweep import format_markdown, sweep
 
 CONFIGS = flags.DEFINE_list("configs", None, "Config files, FILE or FILE:ROW, joined by commas.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the runs and the table are kept.")

@@ -8,8 +8,10 @@ the command line: --config.batch_size=8.
 
 from absl import flags
 
-from ssd_jax import command_line, console, parallel
-from ssd_jax.train import train
+from ssd_jax.cli import command_line
+from ssd_jax.cli import console
+from ssd_jax.distributed import devices
+from ssd_jax.runs.train import train
 
 CONFIG = command_line.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps everything it writes.")
@@ -23,7 +25,7 @@ def main(argv: list[str]) -> None:
     """Flags in, one call."""
     del argv
     with console.session():
-        parallel.initialize(**PROCESSES())
+        devices.initialize(**PROCESSES())
         train(CONFIG.value, WORKDIR.value, CHANGE_CONFIG.value)
 
 

@@ -8,7 +8,7 @@ __all__ = ["Detections", "Detector"]
 def __getattr__(name: str) -> Any:
     """Imports the detector, and JAX with it, when it is asked for: the data room needs neither."""
     if name in __all__:
-        from ssd_jax import detector
+        from ssd_jax.inference import detector
 
         return getattr(detector, name)
     raise AttributeError(f"module 'ssd_jax' has no attribute {name!r}")

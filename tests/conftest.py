@@ -8,14 +8,14 @@ import pytest
 
 # Begun first, so that no process is left with one of them in the end.
 LONG_ONES = [
-    "tests/test_survival.py",
+    "tests/end_to_end/test_survival.py",
     "tests/training/test_steps.py",
-    "tests/test_end_to_end.py",
-    "tests/test_benchmark.py",
+    "tests/end_to_end/test_scripts.py",
+    "tests/benchmark/test_benchmark.py",
     "tests/models/test_network.py",
-    "tests/test_convert.py",
-    "tests/test_sweep.py",
-    "tests/test_every_config.py",
+    "tests/interop/test_convert.py",
+    "tests/runs/test_sweep.py",
+    "tests/end_to_end/test_every_config.py",
 ]
 
 QUICK_TO_COMPILE = (
@@ -51,6 +51,6 @@ def pytest_configure(config):
 def detector():
     """A `Detector` with random weights, compiled once for all tests of a process."""
     from ssd_jax import Detector
-    from tests.random_detector import random_trained
+    from tests.helpers.random_detector import random_trained
 
     return Detector(random_trained())

@@ -137,7 +137,7 @@ def test_heavy_packages_stay_in_their_place():
     assert not {file for file in files_importing("jax", "flax") if file.startswith("data/")}
     assert files_importing("pycocotools") == {"evaluation/coco.py"}
     assert {file for file in files_importing("jax") if file.startswith("evaluation/")} == {
-        "evaluation/evaluator.py"
+        "runs/evaluator.py"
     }
 
 
@@ -148,4 +148,4 @@ def test_only_one_file_knows_pmap():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in ("pmap", "psum", "device_count")
     }
-    assert using == {"parallel.py"}
+    assert using == {"devices.py"}

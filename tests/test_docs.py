@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import pytest
 
 from configs import ssd300_voc
-from ssd_jax.config_check import field_names
+from ssd_jax.config.schema import field_names
 from ssd_jax.models import ssd
 from ssd_jax.models.network import build_network
-from tests.all_configs import ALL_CONFIGS
+from tools.all_configs import ALL_CONFIGS
 
 ROOT = Path(__file__).parents[1]
 RECIPE = (ROOT / "docs" / "recipe.md").read_text()

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ssd_jax.config_check import check_config
+from ssd_jax.config.schema import check_config
 from ssd_jax.errors import UserError
 
 ROUNDS = 3
@@ -37,7 +37,7 @@ def benchmark_data(
     Raises:
       UserError: the config, the source or a number is wrong.
     """
-    from ssd_jax.data import throughput
+    from ssd_jax.benchmark import input_pipeline
     from ssd_jax.data.pipeline import build_train_batches
     from ssd_jax.data.sources import open_source
 
@@ -118,12 +118,12 @@ def benchmark_files(config: Any, num_images: int = 0, batch_size: int = 8) -> di
     Raises:
       UserError: the config is wrong.
     """
-    from ssd_jax.class_lists import VOC
-    from ssd_jax.data import throughput
-    from ssd_jax.detector import Detector
+    from ssd_jax.data.class_lists import VOC
+    from ssd_jax.benchmark import input_pipeline
+    from ssd_jax.inference.detector import Detector
     from ssd_jax.models.network import build_network
-    from ssd_jax.predict import predict
-    from ssd_jax.trained import Trained
+    from ssd_jax.inference.predict import predict
+    from ssd_jax.runs.trained import Trained
 
     check_config(config)
     num_images = num_images or 1000

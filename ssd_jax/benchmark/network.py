@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ssd_jax import parallel
+from ssd_jax.distributed import devices
 from ssd_jax.benchmark.timing import device_memory, measure_peaks, time_calls
 from ssd_jax.benchmark.tracing import format_times, trace
-from ssd_jax.config_check import check_config
+from ssd_jax.config.schema import check_config
 from ssd_jax.errors import UserError
-from ssd_jax.evaluation.evaluator import make_predict_step
+from ssd_jax.runs.evaluator import make_predict_step
 from ssd_jax.models.network import PRECISIONS, Network, Variables, build_network
 from ssd_jax.training.optimizer import build_optimizer, build_schedule
 from ssd_jax.training.state import initial_state
@@ -71,11 +71,11 @@ def benchmark_network(
     check_config(config)
     precisions = tuple(precisions) or default_precisions()
     check_precisions(precisions)
-    devices = parallel.num_devices()
+    num_devices = devices.num_devices()
     for size in batch_sizes:
-        if size < 1 or size % devices:
+        if size < 1 or size % num_devices:
             raise UserError(
-                f"--batch_sizes has {size}, but must be multiples of {devices}, for as many devices"
+                f"--batch_sizes has {size}, but must be multiples of {num_devices}, for as many devices"
             )
     if seconds <= 0:
         raise UserError(f"--seconds is {seconds}, but must be more than 0")
@@ -89,7 +89,7 @@ def benchmark_network(
                 logger.info("%s, %s: %d images do not fit into memory", mode, precision, size)
                 break
             rate = measured["images_per_second"]
-            peak = peaks[precision] * devices
+            peak = peaks[precision] * num_devices
             rows.append({"mode": mode, "precision": precision, "batch_size": size} | measured)
             rows[-1]["fraction_of_peak"] = rate * flops[mode] / peak
             logger.info("%s, %s, %d images: %.1f images/s", mode, precision, size, rate)
@@ -113,7 +113,7 @@ def check_precisions(precisions: Sequence[str]) -> None:
 def flops_per_image(config: Any, mode: str) -> float:
     """Floating-point operations of one image in the train step or the network, as XLA counts."""
     network_mode = "train" if mode == "train" else "forward"
-    case = _prepare(config, network_mode, parallel.num_devices(), num_batches=1)
+    case = _prepare(config, network_mode, devices.num_devices(), num_batches=1)
     return case.lowered.cost_analysis()["flops"]
 
 
@@ -144,7 +144,7 @@ class _Case(NamedTuple):
 @functools.lru_cache(maxsize=1)
 def _weights(network: Network, seed: int) -> tuple[Variables, Variables]:
     """New weights of a network, in the host's memory; they are the same for all rows."""
-    return parallel.to_host(network.init(seed))
+    return devices.to_host(network.init(seed))
 
 
 def _prepare(config: Any, mode: str, batch_size: int, num_batches: int = NUM_BATCHES) -> _Case:
@@ -153,10 +153,10 @@ def _prepare(config: Any, mode: str, batch_size: int, num_batches: int = NUM_BAT
     batches = [random_batch(config, batch_size, seed) for seed in range(num_batches)]
     if mode == "train":
         optimizer = build_optimizer(config, build_schedule(config))
-        step = parallel.pmap_train_step(build_train_step(config, network, optimizer))
+        step = devices.pmap_train_step(build_train_step(config, network, optimizer))
         averages = config.ema > 0
-        state = parallel.replicate(initial_state(*variables, optimizer, averages=averages))
-        placed = [parallel.place(batch) for batch in batches]
+        state = devices.replicate(initial_state(*variables, optimizer, averages=averages))
+        placed = [devices.place(batch) for batch in batches]
 
         def train(compiled):
             take_turns, last_state = itertools.cycle(placed), state
@@ -184,14 +184,14 @@ def _prepare(config: Any, mode: str, batch_size: int, num_batches: int = NUM_BAT
         def function(variables, images):
             return network.apply(*variables, network.normalise(images), train=False)[0]
 
-    variables = parallel.replicate(variables)
-    images = [parallel.place(batch["image"]) for batch in batches]
+    variables = devices.replicate(variables)
+    images = [devices.place(batch["image"]) for batch in batches]
 
     def detect(compiled):
         take_turns = itertools.cycle(images)
         return lambda: compiled(variables, next(take_turns))
 
-    return _Case(parallel.pmap_predict(function).lower(variables, images[0]), detect)
+    return _Case(devices.pmap_predict(function).lower(variables, images[0]), detect)
 
 
 def measure(
@@ -241,7 +241,7 @@ def _planned_memory(compiled: Any) -> int:
 
 
 def _doubled(first: int) -> Iterator[int]:
-    return (first * parallel.num_devices() * 2**i for i in itertools.count())
+    return (first * devices.num_devices() * 2**i for i in itertools.count())
 
 
 def with_precision(config: Any, precision: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ssd_jax import parallel
+from ssd_jax.distributed import devices
 from ssd_jax.benchmark.network import (
     NUM_CLASSES,
     check_precisions,
@@ -21,7 +21,7 @@ from ssd_jax.benchmark.network import (
     with_precision,
 )
 from ssd_jax.benchmark.timing import time_calls
-from ssd_jax.config_check import check_config
+from ssd_jax.config.schema import check_config
 from ssd_jax.detection.losses import hard_negatives, multibox_loss, softmax_cross_entropy
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.detection.postprocess import best_detections, score_boxes
@@ -56,7 +56,7 @@ def benchmark_parts(
         own = with_precision(config, precision)
         parts = _parts(own, batch_size)
         for mode in ("train", "predict"):
-            whole = measure(own, mode, batch_size * parallel.num_devices(), seconds)
+            whole = measure(own, mode, batch_size * devices.num_devices(), seconds)
             if whole is None:
                 raise UserError(f"{batch_size} images do not fit into memory: try --batch_sizes=1")
             total = whole["step_ms_median"]

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from ssd_jax.data import render
+from ssd_jax.data import rendering
 from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.sources import with_picture
 from ssd_jax.errors import UserError
-from ssd_jax.pictures import open_picture
+from ssd_jax.images.opening import open_picture
 
 Batch = dict[str, np.ndarray]
 Tensors = dict[str, tf.Tensor]

@@ -30,12 +30,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ssd_jax.data import augment, render
+from ssd_jax.data import windows
+from ssd_jax.data import rendering
 from ssd_jax.data.damage import Batch, Tensors, explain_failure, for_each, tell, tell_of_broken
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.sources import Source, num_cores, pictures_at_once, with_picture
 from ssd_jax.errors import UserError
-from ssd_jax.pictures import open_picture, resize_to_square, upright_size
+from ssd_jax.images.opening import open_picture, resize_to_square, upright_size
 
 # Nothing here needs Python's statements turned into TensorFlow's, which takes seconds at the start.
 as_written = tf.autograph.experimental.do_not_convert
@@ -189,7 +190,7 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Every picture of this process's share once, whole and in order; the last batch is padded.
 
-    Pictures are opened and resized as for prediction (`ssd_jax/pictures.py`), not as for training:
+    Pictures are opened and resized as for prediction (`ssd_jax/images/opening.py`), not as for training:
     a network is evaluated on the pixels that it will be given in use.
 
     All objects are there: G is the most that a picture of the batch has. Every process gets the

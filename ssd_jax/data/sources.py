@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ssd_jax.class_lists import split_names
-from ssd_jax.data import render
+from ssd_jax.data.class_lists import split_names
+from ssd_jax.data import rendering
 from ssd_jax.data.annotations import Annotation, clean, known_classes
-from ssd_jax.data.coco_json import read_coco_json
+from ssd_jax.data.formats.coco_json import read_coco_json
 from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.problems import Problems, build_problems
-from ssd_jax.data.tfds_records import TfdsRecords
-from ssd_jax.data.voc_xml import read_voc_xml
+from ssd_jax.data.formats.tfds_records import TfdsRecords
+from ssd_jax.data.formats.voc_xml import read_voc_xml
 from ssd_jax.errors import UserError
-from ssd_jax.pictures import upright_file
+from ssd_jax.images.opening import upright_file
 
 GRAMMAR = (
     "tfds:NAME:SPLIT, voc_xml:ROOT:SPLIT, coco_json:ANNOTATIONS:IMAGE_DIR or shapes:SPLIT, "

@@ -10,10 +10,10 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from ssd_jax.class_lists import similar_groups
+from ssd_jax.data.class_lists import similar_groups
 from ssd_jax.evaluation import error_analysis, figures, statistics, voc
 from ssd_jax.evaluation.comparison import LETTERS
-from ssd_jax.evaluation.draw import draw_case
+from ssd_jax.images.drawing import draw_case
 from ssd_jax.evaluation.error_analysis import KINDS, LOCALISATION, ErrorAnalysis
 from ssd_jax.evaluation.ranking import Ranking, best_f1, mean_over_classes
 from ssd_jax.evaluation.results import ImageResult

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssd_jax.class_lists import KNOWN
+from ssd_jax.data.class_lists import KNOWN
 from ssd_jax.errors import UserError
 from ssd_jax.interop import pytorch_layouts as layouts
 from ssd_jax.interop.keras_weights import APPLICATIONS, arrays_from_keras, load_application

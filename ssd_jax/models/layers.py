@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ssd_jax.parallel import DEVICES
+from ssd_jax.distributed.devices import DEVICES
 
 
 def scaled(channels: int, width: float) -> int:
@@ -108,7 +108,7 @@ class ConvBlock(nnx.Module):
 
     Takes `[batch, height, width, in_channels]`; with `depthwise` as many channels come out.
     Batch statistics are those of the global batch: in training the module must run under the
-    `pmap` of `ssd_jax.parallel`.
+    `pmap` of `ssd_jax.distributed.devices`.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ import socket
 import threading
 from types import FrameType
 
-from ssd_jax import parallel
+from ssd_jax.distributed import devices
 from ssd_jax.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -40,7 +40,7 @@ class Interruption:
 
     def __exit__(self, kind: type | None, *_) -> None:
         if kind is Interrupted and self._deferred:
-            parallel.leave_together()
+            devices.leave_together()
         if self._handlers_before:
             for number, handler in self._handlers_before.items():
                 signal.signal(number, handler)
@@ -50,7 +50,7 @@ class Interruption:
     def defer(self) -> None:
         """From now on signals wait until `requested` is asked."""
         self._deferred = True
-        self._agreement = parallel.Agreement()
+        self._agreement = devices.Agreement()
 
     def requested(self) -> bool:
         """Whether this process or another one shall end.

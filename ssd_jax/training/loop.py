@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from ssd_jax import parallel
+from ssd_jax.distributed import devices
 from ssd_jax.errors import Interrupted, UserError
 from ssd_jax.training.checkpoints import Checkpoints, Progress
 from ssd_jax.training.guard import Guard
@@ -52,7 +52,7 @@ def train_loop(
 
     Args:
       state: where to start.
-      train_step: a train step under `parallel.pmap_train_step`.
+      train_step: a train step under `devices.pmap_train_step`.
       batches: this process's batches, beginning with the one that follows the state's step.
       steps: the step to stop at.
       batch_size: images a step, of all processes.
@@ -102,7 +102,7 @@ def train_loop(
         interruption.defer()
         if evaluation_is_due(first_step) and not evaluated:
             run_evaluation(first_step)
-        placed = parallel.prefetch(batches, DEVICE_KEYS) if first_step < steps else None
+        placed = devices.prefetch(batches, DEVICE_KEYS) if first_step < steps else None
         stopwatch_start, timed_steps = None, 0
         for step in range(first_step + 1, steps + 1):
             batch, device_batch = next(placed)
@@ -198,7 +198,7 @@ class _Interval:
         }
 
     def _look(self) -> None:
-        for metrics in parallel.to_host(self._on_device):
+        for metrics in devices.to_host(self._on_device):
             self._step += 1
             values = {key: float(value) for key, value in metrics.items()}
             if self._guard.check(self._step, values):

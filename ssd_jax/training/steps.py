@@ -1,4 +1,4 @@
-"""One training step: a pure function of state and batch, run on every device by `parallel`."""
+"""One training step: a pure function of state and batch, run on every device by `distributed/devices.py`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssd_jax import parallel
+from ssd_jax.distributed import devices
 from ssd_jax.detection.losses import MultiboxLoss, multibox_loss
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.models.network import Network, Variables
@@ -109,7 +109,7 @@ def make_train_step(
             added = jax.tree.map(jnp.add, (gradients, sums), (part_gradients, part_sums))
             return (batch_stats, *added), None
 
-        positions = parallel.global_position(batch["image"].shape[0])
+        positions = devices.global_position(batch["image"].shape[0])
         # Part p is every image whose place in the share is p modulo `accumulate`: as a share holds
         # a multiple of these, so it is in the whole batch, and batch norm sees the same images in
         # part p, however many devices share them.
@@ -129,7 +129,7 @@ def make_train_step(
             carry, _ = jax.lax.scan(work_through, carry, parts)
         batch_stats, *added = carry
 
-        gradients, sums = parallel.sum_over_devices(tuple(added))
+        gradients, sums = devices.sum_over_devices(tuple(added))
         normaliser = jnp.maximum(sums.num_positives, 1)
         gradients = jax.tree.map(lambda gradient: gradient / normaliser, gradients)
         localisation, confidence = sums.localisation / normaliser, sums.confidence / normaliser

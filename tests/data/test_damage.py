@@ -9,14 +9,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from ssd_jax.data import render
+from ssd_jax.data import rendering
 from ssd_jax.data.pipeline import eval_batches, read_objects, read_pictures, train_batches
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.sources import open_source, with_picture
 from ssd_jax.errors import UserError
-from ssd_jax.evaluate import evaluate_file
-from ssd_jax.pictures import MAX_PIXELS, open_picture
-from tests.data.pictures import VocFolder
+from ssd_jax.runs.evaluate import evaluate_file
+from ssd_jax.images.opening import MAX_PIXELS, open_picture
+from tests.helpers.pictures import VocFolder
 from tests.data.test_pipeline import OPTIONS, PLAIN, assert_same, take
 
 NAMES = [f"picture{i}" for i in range(8)]

@@ -12,7 +12,7 @@ from ssd_jax.data.pipeline import (
     train_batches,
 )
 from ssd_jax.data.sources import open_source
-from tests.data.pictures import VocFolder, write_coco
+from tests.helpers.pictures import VocFolder, write_coco
 
 OPTIONS = dict(
     image_size=48,

@@ -8,7 +8,7 @@ from ssd_jax.data.problems import MENDS, Problem, Problems
 from ssd_jax.data.sources import build_train_source, open_source
 from ssd_jax.errors import UserError, shown
 from tests import tiny
-from tests.data.pictures import VocFolder, write_coco
+from tests.helpers.pictures import VocFolder, write_coco
 
 BROKEN = [Problem("picture unreadable", "it is torn")]
 BOX = "<object><name>dog</name><bndbox>{}</bndbox></object>"

@@ -1,7 +1,7 @@
 import numpy as np
 
-from ssd_jax.data import shapes
-from ssd_jax.data.tfds_records import TfdsRecords
+from ssd_jax.data.formats import shapes
+from ssd_jax.data.formats.tfds_records import TfdsRecords
 
 
 def test_a_picture_depends_on_its_seed_alone():

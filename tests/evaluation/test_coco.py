@@ -9,10 +9,10 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ssd_jax.evaluate import evaluate_file
+from ssd_jax.runs.evaluate import evaluate_file
 from ssd_jax.evaluation.coco import summarise
-from tests.evaluation.results import random_results, result
-from tests.reference_results import shared
+from tests.helpers.results import random_results, result
+from tests.helpers.reference_results import shared
 
 NAMES = (
     "AP",

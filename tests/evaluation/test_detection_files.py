@@ -5,7 +5,7 @@ import pytest
 
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.detection_files import read_detections, write_detections
-from tests.evaluation.results import random_results, result
+from tests.helpers.results import random_results, result
 
 NAMES, IDS = ("bus", "mini_bus", "cell phone"), (1, 7, 90)
 

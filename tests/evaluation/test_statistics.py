@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ssd_jax.evaluation import statistics, voc
-from tests.evaluation.results import result
+from tests.helpers.results import result
 
 A, B, C = (0, 0, 19, 19), (30, 30, 49, 49), (60, 60, 79, 79)
 

@@ -4,7 +4,7 @@ import pytest
 from ssd_jax.evaluation.ranking import mean_over_classes
 from ssd_jax.evaluation.results import sort_results
 from ssd_jax.evaluation.summary import METRICS, format_table, summarise
-from tests.evaluation.results import result
+from tests.helpers.results import result
 from tests.evaluation.test_voc import FAR, A, B
 
 

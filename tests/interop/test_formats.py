@@ -18,7 +18,7 @@ from ssd_jax.interop.transfer import flatten
 from ssd_jax.models.network import build_network
 from tests import tiny
 from tests.interop import test_caffe_model, torch_files
-from tests.random_variables import random_variables
+from tests.helpers.random_variables import random_variables
 
 NAMES = ("ant", "bee", "cow")
 

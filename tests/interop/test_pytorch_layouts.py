@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 
 from configs import ssd300_resnet50_coco, ssd300_voc, ssdlite300_mobilenetv2_coco
-from ssd_jax import class_lists
+from ssd_jax.data import class_lists
 from ssd_jax.interop.formats import read_format
 from ssd_jax.interop.pytorch_layouts import (
     caffe_layout,
@@ -24,8 +24,8 @@ from ssd_jax.interop.pytorch_layouts import (
 from ssd_jax.interop.transfer import Classes, flatten, transfer
 from ssd_jax.models.network import build_network
 from tests import tiny
-from tests.random_variables import random_variables
-from tests.reference_results import carried_json, references
+from tests.helpers.random_variables import random_variables
+from tests.helpers.reference_results import carried_json, references
 
 
 def draw(init, shape, random):

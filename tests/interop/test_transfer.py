@@ -5,7 +5,7 @@ import pytest
 from ssd_jax.interop.transfer import Classes, flatten, format_transfer, transfer
 from ssd_jax.models.network import build_network
 from tests import tiny
-from tests.random_variables import random_variables
+from tests.helpers.random_variables import random_variables
 
 
 def network(num_classes, width=0.02):

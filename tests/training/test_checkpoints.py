@@ -7,14 +7,14 @@ import jax
 import numpy as np
 import pytest
 
-from ssd_jax import parallel
+from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.optimizer import sgd
 from ssd_jax.training.state import initial_state
 from tests import tiny
-from tests.scripts import ROOT
+from tests.helpers.scripts import ROOT
 
 OPTIMIZER = sgd(lambda step: 1e-2, momentum=0.9, weight_decay=5e-4)
 
@@ -22,7 +22,7 @@ OPTIMIZER = sgd(lambda step: 1e-2, momentum=0.9, weight_decay=5e-4)
 def state_at(step, num_classes=5):
     network = build_network(tiny.get_config().model, num_classes)
     state = initial_state(*network.init(seed=step), OPTIMIZER)
-    return parallel.replicate(state._replace(step=np.int32(step)))
+    return devices.replicate(state._replace(step=np.int32(step)))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from ssd_jax.models.preprocess import CAFFE, MEAN_RGB, normalise
 from ssd_jax.training import photometric
-from tests.reference_results import carried
+from tests.helpers.reference_results import carried
 
 OPENCV = carried("opencv")
 # 16 pixels: grey ones, pure colours, and some between.

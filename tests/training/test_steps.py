@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssd_jax import parallel
+from ssd_jax.distributed import devices
 from ssd_jax.detection.losses import multibox_loss
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.models.network import build_network
@@ -20,7 +20,7 @@ from ssd_jax.training.parameters import matching
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import make_train_step
 from tests import tiny
-from tests.scripts import free_port, with_devices
+from tests.helpers.scripts import free_port, with_devices
 
 BATCH = 8
 OPTIMIZER = sgd(lambda step: 1e-2, momentum=0.9, weight_decay=0.0)
@@ -57,7 +57,7 @@ def initial_variables(network):
 def new_state(network, optimizer=OPTIMIZER, **options):
     # Copies, for a step is given up its state.
     variables = jax.tree.map(jnp.array, initial_variables(network))
-    return parallel.replicate(initial_state(*variables, optimizer, **options))
+    return devices.replicate(initial_state(*variables, optimizer, **options))
 
 
 @functools.cache
@@ -65,13 +65,13 @@ def compiled_step(precision="float32", **options):
     """A step without random augmentation."""
     options = {"color": False, "flip": False} | options
     step = make_train_step(tiny_network(precision), OPTIMIZER, seed=1, **options)
-    return parallel.pmap_train_step(step)
+    return devices.pmap_train_step(step)
 
 
 def one_step(batch, **options):
     """State and metrics after one step."""
-    state, metrics = compiled_step(**options)(new_state(tiny_network()), parallel.shard(batch))
-    return state, parallel.to_host(metrics)
+    state, metrics = compiled_step(**options)(new_state(tiny_network()), devices.shard(batch))
+    return state, devices.to_host(metrics)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def after_one_step():
 @functools.cache
 def compiled_network(network):
     """`apply`, of one device of its own, for batch norm."""
-    apply = jax.vmap(network.apply, in_axes=(None, None, 0, None), axis_name=parallel.DEVICES)
+    apply = jax.vmap(network.apply, in_axes=(None, None, 0, None), axis_name=devices.DEVICES)
 
     def run(parameters, batch_stats, images, train):
         return jax.tree.map(
@@ -130,7 +130,7 @@ def test_the_loss_is_divided_by_the_positives_of_the_batch(after_one_step):
 
 def test_a_step_has_no_scatter():
     # It is slow on GPUs.
-    state, batch = new_state(tiny_network()), parallel.shard(make_batch())
+    state, batch = new_state(tiny_network()), devices.shard(make_batch())
     assert "scatter" not in compiled_step().lower(state, batch).as_text()
 
 
@@ -140,7 +140,7 @@ def test_an_update_that_is_not_finite_changes_nothing_but_counts(factor):
     # With the second factor the loss is finite, but the norm of the gradient is not.
     state.parameters["heads"]["offsets"][0]["kernel"] *= factor
     before = jax.tree.map(np.array, state)
-    after, metrics = compiled_step()(state, parallel.shard(make_batch()))
+    after, metrics = compiled_step()(state, devices.shard(make_batch()))
     assert np.isfinite(metrics["loss"]) == np.isfinite(factor)
     assert not np.isfinite(metrics["gradient_norm"])
     assert after.step == 1
@@ -236,14 +236,14 @@ def test_one_object_in_the_batch_is_enough():
 def steps(network, batch, count, frozen=None, optimizer=OPTIMIZER, **options):
     """The states after each of some steps, and the metrics of the last."""
     options = {"color": False, "flip": False, "frozen": frozen} | options
-    step = parallel.pmap_train_step(make_train_step(network, optimizer, seed=1, **options))
+    step = devices.pmap_train_step(make_train_step(network, optimizer, seed=1, **options))
     averages = options.get("ema", 0) > 0
     state = new_state(network, optimizer, frozen=frozen, averages=averages)
     states = []
     for _ in range(count):
-        state, metrics = step(state, parallel.shard(batch))
-        states.append(parallel.to_host(state))
-    return states, parallel.to_host(metrics)
+        state, metrics = step(state, devices.shard(batch))
+        states.append(devices.to_host(state))
+    return states, devices.to_host(metrics)
 
 
 def test_accumulation_makes_the_update_of_the_large_batch():
@@ -328,29 +328,29 @@ def test_the_average_of_the_parameters_by_hand(after_frozen_steps, after_one_ste
 PROGRAM = """
 import json, sys
 import jax, numpy as np
-from ssd_jax import parallel
+from ssd_jax.distributed import devices
 from ssd_jax.training.steps import make_train_step
 from tests.training.test_steps import OPTIMIZER, make_batch, new_state, tiny_network
 
 file, *place = sys.argv[1:]
-parallel.initialize(*place[:1], *map(int, place[1:]))
+devices.initialize(*place[:1], *map(int, place[1:]))
 compilations, results, arrays = [], {}, {}
 jax.monitoring.register_event_duration_secs_listener(
     lambda event, *_, **__: compilations.append(event) if "backend_compile" in event else None
 )
-share = 16 // parallel.process_count()
-mine = slice(parallel.process_index() * share, (parallel.process_index() + 1) * share)
+share = 16 // devices.process_count()
+mine = slice(devices.process_index() * share, (devices.process_index() + 1) * share)
 batch = {name: array[mine] for name, array in make_batch(num_images=16).items()}
 for accumulate in (1, 2):
     network = tiny_network()
     state = new_state(network)
     step = make_train_step(network, OPTIMIZER, seed=1, accumulate=accumulate)
-    train_step = parallel.pmap_train_step(step)
+    train_step = devices.pmap_train_step(step)
     log = []
     for number in range(3):
         before = state
-        state, metrics = train_step(state, parallel.shard(batch))
-        log.append({key: float(value) for key, value in parallel.to_host(metrics).items()})
+        state, metrics = train_step(state, devices.shard(batch))
+        log.append({key: float(value) for key, value in devices.to_host(metrics).items()})
         log[-1]["compilations"] = len(compilations)
         if number == 0:
             # Before anything of the state is looked at here, which would keep it.
@@ -359,12 +359,12 @@ for accumulate in (1, 2):
             update = state.opt_state[-1].trace
             trees = {"heads": update["heads"], "whole": update, "stats": state.batch_stats}
             for name, tree in trees.items():
-                leaves = jax.tree.leaves(parallel.to_host(tree))
+                leaves = jax.tree.leaves(devices.to_host(tree))
                 arrays[f"{name}{accumulate}"] = np.concatenate([leaf.ravel() for leaf in leaves])
-    results[accumulate] = {"step": int(parallel.to_host(state.step)), "log": log}
+    results[accumulate] = {"step": int(devices.to_host(state.step)), "log": log}
 results["devices"] = jax.device_count(), jax.local_device_count()
 np.savez(file, results=json.dumps(results), **arrays)
-parallel.leave_together()
+devices.leave_together()
 """
 
 # How many devices there are, and of how many processes.
@@ -377,8 +377,8 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
 
     def run(name):
-        devices, processes = PLACES[name]
-        environment = with_devices(devices // processes)
+        count, processes = PLACES[name]
+        environment = with_devices(count // processes)
         together = [f"127.0.0.1:{free_port()}", str(processes)] if processes > 1 else []
         children = []
         for index in range(processes):
@@ -392,7 +392,7 @@ def runs(tmp_path_factory):
             assert child.returncode == 0, errors
         arrays = dict(np.load(folder / f"{name}_{processes - 1}.npz"))
         results = json.loads(arrays.pop("results").item())
-        assert results.pop("devices") == [devices, devices // processes]
+        assert results.pop("devices") == [count, count // processes]
         return results, arrays
 
     # More at a time would only wait for each other.

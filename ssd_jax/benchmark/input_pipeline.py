@@ -1,0 +1,135 @@
+"""How many pictures a second the input pipeline delivers, and what bounds it."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import tensorflow as tf
+from PIL import Image
+
+from ssd_jax.data.pipeline import iterate
+from ssd_jax.data.rendering import decode_whole
+from ssd_jax.data.sources import Source, num_cores, pictures_at_once, with_picture
+
+# What pictures of Pascal VOC are like.
+VOC_SIZE = (500, 375)
+VOC_OBJECTS = 2.4
+
+
+def write_voc_like(folder: Path, count: int = 256) -> str:
+    """Writes a set of pictures as large as those of Pascal VOC: 500 × 375, about 90 KB each.
+
+    Returns:
+      Its spec for `open_source`.
+    """
+    random = np.random.default_rng(0)
+    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (folder / name).mkdir(parents=True)
+    names = [f"{number:06d}" for number in range(count)]
+    (folder / "ImageSets/Main/train.txt").write_text("\n".join(names))
+    width, height = VOC_SIZE
+    for name in names:
+        # Blotches of all sizes, the coarser the stronger, as in photographs.
+        picture = np.full((height, width, 3), 128.0, np.float32)
+        for cells, strength in ((6, 80), (20, 45), (60, 30), (250, 25)):
+            noise = random.normal(0, strength, (3, cells * 3 // 4, cells)).astype(np.float32)
+            for channel in range(3):
+                blotches = Image.fromarray(noise[channel]).resize(
+                    VOC_SIZE, Image.Resampling.BICUBIC
+                )
+                picture[..., channel] += np.asarray(blotches)
+        picture = np.clip(picture, 0, 255).astype(np.uint8)
+        Image.fromarray(picture).save(folder / f"JPEGImages/{name}.jpg", quality=90)
+        objects = ""
+        for _ in range(1 + random.poisson(VOC_OBJECTS - 1)):
+            corner = random.integers(1, [width * 2 // 3, height * 2 // 3])
+            other = corner + random.integers(20, [width // 3, height // 3])
+            box = zip(("xmin", "ymin", "xmax", "ymax"), (*corner, *other), strict=True)
+            tags = "".join(f"<{tag}>{value}</{tag}>" for tag, value in box)
+            objects += f"<object><name>thing</name><bndbox>{tags}</bndbox></object>"
+        size = f"<size><width>{width}</width><height>{height}</height></size>"
+        (folder / f"Annotations/{name}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
+    return f"voc_xml:{folder}:train"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """How fast batches came.
+
+    Attributes:
+      per_second: images a second.
+      per_core: images a second of processor time, whichever core spent it.
+      memory_growth: bytes by which the process grew between a tenth of the images and the last.
+    """
+
+    per_second: float
+    per_core: float
+    memory_growth: int
+
+
+def read_batches(source: Source, batch_size: int) -> Iterator:
+    """Encoded pictures, read and nothing more."""
+    records = source.shuffled_records(seed=0).map(
+        lambda record: tf.strings.length(with_picture(record)["image"]),
+        num_parallel_calls=pictures_at_once(),
+    )
+    return iterate(records.batch(batch_size))
+
+
+def decode_resize_batches(source: Source, batch_size: int, image_size: int) -> Iterator:
+    """Whole pictures decoded and resized bilinearly: what no pipeline can do without."""
+
+    def decode_and_resize(record):
+        encoded = with_picture(record)["image"]
+        picture = tf.cond(
+            tf.io.is_jpeg(encoded),
+            lambda: tf.io.decode_jpeg(encoded, channels=3),
+            lambda: decode_whole(encoded),
+        )
+        return tf.cast(tf.image.resize(picture, [image_size, image_size]), tf.uint8)
+
+    records = source.shuffled_records(seed=0).map(
+        decode_and_resize, num_parallel_calls=pictures_at_once()
+    )
+    return iterate(records.batch(batch_size))
+
+
+def measure(batches: Iterator, batch_size: int, seconds: float, num_images: int = 0) -> Rate:
+    """Takes batches for some time, after a second, or as long, of warming up.
+
+    Args:
+      batches: without end.
+      batch_size: images a batch.
+      seconds: how long.
+      num_images: go on until so many images have come, too.
+    """
+    memory = psutil.Process().memory_info
+    warm = time.perf_counter() + min(seconds, 1.0)
+    while time.perf_counter() < warm:
+        next(batches)
+    start, processor_start, count, early_memory = time.perf_counter(), time.process_time(), 0, 0
+    while (elapsed := time.perf_counter() - start) < seconds or count < num_images:
+        if not early_memory and (elapsed >= seconds / 10 and count >= num_images / 10):
+            early_memory = memory().rss
+        next(batches)
+        count += batch_size
+    processor_time = time.process_time() - processor_start
+    return Rate(
+        per_second=count / (time.perf_counter() - start),
+        per_core=count / processor_time,
+        memory_growth=memory().rss - early_memory,
+    )
+
+
+def use_cores(count: int) -> int:
+    """Keeps this process on so many of its cores; 0 = all. Returns how many it uses.
+
+    To be called before TensorFlow has made its threads.
+    """
+    if count and hasattr(os, "sched_setaffinity"):  # Linux
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+    return num_cores()

@@ -1,0 +1,97 @@
+"""What the scripts say on the terminal: the project's own messages, and errors in one line."""
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import absl.logging
+import jax
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from ssd_jax.distributed import devices
+from ssd_jax.errors import Interrupted, UserError
+
+TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h
+MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
+CONTROL_C = 130  # what shells report of a program that Ctrl-C ended
+
+
+@contextlib.contextmanager
+def session(failure_status: int = 1) -> Iterator[None]:
+    """Shows the messages of this package; ends the program with one line for what stops it.
+
+    What JAX compiles is kept for the next start, in the user's cache folder.
+
+    Args:
+      failure_status: the exit status after a `UserError`. After `Interrupted`, and where another
+        process of the run is gone, it is 75: the same command will go on.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("ssd_jax")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    # JAX, Orbax and TFDS report every backend they try and every file they touch; Orbax also what
+    # it raises.
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger().setLevel(logging.CRITICAL)
+    _keep_compiled()
+    with logging_redirect_tqdm([logger]):
+        try:
+            yield
+        except UserError as error:
+            _end(f"error: {error}", failure_status)
+        except Interrupted as error:
+            _end(f"{error}; the same command goes on from the last checkpoint", TRY_AGAIN)
+        except KeyboardInterrupt:
+            _end("stopped by Ctrl-C", CONTROL_C)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            what = error.filename or "a file"
+            _end(f"error: {what} cannot be written: {os.strerror(error.errno)}", failure_status)
+        except (ValueError, RuntimeError) as error:
+            if not (devices.joined() and RUNTIME_ERROR.match(str(error))):
+                raise
+            _end(
+                "error: the connection to another process of the run broke; it may have been "
+                f"killed, and its own output may say why ({str(error).splitlines()[0]}). Start all "
+                "of them again: they go on from the last checkpoint",
+                TRY_AGAIN,
+            )
+
+
+def _keep_compiled() -> None:
+    """Has JAX keep what it compiles, unless its own settings name another folder.
+
+    Where nothing can be written it goes on without.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    try:
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(caches, "ssd_jax", "compiled")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / ".lockfile").touch()  # what JAX will lock
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home
+        return
+    # JAX tells where its cache fails, as on a full disk, and compiles.
+    warnings.filterwarnings("ignore", ".*persistent compilation cache")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_max_size", MAX_COMPILED_BYTES)
+
+
+# How errors of JAX's runtime begin: with the code of a status.
+RUNTIME_ERROR = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED):")
+
+
+def _end(message: str, status: int) -> None:
+    print(message, file=sys.stderr)
+    devices.end_process(status)

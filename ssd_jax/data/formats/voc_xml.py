@@ -1,0 +1,176 @@
+"""Reads a folder in Pascal VOC's layout: Annotations, JPEGImages, ImageSets/Main."""
+
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+import numpy as np
+from defusedxml import DefusedXmlException, ElementTree
+
+from ssd_jax.data.annotations import MAX_PIXEL, Annotation
+from ssd_jax.data.problems import Problem, Problems, file_exists
+from ssd_jax.errors import UserError, shown
+from ssd_jax.images.opening import upright_size
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+# Larger annotation files are refused unread. The largest of VOC have some 30 kB.
+MAX_BYTES = 16 * 2**20
+
+
+def read_voc_xml(root: str, split: str, problems: Problems) -> list[Annotation]:
+    """Reads the annotations of one split, in the order of its split file.
+
+    Boxes are the XML's whole numbers divided by the picture's size, as in Caffe and TensorFlow
+    Datasets, so that times the size they are the XML's numbers again.
+
+    Args:
+      root: the folder that holds `Annotations`, `JPEGImages` and `ImageSets/Main`.
+      split: the name of a file in `ImageSets/Main`, without `.txt`.
+      problems: is told of pictures that are damaged or whose annotation is; they are left out.
+
+    Raises:
+      UserError: a folder or the split file is missing or cannot be understood, or `problems` stops;
+        the message names the file.
+    """
+    spec = f"voc_xml:{root}:{split}"
+    folder = Path(root)
+    if not folder.is_dir():
+        raise UserError(f"{spec}: the folder {folder} does not exist")
+    split_file = folder / "ImageSets" / "Main" / f"{split}.txt"
+    if not file_exists(split_file):
+        known = sorted(path.stem for path in split_file.parent.glob("*.txt"))
+        there = f"; there are {', '.join(known)}" if known else ""
+        raise UserError(f"{spec}: {split_file} does not exist{there}")
+
+    images_folder = folder / "JPEGImages"
+    if not images_folder.is_dir():
+        raise UserError(f"{spec}: the folder {images_folder} does not exist")
+    images = {
+        path.stem: path
+        for path in sorted(images_folder.iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES
+    }
+
+    annotations, seen = [], set()
+    for image_id in _listed_names(split_file):
+        problems.num_pictures += 1
+        path = folder / "Annotations" / f"{image_id}.xml"
+        if image_id in seen:
+            found = [Problem("listed twice", f"lists {shown(image_id)} twice")]
+            problems.add(split_file, image_id, found)
+        elif image_id not in images:
+            message = (
+                f"lists {shown(image_id)}, but {images_folder} has no .jpg, .jpeg or .png of it"
+            )
+            problems.add(split_file, image_id, [Problem("picture missing", message)])
+        else:
+            found = []
+            annotation = _read_annotation(path, image_id, images[image_id], found)
+            if found:
+                problems.add(path, image_id, found)
+            else:
+                annotations.append(annotation)
+        seen.add(image_id)
+    if not seen:
+        raise UserError(f"{spec}: {split_file} lists no pictures")
+    return annotations
+
+
+def _listed_names(split_file: Path) -> list[str]:
+    try:
+        lines = split_file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{split_file} is not a text file in UTF-8: {error}") from error
+    # The per-class split files of VOC carry 1, 0 or -1 behind the name.
+    return [line.split()[0] for line in lines if line.strip()]
+
+
+def _read_annotation(
+    path: Path, image_id: str, image_path: Path, found: list[Problem]
+) -> Annotation | None:
+    """The annotation; adds to `found` what is wrong with it."""
+    root = _parse(path, found)
+    if root is None:
+        return None
+    size = tuple(
+        _number(root, f"size/{side}", "size", found, default=0.0) for side in ("width", "height")
+    )
+    if None in size:
+        return None
+    stated = size if min(size) >= 1 else None
+    if stated is None:
+        try:
+            size = upright_size(image_path)
+        except UserError as error:
+            found.append(Problem("picture unreadable", str(error)))
+            return None
+
+    boxes, names, difficult = [], [], []
+    for element in root.iter("object"):
+        name = element.findtext("name", "").strip()
+        if not name:
+            found.append(Problem("class missing", "an <object> has no <name>"))
+        box = [_number(element, f"bndbox/{corner}", "box", found) for corner in CORNERS]
+        hard = _number(element, "difficult", "annotation form", found, default=0.0)
+        boxes.append(box)
+        names.append(name)
+        difficult.append(hard != 0)
+    if found:
+        return None
+    return Annotation(
+        image_id=image_id,
+        path=image_path,
+        file=path,
+        size=stated,
+        boxes=(np.array(boxes).reshape(-1, 4) / (size * 2)).astype(np.float32),
+        names=tuple(names),
+        difficult=np.array(difficult, bool),
+        crowd=np.zeros(len(names), bool),
+        area=np.full(len(names), np.nan),
+    )
+
+
+def _parse(path: Path, found: list[Problem]) -> Element | None:
+    """The root of an annotation file. Entities and what lies outside the file are never read."""
+    if not file_exists(path):
+        found.append(Problem("annotation missing", "does not exist"))
+        return None
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            message = f"has {size:,} bytes, more than the {MAX_BYTES:,} that are read"
+            found.append(Problem("annotation unreadable", message))
+            return None
+        root = ElementTree.parse(path).getroot()
+    # LookupError: of an unknown encoding; ValueError: of one that the parser cannot do.
+    except (OSError, ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        message = f"is not an XML file that can be read: {error}"
+        found.append(Problem("annotation unreadable", message))
+        return None
+    if root.tag != "annotation":
+        message = f"is not an annotation: it begins with <{shown(root.tag)[1:-1]}>"
+        found.append(Problem("annotation unreadable", message))
+        return None
+    return root
+
+
+def _number(
+    element: Element, tag: str, kind: str, found: list[Problem], default: float | None = None
+) -> float | None:
+    """The number in a tag, or None and one more in `found`."""
+    text = (element.findtext(tag) or "").strip()
+    if not text and default is not None:
+        return default
+    try:
+        number = float(text)
+    except ValueError:
+        number = np.nan
+    if abs(number) <= MAX_PIXEL:  # nor NaN
+        return number
+    tags = f"<{tag.replace('/', '><')}>"
+    if text:
+        message = f"{tags} is {shown(text)}, which is not a number of at most {MAX_PIXEL:,.0f}"
+    else:
+        message = f"an <object> has no {tags}"
+    found.append(Problem(kind, message))
+    return None

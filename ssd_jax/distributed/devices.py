@@ -1,0 +1,300 @@
+"""Devices and hosts: the one file that knows how many there are.
+
+Data parallelism with `pmap`: every device holds the whole state and a share of the batch. A
+process is one running program; a host runs one process, which drives all of its devices.
+"""
+
+import os
+import pickle
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ssd_jax.distributed.launchers import Membership, find_membership
+from ssd_jax.errors import UserError
+
+DEVICES = "devices"  # the name of the pmapped axis
+
+
+def initialize(
+    coordinator: str = "",
+    num_processes: int = 0,
+    process_id: int = -1,
+    heartbeat_timeout: int = 100,
+    join_timeout: int = 300,
+) -> None:
+    """Joins the other processes of a run. To be called before anything else touches a device.
+
+    Started alone, with nothing of this given, it does nothing.
+
+    Args:
+      coordinator: `host:port` of process 0; "" as the launcher says (Slurm, Open MPI, a TPU pod,
+        Kubernetes).
+      num_processes: how many processes there are; 0 as the launcher says; 1 for a run by itself.
+      process_id: which of them this is; -1 as the launcher says.
+      heartbeat_timeout: after so many seconds without a sign of life from one process, the
+        others end too.
+      join_timeout: seconds until all must have come; otherwise the program ends with a message.
+
+    Raises:
+      UserError: a value is wrong or missing, or the launcher does not say where the others are.
+    """
+    run = find_membership(os.environ, coordinator, num_processes, process_id)
+    if run is None:
+        return
+    if run.process_id == 0 and run.coordinator:
+        _check_port(int(run.coordinator.rpartition(":")[2]))
+    # Where it waits in vain, JAX ends the program with a stack trace of C++: it waits longer.
+    alarm = threading.Timer(join_timeout, _end_in_vain, [run, join_timeout])
+    alarm.daemon = True
+    alarm.start()
+    try:
+        jax.distributed.initialize(
+            coordinator_address=run.coordinator or None,
+            num_processes=run.num_processes or None,
+            process_id=run.process_id if run.process_id >= 0 else None,
+            local_device_ids=None if "JAX_LOCAL_DEVICE_IDS" in os.environ else run.gpus,
+            initialization_timeout=join_timeout + 60,
+            heartbeat_timeout_seconds=heartbeat_timeout,
+        )
+    except Exception as error:  # whatever the clients of clusters raise
+        raise UserError(
+            f"this process is one of several ({run.launcher}), but cannot join the others: "
+            f"{' '.join(str(error).split())}. Pass --coordinator=HOST:PORT, --num_processes and "
+            "--process_id, or --num_processes=1 for a run by itself"
+        ) from error
+    finally:
+        alarm.cancel()
+
+
+def _check_port(port: int) -> None:
+    """Refuses a port that is in use: JAX would crash."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise UserError(
+                f"process 0 cannot listen at port {port} of --coordinator: {error.strerror}; name "
+                "another port, the same for all processes"
+            ) from error
+
+
+def _end_in_vain(run: Membership, seconds: int) -> None:
+    of_how_many = f" of {run.num_processes}" if run.num_processes else ""
+    print(
+        f"error: this is process {run.process_id}{of_how_many}, and after {seconds} s not all of "
+        f"them have come together at {run.coordinator or f'the address from {run.launcher}'}: see "
+        "whether all were started, and whether they can reach process 0 there",
+        file=sys.stderr,
+    )
+    end_process(1)
+
+
+def joined() -> bool:
+    """Whether `initialize` joined other processes."""
+    return jax.distributed.is_initialized()
+
+
+def leave_together() -> None:
+    """Waits until all processes of the run call this: then each may end without alarming others."""
+    if joined():
+        jax.distributed.shutdown()
+
+
+def end_process(status: int) -> NoReturn:
+    """Ends this process at once with an exit status.
+
+    It does not wait for the other processes of a run, as JAX would: they may be waiting for it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def process_index() -> int:
+    """The number of this process."""
+    return jax.process_index()
+
+
+def process_count() -> int:
+    """How many processes take part."""
+    return jax.process_count()
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that prints and writes."""
+    return jax.process_index() == 0
+
+
+def num_devices() -> int:
+    """How many devices take part, of all processes."""
+    return jax.device_count()
+
+
+def describe_devices() -> str:
+    """How many devices of which kind take part, in words."""
+    kinds = sorted({device.device_kind for device in jax.devices()})
+    devices = f"{jax.device_count()} × {' and '.join(kinds)}"
+    return devices if process_count() == 1 else f"{devices} in {process_count()} processes"
+
+
+def round_up(batch_size: int) -> int:
+    """The next size of a global batch that the devices can share evenly."""
+    return -(-batch_size // jax.device_count()) * jax.device_count()
+
+
+def per_process_batch_size(batch_size: int, accumulate: int = 1) -> int:
+    """This process's share of a global batch.
+
+    Args:
+      batch_size: of the global batch.
+      accumulate: parts in which a device works through its share.
+
+    Raises:
+      UserError: the devices cannot share the batch evenly.
+    """
+    if accumulate < 1:
+        raise UserError(f"config.accumulate is {accumulate}, but must be 1 or more")
+    shares = jax.device_count() * accumulate
+    if batch_size <= 0 or batch_size % shares:
+        in_parts = f" in {accumulate} parts each" if accumulate > 1 else ""
+        raise UserError(
+            f"config.batch_size is {batch_size}, but must be a multiple of {shares} for the "
+            f"{jax.device_count()} devices{in_parts}: set it to "
+            f"{max(shares, batch_size // shares * shares)}"
+        )
+    return batch_size // jax.process_count()
+
+
+def pmap_train_step(step: Callable) -> Callable:
+    """Runs `step(state, batch) -> (state, metrics)` on every device, each on its share of a batch.
+
+    State and metrics must come out of `step` the same on every device. The state that goes in is
+    given up: its memory is used for the one that comes out.
+    """
+    return jax.pmap(
+        step, axis_name=DEVICES, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0
+    )
+
+
+def pmap_predict(predict: Callable) -> Callable:
+    """Runs `predict(variables, images)` on every device, each on its share of the images."""
+    return jax.pmap(predict, axis_name=DEVICES, in_axes=(None, 0), out_axes=0)
+
+
+def replicate(tree: Any) -> Any:
+    """Copies values, the same on every process, to every device: the form `pmap` returns.
+
+    Given in another form, the first call would work too, but the second would compile again.
+    """
+    mesh = Mesh(np.array(jax.devices()), (DEVICES,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def shard(batch: Any) -> Any:
+    """Splits the first axis of every array over the devices of this process."""
+    devices = jax.local_device_count()
+    return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+
+
+def place(batch: Any) -> Any:
+    """Starts sending a batch to the devices of this process, split over them by the first axis."""
+    mesh = Mesh(np.array(jax.local_devices()), (DEVICES,))
+    return jax.device_put(shard(batch), NamedSharding(mesh, PartitionSpec(DEVICES)))
+
+
+def prefetch(
+    batches: Iterator[dict[str, np.ndarray]], keys: Sequence[str]
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, jax.Array]]]:
+    """Every batch, and its arrays of these names on the devices, sharded.
+
+    A batch is sent when the one before it is handed out: it travels while the devices compute.
+    """
+
+    def send(batch):
+        return batch, place({key: batch[key] for key in keys})
+
+    on_its_way = send(next(batches))
+    for batch in batches:
+        following = send(batch)
+        yield on_its_way
+        on_its_way = following
+    yield on_its_way
+
+
+def unshard(batch: Any) -> Any:
+    """Brings this process's share of a pmapped result to the host as one batch of NumPy arrays."""
+
+    def gather(array):
+        shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        parts = np.concatenate([np.asarray(shard.data) for shard in shards])
+        return parts.reshape(-1, *parts.shape[2:])
+
+    return jax.tree.map(gather, batch)
+
+
+def to_host(tree: Any) -> Any:
+    """Brings values that are the same on every device to the host as NumPy arrays."""
+    return jax.tree.map(lambda array: np.asarray(array.addressable_data(0)), tree)
+
+
+def global_position(per_device_batch_size: int) -> jax.Array:
+    """Inside a pmapped function: `[batch]`, the places of this device's images in the batch."""
+    first = jax.lax.axis_index(DEVICES) * per_device_batch_size
+    return first + jnp.arange(per_device_batch_size)
+
+
+def sum_over_devices(tree: Any) -> Any:
+    """Inside a pmapped function: sums every array over all devices of all processes."""
+    return jax.lax.psum(tree, DEVICES)
+
+
+class Agreement:
+    """Lets all processes know, between two steps, what one of them knows.
+
+    Asking costs next to nothing: the sum over the processes is computed beside the steps, and
+    looked at when the next step has begun.
+    """
+
+    def __init__(self):
+        self._waiting = None
+        self._sum = jax.pmap(sum_over_devices, axis_name=DEVICES, out_axes=None)
+
+    def any_process(self, here: bool) -> bool:
+        """Whether it was true in some process when it was asked before; of one process: now.
+
+        All processes must ask equally often; all get the same answer.
+        """
+        if jax.process_count() == 1:
+            return here
+        before = self._waiting
+        self._waiting = self._sum(np.full(jax.local_device_count(), here, np.int32))
+        return before is not None and bool(to_host(before))
+
+
+def from_main_process(value: Any) -> Any:
+    """The main process's value, on every process."""
+    return gather_from_processes(value)[0]
+
+
+def gather_from_processes(value: Any) -> list[Any]:
+    """Every process's value, in the order of processes, on every process."""
+    if jax.process_count() == 1:
+        return [value]
+    data = np.frombuffer(pickle.dumps(value), np.uint8)
+    lengths = multihost_utils.process_allgather(np.array(data.size))
+    padded = np.zeros(lengths.max(), np.uint8)
+    padded[: data.size] = data
+    gathered = multihost_utils.process_allgather(padded)
+    return [
+        pickle.loads(row[:length].tobytes()) for row, length in zip(gathered, lengths, strict=True)
+    ]

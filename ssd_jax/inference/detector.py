@@ -1,0 +1,275 @@
+"""A trained detector in three lines of Python.
+
+detector = Detector.from_pretrained("my_detector")
+detections = detector("picture.jpg")
+print(detections.names, detections.scores, detections.boxes)
+"""
+
+import dataclasses
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from PIL import Image
+
+from ssd_jax.errors import UserError
+from ssd_jax.images.drawing import draw_boxes
+from ssd_jax.runs.evaluator import make_predict_step
+from ssd_jax.images.opening import open_picture, resize_to_square, to_rgb
+from ssd_jax.runs.trained import Trained, load_folder, load_workdir
+
+Picture = str | Path | Image.Image | np.ndarray
+Key = TypeVar("Key")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Detections:
+    """The objects of one picture, the best first.
+
+    Attributes:
+      boxes: `[objects, 4] xyxy` in pixels of the upright picture.
+      scores: `[objects]` in [0, 1].
+      labels: `[objects]` from 1.
+      class_names: class i + 1 is called `class_names[i]`.
+      category_ids: and has the number `category_ids[i]` in results.
+      picture: what was given to the detector.
+      size: width and height of the upright picture.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    picture: Picture = dataclasses.field(repr=False)
+    size: tuple[int, int]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The class of each object."""
+        return tuple(self.class_names[label - 1] for label in self.labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, chosen: np.ndarray) -> "Detections":
+        """Some of them: `chosen` is `[objects] bool`."""
+        return dataclasses.replace(
+            self,
+            boxes=self.boxes[chosen],
+            scores=self.scores[chosen],
+            labels=self.labels[chosen],
+        )
+
+    def draw(self) -> Image.Image:
+        """The picture with boxes, names and scores; one that was given as a path is read again."""
+        picture = open_as_rgb(self.picture)
+        return draw_boxes(picture, self.boxes, self.labels, self.class_names, self.scores)
+
+    def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
+        """Results in COCO's form: `bbox` is x, y, width, height in pixels.
+
+        Thousandths of a pixel and millionths of a score are kept.
+        """
+        return [
+            {
+                "image_id": image_id,
+                "category_id": self.category_ids[label - 1],
+                "bbox": [round(x, 3), round(y, 3), round(x_max - x, 3), round(y_max - y, 3)],
+                "score": round(score, 6),
+            }
+            for (x, y, x_max, y_max), score, label in zip(
+                self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
+            )
+        ]
+
+    def to_supervision(self) -> Any:
+        """A `supervision.Detections`, whose classes count from 0.
+
+        Raises:
+          UserError: the package is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise UserError("to_supervision needs: pip install supervision") from error
+        return supervision.Detections(
+            xyxy=self.boxes.astype(np.float32),
+            confidence=self.scores,
+            class_id=self.labels - 1,
+            data={"class_name": np.array(self.names, dtype=str)},
+        )
+
+
+class Prepared(NamedTuple):
+    """A picture, ready for the network.
+
+    Attributes:
+      picture: to draw on.
+      size: its width and height, upright.
+      pixels: `[size, size, 3] uint8`, what the network is given.
+    """
+
+    picture: Picture
+    size: tuple[int, int]
+    pixels: np.ndarray
+
+
+class Detector:
+    """Detects objects in pictures of any size; compiled once for each number of pictures.
+
+    Several threads may use it at a time.
+
+    Attributes:
+      class_names: class i + 1 is called `class_names[i]`.
+      category_ids: what results call the classes, in the same order.
+    """
+
+    def __init__(self, trained: Trained):
+        settings = trained.config.detection
+        self.class_names = trained.class_names
+        self.category_ids = trained.category_ids
+        self._side = trained.network.tiling.image_size
+        self._variables = jax.device_put(trained.variables)
+        self._predict = jax.jit(
+            make_predict_step(
+                trained.network,
+                score_threshold=settings.score_threshold,
+                iou_threshold=settings.iou_threshold,
+                boxes_per_class=settings.boxes_per_class,
+                detections_per_image=settings.detections_per_image,
+            )
+        )
+        self._compiled: dict[int, Any] = {}  # by batch size
+        self._compiling = threading.Lock()
+
+    @classmethod
+    def from_workdir(cls, workdir: str | Path, step: int | None = None) -> "Detector":
+        """The detector of a run; `step` names a checkpoint, the last one where None."""
+        return cls(load_workdir(Path(workdir), step))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "Detector":
+        """The detector of a folder that `convert.py export --to=safetensors` wrote."""
+        return cls(load_folder(Path(folder)))
+
+    def __call__(
+        self, pictures: Picture | Sequence[Picture], score_threshold: float = 0.0
+    ) -> Detections | list[Detections]:
+        """Detects objects.
+
+        Args:
+          pictures: one, or a list: paths, PIL images, or `[height, width, 3]` uint8 RGB arrays.
+          score_threshold: detections with a lower score are left out.
+
+        Raises:
+          UserError: a picture cannot be read or is none of these.
+        """
+        if not isinstance(pictures, list | tuple):
+            return self([pictures], score_threshold)[0]
+        if not pictures:
+            return []
+        prepared = [(None, self.prepare(picture)) for picture in pictures]
+        return [
+            detections.select(detections.scores >= score_threshold)
+            for _, detections in self.stream(prepared, len(prepared))
+        ]
+
+    def prepare(self, picture: Picture) -> Prepared:
+        """Opens a picture, and resizes it for the network."""
+        pixels = np.asarray(open_as_rgb(picture))
+        height, width, _ = pixels.shape
+        return Prepared(picture, (width, height), resize_to_square(pixels, self._side))
+
+    def stream(
+        self, pictures: Iterable[tuple[Key, Prepared]], batch_size: int
+    ) -> Iterator[tuple[Key, Detections]]:
+        """Detects on any number of pictures, in batches of one size, with constant memory.
+
+        The next batch is already on the device when one is given back.
+
+        Args:
+          pictures: each with a key, to know it by.
+          batch_size: pictures that the device works on at a time; the last batch is padded.
+
+        Yields:
+          Keys and detections, in the order of the pictures.
+        """
+        running = None
+        for batch in _batches(pictures, batch_size):
+            pixels = np.stack([prepared.pixels for _, prepared in batch])
+            padding = [(0, batch_size - len(batch))] + [(0, 0)] * 3
+            started = (batch, self._start(np.pad(pixels, padding)))
+            if running:
+                yield from self._finish(*running)
+            running = started
+        if running:
+            yield from self._finish(*running)
+
+    def _start(self, pixels: np.ndarray) -> Any:
+        """Sends `[batch, size, size, 3] uint8` to the device and does not wait."""
+        size = len(pixels)
+        with self._compiling:
+            if size not in self._compiled:
+                self._compiled[size] = self._predict.lower(self._variables, pixels).compile()
+        return self._compiled[size](self._variables, pixels)
+
+    def _finish(
+        self, batch: list[tuple[Key, Prepared]], found: Any
+    ) -> Iterator[tuple[Key, Detections]]:
+        found = jax.device_get(found)
+        for (key, prepared), boxes, scores, labels in zip(batch, *found, strict=False):
+            real = labels > 0
+            to_pixels = np.array(prepared.size * 2, np.float64)
+            yield (
+                key,
+                Detections(
+                    boxes=np.clip(boxes[real], 0, 1) * to_pixels,
+                    scores=scores[real],
+                    labels=labels[real],
+                    class_names=self.class_names,
+                    category_ids=self.category_ids,
+                    picture=prepared.picture,
+                    size=prepared.size,
+                ),
+            )
+
+
+def open_as_rgb(picture: Picture) -> Image.Image:
+    """The upright RGB picture that a path, a PIL image or an array stands for.
+
+    Raises:
+      UserError: it cannot be read, or is none of these.
+    """
+    if isinstance(picture, str | Path):
+        return open_picture(picture)
+    if isinstance(picture, Image.Image):
+        try:
+            return to_rgb(picture)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{picture} cannot be read: {error}") from error
+    if not isinstance(picture, np.ndarray):
+        raise UserError(
+            f"a picture is of the type {type(picture).__name__}, but must be a path, a PIL image "
+            "or a NumPy array"
+        )
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise UserError(
+            f"a picture is an array of {picture.dtype} and shape {picture.shape}, but must be "
+            "uint8 and [height, width, 3], in the order red, green, blue"
+        )
+    return Image.fromarray(picture)
+
+
+def _batches(items: Iterable[Key], size: int) -> Iterator[list[Key]]:
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

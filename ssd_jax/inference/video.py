@@ -1,0 +1,226 @@
+"""Videos, streams and cameras: every frame through a detector, into a video with boxes.
+
+Reading, detecting and writing each run in a thread of their own. PyAV is needed here alone.
+"""
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ssd_jax.threads import in_background, map_ahead
+from ssd_jax.inference.detector import Detections, Detector, Prepared
+from ssd_jax.errors import UserError
+
+# How cameras are opened: FFmpeg's device and the name of camera N there.
+CAMERAS = {
+    "linux": ("v4l2", "/dev/video{}"),
+    "darwin": ("avfoundation", "{}"),
+    "win32": ("vfwcap", "{}"),
+}
+WAITING_SECONDS = 10.0  # for a stream that gives nothing
+FALLBACK_RATE = 25  # where a stream does not tell its own
+
+
+class Frame(NamedTuple):
+    """A frame of a video.
+
+    Attributes:
+      index: from 0.
+      pts: its time in units of the video's time base, from 0.
+    """
+
+    index: int
+    pts: int
+
+
+def is_live(source: str) -> bool:
+    """Whether it is a camera or the URL of a stream, not a file."""
+    return source.startswith("camera:") or "://" in source
+
+
+def live_name(source: str) -> str:
+    """A file name for a camera or a stream, without the user and password of a URL."""
+    return re.sub(r"[^\w.-]+", "_", re.sub(r"://[^/]*@", "://", source)).strip("._")
+
+
+def detect_in_video(
+    detector: Detector,
+    source: str,
+    output: Path,
+    batch_size: int,
+    select: Callable[[Detections], Detections],
+) -> Iterator[tuple[int, Detections]]:
+    """Detects on every frame, and writes a video with boxes: same frame rate, same times, no sound.
+
+    Closed early, it ends the video.
+
+    Args:
+      detector: the detector.
+      source: a file, the URL of a stream, or `camera:N`.
+      output: the video file to write.
+      batch_size: frames that the device works on at a time.
+      select: which detections to keep.
+
+    Yields:
+      The number of each frame, from 0, and its detections, in order.
+
+    Raises:
+      UserError: the source cannot be read, or not to its end; what came before is written. Or
+        PyAV is not installed.
+    """
+    av = _import_av()
+
+    def prepare(frame: tuple[Frame, np.ndarray]) -> tuple[Frame, Prepared]:
+        return frame[0], detector.prepare(frame[1])
+
+    def draw(frame: tuple[Frame, Detections]) -> tuple[Frame, Detections, Image.Image]:
+        detections = select(frame[1])
+        return frame[0], detections, detections.draw()
+
+    workers = os.cpu_count() or 1
+    with contextlib.ExitStack() as stack:
+        container = stack.enter_context(_open(av, source))
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        writer = stack.enter_context(_Writer(av, output, stream))
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
+
+        def in_thread(items):
+            return stack.enter_context(contextlib.closing(in_background(items, batch_size)))
+
+        frames = in_thread(_frames(av, container, stream, source))
+        prepared = map_ahead(pool, prepare, frames, workers)
+        detected = in_thread(detector.stream(prepared, batch_size))
+        for frame, detections, picture in map_ahead(pool, draw, detected, workers):
+            writer.write(picture, frame.pts)
+            yield frame.index, detections
+
+
+def num_frames(source: str) -> int | None:
+    """How many frames a video file says it has; None where it does not."""
+    if is_live(source):
+        return None
+    av = _import_av()
+    try:
+        with _open(av, source) as container:
+            return container.streams.video[0].frames or None
+    except UserError:
+        return None
+
+
+def _import_av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise UserError("videos need PyAV: pip install av") from error
+    av.logging.set_level(av.logging.PANIC)  # what is wrong is raised as an error as well
+    return av
+
+
+def _open(av: Any, source: str) -> Any:
+    file, options = source, {}
+    if source.startswith("camera:"):
+        number = source.removeprefix("camera:")
+        device, name = CAMERAS.get(sys.platform, (None, None))
+        if not number.isdigit() or device is None:
+            raise UserError(f"{source} cannot be read: cameras are called camera:0, camera:1, …")
+        file, options = name.format(number), {"format": device}
+    try:
+        container = av.open(file, timeout=WAITING_SECONDS, **options)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise UserError(f"{source} cannot be read: {_reason(error)}") from error
+    if not container.streams.video:
+        container.close()
+        raise UserError(f"{source} cannot be read: it has no video in it")
+    return container
+
+
+def _frames(
+    av: Any, container: Any, stream: Any, source: str
+) -> Iterator[tuple[Frame, np.ndarray]]:
+    """Frames with upright `[height, width, 3] uint8` RGB pixels, at growing times."""
+    first, last, index, damaged = None, -1, 0, 0
+    step = max(1, round(1 / (stream.time_base * _rate(stream))))
+    try:
+        for packet in container.demux(stream):
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError:
+                damaged += 1  # what comes behind may be whole
+                continue
+            for frame in frames:
+                pts = last + step if frame.pts is None else frame.pts
+                first = pts if first is None else first
+                # Streams may jump back in time; a video file must not.
+                last = max(pts - first, last + 1)
+                pixels = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                yield Frame(index, last), pixels
+                index += 1
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(f"{source} cannot be read to its end: {_reason(error)}") from error
+    if not index:
+        raise UserError(f"{source} cannot be read: it has no frames")
+    if damaged:
+        raise UserError(f"{source} is damaged: {damaged} of its packets cannot be read")
+
+
+def _rate(stream: Any) -> Any:
+    return stream.average_rate or stream.guessed_rate or FALLBACK_RATE
+
+
+class _Writer:
+    """Encodes pictures as H.264, in a file that opens with the first of them."""
+
+    def __init__(self, av: Any, path: Path, source: Any):
+        self._av = av
+        self._path = path
+        self._rate = _rate(source)
+        self._time_base = source.time_base
+        self._container = None
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def write(self, picture: Image.Image, pts: int) -> None:
+        if self._container is None:
+            self._open(picture.size)
+        if picture.size != self._size:  # some streams change it
+            picture = picture.resize(self._size)
+        pixels = np.asarray(picture)
+        # Colours have half the resolution, so sides must be even: the last pixels are repeated.
+        pixels = np.pad(pixels, [(0, side % 2) for side in pixels.shape[:2]] + [(0, 0)], "edge")
+        frame = self._av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+        )
+        frame.pts, frame.time_base = pts, self._time_base
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except (self._av.FFmpegError, OSError) as error:
+            raise UserError(f"{self._path} cannot be written: {_reason(error)}") from error
+
+    def _open(self, size: tuple[int, int]) -> None:
+        self._size = size
+        self._container = self._av.open(str(self._path), "w")
+        self._stream = self._container.add_stream("libx264", rate=self._rate)
+        self._stream.width, self._stream.height = (side + side % 2 for side in size)
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = self._time_base
+        self._stream.codec_context.colorspace = 1  # BT.709
+        self._stream.codec_context.color_range = 1  # 16 to 235
+
+    def __exit__(self, *failure: object) -> None:
+        if self._container is not None:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,153 @@
+"""Turns a trained detector into files that run elsewhere."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+
+from ssd_jax.detection.postprocess import Detections, best_detections, score_boxes
+from ssd_jax.detection.selection import indices_of_largest
+from ssd_jax.errors import UserError
+from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, to_pytorch, torchvision_layout
+from ssd_jax.runs.trained import Trained, load_workdir, save_folder
+from ssd_jax.runs.workdir import describe_classes
+
+FORMATS = ("safetensors", "stablehlo", "onnx", "ssd.pytorch", "torchvision")
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def export(kind: str, run: str, output: str, step: int | None = None) -> None:
+    """Writes a folder with a trained detector.
+
+    Args:
+      kind: one of `FORMATS`.
+      run: the work directory of a run.
+      output: the folder to write.
+      step: which checkpoint; the last one where None.
+
+    Raises:
+      UserError: there is no such run, format or checkpoint, or the format has no place for it.
+    """
+    if kind not in FORMATS:
+        raise UserError(f"--to is {kind!r}, but must be one of {', '.join(FORMATS)}")
+    trained, folder = load_workdir(Path(run), step), Path(output)
+    if kind == "safetensors":
+        save_folder(trained, folder)
+        return
+    if kind == "stablehlo":
+        exported = to_stablehlo(trained)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "detector.stablehlo").write_bytes(exported)
+    elif kind == "onnx":
+        to_onnx(trained, folder)
+        np.save(folder / "default_boxes.npy", trained.network.default_boxes())
+    else:
+        tensors = state_dict(trained, kind)
+        folder.mkdir(parents=True, exist_ok=True)
+        safetensors.numpy.save_file(tensors, folder / "model.safetensors")
+    classes = describe_classes(trained.class_names, trained.category_ids)
+    (folder / "classes.json").write_text(json.dumps(classes, indent=2) + "\n")
+
+
+def to_stablehlo(trained: Trained) -> bytes:
+    """Pictures to detections, in one function that JAX alone can run: see `jax.export`.
+
+    It takes `[batch, size, size, 3]` uint8 RGB, any number of images, and gives `boxes` (xyxy in
+    [0, 1]), `scores` and `labels` (from 1; 0 = none), the best first.
+    """
+
+    def detect(images: jax.Array) -> dict[str, jax.Array]:
+        return _detections(trained, *_outputs(trained, images))._asdict()
+
+    (batch,) = jax.export.symbolic_shape("batch")
+    exported = jax.export.export(jax.jit(detect), platforms=PLATFORMS)(_pictures(trained, batch))
+    return bytes(exported.serialize())
+
+
+def to_onnx(trained: Trained, folder: Path) -> None:
+    """Writes `network.onnx` and `detector.onnx`, which take one `[1, size, size, 3]` uint8 picture.
+
+    The first gives offsets and logits, the second boxes, scores and labels: see `to_stablehlo`.
+
+    Raises:
+      UserError: the converter is not installed.
+    """
+    try:
+        import jax2onnx
+    except ImportError as error:
+        raise UserError(
+            "to write ONNX, install the converter: pip install -r requirements-onnx.txt"
+        ) from error
+
+    def detect(images: jax.Array) -> Detections:
+        found = _detections(trained, *_outputs(trained, images), select=_sorted_first)
+        return tuple(array[0] for array in found)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, function in (
+        ("network", lambda images: _outputs(trained, images)),
+        ("detector", detect),
+    ):
+        jax2onnx.to_onnx(
+            function,
+            inputs=[_pictures(trained, 1)],
+            return_mode="file",
+            output_path=str(folder / f"{name}.onnx"),
+        )
+
+
+def _pictures(trained: Trained, batch: int) -> jax.ShapeDtypeStruct:
+    size = trained.network.tiling.image_size
+    return jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
+
+
+def _outputs(trained: Trained, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Offsets and logits of uint8 pictures."""
+    normalised = trained.network.normalise(images)
+    outputs, _ = trained.network.apply(*trained.variables, normalised, train=False)
+    return outputs
+
+
+def _sorted_first(values: jax.Array, k: int) -> jax.Array:
+    """What `indices_of_largest` finds, in an operation that ONNX has."""
+    return jax.lax.top_k(values, min(k, values.shape[-1]))[1]
+
+
+def _detections(
+    trained: Trained,
+    offsets: jax.Array,
+    logits: jax.Array,
+    select: Callable[[jax.Array, int], jax.Array] = indices_of_largest,
+) -> Detections:
+    """What outputs `[..., boxes, 4]` and `[..., boxes, classes + 1]` say, within pictures."""
+    settings = trained.config.detection
+    found = best_detections(
+        *score_boxes(offsets, logits, trained.network.default_boxes()),
+        settings.score_threshold,
+        settings.iou_threshold,
+        settings.boxes_per_class,
+        settings.detections_per_image,
+        select,
+    )
+    return found._replace(boxes=jnp.clip(found.boxes, 0, 1))
+
+
+def state_dict(trained: Trained, kind: str) -> dict[str, np.ndarray]:
+    """The tensors of an SSD with VGG16 as ssd.pytorch or torchvision names them.
+
+    Raises:
+      UserError: the network is none that they have.
+    """
+    network = trained.network
+    num_extras = len(network.extra_blocks)
+    fits = network.backbone == "vgg16" and not network.batch_norm and not network.separable
+    if not fits or (kind == "torchvision" and num_extras != 4):
+        what = "SSD300 with VGG16" if kind == "torchvision" else "SSD with VGG16"
+        raise UserError(f"{kind} has a place for an {what} without batch norm alone")
+    layout = torchvision_layout() if kind == "torchvision" else ssd_pytorch_layout(num_extras)
+    return to_pytorch(trained.variables, layout, network.tiling.boxes_per_cell)

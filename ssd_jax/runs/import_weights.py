@@ -1,0 +1,92 @@
+"""Makes work directories of weights that others trained."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optax
+
+from ssd_jax.distributed import devices
+from ssd_jax.runs import workdir
+from ssd_jax.data.class_lists import category_ids, split_names
+from ssd_jax.config.schema import check_config
+from ssd_jax.errors import UserError
+from ssd_jax.interop.formats import FORMATS, read_format
+from ssd_jax.interop.transfer import Classes, format_transfer, transfer
+from ssd_jax.models.network import build_network
+from ssd_jax.training.checkpoints import Checkpoints
+from ssd_jax.training.state import initial_state
+
+logger = logging.getLogger(__name__)
+
+
+def import_weights(
+    kind: str,
+    file: str,
+    config: Any,
+    output: str,
+    *,
+    class_names: Sequence[str] = (),
+    partial: bool = False,
+) -> None:
+    """Makes a work directory of a file of weights.
+
+    Args:
+      kind: one of `FORMATS`.
+      file: see `read_format`.
+      config: a config of `configs/` that describes the network.
+      output: the work directory to make.
+      class_names: of the weights, in order; where empty, those of the config, or else VOC's or
+        COCO's, by their number.
+      partial: whether tensors may be missing, left over, or of another shape.
+
+    Raises:
+      UserError: the config is wrong, the file cannot be read or does not fit, or the work directory
+        exists.
+    """
+    check_config(config)
+    if kind not in FORMATS:
+        raise UserError(f"--from is {kind!r}, but must be one of {', '.join(FORMATS)}")
+    folder = Path(output)
+    if (folder / "classes.json").exists():
+        raise UserError(f"{output} holds a run already: name another folder")
+    class_names = class_names or split_names(config.data.classes)
+    foreign = read_format(kind, file, build_network(config.model, 1), class_names)
+    class_names = foreign.class_names
+    network = build_network(config.model, len(class_names))
+    result = transfer(
+        network.init(config.seed),
+        foreign.arrays,
+        Classes(class_names, class_names),
+        network.tiling.boxes_per_cell,
+    )
+    complaints = {
+        "missing": foreign.missing,
+        "of another shape": [
+            f"{name} ({'×'.join(map(str, shape))}; {fate.removeprefix('new: ')})"
+            for name, shape, fate in result.fates
+            if fate.startswith("new: in the weights")
+        ],
+        "left over": foreign.left_over,
+    }
+    listed = "; ".join(f"{what}: {', '.join(names)}" for what, names in complaints.items() if names)
+    if not result.num_filled:
+        raise UserError(f"{file} holds nothing of the network that the config describes: {listed}")
+    if listed and not partial:
+        raise UserError(
+            f"{file} does not fit the network that the config describes; take what fits with "
+            f"--partial: {listed}"
+        )
+
+    workdir.record_run(folder, config, class_names, category_ids(class_names))
+    table = format_transfer(result._replace(unused=foreign.left_over))
+    (folder / "weights.txt").write_text(table + "\n")
+    filled = [name for name, _, fate in result.fates if not fate.startswith("new: ")]
+    (folder / "imported.json").write_text(json.dumps(filled, indent=2) + "\n")
+    state = initial_state(*result.variables, optax.identity())
+    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints.save(devices.replicate(state))
+    checkpoints.close()
+    logger.info("%s\n%s: %d arrays imported", table, folder, result.num_filled)

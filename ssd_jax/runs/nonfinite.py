@@ -1,0 +1,49 @@
+"""Keeps a batch that made loss or gradient not finite, for a person to look at."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssd_jax.images.drawing import contact_sheet, draw_input
+
+NUM_PICTURES = 64
+NUM_NAMES = 8
+
+
+def save_batch(
+    folder: Path,
+    batch: dict[str, np.ndarray],
+    numbers: dict[str, Any],
+    class_names: tuple[str, ...],
+) -> str:
+    """Writes a batch with what is known of its step.
+
+    Args:
+      folder: of the run; `nonfinite/STEP` is made in it, with `batch.npz`, `numbers.json` and
+        `pictures.png`.
+      batch: of all processes, as it went to the devices before colours and mirroring.
+      numbers: `step`, and what else belongs into `numbers.json`.
+      class_names: in the order of the labels.
+
+    Returns:
+      What is in it and where it is, in words.
+    """
+    place = folder / "nonfinite" / str(numbers["step"])
+    place.mkdir(parents=True, exist_ok=True)
+    names = [name.decode() for name in batch["image_id"]]
+    files = [os.fsdecode(file) for file in batch["file"]]
+    # JSON has no word for numbers that are not finite.
+    written = {key: value if np.isfinite(value) else str(value) for key, value in numbers.items()}
+    written |= {"image_id": names, "file": files}
+    (place / "numbers.json").write_text(json.dumps(written, indent=2) + "\n")
+    # Numbers alone: strings would be pickles, which nobody should have to load.
+    numeric = {key: array for key, array in batch.items() if array.dtype != object}
+    np.savez_compressed(place / "batch.npz", **numeric)
+    inputs = list(zip(batch["image"], batch["boxes"], batch["labels"], strict=True))
+    pictures = [draw_input(*given, class_names) for given in inputs[:NUM_PICTURES]]
+    contact_sheet(pictures, names[:NUM_PICTURES]).save(place / "pictures.png")
+    more = f" and {len(names) - NUM_NAMES} more" if len(names) > NUM_NAMES else ""
+    return f"its batch ({', '.join(names[:NUM_NAMES])}{more}) is in {place}"

@@ -1,0 +1,106 @@
+"""Trains one config after the other and puts what they reach into one table."""
+
+import json
+import logging
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ssd_jax.runs import workdir
+from ssd_jax.config.schema import check_config
+from ssd_jax.errors import UserError
+from ssd_jax.models.network import build_network
+from ssd_jax.runs.train import train
+from ssd_jax.training.metrics_writer import read_metrics
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, Any]
+
+
+def sweep(runs: Sequence[tuple[str, Any]], folder: str) -> list[Row]:
+    """Trains and evaluates every config; what is finished already is not done again.
+
+    After every run `table.md` and `table.json` are written anew.
+
+    Args:
+      runs: names and configs of `configs/`.
+      folder: holds a work directory for each run, under its name, and the table.
+
+    Returns:
+      A row for each run: see `summarise_run`.
+
+    Raises:
+      UserError: a config is wrong, before the first run; see also `train`.
+    """
+    for name, config in runs:
+        try:
+            check_config(config)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+    rows = []
+    for number, (name, config) in enumerate(runs, start=1):
+        logger.info("%s (%d of %d)", name, number, len(runs))
+        place = Path(folder) / name
+        train(config, str(place))
+        jax.clear_caches()
+        rows.append(summarise_run(name, config, place))
+        (Path(folder) / "table.json").write_text(json.dumps(rows, indent=2) + "\n")
+        (Path(folder) / "table.md").write_text(format_markdown(rows))
+    return rows
+
+
+def summarise_run(name: str, config: Any, place: Path) -> Row:
+    """A finished run in one row.
+
+    Args:
+      name: of the run.
+      config: its config.
+      place: its work directory.
+
+    Returns:
+      `name`, `published`, `metric`, `mAP` by it (None if it was not evaluated), `parameters`,
+      `default_boxes`, `images_per_second` (the median; None in a run too short to say), `steps`.
+    """
+    classes = workdir.read_class_names(place)
+    network = build_network(config.model, len(classes))
+    parameters, _ = network.variable_shapes()
+    lines = read_metrics(place)
+    evaluations = [line for line in lines if "eval/mAP" in line]
+    last = evaluations[-1] if evaluations else {}
+    speeds = [line[key] for line in lines if (key := "train/images_per_second") in line]
+    return {
+        "name": name,
+        "published": config.published,
+        "metric": config.metric,
+        "mAP": last.get("eval/mAP"),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(parameters)),
+        "default_boxes": network.tiling.num_boxes,
+        "images_per_second": statistics.median(speeds) if speeds else None,
+        "steps": config.steps,
+    }
+
+
+def format_markdown(rows: Sequence[Row]) -> str:
+    """The rows as a table in Markdown."""
+    lines = [
+        "| run | mAP | metric | parameters | default boxes | images/s | steps | published |",
+        "|---|---:|---|---:|---:|---:|---:|---|",
+    ]
+    for row in rows:
+        speed = row["images_per_second"]
+        cells = [
+            row["name"],
+            "–" if row["mAP"] is None else f"{row['mAP']:.3f}",
+            row["metric"],
+            f"{row['parameters']:,}",
+            f"{row['default_boxes']:,}",
+            "–" if speed is None else f"{speed:.1f}",
+            f"{row['steps']:,}",
+            row["published"] or "–",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

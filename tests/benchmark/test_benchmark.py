@@ -1,0 +1,230 @@
+import json
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssd_jax.distributed import devices
+from ssd_jax.benchmark import host, network, tables
+from ssd_jax.benchmark.network import benchmark_network, flops_per_image, random_batch
+from ssd_jax.benchmark.parts import benchmark_parts
+from ssd_jax.benchmark.timing import measure_peaks, time_calls
+from ssd_jax.benchmark.tracing import PARTS, format_times, trace
+from ssd_jax.benchmark import input_pipeline
+from ssd_jax.data.sources import open_source
+from ssd_jax.errors import UserError
+from ssd_jax.models.network import build_network
+from ssd_jax.training.optimizer import sgd
+from ssd_jax.training.state import initial_state
+from ssd_jax.training.steps import make_train_step
+from tests import tiny
+from tests.helpers.pictures import VocFolder
+from tests.helpers.scripts import run_script
+
+
+def test_the_input_pipeline_is_measured(tmp_path):
+    voc = VocFolder(tmp_path / "voc")
+    for i in range(8):
+        voc.add(f"picture{i}", [("dog", 6, 4, 30, 20)])
+    source = voc.split("all", *[f"picture{i}" for i in range(8)])
+    output = tmp_path / "rates.json"
+    done = run_script(
+        "benchmark.py",
+        "data",
+        "--config=tests/tiny.py",
+        f"--source={source}",
+        "--cores=1",
+        "--images=50",
+        "--seconds=0.1",
+        f"--output={output}",
+    )
+    result = json.loads(output.read_text())["data"]
+    assert result["cores"] == 1
+    for name in ("read", "decode_resize", "pipeline"):
+        assert result[name] > 0 and result["per_core"][name] > 0
+        assert f"{result[name]:,.0f}" in done.stdout
+    assert result["fraction"] == result["pipeline"] / result["decode_resize"]
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (["speed"], "what to measure is 'speed', but must be one of train, predict, parts, data,"),
+        (["train", "--batch_sizes=8,x"], "--batch_sizes has 'x', but must be whole numbers"),
+    ],
+)
+def test_wrong_flags_are_refused(arguments, complaint):
+    done = run_script("benchmark.py", *arguments, "--config=tests/tiny.py", expect=1)
+    assert done.stderr.startswith(f"error: {complaint}")
+
+
+def test_what_cannot_be_measured_is_refused():
+    config = tiny.get_config()
+    for measure, complaint in (
+        (lambda: host.benchmark_data(config, cores=-2), "cores is -2, but must be 0 or more"),
+        (lambda: host.benchmark_data(config, seconds=0.0), "seconds is 0.0, but must be more"),
+        (lambda: benchmark_network(config, seconds=0.0), "--seconds is 0.0, but must be more"),
+        (lambda: benchmark_network(config, batch_sizes=[0]), "has 0, but must be multiples of 1,"),
+        (lambda: benchmark_parts(config, ["fp16"]), "'fp16', but must be of float32, tf32, bf"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            measure()
+
+
+def test_pictures_are_like_those_of_voc(tmp_path):
+    source = open_source(throughput.write_voc_like(tmp_path / "pictures", count=6))
+    records = list(source.records().as_numpy_iterator())
+    assert len(records) == 6
+    files = [Path(record["path"].decode()) for record in records]
+    assert all(Image.open(file).size == (500, 375) for file in files)
+    assert 70_000 < np.mean([file.stat().st_size for file in files]) < 110_000
+    assert all(len(record["boxes"]) for record in records)
+
+
+def test_prediction_is_measured_beside_what_bounds_it():
+    result = host.benchmark_files(tiny.get_config(), num_images=9, batch_size=4)
+    assert all(result[name] > 0 for name in ("decode", "network", "predict"))
+    assert 0 < result["fraction"] < 3
+    assert f"{result['predict']:,.1f}" in host.format_files(result)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """What was measured of the tiny network, and the folder with traces."""
+    folder = tmp_path_factory.mktemp("traces")
+    result = benchmark_network(
+        tiny.get_config(), ("train", "predict"), ("float32",), (2, 4), 0.05, str(folder)
+    )
+    return result, folder
+
+
+def test_a_row_for_every_mode_and_batch_size(measured):
+    result, _ = measured
+    rows = result["rows"]
+    assert [(row["mode"], row["batch_size"]) for row in rows] == [
+        ("train", 2),
+        ("train", 4),
+        ("predict", 2),
+        ("predict", 4),
+    ]
+    for row in rows:
+        assert row["precision"] == "float32"
+        assert 0 < row["step_ms_median"] <= row["step_ms_p95"]
+        assert row["compile_seconds"] > 0
+        rate = row["images_per_second"] * result["flops_per_image"][row["mode"]]
+        assert row["fraction_of_peak"] == pytest.approx(rate / result["peaks"]["float32"])
+        # Calls that are not waited for are about as fast as those that are.
+        one_by_one = 1e3 * row["batch_size"] / row["step_ms_median"]
+        assert 0.1 < row["images_per_second"] / one_by_one < 10
+    # A larger batch needs more memory.
+    memory = [row["peak_memory_bytes"] for row in rows]
+    assert memory[0] < memory[1] and memory[2] < memory[3]
+    table = tables.format_network(result)
+    assert all(f"{row['images_per_second']:,.1f}" in table for row in rows)
+
+
+def test_a_trace_tells_the_parts_of_a_step(measured):
+    _, folder = measured
+    assert {path.name for path in folder.iterdir()} == {
+        f"{mode}_float32_{size}" for mode in ("train", "predict") for size in (2, 4)
+    }
+    assert all(list(run.rglob("*.xplane.pb")) for run in folder.iterdir())
+
+
+def test_the_time_of_a_program_by_part(tmp_path):
+    def step(x):
+        with jax.named_scope("network"):
+            x = jnp.tanh(x @ x)
+        with jax.named_scope("matching"):
+            return jnp.sort(x, axis=0)
+
+    x = jax.random.normal(jax.random.key(0), (400, 400))
+    compiled = jax.jit(step).lower(x).compile()
+    times = trace(lambda: compiled(x), 3, tmp_path, compiled.as_text())
+    assert times["network"] > 0 and times["matching"] > 0
+    assert list(times.values()) == sorted(times.values(), reverse=True)
+    assert f"{times['matching']:.3f} ms" in format_times(times)
+
+
+def test_the_parts_of_a_step_have_names():
+    tiny_network = build_network(tiny.get_config().model, 20)
+    optimizer = sgd(lambda step: 0.1, momentum=0.9, weight_decay=0.0)
+    step = devices.pmap_train_step(make_train_step(tiny_network, optimizer, seed=0))
+    state = jax.eval_shape(lambda *v: initial_state(*v, optimizer), *tiny_network.variable_shapes())
+    batch = devices.shard(random_batch(tiny.get_config(), 2))
+    lowered = step.lower(state, batch).as_text(debug_info=True)
+    assert all(part in lowered for part in PARTS if part != "suppression")
+
+
+def test_operations_of_an_image_by_hand():
+    """Of the convolutions, of which XLA leaves out what is padding."""
+    config = tiny.get_config()
+    config.model.batch_norm = False
+    sizes = {"conv1": 64, "conv2": 32, "conv3": 16, "conv4": 8, "conv5": 4, "fc": 4}
+    parameters, _ = build_network(config.model, 20).variable_shapes()
+    operations = 0
+    for name, layer in parameters["backbone"].items():
+        if "conv" in layer:
+            side = next(side for start, side in sizes.items() if name.startswith(start))
+            operations += 2 * side**2 * layer["conv"]["kernel"].size
+    for kind in ("offsets", "logits"):
+        heads = parameters["heads"][kind].values()
+        for side, head in zip(config.model.feature_sizes, heads, strict=True):
+            operations += 2 * side**2 * head["kernel"].size
+    assert 0.85 < flops_per_image(config, "forward") / operations < 1.1
+    assert flops_per_image(config, "predict") == flops_per_image(config, "forward")
+    assert 2 < flops_per_image(config, "train") / flops_per_image(config, "forward") < 6
+
+
+def test_batches_are_doubled_until_memory_ends(monkeypatch):
+    monkeypatch.setattr(network, "device_memory", lambda: 4 * 2**20)
+    rows = benchmark_network(tiny.get_config(), ("forward",), ("float32",), (), 0.01)["rows"]
+    sizes = [row["batch_size"] for row in rows]
+    assert len(sizes) > 2 and sizes == [2**i for i in range(len(sizes))]
+    assert rows[-1]["peak_memory_bytes"] < 4 * 2**20 * network.MEMORY_SHARE
+    monkeypatch.setattr(network, "device_memory", lambda: 2**10)
+    with pytest.raises(UserError, match="no batch fits into the memory"):
+        benchmark_network(tiny.get_config(), ("forward",), ("float32",), (), 0.01)
+
+
+def test_parts_are_shares_of_the_whole():
+    rows = benchmark_parts(tiny.get_config(), ("float32",), 2, 0.02)
+    wholes = {row["of"]: row for row in rows if row["part"] == "the whole"}
+    assert set(wholes) == {"train", "predict"}
+    assert {row["part"] for row in rows} >= {"matching", "mining", "suppression", "decoding"}
+    for row in rows:
+        whole = wholes[row["of"]]["milliseconds"]
+        assert row["share"] == pytest.approx(row["milliseconds"] / whole)
+    assert "matching" in tables.format_parts(rows)
+
+
+def test_calls_are_timed():
+    calls = []
+
+    def call():
+        calls.append(time.sleep(0.02))
+        return jnp.zeros(())
+
+    timing = time_calls(call, seconds=0.2)
+    assert 0.02 < timing.median <= timing.p95
+    assert len(calls) > 8 and 0 < timing.per_second < 50
+
+
+def test_peaks_are_those_of_a_product_and_a_copy():
+    peaks = measure_peaks(("float32",))
+    a = np.ones((1024, 1024), np.float32)
+    a @ a
+    start = time.perf_counter()
+    a @ a
+    rate = 2 * 1024**3 / (time.perf_counter() - start)
+    assert 0.02 < peaks["float32"] / rate < 50  # the same order, not another unit
+    assert 1e8 < peaks["copy"] < 1e14
+
+
+def test_the_chart(measured, tmp_path):
+    tables.draw_network(measured[0], "a machine", tmp_path / "chart.png")
+    assert Image.open(tmp_path / "chart.png").size > (400, 400)

@@ -1,0 +1,83 @@
+"""What a session keeps for the next one. What it says of errors the tests of the scripts see."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.scripts import ROOT
+
+PROGRAM = """
+import jax
+hits = []
+jax.monitoring.register_event_listener(
+    lambda event, **_: hits.append(event) if event.endswith("cache_hits") else None
+)
+import ssd_jax.runs.train
+assert jax.config.jax_compilation_cache_max_size == -1  # importing changes nothing
+from ssd_jax.cli import console
+for _ in range(2):  # as a script does, for its flags and for its work
+    with console.session():
+        pass
+with console.session():
+    jax.jit(lambda x: x * 2 + 1)(1.0)
+    print(len(hits), jax.config.jax_compilation_cache_max_size)
+"""
+
+
+def start(**variables):
+    ours = {key: value for key, value in os.environ.items() if "COMPILATION_CACHE" not in key}
+    ours |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        cwd=ROOT,
+        env=ours | {name: str(value) for name, value in variables.items()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process):
+    """How often it found something compiled, and the most that it keeps in bytes."""
+    output, errors = process.communicate(timeout=100)
+    assert process.returncode == 0 and not errors, errors
+    return tuple(map(int, output.split()))
+
+
+def compiled(folder):
+    return list(folder.rglob("*-cache"))
+
+
+def test_what_was_compiled_is_found_by_the_next(tmp_path):
+    # Two at once write to one folder.
+    for process in [start(XDG_CACHE_HOME=tmp_path) for _ in range(2)]:
+        assert end(process)[1] == 2 * 2**30
+    kept = compiled(tmp_path / "ssd_jax" / "compiled")
+    assert kept and (tmp_path / "ssd_jax" / "compiled").stat().st_mode & 0o077 == 0
+    assert end(start(XDG_CACHE_HOME=tmp_path))[0] == len(kept)
+    assert compiled(tmp_path) == kept
+
+
+def test_without_the_variable_it_is_in_the_home(tmp_path):
+    assert end(start(XDG_CACHE_HOME="", HOME=tmp_path))[0] == 0
+    assert compiled(tmp_path / ".cache" / "ssd_jax" / "compiled")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        lambda folder: {"JAX_COMPILATION_CACHE_DIR": folder / "own"},
+        lambda folder: {"JAX_ENABLE_COMPILATION_CACHE": "false"},
+        lambda folder: {"XDG_CACHE_HOME": folder / "blocked"},
+    ],
+    ids=["own", "disabled", "unwritable"],
+)
+def test_other_wishes_are_heard(variables, tmp_path):
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "ssd_jax").touch()  # where the folder would be
+    given = variables(tmp_path)
+    assert end(start(**{"XDG_CACHE_HOME": tmp_path / "home"} | given))[0] == 0
+    assert not compiled(tmp_path / "home")
+    assert bool(compiled(tmp_path / "own")) == ("JAX_COMPILATION_CACHE_DIR" in given)

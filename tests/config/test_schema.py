@@ -1,0 +1,215 @@
+import json
+from pathlib import Path
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+from configs import ssd300_voc
+from ssd_jax.config.schema import check_config, check_fields, check_values, field_names
+from ssd_jax.errors import UserError
+from ssd_jax.runs.train import train
+from tests import tiny
+from tools.all_configs import ALL_CONFIGS
+
+
+def paths(fields, prefix=""):
+    """Fields and groups of a config as a dictionary."""
+    for name, value in fields.items():
+        yield prefix + name
+        if isinstance(value, dict):
+            yield from paths(value, f"{prefix}{name}.")
+
+
+def changed(**fields):
+    """The tiny config with other values, of any type: `data__train` is `data.train`."""
+    config = tiny.get_config()
+    with config.ignore_type():
+        config.update_from_flattened_dict(
+            {name.replace("__", "."): value for name, value in fields.items()}
+        )
+    return config
+
+
+def complaint(config, check=check_config):
+    with pytest.raises(UserError) as error:
+        check(config)
+    return str(error.value)
+
+
+def test_the_schema_has_the_fields_of_the_config_that_explains_them():
+    assert sorted(field_names()) == sorted(paths(ssd300_voc.get_config().to_dict()))
+
+
+@pytest.mark.parametrize("name", ALL_CONFIGS)
+def test_every_config_passes(name):
+    config = ALL_CONFIGS[name]()
+    check_config(config)
+    # As a work directory records it: with lists in place of tuples.
+    check_config(ConfigDict(json.loads(config.to_json_best_effort())))
+
+
+@pytest.mark.parametrize(
+    "field, nearest",
+    [
+        ("bach_size", "config.batch_size"),
+        ("data.trian", "config.data.train"),
+        ("model.batch_size", "config.batch_size"),  # in a group where it does not belong
+        ("width", "config.model.width"),
+        ("loss.label_smothing", "config.loss.label_smoothing"),
+    ],
+)
+def test_an_unknown_field_is_named_with_the_nearest(field, nearest):
+    config = tiny.get_config()
+    group, _, name = field.rpartition(".")
+    (config[group] if group else config)[name] = 1
+    told = complaint(config)
+    assert told == complaint(config, check_fields)
+    assert told.startswith(f"config.{field} ") and f"{nearest}?" in told
+    check_values(config)
+
+
+def test_what_resembles_nothing_is_named_alone():
+    config = tiny.get_config()
+    config.zebra = 1
+    assert complaint(config).startswith("config.zebra ") and "?" not in complaint(config)
+
+
+def test_a_missing_field_is_named_with_the_place_that_explains_it():
+    config = tiny.get_config()
+    del config.data.max_objects, config.seed
+    told = complaint(config).splitlines()
+    assert [line.split()[0] for line in told] == ["config.seed", "config.data.max_objects"]
+    for line in told:
+        assert Path(line.split()[-3]).is_file()
+    check_values(config)
+
+
+@pytest.mark.parametrize(
+    "field, value, limit",
+    [
+        ("batch_size", 0, "1"),
+        ("batch_size", 8.0, "whole number"),
+        ("batch_size", True, "whole number"),
+        ("seed", -1, "0"),
+        ("steps", "100", "whole number"),
+        ("log_every", 0, "1"),
+        ("checkpoint_every", 0, "1"),
+        ("keep_checkpoints", 0, "1"),
+        ("eval_every", -2, "-1"),
+        ("metric", "map", "voc07"),
+        ("optimizer", "SGD", "sgd"),
+        ("schedule", "linear", "cosine"),
+        ("learning_rate", 0.0, "0"),
+        ("learning_rate", float("nan"), "finite"),
+        ("learning_rate", "1e-3", "number"),
+        ("momentum", 1.0, "1"),
+        ("ema", 1.0, "1"),
+        ("weight_decay", -1e-4, "0"),
+        ("warmup_steps", -1, "0"),
+        ("accumulate", 0, "1"),
+        ("on_nonfinite", "ignore", "skip"),
+        ("max_skipped", -1, "0"),
+        ("init", None, "string"),
+        ("freeze_batch_norm", "no", "boolean"),
+        ("data.on_error", "raise", "stop"),
+        ("data.max_error_fraction", 1.5, "1"),
+        ("data.max_objects", 0, "1"),
+        ("data.cache", 1, "boolean"),
+        ("data", 3, "ConfigDict"),
+        ("augment.expand_probability", -0.5, "0"),
+        ("augment.expand_max_ratio", 0.5, "1"),
+        ("model.precision", "float16", "bfloat16"),
+        ("model.width", 0.0, "0"),
+        ("model.steps", 8, "tuple"),
+        ("loss.iou_threshold", 0.0, "0"),
+        ("loss.label_smoothing", 1.0, "1"),
+        ("detection.score_threshold", 1.5, "1"),
+        ("detection.detections_per_image", 0, "1"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_limit(field, value, limit):
+    config = changed(**{field.replace(".", "__"): value})
+    told = complaint(config)
+    assert told == complaint(config, check_values)
+    assert told.startswith(f"config.{field} is {value!r}, ") and limit in told.split("but")[1]
+    assert "\n" not in told
+    check_fields(config)
+
+
+@pytest.mark.parametrize(
+    "field, value, place, limit",
+    [
+        ("learning_rate_drops", (0.5, 1.5), "learning_rate_drops[1] is 1.5", "less than 1"),
+        ("model.min_sizes", (8, -1, 3, 4), "model.min_sizes[1] is -1", "greater than 0"),
+        ("model.feature_sizes", (8, 4.5, 2, 1), "model.feature_sizes[1] is 4.5", "whole"),
+        ("model.aspect_ratios", ((2,), (), ("a",), ()), "model.aspect_ratios[2][0] is 'a'", "numb"),
+        ("model.extra_blocks", ((8, 8, 3, 2),), "model.extra_blocks[0] is (8, 8, 3, 2)", "entry 5"),
+        ("model.extra_blocks", ((8, 8, 3, 2, 1, 1),), "model.extra_blocks[0] is (8", "most 5"),
+        ("model.extra_blocks", ((8, 8, 0, 2, 1),), "model.extra_blocks[0][2] is 0", "1"),
+        ("model.shapes", (((8, 8), (4,)), (), (), ()), "model.shapes[0][1] is (4,)", "entry 2"),
+    ],
+)
+def test_a_wrong_entry_of_a_list_is_named_with_its_place(field, value, place, limit):
+    config = changed(**{field.replace(".", "__"): value})
+    told = complaint(config)
+    assert told == complaint(config, check_values)
+    assert told.startswith(f"config.{place}") and limit in told.split("but")[1]
+    assert "validation" not in told  # of no use to who wrote the config
+
+
+def test_lists_have_one_entry_a_feature_map():
+    for field in ("steps", "min_sizes", "max_sizes"):
+        told = complaint(changed(**{f"model__{field}": (8, 16, 32)}))
+        assert told.startswith(f"config.model: {field} has 3 entries, but feature_sizes has 4")
+    told = complaint(changed(model__aspect_ratios=((2,),) * 5))
+    assert told.startswith("config.model: aspect_ratios has 5 entries, but feature_sizes has 4")
+    # Shapes take the place of sizes and aspect ratios.
+    shapes = (((8, 8),),) * 4
+    told = complaint(changed(model__shapes=shapes[:3]))
+    assert told.startswith("config.model: shapes has 3 entries, but feature_sizes has 4")
+    check_config(changed(model__shapes=shapes, model__min_sizes=(), model__aspect_ratios=()))
+
+
+def test_all_mistakes_are_told_at_once():
+    config = changed(batch_size=0, metric="map")
+    config.bach_size = 3
+    told = complaint(config).splitlines()
+    assert [line.split()[0] for line in told] == [
+        "config.metric",
+        "config.batch_size",
+        "config.bach_size",
+    ]
+
+
+def unknown():
+    config = tiny.get_config()
+    config.bach_size = 3
+    return config
+
+
+@pytest.mark.parametrize(
+    "config, told",
+    [
+        (unknown(), "config.batch_size?"),
+        # On any number of devices: each would work through a third of a picture.
+        (changed(batch_size=4, accumulate=3), "config.batch_size is 4, but must be a multiple of"),
+        (changed(model__feature_sizes=(9, 4, 2, 1)), "config.model.feature_sizes is (9, 4, 2, 1)"),
+        (changed(model__backbone="vgg19"), "config.model.backbone is 'vgg19'"),
+        (changed(model__image_size=96), "gives feature maps of (12, 6, 3, 2) cells"),
+        (changed(model__extra_blocks=((256, 512, 3, 2, 1),)), "make 3"),
+        (changed(model__shapes=(((8, 8),),) * 3), "shapes has 3 entries"),
+        (changed(learning_rate_drops=(0.9, 0.5)), "config.learning_rate_drops is (0.9, 0.5)"),
+    ],
+)
+def test_training_tells_before_it_compiles(config, told, tmp_path):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    with pytest.raises(UserError) as error:
+        train(config, str(tmp_path / "run"))
+    assert told in str(error.value)
+    assert not compiled and not (tmp_path / "run").exists()
+    jax.jit(lambda x: x + len(compiled))(1.5)  # what is counted
+    assert compiled

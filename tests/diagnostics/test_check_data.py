@@ -1,0 +1,139 @@
+"""What goes over data tells all that is wrong with it, with what to do."""
+
+import collections
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from ssd_jax.diagnostics.check_data import NOTES, all_mends, check_data, format_report
+from ssd_jax.errors import UserError
+from tests.helpers.pictures import VocFolder, write_coco, write_picture
+from tests.helpers.scripts import run_script
+
+DOG = ("dog", 6, 4, 30, 20)
+
+
+def kinds(report):
+    return collections.Counter(finding.kind for finding in report.findings)
+
+
+@pytest.fixture
+def dirty(tmp_path):
+    """A folder with one picture for each thing that can be wrong, called like it."""
+    voc = VocFolder(tmp_path / "voc")
+    images = voc.root / "JPEGImages"
+
+    def add(image_id, objects=(DOG,), size=(60, 40), **options):
+        voc.add(image_id, objects, size=size, **options)
+        # All different, though their annotations are alike.
+        write_picture(images / f"{image_id}.jpg", *size, seed=sum(image_id.encode()))
+
+    add("good")
+    add("unreadable")
+    path = images / "unreadable.jpg"
+    path.write_bytes(path.read_bytes()[:-100])
+    add("named_wrongly")
+    with Image.open(images / "named_wrongly.jpg") as image:
+        image.save(images / "named_wrongly.jpg", "PNG")
+    add("other_size")
+    write_picture(images / "other_size.jpg", 50, 50)
+    add("turned")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(images / "turned.jpg") as image:
+        image.save(images / "turned.jpg", exif=exif)
+    add("flat", [("dog", 6, 4, 6, 20), ("dog", 61, 4, 80, 20)])
+    add("outside", [("dog", 6, 4, 80, 20)])
+    add("not_a_number", [("dog", "nan", 4, 30, 20)])
+    add("twice", [DOG, DOG])
+    add("capital", [("Dog", 6, 4, 30, 20)])
+    add("empty", [])
+    add("copy")
+    shutil.copy(images / "good.jpg", images / "copy.jpg")
+    add("crowded", [("dog", 1, 1, 2 + i / 2, 20) for i in range(65)])
+    add("torn")
+    voc.annotation("torn").write_text("<annotation>")
+    names = sorted(path.stem for path in images.iterdir())
+    return voc.split("all", *names, "good", "nowhere")
+
+
+EXPECTED = {
+    "picture unreadable": ["unreadable.jpg"],
+    "extension": ["named_wrongly.jpg"],
+    "size differs": ["other_size.xml"],
+    "turned": ["turned.xml"],
+    "box without area": ["flat.xml", "flat.xml"],
+    "box outside": ["outside.xml"],
+    "box": ["not_a_number.xml"],
+    "box twice": ["twice.xml"],
+    "class spelling": [":all"],
+    "no objects": ["empty.xml"],
+    "same content": ["good.jpg"],
+    "many objects": ["crowded.xml"],
+    "annotation unreadable": ["torn.xml"],
+    "listed twice": ["all.txt"],
+    "picture missing": ["all.txt"],
+}
+
+
+def test_everything_is_told(dirty, tmp_path):
+    output = tmp_path / "problems.jsonl"
+    report = check_data(dirty, (), str(output))
+    found = collections.defaultdict(list)
+    for finding in report.findings:
+        found[finding.kind].append(finding.file)
+    assert set(found) == set(EXPECTED)
+    for kind, endings in EXPECTED.items():
+        assert len(found[kind]) == len(endings), kind
+        assert all(map(str.endswith, found[kind], endings)), kind
+    assert {finding.kind for finding in report.problems()} == set(EXPECTED) - set(NOTES)
+    assert report.num_pictures == 16
+    assert report.objects["Dog"] == report.pictures["Dog"] == 1
+    assert report.pictures["dog"] == 10 and report.objects["dog"] == 7 + 2 + 2 + 65
+    lines = [json.loads(line) for line in output.open()]
+    assert [line["kind"] for line in lines] == [finding.kind for finding in report.findings]
+
+    text = format_report(report, str(output))
+    for kind in EXPECTED:
+        assert f"\n{kind}: {len(EXPECTED[kind])}" in text and all_mends()[kind] in text
+    for part in (
+        "50 × 50",
+        "60 × 40",
+        "40 × 60",
+        "'Dog' (1 objects)",
+        "65 objects",
+        "61, 4, 80, 20",
+    ):
+        assert part in text
+
+
+def test_classes_that_should_not_be_there_are_told_with_the_nearest(dirty):
+    report = check_data(dirty, ("dog", "cat"))
+    (finding,) = [finding for finding in report.findings if finding.kind == "class unknown"]
+    assert finding.file.endswith("capital.xml") and "nearest is 'dog'" in finding.message
+
+
+def test_sound_data_has_no_problems(tmp_path):
+    image = {"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}
+    annotation = {"image_id": 1, "category_id": 5, "bbox": [0.1, 0.2, 59.9, 39.8]}
+    content = {"images": [image], "categories": [{"id": 5, "name": "dog"}]}
+    report = check_data(write_coco(tmp_path, content | {"annotations": [annotation]}))
+    assert not report.findings and "no problems" in format_report(report)
+    assert not check_data("shapes:test[:3]").findings
+
+
+def test_what_cannot_be_opened_at_all_is_told_beside_the_rest(dirty, tmp_path):
+    report = check_data(f"{dirty},voc_xml:{tmp_path}/nowhere:all,{dirty}")
+    assert kinds(report)["source"] == 1 and kinds(report)["picture unreadable"] == 2
+    assert kinds(report)["same name"] == 12
+    with pytest.raises(UserError, match="/no/such/file cannot be written"):
+        check_data(dirty, (), "/no/such/file")
+
+
+def test_the_script_tells_by_its_status(dirty, tmp_path):
+    output = tmp_path / "problems.jsonl"
+    done = run_script("check_data.py", f"--source={dirty}", f"--output={output}", expect=1)
+    assert "box without area: 2" in done.stdout and output.is_file()
+    run_script("check_data.py", "--source=shapes:test[:2]", expect=0)

@@ -1,0 +1,114 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssd_jax.diagnostics.fit_boxes import by_side, cluster, fit_boxes, format_result, measure, plot, to_json
+from ssd_jax.detection.default_boxes import Tiling
+from ssd_jax.errors import UserError
+from tests import tiny
+from tests.helpers.pictures import VocFolder, write_coco
+
+# One cell a quarter of the image, with a box that fills it, and one that fills the image.
+TILING = Tiling(100, (2, 1), (50, 100), (((50, 50),), ((100, 100),)))
+
+
+def test_a_fit_by_hand():
+    images = [
+        np.array([[0.0, 0.0, 0.5, 0.5], [0.5, 0.0, 1.0, 0.3]], np.float32),
+        np.zeros((0, 4), np.float32),
+        np.array([[0.0, 0.0, 0.1, 0.1]], np.float32),
+    ]
+    fit = measure(images, TILING)
+    np.testing.assert_allclose(fit.sides, [50, np.sqrt(50 * 30), 10], rtol=1e-5)
+    np.testing.assert_allclose(fit.best_iou, [1, 0.6, 0.04], atol=1e-6)
+    # Alone in its image, the last one is given its best box, for all that they overlap little.
+    np.testing.assert_array_equal(fit.matched, [1, 1, 1])
+    np.testing.assert_allclose(fit.recall(), 2 / 3)
+    small, middle, everything = by_side(fit)
+    assert (small["from"], small["to"], small["objects"], small["recall"]) == (8, 16, 1, 0)
+    assert (middle["from"], middle["to"], middle["objects"], middle["recall"]) == (32, 64, 2, 1)
+    np.testing.assert_allclose(middle["mean_best_iou"], 0.8, rtol=1e-5)
+    assert everything["objects"] == 3 and everything["boxes_per_object"] == 1
+
+
+def test_crowds_of_objects_share_boxes():
+    images = [np.array([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0, 1, 1]], np.float32)]
+    np.testing.assert_array_equal(measure(images, TILING).matched, [1, 1, 1])
+    doubled = Tiling(100, (2, 1), (50, 100), (((50, 50), (45, 45)), ((100, 100),)))
+    np.testing.assert_array_equal(measure(images, doubled).matched, [2, 2, 1])
+
+
+def test_clusters_lie_where_the_shapes_are():
+    random = np.random.default_rng(0)
+    wide, tall, large = (
+        np.exp(random.normal(np.log(shape), 0.05, (50, 2)))
+        for shape in ((40, 15), (15, 40), (90, 90))
+    )
+    tiling = Tiling(128, (16, 2), (8, 64), (((8, 8), (9, 9)), ((64, 64),)))
+    fine, coarse = cluster(np.concatenate([wide, tall, large]), tiling, steps_per_side=1.0)
+    np.testing.assert_allclose(sorted(fine), [(15, 40), (40, 15)], rtol=0.05)
+    np.testing.assert_allclose(coarse, [(90, 90)], rtol=0.05)
+
+
+def test_a_map_of_too_few_objects_keeps_its_boxes():
+    tiling = Tiling(128, (16, 2, 1), (8, 64, 128), (((8, 8), (9, 9)), (), ((100.04, 100),)))
+    objects = np.array([[20.0, 20.0], [21.0, 30.0], [40.0, 80.0]])
+    fine, none, coarse = cluster(objects, tiling, steps_per_side=1.0)
+    assert len(fine) == 2 and fine != tiling.shapes[0]
+    assert none == () and coarse == ((100.0, 100.0),)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Objects of 30 × 10 pixels of 64, which no box of the config overlaps by half."""
+    random = np.random.default_rng(0)
+    voc = VocFolder(tmp_path / "voc")
+    names = [f"picture{i}" for i in range(12)]
+    for name in names:
+        x, y = random.integers(1, 20, 2)
+        width, height = random.integers(28, 33), random.integers(9, 12)
+        voc.add(name, [("dog", x, y, x + width, y + height)], size=(64, 64))
+    config = tiny.get_config()
+    config.data.train = voc.split("all", *names)
+    return config
+
+
+def test_better_boxes_are_found_and_shown(config, tmp_path):
+    result = fit_boxes(config)
+    assert result["num_images"] == 12 and len(result["objects"]) == 12
+    proposed = result["proposed_tiling"]
+    assert proposed.boxes_per_cell == result["tiling"].boxes_per_cell
+    assert result["proposed"].recall() > 0.9 > 0.5 > result["current"].recall()
+    printed = format_result(result)
+    assert "12 objects in 12 images, 340 default boxes at 64 pixels" in printed
+
+    # The line it prints is one that a config takes, and nothing better is found then.
+    line = printed[printed.index("config.model.shapes") :]
+    exec(line, {"config": config})
+    again = fit_boxes(config)
+    assert again["tiling"] == proposed
+    assert again["current"].recall() == result["proposed"].recall()
+
+    plot(result, str(tmp_path / "boxes.png"))
+    assert Image.open(tmp_path / "boxes.png").width > 1000
+    content = json.loads(to_json(result))
+    assert content["num_objects"] == 12
+    assert content["current"]["by_side"][-1]["recall"] == result["current"].recall()
+    assert len(content["proposed"]["shapes"]) == 4
+
+
+def test_so_many_images_are_read(config):
+    assert fit_boxes(config, num_images=5)["num_images"] == 5
+
+
+def test_mistakes_are_named(config, tmp_path):
+    with pytest.raises(UserError, match="images is 0, but must be 1 or more"):
+        fit_boxes(config, num_images=0)
+    empty = {"images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}]}
+    spec = write_coco(tmp_path, empty | {"categories": [{"id": 1, "name": "a"}], "annotations": []})
+    with pytest.raises(UserError, match="no picture has an object"):
+        fit_boxes(config, spec)
+    with pytest.raises(UserError, match="cannot be written"):
+        plot(fit_boxes(config), str(tmp_path / "no" / "such.png"))

@@ -1,0 +1,15 @@
+"""A detector with random weights: it knows nothing, and finds much."""
+
+from ssd_jax.models.network import build_network
+from ssd_jax.runs.trained import Trained
+from tests import tiny
+
+NAMES = ("circle", "cross", "square", "star", "triangle")
+CATEGORY_IDS = (1, 3, 7, 8, 90)
+
+
+def random_trained() -> Trained:
+    """The tiny network as it is before training, with ids of their own for its classes."""
+    config = tiny.get_config()
+    network = build_network(config.model, len(NAMES))
+    return Trained(network, network.init(7), NAMES, CATEGORY_IDS, config)

@@ -1,0 +1,204 @@
+"""Files of all kinds, good and bad, become upright RGB pictures or one clear message."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssd_jax.errors import UserError
+from ssd_jax.images.opening import (
+    MAX_PIXELS,
+    open_picture,
+    resize_to_square,
+    size_in_file,
+    to_rgb,
+    upright_file,
+)
+from tests.helpers.reference_results import carried
+
+
+def encoded(image: Image.Image | np.ndarray, image_format="PNG", **options) -> bytes:
+    file = io.BytesIO()
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    image.save(file, image_format, **options)
+    return file.getvalue()
+
+
+def pixels(file: bytes) -> list:
+    return np.asarray(open_picture(file)).tolist()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG file of a few bytes that promises many pixels."""
+
+    def chunk(kind, content):
+        checksum = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + checksum
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(10_000)))
+        + chunk(b"IEND", b"")
+    )
+
+
+PICTURE = np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 10
+
+
+@pytest.mark.parametrize(
+    "orientation, upright",
+    [
+        (1, PICTURE),
+        (2, PICTURE[:, ::-1]),
+        (3, PICTURE[::-1, ::-1]),
+        (4, PICTURE[::-1]),
+        (5, PICTURE.swapaxes(0, 1)),
+        (6, np.rot90(PICTURE, -1)),  # a quarter clockwise
+        (7, np.rot90(PICTURE, 2).swapaxes(0, 1)),
+        (8, np.rot90(PICTURE)),
+    ],
+)
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF", "WEBP"])
+def test_orientation_is_respected_once(orientation, upright, image_format):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if image_format == "WEBP" else {}
+    opened = open_picture(encoded(PICTURE, image_format, exif=exif, **options))
+    np.testing.assert_array_equal(opened, upright)
+    np.testing.assert_array_equal(to_rgb(opened), upright)
+
+
+def test_a_file_can_be_set_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = upright_file(encoded(np.rot90(PICTURE), exif=exif))
+    assert pixels(turned) == PICTURE.tolist() and upright_file(turned) == turned
+    exif[0x0112] = 1
+    for untouched in (encoded(PICTURE, exif=exif), encoded(PICTURE)):
+        assert upright_file(untouched) == untouched
+    assert upright_file(b"no picture") == b""
+
+
+def test_damaged_exif_leaves_the_picture():
+    assert pixels(encoded(PICTURE, exif=b"Exif\x00\x00garbage")) == PICTURE.tolist()
+
+
+def test_16_bits_are_scaled_not_clipped():
+    deep = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
+    assert pixels(encoded(deep)) == [[[v] * 3 for v in (0, 0, 1, 128, 255)]]
+    assert pixels(encoded(deep, "TIFF")) == pixels(encoded(deep))
+    assert pixels(b"P5 5 1 65535\n" + deep.astype(">u2").tobytes()) == pixels(encoded(deep))
+
+
+def test_what_is_transparent_is_white():
+    colors = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [0, 0, 0, 51]]], np.uint8)
+    wanted = [[[200, 0, 0], [255, 255, 255], [204, 204, 204]]]
+    assert pixels(encoded(colors)) == wanted
+    assert pixels(encoded(colors, "WEBP", lossless=True, exact=True)) == wanted
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
+    palette.putpalette([9, 8, 7, 30, 20, 10])
+    assert pixels(encoded(palette, transparency=0)) == [[[255, 255, 255], [30, 20, 10]]]
+    assert pixels(encoded(palette)) == [[[9, 8, 7], [30, 20, 10]]]
+
+
+def test_gray_and_cmyk_become_rgb():
+    gray = Image.new("L", (16, 16), 77)
+    assert pixels(encoded(gray, "JPEG"))[3][5] == [77, 77, 77]
+    assert pixels(encoded(Image.new("1", (2, 2), 1)))[0][0] == [255, 255, 255]
+    # No cyan, all magenta, half the yellow, no black.
+    cmyk = Image.new("CMYK", (16, 16), (0, 255, 128, 0))
+    np.testing.assert_allclose(pixels(encoded(cmyk, "JPEG"))[3][5], [255, 0, 127], atol=3)
+
+
+@pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_an_animation_the_first_frame_counts(image_format):
+    first, second = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
+    file = encoded(first, image_format, save_all=True, append_images=[second])
+    np.testing.assert_allclose(pixels(file)[4][4], [255, 0, 0], atol=8)
+
+
+def noise(image_format):
+    random = np.random.default_rng(0)
+    return encoded(random.integers(0, 256, (60, 80, 3), dtype=np.uint8), image_format)
+
+
+@pytest.mark.parametrize(
+    "file, reason",
+    [
+        (b"", "no picture of a known format"),
+        (b"only a text", "no picture of a known format"),
+        (noise("JPEG")[:-500], "truncated"),
+        (noise("PNG")[:-500], "truncated"),
+        (noise("PNG")[:40], "cannot be read"),
+        (noise("WEBP")[:-500], "cannot be read"),
+        (png_header(20_000, 20_000), "20000 × 20000 pixels, more than 178,956,970|more than 178"),
+        (png_header(64, 64), "cannot be read"),
+        (encoded(np.zeros((4, 4), np.float32), "TIFF"), "fractions of unknown range"),
+        (encoded(np.full((4, 4), 70_000, np.int32), "TIFF"), "32 bits"),
+        # Pillow would start Ghostscript.
+        (encoded(PICTURE, "EPS"), "no picture of a known format"),
+    ],
+)
+def test_bad_files_are_named_with_the_reason(file, reason, tmp_path):
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(file)
+    with pytest.raises(UserError, match=reason) as error:
+        open_picture(path)
+    assert str(error.value).startswith(f"{path} cannot be read: ")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_limits_hold_before_anything_is_decoded(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(png_header(13_377, 13_377))  # just within the limit
+    assert size_in_file(path) == (13_377, 13_377)
+    assert 13_377**2 <= MAX_PIXELS < 13_378**2
+    path.write_bytes(png_header(13_378, 13_378))
+    with pytest.raises(UserError, match=r"13378 × 13378|more than 178,956,970"):
+        size_in_file(path)
+    with pytest.raises(UserError, match="my name cannot be read: it has 3 × 2 pixels, more than 5"):
+        open_picture(encoded(PICTURE), name="my name", max_pixels=5)
+    assert open_picture(encoded(PICTURE), max_pixels=6).size == (3, 2)
+    with pytest.raises(UserError, match=r"none.jpg cannot be read: No such file"):
+        open_picture(tmp_path / "none.jpg")
+
+
+def test_resizing_sixteen_pixels():
+    sixteen = np.arange(16, dtype=np.uint8).reshape(4, 4)[..., None].repeat(3, 2) * 16
+    # The centre of a new pixel lies between four old ones: their mean.
+    means = [[40, 72], [168, 200]]
+    np.testing.assert_array_equal(resize_to_square(sixteen, 2)[..., 1], means)
+    # Pixels lie a quarter beside the old ones: 3/4 of the nearer and 1/4 of the other neighbour.
+    row = [0, 4, 12, 20, 28, 36, 44, 48]
+    np.testing.assert_array_equal(resize_to_square(sixteen, 8)[0, :, 2], row)
+    np.testing.assert_array_equal(resize_to_square(sixteen, 8)[:, 0, 0], np.multiply(row, 4))
+    np.testing.assert_array_equal(resize_to_square(sixteen, 4), sixteen)
+
+
+def test_shrinking_does_not_smooth():
+    # Of seven columns the middle one alone is looked at, as OpenCV does.
+    stripes = np.zeros((7, 7, 3), np.uint8)
+    stripes[:, 3] = 200
+    assert resize_to_square(stripes, 1).ravel().tolist() == [200, 200, 200]
+
+
+def test_width_and_height_are_not_confused():
+    wide = np.zeros((2, 6, 3), np.uint8)
+    wide[1], wide[:, 3:, 0] = 100, 50
+    resized = resize_to_square(wide, 2)
+    assert resized.tolist() == [[[0, 0, 0], [50, 0, 0]], [[100, 100, 100], [50, 100, 100]]]
+    one = np.full((1, 1, 3), 7, np.uint8)
+    assert (resize_to_square(one, 5) == 7).all()
+
+
+@pytest.mark.parametrize("size", [2, 8])
+def test_resizing_equals_opencv(size):
+    reference = carried("opencv")
+    resized = resize_to_square(reference["picture"], size).astype(int)
+    np.testing.assert_allclose(resized, reference[f"bilinear_{size}"], rtol=0, atol=1)

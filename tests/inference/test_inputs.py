@@ -1,0 +1,71 @@
+import os
+
+import pytest
+
+from ssd_jax.inference.inputs import OutputNames, find_files, is_video
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for name in ("a/x.jpg", "b/x.JPG", "b/deep/y.png", "b/clip.mp4", "b/notes.txt", "out/z.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def find(folder, *arguments):
+    files, empty = find_files(arguments, folder / "out")
+    return [file.name for file in files], empty
+
+
+def test_a_folder_stands_for_pictures_and_videos_below_it(folder):
+    assert find(folder, "b") == (["clip.mp4", "x.JPG", "deep/y.png"], [])
+    # But not for what a run before this one wrote.
+    assert find(folder, ".")[0] == ["a/x.jpg", "b/clip.mp4", "b/x.JPG", "b/deep/y.png"]
+
+
+def test_names_begin_where_the_arguments_part(folder):
+    assert find(folder, "a", "b/deep")[0] == ["a/x.jpg", "b/deep/y.png"]
+    assert find(folder, "a/x.jpg", "b/x.JPG")[0] == ["a/x.jpg", "b/x.JPG"]
+    assert find(folder, "a/x.jpg")[0] == ["x.jpg"]
+    assert find(folder, str(folder / "a"), "b/../b/x.JPG")[0] == ["a/x.jpg", "b/x.JPG"]
+    assert find(folder, "b/deep/../../a/x.jpg")[0] == ["x.jpg"]
+
+
+def test_patterns(folder):
+    assert find(folder, "*/x.*")[0] == ["a/x.jpg", "b/x.JPG"]
+    assert find(folder, "b/**/*.png")[0] == ["deep/y.png"]
+    assert find(folder, "b/*.txt")[0] == ["notes.txt"]  # who names it means it
+    os.rename("a/x.jpg", "a/[1].jpg")
+    assert find(folder, "a/[1].jpg")[0] == ["[1].jpg"]
+
+
+def test_each_file_comes_once(folder):
+    assert find(folder, "a", "a/x.jpg", str(folder / "a"), "a/*") == (["x.jpg"], [])
+
+
+def test_what_stands_for_nothing_is_told(folder):
+    (folder / "void").mkdir()
+    assert find(folder, "void", "*.none", "a") == (["a/x.jpg"], ["void", "*.none"])
+    assert find(folder, "void") == ([], ["void"])
+    # A file that is not there is found missing when it is opened.
+    assert find(folder, "a/none.jpg") == (["none.jpg"], [])
+
+
+def test_videos_are_known_by_their_name():
+    assert is_video("a/B.MP4") and is_video("x.webm") and not is_video("mp4.jpg")
+
+
+def test_output_names_are_never_the_same():
+    names = OutputNames()
+    given = ["a/x.jpg", "b/x.jpg", "x.webp", "x.webp.png", "X.webp.png", "x.gif", "none"]
+    assert [names.choose(name, (".png", ".jpg")) for name in given] == [
+        "a/x.jpg",
+        "b/x.jpg",
+        "x.webp.png",
+        "x.webp_2.png",
+        "X.webp_3.png",
+        "x.gif.png",
+        "none.png",
+    ]

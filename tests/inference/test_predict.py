@@ -1,0 +1,312 @@
+"""Prediction as a user runs it: folders of good and bad files, and what is written."""
+
+import functools
+import http.server
+import json
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssd_jax.inference import predict as predict_module
+from ssd_jax.errors import UserError
+from ssd_jax.inference.predict import load_detector, predict
+from ssd_jax.runs.trained import save_folder
+from tests.helpers.random_detector import CATEGORY_IDS, NAMES, random_trained
+from tests.helpers.scripts import ROOT, run_script
+from tests.inference.test_detector import picture
+from tests.images.test_opening import png_header
+
+
+def run(detector, output, *arguments, **options):
+    """What `predict` returns, and the JSON that it wrote."""
+    options = {"score_threshold": 0.01, "batch_size": 2} | options
+    counts = predict(detector, [str(argument) for argument in arguments], str(output), **options)
+    return counts, json.loads((output / "detections.json").read_text())
+
+
+def of_picture(results, name):
+    """Size and annotations of a picture."""
+    (image,) = [image for image in results["images"] if image["file_name"] == name]
+    annotations = [
+        {key: value for key, value in annotation.items() if key != "image_id"}
+        for annotation in results["annotations"]
+        if annotation["image_id"] == image["id"]
+    ]
+    return (image["width"], image["height"]), annotations
+
+
+BAD = {
+    "bomb.png": png_header(20_000, 20_000),
+    "empty.jpg": b"",
+    "text.jpg": b"this is no picture",
+}
+
+
+@pytest.fixture(scope="module")
+def thirty(tmp_path_factory):
+    """A folder of 30 files, six of them bad; `upright.png` and what equals it are the same."""
+    folder = tmp_path_factory.mktemp("thirty")
+    same = picture()
+    for i in range(14):
+        Image.fromarray(picture(40 + 9 * i, 30 + 5 * i, i)).save(folder / f"plain{i:02d}.jpg")
+    (folder / "deep").mkdir()
+    Image.fromarray(picture(90, 70, 77)).save(folder / "deep" / "plain00.jpg")
+    Image.fromarray(same).save(folder / "upright.png")
+    Image.fromarray(same).convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    for orientation, turns in ((3, 2), (6, 1), (8, -1)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        turned = Image.fromarray(np.rot90(same, turns))
+        turned.save(folder / f"rotated{orientation}.png", exif=exif)
+    gray = same[..., 0]
+    Image.fromarray(gray).save(folder / "gray.png")
+    Image.fromarray(gray.astype(np.uint16) * 257).save(folder / "deep16.png")
+    Image.fromarray(np.dstack([same, np.full_like(gray, 255)])).save(folder / "alpha.webp")
+    Image.new("RGB", (1, 1), (200, 30, 40)).save(folder / "one.png")
+    for name, content in BAD.items():
+        (folder / name).write_bytes(content)
+    whole = (folder / "plain13.jpg").read_bytes()
+    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "header.jpg").write_bytes(whole[:100])
+    (folder / "truncated.png").write_bytes((folder / "upright.png").read_bytes()[:-400])
+    assert len([path for path in folder.rglob("*") if path.is_file()]) == 30
+    return folder
+
+
+FAILED = {*BAD, "truncated.jpg", "header.jpg", "truncated.png"}
+
+
+@pytest.fixture(scope="module")
+def done(detector, thirty, tmp_path_factory):
+    output = tmp_path_factory.mktemp("done")
+    return output, *run(detector, output, thirty)
+
+
+def test_good_files_are_done_and_bad_ones_named(done):
+    output, counts, results = done
+    assert counts == (24, 6)
+    assert {error["file_name"] for error in results["errors"]} == FAILED
+    assert all(error["file_name"] in error["error"] for error in results["errors"])
+    assert [image["id"] for image in results["images"]] == list(range(1, 25))
+    assert not FAILED & {image["file_name"] for image in results["images"]}
+    assert results["categories"] == [
+        {"id": number, "name": name} for number, name in zip(CATEGORY_IDS, NAMES, strict=True)
+    ]
+    assert set(results) == {"images", "annotations", "categories", "errors"}
+    assert set(results["images"][0]) == {"id", "file_name", "width", "height"}
+    written = {str(path.relative_to(output)) for path in output.rglob("*") if path.is_file()}
+    assert len(written) == 25 and "annotated/deep/plain00.jpg" in written
+    assert "annotated/plain00.jpg" in written and "annotated/alpha.webp.png" in written
+    for path in (output / "annotated").rglob("*.*"):
+        name = path.relative_to(output / "annotated").as_posix().replace(".webp.png", ".webp")
+        with Image.open(path) as drawn:
+            drawn.load()
+            assert drawn.size == of_picture(results, name)[0]
+
+
+def assert_same(found, wanted):
+    """But for rounding, which depends on a picture's place in its batch."""
+    assert found[0] == wanted[0] and len(found[1]) == len(wanted[1])
+    for ours, right in zip(found[1], wanted[1], strict=True):
+        assert ours["category_id"] == right["category_id"]
+        np.testing.assert_allclose(ours["bbox"], right["bbox"], atol=0.01)
+        np.testing.assert_allclose(ours["score"], right["score"], atol=1e-5)
+
+
+def test_boxes_are_those_of_the_upright_picture(done):
+    _, _, results = done
+    wanted = of_picture(results, "upright.png")
+    assert wanted[0] == (80, 50) and len(wanted[1]) > 20
+    for name in ("rotated3.png", "rotated6.png", "rotated8.png"):
+        assert_same(of_picture(results, name), wanted)
+    assert of_picture(results, "alpha.webp")[0] == (80, 50)  # compressed with loss
+    assert_same(of_picture(results, "deep16.png"), of_picture(results, "gray.png"))
+    assert of_picture(results, "one.png")[0] == (1, 1)
+
+
+def test_they_are_those_of_the_detector(detector, thirty, done):
+    _, _, results = done
+    files = [thirty / image["file_name"] for image in results["images"]]
+    prepared = ((None, detector.prepare(file)) for file in files)
+    wanted = [
+        annotation
+        for number, (_, detections) in enumerate(detector.stream(prepared, 2), 1)
+        for annotation in detections.to_coco(number)
+    ]
+    assert results["annotations"] == wanted
+
+
+def test_large_pictures_give_the_same(detector, thirty, done, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict_module, "LARGE", 3000)
+    _, results = run(detector, tmp_path / "out", thirty)
+    assert results == done[2]
+    for path in ("annotated/rotated6.png", "annotated/plain13.jpg"):
+        assert (tmp_path / "out" / path).read_bytes() == (done[0] / path).read_bytes()
+
+
+def test_classes_and_threshold_choose(detector, thirty, done, tmp_path):
+    arguments = [thirty / "upright.png", thirty / "plain05.jpg"]
+    (count, _), all_of_them = run(detector, tmp_path / "all", *arguments)
+    scores = sorted(annotation["score"] for annotation in all_of_them["annotations"])
+    middle = scores[len(scores) // 2]
+    options = {"score_threshold": middle, "classes": ["star", "cross"]}
+    _, chosen = run(detector, tmp_path / "chosen", *arguments, **options)
+    assert count == 2 and 0 < len(chosen["annotations"]) < len(scores) / 2
+    assert chosen["annotations"] == [
+        annotation
+        for annotation in all_of_them["annotations"]
+        if annotation["category_id"] in (3, 8) and annotation["score"] >= middle
+    ]
+
+
+def test_crops_are_what_is_in_the_boxes(detector, thirty, tmp_path):
+    _, results = run(detector, tmp_path, thirty / "rotated6.png", crops=True)
+    crops = sorted((tmp_path / "crops" / "rotated6.png").iterdir())
+    assert len(crops) == len(results["annotations"]) > 20
+    upright = np.asarray(Image.open(thirty / "upright.png"))
+    x, y, width, height = results["annotations"][0]["bbox"]
+    wanted = upright[int(y) : -int(-(y + height) // 1), int(x) : -int(-(x + width) // 1)]
+    np.testing.assert_array_equal(np.asarray(Image.open(crops[0])), wanted)
+    name = {category["id"]: category["name"] for category in results["categories"]}
+    assert crops[0].name == f"00_{name[results['annotations'][0]['category_id']]}.png"
+
+
+def test_videos_stand_frame_by_frame_among_pictures(detector, thirty, tmp_path):
+    pytest.importorskip("av")
+    from tests.inference.test_video import read_video, write_video
+
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in" / "clip.avi", 9, codec="mpeg4")
+    (tmp_path / "in" / "bad.mp4").write_bytes(b"no video")
+    Image.open(thirty / "plain00.jpg").save(tmp_path / "in" / "z.jpg")
+    counts, results = run(detector, tmp_path / "out", tmp_path / "in", score_threshold=1.0)
+    assert counts == (10, 1)
+    assert [error["file_name"] for error in results["errors"]] == ["bad.mp4"]
+    assert results["images"][0]["file_name"] == "z.jpg"
+    assert results["images"][1:] == [
+        {"id": 2 + i, "file_name": "clip.avi", "width": 96, "height": 64, "frame": i}
+        for i in range(9)
+    ]
+    assert read_video(tmp_path / "out" / "annotated" / "clip.avi.mp4")[0] == list(range(9))
+
+
+def test_a_video_can_come_from_a_url(detector, tmp_path):
+    pytest.importorskip("av")
+    from tests.inference.test_video import write_video
+
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in" / "clip.mkv", 5)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    handler = functools.partial(Quiet, directory=tmp_path / "in")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        counts, results = run(
+            detector, tmp_path, f"http://user:word@{host}/clip.mkv", f"http://{host}/none.mkv"
+        )
+        server.shutdown()
+    assert counts == (5, 1)
+    assert results["images"][4]["file_name"] == f"http_{host.replace(':', '_')}_clip.mkv"
+    assert "word" not in (tmp_path / "detections.json").read_text()
+    assert (tmp_path / "annotated" / f"{results['images'][0]['file_name']}.mp4").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments, options, complaint",
+    [
+        ([], {}, "name files, folders"),
+        (["x"], {"score_threshold": 1.5}, "--score_threshold is 1.5, but must be"),
+        (["x"], {"batch_size": 0}, "--batch_size is 0, but must be"),
+        (["x"], {"classes": ["dog"]}, "--classes names 'dog', but the detector knows circle, cr"),
+    ],
+)
+def test_mistakes_are_named(detector, tmp_path, arguments, options, complaint):
+    with pytest.raises(UserError, match=complaint):
+        predict(detector, arguments, str(tmp_path / "out"), **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(detector, thirty, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/out cannot be written"):
+        predict(detector, [str(thirty)], str(tmp_path / "file" / "out"))
+
+
+def test_inputs_are_never_overwritten(detector, thirty, tmp_path):
+    (tmp_path / "annotated").mkdir()
+    content = (thirty / "plain00.jpg").read_bytes()
+    for name in ("a.jpg", "b.mp4"):
+        (tmp_path / "annotated" / name).write_bytes(content)
+    counts, results = run(detector, tmp_path, tmp_path / "annotated")
+    assert counts == (0, 2)
+    assert all("would be overwritten" in error["error"] for error in results["errors"])
+    for name in ("a.jpg", "b.mp4"):
+        assert (tmp_path / "annotated" / name).read_bytes() == content
+
+
+def test_a_picture_that_vanishes_meanwhile_is_one_error(detector, thirty, tmp_path, monkeypatch):
+    monkeypatch.setattr(predict_module, "LARGE", 0)  # every picture is opened again to be drawn
+    file = tmp_path / "gone.jpg"
+    file.write_bytes((thirty / "plain00.jpg").read_bytes())
+    prepare = detector.prepare
+
+    def prepare_and_remove(picture):
+        if file.exists() and picture.size == Image.open(file).size:
+            file.unlink()
+        return prepare(picture)
+
+    monkeypatch.setattr(detector, "prepare", prepare_and_remove)
+    counts, results = run(detector, tmp_path / "out", file, thirty / "plain01.jpg")
+    assert counts == (1, 1) and "gone.jpg cannot be read" in results["errors"][0]["error"]
+
+
+def test_one_detector_must_be_named():
+    for workdir, weights in ((None, None), ("a", "b")):
+        with pytest.raises(UserError, match="name either --workdir"):
+            load_detector(workdir, weights, None)
+    with pytest.raises(UserError, match="--checkpoint goes with --workdir"):
+        load_detector(None, "b", 3)
+
+
+WITHOUT_TENSORFLOW = """
+import runpy, sys
+sys.modules["tensorflow"] = None
+runpy.run_path("predict.py", run_name="__main__")
+"""
+
+
+def test_the_script_says_by_its_status_what_was_done(thirty, done, tmp_path):
+    save_folder(random_trained(), tmp_path / "weights")
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            WITHOUT_TENSORFLOW,
+            f"--weights={tmp_path / 'weights'}",
+            f"--output={tmp_path / 'out'}",
+            "--score_threshold=0.01",
+            "--batch_size=2",
+            str(thirty),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert all(f"error: {thirty / name} cannot be read" in ended.stderr for name in FAILED)
+    assert ended.stdout == f"{tmp_path / 'out'}: 24 pictures done, 6 files failed\n"
+    results = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert results["images"] == done[2]["images"]
+    nothing = run_script("predict.py", "--weights=/no/such", "--output=x", "a.jpg", expect=2)
+    assert nothing.stderr == (
+        "error: /no/such is not the folder of a detector, or it is damaged (FileNotFoundError: "
+        "[Errno 2] No such file or directory: '/no/such/config.json')\n"
+    )

@@ -1,0 +1,291 @@
+"""Weights in and out, as a user moves them."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from ssd_jax import Detector
+from ssd_jax.runs.import_weights import import_weights
+from ssd_jax.errors import UserError
+from ssd_jax.runs.evaluate import evaluate
+from ssd_jax.interop.export import export
+from ssd_jax.runs.initial_weights import initial_weights
+from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, to_pytorch
+from ssd_jax.models.network import build_network
+from ssd_jax.runs.train import train
+from ssd_jax.runs.trained import load_folder, load_workdir, save_folder
+from tests import tiny
+from tests.helpers.scripts import run_script
+
+NAMES = ("circle", "cross", "square", "star", "triangle")
+
+
+def tiny_config():
+    config = tiny.get_config()
+    config.model.batch_norm = False
+    config.steps = 2
+    return config
+
+
+def convert(command, *arguments, expect=0):
+    return run_script("convert.py", command, *arguments, expect=expect)
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    network = build_network(tiny_config().model, len(NAMES))
+    return to_pytorch(network.init(7), ssd_pytorch_layout(2), network.tiling.boxes_per_cell)
+
+
+def test_an_import_can_be_evaluated_and_trained_from(imported, tensors, tmp_path):
+    assert len((imported / "weights.txt").read_text().splitlines()) == len(tensors)
+    classes = json.loads((imported / "classes.json").read_text())
+    assert classes[1] == {"id": 2, "name": "cross"}
+    evaluate(tiny_config(), str(imported), output=str(tmp_path / "results.json"))
+    assert json.loads((tmp_path / "results.json").read_text())["num_images"] == 6
+
+    config = tiny_config()
+    config.init = f"run:{imported}"
+    train(config, str(tmp_path / "new"))
+    table = (tmp_path / "new" / "weights.txt").read_text()
+    assert "background and 5 of 5 classes taken over by name" in table and "new" not in table
+
+
+def test_the_config_can_name_the_classes(tensors, tmp_path):
+    np.savez(tmp_path / "ssd.npz", **tensors)
+    given = ("ssd.pytorch", str(tmp_path / "ssd.npz"))
+    config = tiny_config()
+    config.data.classes = "circle,cross,square,star,triangle,moon"
+    with pytest.raises(UserError, match=r"has 5 classes, but 6 names .*config\.data\.classes"):
+        import_weights(*given, config, str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    config.data.classes = ",".join(NAMES)
+    import_weights(*given, config, str(tmp_path / "run"))
+    classes = json.loads((tmp_path / "run" / "classes.json").read_text())
+    assert [entry["name"] for entry in classes] == list(NAMES)
+
+
+def test_an_import_into_a_run_is_refused(imported):
+    with pytest.raises(UserError, match="holds a run already"):
+        import_weights("caffe", "x.caffemodel", tiny_config(), str(imported))
+
+
+def test_a_backbone_alone_leaves_the_rest_new(tensors, tmp_path):
+    backbone = {
+        name.removeprefix("vgg."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("vgg.")
+    }
+    np.savez(tmp_path / "vgg.npz", **backbone)
+    config = tiny_config()
+    folder = str(tmp_path / "imported")
+    import_weights("ssd.pytorch", str(tmp_path / "vgg.npz"), config, folder)
+    network = build_network(config.model, len(NAMES))
+    result = initial_weights(f"run:{folder}", network, 0, NAMES)
+    for name, _, fate in result.fates:
+        is_taken = name.startswith(("backbone/conv", "backbone/fc")) and "norm" not in name
+        assert fate == ("taken over" if is_taken else "new: not in the weights")
+
+
+def test_what_does_not_fit_is_listed_and_can_be_left_out(tensors, tmp_path):
+    changed = dict(tensors, more=np.zeros(1))
+    del changed["vgg.0.bias"]
+    changed["vgg.2.bias"] = np.zeros(3)
+    np.savez(tmp_path / "ssd.npz", **changed)
+    arguments = ("ssd.pytorch", str(tmp_path / "ssd.npz"), tiny_config(), str(tmp_path / "run"))
+    with pytest.raises(UserError) as error:
+        import_weights(*arguments, class_names=NAMES)
+    message = str(error.value)
+    assert "missing: vgg.0.bias" in message and "left over: more" in message
+    assert "of another shape: backbone/conv1_2/conv/bias (8; in the weights it is 3)" in message
+    assert not (tmp_path / "run").exists()
+    import_weights(*arguments, class_names=NAMES, partial=True)
+    assert "more" in (tmp_path / "run" / "weights.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "kind, file, complaint",
+    [
+        ("magic", "x.npz", "--from is 'magic', but must be one of keras, ssd."),
+        ("caffe", "/no/such.caffemodel", "there is no such file"),
+        ("torchvision", "{other}", "holds nothing of the network"),
+    ],
+)
+def test_mistakes_are_named(kind, file, complaint, tmp_path):
+    np.savez(tmp_path / "other.npz", a=np.zeros(1))
+    file = file.format(other=tmp_path / "other.npz")
+    with pytest.raises(UserError, match=complaint):
+        import_weights(kind, file, tiny_config(), str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (["import", "--output=x", "--config=tests/tiny.py"], "error: import needs --from"),
+        (["export", "--output=x", "--workdir=x"], "error: export needs --to"),
+        (["move"], "error: what to do is 'move', but must be import or export"),
+        (["export", "--to=onnx", "--workdir=/no/such", "--output=x"], "error: /no/such is not the"),
+    ],
+)
+def test_the_script_says_what_it_needs(arguments, complaint):
+    assert convert(*arguments, expect=1).stderr.startswith(complaint)
+
+
+@pytest.fixture(scope="module")
+def imported(tensors, tmp_path_factory):
+    """A work directory with the tensors."""
+    folder = tmp_path_factory.mktemp("imported")
+    np.savez(folder / "ssd.npz", **tensors)
+    convert(
+        "import",
+        "--from=ssd.pytorch",
+        f"--input={folder / 'ssd.npz'}",
+        "--config=tests/tiny.py",
+        "--config.model.batch_norm=False",
+        f"--output={folder / 'run'}",
+        f"--classes={','.join(NAMES)}",
+    )
+    return folder / "run"
+
+
+PICTURES = np.random.default_rng(3).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def detections(imported):
+    """What the detector of the work directory finds."""
+    found = Detector.from_workdir(imported)(list(PICTURES))
+    assert all(len(one.scores) > 20 for one in found)
+    return found
+
+
+def test_in_and_out_again_is_exact(imported, tensors, tmp_path):
+    export("ssd.pytorch", str(imported), str(tmp_path))
+    out = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    assert out.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(out[name], tensor)
+    # And in for the second time.
+    again, file = tmp_path / "again", str(tmp_path / "model.safetensors")
+    import_weights("ssd.pytorch", file, tiny_config(), str(again), class_names=NAMES)
+    first, second = load_workdir(imported), load_workdir(again)
+    jax.tree.map(np.testing.assert_array_equal, first.variables, second.variables)
+
+
+def test_a_shared_folder_detects_the_same(imported, detections, tmp_path):
+    output = tmp_path / "shared"
+    done = convert("export", "--to=safetensors", f"--workdir={imported}", f"--output={output}")
+    assert done.stdout == f"{output}: written\n"
+    files = {path.name for path in (tmp_path / "shared").iterdir()}
+    assert files == {"model.safetensors", "config.json"}
+    trained = load_folder(tmp_path / "shared")
+    jax.tree.map(np.testing.assert_array_equal, trained.variables, load_workdir(imported).variables)
+    assert trained.class_names == NAMES and trained.category_ids == (1, 2, 3, 4, 5)
+    for ours, theirs in zip(
+        Detector.from_pretrained(tmp_path / "shared")(list(PICTURES)), detections, strict=True
+    ):
+        np.testing.assert_array_equal(ours.boxes, theirs.boxes)
+        assert ours.names == theirs.names
+
+
+WITHOUT_THE_PACKAGE = """
+import sys
+import jax.export
+import numpy as np
+sys.modules["ssd_jax"] = None
+exported = jax.export.deserialize(open(sys.argv[1], "rb").read())
+pictures = np.load(sys.argv[2])
+np.savez(sys.argv[3], **exported.call(pictures))
+assert exported.call(pictures[:1])["boxes"].shape[0] == 1  # any number of pictures
+"""
+
+
+def test_stablehlo_runs_without_the_package(imported, detections, tmp_path):
+    export("stablehlo", str(imported), str(tmp_path / "hlo"))
+    classes = json.loads((tmp_path / "hlo" / "classes.json").read_text())
+    assert [entry["name"] for entry in classes] == list(NAMES)
+    np.save(tmp_path / "pictures.npy", PICTURES)
+    (tmp_path / "program.py").write_text(WITHOUT_THE_PACKAGE)
+    arguments = [tmp_path / "hlo" / "detector.stablehlo", tmp_path / "pictures.npy"]
+    subprocess.run(
+        [sys.executable, "program.py", *arguments, "found.npz"], cwd=tmp_path, check=True
+    )
+    with np.load(tmp_path / "found.npz") as found:
+        for i, wanted in enumerate(detections):
+            count = len(wanted.scores)
+            assert (found["labels"][i] > 0).sum() == count
+            np.testing.assert_allclose(found["scores"][i][:count], wanted.scores, atol=1e-5)
+            np.testing.assert_allclose(found["boxes"][i][:count] * 64, wanted.boxes, atol=1e-2)
+
+
+def test_onnx_computes_the_same(imported, detections, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("jax2onnx")
+    export("onnx", str(imported), str(tmp_path))
+
+    def compute(name):
+        session = onnxruntime.InferenceSession(tmp_path / f"{name}.onnx")
+        (given,) = (given.name for given in session.get_inputs())
+        return session.run(None, {given: PICTURES[:1]})
+
+    trained = load_workdir(imported)
+    images = trained.network.normalise(PICTURES[:1])
+    wanted, _ = trained.network.apply(*trained.variables, images, train=False)
+    for ours, theirs in zip(compute("network"), wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
+    saved = np.load(tmp_path / "default_boxes.npy")
+    np.testing.assert_array_equal(saved, trained.network.default_boxes())
+
+    boxes, scores, labels = compute("detector")
+    count = len(detections[0].scores)
+    np.testing.assert_array_equal(labels[:count], detections[0].labels)
+    assert not labels[count:].any()
+    np.testing.assert_allclose(scores[:count], detections[0].scores, atol=1e-4)
+    np.testing.assert_allclose(boxes[:count] * 64, detections[0].boxes, atol=1e-2)
+
+
+def test_runs_of_later_versions_are_refused(imported, tmp_path):
+    later = tmp_path / "later"
+    shutil.copytree(imported, later)
+    (later / "format.json").write_text('{"format": 2}')
+    with pytest.raises(UserError, match="has the format 2, of a later version of ssd_jax"):
+        load_workdir(later)
+    save_folder(load_workdir(imported), tmp_path / "shared")
+    config = json.loads((tmp_path / "shared" / "config.json").read_text())
+    (tmp_path / "shared" / "config.json").write_text(json.dumps(config | {"format": 2}))
+    with pytest.raises(UserError, match="of a later version"):
+        load_folder(tmp_path / "shared")
+
+
+def test_damaged_folders_are_refused(imported, tmp_path):
+    with pytest.raises(UserError, match="is not the folder of a detector"):
+        load_folder(tmp_path / "none")
+    folder = tmp_path / "shared"
+    save_folder(load_workdir(imported), folder)
+    whole = (folder / "model.safetensors").read_bytes()
+    for damaged in (b"", whole[:100], whole[:-5]):
+        (folder / "model.safetensors").write_bytes(damaged)
+        with pytest.raises(UserError, match="is not the folder of a detector, or it is damaged"):
+            load_folder(folder)
+    safetensors.numpy.save_file({"a": np.zeros(1)}, folder / "model.safetensors")
+    with pytest.raises(UserError, match="does not hold the network that"):
+        load_folder(folder)
+
+
+def test_exports_that_cannot_be_are_explained(imported, tmp_path):
+    for kind, complaint in (
+        ("magic", "--to is 'magic', but must be one of safetensors"),
+        (
+            "torchvision",
+            "torchvision has a place for an SSD300 with VGG16 without batch norm alone",
+        ),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            export(kind, str(imported), str(tmp_path / "out"))
+        assert not (tmp_path / "out").exists()

@@ -1,0 +1,192 @@
+"""Evaluation of files of detections, and the pages about it."""
+
+import contextlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssd_jax.errors import UserError
+from ssd_jax.runs.evaluate import compare_files, evaluate_file
+from tests.helpers.pictures import VocFolder
+from tests.helpers.reference_results import CARRIED, carried_json, shared
+from tests.helpers.scripts import run_script
+
+OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>
+<xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax>
+</bndbox></object>"""
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The reference result as a folder of VOC, files of detections in VOC's form, and AP."""
+    folder = tmp_path_factory.mktemp("reference")
+    expected = carried_json("voc_ap")
+    voc, detections = VocFolder(folder / "voc"), folder / "detections"
+    detections.mkdir()
+    lines = {name: [] for name in expected["classes"]}
+    for image in expected["images"]:
+        size = (image["width"], image["height"])
+        Image.new("RGB", size).save(voc.root / "JPEGImages" / f"{image['id']}.jpg")
+        objects = "".join(
+            OBJECT.format(
+                name=expected["classes"][o["label"]],
+                difficult=int(o["difficult"]),
+                box=o["bbox"],
+            )
+            for o in image["ground_truth"]
+        )
+        text = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>{objects}"
+        voc.annotation(image["id"]).write_text(f"<annotation>{text}</annotation>")
+        for found in image["detections"]:
+            numbers = " ".join(map(str, (found["score"], *found["bbox"])))
+            lines[expected["classes"][found["label"]]].append(f"{image['id']} {numbers}")
+    for name, of_class in lines.items():
+        (detections / f"comp4_det_test_{name}.txt").write_text("\n".join(of_class))
+    return voc.split("test", *(i["id"] for i in expected["images"])), detections, expected
+
+
+def test_the_script_gives_the_reference_exactly(reference, tmp_path):
+    source, detections, expected = reference
+    output = tmp_path / "results.json"
+    printed = run_script(
+        "evaluate.py",
+        f"--detections={detections}",
+        f"--source={source}",
+        "--iou_threshold=0.75",
+        f"--output={output}",
+    ).stdout
+    results = json.loads(output.read_text())
+    assert results["num_images"] == 60 and results["metric"] == "voc07"
+    for numbers, rule in ((results, "voc07_11point"), (results["voc"], "area")):
+        of_rule = expected["expected"][rule]["0.75"]
+        assert numbers["mAP"] == pytest.approx(of_rule["mAP"], abs=1e-9)
+        for name in expected["classes"]:
+            assert numbers["AP_per_class"][name] == pytest.approx(of_rule[name], abs=1e-9)
+            assert f"{of_rule[name]:.4f}" in printed
+    assert 0 < results["coco"]["AP50"] < 1
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        ([], "name one of --workdir, --detections and --compare"),
+        (["--detections=x.json"], "name the data with --source, or a --config"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(arguments, complaint):
+    done = run_script("evaluate.py", *arguments, expect=1)
+    assert done.stderr.strip() == f"error: {complaint}"
+
+
+def test_a_comparison_needs_two(reference):
+    source, detections, _ = reference
+    with pytest.raises(UserError, match="names 1, but must name 2 to 10 of them"):
+        compare_files(source, (), [str(detections)])
+
+
+@contextlib.contextmanager
+def opened(file, **viewport):
+    """A page in headless Chromium, and everything that went wrong or left the page."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("chromium is not installed")
+    with playwright.sync_playwright() as browsers:
+        browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page, complaints = browser.new_page(**viewport), []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: complaints.append(request.url))
+        page.goto(file.as_uri())
+        yield page, complaints
+        browser.close()
+
+
+def assert_complete(page, complaints, file):
+    """Nothing was fetched but the file itself and what it holds; every picture is there."""
+    assert {url for url in complaints if not url.startswith("data:")} == {file.as_uri()}
+    decoded = "Promise.all([...document.images].map(i => i.decode().then(() => 1, () => i.alt)))"
+    assert set(page.evaluate(decoded)) == {1}
+    missing = "[...document.images].filter(i => !i.alt).length"
+    assert page.evaluate(missing) == 0
+    # Wide tables scroll by themselves; the page does not.
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.fixture(scope="module")
+def blood_cells():
+    """Pictures, and what a detector that was trained on others found in them."""
+    return f"voc_xml:{shared('data/BCCD')}:test", CARRIED / "bccd"
+
+
+def test_the_report_of_a_trained_detector(blood_cells, tmp_path):
+    source, detections = blood_cells
+    evaluate_file(source, (), str(detections), published="98.7 mAP", report=str(tmp_path))
+    file = tmp_path / "index.html"
+    with opened(file, viewport={"width": 1280, "height": 900}) as (page, complaints):
+        assert_complete(page, complaints, file)
+        assert page.locator("section").count() == 7
+        assert page.locator("img").count() > 50
+        text = page.inner_text("main")
+        for shown in ("98.7 mAP", "0.8309", "0.5070", "Nothing annotated there", "945"):
+            assert shown in text, shown
+
+        def column(number):
+            cells = page.locator(f"#table-classes tbody td:nth-child({number})")
+            return cells.all_inner_texts()
+
+        assert column(1) == ["Platelets", "RBC", "WBC"]
+        objects = page.get_by_role("button", name="objects").first
+        objects.click()
+        assert column(2) == ["805", "71", "69"] and column(1) == ["RBC", "WBC", "Platelets"]
+        # The keyboard does the same.
+        objects.focus()
+        page.keyboard.press("Enter")
+        assert column(2) == ["69", "71", "805"]
+        head = page.locator("#table-classes th").nth(1)
+        assert head.get_attribute("aria-sort") == "ascending"
+        page.get_by_role("button", name="class").first.click()
+        assert column(1) == ["Platelets", "RBC", "WBC"]
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert_complete(page, complaints, file)
+
+
+def test_the_page_of_a_comparison(blood_cells, tmp_path, capsys):
+    source, detections = blood_cells
+    worse = tmp_path / "worse"
+    shutil.copytree(detections, worse)
+    cells = worse / "comp4_det_test_RBC.txt"
+    cells.write_text("\n".join(cells.read_text().splitlines()[::3]))
+    output = tmp_path / "comparison.json"
+    compare_files(
+        source, (), [str(detections), str(worse)], output=str(output), report=str(tmp_path)
+    )
+    comparison = json.loads(output.read_text())
+    names = {row["name"]: row for row in comparison["classes"]}
+    assert names["WBC"]["difference"] == [0] and names["RBC"]["high"][0] < -0.3
+    printed = capsys.readouterr().out
+    assert f"{names['RBC']['difference'][0]:+.3f}*" in printed
+    file = tmp_path / "index.html"
+    with opened(file, viewport={"width": 390, "height": 844}) as (page, complaints):
+        assert_complete(page, complaints, file)
+        assert page.locator("figure").count() == 12
+        page.get_by_role("button", name="B − A").click()
+        first = page.locator("tbody tr").first.inner_text().split()
+        assert first[0] in ("Platelets", "WBC")
+
+
+def test_a_report_of_nothing_found(reference, tmp_path):
+    source, _, expected = reference
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / f"x_{expected['classes'][0]}.txt").touch()
+    output = tmp_path / "results.json"
+    with np.errstate(all="raise"):
+        evaluate_file(
+            source, (), str(tmp_path / "none"), output=str(output), report=str(tmp_path / "report")
+        )
+    assert json.loads(output.read_text())["mAP"] == 0
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "nothing found" in page and "nan" not in page.lower().split("base64")[0]

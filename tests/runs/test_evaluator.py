@@ -1,0 +1,100 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssd_jax.detection.postprocess import Detections
+from ssd_jax.runs.evaluator import Stopwatch, make_predict_step, run_detector
+
+BOXES = np.array([[48, 240, 195, 371], [8, 12, 352, 498], [1, 1, 500, 375]])
+
+
+def make_batch(size, real):
+    """Two images with the same objects, of which the second may be padding."""
+    height, width = size
+    return {
+        "image": np.zeros((2, 8, 8, 3), np.uint8),
+        "boxes": np.stack([BOXES / [width, height, width, height]] * 2).astype(np.float32),
+        "labels": np.array([[1, 2, 0]] * 2, np.int32),
+        "difficult": np.array([[False, True, False]] * 2),
+        "crowd": np.array([[True, False, False]] * 2),
+        "area": np.array([[123.5, np.nan, 0.0]] * 2),
+        "image_id": np.array([b"a", b"b"], object),
+        "size": np.array([size] * 2, np.int32),
+        "dropped": np.zeros(2, np.int32),
+        "mask": np.array([True, real]),
+    }
+
+
+def find(variables, images):
+    """Finds in every image one object, which reaches out of it."""
+    shape = images.shape[:2]
+    return Detections(
+        boxes=jnp.broadcast_to(jnp.array([[-0.1, 0.2, 0.5, 1.3], [0, 0, 0, 0]]), (*shape, 2, 4)),
+        scores=jnp.broadcast_to(jnp.array([0.9, 0.0]), (*shape, 2)),
+        labels=jnp.broadcast_to(jnp.array([2, 0]), (*shape, 2)),
+    )
+
+
+def test_results_are_in_the_pixels_of_the_annotation():
+    # Fractions in float32 are not exact, but the pixels are.
+    for size in ((375, 500), (333, 500), (500, 375), (487, 501)):
+        results, _ = run_detector(find, None, [make_batch(size, True)], 1, Stopwatch())
+        for result in results:
+            np.testing.assert_array_equal(result.true_boxes, BOXES[:2])
+            np.testing.assert_array_equal(result.true_labels, [1, 2])
+            np.testing.assert_array_equal(result.difficult, [False, True])
+            np.testing.assert_array_equal(result.crowd, [True, False])
+            # As given, or that of the box.
+            np.testing.assert_array_equal(result.area, [123.5, (352 - 8) * (498 - 12)])
+            height, width = size
+            np.testing.assert_allclose(result.boxes, [[0, 0.2 * height, width / 2, height]], 1e-6)
+            assert result.scores.tolist() == [np.float32(0.9)] and result.labels.tolist() == [2]
+
+
+def test_padding_is_no_image():
+    batches = [make_batch((40, 60), True), make_batch((40, 60), False)]
+    batches[1]["image_id"] = np.array([b"0", b""], object)
+    stopwatch = Stopwatch()
+    results, pictures = run_detector(find, None, batches, 2, stopwatch, num_pictures=9)
+    # In the order of their names, whatever that of the data.
+    assert [result.image_id for result in results] == ["0", "a", "b"]
+    assert set(pictures) == {"0", "a", "b"}
+    assert set(stopwatch.seconds) == {"start", "input", "network"}
+    described = stopwatch.describe(3)
+    assert "images/s" in described and "start" in described and "%" in described
+
+
+class LeftHalf:
+    """A network that finds bright columns, but looks at the left half of the picture alone."""
+
+    def default_boxes(self):
+        return jnp.array([[(i + 0.5) / 4, 0.5, 0.25, 1.0] for i in range(4)])
+
+    def normalise(self, images):
+        return images / 255.0
+
+    def apply(self, parameters, batch_stats, images, train):
+        brightness = images.mean(axis=(1, 3)) * jnp.array([1, 1, 0, 0])
+        logits = jnp.stack([jnp.zeros_like(brightness), 20 * brightness - 10], axis=-1)
+        return (jnp.zeros((*brightness.shape, 4)), logits), batch_stats
+
+
+def test_mirrored_pictures_add_their_boxes_where_they_are():
+    images = np.zeros((2, 4, 4, 3), np.uint8)
+    images[0, :, 3] = images[1, :, 1] = 255  # beyond what the network sees, and within
+    found = {}
+    for flip in (False, True):
+        predict = make_predict_step(
+            LeftHalf(),
+            score_threshold=0.5,
+            iou_threshold=0.45,
+            boxes_per_class=10,
+            detections_per_image=5,
+            flip=flip,
+        )
+        detections = jax.device_get(jax.jit(predict)(({}, {}), images))
+        found[flip] = [boxes[labels > 0] for boxes, _, labels in zip(*detections, strict=True)]
+    assert len(found[False][0]) == 0
+    np.testing.assert_allclose(found[True][0], [[0.75, 0, 1, 1]], atol=1e-6)
+    for flip in (False, True):
+        np.testing.assert_allclose(found[flip][1], [[0.25, 0, 0.5, 1]], atol=1e-6)

@@ -1,0 +1,100 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ssd_jax.runs import provenance
+from ssd_jax.runs import workdir
+from ssd_jax.errors import UserError
+from tests import tiny
+
+HOLD = """
+import sys
+from pathlib import Path
+from ssd_jax.runs import provenance
+from ssd_jax.runs import workdir
+with workdir.locked(Path(sys.argv[1])):
+    workdir.record_start(Path(sys.argv[1]), provenance.describe_program())
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_process_alone_trains_in_a_work_directory(tmp_path):
+    folder = tmp_path / "run"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(UserError) as error, workdir.locked(folder):
+        pytest.fail("the lock was given twice")
+    assert f"{folder} is in use" in str(error.value) and f"number {holder.pid}" in str(error.value)
+    holder.kill()
+    holder.wait()
+    with workdir.locked(folder), pytest.raises(UserError), workdir.locked(folder):
+        pytest.fail("the lock was given twice")
+    with workdir.locked(folder):
+        pass
+
+
+def test_another_config_is_refused_and_its_changes_are_named(tmp_path):
+    config = tiny.get_config()
+    workdir.check_same_config(tmp_path, config)  # nothing there yet
+    workdir.record_run(tmp_path, config, ("a", "b"), (1, 2))
+    workdir.check_same_config(tmp_path, config)
+    config.model.width = 0.5
+    config.learning_rate_drops = (0.5,)
+    with pytest.raises(UserError) as error:
+        workdir.check_same_config(tmp_path, config)
+    message = str(error.value)
+    assert "config.model.width from 0.02 to 0.5" in message
+    assert "config.learning_rate_drops from " in message and "to [0.5]" in message
+    assert "config.model.precision" not in message
+    assert str(tmp_path) in message and "--change_config" in message
+
+
+@pytest.mark.parametrize("name", ["config.json", "classes.json"])
+def test_files_are_whole_or_not_there(name, tmp_path, monkeypatch):
+    config, replace = tiny.get_config(), os.replace
+    workdir.record_run(tmp_path, config, ("a",), (1,))
+    before = (tmp_path / name).read_text()
+
+    def cut_off(source, target):
+        if target == tmp_path / name:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", cut_off)
+    config.steps = 99
+    with pytest.raises(KeyboardInterrupt):
+        workdir.record_run(tmp_path, config, ("a", "b"), (1, 2))
+    assert (tmp_path / name).read_text() == before
+
+
+def test_the_program_is_described(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config=a b.py"])
+    described = provenance.describe_program()
+    assert {"time", "command", "folder", "host", "process", "git", "versions"} == set(described)
+    assert described["versions"]["python"].startswith(f"3.{sys.version_info.minor}")
+    assert described["versions"]["jax"]
+    assert described["command"].endswith(" train.py '--config=a b.py'")
+
+
+def test_the_revision_of_a_folder(tmp_path):
+    assert provenance.git_revision(tmp_path) is None
+
+    def git(*arguments):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        done = subprocess.run(
+            ["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    git("init")
+    (tmp_path / "file").write_text("1")
+    git("add", "file")
+    git("commit", "-m", "first")
+    assert provenance.git_revision(tmp_path) == git("rev-parse", "HEAD")
+    (tmp_path / "file").write_text("2")
+    assert provenance.git_revision(tmp_path) == git("rev-parse", "HEAD") + "+changes"

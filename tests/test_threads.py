@@ -1,0 +1,73 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ssd_jax.threads import in_background, map_ahead
+
+
+def test_items_come_in_order_and_not_too_far_ahead():
+    taken = []
+
+    def items():
+        for i in range(50):
+            taken.append(i)
+            yield i
+
+    for i in in_background(items(), 3):
+        # Three wait, one is in the thread's hands, and this one is out.
+        assert len(taken) <= i + 5
+        if i == 0:
+            first_thread = threading.active_count()
+    assert taken == list(range(50)) and i == 49
+    assert threading.active_count() < first_thread
+
+
+def test_errors_come_behind_the_items_before_them():
+    def items():
+        yield from (1, 2)
+        raise RuntimeError("no more")
+
+    got = []
+    with pytest.raises(RuntimeError, match="no more"):
+        for item in in_background(items(), 5):
+            got.append(item)
+    assert got == [1, 2]
+
+
+def test_closing_ends_the_thread_and_the_iterator():
+    ended = threading.Event()
+
+    def items():
+        try:
+            while True:
+                yield 0
+        finally:
+            ended.set()
+
+    numbers = in_background(items(), 2)
+    next(numbers)
+    threads = threading.active_count()
+    numbers.close()
+    assert ended.is_set() and threading.active_count() == threads - 1
+
+
+def test_a_pool_maps_in_order_with_few_under_way():
+    taken = []
+
+    def items():
+        for i in range(20):
+            taken.append(i)
+            yield i
+
+    gate = threading.Barrier(2, timeout=10)
+
+    def square(i):
+        gate.wait()  # two at a time, or never
+        return i * i
+
+    with ThreadPoolExecutor(2) as pool:
+        for i, result in enumerate(map_ahead(pool, square, items(), 4)):
+            assert result == i * i
+            assert len(taken) <= i + 4
+    assert len(taken) == 20

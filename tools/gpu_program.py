@@ -1,0 +1,169 @@
+"""What XLA makes of the train step or of detection for an H200, on a machine that has none.
+
+    python -m tools.gpu_program train --config=ssd300_voc --batch_size=32
+
+It needs `pip install "jax[cuda13]"`, but no GPU and no driver. Printed are the memory that the
+program takes, and the bytes that its operations read and write, by kind: each operation's operands
+and results, as if none of them stayed in a cache. Loops count once. Convolutions are chosen without
+trying them out, and sorts are another algorithm's, for both need a GPU.
+"""
+
+import argparse
+import collections
+import importlib
+import itertools
+import logging
+import math
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ssd_jax.runs.evaluator import make_predict_step
+from ssd_jax.models.network import build_network
+from ssd_jax.distributed.devices import DEVICES
+from ssd_jax.training.optimizer import build_optimizer, build_schedule
+from ssd_jax.training.state import initial_state
+from ssd_jax.training.steps import build_train_step
+
+TARGET = Path(__file__).parent / "reference" / "h200.txtpb"
+BANDWIDTH = 4.3e12  # bytes a second, of a large copy
+NO_WORK = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant", "while"}
+SIZES = {"bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4, "u8": 1, "s8": 1, "pred": 1}
+ARRAY = re.compile(rf"\b({'|'.join(SIZES)})\[([0-9,]*)\]")
+INSTRUCTION = re.compile(r"\s*(?:ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)")
+
+
+def mesh():
+    """Of one H200."""
+    logging.disable(logging.ERROR)  # that there is no GPU
+    jax.config.update("jax_platforms", "cpu")
+    jax.devices()  # finds the plugins
+    target = topologies.get_topology_desc(
+        "h200", platform="cuda", target_config=TARGET.read_text(), topology="1x1x1"
+    )
+    return Mesh(np.array(target.devices), (DEVICES,))
+
+
+def lower(mode, config, batch_size):
+    """The step of a config, for 20 classes, as XLA is given it."""
+    network, size = build_network(config.model, 20), config.model.image_size
+    mesh_of_one = mesh()
+
+    shared, split = PartitionSpec(), PartitionSpec(DEVICES)
+
+    def placed(tree, spec=shared):
+        sharding = NamedSharding(mesh_of_one, spec)
+        return jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding), tree
+        )
+
+    def array(shape, dtype):
+        return jax.ShapeDtypeStruct((batch_size, *shape), dtype)
+
+    image = array((size, size, 3), jnp.uint8)
+    if mode == "predict":
+        step = make_predict_step(network, **config.detection.to_dict())
+        return jax.jit(step).lower(placed(network.variable_shapes()), placed(image))
+    optimizer = build_optimizer(config, build_schedule(config))
+    step = build_train_step(config, network, optimizer)
+    state = jax.eval_shape(lambda *v: initial_state(*v, optimizer), *network.variable_shapes())
+    objects = config.data.max_objects
+    batch = {
+        "image": image,
+        "window": array((4,), jnp.float32),
+        "boxes": array((objects, 4), jnp.float32),
+        "labels": array((objects,), jnp.int32),
+    }
+    step = jax.shard_map(
+        step, mesh=mesh_of_one, in_specs=(shared, split), out_specs=shared, check_vma=False
+    )
+    return jax.jit(step, donate_argnums=0).lower(placed(state), placed(batch, split))
+
+
+def computations(program):
+    """By name the lines of each computation of a program; "" is the one that is run."""
+    found, lines = {}, []
+    for line in program.splitlines():
+        start = re.match(r"(ENTRY )?%?([\w.\-]+) .*->.*\{$", line)
+        if start:
+            lines = found.setdefault("" if start[1] else start[2], [])
+        lines.append(line)
+    return found
+
+
+def traffic(lines):
+    """(bytes, kind, name, where it comes from) of every operation of a computation."""
+    types, operations = {}, []
+    for line in lines:
+        found = INSTRUCTION.match(line)
+        if not found:
+            continue
+        name, kind, operands = found[1], found[3], found[4].split("), ")[0]
+        # The scratch memory of a library is no traffic.
+        types[name] = re.sub(r"u8\[\d+\]", "", found[2]) if kind == "custom-call" else found[2]
+        if kind in NO_WORK:
+            continue
+        total = bytes_of(types[name])
+        total += sum(bytes_of(types.get(each, "")) for each in re.findall(r"%([\w.\-]+)", operands))
+        for pattern in (r'custom_call_target="([^"]*)"', r"kind=(\w+)"):
+            detail = re.search(pattern, line)
+            kind += f" {detail[1]}" if detail else ""
+        origin = re.search(r'op_name="([^"]*)"', line)
+        operations.append((total, kind, name, origin[1] if origin else ""))
+    return operations
+
+
+def bytes_of(types):
+    return sum(
+        SIZES[kind] * math.prod(int(side) for side in sides.split(",") if side)
+        for kind, sides in ARRAY.findall(types)
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("mode", choices=("train", "predict"))
+    parser.add_argument("--config", default="ssd300_voc")
+    parser.add_argument("--precision", default="bfloat16")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--longest", type=int, default=12, help="how many operations to list")
+    parser.add_argument("--output", help="a file for the program")
+    arguments = parser.parse_args()
+    config = importlib.import_module(f"configs.{arguments.config}").get_config()
+    config.model.precision = arguments.precision
+    lowered = lower(arguments.mode, config, arguments.batch_size)
+    compiled = lowered.compile({"xla_gpu_autotune_level": 0})
+    program, plan = compiled.as_text(), compiled.memory_analysis()
+    if arguments.output:
+        Path(arguments.output).write_text(program)
+    print(f"memory: {plan.temp_size_in_bytes / 1e9:.2f} GB beside what goes in and comes out")
+
+    every = computations(program)
+    operations = traffic(every[""])
+    kinds, counts = collections.Counter(), collections.Counter()
+    for size, kind, _, _ in operations:
+        kinds[kind] += size
+        counts[kind] += 1
+    kinds["all"], counts["all"] = kinds.total(), counts.total()
+    for kind, size in kinds.most_common():
+        milliseconds = size / BANDWIDTH * 1e3
+        print(f"{size / 1e9:8.3f} GB {milliseconds:7.3f} ms {counts[kind]:5d} × {kind}")
+    for size, kind, name, origin in sorted(operations, reverse=True)[: arguments.longest]:
+        print(f"{size / 1e6:8.1f} MB  {kind:44.44} {name:34.34} {origin[-60:]}")
+    for line in itertools.chain.from_iterable(every.values()):
+        loop = re.search(r" while\(.*body=%([\w.\-]+)", line)
+        if loop:
+            inside = traffic(every[loop[1]])
+            origin = re.search(r'op_name="([^"]*)"', line)
+            total = sum(size for size, *_ in inside)
+            where = origin[1][-60:] if origin else ""
+            print(f"{total / 1e6:8.1f} MB a round of {len(inside)} operations  {where}")
+
+
+if __name__ == "__main__":
+    main()

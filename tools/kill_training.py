@@ -1,0 +1,218 @@
+"""Kills a small training at random moments, and compares its end with that of one left in peace.
+
+    python -m tools.kill_training --kills=20
+
+The test suite does the same with a few kills.
+"""
+
+import argparse
+import collections
+import functools
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ssd_jax.cli import console
+from ssd_jax.distributed import devices
+from ssd_jax.models.network import build_network
+from ssd_jax.runs.train import train
+from ssd_jax.training.checkpoints import Checkpoints
+from ssd_jax.training.optimizer import build_optimizer
+from ssd_jax.training.state import initial_state
+from ssd_jax.runs.workdir import read_class_names
+from tests import tiny
+
+MOMENTS = ("training", "saving", "evaluating", "starting")
+EVAL_EVERY = 60
+TIMEOUT = 120  # seconds without the wanted moment
+
+# Children are forked from a process that has imported everything.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["ssd_jax.runs.train", "ssd_jax.data.pipeline"])
+
+
+def config(steps, port=0):
+    """Of one process; of two, whose steps are slower, with less between checkpoints."""
+    config = tiny.get_config()
+    config.update(steps=steps, log_every=7, ema=0.9)
+    config.update(checkpoint_every=6 if port else 20, eval_every=12 if port else EVAL_EVERY)
+    return config
+
+
+def train_here(steps, workdir, log, port, process_id):
+    """What a child does."""
+    with open(log, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    jax.config.update("jax_compilation_cache_dir", str(Path(log).parent / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    with console.session():
+        if port:
+            devices.initialize(f"127.0.0.1:{port}", 2, process_id, heartbeat_timeout=20)
+        train(config(steps, port), str(workdir), change_config=bool(port))
+        devices.leave_together()  # as programs do in the end, but not forked children
+
+
+def log_of(workdir, process_id=0):
+    """Where a child writes what it says."""
+    return workdir.parent / f"{workdir.name}_{process_id}.log"
+
+
+def start(steps, workdir, port=0, process_id=0):
+    """A training in a process of its own; with a port, one of two that train together."""
+    log = log_of(workdir, process_id)
+    child = PROCESSES.Process(target=train_here, args=(steps, workdir, log, port, process_id))
+    child.start()
+    return child
+
+
+def train_in_peace(steps, workdir):
+    child = start(steps, workdir)
+    child.join()
+    assert child.exitcode == 0, log_of(workdir).read_text()
+
+
+def complete_checkpoints(workdir):
+    return sorted(int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdigit())
+
+
+def is_saving(workdir):
+    return any("tmp" in path.name for path in workdir.glob("checkpoints/*"))
+
+
+def is_evaluating(workdir):
+    """Whether the last state is saved that will be evaluated, and its numbers are not written."""
+    newest = complete_checkpoints(workdir)[-1:]
+    if not newest or newest[0] % EVAL_EVERY:
+        return False
+    file = workdir / "metrics.jsonl"
+    return f'{{"step": {newest[0]}, "eval/mAP"' not in file.read_text()
+
+
+def wait_for_checkpoint(child, workdir, after=0):
+    """Until a later checkpoint than that of a step is complete."""
+    deadline = time.monotonic() + TIMEOUT
+    while child.is_alive() and complete_checkpoints(workdir)[-1:] <= [after]:
+        assert time.monotonic() < deadline, log_of(workdir).read_text()
+        time.sleep(0.001)
+
+
+def kill_once(steps, workdir, moment, random_numbers):
+    """Starts the training and kills it; returns what it was seen at, or None if it ended before."""
+    saved_before = complete_checkpoints(workdir)[-1:]
+    child = start(steps, workdir)
+    deadline = time.monotonic() + TIMEOUT
+
+    def wait_until(condition):
+        while child.is_alive() and not condition():
+            assert time.monotonic() < deadline, f"{workdir} comes to no {moment}"
+            time.sleep(0.001)
+
+    if moment == "starting":
+        time.sleep(random_numbers.uniform(0, 4))
+    else:
+        wait_until(lambda: complete_checkpoints(workdir)[-1:] > saved_before)
+    if moment == "training":
+        wait_until(lambda: not is_saving(workdir))
+        time.sleep(random_numbers.uniform(0, 0.05))
+    elif moment == "saving":
+        wait_until(lambda: is_saving(workdir))
+        time.sleep(random_numbers.uniform(0, 0.03))
+    elif moment == "evaluating":
+        wait_until(lambda: is_evaluating(workdir))
+        time.sleep(random_numbers.uniform(0, 0.03))
+    child.kill()
+    child.join()
+    if child.exitcode != -signal.SIGKILL:
+        assert child.exitcode == 0, log_of(workdir).read_text()
+        return None
+    # Nothing that was saved before is lost.
+    newest = complete_checkpoints(workdir)[-1:]
+    assert newest >= saved_before
+    if moment == "starting" and newest == saved_before:
+        return moment
+    if is_evaluating(workdir):
+        return "evaluating"
+    return "saving" if is_saving(workdir) else "training"
+
+
+def starts(workdir):
+    file = workdir / "starts.jsonl"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return [json.loads(line)["step"] for line in lines]
+
+
+def survive(kills, steps, killed, peaceful, seed=0):
+    """Kills a run so many times, lets it end, and checks that it ends as one left in peace.
+
+    Returns how many kills there were at which moments.
+    """
+    random_numbers, seen = random.Random(seed), collections.Counter()
+    for i in range(kills):
+        moment = kill_once(steps, killed, MOMENTS[i % len(MOMENTS)], random_numbers)
+        if moment is None:
+            break
+        seen[moment] += 1
+        newest, num_starts = complete_checkpoints(killed)[-1:], len(starts(killed))
+        print(f"kill {i + 1}: {moment}, saved up to {newest}", flush=True)
+        if i + 1 == kills:
+            train_in_peace(steps, killed)
+            assert starts(killed)[num_starts:][:1] == (newest or [0])
+    assert_same_run(killed, peaceful)
+    return seen
+
+
+def assert_same_run(run, other):
+    """Same losses, evaluations, checkpoints, parameters and optimiser state, to the last bit."""
+    assert numbers(run) == numbers(other)
+    assert complete_checkpoints(run) == complete_checkpoints(other)
+    jax.tree.map(np.testing.assert_array_equal, last_state(run), last_state(other))
+
+
+def numbers(workdir):
+    """What was measured, without how fast."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in line.items() if key != "train/images_per_second"}
+        for line in lines
+    ]
+
+
+def last_state(workdir):
+    network = build_network(config(steps=1).model, len(read_class_names(workdir)))
+    optimizer = build_optimizer(config(steps=1), lambda step: 0.1)
+    new_state = functools.partial(initial_state, optimizer=optimizer, averages=True)
+    template = jax.eval_shape(new_state, *network.variable_shapes())
+    return Checkpoints(workdir / "checkpoints", read_only=True).restore(template)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.monotonic()
+        steps = 45 * arguments.kills
+        peaceful = Path(folder) / "peaceful"
+        train_in_peace(steps, peaceful)
+        seen = survive(arguments.kills, steps, Path(folder) / "killed", peaceful, arguments.seed)
+    counts = ", ".join(f"{count} {moment}" for moment, count in seen.items())
+    print(f"{sum(seen.values())} kills ({counts}) of a run of {steps} steps: it ended as the one")
+    print(f"that was left in peace, bit for bit, after {time.monotonic() - started:.0f} seconds")
+    if sum(seen.values()) < arguments.kills:
+        sys.exit("the run ended before all kills were done")
+
+
+if __name__ == "__main__":
+    main()

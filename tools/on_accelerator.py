@@ -1,0 +1,136 @@
+"""Everything that only an accelerator can tell, in one command:
+
+    python -m tools.on_accelerator --output=accelerator
+
+It runs tests of the mathematics on the device, `benchmark.py` for SSD300, SSD512 and SSDLite, and
+torchvision's SSD300 beside them (`tools/torchvision_speed.py`; needs torch and torchvision), each
+as a program of its own that leaves its numbers and its log in the folder, and ends with what was
+reached of what is wanted on an H200. Where time is short, `--only=ssd300_train,parts` takes some.
+TensorFlow is not needed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+VOC = "--config=configs/ssd300_voc.py"
+LITE = "--config=configs/ssdlite320_mobilenetv2_voc.py"
+MATHEMATICS = ["tests/detection", "tests/training/test_photometric.py"]
+
+# By name the program, and its arguments; JSON goes to NAME.json.
+BENCHMARKS = {
+    "ssd300_train": ("train", VOC, "--precisions=bfloat16", "--batch_sizes=32,64,128,256,512"),
+    "ssd300_predict": ("predict", VOC, "--precisions=bfloat16", "--batch_sizes=1,8,64,128,256"),
+    "parts": ("parts", VOC, "--precisions=bfloat16", "--batch_sizes=128"),
+    "ssd512_train": (
+        "train",
+        "--config=configs/ssd512_voc.py",
+        "--precisions=bfloat16",
+        "--batch_sizes=32,64,128",
+    ),
+    "ssdlite_predict": ("predict", LITE, "--precisions=bfloat16", "--batch_sizes=1,128,256,512"),
+    "ssdlite_train": ("train", LITE, "--precisions=bfloat16", "--batch_sizes=128,256"),
+    "ssd300_exact_train": ("train", VOC, "--precisions=float32,tf32", "--batch_sizes=64,128"),
+    "ssd300_exact_predict": ("predict", VOC, "--precisions=float32,tf32", "--batch_sizes=1,128"),
+}
+PROFILED = {"ssd300_train", "ssd300_predict"}
+TORCHVISION = ("--precisions=bfloat16", "--batch_sizes=32,64,128", "--variants=parts,eager")
+
+# What is wanted of the best row in bfloat16: file, mode, batch size (0 = any), images a second.
+WANTED = (
+    ("ssd300_train", "train", 0, 1900),
+    ("ssd512_train", "train", 0, 660),
+    ("ssd300_predict", "predict", 0, 6000),
+    ("ssd300_predict", "predict", 1, 500),  # 2 ms a picture
+    ("ssdlite_predict", "predict", 0, 10000),
+)
+# And how many times as fast as torchvision's.
+TIMES = (("ssd300_train", "train", 2), ("ssd300_predict", "predict", 3))
+
+
+def programs(folder, seconds, batch_sizes):
+    """By name the commands, in the order of their weight."""
+    python, options = [sys.executable], [f"--seconds={seconds}"]
+    options += [f"--batch_sizes={batch_sizes}"] if batch_sizes else []
+    found = {"check": [*python, "-m", "pytest", "-q", "-o", "addopts=", *MATHEMATICS]}
+    for name, arguments in BENCHMARKS.items():
+        found[name] = [*python, "benchmark.py", *arguments, *options]
+        found[name] += [f"--output={folder / name}.json", f"--chart={folder / name}.png"]
+        if name in PROFILED:
+            found[name].append(f"--profile={folder / 'traces' / name}")
+    torchvision = [*python, "-m", "tools.torchvision_speed", *TORCHVISION, *options]
+    return found | {"torchvision": [*torchvision, f"--output={folder / 'torchvision.json'}"]}
+
+
+def best(folder, name, mode, batch_size=0):
+    """The most images a second that a file has for a mode in bfloat16; None without any."""
+    file = folder / f"{name}.json"
+    rows = json.loads(file.read_text())["rows"] if file.is_file() else []
+    return max(
+        (
+            row["images_per_second"]
+            for row in rows
+            if row["mode"] == mode
+            and row["precision"] == "bfloat16"
+            and "error" not in row
+            and batch_size in (0, row["batch_size"])
+        ),
+        default=None,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--only", default="", help="names, joined by commas")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--batch_sizes", default="", help="other ones, for a smaller device")
+    parser.add_argument("--limit", type=float, default=560.0, help="seconds of each program")
+    arguments = parser.parse_args()
+    folder = arguments.output.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    commands = programs(folder, arguments.seconds, arguments.batch_sizes)
+    wanted = [name for name in arguments.only.split(",") if name] or list(commands)
+    if unknown := set(wanted) - commands.keys():
+        sys.exit(f"--only has {', '.join(unknown)}, but must be of {', '.join(commands)}")
+    for name in wanted:
+        started = time.monotonic()
+        with open(folder / f"{name}.log", "w") as log:
+            try:
+                status = subprocess.run(
+                    commands[name],
+                    cwd=ROOT,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    # Tests would otherwise leave out XLA's optimisations.
+                    env={"XLA_FLAGS": ""} | os.environ,
+                    timeout=arguments.limit,
+                ).returncode
+            except subprocess.TimeoutExpired:
+                status = "out of time"
+        print(f"==== {name}: status {status}, {time.monotonic() - started:.0f} s", flush=True)
+        print((folder / f"{name}.log").read_text()[-3000:], flush=True)
+
+    for name, mode, batch_size, rate in WANTED:
+        reached = best(folder, name, mode, batch_size)
+        of = f" at batch {batch_size}" if batch_size else ""
+        print(f"{name}{of}: {verdict(reached, rate)} images/s")
+    for name, mode, times in TIMES:
+        ours, theirs = best(folder, name, mode), best(folder, "torchvision", mode)
+        ratio = ours / theirs if ours and theirs else None
+        print(f"{name} over torchvision's: {verdict(ratio, times)}")
+
+
+def verdict(reached, wanted):
+    if reached is None:
+        return f"not measured, {wanted:,} wanted"
+    return f"{'reached' if reached >= wanted else 'missed'}: {reached:,.1f} of {wanted:,}"
+
+
+if __name__ == "__main__":
+    main()
