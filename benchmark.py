@@ -15,12 +15,11 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from ssd_jax.cli import command_line
-from ssd_jax.cli import console
-from ssd_jax.distributed import devices
 from ssd_jax.benchmark import host, tables
 from ssd_jax.benchmark.network import benchmark_network
 from ssd_jax.benchmark.parts import benchmark_parts
+from ssd_jax.cli import command_line, console
+from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.runs.provenance import versions
 

@@ -7,10 +7,9 @@ import sys
 
 from absl import flags
 
-from ssd_jax.cli import command_line
-from ssd_jax.cli import console
-from ssd_jax.diagnostics.check_data import check_data, format_report
+from ssd_jax.cli import command_line, console
 from ssd_jax.data.class_lists import split_names
+from ssd_jax.diagnostics.check_data import check_data, format_report
 
 SOURCE = flags.DEFINE_string("source", None, "The data: see the README.")
 CLASSES = flags.DEFINE_string("classes", "", "The classes there should be, joined by commas.")

@@ -9,13 +9,15 @@ From keras, ssd.pytorch, torchvision, nvidia, uvipen, mmdetection, caffe: files 
 stablehlo, onnx, ssd.pytorch, torchvision.
 """
 
+from pathlib import Path
+
 from absl import flags
 
-from ssd_jax.cli import command_line
-from ssd_jax.cli import console
-from ssd_jax.runs.import_weights import import_weights
+from ssd_jax.cli import command_line, console
 from ssd_jax.errors import UserError
-from ssd_jax.interop.export import export
+from ssd_jax.interop.export import check_export_format, export
+from ssd_jax.runs.import_weights import import_weights
+from ssd_jax.runs.trained import load_workdir
 
 CONFIG = command_line.define_config()
 FROM = flags.DEFINE_string("from", None, "Which implementation the weights are of.")
@@ -38,7 +40,9 @@ def main(argv: list[str]) -> None:
             if flags.FLAGS[name].value is None:
                 raise UserError(f"{argv[1]} needs --{name}")
         if argv[1] == "export":
-            export(TO.value, WORKDIR.value, OUTPUT.value, CHECKPOINT.value)
+            check_export_format(TO.value)
+            trained = load_workdir(Path(WORKDIR.value), CHECKPOINT.value)
+            export(TO.value, trained, OUTPUT.value)
             print(f"{OUTPUT.value}: written")
             return
         import_weights(

@@ -10,14 +10,13 @@ from typing import Any
 
 from absl import flags
 
-from ssd_jax.cli import command_line
-from ssd_jax.cli import console
-from ssd_jax.distributed import devices
-from ssd_jax.runs import workdir
+from ssd_jax.cli import command_line, console
 from ssd_jax.data.class_lists import split_names
+from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
-from ssd_jax.runs.evaluate import compare_files, evaluate, evaluate_file
 from ssd_jax.evaluation.summary import METRICS
+from ssd_jax.runs import workdir
+from ssd_jax.runs.evaluate import compare_files, evaluate, evaluate_file
 
 CONFIG = command_line.define_config("A config file; by default the config of the run.")
 # What is evaluated.

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from absl import flags
 
+from ssd_jax.cli import command_line, console
 from ssd_jax.diagnostics import fit_boxes
-from ssd_jax.cli import command_line
-from ssd_jax.cli import console
 
 CONFIG = command_line.define_config()
 SOURCE = flags.DEFINE_string("source", "", "Which objects; by default the training data's.")
@@ -24,12 +23,12 @@ def main(argv: list[str]) -> None:
     """Flags in, one call, a printed result."""
     del argv
     with console.session():
-        result = box_fit.fit_boxes(CONFIG.value, SOURCE.value, IMAGES.value)
-        print(box_fit.format_result(result))
+        result = fit_boxes.fit_boxes(CONFIG.value, SOURCE.value, IMAGES.value)
+        print(fit_boxes.format_result(result))
         if OUTPUT.value:
-            box_fit.plot(result, OUTPUT.value)
+            fit_boxes.plot(result, OUTPUT.value)
         if JSON.value:
-            Path(JSON.value).write_text(box_fit.to_json(result))
+            Path(JSON.value).write_text(fit_boxes.to_json(result))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,10 @@ Leaves with 0 if all was done, with 1 if some files could not be read, with 2 if
 
 from absl import flags
 
-from ssd_jax.cli import command_line
-from ssd_jax.cli import console
+from ssd_jax.cli import command_line, console
 from ssd_jax.errors import UserError
-from ssd_jax.inference.predict import load_detector, predict
 from ssd_jax.inference.page import serve
+from ssd_jax.inference.predict import load_detector, predict
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.")
 WEIGHTS = flags.DEFINE_string("weights", None, "Or a folder that convert.py export wrote.")

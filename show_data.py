@@ -7,8 +7,7 @@ What is wrong in the annotations shows here.
 
 from absl import flags
 
-from ssd_jax.cli import command_line
-from ssd_jax.cli import console
+from ssd_jax.cli import command_line, console
 from ssd_jax.diagnostics import show_data
 
 CONFIG = command_line.define_config()
@@ -20,7 +19,7 @@ def main(argv: list[str]) -> None:
     """Flags in, one call, a printed result."""
     del argv
     with console.session():
-        inspection.show_training_images(CONFIG.value, OUTPUT.value, IMAGES.value)
+        show_data.show_training_images(CONFIG.value, OUTPUT.value, IMAGES.value)
         print(f"{IMAGES.value} training images are in {OUTPUT.value}")
 
 

@@ -9,10 +9,9 @@ any data. Started again with the same work directory it goes on where it stopped
 
 from absl import flags
 
-from ssd_jax.cli import command_line
-from ssd_jax.cli import console
-from ssd_jax.errors import UserError
+from ssd_jax.cli import command_line, console
 from ssd_jax.config.spelling import did_you_mean
+from ssd_jax.errors import UserError
 from ssd_jax.runs.sweep import format_markdown, sweep
 
 CONFIGS = flags.DEFINE_list("configs", None, "Config files, FILE or FILE:ROW, joined by commas.")

@@ -8,8 +8,7 @@ the command line: --config.batch_size=8.
 
 from absl import flags
 
-from ssd_jax.cli import command_line
-from ssd_jax.cli import console
+from ssd_jax.cli import command_line, console
 from ssd_jax.distributed import devices
 from ssd_jax.runs.train import train
 

@@ -16,10 +16,10 @@ from ssd_jax.data.problems import Problems
 from ssd_jax.data.sources import open_source
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.detection_files import read_detections, write_detections
-from ssd_jax.interop.caffe_model import NetParameter
-from ssd_jax.interop.weight_files import read_weights
 from ssd_jax.images.opening import open_picture, size_in_file, upright_file, upright_size
 from ssd_jax.inference.predict import _Run
+from ssd_jax.interop.caffe_model import NetParameter
+from ssd_jax.interop.weight_files import read_weights
 from tests.helpers.pictures import VocFolder, write_coco
 from tests.helpers.results import result
 from tests.helpers.torch_files import save_legacy, save_zip, state_dict

@@ -23,14 +23,14 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ssd_jax.runs.evaluator import make_predict_step
-from ssd_jax.models.network import build_network
 from ssd_jax.distributed.devices import DEVICES
+from ssd_jax.models.network import build_network
+from ssd_jax.models.prediction import make_predict_step
 from ssd_jax.training.optimizer import build_optimizer, build_schedule
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import build_train_step
 
-TARGET = Path(__file__).parent / "reference" / "h200.txtpb"
+TARGET = Path(__file__).parents[1] / "tests" / "reference" / "h200.txtpb"
 BANDWIDTH = 4.3e12  # bytes a second, of a large copy
 NO_WORK = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant", "while"}
 SIZES = {"bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4, "u8": 1, "s8": 1, "pred": 1}

@@ -25,10 +25,10 @@ from ssd_jax.cli import console
 from ssd_jax.distributed import devices
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.train import train
+from ssd_jax.runs.workdir import read_class_names
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.optimizer import build_optimizer
 from ssd_jax.training.state import initial_state
-from ssd_jax.runs.workdir import read_class_names
 from tests import tiny
 
 MOMENTS = ("training", "saving", "evaluating", "starting")

@@ -8,8 +8,8 @@
 import time
 
 from ssd_jax.evaluation.summary import summarise
-from tests.helpers.results import random_results
 from tests.evaluation.test_coco import as_coco, pycocotools_numbers
+from tests.helpers.results import random_results
 
 NUM_IMAGES, NUM_CLASSES, NUM_DETECTIONS = 4952, 20, 200
 

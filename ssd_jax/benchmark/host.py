@@ -47,16 +47,16 @@ def benchmark_data(
             raise UserError(f"{name} is {value}, but must be 0 or more")
     if seconds <= 0:
         raise UserError(f"seconds is {seconds}, but must be more than 0")
-    cores = throughput.use_cores(cores)
+    cores = input_pipeline.use_cores(cores)
     size, batch_size = config.model.image_size, config.batch_size
     with tempfile.TemporaryDirectory() as folder:
-        pictures = open_source(source or throughput.write_voc_like(Path(folder) / "pictures"))
+        pictures = open_source(source or input_pipeline.write_voc_like(Path(folder) / "pictures"))
 
         def start(name):
             if name == "read":
-                return throughput.read_batches(pictures, batch_size)
+                return input_pipeline.read_batches(pictures, batch_size)
             if name == "decode_resize":
-                return throughput.decode_resize_batches(pictures, batch_size, size)
+                return input_pipeline.decode_resize_batches(pictures, batch_size, size)
             return build_train_batches(config, pictures, batch_size)
 
         rates = {"read": [], "decode_resize": [], "pipeline": []}
@@ -64,7 +64,7 @@ def benchmark_data(
             for name, measured in rates.items():
                 last = name == "pipeline" and round_number == ROUNDS - 1
                 measured.append(
-                    throughput.measure(start(name), batch_size, seconds, num_images * last)
+                    input_pipeline.measure(start(name), batch_size, seconds, num_images * last)
                 )
 
     def median(name, field):
@@ -118,17 +118,17 @@ def benchmark_files(config: Any, num_images: int = 0, batch_size: int = 8) -> di
     Raises:
       UserError: the config is wrong.
     """
-    from ssd_jax.data.class_lists import VOC
     from ssd_jax.benchmark import input_pipeline
+    from ssd_jax.data.class_lists import VOC
     from ssd_jax.inference.detector import Detector
-    from ssd_jax.models.network import build_network
     from ssd_jax.inference.predict import predict
-    from ssd_jax.runs.trained import Trained
+    from ssd_jax.interop.trained import Trained
+    from ssd_jax.models.network import build_network
 
     check_config(config)
     num_images = num_images or 1000
     config = config.copy_and_resolve_references()
-    config.detection.detections_per_image = round(throughput.VOC_OBJECTS)
+    config.detection.detections_per_image = round(input_pipeline.VOC_OBJECTS)
     network = build_network(config.model, len(VOC))
     ids = tuple(range(1, len(VOC) + 1))
     detector = Detector(Trained(network, network.init(config.seed), tuple(VOC), ids, config))
@@ -149,7 +149,7 @@ def benchmark_files(config: Any, num_images: int = 0, batch_size: int = 8) -> di
 
     rates = {"decode": [], "network": [], "predict": []}
     with tempfile.TemporaryDirectory() as folder:
-        throughput.write_voc_like(Path(folder) / "pictures", num_images)
+        input_pipeline.write_voc_like(Path(folder) / "pictures", num_images)
         files = sorted(map(str, (Path(folder) / "pictures" / "JPEGImages").iterdir()))
         one = [(None, detector.prepare(files[0]))]
         detect(one)

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ssd_jax.distributed import devices
 from ssd_jax.benchmark.timing import device_memory, measure_peaks, time_calls
 from ssd_jax.benchmark.tracing import format_times, trace
 from ssd_jax.config.schema import check_config
+from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
-from ssd_jax.runs.evaluator import make_predict_step
 from ssd_jax.models.network import PRECISIONS, Network, Variables, build_network
+from ssd_jax.models.prediction import make_predict_step
 from ssd_jax.training.optimizer import build_optimizer, build_schedule
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import build_train_step
@@ -75,7 +75,8 @@ def benchmark_network(
     for size in batch_sizes:
         if size < 1 or size % num_devices:
             raise UserError(
-                f"--batch_sizes has {size}, but must be multiples of {num_devices}, for as many devices"
+                f"--batch_sizes has {size}, but must be multiples of {num_devices}, the number "
+                "of devices"
             )
     if seconds <= 0:
         raise UserError(f"--seconds is {seconds}, but must be more than 0")

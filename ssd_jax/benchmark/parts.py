@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ssd_jax.distributed import devices
 from ssd_jax.benchmark.network import (
     NUM_CLASSES,
     check_precisions,
@@ -25,6 +24,7 @@ from ssd_jax.config.schema import check_config
 from ssd_jax.detection.losses import hard_negatives, multibox_loss, softmax_cross_entropy
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.detection.postprocess import best_detections, score_boxes
+from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
 from ssd_jax.training.photometric import augment, image_keys

@@ -12,8 +12,8 @@ from ml_collections import ConfigDict, config_flags
 
 from ssd_jax.cli import console
 from ssd_jax.config.schema import check_fields, field_names, nearest_field
-from ssd_jax.errors import UserError
 from ssd_jax.config.spelling import did_you_mean
+from ssd_jax.errors import UserError
 
 flags.disclaim_key_flags()  # --help lists --config with the flags of the script
 

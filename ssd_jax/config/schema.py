@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import Field, model_validator
 
+from ssd_jax.config.spelling import did_you_mean
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.summary import METRICS
 from ssd_jax.models.network import PRECISIONS
-from ssd_jax.config.spelling import did_you_mean
 
 EXPLAINED = "configs/ssd300_voc.py"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ssd_jax.config.spelling import nearest
 from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.errors import shown
-from ssd_jax.config.spelling import nearest
 
 logger = logging.getLogger(__name__)
 

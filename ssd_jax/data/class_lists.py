@@ -1,6 +1,7 @@
 """The class lists that published weights were trained on: names in the order of their outputs."""
 
 from collections.abc import Sequence
+from typing import Any
 
 VOC = [
     "aeroplane",
@@ -125,6 +126,16 @@ def category_ids(class_names: Sequence[str]) -> tuple[int, ...]:
     if tuple(class_names) == KNOWN[80]:
         return tuple(COCO_IDS)
     return tuple(range(1, len(class_names) + 1))
+
+
+def describe_classes(
+    class_names: Sequence[str], category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The `id` and `name` of each class, as files hold them."""
+    return [
+        {"id": category_id, "name": name}
+        for category_id, name in zip(category_ids, class_names, strict=True)
+    ]
 
 
 def split_names(listed: str) -> tuple[str, ...]:

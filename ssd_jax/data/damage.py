@@ -94,7 +94,7 @@ def why_unreadable(record: dict[str, bytes]) -> str | None:
 
     def decode(tensors):
         encoded = with_picture(tensors)["image"]
-        return render.picture_size(encoded), render.decode_whole(encoded)
+        return rendering.picture_size(encoded), rendering.decode_whole(encoded)
 
     tensors = {key: tf.constant(record[key]) for key in ("path", "image")}
     try:

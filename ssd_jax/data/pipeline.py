@@ -30,8 +30,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ssd_jax.data import windows
-from ssd_jax.data import rendering
+from ssd_jax.data import geometry, rendering
 from ssd_jax.data.damage import Batch, Tensors, explain_failure, for_each, tell, tell_of_broken
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.sources import Source, num_cores, pictures_at_once, with_picture
@@ -67,9 +66,9 @@ def train_batches(
       image_size: S.
       batch_size: images a batch for this process.
       max_objects: G; of more objects the largest are kept.
-      expand_probability: see `augment.draw_windows`.
-      expand_max_ratio: see `augment.draw_windows`.
-      crop: see `augment.draw_windows`.
+      expand_probability: see `geometry.draw_windows`.
+      expand_max_ratio: see `geometry.draw_windows`.
+      crop: see `geometry.draw_windows`.
       seed: of order and augmentation.
       first_step: how many batches to leave out.
       process_index: this process.
@@ -82,7 +81,7 @@ def train_batches(
 
     def load(record: Tensors) -> Tensors:
         record = with_picture(record)
-        return record | {"size": render.picture_size(record["image"])}
+        return record | {"size": rendering.picture_size(record["image"])}
 
     def load_nothing(record: Tensors) -> Tensors:
         return record | {"image": tf.constant(b""), "size": tf.ones([2], tf.int32)}
@@ -90,26 +89,26 @@ def train_batches(
     def draw(step: tf.Tensor, records: Tensors) -> Tensors:
         batch_seed = tf.stack([tf.constant(seed, tf.int64), step * process_count + process_index])
         window_seed, method_seed = tf.unstack(tf.random.split(batch_seed, 2))
-        windows = augment.draw_windows(
+        windows = geometry.draw_windows(
             window_seed, records["boxes"], expand_probability, expand_max_ratio, crop
         )
-        placement = render.place(windows, records["size"], image_size)
-        kept = (records["labels"] > 0) & augment.centre_inside(records["boxes"], windows)
-        boxes = render.place_boxes(records["boxes"], placement, records["size"], image_size)
+        placement = rendering.place(windows, records["size"], image_size)
+        kept = (records["labels"] > 0) & geometry.centre_inside(records["boxes"], windows)
+        boxes = rendering.place_boxes(records["boxes"], placement, records["size"], image_size)
         records = records | {"boxes": tf.clip_by_value(boxes, 0.0, 1.0)}
         return _keep_largest(records, kept, max_objects) | {
             "placement": placement,
             "method": tf.random.stateless_uniform(
-                [batch_size], method_seed, maxval=len(render.RESIZE_METHODS), dtype=tf.int32
+                [batch_size], method_seed, maxval=len(rendering.RESIZE_METHODS), dtype=tf.int32
             ),
         }
 
     def show(record: Tensors) -> Tensors:
-        placement = render.Placement(*record["placement"])
+        placement = rendering.Placement(*record["placement"])
         example = _example(
             record,
-            image=render.render(record["image"], placement, image_size, record["method"]),
-            window=render.canvas_window(placement, image_size),
+            image=rendering.render(record["image"], placement, image_size, record["method"]),
+            window=rendering.canvas_window(placement, image_size),
             size=record["size"],
         )
         return example | {"broken": tf.constant(False), "file": record["path"]}
@@ -190,8 +189,8 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Every picture of this process's share once, whole and in order; the last batch is padded.
 
-    Pictures are opened and resized as for prediction (`ssd_jax/images/opening.py`), not as for training:
-    a network is evaluated on the pixels that it will be given in use.
+    Pictures are opened and resized as for prediction (`ssd_jax/images`), not as for training: a
+    network is evaluated on the pixels that it will be given in use.
 
     All objects are there: G is the most that a picture of the batch has. Every process gets the
     same number of batches, so that all can work in step.
@@ -227,7 +226,7 @@ def eval_batches(
         example = _example(
             record,
             image=tf.ensure_shape(image, [image_size, image_size, 3]),
-            window=tf.constant(augment.WHOLE_PICTURE),
+            window=tf.constant(geometry.WHOLE_PICTURE),
             size=tf.ensure_shape(size, [2]),
         )
         return example | {

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ssd_jax.data.class_lists import split_names
 from ssd_jax.data import rendering
 from ssd_jax.data.annotations import Annotation, clean, known_classes
-from ssd_jax.data.formats.coco_json import read_coco_json
+from ssd_jax.data.class_lists import split_names
 from ssd_jax.data.folder_records import FolderRecords
-from ssd_jax.data.problems import Problems, build_problems
+from ssd_jax.data.formats.coco_json import read_coco_json
 from ssd_jax.data.formats.tfds_records import TfdsRecords
 from ssd_jax.data.formats.voc_xml import read_voc_xml
+from ssd_jax.data.problems import Problems, build_problems
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import upright_file
 
@@ -150,7 +150,7 @@ def with_picture(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         beginning,
         r"\C*(Exif|eXIf|tiff:Orientation|tRNS)\C*",  # \C is any byte
     )
-    is_plain = tf.io.is_jpeg(beginning) | render.is_plain_png(beginning)
+    is_plain = tf.io.is_jpeg(beginning) | rendering.is_plain_png(beginning)
     image = tf.cond(
         is_plain & ~is_special,
         lambda: image,

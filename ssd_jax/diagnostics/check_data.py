@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ssd_jax.threads import map_ahead
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import open_picture, size_in_file
+from ssd_jax.threads import map_ahead
 
 # What to do about each kind, beside those that reading the annotations finds.
 MENDS = {

@@ -13,11 +13,11 @@ from PIL import Image
 from ssd_jax.data.class_lists import similar_groups
 from ssd_jax.evaluation import error_analysis, figures, statistics, voc
 from ssd_jax.evaluation.comparison import LETTERS
-from ssd_jax.images.drawing import draw_case
 from ssd_jax.evaluation.error_analysis import KINDS, LOCALISATION, ErrorAnalysis
 from ssd_jax.evaluation.ranking import Ranking, best_f1, mean_over_classes
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.summary import COCO_NUMBERS, TITLES, by_metric
+from ssd_jax.images.drawing import draw_case
 
 PER_GALLERY = 12
 PER_OBJECT = 2.0 ** np.arange(-3, 4)  # where the figures of error kinds are read

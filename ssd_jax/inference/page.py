@@ -6,9 +6,9 @@ from typing import Any
 
 from PIL import Image
 
-from ssd_jax.inference.detector import Detections, Detector
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import open_picture
+from ssd_jax.inference.detector import Detections, Detector
 
 logger = logging.getLogger(__name__)
 

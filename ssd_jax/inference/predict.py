@@ -16,13 +16,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ssd_jax.threads import map_ahead
-from ssd_jax.inference.detector import Detections, Detector, Prepared, open_as_rgb
 from ssd_jax.errors import UserError
-from ssd_jax.inference.inputs import Input, OutputNames, find_files, is_video
 from ssd_jax.images.opening import open_picture, size_in_file
+from ssd_jax.inference.detector import Detections, Detector, Prepared, open_as_rgb
+from ssd_jax.inference.inputs import Input, OutputNames, find_files, is_video
 from ssd_jax.inference.results_file import ResultsFile
 from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_frames
+from ssd_jax.threads import map_ahead
 
 logger = logging.getLogger(__name__)
 

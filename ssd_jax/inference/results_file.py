@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.inference.detector import Detections
-from ssd_jax.runs.workdir import describe_classes
 
 
 class ResultsFile:

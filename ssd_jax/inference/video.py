@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from ssd_jax.threads import in_background, map_ahead
-from ssd_jax.inference.detector import Detections, Detector, Prepared
 from ssd_jax.errors import UserError
+from ssd_jax.inference.detector import Detections, Detector, Prepared
+from ssd_jax.threads import in_background, map_ahead
 
 # How cameras are opened: FFmpeg's device and the name of camera N there.
 CAMERAS = {

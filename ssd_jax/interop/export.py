@@ -10,32 +10,36 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
+from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.detection.postprocess import Detections, best_detections, score_boxes
 from ssd_jax.detection.selection import indices_of_largest
 from ssd_jax.errors import UserError
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, to_pytorch, torchvision_layout
-from ssd_jax.runs.trained import Trained, load_workdir, save_folder
-from ssd_jax.runs.workdir import describe_classes
+from ssd_jax.interop.trained import Trained, save_folder
 
 FORMATS = ("safetensors", "stablehlo", "onnx", "ssd.pytorch", "torchvision")
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def export(kind: str, run: str, output: str, step: int | None = None) -> None:
+def check_export_format(kind: str) -> None:
+    """Raises a `UserError` for what is none of `FORMATS`."""
+    if kind not in FORMATS:
+        raise UserError(f"--to is {kind!r}, but must be one of {', '.join(FORMATS)}")
+
+
+def export(kind: str, trained: Trained, output: str) -> None:
     """Writes a folder with a trained detector.
 
     Args:
       kind: one of `FORMATS`.
-      run: the work directory of a run.
+      trained: the detector.
       output: the folder to write.
-      step: which checkpoint; the last one where None.
 
     Raises:
-      UserError: there is no such run, format or checkpoint, or the format has no place for it.
+      UserError: there is no such format, or it has no place for the network.
     """
-    if kind not in FORMATS:
-        raise UserError(f"--to is {kind!r}, but must be one of {', '.join(FORMATS)}")
-    trained, folder = load_workdir(Path(run), step), Path(output)
+    check_export_format(kind)
+    folder = Path(output)
     if kind == "safetensors":
         save_folder(trained, folder)
         return

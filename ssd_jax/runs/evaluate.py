@@ -3,119 +3,23 @@
 import functools
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ssd_jax.distributed import devices
-from ssd_jax.data.class_lists import split_names
 from ssd_jax.config.schema import check_values
+from ssd_jax.data.class_lists import split_names
+from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.comparison import MOST_COMPARED, compare, format_comparison
 from ssd_jax.evaluation.detection_files import read_detections, write_detections
-from ssd_jax.runs.evaluator import Stopwatch, make_predict_step, run_detector
 from ssd_jax.evaluation.report import write_comparison, write_report
 from ssd_jax.evaluation.results import ImageResult, image_result, sort_results
 from ssd_jax.evaluation.summary import METRICS, format_table, summarise
-from ssd_jax.models.network import Network, Variables
+from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.trained import load_workdir
 
 logger = logging.getLogger(__name__)
-
-
-class Evaluator:
-    """Runs a network on evaluation data, again and again, compiled once.
-
-    Attributes:
-      source: the data.
-    """
-
-    def __init__(
-        self,
-        config: Any,
-        network: Network,
-        class_names: Sequence[str],
-        flip: bool = False,
-        workdir: Path | None = None,
-    ):
-        """Opens the data.
-
-        Args:
-          config: a config of `configs/`; evaluates on `config.data.eval`.
-          network: what is evaluated.
-          class_names: the classes it was trained on.
-          flip: see `make_predict_step`.
-          workdir: the work directory, where damaged pictures are listed that are left out.
-        """
-        from ssd_jax.data.problems import build_problems
-        from ssd_jax.data.sources import open_source
-
-        problems = build_problems(config, workdir, devices.is_main_process())
-        self.source = open_source(config.data.eval, class_names, problems)
-        self._class_names = class_names
-        self._image_size = config.model.image_size
-        self._batch_size = devices.per_process_batch_size(devices.round_up(config.batch_size))
-        self._stopwatch = Stopwatch()
-        self._predict = devices.pmap_predict(
-            make_predict_step(
-                network,
-                score_threshold=config.detection.score_threshold,
-                iou_threshold=config.detection.iou_threshold,
-                boxes_per_class=config.detection.boxes_per_class,
-                detections_per_image=config.detection.detections_per_image,
-                flip=flip,
-            )
-        )
-
-    def __call__(
-        self,
-        variables: tuple[Variables, Variables],
-        num_pictures: int = 0,
-        after_batch: Callable[[], None] = lambda: None,
-    ) -> tuple[list[ImageResult], dict[str, np.ndarray]]:
-        """Detects on all images; see `run_detector`."""
-        from ssd_jax.data.pipeline import eval_batches, num_eval_batches
-
-        self._stopwatch.seconds.clear()
-        process_count = devices.process_count()
-        batches = eval_batches(
-            self.source,
-            image_size=self._image_size,
-            batch_size=self._batch_size,
-            process_index=devices.process_index(),
-            process_count=process_count,
-        )
-        num_batches = num_eval_batches(self.source, self._batch_size, process_count)
-        return run_detector(
-            self._predict,
-            variables,
-            batches,
-            num_batches,
-            self._stopwatch,
-            num_pictures,
-            after_batch,
-        )
-
-    def summarise(
-        self,
-        results: Sequence[ImageResult],
-        metrics: Sequence[str],
-        iou_threshold: float = 0.5,
-    ) -> dict[str, Any]:
-        """The numbers of these results, and a line about where the time of all this went."""
-        with self._stopwatch.measure("metric"):
-            summary = summarise(results, self._class_names, metrics, iou_threshold)
-        if devices.is_main_process():
-            first_batch = self._batch_size * devices.process_count()
-            logger.info(
-                "%d images in %.1f s: %s",
-                len(results),
-                sum(self._stopwatch.seconds.values()),
-                self._stopwatch.describe(max(0, len(results) - first_batch)),
-            )
-        return summary
 
 
 def evaluate(

@@ -4,61 +4,22 @@ import collections
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from ssd_jax.detection.postprocess import Detections
 from ssd_jax.distributed import devices
-from ssd_jax.detection.postprocess import Detections, best_detections, score_boxes
 from ssd_jax.evaluation.results import ImageResult, image_result, pixel_scale, sort_results
+from ssd_jax.evaluation.summary import summarise
 from ssd_jax.models.network import Network, Variables
+from ssd_jax.models.prediction import make_predict_step
 
 logger = logging.getLogger(__name__)
-
-
-def make_predict_step(
-    network: Network,
-    *,
-    score_threshold: float,
-    iou_threshold: float,
-    boxes_per_class: int,
-    detections_per_image: int,
-    flip: bool = False,
-) -> Callable[[tuple[Variables, Variables], jax.Array], Detections]:
-    """Makes `predict((parameters, batch_stats), images)`: pictures to detections, on the device.
-
-    Images are `[batch, size, size, 3]` uint8 RGB.
-
-    Args:
-      network: what is run.
-      score_threshold: see `detect`.
-      iou_threshold: see `detect`.
-      boxes_per_class: see `detect`.
-      detections_per_image: see `detect`.
-      flip: whether the mirrored picture is looked at too; boxes of both enter suppression.
-    """
-    default_boxes = network.default_boxes()
-
-    def boxes_and_scores(variables, images):
-        (offsets, logits), _ = network.apply(*variables, network.normalise(images), train=False)
-        return score_boxes(offsets, logits, default_boxes)
-
-    def predict(variables: tuple[Variables, Variables], images: jax.Array) -> Detections:
-        boxes, scores = boxes_and_scores(variables, images)
-        if flip:
-            mirrored, mirrored_scores = boxes_and_scores(variables, images[:, :, ::-1])
-            x_min, y_min, x_max, y_max = jnp.split(mirrored, 4, axis=-1)
-            mirrored = jnp.concatenate([1 - x_max, y_min, 1 - x_min, y_max], axis=-1)
-            boxes = jnp.concatenate([boxes, mirrored], axis=1)
-            scores = jnp.concatenate([scores, mirrored_scores], axis=2)
-        return best_detections(
-            boxes, scores, score_threshold, iou_threshold, boxes_per_class, detections_per_image
-        )
-
-    return predict
 
 
 class Stopwatch:
@@ -177,3 +138,96 @@ def _image_results(batch: dict[str, np.ndarray], detections: Detections) -> list
             )
         )
     return results
+
+
+class Evaluator:
+    """Runs a network on evaluation data, again and again, compiled once.
+
+    Attributes:
+      source: the data.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        network: Network,
+        class_names: Sequence[str],
+        flip: bool = False,
+        workdir: Path | None = None,
+    ):
+        """Opens the data.
+
+        Args:
+          config: a config of `configs/`; evaluates on `config.data.eval`.
+          network: what is evaluated.
+          class_names: the classes it was trained on.
+          flip: see `make_predict_step`.
+          workdir: the work directory, where damaged pictures are listed that are left out.
+        """
+        from ssd_jax.data.problems import build_problems
+        from ssd_jax.data.sources import open_source
+
+        problems = build_problems(config, workdir, devices.is_main_process())
+        self.source = open_source(config.data.eval, class_names, problems)
+        self._class_names = class_names
+        self._image_size = config.model.image_size
+        self._batch_size = devices.per_process_batch_size(devices.round_up(config.batch_size))
+        self._stopwatch = Stopwatch()
+        self._predict = devices.pmap_predict(
+            make_predict_step(
+                network,
+                score_threshold=config.detection.score_threshold,
+                iou_threshold=config.detection.iou_threshold,
+                boxes_per_class=config.detection.boxes_per_class,
+                detections_per_image=config.detection.detections_per_image,
+                flip=flip,
+            )
+        )
+
+    def __call__(
+        self,
+        variables: tuple[Variables, Variables],
+        num_pictures: int = 0,
+        after_batch: Callable[[], None] = lambda: None,
+    ) -> tuple[list[ImageResult], dict[str, np.ndarray]]:
+        """Detects on all images; see `run_detector`."""
+        from ssd_jax.data.pipeline import eval_batches, num_eval_batches
+
+        self._stopwatch.seconds.clear()
+        process_count = devices.process_count()
+        batches = eval_batches(
+            self.source,
+            image_size=self._image_size,
+            batch_size=self._batch_size,
+            process_index=devices.process_index(),
+            process_count=process_count,
+        )
+        num_batches = num_eval_batches(self.source, self._batch_size, process_count)
+        return run_detector(
+            self._predict,
+            variables,
+            batches,
+            num_batches,
+            self._stopwatch,
+            num_pictures,
+            after_batch,
+        )
+
+    def summarise(
+        self,
+        results: Sequence[ImageResult],
+        metrics: Sequence[str],
+        iou_threshold: float = 0.5,
+    ) -> dict[str, Any]:
+        """The numbers of these results, and a line about where the time of all this went."""
+        with self._stopwatch.measure("metric"):
+            summary = summarise(results, self._class_names, metrics, iou_threshold)
+        if devices.is_main_process():
+            first_batch = self._batch_size * devices.process_count()
+            logger.info(
+                "%d images in %.1f s: %s",
+                len(results),
+                sum(self._stopwatch.seconds.values()),
+                self._stopwatch.describe(max(0, len(results) - first_batch)),
+            )
+        return summary

@@ -8,14 +8,14 @@ from typing import Any
 
 import optax
 
-from ssd_jax.distributed import devices
-from ssd_jax.runs import workdir
-from ssd_jax.data.class_lists import category_ids, split_names
 from ssd_jax.config.schema import check_config
+from ssd_jax.data.class_lists import category_ids, split_names
+from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.interop.formats import FORMATS, read_format
 from ssd_jax.interop.transfer import Classes, format_transfer, transfer
 from ssd_jax.models.network import build_network
+from ssd_jax.runs import workdir
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.state import initial_state
 

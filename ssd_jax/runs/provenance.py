@@ -33,7 +33,7 @@ def describe_program() -> dict[str, Any]:
         "folder": os.getcwd(),
         "host": socket.gethostname(),
         "process": os.getpid(),
-        "git": git_revision(Path(__file__).parents[1]),
+        "git": git_revision(Path(__file__).parents[2]),
         "versions": versions(),
     }
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 
-from ssd_jax.runs import workdir
 from ssd_jax.config.schema import check_config
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
+from ssd_jax.runs import workdir
 from ssd_jax.runs.train import train
 from ssd_jax.training.metrics_writer import read_metrics
 

@@ -13,16 +13,18 @@ import jax
 import numpy as np
 from PIL import Image
 
-from ssd_jax.distributed import devices
 from ssd_jax.config.schema import check_config
-from ssd_jax.runs.evaluate import Evaluator
-from ssd_jax.images.drawing import contact_sheet, draw_detections, draw_input
+from ssd_jax.distributed import devices
+from ssd_jax.evaluation.drawing import draw_detections
 from ssd_jax.evaluation.summary import COCO_NUMBERS, format_table
-from ssd_jax.runs.initial_weights import initial_weights
+from ssd_jax.images.drawing import contact_sheet, draw_input
 from ssd_jax.interop.transfer import format_transfer
 from ssd_jax.models.network import build_network
+from ssd_jax.runs.evaluator import Evaluator
+from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.provenance import describe_program
+from ssd_jax.runs.workdir import check_classes, check_same_config, locked, record_run, record_start
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.guard import Guard
 from ssd_jax.training.interruption import Interruption
@@ -32,7 +34,6 @@ from ssd_jax.training.optimizer import build_optimizer, build_schedule
 from ssd_jax.training.parameters import check_patterns, matching
 from ssd_jax.training.state import TrainState, initial_state
 from ssd_jax.training.steps import build_train_step
-from ssd_jax.runs.workdir import check_classes, check_same_config, locked, record_run, record_start
 
 # The data room, and TensorFlow with it, is imported by the functions that read data: everything
 # on the device's side works where TensorFlow is not installed.

@@ -27,9 +27,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from ml_collections import ConfigDict
 
+from ssd_jax.config.saved import FORMAT, check_format
+from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.errors import UserError
-
-FORMAT = 1  # to be raised when older programs can no longer read what newer ones write
 
 
 def record_run(
@@ -86,26 +86,6 @@ def _last_start(folder: Path) -> str:
         return ""
     last = json.loads(file.read_text().splitlines()[-1])
     return f" (number {last['process']} on {last['host']}, started {last['time']})"
-
-
-def describe_classes(
-    class_names: Sequence[str], category_ids: Sequence[int]
-) -> list[dict[str, Any]]:
-    """The `id` and `name` of each class, as files hold them."""
-    return [
-        {"id": category_id, "name": name}
-        for category_id, name in zip(category_ids, class_names, strict=True)
-    ]
-
-
-def check_format(number: int, folder: Path) -> None:
-    """Raises a `UserError` if a folder was written in a form that this version cannot read."""
-    if number != FORMAT:
-        age = "a later" if number > FORMAT else "an unknown"
-        raise UserError(
-            f"{folder} has the format {number}, of {age} version of ssd_jax; this one reads "
-            f"{FORMAT}: install the version that wrote it"
-        )
 
 
 def read_classes(folder: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""One training step: a pure function of state and batch, run on every device by `distributed/devices.py`."""
+"""One training step: a pure function of state and batch, run on every device."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssd_jax.distributed import devices
 from ssd_jax.detection.losses import MultiboxLoss, multibox_loss
 from ssd_jax.detection.matcher import match_targets
+from ssd_jax.distributed import devices
 from ssd_jax.models.network import Network, Variables
 from ssd_jax.training.parameters import Mask, merge, split
 from ssd_jax.training.photometric import augment, image_keys

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssd_jax.distributed import devices
-from ssd_jax.benchmark import host, network, tables
+from ssd_jax.benchmark import host, input_pipeline, network, tables
 from ssd_jax.benchmark.network import benchmark_network, flops_per_image, random_batch
 from ssd_jax.benchmark.parts import benchmark_parts
 from ssd_jax.benchmark.timing import measure_peaks, time_calls
 from ssd_jax.benchmark.tracing import PARTS, format_times, trace
-from ssd_jax.benchmark import input_pipeline
 from ssd_jax.data.sources import open_source
+from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
 from ssd_jax.training.optimizer import sgd
@@ -76,7 +75,7 @@ def test_what_cannot_be_measured_is_refused():
 
 
 def test_pictures_are_like_those_of_voc(tmp_path):
-    source = open_source(throughput.write_voc_like(tmp_path / "pictures", count=6))
+    source = open_source(input_pipeline.write_voc_like(tmp_path / "pictures", count=6))
     records = list(source.records().as_numpy_iterator())
     assert len(records) == 6
     files = [Path(record["path"].decode()) for record in records]

@@ -14,10 +14,10 @@ from ssd_jax.data.pipeline import eval_batches, read_objects, read_pictures, tra
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.sources import open_source, with_picture
 from ssd_jax.errors import UserError
-from ssd_jax.runs.evaluate import evaluate_file
 from ssd_jax.images.opening import MAX_PIXELS, open_picture
-from tests.helpers.pictures import VocFolder
+from ssd_jax.runs.evaluate import evaluate_file
 from tests.data.test_pipeline import OPTIONS, PLAIN, assert_same, take
+from tests.helpers.pictures import VocFolder
 
 NAMES = [f"picture{i}" for i in range(8)]
 # By the picture that has it.
@@ -207,10 +207,10 @@ def test_training_shows_the_pixels_of_evaluation(voc, mode, options):
     records = tf.data.Dataset.from_tensors({"path": str(path), "image": b""})
     encoded = records.map(with_picture).get_single_element()["image"]
     expected = np.asarray(open_picture(path)).astype(int)
-    np.testing.assert_array_equal(render.picture_size(encoded), expected.shape[:2])
+    np.testing.assert_array_equal(rendering.picture_size(encoded), expected.shape[:2])
     # Two libraries decode JPEG, with roundings of their own.
     tolerance = 3 if options["format"] == "JPEG" else 0
-    decoded = render.decode_whole(encoded).numpy().astype(int)
+    decoded = rendering.decode_whole(encoded).numpy().astype(int)
     np.testing.assert_allclose(decoded, expected, rtol=0, atol=tolerance)
 
 

@@ -5,12 +5,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from ssd_jax.data import windows
-from ssd_jax.data import rendering
+from ssd_jax.data import geometry, rendering
 from tests.helpers.reference_results import carried
 
 SIZE = tf.constant([40, 60])  # height, width
-BILINEAR = tf.constant(render.RESIZE_METHODS.index("bilinear"))
+BILINEAR = tf.constant(rendering.RESIZE_METHODS.index("bilinear"))
 
 
 def picture() -> np.ndarray:
@@ -25,28 +24,28 @@ def encoded(image_format="PNG", mode="RGB") -> tf.Tensor:
 
 
 def test_the_whole_picture_fills_the_canvas():
-    placement = render.place(tf.constant([0.0, 0.0, 1.0, 1.0]), SIZE, 32)
+    placement = rendering.place(tf.constant([0.0, 0.0, 1.0, 1.0]), SIZE, 32)
     np.testing.assert_array_equal(placement.picture, [0, 0, 40, 60])
     np.testing.assert_array_equal(placement.canvas, [0, 0, 32, 32])
 
 
 def test_a_crop_fills_the_canvas():
-    placement = render.place(tf.constant([0.25, 0.5, 0.75, 0.75]), SIZE, 32)
+    placement = rendering.place(tf.constant([0.25, 0.5, 0.75, 0.75]), SIZE, 32)
     np.testing.assert_array_equal(placement.picture, [20, 15, 10, 30])
     np.testing.assert_array_equal(placement.canvas, [0, 0, 32, 32])
 
 
 def test_an_expansion_leaves_room_around():
-    placement = render.place(tf.constant([-0.5, -1.0, 1.5, 1.0]), SIZE, 32)
+    placement = rendering.place(tf.constant([-0.5, -1.0, 1.5, 1.0]), SIZE, 32)
     np.testing.assert_array_equal(placement.picture, [0, 0, 40, 60])
     np.testing.assert_array_equal(placement.canvas, [16, 8, 16, 16])
-    np.testing.assert_array_equal(render.canvas_window(placement, 32), [0.25, 0.5, 0.75, 1.0])
+    np.testing.assert_array_equal(rendering.canvas_window(placement, 32), [0.25, 0.5, 0.75, 1.0])
 
 
 def test_a_window_beside_the_picture_shows_nothing():
-    placement = render.place(tf.constant([1.2, 0.0, 1.8, 1.0]), SIZE, 32)
+    placement = rendering.place(tf.constant([1.2, 0.0, 1.8, 1.0]), SIZE, 32)
     np.testing.assert_array_equal(placement.canvas[2:], [0, 0])
-    image = render.render(encoded(), placement, 32, BILINEAR)
+    image = rendering.render(encoded(), placement, 32, BILINEAR)
     assert image.shape == (32, 32, 3) and not image.numpy().any()
 
 
@@ -70,7 +69,7 @@ def test_pixels_and_boxes_are_those_of_the_slow_way(image_format, seed):
     corner = random.uniform(0, 0.6, (draws, 3, 2))
     boxes = np.concatenate([corner, corner + random.uniform(0.05, 0.4, (draws, 3, 2))], axis=2)
     boxes = boxes.astype(np.float32)
-    windows = augment.draw_windows(tf.constant([0, seed], tf.int64), boxes, 0.5, 4.0, crop=True)
+    windows = geometry.draw_windows(tf.constant([0, seed], tf.int64), boxes, 0.5, 4.0, crop=True)
     windows = windows.numpy()
     for window, true_boxes in zip(windows, boxes, strict=True):
         size = random.integers(24, 80, 2)
@@ -80,22 +79,22 @@ def test_pixels_and_boxes_are_those_of_the_slow_way(image_format, seed):
         # Where colours have half the resolution, a crop lacks neighbours at its left and right rim.
         noise.save(file, image_format, subsampling=0)
         whole = tf.io.decode_image(file.getvalue(), channels=3).numpy().astype(float)
-        placement = render.place(tf.constant(window), tf.constant(size), side)
+        placement = rendering.place(tf.constant(window), tf.constant(size), side)
         y, x, height, width = placement.canvas.numpy()
         if not height:
             continue
-        image = render.render(tf.constant(file.getvalue()), placement, side, BILINEAR).numpy()
+        image = rendering.render(tf.constant(file.getvalue()), placement, side, BILINEAR).numpy()
 
         # What shows of a box lies where the window has it, but for rounding to whole pixels.
-        placed = render.place_boxes(true_boxes, placement, tf.constant(size), side).numpy()
+        placed = rendering.place_boxes(true_boxes, placement, tf.constant(size), side).numpy()
         extent = window[2:] - window[:2]
         expected = ((true_boxes.reshape(-1, 2) - window[:2]) / extent).reshape(-1, 4)
         pixel = np.tile(1 / side + 1 / (extent * size[::-1]), 2)
         assert (np.abs(np.clip(placed, 0, 1) - np.clip(expected, 0, 1)) <= pixel).all()
 
         # And pixels lie where boxes say: the picture itself is a box.
-        (picture,) = render.place_boxes(
-            np.array([augment.WHOLE_PICTURE], np.float32), placement, tf.constant(size), side
+        (picture,) = rendering.place_boxes(
+            np.array([geometry.WHOLE_PICTURE], np.float32), placement, tf.constant(size), side
         ).numpy()
         centres = (np.arange(side) + 0.5) / side
         in_picture = (centres[:, None] - picture[:2]) / (picture[2:] - picture[:2])
@@ -109,10 +108,10 @@ def test_pixels_and_boxes_are_those_of_the_slow_way(image_format, seed):
         assert not image[~inside].any()
 
 
-@pytest.mark.parametrize("method", range(len(render.RESIZE_METHODS)))
+@pytest.mark.parametrize("method", range(len(rendering.RESIZE_METHODS)))
 def test_every_resize_method_keeps_colours_in_place(method):
-    placement = render.place(tf.constant([0.0, 0.0, 1.0, 1.0]), SIZE, 20)
-    image = render.render(encoded(), placement, 20, tf.constant(method)).numpy().astype(int)
+    placement = rendering.place(tf.constant([0.0, 0.0, 1.0, 1.0]), SIZE, 20)
+    image = rendering.render(encoded(), placement, 20, tf.constant(method)).numpy().astype(int)
     np.testing.assert_allclose(image[10, :, 0], np.arange(20) * 12 + 4, atol=12)
     np.testing.assert_allclose(image[:, 10, 1], np.arange(20) * 12 + 3, atol=12)
 
@@ -120,9 +119,9 @@ def test_every_resize_method_keeps_colours_in_place(method):
 @pytest.mark.parametrize("image_format, mode", [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGBA")])
 def test_formats_give_three_channels(image_format, mode):
     file = encoded(image_format, mode)
-    np.testing.assert_array_equal(render.picture_size(file), SIZE)
-    placement = render.place(tf.constant([0.0, 0.0, 1.0, 1.0]), SIZE, 16)
-    assert render.render(file, placement, 16, BILINEAR).shape == (16, 16, 3)
+    np.testing.assert_array_equal(rendering.picture_size(file), SIZE)
+    placement = rendering.place(tf.constant([0.0, 0.0, 1.0, 1.0]), SIZE, 16)
+    assert rendering.render(file, placement, 16, BILINEAR).shape == (16, 16, 3)
 
 
 # ---- 16 pixels
@@ -134,22 +133,22 @@ def show(window, canvas_size, method, pixels=SIXTEEN):
     """The red channel of what a window of a picture shows."""
     file = io.BytesIO()
     Image.fromarray(np.stack([pixels] * 3, axis=-1).astype(np.uint8)).save(file, "PNG")
-    placement = render.place(tf.constant(window), tf.constant([4, 4]), canvas_size)
-    method = tf.constant(render.RESIZE_METHODS.index(method))
-    return render.render(tf.constant(file.getvalue()), placement, canvas_size, method)[..., 0]
+    placement = rendering.place(tf.constant(window), tf.constant([4, 4]), canvas_size)
+    method = tf.constant(rendering.RESIZE_METHODS.index(method))
+    return rendering.render(tf.constant(file.getvalue()), placement, canvas_size, method)[..., 0]
 
 
 def test_expansion_of_sixteen_pixels():
     # A canvas of twice the side, with the picture two pixels from the left, one from the top.
     expected = np.zeros((8, 8), int)
     expected[1:5, 2:6] = SIXTEEN
-    for method in render.RESIZE_METHODS:
+    for method in rendering.RESIZE_METHODS:
         shown = show([-0.5, -0.25, 1.5, 1.75], 8, method)
         np.testing.assert_array_equal(shown, expected, err_msg=method)
 
 
 def test_crop_of_sixteen_pixels():
-    for method in render.RESIZE_METHODS:
+    for method in rendering.RESIZE_METHODS:
         shown = show([0.25, 0.5, 0.75, 1.0], 2, method)
         np.testing.assert_array_equal(shown, SIXTEEN[2:4, 1:3], err_msg=method)
 
@@ -163,7 +162,7 @@ def test_crop_and_expansion_of_sixteen_pixels():
 
 def test_enlarging_sixteen_pixels():
     doubled = SIXTEEN.repeat(2, axis=0).repeat(2, axis=1)
-    whole = list(augment.WHOLE_PICTURE)
+    whole = list(geometry.WHOLE_PICTURE)
     np.testing.assert_array_equal(show(whole, 8, "nearest"), doubled)
     np.testing.assert_array_equal(show(whole, 8, "area"), doubled)
     # Pixels lie a quarter beside the old ones: 3/4 of the nearer and 1/4 of the other neighbour.
@@ -173,7 +172,7 @@ def test_enlarging_sixteen_pixels():
 
 
 def test_shrinking_sixteen_pixels():
-    whole = list(augment.WHOLE_PICTURE)
+    whole = list(geometry.WHOLE_PICTURE)
     means = SIXTEEN.reshape(2, 2, 2, 2).mean(axis=(1, 3))
     np.testing.assert_array_equal(show(whole, 2, "area"), means)
     np.testing.assert_array_equal(show(whole, 2, "bilinear"), means)
@@ -204,16 +203,16 @@ def lanczos(x):
 @pytest.mark.parametrize("size", [2, 3, 8])
 def test_sixteen_pixels_by_kernel(method, kernel, size):
     pixels = np.random.default_rng(0).integers(60, 200, (4, 4))
-    shown = show(list(augment.WHOLE_PICTURE), size, method, pixels)
+    shown = show(list(geometry.WHOLE_PICTURE), size, method, pixels)
     expected = np.clip(resize_by_kernel(pixels, size, kernel), 0, 255)
     np.testing.assert_allclose(shown, expected, rtol=0, atol=0.6)
 
 
-@pytest.mark.parametrize("method", render.RESIZE_METHODS)
+@pytest.mark.parametrize("method", rendering.RESIZE_METHODS)
 @pytest.mark.parametrize("size", [(7, 30), (40, 9)])
 def test_resizing_equals_tensorflow(method, size):
     pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
-    resized = render._resize(tf.constant(pixels), tf.constant(size), method)
+    resized = rendering._resize(tf.constant(pixels), tf.constant(size), method)
     expected = tf.image.resize(pixels, size, method=method).numpy().astype(float)
     np.testing.assert_array_equal(resized.shape, (*size, 3))
     np.testing.assert_allclose(resized, np.clip(expected, 0, 255), rtol=0, atol=0.501)
@@ -223,7 +222,7 @@ def test_resizing_equals_tensorflow(method, size):
 @pytest.mark.parametrize("size", [2, 8])
 def test_sixteen_pixels_equal_opencv(method, size):
     reference = carried("opencv")
-    shown = show(list(augment.WHOLE_PICTURE), size, method, reference["picture"][..., 0])
+    shown = show(list(geometry.WHOLE_PICTURE), size, method, reference["picture"][..., 0])
     expected = reference[f"{method}_{size}"][..., 0].astype(int)
     np.testing.assert_allclose(shown, expected, rtol=0, atol=1)
 
@@ -233,14 +232,14 @@ def test_boxes_go_where_their_pixels_go():
     for _ in range(50):
         corner = random.uniform(-0.6, 0.5, 2)
         window = tf.constant([*corner, *(corner + random.uniform(0.3, 1.5, 2))], tf.float32)
-        placement = render.place(window, SIZE, 64)
+        placement = rendering.place(window, SIZE, 64)
         if not placement.canvas.numpy()[2:].all():
             continue
         # A box round the visible part lands on the canvas's rectangle, to the pixel.
         y, x, height, width = placement.picture.numpy()
         box = np.array([[x / 60, y / 40, (x + width) / 60, (y + height) / 40]], np.float32)
         np.testing.assert_allclose(
-            render.place_boxes(box, placement, SIZE, 64)[0],
-            render.canvas_window(placement, 64),
+            rendering.place_boxes(box, placement, SIZE, 64)[0],
+            rendering.canvas_window(placement, 64),
             atol=1e-5,
         )

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from ssd_jax.data import class_lists
-from ssd_jax.data.sources import open_source
 from ssd_jax.data.formats.tfds_records import TfdsRecords
+from ssd_jax.data.sources import open_source
 from ssd_jax.errors import UserError
 from tests.helpers.pictures import VocFolder, write_coco
 from tests.helpers.reference_results import shared

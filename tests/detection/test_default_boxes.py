@@ -9,8 +9,8 @@ from ssd_jax.detection.boxes import cxcywh_to_xyxy
 from ssd_jax.detection.default_boxes import Tiling, default_boxes, shapes_from_sizes
 from ssd_jax.models.network import build_network
 from tests.helpers import tilings
-from tests.helpers.tilings import SSD300_COCO
 from tests.helpers.reference_results import references
+from tests.helpers.tilings import SSD300_COCO
 
 
 def test_one_cell_by_hand():

@@ -6,8 +6,8 @@ from ssd_jax.detection import losses
 from ssd_jax.detection.default_boxes import default_boxes
 from ssd_jax.detection.losses import smooth_l1, softmax_cross_entropy
 from ssd_jax.detection.matcher import match_targets
-from tests.helpers.tilings import SSD300_VOC
 from tests.helpers.reference_results import references
+from tests.helpers.tilings import SSD300_VOC
 
 hard_negatives = jax.jit(losses.hard_negatives)
 multibox_loss = jax.jit(losses.multibox_loss, static_argnames="label_smoothing")

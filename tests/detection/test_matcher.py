@@ -6,8 +6,8 @@ import pytest
 from ssd_jax.detection import matcher
 from ssd_jax.detection.default_boxes import default_boxes
 from ssd_jax.detection.exact_iou import ONE
-from tests.helpers.tilings import SSD300_VOC
 from tests.helpers.reference_results import carried
+from tests.helpers.tilings import SSD300_VOC
 
 bipartite_match = jax.jit(matcher.bipartite_match)
 match = jax.jit(matcher.match, static_argnums=1)

@@ -6,8 +6,8 @@ import pytest
 from ssd_jax.detection import postprocess
 from ssd_jax.detection.box_coder import encode
 from ssd_jax.detection.default_boxes import default_boxes
-from tests.helpers.tilings import SSD300_VOC
 from tests.helpers.reference_results import references
+from tests.helpers.tilings import SSD300_VOC
 
 detect = jax.jit(postprocess.detect, static_argnames=("boxes_per_class", "detections_per_image"))
 non_maximum_suppression = jax.jit(postprocess.non_maximum_suppression)

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssd_jax.diagnostics.fit_boxes import by_side, cluster, fit_boxes, format_result, measure, plot, to_json
 from ssd_jax.detection.default_boxes import Tiling
+from ssd_jax.diagnostics.fit_boxes import (
+    by_side,
+    cluster,
+    fit_boxes,
+    format_result,
+    measure,
+    plot,
+    to_json,
+)
 from ssd_jax.errors import UserError
 from tests import tiny
 from tests.helpers.pictures import VocFolder, write_coco

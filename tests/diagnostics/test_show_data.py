@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssd_jax.errors import UserError
 from ssd_jax.diagnostics.show_data import show_training_images
+from ssd_jax.errors import UserError
 from tests import tiny
 from tests.helpers.pictures import VocFolder
 

@@ -34,9 +34,7 @@ def test_what_was_sent_ahead_compiles_a_step_once():
         lambda state, batch: (state + devices.sum_over_devices(batch["x"].sum()), batch["x"].sum())
     )
     state, counts = devices.replicate(np.float32(0)), []
-    for _, batch in devices.prefetch(
-        ({"x": np.ones((8, 3), np.float32)} for _ in range(4)), ["x"]
-    ):
+    for _, batch in devices.prefetch(({"x": np.ones((8, 3), np.float32)} for _ in range(4)), ["x"]):
         state, _ = step(state, batch)
         counts.append(len(compilations))
     assert state == 4 * 24

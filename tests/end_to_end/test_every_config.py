@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from tools.every_config import train_and_evaluate
 from tests.helpers.reference_results import COLLECTION
+from tools.every_config import train_and_evaluate
 
 COCO = COLLECTION / "data" / "coco_tiny"
 

@@ -12,12 +12,12 @@ import pytest
 from ssd_jax.data.pipeline import build_train_batches
 from ssd_jax.data.sources import build_train_source
 from ssd_jax.errors import UserError
+from ssd_jax.models.network import build_network
 from ssd_jax.runs.evaluate import evaluate, evaluate_file
 from ssd_jax.runs.initial_weights import initial_weights
-from ssd_jax.models.network import build_network
 from ssd_jax.runs.train import train
-from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.runs.workdir import locked, read_class_names, read_config
+from ssd_jax.training.checkpoints import Checkpoints
 from tests import tiny
 from tests.helpers.pictures import VocFolder
 from tests.helpers.scripts import ROOT, free_port, run_script, with_devices

@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
+from tests.helpers.scripts import free_port
 from tools import kill_training
 from tools.kill_training import log_of, start, wait_for_checkpoint
-from tests.helpers.scripts import free_port
 
 STEPS = 120
 

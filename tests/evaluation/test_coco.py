@@ -9,10 +9,10 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ssd_jax.runs.evaluate import evaluate_file
 from ssd_jax.evaluation.coco import summarise
-from tests.helpers.results import random_results, result
+from ssd_jax.runs.evaluate import evaluate_file
 from tests.helpers.reference_results import shared
+from tests.helpers.results import random_results, result
 
 NAMES = (
     "AP",

@@ -4,8 +4,8 @@ import pytest
 from ssd_jax.evaluation.ranking import mean_over_classes
 from ssd_jax.evaluation.results import sort_results
 from ssd_jax.evaluation.summary import METRICS, format_table, summarise
-from tests.helpers.results import result
 from tests.evaluation.test_voc import FAR, A, B
+from tests.helpers.results import result
 
 
 @pytest.fixture

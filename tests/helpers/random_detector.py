@@ -1,7 +1,7 @@
 """A detector with random weights: it knows nothing, and finds much."""
 
+from ssd_jax.interop.trained import Trained
 from ssd_jax.models.network import build_network
-from ssd_jax.runs.trained import Trained
 from tests import tiny
 
 NAMES = ("circle", "cross", "square", "star", "triangle")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-CARRIED = Path(__file__).parent / "reference"
-COLLECTION = Path(__file__).parents[2] / "shared"
+CARRIED = Path(__file__).parents[1] / "reference"
+COLLECTION = Path(__file__).parents[3] / "shared"
 
 
 def carried(name: str) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run_script(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:

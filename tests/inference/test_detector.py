@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from ssd_jax import Detections
-from ssd_jax.distributed import devices
 from ssd_jax.data.pipeline import eval_batches
 from ssd_jax.data.sources import open_source
+from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
-from ssd_jax.runs.evaluator import Stopwatch, make_predict_step, run_detector
+from ssd_jax.models.prediction import make_predict_step
+from ssd_jax.runs.evaluator import Stopwatch, run_detector
 from tests.helpers.pictures import VocFolder
 from tests.helpers.random_detector import CATEGORY_IDS, NAMES, random_trained
 

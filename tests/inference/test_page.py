@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssd_jax.inference import page
 from ssd_jax.errors import UserError
+from ssd_jax.inference import page as web_page
 from tests.helpers.scripts import free_port
-from tests.inference.test_detector import picture
 from tests.images.test_opening import png_header
+from tests.inference.test_detector import picture
 
 PICTURE = Image.fromarray(picture(300, 200))
 
@@ -41,7 +41,7 @@ def page(detector):
     counting = Counting(detector)
     # Where the page begins: with the best handful of objects.
     threshold = round(float(detector(PICTURE).scores[8]), 2)
-    blocks, options = serve.build_page(counting, threshold)
+    blocks, options = web_page.build_page(counting, threshold)
     port = free_port()
     blocks.launch(server_port=port, prevent_thread_lock=True, **options)
     with playwright.sync_playwright() as browsers:
@@ -129,7 +129,7 @@ def test_bad_uploads_are_refused(page, tmp_path, name, content, complaint):
 def test_without_gradio_it_says_what_to_install(detector, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(UserError, match="pip install gradio"):
-        serve.build_page(detector, 0.5)
+        web_page.build_page(detector, 0.5)
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
 
 
@@ -140,4 +140,4 @@ def test_a_port_that_is_taken_is_named(detector):
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"--port={port} on --host=127.0.0.1 cannot be used"):
-            serve.serve(detector, 0.5, "127.0.0.1", port)
+            web_page.serve(detector, 0.5, "127.0.0.1", port)

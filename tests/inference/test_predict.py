@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssd_jax.inference import predict as predict_module
 from ssd_jax.errors import UserError
+from ssd_jax.inference import predict as predict_module
 from ssd_jax.inference.predict import load_detector, predict
-from ssd_jax.runs.trained import save_folder
+from ssd_jax.interop.trained import save_folder
 from tests.helpers.random_detector import CATEGORY_IDS, NAMES, random_trained
 from tests.helpers.scripts import ROOT, run_script
-from tests.inference.test_detector import picture
 from tests.images.test_opening import png_header
+from tests.inference.test_detector import picture
 
 
 def run(detector, output, *arguments, **options):

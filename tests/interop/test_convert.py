@@ -11,15 +11,16 @@ import pytest
 import safetensors.numpy
 
 from ssd_jax import Detector
-from ssd_jax.runs.import_weights import import_weights
 from ssd_jax.errors import UserError
-from ssd_jax.runs.evaluate import evaluate
 from ssd_jax.interop.export import export
-from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, to_pytorch
+from ssd_jax.interop.trained import load_folder, save_folder
 from ssd_jax.models.network import build_network
+from ssd_jax.runs.evaluate import evaluate
+from ssd_jax.runs.import_weights import import_weights
+from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.runs.train import train
-from ssd_jax.runs.trained import load_folder, load_workdir, save_folder
+from ssd_jax.runs.trained import load_workdir
 from tests import tiny
 from tests.helpers.scripts import run_script
 
@@ -166,7 +167,7 @@ def detections(imported):
 
 
 def test_in_and_out_again_is_exact(imported, tensors, tmp_path):
-    export("ssd.pytorch", str(imported), str(tmp_path))
+    export("ssd.pytorch", load_workdir(imported), str(tmp_path))
     out = safetensors.numpy.load_file(tmp_path / "model.safetensors")
     assert out.keys() == tensors.keys()
     for name, tensor in tensors.items():
@@ -207,7 +208,7 @@ assert exported.call(pictures[:1])["boxes"].shape[0] == 1  # any number of pictu
 
 
 def test_stablehlo_runs_without_the_package(imported, detections, tmp_path):
-    export("stablehlo", str(imported), str(tmp_path / "hlo"))
+    export("stablehlo", load_workdir(imported), str(tmp_path / "hlo"))
     classes = json.loads((tmp_path / "hlo" / "classes.json").read_text())
     assert [entry["name"] for entry in classes] == list(NAMES)
     np.save(tmp_path / "pictures.npy", PICTURES)
@@ -227,7 +228,7 @@ def test_stablehlo_runs_without_the_package(imported, detections, tmp_path):
 def test_onnx_computes_the_same(imported, detections, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("jax2onnx")
-    export("onnx", str(imported), str(tmp_path))
+    export("onnx", load_workdir(imported), str(tmp_path))
 
     def compute(name):
         session = onnxruntime.InferenceSession(tmp_path / f"{name}.onnx")
@@ -287,5 +288,5 @@ def test_exports_that_cannot_be_are_explained(imported, tmp_path):
         ),
     ):
         with pytest.raises(UserError, match=complaint):
-            export(kind, str(imported), str(tmp_path / "out"))
+            export(kind, load_workdir(imported), str(tmp_path / "out"))
         assert not (tmp_path / "out").exists()

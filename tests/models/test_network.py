@@ -16,11 +16,11 @@ from configs import (
     ssdlite300_mobilenetv2_coco,
     ssdlite320_mobilenetv2_coco,
 )
+from ssd_jax.distributed.devices import DEVICES
 from ssd_jax.errors import UserError
 from ssd_jax.models.layers import DepthwiseConv, L2Norm, convolve, max_pool, relu, scaled
 from ssd_jax.models.mobilenet_v2 import MobileNetV2
 from ssd_jax.models.network import build_network
-from ssd_jax.distributed.devices import DEVICES
 from tests import tiny
 from tools.all_configs import ALL_CONFIGS
 

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssd_jax.detection.postprocess import Detections
-from ssd_jax.runs.evaluator import Stopwatch, make_predict_step, run_detector
+from ssd_jax.models.prediction import make_predict_step
+from ssd_jax.runs.evaluator import Stopwatch, run_detector
 
 BOXES = np.array([[48, 240, 195, 371], [8, 12, 352, 498], [1, 1, 500, 375]])
 

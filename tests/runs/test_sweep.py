@@ -9,10 +9,10 @@ from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.sweep import format_markdown, summarise_run, sweep
+from ssd_jax.runs.workdir import record_run
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.optimizer import build_optimizer, build_schedule
 from ssd_jax.training.state import initial_state
-from ssd_jax.runs.workdir import record_run
 from tests import tiny
 from tests.helpers.scripts import run_script
 

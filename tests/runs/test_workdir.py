@@ -4,9 +4,8 @@ import sys
 
 import pytest
 
-from ssd_jax.runs import provenance
-from ssd_jax.runs import workdir
 from ssd_jax.errors import UserError
+from ssd_jax.runs import provenance, workdir
 from tests import tiny
 
 HOLD = """

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssd_jax.distributed import devices
 from ssd_jax.detection.losses import multibox_loss
 from ssd_jax.detection.matcher import match_targets
+from ssd_jax.distributed import devices
 from ssd_jax.models.network import build_network
 from ssd_jax.training.optimizer import sgd
 from ssd_jax.training.parameters import matching

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ssd_jax.data import windows
+from ssd_jax.data import geometry
 
 DRAWS = 1000
 BOXES = np.array([[0.1, 0.1, 0.3, 0.4], [0.5, 0.5, 0.9, 0.95], [0.45, 0.1, 0.55, 0.2]], np.float32)
@@ -26,7 +26,7 @@ def iou(patches, boxes):
 
 
 def test_expansion_holds_the_picture_and_keeps_its_proportions():
-    canvases = augment.draw_expansion(SEED, DRAWS, 0.5, 4.0).numpy()
+    canvases = geometry.draw_expansion(SEED, DRAWS, 0.5, 4.0).numpy()
     size = canvases[:, 2:] - canvases[:, :2]
     np.testing.assert_allclose(size[:, 0], size[:, 1], rtol=1e-5)
     assert (canvases[:, :2] <= 0).all() and (canvases[:, 2:] >= 1 - 1e-6).all()
@@ -44,7 +44,7 @@ OBJECTS = np.concatenate([BOXES, [[0.03, 0.02, 0.99, 0.97]]]).astype(np.float32)
 @pytest.fixture(scope="module")
 def sampled():
     """What the seven samplers find on a thousand canvases."""
-    return [values.numpy() for values in augment.run_samplers(SEED, for_all(OBJECTS))]
+    return [values.numpy() for values in geometry.run_samplers(SEED, for_all(OBJECTS))]
 
 
 @pytest.mark.parametrize("sampler", range(1, 7))
@@ -79,14 +79,14 @@ def test_samplers_use_the_whole_of_their_ranges(sampled):
 
 def test_the_first_sampler_gives_the_whole_canvas(sampled):
     patches, found = sampled
-    assert (patches[:, 0] == augment.WHOLE_PICTURE).all() and found[:, 0].all()
+    assert (patches[:, 0] == geometry.WHOLE_PICTURE).all() and found[:, 0].all()
 
 
 def test_samplers_try_fifty_times():
     # With an object as large as the canvas the IoU is the patch's area, scale², so that the chance
     # of one trial is known.
     boxes = np.array([[0.0, 0.0, 1.0, 1.0]], np.float32)
-    patches, found = (values.numpy() for values in augment.run_samplers(SEED, for_all(boxes)))
+    patches, found = (values.numpy() for values in geometry.run_samplers(SEED, for_all(boxes)))
     for sampler in range(1, 7):
         chance = (1 - max(0.3, SAMPLERS[sampler] ** 0.5)) / 0.7
         expected = 1 - (1 - chance) ** 50
@@ -99,22 +99,22 @@ def test_samplers_try_fifty_times():
 def test_tiny_objects_leave_some_samplers_without_a_patch():
     # No patch of at least 0.3 × 0.3 reaches an IoU of 0.3 with an object of 0.1 × 0.1.
     boxes = [[0.1, 0.1, 0.2, 0.2], [0.7, 0.7, 0.8, 0.8]]
-    found = augment.run_samplers(SEED, for_all(boxes))[1].numpy()
+    found = geometry.run_samplers(SEED, for_all(boxes))[1].numpy()
     assert found[:, 1].any() and not found[:, 2:6].any() and found[:, 6].all()
 
 
 @pytest.mark.parametrize("boxes", [np.zeros((0, 4)), np.zeros((3, 4))])
 def test_without_objects_there_is_only_the_whole_canvas(boxes):
-    found = augment.run_samplers(SEED, for_all(boxes))[1].numpy()
+    found = geometry.run_samplers(SEED, for_all(boxes))[1].numpy()
     assert found[:, 0].all() and not found[:, 1:].any()
-    assert (augment.draw_patches(SEED, for_all(boxes)) == augment.WHOLE_PICTURE).numpy().all()
+    assert (geometry.draw_patches(SEED, for_all(boxes)) == geometry.WHOLE_PICTURE).numpy().all()
 
 
 def test_padding_changes_nothing():
     padded = np.concatenate([for_all(BOXES), np.zeros((DRAWS, 4, 4), np.float32)], axis=1)
     for ours, theirs in zip(
-        augment.run_samplers(SEED, padded),
-        augment.run_samplers(SEED, for_all(BOXES)),
+        geometry.run_samplers(SEED, padded),
+        geometry.run_samplers(SEED, for_all(BOXES)),
         strict=True,
     ):
         np.testing.assert_array_equal(ours, theirs)
@@ -123,7 +123,9 @@ def test_padding_changes_nothing():
 @pytest.mark.parametrize("found", [[1] * 7, [1, 1, 0, 1, 0, 0, 1], [1, 0, 0, 0, 0, 0, 0]])
 def test_what_was_found_has_equal_chances(found):
     patches = for_all(np.tile(np.arange(7)[:, None], (1, 4)))
-    chosen = augment.choose(SEED, patches, np.tile(np.array(found, bool), (DRAWS, 1)))[:, 0].numpy()
+    chosen = geometry.choose(SEED, patches, np.tile(np.array(found, bool), (DRAWS, 1))).numpy()[
+        :, 0
+    ]
     counts = np.bincount(chosen.astype(int), minlength=7)
     assert (counts[np.array(found) == 0] == 0).all()
     # Of a thousand, within four standard deviations.
@@ -134,18 +136,18 @@ def test_what_was_found_has_equal_chances(found):
 
 def test_the_patch_is_one_of_those_found():
     samplers_seed, choice_seed = tf.unstack(tf.random.split(SEED, 2))
-    expected = augment.choose(choice_seed, *augment.run_samplers(samplers_seed, for_all(BOXES)))
-    np.testing.assert_array_equal(augment.draw_patches(SEED, for_all(BOXES)), expected)
+    expected = geometry.choose(choice_seed, *geometry.run_samplers(samplers_seed, for_all(BOXES)))
+    np.testing.assert_array_equal(geometry.draw_patches(SEED, for_all(BOXES)), expected)
 
 
 def test_the_window_is_the_patch_of_the_canvas():
     expand_seed, crop_seed = tf.unstack(tf.random.split(SEED, 2))
-    canvas = augment.draw_expansion(expand_seed, DRAWS, 1.0, 4.0).numpy()
+    canvas = geometry.draw_expansion(expand_seed, DRAWS, 1.0, 4.0).numpy()
     side = (canvas[:, 2] - canvas[:, 0])[:, None, None]
     corner = canvas[:, None, :2]
     on_canvas = (for_all(BOXES).reshape(DRAWS, -1, 2) - corner) / side
-    patches = augment.draw_patches(crop_seed, on_canvas.reshape(DRAWS, -1, 4)).numpy()
-    windows = augment.draw_windows(SEED, for_all(BOXES), 1.0, 4.0, crop=True)
+    patches = geometry.draw_patches(crop_seed, on_canvas.reshape(DRAWS, -1, 4)).numpy()
+    windows = geometry.draw_windows(SEED, for_all(BOXES), 1.0, 4.0, crop=True)
     np.testing.assert_allclose(
         windows, (corner + patches.reshape(DRAWS, 2, 2) * side).reshape(DRAWS, 4), atol=1e-5
     )
@@ -155,26 +157,26 @@ def test_expansion_by_hand():
     # Of the four numbers of a picture one decides, one is the size, two the place.
     _, size, x, y = tf.random.stateless_uniform([DRAWS, 4], SEED).numpy().T
     ratio = 1 + 3 * size
-    canvas = augment.draw_expansion(SEED, DRAWS, 1.0, 4.0).numpy()
+    canvas = geometry.draw_expansion(SEED, DRAWS, 1.0, 4.0).numpy()
     # The picture, 1 × 1, begins at a random place of the canvas, ratio × ratio.
     np.testing.assert_allclose(-canvas[:, :2].T, [x * (ratio - 1), y * (ratio - 1)], atol=1e-5)
     np.testing.assert_allclose((canvas[:, 2:] - canvas[:, :2]).T, [ratio, ratio], rtol=1e-5)
-    never = augment.draw_expansion(SEED, DRAWS, 0.0, 4.0)
-    assert (never == augment.WHOLE_PICTURE).numpy().all()
+    never = geometry.draw_expansion(SEED, DRAWS, 0.0, 4.0)
+    assert (never == geometry.WHOLE_PICTURE).numpy().all()
 
 
 def test_no_augmentation_is_the_whole_picture():
-    windows = augment.draw_windows(SEED, for_all(BOXES), 0.0, 4.0, crop=False)
-    assert (windows == augment.WHOLE_PICTURE).numpy().all()
+    windows = geometry.draw_windows(SEED, for_all(BOXES), 0.0, 4.0, crop=False)
+    assert (windows == geometry.WHOLE_PICTURE).numpy().all()
 
 
 def test_objects_count_by_their_centre():
     windows = tf.constant([[0.21, 0.2, 0.72, 1.0], [0.0, 0.0, 0.5, 0.5]])
     np.testing.assert_array_equal(
-        augment.centre_inside(np.stack([BOXES, BOXES]), windows),
+        geometry.centre_inside(np.stack([BOXES, BOXES]), windows),
         [[False, True, False], [True, False, True]],
     )
     # The edge is inside, as for Caffe.
     box = np.tile(np.array([[0.0, 0.25, 0.5, 0.75]], np.float32), (4, 1, 1))
     windows = [[0.25, 0, 1, 1], [0, 0, 0.25, 1], [0, 0.5, 1, 1], [0, 0, 1, 0.5]]
-    assert augment.centre_inside(box, tf.constant(windows, tf.float32)).numpy().all()
+    assert geometry.centre_inside(box, tf.constant(windows, tf.float32)).numpy().all()

@@ -1,0 +1,99 @@
+"""A trained detector, and the folder in which it is shared.
+
+The folder holds `model.safetensors`, the arrays by path, and `config.json`: the version of
+the format, the classes, and what of the config describes the network and its detections.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from ml_collections import ConfigDict
+
+from ssd_jax.config.saved import FORMAT, check_format
+from ssd_jax.data.class_lists import describe_classes
+from ssd_jax.errors import UserError
+from ssd_jax.interop.transfer import flatten
+from ssd_jax.models.network import Network, Variables, build_network
+
+
+class Trained(NamedTuple):
+    """A network with its variables.
+
+    Attributes:
+      network: the network.
+      variables: parameters and batch statistics.
+      class_names: in the order of the labels.
+      category_ids: what results call the classes, in the same order.
+      config: at least `model` and `detection` of a config of `configs/`.
+    """
+
+    network: Network
+    variables: tuple[Variables, Variables]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    config: Any
+
+
+def save_folder(trained: Trained, folder: Path) -> None:
+    """Writes a folder to share."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {name: np.asarray(array) for name, array in flatten(trained.variables).items()}
+    safetensors.numpy.save_file(arrays, folder / "model.safetensors")
+    content = {
+        "format": FORMAT,
+        "classes": describe_classes(trained.class_names, trained.category_ids),
+        "model": trained.config.model.to_dict(),
+        "detection": trained.config.detection.to_dict(),
+    }
+    (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def load_folder(folder: Path) -> Trained:
+    """Reads what `save_folder` wrote.
+
+    Raises:
+      UserError: the folder is none, damaged, or of a later version.
+    """
+    try:
+        content = json.loads((folder / "config.json").read_text())
+        check_format(content["format"], folder)
+        config = ConfigDict({"model": content["model"], "detection": content["detection"]})
+        network = build_saved(config, len(content["classes"]), folder)
+        arrays = safetensors.numpy.load_file(folder / "model.safetensors")
+    except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{folder} is not the folder of a detector, or it is damaged "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    shapes = network.variable_shapes()
+    wanted = {name: shape.shape for name, shape in flatten(shapes).items()}
+    if wanted != {name: array.shape for name, array in arrays.items()}:
+        raise UserError(
+            f"{folder} is damaged: model.safetensors does not hold the network that config.json "
+            "describes"
+        )
+    variables = jax.tree.unflatten(jax.tree.structure(shapes), [arrays[name] for name in wanted])
+    return Trained(network, variables, *names_and_ids(content["classes"]), config)
+
+
+def build_saved(config: Any, num_classes: int, folder: Path) -> Network:
+    """The network that a saved config describes."""
+    try:
+        return build_network(config.model, num_classes)
+    except AttributeError as error:
+        raise UserError(f"{folder / 'config.json'} is of another version: {error}") from error
+
+
+def names_and_ids(classes: list[dict[str, Any]]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and ids of saved classes."""
+    return (
+        tuple(entry["name"] for entry in classes),
+        tuple(int(entry["id"]) for entry in classes),
+    )
