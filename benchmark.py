@@ -19,6 +19,7 @@ from ssd_jax.benchmark import host, tables
 from ssd_jax.benchmark.network import benchmark_network
 from ssd_jax.benchmark.parts import benchmark_parts
 from ssd_jax.cli import command_line, console
+from ssd_jax.config.schema import as_config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.runs.provenance import versions
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> None:
         # What compiling takes is measured too.
         jax.config.update("jax_enable_compilation_cache", False)
         result = {"device": devices.describe_devices(), "versions": versions()}
-        result["config"] = CONFIG.value.to_dict()
+        result["config"] = as_config(CONFIG.value).model_dump(mode="json")
 
         modes = [mode for mode in ("train", "predict") if mode in wanted]
         if modes:

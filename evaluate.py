@@ -11,7 +11,7 @@ from typing import Any
 from absl import flags
 
 from ssd_jax.cli import command_line, console
-from ssd_jax.data.class_lists import split_names
+from ssd_jax.config.schema import as_config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.summary import METRICS
@@ -59,15 +59,14 @@ def run_config() -> Any:
     if config is None and WORKDIR.value:
         config = workdir.read_config(Path(WORKDIR.value))
     if config is not None:
-        for field, value in (
-            ("score_threshold", SCORE_THRESHOLD.value),
-            ("iou_threshold", NMS_THRESHOLD.value),
-            ("detections_per_image", TOP_K.value),
-        ):
-            if value is not None:
-                config.detection[field] = value
-        if SOURCE.value:
-            config.data.eval = SOURCE.value
+        given = {
+            "detection.score_threshold": SCORE_THRESHOLD.value,
+            "detection.nms_iou_threshold": NMS_THRESHOLD.value,
+            "detection.detections_per_image": TOP_K.value,
+            "data.eval": SOURCE.value or None,
+        }
+        changes = {name: value for name, value in given.items() if value is not None}
+        config = as_config(config).replace(changes)
     return config
 
 
@@ -75,8 +74,7 @@ def metrics(config: Any) -> tuple[str, ...]:
     """Those to compute, the one of the config first."""
     if METRIC.value != "all":
         return (METRIC.value,)
-    # Runs from before there was a choice have no such field.
-    first = config.get("metric", METRICS[0]) if config is not None else METRICS[0]
+    first = config.metric if config is not None else METRICS[0]
     return (first, *(metric for metric in METRICS if metric != first))
 
 
@@ -103,14 +101,13 @@ def main(argv: list[str]) -> None:
             return
         if not SOURCE.value and config is None:
             raise UserError("name the data with --source, or a --config")
-        source, names, published = SOURCE.value, (), ""
+        source, names = SOURCE.value, ()
         if config is not None:
-            source, published = config.data.eval, config.published
-            names = split_names(config.data.classes)
-            # Configs from before there was a choice have no such fields.
-            for field in ("on_error", "max_error_fraction"):
-                if field in config.data:
-                    more[field] = config.data[field]
+            source, names = config.data.eval, config.data.class_names
+            more |= {
+                "on_error": config.data.on_error,
+                "max_error_fraction": config.data.max_error_fraction,
+            }
         if DETECTIONS.value:
             evaluate_file(
                 source,
@@ -118,7 +115,6 @@ def main(argv: list[str]) -> None:
                 DETECTIONS.value,
                 metrics=metrics(config),
                 iou_threshold=IOU_THRESHOLD.value,
-                published=published,
                 **more,
             )
         else:

@@ -45,7 +45,11 @@ def main(argv: list[str]) -> None:
             (name, command_line.load_config(config, overrides))
             for name, config in zip(names, configs, strict=True)
         ]
-        print(format_markdown(sweep(runs, WORKDIR.value)), end="")
+        published = {
+            name: command_line.published(config)
+            for name, config in zip(names, configs, strict=True)
+        }
+        print(format_markdown(sweep(runs, WORKDIR.value, published)), end="")
 
 
 if __name__ == "__main__":

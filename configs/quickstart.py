@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     config.model.image_size = 96
     config.model.extra_blocks = ((256, 512, 3, 2, 1), (128, 256, 3, 2, 1), (128, 256, 3, 2, 1))
     config.model.feature_sizes = (12, 6, 3, 2, 1)
-    config.model.steps = (8, 16, 32, 48, 96)
+    config.model.strides = (8, 16, 32, 48, 96)
     config.model.min_sizes = (12, 22, 40, 60, 80)
     config.model.max_sizes = (22, 40, 60, 80, 100)
     config.model.aspect_ratios = ((2,), (2,), (2,), (2,), (2,))

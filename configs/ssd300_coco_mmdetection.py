@@ -12,11 +12,12 @@ from ml_collections import ConfigDict
 from configs import ssd300_coco
 from configs.ssd300_coco import COCO_PICTURES
 
+PUBLISHED = "25.5 AP on COCO val2017 (MMDetection)"
+
 
 def get_config() -> ConfigDict:
     """What differs from the paper's SSD300 on COCO."""
     config = with_schedule(ssd300_coco.get_config())
-    config.published = "25.5 AP on COCO val2017 (MMDetection)"
     return config
 
 
@@ -29,7 +30,7 @@ def with_schedule(config: ConfigDict) -> ConfigDict:
     config.base_batch_size = 64
     config.learning_rate_drops = (16 / 24, 22 / 24)
     config.bias_rate = 1.0
-    config.undecayed = ""
+    config.no_weight_decay = ""
     config.detection.score_threshold = 0.02
     config.detection.boxes_per_class = 1000
     return config

@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 
 from configs import ssd300_voc
 
+PUBLISHED = "81.2 mAP on VOC2007 test (paper, table 6)"
+
 
 def get_config() -> ConfigDict:
     """What differs from SSD300 on VOC 2007 + 2012."""
     config = ssd300_voc.get_config()
-    config.published = "81.2 mAP on VOC2007 test (paper, table 6)"
     config.init = "run:runs/ssd300_coco"
     return config

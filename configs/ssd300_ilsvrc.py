@@ -11,11 +11,12 @@ from ml_collections import ConfigDict
 
 from configs import ssd300_coco
 
+PUBLISHED = "43.4 mAP on ILSVRC2014 DET val2 (paper, section 3.5)"
+
 
 def get_config() -> ConfigDict:
     """What differs from SSD300 on COCO, whose network and default boxes it has."""
     config = ssd300_coco.get_config()
-    config.published = "43.4 mAP on ILSVRC2014 DET val2 (paper, section 3.5)"
     config.metric = "voc"
     config.steps = 440_000
     config.learning_rate_drops = (320 / 440, 400 / 440)

@@ -7,13 +7,14 @@ Published: 77.2 mAP on VOC2007 test, from VGG16's ImageNet weights.
 
 from ml_collections import ConfigDict
 
+PUBLISHED = "77.2 mAP on VOC2007 test (paper, table 6)"
+
 
 def get_config() -> ConfigDict:
     """The paper's SSD300, and every field that a config has."""
     config = ConfigDict()
 
     # ---- the run
-    config.published = "77.2 mAP on VOC2007 test (paper, table 6)"  # "" where nothing is
     config.metric = "voc07"  # of evaluations: voc07 (11-point), voc (area) or coco (0.50:0.95)
     config.batch_size = 32  # images a step, over all devices of all hosts
     config.steps = 120_000  # parameter updates
@@ -36,7 +37,7 @@ def get_config() -> ConfigDict:
     config.warmup_steps = 500  # the rate rises from 0; not in the paper, but needed from scratch
     config.momentum = 0.9  # of sgd
     config.weight_decay = 5e-4
-    config.undecayed = "*/bias,*/scale"  # parameters without it: biases, batch norm's scales
+    config.no_weight_decay = "*/bias,*/scale"  # parameters without it: biases, batch norm's scales
     config.clip_norm = 0.0  # longer gradients are shortened to this norm; 0 = never
     config.accumulate = 1  # parts in which a device works through its share, to need less memory
     config.ema = 0.0  # decay of the averaged parameters that are evaluated, like 0.9998; 0 = none
@@ -86,7 +87,7 @@ def get_config() -> ConfigDict:
     )
     # One entry a feature map: conv4_3, fc7, then the extra ones.
     config.model.feature_sizes = (38, 19, 10, 5, 3, 1)  # cells a side
-    config.model.steps = (8, 16, 32, 64, 100, 300)  # pixels between cells
+    config.model.strides = (8, 16, 32, 64, 100, 300)  # pixels between cells
     config.model.min_sizes = (30, 60, 111, 162, 213, 264)  # side of the small square in pixels
     config.model.max_sizes = (60, 111, 162, 213, 264, 315)  # the large one: sqrt(min · max)
     config.model.aspect_ratios = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))  # and their inverses
@@ -97,7 +98,7 @@ def get_config() -> ConfigDict:
 
     # ---- loss
     config.loss = ConfigDict()
-    config.loss.iou_threshold = 0.5  # from which a default box is matched to an object
+    config.loss.match_iou_threshold = 0.5  # from which a default box is matched to an object
     config.loss.boundary_boxes = True  # train also default boxes that reach beyond the image
     config.loss.negatives_per_positive = 3.0  # hard negatives
     config.loss.min_negatives = 0  # of each image, so that images without objects teach
@@ -107,7 +108,7 @@ def get_config() -> ConfigDict:
     # ---- detection
     config.detection = ConfigDict()
     config.detection.score_threshold = 0.01
-    config.detection.iou_threshold = 0.45  # of non-maximum suppression
+    config.detection.nms_iou_threshold = 0.45  # of non-maximum suppression
     config.detection.boxes_per_class = 400  # that enter non-maximum suppression
     config.detection.detections_per_image = 200
     return config

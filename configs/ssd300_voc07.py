@@ -9,11 +9,12 @@ from ml_collections import ConfigDict
 
 from configs import ssd300_voc
 
+PUBLISHED = "68.0 mAP on VOC2007 test (paper, table 1)"
+
 
 def get_config() -> ConfigDict:
     """What differs from SSD300 on VOC 2007 + 2012."""
     config = before_expansion(ssd300_voc.get_config())
-    config.published = "68.0 mAP on VOC2007 test (paper, table 1)"
     config.data.train = "tfds:voc/2007:train+validation"
     return config
 

@@ -11,11 +11,12 @@ from ml_collections import ConfigDict
 
 from configs import ssd300_voc
 
+PUBLISHED = "75.8 mAP on VOC2012 test (paper, table 6)"
+
 
 def get_config() -> ConfigDict:
     """What differs from SSD300 on VOC 2007 + 2012."""
     config = ssd300_voc.get_config()
-    config.published = "75.8 mAP on VOC2012 test (paper, table 6)"
     config.metric = "voc"
     config.steps = 160_000
     config.learning_rate_drops = (3 / 4,)  # 120k

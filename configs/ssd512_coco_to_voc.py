@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 
 from configs import ssd512_voc
 
+PUBLISHED = "83.2 mAP on VOC2007 test (paper, table 6)"
+
 
 def get_config() -> ConfigDict:
     """What differs from SSD512 on VOC 2007 + 2012."""
     config = ssd512_voc.get_config()
-    config.published = "83.2 mAP on VOC2007 test (paper, table 6)"
     config.init = "run:runs/ssd512_coco"
     return config

@@ -9,11 +9,12 @@ from ml_collections import ConfigDict
 
 from configs import ssd300_voc
 
+PUBLISHED = "79.8 mAP on VOC2007 test (paper, table 6)"
+
 
 def get_config() -> ConfigDict:
     """What differs from the paper's SSD300."""
     config = ssd300_voc.get_config()
-    config.published = "79.8 mAP on VOC2007 test (paper, table 6)"
     config.model.image_size = 512
     config.model.extra_blocks = (
         (256, 512, 3, 2, 1),
@@ -23,7 +24,7 @@ def get_config() -> ConfigDict:
         (128, 256, 4, 1, 1),
     )
     config.model.feature_sizes = (64, 32, 16, 8, 4, 2, 1)
-    config.model.steps = (8, 16, 32, 64, 128, 256, 512)
+    config.model.strides = (8, 16, 32, 64, 128, 256, 512)
     config.model.min_sizes = (35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8)
     config.model.max_sizes = (76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.6)
     config.model.aspect_ratios = ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,))

@@ -15,7 +15,6 @@ from configs import ssd300_voc
 def get_config() -> ConfigDict:
     """What differs from the paper's SSD300."""
     config = ssd300_voc.get_config()
-    config.published = ""
     config.init = ""
     config.batch_size = 8
     config.steps = 900
@@ -39,7 +38,7 @@ def get_config() -> ConfigDict:
         (128, 256, 3, 2, 1),
     )
     config.model.feature_sizes = (32, 16, 8, 4, 2, 1)
-    config.model.steps = (8, 16, 32, 64, 128, 256)
+    config.model.strides = (8, 16, 32, 64, 128, 256)
     config.model.min_sizes = (18, 38, 84, 130, 176, 222)  # 0.07, 0.15, … 0.87 of the image
     config.model.max_sizes = (38, 84, 130, 176, 222, 268)
     config.model.aspect_ratios = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))

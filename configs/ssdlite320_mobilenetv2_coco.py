@@ -11,11 +11,12 @@ from ml_collections import ConfigDict
 from configs import ssd300_coco
 from configs.ssd300_coco import COCO_PICTURES
 
+PUBLISHED = "21.3 AP on COCO val2017 (MMDetection)"
+
 
 def get_config() -> ConfigDict:
     """What differs from the paper's SSD300 on COCO."""
     config = ssd300_coco.get_config()
-    config.published = "21.3 AP on COCO val2017 (MMDetection)"
     config.init = ""
     config.batch_size = 192
     config.steps = 120 * 5 * COCO_PICTURES // 192  # 120 epochs of the set five times over
@@ -24,7 +25,7 @@ def get_config() -> ConfigDict:
     config.bias_rate = 1.0
     config.schedule = "cosine"
     config.weight_decay = 4e-5
-    config.undecayed = ""
+    config.no_weight_decay = ""
 
     config.model.image_size = 320
     config.model.backbone = "mobilenet_v2_narrow"
@@ -37,7 +38,7 @@ def get_config() -> ConfigDict:
         (64, 128, 3, 2, 1),
     )
     config.model.feature_sizes = (20, 10, 5, 3, 2, 1)
-    config.model.steps = (16, 32, 64, 107, 160, 320)
+    config.model.strides = (16, 32, 64, 107, 160, 320)
     config.model.min_sizes = (48, 100, 150, 202, 253, 304)
     config.model.max_sizes = (100, 150, 202, 253, 304, 320)
     config.model.aspect_ratios = ((2, 3),) * 6

@@ -16,7 +16,6 @@ from configs import ssd300_voc, ssdlite320_mobilenetv2_coco
 def get_config() -> ConfigDict:
     """The network of COCO, the data and the schedule of the paper's SSD300 on VOC."""
     config = ssd300_voc.get_config()
-    config.published = ""
     config.init = "run:runs/ssdlite320_mobilenetv2_coco"
     lite = ssdlite320_mobilenetv2_coco.get_config()
     config.model = lite.model
@@ -24,5 +23,5 @@ def get_config() -> ConfigDict:
     config.schedule = "cosine"
     config.bias_rate = lite.bias_rate
     config.weight_decay = lite.weight_decay
-    config.undecayed = lite.undecayed
+    config.no_weight_decay = lite.no_weight_decay
     return config

@@ -24,6 +24,7 @@ ALLOWED = {
     "runs": {
         "config",
         "data",
+        "detection",
         "distributed",
         "evaluation",
         "images",

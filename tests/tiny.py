@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.model.width = 0.02  # 8 channels in every layer
     config.model.extra_blocks = ((256, 512, 3, 2, 1), (128, 256, 3, 2, 1))
     config.model.feature_sizes = (8, 4, 2, 1)
-    config.model.steps = (8, 16, 32, 64)
+    config.model.strides = (8, 16, 32, 64)
     config.model.min_sizes = (8, 16, 28, 40)
     config.model.max_sizes = (16, 28, 40, 52)
     config.model.aspect_ratios = ((2,), (2,), (2,), (2,))

@@ -7,6 +7,16 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 import configs
+from ssd_jax.cli.command_line import published
+
+
+def _all_published() -> dict[str, str]:
+    """What was published for each config."""
+    return {
+        name: published(f"configs/{file.replace('.', '/')}.py{colon}{row}")
+        for name in ALL_CONFIGS
+        for file, colon, row in [name.partition(":")]
+    }
 
 
 def _all_configs() -> dict[str, Callable[[], ConfigDict]]:
@@ -25,3 +35,4 @@ def _all_configs() -> dict[str, Callable[[], ConfigDict]]:
 
 # By name, like "ssd300_voc" or "ablations.table2:squares".
 ALL_CONFIGS = _all_configs()
+ALL_PUBLISHED = _all_published()

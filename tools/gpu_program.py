@@ -67,7 +67,7 @@ def lower(mode, config, batch_size):
 
     image = array((size, size, 3), jnp.uint8)
     if mode == "predict":
-        step = make_predict_step(network, **config.detection.to_dict())
+        step = make_predict_step(network, **config.detection.model_dump())
         return jax.jit(step).lower(placed(network.variable_shapes()), placed(image))
     optimizer = build_optimizer(config, build_schedule(config))
     step = build_train_step(config, network, optimizer)

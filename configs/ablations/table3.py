@@ -26,6 +26,8 @@ from ml_collections import ConfigDict
 from configs import ssd300_voc, ssd300_voc07
 from ssd_jax.detection.default_boxes import shapes_from_sizes
 
+PUBLISHED = "mAP on VOC2007 test (paper, table 3)"
+
 ROWS = {
     "six": 74.3,
     "five": 74.6,
@@ -78,12 +80,11 @@ def get_config(row: str = "six") -> ConfigDict:
     if row not in ROWS:
         raise ValueError(f"table 3 has no row {row!r}, but {', '.join(ROWS)}")
     config = ssd300_voc07.before_expansion(ssd300_voc.get_config())
-    config.published = f"{ROWS[row]} mAP on VOC2007 test (paper, table 3)"
     shapes = SHAPES[row.removesuffix("_inside")]
     config.loss.boundary_boxes = not row.endswith("_inside")
     model = config.model
     model.shapes = shapes
     model.extra_blocks = model.extra_blocks[: len(shapes) - 2]
     model.feature_sizes = model.feature_sizes[: len(shapes)]
-    model.steps = model.steps[: len(shapes)]
+    model.strides = model.strides[: len(shapes)]
     return config

@@ -19,6 +19,8 @@ from ml_collections import ConfigDict
 
 from configs import ssd300_voc, ssd300_voc07, ssd512_voc
 
+PUBLISHED = "mAP on VOC2007 test (paper, table 6)"
+
 ROWS = {"ssd300": 74.3, "ssd300_expansion": 77.2, "ssd512": 76.8, "ssd512_expansion": 79.8}
 
 
@@ -34,5 +36,4 @@ def get_config(row: str = "ssd300_expansion") -> ConfigDict:
     config = system.get_config()
     if not row.endswith("_expansion"):
         config = ssd300_voc07.before_expansion(config)
-    config.published = f"{ROWS[row]} mAP on VOC2007 test (paper, table 6)"
     return config

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ssd_jax.config.schema import check_config
+from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
 
 ROUNDS = 3
@@ -41,7 +41,7 @@ def benchmark_data(
     from ssd_jax.data.pipeline import build_train_batches
     from ssd_jax.data.sources import open_source
 
-    check_config(config)
+    config = as_config(config)
     for name, value in (("cores", cores), ("images", num_images)):
         if value < 0:
             raise UserError(f"{name} is {value}, but must be 0 or more")
@@ -125,10 +125,9 @@ def benchmark_files(config: Any, num_images: int = 0, batch_size: int = 8) -> di
     from ssd_jax.interop.trained import Trained
     from ssd_jax.models.network import build_network
 
-    check_config(config)
+    config = as_config(config)
     num_images = num_images or 1000
-    config = config.copy_and_resolve_references()
-    config.detection.detections_per_image = round(input_pipeline.VOC_OBJECTS)
+    config = config.replace({"detection.detections_per_image": round(input_pipeline.VOC_OBJECTS)})
     network = build_network(config.model, len(VOC))
     ids = tuple(range(1, len(VOC) + 1))
     detector = Detector(Trained(network, network.init(config.seed), tuple(VOC), ids, config))

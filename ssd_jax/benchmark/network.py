@@ -18,7 +18,7 @@ import numpy as np
 
 from ssd_jax.benchmark.timing import device_memory, measure_peaks, time_calls
 from ssd_jax.benchmark.tracing import format_times, trace
-from ssd_jax.config.schema import check_config
+from ssd_jax.config.schema import as_config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import PRECISIONS, Network, Variables, build_network
@@ -68,7 +68,7 @@ def benchmark_network(
     Raises:
       UserError: the config or a value is wrong, or one image is too much for the memory.
     """
-    check_config(config)
+    config = as_config(config)
     precisions = tuple(precisions) or default_precisions()
     check_precisions(precisions)
     num_devices = devices.num_devices()
@@ -176,7 +176,7 @@ def _prepare(config: Any, mode: str, batch_size: int, num_batches: int = NUM_BAT
         function = make_predict_step(
             network,
             score_threshold=settings.score_threshold,
-            iou_threshold=settings.iou_threshold,
+            iou_threshold=settings.nms_iou_threshold,
             boxes_per_class=settings.boxes_per_class,
             detections_per_image=settings.detections_per_image,
         )
@@ -247,6 +247,4 @@ def _doubled(first: int) -> Iterator[int]:
 
 def with_precision(config: Any, precision: str) -> Any:
     """A copy of a config with another `model.precision`."""
-    config = config.copy_and_resolve_references()
-    config.model.precision = precision
-    return config
+    return config.replace({"model.precision": precision})

@@ -20,7 +20,7 @@ from ssd_jax.benchmark.network import (
     with_precision,
 )
 from ssd_jax.benchmark.timing import time_calls
-from ssd_jax.config.schema import check_config
+from ssd_jax.config.schema import as_config
 from ssd_jax.detection.losses import hard_negatives, multibox_loss, softmax_cross_entropy
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.detection.postprocess import best_detections, score_boxes
@@ -48,7 +48,7 @@ def benchmark_parts(
     Raises:
       UserError: the config or a value is wrong, or a batch does not fit into the memory.
     """
-    check_config(config)
+    config = as_config(config)
     precisions = tuple(precisions) or default_precisions()
     check_precisions(precisions)
     rows = []
@@ -96,7 +96,7 @@ def _parts(config: Any, batch_size: int) -> dict[str, dict[str, Any]]:
     augmentation = functools.partial(augment, color=config.augment.color, flip=config.augment.flip)
     matching = jax.vmap(
         lambda boxes, labels: match_targets(
-            boxes, labels, default_boxes, loss.iou_threshold, loss.boundary_boxes
+            boxes, labels, default_boxes, loss.match_iou_threshold, loss.boundary_boxes
         )
     )
     target_offsets, target_labels = jax.jit(matching)(boxes, labels)
@@ -123,7 +123,7 @@ def _parts(config: Any, batch_size: int) -> dict[str, dict[str, Any]]:
             boxes,
             scores,
             settings.score_threshold,
-            settings.iou_threshold,
+            settings.nms_iou_threshold,
             settings.boxes_per_class,
             settings.detections_per_image,
         )

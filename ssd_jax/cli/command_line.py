@@ -11,7 +11,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from ssd_jax.cli import console
-from ssd_jax.config.schema import check_fields, field_names, nearest_field
+from ssd_jax.config.schema import field_names, nearest_field
 from ssd_jax.config.spelling import did_you_mean
 from ssd_jax.errors import UserError
 
@@ -145,6 +145,25 @@ def rows_of(file: str) -> tuple[str, ...]:
     return tuple(getattr(_run_file(file), "ROWS", ()))
 
 
+def published(name: str) -> str:
+    """What was published for a config, `FILE` or `FILE:ROW`; "" where nothing is known."""
+    file, _, row = name.partition(":")
+    module = _run_file(file)
+    rows, words = getattr(module, "ROWS", {}), getattr(module, "PUBLISHED", "")
+    return f"{rows[row]} {words}" if row in rows and words else words
+
+
+def _check_names(config: ConfigDict) -> None:
+    """Refuses fields that no config has, before flags can change their values."""
+    known = field_names()
+    for name, value in config.items():
+        inner = [f"{name}.{field}" for field in value] if isinstance(value, ConfigDict) else []
+        for field in (name, *inner):
+            if field not in known:
+                near = nearest_field(field, "config.")
+                raise UserError(f"config.{field} is no field of a config{near}")
+
+
 class _ConfigFile(flags.ArgumentParser):
     """Makes a config of `FILE` or `FILE:ROW`."""
 
@@ -166,7 +185,7 @@ class _ConfigFile(flags.ArgumentParser):
                 f"get_config returns {type(config).__name__}, but must return a ConfigDict of "
                 "ml_collections"
             )
-        check_fields(config)
+        _check_names(config)
         return config.lock()
 
 

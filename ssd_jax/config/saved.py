@@ -1,17 +1,44 @@
-"""The form in which configs and classes are saved, and its version."""
+"""Saved configs and their format: what older versions wrote is read as it was meant."""
 
+import copy
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from ssd_jax.config.schema import RENAMED
 from ssd_jax.errors import UserError
 
-FORMAT = 1  # to be raised when older programs can no longer read what newer ones write
+# Raised when older versions can no longer read what newer ones write. Format 1 had other names for
+# some fields, and one field that is gone.
+FORMAT = 2
+REMOVED = ("published",)
 
 
-def check_format(number: int, folder: Path) -> None:
-    """Raises a `UserError` if a folder was written in a form that this version cannot read."""
-    if number != FORMAT:
-        age = "a later" if number > FORMAT else "an unknown"
+def check_format(number: Any, folder: Path) -> None:
+    """Raises a `UserError` if a folder was written in a format that this version cannot read."""
+    if number not in range(1, FORMAT + 1):
+        newer = isinstance(number, int) and number > FORMAT
         raise UserError(
-            f"{folder} has the format {number}, of {age} version of ssd_jax; this one reads "
-            f"{FORMAT}: install the version that wrote it"
+            f"{folder} has the format {number}, of {'a later' if newer else 'an unknown'} version "
+            f"of ssd_jax; this one reads 1 to {FORMAT}: install the version that wrote it"
         )
+
+
+def upgrade(values: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """The values of a saved config under the names that fields have today.
+
+    Args:
+      values: nested, as JSON holds them.
+      number: the format that they were saved in.
+    """
+    upgraded = copy.deepcopy(dict(values))
+    if number > 1:
+        return upgraded
+    for name in REMOVED:
+        upgraded.pop(name, None)
+    for old, new in RENAMED.items():
+        group, _, field = old.rpartition(".")
+        inside = upgraded.get(group) if group else upgraded
+        if isinstance(inside, dict) and field in inside:
+            inside[new.rpartition(".")[2]] = inside.pop(field)
+    return upgraded

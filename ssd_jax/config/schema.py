@@ -1,20 +1,19 @@
-"""What a config may hold: its fields with their types and limits, checked before anything is built.
+"""The config of a run: every field with its type, its limits, its default and its meaning.
 
-The fields are explained in `configs/ssd300_voc.py`.
+`configs/` holds files that give values. They are converted to a `Config` and checked once, by
+`as_config`; from there on a function takes the group that it needs.
 """
 
 import reprlib
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import pydantic
+from ml_collections import ConfigDict
 from pydantic import Field, model_validator
 
 from ssd_jax.config.spelling import did_you_mean
 from ssd_jax.errors import UserError
-from ssd_jax.evaluation.summary import METRICS
-from ssd_jax.models.network import PRECISIONS
-
-EXPLAINED = "configs/ssd300_voc.py"
 
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
@@ -23,66 +22,201 @@ ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveOrZero = Annotated[float, Field(ge=0)]
 OnError = Literal["stop", "skip"]
+PrecisionName = Literal["float32", "tf32", "bfloat16"]
 # A config read from JSON has lists where one of Python has tuples.
 ListOrTuple = Field(strict=False)
 Sizes = Annotated[tuple[Positive, ...], ListOrTuple]
 ExtraBlock = Annotated[tuple[Count, Count, Count, Count, CountOrZero], ListOrTuple]
-Shape = Annotated[tuple[Positive, Positive], ListOrTuple]
+BoxShape = Annotated[tuple[Positive, Positive], ListOrTuple]
+BoxShapes = Annotated[tuple[BoxShape, ...], ListOrTuple]
 
 
-class _Fields(pydantic.BaseModel):
-    """No other fields than these, and no string or bool in place of a number."""
+class Group(pydantic.BaseModel):
+    """Frozen fields; no others than these, and no string or bool in place of a number."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Data(_Fields):
-    """`config.data`."""
-
-    train: str
-    eval: str
-    classes: str
-    cache: bool
-    max_objects: Count
-    on_error: OnError
-    max_error_fraction: Share
+    model_config = pydantic.ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
 
 
-class Augment(_Fields):
-    """`config.augment`."""
-
-    color: bool
-    expand_probability: Share
-    expand_max_ratio: Annotated[float, Field(ge=1)]
-    crop: bool
-    flip: bool
+GroupT = TypeVar("GroupT", bound=Group)
 
 
-class Model(_Fields):
-    """`config.model`."""
+class RunConfig(Group):
+    """How long a run trains, and what it does in between: `config.FIELD`."""
 
-    backbone: str  # build_network knows which there are
-    image_size: Count
-    width: Positive
-    batch_norm: bool
-    separable: bool
-    linear_extras: bool
-    precision: Literal[tuple(PRECISIONS)]
-    extra_blocks: Annotated[tuple[ExtraBlock, ...], ListOrTuple]
-    feature_sizes: Annotated[tuple[Count, ...], ListOrTuple]
-    steps: Sizes
-    min_sizes: Sizes
-    max_sizes: Sizes
-    aspect_ratios: Annotated[tuple[Sizes, ...], ListOrTuple]
-    whole_pixels: bool
-    shapes: Annotated[tuple[Annotated[tuple[Shape, ...], ListOrTuple], ...], ListOrTuple]
-    clip: bool
+    metric: str = "voc07"
+    """Metric of evaluations: voc07 (11-point), voc (area) or coco (0.50:0.95)."""
+    batch_size: Count = 32
+    """Images a step, over all devices of all processes."""
+    steps: Count = 120_000
+    """Parameter updates of the whole run."""
+    seed: CountOrZero = 0
+    """Seed of weights, order and augmentation."""
+    init: str = "keras:imagenet"
+    """Start weights: "" = from scratch, "run:WORKDIR", or "FORMAT:FILE" (README)."""
+    log_every: Count = 50
+    """Steps between two lines of metrics."""
+    checkpoint_every: Count = 5_000
+    """Steps between two checkpoints; the last step is always saved."""
+    keep_checkpoints: Count = 3
+    """How many of the last checkpoints stay; the best by the metric stays too."""
+    eval_every: Annotated[int, Field(ge=-1)] = 10_000
+    """Steps between two evaluations; 0 = after the last step only, -1 = never."""
+    on_nonfinite: OnError = "stop"
+    """What to do when loss or gradient are not finite: stop, or skip the update."""
+    max_skipped: CountOrZero = 10
+    """Updates that may be skipped in a run."""
+
+
+class OptimizerConfig(Group):
+    """The optimiser and its schedule: `config.FIELD`."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """SGD as in Caffe, or Adam with decoupled weight decay."""
+    learning_rate: Positive = 1e-3
+    """Learning rate after the warm-up, before the first drop."""
+    base_batch_size: CountOrZero = 0
+    """Batch size that the rate is given for; the rate grows with a larger one. 0 = fixed rate."""
+    bias_rate: PositiveOrZero = 2.0
+    """How many times as fast biases learn, with SGD."""
+    schedule: Literal["step", "cosine"] = "step"
+    """The rate drops by a factor of 10 at `learning_rate_drops`, or falls along a cosine to 0."""
+    learning_rate_drops: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], ListOrTuple] = (
+        2 / 3,
+        5 / 6,
+    )
+    """Ascending fractions of the run at which the rate is divided by 10."""
+    warmup_steps: CountOrZero = 500
+    """Steps over which the rate rises linearly from 0."""
+    momentum: ShareBelowOne = 0.9
+    """Momentum of SGD."""
+    weight_decay: PositiveOrZero = 5e-4
+    """Weight decay of all parameters but `no_weight_decay`."""
+    no_weight_decay: str = "*/bias,*/scale"
+    """Patterns of the parameters without weight decay, joined by commas."""
+    clip_norm: PositiveOrZero = 0.0
+    """Longer gradients are shortened to this norm; 0 = never."""
+    accumulate: Count = 1
+    """Gradient accumulation steps: a device works through its share in so many parts."""
+    ema: ShareBelowOne = 0.0
+    """Decay of the moving average of parameters that is evaluated, like 0.9998; 0 = none."""
+    freeze: str = ""
+    """Patterns of the parameters that are not trained, like "backbone/conv1_*"."""
+    freeze_batch_norm: bool = False
+    """Whether batch norm uses, and keeps, the statistics that it started with."""
+
+    @model_validator(mode="after")
+    def _drops_ascend(self) -> Self:
+        if list(self.learning_rate_drops) != sorted(self.learning_rate_drops):
+            raise ValueError(
+                f"learning_rate_drops is {self.learning_rate_drops}, but must be ascending "
+                "fractions of the run, like (2 / 3, 5 / 6)"
+            )
+        return self
+
+
+class DataConfig(Group):
+    """`config.data`: which images, and what happens to damaged ones."""
+
+    train: str = "tfds:voc/2007:train+validation,tfds:voc/2012:train+validation"
+    """Training data (README, "Train", has the grammar)."""
+    eval: str = "tfds:voc/2007:test"
+    """Evaluation data."""
+    classes: str = ""
+    """Class names joined by commas; "" = those of the data."""
+    cache: bool = False
+    """Whether encoded training images stay in memory once they are read."""
+    max_objects: Count = 64
+    """Objects of an image that are trained on; of more, the largest are kept."""
+    on_error: OnError = "stop"
+    """What to do with a damaged image or annotation: stop, or skip the image."""
+    max_error_fraction: Share = 0.01
+    """Fraction of the images that may be skipped."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """`classes` as a tuple; empty where they are those of the data."""
+        return tuple(name.strip() for name in self.classes.split(",") if name.strip())
+
+
+class AugmentConfig(Group):
+    """`config.augment`: random changes of training images."""
+
+    color: bool = True
+    """Whether brightness, contrast, saturation and hue change."""
+    expand_probability: Share = 0.5
+    """Probability of placing the image on a larger canvas."""
+    expand_max_ratio: Annotated[float, Field(ge=1)] = 4.0
+    """Largest canvas, in sides of the image."""
+    crop: bool = True
+    """Whether one of the seven crop samplers cuts out a patch."""
+    flip: bool = True
+    """Whether half of the images are mirrored."""
+
+
+class ModelConfig(Group):
+    """`config.model`: the network and its default boxes.
+
+    `feature_sizes` and what follows have one entry a feature map: those of the backbone, then one
+    for each of `extra_blocks`.
+    """
+
+    backbone: str = "vgg16"
+    """One of `BACKBONES` in ssd_jax/models/ssd.py."""
+    image_size: Count = 300
+    """Side of the square input, in pixels."""
+    width: Positive = 1.0
+    """Factor on the channels of every layer."""
+    batch_norm: bool = False
+    """Whether batch norm follows every convolution."""
+    separable: bool = False
+    """Whether extra layers and heads are separable convolutions, as in SSDLite."""
+    linear_extras: bool = False
+    """Whether separable extra layers end without an activation."""
+    precision: PrecisionName = "tf32"
+    """Precision of the computation: bfloat16, float32, or tf32 (float32, with factors rounded to
+    10 bits where NVIDIA's GPUs multiply)."""
+    extra_blocks: Annotated[tuple[ExtraBlock, ...], ListOrTuple] = (
+        (256, 512, 3, 2, 1),
+        (128, 256, 3, 2, 1),
+        (128, 256, 3, 1, 0),
+        (128, 256, 3, 1, 0),
+    )
+    """Feature maps after the backbone's: 1×1 channels, 3×3 channels, kernel, stride, padding."""
+    feature_sizes: Annotated[tuple[Count, ...], ListOrTuple] = (38, 19, 10, 5, 3, 1)
+    """Cells along a side of each feature map."""
+    strides: Sizes = (8, 16, 32, 64, 100, 300)
+    """Pixels of the input between neighbouring cells."""
+    min_sizes: Sizes = (30, 60, 111, 162, 213, 264)
+    """Side of the small square box, in pixels."""
+    max_sizes: Sizes = (60, 111, 162, 213, 264, 315)
+    """The large square box has the side sqrt(min_size · max_size)."""
+    aspect_ratios: Annotated[tuple[Sizes, ...], ListOrTuple] = (
+        (2,),
+        (2, 3),
+        (2, 3),
+        (2, 3),
+        (2,),
+        (2,),
+    )
+    """Aspect ratios above 1; each adds a wide and a tall box."""
+    whole_pixels: bool = True
+    """Whether sizes are cut down to whole pixels, as in Caffe."""
+    shapes: Annotated[tuple[BoxShapes, ...], ListOrTuple] = ()
+    """(width, height) in pixels of each box, in place of sizes and ratios; () = not given."""
+    clip: bool = False
+    """Whether default boxes are clipped to the image (not in Caffe)."""
 
     @model_validator(mode="after")
     def _one_entry_a_feature_map(self) -> Self:
         of_boxes = ("shapes",) if self.shapes else ("min_sizes", "max_sizes", "aspect_ratios")
         wanted = len(self.feature_sizes)
-        for name in ("steps", *of_boxes):
+        for name in ("strides", *of_boxes):
             given = len(getattr(self, name))
             if given != wanted:
                 raise ValueError(
@@ -92,89 +226,92 @@ class Model(_Fields):
         return self
 
 
-class Loss(_Fields):
-    """`config.loss`."""
+class LossConfig(Group):
+    """`config.loss`: matching, mining and the multibox loss."""
 
-    iou_threshold: Annotated[float, Field(gt=0, le=1)]
-    boundary_boxes: bool
-    negatives_per_positive: PositiveOrZero
-    min_negatives: CountOrZero
-    localisation_weight: PositiveOrZero
-    label_smoothing: ShareBelowOne
-
-
-class Detection(_Fields):
-    """`config.detection`."""
-
-    score_threshold: Share
-    iou_threshold: Share
-    boxes_per_class: Count
-    detections_per_image: Count
+    match_iou_threshold: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """IoU from which a default box is matched to an object."""
+    boundary_boxes: bool = True
+    """Whether default boxes that reach beyond the image are trained too."""
+    negatives_per_positive: PositiveOrZero = 3.0
+    """Hard negatives for each positive of an image."""
+    min_negatives: CountOrZero = 0
+    """Hard negatives of an image at least, so that images without objects teach too."""
+    localisation_weight: PositiveOrZero = 1.0
+    """α of the paper's equation 1."""
+    label_smoothing: ShareBelowOne = 0.0
+    """Share of the probability that all classes have alike."""
 
 
-class Config(_Fields):
-    """A whole config."""
+class DetectionConfig(Group):
+    """`config.detection`: from outputs to detections."""
 
-    published: str
-    metric: Literal[METRICS]
-    batch_size: Count
-    steps: Count
-    seed: CountOrZero
-    init: str
-    log_every: Count
-    checkpoint_every: Count
-    keep_checkpoints: Count
-    eval_every: Annotated[int, Field(ge=-1)]
-
-    optimizer: Literal["sgd", "adam"]
-    learning_rate: Positive
-    base_batch_size: CountOrZero
-    bias_rate: PositiveOrZero
-    schedule: Literal["step", "cosine"]
-    learning_rate_drops: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], ListOrTuple]
-    warmup_steps: CountOrZero
-    momentum: ShareBelowOne
-    weight_decay: PositiveOrZero
-    undecayed: str
-    clip_norm: PositiveOrZero
-    accumulate: Count
-    ema: ShareBelowOne
-    freeze: str
-    freeze_batch_norm: bool
-    on_nonfinite: OnError
-    max_skipped: CountOrZero
-
-    data: Data
-    augment: Augment
-    model: Model
-    loss: Loss
-    detection: Detection
+    score_threshold: Share = 0.01
+    """Boxes with no higher score are left out."""
+    nms_iou_threshold: Share = 0.45
+    """IoU above which non-maximum suppression drops the worse box."""
+    boxes_per_class: Count = 400
+    """The best boxes of a class that enter non-maximum suppression."""
+    detections_per_image: Count = 200
+    """The best detections of an image that are kept."""
 
 
-def check_config(config: Any) -> None:
-    """Checks everything in a config that can be told from the config alone.
+class DetectorConfig(Group):
+    """What a trained detector needs of a config."""
 
-    Args:
-      config: a config of `configs/`.
+    model: ModelConfig = ModelConfig()
+    detection: DetectionConfig = DetectionConfig()
+
+
+class Config(DetectorConfig, OptimizerConfig, RunConfig):
+    """A whole config. Defaults are those of the paper's SSD300 on VOC 2007 + 2012."""
+
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+
+    def replace(self, changes: Mapping[str, Any]) -> "Config":
+        """A config with other values, by names like `batch_size` and `data.train`.
+
+        Raises:
+          UserError: there is no such field, or it cannot have this value.
+        """
+        values = self.model_dump()
+        for name, value in changes.items():
+            group, _, field = name.rpartition(".")
+            if name not in field_names():
+                raise UserError(f"a config has no field {name}{nearest_field(name, '')}")
+            (values[group] if group else values)[field] = value
+        return as_config(values)
+
+
+# What fields were called before.
+RENAMED = {
+    "undecayed": "no_weight_decay",
+    "model.steps": "model.strides",
+    "loss.iou_threshold": "loss.match_iou_threshold",
+    "detection.iou_threshold": "detection.nms_iou_threshold",
+}
+
+
+def as_config(values: Config | ConfigDict | Mapping[str, Any]) -> Config:
+    """Converts the values of a config file and checks them; fields that are left out take defaults.
 
     Raises:
-      UserError: fields are unknown or missing, or have values that they cannot have; it names
-        them all, one a line.
+      UserError: fields are unknown, or have values that they cannot have; it names them all, one a
+        line.
     """
-    _raise(_mistakes(config))
+    return values if isinstance(values, Config) else checked(Config, values)
 
 
-def check_fields(config: Any) -> None:
-    """Raises a `UserError` if a config has unknown fields or lacks some, whatever their values."""
-    _raise([error for error in _mistakes(config) if _is_about_names(error)])
-
-
-def check_values(config: Any) -> None:
-    """Raises a `UserError` if fields that a config does have hold what they cannot.
-
-    For the config of a finished run, which another version of this package may have written.
-    """
-    _raise([error for error in _mistakes(config) if not _is_about_names(error)])
+def checked(group: type[GroupT], values: ConfigDict | Mapping[str, Any]) -> GroupT:
+    """One group of a config from its values; see `as_config`."""
+    plain = values.to_dict() if isinstance(values, ConfigDict) else dict(values)
+    try:
+        return group.model_validate(plain)
+    except pydantic.ValidationError as error:
+        mistakes = error.errors(include_url=False)
+        raise UserError("\n".join(_describe(mistake) for mistake in mistakes)) from error
 
 
 def field_names() -> list[str]:
@@ -182,48 +319,28 @@ def field_names() -> list[str]:
     names = []
     for name, field in Config.model_fields.items():
         names.append(name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Fields):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Group):
             names += [f"{name}.{inner}" for inner in field.annotation.model_fields]
     return names
 
 
 def nearest_field(name: str, prefix: str) -> str:
     """As `did_you_mean`, for what is no field of a config."""
+    if name in RENAMED:
+        return f": it is called {prefix}{RENAMED[name]} now"
     known = field_names()
     # One of this name in another group comes before one that only looks alike.
     elsewhere = [field for field in known if field.split(".")[-1] == name.split(".")[-1]]
     return did_you_mean(elsewhere[0] if elsewhere else name, known, prefix)
 
 
-def _mistakes(config: Any) -> list[dict[str, Any]]:
-    """What pydantic finds wrong."""
-    try:
-        Config.model_validate(config.to_dict())
-    except pydantic.ValidationError as error:
-        return error.errors(include_url=False)
-    return []
-
-
-def _is_about_names(error: dict[str, Any]) -> bool:
-    return error["type"] == "extra_forbidden" or (
-        error["type"] == "missing" and isinstance(error["loc"][-1], str)
-    )
-
-
-def _raise(errors: list[dict[str, Any]]) -> None:
-    if errors:
-        raise UserError("\n".join(map(_describe, errors)))
-
-
-def _describe(error: dict[str, Any]) -> str:
+def _describe(error: Any) -> str:
     """One mistake: the field, its value, and what it must be."""
-    *group, last = error["loc"]
+    *group, last = error["loc"] or ("",)
     field = _path(error["loc"])
     if error["type"] == "extra_forbidden":
         name = field.removeprefix("config.")
         return f"{field} is no field of a config{nearest_field(name, 'config.')}"
-    if error["type"] == "missing" and isinstance(last, str):
-        return f"{field} is missing: {EXPLAINED} explains it"
     if error["type"] == "value_error":
         return f"{field}: {error['ctx']['error']}"
     if error["type"] == "missing":

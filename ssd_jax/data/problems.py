@@ -193,10 +193,9 @@ def build_problems(
     Raises:
       UserError: see `Problems`.
     """
-    # Runs from before there was a choice have no such fields.
     return Problems(
-        config.data.get("on_error", "stop"),
-        config.data.get("max_error_fraction", 0.0),
+        config.data.on_error,
+        config.data.max_error_fraction,
         None if workdir is None else Path(workdir) / ERRORS_FILE,
         is_main_process,
     )

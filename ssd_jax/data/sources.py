@@ -22,7 +22,6 @@ import tensorflow as tf
 
 from ssd_jax.data import rendering
 from ssd_jax.data.annotations import Annotation, clean, known_classes
-from ssd_jax.data.class_lists import split_names
 from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.formats.coco_json import read_coco_json
 from ssd_jax.data.formats.tfds_records import TfdsRecords
@@ -226,7 +225,7 @@ def build_train_source(
       UserError: see `open_source`.
     """
     problems = build_problems(config, workdir, is_main_process)
-    return open_source(config.data.train, split_names(config.data.classes), problems)
+    return open_source(config.data.train, config.data.class_names, problems)
 
 
 def open_part(

@@ -19,7 +19,7 @@ class Tiling:
     Attributes:
       image_size: side of the square input, in pixels.
       feature_sizes: side of each square feature map, in cells.
-      steps: distance of neighbouring cell centres, in pixels of the input.
+      strides: distance of neighbouring cell centres, in pixels of the input.
       shapes: widths and heights of the boxes of a cell, in pixels of the input; a map without any
         is not predicted from.
       clip: whether centres and sizes are clipped to [0, 1], as by ssd.pytorch (Caffe does not).
@@ -27,12 +27,12 @@ class Tiling:
 
     image_size: int
     feature_sizes: tuple[int, ...]
-    steps: tuple[float, ...]
+    strides: tuple[float, ...]
     shapes: tuple[Shapes, ...]
     clip: bool = False
 
     def __post_init__(self):
-        _check_lengths({"feature_sizes": self.feature_sizes, "steps": self.steps})
+        _check_lengths({"feature_sizes": self.feature_sizes, "strides": self.strides})
         _check_lengths({"feature_sizes": self.feature_sizes, "shapes": self.shapes})
 
     @property
@@ -90,10 +90,10 @@ def default_boxes(tiling: Tiling) -> np.ndarray:
       `[boxes, 4] cxcywh` float32, fractions of the image.
     """
     layers = []
-    for feature_size, step, shapes in zip(
-        tiling.feature_sizes, tiling.steps, tiling.shapes, strict=True
+    for feature_size, stride, shapes in zip(
+        tiling.feature_sizes, tiling.strides, tiling.shapes, strict=True
     ):
-        centres = (np.arange(feature_size) + 0.5) * step
+        centres = (np.arange(feature_size) + 0.5) * stride
         y, x = np.meshgrid(centres, centres, indexing="ij")
         layer = np.empty((feature_size, feature_size, len(shapes), 4))
         layer[..., 0] = x[..., None]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.cluster.vq import kmeans2
 
-from ssd_jax.config.schema import check_config
+from ssd_jax.config.schema import as_config
 from ssd_jax.detection.default_boxes import Shapes, Tiling, default_boxes
 from ssd_jax.detection.exact_iou import ONE, fixed_point_iou
 from ssd_jax.detection.matcher import match
@@ -62,7 +62,7 @@ def fit_boxes(config: Any, source: str = "", num_images: int = 2000) -> dict[str
     from ssd_jax.data.problems import build_problems
     from ssd_jax.data.sources import open_source
 
-    check_config(config)
+    config = as_config(config)
     if num_images < 1:
         raise UserError(f"images is {num_images}, but must be 1 or more")
     data = open_source(source or config.data.train, problems=build_problems(config))
@@ -141,7 +141,7 @@ def cluster(objects: np.ndarray, tiling: Tiling, steps_per_side: float) -> tuple
       steps_per_side: see `STEPS_PER_SIDE`.
     """
     sides = np.sqrt(objects.prod(axis=1))
-    reach = steps_per_side * np.array(tiling.steps)
+    reach = steps_per_side * np.array(tiling.strides)
     predicting = [i for i, shapes in enumerate(tiling.shapes) if shapes]
     owner = np.array(
         [max((i for i in predicting if reach[i] <= side), default=predicting[0]) for side in sides]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from ssd_jax.config.schema import check_config
+from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
 from ssd_jax.images.drawing import DRAWN_SIDE, contact_sheet, draw_boxes, draw_input
 from ssd_jax.images.opening import open_picture
@@ -27,7 +27,7 @@ def show_training_images(config: Any, output: str, num_images: int) -> None:
     """
     from ssd_jax.data.sources import build_train_source
 
-    check_config(config)
+    config = as_config(config)
     if num_images < 1:
         raise UserError(f"images is {num_images}, but must be 1 or more")
     source = build_train_source(config)

@@ -49,7 +49,7 @@ def write_report(
       results: the images.
       class_names: class i + 1 is called `class_names[i]`.
       summary: from `summarise`.
-      about: what was evaluated: `run`, `data`, and `published`, what is known of others.
+      about: what was evaluated: `run` and `data`.
       pictures: gives pictures `[height, width, 3] uint8` by their names.
     """
     iou_threshold = summary.get("iou_threshold", 0.5)

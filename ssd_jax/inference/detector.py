@@ -139,7 +139,7 @@ class Detector:
             make_predict_step(
                 trained.network,
                 score_threshold=settings.score_threshold,
-                iou_threshold=settings.iou_threshold,
+                iou_threshold=settings.nms_iou_threshold,
                 boxes_per_class=settings.boxes_per_class,
                 detections_per_image=settings.detections_per_image,
             )

@@ -133,7 +133,7 @@ def _detections(
     found = best_detections(
         *score_boxes(offsets, logits, trained.network.default_boxes()),
         settings.score_threshold,
-        settings.iou_threshold,
+        settings.nms_iou_threshold,
         settings.boxes_per_class,
         settings.detections_per_image,
         select,

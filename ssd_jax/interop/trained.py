@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
-from ml_collections import ConfigDict
 
-from ssd_jax.config.saved import FORMAT, check_format
+from ssd_jax.config.saved import FORMAT, check_format, upgrade
+from ssd_jax.config.schema import DetectorConfig, checked
 from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.errors import UserError
 from ssd_jax.interop.transfer import flatten
@@ -47,8 +47,8 @@ def save_folder(trained: Trained, folder: Path) -> None:
     content = {
         "format": FORMAT,
         "classes": describe_classes(trained.class_names, trained.category_ids),
-        "model": trained.config.model.to_dict(),
-        "detection": trained.config.detection.to_dict(),
+        "model": trained.config.model.model_dump(mode="json"),
+        "detection": trained.config.detection.model_dump(mode="json"),
     }
     (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")
 
@@ -62,7 +62,8 @@ def load_folder(folder: Path) -> Trained:
     try:
         content = json.loads((folder / "config.json").read_text())
         check_format(content["format"], folder)
-        config = ConfigDict({"model": content["model"], "detection": content["detection"]})
+        given = {"model": content["model"], "detection": content["detection"]}
+        config = checked(DetectorConfig, upgrade(given, content["format"]))
         network = build_saved(config, len(content["classes"]), folder)
         arrays = safetensors.numpy.load_file(folder / "model.safetensors")
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:

@@ -158,7 +158,7 @@ def build_network(config: Any, num_classes: int) -> Network:
         tiling = Tiling(
             image_size=config.image_size,
             feature_sizes=tuple(config.feature_sizes),
-            steps=tuple(config.steps),
+            strides=tuple(config.strides),
             shapes=_shapes(config),
             clip=config.clip,
         )

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssd_jax.config.schema import check_values
-from ssd_jax.data.class_lists import split_names
+from ssd_jax.config.schema import as_config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.comparison import MOST_COMPARED, compare, format_comparison
@@ -50,9 +49,9 @@ def evaluate(
     Raises:
       UserError: the work directory holds no such run, or config or data are wrong.
     """
-    check_values(config)
+    config = as_config(config)
     trained = load_workdir(Path(workdir), checkpoint, config)
-    named = split_names(config.data.classes)
+    named = config.data.class_names
     if named and named != trained.class_names:
         raise UserError(
             f"config.data.classes names {len(named)} classes ({', '.join(named)}), but {workdir} "
@@ -66,7 +65,7 @@ def evaluate(
         return
     if submission:
         write_detections(results, trained.class_names, trained.category_ids, Path(submission))
-    about = {"run": workdir, "published": config.published, "data": config.data.eval}
+    about = {"run": workdir, "data": config.data.eval}
     _publish(results, trained.class_names, summary, about, evaluator.source, output, report)
 
 
@@ -77,7 +76,6 @@ def evaluate_file(
     *,
     metrics: Sequence[str] = METRICS,
     iou_threshold: float = 0.5,
-    published: str = "",
     on_error: str = "stop",
     max_error_fraction: float = 0.0,
     output: str = "",
@@ -91,7 +89,6 @@ def evaluate_file(
       detections: see `read_detections`.
       metrics: of `METRICS`, the most important first.
       iou_threshold: see `summarise`.
-      published: what to compare with, for the report.
       on_error: "stop" or "skip", at damaged pictures of the data.
       max_error_fraction: how many may be left out.
       output: a JSON file to write the numbers to.
@@ -103,7 +100,7 @@ def evaluate_file(
     source, images = _open_objects(source_spec, class_names, on_error, max_error_fraction)
     results = _read_detections(detections, source, images)
     summary = summarise(results, source.class_names, metrics, iou_threshold)
-    about = {"run": detections, "published": published, "data": source_spec}
+    about = {"run": detections, "data": source_spec}
     _publish(results, source.class_names, summary, about, source, output, report)
 
 

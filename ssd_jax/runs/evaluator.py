@@ -177,7 +177,7 @@ class Evaluator:
             make_predict_step(
                 network,
                 score_threshold=config.detection.score_threshold,
-                iou_threshold=config.detection.iou_threshold,
+                iou_threshold=config.detection.nms_iou_threshold,
                 boxes_per_class=config.detection.boxes_per_class,
                 detections_per_image=config.detection.detections_per_image,
                 flip=flip,

@@ -8,8 +8,8 @@ from typing import Any
 
 import optax
 
-from ssd_jax.config.schema import check_config
-from ssd_jax.data.class_lists import category_ids, split_names
+from ssd_jax.config.schema import as_config
+from ssd_jax.data.class_lists import category_ids
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.interop.formats import FORMATS, read_format
@@ -46,13 +46,13 @@ def import_weights(
       UserError: the config is wrong, the file cannot be read or does not fit, or the work directory
         exists.
     """
-    check_config(config)
+    config = as_config(config)
     if kind not in FORMATS:
         raise UserError(f"--from is {kind!r}, but must be one of {', '.join(FORMATS)}")
     folder = Path(output)
     if (folder / "classes.json").exists():
         raise UserError(f"{output} holds a run already: name another folder")
-    class_names = class_names or split_names(config.data.classes)
+    class_names = class_names or config.data.class_names
     foreign = read_format(kind, file, build_network(config.model, 1), class_names)
     class_names = foreign.class_names
     network = build_network(config.model, len(class_names))

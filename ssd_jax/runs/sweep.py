@@ -3,13 +3,13 @@
 import json
 import logging
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from ssd_jax.config.schema import check_config
+from ssd_jax.config.schema import Config, as_config
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
 from ssd_jax.runs import workdir
@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
-def sweep(runs: Sequence[tuple[str, Any]], folder: str) -> list[Row]:
+def sweep(
+    runs: Sequence[tuple[str, Any]], folder: str, published: Mapping[str, str] | None = None
+) -> list[Row]:
     """Trains and evaluates every config; what is finished already is not done again.
 
     After every run `table.md` and `table.json` are written anew.
@@ -29,6 +31,7 @@ def sweep(runs: Sequence[tuple[str, Any]], folder: str) -> list[Row]:
     Args:
       runs: names and configs of `configs/`.
       folder: holds a work directory for each run, under its name, and the table.
+      published: by the name of a run what was published for it.
 
     Returns:
       A row for each run: see `summarise_run`.
@@ -36,30 +39,32 @@ def sweep(runs: Sequence[tuple[str, Any]], folder: str) -> list[Row]:
     Raises:
       UserError: a config is wrong, before the first run; see also `train`.
     """
+    checked = []
     for name, config in runs:
         try:
-            check_config(config)
+            checked.append((name, as_config(config)))
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
     rows = []
-    for number, (name, config) in enumerate(runs, start=1):
+    for number, (name, config) in enumerate(checked, start=1):
         logger.info("%s (%d of %d)", name, number, len(runs))
         place = Path(folder) / name
         train(config, str(place))
         jax.clear_caches()
-        rows.append(summarise_run(name, config, place))
+        rows.append(summarise_run(name, config, place, (published or {}).get(name, "")))
         (Path(folder) / "table.json").write_text(json.dumps(rows, indent=2) + "\n")
         (Path(folder) / "table.md").write_text(format_markdown(rows))
     return rows
 
 
-def summarise_run(name: str, config: Any, place: Path) -> Row:
+def summarise_run(name: str, config: Config, place: Path, published: str = "") -> Row:
     """A finished run in one row.
 
     Args:
       name: of the run.
       config: its config.
       place: its work directory.
+      published: what was published for it.
 
     Returns:
       `name`, `published`, `metric`, `mAP` by it (None if it was not evaluated), `parameters`,
@@ -74,7 +79,7 @@ def summarise_run(name: str, config: Any, place: Path) -> Row:
     speeds = [line[key] for line in lines if (key := "train/images_per_second") in line]
     return {
         "name": name,
-        "published": config.published,
+        "published": published,
         "metric": config.metric,
         "mAP": last.get("eval/mAP"),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(parameters)),

@@ -13,10 +13,11 @@ import jax
 import numpy as np
 from PIL import Image
 
-from ssd_jax.config.schema import check_config
+from ssd_jax.config.schema import as_config
 from ssd_jax.distributed import devices
+from ssd_jax.errors import UserError
 from ssd_jax.evaluation.drawing import draw_detections
-from ssd_jax.evaluation.summary import COCO_NUMBERS, format_table
+from ssd_jax.evaluation.summary import COCO_NUMBERS, METRICS, format_table
 from ssd_jax.images.drawing import contact_sheet, draw_input
 from ssd_jax.interop.transfer import format_transfer
 from ssd_jax.models.network import build_network
@@ -57,7 +58,11 @@ def train(config: Any, workdir: str, change_config: bool = False) -> None:
       Interrupted: SIGTERM or SIGINT came. The state is saved; called again, it goes on.
     """
     began = time.perf_counter()
-    check_config(config)
+    config = as_config(config)
+    if config.metric not in METRICS:
+        raise UserError(
+            f"config.metric is {config.metric!r}, but must be one of {', '.join(METRICS)}"
+        )
     if not change_config:
         check_same_config(Path(workdir), config)
     with Interruption() as interruption, contextlib.ExitStack() as until_the_end:

@@ -25,15 +25,15 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from ml_collections import ConfigDict
 
-from ssd_jax.config.saved import FORMAT, check_format
+from ssd_jax.config.saved import FORMAT, check_format, upgrade
+from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.errors import UserError
 
 
 def record_run(
-    folder: Path, config: Any, class_names: Sequence[str], category_ids: Sequence[int]
+    folder: Path, config: Config, class_names: Sequence[str], category_ids: Sequence[int]
 ) -> None:
     """Writes config and classes into a work directory, made where it does not exist.
 
@@ -46,7 +46,7 @@ def record_run(
     folder.mkdir(parents=True, exist_ok=True)
     classes = describe_classes(class_names, category_ids)
     _write(folder / "format.json", json.dumps({"format": FORMAT}))
-    _write(folder / "config.json", config.to_json_best_effort(indent=2))
+    _write(folder / "config.json", json.dumps(config.model_dump(mode="json"), indent=2))
     _write(folder / "classes.json", json.dumps(classes, indent=2))
 
 
@@ -96,8 +96,15 @@ def read_classes(folder: Path) -> list[dict[str, Any]]:
         cannot read.
     """
     classes = json.loads(_read(folder, "classes.json"))
-    check_format(json.loads(_read(folder, "format.json"))["format"], folder)
+    read_format(folder)
     return classes
+
+
+def read_format(folder: Path) -> int:
+    """The format that a work directory was written in; see `read_classes`."""
+    number = json.loads(_read(folder, "format.json"))["format"]
+    check_format(number, folder)
+    return number
 
 
 def read_class_names(folder: Path) -> tuple[str, ...]:
@@ -105,25 +112,26 @@ def read_class_names(folder: Path) -> tuple[str, ...]:
     return tuple(entry["name"] for entry in read_classes(folder))
 
 
-def read_config(folder: Path) -> ConfigDict:
+def read_config(folder: Path) -> Config:
     """The config of a run.
 
     Raises:
       UserError: the folder is not the work directory of a run.
     """
-    return ConfigDict(json.loads(_read(folder, "config.json")))
+    number = read_format(folder)
+    return as_config(upgrade(json.loads(_read(folder, "config.json")), number))
 
 
-def check_same_config(folder: Path, config: Any) -> None:
+def check_same_config(folder: Path, config: Config) -> None:
     """Raises a `UserError` if a work directory belongs to a run with another config."""
     if not (folder / "config.json").is_file():
         return
-    recorded = _fields(json.loads(_read(folder, "config.json")))
-    given = _fields(json.loads(config.to_json_best_effort()))
+    recorded = _fields(read_config(folder).model_dump(mode="json"))
+    given = _fields(config.model_dump(mode="json"))
     changes = [
-        f"config.{name} from {recorded.get(name, 'nothing')!r} to {given.get(name, 'nothing')!r}"
-        for name in sorted(recorded.keys() | given.keys())
-        if recorded.get(name) != given.get(name)
+        f"config.{name} from {recorded[name]!r} to {given[name]!r}"
+        for name in sorted(given)
+        if recorded[name] != given[name]
     ]
     if changes:
         raise UserError(

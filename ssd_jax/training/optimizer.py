@@ -155,10 +155,10 @@ def build_optimizer(config: Any, schedule: optax.Schedule) -> optax.GradientTran
             schedule,
             config.momentum,
             config.weight_decay,
-            config.undecayed,
+            config.no_weight_decay,
             config.bias_rate,
             config.clip_norm,
         )
     if config.optimizer == "adam":
-        return adam(schedule, config.weight_decay, config.undecayed, config.clip_norm)
+        return adam(schedule, config.weight_decay, config.no_weight_decay, config.clip_norm)
     raise UserError(f"config.optimizer is {config.optimizer!r}, but must be sgd or adam")

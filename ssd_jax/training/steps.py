@@ -176,7 +176,7 @@ def build_train_step(
         ema=config.ema,
         color=config.augment.color,
         flip=config.augment.flip,
-        iou_threshold=config.loss.iou_threshold,
+        iou_threshold=config.loss.match_iou_threshold,
         boundary_boxes=config.loss.boundary_boxes,
         negatives_per_positive=config.loss.negatives_per_positive,
         min_negatives=config.loss.min_negatives,

@@ -17,7 +17,7 @@ def test_one_cell_by_hand():
     tiling = Tiling(
         image_size=100,
         feature_sizes=(2,),
-        steps=(50,),
+        strides=(50,),
         shapes=shapes_from_sizes((20,), (45,), ((4,),)),
     )
     boxes = default_boxes(tiling)
@@ -136,7 +136,7 @@ def test_ssd300_coco_equals_torchvision():
 def test_lists_of_unequal_lengths_are_refused():
     with pytest.raises(ValueError, match="max_sizes has 2 entries, but min_sizes has 1"):
         shapes_from_sizes((30,), (60, 90), ((2,),))
-    with pytest.raises(ValueError, match="steps has 1 entries, but feature_sizes has 2"):
+    with pytest.raises(ValueError, match="strides has 1 entries, but feature_sizes has 2"):
         Tiling(300, (2, 1), (150,), (((30, 30),), ((60, 60),)))
     with pytest.raises(ValueError, match="shapes has 1 entries, but feature_sizes has 2"):
         Tiling(300, (2, 1), (150, 300), (((30, 30),),))

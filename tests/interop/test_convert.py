@@ -254,12 +254,12 @@ def test_onnx_computes_the_same(imported, detections, tmp_path):
 def test_runs_of_later_versions_are_refused(imported, tmp_path):
     later = tmp_path / "later"
     shutil.copytree(imported, later)
-    (later / "format.json").write_text('{"format": 2}')
-    with pytest.raises(UserError, match="has the format 2, of a later version of ssd_jax"):
+    (later / "format.json").write_text('{"format": 3}')
+    with pytest.raises(UserError, match="has the format 3, of a later version of ssd_jax"):
         load_workdir(later)
     save_folder(load_workdir(imported), tmp_path / "shared")
     config = json.loads((tmp_path / "shared" / "config.json").read_text())
-    (tmp_path / "shared" / "config.json").write_text(json.dumps(config | {"format": 2}))
+    (tmp_path / "shared" / "config.json").write_text(json.dumps(config | {"format": 3}))
     with pytest.raises(UserError, match="of a later version"):
         load_folder(tmp_path / "shared")
 

@@ -454,7 +454,7 @@ def test_width_gives_multiples_of_eight():
     "field, value, complaint",
     [
         ("feature_sizes", (9, 4, 2, 1), r"\(9, 4, 2, 1\), but an input of 64 pixels gives.*\(8, 4"),
-        ("feature_sizes", (8, 4, 2), "steps has 4 entries, but feature_sizes has 3"),
+        ("feature_sizes", (8, 4, 2), "strides has 4 entries, but feature_sizes has 3"),
         ("extra_blocks", ((256, 512, 3, 2, 1),), "maps of vgg16 and 1 extra_blocks make 3"),
         ("backbone", "vgg", "'vgg', but must be one of vgg16, vgg16_mmdetection, "),
         ("precision", "float16", "'float16', but must be one of float32, tf32, bfloat16"),

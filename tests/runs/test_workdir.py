@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
 from ssd_jax.runs import provenance, workdir
 from tests import tiny
@@ -38,12 +39,11 @@ def test_one_process_alone_trains_in_a_work_directory(tmp_path):
 
 
 def test_another_config_is_refused_and_its_changes_are_named(tmp_path):
-    config = tiny.get_config()
+    config = as_config(tiny.get_config())
     workdir.check_same_config(tmp_path, config)  # nothing there yet
     workdir.record_run(tmp_path, config, ("a", "b"), (1, 2))
     workdir.check_same_config(tmp_path, config)
-    config.model.width = 0.5
-    config.learning_rate_drops = (0.5,)
+    config = config.replace({"model.width": 0.5, "learning_rate_drops": (0.5,)})
     with pytest.raises(UserError) as error:
         workdir.check_same_config(tmp_path, config)
     message = str(error.value)
@@ -55,7 +55,7 @@ def test_another_config_is_refused_and_its_changes_are_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["config.json", "classes.json"])
 def test_files_are_whole_or_not_there(name, tmp_path, monkeypatch):
-    config, replace = tiny.get_config(), os.replace
+    config, replace = as_config(tiny.get_config()), os.replace
     workdir.record_run(tmp_path, config, ("a",), (1,))
     before = (tmp_path / name).read_text()
 
@@ -65,9 +65,8 @@ def test_files_are_whole_or_not_there(name, tmp_path, monkeypatch):
         replace(source, target)
 
     monkeypatch.setattr("os.replace", cut_off)
-    config.steps = 99
     with pytest.raises(KeyboardInterrupt):
-        workdir.record_run(tmp_path, config, ("a", "b"), (1, 2))
+        workdir.record_run(tmp_path, config.replace({"steps": 99}), ("a", "b"), (1, 2))
     assert (tmp_path / name).read_text() == before
 
 
