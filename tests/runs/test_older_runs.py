@@ -1,0 +1,93 @@
+"""Runs of earlier versions go on: they detect, evaluate and train as their own version did.
+
+`tests/reference/run_of_format_1.tar.xz` holds a run of format 1, cut off after step 2 of 4. Its
+`metrics.jsonl` is that of the whole run, to compare with.
+"""
+
+import json
+import tarfile
+
+import numpy as np
+import pytest
+
+from ssd_jax import Detector
+from ssd_jax.config.saved import FORMAT
+from ssd_jax.errors import UserError
+from ssd_jax.runs.evaluate import evaluate
+from ssd_jax.runs.train import train
+from ssd_jax.runs.trained import load_workdir
+from ssd_jax.runs.workdir import read_config
+from tests.helpers.reference_results import CARRIED
+
+TIMES = "train/images_per_second"
+
+
+@pytest.fixture
+def older_run(tmp_path):
+    with tarfile.open(CARRIED / "run_of_format_1.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path / "run"
+
+
+def lines_of(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def change_recorded(workdir, **values):
+    """Writes other values into `config.json`; None takes a field out."""
+    file = workdir / "config.json"
+    config = json.loads(file.read_text()) | values
+    file.write_text(
+        json.dumps({name: value for name, value in config.items() if value is not None})
+    )
+
+
+def test_it_detects(older_run):
+    trained = load_workdir(older_run)
+    assert trained.class_names == ("circle", "cross", "square", "star", "triangle")
+    config = read_config(older_run)
+    assert config.model.strides == (8, 16, 32, 64)
+    assert config.loss.match_iou_threshold == 0.5 and config.detection.nms_iou_threshold == 0.45
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    found = Detector.from_workdir(older_run)(image)
+    assert len(found.boxes) == len(found.scores) > 0
+
+
+def test_its_checkpoint_is_evaluated(older_run, tmp_path):
+    output = tmp_path / "results.json"
+    evaluate(read_config(older_run), str(older_run), checkpoint=2, output=str(output))
+    summary = json.loads(output.read_text())
+    assert summary["num_images"] == 6 and 0 <= summary["mAP"] <= 1
+    assert json.loads((older_run / "format.json").read_text()) == {"format": 1}  # only read
+
+
+def test_it_trains_on_to_the_recorded_end(older_run):
+    recorded = lines_of(older_run)
+    train(read_config(older_run), str(older_run))
+    reached = lines_of(older_run)
+    assert [line["step"] for line in reached] == [2, 4, 4] and reached[0] == recorded[0]
+    for ours, theirs in zip(reached[1:], recorded[1:], strict=True):
+        assert set(ours) == set(theirs)
+        expected = {name: value for name, value in theirs.items() if name != TIMES}
+        given = {name: value for name, value in ours.items() if name != TIMES}
+        assert given == pytest.approx(expected, rel=1e-3, abs=1e-3)
+    assert json.loads((older_run / "format.json").read_text()) == {"format": FORMAT}
+    written = json.loads((older_run / "config.json").read_text())
+    assert "published" not in written and written["model"]["strides"] == [8, 16, 32, 64]
+    starts = map(json.loads, (older_run / "starts.jsonl").read_text().splitlines())
+    assert [start["step"] for start in starts] == [0, 2]
+
+
+def test_a_changed_value_is_refused_by_its_present_name(older_run):
+    config = read_config(older_run).replace({"loss.match_iou_threshold": 0.6})
+    with pytest.raises(UserError, match=r"config\.loss\.match_iou_threshold from 0\.5 to 0\.6"):
+        train(config, str(older_run))
+
+
+def test_a_field_that_is_not_recorded_has_its_default(older_run):
+    change_recorded(older_run, max_skipped=None, clip_norm=None)
+    config = read_config(older_run)
+    assert config.max_skipped == 10 and config.clip_norm == 0
+    with pytest.raises(UserError, match=r"config\.clip_norm from 0\.0 to 1\.0") as error:
+        train(config.replace({"clip_norm": 1.0}), str(older_run))
+    assert "max_skipped" not in str(error.value)
