@@ -1,4 +1,4 @@
-"""What the tests of several files share."""
+"""Order of the tests, a compilation cache for all of them, and fixtures of several files."""
 
 import os
 import tempfile
@@ -6,39 +6,34 @@ from pathlib import Path
 
 import pytest
 
-# Begun first, so that no process is left with one of them in the end.
-LONG_ONES = [
-    "tests/end_to_end/test_survival.py",
-    "tests/training/test_steps.py",
-    "tests/end_to_end/test_scripts.py",
-    "tests/benchmark/test_benchmark.py",
-    "tests/models/test_network.py",
-    "tests/interop/test_convert.py",
-    "tests/runs/test_sweep.py",
-    "tests/end_to_end/test_every_config.py",
-]
-
+# XLA's flags under which it compiles fastest.
 QUICK_TO_COMPILE = (
     "--xla_backend_optimization_level=0 "
     "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
 )
 
 
-def pytest_collection_modifyitems(items):
-    """Files that take long come first."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starts the longest files first, so that no xdist worker is left alone with one at the end.
 
-    def place(item):
-        file = item.nodeid.partition("::")[0]
-        return LONG_ONES.index(file) if file in LONG_ONES else len(LONG_ONES)
+    Files with `slow` tests come first, and among them those that also start several processes.
+    """
+    marks: dict[Path, set[str]] = {}
+    for item in items:
+        marks.setdefault(item.path, set()).update(mark.name for mark in item.iter_markers())
 
-    items.sort(key=place)
+    def rank(item: pytest.Item) -> int:
+        of_file = marks[item.path]
+        return 2 if "slow" not in of_file else 0 if "multiprocess" in of_file else 1
+
+    items.sort(key=rank)
 
 
-def pytest_configure(config):
-    """What is compiled is shared by all tests of a session, and leaves nothing in the home.
+def pytest_configure(config: pytest.Config) -> None:
+    """Shares compiled programs between all tests of a session, in a folder that is removed.
 
-    On a CPU compiling takes longer than running, so it is done in the quickest way. Workers and the
-    processes that tests start inherit the variables.
+    On a CPU compiling takes longer than running, so XLA optimises as little as it can. Workers of
+    xdist and the processes that tests start inherit the variables.
     """
     os.environ.setdefault("XLA_FLAGS", QUICK_TO_COMPILE)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

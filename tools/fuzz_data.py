@@ -1,12 +1,14 @@
-"""Makes 10,000 bad files of annotations and pictures, and sees what reading them does.
+"""Reads 10,000 damaged files of annotations and images, and counts what happens.
 
     python -m tools.fuzz_data
+    python -m tools.fuzz_data --files=500
 
-Every file goes the two ways there are: one stops, one leaves the picture out. Nothing may happen
-but that a file is read, that an error names it, or that it is counted. Takes some minutes; not part
-of the tests.
+Every file is read with `config.data.on_error` "stop" and with "skip". A file may be read, an
+error may name it, or it may be skipped and counted; anything else is a fault, and the exit status
+is 1. 10,000 files take some minutes.
 """
 
+import argparse
 import collections
 import contextlib
 import dataclasses
@@ -17,7 +19,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +31,15 @@ from ssd_jax.data.pipeline import eval_batches, train_batches
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.sources import Source, open_source
 from ssd_jax.errors import UserError
-from tests.helpers.pictures import VocFolder, write_coco
+from tools.spoiling import IMAGES, JSON, XML
 
-XML_FILES, JSON_FILES, PICTURE_FILES = 4000, 3000, 3000
-
-Change = Callable[[random.Random, bytes], bytes]
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
+ANNOTATION = """<annotation><size><width>60</width><height>40</height></size>
+  <object>
+    <name>dog</name><difficult>1</difficult>
+    <bndbox><xmin>6</xmin><ymin>4</ymin><xmax>30</xmax><ymax>20</ymax></bndbox>
+  </object></annotation>"""
+NO_OBJECTS = "<annotation><size><width>60</width><height>40</height></size></annotation>"
 
 
 @dataclasses.dataclass
@@ -98,163 +104,50 @@ class Table:
         return "\n".join(lines)
 
 
-# ---- ways to spoil a file
-
-
-def cut(rng: random.Random, content: bytes) -> bytes:
-    return content[: rng.randrange(len(content))]
-
-
-def flip(rng: random.Random, content: bytes) -> bytes:
-    spoiled = bytearray(content)
-    for _ in range(rng.randint(1, 8)):
-        spoiled[rng.randrange(len(spoiled))] ^= 1 << rng.randrange(8)
-    return bytes(spoiled)
-
-
-def garbage(rng: random.Random, content: bytes) -> bytes:
-    return rng.randbytes(rng.randint(0, len(content)))
-
-
-def hole(rng: random.Random, content: bytes) -> bytes:
-    start = rng.randrange(len(content))
-    return content[:start] + content[start + rng.randint(1, 40) :]
-
-
-def double(rng: random.Random, content: bytes) -> bytes:
-    start = rng.randrange(len(content))
-    piece = content[start : start + rng.randint(1, 40)]
-    return content[:start] + piece * rng.randint(2, 50) + content[start:]
-
-
-def empty(rng: random.Random, content: bytes) -> bytes:
-    return b""
-
-
-SPOIL = (empty, garbage, cut, flip, hole, double)
-NUMBERS = ("nan", "inf", "-inf", "1e400", "-5", "0", "", "x", "9" * 5000, "1,5", "\u0661", "0x10")
-
-
-def number(rng: random.Random, content: bytes) -> bytes:
-    old = rng.choice([b"6", b"4", b"30", b"20", b"60", b"40", b"1"])
-    return content.replace(old, rng.choice(NUMBERS).encode())
-
-
-def tag(rng: random.Random, content: bytes) -> bytes:
-    old = rng.choice([b"object", b"name", b"bndbox", b"xmin", b"ymax", b"size", b"annotation"])
-    return content.replace(old, rng.choice([b"", b"a", b"object", b"\xff", b"name"]))
-
-
-def entity(rng: random.Random, content: bytes) -> bytes:
-    levels = "".join(
-        f'<!ENTITY e{i} "{f"&e{i - 1};" * 10 if i else "ha" * 10}">' for i in range(12)
-    )
-    doctype = rng.choice(
-        [
-            f"<!DOCTYPE a [{levels}]>",
-            '<!DOCTYPE a [<!ENTITY e11 SYSTEM "file:///etc/passwd">]>',
-            '<!DOCTYPE a SYSTEM "http://127.0.0.1:9/a.dtd">',
-            '<!DOCTYPE a [<!ENTITY % p SYSTEM "file:///etc/passwd"> %p;]>',
-        ]
-    )
-    return doctype.encode() + content.replace(b"dog", b"&e11;")
-
-
-def encoding(rng: random.Random, content: bytes) -> bytes:
-    name = rng.choice(["no-such", "utf-16", "gb2312", "idna", "rot13", "utf-7", "ascii", "zlib"])
-    text = content.replace(b"dog", "d\u00f6g".encode(rng.choice(["utf-8", "latin-1", "utf-16"])))
-    return f'<?xml version="1.0" encoding="{name}"?>'.encode() + text
-
-
-def nested(rng: random.Random, content: bytes) -> bytes:
-    depth = rng.choice([1_000, 50_000])
-    return b"<annotation>" * depth + content + b"</annotation>" * depth
-
-
-XML = (*SPOIL, number, tag, entity, encoding, nested)
-
-JSON_VALUES = (
-    *(None, True, -1, 0, 2.5, "1", "", [], {}, [1], {"id": 1}, [[[]]], "x" * 10_000, 10**400),
-    *(float("nan"), float("inf"), "../a.jpg", "/etc/passwd", "a\0b", "\ud800", "C:\\a.jpg"),
-)
-
-
-def places(value: object) -> list:
-    """Every (container, key) in a JSON value."""
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    found = []
-    for key, inner in items:
-        found.append((value, key))
-        if isinstance(inner, dict | list):
-            found += places(inner)
-    return found
-
-
-def other_value(rng: random.Random, content: bytes) -> bytes:
-    decoded = json.loads(content)
-    container, key = rng.choice(places(decoded))
-    container[key] = rng.choice(JSON_VALUES)
-    return json.dumps(decoded).encode()
-
-
-def no_value(rng: random.Random, content: bytes) -> bytes:
-    decoded = json.loads(content)
-    container, key = rng.choice(places(decoded))
-    del container[key]
-    return json.dumps(decoded).encode()
-
-
-def deep(rng: random.Random, content: bytes) -> bytes:
-    return rng.choice([b"[", b'{"a":']) * rng.choice([10, 1_000, 100_000])
-
-
-JSON = (*SPOIL, other_value, other_value, no_value, number, deep)
-
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
-
-
-def lie(rng: random.Random, content: bytes) -> bytes:
-    """Another size in the header, where formats have it."""
-    spoiled, begin = bytearray(content), rng.choice([4, 6, 16, 18, 22])
-    spoiled[begin : begin + 4] = rng.choice(
-        [b"\xff" * 4, b"\0" * 4, b"\0\0\x7f\xff", b"\x7f\xff\0\0"]
-    )
-    start = content.find(b"\xff\xc0")
-    if start > 0 and rng.random() < 0.5:
-        spoiled[start + 5 : start + 9] = rng.randbytes(4)
-    return bytes(spoiled)
-
-
-PICTURES = (*SPOIL, lie)
-
-
 def main() -> None:
     """Runs all and prints the table; the exit status is 1 if anything was not handled."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--files", type=int, default=10_000, help="how many bad files")
+    count = parser.parse_args().files
     logging.getLogger("ssd_jax").setLevel(logging.CRITICAL)
     table, rng = Table(), random.Random(0)
     with tempfile.TemporaryDirectory() as name:
-        fuzz_xml(table, rng, Path(name) / "voc")
-        fuzz_json(table, rng, Path(name) / "coco")
-        fuzz_pictures(table, rng, Path(name) / "pictures")
+        fuzz_xml(table, rng, Path(name) / "voc", count * 4 // 10)
+        fuzz_json(table, rng, Path(name) / "coco", count * 3 // 10)
+        fuzz_images(table, rng, Path(name) / "images", count * 3 // 10)
     print(table.show())
     sys.exit(any(row.unhandled for row in table.rows.values()))
 
 
-def fuzz_xml(table: Table, rng: random.Random, folder: Path) -> None:
-    """One bad annotation beside a sound one."""
-    voc = VocFolder(folder)
-    for name in ("sound", "bad"):
-        voc.add(name, [("dog", 6, 4, 30, 20)], extra="<difficult>1</difficult>")
-    spec, file = voc.split("all", "sound", "bad"), voc.annotation("bad")
-    valid = file.read_bytes()
-    for i in range(XML_FILES):
+def write_image(path: Path) -> None:
+    """A JPEG of one colour, 60 × 40."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (60, 40), (90, 140, 30)).save(path)
+
+
+def voc_split(root: Path, image_ids: Sequence[str]) -> str:
+    """Writes the split `all` of a folder in Pascal VOC's layout; returns its source."""
+    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    lines = "".join(f"{image_id}\n" for image_id in image_ids)
+    (root / "ImageSets" / "Main" / "all.txt").write_text(lines)
+    return f"voc_xml:{root}:all"
+
+
+def fuzz_xml(table: Table, rng: random.Random, folder: Path, count: int) -> None:
+    """One bad annotation beside an intact one."""
+    spec, file = voc_split(folder, ("intact", "bad")), folder / "Annotations" / "bad.xml"
+    for image_id in ("intact", "bad"):
+        write_image(folder / "JPEGImages" / f"{image_id}.jpg")
+        (folder / "Annotations" / f"{image_id}.xml").write_text(ANNOTATION)
+    for i in range(count):
         change = XML[i % len(XML)]
-        file.write_bytes(change(rng, valid))
+        file.write_bytes(change(rng, ANNOTATION.encode()))
         read_both_ways(table, f"xml {change.__name__}", spec, file)
 
 
-def fuzz_json(table: Table, rng: random.Random, folder: Path) -> None:
-    """A file of annotations of two pictures."""
+def fuzz_json(table: Table, rng: random.Random, folder: Path, count: int) -> None:
+    """A file of annotations of two images."""
     content = {
         "images": [{"id": i, "file_name": f"{i}.jpg", "width": 60, "height": 40} for i in (1, 2)],
         "categories": [{"id": 3, "name": "dog"}],
@@ -263,9 +156,11 @@ def fuzz_json(table: Table, rng: random.Random, folder: Path) -> None:
             for i in (1, 2)
         ],
     }
-    spec, file = write_coco(folder, content), folder / "instances.json"
-    valid = file.read_bytes()
-    for i in range(JSON_FILES):
+    for image in content["images"]:
+        write_image(folder / "images" / image["file_name"])
+    file = folder / "instances.json"
+    spec, valid = f"coco_json:{file}:{folder / 'images'}", json.dumps(content).encode()
+    for i in range(count):
         change = JSON[i % len(JSON)]
         file.write_bytes(change(rng, valid))
         read_both_ways(table, f"json {change.__name__}", spec, file)
@@ -293,46 +188,46 @@ def read_both_ways(table: Table, kind: str, spec: str, file: Path) -> None:
             assert stopped, error
 
 
-def fuzz_pictures(table: Table, rng: random.Random, folder: Path) -> None:
-    """Many bad pictures in one folder, through training and evaluation."""
+def fuzz_images(table: Table, rng: random.Random, folder: Path, count: int) -> None:
+    """Many bad images in one folder, through training and evaluation."""
     names = collections.defaultdict(list)
-    voc = VocFolder(folder)
-    annotation = "<annotation><size><width>60</width><height>40</height></size></annotation>"
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
-    for i in range(PICTURE_FILES):
-        image_format, change = (
-            FORMATS[i % len(FORMATS)],
-            PICTURES[i // len(FORMATS) % len(PICTURES)],
-        )
+    voc_split(folder, ())
+    for i in range(count):
+        image_format = FORMATS[i % len(FORMATS)]
+        change = IMAGES[i // len(FORMATS) % len(IMAGES)]
         kind, name = f"{image_format} {change.__name__}", f"{i:05d}"
-        mode = rng.choice(
-            {"JPEG": ("RGB", "L", "CMYK"), "PNG": ("RGBA", "RGB", "P", "1")}.get(
-                image_format, ("RGB",)
-            )
-        )
-        file = io.BytesIO()
-        Image.fromarray(pixels).convert(mode).save(file, image_format)
-        (voc.root / f"JPEGImages/{name}.jpg").write_bytes(change(rng, file.getvalue()))
-        voc.annotation(name).write_text(annotation)
+        intact = noise_image(rng, image_format)
+        (folder / "JPEGImages" / f"{name}.jpg").write_bytes(change(rng, intact))
+        (folder / "Annotations" / f"{name}.xml").write_text(NO_OBJECTS)
         names[kind].append(name)
     for kind, of_kind in names.items():
-        spec = voc.split("all", *of_kind)
+        spec = voc_split(folder, of_kind)
         with table.watch(kind, len(of_kind)) as row:
             row.files += len(of_kind)
-            broken = stop_at_pictures(voc, of_kind, row)
-            trained, evaluated = skip_pictures(spec, len(of_kind))
+            broken = stop_at_images(folder, of_kind, row)
+            trained, evaluated = skip_images(spec, len(of_kind))
             row.skips += len(trained)
             row.differ += len((trained ^ broken) | (trained ^ evaluated))
             if trained and evaluated:
                 stop_at_once(spec, len(of_kind))
 
 
-def stop_at_pictures(voc: VocFolder, names: list[str], row: Row) -> set[str]:
+def noise_image(rng: random.Random, image_format: str) -> bytes:
+    """A file of noise, in one of the colour modes that its format has."""
+    modes = {"JPEG": ("RGB", "L", "CMYK"), "PNG": ("RGBA", "RGB", "P", "1")}
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
+    file = io.BytesIO()
+    image = Image.fromarray(pixels).convert(rng.choice(modes.get(image_format, ("RGB",))))
+    image.save(file, image_format)
+    return file.getvalue()
+
+
+def stop_at_images(folder: Path, names: list[str], row: Row) -> set[str]:
     """What the message would say about each that stops; those that do."""
     broken = set()
     for name in names:
         start = time.perf_counter()
-        path = voc.root / f"JPEGImages/{name}.jpg"
+        path = folder / "JPEGImages" / f"{name}.jpg"
         if why_unreadable({"path": str(path).encode(), "image": b""}):
             row.errors += 1
             broken.add(name)
@@ -342,8 +237,8 @@ def stop_at_pictures(voc: VocFolder, names: list[str], row: Row) -> set[str]:
     return broken
 
 
-def skip_pictures(spec: str, count: int) -> tuple[set[str], set[str]]:
-    """Which pictures training and evaluation leave out, of an epoch."""
+def skip_images(spec: str, count: int) -> tuple[set[str], set[str]]:
+    """Which images training and evaluation leave out, of an epoch."""
     source = open_source(spec, ("dog",), Problems("skip", 1.0))
     batch = one_epoch(source, count)
     trained = {name.decode() for name in batch["image_id"][batch["broken"]]}
@@ -361,7 +256,7 @@ def stop_at_once(spec: str, count: int) -> None:
 
 
 def one_epoch(source: Source, count: int) -> dict[str, np.ndarray]:
-    """All pictures of a source as one batch of training."""
+    """All images of a source as one batch of training."""
     return next(
         train_batches(
             source,

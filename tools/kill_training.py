@@ -22,6 +22,7 @@ import jax
 import numpy as np
 
 from ssd_jax.cli import console
+from ssd_jax.cli.command_line import load_config
 from ssd_jax.distributed import devices
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.train import train
@@ -29,8 +30,8 @@ from ssd_jax.runs.workdir import read_class_names
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.optimizer import build_optimizer
 from ssd_jax.training.state import initial_state
-from tests import tiny
 
+TINY = Path(__file__).parents[1] / "tests" / "tiny.py"  # a config of seconds
 MOMENTS = ("training", "saving", "evaluating", "starting")
 EVAL_EVERY = 60
 TIMEOUT = 120  # seconds without the wanted moment
@@ -42,7 +43,7 @@ PROCESSES.set_forkserver_preload(["ssd_jax.runs.train", "ssd_jax.data.pipeline"]
 
 def config(steps, port=0):
     """Of one process; of two, whose steps are slower, with less between checkpoints."""
-    config = tiny.get_config()
+    config = load_config(str(TINY))
     config.update(steps=steps, log_every=7, ema=0.9)
     config.update(checkpoint_every=6 if port else 20, eval_every=12 if port else EVAL_EVERY)
     return config

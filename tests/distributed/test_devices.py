@@ -99,6 +99,7 @@ def by_open_mpi(number, port):
 
 
 @pytest.mark.parametrize("launcher", [by_slurm, by_open_mpi])
+@pytest.mark.multiprocess
 def test_processes_of_a_launcher_join_by_themselves(launcher):
     port = str(free_port())
     processes = [start(**launcher(str(number), port)) for number in range(2)]
@@ -109,6 +110,7 @@ def test_processes_of_a_launcher_join_by_themselves(launcher):
         assert output.splitlines()[-1].split() == ["2", str(number), "22.0", "22.0"]
 
 
+@pytest.mark.multiprocess
 def test_who_waits_in_vain_ends_with_one_line():
     program = JOIN.replace("join_timeout=60", "join_timeout=2")
     port = free_port()
@@ -122,6 +124,7 @@ def test_who_waits_in_vain_ends_with_one_line():
         assert f"127.0.0.1:{port}" in line
 
 
+@pytest.mark.multiprocess
 def test_a_port_in_use_is_told():
     with socket.socket() as taken:
         taken.bind(("", 0))

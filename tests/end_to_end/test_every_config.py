@@ -8,6 +8,8 @@ import pytest
 from tests.helpers.reference_results import COLLECTION
 from tools.every_config import train_and_evaluate
 
+pytestmark = pytest.mark.slow
+
 COCO = COLLECTION / "data" / "coco_tiny"
 
 

@@ -22,6 +22,8 @@ from tests import tiny
 from tests.helpers.pictures import VocFolder
 from tests.helpers.scripts import ROOT, free_port, run_script, with_devices
 
+pytestmark = pytest.mark.slow
+
 
 def run(script, *arguments, expect=0):
     return run_script(script, "--config=tests/tiny.py", *arguments, expect=expect)
@@ -263,6 +265,7 @@ def test_updates_that_are_not_finite_are_skipped_and_kept_for_inspection(tmp_pat
     assert (kept / "pictures.png").is_file()
 
 
+@pytest.mark.multiprocess
 def test_two_processes_evaluate_as_one(workdir, tmp_path):
     port = free_port()
 

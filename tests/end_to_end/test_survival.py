@@ -10,6 +10,8 @@ from tests.helpers.scripts import free_port
 from tools import kill_training
 from tools.kill_training import log_of, start, wait_for_checkpoint
 
+pytestmark = pytest.mark.slow
+
 STEPS = 120
 
 
@@ -54,6 +56,7 @@ def assert_statuses(children, workdir, statuses):
         assert child.exitcode == status, log_of(workdir, index).read_text()
 
 
+@pytest.mark.multiprocess
 def test_two_processes_end_together_and_go_on(peaceful, tmp_path):
     # They go on where one process was.
     together, cut_off = tmp_path / "together", tmp_path / "cut_off"

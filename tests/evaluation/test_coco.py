@@ -1,90 +1,17 @@
 """COCO's numbers, beside those of pycocotools on the same objects and detections."""
 
-import contextlib
-import io
 import json
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from ssd_jax.evaluation.coco import summarise
 from ssd_jax.runs.evaluate import evaluate_file
 from tests.helpers.reference_results import shared
-from tests.helpers.results import random_results, result
+from tests.helpers.results import result
+from tools.metric_speed import as_coco, pycocotools_numbers, random_results
 
-NAMES = (
-    "AP",
-    "AP50",
-    "AP75",
-    "AP_small",
-    "AP_medium",
-    "AP_large",
-    "AR_1",
-    "AR_10",
-    "AR_100",
-    "AR_small",
-    "AR_medium",
-    "AR_large",
-)
 A, B = (10, 10, 60, 60), (110, 110, 160, 160)
-
-
-def pycocotools_numbers(truth, detections):
-    """The twelve numbers and AP by class, from pycocotools itself."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = truth
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(detections), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    numbers = {
-        name: None if value == -1 else value
-        for name, value in zip(NAMES, evaluation.stats, strict=True)
-    }
-    # [thresholds, recalls, classes, areas, maximal detections]
-    precision = evaluation.eval["precision"][:, :, :, 0, 2]
-    return numbers, np.where(precision == -1, np.nan, precision).mean(axis=(0, 1))
-
-
-def as_coco(results, num_classes):
-    """The same in COCO's form."""
-
-    def xywh(box):
-        return [*box[:2], *(box[2:] - box[:2])]
-
-    annotations = [
-        {
-            "image_id": place,
-            "category_id": int(label),
-            "bbox": xywh(box),
-            "area": float(area),
-            "iscrowd": int(crowd),
-        }
-        for place, r in enumerate(results)
-        for label, box, area, crowd in zip(
-            r.true_labels, r.true_boxes, r.area, r.crowd, strict=True
-        )
-    ]
-    truth = {
-        "images": [{"id": place} for place in range(len(results))],
-        "categories": [{"id": label} for label in range(1, num_classes + 1)],
-        "annotations": [{"id": i, **entry} for i, entry in enumerate(annotations, start=1)],
-    }
-    detections = [
-        {
-            "image_id": place,
-            "category_id": int(label),
-            "bbox": xywh(box),
-            "score": float(score),
-        }
-        for place, r in enumerate(results)
-        for label, box, score in zip(r.labels, r.boxes, r.scores, strict=True)
-    ]
-    return truth, detections
 
 
 def assert_as_pycocotools(results, num_classes):

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from ssd_jax.evaluation.comparison import compare, format_comparison
-from tests.helpers.results import random_results, result
+from tests.helpers.results import result
+from tools.metric_speed import random_results
 
 A, B, FAR = (0, 0, 19, 19), (30, 30, 49, 49), (70, 70, 89, 89)
 

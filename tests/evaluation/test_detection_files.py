@@ -5,7 +5,8 @@ import pytest
 
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.detection_files import read_detections, write_detections
-from tests.helpers.results import random_results, result
+from tests.helpers.results import result
+from tools.metric_speed import random_results
 
 NAMES, IDS = ("bus", "mini_bus", "cell phone"), (1, 7, 90)
 

@@ -4,7 +4,8 @@ import pytest
 from ssd_jax.data.class_lists import COCO, COCO_SIMILAR, VOC, similar_groups
 from ssd_jax.evaluation import error_analysis, voc
 from ssd_jax.evaluation.error_analysis import KINDS, analyse, costs, sensitivity
-from tests.helpers.results import random_results, result
+from tests.helpers.results import result
+from tools.metric_speed import random_results
 
 NAMES = ["cat", "dog", "car"]
 GROUPS = [{"cat", "dog"}]

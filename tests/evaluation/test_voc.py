@@ -7,7 +7,8 @@ from ssd_jax.evaluation.ranking import average_precision as ap_of_class
 from ssd_jax.evaluation.ranking import best_f1, mean_over_classes
 from ssd_jax.evaluation.voc import rank
 from tests.helpers.reference_results import carried_json
-from tests.helpers.results import random_results, result
+from tests.helpers.results import result
+from tools.metric_speed import random_results
 
 
 def average_precision(images, num_classes, iou_threshold=0.5):

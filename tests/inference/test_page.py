@@ -78,6 +78,7 @@ def wait_for_rows(tab, count):
     )
 
 
+@pytest.mark.browser
 def test_a_picture_is_detected_once_and_the_threshold_chooses(page, tmp_path):
     detector, threshold, tab, elsewhere = page
     PICTURE.save(tmp_path / "picture.png")
@@ -115,6 +116,7 @@ def test_a_picture_is_detected_once_and_the_threshold_chooses(page, tmp_path):
         ("large.png", bytes(21_000_000), "File(s) exceed the maximum allowed size of 20.0 Mb"),
     ],
 )
+@pytest.mark.browser
 def test_bad_uploads_are_refused(page, tmp_path, name, content, complaint):
     detector, _, tab, _ = page
     count = detector.count

@@ -122,6 +122,7 @@ def blood_cells():
     return f"voc_xml:{shared('data/BCCD')}:test", CARRIED / "bccd"
 
 
+@pytest.mark.browser
 def test_the_report_of_a_trained_detector(blood_cells, tmp_path):
     source, detections = blood_cells
     evaluate_file(source, (), str(detections), report=str(tmp_path))
@@ -154,6 +155,7 @@ def test_the_report_of_a_trained_detector(blood_cells, tmp_path):
         assert_complete(page, complaints, file)
 
 
+@pytest.mark.browser
 def test_the_page_of_a_comparison(blood_cells, tmp_path, capsys):
     source, detections = blood_cells
     worse = tmp_path / "worse"
@@ -178,6 +180,7 @@ def test_the_page_of_a_comparison(blood_cells, tmp_path, capsys):
         assert first[0] in ("Platelets", "WBC")
 
 
+@pytest.mark.browser
 def test_a_report_of_nothing_found(reference, tmp_path):
     source, _, expected = reference
     (tmp_path / "none").mkdir()

@@ -402,6 +402,8 @@ def runs(tmp_path_factory):
 
 @pytest.mark.parametrize("accumulate", ["1", "2"])
 @pytest.mark.parametrize("place", list(PLACES)[1:])
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_any_number_of_devices_makes_the_update_of_one(runs, place, accumulate):
     (one, one_arrays), (many, many_arrays) = runs["1"], runs[place]
     # Below the heads the gradient passes ReLUs, and one whose input rounds to the other side of 0
@@ -415,12 +417,16 @@ def test_any_number_of_devices_makes_the_update_of_one(runs, place, accumulate):
     np.testing.assert_allclose(first["loss"], first_of_many["loss"], rtol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_the_loss_falls(runs):
     losses = [metrics["loss"] for metrics in runs["1"][0]["1"]["log"]]
     assert losses[-1] < losses[0]
 
 
 @pytest.mark.parametrize("place", PLACES)
+@pytest.mark.slow
+@pytest.mark.multiprocess
 def test_steps_are_counted_compiled_once_and_reuse_the_memory_of_the_state(runs, place):
     before = 0
     for accumulate in ("1", "2"):
