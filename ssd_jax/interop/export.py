@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.export
@@ -14,7 +15,8 @@ from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.detection.postprocess import Detections, best_detections, score_boxes
 from ssd_jax.detection.selection import indices_of_largest
 from ssd_jax.errors import UserError
-from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, to_pytorch, torchvision_layout
+from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, torchvision_layout
+from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.interop.trained import Trained, save_folder
 
 FORMATS = ("safetensors", "stablehlo", "onnx", "ssd.pytorch", "torchvision")
@@ -22,7 +24,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def check_export_format(kind: str) -> None:
-    """Raises a `UserError` for what is none of `FORMATS`."""
+    """Raises a `UserError` where a format is not one of `FORMATS`."""
     if kind not in FORMATS:
         raise UserError(f"--to is {kind!r}, but must be one of {', '.join(FORMATS)}")
 
@@ -36,7 +38,7 @@ def export(kind: str, trained: Trained, output: str) -> None:
       output: the folder to write.
 
     Raises:
-      UserError: there is no such format, or it has no place for the network.
+      UserError: there is no such format, or it cannot hold the network.
     """
     check_export_format(kind)
     folder = Path(output)
@@ -59,9 +61,9 @@ def export(kind: str, trained: Trained, output: str) -> None:
 
 
 def to_stablehlo(trained: Trained) -> bytes:
-    """Pictures to detections, in one function that JAX alone can run: see `jax.export`.
+    """One function from images to detections that JAX alone can run: see `jax.export`.
 
-    It takes `[batch, size, size, 3]` uint8 RGB, any number of images, and gives `boxes` (xyxy in
+    It takes `[batch, size, size, 3]` uint8 RGB, any number of images, and returns `boxes` (xyxy in
     [0, 1]), `scores` and `labels` (from 1; 0 = none), the best first.
     """
 
@@ -69,26 +71,26 @@ def to_stablehlo(trained: Trained) -> bytes:
         return _detections(trained, *_outputs(trained, images))._asdict()
 
     (batch,) = jax.export.symbolic_shape("batch")
-    exported = jax.export.export(jax.jit(detect), platforms=PLATFORMS)(_pictures(trained, batch))
+    exported = jax.export.export(jax.jit(detect), platforms=PLATFORMS)(_images(trained, batch))
     return bytes(exported.serialize())
 
 
 def to_onnx(trained: Trained, folder: Path) -> None:
-    """Writes `network.onnx` and `detector.onnx`, which take one `[1, size, size, 3]` uint8 picture.
+    """Writes `network.onnx` and `detector.onnx`, which take one `[1, size, size, 3]` uint8 image.
 
-    The first gives offsets and logits, the second boxes, scores and labels: see `to_stablehlo`.
+    The first returns offsets and logits, the second boxes, scores and labels: see `to_stablehlo`.
 
     Raises:
       UserError: the converter is not installed.
     """
     try:
-        import jax2onnx
+        import jax2onnx  # pyright: ignore[reportMissingImports] (an extra)
     except ImportError as error:
         raise UserError(
             "to write ONNX, install the converter: pip install -r requirements-onnx.txt"
         ) from error
 
-    def detect(images: jax.Array) -> Detections:
+    def detect(images: jax.Array) -> tuple[jax.Array, ...]:
         found = _detections(trained, *_outputs(trained, images), select=_sorted_first)
         return tuple(array[0] for array in found)
 
@@ -99,26 +101,27 @@ def to_onnx(trained: Trained, folder: Path) -> None:
     ):
         jax2onnx.to_onnx(
             function,
-            inputs=[_pictures(trained, 1)],
+            inputs=[_images(trained, 1)],
             return_mode="file",
             output_path=str(folder / f"{name}.onnx"),
         )
 
 
-def _pictures(trained: Trained, batch: int) -> jax.ShapeDtypeStruct:
+def _images(trained: Trained, batch: Any) -> jax.ShapeDtypeStruct:
+    """The shape of `batch` uint8 images; a number, or a symbol of `jax.export`."""
     size = trained.network.tiling.image_size
     return jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
 
 
 def _outputs(trained: Trained, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Offsets and logits of uint8 pictures."""
+    """Offsets and logits of uint8 images."""
     normalised = trained.network.normalise(images)
     outputs, _ = trained.network.apply(*trained.variables, normalised, train=False)
     return outputs
 
 
 def _sorted_first(values: jax.Array, k: int) -> jax.Array:
-    """What `indices_of_largest` finds, in an operation that ONNX has."""
+    """Like `indices_of_largest`, by an operation that ONNX has."""
     return jax.lax.top_k(values, min(k, values.shape[-1]))[1]
 
 
@@ -128,7 +131,7 @@ def _detections(
     logits: jax.Array,
     select: Callable[[jax.Array, int], jax.Array] = indices_of_largest,
 ) -> Detections:
-    """What outputs `[..., boxes, 4]` and `[..., boxes, classes + 1]` say, within pictures."""
+    """Detections, clipped to images, of `[..., boxes, 4]` and `[..., boxes, classes + 1]`."""
     settings = trained.config.detection
     found = best_detections(
         *score_boxes(offsets, logits, trained.network.default_boxes()),
@@ -145,7 +148,7 @@ def state_dict(trained: Trained, kind: str) -> dict[str, np.ndarray]:
     """The tensors of an SSD with VGG16 as ssd.pytorch or torchvision names them.
 
     Raises:
-      UserError: the network is none that they have.
+      UserError: the layout has no place for the network.
     """
     network = trained.network
     num_extras = len(network.extra_blocks)

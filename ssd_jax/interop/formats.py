@@ -11,6 +11,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.interop import pytorch_layouts as layouts
 from ssd_jax.interop.keras_weights import APPLICATIONS, arrays_from_keras, load_application
 from ssd_jax.interop.pytorch_layouts import Layout
+from ssd_jax.interop.renaming import rename
 from ssd_jax.interop.transfer import Arrays
 from ssd_jax.interop.weight_files import read_weights
 from ssd_jax.models.network import Network
@@ -70,9 +71,7 @@ def read_format(kind: str, file: str, network: Network, class_names: Sequence[st
                 "there; a run can start from the work directory that it makes"
             )
         network = dataclasses.replace(network, num_classes=num_classes)
-    renamed = layouts.rename(
-        tensors, layout, network.variable_shapes(), network.tiling.boxes_per_cell
-    )
+    renamed = rename(tensors, layout, network.variable_shapes(), network.tiling.boxes_per_cell)
     missing = [
         theirs
         for path, theirs in renamed.their_names.items()

@@ -1,31 +1,28 @@
-"""Weights of whole SSDs under the names that PyTorch implementations give them."""
+"""The names that other implementations give the arrays of an SSD, and how they lay them out."""
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from ssd_jax.interop.transfer import Arrays
 from ssd_jax.models import mobilenet_v2, resnet
-from ssd_jax.models.network import Variables, path_name
 from ssd_jax.models.vgg import STAGES
 
 
 class Layout(NamedTuple):
-    """How an implementation stores an SSD.
+    """How an implementation names and lays out the tensors of an SSD.
 
     Attributes:
-      names: our module paths, dots between names, to the prefix of its tensors; the weight of
-        L2Norm, which has nothing else, to its full name.
-      values_first: whether the channels of a head are values of boxes (all first coordinates, all
-        second ones, …) and not boxes of values.
-      background_last: whether the background comes after the classes, not before them.
-      reads_bgr: whether the first layer reads blue, green, red.
-      weight: what it calls the kernels of convolutions.
-      bias: what it calls their biases.
-      unread: prefixes of tensors that its network holds but does not use.
+      names: maps our module paths, joined by dots, to the prefix of its tensors; the path of
+        L2Norm's weight, its only array, to the full name.
+      values_first: the channels of a head are ordered by value (the first coordinate of every box,
+        then the second, …), not by box.
+      background_last: the background comes after the classes, not before them.
+      reads_bgr: the first layer reads blue, green, red.
+      weight: its name for the kernel of a convolution.
+      bias: its name for the bias of a convolution.
+      unread: prefixes of tensors in its files that its network does not use.
     """
 
     names: dict[str, str]
@@ -124,7 +121,7 @@ def torchvision_layout() -> Layout:
 
 
 def torchvision_vgg16_layout() -> Layout:
-    """The names of the convolutions in torchvision's `vgg16`, of which fc6 and fc7 are no part."""
+    """The names of the convolutions in torchvision's `vgg16`, which has neither fc6 nor fc7."""
     names = (f"features.{place}" for place in _PLACES[:13])
     return Layout(dict(zip(_BACKBONE[:13], names, strict=True)), unread=("classifier.",))
 
@@ -136,7 +133,10 @@ def _layout(
     offsets: Sequence[str],
     logits: Sequence[str],
 ) -> Layout:
-    """A layout from the names of its parts in order; the extra layers narrow and shrink in turn."""
+    """A layout of VGG16 from the names of its layers, in order.
+
+    Extra layers alternate between the convolution that narrows and the one that shrinks.
+    """
     names = dict(zip(_BACKBONE, backbone, strict=True))
     names[_L2NORM] = l2norm
     for i, name in enumerate(extras):
@@ -182,7 +182,7 @@ def uvipen_ssdlite_layout() -> Layout:
         for i in range(6):
             names |= _block(f"heads.{ours}.{i}.depthwise", f"{theirs}.{i}.0", f"{theirs}.{i}.1")
             names[f"heads.{ours}.{i}.pointwise"] = f"{theirs}.{i}.3"
-    # It has a seventh pair of heads, which nothing reads.
+    # Its files hold a seventh pair of heads, which its network does not use.
     return Layout(names, values_first=True, unread=("loc.6.", "conf.6."))
 
 
@@ -198,7 +198,7 @@ def torchvision_mobilenet_v2_layout() -> Layout:
 
 
 def _resnet50_names(conv1: str, norm1: str, stages: Sequence[str]) -> dict[str, str]:
-    """The backbone's, from those of the first layer and of the three stages."""
+    """The names of ResNet-50's layers, from those of the first layer and of the three stages."""
     names = _block("backbone.conv1", conv1, norm1)
     number = 0
     for stage, (_, num_blocks, _) in zip(stages, resnet.STAGES, strict=True):
@@ -215,7 +215,7 @@ def _resnet50_names(conv1: str, norm1: str, stages: Sequence[str]) -> dict[str, 
 
 
 def _mobilenet_v2_names(features: str) -> dict[str, str]:
-    """The backbone's, from that of the list of its layers."""
+    """The names of MobileNetV2's layers, from the prefix of its list of layers."""
     names = _block("backbone.first", f"{features}.0.0", f"{features}.0.1")
     number = 0
     for expansion, _, num_blocks, _ in mobilenet_v2.STAGES:
@@ -229,123 +229,3 @@ def _mobilenet_v2_names(features: str) -> dict[str, str]:
             names |= _block(f"{ours}.narrow", f"{theirs}.{first + 1}", f"{theirs}.{first + 2}")
             number += 1
     return names | _block("backbone.last", f"{features}.18.0", f"{features}.18.1")
-
-
-class Renamed(NamedTuple):
-    """Tensors of PyTorch under our names.
-
-    Attributes:
-      arrays: by our paths, laid out as ours.
-      their_names: by our paths, what each array of the network is called there.
-      left_over: names of tensors for which the network has no place.
-    """
-
-    arrays: Arrays
-    their_names: dict[str, str]
-    left_over: list[str]
-
-
-def rename(
-    tensors: Mapping[str, np.ndarray],
-    layout: Layout,
-    variables: tuple[Variables, Variables],
-    boxes_per_cell: Sequence[int],
-) -> Renamed:
-    """Finds the tensors of a network's arrays.
-
-    Args:
-      tensors: a state dict as NumPy arrays.
-      layout: how its tensors are stored.
-      variables: of the network; only structure and shapes matter.
-      boxes_per_cell: of the network's tiling.
-    """
-    arrays, their_names, used = {}, {}, set()
-    for (_, *path), variable in jax.tree_util.tree_flatten_with_path(variables)[0]:
-        *module, leaf = (str(key.key) for key in path)
-        name = _tensor_name(layout, module, leaf)
-        their_names[path_name(path)] = name
-        used.add(name)
-        if name not in tensors:
-            continue
-        value = tensors[name]
-        if leaf == "kernel" and value.ndim == 4:
-            value = value.transpose(2, 3, 1, 0)
-            if layout.reads_bgr and value.shape[2] == 3:
-                value = value[:, :, ::-1]
-        elif layout.names.get(".".join((*module, leaf))) == name:
-            value = value.reshape(-1)  # L2Norm: Caffe keeps it in four dimensions
-        if leaf == "mean":
-            # Batch norm takes away what a bias of the convolution before it adds.
-            bias = _tensor_name(layout, [*module[:-1], "conv"], "bias")
-            used.add(bias)
-            value = value - tensors.get(bias, 0)
-        if (
-            layout.values_first
-            and module[0] == "heads"
-            and "depthwise" not in module
-            and value.shape == variable.shape
-        ):
-            boxes = boxes_per_cell[int(module[2])]
-            by_value = value.reshape(*value.shape[:-1], -1, boxes)
-            value = by_value.swapaxes(-1, -2).reshape(value.shape)
-        if (
-            layout.background_last
-            and module[:2] == ["heads", "logits"]
-            and value.shape == variable.shape
-        ):
-            boxes = boxes_per_cell[int(module[2])]
-            by_box = value.reshape(*value.shape[:-1], boxes, -1)
-            value = np.roll(by_box, 1, axis=-1).reshape(value.shape)
-        arrays[path_name(path)] = value
-    left_over = sorted(
-        name
-        for name in set(tensors) - used
-        # How many batches a batch norm has seen is of no use.
-        if not (name.endswith("num_batches_tracked") or name.startswith(layout.unread))
-    )
-    return Renamed(arrays, their_names, left_over)
-
-
-def to_pytorch(
-    variables: tuple[Variables, Variables], layout: Layout, boxes_per_cell: Sequence[int]
-) -> dict[str, np.ndarray]:
-    """A network's arrays as the tensors of a layout: what `rename` undoes, bit for bit.
-
-    Args:
-      variables: parameters and batch statistics.
-      layout: how the tensors are to be stored.
-      boxes_per_cell: of the network's tiling.
-    """
-    tensors = {}
-    for (_, *path), variable in jax.tree_util.tree_flatten_with_path(variables)[0]:
-        *module, leaf = (str(key.key) for key in path)
-        value = np.asarray(variable)
-        boxes = boxes_per_cell[int(module[2])] if module[0] == "heads" else 0
-        if layout.background_last and module[:2] == ["heads", "logits"]:
-            by_box = value.reshape(*value.shape[:-1], boxes, -1)
-            value = np.roll(by_box, -1, axis=-1).reshape(value.shape)
-        if layout.values_first and boxes and "depthwise" not in module:
-            by_box = value.reshape(*value.shape[:-1], boxes, -1)
-            value = by_box.swapaxes(-1, -2).reshape(value.shape)
-        if leaf == "kernel":
-            if layout.reads_bgr and value.shape[2] == 3:
-                value = value[:, :, ::-1]
-            value = value.transpose(3, 2, 0, 1)
-        tensors[_tensor_name(layout, module, leaf)] = np.ascontiguousarray(value)
-    return tensors
-
-
-def _tensor_name(layout: Layout, module: Sequence[str], leaf: str) -> str:
-    """What the layout calls an array of ours; our own name where it has none."""
-    path = ".".join(module)
-    whole = f"{path}.{leaf}"
-    if path in layout.names:
-        theirs = {
-            "kernel": layout.weight,
-            "scale": "weight",
-            "bias": layout.bias,
-            "mean": "running_mean",
-            "var": "running_var",
-        }
-        return f"{layout.names[path]}.{theirs[leaf]}"
-    return layout.names.get(whole, whole)

@@ -13,7 +13,8 @@ import safetensors.numpy
 from ssd_jax import Detector
 from ssd_jax.errors import UserError
 from ssd_jax.interop.export import export
-from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, to_pytorch
+from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout
+from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.interop.trained import load_folder, save_folder
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.evaluate import evaluate

@@ -10,10 +10,10 @@ from ssd_jax.interop.pytorch_layouts import (
     caffe_layout,
     mmdetection_layout,
     ssd_pytorch_layout,
-    to_pytorch,
     torchvision_mobilenet_v2_layout,
     torchvision_resnet50_layout,
 )
+from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.interop.transfer import flatten
 from ssd_jax.models.network import build_network
 from tests import tiny

@@ -13,14 +13,13 @@ from ssd_jax.interop.pytorch_layouts import (
     caffe_layout,
     mmdetection_layout,
     nvidia_layout,
-    rename,
     ssd_pytorch_layout,
-    to_pytorch,
     torchvision_layout,
     torchvision_mobilenet_v2_layout,
     torchvision_resnet50_layout,
     uvipen_ssdlite_layout,
 )
+from ssd_jax.interop.renaming import rename, to_pytorch
 from ssd_jax.interop.transfer import Classes, flatten, transfer
 from ssd_jax.models.network import build_network
 from tests import tiny

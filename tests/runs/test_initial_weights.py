@@ -3,7 +3,8 @@ import pytest
 
 from configs import ssdlite300_mobilenetv2_coco
 from ssd_jax.errors import UserError
-from ssd_jax.interop.pytorch_layouts import rename, torchvision_mobilenet_v2_layout
+from ssd_jax.interop.pytorch_layouts import torchvision_mobilenet_v2_layout
+from ssd_jax.interop.renaming import rename
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.initial_weights import initial_weights
 from tests import tiny
