@@ -1,26 +1,31 @@
-"""Who may import whom: one way only, from the data and the maths up to the scripts."""
+"""The structure of the package: who imports whom, where heavy packages are imported, and sizes."""
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = sorted((ROOT / "ssd_jax").rglob("*.py"))
+PACKAGE = ROOT / "ssd_jax"
+FILES = sorted(PACKAGE.rglob("*.py"))
+TOOLS = sorted((ROOT / "tools").rglob("*.py"))
 
-# What of our own each package may import, beside itself and the errors.
+# What each package may import of ours, beside itself and `errors`. The order is the layering:
+# every package imports only packages above its own line.
 ALLOWED = {
     "errors": set(),
     "threads": set(),
-    "config": {"evaluation", "models"},
-    "images": set(),
-    "data": {"config", "images", "threads"},
-    "detection": set(),
-    "distributed": set(),
-    "models": {"detection", "distributed"},
-    "training": {"config", "detection", "distributed", "models"},
-    "evaluation": {"data", "images"},
-    "interop": {"config", "data", "detection", "models"},
+    "config": set(),
+    "storage": set(),
+    "images": {"storage"},
+    "data": {"config", "images", "storage", "threads"},
+    "detection": {"config"},
+    "distributed": {"storage"},
+    "models": {"config", "detection", "distributed"},
+    "training": {"config", "detection", "distributed", "models", "storage"},
+    "evaluation": {"config", "data", "images", "storage"},
+    "interop": {"config", "data", "detection", "models", "storage"},
     "runs": {
         "config",
         "data",
@@ -30,10 +35,20 @@ ALLOWED = {
         "images",
         "interop",
         "models",
+        "storage",
         "training",
     },
-    "inference": {"data", "images", "interop", "models", "runs", "threads"},
-    "diagnostics": {"config", "data", "detection", "images", "models", "threads", "training"},
+    "inference": {"config", "data", "images", "interop", "models", "runs", "storage", "threads"},
+    "diagnostics": {
+        "config",
+        "data",
+        "detection",
+        "images",
+        "models",
+        "storage",
+        "threads",
+        "training",
+    },
     "benchmark": {
         "config",
         "data",
@@ -44,8 +59,56 @@ ALLOWED = {
         "models",
         "training",
     },
-    "cli": {"config", "distributed"},
+    "cli": {
+        "benchmark",
+        "config",
+        "data",
+        "diagnostics",
+        "distributed",
+        "evaluation",
+        "inference",
+        "interop",
+        "runs",
+        "storage",
+    },
 }
+
+MAX_FILE, MAX_FUNCTION, MAX_PARAMETERS = 350, 60, 8
+LONG_FILES = {
+    "ssd_jax/config/schema.py": "every field of a config is documented there, and only there",
+    "ssd_jax/data/pipeline.py": "",
+    "tools/torchvision_speed.py": "",
+}
+LONG_FUNCTIONS = {
+    "ssd_jax/benchmark/host.py::benchmark_data": "",
+    "ssd_jax/benchmark/host.py::benchmark_files": "",
+    "ssd_jax/benchmark/parts.py::_parts": "",
+    "ssd_jax/data/pipeline.py::train_batches": "",
+    "ssd_jax/data/pipeline.py::eval_batches": "",
+    "ssd_jax/diagnostics/fit_boxes.py::plot": "",
+    "ssd_jax/distributed/launchers.py::find_membership": "",
+    "ssd_jax/inference/page.py::build_page": "",
+    "ssd_jax/models/network.py::build_network": "",
+    "ssd_jax/runs/import_weights.py::import_weights": "",
+    "ssd_jax/runs/train.py::_train": "",
+    "ssd_jax/training/loop.py::train_loop": "",
+    "ssd_jax/training/steps.py::make_train_step": "",
+    "ssd_jax/training/steps.py::train_step": "",
+}
+MANY_PARAMETERS = {
+    "ssd_jax/data/pipeline.py::train_batches": "",
+    "ssd_jax/models/layers.py::__init__": "a Flax module's options, all but two by keyword",
+    "ssd_jax/models/ssd.py::__init__": "a Flax module's options, by keyword",
+    "ssd_jax/runs/evaluate.py::evaluate": "",
+    "ssd_jax/runs/evaluate.py::evaluate_file": "",
+    "ssd_jax/runs/evaluate.py::compare_files": "",
+    "ssd_jax/training/loop.py::train_loop": "",
+    "ssd_jax/training/steps.py::make_train_step": "",
+}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
 
 
 def imports(path: Path, top_level_only: bool = False) -> set[str]:
@@ -60,48 +123,104 @@ def imports(path: Path, top_level_only: bool = False) -> set[str]:
     return names
 
 
-def room(path: Path) -> str:
-    return path.relative_to(ROOT / "ssd_jax").parts[0].removesuffix(".py")
+def package_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def packages(names: set[str]) -> set[str]:
-    return {name.split(".")[0] for name in names}
-
-
-@pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_rooms_import_one_way(path):
-    if path == ROOT / "ssd_jax" / "__init__.py":
-        return
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith("ssd_jax.")}
-    assert ours <= ALLOWED[room(path)] | {room(path), "errors"}
-    assert not packages(imports(path)) & {"configs", "train", "evaluate"}
+def distributions(path: Path, top_level_only: bool = False) -> set[str]:
+    """The first parts of the names that a file imports."""
+    return {name.split(".")[0] for name in imports(path, top_level_only)}
 
 
 def files_importing(*names: str, top_level_only: bool = False) -> set[str]:
     return {
-        str(path.relative_to(ROOT / "ssd_jax"))
-        for path in PACKAGE
-        if packages(imports(path, top_level_only)) & set(names)
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        if distributions(path, top_level_only) & set(names)
     }
 
 
+def test_the_table_has_an_entry_for_each_package_and_no_other():
+    assert len(ALLOWED) <= 18
+    packages = {package_of(path) for path in FILES} - {"__init__", "__main__"}
+    assert packages <= set(ALLOWED)
+
+
+def test_the_root_of_the_package_holds_no_other_modules():
+    assert {path.name for path in PACKAGE.glob("*.py")} <= {
+        "__init__.py",
+        "__main__.py",
+        "errors.py",
+        "threads.py",
+    }
+
+
+def test_packages_import_one_way():
+    order = list(ALLOWED)
+    for package, allowed in ALLOWED.items():
+        assert all(order.index(name) < order.index(package) for name in allowed), package
+    # The same by a topological sort, which raises an error that names the cycle.
+    graphlib.TopologicalSorter(ALLOWED).prepare()
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_file_imports_only_what_its_package_may(path):
+    assert not distributions(path) & {"configs", "tools", "tests", "train", "evaluate"}
+    package = package_of(path)
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("ssd_jax.")}
+    if package == "__main__":
+        assert ours <= {"cli"}
+    elif package != "__init__":
+        assert ours <= ALLOWED[package] | {package, "errors"}
+
+
+@pytest.mark.parametrize("path", TOOLS, ids=name_of)
+def test_tools_import_no_tests(path):
+    assert "tests" not in distributions(path)
+
+
 def test_heavy_packages_stay_in_their_place():
-    assert {
-        file.split("/")[0] for file in files_importing("tensorflow", "tensorflow_datasets")
-    } == {"benchmark", "data"}
+    tensorflow = files_importing("tensorflow", "tensorflow_datasets")
+    assert {file.split("/")[0] for file in tensorflow} <= {"benchmark", "data"}
     assert files_importing("orbax") == {"training/checkpoints.py"}
     assert files_importing("keras") == {"interop/keras_weights.py"}
     assert files_importing("keras", top_level_only=True) == set()
-    assert not {file for file in files_importing("jax", "flax") if file.startswith("data/")}
     assert files_importing("pycocotools") == {"evaluation/coco.py"}
-    assert not {file for file in files_importing("jax") if file.startswith("evaluation/")}
+    for package in ("config", "data", "evaluation", "images", "storage"):
+        using = files_importing("jax", "flax", "optax")
+        assert not {file for file in using if file.startswith(f"{package}/")}
 
 
 def test_only_one_file_knows_pmap():
     using = {
-        str(path.relative_to(ROOT / "ssd_jax"))
-        for path in PACKAGE
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in ("pmap", "psum", "device_count")
     }
     assert using == {"distributed/devices.py"}
+
+
+def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, kinds)]
+
+
+def num_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """How many parameters a function has, beside `self`, `cls`, `*args` and `**kwargs`."""
+    given = function.args
+    names = [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return len(names) - (names[:1] in (["self"], ["cls"]))
+
+
+@pytest.mark.parametrize("path", [*FILES, *TOOLS], ids=name_of)
+def test_files_and_functions_are_small(path):
+    file = name_of(path)
+    if len(path.read_text().splitlines()) > MAX_FILE:
+        assert file in LONG_FILES
+    for function in functions(path):
+        name = f"{file}::{function.name}"
+        if function.end_lineno - function.lineno >= MAX_FUNCTION:
+            assert name in LONG_FUNCTIONS
+        if num_parameters(function) > MAX_PARAMETERS:
+            assert name in MANY_PARAMETERS
