@@ -9,9 +9,6 @@ decoding and resizing alone, and all of it), on pictures like those of Pascal VO
 names others; `files` is predict.py on a folder of such pictures. `all` is all of these.
 """
 
-import json
-from pathlib import Path
-
 import jax
 from absl import flags
 
@@ -23,6 +20,7 @@ from ssd_jax.config.schema import as_config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.runs.provenance import versions
+from ssd_jax.storage.files import write_json
 
 MODES = ("train", "predict", "parts", "data", "files", "all")
 
@@ -78,7 +76,7 @@ def main(argv: list[str]) -> None:
             result["files"] = host.benchmark_files(CONFIG.value, IMAGES.value, *sizes[:1])
             print(host.format_files(result["files"]))
         if OUTPUT.value:
-            Path(OUTPUT.value).write_text(json.dumps(result, indent=2) + "\n")
+            write_json(OUTPUT.value, result)
 
 
 def _whole_number(text: str) -> int:

@@ -9,8 +9,6 @@ From keras, ssd.pytorch, torchvision, nvidia, uvipen, mmdetection, caffe: files 
 stablehlo, onnx, ssd.pytorch, torchvision.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from ssd_jax.cli import command_line, console
@@ -41,7 +39,7 @@ def main(argv: list[str]) -> None:
                 raise UserError(f"{argv[1]} needs --{name}")
         if argv[1] == "export":
             check_export_format(TO.value)
-            trained = load_workdir(Path(WORKDIR.value), CHECKPOINT.value)
+            trained = load_workdir(WORKDIR.value, CHECKPOINT.value)
             export(TO.value, trained, OUTPUT.value)
             print(f"{OUTPUT.value}: written")
             return

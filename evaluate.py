@@ -5,18 +5,18 @@ python evaluate.py --detections=detections.json --source=voc_xml:my_pictures:tes
 python evaluate.py --compare=old.json,new.json --source=voc_xml:my_pictures:test
 """
 
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from ssd_jax.cli import command_line, console
-from ssd_jax.config.schema import as_config
+from ssd_jax.config.schema import DataConfig, as_config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.summary import METRICS
 from ssd_jax.runs import workdir
-from ssd_jax.runs.evaluate import compare_files, evaluate, evaluate_file
+from ssd_jax.runs.evaluate import EvaluationOptions, compare_files, evaluate, evaluate_file
+from ssd_jax.storage.files import local_path
 
 CONFIG = command_line.define_config("A config file; by default the config of the run.")
 # What is evaluated.
@@ -57,7 +57,7 @@ def run_config() -> Any:
     """The config that was given, or that of the run, with the flags put in; None without either."""
     config = CONFIG.value
     if config is None and WORKDIR.value:
-        config = workdir.read_config(Path(WORKDIR.value))
+        config = workdir.read_config(local_path(WORKDIR.value))
     if config is not None:
         given = {
             "detection.score_threshold": SCORE_THRESHOLD.value,
@@ -85,48 +85,30 @@ def main(argv: list[str]) -> None:
         if sum(map(bool, (WORKDIR.value, DETECTIONS.value, COMPARE.value))) != 1:
             raise UserError("name one of --workdir, --detections and --compare")
         config = run_config()
-        more = {"output": OUTPUT.value, "report": REPORT.value}
+        options = EvaluationOptions(
+            metrics=metrics(config),
+            metric_iou_threshold=IOU_THRESHOLD.value,
+            output=OUTPUT.value,
+            report=REPORT.value,
+            submission=SUBMISSION.value,
+        )
         if WORKDIR.value:
             devices.initialize(**PROCESSES())
             evaluate(
                 config,
                 WORKDIR.value,
                 checkpoint=CHECKPOINT.value,
-                metrics=metrics(config),
-                iou_threshold=IOU_THRESHOLD.value,
                 flip=FLIP.value,
-                submission=SUBMISSION.value,
-                **more,
+                options=options,
             )
             return
         if not SOURCE.value and config is None:
             raise UserError("name the data with --source, or a --config")
-        source, names = SOURCE.value, ()
-        if config is not None:
-            source, names = config.data.eval, config.data.class_names
-            more |= {
-                "on_error": config.data.on_error,
-                "max_error_fraction": config.data.max_error_fraction,
-            }
+        data = config.data if config is not None else DataConfig(eval=SOURCE.value)
         if DETECTIONS.value:
-            evaluate_file(
-                source,
-                names,
-                DETECTIONS.value,
-                metrics=metrics(config),
-                iou_threshold=IOU_THRESHOLD.value,
-                **more,
-            )
+            evaluate_file(data, DETECTIONS.value, options)
         else:
-            metric = metrics(config)[0]
-            compare_files(
-                source,
-                names,
-                COMPARE.value,
-                metric=metric,
-                iou_threshold=IOU_THRESHOLD.value,
-                **more,
-            )
+            compare_files(data, COMPARE.value, options)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@
 Prints recall by size and the line that a config needs for the proposed boxes.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from ssd_jax.cli import command_line, console
 from ssd_jax.diagnostics import fit_boxes
+from ssd_jax.storage.files import local_path, write_text
 
 CONFIG = command_line.define_config()
 SOURCE = flags.DEFINE_string("source", "", "Which objects; by default the training data's.")
@@ -23,12 +22,14 @@ def main(argv: list[str]) -> None:
     """Flags in, one call, a printed result."""
     del argv
     with console.session():
+        for place in (OUTPUT.value, JSON.value):
+            local_path(place or "")
         result = fit_boxes.fit_boxes(CONFIG.value, SOURCE.value, IMAGES.value)
         print(fit_boxes.format_result(result))
         if OUTPUT.value:
             fit_boxes.plot(result, OUTPUT.value)
         if JSON.value:
-            Path(JSON.value).write_text(fit_boxes.to_json(result))
+            write_text(JSON.value, fit_boxes.to_json(result))
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ ALLOWED = {
         "inference",
         "interop",
         "models",
+        "storage",
         "training",
     },
     "cli": {
@@ -99,9 +100,6 @@ MANY_PARAMETERS = {
     "ssd_jax/data/pipeline.py::train_batches": "",
     "ssd_jax/models/layers.py::__init__": "a Flax module's options, all but two by keyword",
     "ssd_jax/models/ssd.py::__init__": "a Flax module's options, by keyword",
-    "ssd_jax/runs/evaluate.py::evaluate": "",
-    "ssd_jax/runs/evaluate.py::evaluate_file": "",
-    "ssd_jax/runs/evaluate.py::compare_files": "",
     "ssd_jax/training/loop.py::train_loop": "",
     "ssd_jax/training/steps.py::make_train_step": "",
 }

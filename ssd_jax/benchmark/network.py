@@ -10,7 +10,6 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +22,7 @@ from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import PRECISIONS, Network, Variables, build_network
 from ssd_jax.models.prediction import make_predict_step
+from ssd_jax.storage.files import local_path
 from ssd_jax.training.optimizer import build_optimizer, build_schedule
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import build_train_step
@@ -218,7 +218,7 @@ def measure(
         call = case.calls(compiled)
         timing = time_calls(call, seconds)
         if profile:
-            folder = Path(profile) / f"{mode}_{config.model.precision}_{batch_size}"
+            folder = local_path(profile) / f"{mode}_{config.model.precision}_{batch_size}"
             times = trace(call, TRACED_CALLS, folder, compiled.as_text())
             logger.info("%s\n%s", folder, format_times(times))
     except jax.errors.JaxRuntimeError as error:

@@ -29,6 +29,7 @@ from ssd_jax.data.formats.voc_xml import read_voc_xml
 from ssd_jax.data.problems import Problems, build_problems
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import upright_file
+from ssd_jax.storage.files import check_no_scheme
 
 GRAMMAR = (
     "tfds:NAME:SPLIT, voc_xml:ROOT:SPLIT, coco_json:ANNOTATIONS:IMAGE_DIR or shapes:SPLIT, "
@@ -247,6 +248,8 @@ def open_part(
     kind, _, rest = spec.partition(":")
     # From the right for folders, so that ROOT may hold colons; NAME of TFDS may too.
     first, _, second = rest.rpartition(":")
+    if kind in ("voc_xml", "coco_json"):
+        check_no_scheme(rest)
     if kind == "voc_xml" and first and second:
         return spec, None, read_voc_xml(first, second, problems)
     if kind == "coco_json" and first and second:

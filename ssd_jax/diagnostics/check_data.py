@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import open_picture, size_in_file
+from ssd_jax.storage.files import local_path, write_text
 from ssd_jax.threads import map_ahead
 
 # What to do about each kind, beside those that reading the annotations finds.
@@ -117,6 +118,7 @@ def check_data(spec: str, class_names: Sequence[str] = (), output: str = "") -> 
     """
     from ssd_jax.data.sources import num_cores
 
+    local_path(output)
     report, seen, names = Report(), {}, set()
     lock = threading.Lock()
     with ThreadPoolExecutor() as pool:
@@ -304,8 +306,6 @@ def _spellings(objects: collections.Counter, spec: str) -> Iterator[Finding]:
 
 def _write(findings: Sequence[Finding], output: str) -> None:
     try:
-        with open(output, "w", encoding="utf-8") as file:
-            for finding in findings:
-                file.write(json.dumps(finding._asdict()) + "\n")
+        write_text(output, "".join(json.dumps(finding._asdict()) + "\n" for finding in findings))
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error}") from error

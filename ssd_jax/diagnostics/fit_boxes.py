@@ -18,6 +18,7 @@ from ssd_jax.detection.exact_iou import ONE, fixed_point_iou
 from ssd_jax.detection.matcher import match
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
+from ssd_jax.storage.files import local_path
 
 IOU_THRESHOLD = 0.5
 SIDES = (0, 8, 16, 32, 64, 128, 256, np.inf)  # bounds of the size groups, pixels of the input
@@ -252,6 +253,7 @@ def plot(result: dict[str, Any], output: str) -> None:
     """
     from matplotlib.figure import Figure
 
+    picture_file = local_path(output)
     fits = {"current": (result["current"], result["tiling"], "tab:orange", 60)}
     if result["proposed"] is not None:
         fits["proposed"] = (result["proposed"], result["proposed_tiling"], "tab:blue", 18)
@@ -305,6 +307,6 @@ def plot(result: dict[str, Any], output: str) -> None:
     matched.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
     matched.legend()
     try:
-        figure.savefig(output, dpi=110)
+        figure.savefig(picture_file, dpi=110)
     except (OSError, ValueError) as error:
         raise UserError(f"{output} cannot be written: {error}") from error

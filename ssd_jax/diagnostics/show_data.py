@@ -11,6 +11,7 @@ from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
 from ssd_jax.images.drawing import DRAWN_SIDE, contact_sheet, draw_boxes, draw_input
 from ssd_jax.images.opening import open_picture
+from ssd_jax.storage.files import local_path
 from ssd_jax.training.photometric import augment, image_keys
 
 
@@ -28,6 +29,7 @@ def show_training_images(config: Any, output: str, num_images: int) -> None:
     from ssd_jax.data.sources import build_train_source
 
     config = as_config(config)
+    picture_file = local_path(output)
     if num_images < 1:
         raise UserError(f"images is {num_images}, but must be 1 or more")
     source = build_train_source(config)
@@ -50,7 +52,7 @@ def show_training_images(config: Any, output: str, num_images: int) -> None:
         drawn.append(draw_input(pixels, boxes, labels, source.class_names))
         captions.append(f"{(labels > 0).sum()} of {len(record['labels'])} objects, for the network")
     try:
-        contact_sheet(drawn, captions).save(output)
+        contact_sheet(drawn, captions).save(picture_file)
     except (OSError, ValueError) as error:
         raise UserError(f"{output} cannot be written: {error}") from error
 

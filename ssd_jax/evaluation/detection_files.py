@@ -16,6 +16,7 @@ import numpy as np
 
 from ssd_jax.errors import UserError, shown
 from ssd_jax.evaluation.results import ImageResult
+from ssd_jax.storage.files import write_json, write_text
 
 LONGEST_NAME = 200  # bytes of a class, as part of a file's name; file systems take 255 in all
 
@@ -75,8 +76,8 @@ def write_detections(
                 }
             )
     for name, of_class in zip(class_names, lines, strict=True):
-        (folder / f"comp4_det_test_{name}.txt").write_text("".join(of_class))
-    (folder / "detections.json").write_text(json.dumps(entries) + "\n")
+        write_text(folder / f"comp4_det_test_{name}.txt", "".join(of_class))
+    write_json(folder / "detections.json", entries, indent=None)
 
 
 def read_detections(

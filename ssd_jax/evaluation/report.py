@@ -18,6 +18,7 @@ from ssd_jax.evaluation.ranking import Ranking, best_f1, mean_over_classes
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.summary import COCO_NUMBERS, TITLES, by_metric
 from ssd_jax.images.drawing import draw_case
+from ssd_jax.storage.files import write_text
 
 PER_GALLERY = 12
 PER_OBJECT = 2.0 ** np.arange(-3, 4)  # where the figures of error kinds are read
@@ -150,7 +151,7 @@ def _write(folder: Path, template: str, content: dict[str, Any]) -> None:
     )
     folder.mkdir(parents=True, exist_ok=True)
     page = environment.get_template(template).render(content)
-    (folder / "index.html").write_text(page, encoding="utf-8")
+    write_text(folder / "index.html", page)
 
 
 def _class_rows(

@@ -150,12 +150,12 @@ class Detector:
     @classmethod
     def from_workdir(cls, workdir: str | Path, step: int | None = None) -> "Detector":
         """The detector of a run; `step` names a checkpoint, the last one where None."""
-        return cls(load_workdir(Path(workdir), step))
+        return cls(load_workdir(workdir, step))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Detector":
         """The detector of a folder that `convert.py export --to=safetensors` wrote."""
-        return cls(load_folder(Path(folder)))
+        return cls(load_folder(folder))
 
     def __call__(
         self, pictures: Picture | Sequence[Picture], score_threshold: float = 0.0

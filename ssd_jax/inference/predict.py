@@ -22,6 +22,7 @@ from ssd_jax.inference.detector import Detections, Detector, Prepared, open_as_r
 from ssd_jax.inference.inputs import Input, OutputNames, find_files, is_video
 from ssd_jax.inference.results_file import ResultsFile
 from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_frames
+from ssd_jax.storage.files import local_path
 from ssd_jax.threads import map_ahead
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def predict(
         raise UserError(f"--batch_size is {batch_size}, but must be 1 or more")
     if not arguments:
         raise UserError("name files, folders, URLs of video streams, or camera:0")
-    folder = Path(output)
+    folder = local_path(output)
     files, empty = find_files([name for name in arguments if not is_live(name)], folder)
     videos = [file for file in files if is_video(file.path)]
     videos += [Input(name, live_name(name)) for name in arguments if is_live(name)]

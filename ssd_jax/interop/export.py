@@ -1,6 +1,5 @@
 """Turns a trained detector into files that run elsewhere."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, torchvision_layout
 from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.interop.trained import Trained, save_folder
+from ssd_jax.storage.files import local_path, replacing, write_json
 
 FORMATS = ("safetensors", "stablehlo", "onnx", "ssd.pytorch", "torchvision")
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -41,23 +41,25 @@ def export(kind: str, trained: Trained, output: str) -> None:
       UserError: there is no such format, or it cannot hold the network.
     """
     check_export_format(kind)
-    folder = Path(output)
+    folder = local_path(output)
     if kind == "safetensors":
         save_folder(trained, folder)
         return
     if kind == "stablehlo":
         exported = to_stablehlo(trained)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "detector.stablehlo").write_bytes(exported)
+        with replacing(folder / "detector.stablehlo") as unfinished:
+            unfinished.write_bytes(exported)
     elif kind == "onnx":
         to_onnx(trained, folder)
         np.save(folder / "default_boxes.npy", trained.network.default_boxes())
     else:
         tensors = state_dict(trained, kind)
         folder.mkdir(parents=True, exist_ok=True)
-        safetensors.numpy.save_file(tensors, folder / "model.safetensors")
+        with replacing(folder / "model.safetensors") as unfinished:
+            safetensors.numpy.save_file(tensors, unfinished)
     classes = describe_classes(trained.class_names, trained.category_ids)
-    (folder / "classes.json").write_text(json.dumps(classes, indent=2) + "\n")
+    write_json(folder / "classes.json", classes)
 
 
 def to_stablehlo(trained: Trained) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 from ssd_jax.errors import UserError
 from ssd_jax.interop.transfer import Arrays
 from ssd_jax.models import mobilenet_v2, resnet, vgg
+from ssd_jax.storage.files import local_path
 
 # Ours everywhere. A network that was trained with another gets variances that make up for it.
 BATCH_NORM_EPSILON = 1e-5
@@ -48,6 +49,7 @@ def load_application(backbone: str, weights: str) -> Any:
     Raises:
       UserError: the weights cannot be had.
     """
+    local_path(weights)
     import keras
 
     application = APPLICATIONS[backbone]

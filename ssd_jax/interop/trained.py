@@ -4,7 +4,6 @@ The folder holds `model.safetensors`, the arrays by path, and `config.json`: the
 the format, the classes, and what of the config describes the network and its detections.
 """
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.errors import UserError
 from ssd_jax.interop.transfer import flatten
 from ssd_jax.models.network import Network, Variables, build_network
+from ssd_jax.storage.files import AnyPath, local_path, read_json, replacing, write_json
 
 
 class Trained(NamedTuple):
@@ -39,28 +39,35 @@ class Trained(NamedTuple):
     config: Any
 
 
-def save_folder(trained: Trained, folder: Path) -> None:
+def save_folder(trained: Trained, place: AnyPath) -> None:
     """Writes a folder to share."""
+    folder = local_path(place)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.asarray(array) for name, array in flatten(trained.variables).items()}
-    safetensors.numpy.save_file(arrays, folder / "model.safetensors")
+    with replacing(folder / "model.safetensors") as unfinished:
+        safetensors.numpy.save_file(arrays, unfinished)
     content = {
         "format": FORMAT,
         "classes": describe_classes(trained.class_names, trained.category_ids),
         "model": trained.config.model.model_dump(mode="json"),
         "detection": trained.config.detection.model_dump(mode="json"),
     }
-    (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")
+    write_json(folder / "config.json", content)
 
 
-def load_folder(folder: Path) -> Trained:
+def load_folder(place: AnyPath) -> Trained:
     """Reads what `save_folder` wrote.
 
     Raises:
       UserError: the folder is none, damaged, or of a later version.
     """
+    folder = local_path(place)
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"{folder} is not the folder of a detector, or it is damaged: it has no config.json"
+        )
     try:
-        content = json.loads((folder / "config.json").read_text())
+        content = read_json(folder / "config.json")
         check_format(content["format"], folder)
         given = {"model": content["model"], "detection": content["detection"]}
         config = checked(DetectorConfig, upgrade(given, content["format"]))

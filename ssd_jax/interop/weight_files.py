@@ -10,6 +10,7 @@ import safetensors.numpy
 from ssd_jax.errors import UserError
 from ssd_jax.interop.caffe_model import read_caffe_model
 from ssd_jax.interop.torch_pickle import read_torch_file
+from ssd_jax.storage.files import local_path
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 # Under these names training programs keep the state dict, beside other things.
@@ -25,7 +26,7 @@ def read_weights(file: str) -> dict[str, np.ndarray]:
     Raises:
       UserError: the file cannot be read.
     """
-    path = Path(file)
+    path = local_path(file)
     if not path.is_file():
         raise UserError(f"{file} cannot be read: there is no such file")
     if path.suffix == ".caffemodel":

@@ -1,56 +1,80 @@
 """From a trained network, or a file of detections, to mAP, a report and a comparison."""
 
+import dataclasses
 import functools
-import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssd_jax.config.schema import as_config
+import numpy as np
+from ml_collections import ConfigDict
+
+from ssd_jax.config.schema import Config, DataConfig, as_config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.comparison import MOST_COMPARED, compare, format_comparison
 from ssd_jax.evaluation.detection_files import read_detections, write_detections
-from ssd_jax.evaluation.report import write_comparison, write_report
 from ssd_jax.evaluation.results import ImageResult, image_result, sort_results
 from ssd_jax.evaluation.summary import METRICS, format_table, summarise
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.trained import load_workdir
+from ssd_jax.storage.files import local_path, write_json
 
 logger = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True)
+class EvaluationOptions:
+    """What is measured, and what is written.
+
+    Attributes:
+      metrics: of `METRICS`, the most important first. A comparison uses the first.
+      metric_iou_threshold: IoU that a match must exceed by VOC's rules.
+      output: a JSON file to write the numbers to; "" for none.
+      report: a folder to write a page about the results to; "" for none.
+      submission: a folder to write the detections to, in the forms of VOC and COCO; "" for none.
+    """
+
+    metrics: Sequence[str] = METRICS
+    metric_iou_threshold: float = 0.5
+    output: str | Path = ""
+    report: str | Path = ""
+    submission: str | Path = ""
+
+    def __post_init__(self) -> None:
+        # Refused before an evaluation that may take an hour.
+        for place in (self.output, self.report, self.submission):
+            local_path(place)
+
+
 def evaluate(
-    config: Any,
-    workdir: str,
+    config: Config | ConfigDict,
+    workdir: str | Path,
     *,
     checkpoint: int | None = None,
-    metrics: Sequence[str] = METRICS,
-    iou_threshold: float = 0.5,
     flip: bool = False,
-    output: str = "",
-    submission: str = "",
-    report: str = "",
-) -> None:
+    options: EvaluationOptions = EvaluationOptions(),
+) -> dict[str, Any]:
     """Evaluates a checkpoint of a work directory on `config.data.eval`.
+
+    The main process prints the numbers as a table.
 
     Args:
       config: the config of the run; `data.eval` may name other data, `detection` other thresholds.
       workdir: the work directory of the run.
       checkpoint: which step; the last one where None.
-      metrics: of `METRICS`, the most important first.
-      iou_threshold: see `summarise`.
       flip: see `make_predict_step`.
-      output: a JSON file to write the numbers to.
-      submission: a folder to write the detections to, in the forms of VOC and COCO.
-      report: a folder to write a page about the results to.
+      options: what is measured and written.
+
+    Returns:
+      The numbers: see `summarise`.
 
     Raises:
       UserError: the work directory holds no such run, or config or data are wrong.
     """
-    config = as_config(config)
-    trained = load_workdir(Path(workdir), checkpoint, config)
+    config, folder = as_config(config), local_path(workdir)
+    trained = load_workdir(folder, checkpoint, config)
     named = config.data.class_names
     if named and named != trained.class_names:
         raise UserError(
@@ -58,76 +82,58 @@ def evaluate(
             f"was trained with {len(trained.class_names)} ({', '.join(trained.class_names)}): "
             "leave it empty"
         )
-    evaluator = Evaluator(config, trained.network, trained.class_names, flip, Path(workdir))
+    evaluator = Evaluator(config, trained.network, trained.class_names, flip, folder)
     results, _ = evaluator(devices.replicate(trained.variables))
-    summary = evaluator.summarise(results, metrics, iou_threshold)
-    if not devices.is_main_process():
-        return
-    if submission:
-        write_detections(results, trained.class_names, trained.category_ids, Path(submission))
-    about = {"run": workdir, "data": config.data.eval}
-    _publish(results, trained.class_names, summary, about, evaluator.source, output, report)
+    summary = evaluator.summarise(results, options.metrics, options.metric_iou_threshold)
+    if devices.is_main_process():
+        if options.submission:
+            place = local_path(options.submission)
+            write_detections(results, trained.class_names, trained.category_ids, place)
+        about = {"run": str(workdir), "data": config.data.eval}
+        _publish(results, summary, about, evaluator.source, options)
+    return summary
 
 
 def evaluate_file(
-    source_spec: str,
-    class_names: Sequence[str],
-    detections: str,
-    *,
-    metrics: Sequence[str] = METRICS,
-    iou_threshold: float = 0.5,
-    on_error: str = "stop",
-    max_error_fraction: float = 0.0,
-    output: str = "",
-    report: str = "",
-) -> None:
-    """Evaluates detections that lie in a file, whoever made them.
+    data: DataConfig,
+    detections: str | Path,
+    options: EvaluationOptions = EvaluationOptions(),
+) -> dict[str, Any]:
+    """Evaluates detections that lie in a file, whoever made them, and prints the numbers.
 
     Args:
-      source_spec: the data they were made on.
-      class_names: its classes; those of the data where empty.
+      data: `eval` is what they were made on; `classes` its classes, `on_error` what to do at
+        damaged images.
       detections: see `read_detections`.
-      metrics: of `METRICS`, the most important first.
-      iou_threshold: see `summarise`.
-      on_error: "stop" or "skip", at damaged pictures of the data.
-      max_error_fraction: how many may be left out.
-      output: a JSON file to write the numbers to.
-      report: a folder to write a page about the results to.
+      options: what is measured and written.
+
+    Returns:
+      The numbers: see `summarise`.
 
     Raises:
       UserError: the data or the file is wrong.
     """
-    source, images = _open_objects(source_spec, class_names, on_error, max_error_fraction)
+    source, images = _open_objects(data)
     results = _read_detections(detections, source, images)
-    summary = summarise(results, source.class_names, metrics, iou_threshold)
-    about = {"run": detections, "data": source_spec}
-    _publish(results, source.class_names, summary, about, source, output, report)
+    summary = summarise(results, source.class_names, options.metrics, options.metric_iou_threshold)
+    _publish(results, summary, {"run": str(detections), "data": data.eval}, source, options)
+    return summary
 
 
 def compare_files(
-    source_spec: str,
-    class_names: Sequence[str],
-    detections: Sequence[str],
-    *,
-    metric: str = "voc07",
-    iou_threshold: float = 0.5,
-    on_error: str = "stop",
-    max_error_fraction: float = 0.0,
-    output: str = "",
-    report: str = "",
-) -> None:
-    """Compares detections of several detectors on the same data, the first with each other.
+    data: DataConfig,
+    detections: Sequence[str | Path],
+    options: EvaluationOptions = EvaluationOptions(),
+) -> dict[str, Any]:
+    """Compares detections of several detectors on the same data, each with the first.
 
     Args:
-      source_spec: the data they were made on.
-      class_names: its classes; those of the data where empty.
+      data: see `evaluate_file`.
       detections: two or more, up to ten; see `read_detections`.
-      metric: of `METRICS`.
-      iou_threshold: see `summarise`.
-      on_error: "stop" or "skip", at damaged pictures of the data.
-      max_error_fraction: how many may be left out.
-      output: a JSON file to write the numbers to.
-      report: a folder to write a page about the differences to.
+      options: what is measured and written.
+
+    Returns:
+      The comparison: see `compare`.
 
     Raises:
       UserError: the data or a file is wrong.
@@ -136,31 +142,37 @@ def compare_files(
         raise UserError(
             f"--compare names {len(detections)}, but must name 2 to {MOST_COMPARED} of them"
         )
-    source, images = _open_objects(source_spec, class_names, on_error, max_error_fraction)
+    source, images = _open_objects(data)
     candidates = [_read_detections(path, source, images) for path in detections]
-    comparison = compare(detections, candidates, source.class_names, metric, iou_threshold)
+    comparison = compare(
+        [str(path) for path in detections],
+        candidates,
+        source.class_names,
+        options.metrics[0],
+        options.metric_iou_threshold,
+    )
     print(format_comparison(comparison))
-    if output:
-        Path(output).write_text(json.dumps(comparison, indent=2) + "\n")
-    if report:
-        from ssd_jax.data.pipeline import read_pictures
+    if options.output:
+        write_json(options.output, comparison)
+    if options.report:
+        from ssd_jax.evaluation.report import write_comparison
 
-        pictures = functools.partial(read_pictures, source)
+        folder = local_path(options.report)
         write_comparison(
-            Path(report), comparison, candidates, source.class_names, source_spec, pictures
+            folder, comparison, candidates, source.class_names, data.eval, _pictures_of(source)
         )
-        logger.info("the report is %s", Path(report) / "index.html")
+        logger.info("the report is %s", folder / "index.html")
+    return comparison
 
 
-def _open_objects(
-    spec: str, class_names: Sequence[str], on_error: str, max_error_fraction: float
-) -> tuple[Any, list[ImageResult]]:
-    """A source, and its images without detections."""
+def _open_objects(data: DataConfig) -> tuple[Any, list[ImageResult]]:
+    """The evaluation data, and its images without detections."""
     from ssd_jax.data.pipeline import read_objects
     from ssd_jax.data.problems import Problems
     from ssd_jax.data.sources import open_source
 
-    source = open_source(spec, class_names, Problems(on_error, max_error_fraction))
+    problems = Problems(data.on_error, data.max_error_fraction)
+    source = open_source(data.eval, data.class_names, problems)
     images = [
         image_result(
             record["image_id"].decode(),
@@ -172,33 +184,37 @@ def _open_objects(
     return source, sort_results(images)
 
 
-def _read_detections(path: str, source: Any, images: Sequence[ImageResult]) -> list[ImageResult]:
+def _read_detections(
+    path: str | Path, source: Any, images: Sequence[ImageResult]
+) -> list[ImageResult]:
     left_out = {found.image_id for found in source.problems.found}
-    return read_detections(Path(path), images, source.class_names, source.category_ids, left_out)
+    return read_detections(
+        local_path(path), images, source.class_names, source.category_ids, left_out
+    )
+
+
+def _pictures_of(source: Any) -> Callable[[Collection[str]], dict[str, np.ndarray]]:
+    """Reads images of the data by their names."""
+    from ssd_jax.data.pipeline import read_pictures
+
+    return functools.partial(read_pictures, source)
 
 
 def _publish(
     results: Sequence[ImageResult],
-    class_names: Sequence[str],
     summary: dict[str, Any],
     about: dict[str, str],
     source: Any,
-    output: str,
-    report: str,
+    options: EvaluationOptions,
 ) -> None:
     """Prints the numbers, and writes them and a report where they are asked for."""
-    from ssd_jax.data.pipeline import read_pictures
-
     print(format_table(summary))
-    if output:
-        Path(output).write_text(json.dumps(summary, indent=2) + "\n")
-    if report:
-        write_report(
-            Path(report),
-            results,
-            class_names,
-            summary,
-            about,
-            functools.partial(read_pictures, source),
-        )
-        logger.info("the report is %s", Path(report) / "index.html")
+    if options.output:
+        write_json(options.output, summary)
+    if options.report:
+        # Matplotlib and Jinja are not needed without a report.
+        from ssd_jax.evaluation.report import write_report
+
+        folder = local_path(options.report)
+        write_report(folder, results, source.class_names, summary, about, _pictures_of(source))
+        logger.info("the report is %s", folder / "index.html")

@@ -1,9 +1,7 @@
 """Makes work directories of weights that others trained."""
 
-import json
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import optax
@@ -16,6 +14,7 @@ from ssd_jax.interop.formats import FORMATS, read_format
 from ssd_jax.interop.transfer import Classes, format_transfer, transfer
 from ssd_jax.models.network import build_network
 from ssd_jax.runs import workdir
+from ssd_jax.storage.files import local_path, write_json, write_text
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.state import initial_state
 
@@ -49,7 +48,7 @@ def import_weights(
     config = as_config(config)
     if kind not in FORMATS:
         raise UserError(f"--from is {kind!r}, but must be one of {', '.join(FORMATS)}")
-    folder = Path(output)
+    folder = local_path(output)
     if (folder / "classes.json").exists():
         raise UserError(f"{output} holds a run already: name another folder")
     class_names = class_names or config.data.class_names
@@ -82,9 +81,9 @@ def import_weights(
 
     workdir.record_run(folder, config, class_names, category_ids(class_names))
     table = format_transfer(result._replace(unused=foreign.left_over))
-    (folder / "weights.txt").write_text(table + "\n")
+    write_text(folder / "weights.txt", table + "\n")
     filled = [name for name, _, fate in result.fates if not fate.startswith("new: ")]
-    (folder / "imported.json").write_text(json.dumps(filled, indent=2) + "\n")
+    write_json(folder / "imported.json", filled)
     state = initial_state(*result.variables, optax.identity())
     checkpoints = Checkpoints(folder / "checkpoints")
     checkpoints.save(devices.replicate(state))

@@ -1,6 +1,5 @@
 """The weights that a run starts from, as `config.init` names them."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from ssd_jax.interop.formats import FORMATS, read_format
 from ssd_jax.interop.transfer import Arrays, Classes, Transfer, flatten, transfer
 from ssd_jax.models.network import Network
 from ssd_jax.runs.trained import load_workdir
+from ssd_jax.storage.files import local_path, read_json
 
 
 def initial_weights(init: str, network: Network, seed: int, class_names: Sequence[str]) -> Transfer:
@@ -26,7 +26,7 @@ def initial_weights(init: str, network: Network, seed: int, class_names: Sequenc
     given, given_classes, unused = {}, (), []
     kind, _, place = init.partition(":")
     if kind == "run" and place:
-        given, given_classes = _from_run(Path(place))
+        given, given_classes = _from_run(local_path(place))
     elif kind in FORMATS and place:
         given, given_classes, _, unused = read_format(kind, place, network)
     elif init:
@@ -54,5 +54,5 @@ def _from_run(folder: Path) -> tuple[Arrays, tuple[str, ...]]:
     imported = folder / "imported.json"
     if imported.is_file():
         # Of imported weights those that were in the file.
-        arrays = {name: arrays[name] for name in json.loads(imported.read_text())}
+        arrays = {name: arrays[name] for name in read_json(imported)}
     return arrays, trained.class_names

@@ -1,6 +1,5 @@
 """Keeps a batch that made loss or gradient not finite, for a person to look at."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ssd_jax.images.drawing import contact_sheet, draw_input
+from ssd_jax.storage.files import write_json
 
 NUM_PICTURES = 64
 NUM_NAMES = 8
@@ -38,7 +38,7 @@ def save_batch(
     # JSON has no word for numbers that are not finite.
     written = {key: value if np.isfinite(value) else str(value) for key, value in numbers.items()}
     written |= {"image_id": names, "file": files}
-    (place / "numbers.json").write_text(json.dumps(written, indent=2) + "\n")
+    write_json(place / "numbers.json", written)
     # Numbers alone: strings would be pickles, which nobody should have to load.
     numeric = {key: array for key, array in batch.items() if array.dtype != object}
     np.savez_compressed(place / "batch.npz", **numeric)

@@ -1,6 +1,5 @@
 """Trains one config after the other and puts what they reach into one table."""
 
-import json
 import logging
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
 from ssd_jax.runs import workdir
 from ssd_jax.runs.train import train
+from ssd_jax.storage.files import local_path, write_json, write_text
 from ssd_jax.training.metrics_writer import read_metrics
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ def sweep(
     Raises:
       UserError: a config is wrong, before the first run; see also `train`.
     """
+    place = local_path(folder)
     checked = []
     for name, config in runs:
         try:
@@ -48,12 +49,12 @@ def sweep(
     rows = []
     for number, (name, config) in enumerate(checked, start=1):
         logger.info("%s (%d of %d)", name, number, len(runs))
-        place = Path(folder) / name
-        train(config, str(place))
+        workdir = place / name
+        train(config, str(workdir))
         jax.clear_caches()
-        rows.append(summarise_run(name, config, place, (published or {}).get(name, "")))
-        (Path(folder) / "table.json").write_text(json.dumps(rows, indent=2) + "\n")
-        (Path(folder) / "table.md").write_text(format_markdown(rows))
+        rows.append(summarise_run(name, config, workdir, (published or {}).get(name, "")))
+        write_json(place / "table.json", rows)
+        write_text(place / "table.md", format_markdown(rows))
     return rows
 
 

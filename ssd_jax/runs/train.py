@@ -11,9 +11,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
-from ssd_jax.config.schema import as_config
+from ssd_jax.config.schema import Config, as_config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.drawing import draw_detections
@@ -26,6 +27,7 @@ from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.provenance import describe_program
 from ssd_jax.runs.workdir import check_classes, check_same_config, locked, record_run, record_start
+from ssd_jax.storage.files import local_path, write_text
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.guard import Guard
 from ssd_jax.training.interruption import Interruption
@@ -44,7 +46,7 @@ logger = logging.getLogger(__name__)
 NUM_PICTURES = 12
 
 
-def train(config: Any, workdir: str, change_config: bool = False) -> None:
+def train(config: Config | ConfigDict, workdir: str | Path, change_config: bool = False) -> None:
     """Trains as the config says; goes on where an earlier run in the work directory stopped.
 
     Args:
@@ -58,15 +60,15 @@ def train(config: Any, workdir: str, change_config: bool = False) -> None:
       Interrupted: SIGTERM or SIGINT came. The state is saved; called again, it goes on.
     """
     began = time.perf_counter()
-    config = as_config(config)
+    config, folder = as_config(config), local_path(workdir)
     if config.metric not in METRICS:
         raise UserError(
             f"config.metric is {config.metric!r}, but must be one of {', '.join(METRICS)}"
         )
     if not change_config:
-        check_same_config(Path(workdir), config)
+        check_same_config(folder, config)
     with Interruption() as interruption, contextlib.ExitStack() as until_the_end:
-        _train(config, Path(workdir), interruption, until_the_end, began)
+        _train(config, folder, interruption, until_the_end, began)
 
 
 def _train(
@@ -133,7 +135,7 @@ def _train(
         if config.init and first_step == 0:
             table = format_transfer(weights)
             logger.info("weights from %s:\n%s", config.init, table)
-            (folder / "weights.txt").write_text(table + "\n")
+            write_text(folder / "weights.txt", table + "\n")
 
     def batches_from(step: int, process_index: int) -> Iterator[dict[str, np.ndarray]]:
         return build_train_batches(

@@ -1,26 +1,30 @@
 """The trained detector of a work directory."""
 
-from pathlib import Path
-from typing import Any
+from ml_collections import ConfigDict
 
+from ssd_jax.config.schema import Config, as_config
 from ssd_jax.interop.trained import Trained, build_saved, names_and_ids
 from ssd_jax.runs import workdir
+from ssd_jax.storage.files import AnyPath, local_path
 from ssd_jax.training.checkpoints import Checkpoints
 
 
-def load_workdir(folder: Path, step: int | None = None, config: Any = None) -> Trained:
+def load_workdir(
+    place: AnyPath, step: int | None = None, config: Config | ConfigDict | None = None
+) -> Trained:
     """A checkpoint of a run.
 
     Args:
-      folder: the work directory.
+      place: the work directory.
       step: which checkpoint; the last one where None.
       config: of the run; the one that the work directory records where None.
 
     Raises:
       UserError: the folder is not the work directory of a run, or is of another version.
     """
+    folder = local_path(place)
     classes = workdir.read_classes(folder)
-    config = workdir.read_config(folder) if config is None else config
+    config = workdir.read_config(folder) if config is None else as_config(config)
     network = build_saved(config, len(classes), folder)
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     variables = checkpoints.restore_model(

@@ -18,8 +18,6 @@ A work directory holds
 """
 
 import contextlib
-import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from ssd_jax.config.saved import FORMAT, check_format, upgrade
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.errors import UserError
+from ssd_jax.storage.files import append_json_line, read_json, read_json_lines, write_json
 
 
 def record_run(
@@ -45,15 +44,14 @@ def record_run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     classes = describe_classes(class_names, category_ids)
-    _write(folder / "format.json", json.dumps({"format": FORMAT}))
-    _write(folder / "config.json", json.dumps(config.model_dump(mode="json"), indent=2))
-    _write(folder / "classes.json", json.dumps(classes, indent=2))
+    write_json(folder / "format.json", {"format": FORMAT}, indent=None)
+    write_json(folder / "config.json", config.model_dump(mode="json"))
+    write_json(folder / "classes.json", classes)
 
 
 def record_start(folder: Path, description: dict[str, Any]) -> None:
     """Adds a line to `starts.jsonl`."""
-    with (folder / "starts.jsonl").open("a") as file:
-        file.write(json.dumps(description) + "\n")
+    append_json_line(folder / "starts.jsonl", description)
 
 
 @contextlib.contextmanager
@@ -81,10 +79,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _last_start(folder: Path) -> str:
-    file = folder / "starts.jsonl"
-    if not file.is_file():
+    starts = read_json_lines(folder / "starts.jsonl")
+    if not starts:
         return ""
-    last = json.loads(file.read_text().splitlines()[-1])
+    last = starts[-1]
     return f" (number {last['process']} on {last['host']}, started {last['time']})"
 
 
@@ -95,14 +93,14 @@ def read_classes(folder: Path) -> list[dict[str, Any]]:
       UserError: the folder is not the work directory of a run, or of a version that this one
         cannot read.
     """
-    classes = json.loads(_read(folder, "classes.json"))
+    classes = _read(folder, "classes.json")
     read_format(folder)
     return classes
 
 
 def read_format(folder: Path) -> int:
     """The format that a work directory was written in; see `read_classes`."""
-    number = json.loads(_read(folder, "format.json"))["format"]
+    number = _read(folder, "format.json")["format"]
     check_format(number, folder)
     return number
 
@@ -119,7 +117,7 @@ def read_config(folder: Path) -> Config:
       UserError: the folder is not the work directory of a run.
     """
     number = read_format(folder)
-    return as_config(upgrade(json.loads(_read(folder, "config.json")), number))
+    return as_config(upgrade(_read(folder, "config.json"), number))
 
 
 def check_same_config(folder: Path, config: Config) -> None:
@@ -162,14 +160,7 @@ def check_classes(folder: Path, class_names: Sequence[str]) -> None:
         )
 
 
-def _write(path: Path, text: str) -> None:
-    """Writes a whole file, or nothing where the process ends meanwhile."""
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(text + "\n")
-    os.replace(unfinished, path)
-
-
-def _read(folder: Path, name: str) -> str:
+def _read(folder: Path, name: str) -> Any:
     if not (folder / name).is_file():
         raise UserError(f"{folder} is not the work directory of a run: it has no {name}")
-    return (folder / name).read_text()
+    return read_json(folder / name)

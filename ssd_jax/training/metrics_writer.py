@@ -1,7 +1,6 @@
 """Writes what a run measures: `metrics.jsonl` for programs, TensorBoard files for people."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ import numpy as np
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+from ssd_jax.storage.files import read_json_lines, write_text
 
 FILE = "metrics.jsonl"
 
@@ -26,9 +27,7 @@ class MetricsWriter:
             taken out: it will be written again.
         """
         kept = [line for line in read_metrics(workdir) if line["step"] <= first_step]
-        unfinished = workdir / f"{FILE}.tmp"
-        unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(unfinished, workdir / FILE)
+        write_text(workdir / FILE, "".join(json.dumps(line) + "\n" for line in kept))
         self._lines = (workdir / FILE).open("a", buffering=1)
         folder = workdir / "tensorboard"
         folder.mkdir(exist_ok=True)
@@ -62,12 +61,4 @@ class MetricsWriter:
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The lines of `metrics.jsonl`, but for a last one that was cut off; none without the file."""
-    if not (workdir / FILE).is_file():
-        return []
-    lines = []
-    for line in (workdir / FILE).read_text().splitlines():
-        try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return lines
+    return read_json_lines(workdir / FILE)

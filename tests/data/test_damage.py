@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from ssd_jax.config.schema import DataConfig
 from ssd_jax.data import rendering
 from ssd_jax.data.pipeline import eval_batches, read_objects, read_pictures, train_batches
 from ssd_jax.data.problems import Problems
@@ -239,6 +240,6 @@ def test_files_of_detections_are_judged_without_pictures_that_are_left_out(voc, 
     lines = "".join(f"{name} 0.5 6 4 30 20\n" for name in NAMES)
     (detections / "x_dog.txt").write_text(lines)
     with pytest.raises(UserError, match=f"{path}: the picture cannot be read"):
-        evaluate_file(spec, (), str(detections))
-    evaluate_file(spec, (), str(detections), on_error="skip", max_error_fraction=0.2)
+        evaluate_file(DataConfig(eval=spec), detections)
+    evaluate_file(DataConfig(eval=spec, on_error="skip", max_error_fraction=0.2), detections)
     assert "7 images" in capsys.readouterr().out

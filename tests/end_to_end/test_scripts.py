@@ -9,11 +9,12 @@ import jax
 import numpy as np
 import pytest
 
+from ssd_jax.config.schema import DataConfig
 from ssd_jax.data.pipeline import build_train_batches
 from ssd_jax.data.sources import build_train_source
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
-from ssd_jax.runs.evaluate import evaluate, evaluate_file
+from ssd_jax.runs.evaluate import EvaluationOptions, evaluate, evaluate_file
 from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.runs.train import train
 from ssd_jax.runs.workdir import locked, read_class_names, read_config
@@ -147,7 +148,9 @@ def test_evaluate_prints_and_writes_the_same(workdir, tmp_path):
     # What was written gives the same numbers, without the network.
     again = tmp_path / "again.json"
     evaluate_file(
-        "shapes:test[:7]", (), str(tmp_path / "detections" / "detections.json"), output=str(again)
+        DataConfig(eval="shapes:test[:7]"),
+        tmp_path / "detections" / "detections.json",
+        EvaluationOptions(output=again),
     )
     assert json.loads(again.read_text())["AP_per_class"] == pytest.approx(summary["AP_per_class"])
 
@@ -188,7 +191,7 @@ def test_a_run_can_start_from_one_with_other_classes(workdir, tmp_path):
     network = build_network(config.model, 2)
     third = initial_weights(f"run:{new}", network, 0, ("star", "zebra"))
     jax.tree.map(np.testing.assert_array_equal, third.variables[0], trained)
-    evaluate(config, str(new), output=str(tmp_path / "results.json"))
+    evaluate(config, str(new), options=EvaluationOptions(output=tmp_path / "results.json"))
     assert set(json.loads((tmp_path / "results.json").read_text())["AP_per_class"]) == {
         "star",
         "zebra",
@@ -296,5 +299,5 @@ def test_two_processes_evaluate_as_one(workdir, tmp_path):
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     alone = tmp_path / "one.json"
-    evaluate(read_config(workdir), str(workdir), checkpoint=4, output=str(alone))
+    evaluate(read_config(workdir), workdir, checkpoint=4, options=EvaluationOptions(output=alone))
     assert json.loads(output.read_text()) == json.loads(alone.read_text())

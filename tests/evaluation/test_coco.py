@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from ssd_jax.config.schema import DataConfig
 from ssd_jax.evaluation.coco import summarise
-from ssd_jax.runs.evaluate import evaluate_file
+from ssd_jax.runs.evaluate import EvaluationOptions, evaluate_file
 from tests.helpers.reference_results import shared
 from tests.helpers.results import result
 from tools.metric_speed import as_coco, pycocotools_numbers, random_results
@@ -111,7 +112,8 @@ def test_equals_pycocotools_on_pictures_of_coco(tmp_path, capsys):
     file, output = tmp_path / "detections.json", tmp_path / "numbers.json"
     file.write_text(json.dumps(detections))
     source = f"coco_json:{annotations}:{folder / 'val2017'}"
-    evaluate_file(source, (), str(file), metrics=["coco"], output=str(output))
+    options = EvaluationOptions(metrics=["coco"], output=output)
+    evaluate_file(DataConfig(eval=source), file, options)
     ours = json.loads(output.read_text())
     expected, per_class = pycocotools_numbers(truth, detections)
     assert 0.05 < expected["AP"] < 0.95

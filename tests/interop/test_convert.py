@@ -17,7 +17,7 @@ from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout
 from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.interop.trained import load_folder, save_folder
 from ssd_jax.models.network import build_network
-from ssd_jax.runs.evaluate import evaluate
+from ssd_jax.runs.evaluate import EvaluationOptions, evaluate
 from ssd_jax.runs.import_weights import import_weights
 from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.runs.train import train
@@ -49,7 +49,7 @@ def test_an_import_can_be_evaluated_and_trained_from(imported, tensors, tmp_path
     assert len((imported / "weights.txt").read_text().splitlines()) == len(tensors)
     classes = json.loads((imported / "classes.json").read_text())
     assert classes[1] == {"id": 2, "name": "cross"}
-    evaluate(tiny_config(), str(imported), output=str(tmp_path / "results.json"))
+    evaluate(tiny_config(), imported, options=EvaluationOptions(output=tmp_path / "results.json"))
     assert json.loads((tmp_path / "results.json").read_text())["num_images"] == 6
 
     config = tiny_config()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssd_jax.config.schema import DataConfig
 from ssd_jax.errors import UserError
-from ssd_jax.runs.evaluate import compare_files, evaluate_file
+from ssd_jax.runs.evaluate import EvaluationOptions, compare_files, evaluate_file
 from tests.helpers.pictures import VocFolder
 from tests.helpers.reference_results import CARRIED, carried_json, shared
 from tests.helpers.scripts import run_script
@@ -84,7 +85,7 @@ def test_what_is_missing_is_said_in_one_line(arguments, complaint):
 def test_a_comparison_needs_two(reference):
     source, detections, _ = reference
     with pytest.raises(UserError, match="names 1, but must name 2 to 10 of them"):
-        compare_files(source, (), [str(detections)])
+        compare_files(DataConfig(eval=source), [detections])
 
 
 @contextlib.contextmanager
@@ -125,7 +126,7 @@ def blood_cells():
 @pytest.mark.browser
 def test_the_report_of_a_trained_detector(blood_cells, tmp_path):
     source, detections = blood_cells
-    evaluate_file(source, (), str(detections), report=str(tmp_path))
+    evaluate_file(DataConfig(eval=source), detections, EvaluationOptions(report=tmp_path))
     file = tmp_path / "index.html"
     with opened(file, viewport={"width": 1280, "height": 900}) as (page, complaints):
         assert_complete(page, complaints, file)
@@ -163,9 +164,8 @@ def test_the_page_of_a_comparison(blood_cells, tmp_path, capsys):
     cells = worse / "comp4_det_test_RBC.txt"
     cells.write_text("\n".join(cells.read_text().splitlines()[::3]))
     output = tmp_path / "comparison.json"
-    compare_files(
-        source, (), [str(detections), str(worse)], output=str(output), report=str(tmp_path)
-    )
+    options = EvaluationOptions(output=output, report=tmp_path)
+    compare_files(DataConfig(eval=source), [detections, worse], options)
     comparison = json.loads(output.read_text())
     names = {row["name"]: row for row in comparison["classes"]}
     assert names["WBC"]["difference"] == [0] and names["RBC"]["high"][0] < -0.3
@@ -187,9 +187,8 @@ def test_a_report_of_nothing_found(reference, tmp_path):
     (tmp_path / "none" / f"x_{expected['classes'][0]}.txt").touch()
     output = tmp_path / "results.json"
     with np.errstate(all="raise"):
-        evaluate_file(
-            source, (), str(tmp_path / "none"), output=str(output), report=str(tmp_path / "report")
-        )
+        options = EvaluationOptions(output=output, report=tmp_path / "report")
+        evaluate_file(DataConfig(eval=source), tmp_path / "none", options)
     assert json.loads(output.read_text())["mAP"] == 0
     page = (tmp_path / "report" / "index.html").read_text()
     assert "nothing found" in page and "nan" not in page.lower().split("base64")[0]

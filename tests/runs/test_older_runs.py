@@ -13,7 +13,7 @@ import pytest
 from ssd_jax import Detector
 from ssd_jax.config.saved import FORMAT
 from ssd_jax.errors import UserError
-from ssd_jax.runs.evaluate import evaluate
+from ssd_jax.runs.evaluate import EvaluationOptions, evaluate
 from ssd_jax.runs.train import train
 from ssd_jax.runs.trained import load_workdir
 from ssd_jax.runs.workdir import read_config
@@ -55,7 +55,8 @@ def test_it_detects(older_run):
 
 def test_its_checkpoint_is_evaluated(older_run, tmp_path):
     output = tmp_path / "results.json"
-    evaluate(read_config(older_run), str(older_run), checkpoint=2, output=str(output))
+    options = EvaluationOptions(output=output)
+    evaluate(read_config(older_run), older_run, checkpoint=2, options=options)
     summary = json.loads(output.read_text())
     assert summary["num_images"] == 6 and 0 <= summary["mAP"] <= 1
     assert json.loads((older_run / "format.json").read_text()) == {"format": 1}  # only read

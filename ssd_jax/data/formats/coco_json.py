@@ -9,6 +9,7 @@ import numpy as np
 from ssd_jax.data.annotations import MAX_PIXEL, Annotation
 from ssd_jax.data.problems import Problem, Problems, file_exists
 from ssd_jax.errors import UserError, shown
+from ssd_jax.storage.files import local_path
 
 FORM = (
     "COCO's format has 'images' with id, file_name, width and height, 'annotations' with image_id, "
@@ -34,7 +35,7 @@ def read_coco_json(
       UserError: the file or the folder is missing or cannot be understood, or `problems` stops; the
         message names the file.
     """
-    path, folder = Path(annotations), Path(image_dir)
+    path, folder = local_path(annotations), local_path(image_dir)
     if not file_exists(path):
         raise UserError(f"coco_json:{annotations}:{image_dir}: {path} does not exist")
     if not folder.is_dir():

@@ -10,6 +10,7 @@ from ssd_jax.data.annotations import MAX_PIXEL, Annotation
 from ssd_jax.data.problems import Problem, Problems, file_exists
 from ssd_jax.errors import UserError, shown
 from ssd_jax.images.opening import upright_size
+from ssd_jax.storage.files import local_path
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -33,7 +34,7 @@ def read_voc_xml(root: str, split: str, problems: Problems) -> list[Annotation]:
         the message names the file.
     """
     spec = f"voc_xml:{root}:{split}"
-    folder = Path(root)
+    folder = local_path(root)
     if not folder.is_dir():
         raise UserError(f"{spec}: the folder {folder} does not exist")
     split_file = folder / "ImageSets" / "Main" / f"{split}.txt"

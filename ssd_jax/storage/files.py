@@ -1,0 +1,122 @@
+"""Paths of users, and files that are written whole or not at all.
+
+Every path that a run or a command reads or writes goes through here. Files lie on local disks (and
+what is mounted like one); a path with a scheme, like `gs://bucket/run`, is refused by name.
+"""
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ssd_jax.errors import UserError
+
+AnyPath = str | os.PathLike[str]
+
+# `gs://…`, and `gs:/…`, as `pathlib` shortens it. A single letter is a drive of Windows.
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
+SCHEME_INSIDE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+
+
+def local_path(place: AnyPath) -> Path:
+    """The path that a user named.
+
+    Raises:
+      UserError: it has a scheme, like `gs://`.
+    """
+    scheme = SCHEME.match(os.fspath(place))
+    if scheme:
+        raise _refusal(os.fspath(place), scheme[1])
+    return Path(place)
+
+
+def check_no_scheme(text: str) -> None:
+    """Raises a `UserError` if a text that holds paths, like `ROOT:SPLIT`, names a scheme."""
+    scheme = SCHEME_INSIDE.search(text)
+    if scheme:
+        raise _refusal(text, scheme[1])
+
+
+def _refusal(place: str, scheme: str) -> UserError:
+    return UserError(
+        f"{place} begins with {scheme}://, but only local paths can be read and written: name a "
+        "local file or folder, or mount the storage and name the folder where it is mounted"
+    )
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a path to write to; at the end of the block that file takes the place of `path`.
+
+    Where the block or the process ends early, `path` stays as it was. What is no regular file, as
+    `/dev/stdout`, is written directly.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    # The file that a link points to is replaced, not the link.
+    path = Path(os.path.realpath(path))
+    unfinished = path.with_name(path.name + ".tmp")
+    yield unfinished
+    os.replace(unfinished, path)
+
+
+def write_text(place: AnyPath, text: str) -> None:
+    """Writes a whole file in UTF-8, or nothing where the process ends meanwhile.
+
+    Raises:
+      UserError: the path has a scheme.
+    """
+    with replacing(local_path(place)) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def write_json(place: AnyPath, value: Any, indent: int | None = 2) -> None:
+    """Writes a value as JSON, with a newline at the end; see `write_text`."""
+    write_text(place, json.dumps(value, indent=indent) + "\n")
+
+
+def append_json_line(place: AnyPath, value: Any) -> None:
+    """Appends a value as one line of JSON.
+
+    Raises:
+      UserError: the path has a scheme.
+    """
+    with local_path(place).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(value) + "\n")
+
+
+def read_json(place: AnyPath) -> Any:
+    """The value that a file holds.
+
+    Raises:
+      UserError: there is no such file, or it is not JSON.
+    """
+    path = local_path(place)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON, or it is damaged: {error}") from error
+
+
+def read_json_lines(place: AnyPath) -> list[Any]:
+    """The values of a file, one a line; none without the file. A last line cut off is left out.
+
+    Raises:
+      UserError: the path has a scheme.
+    """
+    path = local_path(place)
+    if not path.is_file():
+        return []
+    values = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            values.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return values

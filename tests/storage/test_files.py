@@ -1,0 +1,139 @@
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ssd_jax import Detector
+from ssd_jax.config.schema import DataConfig, as_config
+from ssd_jax.data.sources import open_source
+from ssd_jax.diagnostics import check_data, fit_boxes, show_data
+from ssd_jax.errors import UserError
+from ssd_jax.inference.predict import predict
+from ssd_jax.interop.export import export
+from ssd_jax.interop.trained import load_folder, save_folder
+from ssd_jax.runs.evaluate import EvaluationOptions, compare_files, evaluate, evaluate_file
+from ssd_jax.runs.import_weights import import_weights
+from ssd_jax.runs.initial_weights import initial_weights
+from ssd_jax.runs.sweep import sweep
+from ssd_jax.runs.train import train
+from ssd_jax.runs.trained import load_workdir
+from ssd_jax.storage.files import (
+    append_json_line,
+    local_path,
+    read_json,
+    read_json_lines,
+    write_json,
+    write_text,
+)
+from tests import tiny
+from tests.helpers.random_detector import random_trained
+
+GS = "gs://bucket/run"
+CONFIG = as_config(tiny.get_config())
+DATA = DataConfig(eval="shapes:test[:2]")
+
+# Everything that takes a path from a user, with one of each.
+DOORS = {
+    "train": lambda: train(CONFIG, GS),
+    "config.init run": lambda: initial_weights(f"run:{GS}", random_trained().network, 0, ("a",)),
+    "config.init file": lambda: initial_weights(
+        f"torchvision:{GS}.npz", random_trained().network, 0, ("a",)
+    ),
+    "config.init keras": lambda: initial_weights(
+        f"keras:{GS}.h5", random_trained().network, 0, ("a",)
+    ),
+    "config.data.train": lambda: open_source(f"voc_xml:{GS}:train"),
+    "coco annotations": lambda: open_source(f"coco_json:{GS}.json:/pictures"),
+    "coco images": lambda: open_source(f"coco_json:/instances.json:{GS}"),
+    "one of several data sets": lambda: open_source(f"shapes:test[:2],voc_xml:{GS}:train"),
+    "sweep": lambda: sweep([("tiny", CONFIG)], GS),
+    "load_workdir": lambda: load_workdir(GS),
+    "from_workdir": lambda: Detector.from_workdir(GS),
+    "from_pretrained": lambda: Detector.from_pretrained(GS),
+    "load_folder": lambda: load_folder(Path(GS)),
+    "save_folder": lambda: save_folder(random_trained(), GS),
+    "export": lambda: export("safetensors", random_trained(), GS),
+    "import": lambda: import_weights("torchvision", "x.npz", CONFIG, GS),
+    "import from": lambda: import_weights("torchvision", f"{GS}.npz", CONFIG, "new"),
+    "evaluate": lambda: evaluate(CONFIG, GS),
+    "evaluate output": lambda: evaluate(CONFIG, "x", options=EvaluationOptions(output=GS)),
+    "evaluate report": lambda: evaluate(CONFIG, "x", options=EvaluationOptions(report=GS)),
+    "evaluate submission": lambda: evaluate(CONFIG, "x", options=EvaluationOptions(submission=GS)),
+    "evaluate detections": lambda: evaluate_file(DATA, GS),
+    "compare": lambda: compare_files(DATA, [GS, GS]),
+    "predict": lambda: predict(SimpleNamespace(class_names=("a",)), ["x.jpg"], GS),
+    "check-data": lambda: check_data.check_data("shapes:test[:2]", (), GS),
+    "show-data": lambda: show_data.show_training_images(CONFIG, GS, 1),
+    "fit-boxes": lambda: fit_boxes.plot({}, GS),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_path_with_a_scheme_is_refused_before_anything_is_written(door, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"gs:/+bucket/run.* begins with gs://, but only local"):
+        DOORS[door]()
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "place", ["s3://b/x", "file:///home/x", "GS://b", "hdfs://n:8020/x", "gs:/bucket/x"]
+)
+def test_every_scheme_is_named(place):
+    with pytest.raises(UserError, match=rf"^{place} begins with {place.partition(':')[0]}://"):
+        local_path(place)
+
+
+@pytest.mark.parametrize("place", ["runs/a", "/a:/b", r"C:\runs", "C:/runs", "a:b", "", "12:30"])
+def test_local_paths_are_taken_as_they_are(place):
+    assert local_path(place) == Path(place) == local_path(Path(place))
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
+    file = tmp_path / "numbers.json"
+    write_json(file, {"a": [1, 2]})
+    assert file.read_text() == '{\n  "a": [\n    1,\n    2\n  ]\n}\n'
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(file, "other")
+    assert read_json(file) == {"a": [1, 2]}
+
+
+def test_links_and_devices_stay_what_they_are(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_text(tmp_path / "link", "ä")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes() == "ä".encode()
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_text(tmp_path / "pipe", "through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_lines_of_json(tmp_path):
+    file = tmp_path / "lines.jsonl"
+    assert read_json_lines(file) == []
+    append_json_line(file, {"step": 1})
+    append_json_line(file, {"step": 2})
+    with file.open("a") as opened:
+        opened.write('{"step": 3')
+    assert read_json_lines(file) == [{"step": 1}, {"step": 2}]
+    assert json.loads(file.read_text().splitlines()[0]) == {"step": 1}
+
+
+def test_what_is_no_json_is_named(tmp_path):
+    file = tmp_path / "x.json"
+    with pytest.raises(UserError, match=r"x\.json does not exist"):
+        read_json(file)
+    for content in (b"{", b"\xff", b""):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=r"x\.json is not JSON, or it is damaged"):
+            read_json(file)
