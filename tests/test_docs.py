@@ -1,6 +1,7 @@
-"""What the documents name is there."""
+"""Files, functions, fields and numbers that the documentation names are those of the code."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -15,25 +16,100 @@ from ssd_jax.models.network import build_network
 from tools.all_configs import ALL_CONFIGS, ALL_PUBLISHED
 
 ROOT = Path(__file__).parents[1]
-RECIPE = (ROOT / "docs" / "recipe.md").read_text()
+FOLDERS = (ROOT, ROOT / "ssd_jax", ROOT / "tests")
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+RECIPE = PAGES["docs/recipe.md"]
+CODE = [
+    path
+    for folder in ("", "ssd_jax", "configs", "tools", "tests")
+    for path in ((ROOT / folder).rglob("*.py") if folder else ROOT.glob("*.py"))
+]
+# Names of Caffe's, which the recipe compares with ours.
+FOREIGN = {"iter_size"}
+
+every_page = pytest.mark.parametrize("page", PAGES)
 
 
+def prose(page: str) -> str:
+    """A page without its code blocks."""
+    return re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)
+
+
+def code_spans(page: str) -> list[str]:
+    """What stands in backticks in the prose of a page."""
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+def find(file: str) -> list[Path]:
+    """The files that a page can mean: by path from the root, `ssd_jax/` or `tests/`, or by name."""
+    found = [folder / file for folder in FOLDERS if (folder / file).is_file()]
+    return found or [path for path in CODE if path.as_posix().endswith(f"/{file}")]
+
+
+@functools.cache
 def names_defined_in(path: Path) -> set[str]:
-    """Functions, classes and constants at the top of a file."""
+    """Functions, classes with their methods and fields, and constants at the top of a file."""
     names = set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+
+    def add(nodes: list[ast.stmt], prefix: str) -> None:
+        for node in nodes:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names.add(prefix + node.name)
+            if isinstance(node, ast.ClassDef):
+                add(node.body, f"{prefix}{node.name}.")
+            targets = getattr(node, "targets", [getattr(node, "target", None)])
+            names.update(prefix + each.id for each in targets if isinstance(each, ast.Name))
+
+    add(ast.parse(path.read_text()).body, "")
     return names
 
 
-@pytest.mark.parametrize("reference", sorted(set(re.findall(r"`([\w/]+\.py::\w+)`", RECIPE))))
-def test_the_recipe_names_code_and_tests_that_exist(reference):
-    file, name = reference.split("::")
-    folder = "tests" if name.startswith("test_") else "ssd_jax"
-    assert name in names_defined_in(ROOT / folder / file)
+@every_page
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#\s]+)", prose(page)):
+        assert "://" in link or ((ROOT / page).parent / link).exists(), link
+
+
+@every_page
+def test_functions_that_are_named_exist(page):
+    for file, name in re.findall(r"`([\w/.]+\.py)::([\w.]+)`", PAGES[page]):
+        assert any(name in names_defined_in(path) for path in find(file)), f"{file}::{name}"
+        assert not name.startswith("test_") or find(file)[0].is_relative_to(ROOT / "tests")
+
+
+@every_page
+def test_files_that_are_named_exist(page):
+    for file in code_spans(page):
+        if re.fullmatch(r"[\w/.]+\.py", file):
+            assert find(file), file
+        elif re.fullmatch(r"(ssd_jax|tests|tools|configs|docs)/[\w/.]*", file):
+            assert (ROOT / file).exists(), file
+
+
+@every_page
+def test_fields_that_are_named_exist(page):
+    # A field or a group of them; in a code block also a value that is assigned.
+    named = set(re.findall(r"\bconfig\.([a-z][\w.]*\w)", PAGES[page])) - {"json", "py"}
+    groups = {field.split(".")[0] for field in field_names()}
+    assert named <= set(field_names()) | groups
+
+
+@every_page
+def test_identifiers_that_are_named_stand_in_the_code(page):
+    words = words_of_the_code()
+    for name in code_spans(page):
+        if re.fullmatch(r"[A-Za-z_]\w*(\(\))?", name):
+            assert name.removesuffix("()") in words | FOREIGN, name
+
+
+@functools.cache
+def words_of_the_code() -> set[str]:
+    """All words of the code, apart from this file's."""
+    texts = (path.read_text() for path in CODE if path != Path(__file__))
+    return {word for text in texts for word in re.findall(r"\w+", text)}
 
 
 def test_every_row_of_the_recipe_names_code_and_a_test():
