@@ -26,9 +26,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ssd_jax.distributed.devices import DEVICES
 from ssd_jax.models.network import build_network
 from ssd_jax.models.prediction import make_predict_step
-from ssd_jax.training.optimizer import build_optimizer, build_schedule
+from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.state import initial_state
-from ssd_jax.training.steps import build_train_step
+from ssd_jax.training.steps import make_train_step
 
 TARGET = Path(__file__).parents[1] / "tests" / "reference" / "h200.txtpb"
 BANDWIDTH = 4.3e12  # bytes a second, of a large copy
@@ -67,10 +67,10 @@ def lower(mode, config, batch_size):
 
     image = array((size, size, 3), jnp.uint8)
     if mode == "predict":
-        step = make_predict_step(network, **config.detection.model_dump())
+        step = make_predict_step(network, config.detection)
         return jax.jit(step).lower(placed(network.variable_shapes()), placed(image))
-    optimizer = build_optimizer(config, build_schedule(config))
-    step = build_train_step(config, network, optimizer)
+    optimizer = make_optimizer(config, make_schedule(config))
+    step = make_train_step(config, network, optimizer)
     state = jax.eval_shape(lambda *v: initial_state(*v, optimizer), *network.variable_shapes())
     objects = config.data.max_objects
     batch = {

@@ -28,7 +28,7 @@ from ssd_jax.models.network import build_network
 from ssd_jax.runs.train import train
 from ssd_jax.runs.workdir import read_class_names
 from ssd_jax.training.checkpoints import Checkpoints
-from ssd_jax.training.optimizer import build_optimizer
+from ssd_jax.training.optimizer import make_optimizer
 from ssd_jax.training.state import initial_state
 
 TINY = Path(__file__).parents[1] / "tests" / "tiny.py"  # a config of seconds
@@ -191,7 +191,7 @@ def numbers(workdir):
 
 def last_state(workdir):
     network = build_network(config(steps=1).model, len(read_class_names(workdir)))
-    optimizer = build_optimizer(config(steps=1), lambda step: 0.1)
+    optimizer = make_optimizer(config(steps=1), lambda step: 0.1)
     new_state = functools.partial(initial_state, optimizer=optimizer, averages=True)
     template = jax.eval_shape(new_state, *network.variable_shapes())
     return Checkpoints(workdir / "checkpoints", read_only=True).restore(template)

@@ -23,9 +23,9 @@ from ssd_jax.errors import UserError
 from ssd_jax.models.network import PRECISIONS, Network, Variables, build_network
 from ssd_jax.models.prediction import make_predict_step
 from ssd_jax.storage.files import local_path
-from ssd_jax.training.optimizer import build_optimizer, build_schedule
+from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.state import initial_state
-from ssd_jax.training.steps import build_train_step
+from ssd_jax.training.steps import make_train_step
 
 logger = logging.getLogger(__name__)
 
@@ -153,8 +153,8 @@ def _prepare(config: Any, mode: str, batch_size: int, num_batches: int = NUM_BAT
     variables = _weights(dataclasses.replace(network, precision="float32"), config.seed)
     batches = [random_batch(config, batch_size, seed) for seed in range(num_batches)]
     if mode == "train":
-        optimizer = build_optimizer(config, build_schedule(config))
-        step = devices.pmap_train_step(build_train_step(config, network, optimizer))
+        optimizer = make_optimizer(config, make_schedule(config))
+        step = devices.pmap_train_step(make_train_step(config, network, optimizer))
         averages = config.ema > 0
         state = devices.replicate(initial_state(*variables, optimizer, averages=averages))
         placed = [devices.place(batch) for batch in batches]
@@ -172,14 +172,7 @@ def _prepare(config: Any, mode: str, batch_size: int, num_batches: int = NUM_BAT
         return _Case(step.lower(state, placed[0]), train)
 
     if mode == "predict":
-        settings = config.detection
-        function = make_predict_step(
-            network,
-            score_threshold=settings.score_threshold,
-            iou_threshold=settings.nms_iou_threshold,
-            boxes_per_class=settings.boxes_per_class,
-            detections_per_image=settings.detections_per_image,
-        )
+        function = make_predict_step(network, config.detection)
     else:
 
         def function(variables, images):

@@ -27,7 +27,7 @@ from ssd_jax.detection.postprocess import best_detections, score_boxes
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
-from ssd_jax.training.photometric import augment, image_keys
+from ssd_jax.training.augmentation import augment, image_keys
 
 
 def benchmark_parts(
@@ -91,42 +91,19 @@ def _parts(config: Any, batch_size: int) -> dict[str, dict[str, Any]]:
         ]
     )
     offsets, logits = apply(network.init(config.seed), images)
-    loss, settings = config.loss, config.detection
 
-    augmentation = functools.partial(augment, color=config.augment.color, flip=config.augment.flip)
-    matching = jax.vmap(
-        lambda boxes, labels: match_targets(
-            boxes, labels, default_boxes, loss.match_iou_threshold, loss.boundary_boxes
-        )
-    )
+    augmentation = functools.partial(augment, settings=config.augment)
+    matching = functools.partial(match_targets, default_boxes=default_boxes, settings=config.loss)
     target_offsets, target_labels = jax.jit(matching)(boxes, labels)
 
     def mining(cross_entropy, target_labels):
-        return hard_negatives(
-            cross_entropy, target_labels, loss.negatives_per_positive, loss.min_negatives
-        )
+        return hard_negatives(cross_entropy, target_labels, config.loss)
 
     def loss_sum(offsets, logits, target_offsets, target_labels):
-        sums = multibox_loss(
-            offsets,
-            logits,
-            target_offsets,
-            target_labels,
-            loss.negatives_per_positive,
-            loss.min_negatives,
-            loss.label_smoothing,
-        )
-        return loss.localisation_weight * sums.localisation + sums.confidence
+        sums = multibox_loss(offsets, logits, target_offsets, target_labels, config.loss)
+        return sums.total(config.loss)
 
-    def suppression(boxes, scores):
-        return best_detections(
-            boxes,
-            scores,
-            settings.score_threshold,
-            settings.nms_iou_threshold,
-            settings.boxes_per_class,
-            settings.detections_per_image,
-        )
+    suppression = functools.partial(best_detections, settings=config.detection)
 
     def calling(function, *arguments):
         compiled = jax.jit(function)

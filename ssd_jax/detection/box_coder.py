@@ -1,16 +1,18 @@
 """Boxes to regression targets and back (paper equation 2; Caffe's CENTER_SIZE coding)."""
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from ssd_jax.detection.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from ssd_jax.detection.boxes import ArrayLike, cxcywh_to_xyxy, xyxy_to_cxcywh
 
 # Caffe divides centre offsets by 0.1 and log sizes by 0.2, so that both have about unit variance.
 CENTRE_VARIANCE = 0.1
 SIZE_VARIANCE = 0.2
 
 
-def encode(boxes: jax.Array, default_boxes: jax.Array) -> jax.Array:
+def encode(
+    boxes: Float[ArrayLike, "*shape boxes 4"], default_boxes: Float[ArrayLike, "boxes 4"]
+) -> Float[Array, "*shape boxes 4"]:
     """Offsets that turn default boxes into the given boxes.
 
     Args:
@@ -27,8 +29,10 @@ def encode(boxes: jax.Array, default_boxes: jax.Array) -> jax.Array:
     return jnp.concatenate([centre / CENTRE_VARIANCE, jnp.log(size) / SIZE_VARIANCE], axis=-1)
 
 
-def decode(offsets: jax.Array, default_boxes: jax.Array) -> jax.Array:
-    """Boxes that the network's offsets stand for: the inverse of `encode`.
+def decode(
+    offsets: Float[ArrayLike, "*shape boxes 4"], default_boxes: Float[ArrayLike, "boxes 4"]
+) -> Float[Array, "*shape boxes 4"]:
+    """Boxes that offsets make of default boxes: the inverse of `encode`.
 
     Args:
       offsets: `[..., boxes, 4]`.

@@ -6,27 +6,40 @@ both are float32 fractions of the image, so that [0, 1] spans it.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+# What functions of arrays take: JAX's arrays or NumPy's. They return JAX's.
+ArrayLike = jax.Array | np.ndarray
 
 
-def cxcywh_to_xyxy(boxes: jax.Array) -> jax.Array:
+def cxcywh_to_xyxy(boxes: Float[ArrayLike, "*shape 4"]) -> Float[Array, "*shape 4"]:
     """Turns `[..., 4] cxcywh` into `[..., 4] xyxy`."""
     centre, size = boxes[..., :2], boxes[..., 2:]
     return jnp.concatenate([centre - size / 2, centre + size / 2], axis=-1)
 
 
-def xyxy_to_cxcywh(boxes: jax.Array) -> jax.Array:
+def xyxy_to_cxcywh(boxes: Float[ArrayLike, "*shape 4"]) -> Float[Array, "*shape 4"]:
     """Turns `[..., 4] xyxy` into `[..., 4] cxcywh`."""
     top_left, bottom_right = boxes[..., :2], boxes[..., 2:]
     return jnp.concatenate([(top_left + bottom_right) / 2, bottom_right - top_left], axis=-1)
 
 
-def area(boxes: jax.Array) -> jax.Array:
+def mirrored(boxes: Float[ArrayLike, "*shape 4"]) -> Float[Array, "*shape 4"]:
+    """`[..., 4] xyxy` boxes where they lie once the image is mirrored: left becomes right."""
+    x_min, y_min, x_max, y_max = jnp.moveaxis(boxes, -1, 0)
+    return jnp.stack([1 - x_max, y_min, 1 - x_min, y_max], axis=-1)
+
+
+def area(boxes: Float[ArrayLike, "*shape 4"]) -> Float[Array, "*shape"]:
     """Area of `[..., 4] xyxy` boxes as `[...]`; a box turned inside out has area 0."""
     width_height = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     return width_height[..., 0] * width_height[..., 1]
 
 
-def intersection_over_union(boxes_a: jax.Array, boxes_b: jax.Array) -> jax.Array:
+def intersection_over_union(
+    boxes_a: Float[ArrayLike, "*shape n 4"], boxes_b: Float[ArrayLike, "*shape m 4"]
+) -> Float[Array, "*shape n m"]:
     """IoU of every box of one set with every box of another.
 
     Args:

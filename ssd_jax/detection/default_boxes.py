@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float32
 
 Shapes = tuple[tuple[float, float], ...]  # width and height of each box of a cell
 
@@ -31,7 +32,7 @@ class Tiling:
     shapes: tuple[Shapes, ...]
     clip: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_lengths({"feature_sizes": self.feature_sizes, "strides": self.strides})
         _check_lengths({"feature_sizes": self.feature_sizes, "shapes": self.shapes})
 
@@ -80,7 +81,7 @@ def shapes_from_sizes(
     return tuple(maps)
 
 
-def default_boxes(tiling: Tiling) -> np.ndarray:
+def default_boxes(tiling: Tiling) -> Float32[np.ndarray, "boxes 4"]:
     """Lays out all default boxes of a tiling.
 
     Feature map after feature map, cell after cell row by row, and within a cell in the order of

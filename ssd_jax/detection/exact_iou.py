@@ -10,6 +10,9 @@ it makes no difference whether the compiler contracts it with a sum.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32
+
+from ssd_jax.detection.boxes import ArrayLike
 
 # IoU is counted in units of 2⁻³⁰: this stands for 1.
 ONE = 1 << 30
@@ -63,7 +66,9 @@ def _minimum(a: Pair, b: Pair) -> Pair:
     return jnp.where(a_is_less, a[0], b[0]), jnp.where(a_is_less, a[1], b[1])
 
 
-def fixed_point_iou(boxes: jax.Array, default_boxes: jax.Array) -> jax.Array:
+def fixed_point_iou(
+    boxes: Float[ArrayLike, "objects 4"], default_boxes: Float[ArrayLike, "boxes 4"]
+) -> Int32[Array, "objects boxes"]:
     """IoU of every object with every default box, in units of 2⁻³⁰.
 
     Args:

@@ -4,29 +4,32 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Integer
 
+from ssd_jax.config.schema import LossConfig
+from ssd_jax.detection.boxes import ArrayLike
+from ssd_jax.detection.labels import BACKGROUND
 from ssd_jax.detection.selection import largest
 
 
-def smooth_l1(difference: jax.Array) -> jax.Array:
+def smooth_l1(difference: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """0.5 d² where |d| < 1, else |d| - 0.5, elementwise (Girshick 2015, equation 3)."""
     size = jnp.abs(difference)
     return jnp.where(size < 1, 0.5 * size * size, size - 0.5)
 
 
 def softmax_cross_entropy(
-    logits: jax.Array, labels: jax.Array, smoothing: float = 0.0
-) -> jax.Array:
-    """-log softmax(logits)[label].
+    logits: Float[ArrayLike, "*shape classes"],
+    labels: Integer[ArrayLike, "*shape"],
+    smoothing: float = 0.0,
+) -> Float[Array, "*shape"]:
+    """-log softmax(logits)[label]; never negative.
 
     Args:
       logits: `[..., classes]`.
-      labels: `[...]` integers in [0, classes).
+      labels: `[...]` in [0, classes).
       smoothing: the share of the probability that all classes have in equal parts, the labelled
         one included (Szegedy et al. 2015).
-
-    Returns:
-      `[...]`, never negative.
     """
     # A comparison in place of a gather: the gather's gradient would be a scatter-add.
     chosen = labels[..., None] == jnp.arange(logits.shape[-1])
@@ -38,29 +41,23 @@ def softmax_cross_entropy(
 
 @jax.named_scope("mining")
 def hard_negatives(
-    background_loss: jax.Array,
-    target_labels: jax.Array,
-    negatives_per_positive: float = 3.0,
-    min_negatives: int = 0,
-) -> jax.Array:
+    background_loss: Float[ArrayLike, "batch boxes"],
+    target_labels: Integer[ArrayLike, "batch boxes"],
+    settings: LossConfig = LossConfig(),
+) -> Bool[Array, "batch boxes"]:
     """Chooses, image by image, the negatives on which the network errs most.
 
     Paper section 2.2, "Hard negative mining". Among equal losses the lower index is taken.
 
     Args:
-      background_loss: `[batch, boxes] float32`, not negative: the confidence loss of each box.
-      target_labels: `[batch, boxes]`: positive where matched to an object; of those that are 0 some
-        are chosen; negative ones are left alone.
-      negatives_per_positive: how many are chosen for each positive of the image.
-      min_negatives: how many are chosen at least, so that images without objects teach too.
-
-    Returns:
-      `[batch, boxes] bool`.
+      background_loss: the confidence loss of each box, not negative.
+      target_labels: as of `match_targets`. Only background is chosen.
+      settings: how many are chosen: `negatives_per_positive` and `min_negatives`.
     """
-    num_positive = jnp.sum(target_labels > 0, axis=1)
-    candidate = target_labels == 0
-    wanted = jnp.floor(negatives_per_positive * num_positive).astype(jnp.int32)
-    wanted = jnp.maximum(wanted, min_negatives)
+    num_positive = jnp.sum(target_labels > BACKGROUND, axis=1)
+    candidate = target_labels == BACKGROUND
+    wanted = jnp.floor(settings.negatives_per_positive * num_positive).astype(jnp.int32)
+    wanted = jnp.maximum(wanted, settings.min_negatives)
     wanted = jnp.minimum(wanted, jnp.sum(candidate, axis=1))
 
     loss = jnp.where(candidate, background_loss, -jnp.inf)
@@ -71,41 +68,39 @@ def hard_negatives(
 class MultiboxLoss(NamedTuple):
     """Sums over a batch, to be divided by the positives of the global batch (at least 1)."""
 
-    localisation: jax.Array  # [] float32
-    confidence: jax.Array  # [] float32
-    num_positives: jax.Array  # [] float32
-    num_negatives: jax.Array  # [] float32, those that were mined
+    localisation: Float[Array, ""]
+    confidence: Float[Array, ""]
+    num_positives: Float[Array, ""]
+    num_negatives: Float[Array, ""]  # those that were mined
+
+    def total(self, settings: LossConfig) -> Float[Array, ""]:
+        """Confidence plus α times localisation (paper equation 1)."""
+        return settings.localisation_weight * self.localisation + self.confidence
 
 
 @jax.named_scope("loss")
 def multibox_loss(
-    offsets: jax.Array,
-    logits: jax.Array,
-    target_offsets: jax.Array,
-    target_labels: jax.Array,
-    negatives_per_positive: float = 3.0,
-    min_negatives: int = 0,
-    label_smoothing: float = 0.0,
+    offsets: Float[ArrayLike, "batch boxes 4"],
+    logits: Float[ArrayLike, "batch boxes classes"],
+    target_offsets: Float[ArrayLike, "batch boxes 4"],
+    target_labels: Integer[ArrayLike, "batch boxes"],
+    settings: LossConfig = LossConfig(),
 ) -> MultiboxLoss:
     """Smooth L1 over the positives, cross entropy over positives and hard negatives.
 
-    The sums come back undivided: the normaliser N counts the positives of the *global* batch,
-    which a single device does not know.
+    The sums are not divided: the normaliser N counts the positives of the *global* batch, which a
+    single device does not know.
 
     Args:
-      offsets: `[batch, boxes, 4]`, the network's.
-      logits: `[batch, boxes, classes + 1]`, class 0 is background.
-      target_offsets: `[batch, boxes, 4]`, read at positives only.
-      target_labels: `[batch, boxes]`, 0 = background, negative = neither that nor an object.
-      negatives_per_positive: see `hard_negatives`.
-      min_negatives: see `hard_negatives`.
-      label_smoothing: see `softmax_cross_entropy`.
+      offsets: the network's.
+      logits: the network's; class 0 is background.
+      target_offsets: read at positives only.
+      target_labels: as of `match_targets`.
+      settings: the mining and the label smoothing.
     """
-    positive = target_labels > 0
-    cross_entropy = softmax_cross_entropy(logits, target_labels, label_smoothing)
-    negative = hard_negatives(
-        jax.lax.stop_gradient(cross_entropy), target_labels, negatives_per_positive, min_negatives
-    )
+    positive = target_labels > BACKGROUND
+    cross_entropy = softmax_cross_entropy(logits, target_labels, settings.label_smoothing)
+    negative = hard_negatives(jax.lax.stop_gradient(cross_entropy), target_labels, settings)
     # Selected before smooth L1, so that what stands in the targets of negatives (it may be
     # infinite) cannot reach the gradient.
     difference = jnp.where(positive[..., None], offsets - target_offsets, 0)

@@ -1,30 +1,35 @@
-"""Which default box answers for which object (paper section 2.2, "Matching strategy").
+"""Matches default boxes to objects (paper section 2.2, "Matching strategy").
 
-First every object gets one default box for itself: the pair of highest IoU in the whole image is
-matched and leaves the game, then the next, until no object is left. Then every default box still
-free joins the object it overlaps best, if their IoU reaches a threshold. Caffe: `MatchBBox` in
+First every object gets a default box of its own: the pair of highest IoU in the whole image is
+matched and taken out, then the next, until no object is left. Then every default box still free
+joins the object it overlaps best, if their IoU reaches a threshold. Caffe: `MatchBBox` in
 `bbox_util.cpp`.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int32, Integer
 
+from ssd_jax.config.schema import LossConfig
 from ssd_jax.detection.box_coder import encode
-from ssd_jax.detection.boxes import cxcywh_to_xyxy
+from ssd_jax.detection.boxes import ArrayLike, cxcywh_to_xyxy
 from ssd_jax.detection.exact_iou import ONE, fixed_point_iou
+from ssd_jax.detection.labels import BACKGROUND, IGNORED
 
-BACKGROUND = -1
-
-IGNORED = -1  # as a label: neither an object nor background
+UNMATCHED = -1  # in place of the index of an object: the default box is matched to none
 
 # Caffe does not count an IoU below this as an overlap.
 MINIMUM_IOU = round(1e-6 * ONE)
 
 
-def _best(iou: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+def _best(
+    iou: Int32[ArrayLike, "objects boxes"], axis: int
+) -> tuple[Int32[Array, " rest"], Int32[Array, " rest"]]:
     """The largest numbers along an axis and their places, of equal ones the first; in one pass."""
 
-    def better(one, other):
+    def better(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
         (iou, place), (other_iou, other_place) = one, other
         is_better = (iou > other_iou) | ((iou == other_iou) & (place < other_place))
         return jnp.where(is_better, iou, other_iou), jnp.where(is_better, place, other_place)
@@ -33,7 +38,7 @@ def _best(iou: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
     return jax.lax.reduce((iou, places), (jnp.int32(-1), jnp.int32(0)), better, (axis,))
 
 
-def bipartite_match(iou: jax.Array) -> jax.Array:
+def bipartite_match(iou: Int32[ArrayLike, "objects boxes"]) -> Int32[Array, " boxes"]:
     """Greedy one-to-one matching: highest IoU first, every object and box used once.
 
     Done as deferred acceptance: each object proposes to the best default box that does not hold a
@@ -45,7 +50,7 @@ def bipartite_match(iou: jax.Array) -> jax.Array:
       iou: `[objects, boxes] int32`, in units of 1 / `exact_iou.ONE`; zeros in rows of padding.
 
     Returns:
-      `[boxes] int32`: the matched object, -1 where there is none.
+      The matched object of each box, `UNMATCHED` where there is none.
     """
     num_objects, num_boxes = iou.shape
     objects = jnp.arange(num_objects)[:, None]
@@ -60,17 +65,17 @@ def bipartite_match(iou: jax.Array) -> jax.Array:
         wished_iou, wished_box = _best(wish, axis=1)
         proposed_iou = jnp.where(boxes == wished_box[:, None], wished_iou[:, None], 0)
         best_iou, best_object = _best(proposed_iou, axis=0)
-        best_object = jnp.where(best_iou > 0, best_object, BACKGROUND)
+        best_object = jnp.where(best_iou > 0, best_object, UNMATCHED)
         turned_away = jnp.sum(wished_iou > 0) > jnp.sum(best_iou > 0)
         return best_object, best_iou, turned_away
 
-    nobody = jnp.full(num_boxes, BACKGROUND, jnp.int32)
+    nobody = jnp.full(num_boxes, UNMATCHED, jnp.int32)
     start = (nobody, jnp.zeros(num_boxes, iou.dtype), jnp.array(True))
     matched, _, _ = jax.lax.while_loop(lambda matching: matching[2], propose, start)
     return matched
 
 
-def match(iou: jax.Array, iou_threshold: float = 0.5) -> jax.Array:
+def match(iou: Int32[ArrayLike, "objects boxes"], iou_threshold: float) -> Int32[Array, " boxes"]:
     """Bipartite matching, then each default box still free joins its best object.
 
     Args:
@@ -78,49 +83,59 @@ def match(iou: jax.Array, iou_threshold: float = 0.5) -> jax.Array:
       iou_threshold: the IoU from which a default box joins.
 
     Returns:
-      `[boxes] int32`: the matched object, -1 for background.
+      The matched object of each box, `UNMATCHED` where there is none.
     """
     first = bipartite_match(iou)
     best_iou, best_object = _best(iou, axis=0)
-    second = jnp.where(best_iou >= round(iou_threshold * ONE), best_object, BACKGROUND)
-    return jnp.where(first != BACKGROUND, first, second)
+    second = jnp.where(best_iou >= round(iou_threshold * ONE), best_object, UNMATCHED)
+    return jnp.where(first != UNMATCHED, first, second)
 
 
 @jax.named_scope("matching")
 def match_targets(
-    boxes: jax.Array,
-    labels: jax.Array,
-    default_boxes: jax.Array,
-    iou_threshold: float = 0.5,
-    boundary_boxes: bool = True,
-) -> tuple[jax.Array, jax.Array]:
-    """What the network should say for one image.
+    boxes: Float[ArrayLike, "batch objects 4"],
+    labels: Integer[ArrayLike, "batch objects"],
+    default_boxes: Float[ArrayLike, "boxes 4"],
+    settings: LossConfig = LossConfig(),
+) -> tuple[Float[Array, "batch boxes 4"], Integer[Array, "batch boxes"]]:
+    """What the network should say for each image.
 
     Args:
-      boxes: `[objects, 4] xyxy` ground truth, padded.
-      labels: `[objects]` classes from 1; 0 marks padding.
-      default_boxes: `[boxes, 4] cxcywh`.
-      iou_threshold: see `match`.
-      boundary_boxes: whether default boxes that reach beyond the image take part; otherwise they
-        are ignored (paper table 3; Caffe: `ignore_cross_boundary_bbox`).
+      boxes: ground truth, `xyxy`, padded.
+      labels: classes from 1; 0 marks padding.
+      default_boxes: `cxcywh`.
+      settings: `match_iou_threshold`, and `boundary_boxes`: whether default boxes that reach beyond
+        the image take part; otherwise they are ignored (paper table 3; Caffe:
+        `ignore_cross_boundary_bbox`).
 
     Returns:
-      Offsets `[boxes, 4]` (meaningful where matched) and labels `[boxes] int32`: 0 = background,
-      `IGNORED` where nothing is to be learned.
+      Offsets, meaningful where matched, and labels: those of matched objects, or `BACKGROUND`, or
+      `IGNORED` where nothing is to be learned (`labels.py`).
     """
+    match_image = functools.partial(_match_image, default_boxes=default_boxes, settings=settings)
+    return jax.vmap(match_image)(boxes, labels)
+
+
+def _match_image(
+    boxes: Float[ArrayLike, "objects 4"],
+    labels: Integer[ArrayLike, " objects"],
+    default_boxes: Float[ArrayLike, "boxes 4"],
+    settings: LossConfig,
+) -> tuple[Float[Array, "boxes 4"], Integer[Array, " boxes"]]:
+    """`match_targets` for one image."""
+    inside = None if settings.boundary_boxes else _lies_inside(default_boxes)
     iou = fixed_point_iou(boxes, default_boxes)
-    iou = jnp.where((labels > 0)[:, None], iou, 0)
-    if not boundary_boxes:
-        inside = _lies_inside(default_boxes)
+    iou = jnp.where((labels > BACKGROUND)[:, None], iou, 0)
+    if inside is not None:
         iou = jnp.where(inside, iou, 0)
-    matched = match(iou, iou_threshold)
-    target_labels = jnp.where(matched == BACKGROUND, 0, labels[matched])
-    if not boundary_boxes:
+    matched = match(iou, settings.match_iou_threshold)
+    target_labels = jnp.where(matched == UNMATCHED, BACKGROUND, labels[matched])
+    if inside is not None:
         target_labels = jnp.where(inside, target_labels, IGNORED)
     return encode(boxes[matched], default_boxes), target_labels
 
 
-def _lies_inside(default_boxes: jax.Array) -> jax.Array:
-    """`[boxes] bool`: whether a box `cxcywh` lies within the image."""
+def _lies_inside(default_boxes: Float[ArrayLike, "boxes 4"]) -> Bool[Array, " boxes"]:
+    """Whether a box `cxcywh` lies within the image."""
     corners = cxcywh_to_xyxy(default_boxes)
     return jnp.all((corners >= 0) & (corners <= 1), axis=-1)

@@ -4,9 +4,14 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ssd_jax.detection.boxes import ArrayLike
 
 
-def kth_largest(values: jax.Array, k: jax.Array | int) -> jax.Array:
+def kth_largest(
+    values: Float[ArrayLike, "*rows columns"], k: Int[Array, "*rows"] | int
+) -> Float[Array, "*rows"]:
     """The k-th largest of each row, for a k that may differ from row to row and is 1 or more.
 
     Floats that are not negative are ordered like their bit patterns read as integers, so the
@@ -45,7 +50,9 @@ def kth_largest(values: jax.Array, k: jax.Array | int) -> jax.Array:
     return jax.lax.bitcast_convert_type(found, jnp.float32)
 
 
-def largest(values: jax.Array, k: jax.Array | int) -> jax.Array:
+def largest(
+    values: Float[ArrayLike, "*rows columns"], k: Int[Array, "*rows"] | int
+) -> Bool[Array, "*rows columns"]:
     """Marks the k largest of each row; among equal ones those with the lower index.
 
     Args:
@@ -57,11 +64,13 @@ def largest(values: jax.Array, k: jax.Array | int) -> jax.Array:
     """
     smallest = kth_largest(values, k)[..., None]
     above, tied = values > smallest, values == smallest
-    room = jnp.expand_dims(k, -1) - jnp.sum(above, axis=-1, keepdims=True)
-    return above | (tied & (jnp.cumsum(tied, axis=-1) <= room))
+    still_wanted = jnp.expand_dims(k, -1) - jnp.sum(above, axis=-1, keepdims=True)
+    return above | (tied & (jnp.cumsum(tied, axis=-1) <= still_wanted))
 
 
-def indices_of_largest(values: jax.Array, k: int) -> jax.Array:
+def indices_of_largest(
+    values: Float[ArrayLike, "*rows columns"], k: int
+) -> Int[Array, "*rows chosen"]:
     """Where the k largest of each row are.
 
     Args:

@@ -12,7 +12,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.images.drawing import DRAWN_SIDE, contact_sheet, draw_boxes, draw_input
 from ssd_jax.images.opening import open_picture
 from ssd_jax.storage.files import local_path
-from ssd_jax.training.photometric import augment, image_keys
+from ssd_jax.training.augmentation import augment, image_keys
 
 
 def show_training_images(config: Any, output: str, num_images: int) -> None:
@@ -69,8 +69,7 @@ def _as_trained(config: Any, source: Any, num_images: int) -> list[np.ndarray]:
         pixels, boxes = augment(
             keys,
             *(batch[key] for key in ("image", "window", "boxes", "labels")),
-            color=config.augment.color,
-            flip=config.augment.flip,
+            config.augment,
         )
         parts.append((pixels, boxes, batch["labels"]))
     return [np.concatenate(arrays)[:num_images] for arrays in zip(*parts, strict=True)]

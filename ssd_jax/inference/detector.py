@@ -130,20 +130,11 @@ class Detector:
     """
 
     def __init__(self, trained: Trained):
-        settings = trained.config.detection
         self.class_names = trained.class_names
         self.category_ids = trained.category_ids
         self._side = trained.network.tiling.image_size
         self._variables = jax.device_put(trained.variables)
-        self._predict = jax.jit(
-            make_predict_step(
-                trained.network,
-                score_threshold=settings.score_threshold,
-                iou_threshold=settings.nms_iou_threshold,
-                boxes_per_class=settings.boxes_per_class,
-                detections_per_image=settings.detections_per_image,
-            )
-        )
+        self._predict = jax.jit(make_predict_step(trained.network, trained.config.detection))
         self._compiled: dict[int, Any] = {}  # by batch size
         self._compiling = threading.Lock()
 

@@ -134,13 +134,9 @@ def _detections(
     select: Callable[[jax.Array, int], jax.Array] = indices_of_largest,
 ) -> Detections:
     """Detections, clipped to images, of `[..., boxes, 4]` and `[..., boxes, classes + 1]`."""
-    settings = trained.config.detection
     found = best_detections(
         *score_boxes(offsets, logits, trained.network.default_boxes()),
-        settings.score_threshold,
-        settings.nms_iou_threshold,
-        settings.boxes_per_class,
-        settings.detections_per_image,
+        trained.config.detection,
         select,
     )
     return found._replace(boxes=jnp.clip(found.boxes, 0, 1))

@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from ssd_jax.distributed.devices import DEVICES
-
 
 def scaled(channels: int, width: float) -> int:
     """Channels times a width multiplier, as a multiple of 8 (and at least 8)."""
@@ -16,7 +14,7 @@ def scaled(channels: int, width: float) -> int:
 
 
 def convolve(x: jax.Array, *convolutions: nnx.Conv) -> jax.Array:
-    """What convolutions of one map give, one behind the other: `[batch, height, width, channels]`.
+    """Applies several convolutions to one feature map and concatenates their outputs.
 
     They must differ in nothing but their weights, and are computed as one, which reads the map
     once. In bfloat16 channels are filled up to a multiple of 8, as the matrix units of GPUs want.
@@ -107,8 +105,7 @@ class ConvBlock(nnx.Module):
     """Convolution, optional batch norm, activation (None for none).
 
     Takes `[batch, height, width, in_channels]`; with `depthwise` as many channels come out.
-    Batch statistics are those of the global batch: in training the module must run under the
-    `pmap` of `ssd_jax.distributed.devices`.
+    `Network.apply` says over which mapped axis batch norm averages its statistics.
     """
 
     def __init__(
@@ -146,7 +143,6 @@ class ConvBlock(nnx.Module):
                 out_channels,
                 momentum=0.9,
                 epsilon=1e-5,
-                axis_name=DEVICES,
                 scale_init=scale_init,
                 dtype=dtype,
                 rngs=rngs,

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ssd_jax.detection.default_boxes import Shapes, Tiling, default_boxes, shapes_from_sizes
+from ssd_jax.config.schema import ModelConfig, PrecisionName
+from ssd_jax.detection.default_boxes import Tiling, default_boxes, shapes_from_sizes
 from ssd_jax.errors import UserError
 from ssd_jax.models.heads import ExtraBlock
 from ssd_jax.models.preprocess import normalise
@@ -39,7 +40,7 @@ class Precision(NamedTuple):
     products: str
 
 
-PRECISIONS = {
+PRECISIONS: dict[PrecisionName, Precision] = {
     "float32": Precision(jnp.float32, "highest"),
     "tf32": Precision(jnp.float32, "tensorfloat32"),
     "bfloat16": Precision(jnp.bfloat16, "default"),
@@ -63,7 +64,7 @@ class Network:
     batch_norm: bool
     separable: bool
     linear_extras: bool
-    precision: str
+    precision: PrecisionName
 
     def _module(self, seed: int = 0) -> SSD:
         return SSD(
@@ -102,13 +103,25 @@ class Network:
         """`[boxes, 4] cxcywh`, in the order of the outputs."""
         return default_boxes(self.tiling)
 
+    def feature_sizes(self) -> tuple[int, ...]:
+        """Cells along a side of each feature map that the module gives."""
+        size = self.tiling.image_size
+        image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+        features = nnx.eval_shape(SSD.feature_maps, self._abstract_module, image)
+        return tuple(feature.shape[1] for feature in features)
+
     def normalise(self, pixels: jax.Array) -> jax.Array:
         """`[..., 3]` RGB in [0, 255] to what the backbone reads."""
         return normalise(pixels, BACKBONES[self.backbone].input_range)
 
     @jax.named_scope("network")
     def apply(
-        self, parameters: Variables, batch_stats: Variables, images: jax.Array, train: bool
+        self,
+        parameters: Variables,
+        batch_stats: Variables,
+        images: jax.Array,
+        train: bool,
+        batch_axis: str | None = None,
     ) -> tuple[tuple[jax.Array, jax.Array], Variables]:
         """Runs the network.
 
@@ -117,12 +130,15 @@ class Network:
           batch_stats: as `init` makes them.
           images: `[batch, size, size, 3]` float32, from `normalise`.
           train: whether batch norm uses and updates the statistics of this batch.
+          batch_axis: the name of the mapped axis (of `pmap`, `vmap` or `shard_map`) over which
+            these statistics are averaged too; None where `images` is the whole batch.
 
         Returns:
           (offsets `[batch, boxes, 4]`, logits `[batch, boxes, classes + 1]`), and the batch
           statistics after this batch.
         """
         module = nnx.merge(nnx.graphdef(self._abstract_module), parameters, batch_stats)
+        module.set_attributes(nnx.BatchNorm, axis_name=batch_axis, raise_if_not_found=False)
         with jax.default_matmul_precision(PRECISIONS[self.precision].products):
             outputs = module(images, train)
         return outputs, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
@@ -134,73 +150,61 @@ def _variables(module: SSD) -> tuple[Variables, Variables]:
     return nnx.to_pure_dict(parameters), nnx.to_pure_dict(batch_stats)
 
 
-def build_network(config: Any, num_classes: int) -> Network:
-    """Makes the network of a config and checks that its default boxes fit its feature maps.
+def build_network(settings: ModelConfig, num_classes: int) -> Network:
+    """Makes the network and checks that its default boxes fit its feature maps.
 
     Args:
-      config: `config.model` of a config file.
+      settings: `config.model`.
       num_classes: classes without the background.
 
     Raises:
-      UserError: a field has an impossible value, or the tiling does not fit.
+      UserError: there is no such backbone, it needs batch norm, or the feature maps are others.
     """
-    if config.precision not in PRECISIONS:
+    if settings.backbone not in BACKBONES:
         raise UserError(
-            f"config.model.precision is {config.precision!r}, but must be one of "
-            f"{', '.join(PRECISIONS)}"
-        )
-    if config.backbone not in BACKBONES:
-        raise UserError(
-            f"config.model.backbone is {config.backbone!r}, but must be one of "
+            f"config.model.backbone is {settings.backbone!r}, but must be one of "
             f"{', '.join(BACKBONES)}"
         )
-    try:
-        tiling = Tiling(
-            image_size=config.image_size,
-            feature_sizes=tuple(config.feature_sizes),
-            strides=tuple(config.strides),
-            shapes=_shapes(config),
-            clip=config.clip,
-        )
-    except ValueError as error:
-        raise UserError(f"config.model: {error}") from error
-    if BACKBONES[config.backbone].needs_batch_norm and not config.batch_norm:
+    if BACKBONES[settings.backbone].needs_batch_norm and not settings.batch_norm:
         raise UserError(
-            f"config.model.batch_norm is False, but {config.backbone} needs it: set it to True"
+            f"config.model.batch_norm is False, but {settings.backbone} needs it: set it to True"
         )
-    num_maps = BACKBONES[config.backbone].num_maps + len(config.extra_blocks)
-    if len(tiling.feature_sizes) != num_maps:
+    num_maps = BACKBONES[settings.backbone].num_maps + len(settings.extra_blocks)
+    if len(settings.feature_sizes) != num_maps:
         raise UserError(
-            f"config.model.feature_sizes has {len(tiling.feature_sizes)} entries, but the feature "
-            f"maps of {config.backbone} and {len(config.extra_blocks)} extra_blocks make {num_maps}"
+            f"config.model.feature_sizes has {len(settings.feature_sizes)} entries, but the "
+            f"feature maps of {settings.backbone} and {len(settings.extra_blocks)} extra_blocks "
+            f"make {num_maps}"
         )
     network = Network(
-        tiling=tiling,
+        tiling=_tiling(settings),
         num_classes=num_classes,
-        backbone=config.backbone,
-        extra_blocks=tuple(ExtraBlock(*block) for block in config.extra_blocks),
-        width=config.width,
-        batch_norm=config.batch_norm,
-        separable=config.separable,
-        linear_extras=config.linear_extras,
-        precision=config.precision,
+        backbone=settings.backbone,
+        extra_blocks=tuple(ExtraBlock(*block) for block in settings.extra_blocks),
+        width=settings.width,
+        batch_norm=settings.batch_norm,
+        separable=settings.separable,
+        linear_extras=settings.linear_extras,
+        precision=settings.precision,
     )
-
-    image = jax.ShapeDtypeStruct((1, tiling.image_size, tiling.image_size, 3), jnp.float32)
-    features = nnx.eval_shape(SSD.feature_maps, network._abstract_module, image)
-    sizes = tuple(feature.shape[1] for feature in features)
-    if sizes != tiling.feature_sizes:
+    sizes = network.feature_sizes()
+    if sizes != settings.feature_sizes:
         raise UserError(
-            f"config.model.feature_sizes is {tiling.feature_sizes}, but an input of "
-            f"{tiling.image_size} pixels gives feature maps of {sizes} cells"
+            f"config.model.feature_sizes is {settings.feature_sizes}, but an input of "
+            f"{settings.image_size} pixels gives feature maps of {sizes} cells"
         )
     return network
 
 
-def _shapes(config: Any) -> tuple[Shapes, ...]:
-    """The default boxes of a cell of each feature map: those given, or those of the paper."""
-    if config.shapes:
-        return tuple(tuple(tuple(shape) for shape in shapes) for shapes in config.shapes)
-    return shapes_from_sizes(
-        config.min_sizes, config.max_sizes, config.aspect_ratios, config.whole_pixels
+def _tiling(settings: ModelConfig) -> Tiling:
+    """The default boxes of a config: of the shapes given, or of those of the paper."""
+    shapes = settings.shapes or shapes_from_sizes(
+        settings.min_sizes, settings.max_sizes, settings.aspect_ratios, settings.whole_pixels
+    )
+    return Tiling(
+        image_size=settings.image_size,
+        feature_sizes=settings.feature_sizes,
+        strides=settings.strides,
+        shapes=shapes,
+        clip=settings.clip,
     )

@@ -173,16 +173,7 @@ class Evaluator:
         self._image_size = config.model.image_size
         self._batch_size = devices.per_process_batch_size(devices.round_up(config.batch_size))
         self._stopwatch = Stopwatch()
-        self._predict = devices.pmap_predict(
-            make_predict_step(
-                network,
-                score_threshold=config.detection.score_threshold,
-                iou_threshold=config.detection.nms_iou_threshold,
-                boxes_per_class=config.detection.boxes_per_class,
-                detections_per_image=config.detection.detections_per_image,
-                flip=flip,
-            )
-        )
+        self._predict = devices.pmap_predict(make_predict_step(network, config.detection, flip))
 
     def __call__(
         self,

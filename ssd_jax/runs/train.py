@@ -33,10 +33,10 @@ from ssd_jax.training.guard import Guard
 from ssd_jax.training.interruption import Interruption
 from ssd_jax.training.loop import train_loop
 from ssd_jax.training.metrics_writer import MetricsWriter, read_metrics
-from ssd_jax.training.optimizer import build_optimizer, build_schedule
+from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.parameters import check_patterns, matching
 from ssd_jax.training.state import TrainState, initial_state
-from ssd_jax.training.steps import build_train_step
+from ssd_jax.training.steps import make_train_step
 
 # The data room, and TensorFlow with it, is imported by the functions that read data: everything
 # on the device's side works where TensorFlow is not installed.
@@ -96,8 +96,8 @@ def _train(
     parameter_shapes, _ = network.variable_shapes()
     check_patterns(parameter_shapes, config.freeze, "config.freeze")
     frozen = matching(parameter_shapes, config.freeze)
-    schedule = build_schedule(config)
-    optimizer = build_optimizer(config, schedule)
+    schedule = make_schedule(config)
+    optimizer = make_optimizer(config, schedule)
     new_state = functools.partial(
         initial_state, optimizer=optimizer, frozen=frozen, averages=config.ema > 0
     )
@@ -148,7 +148,7 @@ def _train(
         )
 
     batches = batches_from(first_step, devices.process_index())
-    train_step = build_train_step(config, network, optimizer, frozen)
+    train_step = make_train_step(config, network, optimizer, frozen)
 
     writer = None
     if devices.is_main_process():

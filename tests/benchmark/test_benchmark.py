@@ -13,11 +13,12 @@ from ssd_jax.benchmark.network import benchmark_network, flops_per_image, random
 from ssd_jax.benchmark.parts import benchmark_parts
 from ssd_jax.benchmark.timing import measure_peaks, time_calls
 from ssd_jax.benchmark.tracing import PARTS, format_times, trace
+from ssd_jax.config.schema import as_config
 from ssd_jax.data.sources import open_source
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
-from ssd_jax.training.optimizer import sgd
+from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import make_train_step
 from tests import tiny
@@ -150,11 +151,12 @@ def test_the_time_of_a_program_by_part(tmp_path):
 
 
 def test_the_parts_of_a_step_have_names():
-    tiny_network = build_network(tiny.get_config().model, 20)
-    optimizer = sgd(lambda step: 0.1, momentum=0.9, weight_decay=0.0)
-    step = devices.pmap_train_step(make_train_step(tiny_network, optimizer, seed=0))
+    config = as_config(tiny.get_config())
+    tiny_network = build_network(config.model, 20)
+    optimizer = make_optimizer(config, make_schedule(config))
+    step = devices.pmap_train_step(make_train_step(config, tiny_network, optimizer))
     state = jax.eval_shape(lambda *v: initial_state(*v, optimizer), *tiny_network.variable_shapes())
-    batch = devices.shard(random_batch(tiny.get_config(), 2))
+    batch = devices.shard(random_batch(config, 2))
     lowered = step.lower(state, batch).as_text(debug_info=True)
     assert all(part in lowered for part in PARTS if part != "suppression")
 

@@ -26,3 +26,10 @@ def test_iou_by_hand():
 def test_iou_of_two_empty_boxes_is_zero_not_nan():
     empty = jnp.zeros((1, 4))
     assert boxes.intersection_over_union(empty, empty)[0, 0] == 0
+
+
+def test_mirroring_by_hand_and_back():
+    xyxy = jnp.array([[[0.1, 0.2, 0.5, 0.8]]])
+    mirrored = boxes.mirrored(xyxy)
+    np.testing.assert_allclose(mirrored, [[[0.5, 0.2, 0.9, 0.8]]], atol=1e-7)
+    np.testing.assert_allclose(boxes.mirrored(mirrored), xyxy, atol=1e-7)

@@ -5,6 +5,7 @@ import pytest
 
 from configs import ssd300_coco, ssd300_voc, ssd512_coco, ssd512_voc
 from configs.ablations import table2, table3
+from ssd_jax.config.schema import as_config
 from ssd_jax.detection.boxes import cxcywh_to_xyxy
 from ssd_jax.detection.default_boxes import Tiling, default_boxes, shapes_from_sizes
 from ssd_jax.models.network import build_network
@@ -48,7 +49,7 @@ def test_the_formula_gives_the_sizes_of_the_paper():
 @pytest.mark.parametrize("config", [ssd300_voc, ssd300_coco, ssd512_voc, ssd512_coco])
 def test_configs_have_the_sizes_of_the_formula(config):
     name = config.__name__.removeprefix("configs.")
-    assert build_network(config.get_config().model, 20).tiling == tilings.tiling(name)
+    assert build_network(as_config(config.get_config()).model, 20).tiling == tilings.tiling(name)
 
 
 @pytest.mark.parametrize(
@@ -66,12 +67,14 @@ def test_configs_have_the_sizes_of_the_formula(config):
     ],
 )
 def test_ablations_have_as_many_boxes_as_the_paper(config, num_boxes):
-    tiling = build_network(config.model, 20).tiling
+    tiling = build_network(as_config(config).model, 20).tiling
     assert tiling.num_boxes == len(default_boxes(tiling)) == num_boxes
 
 
 def test_table3_begins_with_the_tiling_of_the_paper():
-    assert build_network(table3.get_config("six").model, 20).tiling == tilings.tiling("ssd300_voc")
+    assert build_network(as_config(table3.get_config("six")).model, 20).tiling == tilings.tiling(
+        "ssd300_voc"
+    )
 
 
 def test_sizes_are_cut_to_whole_pixels_unless_told():

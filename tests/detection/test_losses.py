@@ -1,7 +1,10 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssd_jax.config.schema import LossConfig
 from ssd_jax.detection import losses
 from ssd_jax.detection.default_boxes import default_boxes
 from ssd_jax.detection.losses import smooth_l1, softmax_cross_entropy
@@ -9,8 +12,14 @@ from ssd_jax.detection.matcher import match_targets
 from tests.helpers.reference_results import references
 from tests.helpers.tilings import SSD300_VOC
 
-hard_negatives = jax.jit(losses.hard_negatives)
-multibox_loss = jax.jit(losses.multibox_loss, static_argnames="label_smoothing")
+
+@functools.partial(jax.jit, static_argnames="settings")
+def hard_negatives(loss, positive, settings=LossConfig()):
+    """Those of boxes that are positive or background."""
+    return losses.hard_negatives(loss, jnp.where(positive, 1, 0), settings)
+
+
+multibox_loss = jax.jit(losses.multibox_loss, static_argnames="settings")
 
 
 def test_smooth_l1_by_hand():
@@ -74,7 +83,8 @@ def test_positives_are_never_hard_negatives():
     loss = jnp.array([[9.0, 1.0, 8.0, 0.5, 2.0]])
     positive = jnp.array([[True, False, False, False, False]])
     np.testing.assert_array_equal(
-        hard_negatives(loss, positive, 2.0)[0], [False, False, True, False, True]
+        hard_negatives(loss, positive, LossConfig(negatives_per_positive=2.0))[0],
+        [False, False, True, False, True],
     )
 
 
@@ -99,7 +109,10 @@ def test_fewer_negatives_than_asked_for_are_all_taken():
     positive = jnp.array([[True, True, True, True, False, False]])
     np.testing.assert_array_equal(hard_negatives(jnp.ones((1, 6)), positive), ~positive)
     np.testing.assert_array_equal(
-        hard_negatives(jnp.zeros((1, 6)), positive, 0.0, min_negatives=9), ~positive
+        hard_negatives(
+            jnp.zeros((1, 6)), positive, LossConfig(negatives_per_positive=0.0, min_negatives=9)
+        ),
+        ~positive,
     )
 
 
@@ -114,7 +127,7 @@ def test_an_image_without_objects_gives_negatives_only_if_asked():
     loss, positive = jnp.arange(6.0)[None], jnp.zeros((1, 6), bool)
     assert not hard_negatives(loss, positive).any()
     np.testing.assert_array_equal(
-        np.flatnonzero(hard_negatives(loss, positive, min_negatives=2)[0]), [4, 5]
+        np.flatnonzero(hard_negatives(loss, positive, LossConfig(min_negatives=2))[0]), [4, 5]
     )
 
 
@@ -123,7 +136,9 @@ def test_multibox_loss_by_hand():
     target_offsets = jnp.array([[[0.0, 2, 0, 0], [0.0, 0, 0, 0], [jnp.inf] * 4]])
     logits = jnp.log(jnp.array([[[0.5, 0.5], [0.8, 0.2], [0.4, 0.6]]]))
     labels = jnp.array([[1, 0, 0]])
-    loss = multibox_loss(offsets, logits, target_offsets, labels, negatives_per_positive=1.0)
+    loss = multibox_loss(
+        offsets, logits, target_offsets, labels, LossConfig(negatives_per_positive=1.0)
+    )
     np.testing.assert_allclose(loss.localisation, 0.125 + 1.5, rtol=1e-6)
     np.testing.assert_allclose(loss.confidence, -np.log(0.5) - np.log(0.4), rtol=1e-6)
     assert loss.num_positives == loss.num_negatives == 1
@@ -153,7 +168,7 @@ def test_background_teaches_confidence_alone():
 
     def total(offsets, logits):
         targets = jnp.full((2, 5, 4), jnp.nan), jnp.zeros((2, 5), jnp.int32)
-        sums = multibox_loss(offsets, logits, *targets, min_negatives=2)
+        sums = multibox_loss(offsets, logits, *targets, LossConfig(min_negatives=2))
         return sums.localisation + sums.confidence
 
     loss, gradients = jax.value_and_grad(total, argnums=(0, 1))(offsets, logits)
@@ -190,7 +205,7 @@ def test_targets_equal_the_reference():
     (reference, *_) = references("loss")
     real = np.arange(56) < reference["num_gt"][:, None]
     labels = np.where(real, reference["gt_labels"] + 1, 0)
-    offsets, target_labels = jax.jit(jax.vmap(match_targets, in_axes=(0, 0, None)))(
+    offsets, target_labels = jax.jit(match_targets)(
         reference["gt_boxes_xyxy"], labels, default_boxes(SSD300_VOC)
     )
     positive = np.asarray(target_labels[:2]) > 0

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssd_jax.config.schema import LossConfig
 from ssd_jax.detection import matcher
 from ssd_jax.detection.default_boxes import default_boxes
 from ssd_jax.detection.exact_iou import ONE
@@ -11,7 +12,13 @@ from tests.helpers.tilings import SSD300_VOC
 
 bipartite_match = jax.jit(matcher.bipartite_match)
 match = jax.jit(matcher.match, static_argnums=1)
-match_targets = jax.jit(matcher.match_targets, static_argnames=("iou_threshold", "boundary_boxes"))
+match_targets = jax.jit(matcher.match_targets, static_argnames="settings")
+
+
+def match_image(boxes, labels, default_boxes, settings=LossConfig()):
+    """Targets of a batch of one image."""
+    offsets, target_labels = match_targets(boxes[None], labels[None], default_boxes, settings)
+    return offsets[0], target_labels[0]
 
 
 def units(iou) -> np.ndarray:
@@ -82,17 +89,15 @@ def test_equals_the_reference(padded_to):
     boxes[:, :56] = reference["gt_boxes_xyxy"]
     # The class of an object is its place in the list, so that targets name the matched object.
     labels = np.where(np.arange(padded_to) < num_objects[:, None], np.arange(1, padded_to + 1), 0)
-    _, matched = jax.jit(jax.vmap(match_targets, in_axes=(0, 0, None)))(
-        boxes, labels, default_boxes(SSD300_VOC)
-    )
+    _, matched = match_targets(boxes, labels, default_boxes(SSD300_VOC))
     np.testing.assert_array_equal(matched, reference["matched_gt_index"] + 1)
 
 
 def test_padding_may_stand_anywhere():
     default = default_boxes(SSD300_VOC)
     boxes = jnp.array([[0.1, 0.1, 0.4, 0.5], [0.0, 0.0, 0.0, 0.0], [0.3, 0.2, 0.9, 0.8]])
-    offsets, labels = match_targets(boxes, jnp.array([3, 0, 7]), default)
-    dense_offsets, dense_labels = match_targets(boxes[::2], jnp.array([3, 7]), default)
+    offsets, labels = match_image(boxes, jnp.array([3, 0, 7]), default)
+    dense_offsets, dense_labels = match_image(boxes[::2], jnp.array([3, 7]), default)
     np.testing.assert_array_equal(labels, dense_labels)
     np.testing.assert_array_equal(offsets[labels > 0], dense_offsets[labels > 0])
 
@@ -101,9 +106,9 @@ def test_with_and_without_jit():
     default = default_boxes(SSD300_VOC)[::20]
     boxes = jnp.array([[0.1, 0.1, 0.4, 0.5], [0.12, 0.1, 0.42, 0.5], [0.3, 0.2, 0.9, 0.8]])
     labels = jnp.array([3, 4, 7])
-    compiled_offsets, compiled_labels = match_targets(boxes, labels, default)
+    compiled_offsets, compiled_labels = match_image(boxes, labels, default)
     with jax.disable_jit():
-        offsets, target_labels = match_targets(boxes, labels, default)
+        offsets, target_labels = match_image(boxes, labels, default)
     np.testing.assert_array_equal(compiled_labels, target_labels)
     positive = target_labels > 0
     np.testing.assert_allclose(compiled_offsets[positive], offsets[positive], rtol=1e-5, atol=1e-5)
@@ -111,14 +116,14 @@ def test_with_and_without_jit():
 
 def test_targets_of_an_image_without_objects_are_background():
     boxes, labels = jnp.zeros((3, 4)), jnp.zeros(3, jnp.int32)
-    _, target_labels = match_targets(boxes, labels, default_boxes(SSD300_VOC))
+    _, target_labels = match_image(boxes, labels, default_boxes(SSD300_VOC))
     assert not target_labels.any()
 
 
 def test_one_object_as_large_as_the_image_and_one_of_a_pixel():
     default = default_boxes(SSD300_VOC)
     for box in ([0.0, 0.0, 1.0, 1.0], [0.5, 0.5, 0.5 + 1 / 300, 0.5 + 1 / 300]):
-        offsets, labels = match_targets(jnp.array([box]), jnp.array([1]), default)
+        offsets, labels = match_image(jnp.array([box]), jnp.array([1]), default)
         assert labels.any()
         assert np.isfinite(offsets[labels > 0]).all()
 
@@ -126,7 +131,7 @@ def test_one_object_as_large_as_the_image_and_one_of_a_pixel():
 def test_targets_point_to_the_object():
     default = jnp.array([[0.3, 0.3, 0.2, 0.2], [0.7, 0.7, 0.2, 0.2]])
     boxes = jnp.array([[0.0, 0.0, 0.0, 0.0], [0.62, 0.6, 0.82, 0.8]])
-    offsets, labels = match_targets(boxes, jnp.array([0, 5]), default)
+    offsets, labels = match_image(boxes, jnp.array([0, 5]), default)
     np.testing.assert_array_equal(labels, [0, 5])
     np.testing.assert_allclose(offsets[1], [0.02 / 0.2 / 0.1, 0, 0, 0], atol=1e-5)
 
@@ -136,10 +141,10 @@ def test_boxes_beyond_the_image_can_be_ignored():
     objects = jnp.array([[0.0, 0.25, 0.45, 0.75]])
     labels = jnp.array([3])
     # The object fits the second box best, which begins at -0.05.
-    _, matched = match_targets(objects, labels, default)
+    _, matched = match_image(objects, labels, default)
     np.testing.assert_array_equal(matched, [3, 3, 0])
-    _, matched = match_targets(objects, labels, default, boundary_boxes=False)
+    _, matched = match_image(objects, labels, default, LossConfig(boundary_boxes=False))
     np.testing.assert_array_equal(matched, [3, -1, 0])
     # The object is given the best of the boxes that take part, for all that it fits badly.
-    _, matched = match_targets(objects, labels, default[1:], boundary_boxes=False)
+    _, matched = match_image(objects, labels, default[1:], LossConfig(boundary_boxes=False))
     np.testing.assert_array_equal(matched, [-1, 3])

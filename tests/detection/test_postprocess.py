@@ -3,13 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssd_jax.config.schema import DetectionConfig
 from ssd_jax.detection import postprocess
 from ssd_jax.detection.box_coder import encode
 from ssd_jax.detection.default_boxes import default_boxes
 from tests.helpers.reference_results import references
 from tests.helpers.tilings import SSD300_VOC
 
-detect = jax.jit(postprocess.detect, static_argnames=("boxes_per_class", "detections_per_image"))
+detect = jax.jit(postprocess.detect, static_argnames="settings")
 non_maximum_suppression = jax.jit(postprocess.non_maximum_suppression)
 
 
@@ -55,7 +56,10 @@ def test_only_the_best_are_kept():
     default = jnp.stack([jnp.linspace(0.1, 0.9, 9)] * 2 + [jnp.full(9, 0.05)] * 2, axis=1)
     logits = jnp.stack([jnp.zeros(9), jnp.arange(9.0)], axis=1)[None]
     found = detect(
-        encode(default[None] * 0 + 0.5, default) * 0, logits, default, detections_per_image=2
+        encode(default[None] * 0 + 0.5, default) * 0,
+        logits,
+        default,
+        DetectionConfig(detections_per_image=2),
     )
     np.testing.assert_allclose(found.boxes[0, :, 0], [0.875, 0.775], rtol=1e-5)
 
@@ -83,7 +87,8 @@ def test_only_what_is_beyond_a_threshold_counts():
         assert keep.all() == both
     default = np.array([[0.5, 0.5, 0.2, 0.2]], np.float32)
     for threshold, found in ((0.5, False), (0.49, True)):
-        labels = detect(np.zeros((1, 1, 4)), np.zeros((1, 1, 2)), default, threshold).labels
+        settings = DetectionConfig(score_threshold=threshold)
+        labels = detect(np.zeros((1, 1, 4)), np.zeros((1, 1, 2)), default, settings).labels
         assert labels.any() == found
 
 

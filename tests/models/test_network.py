@@ -16,13 +16,19 @@ from configs import (
     ssdlite300_mobilenetv2_coco,
     ssdlite320_mobilenetv2_coco,
 )
-from ssd_jax.distributed.devices import DEVICES
+from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
 from ssd_jax.models.layers import DepthwiseConv, L2Norm, convolve, max_pool, relu, scaled
 from ssd_jax.models.mobilenet_v2 import MobileNetV2
 from ssd_jax.models.network import build_network
 from tests import tiny
 from tools.all_configs import ALL_CONFIGS
+
+
+def tiny_model(**changes):
+    """The model of the tiny config, with other values."""
+    config = as_config(tiny.get_config())
+    return config.replace({f"model.{field}": value for field, value in changes.items()}).model
 
 
 def outputs_of(network, variables, images):
@@ -49,7 +55,7 @@ def count(tree) -> int:
 def test_networks_have_as_many_parameters_as_the_reference(
     config, num_classes, num_parameters, num_statistics
 ):
-    network = build_network(config.get_config().model, num_classes)
+    network = build_network(as_config(config.get_config()).model, num_classes)
     parameters, batch_stats = network.variable_shapes()
     assert count(parameters) == num_parameters
     assert count(batch_stats) == num_statistics
@@ -126,7 +132,7 @@ def test_the_networks_of_the_ablations_have_so_many_parameters(name):
         "table6:ssd512": vgg_ssd(PAPER_512, EXTRAS_512),
         "table6:ssd512_expansion": vgg_ssd(PAPER_512, EXTRAS_512),
     }.get(f"{table}:{row}", vgg_ssd(PAPER_300, EXTRAS_300))
-    network = build_network(ALL_CONFIGS[name]().model, num_classes=20)
+    network = build_network(as_config(ALL_CONFIGS[name]()).model, num_classes=20)
     assert count(network.variable_shapes()[0]) == wanted
 
 
@@ -143,7 +149,7 @@ def test_the_networks_of_the_ablations_have_so_many_parameters(name):
     ],
 )
 def test_other_data_and_schedules_leave_the_network_as_it_is(name, classes, num_parameters):
-    network = build_network(ALL_CONFIGS[name]().model, classes)
+    network = build_network(as_config(ALL_CONFIGS[name]()).model, classes)
     assert count(network.variable_shapes()[0]) == num_parameters
 
 
@@ -163,12 +169,14 @@ def test_the_small_networks_have_so_many_parameters(name, boxes_per_cell):
         wanted += normalised(channels[-1], narrow, 1) + normalised(narrow, outputs, 3)
         channels += (outputs,)
     wanted += heads(channels, boxes_per_cell, 5)
-    network = build_network(ALL_CONFIGS[name]().model, num_classes=5)
+    network = build_network(as_config(ALL_CONFIGS[name]()).model, num_classes=5)
     assert count(network.variable_shapes()[0]) == wanted
 
 
 def test_ssdlite320_has_so_many_parameters():
-    network = build_network(ssdlite320_mobilenetv2_coco.get_config().model, num_classes=80)
+    network = build_network(
+        as_config(ssdlite320_mobilenetv2_coco.get_config()).model, num_classes=80
+    )
     backbone, channels = normalised(3, 32, 3), 32
     stages = [(1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1)]
     for expansion, outputs, blocks in stages:
@@ -194,9 +202,8 @@ def test_ssdlite320_has_so_many_parameters():
 
 
 def test_maps_without_boxes_are_not_predicted_from():
-    config = tiny.get_config().model
-    config.shapes = ((), ((8, 8), (12, 12)), (), ((40, 40),))
-    network = build_network(config, num_classes=5)
+    shapes = ((), ((8, 8), (12, 12)), (), ((40, 40),))
+    network = build_network(tiny_model(shapes=shapes), num_classes=5)
     assert network.tiling.num_boxes == 4 * 4 * 2 + 1
     variables = network.init(0)
     assert set(variables[0]["heads"]["logits"]) == {1, 3}
@@ -274,30 +281,23 @@ DISTINCT = {ALL_CONFIGS[name]().model.to_json(): name for name in ALL_CONFIGS}.v
 
 @pytest.mark.parametrize("name", DISTINCT)
 def test_every_config_gives_as_many_outputs_as_default_boxes(name):
-    model = ALL_CONFIGS[name]().model
+    model = as_config(ALL_CONFIGS[name]()).model
     network = build_network(model, num_classes=20)
-    images = jax.ShapeDtypeStruct((1, 2, model.image_size, model.image_size, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, model.image_size, model.image_size, 3), jnp.float32)
     variables = network.variable_shapes()
     num_boxes = len(network.default_boxes())
-    # One device of its own, for batch norm.
-    apply = jax.vmap(
-        lambda *inputs: network.apply(*inputs, train=True),
-        in_axes=(None, None, 0),
-        axis_name=DEVICES,
-    )
+    apply = functools.partial(network.apply, train=True)
     (offsets, logits), batch_stats = jax.eval_shape(apply, *variables, images)
-    assert offsets.shape == (1, 2, num_boxes, 4)
-    assert logits.shape == (1, 2, num_boxes, 21)
+    assert offsets.shape == (2, num_boxes, 4)
+    assert logits.shape == (2, num_boxes, 21)
     assert jax.tree.structure(batch_stats) == jax.tree.structure(variables[1])
 
 
 def test_precision_is_of_the_computation_alone():
-    config = tiny.get_config().model
     image = np.random.default_rng(0).normal(0, 60, (2, 64, 64, 3)).astype(np.float32)
     outputs = {}
     for precision in ("float32", "bfloat16"):
-        config.precision = precision
-        network = build_network(config, num_classes=5)
+        network = build_network(tiny_model(precision=precision), num_classes=5)
         variables = network.init(0)
         assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
         outputs[precision] = outputs_of(network, variables, image)
@@ -309,14 +309,13 @@ def test_precision_is_of_the_computation_alone():
 
 @pytest.mark.parametrize("config", [ssd300_resnet50_coco, ssdlite300_mobilenetv2_coco])
 def test_deep_backbones_need_batch_norm(config):
-    config = config.get_config().model
-    config.batch_norm = False
+    config = as_config(config.get_config()).replace({"model.batch_norm": False})
     with pytest.raises(UserError, match=r"config\.model\.batch_norm is False, but"):
-        build_network(config, num_classes=5)
+        build_network(config.model, num_classes=5)
 
 
 def test_the_seed_decides_the_weights():
-    network = build_network(tiny.get_config().model, num_classes=5)
+    network = build_network(as_config(tiny.get_config()).model, num_classes=5)
     first, again, other = (jax.tree.leaves(network.init(seed)) for seed in (1, 1, 2))
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
@@ -324,10 +323,8 @@ def test_the_seed_decides_the_weights():
 
 def test_new_layers_start_as_in_caffe():
     # Xavier: uniform within √(6 / (inputs + outputs)), and no bias.
-    config = tiny.get_config().model
-    config.batch_norm = False
-    config.width = 0.25
-    parameters, _ = build_network(config, num_classes=20).init(0)
+    model = tiny_model(batch_norm=False, width=0.25)
+    parameters, _ = build_network(model, num_classes=20).init(0)
     kernels = [parameters["extras"]["narrow"][0]["conv"], parameters["heads"]["logits"][1]]
     for convolution in kernels:
         kernel = np.asarray(convolution["kernel"])
@@ -338,7 +335,7 @@ def test_new_layers_start_as_in_caffe():
         assert not convolution["bias"].any()
     scale = parameters["backbone"]["conv4_3_norm"]["weight"]
     np.testing.assert_array_equal(scale, np.full(128, 10))
-    network = build_network(ssd300_voc.get_config().model, num_classes=20)
+    network = build_network(as_config(ssd300_voc.get_config()).model, num_classes=20)
     scale = network.init(0)[0]["backbone"]["conv4_3_norm"]["weight"]
     np.testing.assert_array_equal(scale, np.full(512, 20))
 
@@ -432,9 +429,7 @@ def test_channels_are_filled_for_matrix_units(dtype, kernel):
 
 def test_the_precision_of_products_reaches_the_gradient():
     for precision, products in (("float32", "HIGHEST"), ("tf32", "HIGH"), ("bfloat16", "DEFAULT")):
-        config = tiny.get_config().model
-        config.precision = precision
-        network = build_network(config, num_classes=2)
+        network = build_network(tiny_model(precision=precision), num_classes=2)
 
         def loss(parameters, statistics, images, network=network):
             (offsets, _), _ = network.apply(parameters, statistics, images, train=False)
@@ -457,11 +452,9 @@ def test_width_gives_multiples_of_eight():
         ("feature_sizes", (8, 4, 2), "strides has 4 entries, but feature_sizes has 3"),
         ("extra_blocks", ((256, 512, 3, 2, 1),), "maps of vgg16 and 1 extra_blocks make 3"),
         ("backbone", "vgg", "'vgg', but must be one of vgg16, vgg16_mmdetection, "),
-        ("precision", "float16", "'float16', but must be one of float32, tf32, bfloat16"),
+        ("precision", "float16", "'float16', but must be 'float32', 'tf32' or 'bfloat16'"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(field, value, complaint):
-    config = tiny.get_config().model.unlock()
-    config[field] = value
     with pytest.raises(UserError, match=complaint):
-        build_network(config, num_classes=5)
+        build_network(tiny_model(**{field: value}), num_classes=5)

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssd_jax.config.schema import DetectionConfig
 from ssd_jax.detection.postprocess import Detections
 from ssd_jax.models.prediction import make_predict_step
 from ssd_jax.runs.evaluator import Stopwatch, run_detector
@@ -85,14 +86,8 @@ def test_mirrored_pictures_add_their_boxes_where_they_are():
     images[0, :, 3] = images[1, :, 1] = 255  # beyond what the network sees, and within
     found = {}
     for flip in (False, True):
-        predict = make_predict_step(
-            LeftHalf(),
-            score_threshold=0.5,
-            iou_threshold=0.45,
-            boxes_per_class=10,
-            detections_per_image=5,
-            flip=flip,
-        )
+        settings = DetectionConfig(score_threshold=0.5, boxes_per_class=10, detections_per_image=5)
+        predict = make_predict_step(LeftHalf(), settings, flip)
         detections = jax.device_get(jax.jit(predict)(({}, {}), images))
         found[flip] = [boxes[labels > 0] for boxes, _, labels in zip(*detections, strict=True)]
     assert len(found[False][0]) == 0

@@ -12,7 +12,7 @@ from ssd_jax.models.network import build_network
 from ssd_jax.runs.sweep import format_markdown, summarise_run, sweep
 from ssd_jax.runs.workdir import record_run
 from ssd_jax.training.checkpoints import Checkpoints
-from ssd_jax.training.optimizer import build_optimizer, build_schedule
+from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.state import initial_state
 from tests import tiny
 from tests.helpers.scripts import run_script
@@ -57,7 +57,7 @@ def finish_run(config, place):
     config = as_config(config)
     record_run(place, config, names, range(1, 6))
     network = build_network(config.model, len(names))
-    state = initial_state(*network.init(0), build_optimizer(config, build_schedule(config)))
+    state = initial_state(*network.init(0), make_optimizer(config, make_schedule(config)))
     checkpoints = Checkpoints(place / "checkpoints")
     checkpoints.save(devices.replicate(state._replace(step=jnp.int32(config.steps))))
     checkpoints.close()

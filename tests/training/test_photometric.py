@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssd_jax.models.preprocess import CAFFE, MEAN_RGB, normalise
 from ssd_jax.training import photometric
 from tests.helpers.reference_results import carried
 
@@ -98,49 +97,3 @@ def test_distortions_are_drawn_as_in_caffe():
     np.testing.assert_allclose(applied[-1].mean(), 0.5, atol=0.03)
     # Each is decided on its own.
     np.testing.assert_allclose(np.corrcoef(applied), np.eye(5), atol=0.06)
-
-
-def test_every_image_is_distorted_in_its_own_way_and_filled_afterwards():
-    keys = jax.random.split(jax.random.key(0), 400)
-    images = np.tile(PIXELS.astype(np.uint8), (400, 1, 1, 1))
-    windows = np.tile([0.0, 0, 1, 0.75], (400, 1)).astype(np.float32)
-    boxes, labels = np.zeros((400, 1, 4), np.float32), np.zeros((400, 1), np.int32)
-    pixels, _ = photometric.augment(keys, images, windows, boxes, labels, color=True, flip=False)
-    pixels = np.asarray(pixels)
-    assert pixels.min() >= -1e-3 and pixels.max() <= 255 + 1e-3
-    untouched = (np.abs(pixels[:, :3] - PIXELS[:3]) < 1e-3).all(axis=(1, 2, 3))
-    assert 0.03 < untouched.mean() < 0.11  # each of four is left out with chance 1 / 2: 1 / 16
-    assert len(np.unique(pixels[:, 0, 2, 0].round(2))) > 200
-    # The fill is the mean as it is, so that the network reads zeros there.
-    assert not np.asarray(normalise(pixels, CAFFE))[:, 3].any()
-
-
-def test_fill_is_the_mean_outside_the_window():
-    filled = np.asarray(
-        photometric.fill_outside(jnp.zeros((4, 4, 3)), jnp.array([0.5, 0.0, 1.0, 0.75]))
-    )
-    np.testing.assert_array_equal(filled[:3, 2:], 0)
-    np.testing.assert_array_equal(filled[3], np.tile(MEAN_RGB, (4, 1)))
-    np.testing.assert_array_equal(filled[:, :2], np.tile(MEAN_RGB, (4, 2, 1)))
-
-
-def test_mirror_turns_pixels_and_boxes():
-    boxes = jnp.array([[0.1, 0.2, 0.4, 0.6], [0.0, 0.0, 0.0, 0.0]])
-    labels = jnp.array([3, 0])
-    pixels, mirrored = photometric.mirror(jnp.array(True), PIXELS, boxes, labels)
-    np.testing.assert_array_equal(pixels, PIXELS[:, ::-1])
-    np.testing.assert_allclose(mirrored, [[0.6, 0.2, 0.9, 0.6], [0, 0, 0, 0]], atol=1e-6)
-    pixels, kept = photometric.mirror(jnp.array(False), PIXELS, boxes, labels)
-    np.testing.assert_array_equal(pixels, PIXELS)
-    np.testing.assert_array_equal(kept, boxes)
-
-
-def test_a_batch_is_mirrored_half_the_time_and_each_image_has_its_own_key():
-    batch = 200
-    keys = jax.random.split(jax.random.key(1), batch)
-    images = np.tile(PIXELS.astype(np.uint8), (batch, 1, 1, 1))
-    windows = np.tile([0.0, 0, 1, 1], (batch, 1)).astype(np.float32)
-    boxes, labels = np.zeros((batch, 1, 4), np.float32), np.zeros((batch, 1), np.int32)
-    pixels, _ = photometric.augment(keys, images, windows, boxes, labels, color=False, flip=True)
-    mirrored = (pixels == PIXELS[:, ::-1]).all(axis=(1, 2, 3))
-    assert 0.4 < mirrored.mean() < 0.6

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssd_jax.config.schema import AugmentConfig, Config, OptimizerConfig, as_config
 from ssd_jax.detection.losses import multibox_loss
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.distributed import devices
 from ssd_jax.models.network import build_network
-from ssd_jax.training.optimizer import sgd
+from ssd_jax.training.optimizer import make_optimizer
 from ssd_jax.training.parameters import matching
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import make_train_step
@@ -23,7 +24,19 @@ from tests import tiny
 from tests.helpers.scripts import free_port, with_devices
 
 BATCH = 8
-OPTIMIZER = sgd(lambda step: 1e-2, momentum=0.9, weight_decay=0.0)
+# Without random augmentation.
+CONFIG = Config(
+    seed=1,
+    model=as_config(tiny.get_config()).model,
+    augment=AugmentConfig(color=False, flip=False),
+)
+
+
+def sgd(learning_rate):
+    return make_optimizer(OptimizerConfig(weight_decay=0, bias_rate=1), lambda step: learning_rate)
+
+
+OPTIMIZER = sgd(1e-2)
 
 
 def make_batch(num_objects=5, without_objects=3, num_images=BATCH):
@@ -43,10 +56,8 @@ def make_batch(num_objects=5, without_objects=3, num_images=BATCH):
 
 @functools.cache
 def tiny_network(precision="float32", batch_norm=True):
-    config = tiny.get_config().model
-    config.precision = precision
-    config.batch_norm = batch_norm
-    return build_network(config, num_classes=5)
+    config = CONFIG.replace({"model.precision": precision, "model.batch_norm": batch_norm})
+    return build_network(config.model, num_classes=5)
 
 
 @functools.cache
@@ -62,10 +73,8 @@ def new_state(network, optimizer=OPTIMIZER, **options):
 
 @functools.cache
 def compiled_step(precision="float32", **options):
-    """A step without random augmentation."""
-    options = {"color": False, "flip": False} | options
-    step = make_train_step(tiny_network(precision), OPTIMIZER, seed=1, **options)
-    return devices.pmap_train_step(step)
+    network = tiny_network(precision)
+    return devices.pmap_train_step(make_train_step(CONFIG.replace(options), network, OPTIMIZER))
 
 
 def one_step(batch, **options):
@@ -81,15 +90,7 @@ def after_one_step():
 
 @functools.cache
 def compiled_network(network):
-    """`apply`, of one device of its own, for batch norm."""
-    apply = jax.vmap(network.apply, in_axes=(None, None, 0, None), axis_name=devices.DEVICES)
-
-    def run(parameters, batch_stats, images, train):
-        return jax.tree.map(
-            lambda array: array[0], apply(parameters, batch_stats, images[None], train)
-        )
-
-    return jax.jit(run, static_argnums=3)
+    return jax.jit(network.apply, static_argnums=3)
 
 
 def network_input(images):
@@ -98,18 +99,14 @@ def network_input(images):
     return tiny_network().normalise(pixels)
 
 
-def loss_by_hand(batch, train=True, iou_threshold=0.5, boundary_boxes=True, **options):
+def loss_by_hand(batch, train=True, **options):
     """The sums of the loss over a batch that is not augmented."""
-    network = tiny_network()
-    match, default = jax.jit(match_targets, static_argnums=4), network.default_boxes()
-    targets = [
-        match(boxes, labels, default, iou_threshold, boundary_boxes)
-        for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)
-    ]
+    network, settings = tiny_network(), CONFIG.replace(options).loss
+    match, loss = (jax.jit(of, static_argnames="settings") for of in (match_targets, multibox_loss))
+    targets = match(batch["boxes"], batch["labels"], network.default_boxes(), settings)
     images = network_input(batch["image"])
     outputs, _ = compiled_network(network)(*initial_variables(network), images, train)
-    loss = jax.jit(functools.partial(multibox_loss, **options))
-    return loss(*outputs, *(jnp.stack(target) for target in zip(*targets, strict=True)))
+    return loss(*outputs, *targets, settings)
 
 
 def check_metrics(metrics, sums, localisation_weight):
@@ -151,13 +148,13 @@ def test_an_update_that_is_not_finite_changes_nothing_but_counts(factor):
 
 # All together, for each step with other options is compiled anew.
 LOSS_OPTIONS = {
-    "iou_threshold": 0.3,
-    "boundary_boxes": False,
-    "negatives_per_positive": 2.0,
-    "min_negatives": 8,
-    "label_smoothing": 0.1,
+    "loss.match_iou_threshold": 0.3,
+    "loss.boundary_boxes": False,
+    "loss.negatives_per_positive": 2.0,
+    "loss.min_negatives": 8,
+    "loss.label_smoothing": 0.1,
 }
-OPTIONS = {"localisation_weight": 2.0, "freeze_batch_norm": True} | LOSS_OPTIONS
+OPTIONS = {"loss.localisation_weight": 2.0, "freeze_batch_norm": True} | LOSS_OPTIONS
 
 
 def test_options_by_hand(after_one_step):
@@ -235,10 +232,9 @@ def test_one_object_in_the_batch_is_enough():
 
 def steps(network, batch, count, frozen=None, optimizer=OPTIMIZER, **options):
     """The states after each of some steps, and the metrics of the last."""
-    options = {"color": False, "flip": False, "frozen": frozen} | options
-    step = devices.pmap_train_step(make_train_step(network, optimizer, seed=1, **options))
-    averages = options.get("ema", 0) > 0
-    state = new_state(network, optimizer, frozen=frozen, averages=averages)
+    config = CONFIG.replace(options)
+    step = devices.pmap_train_step(make_train_step(config, network, optimizer, frozen))
+    state = new_state(network, optimizer, frozen=frozen, averages=config.ema > 0)
     states = []
     for _ in range(count):
         state, metrics = step(state, devices.shard(batch))
@@ -250,7 +246,7 @@ def test_accumulation_makes_the_update_of_the_large_batch():
     network = tiny_network(batch_norm=False)
     # With mirroring, which follows an image's place in the whole batch. Differences in the last
     # digits grow with every step, the faster the higher the rate.
-    options = {"flip": True, "optimizer": sgd(lambda step: 1e-4, momentum=0.9, weight_decay=0.0)}
+    options = {"augment.flip": True, "optimizer": sgd(1e-4)}
     (*_, whole), whole_metrics = steps(network, make_batch(), 3, **options)
     (*_, parts), parts_metrics = steps(network, make_batch(), 3, accumulate=4, **options)
     assert parts.step == whole.step == 3
@@ -330,7 +326,7 @@ import json, sys
 import jax, numpy as np
 from ssd_jax.distributed import devices
 from ssd_jax.training.steps import make_train_step
-from tests.training.test_steps import OPTIMIZER, make_batch, new_state, tiny_network
+from tests.training.test_steps import CONFIG, OPTIMIZER, make_batch, new_state, tiny_network
 
 file, *place = sys.argv[1:]
 devices.initialize(*place[:1], *map(int, place[1:]))
@@ -344,8 +340,10 @@ batch = {name: array[mine] for name, array in make_batch(num_images=16).items()}
 for accumulate in (1, 2):
     network = tiny_network()
     state = new_state(network)
-    step = make_train_step(network, OPTIMIZER, seed=1, accumulate=accumulate)
-    train_step = devices.pmap_train_step(step)
+    config = CONFIG.replace(
+        {"accumulate": accumulate, "augment.color": True, "augment.flip": True}
+    )
+    train_step = devices.pmap_train_step(make_train_step(config, network, OPTIMIZER))
     log = []
     for number in range(3):
         before = state

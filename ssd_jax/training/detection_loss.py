@@ -1,0 +1,58 @@
+"""The loss of SSD for a batch, from its images to one sum: the training of the paper in one place.
+
+Pure; it also runs outside of `steps.py` and its `pmap`.
+"""
+
+import jax
+
+from ssd_jax.config.schema import Config
+from ssd_jax.detection.losses import MultiboxLoss, multibox_loss
+from ssd_jax.detection.matcher import match_targets
+from ssd_jax.models.network import Network, Variables
+from ssd_jax.training.augmentation import augment
+
+Batch = dict[str, jax.Array]
+
+
+def detection_loss(
+    network: Network,
+    settings: Config,
+    parameters: Variables,
+    batch_stats: Variables,
+    batch: Batch,
+    keys: jax.Array,
+    batch_axis: str | None = None,
+) -> tuple[MultiboxLoss, Variables]:
+    """Augments a batch, runs the network on it and compares its outputs with the ground truth.
+
+    Args:
+      network: what is trained.
+      settings: `augment`, `loss` and `freeze_batch_norm` are used.
+      parameters: those of the network.
+      batch_stats: those of the network; it keeps them with `freeze_batch_norm`.
+      batch: `image` `[batch, size, size, 3]` uint8 RGB, `window` `[batch, 4]` (where on the image
+        the picture lies), `boxes` `[batch, objects, 4]`, both `xyxy`, and `labels`
+        `[batch, objects]`, where 0 marks padding.
+      keys: `[batch]` random keys, from `image_keys`.
+      batch_axis: see `Network.apply`.
+
+    Returns:
+      The sums of the loss, to be divided by the positives of the global batch (at least 1), and the
+      batch statistics after this batch.
+    """
+    pixels, boxes = augment(
+        keys, batch["image"], batch["window"], batch["boxes"], batch["labels"], settings.augment
+    )
+    images = network.normalise(pixels)
+    (offsets, logits), batch_stats = network.apply(
+        parameters,
+        batch_stats,
+        images,
+        train=not settings.freeze_batch_norm,
+        batch_axis=batch_axis,
+    )
+    target_offsets, target_labels = match_targets(
+        boxes, batch["labels"], network.default_boxes(), settings.loss
+    )
+    sums = multibox_loss(offsets, logits, target_offsets, target_labels, settings.loss)
+    return sums, batch_stats
