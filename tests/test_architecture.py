@@ -22,7 +22,7 @@ ALLOWED = {
     "data": {"config", "images", "storage", "threads"},
     "detection": {"config"},
     "distributed": {"storage"},
-    "models": {"config", "detection", "distributed"},
+    "models": {"config", "detection"},
     "training": {"config", "detection", "distributed", "models", "storage"},
     "evaluation": {"config", "data", "images", "storage"},
     "interop": {"config", "data", "detection", "models", "storage"},

@@ -178,7 +178,7 @@ def test_it_finds_what_evaluation_finds(detector, tmp_path):
 
     trained = random_trained()
     source = open_source(voc.split("all", *names), NAMES)
-    predict = make_predict_step(trained.network, **trained.config.detection)
+    predict = make_predict_step(trained.network, trained.config.detection)
     results, _ = run_detector(
         devices.pmap_predict(predict),
         devices.replicate(trained.variables),
