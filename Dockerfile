@@ -10,10 +10,12 @@ ENV PIP_NO_CACHE_DIR=1 \
     PYTHONUNBUFFERED=1
 
 WORKDIR /app
-# What is needed alone, so that a change of the code does not install it anew.
-COPY requirements.txt requirements-predict.txt ./
-RUN pip install --requirement requirements-predict.txt \
-    && if [ -n "${ACCELERATOR}" ]; then pip install "jax[${ACCELERATOR}]>=0.10.2,<0.12"; fi
+# Only what names the dependencies, so that a change of the code does not install them anew.
+COPY pyproject.toml README.md LICENSE ./
+COPY ssd_jax/__init__.py ssd_jax/
+COPY configs/__init__.py configs/
+RUN pip install --editable ".[train,benchmark,tensorboard,video,page,supervision]" \
+    && if [ -n "${ACCELERATOR}" ]; then pip install "jax[${ACCELERATOR}]"; fi
 COPY . .
 
 # No process needs to be root. Data sets, weights that are downloaded and uploads go below /data.
@@ -27,5 +29,5 @@ ENV TFDS_DATA_DIR=/data/tensorflow_datasets \
 VOLUME ["/data", "/runs"]
 EXPOSE 7860
 
-ENTRYPOINT ["python"]
-CMD ["predict.py", "--help"]
+ENTRYPOINT ["ssd-jax"]
+CMD ["--help"]

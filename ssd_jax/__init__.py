@@ -1,14 +1,92 @@
-"""SSD: Single Shot MultiBox Detector (Liu et al., ECCV 2016) in JAX and Flax."""
+"""SSD: Single Shot MultiBox Detector (Liu et al., ECCV 2016) in JAX and Flax.
 
-from typing import Any
+Names are imported when they are used: `ssd_jax.Detector` needs no TensorFlow, `ssd_jax.train` does.
+"""
 
-__all__ = ["Detections", "Detector"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ssd_jax.errors import missing_extra
+
+if TYPE_CHECKING:
+    from ssd_jax.config.files import load_config
+    from ssd_jax.config.schema import (
+        AugmentConfig,
+        Config,
+        DataConfig,
+        DetectionConfig,
+        LossConfig,
+        ModelConfig,
+        OptimizerConfig,
+        RunConfig,
+    )
+    from ssd_jax.detection.losses import multibox_loss
+    from ssd_jax.detection.matcher import match_targets
+    from ssd_jax.inference.detector import Detections, Detector
+    from ssd_jax.models.network import build_network
+    from ssd_jax.runs.evaluate import evaluate
+    from ssd_jax.runs.train import train
+
+__version__ = "0.1.0"
+
+# Where each public name is defined.
+_HOMES = {
+    "AugmentConfig": "config.schema",
+    "Config": "config.schema",
+    "DataConfig": "config.schema",
+    "DetectionConfig": "config.schema",
+    "Detections": "inference.detector",
+    "Detector": "inference.detector",
+    "LossConfig": "config.schema",
+    "ModelConfig": "config.schema",
+    "OptimizerConfig": "config.schema",
+    "RunConfig": "config.schema",
+    "build_network": "models.network",
+    "evaluate": "runs.evaluate",
+    "load_config": "config.files",
+    "match_targets": "detection.matcher",
+    "multibox_loss": "detection.losses",
+    "train": "runs.train",
+}
+
+__all__ = [
+    "AugmentConfig",
+    "Config",
+    "DataConfig",
+    "DetectionConfig",
+    "Detections",
+    "Detector",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "build_network",
+    "evaluate",
+    "load_config",
+    "match_targets",
+    "multibox_loss",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports the detector, and JAX with it, when it is asked for: the data room needs neither."""
-    if name in __all__:
-        from ssd_jax.inference import detector
+    """Imports a public name when it is asked for.
 
-        return getattr(detector, name)
-    raise AttributeError(f"module 'ssd_jax' has no attribute {name!r}")
+    Raises:
+      UserError: it needs a package of an extra that is not installed.
+    """
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ssd_jax' has no attribute {name!r}")
+    try:
+        value = getattr(importlib.import_module(f"ssd_jax.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        raise missing from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

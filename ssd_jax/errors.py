@@ -10,14 +10,14 @@ _short.maxstring = _short.maxother = 80
 class UserError(ValueError):
     """Something given to the program is wrong; the message names it and says what to do.
 
-    The scripts print the message alone, without a traceback.
+    Commands print the message alone, without a traceback.
     """
 
 
 class Interrupted(KeyboardInterrupt):
     """The program was asked to end, and will go on when it is started again.
 
-    The scripts print the message and leave with the status 75, "try again". It is a
+    Commands print the message and leave with the status 75, "try again". It is a
     `KeyboardInterrupt`, so that no handler of errors takes it for a failure of its own.
     """
 
@@ -25,3 +25,30 @@ class Interrupted(KeyboardInterrupt):
 def shown(value: Any) -> str:
     """A value from a file as messages show it: in one line, and short however long it is."""
     return _short.repr(value)
+
+
+# Packages that the core does without: what needs them, their name, the extra that installs them.
+EXTRAS = {
+    "tensorflow": ("training", "TensorFlow", "train"),
+    "tensorflow_datasets": ("this data", "TensorFlow Datasets", "train"),
+    "tensorboardX": ("training", "tensorboardX", "train"),
+    "keras": ("weights of Keras", "Keras", "train"),
+    "pycocotools": ("evaluation", "pycocotools", "evaluate"),
+    "defusedxml": ("data of Pascal VOC", "defusedxml", "evaluate"),
+    "matplotlib": ("a chart", "Matplotlib", "evaluate"),
+    "jinja2": ("a report", "Jinja", "evaluate"),
+    "psutil": ("a benchmark", "psutil", "benchmark"),
+    "av": ("video", "PyAV", "video"),
+    "gradio": ("--serve", "Gradio", "page"),
+    "supervision": ("to_supervision", "supervision", "supervision"),
+    "jax2onnx": ("export to ONNX", "jax2onnx", "onnx"),
+}
+
+
+def missing_extra(error: ImportError) -> UserError | None:
+    """What to install, where an import failed for a package of an extra; otherwise None."""
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRAS:
+        return None
+    purpose, name, extra = EXTRAS[package]
+    return UserError(f"{purpose} needs {name}: pip install 'ssd_jax[{extra}]'")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 import configs
-from ssd_jax.cli.command_line import published
+from ssd_jax.config.files import published
 
 
 def _all_published() -> dict[str, str]:

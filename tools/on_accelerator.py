@@ -2,9 +2,9 @@
 
     python -m tools.on_accelerator --output=accelerator
 
-It runs tests of the mathematics on the device, `benchmark.py` for SSD300, SSD512 and SSDLite, and
-torchvision's SSD300 beside them (`tools/torchvision_speed.py`; needs torch and torchvision), each
-as a program of its own that leaves its numbers and its log in the folder, and ends with what was
+It runs tests of the mathematics on the device, `ssd-jax benchmark` for SSD300, SSD512 and SSDLite,
+and torchvision's SSD300 beside them (`tools/torchvision_speed.py`; needs torch and torchvision),
+each as a program of its own that leaves its numbers and its log in the folder, and ends with what was
 reached of what is wanted on an H200. Where time is short, `--only=ssd300_train,parts` takes some.
 TensorFlow is not needed.
 """
@@ -59,7 +59,7 @@ def programs(folder, seconds, batch_sizes):
     options += [f"--batch_sizes={batch_sizes}"] if batch_sizes else []
     found = {"check": [*python, "-m", "pytest", "-q", "-o", "addopts=", *MATHEMATICS]}
     for name, arguments in BENCHMARKS.items():
-        found[name] = [*python, "benchmark.py", *arguments, *options]
+        found[name] = [*python, "-m", "ssd_jax", "benchmark", *arguments, *options]
         found[name] += [f"--output={folder / name}.json", f"--chart={folder / name}.png"]
         if name in PROFILED:
             found[name].append(f"--profile={folder / 'traces' / name}")

@@ -4,7 +4,7 @@ r"""Table 2 of the paper: what augmentation, shapes of default boxes and atrous 
 
 or all of them, into one table:
 
-    python sweep.py --configs=configs/ablations/table2.py --workdir=runs/table2
+    ssd-jax sweep --configs=configs/ablations/table2.py --workdir=runs/table2
 
 Published: mAP on VOC2007 test of
 

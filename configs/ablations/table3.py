@@ -4,7 +4,7 @@ r"""Table 3 of the paper: how many feature maps SSD300 predicts from, and boxes 
 
 or all of them, into one table:
 
-    python sweep.py --configs=configs/ablations/table3.py --workdir=runs/table3
+    ssd-jax sweep --configs=configs/ablations/table3.py --workdir=runs/table3
 
 Published: mAP on VOC2007 test of
 

@@ -4,7 +4,7 @@ r"""Table 6 of the paper: what expansion brings, on VOC 2007 + 2012.
 
 or all of them, into one table:
 
-    python sweep.py --configs=configs/ablations/table6.py --workdir=runs/table6
+    ssd-jax sweep --configs=configs/ablations/table6.py --workdir=runs/table6
 
 Published: mAP on VOC2007 test of
 

@@ -1,4 +1,4 @@
-"""The input pipeline, and `predict.py` with all that it does besides the network."""
+"""The input pipeline, and `ssd-jax predict` with all that it does besides the network."""
 
 import os
 import statistics
@@ -99,7 +99,7 @@ def format_data(result: dict[str, Any]) -> str:
 
 
 def benchmark_files(config: Any, num_images: int = 0, batch_size: int = 8) -> dict[str, Any]:
-    """Images a second of `predict.py`, beside decoding alone and the network alone.
+    """Images a second of `ssd-jax predict`, beside decoding alone and the network alone.
 
     Pictures are like those of Pascal VOC, and about as many objects are drawn as are there. The
     network has random weights and 20 classes, and is compiled before. Decoding is reading, decoding
@@ -176,9 +176,9 @@ def benchmark_files(config: Any, num_images: int = 0, batch_size: int = 8) -> di
 
 def format_files(result: dict[str, Any]) -> str:
     """The result of `benchmark_files` as a table."""
-    titles = {"decode": "decode + resize", "network": "network", "predict": "predict.py"}
+    titles = {"decode": "decode + resize", "network": "network", "predict": "ssd-jax predict"}
     cores = f"{result['cores']} core{'s' if result['cores'] > 1 else ''}"
     lines = [f"{'images/s, ' + cores:<20}"]
     lines += [f"{title:<20}{result[name]:>10,.1f}" for name, title in titles.items()]
-    lines.append(f"predict.py runs at {result['fraction']:.0%} of the slower of the others")
+    lines.append(f"ssd-jax predict runs at {result['fraction']:.0%} of the slower of the others")
     return "\n".join(lines)

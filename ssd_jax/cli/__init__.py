@@ -1,0 +1,1 @@
+"""The command `ssd-jax`: one file a command, with flags in, one call, a printed result."""

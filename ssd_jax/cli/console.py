@@ -1,4 +1,4 @@
-"""What the scripts say on the terminal: the project's own messages, and errors in one line."""
+"""What commands print on the terminal: the package's own messages, and errors in one line."""
 
 import contextlib
 import errno
@@ -9,29 +9,27 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
-import absl.logging
-import jax
-from tqdm.contrib.logging import logging_redirect_tqdm
-
-from ssd_jax.distributed import devices
-from ssd_jax.errors import Interrupted, UserError
+from ssd_jax.errors import Interrupted, UserError, missing_extra
 
 TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h
 MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
 CONTROL_C = 130  # what shells report of a program that Ctrl-C ended
 
+# How errors of JAX's runtime begin: with the code of a status.
+RUNTIME_ERROR = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED):")
+
 
 @contextlib.contextmanager
 def session(failure_status: int = 1) -> Iterator[None]:
-    """Shows the messages of this package; ends the program with one line for what stops it.
+    """Shows the messages of this package; errors end the program: see `one_line_errors`.
 
     What JAX compiles is kept for the next start, in the user's cache folder.
-
-    Args:
-      failure_status: the exit status after a `UserError`. After `Interrupted`, and where another
-        process of the run is gone, it is 75: the same command will go on.
     """
+    import absl.logging
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("ssd_jax")
@@ -43,29 +41,45 @@ def session(failure_status: int = 1) -> Iterator[None]:
     absl.logging.set_verbosity(absl.logging.FATAL)
     logging.getLogger().setLevel(logging.CRITICAL)
     _keep_compiled()
-    with logging_redirect_tqdm([logger]):
-        try:
-            yield
-        except UserError as error:
-            _end(f"error: {error}", failure_status)
-        except Interrupted as error:
-            _end(f"{error}; the same command goes on from the last checkpoint", TRY_AGAIN)
-        except KeyboardInterrupt:
-            _end("stopped by Ctrl-C", CONTROL_C)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            what = error.filename or "a file"
-            _end(f"error: {what} cannot be written: {os.strerror(error.errno)}", failure_status)
-        except (ValueError, RuntimeError) as error:
-            if not (devices.joined() and RUNTIME_ERROR.match(str(error))):
-                raise
-            _end(
-                "error: the connection to another process of the run broke; it may have been "
-                f"killed, and its own output may say why ({str(error).splitlines()[0]}). Start all "
-                "of them again: they go on from the last checkpoint",
-                TRY_AGAIN,
-            )
+    with logging_redirect_tqdm([logger]), one_line_errors(failure_status):
+        yield
+
+
+@contextlib.contextmanager
+def one_line_errors(failure_status: int = 1) -> Iterator[None]:
+    """Ends the program with one line for an error of the user's, or of the machine's.
+
+    Args:
+      failure_status: the exit status after a `UserError`. After `Interrupted`, and where another
+        process of the run is gone, it is 75: the same command will continue.
+    """
+    try:
+        yield
+    except UserError as error:
+        _end(f"error: {error}", failure_status)
+    except Interrupted as error:
+        _end(f"{error}; the same command goes on from the last checkpoint", TRY_AGAIN)
+    except KeyboardInterrupt:
+        _end("stopped by Ctrl-C", CONTROL_C)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        _end(f"error: {missing}", failure_status)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        what = error.filename or "a file"
+        _end(f"error: {what} cannot be written: {os.strerror(error.errno)}", failure_status)
+    except (ValueError, RuntimeError) as error:
+        if not (_joined_others() and RUNTIME_ERROR.match(str(error))):
+            raise
+        _end(
+            "error: the connection to another process of the run broke; it may have been "
+            f"killed, and its own output may say why ({str(error).splitlines()[0]}). Start all "
+            "of them again: they go on from the last checkpoint",
+            TRY_AGAIN,
+        )
 
 
 def _keep_compiled() -> None:
@@ -73,6 +87,8 @@ def _keep_compiled() -> None:
 
     Where nothing can be written it goes on without.
     """
+    import jax
+
     if jax.config.jax_compilation_cache_dir is not None:
         return
     try:
@@ -88,10 +104,19 @@ def _keep_compiled() -> None:
     jax.config.update("jax_compilation_cache_max_size", MAX_COMPILED_BYTES)
 
 
-# How errors of JAX's runtime begin: with the code of a status.
-RUNTIME_ERROR = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED):")
+def _joined_others() -> bool:
+    """Whether this process is one of several."""
+    if "jax" not in sys.modules:  # then it joined no others, and importing JAX takes a second
+        return False
+    from ssd_jax.distributed import devices
+
+    return devices.joined()
 
 
-def _end(message: str, status: int) -> None:
+def _end(message: str, status: int) -> NoReturn:
     print(message, file=sys.stderr)
-    devices.end_process(status)
+    if "jax" in sys.modules:
+        from ssd_jax.distributed import devices
+
+        devices.end_process(status)
+    sys.exit(status)

@@ -158,7 +158,7 @@ class Problems:
             raise UserError(
                 f"{bad} of {total} pictures ({bad / max(total, 1):.1%}) damaged, more than "
                 f"config.data.max_error_fraction={self._max_error_fraction:g} allows; the first: "
-                f"{place[0]}: {problems[0].message}; {listed}python check_data.py "
+                f"{place[0]}: {problems[0].message}; {listed}ssd-jax check-data "
                 "--source=… shows all and how to mend them"
             )
 

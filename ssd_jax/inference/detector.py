@@ -145,7 +145,7 @@ class Detector:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Detector":
-        """The detector of a folder that `convert.py export --to=safetensors` wrote."""
+        """The detector of a folder that `ssd-jax export --to=safetensors` wrote."""
         return cls(load_folder(folder))
 
     def __call__(

@@ -42,7 +42,7 @@ def load_detector(workdir: str | None, weights: str | None, checkpoint: int | No
     """
     if (workdir is None) == (weights is None):
         raise UserError(
-            "name either --workdir, of a run, or --weights, a folder that convert.py export wrote"
+            "name either --workdir, of a run, or --weights, a folder that `ssd-jax export` wrote"
         )
     if workdir is not None:
         return Detector.from_workdir(workdir, checkpoint)

@@ -67,7 +67,7 @@ def read_format(kind: str, file: str, network: Network, class_names: Sequence[st
         if len(class_names) != num_classes:
             raise UserError(
                 f"{file} has {num_classes} classes, but {len(class_names)} names of classes are "
-                "known: list them with --classes of convert.py import or in config.data.classes "
+                "known: list them with --classes of ssd-jax import or in config.data.classes "
                 "there; a run can start from the work directory that it makes"
             )
         network = dataclasses.replace(network, num_classes=num_classes)

@@ -29,13 +29,22 @@ def describe_program() -> dict[str, Any]:
     """Time, command, place, process, host, `git` revision and versions, as JSON can hold them."""
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "command": _command(),
         "folder": os.getcwd(),
         "host": socket.gethostname(),
         "process": os.getpid(),
         "git": git_revision(Path(__file__).parents[2]),
         "versions": versions(),
     }
+
+
+def _command() -> str:
+    """The command of this program, as it can be typed again."""
+    program, *arguments = sys.argv
+    if Path(program).name == "ssd-jax":
+        return shlex.join(["ssd-jax", *arguments])
+    started = ["-m", "ssd_jax"] if Path(program).name == "__main__.py" else [program]
+    return shlex.join([Path(sys.executable).name, *started, *arguments])
 
 
 def versions() -> dict[str, str]:

@@ -135,7 +135,7 @@ def check_same_config(folder: Path, config: Config) -> None:
         raise UserError(
             f"{folder} holds a run with another config. This one would change "
             f"{', '.join(changes[:8])}{', …' if len(changes) > 8 else ''}: name another work "
-            "directory, or go on with the changes by train.py --change_config"
+            "directory, or go on with the changes by ssd-jax train --change_config"
         )
 
 

@@ -22,8 +22,8 @@ from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import make_train_step
 from tests import tiny
+from tests.helpers.commands import run_command
 from tests.helpers.pictures import VocFolder
-from tests.helpers.scripts import run_script
 
 
 def test_the_input_pipeline_is_measured(tmp_path):
@@ -32,8 +32,8 @@ def test_the_input_pipeline_is_measured(tmp_path):
         voc.add(f"picture{i}", [("dog", 6, 4, 30, 20)])
     source = voc.split("all", *[f"picture{i}" for i in range(8)])
     output = tmp_path / "rates.json"
-    done = run_script(
-        "benchmark.py",
+    done = run_command(
+        "benchmark",
         "data",
         "--config=tests/tiny.py",
         f"--source={source}",
@@ -58,7 +58,7 @@ def test_the_input_pipeline_is_measured(tmp_path):
     ],
 )
 def test_wrong_flags_are_refused(arguments, complaint):
-    done = run_script("benchmark.py", *arguments, "--config=tests/tiny.py", expect=1)
+    done = run_command("benchmark", *arguments, "--config=tests/tiny.py", expect=1)
     assert done.stderr.startswith(f"error: {complaint}")
 
 

@@ -1,23 +1,25 @@
-"""Command lines, parsed in this process; that scripts print the message alone is tested once."""
+"""Command lines, parsed in this process; that only the message is printed is tested once."""
 
 import pytest
 from absl import flags
 
-from ssd_jax.cli.command_line import define_config, load_config, parse, published, rows_of
+from ssd_jax.cli.command_line import Command
+from ssd_jax.config.files import define_config, load_config, published, rows_of
 from ssd_jax.errors import UserError
 from tests import tiny
-from tests.helpers.scripts import run_script
+from tests.helpers.commands import run_command
 
 TABLE = "configs/ablations/table2.py"
 
 
 def parsed(*arguments, required=(), known_only=False):
-    """The flags of a script with --config, --workdir and --images, and what is no flag."""
-    values, argv = flags.FlagValues(), ["script.py", *arguments]
+    """The flags of a command with --config, --workdir and --images, and what is no flag."""
+    values, argv = flags.FlagValues(), ["command", *arguments]
     define_config(values=values, argv=argv)
     flags.DEFINE_string("workdir", None, "Where the run keeps everything.", values)
     flags.DEFINE_integer("images", 12, "How many.", flag_values=values)
-    return values, parse(values, argv, required, known_only=known_only)[1:]
+    command = Command(values, print, required, "WHAT", passes_unknown=known_only)
+    return values, command.parse(argv)
 
 
 def complaint(*arguments, **options):
@@ -170,18 +172,18 @@ def test_one_config_with_fields_given():
 
 
 @pytest.mark.parametrize(
-    "script, arguments, status, told",
+    "command, arguments, status, told",
     [
-        ("show_data.py", ["--config=tests/tiny.py", "--config.bach_size=3"], 1, "batch_size?"),
-        ("predict.py", ["--outptu=x"], 2, "--output?"),
+        ("show-data", ["--config=tests/tiny.py", "--config.bach_size=3"], 1, "batch_size?"),
+        ("predict", ["--outptu=x"], 2, "--output?"),
     ],
 )
-def test_scripts_leave_with_one_line(script, arguments, status, told):
-    done = run_script(script, *arguments, expect=status)
+def test_commands_leave_with_one_line(command, arguments, status, told):
+    done = run_command(command, *arguments, expect=status)
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and told in line
 
 
-def test_help_lists_the_flags_of_the_script():
-    done = run_script("fit_boxes.py", "--help", expect=1)
+def test_help_lists_the_flags_of_the_command():
+    done = run_command("fit-boxes", "--help")
     assert all(f"--{name}:" in done.stdout for name in ("config", "source", "images", "output"))

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.helpers.scripts import ROOT
+from tests.helpers.commands import ROOT
 
 PROGRAM = """
 import jax

@@ -270,7 +270,7 @@ def test_too_many_stop_with_count_fraction_and_list(voc, tmp_path):
         "50.0%",
         "=0.49",
         "data_errors.jsonl",
-        "check_data.py",
+        "check-data",
         "bad.x",
     ):
         assert part in str(error.value)

@@ -9,8 +9,8 @@ from PIL import Image
 
 from ssd_jax.diagnostics.check_data import NOTES, all_mends, check_data, format_report
 from ssd_jax.errors import UserError
+from tests.helpers.commands import run_command
 from tests.helpers.pictures import VocFolder, write_coco, write_picture
-from tests.helpers.scripts import run_script
 
 DOG = ("dog", 6, 4, 30, 20)
 
@@ -134,6 +134,6 @@ def test_what_cannot_be_opened_at_all_is_told_beside_the_rest(dirty, tmp_path):
 
 def test_the_script_tells_by_its_status(dirty, tmp_path):
     output = tmp_path / "problems.jsonl"
-    done = run_script("check_data.py", f"--source={dirty}", f"--output={output}", expect=1)
+    done = run_command("check-data", f"--source={dirty}", f"--output={output}", expect=1)
     assert "box without area: 2" in done.stdout and output.is_file()
-    run_script("check_data.py", "--source=shapes:test[:2]", expect=0)
+    run_command("check-data", "--source=shapes:test[:2]", expect=0)

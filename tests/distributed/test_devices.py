@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ssd_jax.distributed import devices
-from tests.helpers.scripts import ROOT, free_port, with_devices
+from tests.helpers.commands import ROOT, free_port, with_devices
 
 
 def test_batches_are_sent_one_ahead_in_order(monkeypatch):

@@ -20,21 +20,21 @@ from ssd_jax.runs.train import train
 from ssd_jax.runs.workdir import locked, read_class_names, read_config
 from ssd_jax.training.checkpoints import Checkpoints
 from tests import tiny
+from tests.helpers.commands import ROOT, free_port, run_command, with_devices
 from tests.helpers.pictures import VocFolder
-from tests.helpers.scripts import ROOT, free_port, run_script, with_devices
 
 pytestmark = pytest.mark.slow
 
 
 def run(script, *arguments, expect=0):
-    return run_script(script, "--config=tests/tiny.py", *arguments, expect=expect)
+    return run_command(script, "--config=tests/tiny.py", *arguments, expect=expect)
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A work directory, and what training there printed."""
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    return workdir, run("train.py", f"--workdir={workdir}").stderr
+    return workdir, run("train", f"--workdir={workdir}").stderr
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_training_leaves_what_the_readme_promises(workdir):
         "tensorboard",
     }
     (start,) = [json.loads(line) for line in (workdir / "starts.jsonl").read_text().splitlines()]
-    assert start["step"] == 0 and "train.py --config=tests/tiny.py" in start["command"]
+    assert start["step"] == 0 and "-m ssd_jax train --config=tests/tiny.py" in start["command"]
     assert start["devices"] == "1 × cpu" and "jax" in start["versions"]
     classes = json.loads((workdir / "classes.json").read_text())
     assert classes[0] == {"id": 1, "name": "circle"} and len(classes) == 5
@@ -98,10 +98,10 @@ def test_the_way_to_the_first_step_is_told(trained):
 
 def test_started_again_it_continues_and_evaluates(workdir):
     changes = ("--config.steps=6", "--config.eval_every=0")
-    done = run("train.py", f"--workdir={workdir}", *changes, expect=1)
+    done = run("train", f"--workdir={workdir}", *changes, expect=1)
     assert "config.steps from 4 to 6" in done.stderr and "--change_config" in done.stderr
 
-    done = run("train.py", f"--workdir={workdir}", *changes, "--change_config")
+    done = run("train", f"--workdir={workdir}", *changes, "--change_config")
     assert "continuing at step 4 of 6" in done.stderr
     lines = metrics(workdir)
     assert [line["step"] for line in lines] == [2, 4, 6, 6]
@@ -119,8 +119,8 @@ def test_started_again_it_continues_and_evaluates(workdir):
 def test_evaluate_prints_and_writes_the_same(workdir, tmp_path):
     output = tmp_path / "results.json"
     # The config is that of the run.
-    done = run_script(
-        "evaluate.py",
+    done = run_command(
+        "evaluate",
         f"--workdir={workdir}",
         "--checkpoint=2",
         "--source=shapes:test[:7]",
@@ -202,16 +202,16 @@ def test_a_run_can_start_from_one_with_other_classes(workdir, tmp_path):
 
 
 def test_evaluate_names_the_steps_there_are(workdir):
-    done = run("evaluate.py", f"--workdir={workdir}", "--checkpoint=3", expect=1)
+    done = run("evaluate", f"--workdir={workdir}", "--checkpoint=3", expect=1)
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "no checkpoint of step 3" in done.stderr
 
 
 def test_mistakes_end_in_one_line(workdir, tmp_path):
     new = tmp_path / "new"
-    done = run("train.py", f"--workdir={new}", "--config.batch_size=0", expect=1)
+    done = run("train", f"--workdir={new}", "--config.batch_size=0", expect=1)
     assert done.stderr.splitlines()[-1].startswith("error: config.batch_size is 0")
-    done = run("evaluate.py", f"--workdir={new}", expect=1)
+    done = run("evaluate", f"--workdir={new}", expect=1)
     assert "is not the work directory of a run" in done.stderr
 
     for folder, field, value, complaint in (
@@ -278,7 +278,7 @@ def test_two_processes_evaluate_as_one(workdir, tmp_path):
         subprocess.Popen(
             [
                 sys.executable,
-                "evaluate.py",
+                "evaluate",
                 "--config=tests/tiny.py",
                 f"--workdir={workdir}",
                 "--checkpoint=4",

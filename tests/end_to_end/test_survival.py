@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.helpers.scripts import free_port
+from tests.helpers.commands import free_port
 from tools import kill_training
 from tools.kill_training import log_of, start, wait_for_checkpoint
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ssd_jax.errors import UserError
 from ssd_jax.inference import page as web_page
-from tests.helpers.scripts import free_port
+from tests.helpers.commands import free_port
 from tests.images.test_opening import png_header
 from tests.inference.test_detector import picture
 

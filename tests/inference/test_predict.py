@@ -15,8 +15,8 @@ from ssd_jax.errors import UserError
 from ssd_jax.inference import predict as predict_module
 from ssd_jax.inference.predict import load_detector, predict
 from ssd_jax.interop.trained import save_folder
+from tests.helpers.commands import ROOT, run_command
 from tests.helpers.random_detector import CATEGORY_IDS, NAMES, random_trained
-from tests.helpers.scripts import ROOT, run_script
 from tests.images.test_opening import png_header
 from tests.inference.test_detector import picture
 
@@ -279,7 +279,7 @@ def test_one_detector_must_be_named():
 WITHOUT_TENSORFLOW = """
 import runpy, sys
 sys.modules["tensorflow"] = None
-runpy.run_path("predict.py", run_name="__main__")
+runpy.run_module("ssd_jax", run_name="__main__")
 """
 
 
@@ -290,6 +290,7 @@ def test_the_script_says_by_its_status_what_was_done(thirty, done, tmp_path):
             sys.executable,
             "-c",
             WITHOUT_TENSORFLOW,
+            "predict",
             f"--weights={tmp_path / 'weights'}",
             f"--output={tmp_path / 'out'}",
             "--score_threshold=0.01",
@@ -305,7 +306,7 @@ def test_the_script_says_by_its_status_what_was_done(thirty, done, tmp_path):
     assert ended.stdout == f"{tmp_path / 'out'}: 24 pictures done, 6 files failed\n"
     results = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert results["images"] == done[2]["images"]
-    nothing = run_script("predict.py", "--weights=/no/such", "--output=x", "a.jpg", expect=2)
+    nothing = run_command("predict", "--weights=/no/such", "--output=x", "a.jpg", expect=2)
     assert nothing.stderr == (
         "error: /no/such is not the folder of a detector, or it is damaged (FileNotFoundError: "
         "[Errno 2] No such file or directory: '/no/such/config.json')\n"

@@ -23,7 +23,7 @@ from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.runs.train import train
 from ssd_jax.runs.trained import load_workdir
 from tests import tiny
-from tests.helpers.scripts import run_script
+from tests.helpers.commands import run_command
 
 NAMES = ("circle", "cross", "square", "star", "triangle")
 
@@ -36,7 +36,7 @@ def tiny_config():
 
 
 def convert(command, *arguments, expect=0):
-    return run_script("convert.py", command, *arguments, expect=expect)
+    return run_command(command, *arguments, expect=expect)
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from PIL import Image
 from ssd_jax.config.schema import DataConfig
 from ssd_jax.errors import UserError
 from ssd_jax.runs.evaluate import EvaluationOptions, compare_files, evaluate_file
+from tests.helpers.commands import run_command
 from tests.helpers.pictures import VocFolder
 from tests.helpers.reference_results import CARRIED, carried_json, shared
-from tests.helpers.scripts import run_script
 
 OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>
 <xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax>
@@ -52,8 +52,8 @@ def reference(tmp_path_factory):
 def test_the_script_gives_the_reference_exactly(reference, tmp_path):
     source, detections, expected = reference
     output = tmp_path / "results.json"
-    printed = run_script(
-        "evaluate.py",
+    printed = run_command(
+        "evaluate",
         f"--detections={detections}",
         f"--source={source}",
         "--iou_threshold=0.75",
@@ -78,7 +78,7 @@ def test_the_script_gives_the_reference_exactly(reference, tmp_path):
     ],
 )
 def test_what_is_missing_is_said_in_one_line(arguments, complaint):
-    done = run_script("evaluate.py", *arguments, expect=1)
+    done = run_command("evaluate", *arguments, expect=1)
     assert done.stderr.strip() == f"error: {complaint}"
 
 

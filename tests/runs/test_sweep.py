@@ -15,7 +15,7 @@ from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.state import initial_state
 from tests import tiny
-from tests.helpers.scripts import run_script
+from tests.helpers.commands import run_command
 
 ROWS_FILE = """
 from tests import tiny
@@ -34,7 +34,7 @@ def get_config(row="paper"):
 
 
 def run(*arguments, expect=0):
-    return run_script("sweep.py", *arguments, expect=expect)
+    return run_command("sweep", *arguments, expect=expect)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.optimizer import sgd
 from ssd_jax.training.state import initial_state
 from tests import tiny
-from tests.helpers.scripts import ROOT
+from tests.helpers.commands import ROOT
 
 OPTIMIZER = sgd(lambda step: 1e-2, momentum=0.9, weight_decay=5e-4)
 

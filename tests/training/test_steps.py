@@ -21,7 +21,7 @@ from ssd_jax.training.parameters import matching
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import make_train_step
 from tests import tiny
-from tests.helpers.scripts import free_port, with_devices
+from tests.helpers.commands import free_port, with_devices
 
 BATCH = 8
 # Without random augmentation.

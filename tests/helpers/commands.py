@@ -1,4 +1,4 @@
-"""Runs the project's scripts as a user does."""
+"""Runs the command `ssd-jax` as a user does."""
 
 import os
 import socket
@@ -9,10 +9,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def run_script(script: str, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess:
-    """A script to its end; it must leave with this status, and never with a traceback."""
+def run_command(
+    command: str, *arguments: object, expect: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """A command to its end; it must leave with this status, and never with a traceback."""
     done = subprocess.run(
-        [sys.executable, script, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "ssd_jax", command, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == expect, done.stderr
     assert "Traceback" not in done.stderr

@@ -1,0 +1,123 @@
+"""Measure how fast this machine is.
+
+    ssd-jax benchmark all --config=ssd300_voc --output=speed.json --chart=speed.png
+    ssd-jax benchmark data --config=ssd300_voc
+
+`train` is the train step on random images that lie on the device, `predict` detection with and
+without decoding and suppression: images a second, by precision and batch size. `parts` are the
+shares of matching, mining, suppression and others. `data` is the input pipeline (reading alone,
+decoding and resizing alone, and all of it), on images like those of Pascal VOC unless --source
+names others; `files` is `ssd-jax predict` on a folder of such images. `all` is all of these.
+"""
+
+from typing import Any
+
+from absl import flags
+
+from ssd_jax.cli.command_line import Command, config_given
+from ssd_jax.config.files import define_config
+from ssd_jax.config.schema import Config
+from ssd_jax.errors import UserError
+from ssd_jax.storage.files import write_json
+
+MODES = ("train", "predict", "parts", "data", "files", "all")
+
+FLAGS = flags.FlagValues()
+CONFIG = define_config(values=FLAGS)
+PRECISIONS = flags.DEFINE_list(
+    "precisions", [], "float32, tf32, bfloat16; by default those that differ.", FLAGS
+)
+BATCH_SIZES = flags.DEFINE_list(
+    "batch_sizes",
+    [],
+    "Images of all devices together; by default doubled until memory ends.",
+    FLAGS,
+)
+SECONDS = flags.DEFINE_float("seconds", 4.0, "How long one measurement takes.", flag_values=FLAGS)
+SOURCE = flags.DEFINE_string("source", "", "Images for data: see README for the grammar.", FLAGS)
+CORES = flags.DEFINE_integer(
+    "cores", 0, "How many of the machine's cores data uses; 0 = all.", flag_values=FLAGS
+)
+IMAGES = flags.DEFINE_integer(
+    "images", 0, "How many images data and files take at least.", flag_values=FLAGS
+)
+PROFILE = flags.DEFINE_string("profile", "", "A folder for traces of train and predict.", FLAGS)
+OUTPUT = flags.DEFINE_string("output", "", "A JSON file to write the numbers to.", FLAGS)
+CHART = flags.DEFINE_string("chart", "", "A PNG file for images a second by batch size.", FLAGS)
+
+
+def main(arguments: list[str]) -> None:
+    """Flags in, calls, printed results."""
+    if len(arguments) != 1 or arguments[0] not in MODES:
+        raise UserError(
+            f"what to measure is {' '.join(arguments)!r}, but must be one of {', '.join(MODES)}"
+        )
+    wanted = set(MODES) if arguments[0] == "all" else {arguments[0]}
+    sizes = [_whole_number(size) for size in BATCH_SIZES.value]
+    config = config_given(CONFIG)
+
+    import jax
+
+    from ssd_jax.distributed import devices
+    from ssd_jax.runs.provenance import versions
+
+    # What compiling takes is measured too.
+    jax.config.update("jax_enable_compilation_cache", False)
+    result = {"device": devices.describe_devices(), "versions": versions()}
+    result["config"] = config.model_dump(mode="json")
+    result |= _measure_device(config, wanted, sizes)
+    result |= _measure_host(config, wanted, sizes)
+    if OUTPUT.value:
+        write_json(OUTPUT.value, result)
+
+
+def _measure_device(config: Config, wanted: set[str], sizes: list[int]) -> dict[str, Any]:
+    """`train`, `predict` and `parts`."""
+    result = {}
+    modes = [mode for mode in ("train", "predict") if mode in wanted]
+    if modes:
+        from ssd_jax.benchmark import tables
+        from ssd_jax.benchmark.network import benchmark_network
+        from ssd_jax.distributed import devices
+
+        modes += ["forward"] * ("predict" in wanted)
+        result = benchmark_network(
+            config, modes, PRECISIONS.value, sizes, SECONDS.value, PROFILE.value
+        )
+        print(tables.format_network(result))
+        if CHART.value:
+            tables.draw_network(result, devices.describe_devices(), CHART.value)
+    if "parts" in wanted:
+        from ssd_jax.benchmark import tables
+        from ssd_jax.benchmark.parts import benchmark_parts
+
+        rows = benchmark_parts(config, PRECISIONS.value, *sizes[:1], seconds=SECONDS.value)
+        result["parts"] = rows
+        print(tables.format_parts(rows))
+    return result
+
+
+def _measure_host(config: Config, wanted: set[str], sizes: list[int]) -> dict[str, Any]:
+    """`data` and `files`."""
+    result = {}
+    if wanted & {"data", "files"}:
+        from ssd_jax.benchmark import host
+
+        if "data" in wanted:
+            result["data"] = host.benchmark_data(
+                config, SOURCE.value, CORES.value, IMAGES.value, SECONDS.value
+            )
+            print(host.format_data(result["data"]))
+        if "files" in wanted:
+            result["files"] = host.benchmark_files(config, IMAGES.value, *sizes[:1])
+            print(host.format_files(result["files"]))
+    return result
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdecimal():
+        raise UserError(f"--batch_sizes has {text!r}, but must be whole numbers: 8,16,32")
+    return int(text)
+
+
+COMMAND = Command(FLAGS, main, required=("config",), arguments="WHAT")

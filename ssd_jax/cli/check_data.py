@@ -1,0 +1,31 @@
+"""Check data before training: report all that is wrong with images and annotations.
+
+    ssd-jax check-data --source=voc_xml:my_pictures:trainval --output=problems.jsonl
+
+Exit status 1 means that something should be fixed.
+"""
+
+from absl import flags
+
+from ssd_jax.cli.command_line import Command, given
+
+FLAGS = flags.FlagValues()
+SOURCE = flags.DEFINE_string("source", None, "The data: see the README.", FLAGS)
+CLASSES = flags.DEFINE_string(
+    "classes", "", "The classes there should be, joined by commas.", FLAGS
+)
+OUTPUT = flags.DEFINE_string("output", "", "A file for all findings, a JSON object a line.", FLAGS)
+
+
+def main(arguments: list[str]) -> int:
+    """Flags in, one call, a printed result."""
+    del arguments
+    from ssd_jax.data.class_lists import split_names
+    from ssd_jax.diagnostics.check_data import check_data, format_report
+
+    report = check_data(given(SOURCE), split_names(CLASSES.value), OUTPUT.value)
+    print(format_report(report, OUTPUT.value))
+    return 1 if report.problems() else 0
+
+
+COMMAND = Command(FLAGS, main, required=("source",))

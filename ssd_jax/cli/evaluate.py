@@ -1,0 +1,148 @@
+"""Evaluate a trained detector, or detections made elsewhere: AP by the rules of VOC and COCO.
+
+ssd-jax evaluate --workdir=runs/quickstart --report=report
+ssd-jax evaluate --detections=detections.json --source=voc_xml:my_pictures:test
+ssd-jax evaluate --compare=old.json,new.json --source=voc_xml:my_pictures:test
+"""
+
+from collections.abc import Sequence
+
+from absl import flags
+
+from ssd_jax.cli.command_line import Command, define_processes
+from ssd_jax.config.files import define_config
+from ssd_jax.config.schema import Config, DataConfig, as_config
+from ssd_jax.errors import UserError
+
+FLAGS = flags.FlagValues()
+CONFIG = define_config("A config: a name, or a file; by default that of the run.", FLAGS)
+# What is evaluated.
+WORKDIR = flags.DEFINE_string("workdir", "", "The work directory of the run.", FLAGS)
+CHECKPOINT = flags.DEFINE_integer(
+    "checkpoint", None, "The step to evaluate; by default the last.", flag_values=FLAGS
+)
+DETECTIONS = flags.DEFINE_string(
+    "detections",
+    "",
+    "Instead of a run: a COCO results JSON, or a folder of VOC result files.",
+    FLAGS,
+)
+COMPARE = flags.DEFINE_list(
+    "compare", [], "Several of such files, to compare with the first.", FLAGS
+)
+SOURCE = flags.DEFINE_string("source", "", "Other data than config.data.eval: see README.", FLAGS)
+# How it detects; by default as config.detection says.
+SCORE_THRESHOLD = flags.DEFINE_float(
+    "score_threshold",
+    None,
+    "Leaves out lower scores.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+    flag_values=FLAGS,
+)
+NMS_THRESHOLD = flags.DEFINE_float(
+    "nms_threshold",
+    None,
+    "IoU above which a worse box is dropped.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+    flag_values=FLAGS,
+)
+TOP_K = flags.DEFINE_integer(
+    "top_k", None, "Detections kept of an image.", lower_bound=1, flag_values=FLAGS
+)
+FLIP = flags.DEFINE_bool("flip", False, "Detects in the mirrored image too.", FLAGS)
+# How it is measured, and what is written.
+METRIC = flags.DEFINE_string(
+    "metric", "all", "voc07 (11-point AP), voc (area), coco, or all of them.", FLAGS
+)
+IOU_THRESHOLD = flags.DEFINE_float(
+    "iou_threshold",
+    0.5,
+    "IoU of a match by VOC's rules.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+    flag_values=FLAGS,
+)
+OUTPUT = flags.DEFINE_string("output", "", "A JSON file to write the numbers to.", FLAGS)
+SUBMISSION = flags.DEFINE_string(
+    "submission",
+    "",
+    "A folder to write the detections to, as the servers of VOC and COCO take them.",
+    FLAGS,
+)
+REPORT = flags.DEFINE_string("report", "", "A folder to write a page about the results to.", FLAGS)
+PROCESSES = define_processes(FLAGS)
+
+
+def main(arguments: list[str]) -> None:
+    """Flags in, one call, a printed result."""
+    del arguments
+    if sum(map(bool, (WORKDIR.value, DETECTIONS.value, COMPARE.value))) != 1:
+        raise UserError("name one of --workdir, --detections and --compare")
+
+    from ssd_jax.distributed import devices
+    from ssd_jax.runs.evaluate import EvaluationOptions, compare_files, evaluate, evaluate_file
+
+    config = _config()
+    options = EvaluationOptions(
+        metrics=_metrics(config),
+        metric_iou_threshold=IOU_THRESHOLD.value,
+        output=OUTPUT.value,
+        report=REPORT.value,
+        submission=SUBMISSION.value,
+    )
+    if WORKDIR.value and config:
+        devices.initialize(**PROCESSES())
+        evaluate(
+            config,
+            WORKDIR.value,
+            checkpoint=CHECKPOINT.value,
+            flip=FLIP.value,
+            options=options,
+        )
+        return
+    if not SOURCE.value and config is None:
+        raise UserError("name the data with --source, or a --config")
+    data = config.data if config else DataConfig(eval=SOURCE.value)
+    if DETECTIONS.value:
+        evaluate_file(data, DETECTIONS.value, options)
+    else:
+        compare_files(data, COMPARE.value, options)
+
+
+def _config() -> Config | None:
+    """The config that was given, or that of the run, with the flags; None without either."""
+    from ssd_jax.runs.workdir import read_config
+    from ssd_jax.storage.files import local_path
+
+    if CONFIG.value is not None:
+        config = as_config(CONFIG.value)
+    elif WORKDIR.value:
+        config = read_config(local_path(WORKDIR.value))
+    else:
+        return None
+    given = {
+        "detection.score_threshold": SCORE_THRESHOLD.value,
+        "detection.nms_iou_threshold": NMS_THRESHOLD.value,
+        "detection.detections_per_image": TOP_K.value,
+        "data.eval": SOURCE.value or None,
+    }
+    return config.replace({name: value for name, value in given.items() if value is not None})
+
+
+def _metrics(config: Config | None) -> Sequence[str]:
+    """The metrics to compute, that of the config first."""
+    from ssd_jax.evaluation.summary import METRICS
+
+    if METRIC.value == "all":
+        first = config.metric if config else None
+        return sorted(METRICS, key=lambda metric: metric != first)
+    if METRIC.value not in METRICS:
+        raise UserError(
+            f"--metric is {METRIC.value!r}, but must be one of {', '.join(METRICS)}, all"
+        )
+    return (METRIC.value,)
+
+
+COMMAND = Command(FLAGS, main)

@@ -1,0 +1,33 @@
+"""Turn a run into files that run elsewhere.
+
+    ssd-jax export --to=safetensors --workdir=runs/quickstart --output=my_detector
+
+To safetensors, stablehlo, onnx, ssd.pytorch, torchvision.
+"""
+
+from absl import flags
+
+from ssd_jax.cli.command_line import Command, given
+
+FLAGS = flags.FlagValues()
+TO = flags.DEFINE_string("to", None, "What to make of the run.", FLAGS)
+WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.", FLAGS)
+OUTPUT = flags.DEFINE_string("output", None, "The folder to make.", FLAGS)
+CHECKPOINT = flags.DEFINE_integer(
+    "checkpoint", None, "The step to export; by default the last.", flag_values=FLAGS
+)
+
+
+def main(arguments: list[str]) -> None:
+    """Flags in, one call, a printed result."""
+    del arguments
+    from ssd_jax.interop.export import check_export_format, export
+    from ssd_jax.runs.trained import load_workdir
+
+    check_export_format(given(TO))
+    trained = load_workdir(given(WORKDIR), CHECKPOINT.value)
+    export(given(TO), trained, given(OUTPUT))
+    print(f"{OUTPUT.value}: written")
+
+
+COMMAND = Command(FLAGS, main, required=("to", "workdir", "output"))

@@ -1,0 +1,37 @@
+"""Show how the default boxes of a config fit the objects of a data source; propose better ones.
+
+    ssd-jax fit-boxes --config=quickstart --output=boxes.png
+
+Prints recall by size and the line that a config needs for the proposed boxes.
+"""
+
+from absl import flags
+
+from ssd_jax.cli.command_line import Command, config_given
+from ssd_jax.config.files import define_config
+from ssd_jax.storage.files import local_path, write_text
+
+FLAGS = flags.FlagValues()
+CONFIG = define_config(values=FLAGS)
+SOURCE = flags.DEFINE_string("source", "", "Which objects; by default the training data's.", FLAGS)
+IMAGES = flags.DEFINE_integer("images", 2000, "How many images to read at most.", flag_values=FLAGS)
+OUTPUT = flags.DEFINE_string("output", None, "The picture file to write.", FLAGS)
+JSON = flags.DEFINE_string("json", None, "A JSON file to write the numbers to.", FLAGS)
+
+
+def main(arguments: list[str]) -> None:
+    """Flags in, one call, a printed result."""
+    del arguments
+    from ssd_jax.diagnostics import fit_boxes
+
+    for place in (OUTPUT.value, JSON.value):
+        local_path(place or "")
+    result = fit_boxes.fit_boxes(config_given(CONFIG), SOURCE.value, IMAGES.value)
+    print(fit_boxes.format_result(result))
+    if OUTPUT.value:
+        fit_boxes.plot(result, OUTPUT.value)
+    if JSON.value:
+        write_text(JSON.value, fit_boxes.to_json(result))
+
+
+COMMAND = Command(FLAGS, main, required=("config",))

@@ -1,0 +1,82 @@
+"""`ssd-jax COMMAND`: finds the command, parses its flags and runs it."""
+
+import faulthandler
+import importlib
+import sys
+from types import ModuleType
+from typing import NoReturn
+
+import ssd_jax
+from ssd_jax.cli import console
+from ssd_jax.cli.command_line import format_help
+from ssd_jax.config.spelling import did_you_mean
+from ssd_jax.errors import UserError
+
+COMMANDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "import",
+    "export",
+    "check-data",
+    "show-data",
+    "fit-boxes",
+    "sweep",
+    "benchmark",
+)
+# `import` cannot be the name of a module.
+MODULES = {"import": "import_weights"}
+
+HELP = ("--help", "-help", "-h")
+
+
+def main() -> NoReturn:
+    """The command that the command line names, with the rest of it."""
+    name, *arguments = sys.argv[1:] or [""]
+    if name in (*HELP, "help", ""):
+        print(overview())
+        sys.exit(0 if name else 1)  # nothing was done
+    if name == "--version":
+        print(f"ssd-jax {ssd_jax.__version__}")
+        sys.exit()
+    run(name, arguments)
+
+
+def run(name: str, arguments: list[str] | None = None) -> NoReturn:
+    """Runs a command and ends the program with its status.
+
+    Args:
+      name: one of `COMMANDS`.
+      arguments: its flags and arguments; those of the program where None.
+    """
+    faulthandler.enable()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    with console.one_line_errors():
+        if name not in COMMANDS:
+            near = did_you_mean(name, COMMANDS) or f": known are {', '.join(COMMANDS)}"
+            raise UserError(f"there is no command {name}{near}")
+    module = command_module(name)
+    command = module.COMMAND
+    if any(argument in HELP for argument in arguments):
+        print(format_help(name, module.__doc__ or "", command))
+        sys.exit()
+    with console.one_line_errors(command.failure_status):
+        others = command.parse([name, *arguments])
+    with console.session(command.failure_status):
+        status = command.main(others)
+    sys.exit(status)
+
+
+def command_module(name: str) -> ModuleType:
+    """The file of a command: its docstring is the help, its `COMMAND` says how to run it."""
+    return importlib.import_module(f"ssd_jax.cli.{MODULES.get(name, name).replace('-', '_')}")
+
+
+def overview() -> str:
+    """The commands, with a line each."""
+    lines = ["usage: ssd-jax COMMAND [FLAGS]", "", "SSD: Single Shot MultiBox Detector.", ""]
+    for name in COMMANDS:
+        first = (command_module(name).__doc__ or "").strip().splitlines()[0]
+        lines.append(f"  {name:<12}{first}")
+    lines += ["", "ssd-jax COMMAND --help tells the flags of a command, with examples."]
+    return "\n".join(lines)

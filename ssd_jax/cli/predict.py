@@ -1,0 +1,61 @@
+"""Detect objects in images, folders, videos, streams and cameras.
+
+    ssd-jax predict --workdir=runs/quickstart --output=detected pictures clip.mp4 'more/*.png'
+    ssd-jax predict --weights=my_detector --output=detected camera:0
+    ssd-jax predict --workdir=runs/quickstart --serve
+
+Exit status 0: all was done; 1: some files could not be read; 2: nothing was done.
+"""
+
+from absl import flags
+
+from ssd_jax.cli.command_line import Command
+from ssd_jax.errors import UserError
+
+FLAGS = flags.FlagValues()
+WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.", FLAGS)
+WEIGHTS = flags.DEFINE_string("weights", None, "Or a folder that `ssd-jax export` wrote.", FLAGS)
+CHECKPOINT = flags.DEFINE_integer(
+    "checkpoint", None, "The step of the run; by default the last.", flag_values=FLAGS
+)
+OUTPUT = flags.DEFINE_string("output", None, "The folder to write to.", FLAGS)
+SCORE_THRESHOLD = flags.DEFINE_float(
+    "score_threshold", 0.4, "The lowest score to show.", flag_values=FLAGS
+)
+CLASSES = flags.DEFINE_list("classes", [], "The classes to detect; by default all.", FLAGS)
+BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 8, "Images the device works on at a time.", flag_values=FLAGS
+)
+CROPS = flags.DEFINE_bool("crops", False, "Also write a picture of each object.", FLAGS)
+SERVE = flags.DEFINE_bool("serve", False, "Open a page to try the detector instead.", FLAGS)
+HOST = flags.DEFINE_string("host", "127.0.0.1", "The address of the page; 0.0.0.0 for all.", FLAGS)
+PORT = flags.DEFINE_integer("port", 7860, "The port of the page.", flag_values=FLAGS)
+
+
+def main(arguments: list[str]) -> int:
+    """Flags in, one call, a printed result."""
+    from ssd_jax.inference.page import serve
+    from ssd_jax.inference.predict import load_detector, predict
+
+    output = OUTPUT.value or ""
+    if not SERVE.value and not output:
+        raise UserError("name a folder to write to with --output")
+    detector = load_detector(WORKDIR.value, WEIGHTS.value, CHECKPOINT.value)
+    if SERVE.value:
+        serve(detector, SCORE_THRESHOLD.value, HOST.value, PORT.value)
+        return 0
+    done, failed = predict(
+        detector,
+        arguments,
+        output,
+        score_threshold=SCORE_THRESHOLD.value,
+        classes=CLASSES.value,
+        batch_size=BATCH_SIZE.value,
+        crops=CROPS.value,
+    )
+    print(f"{output}: {done} pictures done, {failed} files failed")
+    return 0 if not failed else 1 if done else 2
+
+
+# 1 means that some files failed.
+COMMAND = Command(FLAGS, main, arguments="FILES…", failure_status=2)

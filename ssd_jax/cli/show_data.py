@@ -1,0 +1,28 @@
+"""Draw training images as the network gets them, each beside its file, with boxes.
+
+    ssd-jax show-data --config=quickstart --output=training_images.png
+
+What is wrong in the annotations shows here.
+"""
+
+from absl import flags
+
+from ssd_jax.cli.command_line import Command, config_given, given
+from ssd_jax.config.files import define_config
+
+FLAGS = flags.FlagValues()
+CONFIG = define_config(values=FLAGS)
+OUTPUT = flags.DEFINE_string("output", None, "The picture file to write.", FLAGS)
+IMAGES = flags.DEFINE_integer("images", 12, "How many training images.", flag_values=FLAGS)
+
+
+def main(arguments: list[str]) -> None:
+    """Flags in, one call, a printed result."""
+    del arguments
+    from ssd_jax.diagnostics.show_data import show_training_images
+
+    show_training_images(config_given(CONFIG), given(OUTPUT), IMAGES.value)
+    print(f"{IMAGES.value} training images are in {OUTPUT.value}")
+
+
+COMMAND = Command(FLAGS, main, required=("config", "output"))

@@ -1,0 +1,240 @@
+"""Config files: found by name or path, run, and changed by `--config.FIELD=VALUE`.
+
+`ssd_small` and `ablations/table2:squares` name configs that come with the package, from any folder;
+`configs/ssd_small.py` and `my_config.py:row` are files.
+"""
+
+import importlib.util
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from ssd_jax.config.schema import Config, as_config, field_names, nearest_field
+from ssd_jax.config.spelling import did_you_mean
+from ssd_jax.errors import UserError
+
+
+def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
+    """A config by its name, with other values for some fields.
+
+    Args:
+      name: of a config that comes with the package, like `ssd_small`, or a file; a row of it after
+        a colon.
+      overrides: `FIELD=VALUE`, like `batch_size=8` and `data.train=voc_xml:my_pictures:trainval`,
+        also with `--config.` before it.
+
+    Raises:
+      UserError: there is no such config, row or field, the file cannot be run, or a field cannot
+        have its value.
+    """
+    given = [word if word.startswith("-") else f"--config.{word}" for word in overrides]
+    values, argv = flags.FlagValues(), ["", f"--config={name}", *given]
+    holder = define_config(values=values, argv=argv)
+    parse(values, argv)
+    return as_config(holder.value)
+
+
+def rows_of(name: str) -> tuple[str, ...]:
+    """The rows of a config file; none where it has only one config.
+
+    Raises:
+      UserError: there is no such file, or it cannot be run.
+    """
+    return tuple(getattr(_run_file(find_file(name)), "ROWS", ()))
+
+
+def published(name: str) -> str:
+    """What was published for a config, `FILE` or `FILE:ROW`; "" where nothing is known."""
+    file, _, row = name.partition(":")
+    module = _run_file(find_file(file))
+    rows, words = getattr(module, "ROWS", {}), getattr(module, "PUBLISHED", "")
+    return f"{rows[row]} {words}" if row in rows and words else words
+
+
+def shipped_folder() -> Path:
+    """The folder of the configs that come with the package.
+
+    It lies in the package when that is installed, and beside it in a checkout.
+    """
+    package = Path(__file__).absolute().parents[1]
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def shipped_names() -> list[str]:
+    """The names of the configs that come with the package, like `ablations/table2`."""
+    files = [file.relative_to(shipped_folder()) for file in shipped_folder().rglob("*.py")]
+    return sorted(file.with_suffix("").as_posix() for file in files if file.stem != "__init__")
+
+
+def find_file(name: str) -> Path:
+    """The file of a config, without its row.
+
+    Args:
+      name: the name of a config that comes with the package, or the path of a file.
+
+    Raises:
+      UserError: there is none; it says which is nearest.
+    """
+    path, shipped = Path(name), shipped_names()
+    if name in shipped:
+        return shipped_folder() / f"{name}.py"
+    if path.is_file():
+        if path.suffix != ".py":
+            raise UserError(f"{name} is no file of Python: its name must end in .py")
+        return path
+    # The name of a shipped config where the folder `configs` is not here.
+    stem = name.removeprefix("configs/").removesuffix(".py")
+    beside = [str(file) for file in path.parent.glob("*.py")]
+    near = did_you_mean(name, beside) or did_you_mean(stem, shipped)
+    if path.suffix == ".py":
+        raise UserError(f"{name} does not exist{near}")
+    raise UserError(f"there is no config {name}{near or ': known are ' + ', '.join(shipped)}")
+
+
+def define_config(
+    help_text: str = "The config: a name like ssd_small, or a file; a row of it after a colon.",
+    values: flags.FlagValues = flags.FLAGS,
+    argv: list[str] | None = None,
+) -> flags.FlagHolder[ConfigDict | None]:
+    """Defines --config, and --config.FIELD for every field of it.
+
+    Args:
+      help_text: what --help says of it.
+      values: where to define it.
+      argv: the command line that names the fields; that of this program where None.
+    """
+    holder = config_flags.DEFINE_config_file(
+        "config", None, help_text, values, lock_config=True, sys_argv=argv
+    )
+    values["config"].parser = _ConfigFile()
+    return holder
+
+
+def parse(values: flags.FlagValues, argv: list[str], *, known_only: bool = False) -> list[str]:
+    """Parses a command line.
+
+    Args:
+      values: the flags.
+      argv: the command line, the name of the program first.
+      known_only: whether flags that are not defined are returned too, and not refused.
+
+    Returns:
+      The name of the program, and the arguments that are not flags.
+
+    Raises:
+      UserError: a flag, or a field of a config, is unknown or has a value of a wrong type; or the
+        config cannot be read.
+    """
+    if "config" in values:
+        _check_overrides(argv)
+    try:
+        return values(argv, known_only=known_only)
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(_describe_unknown(error.flagname, values)) from error
+    except flags.Error as error:
+        raise UserError(str(error)) from error
+
+
+class _ConfigFile(flags.ArgumentParser):
+    """Makes a config of the value of --config."""
+
+    def parse(self, argument: Any) -> ConfigDict:
+        """The config, locked. What it raises absl reports with the flag and its value."""
+        name, colon, row = argument.partition(":")
+        file = find_file(name)
+        module = _run_file(file)
+        rows = getattr(module, "ROWS", ())
+        if rows and colon and row not in rows:
+            raise UserError(
+                f"the file has no row {row!r}, but {', '.join(rows)}{did_you_mean(row, rows)}"
+            )
+        try:
+            config = module.get_config(*([row] if colon else []))
+        except Exception as error:
+            raise UserError(_describe_failure(error, file)) from error
+        if not isinstance(config, ConfigDict):
+            raise UserError(
+                f"get_config returns {type(config).__name__}, but must return a ConfigDict of "
+                "ml_collections"
+            )
+        _check_names(config)
+        return config.lock()
+
+
+def _run_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path.absolute())
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is no file of Python: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    _make_configs_importable()
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(_describe_failure(error, path)) from error
+    return module
+
+
+def _make_configs_importable() -> None:
+    """Lets config files say `from configs import …`, from any folder and after `pip install`.
+
+    The shipped configs come first; another package `configs` on the path is searched after them.
+    """
+    folder = shipped_folder()
+    if folder in map(Path, getattr(sys.modules.get("configs"), "__path__", ())):
+        return
+    sys.modules.pop("configs", None)
+    other = importlib.util.find_spec("configs")
+    others = (other.submodule_search_locations if other else None) or []
+    spec = importlib.util.spec_from_file_location(
+        "configs", folder / "__init__.py", submodule_search_locations=[str(folder), *others]
+    )
+    assert spec is not None
+    sys.modules["configs"] = importlib.util.module_from_spec(spec)
+
+
+def _check_names(config: ConfigDict) -> None:
+    """Refuses fields that no config has, before flags can change their values."""
+    known = field_names()
+    for name, value in config.items():
+        inner = [f"{name}.{field}" for field in value] if isinstance(value, ConfigDict) else []
+        for field in (name, *inner):
+            if field not in known:
+                near = nearest_field(field, "config.")
+                raise UserError(f"config.{field} is no field of a config{near}")
+
+
+def _check_overrides(argv: Sequence[str]) -> None:
+    """Refuses --config.FIELD and --noconfig.FIELD where there is no such field."""
+    known = field_names()
+    for argument in argv[1:]:
+        given = re.match(r"--?(?:no)?config\.([^=]*)", argument)
+        if given and given[1] not in known:
+            near = nearest_field(given[1], "--config.")
+            raise UserError(f"{argument}: a config has no field {given[1]}{near}")
+
+
+def _describe_failure(error: Exception, file: Path) -> str:
+    """What went wrong in a config file, and in which line of it."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {error.msg}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(file.absolute())]
+    place = f"{file}, line {lines[-1]}" if lines else str(file)
+    return f"{place}: {type(error).__name__}: {error}"
+
+
+def _describe_unknown(name: str, values: flags.FlagValues) -> str:
+    if name.removeprefix("no").startswith("config."):
+        return f"--{name} changes a field of a config: name that with --config before"
+    near = did_you_mean(name, values, "--")
+    if not near and "config" in values:
+        near = nearest_field(name, "--config.")
+    return f"there is no flag --{name}{near}"
