@@ -6,7 +6,7 @@ Names are imported when they are used: `ssd_jax.Detector` needs no TensorFlow, `
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ssd_jax.errors import missing_extra
+from ssd_jax.errors import check_installed, missing_extra
 
 if TYPE_CHECKING:
     from ssd_jax.config.files import load_config
@@ -78,6 +78,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ssd_jax' has no attribute {name!r}")
     try:
+        if name == "train":
+            check_installed("tensorflow")
         value = getattr(importlib.import_module(f"ssd_jax.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
         missing = missing_extra(error)

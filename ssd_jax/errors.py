@@ -1,5 +1,6 @@
 """What ends a program before its end: a mistake of the user's, or a wish of the machine's."""
 
+import importlib.util
 import reprlib
 from typing import Any
 
@@ -48,7 +49,15 @@ EXTRAS = {
 def missing_extra(error: ImportError) -> UserError | None:
     """What to install, where an import failed for a package of an extra; otherwise None."""
     package = (error.name or "").partition(".")[0]
-    if package not in EXTRAS:
-        return None
+    return _missing(package) if package in EXTRAS else None
+
+
+def check_installed(package: str) -> None:
+    """Raises a `UserError` that says what to install, where a package of `EXTRAS` is missing."""
+    if importlib.util.find_spec(package) is None:
+        raise _missing(package)
+
+
+def _missing(package: str) -> UserError:
     purpose, name, extra = EXTRAS[package]
     return UserError(f"{purpose} needs {name}: pip install 'ssd_jax[{extra}]'")

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from ssd_jax.config.files import parse
 from ssd_jax.config.schema import Config, as_config
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, check_installed
 
 ValueT = TypeVar("ValueT")
 HELP_WIDTH = 100
@@ -29,6 +29,7 @@ class Command(NamedTuple):
       arguments: what the arguments are, for the help; "" where there are none.
       passes_unknown: whether flags that are not defined count as arguments.
       failure_status: the exit status after a `UserError`.
+      needs: a package of `EXTRAS` without which nothing of it works.
     """
 
     flags: flags.FlagValues
@@ -37,12 +38,14 @@ class Command(NamedTuple):
     arguments: str = ""
     passes_unknown: bool = False
     failure_status: int = 1
+    needs: str = ""
 
     def parse(self, argv: list[str]) -> list[str]:
         """Parses a command line, the name of the program first; returns the arguments.
 
         Raises:
-          UserError: see `files.parse`; or a flag is missing, or an argument too many.
+          UserError: see `files.parse`; or a flag or a package is missing, or there is an argument
+            too many.
         """
         arguments = parse(self.flags, argv, known_only=self.passes_unknown)[1:]
         for name in self.required:
@@ -50,6 +53,8 @@ class Command(NamedTuple):
                 raise UserError(f"--{name} is missing: {self.flags[name].help}")
         if arguments and not self.arguments:
             raise UserError(f"there is no argument {arguments[0]!r}, only flags: --NAME=VALUE")
+        if self.needs:
+            check_installed(self.needs)
         return arguments
 
 

@@ -57,4 +57,5 @@ COMMAND = Command(
     required=("configs", "workdir"),
     arguments="[--config.FIELD=VALUE…]",
     passes_unknown=True,
+    needs="tensorflow",
 )

@@ -36,4 +36,4 @@ def main(arguments: list[str]) -> None:
     train(config_given(CONFIG), given(WORKDIR), CHANGE_CONFIG.value)
 
 
-COMMAND = Command(FLAGS, main, required=("config", "workdir"))
+COMMAND = Command(FLAGS, main, required=("config", "workdir"), needs="tensorflow")

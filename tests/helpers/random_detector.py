@@ -1,5 +1,6 @@
 """A detector with random weights: it knows nothing, and finds much."""
 
+from ssd_jax.config.schema import as_config
 from ssd_jax.interop.trained import Trained
 from ssd_jax.models.network import build_network
 from tests import tiny
@@ -10,6 +11,6 @@ CATEGORY_IDS = (1, 3, 7, 8, 90)
 
 def random_trained() -> Trained:
     """The tiny network as it is before training, with ids of their own for its classes."""
-    config = tiny.get_config()
+    config = as_config(tiny.get_config())
     network = build_network(config.model, len(NAMES))
     return Trained(network, network.init(7), NAMES, CATEGORY_IDS, config)
