@@ -4,9 +4,9 @@
 
 It runs tests of the mathematics on the device, `ssd-jax benchmark` for SSD300, SSD512 and SSDLite,
 and torchvision's SSD300 beside them (`tools/torchvision_speed.py`; needs torch and torchvision),
-each as a program of its own that leaves its numbers and its log in the folder, and ends with what was
-reached of what is wanted on an H200. Where time is short, `--only=ssd300_train,parts` takes some.
-TensorFlow is not needed.
+each as a program of its own that leaves its numbers and its log in the folder, and ends with what
+was reached of what is wanted on an H200. Where time is short, `--only=ssd300_train,parts` takes
+some. TensorFlow is not needed.
 """
 
 import argparse
