@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from configs import ssd300_voc
-from ssd_jax.config.schema import field_names
+from ssd_jax.config.schema import as_config, field_names
 from ssd_jax.models import ssd
 from ssd_jax.models.network import build_network
 from tools.all_configs import ALL_CONFIGS, ALL_PUBLISHED
@@ -141,7 +141,7 @@ def test_the_backbone_that_extending_shows_works():
     try:
         exec(line, {**names, **vars(ssd)})
         exec(config_file, names)
-        network = build_network(names["get_config"]().model, num_classes=3)
+        network = build_network(as_config(names["get_config"]()).model, num_classes=3)
         image = jax.ShapeDtypeStruct((1, 256, 256, 3), jnp.float32)
         (offsets, logits), _ = jax.eval_shape(
             lambda *inputs: network.apply(*inputs, train=False), *network.variable_shapes(), image
@@ -197,6 +197,6 @@ def test_what_the_page_on_scaling_says_of_commands_and_parameters_is_so():
     assert all((ROOT / name).is_file() for name in re.findall(r"configs/\w+\.py", page))
     assert set(re.findall(r"`config\.(\w+)", page)) <= set(field_names())
 
-    parameters, _ = build_network(ssd300_voc.get_config().model, 20).variable_shapes()
+    parameters, _ = build_network(as_config(ssd300_voc.get_config()).model, 20).variable_shapes()
     count = sum(leaf.size for leaf in jax.tree.leaves(parameters))
     assert f"{count:,} parameters" in page and f"{4e-6 * count:.0f} MB" in page

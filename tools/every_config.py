@@ -13,6 +13,7 @@ from pathlib import Path
 
 from absl import app, flags
 
+from ssd_jax.config.schema import as_config
 from ssd_jax.distributed import devices
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.train import train
@@ -38,7 +39,7 @@ def train_and_evaluate(name: str, source: str, evaluation: str, batch_size: int)
         lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
         classes = json.loads((Path(folder) / "classes.json").read_text())
         assert list(Path(folder).glob("pictures/detections_*.png"))
-    network = build_network(config.model, len(classes))
+    network = build_network(as_config(config).model, len(classes))
     metrics = {key: value for line in lines for key, value in json.loads(line).items()}
     return metrics | {
         "image_size": config.model.image_size,

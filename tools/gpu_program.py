@@ -23,6 +23,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ssd_jax.config.schema import as_config
 from ssd_jax.distributed.devices import DEVICES
 from ssd_jax.models.network import build_network
 from ssd_jax.models.prediction import make_predict_step
@@ -136,7 +137,7 @@ def main():
     arguments = parser.parse_args()
     config = importlib.import_module(f"configs.{arguments.config}").get_config()
     config.model.precision = arguments.precision
-    lowered = lower(arguments.mode, config, arguments.batch_size)
+    lowered = lower(arguments.mode, as_config(config), arguments.batch_size)
     compiled = lowered.compile({"xla_gpu_autotune_level": 0})
     program, plan = compiled.as_text(), compiled.memory_analysis()
     if arguments.output:

@@ -23,6 +23,7 @@ import numpy as np
 
 from ssd_jax.cli import console
 from ssd_jax.cli.command_line import load_config
+from ssd_jax.config.schema import as_config
 from ssd_jax.distributed import devices
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.train import train
@@ -190,8 +191,9 @@ def numbers(workdir):
 
 
 def last_state(workdir):
-    network = build_network(config(steps=1).model, len(read_class_names(workdir)))
-    optimizer = make_optimizer(config(steps=1), lambda step: 0.1)
+    checked = as_config(config(steps=1))
+    network = build_network(checked.model, len(read_class_names(workdir)))
+    optimizer = make_optimizer(checked, lambda step: 0.1)
     new_state = functools.partial(initial_state, optimizer=optimizer, averages=True)
     template = jax.eval_shape(new_state, *network.variable_shapes())
     return Checkpoints(workdir / "checkpoints", read_only=True).restore(template)

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from ssd_jax.config.schema import DataConfig
+from ssd_jax.config.schema import DataConfig, as_config
 from ssd_jax.data.pipeline import build_train_batches
 from ssd_jax.data.sources import build_train_source
 from ssd_jax.errors import UserError
@@ -188,7 +188,7 @@ def test_a_run_can_start_from_one_with_other_classes(workdir, tmp_path):
     assert (changed != old["extras"]["narrow"][0]["conv"]["kernel"]).any()
 
     # Another run starts from its averages, and evaluation reads them.
-    network = build_network(config.model, 2)
+    network = build_network(as_config(config).model, 2)
     third = initial_weights(f"run:{new}", network, 0, ("star", "zebra"))
     jax.tree.map(np.testing.assert_array_equal, third.variables[0], trained)
     evaluate(config, str(new), options=EvaluationOptions(output=tmp_path / "results.json"))
@@ -250,7 +250,7 @@ def test_updates_that_are_not_finite_are_skipped_and_kept_for_inspection(tmp_pat
     checkpoints = Checkpoints(tmp_path / "checkpoints", read_only=True)
     assert checkpoints.steps() == [1, 2, 3]
     assert checkpoints.restore_progress()["skipped"] == 2
-    shapes = build_network(config.model, 5).variable_shapes()
+    shapes = build_network(as_config(config).model, 5).variable_shapes()
     first, third = (checkpoints.restore_model(*shapes, step=step) for step in (1, 3))
     jax.tree.map(np.testing.assert_array_equal, third, first)
 

@@ -11,6 +11,7 @@ import pytest
 import safetensors.numpy
 
 from ssd_jax import Detector
+from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
 from ssd_jax.interop.export import export
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout
@@ -41,7 +42,7 @@ def convert(command, *arguments, expect=0):
 
 @pytest.fixture(scope="module")
 def tensors():
-    network = build_network(tiny_config().model, len(NAMES))
+    network = build_network(as_config(tiny_config()).model, len(NAMES))
     return to_pytorch(network.init(7), ssd_pytorch_layout(2), network.tiling.boxes_per_cell)
 
 
@@ -88,7 +89,7 @@ def test_a_backbone_alone_leaves_the_rest_new(tensors, tmp_path):
     config = tiny_config()
     folder = str(tmp_path / "imported")
     import_weights("ssd.pytorch", str(tmp_path / "vgg.npz"), config, folder)
-    network = build_network(config.model, len(NAMES))
+    network = build_network(as_config(config).model, len(NAMES))
     result = initial_weights(f"run:{folder}", network, 0, NAMES)
     for name, _, fate in result.fates:
         is_taken = name.startswith(("backbone/conv", "backbone/fc")) and "norm" not in name

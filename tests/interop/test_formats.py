@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from configs import ssd300_resnet50_coco, ssdlite300_mobilenetv2_coco
+from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
 from ssd_jax.interop.formats import read_format
 from ssd_jax.interop.pytorch_layouts import (
@@ -25,10 +26,9 @@ NAMES = ("ant", "bee", "cow")
 
 
 def tiny_network(backbone="vgg16"):
-    config = tiny.get_config().model
-    config.batch_norm = False
-    config.backbone = backbone
-    return build_network(config, num_classes=len(NAMES))
+    config = tiny.get_config()
+    config.model.update(batch_norm=False, backbone=backbone)
+    return build_network(as_config(config).model, num_classes=len(NAMES))
 
 
 NETWORK = tiny_network()
@@ -134,9 +134,9 @@ def test_caffe_reads_blue_first_and_has_numbers_for_names(tmp_path):
     ],
 )
 def test_backbones_of_torchvision(config, layout, tmp_path):
-    model = config.get_config().model
-    model.width = 0.1
-    network = build_network(model, num_classes=1)
+    config = config.get_config()
+    config.model.width = 0.1
+    network = build_network(as_config(config).model, num_classes=1)
     parameters, statistics = random_variables(network)
     backbone = ({"backbone": parameters["backbone"]}, {"backbone": statistics["backbone"]})
     tensors = to_pytorch(backbone, layout, ())
@@ -186,9 +186,9 @@ def test_another_backbone_is_refused(kind, backbone, complaint, tmp_path):
     np.savez(tmp_path / "weights.npz", a=np.zeros(1))
     network = NETWORK
     if backbone == "resnet50":
-        network = build_network(ssd300_resnet50_coco.get_config().model, 1)
+        network = build_network(as_config(ssd300_resnet50_coco.get_config()).model, 1)
     elif backbone == "vgg16_whole":
-        network = build_network(tiny.get_config().model, 1)
+        network = build_network(as_config(tiny.get_config()).model, 1)
         network = dataclasses.replace(network, backbone=backbone)
     with pytest.raises(UserError, match=complaint):
         read_format(kind, str(tmp_path / "weights.npz"), network)

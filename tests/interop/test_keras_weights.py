@@ -6,6 +6,7 @@ from flax import nnx
 
 from configs import ssd300_coco_mmdetection, ssd300_voc
 from configs.ablations import table2
+from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
 from ssd_jax.interop.keras_weights import APPLICATIONS, arrays_from_keras, load_application
 from ssd_jax.interop.transfer import Classes, flatten, transfer
@@ -147,7 +148,7 @@ def test_without_atrous_they_are_whole(keras_vgg16):
     [ssd300_voc.get_config(), ssd300_coco_mmdetection.get_config(), table2.get_config("no_atrous")],
 )
 def test_they_fill_the_backbone_but_for_the_norm(keras_vgg16, config):
-    network = build_network(config.model, num_classes=20)
+    network = build_network(as_config(config).model, num_classes=20)
     shapes = {
         path: variable.shape
         for path, variable in flatten(network.variable_shapes()).items()

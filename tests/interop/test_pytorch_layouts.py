@@ -7,6 +7,7 @@ import pytest
 import safetensors.numpy
 
 from configs import ssd300_resnet50_coco, ssd300_voc, ssdlite300_mobilenetv2_coco
+from ssd_jax.config.schema import as_config
 from ssd_jax.data import class_lists
 from ssd_jax.interop.formats import read_format
 from ssd_jax.interop.pytorch_layouts import (
@@ -75,7 +76,7 @@ def test_forward_pass_equals_the_reference(name, kind, layout, config, num_class
         for tensor in recipe["tensors"]
     }
     safetensors.numpy.save_file(tensors, tmp_path / "weights.safetensors")
-    network = build_network(config.get_config().model, num_classes)
+    network = build_network(as_config(config.get_config()).model, num_classes)
     tiling = network.tiling
     # The number of classes is the file's, whatever the network's is.
     other = dataclasses.replace(network, num_classes=1)
@@ -114,10 +115,9 @@ def test_forward_pass_equals_the_reference(name, kind, layout, config, num_class
 
 
 def tiny_network(**options):
-    config = tiny.get_config().model
-    config.batch_norm = False
-    config.update(options)
-    return build_network(config, num_classes=3)
+    config = tiny.get_config()
+    config.model.update(batch_norm=False, **options)
+    return build_network(as_config(config).model, num_classes=3)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_out_and_in_again_is_exact(layout):
 )
 def test_backbones_of_torchvision_go_to_the_same_places(config, layout, whole_layout, prefix):
     # The whole networks wrap torchvision's backbones, so that names differ in their beginning.
-    network = build_network(config.get_config().model, num_classes=20)
+    network = build_network(as_config(config.get_config()).model, num_classes=20)
     variables, boxes = network.variable_shapes(), network.tiling.boxes_per_cell
     whole = rename({}, whole_layout, variables, boxes).their_names
     backbone = rename({}, layout, variables, boxes).their_names
@@ -167,7 +167,7 @@ def test_backbones_of_torchvision_go_to_the_same_places(config, layout, whole_la
 
 
 def test_classifiers_of_torchvision_are_left_unread():
-    network = build_network(ssd300_resnet50_coco.get_config().model, num_classes=20)
+    network = build_network(as_config(ssd300_resnet50_coco.get_config()).model, num_classes=20)
     tensors = {"layer4.0.conv1.weight": 0, "fc.bias": 0, "bn1.num_batches_tracked": 0, "more": 0}
     renamed = rename(
         tensors,

@@ -2,6 +2,7 @@ import jax
 import numpy as np
 import pytest
 
+from ssd_jax.config.schema import as_config
 from ssd_jax.interop.transfer import Classes, flatten, format_transfer, transfer
 from ssd_jax.models.network import build_network
 from tests import tiny
@@ -9,9 +10,9 @@ from tests.helpers.random_variables import random_variables
 
 
 def network(num_classes, width=0.02):
-    config = tiny.get_config().model
-    config.width = width
-    return build_network(config, num_classes)
+    config = tiny.get_config()
+    config.model.width = width
+    return build_network(as_config(config).model, num_classes)
 
 
 def fates(result):

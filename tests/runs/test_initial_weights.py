@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from configs import ssdlite300_mobilenetv2_coco
+from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
 from ssd_jax.interop.pytorch_layouts import torchvision_mobilenet_v2_layout
 from ssd_jax.interop.renaming import rename
@@ -14,9 +15,9 @@ CLASSES = ("a", "b", "c")
 
 
 def lite_network(backbone="mobilenet_v2_tensorflow"):
-    model = ssdlite300_mobilenetv2_coco.get_config().model
-    model.backbone = backbone
-    return build_network(model, len(CLASSES))
+    config = ssdlite300_mobilenetv2_coco.get_config()
+    config.model.backbone = backbone
+    return build_network(as_config(config).model, len(CLASSES))
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,6 @@ def test_nothing_that_fits_is_an_error(tmp_path):
 
 
 def test_from_scratch_everything_is_new():
-    network = build_network(tiny.get_config().model, len(CLASSES))
+    network = build_network(as_config(tiny.get_config()).model, len(CLASSES))
     result = initial_weights("", network, 0, CLASSES)
     assert result.num_filled == 0 and not result.unused

@@ -7,20 +7,21 @@ import jax
 import numpy as np
 import pytest
 
+from ssd_jax.config.schema import OptimizerConfig, as_config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
 from ssd_jax.training.checkpoints import Checkpoints
-from ssd_jax.training.optimizer import sgd
+from ssd_jax.training.optimizer import make_optimizer
 from ssd_jax.training.state import initial_state
 from tests import tiny
 from tests.helpers.commands import ROOT
 
-OPTIMIZER = sgd(lambda step: 1e-2, momentum=0.9, weight_decay=5e-4)
+OPTIMIZER = make_optimizer(OptimizerConfig(), lambda step: 1e-2)
 
 
 def state_at(step, num_classes=5):
-    network = build_network(tiny.get_config().model, num_classes)
+    network = build_network(as_config(tiny.get_config()).model, num_classes)
     state = initial_state(*network.init(seed=step), OPTIMIZER)
     return devices.replicate(state._replace(step=np.int32(step)))
 
