@@ -1,4 +1,4 @@
-"""How long calls on the device take, and what the device could do at best."""
+"""Times of calls on the device, and the highest rates that the device reaches."""
 
 import functools
 import time
@@ -41,6 +41,7 @@ def time_calls(call: Callable[[], Any], seconds: float) -> Timing:
 
     count = max(MINIMUM_CALLS, round(seconds / 2 / median))
     start = time.perf_counter()
+    last = None
     for _ in range(count):
         last = call()
     jax.block_until_ready(last)
@@ -49,7 +50,7 @@ def time_calls(call: Callable[[], Any], seconds: float) -> Timing:
 
 
 def measure_peaks(precisions: tuple[str, ...]) -> dict[str, float]:
-    """What one device does at best.
+    """The highest rates of one device.
 
     Returns:
       By precision the operations a second of a large matrix product (the best of several sizes);
@@ -89,7 +90,7 @@ def _product_seconds(precision: Precision, size: int) -> float:
 
 
 def _copy_seconds(size: int) -> float:
-    # What comes out differs from what went in, for a plain copy might be left out.
+    # The output differs from the input, because XLA may leave out a plain copy.
     return _seconds(lambda x: x + 1, _random((size,)))
 
 
@@ -99,5 +100,5 @@ def _seconds(function: Callable, *arguments: jax.Array) -> float:
 
 
 def _random(shape: tuple[int, ...], dtype: Any = jnp.float32, seed: int = 0) -> jax.Array:
-    # Some devices are faster on zeros.
+    # Not zeros, with which some devices compute faster.
     return jax.random.uniform(jax.random.key(seed), shape, minval=-1.0).astype(dtype)

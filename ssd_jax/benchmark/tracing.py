@@ -1,4 +1,4 @@
-"""Where the time of a compiled program goes, by JAX's profiler."""
+"""The time of each part of a compiled program, by JAX's profiler."""
 
 import collections
 import re
@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-# What `jax.named_scope` calls the parts of a step, where they are defined; of nested ones the first
-# in this list counts.
+# Names that `jax.named_scope` gives to parts of a step. Of the scopes around an operation, the one
+# that comes first here counts.
 PARTS = ("augmentation", "matching", "mining", "loss", "suppression", "update", "network")
 
 
@@ -27,6 +27,7 @@ def trace(call: Callable[[], Any], count: int, folder: Path, program: str) -> di
       cores.
     """
     jax.block_until_ready(call())
+    last = None
     with jax.profiler.trace(str(folder)):
         for _ in range(count):
             last = call()
@@ -45,18 +46,18 @@ def format_times(times: Mapping[str, float]) -> str:
 
 
 def _parts(program: str) -> dict[str, str]:
-    """By instruction of a program the part of the step that it belongs to."""
+    """Maps the instructions of a program to the parts of the step that they belong to."""
     found = {}
     for name, operation in re.findall(r'%([\w.\-]+) = .*?(?:op_name="([^"]*)"|\n)', program):
         words = re.split(r"\W+", operation)
-        # Gradients of convolutions lose what they are called.
+        # Gradients of convolutions lose the name of their scope.
         rest = "network" if re.match(r"convolution|cudnn-conv", name) else "other"
         found[name] = next((part for part in PARTS if part in words), rest)
     return found
 
 
 def _times(profile: Any, parts: Mapping[str, str]) -> collections.Counter:
-    """Milliseconds by part of all the operations that a profile has seen."""
+    """Milliseconds of all operations in a profile, by part."""
     times = collections.Counter()
     # Loops contain the operations inside them, which are listed too.
     containers = re.compile(r"(while|call|conditional)\b")

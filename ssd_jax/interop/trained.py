@@ -4,7 +4,6 @@ The folder holds `model.safetensors`, the arrays by path, and `config.json`: the
 the format, the classes, and what of the config describes the network and its detections.
 """
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -29,14 +28,14 @@ class Trained(NamedTuple):
       variables: parameters and batch statistics.
       class_names: in the order of the labels.
       category_ids: what results call the classes, in the same order.
-      config: at least `model` and `detection` of a config of `configs/`.
+      config: describes the network and its detections.
     """
 
     network: Network
     variables: tuple[Variables, Variables]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    config: Any
+    config: DetectorConfig
 
 
 def save_folder(trained: Trained, place: AnyPath) -> None:
@@ -71,7 +70,7 @@ def load_folder(place: AnyPath) -> Trained:
         check_format(content["format"], folder)
         given = {"model": content["model"], "detection": content["detection"]}
         config = checked(DetectorConfig, upgrade(given, content["format"]))
-        network = build_saved(config, len(content["classes"]), folder)
+        network = build_network(config.model, len(content["classes"]))
         arrays = safetensors.numpy.load_file(folder / "model.safetensors")
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         if isinstance(error, UserError):
@@ -89,14 +88,6 @@ def load_folder(place: AnyPath) -> Trained:
         )
     variables = jax.tree.unflatten(jax.tree.structure(shapes), [arrays[name] for name in wanted])
     return Trained(network, variables, *names_and_ids(content["classes"]), config)
-
-
-def build_saved(config: Any, num_classes: int, folder: Path) -> Network:
-    """The network that a saved config describes."""
-    try:
-        return build_network(config.model, num_classes)
-    except AttributeError as error:
-        raise UserError(f"{folder / 'config.json'} is of another version: {error}") from error
 
 
 def names_and_ids(classes: list[dict[str, Any]]) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -3,7 +3,8 @@
 from ml_collections import ConfigDict
 
 from ssd_jax.config.schema import Config, as_config
-from ssd_jax.interop.trained import Trained, build_saved, names_and_ids
+from ssd_jax.interop.trained import Trained, names_and_ids
+from ssd_jax.models.network import build_network
 from ssd_jax.runs import workdir
 from ssd_jax.storage.files import AnyPath, local_path
 from ssd_jax.training.checkpoints import Checkpoints
@@ -20,12 +21,12 @@ def load_workdir(
       config: of the run; the one that the work directory records where None.
 
     Raises:
-      UserError: the folder is not the work directory of a run, or is of another version.
+      UserError: the folder is not the work directory of a run, or a later version wrote it.
     """
     folder = local_path(place)
     classes = workdir.read_classes(folder)
     config = workdir.read_config(folder) if config is None else as_config(config)
-    network = build_saved(config, len(classes), folder)
+    network = build_network(config.model, len(classes))
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     variables = checkpoints.restore_model(
         *network.variable_shapes(), step=step, averages=config.ema > 0
