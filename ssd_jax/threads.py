@@ -1,7 +1,8 @@
-"""Work in threads of its own, in order and with bounded memory."""
+"""Work in threads, in order and with bounded memory."""
 
 import collections
 import contextlib
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +13,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _END = object()
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def in_background(items: Iterable[Item], ahead: int) -> Iterator[Item]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ssd_jax.data.problems import Problems
-from ssd_jax.data.sources import open_source
+from ssd_jax.data.sources import open_dataset
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.detection_files import read_detections, write_detections
 from ssd_jax.images.opening import open_picture, size_in_file, upright_file, upright_size
@@ -99,9 +99,9 @@ def with_another_value(draw, valid):
 def read_both_ways(spec, file, content):
     """Stops or not; where it stops, skipping lists it or stops, too."""
     file.write_bytes(content)
-    stopped = result_or_user_error(open_source, spec, ("dog",))
+    stopped = result_or_user_error(open_dataset, spec, ("dog",))
     problems = Problems("skip", 1.0)
-    skipped = result_or_user_error(open_source, spec, ("dog",), problems)
+    skipped = result_or_user_error(open_dataset, spec, ("dog",), problems)
     if isinstance(stopped, UserError):
         assert str(file) in str(stopped) or str(file.parent) in str(stopped)
         assert problems.found or isinstance(skipped, UserError)

@@ -26,13 +26,24 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from ssd_jax.config.schema import Config
 from ssd_jax.data.damage import why_unreadable
-from ssd_jax.data.pipeline import eval_batches, train_batches
+from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.evaluation_batches import evaluation_batches
 from ssd_jax.data.problems import Problems
-from ssd_jax.data.sources import Source, open_source
+from ssd_jax.data.sources import open_dataset
+from ssd_jax.data.training_batches import training_batches
 from ssd_jax.errors import UserError
 from tools.spoiling import IMAGES, JSON, XML
 
+CONFIG = Config().replace(
+    {
+        "model.image_size": 32,
+        "data.max_objects": 2,
+        "augment.expand_probability": 0.0,
+        "augment.crop": False,
+    }
+)
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
 ANNOTATION = """<annotation><size><width>60</width><height>40</height></size>
   <object>
@@ -172,7 +183,7 @@ def read_both_ways(table: Table, kind: str, spec: str, file: Path) -> None:
         row.files += 1
         stopped = False
         try:
-            open_source(spec, ("dog",))
+            open_dataset(spec, ("dog",))
             row.read += 1
         except UserError as error:
             assert str(file) in str(error) or str(file.parent) in str(error), error
@@ -181,7 +192,7 @@ def read_both_ways(table: Table, kind: str, spec: str, file: Path) -> None:
             stopped = True
         problems = Problems("skip", 1.0)
         try:
-            open_source(spec, ("dog",), problems)
+            open_dataset(spec, ("dog",), problems)
             assert bool(problems.found) == stopped
             row.skips += stopped
         except UserError as error:
@@ -228,7 +239,7 @@ def stop_at_images(folder: Path, names: list[str], row: Row) -> set[str]:
     for name in names:
         start = time.perf_counter()
         path = folder / "JPEGImages" / f"{name}.jpg"
-        if why_unreadable({"path": str(path).encode(), "image": b""}):
+        if why_unreadable(str(path)):
             row.errors += 1
             broken.add(name)
         else:
@@ -239,36 +250,28 @@ def stop_at_images(folder: Path, names: list[str], row: Row) -> set[str]:
 
 def skip_images(spec: str, count: int) -> tuple[set[str], set[str]]:
     """Which images training and evaluation leave out, of an epoch."""
-    source = open_source(spec, ("dog",), Problems("skip", 1.0))
+    source = open_dataset(spec, ("dog",), Problems("skip", 1.0))
     batch = one_epoch(source, count)
     trained = {name.decode() for name in batch["image_id"][batch["broken"]]}
-    (batch,) = eval_batches(source, image_size=32, batch_size=count)
+    (batch,) = evaluation_batches(source, image_size=32, batch_size=count)
     return trained, {name.decode() for name in batch["image_id"][~batch["mask"]]}
 
 
 def stop_at_once(spec: str, count: int) -> None:
     """The pipelines themselves, where something is bad: they must stop with an error of ours."""
-    source = open_source(spec, ("dog",))
-    for take in (one_epoch, lambda *_: list(eval_batches(source, image_size=32, batch_size=count))):
+    source = open_dataset(spec, ("dog",))
+    for take in (
+        one_epoch,
+        lambda *_: list(evaluation_batches(source, image_size=32, batch_size=count)),
+    ):
         with contextlib.suppress(UserError):
             take(source, count)
             raise AssertionError("it went on")
 
 
-def one_epoch(source: Source, count: int) -> dict[str, np.ndarray]:
-    """All images of a source as one batch of training."""
-    return next(
-        train_batches(
-            source,
-            image_size=32,
-            batch_size=count,
-            max_objects=2,
-            expand_probability=0.0,
-            expand_max_ratio=1.0,
-            crop=False,
-            seed=0,
-        )
-    )
+def one_epoch(dataset: Dataset, count: int) -> dict[str, np.ndarray]:
+    """All images of a data set as one batch of training."""
+    return next(training_batches(CONFIG, dataset, count))
 
 
 if __name__ == "__main__":

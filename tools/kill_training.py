@@ -39,7 +39,7 @@ TIMEOUT = 120  # seconds without the wanted moment
 
 # Children are forked from a process that has imported everything.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["ssd_jax.runs.train", "ssd_jax.data.pipeline"])
+PROCESSES.set_forkserver_preload(["ssd_jax.runs.train", "ssd_jax.data.training_batches"])
 
 
 def config(steps, port=0):

@@ -1,6 +1,5 @@
 """The input pipeline, and `ssd-jax predict` with all that it does besides the network."""
 
-import os
 import statistics
 import tempfile
 import time
@@ -10,6 +9,7 @@ from typing import Any
 
 from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
+from ssd_jax.threads import num_cores
 
 ROUNDS = 3
 PREDICT_ROUNDS = 5
@@ -38,8 +38,8 @@ def benchmark_data(
       UserError: the config, the source or a number is wrong.
     """
     from ssd_jax.benchmark import input_pipeline
-    from ssd_jax.data.pipeline import build_train_batches
-    from ssd_jax.data.sources import open_source
+    from ssd_jax.data.sources import open_dataset
+    from ssd_jax.data.training_batches import training_batches
 
     config = as_config(config)
     for name, value in (("cores", cores), ("images", num_images)):
@@ -50,14 +50,14 @@ def benchmark_data(
     cores = input_pipeline.use_cores(cores)
     size, batch_size = config.model.image_size, config.batch_size
     with tempfile.TemporaryDirectory() as folder:
-        pictures = open_source(source or input_pipeline.write_voc_like(Path(folder) / "pictures"))
+        pictures = open_dataset(source or input_pipeline.write_voc_like(Path(folder) / "pictures"))
 
         def start(name):
             if name == "read":
                 return input_pipeline.read_batches(pictures, batch_size)
             if name == "decode_resize":
                 return input_pipeline.decode_resize_batches(pictures, batch_size, size)
-            return build_train_batches(config, pictures, batch_size)
+            return training_batches(config, pictures, batch_size)
 
         rates = {"read": [], "decode_resize": [], "pipeline": []}
         for round_number in range(ROUNDS):
@@ -133,7 +133,7 @@ def benchmark_files(config: Any, num_images: int = 0, batch_size: int = 8) -> di
     detector = Detector(Trained(network, network.init(config.seed), tuple(VOC), ids, config))
 
     def decode(files):
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(num_cores()) as pool:
             for _ in pool.map(detector.prepare, files):
                 pass
 
@@ -171,7 +171,7 @@ def benchmark_files(config: Any, num_images: int = 0, batch_size: int = 8) -> di
         for rate, *others in zip(rates["predict"], rates["decode"], rates["network"], strict=True)
     ]
     medians = {name: statistics.median(measured) for name, measured in rates.items()}
-    return medians | {"fraction": statistics.median(fractions), "cores": os.cpu_count() or 1}
+    return medians | {"fraction": statistics.median(fractions), "cores": num_cores()}
 
 
 def format_files(result: dict[str, Any]) -> str:

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import tensorflow as tf
 from PIL import Image
 
-from ssd_jax.data.pipeline import iterate
+from ssd_jax.data.damage import images_at_once
+from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.reading import RecordReader
 from ssd_jax.data.rendering import decode_whole
-from ssd_jax.data.sources import Source, num_cores, pictures_at_once, with_picture
+from ssd_jax.data.tensorflow_setup import tf
+from ssd_jax.data.training_batches import as_numpy
+from ssd_jax.data.training_order import training_order
+from ssd_jax.threads import num_cores
 
 # What pictures of Pascal VOC are like.
 VOC_SIZE = (500, 375)
@@ -24,7 +28,7 @@ def write_voc_like(folder: Path, count: int = 256) -> str:
     """Writes a set of pictures as large as those of Pascal VOC: 500 × 375, about 90 KB each.
 
     Returns:
-      Its spec for `open_source`.
+      Its spec for `open_dataset`.
     """
     random = np.random.default_rng(0)
     for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
@@ -71,31 +75,33 @@ class Rate:
     memory_growth: int
 
 
-def read_batches(source: Source, batch_size: int) -> Iterator:
-    """Encoded pictures, read and nothing more."""
-    records = source.shuffled_records(seed=0).map(
-        lambda record: tf.strings.length(with_picture(record)["image"]),
-        num_parallel_calls=pictures_at_once(),
+def read_batches(dataset: Dataset, batch_size: int) -> Iterator:
+    """Encoded images, read and nothing more."""
+    reader = RecordReader(dataset)
+    lengths = training_order(dataset, seed=0).map(
+        lambda index: tf.strings.length(reader.read(index)["image"]),
+        num_parallel_calls=images_at_once(),
     )
-    return iterate(records.batch(batch_size))
+    return as_numpy(lengths.batch(batch_size))
 
 
-def decode_resize_batches(source: Source, batch_size: int, image_size: int) -> Iterator:
-    """Whole pictures decoded and resized bilinearly: what no pipeline can do without."""
+def decode_resize_batches(dataset: Dataset, batch_size: int, image_size: int) -> Iterator:
+    """Whole images decoded and resized bilinearly: what no pipeline can do without."""
+    reader = RecordReader(dataset)
 
-    def decode_and_resize(record):
-        encoded = with_picture(record)["image"]
-        picture = tf.cond(
+    def decode_and_resize(index):
+        encoded = reader.read(index)["image"]
+        image = tf.cond(
             tf.io.is_jpeg(encoded),
             lambda: tf.io.decode_jpeg(encoded, channels=3),
             lambda: decode_whole(encoded),
         )
-        return tf.cast(tf.image.resize(picture, [image_size, image_size]), tf.uint8)
+        return tf.cast(tf.image.resize(image, [image_size, image_size]), tf.uint8)
 
-    records = source.shuffled_records(seed=0).map(
-        decode_and_resize, num_parallel_calls=pictures_at_once()
+    images = training_order(dataset, seed=0).map(
+        decode_and_resize, num_parallel_calls=images_at_once()
     )
-    return iterate(records.batch(batch_size))
+    return as_numpy(images.batch(batch_size))
 
 
 def measure(batches: Iterator, batch_size: int, seconds: float, num_images: int = 0) -> Rate:

@@ -1,14 +1,1 @@
-"""From files to batches of uint8 images and padded objects. The only room with TensorFlow."""
-
-import os
-
-# TensorFlow reads these at import: only its errors are worth a user's time, and the pipeline uses
-# none of the operations that oneDNN speeds up (but oneDNN announces itself at every start).
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-
-import tensorflow as tf
-
-# The accelerator belongs to JAX; TensorFlow would reserve all of its memory.
-tf.config.set_visible_devices([], "GPU")
-tf.config.set_visible_devices([], "TPU")
+"""From files to records, and from records to batches. NumPy; TensorFlow only where files say so."""

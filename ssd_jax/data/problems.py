@@ -5,23 +5,27 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from ssd_jax.config.schema import DataConfig
 from ssd_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 ERRORS_FILE = "data_errors.jsonl"
 
+# Numbers beyond this, in pixels, are those of no image.
+MAX_PIXEL = 1e9
+
 # What to do about each kind of problem.
-MENDS = {
+FIXES = {
     "annotation missing": "a picture without objects needs an annotation file without <object> in "
     "it; or take the picture out of the list",
     "annotation unreadable": "write the annotation anew, or take the picture out of the list",
-    "annotation form": "mend the entry, or take it out",
-    "box": "mend the box, or take the object out",
+    "annotation form": "fix the entry, or take it out",
+    "box": "fix the box, or take the object out",
     "class missing": "give the object its class, or take it out",
-    "class unknown": "mend the annotation, or name the class in config.data.classes",
+    "class unknown": "fix the annotation, or name the class in config.data.classes",
     "file name": "name a file inside the folder of the pictures",
     "listed twice": "keep one of them",
     "picture missing": "put the picture there, or take it out of the list",
@@ -34,7 +38,7 @@ class Problem(NamedTuple):
     """Something that is wrong with a picture or its annotation.
 
     Attributes:
-      kind: of `MENDS`.
+      kind: of `FIXES`.
       message: what, without the file's name.
     """
 
@@ -62,7 +66,7 @@ class Problems:
     Where `on_error` is "skip", whoever tells of a picture leaves it out.
 
     Attributes:
-      num_pictures: how many there are, the damaged ones among them.
+      num_images: how many there are, the damaged ones among them.
       found: the damaged ones, each once.
     """
 
@@ -92,7 +96,7 @@ class Problems:
                 "and 1"
             )
         self.skips = on_error == "skip"
-        self.num_pictures = 0
+        self.num_images = 0
         self._max_error_fraction = max_error_fraction
         self._file = file
         self._is_main_process = is_main_process
@@ -116,7 +120,7 @@ class Problems:
         """
         if not self.skips:
             kind, message = problems[0]
-            raise UserError(f"{file}: {message}: {MENDS[kind]}")
+            raise UserError(f"{file}: {message}: {FIXES[kind]}")
         place = (str(file), image_id)
         is_new = place not in self._found
         known = self._found.setdefault(place, [])
@@ -125,6 +129,16 @@ class Problems:
             logger.warning("left out: %s: %s", file, problems[0].message)
             self._list([place])
             self.check()
+
+    def add_unreadable(self, path: str, image_id: str, reason: str) -> None:
+        """Tells of an image that cannot be read; see `add`.
+
+        Args:
+          path: its file; empty for those of TFDS, which are in no file of their own.
+          image_id: what results call it.
+          reason: what is wrong with it.
+        """
+        self.add(path or image_id, image_id, [Problem("picture unreadable", reason)])
 
     def finish_reading(self) -> None:
         """To be called when all annotations are read; lists what was found.
@@ -141,7 +155,7 @@ class Problems:
         logger.warning(
             "left out %d of %d pictures%s; the first: %s: %s",
             len(self._found),
-            self.num_pictures,
+            self.num_images,
             listed,
             place[0],
             problems[0].message,
@@ -150,7 +164,7 @@ class Problems:
 
     def check(self) -> None:
         """Raises a `UserError` where more pictures are damaged than may be; lists them before."""
-        bad, total = len(self._found), self.num_pictures
+        bad, total = len(self._found), self.num_images
         if bad > self._max_error_fraction * total:
             self._list_read()
             place, problems = next(iter(self._found.items()))
@@ -159,7 +173,7 @@ class Problems:
                 f"{bad} of {total} pictures ({bad / max(total, 1):.1%}) damaged, more than "
                 f"config.data.max_error_fraction={self._max_error_fraction:g} allows; the first: "
                 f"{place[0]}: {problems[0].message}; {listed}ssd-jax check-data "
-                "--source=… shows all and how to mend them"
+                "--source=… shows all and how to fix them"
             )
 
     def _list_read(self) -> None:
@@ -185,17 +199,17 @@ class Problems:
                     file.write(json.dumps(line) + "\n")
 
 
-def build_problems(
-    config: Any, workdir: str | Path | None = None, is_main_process: bool = True
+def make_problems(
+    settings: DataConfig, workdir: str | Path | None = None, is_main_process: bool = True
 ) -> Problems:
-    """`Problems` as a config of `configs/` wants them, listed in a work directory.
+    """`Problems` as a config wants them, listed in a work directory.
 
     Raises:
       UserError: see `Problems`.
     """
     return Problems(
-        config.data.on_error,
-        config.data.max_error_fraction,
+        settings.on_error,
+        settings.max_error_fraction,
         None if workdir is None else Path(workdir) / ERRORS_FILE,
         is_main_process,
     )

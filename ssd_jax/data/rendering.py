@@ -25,15 +25,15 @@ class Placement(NamedTuple):
     canvas: tf.Tensor
 
 
-def place(windows: tf.Tensor, picture_sizes: tf.Tensor, canvas_size: int) -> Placement:
+def place(windows: tf.Tensor, image_sizes: tf.Tensor, canvas_size: int) -> Placement:
     """Rounds windows to whole pixels of picture and canvas.
 
     Args:
       windows: `[..., 4] xyxy` in the picture's coordinates, in which the picture is [0, 1].
-      picture_sizes: `[..., 2]` height and width in pixels.
+      image_sizes: `[..., 2]` height and width in pixels.
       canvas_size: side of the square canvas in pixels.
     """
-    pixels = tf.cast(picture_sizes, tf.float32)
+    pixels = tf.cast(image_sizes, tf.float32)
     low, high = windows[..., 1::-1], windows[..., :1:-1]  # y, x
     # The visible part, in pixels of the picture; at least one, so that it can be decoded.
     start = tf.clip_by_value(tf.round(low * pixels), 0.0, pixels - 1)
@@ -57,14 +57,14 @@ def place(windows: tf.Tensor, picture_sizes: tf.Tensor, canvas_size: int) -> Pla
 
 
 def place_boxes(
-    boxes: tf.Tensor, placement: Placement, picture_sizes: tf.Tensor, canvas_size: int
+    boxes: tf.Tensor, placement: Placement, image_sizes: tf.Tensor, canvas_size: int
 ) -> tf.Tensor:
     """Boxes where their pixels come to lie, exactly.
 
     Args:
       boxes: `[..., objects, 4] xyxy` in the picture's coordinates.
       placement: must show something.
-      picture_sizes: `[..., 2]` height and width in pixels.
+      image_sizes: `[..., 2]` height and width in pixels.
       canvas_size: side of the square canvas in pixels.
 
     Returns:
@@ -76,7 +76,7 @@ def place_boxes(
         return tf.concat([x_then_y, x_then_y], axis=-1)[..., None, :]
 
     picture, canvas = placement
-    pixels = boxes * both_corners(picture_sizes) - both_corners(picture[..., :2])
+    pixels = boxes * both_corners(image_sizes) - both_corners(picture[..., :2])
     scale = both_corners(canvas[..., 2:] / picture[..., 2:])
     return (pixels * scale + both_corners(canvas[..., :2])) / canvas_size
 
@@ -95,7 +95,7 @@ def is_plain_png(encoded: tf.Tensor) -> tf.Tensor:
     return (tf.strings.substr(padded, 0, len(PNG_SIGNATURE)) == PNG_SIGNATURE) & is_simple
 
 
-def picture_size(encoded: tf.Tensor) -> tf.Tensor:
+def image_size(encoded: tf.Tensor) -> tf.Tensor:
     """`[2]` height and width of a JPEG or PNG file, without decoding it.
 
     Fails where that is more than `MAX_PIXELS`.

@@ -13,6 +13,8 @@ import numpy as np
 from scipy.cluster.vq import kmeans2
 
 from ssd_jax.config.schema import as_config
+from ssd_jax.data.problems import make_problems
+from ssd_jax.data.sources import open_dataset
 from ssd_jax.detection.default_boxes import Shapes, Tiling, default_boxes
 from ssd_jax.detection.exact_iou import ONE, fixed_point_iou
 from ssd_jax.detection.matcher import match
@@ -60,22 +62,17 @@ def fit_boxes(config: Any, source: str = "", num_images: int = 2000) -> dict[str
     Raises:
       UserError: the config or the source is wrong, or there are no objects.
     """
-    from ssd_jax.data.problems import build_problems
-    from ssd_jax.data.sources import open_source
-
     config = as_config(config)
     if num_images < 1:
         raise UserError(f"images is {num_images}, but must be 1 or more")
-    data = open_source(source or config.data.train, problems=build_problems(config))
+    spec = source or config.data.train
+    data = open_dataset(spec, config.data.class_names, make_problems(config.data))
     tiling = build_network(config.model, len(data.class_names)).tiling
-    images = [
-        record["boxes"][~record["crowd"]]
-        for record in data.shuffled_records(0)
-        .take(min(num_images, data.num_examples))
-        .as_numpy_iterator()
-    ]
+    chosen = np.random.default_rng(0).permutation(len(data))[:num_images]
+    records = [data[index] for index in chosen.tolist()]
+    images = [record.boxes[~record.crowd] for record in records]
     if not sum(map(len, images)):
-        raise UserError(f"{source or config.data.train}: no picture has an object")
+        raise UserError(f"{spec}: no image has an object")
     objects = np.concatenate([boxes[:, 2:] - boxes[:, :2] for boxes in images]) * tiling.image_size
 
     current = measure(images, tiling)

@@ -1,13 +1,12 @@
 """Shows training images beside the files they come from, so that mistakes can be seen."""
 
-import os
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
-from ssd_jax.config.schema import as_config
+from ssd_jax.config.schema import Config, as_config
+from ssd_jax.data.datasets import Dataset
 from ssd_jax.errors import UserError
 from ssd_jax.images.drawing import DRAWN_SIDE, contact_sheet, draw_boxes, draw_input
 from ssd_jax.images.opening import open_picture
@@ -15,54 +14,56 @@ from ssd_jax.storage.files import local_path
 from ssd_jax.training.augmentation import augment, image_keys
 
 
-def show_training_images(config: Any, output: str, num_images: int) -> None:
+def show_training_images(config: Config | ConfigDict, output: str, num_images: int) -> None:
     """Draws the first images of a training run, each beside its file, with boxes.
 
     Args:
       config: a config of `configs/`.
-      output: the picture file to write.
+      output: the file to write.
       num_images: how many images.
 
     Raises:
       UserError: the config, the number or the source is wrong, or the file cannot be written.
     """
-    from ssd_jax.data.sources import build_train_source
+    from ssd_jax.data.sources import open_training_data
+    from ssd_jax.data.training_order import training_order
 
     config = as_config(config)
     picture_file = local_path(output)
     if num_images < 1:
         raise UserError(f"images is {num_images}, but must be 1 or more")
-    source = build_train_source(config)
-    records = source.shuffled_records(config.seed).take(num_images)
+    dataset = open_training_data(config)
+    indices = training_order(dataset, config.seed).take(num_images)
     drawn, captions = [], []
-    for record, image, boxes, labels in zip(
-        records.as_numpy_iterator(), *_as_trained(config, source, num_images), strict=True
+    for index, image, boxes, labels in zip(
+        indices.as_numpy_iterator(), *_as_trained(config, dataset, num_images), strict=True
     ):
+        record = dataset[index]
         try:
-            picture = open_picture(record["image"] or os.fsdecode(record["path"]))
+            picture = open_picture(record.image)
         except UserError:  # and the run leaves it out, or it would have stopped here
             picture = Image.new("RGB", (DRAWN_SIDE, DRAWN_SIDE))
         scale = DRAWN_SIDE / max(picture.size)
         picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
-        in_pixels = record["boxes"] * np.array(picture.size * 2)
-        drawn.append(draw_boxes(picture, in_pixels, record["labels"], source.class_names))
-        captions.append(f"{record['image_id'].decode()}, as in its file")
+        in_pixels = record.boxes * np.array(picture.size * 2)
+        drawn.append(draw_boxes(picture, in_pixels, record.labels, dataset.class_names))
+        captions.append(f"{record.image_id}, as in its file")
 
         pixels = image.round().astype(np.uint8)
-        drawn.append(draw_input(pixels, boxes, labels, source.class_names))
-        captions.append(f"{(labels > 0).sum()} of {len(record['labels'])} objects, for the network")
+        drawn.append(draw_input(pixels, boxes, labels, dataset.class_names))
+        captions.append(f"{(labels > 0).sum()} of {len(record.labels)} objects, for the network")
     try:
         contact_sheet(drawn, captions).save(picture_file)
     except (OSError, ValueError) as error:
         raise UserError(f"{output} cannot be written: {error}") from error
 
 
-def _as_trained(config: Any, source: Any, num_images: int) -> list[np.ndarray]:
+def _as_trained(config: Config, dataset: Dataset, num_images: int) -> list[np.ndarray]:
     """Pixels, boxes and labels of the first images of a run, after the device's augmentation."""
-    from ssd_jax.data.pipeline import build_train_batches
+    from ssd_jax.data.training_batches import training_batches
 
     parts = []
-    batches = build_train_batches(config, source, config.batch_size)
+    batches = training_batches(config, dataset, config.batch_size)
     for step in range(-(-num_images // config.batch_size)):
         batch = next(batches)
         keys = image_keys(config.seed, jnp.array(step), jnp.arange(config.batch_size))

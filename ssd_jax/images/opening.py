@@ -1,7 +1,7 @@
-"""Pictures from files: opened safely, upright and in RGB; and brought to a network's square.
+"""Opens image files safely, upright and in RGB. Pillow and NumPy alone.
 
-Prediction and evaluation both take their pictures from here, so that a network is given the same
-pixels by either. Pillow and NumPy alone.
+Prediction, evaluation and all diagnostics open images here, so that a network is given the same
+pixels by each.
 """
 
 import contextlib
@@ -19,6 +19,9 @@ from ssd_jax.errors import UserError
 # from half of it on, which is not worth a warning here.
 MAX_PIXELS = 178_956_970
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+# Images of more pixels are decoded one at a time, so that memory stays bounded.
+LARGE = 16_000_000
 
 # What is tried, whatever the name says. Not all that Pillow knows: for EPS it would start another
 # program. Older ones know no AVIF.
@@ -61,7 +64,7 @@ def open_picture(
 
 
 def size_in_file(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
-    """Width and height as stored, from the header alone.
+    """(height, width) as stored, from the header alone.
 
     Args:
       file: a path, or the bytes of a file.
@@ -71,11 +74,11 @@ def size_in_file(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
       UserError: see `open_picture`.
     """
     with _opened(file, name) as image:
-        return image.size
+        return image.height, image.width
 
 
 def upright_size(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
-    """Width and height of what `open_picture` gives, as a rule without decoding it.
+    """(height, width) of what `open_picture` gives, as a rule without decoding it.
 
     Args:
       file: a path, or the bytes of a file.
@@ -85,8 +88,8 @@ def upright_size(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
       UserError: see `open_picture`.
     """
     with _opened(file, name) as image:
-        width, height = image.size
-        return (height, width) if _orientation(image) in SIDEWAYS else (width, height)
+        height, width = image.height, image.width
+        return (width, height) if _orientation(image) in SIDEWAYS else (height, width)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -130,48 +133,6 @@ def upright_file(encoded: bytes) -> bytes:
             return file.getvalue()
     except Exception:
         return b""  # who opens it himself is told what is wrong
-
-
-def resize_to_square(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Resizes bilinearly without antialiasing, as OpenCV does, and Caffe's SSD with it.
-
-    Args:
-      pixels: `[height, width, 3] uint8`.
-      side: of the square.
-
-    Returns:
-      `[side, side, 3] uint8`.
-    """
-    height, width, _ = pixels.shape
-    # One direction after the other, on rows of bytes: fewer and longer pieces are faster.
-    above, below, weight = _neighbours(height, side)
-    rows = np.ascontiguousarray(pixels).reshape(height, width * 3)
-    rows = _blend(rows[above], rows[below], weight[:, None])
-    left, right, weight = _neighbours(width, side)
-    channels = np.arange(3)
-    columns = _blend(
-        rows[:, (3 * left[:, None] + channels).ravel()],
-        rows[:, (3 * right[:, None] + channels).ravel()],
-        weight.repeat(3),
-    )
-    return np.rint(columns).astype(np.uint8).reshape(side, side, 3)
-
-
-def _neighbours(length: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each new pixel the two old ones beside its centre, and the weight of the second."""
-    centres = np.clip((np.arange(side) + 0.5) * (length / side) - 0.5, 0, length - 1)
-    first = centres.astype(int)
-    second = np.minimum(first + 1, length - 1)
-    return first, second, (centres - first).astype(np.float32)
-
-
-def _blend(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """`first + (second - first) * weight` in float32, with little memory."""
-    first, second = first.astype(np.float32), second.astype(np.float32)
-    second -= first
-    second *= weight
-    second += first
-    return second
 
 
 @contextlib.contextmanager

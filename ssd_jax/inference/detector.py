@@ -17,7 +17,8 @@ from PIL import Image
 
 from ssd_jax.errors import UserError
 from ssd_jax.images.drawing import draw_boxes
-from ssd_jax.images.opening import open_picture, resize_to_square, to_rgb
+from ssd_jax.images.opening import open_picture, to_rgb
+from ssd_jax.images.resizing import resize_to_square
 from ssd_jax.interop.trained import Trained, load_folder
 from ssd_jax.models.prediction import make_predict_step
 from ssd_jax.runs.trained import load_workdir

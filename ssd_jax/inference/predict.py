@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import logging
 import math
-import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,19 +16,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from ssd_jax.errors import UserError
-from ssd_jax.images.opening import open_picture, size_in_file
+from ssd_jax.images.opening import LARGE, open_picture, size_in_file
 from ssd_jax.inference.detector import Detections, Detector, Prepared, open_as_rgb
 from ssd_jax.inference.inputs import Input, OutputNames, find_files, is_video
 from ssd_jax.inference.results_file import ResultsFile
 from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_frames
 from ssd_jax.storage.files import local_path
-from ssd_jax.threads import map_ahead
+from ssd_jax.threads import map_ahead, num_cores
 
 logger = logging.getLogger(__name__)
-
-# Pictures of more pixels are worked on one at a time, and opened again to be drawn instead of
-# being kept meanwhile: so memory stays bounded whatever the files are.
-LARGE = 16_000_000
 
 LONGEST_LABEL = 50  # characters of a class in a file's name
 
@@ -145,7 +140,7 @@ class _Run:
         if not files:
             return
         named = [(file, self._names.choose(file.name, (".png", ".jpg", ".jpeg"))) for file in files]
-        workers = os.cpu_count() or 1
+        workers = num_cores()
         ahead = self.batch_size + workers
         progress = tqdm(total=len(files), desc="pictures", unit=" images")
         with progress, ThreadPoolExecutor(workers) as pool:
@@ -195,6 +190,7 @@ class _Run:
                 prepared = self.detector.prepare(open_picture(path))
         except UserError as error:
             return named, error
+        # Opened again to be drawn, so that memory stays bounded whatever the files are.
         is_large = math.prod(size) > LARGE
         return named, prepared._replace(picture=path) if is_large else prepared
 

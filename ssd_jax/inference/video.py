@@ -4,7 +4,6 @@ Reading, detecting and writing each run in a thread of their own. PyAV is needed
 """
 
 import contextlib
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from PIL import Image
 
 from ssd_jax.errors import UserError
 from ssd_jax.inference.detector import Detections, Detector, Prepared
-from ssd_jax.threads import in_background, map_ahead
+from ssd_jax.threads import in_background, map_ahead, num_cores
 
 # How cameras are opened: FFmpeg's device and the name of camera N there.
 CAMERAS = {
@@ -85,7 +84,7 @@ def detect_in_video(
         detections = select(frame[1])
         return frame[0], detections, detections.draw()
 
-    workers = os.cpu_count() or 1
+    workers = num_cores()
     with contextlib.ExitStack() as stack:
         container = stack.enter_context(_open(av, source))
         stream = container.streams.video[0]

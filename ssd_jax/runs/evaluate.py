@@ -167,19 +167,23 @@ def compare_files(
 
 def _open_objects(data: DataConfig) -> tuple[Any, list[ImageResult]]:
     """The evaluation data, and its images without detections."""
-    from ssd_jax.data.pipeline import read_objects
+    from ssd_jax.data.evaluation_batches import read_objects
     from ssd_jax.data.problems import Problems
-    from ssd_jax.data.sources import open_source
+    from ssd_jax.data.sources import open_dataset
 
     problems = Problems(data.on_error, data.max_error_fraction)
-    source = open_source(data.eval, data.class_names, problems)
+    source = open_dataset(data.eval, data.class_names, problems)
     images = [
         image_result(
-            record["image_id"].decode(),
-            (int(record["size"][0]), int(record["size"][1])),
-            *(record[key] for key in ("boxes", "labels", "difficult", "crowd", "area")),
+            record.image_id,
+            size,
+            record.boxes,
+            record.labels,
+            record.difficult,
+            record.crowd,
+            record.area,
         )
-        for record in read_objects(source)
+        for record, size in read_objects(source)
     ]
     return source, sort_results(images)
 
@@ -195,9 +199,9 @@ def _read_detections(
 
 def _pictures_of(source: Any) -> Callable[[Collection[str]], dict[str, np.ndarray]]:
     """Reads images of the data by their names."""
-    from ssd_jax.data.pipeline import read_pictures
+    from ssd_jax.data.evaluation_batches import read_images
 
-    return functools.partial(read_pictures, source)
+    return functools.partial(read_images, source)
 
 
 def _publish(

@@ -58,7 +58,7 @@ def run_detector(
     Args:
       predict: a predict step under `devices.pmap_predict`.
       variables: parameters and batch statistics.
-      batches: this process's share, from `data.pipeline.eval_batches`.
+      batches: this process's share, from `data.evaluation_batches`.
       num_batches: how many batches there are.
       stopwatch: is told how long the first batch took ("start", where things are compiled), and
         for the others how long this process waited for "input" and "network".
@@ -164,11 +164,11 @@ class Evaluator:
           flip: see `make_predict_step`.
           workdir: the work directory, where damaged pictures are listed that are left out.
         """
-        from ssd_jax.data.problems import build_problems
-        from ssd_jax.data.sources import open_source
+        from ssd_jax.data.problems import make_problems
+        from ssd_jax.data.sources import open_dataset
 
-        problems = build_problems(config, workdir, devices.is_main_process())
-        self.source = open_source(config.data.eval, class_names, problems)
+        problems = make_problems(config.data, workdir, devices.is_main_process())
+        self.source = open_dataset(config.data.eval, class_names, problems)
         self._class_names = class_names
         self._image_size = config.model.image_size
         self._batch_size = devices.per_process_batch_size(devices.round_up(config.batch_size))
@@ -182,18 +182,18 @@ class Evaluator:
         after_batch: Callable[[], None] = lambda: None,
     ) -> tuple[list[ImageResult], dict[str, np.ndarray]]:
         """Detects on all images; see `run_detector`."""
-        from ssd_jax.data.pipeline import eval_batches, num_eval_batches
+        from ssd_jax.data.evaluation_batches import evaluation_batches, num_evaluation_batches
 
         self._stopwatch.seconds.clear()
         process_count = devices.process_count()
-        batches = eval_batches(
+        batches = evaluation_batches(
             self.source,
             image_size=self._image_size,
             batch_size=self._batch_size,
             process_index=devices.process_index(),
             process_count=process_count,
         )
-        num_batches = num_eval_batches(self.source, self._batch_size, process_count)
+        num_batches = num_evaluation_batches(self.source, self._batch_size, process_count)
         return run_detector(
             self._predict,
             variables,

@@ -78,16 +78,16 @@ def _train(
     until_the_end: contextlib.ExitStack,
     began: float,
 ) -> None:
-    from ssd_jax.data.pipeline import build_train_batches
-    from ssd_jax.data.sources import build_train_source
+    from ssd_jax.data.sources import open_training_data
+    from ssd_jax.data.training_batches import training_batches
 
     batch_size = devices.per_process_batch_size(config.batch_size, config.accumulate)
 
-    source = build_train_source(config, folder, devices.is_main_process())
+    source = open_training_data(config, folder, devices.is_main_process())
     class_names = source.class_names
     logger.info(
-        "%d training pictures, %d classes: %s",
-        source.num_examples,
+        "%d training images, %d classes: %s",
+        len(source),
         len(class_names),
         ", ".join(class_names),
     )
@@ -138,7 +138,7 @@ def _train(
             write_text(folder / "weights.txt", table + "\n")
 
     def batches_from(step: int, process_index: int) -> Iterator[dict[str, np.ndarray]]:
-        return build_train_batches(
+        return training_batches(
             config,
             source,
             batch_size,

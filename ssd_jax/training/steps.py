@@ -28,8 +28,8 @@ def make_train_step(
     """Makes `step(state, batch) -> (state, metrics)`, to be run under `devices.pmap_train_step`.
 
     The batch holds this device's share of `image`, `window`, `boxes` and `labels` (see
-    `data/pipeline.py`). Sums of losses and gradients, and counts, are added up over gradient
-    accumulation steps and devices, and divided by all positives only then, so that the update is
+    `data/training_batches.py`). Sums of losses and gradients, and counts, are added up over
+    gradient accumulation steps and devices, and divided by all positives only then, so that the update is
     that of the global batch, however many share it. An update whose loss or gradient is not finite
     is not applied.
 

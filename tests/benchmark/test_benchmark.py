@@ -14,7 +14,7 @@ from ssd_jax.benchmark.parts import benchmark_parts
 from ssd_jax.benchmark.timing import measure_peaks, time_calls
 from ssd_jax.benchmark.tracing import PARTS, format_times, trace
 from ssd_jax.config.schema import as_config
-from ssd_jax.data.sources import open_source
+from ssd_jax.data.sources import open_dataset
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
@@ -76,13 +76,13 @@ def test_what_cannot_be_measured_is_refused():
 
 
 def test_pictures_are_like_those_of_voc(tmp_path):
-    source = open_source(input_pipeline.write_voc_like(tmp_path / "pictures", count=6))
-    records = list(source.records().as_numpy_iterator())
+    source = open_dataset(input_pipeline.write_voc_like(tmp_path / "pictures", count=6))
+    records = [source[i] for i in range(len(source))]
     assert len(records) == 6
-    files = [Path(record["path"].decode()) for record in records]
+    files = [Path(record.path) for record in records]
     assert all(Image.open(file).size == (500, 375) for file in files)
     assert 70_000 < np.mean([file.stat().st_size for file in files]) < 110_000
-    assert all(len(record["boxes"]) for record in records)
+    assert all(len(record.boxes) for record in records)
 
 
 def test_prediction_is_measured_beside_what_bounds_it():

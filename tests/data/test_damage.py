@@ -11,13 +11,16 @@ from PIL import Image
 
 from ssd_jax.config.schema import DataConfig
 from ssd_jax.data import rendering
-from ssd_jax.data.pipeline import eval_batches, read_objects, read_pictures, train_batches
+from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.evaluation_batches import evaluation_batches, read_images, read_objects
 from ssd_jax.data.problems import Problems
-from ssd_jax.data.sources import open_source, with_picture
+from ssd_jax.data.reading import upright
+from ssd_jax.data.sources import open_dataset
+from ssd_jax.data.training_batches import training_batches
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import MAX_PIXELS, open_picture
 from ssd_jax.runs.evaluate import evaluate_file
-from tests.data.test_pipeline import OPTIONS, PLAIN, assert_same, take
+from tests.data.test_training_batches import BATCH, CONFIG, PLAIN, assert_same, take
 from tests.helpers.pictures import VocFolder
 
 NAMES = [f"picture{i}" for i in range(8)]
@@ -60,7 +63,7 @@ def damage(voc, name):
 
 def skipping(voc, tmp_path, fraction=0.9):
     problems = Problems("skip", fraction, tmp_path / "data_errors.jsonl")
-    return open_source(voc.split("all", *NAMES), (), problems)
+    return open_dataset(voc.split("all", *NAMES), (), problems)
 
 
 def listed(tmp_path):
@@ -69,10 +72,11 @@ def listed(tmp_path):
 
 @pytest.mark.parametrize("cache", [False, True])
 def test_in_training_a_blank_takes_the_place_of_a_damaged_picture(voc, tmp_path, cache):
-    sound = take(train_batches(open_source(voc.split("all", *NAMES)), **PLAIN), 4)
+    sound = take(training_batches(PLAIN, open_dataset(voc.split("all", *NAMES)), BATCH), 4)
     source = skipping(voc, tmp_path)
     paths = [str(damage(voc, name)) for name in DAMAGE]
-    batches = take(train_batches(source, **PLAIN, cache=cache), 4)  # two epochs
+    config = PLAIN.replace({"data.cache": cache})
+    batches = take(training_batches(config, source, BATCH), 4)  # two epochs
     for batch, other in zip(batches, sound, strict=True):
         np.testing.assert_array_equal(batch["image_id"], other["image_id"])
         broken = batch["image_id"] != b"picture0"
@@ -82,7 +86,7 @@ def test_in_training_a_blank_takes_the_place_of_a_damaged_picture(voc, tmp_path,
         for key in ("image", "window", "boxes", "labels", "difficult", "size", "dropped", "mask"):
             assert not batch[key][broken].any(), key
         assert {file.decode() for file in batch["file"][broken]} <= set(paths)
-    assert_same(batches[3:], take(train_batches(source, **PLAIN, first_step=3), 1))
+    assert_same(batches[3:], take(training_batches(PLAIN, source, BATCH, first_step=3), 1))
     lines = listed(tmp_path)
     assert sorted(line["file"] for line in lines) == paths
     assert sorted(line["image_id"] for line in lines) == list(DAMAGE)
@@ -91,19 +95,19 @@ def test_in_training_a_blank_takes_the_place_of_a_damaged_picture(voc, tmp_path,
 
 @pytest.mark.parametrize("name", ["picture1", "picture4", "picture5", "picture7"])
 def test_in_training_a_damaged_picture_is_named(voc, name):
-    source = open_source(voc.split("all", *NAMES))
+    source = open_dataset(voc.split("all", *NAMES))
     path = damage(voc, name)
     with pytest.raises(UserError) as error:
-        take(train_batches(source, **PLAIN), 2)
+        take(training_batches(PLAIN, source, BATCH), 2)
     assert str(path) in str(error.value) and "the picture cannot be read" in str(error.value)
     assert "replace the file" in str(error.value)
 
 
 def test_of_sound_pictures_skipping_makes_the_same_batches(voc, tmp_path):
-    stopping = open_source(voc.split("all", *NAMES))
-    options = OPTIONS | {"process_index": 1, "process_count": 2, "first_step": 3}
-    skipped = take(train_batches(skipping(voc, tmp_path), **options), 4)
-    assert_same(skipped, take(train_batches(stopping, **options), 4))
+    stopping = open_dataset(voc.split("all", *NAMES))
+    options = {"process_index": 1, "process_count": 2, "first_step": 3}
+    skipped = take(training_batches(CONFIG, skipping(voc, tmp_path), BATCH, **options), 4)
+    assert_same(skipped, take(training_batches(CONFIG, stopping, BATCH, **options), 4))
     assert not (tmp_path / "data_errors.jsonl").exists()
 
 
@@ -111,23 +115,30 @@ def test_too_many_damaged_pictures_stop_the_training(voc, tmp_path):
     source = skipping(voc, tmp_path, fraction=0.1)
     damage(voc, "picture5")
     with pytest.raises(UserError, match=r"1 of 8 pictures.*data_errors\.jsonl"):
-        take(train_batches(source, **PLAIN), 2)
+        take(training_batches(PLAIN, source, BATCH), 2)
 
 
 def test_a_damaged_picture_of_tfds_is_named():
-    source = open_source("shapes:test[:4]")
-    (part,) = source._parts
+    source = open_dataset("shapes:test[:4]")
+    (part,) = source.parts
 
     class Damaged:
-        share_size, shuffle_buffer = part.share_size, part.shuffle_buffer
+        share, shuffle_buffer = staticmethod(part.share), part.shuffle_buffer
 
-        def share(self, *which):
-            return part.share(*which).map(lambda record: record | {"image": b"no picture"})
+        def __getitem__(self, index):
+            return dataclasses.replace(part[index], encoded=b"no picture")
 
-    damaged = dataclasses.replace(source, _parts=(Damaged(),))
+        def __len__(self):
+            return len(part)
+
+        def reader(self, remember):
+            read = part.reader(remember)
+            return lambda index: read(index) | {"image": b"no picture"}
+
+    damaged = Dataset([Damaged()], source.class_names, source.category_ids, source.problems)
     for batches in (
-        train_batches(damaged, **PLAIN),
-        eval_batches(damaged, image_size=8, batch_size=2),
+        training_batches(PLAIN, damaged, BATCH),
+        evaluation_batches(damaged, image_size=8, batch_size=2),
     ):
         with pytest.raises(UserError, match=r"^test_\d+: the picture cannot be read"):
             take(batches, 1)
@@ -138,10 +149,10 @@ def test_a_damaged_picture_of_tfds_is_named():
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_evaluation_names_a_damaged_picture(voc, name):
-    source = open_source(voc.split("all", *NAMES))
+    source = open_dataset(voc.split("all", *NAMES))
     path = damage(voc, name)
     with pytest.raises(UserError) as error:
-        list(eval_batches(source, image_size=32, batch_size=3))
+        list(evaluation_batches(source, image_size=32, batch_size=3))
     assert str(path) in str(error.value) and "replace the file" in str(error.value)
 
 
@@ -149,7 +160,7 @@ def test_evaluation_leaves_out_damaged_pictures(voc, tmp_path):
     source = skipping(voc, tmp_path)
     paths = [str(damage(voc, name)) for name in DAMAGE]
     for _ in range(2):
-        batches = list(eval_batches(source, image_size=32, batch_size=3))
+        batches = list(evaluation_batches(source, image_size=32, batch_size=3))
         assert [len(batch["mask"]) for batch in batches] == [3, 3, 3]
         seen = [image_id for batch in batches for image_id in batch["image_id"][batch["mask"]]]
         assert seen == [b"picture0"]
@@ -157,9 +168,9 @@ def test_evaluation_leaves_out_damaged_pictures(voc, tmp_path):
 
 
 def test_objects_and_pictures_of_damaged_files(voc, tmp_path):
-    source, tolerant = open_source(voc.split("all", *NAMES)), skipping(voc, tmp_path)
+    source, tolerant = open_dataset(voc.split("all", *NAMES)), skipping(voc, tmp_path)
     path = damage(voc, "picture1")
-    for read in (lambda s: list(read_objects(s)), lambda s: read_pictures(s, NAMES)):
+    for read in (lambda s: list(read_objects(s)), lambda s: read_images(s, NAMES)):
         with pytest.raises(UserError, match=f"{path}: the picture cannot be read"):
             read(source)
         assert len(read(tolerant)) == 7
@@ -205,10 +216,10 @@ def test_training_shows_the_pixels_of_evaluation(voc, mode, options):
         Image.fromarray(deep).save(path, **options)
     else:
         path = save(voc, mode, **options)
-    records = tf.data.Dataset.from_tensors({"path": str(path), "image": b""})
-    encoded = records.map(with_picture).get_single_element()["image"]
+    file = tf.data.Dataset.from_tensors(path.read_bytes())
+    encoded = file.map(upright).get_single_element()
     expected = np.asarray(open_picture(path)).astype(int)
-    np.testing.assert_array_equal(rendering.picture_size(encoded), expected.shape[:2])
+    np.testing.assert_array_equal(rendering.image_size(encoded), expected.shape[:2])
     # Two libraries decode JPEG, with roundings of their own.
     tolerance = 3 if options["format"] == "JPEG" else 0
     decoded = rendering.decode_whole(encoded).numpy().astype(int)
@@ -227,9 +238,9 @@ def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded(voc, im
         content[start : start + 4] = (20_000).to_bytes(2, "big") * 2
     path.write_bytes(content)
     assert MAX_PIXELS < 20_000**2
-    source = open_source(voc.split("all", "picture5", "picture0"))
+    source = open_dataset(voc.split("all", "picture5", "picture0"))
     with pytest.raises(UserError, match=r"picture5\.jpg: .*more than 178,956,970"):
-        take(train_batches(source, **PLAIN), 1)
+        take(training_batches(PLAIN, source, BATCH), 1)
 
 
 def test_files_of_detections_are_judged_without_pictures_that_are_left_out(voc, tmp_path, capsys):

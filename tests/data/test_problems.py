@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from ssd_jax.data.problems import MENDS, Problem, Problems
-from ssd_jax.data.sources import build_train_source, open_source
+from ssd_jax.config.schema import as_config
+from ssd_jax.data.problems import FIXES, Problem, Problems
+from ssd_jax.data.sources import open_dataset, open_training_data
 from ssd_jax.errors import UserError, shown
 from tests import tiny
 from tests.helpers.pictures import VocFolder, write_coco
@@ -54,17 +55,17 @@ def listed(tmp_path):
 
 
 def ids(source):
-    return [record["image_id"] for record in source.records().as_numpy_iterator()]
+    return [record.image_id for record in source]
 
 
 def assert_stops_or_skips(tmp_path, spec, complaint, file, image_id, class_names=()):
     """Of two pictures one is bad; it stops with a message, or the other alone is left."""
     with pytest.raises(UserError) as error:
-        open_source(spec, class_names)
+        open_dataset(spec, class_names)
     assert complaint in str(error.value) and file in str(error.value)
-    assert any(mend in str(error.value) for mend in MENDS.values())
-    source = open_source(spec, class_names, skip(tmp_path))
-    assert len(ids(source)) == source.num_examples == 1
+    assert any(fix in str(error.value) for fix in FIXES.values())
+    source = open_dataset(spec, class_names, skip(tmp_path))
+    assert len(ids(source)) == len(source) == 1
     assert len(str(error.value)) < 1000
     (line,) = listed(tmp_path)
     assert line["file"].endswith(file) and line["image_id"] == image_id
@@ -130,7 +131,7 @@ def test_a_split_that_is_not_text(voc):
     spec = voc.split("all", "good")
     (voc.root / "ImageSets/Main/all.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=r"all\.txt is not a text file"):
-        open_source(spec, (), Problems("skip", 1.0))
+        open_dataset(spec, (), Problems("skip", 1.0))
 
 
 # ---- COCO
@@ -225,9 +226,9 @@ def test_an_id_of_coco_that_two_images_have(tmp_path, image_id):
 def test_an_annotation_of_no_image(tmp_path, stray, complaint):
     spec = write(tmp_path, stray)
     with pytest.raises(UserError) as error:
-        open_source(spec)
+        open_dataset(spec)
     assert complaint in str(error.value) and "instances.json" in str(error.value)
-    assert open_source(spec, (), skip(tmp_path)).num_examples == 2
+    assert len(open_dataset(spec, (), skip(tmp_path))) == 2
     assert complaint in listed(tmp_path)[0]["problems"][0]
 
 
@@ -253,7 +254,7 @@ def test_a_file_that_is_not_of_coco_always_stops(tmp_path, text, complaint):
     file = tmp_path / "instances.json"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError) as error:
-        open_source(spec, (), Problems("skip", 1.0))
+        open_dataset(spec, (), Problems("skip", 1.0))
     assert complaint in str(error.value) and str(file) in str(error.value)
 
 
@@ -264,7 +265,7 @@ def test_too_many_stop_with_count_fraction_and_list(voc, tmp_path):
     voc.annotation("bad").write_text("")
     spec = voc.split("all", "good", "bad")
     with pytest.raises(UserError) as error:
-        open_source(spec, (), skip(tmp_path, 0.49))
+        open_dataset(spec, (), skip(tmp_path, 0.49))
     for part in (
         "1 of 2 pictures",
         "50.0%",
@@ -280,24 +281,24 @@ def test_too_many_stop_with_count_fraction_and_list(voc, tmp_path):
 def test_all_damaged_leaves_nothing(voc, tmp_path):
     voc.annotation("bad").write_text("")
     with pytest.raises(UserError, match="1 of 1 pictures"):
-        open_source(voc.split("all", "bad"), (), skip(tmp_path, 0.9))
+        open_dataset(voc.split("all", "bad"), (), skip(tmp_path, 0.9))
     assert len(listed(tmp_path)) == 1
     with pytest.raises(UserError, match=r"voc_xml:.*none is left"):
-        open_source(voc.split("all", "bad"), ("dog",), skip(tmp_path, 1.0))
+        open_dataset(voc.split("all", "bad"), ("dog",), skip(tmp_path, 1.0))
 
 
 def test_every_picture_is_listed_once_over_all_starts(voc, tmp_path):
     voc.annotation("bad").write_text("")
     spec = voc.split("all", "good", "bad")
-    open_source(spec, (), skip(tmp_path, is_main_process=False))
+    open_dataset(spec, (), skip(tmp_path, is_main_process=False))
     assert not (tmp_path / "run").exists()
     for _ in range(2):
-        open_source(spec, (), skip(tmp_path))
+        open_dataset(spec, (), skip(tmp_path))
     with (tmp_path / "run/data_errors.jsonl").open("a") as file:
         file.write('{"file": "half a li')
     voc.add("worse", [])
     voc.annotation("worse").write_text("")
-    open_source(voc.split("all", "good", "bad", "worse", "good"), (), skip(tmp_path, 0.8))
+    open_dataset(voc.split("all", "good", "bad", "worse", "good"), (), skip(tmp_path, 0.8))
     lines = (tmp_path / "run/data_errors.jsonl").read_text().splitlines()
     assert [json.loads(line)["image_id"] for line in lines[:1] + lines[2:]] == [
         "bad",
@@ -308,7 +309,7 @@ def test_every_picture_is_listed_once_over_all_starts(voc, tmp_path):
 
 def test_what_is_found_while_running_is_listed_by_who_finds_it(tmp_path):
     problems = skip(tmp_path, 0.2, is_main_process=False)
-    problems.num_pictures = 10
+    problems.num_images = 10
     problems.finish_reading()
     for name in ("a", "b", "a"):
         problems.add(f"{name}.jpg", name, BROKEN)
@@ -320,7 +321,7 @@ def test_what_is_found_while_running_is_listed_by_who_finds_it(tmp_path):
 def test_everything_wrong_with_a_picture_is_listed(voc, tmp_path):
     boxes = BOX.format(CORNERS.format("nan")) + BOX.format(CORNERS.format("x"))
     voc.annotation("bad").write_text(f"<annotation>{boxes}</annotation>")
-    open_source(voc.split("all", "good", "bad"), (), skip(tmp_path))
+    open_dataset(voc.split("all", "good", "bad"), (), skip(tmp_path))
     assert len(listed(tmp_path)[0]["problems"]) == 2
 
 
@@ -341,11 +342,11 @@ def test_a_config_says_what_to_do_and_the_work_directory_holds_the_list(voc, tmp
     config = tiny.get_config()
     config.data.train = voc.split("all", "good", "bad")
     with pytest.raises(UserError, match=r"bad\.xml"):
-        build_train_source(config, tmp_path / "run")
+        open_training_data(as_config(config), tmp_path / "run")
     config.data.update(on_error="skip", max_error_fraction=0.5)
-    assert build_train_source(config, tmp_path / "run").num_examples == 1
+    assert len(open_training_data(as_config(config), tmp_path / "run")) == 1
     assert len(listed(tmp_path)) == 1
     for field in ("on_error", "max_error_fraction"):  # as in runs of older versions
         del config.data[field]
     with pytest.raises(UserError, match=r"bad\.xml"):
-        build_train_source(config, tmp_path / "run")
+        open_training_data(as_config(config), tmp_path / "run")

@@ -119,7 +119,7 @@ def test_every_resize_method_keeps_colours_in_place(method):
 @pytest.mark.parametrize("image_format, mode", [("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "RGBA")])
 def test_formats_give_three_channels(image_format, mode):
     file = encoded(image_format, mode)
-    np.testing.assert_array_equal(rendering.picture_size(file), SIZE)
+    np.testing.assert_array_equal(rendering.image_size(file), SIZE)
     placement = rendering.place(tf.constant([0.0, 0.0, 1.0, 1.0]), SIZE, 16)
     assert rendering.render(file, placement, 16, BILINEAR).shape == (16, 16, 3)
 

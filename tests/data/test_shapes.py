@@ -1,7 +1,8 @@
 import numpy as np
 
 from ssd_jax.data.formats import shapes
-from ssd_jax.data.formats.tfds_records import TfdsRecords
+from ssd_jax.data.formats.shapes_builder import Shapes
+from ssd_jax.data.formats.tfds_records import TfdsRecords, prepare
 
 
 def test_a_picture_depends_on_its_seed_alone():
@@ -43,9 +44,9 @@ def test_two_processes_may_prepare_it_at_once():
         """Finds at the end that another process has prepared the set."""
 
         def download_and_prepare(self):
-            shapes.Shapes().download_and_prepare()
+            Shapes().download_and_prepare()
             raise OSError("Cannot rename. Destination already exists.")
 
-    builders = iter([TooLate(), shapes.Shapes()])
-    records = TfdsRecords._prepare(lambda: next(builders), "test", "shapes:test")
-    assert records.share_size(0, 1) == 300
+    builders = iter([TooLate(), Shapes()])
+    builder = prepare(lambda: next(builders), "shapes:test")
+    assert len(TfdsRecords(builder, "test", "shapes:test")) == 300

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from PIL import Image
 
-from ssd_jax.diagnostics.check_data import NOTES, all_mends, check_data, format_report
+from ssd_jax.diagnostics.check_data import NOTES, all_fixes, check_data, format_report
 from ssd_jax.errors import UserError
 from tests.helpers.commands import run_command
 from tests.helpers.pictures import VocFolder, write_coco, write_picture
@@ -89,15 +89,15 @@ def test_everything_is_told(dirty, tmp_path):
         assert len(found[kind]) == len(endings), kind
         assert all(map(str.endswith, found[kind], endings)), kind
     assert {finding.kind for finding in report.problems()} == set(EXPECTED) - set(NOTES)
-    assert report.num_pictures == 16
-    assert report.objects["Dog"] == report.pictures["Dog"] == 1
-    assert report.pictures["dog"] == 10 and report.objects["dog"] == 7 + 2 + 2 + 65
+    assert report.num_images == 16
+    assert report.objects["Dog"] == report.images["Dog"] == 1
+    assert report.images["dog"] == 10 and report.objects["dog"] == 7 + 2 + 2 + 65
     lines = [json.loads(line) for line in output.open()]
     assert [line["kind"] for line in lines] == [finding.kind for finding in report.findings]
 
     text = format_report(report, str(output))
     for kind in EXPECTED:
-        assert f"\n{kind}: {len(EXPECTED[kind])}" in text and all_mends()[kind] in text
+        assert f"\n{kind}: {len(EXPECTED[kind])}" in text and all_fixes()[kind] in text
     for part in (
         "50 × 50",
         "60 × 40",

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ssd_jax.config.schema import DataConfig, as_config
-from ssd_jax.data.pipeline import build_train_batches
-from ssd_jax.data.sources import build_train_source
+from ssd_jax.data.sources import open_training_data
+from ssd_jax.data.training_batches import training_batches
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.evaluate import EvaluationOptions, evaluate, evaluate_file
@@ -261,8 +261,8 @@ def test_updates_that_are_not_finite_are_skipped_and_kept_for_inspection(tmp_pat
     assert numbers["step"] == 4 and numbers["loss"] == "nan"
     assert ", ".join(numbers["image_id"]) in message
     batch = np.load(kept / "batch.npz")
-    source = build_train_source(config)
-    fourth = next(build_train_batches(config, source, config.batch_size, first_step=3))
+    source = open_training_data(as_config(config))
+    fourth = next(training_batches(as_config(config), source, config.batch_size, first_step=3))
     np.testing.assert_array_equal(batch["image"], fourth["image"])
     assert numbers["image_id"] == [name.decode() for name in fourth["image_id"]]
     assert (kept / "pictures.png").is_file()

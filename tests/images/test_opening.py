@@ -12,11 +12,11 @@ from ssd_jax.errors import UserError
 from ssd_jax.images.opening import (
     MAX_PIXELS,
     open_picture,
-    resize_to_square,
     size_in_file,
     to_rgb,
     upright_file,
 )
+from ssd_jax.images.resizing import resize_to_square
 from tests.helpers.reference_results import carried
 
 

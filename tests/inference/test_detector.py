@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from ssd_jax import Detections
-from ssd_jax.data.pipeline import eval_batches
-from ssd_jax.data.sources import open_source
+from ssd_jax.data.evaluation_batches import evaluation_batches
+from ssd_jax.data.sources import open_dataset
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.prediction import make_predict_step
@@ -177,12 +177,12 @@ def test_it_finds_what_evaluation_finds(detector, tmp_path):
     image.save(tmp_path / "voc" / "JPEGImages" / "picture3.jpg", exif=exif)
 
     trained = random_trained()
-    source = open_source(voc.split("all", *names), NAMES)
+    source = open_dataset(voc.split("all", *names), NAMES)
     predict = make_predict_step(trained.network, trained.config.detection)
     results, _ = run_detector(
         devices.pmap_predict(predict),
         devices.replicate(trained.variables),
-        eval_batches(source, image_size=64, batch_size=2),
+        evaluation_batches(source, image_size=64, batch_size=2),
         2,
         Stopwatch(),
     )

@@ -7,7 +7,7 @@ import pytest
 
 from ssd_jax import Detector
 from ssd_jax.config.schema import DataConfig, as_config
-from ssd_jax.data.sources import open_source
+from ssd_jax.data.sources import open_dataset
 from ssd_jax.diagnostics import check_data, fit_boxes, show_data
 from ssd_jax.errors import UserError
 from ssd_jax.inference.predict import predict
@@ -44,10 +44,10 @@ DOORS = {
     "config.init keras": lambda: initial_weights(
         f"keras:{GS}.h5", random_trained().network, 0, ("a",)
     ),
-    "config.data.train": lambda: open_source(f"voc_xml:{GS}:train"),
-    "coco annotations": lambda: open_source(f"coco_json:{GS}.json:/pictures"),
-    "coco images": lambda: open_source(f"coco_json:/instances.json:{GS}"),
-    "one of several data sets": lambda: open_source(f"shapes:test[:2],voc_xml:{GS}:train"),
+    "config.data.train": lambda: open_dataset(f"voc_xml:{GS}:train"),
+    "coco annotations": lambda: open_dataset(f"coco_json:{GS}.json:/pictures"),
+    "coco images": lambda: open_dataset(f"coco_json:/instances.json:{GS}"),
+    "one of several data sets": lambda: open_dataset(f"shapes:test[:2],voc_xml:{GS}:train"),
     "sweep": lambda: sweep([("tiny", CONFIG)], GS),
     "load_workdir": lambda: load_workdir(GS),
     "from_workdir": lambda: Detector.from_workdir(GS),

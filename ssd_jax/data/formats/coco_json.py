@@ -1,13 +1,15 @@
 """Reads annotations in COCO's JSON format."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
-from ssd_jax.data.annotations import MAX_PIXEL, Annotation
-from ssd_jax.data.problems import Problem, Problems, file_exists
+from ssd_jax.data.annotations import Annotations
+from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems, file_exists
+from ssd_jax.data.records import Annotation
 from ssd_jax.errors import UserError, shown
 from ssd_jax.storage.files import local_path
 
@@ -17,38 +19,48 @@ FORM = (
 )
 
 
-def read_coco_json(
-    annotations: str, image_dir: str, problems: Problems
-) -> tuple[list[Annotation], dict[str, int]]:
-    """Reads one annotation file.
+def open_coco_json(annotations: str, image_dir: str, problems: Problems) -> Annotations:
+    """Reads one annotation file, in its order.
 
     Args:
       annotations: a file like `instances_val2017.json`.
-      image_dir: the folder of its pictures.
-      problems: is told of pictures that are damaged or whose annotation is; they are left out.
+      image_dir: the folder of its images.
+      problems: what becomes of images that are damaged or whose annotation is.
 
     Returns:
-      The annotations in the file's order, and the ids of its categories by name, in the order of
-      the ids (which need not be consecutive: COCO's 80 classes have ids from 1 to 90).
+      The annotations. The ids of the categories are in the order of the ids, which need not be
+      consecutive: COCO's 80 classes have ids from 1 to 90.
 
     Raises:
       UserError: the file or the folder is missing or cannot be understood, or `problems` stops; the
         message names the file.
     """
+    spec = f"coco_json:{annotations}:{image_dir}"
     path, folder = local_path(annotations), local_path(image_dir)
     if not file_exists(path):
-        raise UserError(f"coco_json:{annotations}:{image_dir}: {path} does not exist")
+        raise UserError(f"{spec}: {path} does not exist")
     if not folder.is_dir():
-        raise UserError(f"coco_json:{annotations}:{image_dir}: the folder {folder} does not exist")
+        raise UserError(f"{spec}: the folder {folder} does not exist")
     content = _parse(path)
     categories = _categories(content["categories"], path)
     if not content["images"]:
         raise UserError(f"{path} lists no images")
+    ids = {name: category_id for category_id, name in categories.items()}
+    return Annotations(_read(content, categories, path, folder, problems), spec, ids)
 
+
+def _read(
+    content: dict[str, list],
+    categories: dict[int, str],
+    path: Path,
+    folder: Path,
+    problems: Problems,
+) -> Iterator[Annotation]:
+    """The annotation of every image; `problems` is told of damaged ones."""
     objects = _objects_by_image(content, path, problems)
-    read, seen = [], set()
+    seen = set()
     for number, image in enumerate(content["images"]):
-        problems.num_pictures += 1
+        problems.num_images += 1
         image_id = image.get("id") if isinstance(image, dict) else None
         if not _is_id(image_id) or str(image_id) in seen:
             place = f"images[{number}]"
@@ -63,9 +75,8 @@ def read_coco_json(
         annotation = _read_image(image, objects[image_id], categories, path, folder, found)
         if found:
             problems.add(path, str(image_id), found)
-        else:
-            read.append(annotation)
-    return read, {name: category_id for category_id, name in categories.items()}
+        elif annotation:
+            yield annotation
 
 
 def _parse(path: Path) -> dict[str, list]:
@@ -132,23 +143,23 @@ def _read_image(
     elif not file_exists(folder / name):
         found.append(Problem("picture missing", f"{place}: {shown(name)} is not in {folder}"))
 
-    size = (image.get("width"), image.get("height"))
-    if not all(_is_number(side) and side >= 1 for side in size):
-        message = f"{place} has the width and height {shown(size)}, which are not pixels"
+    width, height = image.get("width"), image.get("height")
+    if not all(_is_number(side) and side >= 1 for side in (width, height)):
+        message = f"{place} has the width and height {shown((width, height))}, which are not pixels"
         found.append(Problem("size", message))
     for entry in entries:
         found += _problems_of_object(entry, place, categories)
-    if found:
+    if found or not isinstance(name, str):
         return None
     corners = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
     areas = [np.nan if entry.get("area") is None else entry["area"] for entry in entries]
     return Annotation(
         image_id=str(image["id"]),
-        path=folder / name,
-        file=path,
-        size=size,
-        boxes=(corners / (size + size)).astype(np.float32),
+        path=str(folder / name),
+        file=str(path),
+        size=(height, width),
+        boxes=(corners / (width, height, width, height)).astype(np.float32),
         names=tuple(categories[entry["category_id"]] for entry in entries),
         difficult=np.zeros(len(entries), bool),
         crowd=np.array([bool(entry.get("iscrowd")) for entry in entries], bool),

@@ -1,7 +1,7 @@
-"""The embedded data set: pictures of geometric shapes, drawn on this machine in seconds.
+"""The embedded data set: images of geometric shapes, drawn on this machine in seconds.
 
 Five classes at many sizes, tilted and overlapping, on textured backgrounds with noise. Drawn from
-fixed seeds, so that every machine has the same pictures.
+fixed seeds, so that every machine has the same images.
 """
 
 import io
@@ -9,87 +9,39 @@ import math
 from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw
 
 CLASS_NAMES = ("circle", "cross", "square", "star", "triangle")
 SPLIT_SIZES = {"train": 1500, "test": 300}
 
 
-class Shapes(tfds.core.GeneratorBasedBuilder):
-    """Geometric shapes with boxes, in the form of TFDS's detection data sets."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            description=__doc__,
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-                    "image/filename": tfds.features.Text(),
-                    "objects": tfds.features.Sequence(
-                        {
-                            "bbox": tfds.features.BBoxFeature(),
-                            "label": tfds.features.ClassLabel(names=CLASS_NAMES),
-                        }
-                    ),
-                }
-            ),
-        )
-
-    def _split_generators(self, dl_manager):
-        del dl_manager  # nothing is downloaded
-        return {split: self._generate_examples(split) for split in SPLIT_SIZES}
-
-    def _generate_examples(self, split: str):
-        for index in range(SPLIT_SIZES[split]):
-            encoded, boxes, labels = _draw_example(split, index)
-            yield (
-                index,
-                {
-                    "image": encoded,
-                    "image/filename": _file_name(split, index),
-                    "objects": [
-                        {
-                            "bbox": tfds.features.BBox(
-                                xmin=x_min, ymin=y_min, xmax=x_max, ymax=y_max
-                            ),
-                            "label": label,
-                        }
-                        for (x_min, y_min, x_max, y_max), label in zip(
-                            boxes.tolist(), labels, strict=True
-                        )
-                    ],
-                },
-            )
-
-
-def write_pictures(folder: str, count: int, split: str = "test") -> None:
-    """Writes the first pictures of a split as the JPEG files that the set is made of."""
+def write_images(folder: str, count: int, split: str = "test") -> None:
+    """Writes the first images of a split as the JPEG files that the set is made of."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     for index in range(count):
-        encoded, _, _ = _draw_example(split, index)
-        (Path(folder) / _file_name(split, index)).write_bytes(encoded.getvalue())
+        encoded, _, _ = draw_example(split, index)
+        (Path(folder) / file_name(split, index)).write_bytes(encoded.getvalue())
 
 
-def _file_name(split: str, index: int) -> str:
+def file_name(split: str, index: int) -> str:
+    """What an image of a split is called."""
     return f"{split}_{index:05d}.jpg"
 
 
-def _draw_example(split: str, index: int) -> tuple[io.BytesIO, np.ndarray, list[int]]:
-    picture, boxes, labels = draw(np.random.default_rng([len(split), index]))
+def draw_example(split: str, index: int) -> tuple[io.BytesIO, np.ndarray, list[int]]:
+    """An image of a split as a JPEG file, with boxes and labels as from `draw`."""
+    image, boxes, labels = draw(np.random.default_rng([len(split), index]))
     encoded = io.BytesIO()
-    Image.fromarray(picture).save(encoded, "JPEG", quality=90)
+    Image.fromarray(image).save(encoded, "JPEG", quality=90)
     encoded.seek(0)
     return encoded, boxes, labels
 
 
 def draw(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Draws one picture.
+    """Draws one image.
 
     Returns:
-      The picture `[height, width, 3] uint8`, boxes `[objects, 4] xyxy` as fractions of it, and
+      The image `[height, width, 3] uint8`, boxes `[objects, 4] xyxy` as fractions of it, and
       labels from 0.
     """
     height, width = random.integers(140, 221, size=2)
@@ -133,7 +85,9 @@ def _texture(
     cells = random.integers(2, 12)
     blotches = color + random.uniform(-contrast, contrast, (cells, cells, 3))
     channels = [
-        Image.fromarray(blotches[..., i].astype(np.float32)).resize((width, height), Image.BICUBIC)
+        Image.fromarray(blotches[..., i].astype(np.float32)).resize(
+            (width, height), Image.Resampling.BICUBIC
+        )
         for i in range(3)
     ]
     return np.stack([np.asarray(channel) for channel in channels], axis=-1)

@@ -1,145 +1,248 @@
-"""Records from TensorFlow Datasets."""
+"""Records of TensorFlow Datasets, by index, from the shards that it prepares."""
 
-import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from ssd_jax.data.class_lists import COCO_IDS
-from ssd_jax.data.formats.shapes import Shapes
+from ssd_jax.data.formats.shapes_builder import Shapes
+from ssd_jax.data.formats.shards import open_shards
+from ssd_jax.data.problems import Problems
+from ssd_jax.data.records import Annotation, Record
+from ssd_jax.data.tensorflow_setup import Tensors, tf
 from ssd_jax.errors import UserError
 
-# Records with encoded pictures are shuffled in memory, this many at a time.
+# So many neighbours are shuffled together, so that reads stay near each other.
 SHUFFLE_BUFFER = 4096
 
+Read = Callable[[tf.Tensor], tf.Tensor]
 
-@dataclasses.dataclass(frozen=True)
+
 class TfdsRecords:
-    """One split of a detection set, read from TFDS's own files.
+    """One split of a detection set, as TFDS has prepared it.
 
     Attributes:
-      class_names: class i + 1 is called `class_names[i]`.
+      origin: the spec, for messages.
+      names: the names of its own classes.
+      class_names: class i + 1 is called `class_names[i]`; holds all of `names`.
     """
 
-    class_names: tuple[str, ...]
-    _builder: tfds.core.DatasetBuilder
-    _split: str
-
-    @classmethod
-    def open(cls, name: str, split: str) -> "TfdsRecords":
-        """Opens a set by its TFDS name; downloads and prepares it where that has not been done.
+    def __init__(
+        self,
+        builder: tfds.core.DatasetBuilder,
+        split: str,
+        origin: str,
+        class_names: Sequence[str] = (),
+    ):
+        """Takes a prepared set; `class_names` are its own where empty.
 
         Raises:
-          UserError: TFDS has no such set, split, or cannot prepare it here.
+          UserError: there is no such split, or it is not a detection set.
         """
-        return cls._prepare(lambda: tfds.builder(name), split, f"tfds:{name}:{split}")
-
-    @classmethod
-    def open_shapes(cls, split: str) -> "TfdsRecords":
-        """Opens the embedded set; draws it the first time, which takes seconds."""
-        return cls._prepare(Shapes, split, f"shapes:{split}")
-
-    @classmethod
-    def _prepare(
-        cls, make_builder: Callable[[], tfds.core.DatasetBuilder], split: str, spec: str
-    ) -> "TfdsRecords":
-        tfds.disable_progress_bar()
-        try:
-            builder = make_builder()
-        except (tfds.core.DatasetNotFoundError, ValueError) as error:
-            raise UserError(f"{spec}: {str(error).splitlines()[0]}") from error
-        try:
-            builder.download_and_prepare()
-        except Exception as error:  # TFDS passes on whatever its download met
-            # It may be that another process prepared the set meanwhile.
-            builder = make_builder()
-            if not builder.is_prepared():
-                raise UserError(
-                    f"{spec}: cannot be prepared in {builder.data_dir}: {error}. Without a "
-                    "network, copy a prepared set there, or set TFDS_DATA_DIR to the folder that "
-                    "holds it"
-                ) from error
+        self._builder, self._split, self.origin = builder, split, origin
         try:
             builder.info.splits[split]
         except (KeyError, ValueError) as error:
             raise UserError(
-                f"{spec}: there is no split {split!r}, but {', '.join(builder.info.splits)}"
+                f"{origin}: there is no split {split!r}, but {', '.join(builder.info.splits)}"
             ) from error
         try:
             objects = builder.info.features["objects"].feature
             builder.info.features["image"], objects["bbox"]
-            class_names = tuple(objects["label"].names)
+            self.names = tuple(objects["label"].names)
         except (AttributeError, KeyError) as error:
             raise UserError(
-                f"{spec}: not a detection set: its examples need 'image', and 'objects' with "
+                f"{origin}: not a detection set: its examples need 'image', and 'objects' with "
                 "'bbox' and 'label'"
             ) from error
-        return cls(class_names, builder, split)
+        self.class_names = tuple(class_names) or self.names
 
+    @property
     def category_ids(self) -> dict[str, int]:
-        """What results call the classes, by name: COCO's own ids, for other sets 1, 2, ….
+        """The ids of its own classes by name; see `category_ids_of`."""
+        return category_ids_of(self._builder.name, self.names)
 
-        TFDS itself numbers COCO's classes from 0 to 79.
+    def with_classes(self, class_names: Sequence[str], problems: Problems) -> "TfdsRecords":
+        """The same records with labels by another list of classes.
+
+        Raises:
+          UserError: the list lacks one of the set's classes.
         """
-        is_coco = self._builder.name == "coco" and len(self.class_names) == len(COCO_IDS)
-        ids = COCO_IDS if is_coco else range(1, len(self.class_names) + 1)
-        return dict(zip(self.class_names, ids, strict=True))
+        missing = [name for name in self.names if name not in class_names]
+        if missing:
+            raise UserError(
+                f"{self.origin} has the class {missing[0]!r}, which is not among the classes "
+                f"({', '.join(class_names)}): name all of its classes in config.data.classes"
+            )
+        return TfdsRecords(self._builder, self._split, self.origin, class_names)
 
-    def with_class_names(self, class_names: tuple[str, ...]) -> "TfdsRecords":
-        """The same records with labels by another list, which holds all names of this one."""
-        return dataclasses.replace(self, class_names=class_names)
+    def __len__(self) -> int:
+        return self._builder.info.splits[self._split].num_examples
 
-    def share_size(self, process_index: int, process_count: int) -> int:
-        """How many records fall to a process."""
-        split = self._share_split(process_index, process_count)
-        return self._builder.info.splits[split].num_examples
+    def __getitem__(self, index: int) -> Record:
+        """Reads one record with the bytes of its image.
 
-    def shuffle_buffer(self) -> int:
-        """How many records are held in memory to shuffle them."""
-        return min(SHUFFLE_BUFFER, max(1, self.share_size(0, 1)))
-
-    def share(self, process_index: int, process_count: int) -> tf.data.Dataset:
-        """The records of one process, in order."""
-        own_names = self._builder.info.features["objects"]["label"].names
-        labels = tf.constant([self.class_names.index(name) + 1 for name in own_names], tf.int32)
-
-        def to_record(example):
-            objects = example["objects"]
-            y_min, x_min, y_max, x_max = tf.unstack(objects["bbox"], axis=1)
-            boxes = tf.clip_by_value(tf.stack([x_min, y_min, x_max, y_max], axis=1), 0.0, 1.0)
-            good = tf.reduce_all(boxes[:, 2:] > boxes[:, :2], axis=1)
-            num_objects = tf.shape(boxes)[0]
-            none = tf.zeros(num_objects, tf.bool)
-            unknown = tf.fill([num_objects], tf.constant(float("nan"), tf.float64))
+        Raises:
+          UserError: its shard is damaged.
+        """
+        try:
             record = {
-                "boxes": boxes,
-                "labels": tf.gather(labels, objects["label"]),
-                "difficult": objects.get("is_difficult", none),
-                "crowd": objects.get("is_crowd", none),
-                "area": tf.cast(objects.get("area", unknown), tf.float64),
+                key: value.numpy()
+                for key, value in self._read(tf.constant(index, tf.int64)).items()
             }
-            record = {key: tf.boolean_mask(value, good) for key, value in record.items()}
-            if "image/id" in example:
-                image_id = tf.strings.as_string(example["image/id"])
-            else:
-                image_id = tf.strings.regex_replace(example["image/filename"], r"\.[^.]*$", "")
-            return record | {
-                "path": tf.constant(b""),
-                "image": example["image"],
-                "image_id": image_id,
-                "dropped": num_objects - tf.shape(record["boxes"])[0],
-            }
-
-        examples = self._builder.as_dataset(
-            split=self._share_split(process_index, process_count),
-            decoders={"image": tfds.decode.SkipDecoding()},
-            shuffle_files=False,
-            read_config=tfds.ReadConfig(try_autocache=False),
+        except tf.errors.OpError as error:
+            raise UserError(f"{self.origin}: record {index} cannot be read: {error}") from error
+        return Record(
+            image_id=record.pop("image_id").decode(),
+            path="",
+            encoded=record.pop("image"),
+            size=None,
+            dropped=int(record.pop("dropped")),
+            **{key: record[key] for key in ("boxes", "labels", "difficult", "crowd", "area")},
         )
-        return examples.map(to_record)
 
-    def _share_split(self, process_index: int, process_count: int):
-        if process_count == 1:
-            return self._split
-        return tfds.even_splits(self._split, process_count)[process_index]
+    def annotation(self, index: int) -> Annotation:
+        """One record with the names of its classes; boxes without area are left out and counted."""
+        record = self[index]
+        return Annotation(
+            image_id=record.image_id,
+            path="",
+            file=record.image_id,
+            size=None,
+            boxes=record.boxes,
+            names=tuple(self.class_names[label - 1] for label in record.labels.tolist()),
+            difficult=record.difficult,
+            crowd=record.crowd,
+            area=record.area,
+            encoded=record.encoded,
+            dropped=record.dropped,
+        )
+
+    def share(self, process_index: int, process_count: int) -> range:
+        """The records of one process: one of equal ranges, the first ones longer by 1."""
+        size, rest = divmod(len(self), process_count)
+        start = process_index * size + min(process_index, rest)
+        return range(start, start + size + (process_index < rest))
+
+    @property
+    def shuffle_buffer(self) -> int:
+        """How many neighbours are shuffled together."""
+        return min(SHUFFLE_BUFFER, max(1, len(self)))
+
+    def reader(
+        self, remember: Callable[[Read], Read] = lambda read: read
+    ) -> Callable[[tf.Tensor], Tensors]:
+        """A function of TensorFlow that reads and cleans a record by its index.
+
+        The record is a dictionary of `path` (empty), `image` (the encoded image), `image_id`,
+        `boxes`, `labels`, `difficult`, `crowd`, `area` and `dropped`; see `Record`.
+
+        Args:
+          remember: wraps the function that reads the bytes of a record.
+        """
+        labels = tf.constant([self.class_names.index(name) + 1 for name in self.names], tf.int32)
+        features = self._builder.info.features
+        read = remember(self._shards.read)
+
+        def read_record(index: tf.Tensor) -> Tensors:
+            decoders = {"image": tfds.decode.SkipDecoding()}
+            return _clean(features.deserialize_example(read(index), decoders=decoders), labels)
+
+        return read_record
+
+    @functools.cached_property
+    def _shards(self):
+        info = self._builder.info
+        instructions = info.splits[self._split].file_instructions
+        return open_shards(instructions, info.file_format.file_suffix)
+
+    @functools.cached_property
+    def _read(self):
+        return tf.function(
+            self.reader(), input_signature=[tf.TensorSpec([], tf.int64)], autograph=False
+        )
+
+
+def open_tfds(name: str, split: str) -> TfdsRecords:
+    """Opens a set by its TFDS name; downloads and prepares it where that has not been done.
+
+    Raises:
+      UserError: TFDS has no such set, split, or cannot prepare it here.
+    """
+    origin = f"tfds:{name}:{split}"
+    return TfdsRecords(prepare(lambda: tfds.builder(name), origin), split, origin)
+
+
+def open_shapes(split: str) -> TfdsRecords:
+    """Opens the embedded set; draws it the first time, which takes seconds."""
+    origin = f"shapes:{split}"
+    return TfdsRecords(prepare(Shapes, origin), split, origin)
+
+
+def prepare(
+    make_builder: Callable[[], tfds.core.DatasetBuilder], origin: str
+) -> tfds.core.DatasetBuilder:
+    """Makes a builder and has it prepare its set where that has not been done.
+
+    Raises:
+      UserError: TFDS has no such set, or cannot prepare it here; the message begins with `origin`.
+    """
+    tfds.disable_progress_bar()
+    try:
+        builder = make_builder()
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise UserError(f"{origin}: {str(error).splitlines()[0]}") from error
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # TFDS passes on whatever its download met
+        # It may be that another process prepared the set meanwhile.
+        builder = make_builder()
+        if not builder.is_prepared():
+            raise UserError(
+                f"{origin}: cannot be prepared in {builder.data_dir}: {error}. Without a network, "
+                "copy a prepared set there, or set TFDS_DATA_DIR to the folder that holds it"
+            ) from error
+    return builder
+
+
+def category_ids_of(set_name: str, names: Sequence[str]) -> dict[str, int]:
+    """What results call the classes, by name: COCO's own ids, for other sets 1, 2, ….
+
+    TFDS itself numbers COCO's classes from 0 to 79.
+    """
+    is_coco = set_name == "coco" and len(names) == len(COCO_IDS)
+    return dict(zip(names, COCO_IDS if is_coco else range(1, len(names) + 1), strict=True))
+
+
+def _clean(example: Tensors, labels: tf.Tensor) -> Tensors:
+    """A record of an example: boxes are clipped, and those without area left out and counted.
+
+    The same cleaning as of `Annotations`, in TensorFlow's operations, for an example is only read
+    when its turn comes.
+    """
+    objects = example["objects"]
+    y_min, x_min, y_max, x_max = tf.unstack(objects["bbox"], axis=1)
+    boxes = tf.clip_by_value(tf.stack([x_min, y_min, x_max, y_max], axis=1), 0.0, 1.0)
+    good = tf.reduce_all(boxes[:, 2:] > boxes[:, :2], axis=1)
+    num_objects = tf.shape(boxes)[0]
+    none = tf.zeros(num_objects, tf.bool)
+    unknown = tf.fill([num_objects], tf.constant(float("nan"), tf.float64))
+    record = {
+        "boxes": boxes,
+        "labels": tf.gather(labels, objects["label"]),
+        "difficult": objects.get("is_difficult", none),
+        "crowd": objects.get("is_crowd", none),
+        "area": tf.cast(objects.get("area", unknown), tf.float64),
+    }
+    record = {key: tf.boolean_mask(value, good) for key, value in record.items()}
+    if "image/id" in example:
+        image_id = tf.strings.as_string(example["image/id"])
+    else:
+        image_id = tf.strings.regex_replace(example["image/filename"], r"\.[^.]*$", "")
+    return record | {
+        "path": tf.constant(b""),
+        "image": example["image"],
+        "image_id": image_id,
+        "dropped": num_objects - tf.shape(record["boxes"])[0],
+    }

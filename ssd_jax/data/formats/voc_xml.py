@@ -1,13 +1,15 @@
 """Reads a folder in Pascal VOC's layout: Annotations, JPEGImages, ImageSets/Main."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 
-from ssd_jax.data.annotations import MAX_PIXEL, Annotation
-from ssd_jax.data.problems import Problem, Problems, file_exists
+from ssd_jax.data.annotations import Annotations
+from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems, file_exists
+from ssd_jax.data.records import Annotation
 from ssd_jax.errors import UserError, shown
 from ssd_jax.images.opening import upright_size
 from ssd_jax.storage.files import local_path
@@ -18,16 +20,16 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 MAX_BYTES = 16 * 2**20
 
 
-def read_voc_xml(root: str, split: str, problems: Problems) -> list[Annotation]:
+def open_voc_xml(root: str, split: str, problems: Problems) -> Annotations:
     """Reads the annotations of one split, in the order of its split file.
 
-    Boxes are the XML's whole numbers divided by the picture's size, as in Caffe and TensorFlow
+    Boxes are the XML's whole numbers divided by the image's size, as in Caffe and TensorFlow
     Datasets, so that times the size they are the XML's numbers again.
 
     Args:
       root: the folder that holds `Annotations`, `JPEGImages` and `ImageSets/Main`.
       split: the name of a file in `ImageSets/Main`, without `.txt`.
-      problems: is told of pictures that are damaged or whose annotation is; they are left out.
+      problems: what becomes of images that are damaged or whose annotation is.
 
     Raises:
       UserError: a folder or the split file is missing or cannot be understood, or `problems` stops;
@@ -42,19 +44,27 @@ def read_voc_xml(root: str, split: str, problems: Problems) -> list[Annotation]:
         known = sorted(path.stem for path in split_file.parent.glob("*.txt"))
         there = f"; there are {', '.join(known)}" if known else ""
         raise UserError(f"{spec}: {split_file} does not exist{there}")
+    if not (folder / "JPEGImages").is_dir():
+        raise UserError(f"{spec}: the folder {folder / 'JPEGImages'} does not exist")
+    names = _listed_names(split_file)
+    if not names:
+        raise UserError(f"{spec}: {split_file} lists no images")
+    return Annotations(_read(folder, split_file, names, problems), spec)
 
+
+def _read(
+    folder: Path, split_file: Path, names: list[str], problems: Problems
+) -> Iterator[Annotation]:
+    """The annotations of the images of these names; `problems` is told of damaged ones."""
     images_folder = folder / "JPEGImages"
-    if not images_folder.is_dir():
-        raise UserError(f"{spec}: the folder {images_folder} does not exist")
     images = {
         path.stem: path
         for path in sorted(images_folder.iterdir())
         if path.suffix.lower() in IMAGE_SUFFIXES
     }
-
-    annotations, seen = [], set()
-    for image_id in _listed_names(split_file):
-        problems.num_pictures += 1
+    seen = set()
+    for image_id in names:
+        problems.num_images += 1
         path = folder / "Annotations" / f"{image_id}.xml"
         if image_id in seen:
             found = [Problem("listed twice", f"lists {shown(image_id)} twice")]
@@ -69,12 +79,9 @@ def read_voc_xml(root: str, split: str, problems: Problems) -> list[Annotation]:
             annotation = _read_annotation(path, image_id, images[image_id], found)
             if found:
                 problems.add(path, image_id, found)
-            else:
-                annotations.append(annotation)
+            elif annotation:
+                yield annotation
         seen.add(image_id)
-    if not seen:
-        raise UserError(f"{spec}: {split_file} lists no pictures")
-    return annotations
 
 
 def _listed_names(split_file: Path) -> list[str]:
@@ -93,15 +100,14 @@ def _read_annotation(
     root = _parse(path, found)
     if root is None:
         return None
-    size = tuple(
-        _number(root, f"size/{side}", "size", found, default=0.0) for side in ("width", "height")
-    )
-    if None in size:
+    width = _number(root, "size/width", "size", found, default=0.0)
+    height = _number(root, "size/height", "size", found, default=0.0)
+    if width is None or height is None:
         return None
-    stated = size if min(size) >= 1 else None
+    stated = (height, width) if min(height, width) >= 1 else None
     if stated is None:
         try:
-            size = upright_size(image_path)
+            height, width = upright_size(image_path)
         except UserError as error:
             found.append(Problem("picture unreadable", str(error)))
             return None
@@ -120,10 +126,10 @@ def _read_annotation(
         return None
     return Annotation(
         image_id=image_id,
-        path=image_path,
-        file=path,
+        path=str(image_path),
+        file=str(path),
         size=stated,
-        boxes=(np.array(boxes).reshape(-1, 4) / (size * 2)).astype(np.float32),
+        boxes=(np.array(boxes).reshape(-1, 4) / (width, height, width, height)).astype(np.float32),
         names=tuple(names),
         difficult=np.array(difficult, bool),
         crowd=np.zeros(len(names), bool),

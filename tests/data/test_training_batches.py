@@ -4,26 +4,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssd_jax.data.pipeline import (
-    eval_batches,
-    num_eval_batches,
-    read_objects,
-    read_pictures,
-    train_batches,
-)
-from ssd_jax.data.sources import open_source
+from ssd_jax.config.schema import as_config
+from ssd_jax.data.evaluation_batches import evaluation_batches
+from ssd_jax.data.sources import open_dataset
+from ssd_jax.data.training_batches import training_batches
+from tests import tiny
 from tests.helpers.pictures import VocFolder, write_coco
 
-OPTIONS = dict(
-    image_size=48,
-    batch_size=4,
-    max_objects=3,
-    expand_probability=0.5,
-    expand_max_ratio=4.0,
-    crop=True,
-    seed=5,
+CONFIG = as_config(tiny.get_config()).replace(
+    {
+        "model.image_size": 48,
+        "data.max_objects": 3,
+        "augment.expand_probability": 0.5,
+        "augment.expand_max_ratio": 4.0,
+        "augment.crop": True,
+        "seed": 5,
+    }
 )
-PLAIN = OPTIONS | dict(expand_probability=0.0, crop=False)
+PLAIN = CONFIG.replace({"augment.expand_probability": 0.0, "augment.crop": False})
+BATCH = 4
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def source(tmp_path_factory):
     voc.add("crowded", [("dog", 1 + i, 1, 11 + 2 * i, 12) for i in range(5)])
     for i in range(8):
         voc.add(f"picture{i}", [("dog", 6, 4, 30, 20), ("cat", 12, 8, 54, 36)], size=(60, 40 + i))
-    return open_source(voc.split("all", "empty", "crowded", *[f"picture{i}" for i in range(8)]))
+    return open_dataset(voc.split("all", "empty", "crowded", *[f"picture{i}" for i in range(8)]))
 
 
 def take(iterator, count):
@@ -47,7 +46,7 @@ def assert_same(batches, others):
 
 
 def test_the_form_of_a_batch(source):
-    (batch,) = take(train_batches(source, **OPTIONS), 1)
+    (batch,) = take(training_batches(CONFIG, source, BATCH), 1)
     forms = {key: (value.shape, value.dtype.kind) for key, value in batch.items()}
     assert forms == {
         "image": ((4, 48, 48, 3), "u"),
@@ -65,7 +64,7 @@ def test_the_form_of_a_batch(source):
 
 
 def test_augmented_boxes_lie_in_the_window(source):
-    for batch in take(train_batches(source, **OPTIONS), 20):
+    for batch in take(training_batches(CONFIG, source, BATCH), 20):
         for i in range(4):
             boxes = batch["boxes"][i][batch["labels"][i] > 0]
             window = batch["window"][i]
@@ -79,7 +78,7 @@ def test_training_uses_difficult_objects_but_no_crowds(tmp_path):
     objects = [("dog", 6, 4, 30, 20)]
     voc = VocFolder(tmp_path / "voc")
     voc.add("hard", objects, extra="<difficult>1</difficult>")
-    (batch,) = take(train_batches(open_source(voc.split("all", "hard")), **PLAIN), 1)
+    (batch,) = take(training_batches(PLAIN, open_dataset(voc.split("all", "hard")), BATCH), 1)
     assert (batch["labels"][:, 0] == 1).all() and batch["difficult"][:, 0].all()
 
     annotation = {"image_id": 1, "category_id": 5, "bbox": [6, 4, 24, 16], "area": 123.25}
@@ -92,15 +91,15 @@ def test_training_uses_difficult_objects_but_no_crowds(tmp_path):
             "annotations": [annotation | {"id": 1}, crowd | {"id": 2}],
         },
     )
-    (batch,) = take(train_batches(open_source(spec), **PLAIN), 1)
+    (batch,) = take(training_batches(PLAIN, open_dataset(spec), BATCH), 1)
     np.testing.assert_array_equal(batch["labels"], [[1, 0, 0]] * 4)
-    (batch,) = eval_batches(open_source(spec), image_size=32, batch_size=1)
+    (batch,) = evaluation_batches(open_dataset(spec), image_size=32, batch_size=1)
     np.testing.assert_array_equal(batch["crowd"], [[False, True]])
     np.testing.assert_array_equal(batch["area"], [[123.25, np.nan]])
 
 
 def test_without_augmentation_boxes_are_those_of_the_file(source):
-    for batch in take(train_batches(source, **PLAIN), 3):
+    for batch in take(training_batches(PLAIN, source, BATCH), 3):
         for i in np.flatnonzero(np.char.startswith(batch["image_id"].astype(str), "picture")):
             height = batch["size"][i][0]
             expected = [
@@ -113,7 +112,7 @@ def test_without_augmentation_boxes_are_those_of_the_file(source):
 
 
 def test_of_too_many_objects_the_largest_stay_and_the_rest_is_counted(source):
-    batches = take(train_batches(source, **PLAIN), 5)
+    batches = take(training_batches(PLAIN, source, BATCH), 5)
     crowded = [
         (batch["boxes"][i], batch["dropped"][i])
         for batch in batches
@@ -127,31 +126,31 @@ def test_of_too_many_objects_the_largest_stay_and_the_rest_is_counted(source):
 
 
 def test_the_same_seed_gives_the_same_batches(source):
-    one = take(train_batches(source, **OPTIONS), 6)
-    assert_same(one, take(train_batches(source, **OPTIONS), 6))
-    other = take(train_batches(source, **(OPTIONS | {"seed": 6})), 6)
+    one = take(training_batches(CONFIG, source, BATCH), 6)
+    assert_same(one, take(training_batches(CONFIG, source, BATCH), 6))
+    other = take(training_batches(CONFIG.replace({"seed": 6}), source, BATCH), 6)
     assert any((a["image"] != b["image"]).any() for a, b in zip(one, other, strict=True))
 
 
 def test_a_resumed_run_gets_the_batches_it_missed(source):
-    unbroken = take(train_batches(source, **OPTIONS), 9)
-    assert_same(unbroken[7:], take(train_batches(source, **OPTIONS, first_step=7), 2))
+    unbroken = take(training_batches(CONFIG, source, BATCH), 9)
+    assert_same(unbroken[7:], take(training_batches(CONFIG, source, BATCH, first_step=7), 2))
 
 
 def test_the_batch_of_step_137_is_the_same_after_resuming(source):
-    options = OPTIONS | {"image_size": 8}
-    unbroken = next(itertools.islice(train_batches(source, **options), 137, None))
-    assert_same([unbroken], take(train_batches(source, **options, first_step=137), 1))
+    config = CONFIG.replace({"model.image_size": 8})
+    unbroken = next(itertools.islice(training_batches(config, source, BATCH), 137, None))
+    assert_same([unbroken], take(training_batches(config, source, BATCH, first_step=137), 1))
 
 
 @pytest.mark.parametrize("process_count", [1, 2])
 def test_processes_together_see_every_picture_once_an_epoch(source, process_count):
     # 10 pictures; each process has 5 or 10 of them, a batch of 5 is half or all of its share.
-    options = PLAIN | {"batch_size": 5, "image_size": 8}
+    config = PLAIN.replace({"model.image_size": 8})
     steps = 2 // process_count
     orders = set()
     seen = [
-        train_batches(source, **options, process_index=index, process_count=process_count)
+        training_batches(config, source, 5, process_index=index, process_count=process_count)
         for index in range(process_count)
     ]
     for _epoch in range(3):
@@ -165,7 +164,7 @@ def test_processes_together_see_every_picture_once_an_epoch(source, process_coun
 
 def test_processes_augment_in_ways_of_their_own(source):
     windows = [
-        take(train_batches(source, **OPTIONS, process_index=index, process_count=2), 2)
+        take(training_batches(CONFIG, source, BATCH, process_index=index, process_count=2), 2)
         for index in range(2)
     ]
     drawn = {batch["window"].tobytes() for batches in windows for batch in batches}
@@ -178,64 +177,12 @@ def test_cached_pictures_are_read_once(tmp_path):
     for name in names:
         voc.add(name, [("dog", 6, 4, 30, 20)])
     spec = voc.split("all", *names)
-    uncached = take(train_batches(open_source(spec), **OPTIONS), 6)
-    batches = train_batches(open_source(spec), **OPTIONS, cache=True)
+    uncached = take(training_batches(CONFIG, open_dataset(spec), BATCH), 6)
+    batches = training_batches(CONFIG.replace({"data.cache": True}), open_dataset(spec), BATCH)
     first = take(batches, 1)
     for file in (voc.root / "JPEGImages").iterdir():
         file.unlink()
     assert_same(uncached, first + take(batches, 5))  # four epochs
-
-
-def test_evaluation_sees_every_picture_once(source):
-    for process_count in (1, 2, 3):
-        seen = []
-        lengths = set()
-        for index in range(process_count):
-            batches = list(
-                eval_batches(
-                    source,
-                    image_size=32,
-                    batch_size=4,
-                    process_index=index,
-                    process_count=process_count,
-                )
-            )
-            lengths.add(len(batches))
-            for batch in batches:
-                assert batch["image"].shape == (4, 32, 32, 3)
-                seen += list(batch["image_id"][batch["mask"]])
-        assert lengths == {num_eval_batches(source, 4, process_count)}
-        assert len(seen) == len(set(seen)) == 10
-
-
-def test_evaluation_keeps_all_objects(source):
-    batches = list(eval_batches(source, image_size=32, batch_size=4))
-    (crowded,) = [
-        batch["labels"][i]
-        for batch in batches
-        for i in np.flatnonzero(batch["image_id"] == b"crowded")
-    ]
-    assert (crowded > 0).sum() == 5
-
-
-def test_objects_can_be_read_without_pictures_and_pictures_by_name(source):
-    records = {record["image_id"].decode(): record for record in read_objects(source)}
-    batches = list(eval_batches(source, image_size=32, batch_size=4))
-    seen = 0
-    for batch in batches:
-        for i in np.flatnonzero(batch["mask"]):
-            record = records[batch["image_id"][i].decode()]
-            np.testing.assert_array_equal(record["size"], batch["size"][i])
-            real = batch["labels"][i] > 0
-            np.testing.assert_array_equal(record["boxes"], batch["boxes"][i][real])
-            seen += 1
-    assert seen == len(records) == 10
-    names = sorted(records)[2:4]
-    pictures = read_pictures(source, names)
-    assert sorted(pictures) == names
-    for name, picture in pictures.items():
-        assert picture.dtype == np.uint8
-        assert picture.shape == (*records[name]["size"], 3)
 
 
 def test_pictures_are_upright_in_training_and_evaluation(tmp_path):
@@ -250,9 +197,9 @@ def test_pictures_are_upright_in_training_and_evaluation(tmp_path):
         image.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.png", exif=exif)
     for name in ("as_it_is.jpg", "turned.jpg"):
         (folder / name).unlink()
-    two = open_source(voc.split("all", "as_it_is", "turned"))
-    batches = take(eval_batches(two, image_size=48, batch_size=2), 1)
-    for batch in batches + take(train_batches(two, **PLAIN | {"batch_size": 2}), 2):
+    two = open_dataset(voc.split("all", "as_it_is", "turned"))
+    batches = take(evaluation_batches(two, image_size=48, batch_size=2), 1)
+    for batch in batches + take(training_batches(PLAIN, two, 2), 2):
         assert batch["size"].tolist() == [[40, 60]] * 2
         # Training resizes in one of several ways.
         first, second = batch["image"].astype(int)

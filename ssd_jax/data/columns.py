@@ -1,0 +1,104 @@
+"""Annotations of many images in a few arrays, so that millions of images fit in memory."""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from typing import overload
+
+import numpy as np
+
+
+class Strings(Sequence[str]):
+    """Many strings as one string of bytes and the places where each ends."""
+
+    def __init__(self, content: bytes, ends: np.ndarray):
+        """Takes the encoded strings joined, and `[strings] int64` ends."""
+        self.content = content
+        self.bounds = np.concatenate([np.zeros(1, np.int64), ends])
+
+    @classmethod
+    def of(cls, strings: Iterable[str]) -> "Strings":
+        """Encodes strings as file names are encoded."""
+        content, ends = bytearray(), []
+        for string in strings:
+            content += os.fsencode(string)
+            ends.append(len(content))
+        return cls(bytes(content), np.array(ends, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Strings": ...
+    def __getitem__(self, index: int | slice) -> "str | Strings":
+        if isinstance(index, slice):
+            return Strings.of(self[i] for i in range(*index.indices(len(self))))
+        return os.fsdecode(self.content[self.bounds[index] : self.bounds[index + 1]])
+
+    def chosen(self, mask: np.ndarray) -> "Strings":
+        """Those for which `[strings] bool` is true."""
+        return self if mask.all() else Strings.of(self[i] for i in np.flatnonzero(mask).tolist())
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Images that lie in files, with their objects.
+
+    The objects of image i are those from `splits[i]` to `splits[i + 1]`.
+
+    Attributes:
+      image_ids: what results call the images.
+      paths: the image files.
+      sizes: `[images, 2]` float64 height and width as stated, NaN where they are not.
+      splits: `[images + 1]` int64, ascending from 0.
+      boxes: `[objects, 4] xyxy` float32, fractions of the image.
+      classes: `[objects]` int32; of what list the owner says.
+      difficult: `[objects] bool`.
+      crowd: `[objects] bool`.
+      area: `[objects]` float64, NaN where not given.
+    """
+
+    image_ids: Strings
+    paths: Strings
+    sizes: np.ndarray
+    splits: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    difficult: np.ndarray
+    crowd: np.ndarray
+    area: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.splits) - 1
+
+    def objects(self, index: int) -> slice:
+        """Where the objects of an image are."""
+        return slice(int(self.splits[index]), int(self.splits[index + 1]))
+
+    def size(self, index: int) -> tuple[float, float] | None:
+        """(height, width) as stated, or None."""
+        height, width = self.sizes[index].tolist()
+        return None if np.isnan(height) else (height, width)
+
+    def owners(self) -> np.ndarray:
+        """`[objects]`: the index of the image that each belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.splits))
+
+    def chosen(self, images: np.ndarray, objects: np.ndarray) -> "Columns":
+        """The images and objects for which `[images] bool` and `[objects] bool` are true."""
+        owners = self.owners()
+        objects = objects & images[owners]
+        counts = np.bincount(owners[objects], minlength=len(self))[images]
+        return Columns(
+            image_ids=self.image_ids.chosen(images),
+            paths=self.paths.chosen(images),
+            sizes=self.sizes[images],
+            splits=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
+            boxes=self.boxes[objects],
+            classes=self.classes[objects],
+            difficult=self.difficult[objects],
+            crowd=self.crowd[objects],
+            area=self.area[objects],
+        )

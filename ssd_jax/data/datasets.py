@@ -1,0 +1,77 @@
+"""A data set: a random-access sequence of records, made of one or several parts."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from ssd_jax.data.problems import Problems
+from ssd_jax.data.records import Record
+
+
+class Part(Protocol):
+    """One of the sets that a data set is made of."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Record: ...
+
+    def share(self, process_index: int, process_count: int) -> range:
+        """The indices of one process; every record falls to one process."""
+        ...
+
+    @property
+    def shuffle_buffer(self) -> int:
+        """How many records are shuffled together."""
+        ...
+
+
+class Dataset:
+    """The records of all parts, one part after the other.
+
+    Attributes:
+      class_names: class i + 1 is called `class_names[i]`.
+      category_ids: what results call the classes, in the same order: the ids of a COCO file or of
+        COCO itself, otherwise 1, 2, ….
+      problems: what becomes of images that turn out to be damaged.
+      parts: the sets it is made of.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        class_names: Sequence[str],
+        category_ids: Sequence[int],
+        problems: Problems,
+    ):
+        """Joins parts whose labels are of the same classes."""
+        self.parts = tuple(parts)
+        self.class_names = tuple(class_names)
+        self.category_ids = tuple(category_ids)
+        self.problems = problems
+        ends = np.cumsum([len(part) for part in parts])
+        self._starts = [0, *ends[:-1].tolist()]
+        self._length = int(ends[-1])
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Record:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        index = int(index) % len(self)
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self.parts[number][index - self._starts[number]]
+
+    def shares(self, process_index: int = 0, process_count: int = 1) -> list[range]:
+        """The indices of one process, a range for each part."""
+        ranges = []
+        for start, part in zip(self._starts, self.parts, strict=True):
+            share = part.share(process_index, process_count)
+            ranges.append(range(start + share.start, start + share.stop, share.step))
+        return ranges
+
+    def share(self, process_index: int = 0, process_count: int = 1) -> Iterator[int]:
+        """The indices of one process, in order."""
+        for indices in self.shares(process_index, process_count):
+            yield from indices

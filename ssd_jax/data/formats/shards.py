@@ -1,0 +1,113 @@
+"""Random access to the records of TensorFlow Datasets' shards."""
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+
+from ssd_jax.data.tensorflow_setup import tf
+from ssd_jax.errors import UserError
+
+# A record of TFRecord: 8 bytes of length, 4 of a checksum, the content, 4 of a checksum.
+LENGTH_BYTES = 8
+FRAME_BYTES = 16
+BUFFER_BYTES = 2**16  # read at once; most images fit
+FILES_AT_ONCE = 16
+
+
+class Shards(Protocol):
+    """The records of some shards, or of parts of them, one after the other."""
+
+    def read(self, index: tf.Tensor) -> tf.Tensor:
+        """The bytes of a record, as `[] string`; `index` is `[] int64`."""
+        ...
+
+
+def open_shards(instructions: Sequence[Any], file_format: str) -> Shards:
+    """Opens shards.
+
+    Args:
+      instructions: of TFDS: which records of which files.
+      file_format: of `tfds.core.FileFormat`.
+
+    Raises:
+      UserError: the format has no random access, or a shard is damaged.
+    """
+    if file_format == "tfrecord":
+        return TFRecordShards(instructions)
+    if file_format == "array_record":
+        return ArrayRecordShards(instructions)
+    raise UserError(
+        f"{instructions[0].filename} is a {file_format} file, but only tfrecord and array_record "
+        "files can be read: prepare the set again with file_format='tfrecord'"
+    )
+
+
+class TFRecordShards:
+    """Shards of TFRecord, the usual form, found by the headers of their records."""
+
+    def __init__(self, instructions: Sequence[Any]):
+        """Reads the headers of all records, 12 bytes each; images are passed over."""
+        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+            offsets = list(pool.map(_chosen_offsets, instructions))
+        numbers = np.repeat(np.arange(len(offsets)), [len(own) for own in offsets])
+        # Made here, once, and not in every function that reads.
+        self._files = tf.constant([os.fspath(step.filename) for step in instructions])
+        self._numbers = tf.constant(numbers, tf.int32)
+        self._offsets = tf.constant(np.concatenate(offsets), tf.int64)
+
+    def read(self, index: tf.Tensor) -> tf.Tensor:
+        """The bytes of a record; see `Shards`."""
+        records = tf.raw_ops.TFRecordDatasetV2(
+            filenames=self._files[self._numbers[index]][None],
+            compression_type="",
+            buffer_size=BUFFER_BYTES,
+            byte_offsets=self._offsets[index][None],
+        )
+        form = tf.TensorSpec([], tf.string)
+        return tf.data.experimental.from_variant(records, form).take(1).get_single_element()
+
+
+class ArrayRecordShards:
+    """Shards of ArrayRecord, which hold an index of their own."""
+
+    def __init__(self, instructions: Sequence[Any]):
+        """Opens the files."""
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        self._records = ArrayRecordDataSource(instructions)
+
+    def read(self, index: tf.Tensor) -> tf.Tensor:
+        """The bytes of a record; see `Shards`."""
+        read = functools.partial(tf.numpy_function, self._read, [index], tf.string)
+        return tf.ensure_shape(read(stateful=False), [])
+
+    def _read(self, index: np.integer) -> bytes:
+        return self._records[int(index)]
+
+
+def _chosen_offsets(instruction: Any) -> np.ndarray:
+    """Where the records that an instruction asks for begin in their file."""
+    offsets = np.fromiter(record_offsets(instruction.filename), np.int64)
+    chosen = offsets[instruction.skip :][: instruction.take]
+    if len(chosen) < instruction.take:
+        raise UserError(
+            f"{instruction.filename} has {len(offsets)} records, but the set says "
+            f"{instruction.examples_in_shard}: copy or prepare the set anew"
+        )
+    return chosen
+
+
+def record_offsets(path: str) -> Iterator[int]:
+    """Where each record of a TFRecord file begins, in bytes."""
+    is_remote = "://" in os.fspath(path)
+    with tf.io.gfile.GFile(path, "rb") if is_remote else open(path, "rb", buffering=0) as file:
+        end = file.size() if is_remote else os.fstat(file.fileno()).st_size
+        offset = 0
+        while offset < end:
+            yield offset
+            file.seek(offset)
+            offset += int.from_bytes(file.read(LENGTH_BYTES), "little") + FRAME_BYTES

@@ -1,0 +1,158 @@
+"""Reads records of a data set by index, as tensors, with their encoded images."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ssd_jax.data import rendering
+from ssd_jax.data.datasets import Dataset, Part
+from ssd_jax.data.folder_records import FolderRecords
+from ssd_jax.data.tensorflow_setup import Tensors, tf
+from ssd_jax.images.opening import upright_file
+
+Read = Callable[[tf.Tensor], tf.Tensor]
+ReadRecord = Callable[[tf.Tensor], Tensors]
+
+OBJECT_KEYS = ("boxes", "labels", "difficult")
+
+
+class RecordReader:
+    """Reads records for training: without crowds, each with its image, upright and encoded.
+
+    A record is a dictionary of `path` and `image_id` (`[] string`), `image` (the encoded image),
+    `size` (`[2] int32`, its height and width), `boxes`, `labels`, `difficult`, and `dropped`; see
+    `Record`.
+    """
+
+    def __init__(self, dataset: Dataset, cache: bool = False):
+        """Makes the functions of each part.
+
+        Args:
+          dataset: the records.
+          cache: whether encoded images stay in memory once they are read.
+        """
+        self._starts = [indices.start for indices in dataset.shares()]
+        remember = remembered if cache else lambda read: read
+        self._with_image = [_part_reader(part, remember) for part in dataset.parts]
+        self._without = [
+            _folder_reader(part, None) if isinstance(part, FolderRecords) else read
+            for part, read in zip(dataset.parts, self._with_image, strict=True)
+        ]
+
+    def read(self, index: tf.Tensor) -> Tensors:
+        """A record; fails where its image cannot be read."""
+        record = self._choose(self._with_image, index)
+        image = upright(record["image"])
+        return record | {"image": image, "size": rendering.image_size(image)}
+
+    def read_without_image(self, index: tf.Tensor) -> Tensors:
+        """A record whose `image` is empty, of one pixel."""
+        record = self._choose(self._without, index)
+        return record | {"image": tf.constant(b""), "size": tf.ones([2], tf.int32)}
+
+    def _choose(self, readers: list[ReadRecord], index: tf.Tensor) -> Tensors:
+        """Reads with the function of the part that the index lies in."""
+        if len(readers) == 1:
+            return readers[0](index)
+        number = tf.reduce_sum(tf.cast(index >= tf.constant(self._starts, tf.int64), tf.int32)) - 1
+        return tf.switch_case(
+            number,
+            [
+                # The arguments are given now, for they change from turn to turn.
+                lambda read=read, start=start: read(index - start)
+                for read, start in zip(readers, self._starts, strict=True)
+            ],
+        )
+
+
+def _part_reader(part: Part, remember: Callable[[Read], Read]) -> ReadRecord:
+    if isinstance(part, FolderRecords):
+        return _folder_reader(part, remember)
+    return _set_reader(part, remember)
+
+
+def _set_reader(part, remember: Callable[[Read], Read]) -> ReadRecord:
+    """Of a set of TFDS, which has functions of TensorFlow of its own."""
+    read_record = part.reader(remember)
+
+    def read(index: tf.Tensor) -> Tensors:
+        record = read_record(index)
+        objects = {key: tf.boolean_mask(record[key], ~record["crowd"]) for key in OBJECT_KEYS}
+        others = {key: record[key] for key in ("path", "image", "image_id", "dropped")}
+        return objects | others
+
+    return read
+
+
+def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None) -> ReadRecord:
+    """Of images in files; their images stay unread where `remember` is None."""
+    columns = part.columns
+    columns = columns.chosen(np.ones(len(columns), bool), ~columns.crowd)
+    # Made here, once, and not in every function that reads.
+    splits, boxes = tf.constant(columns.splits), tf.constant(columns.boxes)
+    labels, difficult = tf.constant(columns.classes), tf.constant(columns.difficult)
+    paths, path_bounds = tf.constant(columns.paths.content), tf.constant(columns.paths.bounds)
+    ids, id_bounds = tf.constant(columns.image_ids.content), tf.constant(columns.image_ids.bounds)
+
+    def path(index: tf.Tensor) -> tf.Tensor:
+        return _between(paths, path_bounds, index)
+
+    read_image = remember(lambda index: tf.io.read_file(path(index))) if remember else None
+
+    def read(index: tf.Tensor) -> Tensors:
+        start, end = tf.gather(splits, index), tf.gather(splits, index + 1)
+        return {
+            "path": path(index),
+            "image": read_image(index) if read_image else tf.constant(b""),
+            "image_id": _between(ids, id_bounds, index),
+            "boxes": boxes[start:end],
+            "labels": labels[start:end],
+            "difficult": difficult[start:end],
+            "dropped": tf.constant(0),
+        }
+
+    return read
+
+
+def _between(content: tf.Tensor, bounds: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """One of the strings that `Strings` holds."""
+    start, end = tf.gather(bounds, index), tf.gather(bounds, index + 1)
+    return tf.strings.substr(content, start, end - start)
+
+
+def remembered(read: Read) -> Read:
+    """The same function of an index; what it has read once stays in memory."""
+    known = tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, "")
+
+    def read_once(index: tf.Tensor) -> tf.Tensor:
+        def read_and_keep():
+            content = read(index)
+            with tf.control_dependencies([known.insert(index, content)]):
+                return tf.identity(content)
+
+        content = tf.ensure_shape(known.lookup(index), [])
+        return tf.cond(tf.strings.length(content) > 0, lambda: content, read_and_keep)
+
+    return read_once
+
+
+def upright(encoded: tf.Tensor) -> tf.Tensor:
+    """An encoded image that TensorFlow decodes to the pixels that `open_image` gives.
+
+    That is a JPEG or PNG file, upright; or nothing where it cannot be opened.
+    """
+    # TensorFlow's decoders know nothing of EXIF and XMP, which turn images, and lay nothing that
+    # is transparent on white. Few files have these, and all near their beginning.
+    beginning = tf.strings.substr(encoded, 0, 4096)
+    is_special = tf.strings.regex_full_match(
+        beginning,
+        r"\C*(Exif|eXIf|tiff:Orientation|tRNS)\C*",  # \C is any byte
+    )
+    is_plain = tf.io.is_jpeg(beginning) | rendering.is_plain_png(beginning)
+    return tf.cond(
+        is_plain & ~is_special,
+        lambda: encoded,
+        lambda: tf.ensure_shape(
+            tf.numpy_function(upright_file, [encoded], tf.string, stateful=False), []
+        ),
+    )

@@ -1,0 +1,16 @@
+"""TensorFlow, set up for reading data. Files that need it import `tf` from here."""
+
+import os
+
+# TensorFlow reads these at import: only its errors are worth a user's time, and the pipeline uses
+# none of the operations that oneDNN speeds up (but oneDNN announces itself at every start).
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import tensorflow as tf
+
+# The accelerator belongs to JAX; TensorFlow would reserve all of its memory.
+tf.config.set_visible_devices([], "GPU")
+tf.config.set_visible_devices([], "TPU")
+
+Tensors = dict[str, tf.Tensor]

@@ -1,0 +1,193 @@
+"""Training batches of one static shape, made by TensorFlow, as NumPy arrays.
+
+A batch is a dictionary:
+
+    image      [batch, S, S, 3] uint8      the canvas; 0 outside the window
+    window     [batch, 4] float32 xyxy     where on the canvas the image lies; the rest is fill
+    boxes      [batch, G, 4] float32 xyxy  objects on the canvas, padded with zeros
+    labels     [batch, G] int32            classes from 1, 0 = padding
+    difficult  [batch, G] bool
+    image_id   [batch] bytes
+    size       [batch, 2] int32            height and width of the image in its file
+    dropped    [batch] int32               objects left out: without area, or beyond G
+    mask       [batch] bool                false = an image that cannot be read
+    broken     [batch] bool                an image that cannot be read: all zeros, no objects
+    file       [batch] bytes               the image's; empty for those of TFDS
+
+The stages, one after the other: order (`training_order.py`), read (`reading.py`), window
+(`geometry.py`), decode (`rendering.py`).
+"""
+
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+
+from ssd_jax.config.schema import Config
+from ssd_jax.data import geometry, rendering
+from ssd_jax.data.damage import Batch, each_image, explain_failure, report_broken
+from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.reading import OBJECT_KEYS, RecordReader
+from ssd_jax.data.records import Record
+from ssd_jax.data.tensorflow_setup import Tensors, tf
+from ssd_jax.data.training_order import training_order
+
+# Nothing here needs Python's statements turned into TensorFlow's, which takes seconds at the start.
+as_written = tf.autograph.experimental.do_not_convert
+
+
+@as_written
+def training_batches(
+    config: Config,
+    dataset: Dataset,
+    batch_size: int,
+    *,
+    first_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Endless augmented batches; which ones depends on the arguments alone.
+
+    A batch is that of its step, whether the steps before it were taken in one run or several.
+
+    Args:
+      config: the image size, the augmentation, `data` and the seed count.
+      dataset: the images.
+      batch_size: images a batch for this process.
+      first_step: how many batches to leave out.
+      process_index: this process.
+      process_count: how many processes share the data.
+
+    Raises:
+      UserError: when batches are taken: an image cannot be read, or too many cannot.
+    """
+    size, problems = config.model.image_size, dataset.problems
+    process = {"process_index": process_index, "process_count": process_count}
+    per_image = functools.partial(each_image, batch_size=batch_size, skips=problems.skips)
+    reader = RecordReader(dataset, config.data.cache)
+
+    def order(step: int) -> tf.data.Dataset:
+        return training_order(dataset, config.seed, first_position=step * batch_size, **process)
+
+    def window(step: tf.Tensor, records: Tensors) -> Tensors:
+        seed = tf.stack([tf.constant(config.seed, tf.int64), step * process_count + process_index])
+        return draw_windows(config, seed, records)
+
+    # Images are read and decoded one by one; windows, which need numbers alone, are drawn for a
+    # whole batch at once.
+    indices = order(first_step)
+    records = per_image(indices, reader.read, reader.read_without_image)
+    steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
+    windows = tf.data.Dataset.zip(steps, records).map(window).unbatch()
+    examples = per_image(
+        windows, functools.partial(decode, size=size), functools.partial(decode_nothing, size=size)
+    )
+
+    def records_of(number: int) -> Iterator[Record]:
+        of_batch = order(first_step + number).take(batch_size)
+        return (dataset[index] for index in of_batch.as_numpy_iterator())
+
+    batches = explain_failure(as_numpy(examples), records_of, problems)
+    return report_broken(batches, problems) if problems.skips else batches
+
+
+def draw_windows(config: Config, seed: tf.Tensor, records: Tensors) -> Tensors:
+    """The window stage: draws windows and resize methods, and places windows and boxes.
+
+    Args:
+      config: the image size, the augmentation and `data.max_objects` count.
+      seed: `[2]`, for stateless random numbers.
+      records: a batch of records; objects are padded with zeros.
+
+    Returns:
+      The records with boxes on the canvas, `data.max_objects` of each, with a `placement` and a
+      resize `method`.
+    """
+    image_size, augment = config.model.image_size, config.augment
+    window_seed, method_seed = tf.unstack(tf.random.split(seed, 2))
+    windows = geometry.draw_windows(
+        window_seed,
+        records["boxes"],
+        augment.expand_probability,
+        augment.expand_max_ratio,
+        augment.crop,
+    )
+    placement = rendering.place(windows, records["size"], image_size)
+    kept = (records["labels"] > 0) & geometry.centre_inside(records["boxes"], windows)
+    boxes = rendering.place_boxes(records["boxes"], placement, records["size"], image_size)
+    records = records | {"boxes": tf.clip_by_value(boxes, 0.0, 1.0)}
+    return keep_largest(records, kept, config.data.max_objects) | {
+        "placement": placement,
+        "method": tf.random.stateless_uniform(
+            tf.shape(kept)[:1], method_seed, maxval=len(rendering.RESIZE_METHODS), dtype=tf.int32
+        ),
+    }
+
+
+def keep_largest(records: Tensors, kept: tf.Tensor, max_objects: int) -> Tensors:
+    """Brings the objects of a batch to a static number: the largest of those kept, then zeros.
+
+    Args:
+      records: objects are padded to `[batch, objects]`.
+      kept: `[batch, objects] bool`.
+      max_objects: the static number.
+    """
+    # Places for all, and behind them one that is surely empty.
+    padding = [[0, 0], [0, max_objects]]
+    objects = {
+        key: tf.pad(records[key], padding + [[0, 0]] * (len(records[key].shape) - 2))
+        for key in OBJECT_KEYS
+    }
+    kept = tf.pad(kept, padding)
+    boxes = objects["boxes"]
+    area = tf.reduce_prod(boxes[..., 2:] - boxes[..., :2], axis=2)
+    largest = tf.argsort(tf.where(kept, area, -1.0), direction="DESCENDING", stable=True)
+    largest = largest[:, :max_objects]
+    nowhere = tf.shape(kept)[1] - 1
+    # In the order of the file, so that padding alone changes nothing.
+    places = tf.sort(tf.where(tf.gather(kept, largest, batch_dims=1), largest, nowhere), axis=1)
+    objects = {key: tf.gather(values, places, batch_dims=1) for key, values in objects.items()}
+    too_many = tf.reduce_sum(tf.cast(kept, tf.int32), axis=1) - max_objects
+    return records | objects | {"dropped": records["dropped"] + tf.maximum(too_many, 0)}
+
+
+def decode(record: Tensors, size: int) -> Tensors:
+    """The decode stage: what the window shows of one image, on a canvas of side `size`."""
+    placement = rendering.Placement(*record["placement"])
+    return {
+        "image": rendering.render(record["image"], placement, size, record["method"]),
+        "window": rendering.canvas_window(placement, size),
+        "size": record["size"],
+        "mask": tf.constant(True),
+        "broken": tf.constant(False),
+        "file": record["path"],
+        **{key: record[key] for key in (*OBJECT_KEYS, "image_id", "dropped")},
+    }
+
+
+def decode_nothing(record: Tensors, size: int) -> Tensors:
+    """As `decode`, for an image that cannot be read: zeros, and no objects."""
+    return {
+        "image": tf.zeros([size, size, 3], tf.uint8),
+        "window": tf.zeros([4]),
+        "size": tf.zeros([2], tf.int32),
+        "mask": tf.constant(False),
+        "broken": tf.constant(True),
+        "file": record["path"],
+        "image_id": record["image_id"],
+        **{key: tf.zeros_like(record[key]) for key in (*OBJECT_KEYS, "dropped")},
+    }
+
+
+def as_numpy(batches: tf.data.Dataset) -> Iterator[Batch]:
+    """The batches as NumPy arrays, made in advance by threads of their own."""
+    options = tf.data.Options()
+    options.deterministic = True
+    # How much is done at once is given. The thread that would tune it may, when asked to end, sleep
+    # on for up to a minute.
+    options.autotune.enabled = False
+    # A thread for each core, of our own. One image is a small piece of work: threads go to many
+    # images, not into one.
+    options.threading.private_threadpool_size = 0
+    options.threading.max_intra_op_parallelism = 1
+    return batches.prefetch(2).with_options(options).as_numpy_iterator()
