@@ -59,6 +59,7 @@ ALLOWED = {
         "models",
         "storage",
         "training",
+        "threads",
     },
     "cli": {
         "benchmark",

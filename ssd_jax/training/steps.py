@@ -29,9 +29,9 @@ def make_train_step(
 
     The batch holds this device's share of `image`, `window`, `boxes` and `labels` (see
     `data/training_batches.py`). Sums of losses and gradients, and counts, are added up over
-    gradient accumulation steps and devices, and divided by all positives only then, so that the update is
-    that of the global batch, however many share it. An update whose loss or gradient is not finite
-    is not applied.
+    gradient accumulation steps and devices, and divided by all positives only then, so that the
+    update is that of the global batch, however many share it. An update whose loss or gradient is
+    not finite is not applied.
 
     Args:
       config: how it is trained.

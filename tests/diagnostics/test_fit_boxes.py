@@ -116,7 +116,7 @@ def test_mistakes_are_named(config, tmp_path):
         fit_boxes(config, num_images=0)
     empty = {"images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}]}
     spec = write_coco(tmp_path, empty | {"categories": [{"id": 1, "name": "a"}], "annotations": []})
-    with pytest.raises(UserError, match="no picture has an object"):
+    with pytest.raises(UserError, match="no image has an object"):
         fit_boxes(config, spec)
     with pytest.raises(UserError, match="cannot be written"):
         plot(fit_boxes(config), str(tmp_path / "no" / "such.png"))

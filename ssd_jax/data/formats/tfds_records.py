@@ -87,12 +87,10 @@ class TfdsRecords:
           UserError: its shard is damaged.
         """
         try:
-            record = {
-                key: value.numpy()
-                for key, value in self._read(tf.constant(index, tf.int64)).items()
-            }
+            tensors = self._read(tf.constant(index, tf.int64))
         except tf.errors.OpError as error:
             raise UserError(f"{self.origin}: record {index} cannot be read: {error}") from error
+        record = {key: value.numpy() for key, value in tensors.items()}
         return Record(
             image_id=record.pop("image_id").decode(),
             path="",
