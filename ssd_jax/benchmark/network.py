@@ -1,7 +1,7 @@
 """Training and detection on the device alone: images a second, by precision and batch size.
 
-Pictures and objects are random and lie on the device. So are weights: suppression then has as much
-to do as it ever can.
+Images and objects are random and lie on the device. Weights are random too, so that suppression has
+as many boxes to compare as it can.
 """
 
 import dataclasses
@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from ssd_jax.benchmark.timing import device_memory, measure_peaks, time_calls
 from ssd_jax.benchmark.tracing import format_times, trace
-from ssd_jax.config.schema import as_config
+from ssd_jax.config.schema import Config, PrecisionName, as_config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import PRECISIONS, Network, Variables, build_network
@@ -29,12 +30,12 @@ from ssd_jax.training.steps import make_train_step
 
 logger = logging.getLogger(__name__)
 
-# The train step; pictures to detections; the network without decoding and suppression.
+# The train step; images to detections; the network without decoding and suppression.
 MODES = ("train", "predict", "forward")
 FIRST_BATCH_SIZES = {"train": 8, "predict": 1, "forward": 1}  # of a device
 NUM_CLASSES = 20
-OBJECTS = 2.4  # on a picture of Pascal VOC
-NUM_BATCHES = 4  # that take turns
+OBJECTS = 2.4  # per image of Pascal VOC
+NUM_BATCHES = 4  # used in turn
 MEMORY_SHARE = 0.92  # of the device's memory that a program may take
 TRACED_CALLS = 5
 
@@ -42,7 +43,7 @@ Row = dict[str, Any]
 
 
 def benchmark_network(
-    config: Any,
+    config: Config | ConfigDict,
     modes: Sequence[str] = MODES,
     precisions: Sequence[str] = (),
     batch_sizes: Sequence[int] = (),
@@ -52,10 +53,10 @@ def benchmark_network(
     """Measures the train step and detection.
 
     Args:
-      config: a config of `configs/`.
-      modes: of `MODES`.
-      precisions: of `PRECISIONS`; by default all that differ on the device.
-      batch_sizes: images of all devices together; by default doubled until memory ends.
+      config: what to measure.
+      modes: some of `MODES`.
+      precisions: some of `PRECISIONS`; by default all that differ on the device.
+      batch_sizes: images of all devices together; by default doubled until they do not fit.
       seconds: how long each row is measured.
       profile: a folder for a trace by JAX's profiler of each row; "" for none.
 
@@ -69,8 +70,7 @@ def benchmark_network(
       UserError: the config or a value is wrong, or one image is too much for the memory.
     """
     config = as_config(config)
-    precisions = tuple(precisions) or default_precisions()
-    check_precisions(precisions)
+    chosen = chosen_precisions(precisions)
     num_devices = devices.num_devices()
     for size in batch_sizes:
         if size < 1 or size % num_devices:
@@ -80,10 +80,10 @@ def benchmark_network(
             )
     if seconds <= 0:
         raise UserError(f"--seconds is {seconds}, but must be more than 0")
-    peaks = measure_peaks(precisions)
+    peaks = measure_peaks(chosen)
     flops = {mode: flops_per_image(config, mode) for mode in modes}
     rows = []
-    for mode, precision in itertools.product(modes, precisions):
+    for mode, precision in itertools.product(modes, chosen):
         for size in batch_sizes or _doubled(FIRST_BATCH_SIZES[mode]):
             measured = measure(with_precision(config, precision), mode, size, seconds, profile)
             if measured is None:
@@ -99,27 +99,31 @@ def benchmark_network(
     return {"peaks": peaks, "flops_per_image": flops, "rows": rows}
 
 
-def default_precisions() -> tuple[str, ...]:
-    """Those that differ on this kind of device."""
-    return tuple(PRECISIONS) if jax.default_backend() == "gpu" else ("float32", "bfloat16")
+def chosen_precisions(names: Sequence[str]) -> tuple[PrecisionName, ...]:
+    """Precisions by name; where none is given, those that differ on this kind of device.
+
+    Raises:
+      UserError: a name is not one of `PRECISIONS`.
+    """
+    known: dict[str, PrecisionName] = {name: name for name in PRECISIONS}
+    for name in names:
+        if name not in known:
+            raise UserError(f"--precisions has {name!r}, but must be of {', '.join(known)}")
+    every = tuple(PRECISIONS) if jax.default_backend() == "gpu" else ("float32", "bfloat16")
+    return tuple(known[name] for name in names) or every
 
 
-def check_precisions(precisions: Sequence[str]) -> None:
-    """Raises `UserError` for what is none of `PRECISIONS`."""
-    for name in precisions:
-        if name not in PRECISIONS:
-            raise UserError(f"--precisions has {name!r}, but must be of {', '.join(PRECISIONS)}")
-
-
-def flops_per_image(config: Any, mode: str) -> float:
+def flops_per_image(config: Config, mode: str) -> float:
     """Floating-point operations of one image in the train step or the network, as XLA counts."""
     network_mode = "train" if mode == "train" else "forward"
     case = _prepare(config, network_mode, devices.num_devices(), num_batches=1)
-    return case.lowered.cost_analysis()["flops"]
+    costs = case.lowered.cost_analysis()
+    assert isinstance(costs, dict), "XLA counts the operations of a lowered program"
+    return costs["flops"]
 
 
-def random_batch(config: Any, batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """What of a training batch the device is given, with as many objects as VOC has."""
+def random_batch(config: Config, batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """The arrays of a training batch that the device gets, with as many objects as VOC has."""
     random = np.random.default_rng(seed)
     size, max_objects = config.model.image_size, config.data.max_objects
     counts = 1 + random.poisson(OBJECTS - 1, batch_size)
@@ -129,17 +133,22 @@ def random_batch(config: Any, batch_size: int, seed: int = 0) -> dict[str, np.nd
     labels = random.integers(1, NUM_CLASSES + 1, (batch_size, max_objects))
     return {
         "image": random.integers(0, 256, (batch_size, size, size, 3), dtype=np.uint8),
-        "window": np.tile(np.float32([0, 0, 1, 1]), (batch_size, 1)),
+        "window": np.tile(np.array([0, 0, 1, 1], np.float32), (batch_size, 1)),
         "boxes": np.where(real[..., None], boxes, 0).astype(np.float32),
         "labels": np.where(real, labels, 0).astype(np.int32),
     }
 
 
 class _Case(NamedTuple):
-    """Something to measure: a function to compile, and what starts it once it is compiled."""
+    """Something to measure.
+
+    Attributes:
+      lowered: the function to compile.
+      calls: makes, of the compiled function, what starts it once and returns its outputs.
+    """
 
     lowered: jax.stages.Lowered
-    calls: Callable[[Callable], Callable[[], Any]]
+    calls: Callable[[Callable[..., Any]], Callable[[], Any]]
 
 
 @functools.lru_cache(maxsize=1)
@@ -148,50 +157,56 @@ def _weights(network: Network, seed: int) -> tuple[Variables, Variables]:
     return devices.to_host(network.init(seed))
 
 
-def _prepare(config: Any, mode: str, batch_size: int, num_batches: int = NUM_BATCHES) -> _Case:
+def _prepare(config: Config, mode: str, batch_size: int, num_batches: int = NUM_BATCHES) -> _Case:
     network = build_network(config.model, NUM_CLASSES)
     variables = _weights(dataclasses.replace(network, precision="float32"), config.seed)
     batches = [random_batch(config, batch_size, seed) for seed in range(num_batches)]
     if mode == "train":
-        optimizer = make_optimizer(config, make_schedule(config))
-        step = devices.pmap_train_step(make_train_step(config, network, optimizer))
-        averages = config.ema > 0
-        state = devices.replicate(initial_state(*variables, optimizer, averages=averages))
-        placed = [devices.place(batch) for batch in batches]
+        return _prepare_training(config, network, variables, batches)
 
-        def train(compiled):
-            take_turns, last_state = itertools.cycle(placed), state
+    def forward(variables: tuple[Variables, Variables], images: jax.Array) -> Any:
+        return network.apply(*variables, network.normalise(images), train=False)[0]
 
-            def call():
-                nonlocal last_state
-                last_state, metrics = compiled(last_state, next(take_turns))
-                return metrics
-
-            return call
-
-        return _Case(step.lower(state, placed[0]), train)
-
-    if mode == "predict":
-        function = make_predict_step(network, config.detection)
-    else:
-
-        def function(variables, images):
-            return network.apply(*variables, network.normalise(images), train=False)[0]
-
+    function = make_predict_step(network, config.detection) if mode == "predict" else forward
     variables = devices.replicate(variables)
     images = [devices.place(batch["image"]) for batch in batches]
 
-    def detect(compiled):
-        take_turns = itertools.cycle(images)
-        return lambda: compiled(variables, next(take_turns))
+    def calls(compiled: Callable[..., Any]) -> Callable[[], Any]:
+        turns = itertools.cycle(images)
+        return lambda: compiled(variables, next(turns))
 
-    return _Case(devices.pmap_predict(function).lower(variables, images[0]), detect)
+    return _Case(devices.pmap_predict(function).lower(variables, images[0]), calls)
+
+
+def _prepare_training(
+    config: Config,
+    network: Network,
+    variables: tuple[Variables, Variables],
+    batches: Sequence[dict[str, np.ndarray]],
+) -> _Case:
+    optimizer = make_optimizer(config, make_schedule(config))
+    step = devices.pmap_train_step(make_train_step(config, network, optimizer))
+    averages = config.ema > 0
+    state = devices.replicate(initial_state(*variables, optimizer, averages=averages))
+    placed = [devices.place(batch) for batch in batches]
+
+    def calls(compiled: Callable[..., Any]) -> Callable[[], Any]:
+        turns, last_state = itertools.cycle(placed), state
+
+        def call() -> Any:
+            nonlocal last_state
+            last_state, metrics = compiled(last_state, next(turns))
+            return metrics
+
+        return call
+
+    return _Case(step.lower(state, placed[0]), calls)
 
 
 def measure(
-    config: Any, mode: str, batch_size: int, seconds: float, profile: str = ""
+    config: Config, mode: str, batch_size: int, seconds: float, profile: str = ""
 ) -> dict[str, Any] | None:
-    """The numbers of a row of `benchmark_network`; None where memory does not suffice.
+    """The numbers of a row of `benchmark_network`; None where the batch does not fit into memory.
 
     Args:
       config: a config, with the precision to be measured.
@@ -212,7 +227,7 @@ def measure(
         timing = time_calls(call, seconds)
         if profile:
             folder = local_path(profile) / f"{mode}_{config.model.precision}_{batch_size}"
-            times = trace(call, TRACED_CALLS, folder, compiled.as_text())
+            times = trace(call, TRACED_CALLS, folder, compiled.as_text() or "")
             logger.info("%s\n%s", folder, format_times(times))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
@@ -228,7 +243,7 @@ def measure(
 
 
 def _planned_memory(compiled: Any) -> int:
-    """Bytes that a program takes on a device: what goes in and comes out, and all between."""
+    """Bytes that a program takes on a device: inputs, outputs and temporary arrays."""
     plan = compiled.memory_analysis()
     in_and_out = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     return in_and_out + plan.temp_size_in_bytes
@@ -238,6 +253,6 @@ def _doubled(first: int) -> Iterator[int]:
     return (first * devices.num_devices() * 2**i for i in itertools.count())
 
 
-def with_precision(config: Any, precision: str) -> Any:
+def with_precision(config: Config, precision: str) -> Config:
     """A copy of a config with another `model.precision`."""
     return config.replace({"model.precision": precision})

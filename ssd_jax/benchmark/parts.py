@@ -1,43 +1,47 @@
-"""What shares of the train step and of detection their parts take, each measured alone.
+"""The time of each part of the train step and of detection, and its share of the whole.
 
-Alone a part reads its inputs from memory and writes its outputs there, and is started for itself:
-inside the step, where XLA fuses parts with each other, it takes less.
+Each part is compiled and called by itself: it reads its inputs from memory and writes its outputs
+there. Inside the step, where XLA fuses parts with each other, it takes less time.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 from ssd_jax.benchmark.network import (
     NUM_CLASSES,
-    check_precisions,
-    default_precisions,
+    chosen_precisions,
     measure,
     random_batch,
     with_precision,
 )
 from ssd_jax.benchmark.timing import time_calls
-from ssd_jax.config.schema import as_config
+from ssd_jax.config.schema import Config, as_config
 from ssd_jax.detection.losses import hard_negatives, multibox_loss, softmax_cross_entropy
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.detection.postprocess import best_detections, score_boxes
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
-from ssd_jax.models.network import build_network
+from ssd_jax.models.network import Network, Variables, build_network
 from ssd_jax.training.augmentation import augment, image_keys
+from ssd_jax.training.detection_loss import Batch
 
 
 def benchmark_parts(
-    config: Any, precisions: Sequence[str] = (), batch_size: int = 8, seconds: float = 4.0
+    config: Config | ConfigDict,
+    precisions: Sequence[str] = (),
+    batch_size: int = 8,
+    seconds: float = 4.0,
 ) -> list[dict[str, Any]]:
-    """Measures parts of the step beside the whole, with random pictures, objects and weights.
+    """Measures parts of the step and the whole, with random images, objects and weights.
 
     Args:
-      config: a config of `configs/`.
-      precisions: of `PRECISIONS`; by default all that differ on the device.
+      config: what to measure.
+      precisions: some of `PRECISIONS`; by default all that differ on the device.
       batch_size: images of a device.
       seconds: how long each is measured.
 
@@ -49,10 +53,8 @@ def benchmark_parts(
       UserError: the config or a value is wrong, or a batch does not fit into the memory.
     """
     config = as_config(config)
-    precisions = tuple(precisions) or default_precisions()
-    check_precisions(precisions)
     rows = []
-    for precision in precisions:
+    for precision in chosen_precisions(precisions):
         own = with_precision(config, precision)
         parts = _parts(own, batch_size)
         for mode in ("train", "predict"):
@@ -78,48 +80,65 @@ def benchmark_parts(
     return rows
 
 
-def _parts(config: Any, batch_size: int) -> dict[str, dict[str, Any]]:
-    """By mode and name what starts a part."""
+def _parts(config: Config, batch_size: int) -> dict[str, dict[str, Callable[[], Any]]]:
+    """Functions that start each part once and return its outputs, by mode and name."""
     network = build_network(config.model, NUM_CLASSES)
-    default_boxes = network.default_boxes()
     batch = jax.device_put(random_batch(config, batch_size))
-    images, boxes, labels = batch["image"], batch["boxes"], batch["labels"]
-    keys = image_keys(0, jnp.int32(0), jnp.arange(batch_size))
-    apply = jax.jit(
-        lambda variables, images: network.apply(*variables, network.normalise(images), train=False)[
-            0
-        ]
-    )
-    offsets, logits = apply(network.init(config.seed), images)
 
+    def outputs(
+        variables: tuple[Variables, Variables], images: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        return network.apply(*variables, network.normalise(images), train=False)[0]
+
+    offsets, logits = jax.jit(outputs)(network.init(config.seed), batch["image"])
+    return {
+        "train": _train_parts(config, network, batch, offsets, logits),
+        "predict": _predict_parts(config, network, offsets, logits),
+    }
+
+
+def _train_parts(
+    config: Config, network: Network, batch: Batch, offsets: jax.Array, logits: jax.Array
+) -> dict[str, Callable[[], Any]]:
+    images, boxes, labels = batch["image"], batch["boxes"], batch["labels"]
+    keys = image_keys(0, jnp.int32(0), jnp.arange(len(images)))
     augmentation = functools.partial(augment, settings=config.augment)
-    matching = functools.partial(match_targets, default_boxes=default_boxes, settings=config.loss)
+    matching = functools.partial(
+        match_targets, default_boxes=network.default_boxes(), settings=config.loss
+    )
+    mining = functools.partial(hard_negatives, settings=config.loss)
     target_offsets, target_labels = jax.jit(matching)(boxes, labels)
 
-    def mining(cross_entropy, target_labels):
-        return hard_negatives(cross_entropy, target_labels, config.loss)
-
-    def loss_sum(offsets, logits, target_offsets, target_labels):
+    def loss(
+        offsets: jax.Array, logits: jax.Array, target_offsets: jax.Array, target_labels: jax.Array
+    ) -> jax.Array:
         sums = multibox_loss(offsets, logits, target_offsets, target_labels, config.loss)
         return sums.total(config.loss)
 
-    suppression = functools.partial(best_detections, settings=config.detection)
-
-    def calling(function, *arguments):
-        compiled = jax.jit(function)
-        return lambda: compiled(*arguments)
-
+    cross_entropy = softmax_cross_entropy(logits, target_labels)
+    outputs_and_targets = (offsets, logits, target_offsets, target_labels)
     return {
-        "train": {
-            "augmentation": calling(augmentation, keys, images, batch["window"], boxes, labels),
-            "matching": calling(matching, boxes, labels),
-            "mining": calling(mining, softmax_cross_entropy(logits, target_labels), target_labels),
-            "loss with mining and gradient": calling(
-                jax.grad(loss_sum, argnums=(0, 1)), offsets, logits, target_offsets, target_labels
-            ),
-        },
-        "predict": {
-            "decoding": calling(score_boxes, offsets, logits, default_boxes),
-            "suppression": calling(suppression, *score_boxes(offsets, logits, default_boxes)),
-        },
+        "augmentation": _calling(augmentation, keys, images, batch["window"], boxes, labels),
+        "matching": _calling(matching, boxes, labels),
+        "mining": _calling(mining, cross_entropy, target_labels),
+        "loss with mining and gradient": _calling(
+            jax.grad(loss, argnums=(0, 1)), *outputs_and_targets
+        ),
     }
+
+
+def _predict_parts(
+    config: Config, network: Network, offsets: jax.Array, logits: jax.Array
+) -> dict[str, Callable[[], Any]]:
+    default_boxes = network.default_boxes()
+    suppression = functools.partial(best_detections, settings=config.detection)
+    return {
+        "decoding": _calling(score_boxes, offsets, logits, default_boxes),
+        "suppression": _calling(suppression, *score_boxes(offsets, logits, default_boxes)),
+    }
+
+
+def _calling(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """Starts a function, compiled for itself, on the same arguments each time."""
+    compiled = jax.jit(function)
+    return lambda: compiled(*arguments)

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 
+from ssd_jax.config.schema import PrecisionName
 from ssd_jax.models.network import PRECISIONS, Precision
 
 MINIMUM_CALLS = 3
@@ -49,7 +50,7 @@ def time_calls(call: Callable[[], Any], seconds: float) -> Timing:
     return Timing(median, float(np.percentile(durations, 95)), per_second)
 
 
-def measure_peaks(precisions: tuple[str, ...]) -> dict[str, float]:
+def measure_peaks(precisions: Sequence[PrecisionName]) -> dict[str, float]:
     """The highest rates of one device.
 
     Returns:
