@@ -26,6 +26,7 @@ from tests.helpers.commands import run_command
 from tests.helpers.pictures import VocFolder
 
 
+@pytest.mark.slow
 def test_the_input_pipeline_is_measured(tmp_path):
     voc = VocFolder(tmp_path / "voc")
     for i in range(8):
@@ -85,6 +86,7 @@ def test_pictures_are_like_those_of_voc(tmp_path):
     assert all(len(record.boxes) for record in records)
 
 
+@pytest.mark.slow
 def test_prediction_is_measured_beside_what_bounds_it():
     result = host.benchmark_files(tiny.get_config(), num_images=9, batch_size=4)
     assert all(result[name] > 0 for name in ("decode", "network", "predict"))
@@ -102,6 +104,7 @@ def measured(tmp_path_factory):
     return result, folder
 
 
+@pytest.mark.slow
 def test_a_row_for_every_mode_and_batch_size(measured):
     result, _ = measured
     rows = result["rows"]
@@ -161,6 +164,7 @@ def test_the_parts_of_a_step_have_names():
     assert all(part in lowered for part in PARTS if part != "suppression")
 
 
+@pytest.mark.slow
 def test_operations_of_an_image_by_hand():
     """Of the convolutions, of which XLA leaves out what is padding."""
     config = tiny.get_config()
@@ -181,6 +185,7 @@ def test_operations_of_an_image_by_hand():
     assert 2 < flops_per_image(config, "train") / flops_per_image(config, "forward") < 6
 
 
+@pytest.mark.slow
 def test_batches_are_doubled_until_memory_ends(monkeypatch):
     monkeypatch.setattr(network, "device_memory", lambda: 4 * 2**20)
     rows = benchmark_network(tiny.get_config(), ("forward",), ("float32",), (), 0.01)["rows"]
@@ -192,6 +197,7 @@ def test_batches_are_doubled_until_memory_ends(monkeypatch):
         benchmark_network(tiny.get_config(), ("forward",), ("float32",), (), 0.01)
 
 
+@pytest.mark.slow
 def test_parts_are_shares_of_the_whole():
     rows = benchmark_parts(tiny.get_config(), ("float32",), 2, 0.02)
     wholes = {row["of"]: row for row in rows if row["part"] == "the whole"}
@@ -215,6 +221,7 @@ def test_calls_are_timed():
     assert len(calls) > 8 and 0 < timing.per_second < 50
 
 
+@pytest.mark.slow
 def test_peaks_are_those_of_a_product_and_a_copy():
     peaks = measure_peaks(("float32",))
     a = np.ones((1024, 1024), np.float32)

@@ -50,6 +50,7 @@ def compiled(folder):
     return list(folder.rglob("*-cache"))
 
 
+@pytest.mark.slow
 def test_what_was_compiled_is_found_by_the_next(tmp_path):
     # Two at once write to one folder.
     for process in [start(XDG_CACHE_HOME=tmp_path) for _ in range(2)]:
@@ -60,6 +61,7 @@ def test_what_was_compiled_is_found_by_the_next(tmp_path):
     assert compiled(tmp_path) == kept
 
 
+@pytest.mark.slow
 def test_without_the_variable_it_is_in_the_home(tmp_path):
     assert end(start(XDG_CACHE_HOME="", HOME=tmp_path))[0] == 0
     assert compiled(tmp_path / ".cache" / "ssd_jax" / "compiled")
@@ -74,6 +76,7 @@ def test_without_the_variable_it_is_in_the_home(tmp_path):
     ],
     ids=["own", "disabled", "unwritable"],
 )
+@pytest.mark.slow
 def test_other_wishes_are_heard(variables, tmp_path):
     (tmp_path / "blocked").mkdir()
     (tmp_path / "blocked" / "ssd_jax").touch()  # where the folder would be

@@ -71,6 +71,7 @@ def listed(tmp_path):
 
 
 @pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.slow
 def test_in_training_a_blank_takes_the_place_of_a_damaged_picture(voc, tmp_path, cache):
     sound = take(training_batches(PLAIN, open_dataset(voc.split("all", *NAMES)), BATCH), 4)
     source = skipping(voc, tmp_path)

@@ -132,6 +132,7 @@ def test_what_cannot_be_opened_at_all_is_told_beside_the_rest(dirty, tmp_path):
         check_data(dirty, (), "/no/such/file")
 
 
+@pytest.mark.slow
 def test_the_script_tells_by_its_status(dirty, tmp_path):
     output = tmp_path / "problems.jsonl"
     done = run_command("check-data", f"--source={dirty}", f"--output={output}", expect=1)

@@ -46,6 +46,7 @@ def tensors():
     return to_pytorch(network.init(7), ssd_pytorch_layout(2), network.tiling.boxes_per_cell)
 
 
+@pytest.mark.slow
 def test_an_import_can_be_evaluated_and_trained_from(imported, tensors, tmp_path):
     assert len((imported / "weights.txt").read_text().splitlines()) == len(tensors)
     classes = json.loads((imported / "classes.json").read_text())
@@ -135,6 +136,7 @@ def test_mistakes_are_named(kind, file, complaint, tmp_path):
         (["export", "--to=onnx", "--workdir=/no/such", "--output=x"], "error: /no/such is not the"),
     ],
 )
+@pytest.mark.slow
 def test_the_script_says_what_it_needs(arguments, complaint):
     assert convert(*arguments, expect=1).stderr.startswith(complaint)
 
@@ -180,6 +182,7 @@ def test_in_and_out_again_is_exact(imported, tensors, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, first.variables, second.variables)
 
 
+@pytest.mark.slow
 def test_a_shared_folder_detects_the_same(imported, detections, tmp_path):
     output = tmp_path / "shared"
     done = convert("export", "--to=safetensors", f"--workdir={imported}", f"--output={output}")

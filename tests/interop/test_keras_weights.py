@@ -79,6 +79,7 @@ def assert_close(ours, theirs):
     assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
 
 
+@pytest.mark.slow
 def test_vgg16_computes_what_keras_computes(keras_vgg16):
     image = np.random.default_rng(1).normal(0, 50, (1, 224, 224, 3)).astype(np.float32)
     backbone = filled_backbone("vgg16", keras_vgg16)
@@ -97,6 +98,7 @@ def test_vgg16_computes_what_keras_computes(keras_vgg16):
     assert_close(to_conv5_3(backbone, image), theirs)
 
 
+@pytest.mark.slow
 def test_resnet50_computes_what_keras_computes():
     """Up to the third stage, whose stride differs."""
     model = random_model("resnet50_keras")
@@ -115,6 +117,7 @@ def test_resnet50_computes_what_keras_computes():
     assert_close(to_third_stage(backbone, image), theirs)
 
 
+@pytest.mark.slow
 def test_mobilenet_v2_computes_what_keras_computes():
     model = random_model("mobilenet_v2_tensorflow")
     image = np.random.default_rng(1).uniform(-1, 1, (1, 224, 224, 3)).astype(np.float32)

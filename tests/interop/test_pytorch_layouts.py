@@ -66,6 +66,7 @@ def by_cell(rows, tiling):
         ),
     ],
 )
+@pytest.mark.slow
 def test_forward_pass_equals_the_reference(name, kind, layout, config, num_classes, tmp_path):
     recipe = carried_json(f"forward_{name}")
     seed = recipe["seed"]

@@ -280,6 +280,7 @@ DISTINCT = {ALL_CONFIGS[name]().model.to_json(): name for name in ALL_CONFIGS}.v
 
 
 @pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.slow
 def test_every_config_gives_as_many_outputs_as_default_boxes(name):
     model = as_config(ALL_CONFIGS[name]()).model
     network = build_network(model, num_classes=20)
@@ -321,6 +322,7 @@ def test_the_seed_decides_the_weights():
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
 
 
+@pytest.mark.slow
 def test_new_layers_start_as_in_caffe():
     # Xavier: uniform within √(6 / (inputs + outputs)), and no bias.
     model = tiny_model(batch_norm=False, width=0.25)

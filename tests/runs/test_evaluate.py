@@ -49,6 +49,7 @@ def reference(tmp_path_factory):
     return voc.split("test", *(i["id"] for i in expected["images"])), detections, expected
 
 
+@pytest.mark.slow
 def test_the_script_gives_the_reference_exactly(reference, tmp_path):
     source, detections, expected = reference
     output = tmp_path / "results.json"
@@ -77,6 +78,7 @@ def test_the_script_gives_the_reference_exactly(reference, tmp_path):
         (["--detections=x.json"], "name the data with --source, or a --config"),
     ],
 )
+@pytest.mark.slow
 def test_what_is_missing_is_said_in_one_line(arguments, complaint):
     done = run_command("evaluate", *arguments, expect=1)
     assert done.stderr.strip() == f"error: {complaint}"

@@ -47,6 +47,7 @@ def torchvision_file(tmp_path_factory):
     return file, tensors
 
 
+@pytest.mark.slow
 def test_a_backbone_of_torchvision_is_taken_over(torchvision_file):
     file, tensors = torchvision_file
     result = initial_weights(f"torchvision:{file}", lite_network(), 0, CLASSES)
@@ -61,6 +62,7 @@ def test_a_backbone_of_torchvision_is_taken_over(torchvision_file):
     assert result.unused == ["surplus"]
 
 
+@pytest.mark.slow
 def test_the_real_mobilenet_is_read_completely():
     file = shared("data") / "weights" / "mobilenet_v2_imagenet_torchvision_layout.npz"
     result = initial_weights(f"torchvision:{file}", lite_network(), 0, CLASSES)
@@ -80,6 +82,7 @@ def test_the_real_mobilenet_is_read_completely():
         ("keras:imagenet", "weights of keras are for the backbone vgg16, .*, not for mobilenet_v2"),
     ],
 )
+@pytest.mark.slow
 def test_mistakes_are_named(init, complaint):
     with pytest.raises(UserError, match=complaint):
         initial_weights(init, lite_network("mobilenet_v2"), 0, CLASSES)

@@ -64,6 +64,7 @@ def finish_run(config, place):
     (place / "metrics.jsonl").write_text(json.dumps({"step": 2, "eval/mAP": 0.25}))
 
 
+@pytest.mark.slow
 def test_a_sweep_makes_a_table_and_resumes(rows_file, tmp_path):
     # Of two runs the first is there already, as if the sweep had been stopped.
     config = squares_config()
@@ -131,6 +132,7 @@ def test_a_wrong_config_is_named_before_the_first_run(tmp_path):
         (["--configs=tests/tiny.py", "--wrkdir=3"], "--wrkdir=3 is neither a flag"),
     ],
 )
+@pytest.mark.slow
 def test_mistakes_end_in_one_line(arguments, complaint, tmp_path):
     done = run(*arguments, f"--workdir={tmp_path}", expect=1)
     assert done.stderr.startswith("error: ") and complaint in done.stderr

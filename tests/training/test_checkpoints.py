@@ -38,6 +38,7 @@ def directory(tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
 def test_the_last_and_the_best_stay(directory):
     checkpoints = Checkpoints(directory, read_only=True)
     assert checkpoints.steps() == [3, 5, 6]
@@ -56,6 +57,7 @@ def test_progress_comes_back_exactly(directory):
     assert restored == {"losses": [6 / 3, 0.1]}
 
 
+@pytest.mark.slow
 def test_what_was_rated_before_stays(tmp_path):
     for steps, ratings in (((1, 2), {1: 0.9, 2: 0.5}), ((3, 4), {1: 0.9})):
         checkpoints = Checkpoints(tmp_path, keep=1)
@@ -88,6 +90,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_without_room_it_stops_and_keeps_what_is_complete(tmp_path):
     command = [sys.executable, "-c", WITHOUT_ROOM, tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -126,6 +129,7 @@ def test_averaged_parameters_are_restored_in_place_of_the_last(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [lambda file: os.truncate(file, 9), lambda file: file.unlink()])
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named(directory, tmp_path, damage):
     shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
     for file in (tmp_path / "5" / "training").rglob("d/*"):

@@ -177,6 +177,7 @@ def test_options_by_hand(after_one_step):
     assert any(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).any()), before, free)))
 
 
+@pytest.mark.slow
 def test_bfloat16_gives_nearly_the_same_loss(after_one_step):
     _, metrics = one_step(make_batch(), precision="bfloat16")
     _, exact = after_one_step
@@ -242,6 +243,7 @@ def steps(network, batch, count, frozen=None, optimizer=OPTIMIZER, **options):
     return states, devices.to_host(metrics)
 
 
+@pytest.mark.slow
 def test_accumulation_makes_the_update_of_the_large_batch():
     network = tiny_network(batch_norm=False)
     # With mirroring, which follows an image's place in the whole batch. Differences in the last
@@ -263,6 +265,7 @@ def test_accumulation_makes_the_update_of_the_large_batch():
     assert np.linalg.norm(parts - whole) < 1e-3 * np.linalg.norm(whole - start)
 
 
+@pytest.mark.slow
 def test_batch_statistics_follow_all_parts():
     network, batch = tiny_network(), make_batch()
     (state,), _ = steps(network, batch, 1, accumulate=2)
