@@ -20,12 +20,15 @@ if TYPE_CHECKING:
         OptimizerConfig,
         RunConfig,
     )
+    from ssd_jax.detection.default_boxes import default_boxes
     from ssd_jax.detection.losses import multibox_loss
     from ssd_jax.detection.matcher import match_targets
+    from ssd_jax.detection.postprocess import detect
     from ssd_jax.inference.detector import Detections, Detector
     from ssd_jax.models.network import build_network
     from ssd_jax.runs.evaluate import evaluate
     from ssd_jax.runs.train import train
+    from ssd_jax.training.detection_loss import detection_loss
 
 __version__ = "0.1.0"
 
@@ -42,6 +45,9 @@ _HOMES = {
     "OptimizerConfig": "config.schema",
     "RunConfig": "config.schema",
     "build_network": "models.network",
+    "default_boxes": "detection.default_boxes",
+    "detect": "detection.postprocess",
+    "detection_loss": "training.detection_loss",
     "evaluate": "runs.evaluate",
     "load_config": "config.files",
     "match_targets": "detection.matcher",
@@ -61,6 +67,9 @@ __all__ = [
     "OptimizerConfig",
     "RunConfig",
     "build_network",
+    "default_boxes",
+    "detect",
+    "detection_loss",
     "evaluate",
     "load_config",
     "match_targets",

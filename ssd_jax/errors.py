@@ -49,15 +49,16 @@ EXTRAS = {
 def missing_extra(error: ImportError) -> UserError | None:
     """What to install, where an import failed for a package of an extra; otherwise None."""
     package = (error.name or "").partition(".")[0]
-    return _missing(package) if package in EXTRAS else None
+    return missing_package(package) if package in EXTRAS else None
 
 
 def check_installed(package: str) -> None:
     """Raises a `UserError` that says what to install, where a package of `EXTRAS` is missing."""
     if importlib.util.find_spec(package) is None:
-        raise _missing(package)
+        raise missing_package(package)
 
 
-def _missing(package: str) -> UserError:
+def missing_package(package: str) -> UserError:
+    """What to install, where a package of `EXTRAS` is missing."""
     purpose, name, extra = EXTRAS[package]
     return UserError(f"{purpose} needs {name}: pip install 'ssd_jax[{extra}]'")

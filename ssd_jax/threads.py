@@ -5,7 +5,7 @@ import contextlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def in_background(items: Iterable[Item], ahead: int) -> Iterator[Item]:
+def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
     """Gives items that a thread takes from an iterator, up to `ahead` of them in advance.
 
     What the iterator raises is raised here, behind the items before it. Closing it ends the thread.

@@ -17,7 +17,7 @@ from ssd_jax.data.sources import open_dataset
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.detection_files import read_detections, write_detections
 from ssd_jax.images.opening import open_picture, size_in_file, upright_file, upright_size
-from ssd_jax.inference.predict import _Run
+from ssd_jax.inference.predict import _OutputFolder
 from ssd_jax.interop.caffe_model import NetParameter
 from ssd_jax.interop.weight_files import read_weights
 from tests.helpers.pictures import VocFolder, write_coco
@@ -255,10 +255,10 @@ def test_images_may_be_called_like_paths(tmp_path):
 
 
 def test_crops_stay_in_their_folder_whatever_the_class(tmp_path):
-    run = _Run(None, None, 1, tmp_path / "out", crops=True)
+    output = _OutputFolder(tmp_path / "out", crops=True)
     names = ["../../../evil", "/etc/passwd", "a\0b", "ä" * 400]
     found = SimpleNamespace(boxes=np.array([[0, 0, 5, 5]] * len(names)), names=names)
-    run._write_crops(Image.new("RGB", (9, 9)), found, "folder/a.png")
+    output._write_crops(Image.new("RGB", (9, 9)), found, "folder/a.png")
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) == len(names)
     assert all(path.parent == tmp_path / "out/crops/folder/a.png" for path in written)

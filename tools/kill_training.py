@@ -22,8 +22,7 @@ import jax
 import numpy as np
 
 from ssd_jax.cli import console
-from ssd_jax.cli.command_line import load_config
-from ssd_jax.config.schema import as_config
+from ssd_jax.config.files import load_config
 from ssd_jax.distributed import devices
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.train import train
@@ -44,10 +43,15 @@ PROCESSES.set_forkserver_preload(["ssd_jax.runs.train", "ssd_jax.data.training_b
 
 def config(steps, port=0):
     """Of one process; of two, whose steps are slower, with less between checkpoints."""
-    config = load_config(str(TINY))
-    config.update(steps=steps, log_every=7, ema=0.9)
-    config.update(checkpoint_every=6 if port else 20, eval_every=12 if port else EVAL_EVERY)
-    return config
+    return load_config(str(TINY)).replace(
+        {
+            "steps": steps,
+            "log_every": 7,
+            "ema": 0.9,
+            "checkpoint_every": 6 if port else 20,
+            "eval_every": 12 if port else EVAL_EVERY,
+        }
+    )
 
 
 def train_here(steps, workdir, log, port, process_id):
@@ -191,9 +195,9 @@ def numbers(workdir):
 
 
 def last_state(workdir):
-    checked = as_config(config(steps=1))
-    network = build_network(checked.model, len(read_class_names(workdir)))
-    optimizer = make_optimizer(checked, lambda step: 0.1)
+    settings = config(steps=1)
+    network = build_network(settings.model, len(read_class_names(workdir)))
+    optimizer = make_optimizer(settings, lambda step: 0.1)
     new_state = functools.partial(initial_state, optimizer=optimizer, averages=True)
     template = jax.eval_shape(new_state, *network.variable_shapes())
     return Checkpoints(workdir / "checkpoints", read_only=True).restore(template)

@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(
             f"what to measure is {' '.join(arguments)!r}, but must be one of {', '.join(MODES)}"
         )
-    wanted = set(MODES) if arguments[0] == "all" else {arguments[0]}
+    wanted: set[str] = set(MODES) if arguments[0] == "all" else {arguments[0]}
     sizes = [_whole_number(size) for size in BATCH_SIZES.value]
     config = config_given(CONFIG)
 

@@ -89,7 +89,8 @@ def _keep_compiled() -> None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir is not None:
+    folder = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if folder is not None:
         return
     try:
         caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

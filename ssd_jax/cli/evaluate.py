@@ -1,8 +1,10 @@
-"""Evaluate a trained detector, or detections made elsewhere: AP by the rules of VOC and COCO.
+"""Evaluate a trained detector, or detections made elsewhere, by VOC's and COCO's rules.
 
-ssd-jax evaluate --workdir=runs/quickstart --report=report
-ssd-jax evaluate --detections=detections.json --source=voc_xml:my_pictures:test
-ssd-jax evaluate --compare=old.json,new.json --source=voc_xml:my_pictures:test
+    ssd-jax evaluate --workdir=runs/quickstart --report=report
+    ssd-jax evaluate --detections=detections.json --source=voc_xml:my_pictures:test
+    ssd-jax evaluate --compare=old.json,new.json --source=voc_xml:my_pictures:test
+
+Prints the average precision of each class and its mean.
 """
 
 from collections.abc import Sequence

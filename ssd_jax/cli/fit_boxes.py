@@ -1,4 +1,4 @@
-"""Show how the default boxes of a config fit the objects of a data source; propose better ones.
+"""Show how the default boxes of a config fit the objects of data; propose better ones.
 
     ssd-jax fit-boxes --config=quickstart --output=boxes.png
 

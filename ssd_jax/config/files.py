@@ -36,9 +36,9 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     """
     given = [word if word.startswith("-") else f"--config.{word}" for word in overrides]
     values, argv = flags.FlagValues(), ["", f"--config={name}", *given]
-    holder = define_config(values=values, argv=argv)
+    define_config(values=values, argv=argv)
     parse(values, argv)
-    return as_config(holder.value)
+    return as_config(values.config)
 
 
 def rows_of(name: str) -> tuple[str, ...]:

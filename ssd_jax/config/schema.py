@@ -344,7 +344,7 @@ def _describe(error: Any) -> str:
     if error["type"] == "value_error":
         return f"{field}: {error['ctx']['error']}"
     if error["type"] == "missing":
-        field, limit = _path(group), f"must have an entry {last + 1}"
+        field, limit = _path(group), f"must have an entry {int(last) + 1}"
     elif error["type"] == "model_type":
         limit = "must be a ConfigDict"
     else:

@@ -9,13 +9,13 @@ import dataclasses
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast, overload
 
 import jax
 import numpy as np
 from PIL import Image
 
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, missing_package
 from ssd_jax.images.drawing import draw_boxes
 from ssd_jax.images.opening import open_picture, to_rgb
 from ssd_jax.images.resizing import resize_to_square
@@ -38,7 +38,7 @@ class Detections:
       class_names: class i + 1 is called `class_names[i]`.
       category_ids: and has the number `category_ids[i]` in results.
       picture: what was given to the detector.
-      size: width and height of the upright picture.
+      size: height and width of the upright picture.
     """
 
     boxes: np.ndarray
@@ -97,7 +97,7 @@ class Detections:
         try:
             import supervision
         except ImportError as error:
-            raise UserError("to_supervision needs: pip install supervision") from error
+            raise missing_package("supervision") from error
         return supervision.Detections(
             xyxy=self.boxes.astype(np.float32),
             confidence=self.scores,
@@ -111,7 +111,7 @@ class Prepared(NamedTuple):
 
     Attributes:
       picture: to draw on.
-      size: its width and height, upright.
+      size: its height and width, upright.
       pixels: `[size, size, 3] uint8`, what the network is given.
     """
 
@@ -149,6 +149,14 @@ class Detector:
         """The detector of a folder that `ssd-jax export --to=safetensors` wrote."""
         return cls(load_folder(folder))
 
+    @overload
+    def __call__(self, pictures: Picture, score_threshold: float = 0.0) -> Detections: ...
+
+    @overload
+    def __call__(
+        self, pictures: Sequence[Picture], score_threshold: float = 0.0
+    ) -> list[Detections]: ...
+
     def __call__(
         self, pictures: Picture | Sequence[Picture], score_threshold: float = 0.0
     ) -> Detections | list[Detections]:
@@ -161,8 +169,11 @@ class Detector:
         Raises:
           UserError: a picture cannot be read or is none of these.
         """
-        if not isinstance(pictures, list | tuple):
-            return self([pictures], score_threshold)[0]
+        if isinstance(pictures, list | tuple):
+            return self._detect(pictures, score_threshold)
+        return self._detect([cast(Picture, pictures)], score_threshold)[0]
+
+    def _detect(self, pictures: Sequence[Picture], score_threshold: float) -> list[Detections]:
         if not pictures:
             return []
         prepared = [(None, self.prepare(picture)) for picture in pictures]
@@ -175,7 +186,7 @@ class Detector:
         """Opens a picture, and resizes it for the network."""
         pixels = np.asarray(open_as_rgb(picture))
         height, width, _ = pixels.shape
-        return Prepared(picture, (width, height), resize_to_square(pixels, self._side))
+        return Prepared(picture, (height, width), resize_to_square(pixels, self._side))
 
     def stream(
         self, pictures: Iterable[tuple[Key, Prepared]], batch_size: int
@@ -216,7 +227,8 @@ class Detector:
         found = jax.device_get(found)
         for (key, prepared), boxes, scores, labels in zip(batch, *found, strict=False):
             real = labels > 0
-            to_pixels = np.array(prepared.size * 2, np.float64)
+            height, width = prepared.size
+            to_pixels = np.array((width, height, width, height), np.float64)
             yield (
                 key,
                 Detections(

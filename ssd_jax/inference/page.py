@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, missing_package
 from ssd_jax.images.opening import open_picture
 from ssd_jax.inference.detector import Detections, Detector
 
@@ -41,70 +41,94 @@ def serve(detector: Detector, score_threshold: float, host: str, port: int) -> N
 
 
 def build_page(detector: Detector, score_threshold: float) -> tuple[Any, dict[str, Any]]:
-    """The page, a `gradio.Blocks`, and how it is to be launched."""
-    # It would ask its makers' server for newer versions, and tell it of this start.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio
-    except ImportError as error:
-        raise UserError("--serve needs Gradio: pip install gradio") from error
+    """The page, a `gradio.Blocks`, and how it is to be launched.
+
+    Raises:
+      UserError: Gradio is not installed.
+    """
+    gradio = _import_gradio()
 
     def detect(file: str | None) -> Detections | None:
         if file is None:
             return None
         try:
-            return detector(open_picture(file, name="the picture", max_pixels=MAX_PIXELS))
+            image = open_picture(file, name="the picture", max_pixels=MAX_PIXELS)
+            return detector(image)
         except UserError as error:
             raise gradio.Error(str(error), print_exception=False) from error
-
-    def show(
-        detections: Detections | None, threshold: float
-    ) -> tuple[Image.Image | None, list[list[Any]]]:
-        if detections is None:
-            return None, []
-        shown = detections.select(detections.scores >= threshold)
-        return shown.draw(), table(shown)
 
     with gradio.Blocks(
         title="ssd_jax", fill_width=True, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)
     ) as page:
         found = gradio.State(time_to_live=KEPT_SECONDS)
-        with gradio.Row():
-            with gradio.Column(scale=1):
-                file = gradio.File(label="Picture", file_types=["image"], height=160)
-                threshold = gradio.Slider(
-                    0.01, 1.0, score_threshold, step=0.01, label="Score threshold"
-                )
-                rows = gradio.Dataframe(
-                    headers=COLUMNS,
-                    label="Objects, in pixels",
-                    interactive=False,
-                    elem_id="objects",
-                )
-            with gradio.Column(scale=2):
-                drawn = gradio.Image(
-                    label="Detections",
-                    interactive=False,
-                    format="png",
-                    buttons=["download", "fullscreen"],
-                    elem_id="drawn",
-                )
-        # The network runs once a picture; the threshold only selects.
-        file.change(detect, file, found, api_visibility="private").then(
-            show, [found, threshold], [drawn, rows], api_visibility="private"
-        )
-        threshold.change(
-            show,
-            [found, threshold],
-            [drawn, rows],
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        file, threshold, rows, drawn = _lay_out(gradio, score_threshold)
+        shown = {"fn": show, "inputs": [found, threshold], "outputs": [drawn, rows]}
+        # The network runs once an image; the threshold only selects.
+        detected = file.change(detect, file, found, api_visibility="private")
+        detected.then(**shown, api_visibility="private")
+        threshold.change(**shown, show_progress="hidden", api_visibility="private")
+    return page, _launch_options(gradio)
+
+
+def show(
+    detections: Detections | None, threshold: float
+) -> tuple[Image.Image | None, list[list[str | int]]]:
+    """The picture with the detections whose score reaches a threshold, and their table."""
+    if detections is None:
+        return None, []
+    shown = detections.select(detections.scores >= threshold)
+    return shown.draw(), table(shown)
+
+
+def table(detections: Detections) -> list[list[str | int]]:
+    """A row for each object, of `COLUMNS`."""
+    return [
+        [name, f"{found['score']:.2f}", *map(round, found["bbox"])]
+        for name, found in zip(detections.names, detections.to_coco(), strict=True)
+    ]
+
+
+def _import_gradio() -> Any:
+    # It would ask its makers' server for newer versions, and tell it of this start.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    try:
+        import gradio
+    except ImportError as error:
+        raise missing_package("gradio") from error
+    return gradio
+
+
+def _lay_out(gradio: Any, score_threshold: float) -> tuple[Any, Any, Any, Any]:
+    """The file, the threshold and the table at the left; the picture with boxes at the right."""
+    with gradio.Row():
+        with gradio.Column(scale=1):
+            file = gradio.File(label="Picture", file_types=["image"], height=160)
+            threshold = gradio.Slider(
+                0.01, 1.0, score_threshold, step=0.01, label="Score threshold"
+            )
+            rows = gradio.Dataframe(
+                headers=COLUMNS,
+                label="Objects, in pixels",
+                interactive=False,
+                elem_id="objects",
+            )
+        with gradio.Column(scale=2):
+            drawn = gradio.Image(
+                label="Detections",
+                interactive=False,
+                format="png",
+                buttons=["download", "fullscreen"],
+                elem_id="drawn",
+            )
+    return file, threshold, rows, drawn
+
+
+def _launch_options(gradio: Any) -> dict[str, Any]:
     # Fonts of the system, for those of the default theme come from Google.
     theme = gradio.themes.Default(
         font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )
-    return page, {
+    return {
         "theme": theme,
         # Small pictures are enlarged, large ones fit into the window.
         "css": "#drawn img { width: 100%; height: 85vh; object-fit: contain }",
@@ -114,11 +138,3 @@ def build_page(detector: Detector, score_threshold: float) -> tuple[Any, dict[st
         "footer_links": [],
         "ssr_mode": False,
     }
-
-
-def table(detections: Detections) -> list[list[Any]]:
-    """A row for each object, of `COLUMNS`."""
-    return [
-        [name, f"{found['score']:.2f}", *map(round, found["bbox"])]
-        for name, found in zip(detections.names, detections.to_coco(), strict=True)
-    ]

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -35,14 +35,14 @@ def load_detector(workdir: str | None, weights: str | None, checkpoint: int | No
     Raises:
       UserError: they name none or two, or it cannot be read.
     """
-    if (workdir is None) == (weights is None):
+    if workdir is not None and weights is None:
+        return Detector.from_workdir(workdir, checkpoint)
+    if weights is None or workdir is not None:
         raise UserError(
             "name either --workdir, of a run, or --weights, a folder that `ssd-jax export` wrote"
         )
-    if workdir is not None:
-        return Detector.from_workdir(workdir, checkpoint)
     if checkpoint is not None:
-        raise UserError("--checkpoint goes with --workdir: the folder of --weights has but one")
+        raise UserError("--checkpoint goes with --workdir: the folder of --weights has only one")
     return Detector.from_pretrained(weights)
 
 
@@ -86,17 +86,17 @@ def predict(
     files, empty = find_files([name for name in arguments if not is_live(name)], folder)
     videos = [file for file in files if is_video(file.path)]
     videos += [Input(name, live_name(name)) for name in arguments if is_live(name)]
-    run = _Run(detector, choice, batch_size, folder, crops)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with ResultsFile(
             folder / "detections.json", detector.class_names, detector.category_ids
         ) as results:
+            run = _Run(detector, choice, batch_size, _OutputFolder(folder, crops), results)
             for argument in empty:
-                run.report(results, argument, f"{argument}: there is no picture or video")
-            run.pictures([file for file in files if not is_video(file.path)], results)
+                run.report(argument, f"{argument}: there is no picture or video")
+            run.detect_in_pictures([file for file in files if not is_video(file.path)])
             for video in videos:
-                run.video(video, results)
+                run.detect_in_video(video)
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error}") from error
     return results.num_images, results.num_errors
@@ -123,94 +123,43 @@ class _Choice:
         return detections.select(good & np.isin(detections.labels, self._labels))
 
 
-@dataclasses.dataclass
-class _Run:
-    detector: Detector
-    choice: _Choice
-    batch_size: int
-    folder: Path
-    crops: bool
+class _Target(NamedTuple):
+    """An input file, and the name of what is drawn on it."""
 
-    def __post_init__(self) -> None:
+    file: Input
+    name: str
+
+
+class _OutputFolder:
+    """The drawings and crops of a run, in its output folder."""
+
+    def __init__(self, folder: Path, crops: bool) -> None:
+        self._folder = folder
+        self._crops = crops
         self._names = OutputNames()
-        self._large = threading.Lock()
 
-    def pictures(self, files: Sequence[Input], results: ResultsFile) -> None:
-        """Opening, detecting and writing overlap: threads for the first and last, in order."""
-        if not files:
-            return
-        named = [(file, self._names.choose(file.name, (".png", ".jpg", ".jpeg"))) for file in files]
-        workers = num_cores()
-        ahead = self.batch_size + workers
-        progress = tqdm(total=len(files), desc="pictures", unit=" images")
-        with progress, ThreadPoolExecutor(workers) as pool:
+    def target(self, file: Input, suffixes: Sequence[str]) -> _Target:
+        """A file with a name of its own for its drawing, which ends in one of the suffixes."""
+        return _Target(file, self._names.choose(file.name, suffixes))
 
-            def readable() -> Iterator[tuple[Any, Prepared]]:
-                for key, prepared in map_ahead(pool, self._prepare, named, ahead):
-                    if isinstance(prepared, Prepared):
-                        yield key, prepared
-                    else:
-                        progress.update()
-                        self.report(results, key[0].name, str(prepared))
+    def annotated(self, target: _Target) -> Path:
+        """Where the drawing goes.
 
-            detected = self.detector.stream(readable(), self.batch_size)
-            for file, written in map_ahead(pool, self._write, detected, ahead):
-                progress.update()
-                if isinstance(written, Detections):
-                    results.add(file.name, written)
-                else:
-                    self.report(results, file.name, str(written))
+        Raises:
+          UserError: it would take the place of the input.
+        """
+        path = self._path("annotated", target.name)
+        if path.resolve() == Path(target.file.path).resolve():
+            raise UserError(f"{target.file.path} would be overwritten: name another --output")
+        return path
 
-    def video(self, video: Input, results: ResultsFile) -> None:
-        """Frame by frame; the user ends a camera or a stream with Ctrl-C."""
-        try:
-            path = self._annotated(video, self._names.choose(video.name, (".mp4",)))
-            total = num_frames(video.path)
-            frames = detect_in_video(self.detector, video.path, path, self.batch_size, self.choice)
-            with contextlib.closing(frames):
-                for index, detections in tqdm(frames, desc=video.name, total=total, unit=" images"):
-                    results.add(video.name, detections, frame=index)
-        except UserError as error:
-            self.report(results, video.name, str(error))
-        except KeyboardInterrupt:
-            if not is_live(video.path):
-                raise
-
-    def report(self, results: ResultsFile, name: str, error: str) -> None:
-        """Tells of a file that cannot be read; the others go on."""
-        logger.error("error: %s", error)
-        results.add_error(name, error)
-
-    def _prepare(self, named: tuple[Input, str]) -> tuple[tuple[Input, str], Prepared | UserError]:
-        path = named[0].path
-        try:
-            self._annotated(*named)
-            size = size_in_file(path)
-            with self._turn(size):
-                prepared = self.detector.prepare(open_picture(path))
-        except UserError as error:
-            return named, error
-        # Opened again to be drawn, so that memory stays bounded whatever the files are.
-        is_large = math.prod(size) > LARGE
-        return named, prepared._replace(picture=path) if is_large else prepared
-
-    def _write(
-        self, found: tuple[tuple[Input, str], Detections]
-    ) -> tuple[Input, Detections | UserError]:
-        (file, name), detections = found
-        detections = self.choice(detections)
-        try:
-            with self._turn(detections.size):
-                picture = open_as_rgb(detections.picture)
-                drawn = dataclasses.replace(detections, picture=picture).draw()
-                _save(drawn, self._annotated(file, name))
-                if self.crops:
-                    self._write_crops(picture, detections, name)
-        except UserError as error:
-            return file, error
-        except OSError as error:
-            return file, UserError(f"{file.path}: its results cannot be written: {error}")
-        return file, detections
+    def write(self, target: _Target, detections: Detections) -> None:
+        """Writes the picture with boxes and, where asked for, a picture of each object."""
+        picture = open_as_rgb(detections.picture)
+        drawn = dataclasses.replace(detections, picture=picture).draw()
+        _save(drawn, self.annotated(target))
+        if self._crops:
+            self._write_crops(picture, detections, target.name)
 
     def _write_crops(self, picture: Image.Image, detections: Detections, name: str) -> None:
         for number, (box, label) in enumerate(zip(detections.boxes, detections.names, strict=True)):
@@ -219,22 +168,119 @@ class _Run:
             crop = picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
             label = re.sub(r"[^\w-]", "_", label)[:LONGEST_LABEL]
             file = f"{number:02d}_{label}{Path(name).suffix}"
-            _save(crop, self._make_room("crops", name, file))
+            _save(crop, self._path("crops", name, file))
 
-    def _turn(self, size: tuple[int, int]) -> contextlib.AbstractContextManager:
-        """What large pictures wait for."""
-        return self._large if math.prod(size) > LARGE else contextlib.nullcontext()
-
-    def _annotated(self, file: Input, name: str) -> Path:
-        path = self._make_room("annotated", name)
-        if path.resolve() == Path(file.path).resolve():
-            raise UserError(f"{file.path} would be overwritten: name another --output")
-        return path
-
-    def _make_room(self, *parts: str) -> Path:
-        path = self.folder.joinpath(*parts)
+    def _path(self, *parts: str) -> Path:
+        path = self._folder.joinpath(*parts)
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+
+class _Run:
+    """Detects in one file after the other; files that cannot be read are reported.
+
+    Args:
+      detector: the detector.
+      choice: which detections are kept.
+      batch_size: pictures that the device works on at a time.
+      output: where drawings go.
+      results: where detections and errors go.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        choice: _Choice,
+        batch_size: int,
+        output: _OutputFolder,
+        results: ResultsFile,
+    ) -> None:
+        self._detector = detector
+        self._choice = choice
+        self._batch_size = batch_size
+        self._output = output
+        self._results = results
+        self._large = threading.Lock()
+
+    def detect_in_pictures(self, files: Sequence[Input]) -> None:
+        """Opening, detecting and writing overlap: threads for the first and last, in order."""
+        if not files:
+            return
+        targets = [self._output.target(file, (".png", ".jpg", ".jpeg")) for file in files]
+        workers = num_cores()
+        ahead = self._batch_size + workers
+        progress = tqdm(total=len(files), desc="pictures", unit=" images")
+        with progress, ThreadPoolExecutor(workers) as pool:
+
+            def readable() -> Iterator[tuple[_Target, Prepared]]:
+                for target, prepared in map_ahead(pool, self._open, targets, ahead):
+                    if isinstance(prepared, Prepared):
+                        yield target, prepared
+                    else:
+                        progress.update()
+                        self.report(target.file.name, str(prepared))
+
+            detected = self._detector.stream(readable(), self._batch_size)
+            for target, written in map_ahead(pool, self._write, detected, ahead):
+                progress.update()
+                if isinstance(written, Detections):
+                    self._results.add(target.file.name, written)
+                else:
+                    self.report(target.file.name, str(written))
+
+    def detect_in_video(self, video: Input) -> None:
+        """Frame by frame; the user ends a camera or a stream with Ctrl-C."""
+        try:
+            path = self._output.annotated(self._output.target(video, (".mp4",)))
+            total = num_frames(video.path)
+            frames = detect_in_video(
+                self._detector, video.path, path, self._batch_size, self._choice
+            )
+            with contextlib.closing(frames):
+                for index, detections in tqdm(frames, desc=video.name, total=total, unit=" images"):
+                    self._results.add(video.name, detections, frame=index)
+        except UserError as error:
+            self.report(video.name, str(error))
+        except KeyboardInterrupt:
+            if not is_live(video.path):
+                raise
+
+    def report(self, name: str, error: str) -> None:
+        """Tells of a file that cannot be read; the others go on."""
+        logger.error("error: %s", error)
+        self._results.add_error(name, error)
+
+    def _open(self, target: _Target) -> tuple[_Target, Prepared | UserError]:
+        """A picture, ready for the network."""
+        path = target.file.path
+        try:
+            self._output.annotated(target)
+            size = size_in_file(path)
+            with self._turn(size):
+                prepared = self._detector.prepare(open_picture(path))
+        except UserError as error:
+            return target, error
+        # Opened again to be drawn, so that memory stays bounded whatever the files are.
+        is_large = math.prod(size) > LARGE
+        return target, prepared._replace(picture=path) if is_large else prepared
+
+    def _write(self, found: tuple[_Target, Detections]) -> tuple[_Target, Detections | UserError]:
+        """Writes the detections that are kept, and returns them."""
+        target, detections = found
+        detections = self._choice(detections)
+        try:
+            with self._turn(detections.size):
+                self._output.write(target, detections)
+        except UserError as error:
+            return target, error
+        except OSError as error:
+            path = target.file.path
+            return target, UserError(f"{path}: its results cannot be written: {error}")
+        return target, detections
+
+    def _turn(self, size: tuple[int, int]) -> contextlib.AbstractContextManager:
+        """What large pictures wait for, so that one is open at a time."""
+        return self._large if math.prod(size) > LARGE else contextlib.nullcontext()
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -21,7 +21,7 @@ class ResultsFile:
     def __init__(self, path: Path, class_names: Sequence[str], category_ids: Sequence[int]):
         self._path = path
         self._categories = describe_classes(class_names, category_ids)
-        self._errors = []
+        self._errors: list[dict[str, str]] = []
         self.num_images = 0
 
     def __enter__(self) -> "ResultsFile":
@@ -36,7 +36,7 @@ class ResultsFile:
         """Adds a picture, with a number of its own; `more` is written beside its name and size."""
         self._file.write(",\n" if self.num_images else "\n")
         self.num_images += 1
-        width, height = detections.size
+        height, width = detections.size
         image = {"id": self.num_images, "file_name": file_name, "width": width, "height": height}
         self._file.write(json.dumps(image | more))
         for annotation in detections.to_coco(self.num_images):

@@ -6,15 +6,15 @@ Reading, detecting and writing each run in a thread of their own. PyAV is needed
 import contextlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, missing_package
 from ssd_jax.inference.detector import Detections, Detector, Prepared
 from ssd_jax.threads import in_background, map_ahead, num_cores
 
@@ -26,6 +26,9 @@ CAMERAS = {
 }
 WAITING_SECONDS = 10.0  # for a stream that gives nothing
 FALLBACK_RATE = 25  # where a stream does not tell its own
+
+
+Item = TypeVar("Item")
 
 
 class Frame(NamedTuple):
@@ -56,7 +59,7 @@ def detect_in_video(
     output: Path,
     batch_size: int,
     select: Callable[[Detections], Detections],
-) -> Iterator[tuple[int, Detections]]:
+) -> Generator[tuple[int, Detections], None, None]:
     """Detects on every frame, and writes a video with boxes: same frame rate, same times, no sound.
 
     Closed early, it ends the video.
@@ -92,7 +95,7 @@ def detect_in_video(
         writer = stack.enter_context(_Writer(av, output, stream))
         pool = stack.enter_context(ThreadPoolExecutor(workers))
 
-        def in_thread(items):
+        def in_thread(items: Iterable[Item]) -> Iterator[Item]:
             return stack.enter_context(contextlib.closing(in_background(items, batch_size)))
 
         frames = in_thread(_frames(av, container, stream, source))
@@ -118,8 +121,9 @@ def num_frames(source: str) -> int | None:
 def _import_av() -> Any:
     try:
         import av
+        import av.logging
     except ImportError as error:
-        raise UserError("videos need PyAV: pip install av") from error
+        raise missing_package("av") from error
     av.logging.set_level(av.logging.PANIC)  # what is wrong is raised as an error as well
     return av
 
@@ -128,8 +132,8 @@ def _open(av: Any, source: str) -> Any:
     file, options = source, {}
     if source.startswith("camera:"):
         number = source.removeprefix("camera:")
-        device, name = CAMERAS.get(sys.platform, (None, None))
-        if not number.isdigit() or device is None:
+        device, name = CAMERAS.get(sys.platform, ("", ""))
+        if not number.isdigit() or not device:
             raise UserError(f"{source} cannot be read: cameras are called camera:0, camera:1, …")
         file, options = name.format(number), {"format": device}
     try:
@@ -183,14 +187,14 @@ class _Writer:
         self._path = path
         self._rate = _rate(source)
         self._time_base = source.time_base
-        self._container = None
+        self._container: Any = None
 
     def __enter__(self) -> "_Writer":
         return self
 
     def write(self, picture: Image.Image, pts: int) -> None:
         if self._container is None:
-            self._open(picture.size)
+            self._container = self._open(picture.size)
         if picture.size != self._size:  # some streams change it
             picture = picture.resize(self._size)
         pixels = np.asarray(picture)
@@ -205,15 +209,17 @@ class _Writer:
         except (self._av.FFmpegError, OSError) as error:
             raise UserError(f"{self._path} cannot be written: {_reason(error)}") from error
 
-    def _open(self, size: tuple[int, int]) -> None:
+    def _open(self, size: tuple[int, int]) -> Any:
+        """Opens the file for pictures of this width and height."""
         self._size = size
-        self._container = self._av.open(str(self._path), "w")
-        self._stream = self._container.add_stream("libx264", rate=self._rate)
+        container = self._av.open(str(self._path), "w")
+        self._stream = container.add_stream("libx264", rate=self._rate)
         self._stream.width, self._stream.height = (side + side % 2 for side in size)
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = self._time_base
         self._stream.codec_context.colorspace = 1  # BT.709
         self._stream.codec_context.color_range = 1  # 16 to 235
+        return container
 
     def __exit__(self, *failure: object) -> None:
         if self._container is not None:

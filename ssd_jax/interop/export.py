@@ -13,7 +13,7 @@ import safetensors.numpy
 from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.detection.postprocess import Detections, best_detections, score_boxes
 from ssd_jax.detection.selection import indices_of_largest
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, missing_package
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, torchvision_layout
 from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.interop.trained import Trained, save_folder
@@ -88,9 +88,7 @@ def to_onnx(trained: Trained, folder: Path) -> None:
     try:
         import jax2onnx  # pyright: ignore[reportMissingImports] (an extra)
     except ImportError as error:
-        raise UserError(
-            "to write ONNX, install the converter: pip install -r requirements-onnx.txt"
-        ) from error
+        raise missing_package("jax2onnx") from error
 
     def detect(images: jax.Array) -> tuple[jax.Array, ...]:
         found = _detections(trained, *_outputs(trained, images), select=_sorted_first)

@@ -130,7 +130,7 @@ def test_bad_uploads_are_refused(page, tmp_path, name, content, complaint):
 
 def test_without_gradio_it_says_what_to_install(detector, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(UserError, match="pip install gradio"):
+    with pytest.raises(UserError, match=r"pip install 'ssd_jax\[page\]'"):
         web_page.build_page(detector, 0.5)
     assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
 

@@ -106,7 +106,7 @@ def test_frames_keep_their_times(detector, tmp_path):
 def test_other_rates_and_odd_sides(detector, tmp_path):
     source = write_video(tmp_path / "in.mkv", 9, rate=Fraction(30000, 1001), size=(63, 97))
     found = detect(detector, source, tmp_path / "out.mp4")
-    assert found[0][1].size == (97, 63)
+    assert found[0][1].size == (63, 97)
     numbers, _, rate = read_video(tmp_path / "out.mp4")
     assert numbers == list(range(9)) and abs(rate - 29.97) < 0.05
 
@@ -114,7 +114,7 @@ def test_other_rates_and_odd_sides(detector, tmp_path):
 def test_turned_videos_come_out_upright(detector, tmp_path):
     source = write_video(tmp_path / "in.mp4", 3, rotation=90)
     found = detect(detector, source, tmp_path / "out.mp4")
-    assert found[2][1].size == (64, 96)
+    assert found[2][1].size == (96, 64)
     # A quarter counterclockwise brings the leftmost block, the lowest bit, to the bottom.
     np.testing.assert_allclose(
         np.asarray(found[1][1].picture)[:, 32, 0], frame_pixels(1)[0, ::-1, 0], atol=30

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +78,15 @@ def test_the_program_is_described(monkeypatch):
     assert described["versions"]["python"].startswith(f"3.{sys.version_info.minor}")
     assert described["versions"]["jax"]
     assert described["command"].endswith(" train.py '--config=a b.py'")
+    for program, typed in (
+        ("/venv/bin/ssd-jax", "ssd-jax train --config=x"),
+        (
+            "/somewhere/ssd_jax/__main__.py",
+            f"{Path(sys.executable).name} -m ssd_jax train --config=x",
+        ),
+    ):
+        monkeypatch.setattr(sys, "argv", [program, "train", "--config=x"])
+        assert provenance.describe_program()["command"] == typed
 
 
 def test_the_revision_of_a_folder(tmp_path):

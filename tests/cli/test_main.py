@@ -1,0 +1,90 @@
+"""The command itself: its commands, their help, and what is no command."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from ssd_jax.cli.command_line import Command, format_help
+from ssd_jax.cli.main import COMMANDS, command_module, overview
+from ssd_jax.config.schema import field_names
+from tests.helpers.commands import ROOT, run_command
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_every_command_is_listed_with_a_line():
+    listed = dict(re.findall(r"^  (\S+) +(\S.*)$", overview(), flags=re.MULTILINE))
+    assert tuple(listed) == COMMANDS
+    assert all(text.endswith(".") and len(text) < 90 for text in listed.values())
+
+
+def test_without_a_command_they_are_listed_and_nothing_was_done():
+    without, asked = run("-m", "ssd_jax"), run("-m", "ssd_jax", "--help")
+    assert without.stdout.strip() == asked.stdout.strip() == overview()
+    assert (without.returncode, asked.returncode) == (1, 0)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_examples_whose_flags_exist(name):
+    module = command_module(name)
+    command: Command = module.COMMAND
+    text = format_help(name, module.__doc__, command)
+    assert text.startswith(f"usage: ssd-jax {name} ")
+    examples = re.findall(rf"^    ssd-jax {name} ((?:.|\\\n)*?[^\\])$", text, flags=re.MULTILINE)
+    assert examples
+    for example in examples:
+        given = set(re.findall(r"--([\w.]+)", example))
+        fields = {f"config.{field}" for field in field_names()}
+        assert given - fields <= set(command.flags)
+        assert set(command.required) <= given
+    for flag in command.flags:
+        assert f"{flag}: " in text
+
+
+def test_what_is_no_command_is_named_with_the_nearest():
+    done = run_command("trian", "--config=quickstart", expect=1)
+    assert done.stderr == "error: there is no command trian: did you mean train?\n"
+    assert "known are train, evaluate" in run_command("xyzzy", expect=1).stderr
+
+
+def test_the_version_is_that_of_the_package():
+    import ssd_jax
+
+    assert run_command("--version").stdout == f"ssd-jax {ssd_jax.__version__}\n"
+
+
+def test_arguments_that_a_command_does_not_take_are_refused():
+    arguments = ("--config=tests/tiny.py", "--config.data.cache", "True", "--workdir=x")
+    done = run_command("train", *arguments, expect=1)
+    assert done.stderr == "error: there is no argument 'True', only flags: --NAME=VALUE\n"
+
+
+IMPORTS_ALL = """
+import sys
+from ssd_jax.cli import main
+for name in main.COMMANDS:
+    main.command_module(name)
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+def test_defining_flags_imports_nothing_heavy():
+    loaded = set(run("-c", IMPORTS_ALL).stdout.split())
+    assert "ssd_jax" in loaded
+    assert not loaded & {"jax", "flax", "tensorflow", "matplotlib", "pycocotools", "orbax", "PIL"}
+
+
+@pytest.mark.parametrize("script", ["train", "evaluate"])
+def test_the_scripts_are_the_commands(script):
+    assert run(f"{script}.py", "--help").stdout == run_command(script, "--help").stdout
+
+
+@pytest.mark.parametrize("module", ["ssd_jax.train", "ssd_jax.evaluate", "ssd_jax.predict"])
+def test_a_module_that_is_none_does_not_pass_for_done(module):
+    assert run("-m", module, "--workdir=x").returncode != 0

@@ -1,0 +1,110 @@
+"""Configs by name and by file, from any folder, in a checkout and installed."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from configs import quickstart
+from configs.ablations import table2
+from ssd_jax.config.files import find_file, load_config, published, rows_of, shipped_names
+from ssd_jax.config.schema import Config, as_config
+from ssd_jax.errors import UserError
+from tests.helpers.commands import ROOT
+from tools.all_configs import ALL_CONFIGS
+
+
+def test_a_name_means_the_shipped_config_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config("quickstart") == as_config(quickstart.get_config())
+    assert load_config("ablations/table2:squares") == as_config(table2.get_config("squares"))
+    assert rows_of("ablations/table2") == tuple(table2.ROWS)
+    assert published("ablations/table2:squares").startswith("71.6 mAP")
+
+
+def test_every_shipped_config_has_a_name():
+    files = {name.partition(":")[0].replace(".", "/") for name in ALL_CONFIGS}
+    assert files == set(shipped_names())
+
+
+def test_a_file_means_itself(tmp_path, monkeypatch):
+    assert find_file("configs/quickstart.py").read_text() == find_file("quickstart").read_text()
+    file = tmp_path / "quickstart.py"
+    text = "from configs import quickstart as ours\n\n\ndef get_config():\n    "
+    file.write_text(text + "config = ours.get_config()\n    config.steps = 7\n    return config\n")
+    monkeypatch.chdir(tmp_path)
+    assert load_config("quickstart.py").steps == 7
+    assert load_config("quickstart").steps == 1000
+
+
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("ssd_smal", "there is no config ssd_smal: did you mean ssd_small?"),
+        ("configs/ssd_smal.py", "did you mean configs/ssd_small.py?"),
+        ("elsewhere/ssd_small.py", "elsewhere/ssd_small.py does not exist"),
+        ("ablations/tabel2:squares", "did you mean ablations/table2?"),
+        ("xyzzy", "there is no config xyzzy: known are ablations/table2, "),
+    ],
+)
+def test_a_wrong_name_says_which_is_nearest(name, told):
+    with pytest.raises(UserError) as error:
+        load_config(name)
+    assert told in str(error.value)
+
+
+def test_without_the_folder_the_path_of_a_shipped_config_leads_to_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"quickstart\.py does not exist: did you mean quickstart"):
+        load_config("configs/quickstart.py")
+
+
+def test_fields_are_given_with_and_without_the_prefix():
+    config = load_config("quickstart", ["batch_size=4", "--config.data.classes=cat,dog"])
+    assert isinstance(config, Config)
+    assert config.batch_size == 4 and config.data.class_names == ("cat", "dog")
+    with pytest.raises(UserError, match=r"batch_size is 0"):
+        load_config("quickstart", ["batch_size=0"])
+    with pytest.raises(UserError, match=r"did you mean --config\.batch_size"):
+        load_config("quickstart", ["bach_size=4"])
+
+
+PROGRAM = """
+import ssd_jax
+print(ssd_jax.__file__)
+print(ssd_jax.load_config("ablations/table2:squares").model.aspect_ratios)
+print(ssd_jax.load_config("mine.py").steps)
+"""
+
+
+def test_installed_it_has_its_configs_beside_another_package_of_that_name(tmp_path):
+    site, folder = tmp_path / "site", tmp_path / "project"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "ssd_jax", site / "ssd_jax", ignore=ignored)
+    # What the wheel does with the folder.
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    ((source, target),) = build["targets"]["wheel"]["force-include"].items()
+    shutil.copytree(ROOT / source, site / target, ignore=ignored)
+    (folder / "configs").mkdir(parents=True)
+    (folder / "configs" / "__init__.py").touch()
+    (folder / "configs" / "base.py").write_text("STEPS = 33\n")
+    (folder / "mine.py").write_text(
+        "from configs import base, quickstart\n\n\ndef get_config():\n"
+        "    config = quickstart.get_config()\n    config.steps = base.STEPS\n    return config\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines() == [
+        str(site / "ssd_jax" / "__init__.py"),
+        "((), (), (), (), (), ())",
+        "33",
+    ], done.stderr

@@ -1,0 +1,143 @@
+"""The package as it is installed: dependencies, extras, and the public names."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+import ssd_jax
+from ssd_jax.errors import EXTRAS, UserError, check_installed
+from ssd_jax.interop.trained import save_folder
+from tests.helpers.commands import ROOT
+from tests.helpers.random_detector import random_trained
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# Where the name of a distribution is not that of its package.
+DISTRIBUTIONS = {
+    "absl": "absl-py",
+    "google": "protobuf",
+    "ml_collections": "ml-collections",
+    "ml_dtypes": "ml-dtypes",
+    "orbax": "orbax-checkpoint",
+    "PIL": "pillow",
+    "tensorflow_datasets": "tensorflow-datasets",
+}
+
+
+def names(requirements):
+    return {re.match(r"[\w-]+", requirement)[0] for requirement in requirements}
+
+
+def extra(name):
+    """The distributions of an extra, with those of the extras that it names."""
+    found = set()
+    for requirement in PROJECT["optional-dependencies"][name]:
+        inner = re.match(r"ssd_jax\[(.*)\]", requirement)
+        found |= set().union(*map(extra, inner[1].split(","))) if inner else names([requirement])
+    return found
+
+
+def imported(folder="ssd_jax"):
+    """Third-party packages that the code imports."""
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(node.module.partition(".")[0])
+    return found - set(sys.stdlib_module_names) - {"ssd_jax", "configs"}
+
+
+def test_every_import_is_declared_where_it_is_needed():
+    core = names(PROJECT["dependencies"])
+    for package in imported():
+        distribution = DISTRIBUTIONS.get(package, package)
+        if package in EXTRAS:
+            assert distribution in extra(EXTRAS[package][2]) - core
+        else:
+            assert distribution in core
+
+
+def test_nothing_else_is_declared():
+    used = {DISTRIBUTIONS.get(package, package) for package in imported()}
+    assert names(PROJECT["dependencies"]) <= used
+    # TensorFlow by its name on most machines; what TFDS needs; what runs models and shows curves.
+    others = {"tensorflow-cpu", "importlib_resources", "onnxruntime", "tensorboard"}
+    extras = set(PROJECT["optional-dependencies"]) - {"dev"}
+    assert set().union(*map(extra, extras)) <= used | others
+
+
+def test_no_release_of_jax_is_ruled_out_beforehand():
+    ranges = [each for each in PROJECT["dependencies"] if re.match(r"jax|flax", each)]
+    assert len(ranges) == 3 and not any("<" in each for each in ranges)
+
+
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt"])
+def test_the_files_of_requirements_name_extras_alone(file):
+    lines = [line for line in (ROOT / file).read_text().splitlines() if not line.startswith("#")]
+    (extras,) = re.findall(r"^--editable \.\[(.*)\]$", "\n".join(lines), flags=re.MULTILINE)
+    assert len(lines) == 1 and set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
+
+
+def test_public_names_are_there():
+    assert set(ssd_jax.__all__) <= set(dir(ssd_jax))
+    for name in ssd_jax.__all__:
+        assert getattr(ssd_jax, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'detectt'"):
+        _ = ssd_jax.detectt
+    assert re.fullmatch(r"\d+\.\d+\.\d+", ssd_jax.__version__)
+
+
+BLOCKED = ("tensorflow", "tensorflow_datasets", "pycocotools", "matplotlib", "jinja2")
+WITHOUT_EXTRAS = f"""
+import sys
+for name in {(*BLOCKED, "defusedxml", "keras", "tensorboardX", "tensorboard", "psutil")!r}:
+    sys.modules[name] = None
+import jax
+import numpy as np
+import ssd_jax
+from ssd_jax.interop.export import export
+from ssd_jax.interop.trained import load_folder
+from ssd_jax.runs import import_weights, trained
+
+folder, output = sys.argv[1:]
+detections = ssd_jax.Detector.from_pretrained(folder)(np.zeros((50, 40, 3), np.uint8))
+print(len(detections.boxes) == len(detections.scores))
+for kind in ("safetensors", "stablehlo"):
+    export(kind, load_folder(folder), output)
+ssd_jax.load_config("ssd300_voc"), ssd_jax.build_network, ssd_jax.multibox_loss
+try:
+    ssd_jax.train
+except ssd_jax.errors.UserError as error:
+    print(error)
+"""
+
+
+def test_detecting_and_exporting_need_no_extra(tmp_path):
+    save_folder(random_trained(), tmp_path / "detector")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS, tmp_path / "detector", tmp_path / "output"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.stdout.splitlines() == [
+        "True",
+        "training needs TensorFlow: pip install 'ssd_jax[train]'",
+    ], done.stderr
+    assert {path.name for path in (tmp_path / "output").iterdir()} >= {
+        "model.safetensors",
+        "detector.stablehlo",
+    }
+
+
+def test_a_missing_extra_is_named_with_its_command(monkeypatch):
+    check_installed("tensorflow")
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(UserError, match=r"pip install 'ssd_jax\[evaluate\]'"):
+        check_installed("pycocotools")
