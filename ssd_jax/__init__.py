@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         OptimizerConfig,
         RunConfig,
     )
+    from ssd_jax.data.sources import open_dataset
     from ssd_jax.detection.default_boxes import default_boxes
     from ssd_jax.detection.losses import multibox_loss
     from ssd_jax.detection.matcher import match_targets
@@ -52,6 +53,7 @@ _HOMES = {
     "load_config": "config.files",
     "match_targets": "detection.matcher",
     "multibox_loss": "detection.losses",
+    "open_dataset": "data.sources",
     "train": "runs.train",
 }
 
@@ -74,6 +76,7 @@ __all__ = [
     "load_config",
     "match_targets",
     "multibox_loss",
+    "open_dataset",
     "train",
 ]
 

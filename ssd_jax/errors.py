@@ -32,6 +32,7 @@ def shown(value: Any) -> str:
 EXTRAS = {
     "tensorflow": ("training", "TensorFlow", "train"),
     "tensorflow_datasets": ("this data", "TensorFlow Datasets", "train"),
+    "array_record": ("this data", "array_record", "train"),
     "tensorboardX": ("training", "tensorboardX", "train"),
     "keras": ("weights of Keras", "Keras", "train"),
     "pycocotools": ("evaluation", "pycocotools", "evaluate"),

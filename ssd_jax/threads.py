@@ -43,7 +43,7 @@ def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, No
         except BaseException as error:
             hand_over(_END, error)
         finally:
-            if hasattr(iterator, "close"):
+            if isinstance(iterator, Generator):
                 iterator.close()
 
     thread = threading.Thread(target=work, daemon=True)
