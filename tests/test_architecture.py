@@ -83,7 +83,6 @@ LONG_FILES = {
 LONG_FUNCTIONS = {
     "ssd_jax/benchmark/host.py::benchmark_data": "",
     "ssd_jax/benchmark/host.py::benchmark_files": "",
-    "ssd_jax/diagnostics/fit_boxes.py::plot": "",
     "ssd_jax/distributed/launchers.py::find_membership": "",
     "ssd_jax/inference/page.py::build_page": "",
     "ssd_jax/models/network.py::build_network": "",

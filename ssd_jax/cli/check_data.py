@@ -8,11 +8,18 @@ Exit status 1 means that something should be fixed.
 from absl import flags
 
 from ssd_jax.cli.command_line import Command, given
+from ssd_jax.config.schema import DataConfig
 
 FLAGS = flags.FlagValues()
 SOURCE = flags.DEFINE_string("source", None, "The data: see the README.", FLAGS)
 CLASSES = flags.DEFINE_string(
     "classes", "", "The classes there should be, joined by commas.", FLAGS
+)
+MAX_OBJECTS = flags.DEFINE_integer(
+    "max_objects",
+    DataConfig().max_objects,
+    "config.data.max_objects of the training to come; images with more objects are told.",
+    flag_values=FLAGS,
 )
 OUTPUT = flags.DEFINE_string("output", "", "A file for all findings, a JSON object a line.", FLAGS)
 
@@ -23,7 +30,7 @@ def main(arguments: list[str]) -> int:
     from ssd_jax.data.class_lists import split_names
     from ssd_jax.diagnostics.check_data import check_data, format_report
 
-    report = check_data(given(SOURCE), split_names(CLASSES.value), OUTPUT.value)
+    report = check_data(given(SOURCE), split_names(CLASSES.value), OUTPUT.value, MAX_OBJECTS.value)
     print(format_report(report, OUTPUT.value))
     return 1 if report.problems() else 0
 

@@ -22,16 +22,18 @@ JSON = flags.DEFINE_string("json", None, "A JSON file to write the numbers to.",
 def main(arguments: list[str]) -> None:
     """Flags in, one call, a printed result."""
     del arguments
-    from ssd_jax.diagnostics import fit_boxes
+    from ssd_jax.diagnostics.fit_boxes import fit_boxes
+    from ssd_jax.diagnostics.fit_plot import plot
+    from ssd_jax.diagnostics.fit_report import format_result, to_json
 
     for place in (OUTPUT.value, JSON.value):
         local_path(place or "")
-    result = fit_boxes.fit_boxes(config_given(CONFIG), SOURCE.value, IMAGES.value)
-    print(fit_boxes.format_result(result))
+    result = fit_boxes(config_given(CONFIG), SOURCE.value, IMAGES.value)
+    print(format_result(result))
     if OUTPUT.value:
-        fit_boxes.plot(result, OUTPUT.value)
+        plot(result, OUTPUT.value)
     if JSON.value:
-        write_text(JSON.value, fit_boxes.to_json(result))
+        write_text(JSON.value, to_json(result))
 
 
 COMMAND = Command(FLAGS, main, required=("config",))

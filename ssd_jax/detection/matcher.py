@@ -123,7 +123,7 @@ def _match_image(
     settings: LossConfig,
 ) -> tuple[Float[Array, "boxes 4"], Integer[Array, " boxes"]]:
     """`match_targets` for one image."""
-    inside = None if settings.boundary_boxes else _lies_inside(default_boxes)
+    inside = None if settings.boundary_boxes else lies_inside(default_boxes)
     iou = fixed_point_iou(boxes, default_boxes)
     iou = jnp.where((labels > BACKGROUND)[:, None], iou, 0)
     if inside is not None:
@@ -135,7 +135,7 @@ def _match_image(
     return encode(boxes[matched], default_boxes), target_labels
 
 
-def _lies_inside(default_boxes: Float[ArrayLike, "boxes 4"]) -> Bool[Array, " boxes"]:
+def lies_inside(default_boxes: Float[ArrayLike, "boxes 4"]) -> Bool[Array, " boxes"]:
     """Whether a box `cxcywh` lies within the image."""
     corners = cxcywh_to_xyxy(default_boxes)
     return jnp.all((corners >= 0) & (corners <= 1), axis=-1)

@@ -219,7 +219,7 @@ def _findings(annotation: Annotation, look: _Look, max_objects: int) -> Iterator
     if not len(annotation.names):
         yield found("no objects", "has no objects")
     if len(annotation.names) > max_objects:
-        message = f"has {len(annotation.names)} objects, more than {max_objects}"
+        message = f"has {len(annotation.names)} objects, more than data.max_objects={max_objects}"
         yield found("many objects", message)
     if annotation.dropped:
         yield found("box without area", f"{annotation.dropped} boxes have no area")

@@ -109,6 +109,14 @@ def test_everything_is_told(dirty, tmp_path):
         assert part in text
 
 
+def test_how_many_objects_are_many_is_given(dirty):
+    assert kinds(check_data(dirty))["many objects"] == 1  # 65, more than the config's default
+    report = check_data(dirty, max_objects=65)
+    assert kinds(report)["many objects"] == 0
+    (finding,) = [f for f in check_data(dirty, max_objects=10).findings if f.kind == "many objects"]
+    assert finding.message == "has 65 objects, more than data.max_objects=10"
+
+
 def test_classes_that_should_not_be_there_are_told_with_the_nearest(dirty):
     report = check_data(dirty, ("dog", "cat"))
     (finding,) = [finding for finding in report.findings if finding.kind == "class unknown"]

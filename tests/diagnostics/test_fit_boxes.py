@@ -4,16 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssd_jax.config.schema import LossConfig, as_config
 from ssd_jax.detection.default_boxes import Tiling
-from ssd_jax.diagnostics.fit_boxes import (
-    by_side,
-    cluster,
-    fit_boxes,
-    format_result,
-    measure,
-    plot,
-    to_json,
-)
+from ssd_jax.diagnostics.fit_boxes import cluster, fit_boxes, measure
+from ssd_jax.diagnostics.fit_plot import plot
+from ssd_jax.diagnostics.fit_report import by_side, format_fit, format_result, to_json
 from ssd_jax.errors import UserError
 from tests import tiny
 from tests.helpers.pictures import VocFolder, write_coco
@@ -39,6 +34,23 @@ def test_a_fit_by_hand():
     assert (middle["from"], middle["to"], middle["objects"], middle["recall"]) == (32, 64, 2, 1)
     np.testing.assert_allclose(middle["mean_best_iou"], 0.8, rtol=1e-5)
     assert everything["objects"] == 3 and everything["boxes_per_object"] == 1
+
+
+def test_the_matching_of_the_config_counts():
+    # The first object is the box of its cell; the second reaches an IoU of 0.6 with that of its.
+    images = [np.array([[0.0, 0.0, 0.5, 0.5], [0.5, 0.0, 1.0, 0.3]], np.float32)]
+    strict = measure(images, TILING, LossConfig(match_iou_threshold=0.7))
+    np.testing.assert_allclose(strict.recall(), 0.5)
+    assert by_side(strict)[-1]["recall"] == 0.5
+    text = format_fit(strict)
+    assert "recall at IoU 0.7" in text and "1 objects have no default box of IoU 0.7" in text
+    # Boxes half as large again as a cell reach beyond the image; the other one lies within it.
+    larger = Tiling(100, (2, 1), (50, 100), (((75, 75),), ((100, 100),)))
+    np.testing.assert_allclose(
+        measure(images, larger).best_iou, [0.25 / 0.5625, 0.15 / 0.5625], atol=1e-6
+    )
+    inside = measure(images, larger, LossConfig(boundary_boxes=False))
+    np.testing.assert_allclose(inside.best_iou, [0.25, 0.15], atol=1e-6)
 
 
 def test_crowds_of_objects_share_boxes():
@@ -85,10 +97,10 @@ def config(tmp_path):
 
 def test_better_boxes_are_found_and_shown(config, tmp_path):
     result = fit_boxes(config)
-    assert result["num_images"] == 12 and len(result["objects"]) == 12
-    proposed = result["proposed_tiling"]
-    assert proposed.boxes_per_cell == result["tiling"].boxes_per_cell
-    assert result["proposed"].recall() > 0.9 > 0.5 > result["current"].recall()
+    assert result.num_images == 12 and len(result.objects) == 12
+    proposed = result.proposed_tiling
+    assert proposed.boxes_per_cell == result.tiling.boxes_per_cell
+    assert result.proposed.recall() > 0.9 > 0.5 > result.current.recall()
     printed = format_result(result)
     assert "12 objects in 12 images, 340 default boxes at 64 pixels" in printed
 
@@ -96,19 +108,29 @@ def test_better_boxes_are_found_and_shown(config, tmp_path):
     line = printed[printed.index("config.model.shapes") :]
     exec(line, {"config": config})
     again = fit_boxes(config)
-    assert again["tiling"] == proposed
-    assert again["current"].recall() == result["proposed"].recall()
+    assert again.tiling == proposed
+    assert again.current.recall() == result.proposed.recall()
 
     plot(result, str(tmp_path / "boxes.png"))
     assert Image.open(tmp_path / "boxes.png").width > 1000
     content = json.loads(to_json(result))
     assert content["num_objects"] == 12
-    assert content["current"]["by_side"][-1]["recall"] == result["current"].recall()
+    assert content["current"]["by_side"][-1]["recall"] == result.current.recall()
     assert len(content["proposed"]["shapes"]) == 4
 
 
+def test_classes_and_matching_are_those_of_the_config(config):
+    strict = as_config(config).replace({"loss.match_iou_threshold": 0.9})
+    fit = fit_boxes(strict).current
+    assert fit.iou_threshold == 0.9 and fit.recall() == 0
+    with pytest.raises(UserError, match="'dog', which is not among the classes"):
+        fit_boxes(strict.replace({"data.classes": "cat, bird"}))
+    several = strict.replace({"data.classes": "cat, dog"})
+    assert fit_boxes(several).num_images == 12
+
+
 def test_so_many_images_are_read(config):
-    assert fit_boxes(config, num_images=5)["num_images"] == 5
+    assert fit_boxes(config, num_images=5).num_images == 5
 
 
 def test_mistakes_are_named(config, tmp_path):

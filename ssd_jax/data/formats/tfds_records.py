@@ -10,7 +10,7 @@ from ssd_jax.data.formats.shapes_builder import Shapes
 from ssd_jax.data.formats.shards import open_shards
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.records import Annotation, Record
-from ssd_jax.data.tensorflow_setup import Tensors, tf
+from ssd_jax.data.tensorflow_setup import Tensors, reason_of, tf
 from ssd_jax.errors import UserError
 
 # So many neighbours are shuffled together, so that reads stay near each other.
@@ -89,7 +89,9 @@ class TfdsRecords:
         try:
             tensors = self._read(tf.constant(index, tf.int64))
         except tf.errors.OpError as error:
-            raise UserError(f"{self.origin}: record {index} cannot be read: {error}") from error
+            raise UserError(
+                f"{self.origin}: record {index} cannot be read: {reason_of(error)}"
+            ) from error
         record = {key: value.numpy() for key, value in tensors.items()}
         return Record(
             image_id=record.pop("image_id").decode(),

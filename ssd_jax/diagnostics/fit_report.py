@@ -1,0 +1,89 @@
+"""What `fit_boxes` found, in words and as JSON."""
+
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+
+from ssd_jax.diagnostics.fit_boxes import Fit, FitResult
+
+SIDES = (0, 8, 16, 32, 64, 128, 256, np.inf)  # bounds of the size groups, pixels of the input
+
+
+def by_side(fit: Fit) -> list[dict[str, Any]]:
+    """The fit of the objects of each size group that has any, and of all."""
+    rows = []
+    for low, high in [*itertools.pairwise(SIDES), (0, np.inf)]:
+        chosen = (fit.sides >= low) & (fit.sides < high)
+        if chosen.any():
+            best = fit.best_iou[chosen]
+            rows.append(
+                {
+                    "from": low,
+                    "to": None if high == np.inf else high,
+                    "objects": int(chosen.sum()),
+                    "recall": float((best >= fit.iou_threshold).mean()),
+                    "mean_best_iou": float(best.mean()),
+                    "boxes_per_object": float(fit.matched[chosen].mean()),
+                }
+            )
+    return rows
+
+
+def format_fit(fit: Fit) -> str:
+    """`by_side` as a table."""
+    recall = f"recall at IoU {fit.iou_threshold:g}"
+    lines = [f"side in pixels   objects{recall:>20}   mean best IoU   boxes an object"]
+    *groups, everything = by_side(fit)
+    for row in groups:
+        side = f"{row['from']} to {row['to']}" if row["to"] else f"from {row['from']}"
+        lines.append(_line(side, row))
+    lines.append(_line("all", everything))
+    missed = int((fit.best_iou < fit.iou_threshold).sum())
+    lines.append(f"{missed} objects have no default box of IoU {fit.iou_threshold:g} or more")
+    return "\n".join(lines)
+
+
+def _line(side: str, row: dict[str, Any]) -> str:
+    return (
+        f"{side:<14}{row['objects']:>10,}{row['recall']:>20.1%}{row['mean_best_iou']:>16.3f}"
+        f"{row['boxes_per_object']:>18.1f}"
+    )
+
+
+def format_result(result: FitResult) -> str:
+    """What `fit_boxes` found, for the terminal, with the lines that a config needs."""
+    tiling = result.tiling
+    parts = [
+        f"{len(result.objects):,} objects in {result.num_images:,} images, "
+        f"{tiling.num_boxes:,} default boxes at {tiling.image_size} pixels",
+        format_fit(result.current),
+    ]
+    if result.proposed is None or result.proposed_tiling is None:
+        parts.append("no tiling of as many boxes was found that fits better")
+    else:
+        maps = "\n".join(f"    {shapes}," for shapes in result.proposed_tiling.shapes)
+        parts += [
+            "proposed, with as many boxes:",
+            format_fit(result.proposed),
+            f"config.model.shapes = (\n{maps}\n)",
+        ]
+    return "\n\n".join(parts)
+
+
+def to_json(result: FitResult) -> str:
+    """The numbers of `format_result` as JSON."""
+    content = {
+        "num_images": result.num_images,
+        "num_objects": len(result.objects),
+        "default_boxes": result.tiling.num_boxes,
+        "current": {"shapes": result.tiling.shapes, "by_side": by_side(result.current)},
+        "proposed": None,
+    }
+    if result.proposed is not None and result.proposed_tiling is not None:
+        content["proposed"] = {
+            "shapes": result.proposed_tiling.shapes,
+            "by_side": by_side(result.proposed),
+        }
+    return json.dumps(content, indent=2) + "\n"
