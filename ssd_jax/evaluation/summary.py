@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ssd_jax.errors import UserError
 from ssd_jax.evaluation import coco, voc
 from ssd_jax.evaluation.ranking import average_precision, mean_over_classes
 from ssd_jax.evaluation.results import ImageResult
@@ -27,6 +28,12 @@ COCO_NUMBERS = {
     "AR_medium": "AR of medium objects",
     "AR_large": "AR of large objects",
 }
+
+
+def check_metric(name: str) -> None:
+    """Raises a `UserError` if `config.metric` is none of `METRICS`."""
+    if name not in METRICS:
+        raise UserError(f"config.metric is {name!r}, but must be one of {', '.join(METRICS)}")
 
 
 def summarise(

@@ -1,56 +1,84 @@
-"""From a config and a work directory to a trained detector: where the rooms meet."""
+"""From a config and a work directory to a trained detector: where the packages meet.
+
+`train` checks the config, builds the parts of the run, opens the work directory, restores the state
+or begins with a new one, and fits it. What can be found wrong is reported before anything is written.
+"""
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+import optax
 from ml_collections import ConfigDict
-from PIL import Image
 
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.distributed import devices
-from ssd_jax.errors import UserError
 from ssd_jax.evaluation.drawing import draw_detections
-from ssd_jax.evaluation.summary import COCO_NUMBERS, METRICS, format_table
-from ssd_jax.images.drawing import contact_sheet, draw_input
-from ssd_jax.interop.transfer import format_transfer
-from ssd_jax.models.network import build_network
+from ssd_jax.evaluation.summary import COCO_NUMBERS, check_metric, format_table
+from ssd_jax.interop.transfer import Transfer, format_transfer
+from ssd_jax.models.network import Network, build_network
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.runs.nonfinite import save_batch
+from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
 from ssd_jax.runs.provenance import describe_program
 from ssd_jax.runs.workdir import check_classes, check_same_config, locked, record_run, record_start
-from ssd_jax.storage.files import local_path, write_text
-from ssd_jax.training.checkpoints import Checkpoints
+from ssd_jax.storage.files import AnyPath, local_path, write_text
+from ssd_jax.training.checkpoints import Checkpoints, Progress
 from ssd_jax.training.guard import Guard
 from ssd_jax.training.interruption import Interruption
 from ssd_jax.training.loop import train_loop
 from ssd_jax.training.metrics_writer import MetricsWriter, read_metrics
 from ssd_jax.training.optimizer import make_optimizer, make_schedule
-from ssd_jax.training.parameters import check_patterns, matching
+from ssd_jax.training.parameters import Mask, check_patterns, matching
+from ssd_jax.training.run import Run
 from ssd_jax.training.state import TrainState, initial_state
 from ssd_jax.training.steps import make_train_step
 
-# The data room, and TensorFlow with it, is imported by the functions that read data: everything
+# The data package, and TensorFlow with it, is imported by the functions that read data: everything
 # on the device's side works where TensorFlow is not installed.
+if TYPE_CHECKING:
+    from ssd_jax.data.sources import Source
 
 logger = logging.getLogger(__name__)
 
-NUM_PICTURES = 12
+Batch = dict[str, np.ndarray]
 
 
-def train(config: Config | ConfigDict, workdir: str | Path, change_config: bool = False) -> None:
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """What a run has reached.
+
+    Attributes:
+      workdir: the work directory.
+      last_step: the step that the run ended at.
+      metrics: by step, what `metrics.jsonl` holds: `train/loss`, `eval/mAP`, ….
+      best_step: the checkpoint with the highest mAP; None where none was evaluated.
+      best_mean_ap: its mAP.
+    """
+
+    workdir: Path
+    last_step: int
+    metrics: dict[int, dict[str, float]]
+    best_step: int | None
+    best_mean_ap: float | None
+
+
+def train(
+    config: Config | ConfigDict, workdir: AnyPath, change_config: bool = False
+) -> TrainResult:
     """Trains as the config says; goes on where an earlier run in the work directory stopped.
 
     Args:
-      config: a config of `configs/`.
+      config: the config of the run.
       workdir: the work directory, made where it does not exist.
       change_config: whether the earlier run may have had another config.
 
@@ -61,153 +89,134 @@ def train(config: Config | ConfigDict, workdir: str | Path, change_config: bool 
     """
     began = time.perf_counter()
     config, folder = as_config(config), local_path(workdir)
-    if config.metric not in METRICS:
-        raise UserError(
-            f"config.metric is {config.metric!r}, but must be one of {', '.join(METRICS)}"
-        )
+    check_metric(config.metric)
     if not change_config:
         check_same_config(folder, config)
     with Interruption() as interruption, contextlib.ExitStack() as until_the_end:
-        _train(config, folder, interruption, until_the_end, began)
+        parts = _build(config, folder)
+        check_classes(folder, parts.class_names)
+        if devices.is_main_process():
+            until_the_end.enter_context(locked(folder))
+        checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
+        start = _restore(parts, checkpoints) or _begin(parts)
+        if start.step >= config.steps and (start.evaluated or not parts.evaluator):
+            logger.info("nothing to do: raise config.steps with --change_config")
+        else:
+            _record(parts, start)
+            _fit(parts, start, checkpoints, interruption, began)
+        return _result(folder, max(start.step, config.steps), checkpoints)
 
 
-def _train(
-    config: Any,
-    folder: Path,
-    interruption: Interruption,
-    until_the_end: contextlib.ExitStack,
-    began: float,
-) -> None:
-    from ssd_jax.data.sources import open_training_data
-    from ssd_jax.data.training_batches import training_batches
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """What a run consists of, apart from its state."""
 
-    batch_size = devices.per_process_batch_size(config.batch_size, config.accumulate)
+    config: Config
+    folder: Path
+    batch_size: int  # of this process
+    source: "Source"
+    network: Network
+    frozen: Mask  # parameters that are not trained
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    evaluator: Evaluator | None
 
-    source = open_training_data(config, folder, devices.is_main_process())
-    class_names = source.class_names
-    logger.info(
-        "%d training images, %d classes: %s",
-        len(source),
-        len(class_names),
-        ", ".join(class_names),
-    )
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.source.class_names
 
-    network = build_network(config.model, len(class_names))
-    parameter_shapes, _ = network.variable_shapes()
-    check_patterns(parameter_shapes, config.freeze, "config.freeze")
-    frozen = matching(parameter_shapes, config.freeze)
-    schedule = make_schedule(config)
-    optimizer = make_optimizer(config, schedule)
-    new_state = functools.partial(
-        initial_state, optimizer=optimizer, frozen=frozen, averages=config.ema > 0
-    )
-    evaluator = None
-    if config.eval_every >= 0:
-        evaluator = Evaluator(config, network, class_names, workdir=folder)
+    def new_state(self, parameters, batch_stats) -> TrainState:
+        """The state before the first step."""
+        return initial_state(
+            parameters,
+            batch_stats,
+            self.optimizer,
+            frozen=self.frozen,
+            averages=self.config.ema > 0,
+        )
 
-    check_classes(folder, class_names)
-    # All mistakes that can be told before are told before anything is written.
-    if devices.is_main_process():
-        until_the_end.enter_context(locked(folder))
-    checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
-    progress, evaluations = {}, {}
-    if checkpoints.steps():
-        state = checkpoints.restore(jax.eval_shape(new_state, *network.variable_shapes()))
-        progress = checkpoints.restore_progress()
-        evaluations = devices.from_main_process(_evaluations(folder))
-        for step, mean_ap in evaluations.items():
-            if mean_ap is not None:
-                checkpoints.rate(step, mean_ap)
-        logger.info("%s: continuing at step %d of %d", folder, state.step, config.steps)
-    else:
-        weights = initial_weights(config.init, network, config.seed, class_names)
-        state = new_state(*weights.variables)
-    first_step = int(state.step)
-    evaluated = first_step in evaluations
-    if first_step >= config.steps and (evaluated or not evaluator):
-        logger.info("nothing to do: raise config.steps with --change_config")
-        return
+    def batches(self, first_step: int, process_index: int) -> Iterator[Batch]:
+        """A process's batches, beginning with the one that follows `first_step`."""
+        from ssd_jax.data.pipeline import build_train_batches
 
-    if devices.is_main_process():
-        record_run(folder, config, class_names, source.category_ids)
-        described = devices.describe_devices()
-        record_start(folder, describe_program() | {"step": first_step, "devices": described})
-        if config.init and first_step == 0:
-            table = format_transfer(weights)
-            logger.info("weights from %s:\n%s", config.init, table)
-            write_text(folder / "weights.txt", table + "\n")
-
-    def batches_from(step: int, process_index: int) -> Iterator[dict[str, np.ndarray]]:
-        return training_batches(
-            config,
-            source,
-            batch_size,
-            first_step=step,
+        return build_train_batches(
+            self.config,
+            self.source,
+            self.batch_size,
+            first_step=first_step,
             process_index=process_index,
             process_count=devices.process_count(),
         )
 
-    batches = batches_from(first_step, devices.process_index())
-    train_step = make_train_step(config, network, optimizer, frozen)
 
-    writer = None
-    if devices.is_main_process():
-        writer = MetricsWriter(folder, first_step)
-        first_batch = next(batches)
-        batches = itertools.chain([first_batch], batches)
-        pictures = _draw_training_pictures(first_batch, class_names)
-        _save_pictures(folder, "training", pictures, writer, first_step)
+def _build(config: Config, folder: Path) -> _Parts:
+    """Opens the data and makes network and optimiser."""
+    from ssd_jax.data.sources import build_train_source
 
-    def save_nonfinite(step: int, numbers: dict[str, float]) -> str:
-        if not devices.is_main_process():
-            return "its batch is kept by process 0"
-        # A batch is that of its step, so it can be made again.
-        shares = [next(batches_from(step - 1, i)) for i in range(devices.process_count())]
-        batch = {key: np.concatenate([share[key] for share in shares]) for key in shares[0]}
-        return save_batch(folder, batch, numbers, class_names)
-
-    guard = Guard(
-        config.on_nonfinite,
-        config.max_skipped,
-        schedule,
-        save_nonfinite,
-        skipped=progress.get("skipped", 0),
+    batch_size = devices.per_process_batch_size(config.batch_size, config.accumulate)
+    source = build_train_source(config, folder, devices.is_main_process())
+    class_names = source.class_names
+    logger.info(
+        "%d training pictures, %d classes: %s",
+        source.num_examples,
+        len(class_names),
+        ", ".join(class_names),
     )
-
-    def evaluate_state(state: TrainState) -> dict[str, float]:
-        results, pictures = evaluator(state.for_evaluation(), NUM_PICTURES, interruption.check)
-        summary = evaluator.summarise(results, [config.metric])
-        if writer:
-            logger.info("step %d\n%s", state.step, format_table(summary))
-            drawn = draw_detections(pictures, results, class_names)
-            _save_pictures(folder, "detections", drawn, writer, int(state.step))
-        others = {name: summary.get(name) for name in COCO_NUMBERS}
-        numbers = {"mAP": summary["mAP"]} | others
-        return {name: value for name, value in numbers.items() if value is not None}
-
-    train_loop(
-        devices.replicate(state),
-        devices.pmap_train_step(train_step),
-        batches,
-        steps=config.steps,
-        batch_size=config.batch_size,
+    network = build_network(config.model, len(class_names))
+    parameter_shapes, _ = network.variable_shapes()
+    check_patterns(parameter_shapes, config.freeze, "config.freeze")
+    schedule = make_schedule(config)
+    return _Parts(
+        config=config,
+        folder=folder,
+        batch_size=batch_size,
+        source=source,
+        network=network,
+        frozen=matching(parameter_shapes, config.freeze),
         schedule=schedule,
-        checkpoints=checkpoints,
-        guard=guard,
-        interruption=interruption,
-        writer=writer,
-        evaluate=evaluate_state if evaluator else None,
-        evaluated=evaluated,
-        progress=progress,
-        log_every=config.log_every,
-        checkpoint_every=config.checkpoint_every,
-        eval_every=config.eval_every,
-        began=began,
+        optimizer=make_optimizer(config, schedule),
+        evaluator=(
+            Evaluator(config, network, class_names, workdir=folder)
+            if config.eval_every >= 0
+            else None
+        ),
     )
-    checkpoints.close()
-    if writer:
-        writer.close()
-        logger.info("done: checkpoints, metrics and pictures are in %s", folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """Where a run begins or goes on."""
+
+    state: TrainState
+    progress: Progress  # of the loop
+    evaluated: bool  # whether the state was evaluated
+    weights: Transfer | None  # what the weights were made of, at the beginning of a run
+
+    @property
+    def step(self) -> int:
+        return int(self.state.step)
+
+
+def _restore(parts: _Parts, checkpoints: Checkpoints) -> _Start | None:
+    """The state of the last checkpoint; None where there is none."""
+    if not checkpoints.steps():
+        return None
+    shapes = jax.eval_shape(parts.new_state, *parts.network.variable_shapes())
+    state, progress = checkpoints.restore(shapes), checkpoints.restore_progress()
+    evaluations = devices.from_main_process(_evaluations(parts.folder))
+    for step, mean_ap in evaluations.items():
+        if mean_ap is not None:
+            checkpoints.rate(step, mean_ap)
+    step = int(state.step)
+    logger.info("%s: continuing at step %d of %d", parts.folder, step, parts.config.steps)
+    return _Start(state, progress, step in evaluations, None)
+
+
+def _begin(parts: _Parts) -> _Start:
+    """The state before the first step, with the weights of `config.init`."""
+    config = parts.config
+    weights = initial_weights(config.init, parts.network, config.seed, parts.class_names)
+    return _Start(parts.new_state(*weights.variables), {}, False, weights)
 
 
 def _evaluations(folder: Path) -> dict[int, float | None]:
@@ -219,21 +228,103 @@ def _evaluations(folder: Path) -> dict[int, float | None]:
     }
 
 
-def _draw_training_pictures(
-    batch: dict[str, np.ndarray], class_names: Sequence[str]
-) -> list[Image.Image]:
-    """The first images of a batch with their boxes, as they go to the device."""
-    inputs = zip(batch["image"], batch["boxes"], batch["labels"], strict=True)
-    return [draw_input(*given, class_names) for given in itertools.islice(inputs, NUM_PICTURES)]
+def _record(parts: _Parts, start: _Start) -> None:
+    """Writes what the run is and what it starts from."""
+    if not devices.is_main_process():
+        return
+    config, folder = parts.config, parts.folder
+    record_run(folder, config, parts.class_names, parts.source.category_ids)
+    described = {"step": start.step, "devices": devices.describe_devices()}
+    record_start(folder, describe_program() | described)
+    if config.init and start.weights:
+        table = format_transfer(start.weights)
+        logger.info("weights from %s:\n%s", config.init, table)
+        write_text(folder / "weights.txt", table + "\n")
 
 
-def _save_pictures(
-    folder: Path, name: str, pictures: Sequence[Image.Image], writer: MetricsWriter, step: int
+def _fit(
+    parts: _Parts,
+    start: _Start,
+    checkpoints: Checkpoints,
+    interruption: Interruption,
+    began: float,
 ) -> None:
-    """Writes `pictures/NAME.png` with all of them, and `pictures/NAME_00.png`, … one by one."""
-    (folder / "pictures").mkdir(exist_ok=True)
-    sheet = contact_sheet(pictures)
-    sheet.save(folder / "pictures" / f"{name}.png")
-    for i, picture in enumerate(pictures):
-        picture.save(folder / "pictures" / f"{name}_{i:02d}.png")
-    writer.image(step, name, np.asarray(sheet))
+    """Trains up to the last step."""
+    config, folder = parts.config, parts.folder
+    batches = parts.batches(start.step, devices.process_index())
+    train_step = make_train_step(config, parts.network, parts.optimizer, parts.frozen)
+    writer = None
+    if devices.is_main_process():
+        writer = MetricsWriter(folder, start.step)
+        first_batch = next(batches)
+        batches = itertools.chain([first_batch], batches)
+        pictures = draw_training_images(first_batch, parts.class_names)
+        save_pictures(folder, "training", pictures, writer, start.step)
+    evaluate = functools.partial(_evaluate, parts, interruption, writer)
+    run = Run(
+        config=config,
+        schedule=parts.schedule,
+        checkpoints=checkpoints,
+        guard=Guard(
+            config.on_nonfinite,
+            config.max_skipped,
+            parts.schedule,
+            functools.partial(_save_nonfinite, parts),
+            skipped=start.progress.get("skipped", 0),
+        ),
+        interruption=interruption,
+        writer=writer,
+        evaluate=evaluate if parts.evaluator else None,
+        evaluated=start.evaluated,
+        progress=start.progress,
+        began=began,
+    )
+    state = devices.replicate(start.state)
+    train_loop(state, devices.pmap_train_step(train_step), batches, run)
+    checkpoints.close()
+    if writer:
+        writer.close()
+        logger.info("done: checkpoints, metrics and pictures are in %s", folder)
+
+
+def _evaluate(
+    parts: _Parts, interruption: Interruption, writer: MetricsWriter | None, state: TrainState
+) -> dict[str, float]:
+    """The metrics of a state by name, and pictures of its detections."""
+    assert parts.evaluator is not None
+    metric = parts.config.metric
+    results, pictures = parts.evaluator(state.for_evaluation(), NUM_PICTURES, interruption.check)
+    summary = parts.evaluator.summarise(results, [metric])
+    if writer:
+        step = int(state.step)
+        logger.info("step %d\n%s", step, format_table(summary))
+        drawn = draw_detections(pictures, results, parts.class_names)
+        save_pictures(parts.folder, "detections", drawn, writer, step)
+    values = {name: summary.get(name) for name in ("mAP", *COCO_NUMBERS)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _save_nonfinite(parts: _Parts, step: int, numbers: dict[str, float]) -> str:
+    """Saves the batch of a step whose loss or gradient is not finite; returns where, in words."""
+    if not devices.is_main_process():
+        return "its batch is kept by process 0"
+    # A batch is that of its step, so it can be made again.
+    shares = [next(parts.batches(step - 1, index)) for index in range(devices.process_count())]
+    batch = {key: np.concatenate([share[key] for share in shares]) for key in shares[0]}
+    return save_batch(parts.folder, batch, numbers, parts.class_names)
+
+
+def _result(folder: Path, last_step: int, checkpoints: Checkpoints) -> TrainResult:
+    """What the files of a run say about it; the same on all processes."""
+    metrics: dict[int, dict[str, float]] = {}
+    for line in devices.from_main_process(read_metrics(folder)):
+        values = {name: value for name, value in line.items() if name != "step"}
+        metrics.setdefault(line["step"], {}).update(values)
+    best = checkpoints.best()
+    return TrainResult(
+        workdir=folder,
+        last_step=last_step,
+        metrics=metrics,
+        best_step=best,
+        best_mean_ap=None if best is None else metrics[best]["eval/mAP"],
+    )

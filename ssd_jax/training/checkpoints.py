@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,10 @@ class Checkpoints:
     def rate(self, step: int, mean_ap: float) -> None:
         """Tells how good a checkpoint is: the best stays."""
         self._best.mean_ap[step] = mean_ap
+
+    def best(self) -> int | None:
+        """The saved step with the highest mAP; None where none is rated."""
+        return self._best.of(self.steps())
 
     def save(self, state: TrainState, progress: Progress | None = None) -> None:
         """Saves a state under its step, in the background; nothing where that was done before.
@@ -211,12 +215,17 @@ class _Best:
     """
 
     def __init__(self):
-        self.mean_ap = {}
+        self.mean_ap: dict[int, float] = {}
+
+    def of(self, steps: Iterable[int]) -> int | None:
+        """The best of some steps, the first among equals; None where none is rated."""
+        rated = [step for step in steps if step in self.mean_ap]
+        return max(rated, key=self.mean_ap.__getitem__, default=None)
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Whether each checkpoint stays."""
         del context
-        rated = [info.step for info in checkpoints if info.step in self.mean_ap]
-        best = max(rated, key=self.mean_ap.get, default=None)
+        best = self.of(info.step for info in checkpoints)
         return [info.step == best for info in checkpoints]
 
 

@@ -1,4 +1,4 @@
-"""Watches loss and gradient of every step: those that are not finite, and spikes."""
+"""Watches loss and gradient of every step: values that are not finite, and spikes."""
 
 import collections
 import logging
@@ -10,15 +10,15 @@ from ssd_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# A loss is a spike if it is so many times the median of so many before it, or of fewer in the
-# beginning.
+# A loss is a spike if it is more than SPIKE_FACTOR times the median of the last SPIKE_WINDOW losses;
+# at the start of a run of fewer, but of SPIKE_MIN_STEPS at least.
 SPIKE_FACTOR = 5
 SPIKE_WINDOW = 100
 SPIKE_MIN_STEPS = 20
 
 
 class Guard:
-    """Is shown the numbers of every step, in order.
+    """Counts the steps that are not finite, and warns of spikes.
 
     Attributes:
       skipped: how many steps were not finite so far.
@@ -32,14 +32,14 @@ class Guard:
         save_batch: Callable[[int, dict[str, float]], str],
         skipped: int = 0,
     ):
-        """Starts to watch.
+        """Begins to watch.
 
         Args:
-          on_nonfinite: "stop", or "skip": the step has not changed anything, so go on.
+          on_nonfinite: "stop", or "skip": go on, for the train step has not applied the update.
           max_skipped: how many steps of a run may be skipped.
           learning_rate: by the number of steps done before.
-          save_batch: saves the batch of a step, with what is told about it, for a person to look
-            at; returns where, and what is in it, in words.
+          save_batch: saves the batch of a step with its numbers, to be inspected; returns where
+            it is and what is in it, in words.
           skipped: how many steps of the run were skipped before.
         """
         self.skipped = skipped
@@ -49,41 +49,51 @@ class Guard:
         self._save_batch = save_batch
         self._losses = collections.deque(maxlen=SPIKE_WINDOW)
 
-    def check(self, step: int, metrics: dict[str, float]) -> bool:
-        """Whether a step was finite; warns of one that was not, and of a spike.
+    def observe(self, step: int, metrics: dict[str, float]) -> bool:
+        """Takes note of one step; to be called once for each step, in order.
+
+        Warns of a step that is not finite, and of a spike.
 
         Args:
           step: its number, from 1.
           metrics: `loss` and `gradient_norm` among them.
 
+        Returns:
+          Whether the step is finite.
+
         Raises:
-          UserError: it was not, and the run shall stop.
+          UserError: it is not finite, and the run must stop.
         """
         loss, norm = metrics["loss"], metrics["gradient_norm"]
         if math.isfinite(loss) and math.isfinite(norm):
-            self._look_for_spike(step, loss, norm)
+            self._warn_of_spike(step, loss, norm)
+            self._losses.append(loss)
             return True
         self.skipped += 1
+        self._report_skipped(step, loss, norm)
+        return False
+
+    def _report_skipped(self, step: int, loss: float, norm: float) -> None:
+        """Warns of a step that is not finite, or ends the run."""
         rate = float(self._learning_rate(step - 1))
         numbers = {"step": step, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
         message = (
             f"step {step}: the loss is {loss:.6g} and the norm of the gradient {norm:.6g}, at the "
             f"learning rate {rate:.6g}; {self._save_batch(step, numbers)}"
         )
-        mend = "lower config.learning_rate, raise config.warmup_steps or set config.clip_norm"
+        fix = "lower config.learning_rate, raise config.warmup_steps or set config.clip_norm"
         if self._on_nonfinite == "stop":
-            raise UserError(f"{message}; {mend}, or set config.on_nonfinite to skip")
+            raise UserError(f"{message}; {fix}, or set config.on_nonfinite to skip")
         if self.skipped > self._max_skipped:
             raise UserError(
                 f"{message}; {self.skipped} updates are not finite, but config.max_skipped is "
-                f"{self._max_skipped}: {mend}"
+                f"{self._max_skipped}: {fix}"
             )
         logger.warning(
             "%s; skipped, as %d of %d that may be", message, self.skipped, self._max_skipped
         )
-        return False
 
-    def _look_for_spike(self, step: int, loss: float, norm: float) -> None:
+    def _warn_of_spike(self, step: int, loss: float, norm: float) -> None:
         if len(self._losses) >= SPIKE_MIN_STEPS:
             usual = statistics.median(self._losses)
             if loss > SPIKE_FACTOR * usual:
@@ -96,4 +106,3 @@ class Guard:
                     len(self._losses),
                     norm,
                 )
-        self._losses.append(loss)

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the machine is wanted back, or the user is. Training ends in good order."""
+"""Graceful shutdown on SIGTERM and SIGINT."""
 
 import os
 import signal
@@ -13,16 +13,21 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
-    """Makes of the first signal a question that the training loop asks; the second one ends all.
+    """The first signal requests a stop, which the training loop looks at; the second exits at once.
 
-    A context, in which signals are received (in the main thread: elsewhere Python allows it not).
-    Until `defer` is called there is nothing to save, and the first signal ends the block at once.
+    A context manager: inside the block signals are received (if it runs in the main thread, as
+    Python demands). Until `defer` is called there is nothing to save, and the first signal ends the
+    block at once.
+
+    Attributes:
+      requested: whether this process or another one must stop, as of the last `exchange`.
     """
 
     def __init__(self):
+        self.requested = False
         self._received = ""  # the name of the signal
         self._deferred = False
-        self._agreement = None
+        self._agreement: devices.Agreement | None = None
         self._handlers_before = {}
 
     def __enter__(self) -> "Interruption":
@@ -48,20 +53,22 @@ class Interruption:
             self._teller.close()  # which ends the thread
 
     def defer(self) -> None:
-        """From now on signals wait until `requested` is asked."""
+        """From now on a signal only requests a stop."""
         self._deferred = True
         self._agreement = devices.Agreement()
 
-    def requested(self) -> bool:
-        """Whether this process or another one shall end.
+    def exchange(self) -> None:
+        """Tells all processes of a signal and updates `requested`, which is the same on all.
 
-        All processes must ask equally often, and all are told the same.
+        To be called equally often by all processes, after `defer`.
         """
-        return self._agreement.any_process(bool(self._received))
+        assert self._agreement is not None, "defer comes first"
+        self.requested = self._agreement.any_process(bool(self._received))
 
     def check(self) -> None:
-        """Raises `Interrupted` if `requested`."""
-        if self.requested():
+        """Does an `exchange`, and raises `Interrupted` if a stop is requested."""
+        self.exchange()
+        if self.requested:
             raise Interrupted(f"{self.reason()}: stopped")
 
     def reason(self) -> str:

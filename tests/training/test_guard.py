@@ -25,9 +25,9 @@ def numbers(loss=1.0, norm=2.0):
 @pytest.mark.parametrize(("loss", "norm"), [(math.nan, 2.0), (1.0, math.inf), (-math.inf, 0.0)])
 def test_it_stops_with_all_that_is_known(loss, norm):
     watch, saved = guard()
-    assert watch.check(6, numbers())
+    assert watch.observe(6, numbers())
     with pytest.raises(UserError) as error:
-        watch.check(7, numbers(loss, norm))
+        watch.observe(7, numbers(loss, norm))
     for part in ("step 7", f"loss is {loss:g}", f"gradient {norm:g}", "0.006", "(one, two)"):
         assert part in str(error.value)
     assert "nonfinite/7" in str(error.value) and "on_nonfinite" in str(error.value)
@@ -38,21 +38,21 @@ def test_it_stops_with_all_that_is_known(loss, norm):
 def test_it_skips_so_many_and_no_more(caplog):
     watch, saved = guard("skip", max_skipped=3, skipped=1)
     with caplog.at_level(logging.WARNING, "ssd_jax"):
-        assert not watch.check(5, numbers(loss=math.nan))
-        assert watch.check(6, numbers())
-        assert not watch.check(7, numbers(norm=math.nan))
+        assert not watch.observe(5, numbers(loss=math.nan))
+        assert watch.observe(6, numbers())
+        assert not watch.observe(7, numbers(norm=math.nan))
     assert watch.skipped == 3 and [each["step"] for each in saved] == [5, 7]
     assert "step 5" in caplog.text and "2 of 3" in caplog.text and "3 of 3" in caplog.text
     with pytest.raises(UserError, match=r"step 8: .* 4 updates .* config.max_skipped is 3"):
-        watch.check(8, numbers(loss=math.nan))
+        watch.observe(8, numbers(loss=math.nan))
 
 
 def test_spikes_are_told(caplog):
     watch, _ = guard()
     with caplog.at_level(logging.WARNING, "ssd_jax"):
-        watch.check(1, numbers(loss=100.0))  # with nothing to compare it with
+        watch.observe(1, numbers(loss=100.0))  # with nothing to compare it with
         for step in range(2, 30):
-            watch.check(step, numbers(loss=2.0 + 0.01 * step))
+            watch.observe(step, numbers(loss=2.0 + 0.01 * step))
         assert not caplog.text
-        watch.check(30, numbers(loss=30.0, norm=17.0))
+        watch.observe(30, numbers(loss=30.0, norm=17.0))
     assert "step 30: the loss is 30" in caplog.text and "norm of the gradient 17" in caplog.text

@@ -1,14 +1,18 @@
 """The training loop, with steps that are not."""
 
 import logging
-import time
 
 import numpy as np
+import pytest
 
+from ssd_jax.config.schema import as_config
 from ssd_jax.training.guard import Guard
 from ssd_jax.training.interruption import Interruption
+from ssd_jax.training.interval import Interval
 from ssd_jax.training.loop import train_loop
+from ssd_jax.training.run import Run
 from ssd_jax.training.state import TrainState
+from tests import tiny
 
 
 class Number:
@@ -62,25 +66,22 @@ def run(steps=12, log_every=5):
     image = np.zeros((1, 2, 2, 3), np.uint8)
     batch = {name: image for name in ("image", "window", "boxes", "labels")}
     state = TrainState(step=np.int32(0), parameters={}, averaged={}, batch_stats={}, opt_state={})
+    config = as_config(tiny.get_config()).replace(
+        {"steps": steps, "log_every": log_every, "checkpoint_every": 1000, "batch_size": 1}
+    )
     with Interruption() as interruption:
         train_loop(
             state,
             train_step,
             iter([batch | {"dropped": np.zeros(1, np.int32)}] * (steps + 2)),
-            steps=steps,
-            batch_size=1,
-            schedule=lambda step: 0.1,
-            checkpoints=NoCheckpoints(),
-            guard=Guard("stop", 0, lambda step: 0.1, lambda *_: ""),
-            interruption=interruption,
-            writer=writer,
-            evaluate=None,
-            evaluated=False,
-            progress={},
-            log_every=log_every,
-            checkpoint_every=1000,
-            eval_every=0,
-            began=time.perf_counter(),
+            Run(
+                config=config,
+                schedule=lambda step: 0.1,
+                checkpoints=NoCheckpoints(),
+                guard=Guard("stop", 0, lambda step: 0.1, lambda *_: ""),
+                interruption=interruption,
+                writer=writer,
+            ),
         )
     return looked, writer.lines
 
@@ -101,3 +102,47 @@ def test_it_tells_how_long_the_first_step_took(caplog):
     with caplog.at_level(logging.INFO, "ssd_jax"):
         run(steps=1)
     assert caplog.text.count("first step after") == 1
+
+
+def test_looking_at_an_interval_changes_nothing():
+    interval = Interval(Guard("stop", 0, lambda step: 0.1, lambda *_: ""), 3, {"dropped": 2})
+    for value in (1.0, 2.0):
+        metrics = {name: Number(value, lambda how: None) for name in ("loss", "gradient_norm")}
+        interval.add(metrics, dropped=5)
+    assert "loss" not in interval.means()  # nothing was read from the device yet
+    interval.catch_up()
+    for _ in range(2):
+        assert interval.means() == {
+            "loss": 1.5,
+            "gradient_norm": 1.5,
+            "objects_dropped": 12,
+            "updates_skipped": 0,
+        }
+        assert interval.progress()["values"] == [
+            {"loss": value, "gradient_norm": value} for value in (1.0, 2.0)
+        ]
+    saved = interval.progress()
+    interval.restart()
+    assert interval.means() == {"objects_dropped": 0, "updates_skipped": 0}
+    assert len(saved["values"]) == 2 and interval.progress()["all_dropped"] == 10
+
+
+@pytest.mark.parametrize(
+    "changes, evaluated, logged, saved",
+    [
+        ({"eval_every": 0}, {12}, {5, 10, 12}, {4, 8, 12}),
+        ({"eval_every": 3}, {3, 6, 9, 12}, {5, 10, 12}, {3, 4, 6, 8, 9, 12}),
+        ({"eval_every": 5, "log_every": 6}, {5, 10, 12}, {6, 12}, {4, 5, 8, 10, 12}),
+    ],
+)
+def test_what_is_due_after_which_step(changes, evaluated, logged, saved):
+    fields = {"steps": 12, "log_every": 5, "checkpoint_every": 4} | changes
+    config = as_config(tiny.get_config()).replace(fields)
+    guard = Guard("stop", 0, lambda step: 0.1, lambda *_: "")
+    run = Run(config, lambda step: 0.1, NoCheckpoints(), guard, Interruption(), evaluate=dict)
+    steps = range(1, 13)
+    assert {step for step in steps if run.evaluation_is_due(step)} == evaluated
+    assert {step for step in steps if run.logging_is_due(step)} == logged
+    assert {step for step in steps if run.checkpoint_is_due(step)} == saved
+    run.evaluate = None
+    assert not any(map(run.evaluation_is_due, steps))

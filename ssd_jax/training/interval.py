@@ -1,0 +1,99 @@
+"""What is measured from one line of metrics to the next."""
+
+import math
+import time
+
+import jax
+import numpy as np
+
+from ssd_jax.distributed import devices
+from ssd_jax.training.checkpoints import Progress
+from ssd_jax.training.guard import Guard
+
+
+class Interval:
+    """The metrics of the steps since the last line.
+
+    `add` leaves metrics on the device. `catch_up` waits for them and shows them to the guard.
+    `means` and `progress` tell what was read until then, and change nothing.
+
+    Attributes:
+      all_dropped: boxes left out of training images since the start of the run.
+    """
+
+    def __init__(self, guard: Guard, step: int, progress: Progress):
+        """Begins, or goes on with, an interval.
+
+        Args:
+          guard: is shown every step, in order.
+          step: the steps done before.
+          progress: what `progress` gave when the run was saved; empty at the start of a run.
+        """
+        self._guard = guard
+        self._step = step  # the last one read
+        self._on_device: list[dict[str, jax.Array]] = []
+        self._values: list[dict[str, float]] = list(progress.get("values", []))  # finite ones
+        self._dropped = progress.get("dropped", 0)
+        self.all_dropped = progress.get("all_dropped", 0)
+
+    def add(self, metrics: dict[str, jax.Array], dropped: int) -> None:
+        """Adds a step: its metrics on the device, and how many boxes its batch left out."""
+        self._on_device.append(metrics)
+        self._dropped += dropped
+        self.all_dropped += dropped
+
+    def catch_up(self) -> None:
+        """Reads the metrics of all steps added, and shows them to the guard.
+
+        Raises:
+          UserError: a step is not finite, and the run must stop.
+        """
+        for metrics in devices.to_host(self._on_device):
+            self._step += 1
+            values = {key: float(value) for key, value in metrics.items()}
+            if self._guard.observe(self._step, values):
+                self._values.append(values)
+        self._on_device = []
+
+    def means(self) -> dict[str, float]:
+        """Means over the finite steps that were read, and counts."""
+        names = self._values[0] if self._values else ()
+        means = {key: float(np.mean([values[key] for values in self._values])) for key in names}
+        counts = {"objects_dropped": self._dropped, "updates_skipped": self._guard.skipped}
+        return means | counts
+
+    def progress(self) -> Progress:
+        """What a checkpoint holds so that this interval goes on after a restart."""
+        return {
+            # A copy: it is saved in the background while steps are added here.
+            "values": list(self._values),
+            "dropped": self._dropped,
+            "all_dropped": self.all_dropped,
+            "skipped": self._guard.skipped,
+        }
+
+    def restart(self) -> None:
+        """Begins a new interval, after a line was written."""
+        self._values, self._dropped = [], 0
+
+
+class Speed:
+    """How many images a second are trained on."""
+
+    def __init__(self, batch_size: int):
+        self._batch_size = batch_size
+        self.restart()
+
+    def restart(self) -> None:
+        """Measures from now on."""
+        self._start, self._steps = time.perf_counter(), 0
+
+    def add_step(self) -> None:
+        """Counts a step."""
+        self._steps += 1
+
+    def images_per_second(self) -> float:
+        """Since the last `restart`; NaN without a step."""
+        if not self._steps:
+            return math.nan
+        return self._steps * self._batch_size / (time.perf_counter() - self._start)

@@ -1,0 +1,116 @@
+"""What happens between the steps of a run: logging, saving, evaluating, and stopping early."""
+
+import contextlib
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+
+from ssd_jax.config.schema import Config
+from ssd_jax.errors import Interrupted, UserError
+from ssd_jax.training.checkpoints import Checkpoints, Progress
+from ssd_jax.training.guard import Guard
+from ssd_jax.training.interruption import Interruption
+from ssd_jax.training.metrics_writer import MetricsWriter
+from ssd_jax.training.state import TrainState
+
+logger = logging.getLogger(__name__)
+
+Evaluate = Callable[[TrainState], dict[str, float]]
+
+
+@dataclasses.dataclass
+class Run:
+    """Everything that the training loop asks and writes.
+
+    Attributes:
+      config: of the run.
+      schedule: learning rate by the number of steps done before.
+      checkpoints: where states are saved.
+      guard: watches the metrics of every step.
+      interruption: says when the run must end early.
+      writer: where metrics go; None on all but the main process.
+      evaluate: gives metrics of a state, `mAP` among them; None to never evaluate.
+      evaluated: whether the first state was evaluated before.
+      progress: what was saved beside the first state; empty at the start of a run.
+      began: when preparations began, by `time.perf_counter`.
+    """
+
+    config: Config
+    schedule: Callable[[int], float]
+    checkpoints: Checkpoints
+    guard: Guard
+    interruption: Interruption
+    writer: MetricsWriter | None = None
+    evaluate: Evaluate | None = None
+    evaluated: bool = False
+    progress: Progress = dataclasses.field(default_factory=dict)
+    began: float = dataclasses.field(default_factory=time.perf_counter)
+
+    def logging_is_due(self, step: int) -> bool:
+        """Whether a line of metrics follows this step."""
+        return step % self.config.log_every == 0 or step == self.config.steps
+
+    def evaluation_is_due(self, step: int) -> bool:
+        """Whether an evaluation follows this step."""
+        every = self.config.eval_every
+        due = step == self.config.steps or (every > 0 and step % every == 0)
+        return self.evaluate is not None and step > 0 and due
+
+    def checkpoint_is_due(self, step: int) -> bool:
+        """Whether a checkpoint follows this step; before every evaluation, which may be cut off."""
+        every = self.config.checkpoint_every
+        return step % every == 0 or step == self.config.steps or self.evaluation_is_due(step)
+
+    def log_first_step(self, batch_came: float, finished: float) -> None:
+        """Tells how long the first step took, by `time.perf_counter`."""
+        if self.writer:
+            logger.info(
+                "first step after %.1f s: %.1f s until its batch was there, %.1f s for the "
+                "step, compiling included",
+                finished - self.began,
+                batch_came - self.began,
+                finished - batch_came,
+            )
+
+    def write_metrics(self, step: int, values: dict[str, float], speed: float) -> None:
+        """Writes the metrics of an interval of steps; `speed` is left out where it is NaN."""
+        if self.writer is None:
+            return
+        scalars = {f"train/{key}": value for key, value in values.items()}
+        scalars["train/learning_rate"] = float(self.schedule(step - 1))
+        if math.isfinite(speed):
+            scalars["train/images_per_second"] = speed
+        self.writer.scalars(step, scalars)
+
+    def run_evaluation(self, step: int, state: TrainState) -> None:
+        """Evaluates the state after a step, writes its metrics and rates its checkpoint.
+
+        Raises:
+          Interrupted: a signal came.
+        """
+        assert self.evaluate is not None
+        try:
+            numbers = self.evaluate(state)
+        except Interrupted as error:
+            raise self.interrupted(step) from error
+        if self.writer:
+            self.writer.scalars(step, {f"eval/{key}": value for key, value in numbers.items()})
+        if "mAP" in numbers:
+            self.checkpoints.rate(step, numbers["mAP"])
+
+    def interrupted(self, step: int) -> Interrupted:
+        """The exception that ends the run after a step."""
+        reason = self.interruption.reason()
+        return Interrupted(f"{reason}: stopped at step {step} of {self.config.steps}")
+
+    @contextlib.contextmanager
+    def saves_finished(self) -> Iterator[None]:
+        """A block whose saves are complete when it ends, also where it ends early in good order."""
+        try:
+            yield
+        except (UserError, Interrupted):
+            self.checkpoints.wait()
+            raise
+        self.checkpoints.wait()
