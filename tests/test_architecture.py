@@ -87,15 +87,12 @@ LONG_FUNCTIONS = {
     "ssd_jax/inference/page.py::build_page": "",
     "ssd_jax/models/network.py::build_network": "",
     "ssd_jax/runs/import_weights.py::import_weights": "",
-    "ssd_jax/runs/train.py::_train": "",
-    "ssd_jax/training/loop.py::train_loop": "",
     "ssd_jax/training/steps.py::make_train_step": "",
     "ssd_jax/training/steps.py::train_step": "",
 }
 MANY_PARAMETERS = {
     "ssd_jax/models/layers.py::__init__": "a Flax module's options, all but two by keyword",
     "ssd_jax/models/ssd.py::__init__": "a Flax module's options, by keyword",
-    "ssd_jax/training/loop.py::train_loop": "",
     "ssd_jax/training/steps.py::make_train_step": "",
 }
 

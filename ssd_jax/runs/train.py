@@ -1,7 +1,7 @@
 """From a config and a work directory to a trained detector: where the packages meet.
 
 `train` checks the config, builds the parts of the run, opens the work directory, restores the state
-or begins with a new one, and fits it. What can be found wrong is reported before anything is written.
+or begins with a new one, and fits it. Mistakes are reported before anything is written.
 """
 
 import contextlib

@@ -64,8 +64,12 @@ def test_its_checkpoint_is_evaluated(older_run, tmp_path):
 
 def test_it_trains_on_to_the_recorded_end(older_run):
     recorded = lines_of(older_run)
-    train(read_config(older_run), str(older_run))
+    result = train(read_config(older_run), older_run)
     reached = lines_of(older_run)
+    assert (result.workdir, result.last_step, result.best_step) == (older_run, 4, 4)
+    assert result.best_mean_ap == reached[2]["eval/mAP"] == result.metrics[4]["eval/mAP"]
+    assert {"step": 4} | result.metrics[4] == reached[1] | reached[2]
+    assert train(read_config(older_run), older_run) == result  # there is nothing left to do
     assert [line["step"] for line in reached] == [2, 4, 4] and reached[0] == recorded[0]
     for ours, theirs in zip(reached[1:], recorded[1:], strict=True):
         assert set(ours) == set(theirs)

@@ -1,0 +1,28 @@
+import subprocess
+import sys
+
+import pytest
+
+from ssd_jax.config.schema import as_config
+from ssd_jax.errors import UserError
+from ssd_jax.runs.train import train
+from tests import tiny
+
+IMPORTS = """
+import sys
+import ssd_jax.runs.train
+loaded = {name.partition(".")[0] for name in sys.modules}
+print(*sorted(loaded & {"jinja2", "matplotlib", "tensorflow", "keras"}), end="")
+"""
+
+
+def test_training_imports_no_report_and_no_tensorflow():
+    command = [sys.executable, "-c", IMPORTS]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
+
+
+def test_an_unknown_metric_is_refused_before_anything_is_written(tmp_path):
+    config = as_config(tiny.get_config()).replace({"metric": "map"})
+    with pytest.raises(UserError, match=r"config\.metric is 'map', but must be one of voc07, voc"):
+        train(config, tmp_path / "run")
+    assert not any(tmp_path.iterdir())
