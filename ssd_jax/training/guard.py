@@ -10,8 +10,8 @@ from ssd_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# A loss is a spike if it is more than SPIKE_FACTOR times the median of the last SPIKE_WINDOW losses,
-# or of fewer at the start of a run, but of SPIKE_MIN_STEPS at least.
+# A loss is a spike above SPIKE_FACTOR times the median of the last SPIKE_WINDOW losses, or of fewer
+# at the start of a run, but of SPIKE_MIN_STEPS at least.
 SPIKE_FACTOR = 5
 SPIKE_WINDOW = 100
 SPIKE_MIN_STEPS = 20
