@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
@@ -20,6 +19,7 @@ import optax
 from ml_collections import ConfigDict
 
 from ssd_jax.config.schema import Config, as_config
+from ssd_jax.data.datasets import Dataset
 from ssd_jax.distributed import devices
 from ssd_jax.evaluation.drawing import draw_detections
 from ssd_jax.evaluation.summary import COCO_NUMBERS, check_metric, format_table
@@ -45,9 +45,6 @@ from ssd_jax.training.steps import make_train_step
 
 # The data package, and TensorFlow with it, is imported by the functions that read data: everything
 # on the device's side works where TensorFlow is not installed.
-if TYPE_CHECKING:
-    from ssd_jax.data.sources import Source
-
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
@@ -114,7 +111,7 @@ class _Parts:
     config: Config
     folder: Path
     batch_size: int  # of this process
-    source: "Source"
+    dataset: Dataset
     network: Network
     frozen: Mask  # parameters that are not trained
     schedule: optax.Schedule
@@ -123,7 +120,7 @@ class _Parts:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return self.source.class_names
+        return self.dataset.class_names
 
     def new_state(self, parameters, batch_stats) -> TrainState:
         """The state before the first step."""
@@ -137,11 +134,11 @@ class _Parts:
 
     def batches(self, first_step: int, process_index: int) -> Iterator[Batch]:
         """A process's batches, beginning with the one that follows `first_step`."""
-        from ssd_jax.data.pipeline import build_train_batches
+        from ssd_jax.data.training_batches import training_batches
 
-        return build_train_batches(
+        return training_batches(
             self.config,
-            self.source,
+            self.dataset,
             self.batch_size,
             first_step=first_step,
             process_index=process_index,
@@ -151,14 +148,14 @@ class _Parts:
 
 def _build(config: Config, folder: Path) -> _Parts:
     """Opens the data and makes network and optimiser."""
-    from ssd_jax.data.sources import build_train_source
+    from ssd_jax.data.sources import open_training_data
 
     batch_size = devices.per_process_batch_size(config.batch_size, config.accumulate)
-    source = build_train_source(config, folder, devices.is_main_process())
-    class_names = source.class_names
+    dataset = open_training_data(config, folder, devices.is_main_process())
+    class_names = dataset.class_names
     logger.info(
-        "%d training pictures, %d classes: %s",
-        source.num_examples,
+        "%d training images, %d classes: %s",
+        len(dataset),
         len(class_names),
         ", ".join(class_names),
     )
@@ -170,7 +167,7 @@ def _build(config: Config, folder: Path) -> _Parts:
         config=config,
         folder=folder,
         batch_size=batch_size,
-        source=source,
+        dataset=dataset,
         network=network,
         frozen=matching(parameter_shapes, config.freeze),
         schedule=schedule,
@@ -233,7 +230,7 @@ def _record(parts: _Parts, start: _Start) -> None:
     if not devices.is_main_process():
         return
     config, folder = parts.config, parts.folder
-    record_run(folder, config, parts.class_names, parts.source.category_ids)
+    record_run(folder, config, parts.class_names, parts.dataset.category_ids)
     described = {"step": start.step, "devices": devices.describe_devices()}
     record_start(folder, describe_program() | described)
     if config.init and start.weights:
