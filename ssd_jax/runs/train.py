@@ -43,8 +43,6 @@ from ssd_jax.training.run import Run
 from ssd_jax.training.state import TrainState, initial_state
 from ssd_jax.training.steps import make_train_step
 
-# The data package, and TensorFlow with it, is imported by the functions that read data: everything
-# on the device's side works where TensorFlow is not installed.
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
