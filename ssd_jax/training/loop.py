@@ -77,12 +77,7 @@ def train_loop(
             if run.evaluation_is_due(step):
                 run.run_evaluation(step, state)
                 speed.restart()
-    if interval.all_dropped:
-        logger.warning(
-            "training data: %d boxes were left out, without area or beyond config.data.max_objects "
-            "(counted each time their picture was used)",
-            interval.all_dropped,
-        )
+    _warn_of_dropped(interval.all_dropped)
 
 
 def _progress_bar(run: Run, first_step: int) -> tqdm:
@@ -102,3 +97,12 @@ def _log(
     run.write_metrics(step, values, images_per_second)
     loss = values.get("loss", float("nan"))
     bar.set_postfix_str(f"loss {loss:.3f}, {images_per_second:.1f} images/s", False)
+
+
+def _warn_of_dropped(count: int) -> None:
+    if count:
+        logger.warning(
+            "training data: %d boxes were left out, without area or beyond config.data.max_objects "
+            "(counted each time their picture was used)",
+            count,
+        )
