@@ -13,11 +13,10 @@ from pathlib import Path
 
 from absl import app, flags
 
-from ssd_jax.config.schema import as_config
+from ssd_jax.config.files import load_config, shipped_configs
 from ssd_jax.distributed import devices
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.train import train
-from tools.all_configs import ALL_CONFIGS
 
 TRAIN = flags.DEFINE_string("train", "shapes:train", "Source of the training images.")
 EVAL = flags.DEFINE_string("eval", "shapes:test[:2]", "Source of the images to evaluate.")
@@ -31,15 +30,15 @@ def train_and_evaluate(name: str, source: str, evaluation: str, batch_size: int)
     Nothing but the data, the size of the batch, the length of the run and the weights at its start
     differs from the config.
     """
-    config = ALL_CONFIGS[name]()
-    config.update(batch_size=batch_size, steps=1, log_every=1, eval_every=0, init="")
-    config.data.update(train=source, eval=evaluation)
+    once = {"batch_size": batch_size, "steps": 1, "log_every": 1, "eval_every": 0, "init": ""}
+    data = {"data.train": source, "data.eval": evaluation}
+    config = load_config(name).replace(once | data)
     with tempfile.TemporaryDirectory() as folder:
         train(config, folder)
         lines = (Path(folder) / "metrics.jsonl").read_text().splitlines()
         classes = json.loads((Path(folder) / "classes.json").read_text())
         assert list(Path(folder).glob("pictures/detections_*.png"))
-    network = build_network(as_config(config).model, len(classes))
+    network = build_network(config.model, len(classes))
     metrics = {key: value for line in lines for key, value in json.loads(line).items()}
     return metrics | {
         "image_size": config.model.image_size,
@@ -53,7 +52,7 @@ def main(argv: list[str]) -> None:
     del argv
     devices.initialize()
     print(f"{'config':<36}{'pixels':>7}{'boxes':>8}{'classes':>9}{'loss':>9}{'seconds':>9}")
-    for name in ONLY.value or ALL_CONFIGS:
+    for name in ONLY.value or shipped_configs():
         started = time.perf_counter()
         result = train_and_evaluate(name, TRAIN.value, EVAL.value, BATCH_SIZE.value)
         assert 0 < result["train/loss"] < 1e3 and 0 <= result["eval/mAP"] <= 1, result

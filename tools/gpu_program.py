@@ -10,7 +10,6 @@ trying them out, and sorts are another algorithm's, for both need a GPU.
 
 import argparse
 import collections
-import importlib
 import itertools
 import logging
 import math
@@ -23,7 +22,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ssd_jax.config.schema import as_config
+from ssd_jax.config.files import load_config
 from ssd_jax.distributed.devices import DEVICES
 from ssd_jax.models.network import build_network
 from ssd_jax.models.prediction import make_predict_step
@@ -135,9 +134,9 @@ def main():
     parser.add_argument("--longest", type=int, default=12, help="how many operations to list")
     parser.add_argument("--output", help="a file for the program")
     arguments = parser.parse_args()
-    config = importlib.import_module(f"configs.{arguments.config}").get_config()
-    config.model.precision = arguments.precision
-    lowered = lower(arguments.mode, as_config(config), arguments.batch_size)
+    config = load_config(arguments.config)
+    config = config.replace({"model.precision": arguments.precision})
+    lowered = lower(arguments.mode, config, arguments.batch_size)
     compiled = lowered.compile({"xla_gpu_autotune_level": 0})
     program, plan = compiled.as_text(), compiled.memory_analysis()
     if arguments.output:

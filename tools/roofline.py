@@ -8,12 +8,11 @@ out.
 
 import argparse
 import collections
-import importlib
 
 import jax
 import jax.numpy as jnp
 
-from ssd_jax.config.schema import as_config
+from ssd_jax.config.files import load_config
 from ssd_jax.models.network import build_network
 
 OPERATIONS = 790e12  # a second, of a large product in bfloat16
@@ -22,7 +21,7 @@ BANDWIDTH = 4.3e12  # bytes a second, of a large copy
 
 def convolutions(config, num_classes=20):
     """(kernel's shape, cells of the output, operations, bytes of the maps, of the kernel)."""
-    network, size = build_network(as_config(config).model, num_classes), config.model.image_size
+    network, size = build_network(config.model, num_classes), config.model.image_size
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     program = jax.make_jaxpr(lambda *inputs: network.apply(*inputs, train=False)[0])(
         *network.variable_shapes(), image
@@ -40,7 +39,7 @@ def main():
     parser.add_argument("--config", default="ssd300_voc")
     parser.add_argument("--batch_size", type=int, default=128)
     arguments = parser.parse_args()
-    config = importlib.import_module(f"configs.{arguments.config}").get_config()
+    config = load_config(arguments.config)
     sums = collections.Counter()
     print(
         f"{'kernel':<18}{'cells':>7}{'GFLOP':>8}{'MB':>8}{'FLOP/byte':>11}{'bound by':>12}{'µs':>7}"

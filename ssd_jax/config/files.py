@@ -74,6 +74,16 @@ def shipped_names() -> list[str]:
     return sorted(file.with_suffix("").as_posix() for file in files if file.stem != "__init__")
 
 
+def shipped_configs() -> list[str]:
+    """The configs that come with the package, a file with rows as one config for each row."""
+    rows = {name: rows_of(name) for name in shipped_names()}
+    return [
+        config
+        for name in rows
+        for config in ([f"{name}:{row}" for row in rows[name]] if rows[name] else [name])
+    ]
+
+
 def find_file(name: str) -> Path:
     """The file of a config, without its row.
 

@@ -13,8 +13,8 @@ from configs.ablations import table2
 from ssd_jax.config.files import find_file, load_config, published, rows_of, shipped_names
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.errors import UserError
+from tests.helpers.all_configs import ALL_CONFIGS
 from tests.helpers.commands import ROOT
-from tools.all_configs import ALL_CONFIGS
 
 
 def test_a_name_means_the_shipped_config_from_any_folder(tmp_path, monkeypatch):
@@ -26,8 +26,11 @@ def test_a_name_means_the_shipped_config_from_any_folder(tmp_path, monkeypatch):
 
 
 def test_every_shipped_config_has_a_name():
-    files = {name.partition(":")[0].replace(".", "/") for name in ALL_CONFIGS}
-    assert files == set(shipped_names())
+    files = [path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.py")]
+    names = {file.with_suffix("").as_posix() for file in files if file.name != "__init__.py"}
+    assert names == set(shipped_names())
+    assert {name.partition(":")[0] for name in ALL_CONFIGS} == names
+    assert "ablations/table2:squares" in ALL_CONFIGS and "ssd300_voc" in ALL_CONFIGS
 
 
 def test_a_file_means_itself(tmp_path, monkeypatch):

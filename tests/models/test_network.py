@@ -22,7 +22,7 @@ from ssd_jax.models.layers import DepthwiseConv, L2Norm, convolve, max_pool, rel
 from ssd_jax.models.mobilenet_v2 import MobileNetV2
 from ssd_jax.models.network import build_network
 from tests import tiny
-from tools.all_configs import ALL_CONFIGS
+from tests.helpers.all_configs import ALL_CONFIGS
 
 
 def tiny_model(**changes):
@@ -111,7 +111,7 @@ PAPER_300, PAPER_512 = (4, 6, 6, 6, 4, 4), (4, 6, 6, 6, 6, 4, 4)
     "name", [name for name in ALL_CONFIGS if "ablations" in name and "_inside" not in name]
 )
 def test_the_networks_of_the_ablations_have_so_many_parameters(name):
-    table, row = name.removeprefix("ablations.").split(":")
+    table, row = name.removeprefix("ablations/").split(":")
     wanted = {
         "table2:squares": vgg_ssd((2,) * 6, EXTRAS_300),
         "table2:no_thirds": vgg_ssd((4,) * 6, EXTRAS_300),
@@ -132,7 +132,7 @@ def test_the_networks_of_the_ablations_have_so_many_parameters(name):
         "table6:ssd512": vgg_ssd(PAPER_512, EXTRAS_512),
         "table6:ssd512_expansion": vgg_ssd(PAPER_512, EXTRAS_512),
     }.get(f"{table}:{row}", vgg_ssd(PAPER_300, EXTRAS_300))
-    network = build_network(as_config(ALL_CONFIGS[name]()).model, num_classes=20)
+    network = build_network(ALL_CONFIGS[name].model, num_classes=20)
     assert count(network.variable_shapes()[0]) == wanted
 
 
@@ -149,7 +149,7 @@ def test_the_networks_of_the_ablations_have_so_many_parameters(name):
     ],
 )
 def test_other_data_and_schedules_leave_the_network_as_it_is(name, classes, num_parameters):
-    network = build_network(as_config(ALL_CONFIGS[name]()).model, classes)
+    network = build_network(ALL_CONFIGS[name].model, classes)
     assert count(network.variable_shapes()[0]) == num_parameters
 
 
@@ -169,7 +169,7 @@ def test_the_small_networks_have_so_many_parameters(name, boxes_per_cell):
         wanted += normalised(channels[-1], narrow, 1) + normalised(narrow, outputs, 3)
         channels += (outputs,)
     wanted += heads(channels, boxes_per_cell, 5)
-    network = build_network(as_config(ALL_CONFIGS[name]()).model, num_classes=5)
+    network = build_network(ALL_CONFIGS[name].model, num_classes=5)
     assert count(network.variable_shapes()[0]) == wanted
 
 
@@ -276,13 +276,13 @@ def test_mobilenet_reads_its_finer_map_widened_or_not():
 
 
 # One config of each network.
-DISTINCT = {ALL_CONFIGS[name]().model.to_json(): name for name in ALL_CONFIGS}.values()
+DISTINCT = {ALL_CONFIGS[name].model.model_dump_json(): name for name in ALL_CONFIGS}.values()
 
 
 @pytest.mark.parametrize("name", DISTINCT)
 @pytest.mark.slow
 def test_every_config_gives_as_many_outputs_as_default_boxes(name):
-    model = as_config(ALL_CONFIGS[name]()).model
+    model = ALL_CONFIGS[name].model
     network = build_network(model, num_classes=20)
     images = jax.ShapeDtypeStruct((2, model.image_size, model.image_size, 3), jnp.float32)
     variables = network.variable_shapes()
