@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         RunConfig,
     )
     from ssd_jax.data.sources import open_dataset
+    from ssd_jax.data.training_batches import training_batches
     from ssd_jax.detection.default_boxes import default_boxes
     from ssd_jax.detection.losses import multibox_loss
     from ssd_jax.detection.matcher import match_targets
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ssd_jax.models.network import build_network
     from ssd_jax.runs.evaluate import evaluate
     from ssd_jax.runs.train import train
+    from ssd_jax.training.augmentation import image_keys
     from ssd_jax.training.detection_loss import detection_loss
 
 __version__ = "0.1.0"
@@ -50,11 +52,13 @@ _HOMES = {
     "detect": "detection.postprocess",
     "detection_loss": "training.detection_loss",
     "evaluate": "runs.evaluate",
+    "image_keys": "training.augmentation",
     "load_config": "config.files",
     "match_targets": "detection.matcher",
     "multibox_loss": "detection.losses",
     "open_dataset": "data.sources",
     "train": "runs.train",
+    "training_batches": "data.training_batches",
 }
 
 __all__ = [
@@ -73,11 +77,13 @@ __all__ = [
     "detect",
     "detection_loss",
     "evaluate",
+    "image_keys",
     "load_config",
     "match_targets",
     "multibox_loss",
     "open_dataset",
     "train",
+    "training_batches",
 ]
 
 
@@ -90,7 +96,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ssd_jax' has no attribute {name!r}")
     try:
-        if name == "train":
+        if name in ("train", "training_batches"):
             check_installed("tensorflow")
         value = getattr(importlib.import_module(f"ssd_jax.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:

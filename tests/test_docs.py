@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import ssd_jax
 from configs import ssd300_voc
 from ssd_jax.config.schema import as_config, field_names
 from ssd_jax.models import ssd
@@ -200,3 +201,36 @@ def test_what_the_page_on_scaling_says_of_commands_and_parameters_is_so():
     parameters, _ = build_network(as_config(ssd300_voc.get_config()).model, 20).variable_shapes()
     count = sum(leaf.size for leaf in jax.tree.leaves(parameters))
     assert f"{count:,} parameters" in page and f"{4e-6 * count:.0f} MB" in page
+
+
+def test_the_training_loop_of_the_api_page_trains(capsys):
+    """As it stands, but for a smaller network, fewer images and two steps."""
+    page = PAGES["docs/api.md"]
+    block = page.split("## A training loop of your own")[1].split("```python")[1].split("```")[0]
+    assert len([line for line in block.splitlines() if line.strip()]) <= 25
+    program = block
+    for shown, tested in (
+        ('"ssd_small"', f'"{ROOT / "tests" / "tiny.py"}"'),
+        ("shapes:train", "shapes:test[:12]"),
+        ("range(100)", "range(2)"),
+    ):
+        assert program.count(shown) == 1
+        program = program.replace(shown, tested)
+    names = {}
+    exec(compile(program, "docs/api.md", "exec"), names)
+    losses = [float(line.split()[1]) for line in capsys.readouterr().out.splitlines()]
+    assert len(losses) == 2 and all(0 < loss < 1e3 for loss in losses)
+    # Batch norm took part: its statistics are no longer those of a new network.
+    new = names["network"].init(seed=0)[1]
+    assert jax.tree.leaves(new)
+    for before, after in zip(
+        jax.tree.leaves(new), jax.tree.leaves(names["batch_stats"]), strict=True
+    ):
+        assert (before != after).any()
+
+
+def test_the_api_page_names_what_is_public():
+    page = PAGES["docs/api.md"]
+    for name in ssd_jax.__all__:
+        assert re.search(rf"\b{name}\b", page), name
+        assert getattr(ssd_jax, name) is not None
