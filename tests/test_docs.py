@@ -93,7 +93,7 @@ def test_files_that_are_named_exist(page):
 @every_page
 def test_fields_that_are_named_exist(page):
     # A field or a group of them; in a code block also a value that is assigned.
-    named = set(re.findall(r"\bconfig\.([a-z][\w.]*\w)", PAGES[page])) - {"json", "py"}
+    named = set(re.findall(r"\bconfig\.([a-z][\w.]*\w)", PAGES[page])) - {"json", "py", "replace"}
     groups = {field.split(".")[0] for field in field_names()}
     assert named <= set(field_names()) | groups
 
