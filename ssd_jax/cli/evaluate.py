@@ -135,7 +135,7 @@ def _config() -> Config | None:
 
 def _metrics(config: Config | None) -> Sequence[str]:
     """The metrics to compute, that of the config first."""
-    from ssd_jax.evaluation.summary import METRICS
+    from ssd_jax.evaluation.metrics import METRICS
 
     if METRIC.value == "all":
         first = config.metric if config else None

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from pycocotools import mask
 
+from ssd_jax.evaluation.metric import Metric, Numbers, Rankings
 from ssd_jax.evaluation.ranking import (
-    COCO_LEVELS,
     Ranking,
     interpolated,
     mean_over_classes,
@@ -24,6 +24,7 @@ from ssd_jax.evaluation.ranking import (
 )
 from ssd_jax.evaluation.results import ImageResult
 
+RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 100  # of a class in an image
 AREAS = {
@@ -42,7 +43,7 @@ class _Group(NamedTuple):
     iou: np.ndarray  # [detections, objects]
 
 
-def rank(results: Sequence[ImageResult], num_classes: int) -> dict[str, list[Ranking]]:
+def rank(results: Sequence[ImageResult], num_classes: int) -> Rankings:
     """The judged detections of every class, at ten thresholds of IoU, for every range of area.
 
     Args:
@@ -98,19 +99,17 @@ def rank(results: Sequence[ImageResult], num_classes: int) -> dict[str, list[Ran
     return rankings
 
 
-def summarise(results: Sequence[ImageResult], num_classes: int) -> tuple[dict, np.ndarray]:
+def measure(rankings: Rankings) -> tuple[Numbers, np.ndarray]:
     """The twelve numbers of COCO, and AP by class.
 
     Args:
-      results: the images.
-      num_classes: classes are 1 to `num_classes`.
+      rankings: from `rank`.
 
     Returns:
       `AP`, `AP50`, `AP75`, `AP_small`, `AP_medium`, `AP_large`, `AR_1`, `AR_10`, `AR_100`,
       `AR_small`, `AR_medium`, `AR_large`, None where there are no objects of that size; and
       `[classes]`, NaN for a class without objects.
     """
-    rankings = rank(results, num_classes)
     # [classes, thresholds]
     precision = {area: np.array([_precision(r) for r in of]) for area, of in rankings.items()}
     recall = {
@@ -129,16 +128,21 @@ def summarise(results: Sequence[ImageResult], num_classes: int) -> tuple[dict, n
         **{f"AR_{count}": values for count, values in recall.items()},
         **{f"AR_{area}": values for area, values in by_size.items()},
     }
-    summary = {
+    averaged: Numbers = {
         name: None if np.isnan(values).all() else mean_over_classes(values.mean(axis=1))
         for name, values in numbers.items()
     }
-    return summary, precision["all"].mean(axis=1)
+    return averaged, precision["all"].mean(axis=1)
+
+
+def average(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
+    """The mean of the best precision at 101 recalls or beyond them: `[...]`."""
+    return interpolated(precision, recall, RECALL_LEVELS)
 
 
 def _precision(ranking: Ranking) -> np.ndarray:
     """`[thresholds]`: AP of one class; NaN where there are no objects."""
-    values = interpolated(*precision_recall(ranking), COCO_LEVELS)
+    values = average(*precision_recall(ranking))
     return np.where(ranking.num_objects.any(), values, np.nan)
 
 
@@ -233,3 +237,28 @@ def _assign(
 def _xywh(boxes: np.ndarray) -> np.ndarray:
     boxes = boxes.astype(np.float64)
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+METRIC = Metric(
+    name="coco",
+    title="AP of COCO",
+    rank=lambda results, num_classes, _: rank(results, num_classes),
+    average=average,
+    own_iou_thresholds=True,
+    numbers_title="COCO's numbers",
+    numbers={
+        "AP": "AP at IoU 0.50:0.95",
+        "AP50": "AP at IoU 0.50",
+        "AP75": "AP at IoU 0.75",
+        "AP_small": "AP of small objects (below 32² pixels)",
+        "AP_medium": "AP of medium objects",
+        "AP_large": "AP of large objects (above 96² pixels)",
+        "AR_1": "AR of 1 detection a class and image",
+        "AR_10": "AR of 10 detections",
+        "AR_100": "AR of 100 detections",
+        "AR_small": "AR of small objects",
+        "AR_medium": "AR of medium objects",
+        "AR_large": "AR of large objects",
+    },
+    measure=measure,
+)

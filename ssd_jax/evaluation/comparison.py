@@ -1,12 +1,13 @@
 """Whether one detector is better than another: differences with confidence intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from ssd_jax.evaluation import coco, voc
+from ssd_jax.evaluation import voc
+from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.ranking import Ranking, average_precision, best_f1
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.statistics import found_objects, thresholds
@@ -23,7 +24,7 @@ def compare(
     candidates: Sequence[Sequence[ImageResult]],
     class_names: Sequence[str],
     metric: str = "voc07",
-    iou_threshold: float = 0.5,
+    metric_iou_threshold: float = 0.5,
 ) -> dict[str, Any]:
     """Compares detectors on the same images, each with the first.
 
@@ -35,7 +36,8 @@ def compare(
       candidates: for each detector the results of the same images, in the same order.
       class_names: class i + 1 is called `class_names[i]`.
       metric: of `METRICS`.
-      iou_threshold: which a match must exceed, for "voc07" and "voc".
+      metric_iou_threshold: IoU that a match must exceed, for metrics without thresholds of their
+        own, and for what counts as found in an image.
 
     Returns:
       `metric`, `iou_threshold`, `names`, `num_images`; `classes`, a list of rows with `name`, `AP`
@@ -45,7 +47,8 @@ def compare(
       `false` before and after, at each detector's operating points.
     """
     num_classes, num_images = len(class_names), len(candidates[0])
-    rankings = [_rank(results, num_classes, metric, iou_threshold) for results in candidates]
+    rank, average = METRICS[metric].rank, METRICS[metric].average
+    rankings = [rank(results, num_classes, metric_iou_threshold)["all"] for results in candidates]
     drawn = np.random.default_rng(0).multinomial(
         num_images, np.full(num_images, 1 / num_images), NUM_SAMPLES
     )
@@ -53,8 +56,8 @@ def compare(
     samples = np.full((len(candidates), num_classes, NUM_SAMPLES), np.nan)
     pairs = [(i, j) for j in range(num_classes) for i in range(len(candidates))]
     for i, j in tqdm(pairs, desc="bootstrap", unit="class", leave=False):
-        values[i, j] = average_precision(rankings[i][j], metric)
-        samples[i, j] = _resampled(rankings[i][j], metric, drawn)
+        values[i, j] = average_precision(rankings[i][j], average)
+        samples[i, j] = _resampled(rankings[i][j], average, drawn)
 
     rows = [_row(name, values[:, j], samples[:, j]) for j, name in enumerate(class_names)]
     present = ~np.isnan(values[0])
@@ -66,11 +69,12 @@ def compare(
         mean = _row("mAP", np.zeros(len(candidates)), np.zeros((len(candidates), NUM_SAMPLES)))
 
     states = [
-        _by_image(results, voc.rank(results, num_classes, iou_threshold)) for results in candidates
+        _by_image(results, voc.rank(results, num_classes, metric_iou_threshold))
+        for results in candidates
     ]
     return {
         "metric": metric,
-        "iou_threshold": iou_threshold,
+        "iou_threshold": metric_iou_threshold,
         "names": list(names),
         "num_images": num_images,
         "mAP": mean,
@@ -79,15 +83,11 @@ def compare(
     }
 
 
-def _rank(
-    results: Sequence[ImageResult], num_classes: int, metric: str, iou_threshold: float
-) -> list[Ranking]:
-    if metric == "coco":
-        return coco.rank(results, num_classes)["all"]
-    return voc.rank(results, num_classes, iou_threshold)
-
-
-def _resampled(ranking: Ranking, metric: str, drawn: np.ndarray) -> np.ndarray:
+def _resampled(
+    ranking: Ranking,
+    average: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    drawn: np.ndarray,
+) -> np.ndarray:
     """`[samples]`: AP of one class on images drawn anew, `[samples, images]` times each."""
     # What comes behind the last right detection changes no AP.
     right = np.flatnonzero(ranking.right.any(axis=0))
@@ -98,7 +98,7 @@ def _resampled(ranking: Ranking, metric: str, drawn: np.ndarray) -> np.ndarray:
     )
     step = max(1, CHUNK // max(1, ranking.right.size))
     parts = [
-        average_precision(ranking, metric, drawn[start : start + step])
+        average_precision(ranking, average, drawn[start : start + step])
         for start in range(0, len(drawn), step)
     ]
     return np.concatenate(parts)

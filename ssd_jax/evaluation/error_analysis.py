@@ -9,7 +9,7 @@ Every detection is correct, or it is wrong in one of four ways:
     background     it overlaps nothing
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -89,7 +89,7 @@ def costs(
     results: Sequence[ImageResult],
     rankings: Sequence[Ranking],
     analysis: ErrorAnalysis,
-    metric: str,
+    average: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> dict[str, np.ndarray]:
     """What each kind of error costs: how much higher AP would be without it.
 
@@ -100,27 +100,27 @@ def costs(
       results: the images.
       rankings: of each class, from `voc.rank`.
       analysis: of them.
-      metric: "voc07" or "voc".
+      average: of the metric, "voc07" or "voc"; see `Metric`.
 
     Returns:
       For each kind but "correct", and for "missed": `[classes]`, NaN for a class without objects.
     """
     gains = {name: [] for name in (*KINDS[1:], "missed")}
     for number, ranking in enumerate(rankings):
-        ap = average_precision(ranking, metric)
+        ap = average_precision(ranking, average)
         kinds = analysis.kinds[number]
         for kind in range(LOCALISATION, BACKGROUND + 1):
-            mended = ranking._replace(wrong=ranking.wrong & (kinds != kind))
+            corrected = ranking._replace(wrong=ranking.wrong & (kinds != kind))
             if kind == LOCALISATION:
                 moved = _first_at_unfound(results, ranking, kinds, analysis.objects[number])
-                mended = mended._replace(right=ranking.right | moved)
-            gains[KINDS[kind]].append(average_precision(mended, metric) - ap)
+                corrected = corrected._replace(right=ranking.right | moved)
+            gains[KINDS[kind]].append(average_precision(corrected, average) - ap)
         missed = [
             np.sum(missed[result.true_labels == number + 1])
             for result, missed in zip(results, analysis.missed, strict=True)
         ]
         asked_for = ranking._replace(num_objects=ranking.num_objects - np.array(missed, int))
-        gain = average_precision(asked_for, metric) - ap
+        gain = average_precision(asked_for, average) - ap
         # Where all objects are missed there is nothing left to ask for.
         gains["missed"].append(1 - ap if np.isnan(gain) and not np.isnan(ap) else gain)
     return {name: np.array(values, np.float64) for name, values in gains.items()}

@@ -1,11 +1,9 @@
 """From judged detections to precision, recall and average precision. NumPy alone."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-
-ELEVEN_LEVELS = np.arange(0.0, 1.1, 0.1)  # VOC2007's
-COCO_LEVELS = np.linspace(0.0, 1.0, 101)
 
 
 class Ranking(NamedTuple):
@@ -81,24 +79,21 @@ def area_under_curve(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
 
 
 def average_precision(
-    ranking: Ranking, metric: str, weights: np.ndarray | None = None
+    ranking: Ranking,
+    average: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """AP of one class, the mean over the thresholds of its ranking.
 
     Args:
       ranking: by the rules of the metric.
-      metric: "voc07", "voc" or "coco".
+      average: of the metric; see `Metric`.
       weights: `[..., images]`, how often each image counts; once where None.
 
     Returns:
       `[...]`; NaN where there are no objects.
     """
-    if metric == "voc":
-        values = area_under_curve(*precision_recall(ranking, weights))
-    elif metric == "voc07":
-        values = interpolated(*precision_recall(ranking, weights), ELEVEN_LEVELS)
-    else:
-        values = interpolated(*precision_recall(ranking, weights), COCO_LEVELS)
+    values = average(*precision_recall(ranking, weights))
     weights = np.ones(len(ranking.num_objects)) if weights is None else weights
     return np.where(weights @ ranking.num_objects > 0, values.mean(axis=-1), np.nan)
 

@@ -14,9 +14,10 @@ from ssd_jax.data.class_lists import similar_groups
 from ssd_jax.evaluation import error_analysis, figures, statistics, voc
 from ssd_jax.evaluation.comparison import LETTERS
 from ssd_jax.evaluation.error_analysis import KINDS, LOCALISATION, ErrorAnalysis
+from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.ranking import Ranking, best_f1, mean_over_classes
 from ssd_jax.evaluation.results import ImageResult
-from ssd_jax.evaluation.summary import COCO_NUMBERS, TITLES, by_metric
+from ssd_jax.evaluation.summary import by_metric
 from ssd_jax.images.drawing import draw_case
 from ssd_jax.storage.files import write_text
 
@@ -53,25 +54,26 @@ def write_report(
       about: what was evaluated: `run` and `data`.
       pictures: gives pictures `[height, width, 3] uint8` by their names.
     """
-    iou_threshold = summary.get("iou_threshold", 0.5)
-    rule = "voc07" if summary["metric"] == "voc07" else "voc"
-    rankings = voc.rank(results, len(class_names), iou_threshold)
+    metric_iou_threshold = summary.get("iou_threshold", 0.5)
+    # Errors are told apart at one threshold of IoU.
+    first = METRICS[summary["metric"]]
+    rule = voc.METRIC if first.own_iou_thresholds else first
+    rankings = voc.rank(results, len(class_names), metric_iou_threshold)
     points = [best_f1(ranking) for ranking in rankings]
     least = statistics.thresholds(points)
     analysis = error_analysis.analyse(results, rankings, class_names, similar_groups(class_names))
-    costs = error_analysis.costs(results, rankings, analysis, rule)
+    costs = error_analysis.costs(results, rankings, analysis, rule.average)
     content = {
         "about": about,
         "summary": summary,
         "metrics": by_metric(summary),
-        "titles": TITLES,
-        "coco_numbers": COCO_NUMBERS,
-        "iou_threshold": iou_threshold,
+        "table": METRICS,
+        "iou_threshold": metric_iou_threshold,
         "classes": _class_rows(class_names, summary, rankings, points, analysis, costs),
         "kinds": KINDS,
         "colors": figures.COLORS,
         "costs": {kind: mean_over_classes(values) for kind, values in costs.items()},
-        "rule": TITLES[rule],
+        "rule": rule.title,
         "has_similar": bool(similar_groups(class_names)),
         "figures": _figures(results, rankings, class_names, least, analysis, costs),
         "curves": [
@@ -128,7 +130,7 @@ def write_comparison(
     content = {
         "comparison": comparison,
         "letters": LETTERS,
-        "title": TITLES[comparison["metric"]],
+        "title": METRICS[comparison["metric"]].title,
         "data": data,
         "changed": [
             [

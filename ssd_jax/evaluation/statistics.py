@@ -102,7 +102,7 @@ def confusion(
     results: Sequence[ImageResult],
     rankings: Sequence[Ranking],
     least_scores: np.ndarray,
-    iou_threshold: float = 0.5,
+    metric_iou_threshold: float = 0.5,
 ) -> np.ndarray:
     """Which class was detected where which class is.
 
@@ -114,7 +114,7 @@ def confusion(
       results: the images.
       rankings: of each class, from `voc.rank`.
       least_scores: `[classes]`.
-      iou_threshold: which an overlap must exceed.
+      metric_iou_threshold: which an overlap must exceed.
 
     Returns:
       `[classes + 1, classes + 1] int`: rows are what is there, columns what was detected; the last
@@ -139,7 +139,7 @@ def confusion(
         objects = np.flatnonzero(free[image])
         if len(objects):
             iou = inclusive_iou(result.boxes[index : index + 1], result.true_boxes[objects])[0]
-            if iou.max() > iou_threshold:
+            if iou.max() > metric_iou_threshold:
                 taken = objects[iou.argmax()]
                 free[image][taken] = False
                 row = result.true_labels[taken] - 1

@@ -5,80 +5,80 @@ from typing import Any
 
 import numpy as np
 
-from ssd_jax.errors import UserError
-from ssd_jax.evaluation import coco, voc
+from ssd_jax.evaluation.metric import Metric, Rankings
+from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.ranking import average_precision, mean_over_classes
 from ssd_jax.evaluation.results import ImageResult
-
-# VOC2007's AP at eleven recalls, that of later years by area, COCO's.
-METRICS = ("voc07", "voc", "coco")
-TITLES = {"voc07": "AP, 11-point", "voc": "AP, area", "coco": "AP of COCO"}
-
-COCO_NUMBERS = {
-    "AP": "AP at IoU 0.50:0.95",
-    "AP50": "AP at IoU 0.50",
-    "AP75": "AP at IoU 0.75",
-    "AP_small": "AP of small objects (below 32² pixels)",
-    "AP_medium": "AP of medium objects",
-    "AP_large": "AP of large objects (above 96² pixels)",
-    "AR_1": "AR of 1 detection a class and image",
-    "AR_10": "AR of 10 detections",
-    "AR_100": "AR of 100 detections",
-    "AR_small": "AR of small objects",
-    "AR_medium": "AR of medium objects",
-    "AR_large": "AR of large objects",
-}
-
-
-def check_metric(name: str) -> None:
-    """Raises a `UserError` if `config.metric` is none of `METRICS`."""
-    if name not in METRICS:
-        raise UserError(f"config.metric is {name!r}, but must be one of {', '.join(METRICS)}")
 
 
 def summarise(
     results: Sequence[ImageResult],
     class_names: Sequence[str],
     metrics: Sequence[str] = ("voc07",),
-    iou_threshold: float = 0.5,
+    metric_iou_threshold: float = 0.5,
 ) -> dict[str, Any]:
     """Average precision by one or several metrics.
 
     Args:
       results: the images.
       class_names: class i + 1 is called `class_names[i]`.
-      metrics: of `METRICS`.
-      iou_threshold: which a match must exceed for "voc07" and "voc"; "coco" has its own ten.
+      metrics: of `METRICS`, the most important first.
+      metric_iou_threshold: IoU that a match must exceed, for metrics without thresholds of their
+        own.
 
     Returns:
       What `results.json` holds: `num_images`, `num_objects` by class (those that are to be found),
-      and of the first metric its name as `metric`, `mAP`, `AP_per_class`, and `iou_threshold` or
-      COCO's other numbers. The numbers of each other metric are in a dictionary under its name. A
-      class without objects has the AP None and is left out of the mean.
+      and of the first metric its name as `metric`, `mAP`, `AP_per_class`, `iou_threshold` if it has
+      none of its own, and its other numbers. The numbers of each other metric are in a dictionary
+      under its name. A class without objects has the AP None and is left out of the mean.
     """
-    rankings = voc.rank(results, len(class_names), iou_threshold)
-
-    def numbers(metric: str) -> dict[str, Any]:
-        if metric == "coco":
-            others, values = coco.summarise(results, len(class_names))
-        else:
-            values = np.array([average_precision(ranking, metric) for ranking in rankings])
-            others = {"iou_threshold": iou_threshold}
-        per_class = [None if np.isnan(value) else float(value) for value in values]
-        return {
-            "metric": metric,
-            "mAP": mean_over_classes(values),
-            "AP_per_class": dict(zip(class_names, per_class, strict=True)),
-            **others,
-        }
-
-    num_objects = [int(ranking.num_objects.sum()) for ranking in rankings]
+    # Metrics that judge alike share their rankings.
+    rankings = {}
+    for name in metrics:
+        rank = METRICS[name].rank
+        if rank not in rankings:
+            rankings[rank] = rank(results, len(class_names), metric_iou_threshold)
+    first, *others = (
+        _numbers(metric, rankings[metric.rank], class_names, metric_iou_threshold)
+        for metric in (METRICS[name] for name in metrics)
+    )
     return {
-        **numbers(metrics[0]),
-        **{metric: numbers(metric) for metric in metrics[1:]},
+        **first,
+        **{numbers["metric"]: numbers for numbers in others},
         "num_images": len(results),
-        "num_objects": dict(zip(class_names, num_objects, strict=True)),
+        "num_objects": dict(zip(class_names, _num_objects(results, len(class_names)), strict=True)),
     }
+
+
+def _numbers(
+    metric: Metric, rankings: Rankings, class_names: Sequence[str], metric_iou_threshold: float
+) -> dict[str, Any]:
+    """What one metric tells."""
+    if metric.measure:
+        others, values = metric.measure(rankings)
+    else:
+        others = {}
+        values = np.array(
+            [average_precision(ranking, metric.average) for ranking in rankings["all"]]
+        )
+    if not metric.own_iou_thresholds:
+        others = {"iou_threshold": metric_iou_threshold, **others}
+    per_class = [None if np.isnan(value) else float(value) for value in values]
+    return {
+        "metric": metric.name,
+        "mAP": mean_over_classes(values),
+        "AP_per_class": dict(zip(class_names, per_class, strict=True)),
+        **others,
+    }
+
+
+def _num_objects(results: Sequence[ImageResult], num_classes: int) -> list[int]:
+    """How many objects of each class are to be found: not difficult, and no crowd."""
+    counts = np.zeros(num_classes + 1, int)
+    for result in results:
+        wanted = result.true_labels[~(result.difficult | result.crowd)]
+        counts += np.bincount(wanted, minlength=num_classes + 1)
+    return counts[1:].tolist()
 
 
 def by_metric(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -91,29 +91,36 @@ def by_metric(summary: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def format_table(summary: dict[str, Any]) -> str:
     """The summary as a table to print."""
     metrics = by_metric(summary)
-    titles = ["objects", *(TITLES[metric] for metric in metrics)]
+    titles = ["objects", *(METRICS[metric].title for metric in metrics)]
     width = max(len(name) for name in ("mAP", *summary["AP_per_class"]))
 
     def line(name: str, *cells: str) -> str:
         row = [f"{cell:>{len(title)}}" for cell, title in zip(cells, titles, strict=True)]
         return "  ".join([f"{name:<{width}}", *row])
 
-    def number(value: float | None) -> str:
-        return "–" if value is None else f"{value:.4f}"
-
     ious = {numbers["iou_threshold"] for numbers in metrics.values() if "iou_threshold" in numbers}
     at = f", IoU above {ious.pop():g} for Pascal VOC's AP" if ious else ""
     lines = [f"{summary['num_images']} images{at}", line("", *titles)]
     for name, count in summary["num_objects"].items():
-        values = [number(numbers["AP_per_class"][name]) for numbers in metrics.values()]
+        values = [_four_digits(numbers["AP_per_class"][name]) for numbers in metrics.values()]
         lines.append(line(name, str(count) if count else "none", *values))
-    means = [number(numbers["mAP"]) for numbers in metrics.values()]
+    means = [_four_digits(numbers["mAP"]) for numbers in metrics.values()]
     lines.append(line("mAP", str(sum(summary["num_objects"].values())), *means))
-    if "coco" in metrics:
-        width = max(map(len, COCO_NUMBERS.values()))
-        lines += ["", "COCO's numbers"]
-        lines += [
-            f"{title:<{width}}  {number(metrics['coco'][name]):>6}"
-            for name, title in COCO_NUMBERS.items()
-        ]
+    for name, numbers in metrics.items():
+        lines += _format_numbers(METRICS[name], numbers)
     return "\n".join(lines)
+
+
+def _format_numbers(metric: Metric, numbers: dict[str, Any]) -> list[str]:
+    """The numbers beside AP, a line each; nothing where a metric has none."""
+    if not metric.numbers:
+        return []
+    width = max(map(len, metric.numbers.values()))
+    return ["", metric.numbers_title] + [
+        f"{title:<{width}}  {_four_digits(numbers[name]):>6}"
+        for name, title in metric.numbers.items()
+    ]
+
+
+def _four_digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

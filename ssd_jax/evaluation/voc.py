@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ssd_jax.evaluation.ranking import Ranking
+from ssd_jax.evaluation.metric import Metric, Rankings
+from ssd_jax.evaluation.ranking import Ranking, area_under_curve
 from ssd_jax.evaluation.results import ImageResult
 
 
@@ -23,7 +24,7 @@ def inclusive_iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
 
 
 def rank(
-    results: Sequence[ImageResult], num_classes: int, iou_threshold: float = 0.5
+    results: Sequence[ImageResult], num_classes: int, metric_iou_threshold: float = 0.5
 ) -> list[Ranking]:
     """The judged detections of every class.
 
@@ -33,7 +34,7 @@ def rank(
     Args:
       results: the images.
       num_classes: classes are 1 to `num_classes`.
-      iou_threshold: must be exceeded.
+      metric_iou_threshold: IoU that a match must exceed.
     """
     first_object = np.cumsum([0] + [len(result.true_labels) for result in results])
     nothing = np.zeros(0, int)
@@ -63,7 +64,7 @@ def rank(
     for label in range(1, num_classes + 1):
         of_class = np.flatnonzero(labels == label)
         ranked = of_class[np.argsort(-scores[of_class], kind="stable")]
-        overlaps = best_iou[ranked] > iou_threshold
+        overlaps = best_iou[ranked] > metric_iou_threshold
         # Counted over all images; -1 reaches the place of no object.
         objects = np.where(overlaps, first_object[image[ranked]] + best_object[ranked], -1)
         first_claim = np.zeros(len(ranked), bool)
@@ -82,3 +83,14 @@ def rank(
             )
         )
     return rankings
+
+
+def rank_all(
+    results: Sequence[ImageResult], num_classes: int, metric_iou_threshold: float
+) -> Rankings:
+    """The same for objects of any area, as `Metric.rank` gives it."""
+    return {"all": rank(results, num_classes, metric_iou_threshold)}
+
+
+# Of VOC2010 and later years; that of 2007 is in voc07.py.
+METRIC = Metric(name="voc", title="AP, area", rank=rank_all, average=area_under_curve)

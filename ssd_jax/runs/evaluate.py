@@ -15,8 +15,9 @@ from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.comparison import MOST_COMPARED, compare, format_comparison
 from ssd_jax.evaluation.detection_files import read_detections, write_detections
+from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.results import ImageResult, image_result, sort_results
-from ssd_jax.evaluation.summary import METRICS, format_table, summarise
+from ssd_jax.evaluation.summary import format_table, summarise
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.trained import load_workdir
 from ssd_jax.storage.files import local_path, write_json
@@ -36,7 +37,7 @@ class EvaluationOptions:
       submission: a folder to write the detections to, in the forms of VOC and COCO; "" for none.
     """
 
-    metrics: Sequence[str] = METRICS
+    metrics: Sequence[str] = tuple(METRICS)
     metric_iou_threshold: float = 0.5
     output: str | Path = ""
     report: str | Path = ""

@@ -208,11 +208,11 @@ class Evaluator:
         self,
         results: Sequence[ImageResult],
         metrics: Sequence[str],
-        iou_threshold: float = 0.5,
+        metric_iou_threshold: float = 0.5,
     ) -> dict[str, Any]:
         """The numbers of these results, and a line about where the time of all this went."""
         with self._stopwatch.measure("metric"):
-            summary = summarise(results, self._class_names, metrics, iou_threshold)
+            summary = summarise(results, self._class_names, metrics, metric_iou_threshold)
         if devices.is_main_process():
             first_batch = self._batch_size * devices.process_count()
             logger.info(

@@ -22,7 +22,8 @@ from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.distributed import devices
 from ssd_jax.evaluation.drawing import draw_detections
-from ssd_jax.evaluation.summary import COCO_NUMBERS, check_metric, format_table
+from ssd_jax.evaluation.metrics import METRICS, check_metric
+from ssd_jax.evaluation.summary import format_table
 from ssd_jax.interop.transfer import Transfer, format_transfer
 from ssd_jax.models.network import Network, build_network
 from ssd_jax.runs.evaluator import Evaluator
@@ -295,7 +296,7 @@ def _evaluate(
         logger.info("step %d\n%s", step, format_table(summary))
         drawn = draw_detections(pictures, results, parts.class_names)
         save_pictures(parts.folder, "detections", drawn, writer, step)
-    values = {name: summary.get(name) for name in ("mAP", *COCO_NUMBERS)}
+    values = {name: summary.get(name) for name in ("mAP", *METRICS[metric].numbers)}
     return {name: value for name, value in values.items() if value is not None}
 
 

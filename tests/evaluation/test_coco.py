@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 
 from ssd_jax.config.schema import DataConfig
-from ssd_jax.evaluation.coco import summarise
+from ssd_jax.evaluation.coco import measure, rank
 from ssd_jax.runs.evaluate import EvaluationOptions, evaluate_file
 from tests.helpers.reference_results import shared
 from tests.helpers.results import result
 from tools.metric_speed import as_coco, pycocotools_numbers, random_results
 
 A, B = (10, 10, 60, 60), (110, 110, 160, 160)
+
+
+def summarise(results, num_classes):
+    """COCO's numbers, and AP by class."""
+    return measure(rank(results, num_classes))
 
 
 def assert_as_pycocotools(results, num_classes):

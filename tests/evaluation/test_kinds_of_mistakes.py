@@ -65,7 +65,7 @@ def test_what_errors_cost_by_hand():
     found = [(1, 0.9, C), (1, 0.8, A), (1, 0.7, (30, 30, 49, 37))]
     images = [result(truth, found)]
     rankings = voc.rank(images, 1)
-    gains = costs(images, rankings, analyse(images, rankings, ["cat"], []), "voc")
+    gains = costs(images, rankings, analyse(images, rankings, ["cat"], []), voc.METRIC.average)
     # AP is 1/2 · 1/2. Without the first detection 1/2; with the last on its object both precisions
     # behind the first are 2/3 at best; nothing was missed altogether.
     expected = {"localisation": 2 / 3 - 1 / 4, "background": 1 / 4}
@@ -76,7 +76,7 @@ def test_what_errors_cost_by_hand():
 def test_an_object_found_already_is_not_found_by_moving_another_box():
     images = [result([(1, False, A), (1, False, B)], [(1, 0.9, HALF_A), (1, 0.8, A)])]
     rankings = voc.rank(images, 1)
-    gains = costs(images, rankings, analyse(images, rankings, ["cat"], []), "voc")
+    gains = costs(images, rankings, analyse(images, rankings, ["cat"], []), voc.METRIC.average)
     # The first is taken away: 1/2 in place of 1/2 · 1/2. B is missed: 1 · 1/2 in place of that.
     assert gains["localisation"][0] == pytest.approx(1 / 4)
     assert gains["missed"][0] == pytest.approx(1 / 4)
@@ -85,7 +85,9 @@ def test_an_object_found_already_is_not_found_by_moving_another_box():
 def test_classes_without_objects_cost_nothing_and_wholly_missed_ones_everything():
     images = [result([(1, False, A)])]
     rankings = voc.rank(images, 2)
-    gains = costs(images, rankings, analyse(images, rankings, ["cat", "dog"], []), "voc")
+    gains = costs(
+        images, rankings, analyse(images, rankings, ["cat", "dog"], []), voc.METRIC.average
+    )
     assert gains["missed"][0] == 1 and np.isnan(gains["missed"][1])
     assert gains["background"][0] == 0
 
@@ -135,7 +137,7 @@ def test_difficult_objects_and_crowds_are_not_missed():
     rankings = voc.rank(images, 1)
     analysis = analyse(images, rankings, ["cat"], [])
     assert not analysis.missed[0].any()
-    assert costs(images, rankings, analysis, "voc")["missed"][0] == 0
+    assert costs(images, rankings, analysis, voc.METRIC.average)["missed"][0] == 0
 
 
 def test_every_detection_and_object_has_its_place():
@@ -145,7 +147,7 @@ def test_every_detection_and_object_has_its_place():
     for ranking, kinds in zip(rankings, analysis.kinds, strict=True):
         np.testing.assert_array_equal(kinds == 0, ranking.right[0])
         np.testing.assert_array_equal(kinds > 0, ranking.wrong[0])
-    for gains in costs(images, rankings, analysis, "voc").values():
+    for gains in costs(images, rankings, analysis, voc.METRIC.average).values():
         assert (gains >= -1e-12).all()
 
 

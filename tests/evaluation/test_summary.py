@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.ranking import mean_over_classes
 from ssd_jax.evaluation.results import sort_results
-from ssd_jax.evaluation.summary import METRICS, format_table, summarise
+from ssd_jax.evaluation.summary import format_table, summarise
 from tests.evaluation.test_voc import FAR, A, B
 from tests.helpers.results import result
 
@@ -50,7 +51,7 @@ def test_the_first_metric_is_on_top_and_the_others_under_their_names(images):
 def test_voc_at_another_threshold_of_iou(images):
     taller = np.array([0, 0, 0, 3])  # an IoU of 10 / 13
     images = [image._replace(boxes=image.boxes + taller) for image in images]
-    strict = summarise(images, ["cat", "dog", "cow"], ["voc07"], iou_threshold=0.8)
+    strict = summarise(images, ["cat", "dog", "cow"], ["voc07"], metric_iou_threshold=0.8)
     assert strict["iou_threshold"] == 0.8
     assert strict["AP_per_class"]["cow"] == 0
     assert summarise(images, ["cat", "dog", "cow"])["AP_per_class"]["cow"] == 1
@@ -64,7 +65,7 @@ def test_perfect_detections_are_one_and_none_are_zero(images):
     ]
     nothing = [result([(1, False, A)]), result([(3, False, A)]), result()]
     for found, expected in ((perfect, 1), (nothing, 0)):
-        summary = summarise(found, ["cat", "dog", "cow"], METRICS)
+        summary = summarise(found, ["cat", "dog", "cow"], list(METRICS))
         for numbers in (summary, summary["voc"], summary["coco"]):
             assert numbers["mAP"] == expected
             assert list(numbers["AP_per_class"].values()) == [expected, None, expected]

@@ -3,9 +3,10 @@ import types
 import numpy as np
 import pytest
 
+from ssd_jax.evaluation.ranking import area_under_curve, best_f1, mean_over_classes
 from ssd_jax.evaluation.ranking import average_precision as ap_of_class
-from ssd_jax.evaluation.ranking import best_f1, mean_over_classes
 from ssd_jax.evaluation.voc import rank
+from ssd_jax.evaluation.voc07 import eleven_point
 from tests.helpers.reference_results import carried_json
 from tests.helpers.results import result
 from tools.metric_speed import random_results
@@ -15,8 +16,8 @@ def average_precision(images, num_classes, iou_threshold=0.5):
     """AP of every class by both rules."""
     rankings = rank(images, num_classes, iou_threshold)
     return types.SimpleNamespace(
-        eleven_point=np.array([ap_of_class(ranking, "voc07") for ranking in rankings]),
-        area=np.array([ap_of_class(ranking, "voc") for ranking in rankings]),
+        eleven_point=np.array([ap_of_class(ranking, eleven_point) for ranking in rankings]),
+        area=np.array([ap_of_class(ranking, area_under_curve) for ranking in rankings]),
     )
 
 
@@ -103,10 +104,10 @@ def test_an_image_that_counts_twice_is_an_image_that_is_there_twice():
     weights = np.random.default_rng(0).integers(0, 3, (2, len(images)))
     for row in weights:
         repeated = [image for image, count in zip(images, row, strict=True) for _ in range(count)]
-        for metric in ("voc07", "voc"):
-            once = [ap_of_class(ranking, metric, weights) for ranking in rank(images, 3)]
+        for average in (eleven_point, area_under_curve):
+            once = [ap_of_class(ranking, average, weights) for ranking in rank(images, 3)]
             place = int(np.flatnonzero((weights == row).all(axis=1))[0])
-            expected = [ap_of_class(ranking, metric) for ranking in rank(repeated, 3)]
+            expected = [ap_of_class(ranking, average) for ranking in rank(repeated, 3)]
             np.testing.assert_allclose([values[place] for values in once], expected)
 
 
