@@ -1,6 +1,6 @@
 """Whether one detector is better than another: differences with confidence intervals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ssd_jax.evaluation import voc
 from ssd_jax.evaluation.metrics import METRICS
-from ssd_jax.evaluation.ranking import Ranking, average_precision, best_f1
+from ssd_jax.evaluation.ranking import Average, Ranking, average_precision, best_f1
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.statistics import found_objects, thresholds
 
@@ -46,28 +46,12 @@ def compare(
       the images on which it does otherwise, those that changed most first: `image_id`, `found` and
       `false` before and after, at each detector's operating points.
     """
-    num_classes, num_images = len(class_names), len(candidates[0])
+    num_classes = len(class_names)
     rank, average = METRICS[metric].rank, METRICS[metric].average
-    rankings = [rank(results, num_classes, metric_iou_threshold)["all"] for results in candidates]
-    drawn = np.random.default_rng(0).multinomial(
-        num_images, np.full(num_images, 1 / num_images), NUM_SAMPLES
+    values, samples = _bootstrap(
+        [rank(results, num_classes, metric_iou_threshold)["all"] for results in candidates],
+        average,
     )
-    values = np.full((len(candidates), num_classes), np.nan)
-    samples = np.full((len(candidates), num_classes, NUM_SAMPLES), np.nan)
-    pairs = [(i, j) for j in range(num_classes) for i in range(len(candidates))]
-    for i, j in tqdm(pairs, desc="bootstrap", unit="class", leave=False):
-        values[i, j] = average_precision(rankings[i][j], average)
-        samples[i, j] = _resampled(rankings[i][j], average, drawn)
-
-    rows = [_row(name, values[:, j], samples[:, j]) for j, name in enumerate(class_names)]
-    present = ~np.isnan(values[0])
-    if present.any():
-        # A sample may hold no object of a class: as always, it is then left out of the mean.
-        sampled = np.nanmean(samples[:, present], axis=1)
-        mean = _row("mAP", values[:, present].mean(axis=1), sampled)
-    else:
-        mean = _row("mAP", np.zeros(len(candidates)), np.zeros((len(candidates), NUM_SAMPLES)))
-
     states = [
         _by_image(results, voc.rank(results, num_classes, metric_iou_threshold))
         for results in candidates
@@ -76,18 +60,31 @@ def compare(
         "metric": metric,
         "iou_threshold": metric_iou_threshold,
         "names": list(names),
-        "num_images": num_images,
-        "mAP": mean,
-        "classes": rows,
+        "num_images": len(candidates[0]),
+        "mAP": _mean_row(values, samples),
+        "classes": [_row(name, values[:, j], samples[:, j]) for j, name in enumerate(class_names)],
         "images": [_changed_images(candidates[0], states[0], state) for state in states[1:]],
     }
 
 
-def _resampled(
-    ranking: Ranking,
-    average: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    drawn: np.ndarray,
-) -> np.ndarray:
+def _bootstrap(
+    rankings: Sequence[Sequence[Ranking]], average: Average
+) -> tuple[np.ndarray, np.ndarray]:
+    """AP of every detector and class, `[detectors, classes]`, and of drawn images `[…, samples]`."""
+    num_classes, num_images = len(rankings[0]), len(rankings[0][0].num_objects)
+    drawn = np.random.default_rng(0).multinomial(
+        num_images, np.full(num_images, 1 / num_images), NUM_SAMPLES
+    )
+    values = np.full((len(rankings), num_classes), np.nan)
+    samples = np.full((len(rankings), num_classes, NUM_SAMPLES), np.nan)
+    pairs = [(i, j) for j in range(num_classes) for i in range(len(rankings))]
+    for i, j in tqdm(pairs, desc="bootstrap", unit="class", leave=False):
+        values[i, j] = average_precision(rankings[i][j], average)
+        samples[i, j] = _resampled(rankings[i][j], average, drawn)
+    return values, samples
+
+
+def _resampled(ranking: Ranking, average: Average, drawn: np.ndarray) -> np.ndarray:
     """`[samples]`: AP of one class on images drawn anew, `[samples, images]` times each."""
     # What comes behind the last right detection changes no AP.
     right = np.flatnonzero(ranking.right.any(axis=0))
@@ -123,6 +120,16 @@ def _row(name: str, values: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
         "low": low.tolist(),
         "high": high.tolist(),
     }
+
+
+def _mean_row(values: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
+    """mAP of each detector: the mean over the classes that have objects, 0 where none has."""
+    present = ~np.isnan(values[0])
+    if not present.any():
+        return _row("mAP", np.zeros(len(values)), np.zeros((len(values), NUM_SAMPLES)))
+    # A sample may hold no object of a class: as always, it is then left out of the mean.
+    sampled = np.nanmean(samples[:, present], axis=1)
+    return _row("mAP", values[:, present].mean(axis=1), sampled)
 
 
 def _by_image(

@@ -9,12 +9,12 @@ Every detection is correct, or it is wrong in one of four ways:
     background     it overlaps nothing
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ssd_jax.evaluation.ranking import Ranking, area_under_curve, average_precision
+from ssd_jax.evaluation.ranking import Average, Ranking, area_under_curve, average_precision
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.voc import inclusive_iou
 
@@ -89,7 +89,7 @@ def costs(
     results: Sequence[ImageResult],
     rankings: Sequence[Ranking],
     analysis: ErrorAnalysis,
-    average: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    average: Average,
 ) -> dict[str, np.ndarray]:
     """What each kind of error costs: how much higher AP would be without it.
 

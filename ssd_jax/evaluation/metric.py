@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ssd_jax.evaluation.ranking import Ranking
+from ssd_jax.evaluation.ranking import Average, Ranking
 from ssd_jax.evaluation.results import ImageResult
 
 # By range of object area, and "all": the judged detections of each class.
@@ -33,7 +33,7 @@ class Metric:
     name: str
     title: str
     rank: Callable[[Sequence[ImageResult], int, float], Rankings]
-    average: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    average: Average
     own_iou_thresholds: bool = False
     numbers_title: str = ""
     numbers: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# AP from precision and recall `[..., detections]`, as `[...]`.
+Average = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
 
 class Ranking(NamedTuple):
     """The detections of one class over all images, the best first, as a metric judges them.
@@ -80,7 +83,7 @@ def area_under_curve(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
 
 def average_precision(
     ranking: Ranking,
-    average: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    average: Average,
     weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """AP of one class, the mean over the thresholds of its ranking.
