@@ -36,7 +36,7 @@ EXTRAS = {
     "tensorboardX": ("training", "tensorboardX", "train"),
     "keras": ("weights of Keras", "Keras", "train"),
     "pycocotools": ("evaluation", "pycocotools", "evaluate"),
-    "defusedxml": ("data of Pascal VOC", "defusedxml", "evaluate"),
+    "defusedxml": ("reading annotations", "defusedxml", "evaluate"),
     "matplotlib": ("a chart", "Matplotlib", "evaluate"),
     "jinja2": ("a report", "Jinja", "evaluate"),
     "psutil": ("a benchmark", "psutil", "benchmark"),

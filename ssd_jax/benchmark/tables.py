@@ -4,11 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
 TITLES = {
     "train": "train step",
     "predict": "detection",
@@ -58,15 +53,16 @@ def format_parts(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def draw_network(result: Mapping[str, Any], title: str, file: str | Path) -> None:
     """Draws images a second and shares of the peak by batch size, training beside detection."""
+    from matplotlib.figure import Figure  # of an extra; tables need none
+
     rows = result["rows"]
     sides = [
         modes
         for modes in (("train",), ("predict", "forward"))
         if any(row["mode"] in modes for row in rows)
     ]
-    figure, axes = plt.subplots(
-        2, len(sides), figsize=(5.2 * len(sides), 6.4), squeeze=False, sharex="col", layout="tight"
-    )
+    figure = Figure(figsize=(5.2 * len(sides), 6.4), layout="tight")
+    axes = figure.subplots(2, len(sides), squeeze=False, sharex="col")
     for column, modes in enumerate(sides):
         rate, share = axes[:, column]
         for mode, precision in dict.fromkeys((row["mode"], row["precision"]) for row in rows):
@@ -97,4 +93,3 @@ def draw_network(result: Mapping[str, Any], title: str, file: str | Path) -> Non
             each.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
     figure.savefig(file, dpi=130)
-    plt.close(figure)
