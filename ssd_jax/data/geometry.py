@@ -9,7 +9,10 @@ Windows are drawn for a whole batch at once: a picture's boxes are few, and what
 TensorFlow costs is mostly the operation itself.
 """
 
-import tensorflow as tf
+# The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
+# pyright: reportArgumentType=false
+
+from ssd_jax.data.tensorflow_setup import tf
 
 WHOLE_PICTURE = (0.0, 0.0, 1.0, 1.0)
 

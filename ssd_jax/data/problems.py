@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,11 +101,14 @@ class Problems:
         self._file = file
         self._is_main_process = is_main_process
         self._reading = True
-        self._found = {}
+        self._found: dict[tuple[str, str], list[Problem]] = {}
 
     @property
     def found(self) -> list[Found]:
-        return [Found(*place, tuple(problems)) for place, problems in self._found.items()]
+        return [
+            Found(file, image_id, tuple(problems))
+            for (file, image_id), problems in self._found.items()
+        ]
 
     def add(self, file: str | Path, image_id: str, problems: Sequence[Problem]) -> None:
         """Tells of a damaged picture.
@@ -181,7 +184,7 @@ class Problems:
         if self._is_main_process:
             self._list(self._found)
 
-    def _list(self, places: Sequence[tuple[str, str]]) -> None:
+    def _list(self, places: Iterable[tuple[str, str]]) -> None:
         """Appends pictures to the file that are not in it, as from an earlier start of the run."""
         if self._file is None:
             return

@@ -1,10 +1,12 @@
 """Brings the part of a picture that a window shows onto the network's square canvas."""
 
+# The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
+# pyright: reportArgumentType=false
+
 import functools
 from typing import NamedTuple
 
-import tensorflow as tf
-
+from ssd_jax.data.tensorflow_setup import tf
 from ssd_jax.images.opening import MAX_PIXELS
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

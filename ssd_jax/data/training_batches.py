@@ -18,8 +18,12 @@ The stages, one after the other: order (`training_order.py`), read (`reading.py`
 (`geometry.py`), decode (`rendering.py`).
 """
 
+# The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
+# pyright: reportArgumentType=false
+
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +89,7 @@ def training_batches(
 
     def records_of(number: int) -> Iterator[Record]:
         of_batch = order(first_step + number).take(batch_size)
-        return (dataset[index] for index in of_batch.as_numpy_iterator())
+        return (dataset[int(index)] for index in of_batch.as_numpy_iterator())
 
     batches = explain_failure(as_numpy(examples), records_of, problems)
     return report_broken(batches, problems) if problems.skips else batches
@@ -190,4 +194,5 @@ def as_numpy(batches: tf.data.Dataset) -> Iterator[Batch]:
     # images, not into one.
     options.threading.private_threadpool_size = 0
     options.threading.max_intra_op_parallelism = 1
-    return batches.prefetch(2).with_options(options).as_numpy_iterator()
+    prepared: Any = batches.prefetch(2).with_options(options)
+    return prepared.as_numpy_iterator()

@@ -1,5 +1,8 @@
 """Which image comes when in training, as indices into the data set."""
 
+# The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
+# pyright: reportArgumentType=false
+
 import numpy as np
 
 from ssd_jax.data.datasets import Dataset

@@ -5,7 +5,7 @@ import functools
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -185,7 +185,8 @@ def cluster(objects: np.ndarray, tiling: Tiling, steps_per_side: float) -> tuple
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an empty cluster: its shape stays where it began
-            centres, _ = kmeans2(own, len(shapes), iter=50, minit="++", seed=0)
+            options: dict[str, Any] = {"minit": "++", "seed": 0}  # which SciPy's types do not name
+            centres, _ = kmeans2(own, len(shapes), iter=50, **options)
         maps.append(_rounded(np.exp(centres[np.argsort(centres.sum(axis=1))])))
     return tuple(maps)
 

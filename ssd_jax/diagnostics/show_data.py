@@ -69,7 +69,10 @@ def _as_trained(config: Config, dataset: Dataset, num_images: int) -> list[np.nd
         keys = image_keys(config.seed, jnp.array(step), jnp.arange(config.batch_size))
         pixels, boxes = augment(
             keys,
-            *(batch[key] for key in ("image", "window", "boxes", "labels")),
+            jnp.asarray(batch["image"]),
+            jnp.asarray(batch["window"]),
+            jnp.asarray(batch["boxes"]),
+            jnp.asarray(batch["labels"]),
             config.augment,
         )
         parts.append((pixels, boxes, batch["labels"]))

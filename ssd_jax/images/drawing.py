@@ -15,7 +15,8 @@ CASE_SIDE = 320  # pixels of the larger side of a case
 def class_color(label: int) -> tuple[int, int, int]:
     """A bright colour of its own for every class: hues a golden section of a turn apart."""
     hue = (label * 0.61803398875) % 1.0
-    return tuple(round(255 * channel) for channel in colorsys.hsv_to_rgb(hue, 0.75, 1.0))
+    red, green, blue = (round(255 * each) for each in colorsys.hsv_to_rgb(hue, 0.75, 1.0))
+    return red, green, blue
 
 
 def draw_boxes(
@@ -56,7 +57,7 @@ def _write_labels(
     boxes: np.ndarray,
     texts: Sequence[str],
     colors: Sequence[str | tuple[int, int, int]],
-    font: ImageFont.FreeTypeFont,
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> None:
     """Writes beside boxes, the first on top."""
     extents = [canvas.textbbox((0, 0), text, font=font) for text in texts]
@@ -90,13 +91,14 @@ def _place_labels(
         ] or [(x, 0, x + width, height)]
         low, high = np.split(np.array(choices)[:, None], 2, axis=2)
         earlier_low, earlier_high = np.split(places[:i], 2, axis=1)
-        taken = ((low < earlier_high) & (earlier_low < high)).all(axis=2).any(axis=1)
+        overlapping = np.all((low < earlier_high) & (earlier_low < high), axis=2)
+        taken = np.any(overlapping, axis=1)
         places[i] = choices[int(taken.argmin())]  # the first that is free, or the first
     return places
 
 
 @functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=size)
 
 
@@ -185,7 +187,7 @@ def contact_sheet(
     canvas, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=font_size)
     for i, image in enumerate(images):
         scale = cell / max(image.size)
-        size = tuple(max(1, round(side * scale)) for side in image.size)
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         row, column = divmod(i, columns)
         x = gap + column * pitch_x + (cell - size[0]) // 2
         y = gap + row * pitch_y + (cell - size[1]) // 2

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -136,20 +136,21 @@ def _read_image(
     """The annotation of an image; adds to `found` what is wrong with it."""
     place = f"the image {shown(image['id'])}"
     name = image.get("file_name")
-    if not _is_text(name):
+    if not isinstance(name, str) or not _is_text(name):
         found.append(Problem("file name", f"{place} has no file_name"))
     elif _leaves_folder(name):
         found.append(Problem("file name", f"{place}: {shown(name)} is outside {folder}"))
     elif not file_exists(folder / name):
         found.append(Problem("picture missing", f"{place}: {shown(name)} is not in {folder}"))
 
-    width, height = image.get("width"), image.get("height")
-    if not all(_is_number(side) and side >= 1 for side in (width, height)):
+    height, width = image.get("height"), image.get("width")
+    if not (_is_side(height) and _is_side(width)):
         message = f"{place} has the width and height {shown((width, height))}, which are not pixels"
         found.append(Problem("size", message))
     for entry in entries:
         found += _problems_of_object(entry, place, categories)
-    if found or not isinstance(name, str):
+    # Repeated for type checkers.
+    if found or not (isinstance(name, str) and _is_side(height) and _is_side(width)):
         return None
     corners = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
@@ -190,6 +191,10 @@ def _is_integer(value: Any) -> bool:
 
 def _is_number(value: Any, limit: float = MAX_PIXEL) -> bool:
     return (_is_integer(value) or isinstance(value, float)) and abs(value) <= limit  # nor NaN
+
+
+def _is_side(value: Any) -> TypeGuard[float]:
+    return _is_number(value) and value >= 1
 
 
 def _is_text(value: Any) -> bool:

@@ -91,7 +91,7 @@ class ArrayRecordShards:
 
 def _chosen_offsets(instruction: Any) -> np.ndarray:
     """Where the records that an instruction asks for begin in their file."""
-    offsets = np.fromiter(record_offsets(instruction.filename), np.int64)
+    offsets = np.fromiter(record_offsets(os.fspath(instruction.filename)), np.int64)
     chosen = offsets[instruction.skip :][: instruction.take]
     if len(chosen) < instruction.take:
         raise UserError(
@@ -103,9 +103,8 @@ def _chosen_offsets(instruction: Any) -> np.ndarray:
 
 def record_offsets(path: str) -> Iterator[int]:
     """Where each record of a TFRecord file begins, in bytes."""
-    is_remote = "://" in os.fspath(path)
-    with tf.io.gfile.GFile(path, "rb") if is_remote else open(path, "rb", buffering=0) as file:
-        end = file.size() if is_remote else os.fstat(file.fileno()).st_size
+    with tf.io.gfile.GFile(path, "rb") if "://" in path else open(path, "rb", buffering=0) as file:
+        end = tf.io.gfile.stat(path).length
         offset = 0
         while offset < end:
             yield offset

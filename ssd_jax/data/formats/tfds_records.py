@@ -1,7 +1,11 @@
 """Records of TensorFlow Datasets, by index, from the shards that it prepares."""
 
+# The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
+# pyright: reportArgumentType=false
+
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -30,12 +34,12 @@ class TfdsRecords:
 
     def __init__(
         self,
-        builder: tfds.core.DatasetBuilder,
+        builder: Any,
         split: str,
         origin: str,
         class_names: Sequence[str] = (),
     ):
-        """Takes a prepared set; `class_names` are its own where empty.
+        """Takes the `tfds.core.DatasetBuilder` of a set; `class_names` are its own where empty.
 
         Raises:
           UserError: there is no such split, or it is not a detection set.
@@ -49,7 +53,7 @@ class TfdsRecords:
             ) from error
         try:
             objects = builder.info.features["objects"].feature
-            builder.info.features["image"], objects["bbox"]
+            _ = builder.info.features["image"], objects["bbox"]
             self.names = tuple(objects["label"].names)
         except (AttributeError, KeyError) as error:
             raise UserError(
@@ -215,7 +219,7 @@ def category_ids_of(set_name: str, names: Sequence[str]) -> dict[str, int]:
     return dict(zip(names, COCO_IDS if is_coco else range(1, len(names) + 1), strict=True))
 
 
-def _clean(example: Tensors, labels: tf.Tensor) -> Tensors:
+def _clean(example: Any, labels: tf.Tensor) -> Tensors:
     """A record of an example: boxes are clipped, and those without area left out and counted.
 
     The same cleaning as of `Annotations`, in TensorFlow's operations, for an example is only read

@@ -154,8 +154,9 @@ def _parse(path: Path, found: list[Problem]) -> Element | None:
         message = f"is not an XML file that can be read: {error}"
         found.append(Problem("annotation unreadable", message))
         return None
-    if root.tag != "annotation":
-        message = f"is not an annotation: it begins with <{shown(root.tag)[1:-1]}>"
+    if root is None or root.tag != "annotation":
+        begins = "" if root is None else f": it begins with <{shown(root.tag)[1:-1]}>"
+        message = f"is not an annotation{begins}"
         found.append(Problem("annotation unreadable", message))
         return None
     return root
