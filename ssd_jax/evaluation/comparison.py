@@ -70,7 +70,7 @@ def compare(
 def _bootstrap(
     rankings: Sequence[Sequence[Ranking]], average: Average
 ) -> tuple[np.ndarray, np.ndarray]:
-    """AP of every detector and class, `[detectors, classes]`, and of drawn images `[…, samples]`."""
+    """AP of every detector and class `[detectors, classes]`; of drawn images `[…, samples]`."""
     num_classes, num_images = len(rankings[0]), len(rankings[0][0].num_objects)
     drawn = np.random.default_rng(0).multinomial(
         num_images, np.full(num_images, 1 / num_images), NUM_SAMPLES
