@@ -175,7 +175,7 @@ def _groups(results: Sequence[ImageResult], kept: Sequence[np.ndarray]) -> list[
             detections = np.flatnonzero(labels == label)
             if len(detections):
                 crowd = result.crowd[objects].astype(np.uint8)
-                iou = mask.iou(boxes[detections], true_boxes[objects], crowd)
+                iou = np.asarray(mask.iou(boxes[detections], true_boxes[objects], crowd))
                 near = iou.max(axis=1) >= IOU_THRESHOLDS[0]
                 if near.any():
                     groups.append(

@@ -136,7 +136,7 @@ def _first_at_unfound(
     first = candidates[np.unique(key[candidates], return_index=True)[1]]
     moved = np.zeros(len(kinds), bool)
     for place in first:
-        result = results[ranking.image[place]]
+        result = results[int(ranking.image[place])]
         moved[place] = not (result.difficult | result.crowd)[objects[place]]
     return moved
 
@@ -213,7 +213,7 @@ def sensitivity(
       `[6]`: the five groups, and all objects together.
     """
     first = np.cumsum([0] + [len(result.true_labels) for result in results])
-    values = np.concatenate([np.zeros(0), *values])
+    all_values = np.concatenate([np.zeros(0), *values])
     labels = np.concatenate([np.zeros(0, int), *(result.true_labels for result in results)])
     counted = ~np.concatenate([np.zeros(0, bool), *(r.difficult | r.crowd for r in results)])
     totals = [ranking.num_objects.sum() for ranking in rankings if ranking.num_objects.any()]
@@ -223,9 +223,9 @@ def sensitivity(
         of_class = (labels == label) & counted
         if not of_class.any():
             continue
-        edges = np.quantile(values[of_class], QUANTILES)
+        edges = np.quantile(all_values[of_class], QUANTILES)
         # Of objects with equal values all fall into the same group, so that some may be empty.
-        group = np.where(of_class, np.searchsorted(edges, values, side="left"), -1)
+        group = np.where(of_class, np.searchsorted(edges, all_values, side="left"), -1)
         place = np.where(ranking.right[0], first[ranking.image] + ranking.object[0], -1)
         found = np.append(group, -1)[place]  # behind the last object lies that of none
         row = []

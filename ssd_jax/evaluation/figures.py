@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -24,7 +25,7 @@ COLORS = {
 MAIN, SECOND = "#2b6cb0", "#a8c5e2"
 WIDE, SMALL = (4.6, 3.1), (2.8, 2.3)  # inches
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "font.family": "sans-serif",
     "axes.spines.top": False,
@@ -194,7 +195,7 @@ def score_histogram(scores: np.ndarray, right: np.ndarray) -> str:
     edges = np.linspace(min(0.0, scores.min(initial=0)), max(1.0, scores.max(initial=1)), 21)
     axes.hist(
         [scores[right], scores[~right]],
-        edges,
+        edges.tolist(),
         stacked=True,
         color=[COLORS["correct"], "#8a94a0"],
         label=["right", "wrong"],
@@ -243,7 +244,7 @@ def object_sizes(sides: np.ndarray) -> str:
     """How large the objects are."""
     figure, axes = _new(WIDE)
     edges = np.geomspace(4, 1024, 25)
-    axes.hist(np.clip(sides, edges[0], edges[-1]), edges, color=MAIN)
+    axes.hist(np.clip(sides, edges[0], edges[-1]), edges.tolist(), color=MAIN)
     axes.set_xscale("log", base=2)
     axes.set_xticks([4, 16, 32, 64, 96, 192, 512], ["4", "16", "32", "64", "96", "192", "512"])
     axes.tick_params(axis="x", which="minor", bottom=False)

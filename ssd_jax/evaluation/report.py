@@ -123,7 +123,7 @@ def write_comparison(
         result = candidates[candidate][place[image_id]]
         reached = result.scores >= least[candidate][result.labels - 1]
         boxes, labels = result.boxes[reached], result.labels[reached]
-        texts = [class_names[label - 1] for label in labels]
+        texts = [class_names[label - 1] for label in labels.tolist()]
         image = draw_case(shown[image_id], result.true_boxes, boxes, texts)
         return _picture_uri(image)
 
@@ -278,7 +278,12 @@ def _galleries(
         yield KINDS[kind], [case(detection) for detection in of_kind[:PER_GALLERY]]
 
     missed = [
-        Case(image, result.true_boxes[number], class_names[result.true_labels[number] - 1], False)
+        Case(
+            image,
+            result.true_boxes[number],
+            class_names[int(result.true_labels[number]) - 1],
+            False,
+        )
         for image, result in enumerate(results)
         for number in np.flatnonzero(analysis.missed[image])
     ]
@@ -296,10 +301,10 @@ def _draw_galleries(
     results: Sequence[ImageResult],
     pictures: Pictures,
 ) -> list[dict[str, Any]]:
-    galleries = list(galleries)
-    shown = pictures({results[case.image].image_id for _, cases in galleries for case in cases})
+    all_galleries = list(galleries)
+    shown = pictures({results[case.image].image_id for _, cases in all_galleries for case in cases})
     drawn = []
-    for name, cases in galleries:
+    for name, cases in all_galleries:
         items = []
         for case in cases:
             result = results[case.image]

@@ -82,12 +82,12 @@ def recall_by(
     """
     asked_for = np.concatenate([~(result.difficult | result.crowd) for result in results])
     place = np.searchsorted(edges, np.concatenate(values), side="right")
-    found, found_at_points = np.concatenate(found), np.concatenate(found_at_points)
+    any_found, point_found = np.concatenate(found), np.concatenate(found_at_points)
     bins = []
     for number, name in enumerate(names):
         inside = asked_for & (place == number)
         if inside.any():
-            rates = (found[inside].mean(), found_at_points[inside].mean())
+            rates = (any_found[inside].mean(), point_found[inside].mean())
             bins.append(Bin(name, int(inside.sum()), *map(float, rates)))
     return bins
 

@@ -91,7 +91,7 @@ def evaluate(
             place = local_path(options.submission)
             write_detections(results, trained.class_names, trained.category_ids, place)
         about = {"run": str(workdir), "data": config.data.eval}
-        _publish(results, summary, about, evaluator.source, options)
+        _publish(results, summary, about, evaluator.dataset, options)
     return summary
 
 

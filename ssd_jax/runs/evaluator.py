@@ -1,6 +1,5 @@
 """Runs a network over batches and collects what it detects."""
 
-import collections
 import contextlib
 import logging
 import time
@@ -12,6 +11,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from ssd_jax.config.schema import Config
 from ssd_jax.detection.postprocess import Detections
 from ssd_jax.distributed import devices
 from ssd_jax.evaluation.results import ImageResult, image_result, pixel_scale, sort_results
@@ -21,33 +21,36 @@ from ssd_jax.models.prediction import make_predict_step
 
 logger = logging.getLogger(__name__)
 
+Batch = dict[str, np.ndarray]
+Predict = Callable[[tuple[Variables, Variables], jax.Array], Detections]
+
 
 class Stopwatch:
     """Where the time of an evaluation goes, in seconds by name."""
 
     def __init__(self):
-        self.seconds = collections.Counter()
+        self.seconds: dict[str, float] = {}
 
     @contextlib.contextmanager
     def measure(self, name: str) -> Iterator[None]:
         """Adds the time that the block takes."""
         start = time.perf_counter()
         yield
-        self.seconds[name] += time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def describe(self, num_images: int) -> str:
         """Speed and shares in words; `num_images` were seen since the start."""
         total = sum(self.seconds.values())
-        running = self.seconds["input"] + self.seconds["network"]
+        running = self.seconds.get("input", 0.0) + self.seconds.get("network", 0.0)
         parts = [f"{num_images / running:.1f} images/s"] if num_images and running else []
         parts += [f"{name} {seconds / total:.0%}" for name, seconds in self.seconds.items()]
         return ", ".join(parts)
 
 
 def run_detector(
-    predict: Callable[[tuple[Variables, Variables], jax.Array], Detections],
+    predict: Predict,
     variables: tuple[Variables, Variables],
-    batches: Iterable[dict[str, np.ndarray]],
+    batches: Iterable[Batch],
     num_batches: int,
     stopwatch: Stopwatch,
     num_pictures: int = 0,
@@ -81,7 +84,7 @@ def run_detector(
     with progress:
         for batch, detections in _one_ahead(predict, variables, batches, stopwatch):
             results += _image_results(batch, detections)
-            for i in np.flatnonzero(batch["mask"])[: num_pictures - len(pictures)]:
+            for i in np.flatnonzero(batch["mask"])[: num_pictures - len(pictures)].tolist():
                 pictures[batch["image_id"][i].decode()] = batch["image"][i]
             dropped += int(batch["dropped"].sum())
             progress.update()
@@ -95,30 +98,34 @@ def run_detector(
 
 
 def _one_ahead(
-    predict: Callable,
+    predict: Predict,
     variables: tuple[Variables, Variables],
-    batches: Iterable[dict[str, np.ndarray]],
+    batches: Iterable[Batch],
     stopwatch: Stopwatch,
-) -> Iterator[tuple[dict[str, np.ndarray], Detections]]:
+) -> Iterator[tuple[Batch, Detections]]:
     """Batches with their detections on the host; the device works on the next one meanwhile."""
     batches = iter(batches)
     with stopwatch.measure("start"):
         batch = next(batches)
-        waiting = (batch, predict(variables, devices.shard(batch["image"])))
-        jax.block_until_ready(waiting[1])
-    while waiting:
+        waiting = predict(variables, devices.shard(batch["image"]))
+        jax.block_until_ready(waiting)
+    following: Batch | None = batch
+    while following is not None:
         with stopwatch.measure("input"):
-            batch = next(batches, None)
+            following = next(batches, None)
         with stopwatch.measure("network"):
-            running = batch and (batch, predict(variables, devices.shard(batch["image"])))
-            detections = devices.unshard(waiting[1])
-        yield waiting[0], detections
-        waiting = running
+            running = None
+            if following is not None:
+                running = predict(variables, devices.shard(following["image"]))
+            detections = devices.unshard(waiting)
+        yield batch, detections
+        if following is not None:
+            batch, waiting = following, running
 
 
-def _image_results(batch: dict[str, np.ndarray], detections: Detections) -> list[ImageResult]:
+def _image_results(batch: Batch, detections: Detections) -> list[ImageResult]:
     results = []
-    for i in np.flatnonzero(batch["mask"]):
+    for i in np.flatnonzero(batch["mask"]).tolist():
         real, found = batch["labels"][i] > 0, detections.labels[i] > 0
         size = (int(batch["size"][i][0]), int(batch["size"][i][1]))
         image = image_result(
@@ -144,12 +151,12 @@ class Evaluator:
     """Runs a network on evaluation data, again and again, compiled once.
 
     Attributes:
-      source: the data.
+      dataset: the data.
     """
 
     def __init__(
         self,
-        config: Any,
+        config: Config,
         network: Network,
         class_names: Sequence[str],
         flip: bool = False,
@@ -158,17 +165,17 @@ class Evaluator:
         """Opens the data.
 
         Args:
-          config: a config of `configs/`; evaluates on `config.data.eval`.
+          config: evaluates on `config.data.eval`.
           network: what is evaluated.
           class_names: the classes it was trained on.
           flip: see `make_predict_step`.
-          workdir: the work directory, where damaged pictures are listed that are left out.
+          workdir: the work directory, where damaged images that are left out are listed.
         """
         from ssd_jax.data.problems import make_problems
         from ssd_jax.data.sources import open_dataset
 
         problems = make_problems(config.data, workdir, devices.is_main_process())
-        self.source = open_dataset(config.data.eval, class_names, problems)
+        self.dataset = open_dataset(config.data.eval, class_names, problems)
         self._class_names = class_names
         self._image_size = config.model.image_size
         self._batch_size = devices.per_process_batch_size(devices.round_up(config.batch_size))
@@ -187,13 +194,13 @@ class Evaluator:
         self._stopwatch.seconds.clear()
         process_count = devices.process_count()
         batches = evaluation_batches(
-            self.source,
+            self.dataset,
             image_size=self._image_size,
             batch_size=self._batch_size,
             process_index=devices.process_index(),
             process_count=process_count,
         )
-        num_batches = num_evaluation_batches(self.source, self._batch_size, process_count)
+        num_batches = num_evaluation_batches(self.dataset, self._batch_size, process_count)
         return run_detector(
             self._predict,
             variables,

@@ -40,7 +40,7 @@ def save_batch(
     written |= {"image_id": names, "file": files}
     write_json(place / "numbers.json", written)
     # Numbers alone: strings would be pickles, which nobody should have to load.
-    numeric = {key: array for key, array in batch.items() if array.dtype != object}
+    numeric: dict[str, Any] = {key: array for key, array in batch.items() if array.dtype != object}
     np.savez_compressed(place / "batch.npz", **numeric)
     inputs = list(zip(batch["image"], batch["boxes"], batch["labels"], strict=True))
     pictures = [draw_input(*given, class_names) for given in inputs[:NUM_PICTURES]]

@@ -182,16 +182,13 @@ def _build(config: Config, folder: Path) -> _Parts:
 
 @dataclasses.dataclass(frozen=True)
 class _Start:
-    """Where a run begins or goes on."""
+    """Where a run begins or goes on. Training gives up the arrays of the state."""
 
+    step: int
     state: TrainState
     progress: Progress  # of the loop
     evaluated: bool  # whether the state was evaluated
     weights: Transfer | None  # what the weights were made of, at the beginning of a run
-
-    @property
-    def step(self) -> int:
-        return int(self.state.step)
 
 
 def _restore(parts: _Parts, checkpoints: Checkpoints) -> _Start | None:
@@ -206,14 +203,14 @@ def _restore(parts: _Parts, checkpoints: Checkpoints) -> _Start | None:
             checkpoints.rate(step, mean_ap)
     step = int(state.step)
     logger.info("%s: continuing at step %d of %d", parts.folder, step, parts.config.steps)
-    return _Start(state, progress, step in evaluations, None)
+    return _Start(step, state, progress, step in evaluations, None)
 
 
 def _begin(parts: _Parts) -> _Start:
     """The state before the first step, with the weights of `config.init`."""
     config = parts.config
     weights = initial_weights(config.init, parts.network, config.seed, parts.class_names)
-    return _Start(parts.new_state(*weights.variables), {}, False, weights)
+    return _Start(0, parts.new_state(*weights.variables), {}, False, weights)
 
 
 def _evaluations(folder: Path) -> dict[int, float | None]:

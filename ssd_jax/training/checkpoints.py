@@ -231,13 +231,14 @@ class _Best:
 
 def _is_about_space(error: BaseException) -> bool:
     """Whether a disk is full, a quota used up or a file larger than may be."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in NO_ROOM:
             return True
         # TensorStore writes arrays in C++, and tells no number.
-        if any(os.strerror(number) in str(error) for number in NO_ROOM):
+        if any(os.strerror(number) in str(cause) for number in NO_ROOM):
             return True
-        error = error.__cause__ or error.__context__
+        cause = cause.__cause__ or cause.__context__
     return False
 
 

@@ -6,6 +6,9 @@ import math
 import statistics
 from collections.abc import Callable
 
+import numpy as np
+import optax
+
 from ssd_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -28,7 +31,7 @@ class Guard:
         self,
         on_nonfinite: str,
         max_skipped: int,
-        learning_rate: Callable[[int], float],
+        learning_rate: optax.Schedule,
         save_batch: Callable[[int, dict[str, float]], str],
         skipped: int = 0,
     ):
@@ -75,7 +78,7 @@ class Guard:
 
     def _report_skipped(self, step: int, loss: float, norm: float) -> None:
         """Warns of a step that is not finite, or ends the run."""
-        rate = float(self._learning_rate(step - 1))
+        rate = float(np.asarray(self._learning_rate(step - 1)))
         numbers = {"step": step, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
         message = (
             f"step {step}: the loss is {loss:.6g} and the norm of the gradient {norm:.6g}, at the "

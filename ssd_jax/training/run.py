@@ -7,6 +7,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
+import optax
+
 from ssd_jax.config.schema import Config
 from ssd_jax.errors import Interrupted, UserError
 from ssd_jax.training.checkpoints import Checkpoints, Progress
@@ -38,7 +41,7 @@ class Run:
     """
 
     config: Config
-    schedule: Callable[[int], float]
+    schedule: optax.Schedule
     checkpoints: Checkpoints
     guard: Guard
     interruption: Interruption
@@ -79,7 +82,7 @@ class Run:
         if self.writer is None:
             return
         scalars = {f"train/{key}": value for key, value in values.items()}
-        scalars["train/learning_rate"] = float(self.schedule(step - 1))
+        scalars["train/learning_rate"] = float(np.asarray(self.schedule(step - 1)))
         if math.isfinite(speed):
             scalars["train/images_per_second"] = speed
         self.writer.scalars(step, scalars)

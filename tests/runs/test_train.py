@@ -26,3 +26,13 @@ def test_an_unknown_metric_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match=r"config\.metric is 'map', but must be one of voc07, voc"):
         train(config, tmp_path / "run")
     assert not any(tmp_path.iterdir())
+
+
+def test_a_new_run_tells_what_it_reached(tmp_path):
+    config = as_config(tiny.get_config()).replace({"steps": 2, "log_every": 1, "eval_every": 1})
+    result = train(config, str(tmp_path / "run"))
+    assert (result.workdir, result.last_step) == (tmp_path / "run", 2)
+    assert sorted(result.metrics) == [1, 2]
+    assert all({"train/loss", "eval/mAP"} <= set(values) for values in result.metrics.values())
+    rated = {step: values["eval/mAP"] for step, values in result.metrics.items()}
+    assert result.best_mean_ap == max(rated.values()) == rated[result.best_step]
