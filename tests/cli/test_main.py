@@ -88,3 +88,28 @@ def test_the_scripts_are_the_commands(script):
 @pytest.mark.parametrize("module", ["ssd_jax.train", "ssd_jax.evaluate", "ssd_jax.predict"])
 def test_a_module_that_is_none_does_not_pass_for_done(module):
     assert run("-m", module, "--workdir=x").returncode != 0
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+CALL = re.compile(r"(?:ssd-jax|python) (\S+?)(?:\.py)?(?= |$)((?:[^\n#]|\\\n)*)")
+
+
+def commands_of(page):
+    """The commands in the blocks of a page, and what they are given."""
+    blocks = re.findall(r"```(?:bash|shell)\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    return [
+        (name, arguments)
+        for block in blocks
+        for name, arguments in CALL.findall(block.replace("\\\n", " "))
+        if not name.startswith("-")
+    ]
+
+
+def test_pages_name_commands_flags_and_fields_that_exist():
+    found = [(page.name, *command) for page in PAGES for command in commands_of(page)]
+    assert len(found) > 30 and {name for _, name, _ in found} == set(COMMANDS)
+    fields = {f"config.{field}" for field in field_names()}
+    for page, name, arguments in found:
+        command = command_module(name).COMMAND
+        given = re.findall(r"--([\w.]+)", arguments)
+        assert set(given) <= set(command.flags) | fields, (page, name)
