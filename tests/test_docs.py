@@ -13,6 +13,7 @@ from configs import ssd300_voc
 from ssd_jax.config.schema import as_config, field_names
 from ssd_jax.models.network import build_network
 from tests.helpers.all_configs import ALL_CONFIGS, ALL_PUBLISHED
+from tests.test_architecture import ALLOWED
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT, ROOT / "ssd_jax", ROOT / "tests")
@@ -215,3 +216,38 @@ def test_the_api_page_names_what_is_public():
     for name in ssd_jax.__all__:
         assert re.search(rf"\b{name}\b", page), name
         assert getattr(ssd_jax, name) is not None
+
+
+ARCHITECTURE = PAGES["docs/architecture.md"]
+
+
+def test_the_table_of_imports_is_that_of_the_architecture_test():
+    rows = re.findall(r"^\| (\w+) \| (.*) \|$", ARCHITECTURE, flags=re.MULTILINE)
+    shown = {package: set(names.split(", ")) - {"–"} for package, names in rows}
+    assert shown.pop("package") == {"may import"}
+    assert shown == ALLOWED and list(shown) == list(ALLOWED)
+
+
+def test_the_tree_names_every_package():
+    tree = ARCHITECTURE.split("```")[1]
+    assert re.findall(r"^  (\w+)(?:/|\.py)", tree, flags=re.MULTILINE) == list(ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "title, most_stops, most_files",
+    [("From an image file to the loss", 36, 16), ("From the network to mAP", 20, 10)],
+)
+def test_the_traces_are_short_and_each_stop_is_used_by_one_before(title, most_stops, most_files):
+    section = ARCHITECTURE.split(f"## {title}\n")[1].split("\n## ")[0]
+    stops = re.findall(r"^(\d+)\. `(\S+)::([\w.]+)`", section, flags=re.MULTILINE)
+    files = {file for _, file, _ in stops}
+    assert [int(number) for number, _, _ in stops] == list(range(1, len(stops) + 1))
+    assert len(stops) <= most_stops and len(files) <= most_files
+    assert f"{len(stops)} stops in {len(files)} files" in section
+    source = ""
+    for _, file, name in stops:
+        used = re.search(rf"\b{name.split('.')[-1]}\b", source)
+        assert not source or used or name in ("SSD", "VGG16", "prefetch", "Evaluator.summarise"), (
+            name
+        )
+        source += (ROOT / file).read_text()
