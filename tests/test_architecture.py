@@ -86,7 +86,6 @@ LONG_FUNCTIONS = {
     "ssd_jax/distributed/launchers.py::find_membership": "",
     "ssd_jax/inference/page.py::build_page": "",
     "ssd_jax/models/network.py::build_network": "",
-    "ssd_jax/runs/import_weights.py::import_weights": "",
     "ssd_jax/training/steps.py::make_train_step": "",
     "ssd_jax/training/steps.py::train_step": "",
 }

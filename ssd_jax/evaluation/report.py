@@ -123,7 +123,7 @@ def write_comparison(
         result = candidates[candidate][place[image_id]]
         reached = result.scores >= least[candidate][result.labels - 1]
         boxes, labels = result.boxes[reached], result.labels[reached]
-        texts = [class_names[label - 1] for label in labels.tolist()]
+        texts = [class_names[int(label) - 1] for label in labels]
         image = draw_case(shown[image_id], result.true_boxes, boxes, texts)
         return _picture_uri(image)
 

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssd_jax.config.schema import Config, DataConfig, as_config
+from ssd_jax.data.datasets import Dataset
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.comparison import MOST_COMPARED, compare, format_comparison
@@ -114,10 +115,10 @@ def evaluate_file(
     Raises:
       UserError: the data or the file is wrong.
     """
-    source, images = _open_objects(data)
-    results = _read_detections(detections, source, images)
-    summary = summarise(results, source.class_names, options.metrics, options.metric_iou_threshold)
-    _publish(results, summary, {"run": str(detections), "data": data.eval}, source, options)
+    dataset, images = _open_objects(data)
+    results = _read_detections(detections, dataset, images)
+    summary = summarise(results, dataset.class_names, options.metrics, options.metric_iou_threshold)
+    _publish(results, summary, {"run": str(detections), "data": data.eval}, dataset, options)
     return summary
 
 
@@ -143,12 +144,12 @@ def compare_files(
         raise UserError(
             f"--compare names {len(detections)}, but must name 2 to {MOST_COMPARED} of them"
         )
-    source, images = _open_objects(data)
-    candidates = [_read_detections(path, source, images) for path in detections]
+    dataset, images = _open_objects(data)
+    candidates = [_read_detections(path, dataset, images) for path in detections]
     comparison = compare(
         [str(path) for path in detections],
         candidates,
-        source.class_names,
+        dataset.class_names,
         options.metrics[0],
         options.metric_iou_threshold,
     )
@@ -160,20 +161,20 @@ def compare_files(
 
         folder = local_path(options.report)
         write_comparison(
-            folder, comparison, candidates, source.class_names, data.eval, _pictures_of(source)
+            folder, comparison, candidates, dataset.class_names, data.eval, _pictures_of(dataset)
         )
         logger.info("the report is %s", folder / "index.html")
     return comparison
 
 
-def _open_objects(data: DataConfig) -> tuple[Any, list[ImageResult]]:
+def _open_objects(data: DataConfig) -> tuple[Dataset, list[ImageResult]]:
     """The evaluation data, and its images without detections."""
     from ssd_jax.data.evaluation_batches import read_objects
     from ssd_jax.data.problems import Problems
     from ssd_jax.data.sources import open_dataset
 
     problems = Problems(data.on_error, data.max_error_fraction)
-    source = open_dataset(data.eval, data.class_names, problems)
+    dataset = open_dataset(data.eval, data.class_names, problems)
     images = [
         image_result(
             record.image_id,
@@ -184,32 +185,32 @@ def _open_objects(data: DataConfig) -> tuple[Any, list[ImageResult]]:
             record.crowd,
             record.area,
         )
-        for record, size in read_objects(source)
+        for record, size in read_objects(dataset)
     ]
-    return source, sort_results(images)
+    return dataset, sort_results(images)
 
 
 def _read_detections(
-    path: str | Path, source: Any, images: Sequence[ImageResult]
+    path: str | Path, dataset: Dataset, images: Sequence[ImageResult]
 ) -> list[ImageResult]:
-    left_out = {found.image_id for found in source.problems.found}
+    left_out = {found.image_id for found in dataset.problems.found}
     return read_detections(
-        local_path(path), images, source.class_names, source.category_ids, left_out
+        local_path(path), images, dataset.class_names, dataset.category_ids, left_out
     )
 
 
-def _pictures_of(source: Any) -> Callable[[Collection[str]], dict[str, np.ndarray]]:
+def _pictures_of(dataset: Dataset) -> Callable[[Collection[str]], dict[str, np.ndarray]]:
     """Reads images of the data by their names."""
     from ssd_jax.data.evaluation_batches import read_images
 
-    return functools.partial(read_images, source)
+    return functools.partial(read_images, dataset)
 
 
 def _publish(
     results: Sequence[ImageResult],
     summary: dict[str, Any],
     about: dict[str, str],
-    source: Any,
+    dataset: Dataset,
     options: EvaluationOptions,
 ) -> None:
     """Prints the numbers, and writes them and a report where they are asked for."""
@@ -221,5 +222,5 @@ def _publish(
         from ssd_jax.evaluation.report import write_report
 
         folder = local_path(options.report)
-        write_report(folder, results, source.class_names, summary, about, _pictures_of(source))
+        write_report(folder, results, dataset.class_names, summary, about, _pictures_of(dataset))
         logger.info("the report is %s", folder / "index.html")

@@ -84,8 +84,9 @@ def run_detector(
     with progress:
         for batch, detections in _one_ahead(predict, variables, batches, stopwatch):
             results += _image_results(batch, detections)
+            names = batch["image_id"].tolist()
             for i in np.flatnonzero(batch["mask"])[: num_pictures - len(pictures)].tolist():
-                pictures[batch["image_id"][i].decode()] = batch["image"][i]
+                pictures[names[i].decode()] = batch["image"][i]
             dropped += int(batch["dropped"].sum())
             progress.update()
             after_batch()

@@ -2,19 +2,20 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import optax
+from ml_collections import ConfigDict
 
-from ssd_jax.config.schema import as_config
+from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.class_lists import category_ids
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
-from ssd_jax.interop.formats import FORMATS, read_format
-from ssd_jax.interop.transfer import Classes, format_transfer, transfer
+from ssd_jax.interop.formats import FORMATS, Foreign, read_format
+from ssd_jax.interop.transfer import Classes, Transfer, format_transfer, transfer
 from ssd_jax.models.network import build_network
 from ssd_jax.runs import workdir
-from ssd_jax.storage.files import local_path, write_json, write_text
+from ssd_jax.storage.files import AnyPath, local_path, write_json, write_text
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.state import initial_state
 
@@ -24,8 +25,8 @@ logger = logging.getLogger(__name__)
 def import_weights(
     kind: str,
     file: str,
-    config: Any,
-    output: str,
+    config: Config | ConfigDict,
+    output: AnyPath,
     *,
     class_names: Sequence[str] = (),
     partial: bool = False,
@@ -35,7 +36,7 @@ def import_weights(
     Args:
       kind: one of `FORMATS`.
       file: see `read_format`.
-      config: a config of `configs/` that describes the network.
+      config: describes the network.
       output: the work directory to make.
       class_names: of the weights, in order; where empty, those of the config, or else VOC's or
         COCO's, by their number.
@@ -61,16 +62,7 @@ def import_weights(
         Classes(class_names, class_names),
         network.tiling.boxes_per_cell,
     )
-    complaints = {
-        "missing": foreign.missing,
-        "of another shape": [
-            f"{name} ({'×'.join(map(str, shape))}; {fate.removeprefix('new: ')})"
-            for name, shape, fate in result.fates
-            if fate.startswith("new: in the weights")
-        ],
-        "left over": foreign.left_over,
-    }
-    listed = "; ".join(f"{what}: {', '.join(names)}" for what, names in complaints.items() if names)
+    listed = _describe_mismatch(foreign, result)
     if not result.num_filled:
         raise UserError(f"{file} holds nothing of the network that the config describes: {listed}")
     if listed and not partial:
@@ -79,8 +71,27 @@ def import_weights(
             f"--partial: {listed}"
         )
 
+    _write(folder, config, class_names, result._replace(unused=foreign.left_over))
+
+
+def _describe_mismatch(foreign: Foreign, result: Transfer) -> str:
+    """The tensors that are missing, left over or of another shape; "" where all fit."""
+    mismatches = {
+        "missing": foreign.missing,
+        "of another shape": [
+            f"{name} ({'×'.join(map(str, shape))}; {fate.removeprefix('new: ')})"
+            for name, shape, fate in result.fates
+            if fate.startswith("new: in the weights")
+        ],
+        "left over": foreign.left_over,
+    }
+    return "; ".join(f"{what}: {', '.join(names)}" for what, names in mismatches.items() if names)
+
+
+def _write(folder: Path, config: Config, class_names: Sequence[str], result: Transfer) -> None:
+    """Writes a work directory with a checkpoint of step 0."""
     workdir.record_run(folder, config, class_names, category_ids(class_names))
-    table = format_transfer(result._replace(unused=foreign.left_over))
+    table = format_transfer(result)
     write_text(folder / "weights.txt", table + "\n")
     filled = [name for name, _, fate in result.fates if not fate.startswith("new: ")]
     write_json(folder / "imported.json", filled)

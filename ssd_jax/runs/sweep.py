@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
 from ssd_jax.runs import workdir
 from ssd_jax.runs.train import train
-from ssd_jax.storage.files import local_path, write_json, write_text
+from ssd_jax.storage.files import AnyPath, local_path, write_json, write_text
 from ssd_jax.training.metrics_writer import read_metrics
 
 logger = logging.getLogger(__name__)
@@ -22,14 +23,16 @@ Row = dict[str, Any]
 
 
 def sweep(
-    runs: Sequence[tuple[str, Any]], folder: str, published: Mapping[str, str] | None = None
+    runs: Sequence[tuple[str, Config | ConfigDict]],
+    folder: AnyPath,
+    published: Mapping[str, str] | None = None,
 ) -> list[Row]:
     """Trains and evaluates every config; what is finished already is not done again.
 
     After every run `table.md` and `table.json` are written anew.
 
     Args:
-      runs: names and configs of `configs/`.
+      runs: names and configs.
       folder: holds a work directory for each run, under its name, and the table.
       published: by the name of a run what was published for it.
 
@@ -50,7 +53,7 @@ def sweep(
     for number, (name, config) in enumerate(checked, start=1):
         logger.info("%s (%d of %d)", name, number, len(runs))
         workdir = place / name
-        train(config, str(workdir))
+        train(config, workdir)
         jax.clear_caches()
         rows.append(summarise_run(name, config, workdir, (published or {}).get(name, "")))
         write_json(place / "table.json", rows)

@@ -95,13 +95,12 @@ def train(
             until_the_end.enter_context(locked(folder))
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
         start = _restore(parts, checkpoints) or _begin(parts)
-        last_step = max(start.step, config.steps)  # read before the loop donates the state
         if start.step >= config.steps and (start.evaluated or not parts.evaluator):
             logger.info("nothing to do: raise config.steps with --change_config")
         else:
             _record(parts, start)
             _fit(parts, start, checkpoints, interruption, began)
-        return _result(folder, last_step, checkpoints)
+        return _result(folder, max(start.step, config.steps), checkpoints)
 
 
 @dataclasses.dataclass(frozen=True)
