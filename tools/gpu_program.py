@@ -14,6 +14,7 @@ import itertools
 import logging
 import math
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -43,9 +44,12 @@ def mesh():
     logging.disable(logging.ERROR)  # that there is no GPU
     jax.config.update("jax_platforms", "cpu")
     jax.devices()  # finds the plugins
-    target = topologies.get_topology_desc(
-        "h200", platform="cuda", target_config=TARGET.read_text(), topology="1x1x1"
-    )
+    try:
+        target = topologies.get_topology_desc(
+            "h200", platform="cuda", target_config=TARGET.read_text(), topology="1x1x1"
+        )
+    except NotImplementedError:
+        sys.exit('there is no compiler for CUDA here: pip install "jax[cuda13]" (no GPU is needed)')
     return Mesh(np.array(target.devices), (DEVICES,))
 
 

@@ -1,12 +1,12 @@
-"""How fast torchvision's SSD300 is on this machine, to be set beside our own.
+"""The speed of torchvision's SSD300 on this machine, to compare with ours.
 
     python -m tools.torchvision_speed --output=torchvision.json
     python -m tools.torchvision_speed --output=torchvision.json --modes=train --batch_sizes=32,64
 
-Needs torch and torchvision, and nothing of this project. Uses the GPU if there is one. The network
-has random weights, 20 classes and a background, and gets random pictures of 300 × 300 that are on
+Needs torch and torchvision, and nothing of `ssd_jax`. Uses the GPU if there is one. The network
+has random weights, 20 classes and a background, and gets random images of 300 × 300 that are on
 the device already. There are several batches, which take turns. `train` is a whole step of SGD.
-`predict` is pictures in, detections out, and both stay on the device. With random weights nearly
+`predict` is images in, detections out, and both stay on the device. With random weights nearly
 every box passes the score threshold, which is more than the postprocessing ever sees from a
 trained network; `predict_few` is the same with about 1,000 candidates an image. `forward` is
 backbone and head alone.
@@ -36,10 +36,8 @@ import torch
 import torchvision
 from torch._dynamo.utils import counters
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-IMAGE_SIZE, NUM_CLASSES, NUM_OBJECTS = 300, 21, 2.5
-SCORE_THRESHOLD, CANDIDATES = 0.01, 1000
-NUM_BATCHES = 4
+from tools.torchvision_model import DEVICE, NUM_BATCHES, Model, random_batches
+
 MAX_STEPS = 200  # more do not make the median better
 COMPILE_SECONDS = 200
 PRECISIONS = ("bfloat16", "tf32", "float32")
@@ -61,121 +59,9 @@ COLUMNS = {
     "compile_seconds": 16,
 }
 
-Batch = tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]
-
 
 class TimeUpError(BaseException):
     """A time limit has passed. No Exception: torch catches those of a compilation."""
-
-
-def random_batches(batch_size: int, rng: np.random.Generator) -> list[Batch]:
-    """Pictures of noise, and boxes and labels that fit them, on the device."""
-    batches = []
-    for _ in range(NUM_BATCHES):
-        pixels = torch.rand(batch_size, 3, IMAGE_SIZE, IMAGE_SIZE, device=DEVICE)
-        targets = []
-        for _ in range(batch_size):
-            count = 1 + rng.poisson(NUM_OBJECTS - 1)
-            sizes = rng.uniform(0.1, 0.9, (count, 2)) * IMAGE_SIZE
-            corners = rng.random((count, 2)) * (IMAGE_SIZE - sizes)
-            boxes = np.concatenate([corners, corners + sizes], axis=1).astype(np.float32)
-            labels = rng.integers(1, NUM_CLASSES, count)
-            targets.append(
-                {
-                    "boxes": torch.from_numpy(boxes).to(DEVICE),
-                    "labels": torch.from_numpy(labels).to(DEVICE),
-                }
-            )
-        batches.append((list(pixels), targets))
-    return batches
-
-
-class Model:
-    """torchvision's SSD300 in one precision, compiled or not, and what can be done with it.
-
-    Args:
-      precision: one of `PRECISIONS`.
-      variant: one of `VARIANTS`.
-      training: whether it is to be trained.
-      batches: what it works on; the steps below get a number, and take batches in turn.
-    """
-
-    def __init__(self, precision: str, variant: str, training: bool, batches: list[Batch]):
-        torch._dynamo.reset()
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-        self.half = precision == "bfloat16"
-        self.batches = batches
-        self.model = torchvision.models.detection.ssd300_vgg16(
-            weights=None,
-            weights_backbone=None,
-            num_classes=NUM_CLASSES,
-            score_thresh=SCORE_THRESHOLD,
-            topk_candidates=400,
-            detections_per_img=200,
-        )
-        self.model.to(DEVICE).train(training)
-        if precision != "float32":  # tensor cores want channels last
-            self.model.to(memory_format=torch.channels_last)
-        self.run: Callable[..., Any] = self.model
-        if variant == "parts":
-            self.model.backbone.compile(dynamic=False)
-            self.model.head.compile(dynamic=False)
-        elif variant == "whole":
-            self.run = torch.compile(self.model)
-        if training:
-            # Small enough that random weights and pictures leave the loss finite.
-            self.optimizer = torch.optim.SGD(
-                self.model.parameters(), lr=1e-6, momentum=0.9, weight_decay=5e-4, fused=True
-            )
-            self.loss = torch.zeros(())
-        else:
-            with torch.inference_mode():
-                self.inputs = [self.model.transform(images)[0].tensors for images, _ in batches]
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.half)
-
-    def train(self, number: int) -> None:
-        images, targets = self.batches[number % NUM_BATCHES]
-        with self.autocast():
-            self.loss = sum(self.run(images, targets).values())
-        self.loss.backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-
-    def predict(self, number: int) -> list[dict[str, torch.Tensor]]:
-        with torch.inference_mode(), self.autocast():
-            return self.run(self.batches[number % NUM_BATCHES][0])
-
-    def forward(self, number: int) -> dict[str, torch.Tensor]:
-        with torch.inference_mode(), self.autocast():
-            features = self.model.backbone(self.inputs[number % NUM_BATCHES])
-            return self.model.head(list(features.values()))
-
-    def candidates(self, background: float = 0.0) -> float:
-        """How many boxes of any class pass the score threshold, an image of the first batch.
-
-        Args:
-          background: what to add to the logits of the background.
-        """
-        logits = self.forward(0)["cls_logits"].float()
-        logits = torch.cat([logits[..., :1] + background, logits[..., 1:]], dim=-1)
-        return (logits.softmax(-1)[..., 1:] > SCORE_THRESHOLD).sum().item() / len(logits)
-
-    def make_few(self) -> None:
-        """Makes background likelier until there are `CANDIDATES` candidates an image."""
-        low, high = 0.0, 100.0
-        for _ in range(12):
-            middle = (low + high) / 2
-            if self.candidates(middle) > CANDIDATES:
-                low = middle
-            else:
-                high = middle
-        with torch.no_grad():
-            for layer in self.model.head.classification_head.module_list:
-                layer.bias.view(-1, NUM_CLASSES)[:, 0] += high
 
 
 def synchronize() -> None:

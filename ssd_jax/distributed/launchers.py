@@ -33,7 +33,7 @@ def find_membership(
     num_processes: int = 0,
     process_id: int = -1,
 ) -> Membership | None:
-    """Of which run this process is one of several, by what was asked for and by its environment.
+    """The run that this process belongs to, by the flags given and by its environment.
 
     Args:
       environment: the environment variables.
@@ -75,21 +75,27 @@ def find_membership(
                 "of process 0"
             )
         return None
-    if not coordinator and known.missing:
+    _check_complete(known)
+    return known
+
+
+def _check_complete(known: Membership) -> None:
+    """Refuses a membership in which something is missing that only the user can tell."""
+    if not known.missing:
+        return
+    if not known.coordinator:
         others = "" if known.num_processes else " and --num_processes=N"
         raise UserError(
             f"{known.launcher} started this process as one of several, but {known.missing}: pass "
             f"--coordinator=HOST:PORT{others}, with the host of process 0 and a port that is free "
             "there, or --num_processes=1 for a run by itself"
         )
-    if coordinator and known.missing:
-        for name, value in (
-            ("num_processes", known.num_processes > 0),
-            ("process_id", known.process_id >= 0),
-        ):
-            if not value:
-                raise UserError(f"--coordinator is given, but --{name} is not: pass it too")
-    return known
+    for name, is_given in (
+        ("num_processes", known.num_processes > 0),
+        ("process_id", known.process_id >= 0),
+    ):
+        if not is_given:
+            raise UserError(f"--coordinator is given, but --{name} is not: pass it too")
 
 
 def _launched(environment: Mapping[str, str]) -> Membership | None:
