@@ -1,1 +1,1 @@
-"""From batches to detections, and from detections to mAP."""
+"""From detections to mAP: metrics, error analysis, comparison and report. NumPy, no JAX."""
