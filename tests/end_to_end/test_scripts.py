@@ -278,7 +278,7 @@ def test_two_processes_evaluate_as_one(workdir, tmp_path):
         subprocess.Popen(
             [
                 sys.executable,
-                "evaluate",
+                "evaluate.py",
                 "--config=tests/tiny.py",
                 f"--workdir={workdir}",
                 "--checkpoint=4",
