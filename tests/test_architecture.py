@@ -80,8 +80,6 @@ LONG_FILES = {
     "ssd_jax/config/schema.py": "every field of a config is documented there, and only there",
 }
 LONG_FUNCTIONS = {
-    "ssd_jax/benchmark/host.py::benchmark_data": "",
-    "ssd_jax/benchmark/host.py::benchmark_files": "",
     "ssd_jax/inference/page.py::build_page": "",
     "ssd_jax/models/network.py::build_network": "",
     "ssd_jax/training/steps.py::make_train_step": "",

@@ -3,20 +3,31 @@
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ssd_jax.config.schema import as_config
+from ml_collections import ConfigDict
+
+from ssd_jax.benchmark.voc_like import VOC_OBJECTS, write_voc_like
+from ssd_jax.config.schema import Config, as_config
 from ssd_jax.errors import UserError
 from ssd_jax.threads import num_cores
+
+if TYPE_CHECKING:
+    from ssd_jax.inference.detector import Detector
 
 ROUNDS = 3
 PREDICT_ROUNDS = 5
 
 
 def benchmark_data(
-    config: Any, source: str = "", cores: int = 0, num_images: int = 0, seconds: float = 4.0
+    config: Config | ConfigDict,
+    source: str = "",
+    cores: int = 0,
+    num_images: int = 0,
+    seconds: float = 4.0,
 ) -> dict[str, Any]:
     """Images a second of the input pipeline, beside reading alone and decoding + resizing alone.
 
@@ -24,7 +35,7 @@ def benchmark_data(
 
     Args:
       config: a config of `configs/`; its image size, batch size and augmentation count.
-      source: which pictures; "" makes some like those of Pascal VOC.
+      source: which images; "" makes some like those of Pascal VOC.
       cores: how many of the machine's cores to use; 0 = all that there are.
       num_images: how many images the pipeline delivers at least, to watch its memory.
       seconds: how long one of nine measurements takes.
@@ -42,30 +53,22 @@ def benchmark_data(
     from ssd_jax.data.training_batches import training_batches
 
     config = as_config(config)
-    for name, value in (("cores", cores), ("images", num_images)):
-        if value < 0:
-            raise UserError(f"{name} is {value}, but must be 0 or more")
-    if seconds <= 0:
-        raise UserError(f"seconds is {seconds}, but must be more than 0")
+    _check_numbers(cores, num_images, seconds)
     cores = input_pipeline.use_cores(cores)
     size, batch_size = config.model.image_size, config.batch_size
     with tempfile.TemporaryDirectory() as folder:
-        pictures = open_dataset(source or input_pipeline.write_voc_like(Path(folder) / "pictures"))
+        images = open_dataset(source or write_voc_like(Path(folder) / "images"))
 
-        def start(name):
-            if name == "read":
-                return input_pipeline.read_batches(pictures, batch_size)
-            if name == "decode_resize":
-                return input_pipeline.decode_resize_batches(pictures, batch_size, size)
-            return training_batches(config, pictures, batch_size)
-
-        rates = {"read": [], "decode_resize": [], "pipeline": []}
+        start = {
+            "read": lambda: input_pipeline.read_batches(images, batch_size),
+            "decode_resize": lambda: input_pipeline.decode_resize_batches(images, batch_size, size),
+            "pipeline": lambda: training_batches(config, images, batch_size),
+        }
+        rates = {name: [] for name in start}
         for round_number in range(ROUNDS):
             for name, measured in rates.items():
-                last = name == "pipeline" and round_number == ROUNDS - 1
-                measured.append(
-                    input_pipeline.measure(start(name), batch_size, seconds, num_images * last)
-                )
+                least = num_images * (name == "pipeline" and round_number == ROUNDS - 1)
+                measured.append(input_pipeline.measure(start[name](), batch_size, seconds, least))
 
     def median(name, field):
         return statistics.median(getattr(rate, field) for rate in rates[name])
@@ -77,6 +80,15 @@ def benchmark_data(
         "fraction": median("pipeline", "per_second") / median("decode_resize", "per_second"),
         "memory_growth_bytes": rates["pipeline"][-1].memory_growth,
     }
+
+
+def _check_numbers(cores: int, num_images: int, seconds: float) -> None:
+    """Raises a `UserError` for a number out of range."""
+    for name, value in (("cores", cores), ("images", num_images)):
+        if value < 0:
+            raise UserError(f"{name} is {value}, but must be 0 or more")
+    if seconds <= 0:
+        raise UserError(f"seconds is {seconds}, but must be more than 0")
 
 
 def format_data(result: dict[str, Any]) -> str:
@@ -98,18 +110,20 @@ def format_data(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def benchmark_files(config: Any, num_images: int = 0, batch_size: int = 8) -> dict[str, Any]:
+def benchmark_files(
+    config: Config | ConfigDict, num_images: int = 0, batch_size: int = 8
+) -> dict[str, Any]:
     """Images a second of `ssd-jax predict`, beside decoding alone and the network alone.
 
-    Pictures are like those of Pascal VOC, and about as many objects are drawn as are there. The
+    Images are like those of Pascal VOC, and about as many objects are drawn as are there. The
     network has random weights and 20 classes, and is compiled before. Decoding is reading, decoding
     and resizing, in as many threads as there are cores. The three take turns, each time on a fifth
-    of the pictures, so that a machine whose speed drifts treats them alike.
+    of the images, so that a machine whose speed drifts treats them alike.
 
     Args:
       config: a config of `configs/`; its network.
-      num_images: how many pictures; 0 = 1,000.
-      batch_size: pictures that the device works on at a time.
+      num_images: how many images; 0 = 1,000.
+      batch_size: images that the device works on at a time.
 
     Returns:
       Medians: `decode`, `network` and `predict` in images a second; `fraction`: `predict` over the
@@ -118,53 +132,34 @@ def benchmark_files(config: Any, num_images: int = 0, batch_size: int = 8) -> di
     Raises:
       UserError: the config is wrong.
     """
-    from ssd_jax.benchmark import input_pipeline
-    from ssd_jax.data.class_lists import VOC
-    from ssd_jax.inference.detector import Detector
     from ssd_jax.inference.predict import predict
-    from ssd_jax.interop.trained import Trained
-    from ssd_jax.models.network import build_network
 
-    config = as_config(config)
-    num_images = num_images or 1000
-    config = config.replace({"detection.detections_per_image": round(input_pipeline.VOC_OBJECTS)})
-    network = build_network(config.model, len(VOC))
-    ids = tuple(range(1, len(VOC) + 1))
-    detector = Detector(Trained(network, network.init(config.seed), tuple(VOC), ids, config))
+    detector = _random_detector(as_config(config))
 
-    def decode(files):
+    def decode(files: Sequence[str]) -> None:
         with ThreadPoolExecutor(num_cores()) as pool:
             for _ in pool.map(detector.prepare, files):
                 pass
 
-    def detect(prepared):
+    def detect(prepared: Sequence[Any]) -> None:
         for _ in detector.stream(prepared, batch_size):
             pass
 
-    def seconds(work, *arguments, **options):
-        start = time.perf_counter()
-        work(*arguments, **options)
-        return time.perf_counter() - start
-
     rates = {"decode": [], "network": [], "predict": []}
     with tempfile.TemporaryDirectory() as folder:
-        input_pipeline.write_voc_like(Path(folder) / "pictures", num_images)
-        files = sorted(map(str, (Path(folder) / "pictures" / "JPEGImages").iterdir()))
+        write_voc_like(Path(folder) / "images", num_images or 1000)
+        files = sorted(map(str, (Path(folder) / "images" / "JPEGImages").iterdir()))
+        output, options = f"{folder}/output", {"score_threshold": 0.0, "batch_size": batch_size}
         one = [(None, detector.prepare(files[0]))]
         detect(one)
         for turn in range(PREDICT_ROUNDS):
             own = files[turn::PREDICT_ROUNDS]
             batches = one * (-(-len(own) // batch_size) * batch_size)
-            predicting = seconds(
-                predict,
-                detector,
-                own,
-                f"{folder}/output",
-                score_threshold=0.0,
-                batch_size=batch_size,
+            predicting = _seconds(lambda own=own: predict(detector, own, output, **options))
+            rates["decode"].append(len(own) / _seconds(lambda own=own: decode(own)))
+            rates["network"].append(
+                len(batches) / _seconds(lambda batches=batches: detect(batches))
             )
-            rates["decode"].append(len(own) / seconds(decode, own))
-            rates["network"].append(len(batches) / seconds(detect, batches))
             rates["predict"].append(len(own) / predicting)
     fractions = [
         rate / min(others)
@@ -172,6 +167,26 @@ def benchmark_files(config: Any, num_images: int = 0, batch_size: int = 8) -> di
     ]
     medians = {name: statistics.median(measured) for name, measured in rates.items()}
     return medians | {"fraction": statistics.median(fractions), "cores": num_cores()}
+
+
+def _random_detector(config: Config) -> "Detector":
+    """A detector of 20 classes with random weights that finds about as much as VOC has."""
+    from ssd_jax.data.class_lists import VOC
+    from ssd_jax.inference.detector import Detector
+    from ssd_jax.interop.trained import Trained
+    from ssd_jax.models.network import build_network
+
+    config = config.replace({"detection.detections_per_image": round(VOC_OBJECTS)})
+    network = build_network(config.model, len(VOC))
+    ids = tuple(range(1, len(VOC) + 1))
+    return Detector(Trained(network, network.init(config.seed), tuple(VOC), ids, config))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def format_files(result: dict[str, Any]) -> str:

@@ -1,14 +1,11 @@
-"""How many pictures a second the input pipeline delivers, and what bounds it."""
+"""How many images a second the input pipeline delivers, and what bounds it."""
 
 import dataclasses
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-import numpy as np
 import psutil
-from PIL import Image
 
 from ssd_jax.data.damage import images_at_once
 from ssd_jax.data.datasets import Dataset
@@ -18,46 +15,6 @@ from ssd_jax.data.tensorflow_setup import tf
 from ssd_jax.data.training_batches import as_numpy
 from ssd_jax.data.training_order import training_order
 from ssd_jax.threads import num_cores
-
-# What pictures of Pascal VOC are like.
-VOC_SIZE = (500, 375)
-VOC_OBJECTS = 2.4
-
-
-def write_voc_like(folder: Path, count: int = 256) -> str:
-    """Writes a set of pictures as large as those of Pascal VOC: 500 × 375, about 90 KB each.
-
-    Returns:
-      Its spec for `open_dataset`.
-    """
-    random = np.random.default_rng(0)
-    for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
-        (folder / name).mkdir(parents=True)
-    names = [f"{number:06d}" for number in range(count)]
-    (folder / "ImageSets/Main/train.txt").write_text("\n".join(names))
-    width, height = VOC_SIZE
-    for name in names:
-        # Blotches of all sizes, the coarser the stronger, as in photographs.
-        picture = np.full((height, width, 3), 128.0, np.float32)
-        for cells, strength in ((6, 80), (20, 45), (60, 30), (250, 25)):
-            noise = random.normal(0, strength, (3, cells * 3 // 4, cells)).astype(np.float32)
-            for channel in range(3):
-                blotches = Image.fromarray(noise[channel]).resize(
-                    VOC_SIZE, Image.Resampling.BICUBIC
-                )
-                picture[..., channel] += np.asarray(blotches)
-        picture = np.clip(picture, 0, 255).astype(np.uint8)
-        Image.fromarray(picture).save(folder / f"JPEGImages/{name}.jpg", quality=90)
-        objects = ""
-        for _ in range(1 + random.poisson(VOC_OBJECTS - 1)):
-            corner = random.integers(1, [width * 2 // 3, height * 2 // 3])
-            other = corner + random.integers(20, [width // 3, height // 3])
-            box = zip(("xmin", "ymin", "xmax", "ymax"), (*corner, *other), strict=True)
-            tags = "".join(f"<{tag}>{value}</{tag}>" for tag, value in box)
-            objects += f"<object><name>thing</name><bndbox>{tags}</bndbox></object>"
-        size = f"<size><width>{width}</width><height>{height}</height></size>"
-        (folder / f"Annotations/{name}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
-    return f"voc_xml:{folder}:train"
 
 
 @dataclasses.dataclass(frozen=True)

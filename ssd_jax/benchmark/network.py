@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from ssd_jax.benchmark.timing import device_memory, measure_peaks, time_calls
 from ssd_jax.benchmark.tracing import format_times, trace
+from ssd_jax.benchmark.voc_like import VOC_OBJECTS
 from ssd_jax.config.schema import Config, PrecisionName, as_config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
@@ -34,7 +35,6 @@ logger = logging.getLogger(__name__)
 MODES = ("train", "predict", "forward")
 FIRST_BATCH_SIZES = {"train": 8, "predict": 1, "forward": 1}  # of a device
 NUM_CLASSES = 20
-OBJECTS = 2.4  # per image of Pascal VOC
 NUM_BATCHES = 4  # used in turn
 MEMORY_SHARE = 0.92  # of the device's memory that a program may take
 TRACED_CALLS = 5
@@ -126,7 +126,7 @@ def random_batch(config: Config, batch_size: int, seed: int = 0) -> dict[str, np
     """The arrays of a training batch that the device gets, with as many objects as VOC has."""
     random = np.random.default_rng(seed)
     size, max_objects = config.model.image_size, config.data.max_objects
-    counts = 1 + random.poisson(OBJECTS - 1, batch_size)
+    counts = 1 + random.poisson(VOC_OBJECTS - 1, batch_size)
     real = np.arange(max_objects) < counts[:, None]
     corner = random.uniform(0, 0.7, (batch_size, max_objects, 2))
     boxes = np.concatenate([corner, corner + random.uniform(0.05, 0.3, corner.shape)], axis=-1)

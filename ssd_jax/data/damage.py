@@ -86,7 +86,7 @@ def report_broken(batches: Iterator[Batch], problems: Problems) -> Iterator[Batc
             path = batch["file"][i].decode(errors="surrogateescape")
             reason = why_unreadable(path) if path else None
             problems.add_unreadable(
-                path, batch["image_id"][i].decode(), reason or "the picture cannot be decoded"
+                path, batch["image_id"][i].decode(), reason or "the image cannot be decoded"
             )
         yield batch
 
@@ -122,7 +122,7 @@ def explain_failure(
 def why_unreadable(file: str | bytes) -> str | None:
     """What is wrong with an image, for a message; None where it can be decoded."""
     try:
-        open_picture(file, name="the picture")
+        open_picture(file, name="the image")
     except UserError as error:
         return str(error)
 
@@ -134,5 +134,5 @@ def why_unreadable(file: str | bytes) -> str | None:
         content = tf.constant(file) if isinstance(file, bytes) else tf.io.read_file(file)
         tf.data.Dataset.from_tensors(content).map(decode).get_single_element()
     except tf.errors.OpError as error:
-        return f"the picture cannot be decoded by TensorFlow: {reason_of(error)}"
+        return f"the image cannot be decoded by TensorFlow: {reason_of(error)}"
     return None

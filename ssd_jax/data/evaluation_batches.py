@@ -87,7 +87,7 @@ def num_evaluation_batches(dataset: Dataset, batch_size: int, process_count: int
 def _prepare(dataset: Dataset, image_size: int, index: int) -> _Example:
     record = dataset[index]
     try:
-        pixels = np.asarray(open_picture(record.image, name="the picture"))
+        pixels = np.asarray(open_picture(record.image, name="the image"))
     except UserError as error:
         return _Example(record, np.zeros((image_size, image_size, 3), np.uint8), (0, 0), str(error))
     return _Example(record, resize_to_square(pixels, image_size), pixels.shape[:2], "")
@@ -132,7 +132,7 @@ def read_objects(dataset: Dataset) -> Iterator[tuple[Record, tuple[int, int]]]:
     def read(index: int) -> tuple[Record, tuple[int, int] | UserError]:
         record = dataset[index]
         try:
-            return record, upright_size(record.image, name="the picture")
+            return record, upright_size(record.image, name="the image")
         except UserError as error:
             return record, error
 
@@ -157,7 +157,7 @@ def read_images(dataset: Dataset, image_ids: Collection[str]) -> dict[str, np.nd
         if record.image_id not in wanted:
             continue
         try:
-            image = open_picture(record.image, name="the picture")
+            image = open_picture(record.image, name="the image")
         except UserError as error:
             dataset.problems.add_unreadable(record.path, record.image_id, str(error))
             continue

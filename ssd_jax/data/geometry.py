@@ -1,11 +1,11 @@
 """The geometry of SSD's augmentation (paper section 2.2, "Data augmentation"; section 3.6).
 
-Expansion puts the picture on a larger canvas; the crop cuts a patch out of that. Together they
-are one *window*: a rectangle in the picture's own coordinates that may reach outside it. It is
+Expansion puts the image on a larger canvas; the crop cuts a patch out of that. Together they
+are one *window*: a rectangle in the image's own coordinates that may reach outside it. It is
 drawn from the boxes alone, before any pixel is decoded; colours and mirroring follow on the
 device. Caffe: `expand_layer`, `GenerateBatchSamples` in `sampler.cpp`.
 
-Windows are drawn for a whole batch at once: a picture's boxes are few, and what an operation of
+Windows are drawn for a whole batch at once: an image's boxes are few, and what an operation of
 TensorFlow costs is mostly the operation itself.
 """
 
@@ -27,16 +27,16 @@ PATCH_ASPECT_RATIO = (0.5, 2.0)
 def draw_expansion(
     seed: tf.Tensor, batch_size: tf.Tensor, probability: float, max_ratio: float
 ) -> tf.Tensor:
-    """A canvas up to `max_ratio` times as wide and high, with the picture somewhere on it.
+    """A canvas up to `max_ratio` times as wide and high, with the image somewhere on it.
 
     Args:
       seed: `[2]`, for stateless random numbers.
       batch_size: how many to draw.
       probability: that there is an expansion at all.
-      max_ratio: the largest ratio of canvas to picture.
+      max_ratio: the largest ratio of canvas to image.
 
     Returns:
-      `[batch, 4] xyxy`: canvases in their pictures' coordinates, in which a picture is [0, 1].
+      `[batch, 4] xyxy`: canvases in their images' coordinates, in which an image is [0, 1].
     """
     numbers = tf.random.stateless_uniform([batch_size, 4], seed)
     chance, ratio, x, y = tf.unstack(numbers, axis=1)
@@ -134,18 +134,18 @@ def draw_windows(
     expand_max_ratio: float,
     crop: bool,
 ) -> tf.Tensor:
-    """Expansion, then crop, as one window for each picture.
+    """Expansion, then crop, as one window for each image.
 
     Args:
       seed: `[2]`, for stateless random numbers.
-      boxes: `[batch, objects, 4] xyxy` in the picture's coordinates; those without area are
+      boxes: `[batch, objects, 4] xyxy` in the image's coordinates; those without area are
         padding.
       expand_probability: 0 turns expansion off.
-      expand_max_ratio: the largest ratio of canvas to picture.
+      expand_max_ratio: the largest ratio of canvas to image.
       crop: whether a patch is cut out of the canvas.
 
     Returns:
-      `[batch, 4] xyxy` in the picture's coordinates, in which the picture is [0, 1].
+      `[batch, 4] xyxy` in the image's coordinates, in which the image is [0, 1].
     """
     expand_seed, crop_seed = tf.unstack(tf.random.split(seed, 2))
     batch_size = tf.shape(boxes)[0]
@@ -162,7 +162,7 @@ def centre_inside(boxes: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
     """`[batch, objects] bool`: whose centre the window shows; the others are not trained on.
 
     Args:
-      boxes: `[batch, objects, 4] xyxy` in the picture's coordinates.
+      boxes: `[batch, objects, 4] xyxy` in the image's coordinates.
       windows: `[batch, 4] xyxy` in the same.
     """
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2

@@ -1,4 +1,4 @@
-"""What is wrong with single pictures of some data: the first one stops, or all are left out."""
+"""Damaged images and annotations: the first one stops the program, or all are left out."""
 
 import json
 import logging
@@ -19,23 +19,23 @@ MAX_PIXEL = 1e9
 
 # What to do about each kind of problem.
 FIXES = {
-    "annotation missing": "a picture without objects needs an annotation file without <object> in "
-    "it; or take the picture out of the list",
-    "annotation unreadable": "write the annotation anew, or take the picture out of the list",
+    "annotation missing": "an image without objects needs an annotation file without <object> in "
+    "it; or take the image out of the list",
+    "annotation unreadable": "write the annotation anew, or take the image out of the list",
     "annotation form": "fix the entry, or take it out",
     "box": "fix the box, or take the object out",
     "class missing": "give the object its class, or take it out",
     "class unknown": "fix the annotation, or name the class in config.data.classes",
-    "file name": "name a file inside the folder of the pictures",
+    "file name": "name a file inside the folder of the images",
     "listed twice": "keep one of them",
-    "picture missing": "put the picture there, or take it out of the list",
-    "picture unreadable": "replace the file, or take it out of the list",
-    "size": "write the picture's width and height in pixels into the annotation",
+    "image missing": "put the image there, or take it out of the list",
+    "image unreadable": "replace the file, or take it out of the list",
+    "size": "write the image's width and height in pixels into the annotation",
 }
 
 
 class Problem(NamedTuple):
-    """Something that is wrong with a picture or its annotation.
+    """Something that is wrong with an image or its annotation.
 
     Attributes:
       kind: of `FIXES`.
@@ -47,11 +47,11 @@ class Problem(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A picture with what is wrong with it.
+    """An image with what is wrong with it.
 
     Attributes:
       file: where that is.
-      image_id: what results call the picture.
+      image_id: what results call the image.
       problems: one or more.
     """
 
@@ -61,9 +61,9 @@ class Found(NamedTuple):
 
 
 class Problems:
-    """Told of every damaged picture: stops at the first, or keeps a list until it is too long.
+    """Collects damaged images: stops at the first, or lists them until they are too many.
 
-    Where `on_error` is "skip", whoever tells of a picture leaves it out.
+    Where `on_error` is "skip", the caller of `add` leaves the image out.
 
     Attributes:
       num_images: how many there are, the damaged ones among them.
@@ -82,7 +82,7 @@ class Problems:
         Args:
           on_error: "stop" or "skip".
           max_error_fraction: how much of the data may be left out.
-          file: where damaged pictures are listed, a JSON object a line; added to what is there.
+          file: where damaged images are listed, a JSON object a line; added to what is there.
           is_main_process: every process reads all annotations, but one alone lists what it finds.
 
         Raises:
@@ -111,15 +111,15 @@ class Problems:
         ]
 
     def add(self, file: str | Path, image_id: str, problems: Sequence[Problem]) -> None:
-        """Tells of a damaged picture.
+        """Adds a damaged image.
 
         Args:
           file: where the damage is.
-          image_id: what results call the picture.
+          image_id: what results call the image.
           problems: what is wrong, one or more.
 
         Raises:
-          UserError: damaged pictures stop, or these are too many.
+          UserError: damaged images stop, or these are too many.
         """
         if not self.skips:
             kind, message = problems[0]
@@ -134,20 +134,20 @@ class Problems:
             self.check()
 
     def add_unreadable(self, path: str, image_id: str, reason: str) -> None:
-        """Tells of an image that cannot be read; see `add`.
+        """Adds an image that cannot be read; see `add`.
 
         Args:
           path: its file; empty for those of TFDS, which are in no file of their own.
           image_id: what results call it.
           reason: what is wrong with it.
         """
-        self.add(path or image_id, image_id, [Problem("picture unreadable", reason)])
+        self.add(path or image_id, image_id, [Problem("image unreadable", reason)])
 
     def finish_reading(self) -> None:
         """To be called when all annotations are read; lists what was found.
 
         Raises:
-          UserError: too many pictures are damaged.
+          UserError: too many images are damaged.
         """
         self._reading = False
         if not self._found:
@@ -156,7 +156,7 @@ class Problems:
         place, problems = next(iter(self._found.items()))
         listed = f", listed in {self._file}" if self._file else ""
         logger.warning(
-            "left out %d of %d pictures%s; the first: %s: %s",
+            "left out %d of %d images%s; the first: %s: %s",
             len(self._found),
             self.num_images,
             listed,
@@ -166,14 +166,14 @@ class Problems:
         self.check()
 
     def check(self) -> None:
-        """Raises a `UserError` where more pictures are damaged than may be; lists them before."""
+        """Raises a `UserError` where more images are damaged than may be; lists them before."""
         bad, total = len(self._found), self.num_images
         if bad > self._max_error_fraction * total:
             self._list_read()
             place, problems = next(iter(self._found.items()))
             listed = f"they are listed in {self._file}; " if self._file else ""
             raise UserError(
-                f"{bad} of {total} pictures ({bad / max(total, 1):.1%}) damaged, more than "
+                f"{bad} of {total} images ({bad / max(total, 1):.1%}) damaged, more than "
                 f"config.data.max_error_fraction={self._max_error_fraction:g} allows; the first: "
                 f"{place[0]}: {problems[0].message}; {listed}ssd-jax check-data "
                 "--source=… shows all and how to fix them"
@@ -185,7 +185,7 @@ class Problems:
             self._list(self._found)
 
     def _list(self, places: Iterable[tuple[str, str]]) -> None:
-        """Appends pictures to the file that are not in it, as from an earlier start of the run."""
+        """Appends images to the file that are not in it, as from an earlier start of the run."""
         if self._file is None:
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Brings the part of a picture that a window shows onto the network's square canvas."""
+"""Brings the part of an image that a window shows onto the network's square canvas."""
 
 # The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
 # pyright: reportArgumentType=false
@@ -17,27 +17,27 @@ RESIZE_METHODS = ("bilinear", "area", "nearest", "bicubic", "lanczos3")
 
 
 class Placement(NamedTuple):
-    """Which whole pixels of the picture fall on which whole pixels of the canvas.
+    """Which whole pixels of the image fall on which whole pixels of the canvas.
 
     Both rectangles are `[..., 4] int32`: y, x, height, width. A window that shows nothing of the
-    picture has a `canvas` rectangle of height and width 0.
+    image has a `canvas` rectangle of height and width 0.
     """
 
-    picture: tf.Tensor
+    image: tf.Tensor
     canvas: tf.Tensor
 
 
 def place(windows: tf.Tensor, image_sizes: tf.Tensor, canvas_size: int) -> Placement:
-    """Rounds windows to whole pixels of picture and canvas.
+    """Rounds windows to whole pixels of image and canvas.
 
     Args:
-      windows: `[..., 4] xyxy` in the picture's coordinates, in which the picture is [0, 1].
+      windows: `[..., 4] xyxy` in the image's coordinates, in which the image is [0, 1].
       image_sizes: `[..., 2]` height and width in pixels.
       canvas_size: side of the square canvas in pixels.
     """
     pixels = tf.cast(image_sizes, tf.float32)
     low, high = windows[..., 1::-1], windows[..., :1:-1]  # y, x
-    # The visible part, in pixels of the picture; at least one, so that it can be decoded.
+    # The visible part, in pixels of the image; at least one, so that it can be decoded.
     start = tf.clip_by_value(tf.round(low * pixels), 0.0, pixels - 1)
     end = tf.clip_by_value(tf.round(high * pixels), start + 1, pixels)
     # Where it comes to lie, in pixels of the canvas.
@@ -53,7 +53,7 @@ def place(windows: tf.Tensor, image_sizes: tf.Tensor, canvas_size: int) -> Place
     shows = tf.reduce_all(shows, axis=-1, keepdims=True)
     canvas = tf.concat([canvas_start, canvas_end - canvas_start], axis=-1)
     return Placement(
-        picture=tf.cast(tf.concat([start, end - start], axis=-1), tf.int32),
+        image=tf.cast(tf.concat([start, end - start], axis=-1), tf.int32),
         canvas=tf.cast(tf.where(shows, canvas, 0.0), tf.int32),
     )
 
@@ -64,7 +64,7 @@ def place_boxes(
     """Boxes where their pixels come to lie, exactly.
 
     Args:
-      boxes: `[..., objects, 4] xyxy` in the picture's coordinates.
+      boxes: `[..., objects, 4] xyxy` in the image's coordinates.
       placement: must show something.
       image_sizes: `[..., 2]` height and width in pixels.
       canvas_size: side of the square canvas in pixels.
@@ -77,14 +77,14 @@ def place_boxes(
         x_then_y = tf.cast(y_then_x[..., ::-1], tf.float32)
         return tf.concat([x_then_y, x_then_y], axis=-1)[..., None, :]
 
-    picture, canvas = placement
-    pixels = boxes * both_corners(image_sizes) - both_corners(picture[..., :2])
-    scale = both_corners(canvas[..., 2:] / picture[..., 2:])
+    image, canvas = placement
+    pixels = boxes * both_corners(image_sizes) - both_corners(image[..., :2])
+    scale = both_corners(canvas[..., 2:] / image[..., 2:])
     return (pixels * scale + both_corners(canvas[..., :2])) / canvas_size
 
 
 def canvas_window(placement: Placement, canvas_size: int) -> tf.Tensor:
-    """`[..., 4] xyxy`: where the picture lies on the canvas, whose side is 1."""
+    """`[..., 4] xyxy`: where the image lies on the canvas, whose side is 1."""
     start, size = placement.canvas[..., 1::-1], placement.canvas[..., :1:-1]
     return tf.cast(tf.concat([start, start + size], axis=-1), tf.float32) / canvas_size
 
@@ -121,7 +121,7 @@ def image_size(encoded: tf.Tensor) -> tf.Tensor:
 def render(
     encoded: tf.Tensor, placement: Placement, canvas_size: int, method: tf.Tensor
 ) -> tf.Tensor:
-    """Decodes the visible part of a picture and resizes it to its place on the canvas.
+    """Decodes the visible part of an image and resizes it to its place on the canvas.
 
     Args:
       encoded: a JPEG or PNG file.
@@ -130,12 +130,12 @@ def render(
       method: `[] int32`, an index into `RESIZE_METHODS`.
 
     Returns:
-      `[canvas_size, canvas_size, 3] uint8` RGB, 0 where the window shows nothing of the picture.
+      `[canvas_size, canvas_size, 3] uint8` RGB, 0 where the window shows nothing of the image.
     """
-    y, x, height, width = tf.unstack(placement.picture)
+    y, x, height, width = tf.unstack(placement.image)
     visible = tf.cond(
         tf.io.is_jpeg(encoded),
-        lambda: tf.io.decode_and_crop_jpeg(encoded, placement.picture, channels=3),
+        lambda: tf.io.decode_and_crop_jpeg(encoded, placement.image, channels=3),
         lambda: decode_whole(encoded)[y : y + height, x : x + width],
     )
     # At least one pixel, for a placement that shows nothing; it is cut off below.
@@ -201,5 +201,5 @@ def _resize_lanczos3(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 
 def decode_whole(encoded: tf.Tensor) -> tf.Tensor:
-    """`[height, width, 3] uint8` RGB of a JPEG, PNG, BMP or the first picture of a GIF."""
+    """`[height, width, 3] uint8` RGB of a JPEG, PNG, BMP or the first image of a GIF."""
     return tf.io.decode_image(encoded, channels=3, expand_animations=False)

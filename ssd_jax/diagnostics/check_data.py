@@ -193,13 +193,13 @@ def _look(annotation: Annotation, lock: threading.Lock) -> _Look:
     """Opens an image wholly, as evaluation does."""
     try:
         encoded = annotation.encoded or Path(annotation.path).read_bytes()
-        stored = size_in_file(encoded, name="the picture")
+        stored = size_in_file(encoded, name="the image")
         with lock if math.prod(stored) > LARGE else contextlib.nullcontext():
-            width, height = open_picture(encoded, name="the picture").size
+            width, height = open_picture(encoded, name="the image").size
         with Image.open(io.BytesIO(encoded)) as image:
             image_format = "JPEG" if image.format == "MPO" else str(image.format)
     except OSError as error:
-        return _Look(error=f"the picture cannot be read: {error.strerror or error}")
+        return _Look(error=f"the image cannot be read: {error.strerror or error}")
     except UserError as error:
         return _Look(error=str(error))
     digest = hashlib.blake2b(encoded, digest_size=16).digest()
@@ -213,7 +213,7 @@ def _findings(annotation: Annotation, look: _Look, max_objects: int) -> Iterator
         return Finding(kind, file, annotation.image_id, message)
 
     if look.error:
-        yield found("picture unreadable", look.error, annotation.path or annotation.file)
+        yield found("image unreadable", look.error, annotation.path or annotation.file)
     else:
         yield from _findings_of_file(annotation, look)
     if not len(annotation.names):

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssd_jax.benchmark import host, input_pipeline, network, tables
+from ssd_jax.benchmark import host, network, tables
 from ssd_jax.benchmark.network import benchmark_network, flops_per_image, random_batch
 from ssd_jax.benchmark.parts import benchmark_parts
 from ssd_jax.benchmark.timing import measure_peaks, time_calls
 from ssd_jax.benchmark.tracing import PARTS, format_times, trace
+from ssd_jax.benchmark.voc_like import write_voc_like
 from ssd_jax.config.schema import as_config
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.distributed import devices
@@ -77,7 +78,7 @@ def test_what_cannot_be_measured_is_refused():
 
 
 def test_pictures_are_like_those_of_voc(tmp_path):
-    source = open_dataset(input_pipeline.write_voc_like(tmp_path / "pictures", count=6))
+    source = open_dataset(write_voc_like(tmp_path / "pictures", count=6))
     records = [source[i] for i in range(len(source))]
     assert len(records) == 6
     files = [Path(record.path) for record in records]

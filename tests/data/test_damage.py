@@ -91,7 +91,7 @@ def test_in_training_a_blank_takes_the_place_of_a_damaged_picture(voc, tmp_path,
     lines = listed(tmp_path)
     assert sorted(line["file"] for line in lines) == paths
     assert sorted(line["image_id"] for line in lines) == list(DAMAGE)
-    assert all("the picture cannot be read" in line["problems"][0] for line in lines)
+    assert all("the image cannot be read" in line["problems"][0] for line in lines)
 
 
 @pytest.mark.parametrize("name", ["picture1", "picture4", "picture5", "picture7"])
@@ -100,7 +100,7 @@ def test_in_training_a_damaged_picture_is_named(voc, name):
     path = damage(voc, name)
     with pytest.raises(UserError) as error:
         take(training_batches(PLAIN, source, BATCH), 2)
-    assert str(path) in str(error.value) and "the picture cannot be read" in str(error.value)
+    assert str(path) in str(error.value) and "the image cannot be read" in str(error.value)
     assert "replace the file" in str(error.value)
 
 
@@ -115,7 +115,7 @@ def test_of_sound_pictures_skipping_makes_the_same_batches(voc, tmp_path):
 def test_too_many_damaged_pictures_stop_the_training(voc, tmp_path):
     source = skipping(voc, tmp_path, fraction=0.1)
     damage(voc, "picture5")
-    with pytest.raises(UserError, match=r"1 of 8 pictures.*data_errors\.jsonl"):
+    with pytest.raises(UserError, match=r"1 of 8 images.*data_errors\.jsonl"):
         take(training_batches(PLAIN, source, BATCH), 2)
 
 
@@ -141,7 +141,7 @@ def test_a_damaged_picture_of_tfds_is_named():
         training_batches(PLAIN, damaged, BATCH),
         evaluation_batches(damaged, image_size=8, batch_size=2),
     ):
-        with pytest.raises(UserError, match=r"^test_\d+: the picture cannot be read"):
+        with pytest.raises(UserError, match=r"^test_\d+: the image cannot be read"):
             take(batches, 1)
 
 
@@ -172,7 +172,7 @@ def test_objects_and_pictures_of_damaged_files(voc, tmp_path):
     source, tolerant = open_dataset(voc.split("all", *NAMES)), skipping(voc, tmp_path)
     path = damage(voc, "picture1")
     for read in (lambda s: list(read_objects(s)), lambda s: read_images(s, NAMES)):
-        with pytest.raises(UserError, match=f"{path}: the picture cannot be read"):
+        with pytest.raises(UserError, match=f"{path}: the image cannot be read"):
             read(source)
         assert len(read(tolerant)) == 7
 
@@ -251,7 +251,7 @@ def test_files_of_detections_are_judged_without_pictures_that_are_left_out(voc, 
     detections.mkdir()
     lines = "".join(f"{name} 0.5 6 4 30 20\n" for name in NAMES)
     (detections / "x_dog.txt").write_text(lines)
-    with pytest.raises(UserError, match=f"{path}: the picture cannot be read"):
+    with pytest.raises(UserError, match=f"{path}: the image cannot be read"):
         evaluate_file(DataConfig(eval=spec), detections)
     evaluate_file(DataConfig(eval=spec, on_error="skip", max_error_fraction=0.2), detections)
     assert "7 images" in capsys.readouterr().out

@@ -11,7 +11,7 @@ from ssd_jax.errors import UserError, shown
 from tests import tiny
 from tests.helpers.pictures import VocFolder, write_coco
 
-BROKEN = [Problem("picture unreadable", "it is torn")]
+BROKEN = [Problem("image unreadable", "it is torn")]
 BOX = "<object><name>dog</name><bndbox>{}</bndbox></object>"
 CORNERS = "<xmin>1</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>9</ymax>"
 SIZE = "<annotation><size><width>{}</width><height>40</height></size></annotation>"
@@ -267,7 +267,7 @@ def test_too_many_stop_with_count_fraction_and_list(voc, tmp_path):
     with pytest.raises(UserError) as error:
         open_dataset(spec, (), skip(tmp_path, 0.49))
     for part in (
-        "1 of 2 pictures",
+        "1 of 2 images",
         "50.0%",
         "=0.49",
         "data_errors.jsonl",
@@ -280,7 +280,7 @@ def test_too_many_stop_with_count_fraction_and_list(voc, tmp_path):
 
 def test_all_damaged_leaves_nothing(voc, tmp_path):
     voc.annotation("bad").write_text("")
-    with pytest.raises(UserError, match="1 of 1 pictures"):
+    with pytest.raises(UserError, match="1 of 1 images"):
         open_dataset(voc.split("all", "bad"), (), skip(tmp_path, 0.9))
     assert len(listed(tmp_path)) == 1
     with pytest.raises(UserError, match=r"voc_xml:.*none is left"):
@@ -314,7 +314,7 @@ def test_what_is_found_while_running_is_listed_by_who_finds_it(tmp_path):
     for name in ("a", "b", "a"):
         problems.add(f"{name}.jpg", name, BROKEN)
     assert [line["file"] for line in listed(tmp_path)] == ["a.jpg", "b.jpg"]
-    with pytest.raises(UserError, match=r"3 of 10 pictures \(30\.0%\)"):
+    with pytest.raises(UserError, match=r"3 of 10 images \(30\.0%\)"):
         problems.add("c.jpg", "c", BROKEN)
 
 

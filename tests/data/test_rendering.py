@@ -25,19 +25,19 @@ def encoded(image_format="PNG", mode="RGB") -> tf.Tensor:
 
 def test_the_whole_picture_fills_the_canvas():
     placement = rendering.place(tf.constant([0.0, 0.0, 1.0, 1.0]), SIZE, 32)
-    np.testing.assert_array_equal(placement.picture, [0, 0, 40, 60])
+    np.testing.assert_array_equal(placement.image, [0, 0, 40, 60])
     np.testing.assert_array_equal(placement.canvas, [0, 0, 32, 32])
 
 
 def test_a_crop_fills_the_canvas():
     placement = rendering.place(tf.constant([0.25, 0.5, 0.75, 0.75]), SIZE, 32)
-    np.testing.assert_array_equal(placement.picture, [20, 15, 10, 30])
+    np.testing.assert_array_equal(placement.image, [20, 15, 10, 30])
     np.testing.assert_array_equal(placement.canvas, [0, 0, 32, 32])
 
 
 def test_an_expansion_leaves_room_around():
     placement = rendering.place(tf.constant([-0.5, -1.0, 1.5, 1.0]), SIZE, 32)
-    np.testing.assert_array_equal(placement.picture, [0, 0, 40, 60])
+    np.testing.assert_array_equal(placement.image, [0, 0, 40, 60])
     np.testing.assert_array_equal(placement.canvas, [16, 8, 16, 16])
     np.testing.assert_array_equal(rendering.canvas_window(placement, 32), [0.25, 0.5, 0.75, 1.0])
 
@@ -99,8 +99,8 @@ def test_pixels_and_boxes_are_those_of_the_slow_way(image_format, seed):
         centres = (np.arange(side) + 0.5) / side
         in_picture = (centres[:, None] - picture[:2]) / (picture[2:] - picture[:2])
         in_x, in_y = (in_picture * size[::-1] - 0.5).T
-        start = placement.picture.numpy()[:2]
-        visible = whole[start[0] :, start[1] :][: placement.picture[2], : placement.picture[3]]
+        start = placement.image.numpy()[:2]
+        visible = whole[start[0] :, start[1] :][: placement.image[2], : placement.image[3]]
         slow = sample(visible, in_y - start[0], in_x - start[1])
         inside = np.zeros((side, side), bool)
         inside[y : y + height, x : x + width] = True
@@ -236,7 +236,7 @@ def test_boxes_go_where_their_pixels_go():
         if not placement.canvas.numpy()[2:].all():
             continue
         # A box round the visible part lands on the canvas's rectangle, to the pixel.
-        y, x, height, width = placement.picture.numpy()
+        y, x, height, width = placement.image.numpy()
         box = np.array([[x / 60, y / 40, (x + width) / 60, (y + height) / 40]], np.float32)
         np.testing.assert_allclose(
             rendering.place_boxes(box, placement, SIZE, 64)[0],

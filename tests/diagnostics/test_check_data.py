@@ -60,7 +60,7 @@ def dirty(tmp_path):
 
 
 EXPECTED = {
-    "picture unreadable": ["unreadable.jpg"],
+    "image unreadable": ["unreadable.jpg"],
     "extension": ["named_wrongly.jpg"],
     "size differs": ["other_size.xml"],
     "turned": ["turned.xml"],
@@ -74,7 +74,7 @@ EXPECTED = {
     "many objects": ["crowded.xml"],
     "annotation unreadable": ["torn.xml"],
     "listed twice": ["all.txt"],
-    "picture missing": ["all.txt"],
+    "image missing": ["all.txt"],
 }
 
 
@@ -134,7 +134,7 @@ def test_sound_data_has_no_problems(tmp_path):
 
 def test_what_cannot_be_opened_at_all_is_told_beside_the_rest(dirty, tmp_path):
     report = check_data(f"{dirty},voc_xml:{tmp_path}/nowhere:all,{dirty}")
-    assert kinds(report)["source"] == 1 and kinds(report)["picture unreadable"] == 2
+    assert kinds(report)["source"] == 1 and kinds(report)["image unreadable"] == 2
     assert kinds(report)["same name"] == 12
     with pytest.raises(UserError, match="/no/such/file cannot be written"):
         check_data(dirty, (), "/no/such/file")

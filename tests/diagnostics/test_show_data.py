@@ -39,7 +39,7 @@ def test_a_picture_that_is_left_out_is_shown_empty(tmp_path):
     config = tiny.get_config()
     config.data.train = voc.split("all", "a", "b")
     (voc.root / "JPEGImages/b.jpg").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"b\.jpg: the picture cannot be read"):
+    with pytest.raises(UserError, match=r"b\.jpg: the image cannot be read"):
         show_training_images(config, str(tmp_path / "sheet.png"), 2)
     config.data.update(on_error="skip", max_error_fraction=0.5)
     show_training_images(config, str(tmp_path / "sheet.png"), 2)

@@ -141,7 +141,7 @@ def _read_image(
     elif _leaves_folder(name):
         found.append(Problem("file name", f"{place}: {shown(name)} is outside {folder}"))
     elif not file_exists(folder / name):
-        found.append(Problem("picture missing", f"{place}: {shown(name)} is not in {folder}"))
+        found.append(Problem("image missing", f"{place}: {shown(name)} is not in {folder}"))
 
     height, width = image.get("height"), image.get("width")
     if not (_is_side(height) and _is_side(width)):

@@ -73,7 +73,7 @@ def _read(
             message = (
                 f"lists {shown(image_id)}, but {images_folder} has no .jpg, .jpeg or .png of it"
             )
-            problems.add(split_file, image_id, [Problem("picture missing", message)])
+            problems.add(split_file, image_id, [Problem("image missing", message)])
         else:
             found = []
             annotation = _read_annotation(path, image_id, images[image_id], found)
@@ -109,7 +109,7 @@ def _read_annotation(
         try:
             height, width = upright_size(image_path)
         except UserError as error:
-            found.append(Problem("picture unreadable", str(error)))
+            found.append(Problem("image unreadable", str(error)))
             return None
 
     boxes, names, difficult = [], [], []
