@@ -4,7 +4,16 @@ import os
 import tempfile
 from pathlib import Path
 
+import jaxtyping
 import pytest
+
+from tests.helpers import type_checks
+
+# In tests alone, array shapes and types are checked where they are annotated. The hook is installed
+# before these packages are imported.
+jaxtyping.install_import_hook(
+    ["ssd_jax.detection", "ssd_jax.models"], f"{type_checks.__name__}.check_types"
+)
 
 # XLA's flags under which it compiles fastest.
 QUICK_TO_COMPILE = (

@@ -25,7 +25,7 @@ class Detections(NamedTuple):
 def non_maximum_suppression(
     boxes: Float[ArrayLike, "*rows boxes 4"],
     scores: Float[ArrayLike, "*rows boxes"],
-    iou_threshold: float,
+    iou_threshold: float | Float[Array, ""],
 ) -> Bool[Array, "*rows boxes"]:
     """Greedy non-maximum suppression, computed in parallel.
 
@@ -47,7 +47,7 @@ def non_maximum_suppression(
     comes_before = (other_score > score) | ((other_score == score) & (other_place < place))
     # Rows of bits, so that little memory is read in each round.
     suppresses = _pack(comes_before & (every_pair(boxes, boxes) > iou_threshold))
-    candidate = scores > 0
+    candidate = jnp.asarray(scores) > 0
 
     def settle(state):
         keep, _ = state
@@ -104,7 +104,7 @@ def best_detections(
       select: finds the largest in each row, as `indices_of_largest` does, in any order.
     """
     # Classes for themselves: [..., classes, chosen boxes].
-    best = select(scores, settings.boxes_per_class)
+    best = select(jnp.asarray(scores), settings.boxes_per_class)
     best_scores = jnp.take_along_axis(scores, best, axis=-1)
     best_boxes = jnp.take_along_axis(boxes[..., None, :, :], best[..., None], axis=-2)
     best_scores *= best_scores > settings.score_threshold

@@ -10,7 +10,7 @@ from ssd_jax.detection.boxes import ArrayLike
 
 
 def kth_largest(
-    values: Float[ArrayLike, "*rows columns"], k: Int[Array, "*rows"] | int
+    values: Float[ArrayLike, "*rows columns"], k: Int[ArrayLike, "*rows"] | Int[ArrayLike, ""] | int
 ) -> Float[Array, "*rows"]:
     """The k-th largest of each row, for a k that may differ from row to row and is 1 or more.
 
@@ -51,7 +51,7 @@ def kth_largest(
 
 
 def largest(
-    values: Float[ArrayLike, "*rows columns"], k: Int[Array, "*rows"] | int
+    values: Float[ArrayLike, "*rows columns"], k: Int[ArrayLike, "*rows"] | Int[ArrayLike, ""] | int
 ) -> Bool[Array, "*rows columns"]:
     """Marks the k largest of each row; among equal ones those with the lower index.
 
@@ -62,6 +62,7 @@ def largest(
     Returns:
       `[..., columns] bool`.
     """
+    values = jnp.asarray(values)
     smallest = kth_largest(values, k)[..., None]
     above, tied = values > smallest, values == smallest
     still_wanted = jnp.expand_dims(k, -1) - jnp.sum(above, axis=-1, keepdims=True)

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,14 @@ from ssd_jax.distributed.launchers import Membership, find_membership
 from ssd_jax.errors import UserError
 
 DEVICES = "devices"  # the name of the pmapped axis
+
+Batch = dict[str, np.ndarray]
+DeviceBatch = dict[str, jax.Array]
+T = TypeVar("T")
+State = TypeVar("State")
+Metrics = TypeVar("Metrics")
+Variables = TypeVar("Variables")
+Outputs = TypeVar("Outputs")
 
 
 def initialize(
@@ -157,13 +165,11 @@ def per_process_batch_size(batch_size: int, accumulate: int = 1) -> int:
 
     Args:
       batch_size: of the global batch.
-      accumulate: parts in which a device works through its share.
+      accumulate: gradient accumulation steps.
 
     Raises:
       UserError: the devices cannot share the batch evenly.
     """
-    if accumulate < 1:
-        raise UserError(f"config.accumulate is {accumulate}, but must be 1 or more")
     shares = jax.device_count() * accumulate
     if batch_size <= 0 or batch_size % shares:
         in_parts = f" in {accumulate} parts each" if accumulate > 1 else ""
@@ -175,23 +181,27 @@ def per_process_batch_size(batch_size: int, accumulate: int = 1) -> int:
     return batch_size // jax.process_count()
 
 
-def pmap_train_step(step: Callable) -> Callable:
+def pmap_train_step(
+    step: Callable[[State, DeviceBatch], tuple[State, Metrics]],
+) -> Callable[[State, DeviceBatch], tuple[State, Metrics]]:
     """Runs `step(state, batch) -> (state, metrics)` on every device, each on its share of a batch.
 
-    State and metrics must come out of `step` the same on every device. The state that goes in is
-    given up: its memory is used for the one that comes out.
+    The state and metrics that `step` returns must be the same on every device. The state that goes
+    in is donated: its memory is used for the one that comes out.
     """
     return jax.pmap(
         step, axis_name=DEVICES, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0
     )
 
 
-def pmap_predict(predict: Callable) -> Callable:
+def pmap_predict(
+    predict: Callable[[Variables, jax.Array], Outputs],
+) -> Callable[[Variables, jax.Array], Outputs]:
     """Runs `predict(variables, images)` on every device, each on its share of the images."""
     return jax.pmap(predict, axis_name=DEVICES, in_axes=(None, 0), out_axes=0)
 
 
-def replicate(tree: Any) -> Any:
+def replicate(tree: T) -> T:
     """Copies values, the same on every process, to every device: the form `pmap` returns.
 
     Given in another form, the first call would work too, but the second would compile again.
@@ -212,15 +222,13 @@ def place(batch: Any) -> Any:
     return jax.device_put(shard(batch), NamedSharding(mesh, PartitionSpec(DEVICES)))
 
 
-def prefetch(
-    batches: Iterator[dict[str, np.ndarray]], keys: Sequence[str]
-) -> Iterator[tuple[dict[str, np.ndarray], dict[str, jax.Array]]]:
-    """Every batch, and its arrays of these names on the devices, sharded.
+def prefetch(batches: Iterator[Batch], keys: Sequence[str]) -> Iterator[tuple[Batch, DeviceBatch]]:
+    """Yields every batch, and its arrays of these names, sharded over the devices.
 
     A batch is sent when the one before it is handed out: it travels while the devices compute.
     """
 
-    def send(batch):
+    def send(batch: Batch) -> tuple[Batch, DeviceBatch]:
         return batch, place({key: batch[key] for key in keys})
 
     on_its_way = send(next(batches))
@@ -234,7 +242,7 @@ def prefetch(
 def unshard(batch: Any) -> Any:
     """Brings this process's share of a pmapped result to the host as one batch of NumPy arrays."""
 
-    def gather(array):
+    def gather(array: jax.Array) -> np.ndarray:
         shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
         parts = np.concatenate([np.asarray(shard.data) for shard in shards])
         return parts.reshape(-1, *parts.shape[2:])
@@ -253,24 +261,24 @@ def global_position(per_device_batch_size: int) -> jax.Array:
     return first + jnp.arange(per_device_batch_size)
 
 
-def sum_over_devices(tree: Any) -> Any:
+def sum_over_devices(tree: T) -> T:
     """Inside a pmapped function: sums every array over all devices of all processes."""
     return jax.lax.psum(tree, DEVICES)
 
 
 class Agreement:
-    """Lets all processes know, between two steps, what one of them knows.
+    """Tells all processes, between two steps, what one of them knows.
 
-    Asking costs next to nothing: the sum over the processes is computed beside the steps, and
-    looked at when the next step has begun.
+    Asking costs next to nothing: the sum over the processes is computed beside the steps, and read
+    when the next step has begun.
     """
 
-    def __init__(self):
-        self._waiting = None
+    def __init__(self) -> None:
+        self._waiting: jax.Array | None = None
         self._sum = jax.pmap(sum_over_devices, axis_name=DEVICES, out_axes=None)
 
     def any_process(self, here: bool) -> bool:
-        """Whether it was true in some process when it was asked before; of one process: now.
+        """Whether it was true in some process at the previous call; of one process: at this call.
 
         All processes must ask equally often; all get the same answer.
         """
@@ -281,12 +289,12 @@ class Agreement:
         return before is not None and bool(to_host(before))
 
 
-def from_main_process(value: Any) -> Any:
+def from_main_process(value: T) -> T:
     """The main process's value, on every process."""
     return gather_from_processes(value)[0]
 
 
-def gather_from_processes(value: Any) -> list[Any]:
+def gather_from_processes(value: T) -> list[T]:
     """Every process's value, in the order of processes, on every process."""
     if jax.process_count() == 1:
         return [value]

@@ -1,21 +1,22 @@
 """What SSD adds to a backbone: smaller feature maps, and predictions from each of them."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float, Float32
 
-from ssd_jax.models.layers import ConvBlock, convolve, relu, scaled
+from ssd_jax.models.layers import ConvBlock, ConvOptions, convolve, scaled
 
 
 class SeparableBlock(nnx.Module):
-    """A convolution on each channel, then 1×1: SSDLite's in place of a full one.
+    """SSDLite's convolution in place of a full one: depthwise, then 1×1.
 
-    Both have batch norm and end in ReLU6, with `linear` the first alone.
+    Both have batch norm and end in ReLU6; with `linear` the first alone does.
     """
 
     def __init__(
@@ -23,53 +24,42 @@ class SeparableBlock(nnx.Module):
         in_channels: int,
         out_channels: int,
         kernel: int,
+        options: ConvOptions,
         *,
         stride: int,
         padding: int,
         linear: bool,
-        **shared,
-    ):
+    ) -> None:
         self.depthwise = ConvBlock(
             in_channels,
             in_channels,
             kernel,
+            options,
             stride=stride,
             padding=padding,
             depthwise=True,
-            **shared,
         )
         if linear:
-            shared["activation"] = None
-        self.pointwise = ConvBlock(in_channels, out_channels, 1, **shared)
+            options = dataclasses.replace(options, activation=None)
+        self.pointwise = ConvBlock(in_channels, out_channels, 1, options)
 
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch new_height new_width new_channels"]:
         return self.pointwise(self.depthwise(x, train), train)
 
 
 class SeparableHead(nnx.Module):
-    """A 3×3 convolution on each channel with batch norm and ReLU6, then 1×1 with bias."""
+    """SSDLite's head: depthwise 3×3 with batch norm and ReLU6, then 1×1 with bias."""
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        *,
         kernel_init: nnx.Initializer,
-        dtype: jnp.dtype,
-        rngs: nnx.Rngs,
-    ):
-        self.depthwise = ConvBlock(
-            in_channels,
-            in_channels,
-            3,
-            padding=1,
-            depthwise=True,
-            batch_norm=True,
-            activation=nnx.relu6,
-            kernel_init=nnx.initializers.xavier_uniform(),
-            dtype=dtype,
-            rngs=rngs,
-        )
+        options: ConvOptions,
+    ) -> None:
+        self.depthwise = ConvBlock(in_channels, in_channels, 3, options, padding=1, depthwise=True)
         self.pointwise = nnx.Conv(
             in_channels,
             out_channels,
@@ -78,11 +68,13 @@ class SeparableHead(nnx.Module):
             padding=0,
             kernel_dilation=(1, 1),
             kernel_init=kernel_init,
-            dtype=dtype,
-            rngs=rngs,
+            dtype=options.dtype,
+            rngs=options.rngs,
         )
 
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch height width outputs"]:
         return convolve(self.depthwise(x, train), self.pointwise)
 
 
@@ -106,38 +98,26 @@ class ExtraLayers(nnx.Module):
         self,
         in_channels: int,
         blocks: Sequence[ExtraBlock],
+        options: ConvOptions,
         *,
         width: float,
-        batch_norm: bool,
         separable: bool,
         linear: bool,
-        dtype: jnp.dtype,
-        rngs: nnx.Rngs,
-    ):
-        shared = dict(
-            batch_norm=batch_norm,
-            activation=nnx.relu6 if separable else relu,
-            kernel_init=nnx.initializers.xavier_uniform(),
-            dtype=dtype,
-            rngs=rngs,
-        )
+    ) -> None:
         narrow, shrink, out_channels = [], [], []
         for block in blocks:
             narrow_channels = scaled(block.narrow_channels, width)
             channels = scaled(block.channels, width)
-            narrow.append(ConvBlock(in_channels, narrow_channels, 1, **shared))
-            if separable:
-                shrink_block = functools.partial(SeparableBlock, linear=linear)
-            else:
-                shrink_block = ConvBlock
+            narrow.append(ConvBlock(in_channels, narrow_channels, 1, options))
+            make = functools.partial(SeparableBlock, linear=linear) if separable else ConvBlock
             shrink.append(
-                shrink_block(
+                make(
                     narrow_channels,
                     channels,
                     block.kernel,
+                    options,
                     stride=block.stride,
                     padding=block.padding,
-                    **shared,
                 )
             )
             out_channels.append(channels)
@@ -145,7 +125,9 @@ class ExtraLayers(nnx.Module):
         self.narrow, self.shrink = nnx.List(narrow), nnx.List(shrink)
         self.out_channels = tuple(out_channels)
 
-    def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], train: bool
+    ) -> list[Float[Array, "batch _ _ _"]]:
         """The last feature map of the backbone to all the added ones."""
         features = []
         for narrow, shrink in zip(self.narrow, self.shrink, strict=True):
@@ -157,7 +139,7 @@ class ExtraLayers(nnx.Module):
 class PredictionHeads(nnx.Module):
     """Two 3×3 convolutions on every feature map that has boxes: their offsets and class logits.
 
-    With `separable` each is a `SeparableHead`.
+    With `separable` each is a `SeparableHead`, whose depthwise half has these options.
     """
 
     def __init__(
@@ -168,29 +150,37 @@ class PredictionHeads(nnx.Module):
         *,
         separable: bool,
         kernel_init: nnx.Initializer,
-        dtype: jnp.dtype,
-        rngs: nnx.Rngs,
-    ):
-        shared = dict(kernel_init=kernel_init, dtype=dtype, rngs=rngs)
-        if separable:
-            head = SeparableHead
-        else:
-            head = functools.partial(
-                nnx.Conv, kernel_size=(3, 3), strides=(1, 1), padding=1, kernel_dilation=(1, 1)
+        options: ConvOptions,
+    ) -> None:
+        def head(channels: int, outputs: int) -> SeparableHead | nnx.Conv:
+            if separable:
+                return SeparableHead(channels, outputs, kernel_init, options)
+            return nnx.Conv(
+                channels,
+                outputs,
+                kernel_size=(3, 3),
+                strides=(1, 1),
+                padding=1,
+                kernel_dilation=(1, 1),
+                kernel_init=kernel_init,
+                dtype=options.dtype,
+                rngs=options.rngs,
             )
 
-        def heads(outputs_per_box):
-            return nnx.List(
-                head(channels, boxes * outputs_per_box, **shared) if boxes else None
+        def heads(outputs_per_box: int) -> list[Any]:
+            return [
+                head(channels, boxes * outputs_per_box) if boxes else None
                 for channels, boxes in zip(in_channels, boxes_per_cell, strict=True)
-            )
+            ]
 
-        self.offsets, self.logits = heads(4), heads(num_logits)
+        self.offsets, self.logits = nnx.List(heads(4)), nnx.List(heads(num_logits))
         self.num_logits = num_logits
         self.separable = separable
 
-    def __call__(self, features: Sequence[jax.Array], train: bool) -> tuple[jax.Array, jax.Array]:
-        """Feature maps to `[batch, boxes, 4]` and `[batch, boxes, num_logits]`, float32.
+    def __call__(
+        self, features: Sequence[Float[Array, "batch _ _ _"]], train: bool
+    ) -> tuple[Float32[Array, "batch boxes 4"], Float32[Array, "batch boxes classes"]]:
+        """Feature maps to offsets and logits.
 
         Boxes come in the order of `default_boxes`: map, row, column, box of the cell.
         """
@@ -205,6 +195,7 @@ class PredictionHeads(nnx.Module):
                 outputs = jnp.split(convolve(feature, *heads), np.cumsum(widths)[:-1], axis=-1)
             offsets.append(outputs[0].reshape(feature.shape[0], -1, 4))
             logits.append(outputs[1].reshape(feature.shape[0], -1, self.num_logits))
-        return tuple(
-            jnp.concatenate(outputs, axis=1).astype(jnp.float32) for outputs in (offsets, logits)
+        return (
+            jnp.concatenate(offsets, axis=1).astype(jnp.float32),
+            jnp.concatenate(logits, axis=1).astype(jnp.float32),
         )

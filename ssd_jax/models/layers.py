@@ -1,11 +1,16 @@
 """Layers that the backbones and heads share."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
+
+Sides = tuple[int, int]  # along rows and columns
 
 
 def scaled(channels: int, width: float) -> int:
@@ -13,7 +18,9 @@ def scaled(channels: int, width: float) -> int:
     return max(8, round(channels * width / 8) * 8)
 
 
-def convolve(x: jax.Array, *convolutions: nnx.Conv) -> jax.Array:
+def convolve(
+    x: Float[Array, "batch height width channels"], *convolutions: nnx.Conv
+) -> Float[Array, "batch new_height new_width new_channels"]:
     """Applies several convolutions to one feature map and concatenates their outputs.
 
     They must differ in nothing but their weights, and are computed as one, which reads the map
@@ -24,23 +31,26 @@ def convolve(x: jax.Array, *convolutions: nnx.Conv) -> jax.Array:
     channels_in, channels_out = kernel.shape[2:]
     multiple = 8 if first.dtype == jnp.bfloat16 else 1
     fill_in, fill_out = -channels_in % multiple, -channels_out % multiple
-    padding = first.padding
+    # As `ConvBlock` and the heads give them.
+    strides, dilation = cast(Sides, first.strides), cast(Sides, first.kernel_dilation)
+    padding = cast(int | str, first.padding)
     outputs = jax.lax.conv_general_dilated(
         jnp.pad(x.astype(first.dtype), [(0, 0)] * 3 + [(0, fill_in)]),
         jnp.pad(kernel.astype(first.dtype), [(0, 0)] * 2 + [(0, fill_in), (0, fill_out)]),
-        window_strides=first.strides,
+        window_strides=strides,
         padding=padding if isinstance(padding, str) else [(padding, padding)] * 2,
-        rhs_dilation=first.kernel_dilation,
+        rhs_dilation=dilation,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    if first.bias is not None:
-        bias = jnp.concatenate([each.bias[...] for each in convolutions])
+    biases = [each.bias[...] for each in convolutions if each.bias is not None]
+    if biases:
+        bias = jnp.concatenate(biases)
         outputs += jnp.pad(bias.astype(first.dtype), (0, fill_out))
     return outputs[..., :channels_out]
 
 
 class DepthwiseConv(nnx.Module):
-    """A convolution on each channel for itself, as a sum of shifted products.
+    """A depthwise convolution, each channel for itself, as a sum of shifted products.
 
     What a grouped convolution computes; XLA's takes 4 to 40 times as long on CPUs.
     """
@@ -54,23 +64,25 @@ class DepthwiseConv(nnx.Module):
         padding: int | str,
         use_bias: bool,
         kernel_init: nnx.Initializer,
-        dtype: jnp.dtype,
+        dtype: jax.typing.DTypeLike,
         rngs: nnx.Rngs,
-    ):
+    ) -> None:
         self.kernel = nnx.Param(kernel_init(rngs.params(), (kernel, kernel, 1, channels)))
         self.bias = nnx.Param(jnp.zeros(channels)) if use_bias else None
         self.stride, self.padding, self.dtype = stride, padding, dtype
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch new_height new_width channels"]:
         kernel = self.kernel[...].astype(self.dtype)[:, :, 0]
-        size, stride = len(kernel), self.stride
-        if self.padding == "SAME":
-            pads = jax.lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
+        size, stride, padding = len(kernel), self.stride, self.padding
+        if isinstance(padding, str):
+            pads = jax.lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), padding)
         else:
-            pads = [(self.padding, self.padding)] * 2
-        x = jnp.pad(x.astype(self.dtype), ((0, 0), *pads, (0, 0)))
+            pads = [(padding, padding)] * 2
+        x = jnp.pad(x.astype(self.dtype), [(0, 0), *pads, (0, 0)])
         rows, columns = (side - size + 1 for side in x.shape[1:3])
-        total = 0.0
+        total = jnp.float32(0)
         for i in range(size):
             for j in range(size):
                 shifted = x[:, i : i + rows : stride, j : j + columns : stride]
@@ -81,7 +93,7 @@ class DepthwiseConv(nnx.Module):
 
 
 @jax.custom_vjp
-def relu(x: jax.Array) -> jax.Array:
+def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """max(x, 0), whose gradient is read off the result.
 
     So what went in need not be kept, and XLA can fuse a convolution with what follows it.
@@ -89,22 +101,43 @@ def relu(x: jax.Array) -> jax.Array:
     return jnp.maximum(x, 0)
 
 
-def _relu_forward(x):
+def _relu_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     y = relu(x)
     return y, y
 
 
-def _relu_backward(y, gradient):
+def _relu_backward(y: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
     return (jnp.where(y == 0, 0, gradient),)
 
 
 relu.defvjp(_relu_forward, _relu_backward)
 
 
-class ConvBlock(nnx.Module):
-    """Convolution, optional batch norm, activation (None for none).
+@dataclasses.dataclass(frozen=True)
+class ConvOptions:
+    """What the convolutions of a network have in common.
 
-    Takes `[batch, height, width, in_channels]`; with `depthwise` as many channels come out.
+    Attributes:
+      batch_norm: whether batch norm follows each of them.
+      kernel_init: how kernels start.
+      dtype: of the computation; parameters stay float32.
+      rngs: the random numbers that parameters start from.
+      activation: what ends a block; None for nothing.
+      scale_init: how the scales of batch norm start.
+    """
+
+    batch_norm: bool
+    kernel_init: nnx.Initializer
+    dtype: jax.typing.DTypeLike
+    rngs: nnx.Rngs
+    activation: Callable[[jax.Array], jax.Array] | None = relu
+    scale_init: nnx.Initializer = nnx.initializers.ones
+
+
+class ConvBlock(nnx.Module):
+    """Convolution, optional batch norm, activation.
+
+    With `depthwise` each channel is convolved for itself, and as many come out as go in.
     `Network.apply` says over which mapped axis batch norm averages its statistics.
     """
 
@@ -113,21 +146,24 @@ class ConvBlock(nnx.Module):
         in_channels: int,
         out_channels: int,
         kernel: int,
+        options: ConvOptions,
         *,
         stride: int = 1,
         padding: int | str = 0,
         dilation: int = 1,
         depthwise: bool = False,
-        batch_norm: bool = False,
-        activation: Callable[[jax.Array], jax.Array] | None = relu,
-        kernel_init: nnx.Initializer,
-        scale_init: nnx.Initializer = nnx.initializers.ones,
-        dtype: jnp.dtype,
-        rngs: nnx.Rngs,
-    ):
-        shared = dict(use_bias=not batch_norm, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+    ) -> None:
         if depthwise:
-            self.conv = DepthwiseConv(in_channels, kernel, stride=stride, padding=padding, **shared)
+            self.conv = DepthwiseConv(
+                in_channels,
+                kernel,
+                stride=stride,
+                padding=padding,
+                use_bias=not options.batch_norm,
+                kernel_init=options.kernel_init,
+                dtype=options.dtype,
+                rngs=options.rngs,
+            )
         else:
             self.conv = nnx.Conv(
                 in_channels,
@@ -136,23 +172,28 @@ class ConvBlock(nnx.Module):
                 strides=(stride, stride),
                 padding=padding,
                 kernel_dilation=(dilation, dilation),
-                **shared,
+                use_bias=not options.batch_norm,
+                kernel_init=options.kernel_init,
+                dtype=options.dtype,
+                rngs=options.rngs,
             )
         self.norm = (
             nnx.BatchNorm(
                 out_channels,
                 momentum=0.9,
                 epsilon=1e-5,
-                scale_init=scale_init,
-                dtype=dtype,
-                rngs=rngs,
+                scale_init=options.scale_init,
+                dtype=options.dtype,
+                rngs=options.rngs,
             )
-            if batch_norm
+            if options.batch_norm
             else None
         )
-        self.activation = activation
+        self.activation = options.activation
 
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch new_height new_width new_channels"]:
         x = self.conv(x) if isinstance(self.conv, DepthwiseConv) else convolve(x, self.conv)
         if self.norm is not None:
             x = self.norm(x, use_running_average=not train)
@@ -165,18 +206,22 @@ class L2Norm(nnx.Module):
     Paper section 3.1, after ParseNet; Caffe: `normalize_layer.cpp`.
     """
 
-    def __init__(self, channels: int, initial_scale: float):
+    def __init__(self, channels: int, initial_scale: float) -> None:
         self.weight = nnx.Param(jnp.full(channels, initial_scale, jnp.float32))
 
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "*cells channels"]) -> Float[Array, "*cells channels"]:
         # float32 throughout: a sum of 512 squares overflows no bfloat16, but loses its digits.
         wide = x.astype(jnp.float32)
         length = jnp.sqrt(jnp.sum(wide * wide, axis=-1, keepdims=True) + 1e-10)
         return (wide / length * self.weight[...]).astype(x.dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def max_pool(x: jax.Array, window: int, stride: int, padding: int | str = 0) -> jax.Array:
+def max_pool(
+    x: Float[Array, "batch height width channels"],
+    window: int,
+    stride: int,
+    padding: int | str = 0,
+) -> Float[Array, "batch new_height new_width channels"]:
     """The largest value of every window of `[batch, height, width, channels]`.
 
     A maximum of shifted slices, whose gradient goes to the first of equal values, as in Caffe.
@@ -189,11 +234,24 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: int | str = 0) -> 
       padding: cells added on every side; "CEIL": at the bottom and the right, where a window would
         otherwise begin inside and end outside (75 becomes 38 for a window of 2, as in Caffe).
     """
+    return _max_pool(jnp.asarray(x), window, stride, padding)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _max_pool(x: jax.Array, window: int, stride: int, padding: int | str) -> jax.Array:
+    return _largest_in_windows(x, window, stride, padding)
+
+
+def _largest_in_windows(x: jax.Array, window: int, stride: int, padding: int | str) -> jax.Array:
     return functools.reduce(jnp.maximum, _window_slices(x, window, stride, padding))
 
 
-def _window_pads(x: jax.Array, window: int, stride: int, padding: int | str) -> list:
-    if padding == "CEIL":
+def _window_pads(
+    x: jax.Array, window: int, stride: int, padding: int | str
+) -> list[tuple[int, int]]:
+    if isinstance(padding, str):
+        if padding != "CEIL":
+            raise ValueError(f"padding is {padding!r}, but must be a number of cells or CEIL")
         return [(0, 0), *((0, -(size - window) % stride) for size in x.shape[1:3]), (0, 0)]
     return [(0, 0), (padding, padding), (padding, padding), (0, 0)]
 
@@ -211,12 +269,20 @@ def _window_slices(x: jax.Array, window: int, stride: int, padding: int | str) -
     ]
 
 
-def _max_pool_forward(x, window, stride, padding):
-    largest = max_pool(x, window, stride, padding)
+def _max_pool_forward(
+    x: jax.Array, window: int, stride: int, padding: int | str
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    largest = _largest_in_windows(x, window, stride, padding)
     return largest, (x, largest)
 
 
-def _max_pool_backward(window, stride, padding, residuals, gradient):
+def _max_pool_backward(
+    window: int,
+    stride: int,
+    padding: int | str,
+    residuals: tuple[jax.Array, jax.Array],
+    gradient: jax.Array,
+) -> tuple[jax.Array]:
     x, largest = residuals
     _, slices_back = jax.vjp(lambda x: _window_slices(x, window, stride, padding), x)
     found = jnp.zeros(largest.shape, bool)
@@ -228,4 +294,4 @@ def _max_pool_backward(window, stride, padding, residuals, gradient):
     return slices_back(parts)
 
 
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)

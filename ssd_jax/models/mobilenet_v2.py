@@ -1,10 +1,12 @@
 """MobileNetV2 (Sandler et al. 2018, table 2) with the two feature maps that SSDLite reads."""
 
-import jax
-import jax.numpy as jnp
-from flax import nnx
+import dataclasses
 
-from ssd_jax.models.layers import ConvBlock, scaled
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from ssd_jax.models.layers import ConvBlock, ConvOptions, scaled
 
 # Expansion, output channels, blocks and stride of each stage.
 STAGES = (
@@ -27,22 +29,25 @@ class InvertedResidual(nnx.Module):
         self,
         in_channels: int,
         out_channels: int,
+        options: ConvOptions,
         *,
         expansion: int,
         stride: int,
         padding: int | str,
-        **shared,
-    ):
+    ) -> None:
         channels = in_channels * expansion
-        self.widen = ConvBlock(in_channels, channels, 1, **shared) if expansion > 1 else None
+        self.widen = ConvBlock(in_channels, channels, 1, options) if expansion > 1 else None
         self.depthwise = ConvBlock(
-            channels, channels, 3, stride=stride, padding=padding, depthwise=True, **shared
+            channels, channels, 3, options, stride=stride, padding=padding, depthwise=True
         )
-        self.narrow = ConvBlock(channels, out_channels, 1, **(shared | {"activation": None}))
+        linear = dataclasses.replace(options, activation=None)
+        self.narrow = ConvBlock(channels, out_channels, 1, linear)
         self.has_shortcut = stride == 1 and in_channels == out_channels
         self.wide_channels = channels
 
-    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], train: bool
+    ) -> tuple[Float[Array, "batch _ _ _"], Float[Array, "batch height width wide"]]:
         """Its output, and its widened input."""
         wide = x if self.widen is None else self.widen(x, train)
         narrow = self.narrow(self.depthwise(wide, train), train)
@@ -69,10 +74,10 @@ class MobileNetV2(nnx.Module):
         same_padding: bool = False,
         width: float,
         batch_norm: bool,
-        dtype: jnp.dtype,
+        dtype: jax.typing.DTypeLike,
         rngs: nnx.Rngs,
-    ):
-        shared = dict(
+    ) -> None:
+        options = ConvOptions(
             batch_norm=batch_norm,
             activation=nnx.relu6,
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
@@ -81,7 +86,7 @@ class MobileNetV2(nnx.Module):
         )
         padding = "SAME" if same_padding else 1
         channels = scaled(32, width)
-        self.first = ConvBlock(3, channels, 3, stride=2, padding=padding, **shared)
+        self.first = ConvBlock(3, channels, 3, options, stride=2, padding=padding)
         blocks = []
         for expansion, stage_channels, num_blocks, stride in STAGES:
             out_channels = scaled(stage_channels, width)
@@ -90,26 +95,30 @@ class MobileNetV2(nnx.Module):
                     InvertedResidual(
                         channels,
                         out_channels,
+                        options,
                         expansion=expansion,
                         stride=1 if index else stride,
                         padding=padding,
-                        **shared,
                     )
                 )
                 channels = out_channels
         self.blocks = nnx.List(blocks)
         last_channels = scaled(1280, max(width, 1.0))
-        self.last = ConvBlock(channels, last_channels, 1, **shared)
+        self.last = ConvBlock(channels, last_channels, 1, options)
         self.widened = widened
         fine_channels = blocks[FINE_BLOCK].wide_channels if widened else scaled(96, width)
         self.out_channels = (fine_channels, last_channels)
 
-    def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
-        """`[batch, height, width, 3]` to two feature maps."""
+    def __call__(
+        self, x: Float[Array, "batch height width 3"], train: bool
+    ) -> list[Float[Array, "batch _ _ _"]]:
+        """Images to two feature maps."""
+        fine = None
         x = self.first(x, train)
         for index, block in enumerate(self.blocks):
             before = x
             x, wide = block(x, train)
             if index == FINE_BLOCK:
                 fine = wide if self.widened else before
+        assert fine is not None
         return [fine, self.last(x, train)]

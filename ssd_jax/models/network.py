@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Float, Float32, Shaped
 
 from ssd_jax.config.schema import ModelConfig, PrecisionName
+from ssd_jax.detection.boxes import ArrayLike
 from ssd_jax.detection.default_boxes import Tiling, default_boxes, shapes_from_sizes
 from ssd_jax.errors import UserError
 from ssd_jax.models.heads import ExtraBlock
@@ -23,9 +25,9 @@ from ssd_jax.models.ssd import BACKBONES, SSD
 Variables = dict[str, Any]  # nested: module names to arrays
 
 
-def path_name(path: Sequence[jax.tree_util.DictKey]) -> str:
+def path_name(path: Sequence[Any]) -> str:
     """The name of an array of `Variables` by its keys: `backbone/conv1_1/conv/kernel`."""
-    return "/".join(str(key.key) for key in path)
+    return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
 class Precision(NamedTuple):
@@ -36,7 +38,7 @@ class Precision(NamedTuple):
       products: how exactly their products are computed: see `jax.default_matmul_precision`.
     """
 
-    dtype: jnp.dtype
+    dtype: jax.typing.DTypeLike
     products: str
 
 
@@ -99,8 +101,8 @@ class Network:
     def _initialise(self, seed: int) -> tuple[Variables, Variables]:
         return _variables(self._module(seed))
 
-    def default_boxes(self) -> np.ndarray:
-        """`[boxes, 4] cxcywh`, in the order of the outputs."""
+    def default_boxes(self) -> Float32[np.ndarray, "boxes 4"]:
+        """`cxcywh`, in the order of the outputs."""
         return default_boxes(self.tiling)
 
     def feature_sizes(self) -> tuple[int, ...]:
@@ -110,8 +112,8 @@ class Network:
         features = nnx.eval_shape(SSD.feature_maps, self._abstract_module, image)
         return tuple(feature.shape[1] for feature in features)
 
-    def normalise(self, pixels: jax.Array) -> jax.Array:
-        """`[..., 3]` RGB in [0, 255] to what the backbone reads."""
+    def normalise(self, pixels: Shaped[ArrayLike, "*shape 3"]) -> Float32[Array, "*shape 3"]:
+        """RGB in [0, 255] to what the backbone reads."""
         return normalise(pixels, BACKBONES[self.backbone].input_range)
 
     @jax.named_scope("network")
@@ -119,28 +121,30 @@ class Network:
         self,
         parameters: Variables,
         batch_stats: Variables,
-        images: jax.Array,
+        images: Float[ArrayLike, "batch size size 3"],
         train: bool,
         batch_axis: str | None = None,
-    ) -> tuple[tuple[jax.Array, jax.Array], Variables]:
+    ) -> tuple[
+        tuple[Float32[Array, "batch boxes 4"], Float32[Array, "batch boxes classes"]], Variables
+    ]:
         """Runs the network.
 
         Args:
           parameters: as `init` makes them.
           batch_stats: as `init` makes them.
-          images: `[batch, size, size, 3]` float32, from `normalise`.
+          images: from `normalise`.
           train: whether batch norm uses and updates the statistics of this batch.
           batch_axis: the name of the mapped axis (of `pmap`, `vmap` or `shard_map`) over which
             these statistics are averaged too; None where `images` is the whole batch.
 
         Returns:
-          (offsets `[batch, boxes, 4]`, logits `[batch, boxes, classes + 1]`), and the batch
-          statistics after this batch.
+          (offsets, logits), where class 0 is background, and the batch statistics after this
+          batch.
         """
         module = nnx.merge(nnx.graphdef(self._abstract_module), parameters, batch_stats)
         module.set_attributes(nnx.BatchNorm, axis_name=batch_axis, raise_if_not_found=False)
         with jax.default_matmul_precision(PRECISIONS[self.precision].products):
-            outputs = module(images, train)
+            outputs = module(jnp.asarray(images), train)
         return outputs, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
 

@@ -2,23 +2,22 @@
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
 
 from ssd_jax.config.schema import DetectionConfig
-from ssd_jax.detection.boxes import mirrored
+from ssd_jax.detection.boxes import ArrayLike, mirrored
 from ssd_jax.detection.postprocess import Detections, best_detections, score_boxes
 from ssd_jax.models.network import Network, Variables
 
-PredictStep = Callable[[tuple[Variables, Variables], jax.Array], Detections]
+Images = UInt8[ArrayLike, "batch size size 3"]  # RGB
+PredictStep = Callable[[tuple[Variables, Variables], Images], Detections]
 
 
 def make_predict_step(
     network: Network, settings: DetectionConfig, flip: bool = False
 ) -> PredictStep:
     """Makes `predict((parameters, batch_stats), images)`: images to detections, on the device.
-
-    Images are `[batch, size, size, 3]` uint8 RGB.
 
     Args:
       network: what is run.
@@ -28,12 +27,12 @@ def make_predict_step(
     default_boxes = network.default_boxes()
 
     def boxes_and_scores(
-        variables: tuple[Variables, Variables], images: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+        variables: tuple[Variables, Variables], images: Images
+    ) -> tuple[Float[Array, "batch boxes 4"], Float[Array, "batch classes boxes"]]:
         (offsets, logits), _ = network.apply(*variables, network.normalise(images), train=False)
         return score_boxes(offsets, logits, default_boxes)
 
-    def predict(variables: tuple[Variables, Variables], images: jax.Array) -> Detections:
+    def predict(variables: tuple[Variables, Variables], images: Images) -> Detections:
         boxes, scores = boxes_and_scores(variables, images)
         if flip:
             other_boxes, other_scores = boxes_and_scores(variables, images[:, :, ::-1])

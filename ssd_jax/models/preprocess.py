@@ -1,17 +1,19 @@
-"""From the pixels of a picture to the numbers that a network reads."""
+"""From the pixels of an image to the numbers that a network reads."""
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float32, Shaped
+
+from ssd_jax.detection.boxes import ArrayLike
 
 
 class InputRange(NamedTuple):
     """What is subtracted from RGB pixels in [0, 255], and what they are divided by."""
 
-    mean: np.ndarray  # [3] float32
-    deviation: np.ndarray  # [3] float32
+    mean: Float32[np.ndarray, "3"]
+    deviation: Float32[np.ndarray, "3"]
 
 
 # VGG16 in Caffe: the mean alone.
@@ -27,10 +29,12 @@ IMAGENET = InputRange(
 # MobileNet in TensorFlow: from -1 to 1.
 TENSORFLOW = InputRange(np.full(3, 127.5, np.float32), np.full(3, 127.5, np.float32))
 
-# What pads a picture, for every network.
+# What fills an image beyond its picture, for every network.
 MEAN_RGB = CAFFE.mean
 
 
-def normalise(pixels: jax.Array, input_range: InputRange) -> jax.Array:
-    """`[..., 3]` RGB in [0, 255], any number type, to float32 around zero."""
-    return (pixels.astype(jnp.float32) - input_range.mean) / input_range.deviation
+def normalise(
+    pixels: Shaped[ArrayLike, "*shape 3"], input_range: InputRange
+) -> Float32[Array, "*shape 3"]:
+    """RGB in [0, 255], of any type of number, to numbers around zero."""
+    return (jnp.asarray(pixels, jnp.float32) - input_range.mean) / input_range.deviation

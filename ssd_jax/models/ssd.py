@@ -1,14 +1,17 @@
 """SSD: a backbone, extra feature maps, and heads on all of them (paper section 2.1)."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float, Float32
 
 from ssd_jax.models.heads import ExtraBlock, ExtraLayers, PredictionHeads
+from ssd_jax.models.layers import ConvOptions, relu
 from ssd_jax.models.mobilenet_v2 import MobileNetV2
 from ssd_jax.models.preprocess import (
     CAFFE,
@@ -20,6 +23,14 @@ from ssd_jax.models.preprocess import (
 )
 from ssd_jax.models.resnet import ResNet50
 from ssd_jax.models.vgg import VGG16
+
+
+class BackboneModule(Protocol):
+    """A module that gives feature maps, and how many channels they have."""
+
+    out_channels: tuple[int, ...]
+
+    def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]: ...
 
 
 class Backbone(NamedTuple):
@@ -34,7 +45,7 @@ class Backbone(NamedTuple):
       needs_batch_norm: whether it does not train without.
     """
 
-    make: Callable[..., nnx.Module]
+    make: Callable[..., "BackboneModule"]
     num_maps: int
     input_range: InputRange
     needs_batch_norm: bool
@@ -82,17 +93,26 @@ class SSD(nnx.Module):
         batch_norm: bool = False,
         separable: bool = False,
         linear_extras: bool = False,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: jax.typing.DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
-    ):
-        shared = dict(width=width, batch_norm=batch_norm, dtype=dtype, rngs=rngs)
-        self.backbone = BACKBONES[backbone].make(**shared)
+    ) -> None:
+        self.backbone = BACKBONES[backbone].make(
+            width=width, batch_norm=batch_norm, dtype=dtype, rngs=rngs
+        )
+        options = ConvOptions(
+            batch_norm=batch_norm,
+            activation=nnx.relu6 if separable else relu,
+            kernel_init=nnx.initializers.xavier_uniform(),
+            dtype=dtype,
+            rngs=rngs,
+        )
         self.extras = ExtraLayers(
             self.backbone.out_channels[-1],
             extra_blocks,
+            options,
+            width=width,
             separable=separable,
             linear=linear_extras,
-            **shared,
         )
         self.heads = PredictionHeads(
             self.backbone.out_channels + self.extras.out_channels,
@@ -104,16 +124,18 @@ class SSD(nnx.Module):
             kernel_init=(
                 nnx.initializers.normal(0.01) if batch_norm else nnx.initializers.xavier_uniform()
             ),
-            dtype=dtype,
-            rngs=rngs,
+            options=dataclasses.replace(options, batch_norm=True),
         )
 
-    def feature_maps(self, images: jax.Array, train: bool = False) -> list[jax.Array]:
+    def feature_maps(
+        self, images: Float[Array, "batch size size 3"], train: bool = False
+    ) -> list[Float[Array, "batch _ _ _"]]:
         """The maps that the heads read, from the finest to the coarsest."""
         features = self.backbone(images, train)
         return features + self.extras(features[-1], train)
 
-    def __call__(self, images: jax.Array, train: bool = False) -> tuple[jax.Array, jax.Array]:
-        """Preprocessed `[batch, size, size, 3]` to offsets `[batch, boxes, 4]` and logits
-        `[batch, boxes, classes + 1]`, where class 0 is background."""
+    def __call__(
+        self, images: Float[Array, "batch size size 3"], train: bool = False
+    ) -> tuple[Float32[Array, "batch boxes 4"], Float32[Array, "batch boxes classes"]]:
+        """Normalised images to offsets and logits, where class 0 is background."""
         return self.heads(self.feature_maps(images, train), train)

@@ -1,10 +1,10 @@
 """VGG16 as SSD uses it (paper section 3; Caffe: `VGGNetBody`)."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
-from ssd_jax.models.layers import ConvBlock, L2Norm, max_pool, scaled
+from ssd_jax.models.layers import ConvBlock, ConvOptions, L2Norm, max_pool, scaled
 
 # Output channels of the convolutions of each stage; a pooling layer follows every stage.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -35,36 +35,36 @@ class VGG16(nnx.Module):
         atrous: bool = True,
         width: float,
         batch_norm: bool,
-        dtype: jnp.dtype,
+        dtype: jax.typing.DTypeLike,
         rngs: nnx.Rngs,
-    ):
-        def block(in_channels, out_channels, kernel, **options):
-            # He et al. 2015: without batch norm 15 ReLU layers need it to start from scratch, and
-            # the first of them has to bring pixels, which are not scaled, to the size of one.
-            scale = 2 / PIXEL_SIZE**2 if in_channels == 3 and not batch_norm else 2.0
-            return ConvBlock(
-                in_channels,
-                out_channels,
-                kernel,
+    ) -> None:
+        # He et al. 2015: without batch norm 15 ReLU layers need it to start from scratch, and the
+        # first of them has to bring pixels, which are not scaled, to the size of one.
+        scale_of_pixels = 2.0 if batch_norm else 2 / PIXEL_SIZE**2
+        first, options = (
+            ConvOptions(
                 batch_norm=batch_norm,
                 kernel_init=nnx.initializers.variance_scaling(scale, "fan_in", "truncated_normal"),
                 dtype=dtype,
                 rngs=rngs,
-                **options,
             )
-
+            for scale in (scale_of_pixels, 2.0)
+        )
         channels = 3
         for stage, stage_channels in enumerate(STAGES, start=1):
             for index, out_channels in enumerate(stage_channels, start=1):
                 out_channels = scaled(out_channels, width)
-                setattr(self, f"conv{stage}_{index}", block(channels, out_channels, 3, padding=1))
+                block = ConvBlock(
+                    channels, out_channels, 3, first if channels == 3 else options, padding=1
+                )
+                setattr(self, f"conv{stage}_{index}", block)
                 channels = out_channels
         fc_channels = scaled(1024 if atrous else 4096, width)
         if atrous:
-            self.fc6 = block(channels, fc_channels, 3, padding=6, dilation=6)
+            self.fc6 = ConvBlock(channels, fc_channels, 3, options, padding=6, dilation=6)
         else:
-            self.fc6 = block(channels, fc_channels, 7, padding=3)
-        self.fc7 = block(fc_channels, fc_channels, 1)
+            self.fc6 = ConvBlock(channels, fc_channels, 7, options, padding=3)
+        self.fc7 = ConvBlock(fc_channels, fc_channels, 1, options)
         conv4_3_channels = scaled(512, width)
         # 20 at 512 channels, and in proportion the same size of each feature at fewer.
         self.conv4_3_norm = L2Norm(conv4_3_channels, 20.0 * (conv4_3_channels / 512) ** 0.5)
@@ -74,8 +74,11 @@ class VGG16(nnx.Module):
         else:
             self.out_channels = (conv4_3_channels, channels, fc_channels)
 
-    def __call__(self, x: jax.Array, train: bool) -> list[jax.Array]:
-        """`[batch, height, width, 3]` to two or three feature maps."""
+    def __call__(
+        self, x: Float[Array, "batch height width 3"], train: bool
+    ) -> list[Float[Array, "batch _ _ _"]]:
+        """Images to two or three feature maps."""
+        conv4_3 = None
         for stage, stage_channels in enumerate(STAGES, start=1):
             for index in range(1, len(stage_channels) + 1):
                 x = getattr(self, f"conv{stage}_{index}")(x, train)
@@ -83,6 +86,7 @@ class VGG16(nnx.Module):
                 conv4_3 = self.conv4_3_norm(x)
             if stage < 5:
                 x = max_pool(x, 2, 2, "CEIL")
+        assert conv4_3 is not None
         conv5_3 = x
         if self.atrous:
             pool5 = max_pool(conv5_3, 3, 1, padding=1)

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from ssd_jax.config.schema import Config, OptimizerConfig
 from ssd_jax.models.network import Variables
@@ -25,7 +27,7 @@ def step_schedule(
     """
     boundaries = jnp.array([round(drop * steps) for drop in drops])
 
-    def schedule(step: jax.Array | int) -> jax.Array:
+    def schedule(step: ArrayLike) -> jax.Array:
         passed = jnp.sum(step >= boundaries)
         return learning_rate * 0.1**passed * _warmup(step, warmup_steps)
 
@@ -41,14 +43,14 @@ def cosine_schedule(learning_rate: float, steps: int, warmup_steps: int) -> opta
       warmup_steps: steps over which the rate rises linearly from 0.
     """
 
-    def schedule(step: jax.Array | int) -> jax.Array:
+    def schedule(step: ArrayLike) -> jax.Array:
         fall = 0.5 * (1 + jnp.cos(math.pi * jnp.minimum(step / steps, 1.0)))
         return learning_rate * fall * _warmup(step, warmup_steps)
 
     return schedule
 
 
-def _warmup(step: jax.Array | int, warmup_steps: int) -> jax.Array | float:
+def _warmup(step: ArrayLike, warmup_steps: int) -> jax.Array | float:
     return jnp.minimum(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
 
 
@@ -76,7 +78,7 @@ def sgd(settings: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTr
         return jax.tree.map(
             lambda update, is_bias: update * settings.bias_rate if is_bias else update,
             updates,
-            matching(updates, "*/bias"),
+            matching(cast(Variables, updates), "*/bias"),
         )
 
     return optax.chain(

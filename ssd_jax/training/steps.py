@@ -1,6 +1,7 @@
 """One training step: a pure function of state and batch, run on every device."""
 
 from collections.abc import Callable
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +67,8 @@ def make_train_step(
 
         with jax.named_scope("update"):
             updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
-            parameters = merge(optax.apply_updates(trainable, updates), fixed)
+            trained = cast(Variables, optax.apply_updates(trainable, updates))
+            parameters = merge(trained, fixed)
         new_state = TrainState(
             step=state.step + 1,
             parameters=parameters,
@@ -103,7 +105,9 @@ def accumulate_gradients(
     """
     differentiate = jax.grad(loss_of_part, has_aux=True)
 
-    def work_through(carry, part):
+    def work_through(
+        carry: tuple[Variables, Variables, MultiboxLoss], part: tuple[Batch, jax.Array]
+    ) -> tuple[tuple[Variables, Variables, MultiboxLoss], None]:
         batch_stats, gradients, sums = carry
         part_gradients, (part_sums, batch_stats) = differentiate(parameters, batch_stats, *part)
         added = jax.tree.map(jnp.add, (gradients, sums), (part_gradients, part_sums))

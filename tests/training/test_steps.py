@@ -16,6 +16,8 @@ from ssd_jax.detection.losses import multibox_loss
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.distributed import devices
 from ssd_jax.models.network import build_network
+from ssd_jax.training.augmentation import image_keys
+from ssd_jax.training.detection_loss import detection_loss
 from ssd_jax.training.optimizer import make_optimizer
 from ssd_jax.training.parameters import matching
 from ssd_jax.training.state import initial_state
@@ -123,6 +125,31 @@ def check_metrics(metrics, sums, localisation_weight):
 
 def test_the_loss_is_divided_by_the_positives_of_the_batch(after_one_step):
     check_metrics(after_one_step[1], loss_by_hand(make_batch()), 1)
+
+
+def test_the_loss_needs_no_pmap(after_one_step):
+    """Batch norm and gradients of the plain loss, under `jit` alone, are those of the step."""
+    network, batch = tiny_network(), make_batch()
+    parameters, batch_stats = initial_variables(network)
+    keys = image_keys(CONFIG.seed, jnp.int32(0), jnp.arange(BATCH))
+
+    def mean_loss(parameters):
+        sums, stats = detection_loss(network, CONFIG, parameters, batch_stats, batch, keys)
+        return sums.total(CONFIG.loss) / sums.num_positives, stats
+
+    gradients, stats = jax.jit(jax.grad(mean_loss, has_aux=True))(parameters)
+    state, _ = after_one_step
+    assert jax.tree.leaves(stats)
+    # The first momentum is the rate times the gradient, downhill.
+    for ours, theirs, factor in (
+        (gradients, state.opt_state[-1].trace, -1e-2),
+        (stats, state.batch_stats, 1),
+    ):
+        ours, theirs = (
+            np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+            for tree in (ours, theirs)
+        )
+        assert np.linalg.norm(factor * ours - theirs) < 1e-4 * np.linalg.norm(theirs)
 
 
 def test_a_step_has_no_scatter():
