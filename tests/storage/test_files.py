@@ -28,6 +28,7 @@ from ssd_jax.storage.files import (
     write_text,
 )
 from tests import tiny
+from tests.helpers.commands import run_command
 from tests.helpers.random_detector import random_trained
 
 GS = "gs://bucket/run"
@@ -137,3 +138,10 @@ def test_what_is_no_json_is_named(tmp_path):
         file.write_bytes(content)
         with pytest.raises(UserError, match=r"x\.json is not JSON, or it is damaged"):
             read_json(file)
+
+
+@pytest.mark.parametrize("flag", ["profile", "output", "chart"])
+def test_a_benchmark_refuses_such_a_path_before_it_measures(flag):
+    arguments = ["benchmark", "train", "--config=tests/tiny.py", f"--{flag}={GS}"]
+    done = run_command(*arguments, expect=1)
+    assert done.stderr.startswith(f"error: {GS} begins with gs://")
