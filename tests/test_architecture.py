@@ -81,7 +81,6 @@ LONG_FILES = {
 }
 LONG_FUNCTIONS: dict[str, str] = {}
 MANY_PARAMETERS = {
-    "ssd_jax/models/layers.py::__init__": "a Flax module's options, all but two by keyword",
     "ssd_jax/models/ssd.py::__init__": "a Flax module's options, by keyword",
 }
 
