@@ -131,6 +131,7 @@ def test_a_row_for_every_mode_and_batch_size(measured):
     assert all(f"{row['images_per_second']:,.1f}" in table for row in rows)
 
 
+@pytest.mark.slow
 def test_a_trace_tells_the_parts_of_a_step(measured):
     _, folder = measured
     assert {path.name for path in folder.iterdir()} == {

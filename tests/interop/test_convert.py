@@ -61,6 +61,7 @@ def test_an_import_can_be_evaluated_and_trained_from(imported, tensors, tmp_path
     assert "background and 5 of 5 classes taken over by name" in table and "new" not in table
 
 
+@pytest.mark.slow
 def test_the_config_can_name_the_classes(tensors, tmp_path):
     np.savez(tmp_path / "ssd.npz", **tensors)
     given = ("ssd.pytorch", str(tmp_path / "ssd.npz"))

@@ -315,6 +315,7 @@ def test_deep_backbones_need_batch_norm(config):
         build_network(config.model, num_classes=5)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_weights():
     network = build_network(as_config(tiny.get_config()).model, num_classes=5)
     first, again, other = (jax.tree.leaves(network.init(seed)) for seed in (1, 1, 2))

@@ -88,6 +88,7 @@ def test_mistakes_are_named(init, complaint):
         initial_weights(init, lite_network("mobilenet_v2"), 0, CLASSES)
 
 
+@pytest.mark.slow
 def test_files_that_are_not_archives_are_refused(tmp_path):
     for name, content in (("text.npz", b"hello"), ("empty.npz", b"")):
         (tmp_path / name).write_bytes(content)
@@ -99,6 +100,7 @@ def test_files_that_are_not_archives_are_refused(tmp_path):
         initial_weights(f"torchvision:{tmp_path / 'one.npz'}", lite_network(), 0, CLASSES)
 
 
+@pytest.mark.slow
 def test_nothing_that_fits_is_an_error(tmp_path):
     np.savez(tmp_path / "other.npz", other=np.zeros(1))
     with pytest.raises(UserError, match="none of its arrays fits the network"):

@@ -44,6 +44,7 @@ def test_the_last_and_the_best_stay(directory):
     assert checkpoints.steps() == [3, 5, 6]
 
 
+@pytest.mark.slow
 def test_a_state_comes_back_exactly(directory):
     saved = state_at(3)
     restored = Checkpoints(directory, read_only=True).restore(state_at(0), step=3)

@@ -123,6 +123,7 @@ def check_metrics(metrics, sums, localisation_weight):
     )
 
 
+@pytest.mark.slow
 def test_the_loss_is_divided_by_the_positives_of_the_batch(after_one_step):
     check_metrics(after_one_step[1], loss_by_hand(make_batch()), 1)
 
@@ -184,6 +185,7 @@ LOSS_OPTIONS = {
 OPTIONS = {"loss.localisation_weight": 2.0, "freeze_batch_norm": True} | LOSS_OPTIONS
 
 
+@pytest.mark.slow
 def test_options_by_hand(after_one_step):
     by_hand = functools.partial(loss_by_hand, make_batch())
     state, metrics = one_step(make_batch(), **OPTIONS)
