@@ -16,7 +16,7 @@ from ssd_jax.data.problems import Problems
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.detection_files import read_detections, write_detections
-from ssd_jax.images.opening import open_picture, size_in_file, upright_file, upright_size
+from ssd_jax.images.opening import open_image, size_in_file, upright_file, upright_size
 from ssd_jax.inference.predict import _OutputFolder
 from ssd_jax.interop.caffe_model import NetParameter
 from ssd_jax.interop.weight_files import read_weights
@@ -182,7 +182,7 @@ def picture(image_format: str) -> bytes:
 @settings(quick, max_examples=200)
 @given(content=bytes_like(*map(picture, ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"))))
 def test_pictures(content):
-    opened = result_or_user_error(open_picture, content, "a.jpg")
+    opened = result_or_user_error(open_image, content, "a.jpg")
     assert "a.jpg" in str(opened) if isinstance(opened, UserError) else opened.mode == "RGB"
     for function in (size_in_file, upright_size):
         result_or_user_error(function, content, "a.jpg")

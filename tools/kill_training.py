@@ -82,7 +82,7 @@ def start(steps, workdir, port=0, process_id=0):
     return child
 
 
-def train_in_peace(steps, workdir):
+def train_uninterrupted(steps, workdir):
     child = start(steps, workdir)
     child.join()
     assert child.exitcode == 0, log_of(workdir).read_text()
@@ -159,7 +159,7 @@ def starts(workdir):
 
 
 def survive(kills, steps, killed, peaceful, seed=0):
-    """Kills a run so many times, lets it end, and checks that it ends as one left in peace.
+    """Kills a run so many times, lets it end, and checks that it ends as one without interruption.
 
     Returns how many kills there were at which moments.
     """
@@ -172,7 +172,7 @@ def survive(kills, steps, killed, peaceful, seed=0):
         newest, num_starts = complete_checkpoints(killed)[-1:], len(starts(killed))
         print(f"kill {i + 1}: {moment}, saved up to {newest}", flush=True)
         if i + 1 == kills:
-            train_in_peace(steps, killed)
+            train_uninterrupted(steps, killed)
             assert starts(killed)[num_starts:][:1] == (newest or [0])
     assert_same_run(killed, peaceful)
     return seen
@@ -212,11 +212,13 @@ def main():
         started = time.monotonic()
         steps = 45 * arguments.kills
         peaceful = Path(folder) / "peaceful"
-        train_in_peace(steps, peaceful)
+        train_uninterrupted(steps, peaceful)
         seen = survive(arguments.kills, steps, Path(folder) / "killed", peaceful, arguments.seed)
     counts = ", ".join(f"{count} {moment}" for moment, count in seen.items())
     print(f"{sum(seen.values())} kills ({counts}) of a run of {steps} steps: it ended as the one")
-    print(f"that was left in peace, bit for bit, after {time.monotonic() - started:.0f} seconds")
+    print(
+        f"that was never interrupted, bit for bit, after {time.monotonic() - started:.0f} seconds"
+    )
     if sum(seen.values()) < arguments.kills:
         sys.exit("the run ended before all kills were done")
 

@@ -46,7 +46,7 @@ WANTED = (
     ("ssd300_train", "train", 0, 1900),
     ("ssd512_train", "train", 0, 660),
     ("ssd300_predict", "predict", 0, 6000),
-    ("ssd300_predict", "predict", 1, 500),  # 2 ms a picture
+    ("ssd300_predict", "predict", 1, 500),  # 2 ms an image
     ("ssdlite_predict", "predict", 0, 10000),
 )
 # And how many times as fast as torchvision's.

@@ -15,7 +15,7 @@ FLAGS = flags.FlagValues()
 CONFIG = define_config(values=FLAGS)
 SOURCE = flags.DEFINE_string("source", "", "Which objects; by default the training data's.", FLAGS)
 IMAGES = flags.DEFINE_integer("images", 2000, "How many images to read at most.", flag_values=FLAGS)
-OUTPUT = flags.DEFINE_string("output", None, "The picture file to write.", FLAGS)
+OUTPUT = flags.DEFINE_string("output", None, "The image file to write.", FLAGS)
 JSON = flags.DEFINE_string("json", None, "A JSON file to write the numbers to.", FLAGS)
 
 

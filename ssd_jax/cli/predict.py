@@ -26,7 +26,7 @@ CLASSES = flags.DEFINE_list("classes", [], "The classes to detect; by default al
 BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 8, "Images the device works on at a time.", flag_values=FLAGS
 )
-CROPS = flags.DEFINE_bool("crops", False, "Also write a picture of each object.", FLAGS)
+CROPS = flags.DEFINE_bool("crops", False, "Also write an image of each object.", FLAGS)
 SERVE = flags.DEFINE_bool("serve", False, "Open a page to try the detector instead.", FLAGS)
 HOST = flags.DEFINE_string("host", "127.0.0.1", "The address of the page; 0.0.0.0 for all.", FLAGS)
 PORT = flags.DEFINE_integer("port", 7860, "The port of the page.", flag_values=FLAGS)
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
         batch_size=BATCH_SIZE.value,
         crops=CROPS.value,
     )
-    print(f"{output}: {done} pictures done, {failed} files failed")
+    print(f"{output}: {done} images done, {failed} files failed")
     return 0 if not failed else 1 if done else 2
 
 

@@ -12,7 +12,7 @@ from ssd_jax.config.files import define_config
 
 FLAGS = flags.FlagValues()
 CONFIG = define_config(values=FLAGS)
-OUTPUT = flags.DEFINE_string("output", None, "The picture file to write.", FLAGS)
+OUTPUT = flags.DEFINE_string("output", None, "The image file to write.", FLAGS)
 IMAGES = flags.DEFINE_integer("images", 12, "How many training images.", flag_values=FLAGS)
 
 

@@ -90,7 +90,7 @@ class Annotations:
 
         Args:
           class_names: class i + 1 is called `class_names[i]`.
-          problems: is told of images with other classes.
+          problems: collects images with other classes.
         """
         read = self.columns
         boxes = np.clip(read.boxes, 0.0, 1.0)
@@ -107,7 +107,7 @@ class Annotations:
     def known_classes(
         self, class_names: Sequence[str], problems: Problems, objects: np.ndarray | None = None
     ) -> np.ndarray:
-        """`[images] bool`: all objects have one of these classes; `problems` is told of the others.
+        """`[images] bool`: all objects have one of these classes; `problems` collects the others.
 
         Args:
           class_names: the classes.

@@ -17,7 +17,7 @@ from ssd_jax.data.reading import upright
 from ssd_jax.data.records import Record
 from ssd_jax.data.tensorflow_setup import Tensors, reason_of, tf
 from ssd_jax.errors import UserError
-from ssd_jax.images.opening import open_picture
+from ssd_jax.images.opening import open_image
 from ssd_jax.threads import num_cores
 
 Batch = dict[str, np.ndarray]
@@ -99,7 +99,7 @@ def explain_failure(
     Args:
       batches: may raise errors of TensorFlow.
       records: gives the records that the batch of this number was made of.
-      problems: is told of the image.
+      problems: collects the image.
 
     Raises:
       UserError: names the image and says what is wrong with it.
@@ -122,7 +122,7 @@ def explain_failure(
 def why_unreadable(file: str | bytes) -> str | None:
     """What is wrong with an image, for a message; None where it can be decoded."""
     try:
-        open_picture(file, name="the image")
+        open_image(file, name="the image")
     except UserError as error:
         return str(error)
 

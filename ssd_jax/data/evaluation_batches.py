@@ -20,7 +20,7 @@ import numpy as np
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.records import Record
 from ssd_jax.errors import UserError
-from ssd_jax.images.opening import open_picture, upright_size
+from ssd_jax.images.opening import open_image, upright_size
 from ssd_jax.images.resizing import resize_to_square
 from ssd_jax.threads import in_background, map_ahead, num_cores
 
@@ -87,7 +87,7 @@ def num_evaluation_batches(dataset: Dataset, batch_size: int, process_count: int
 def _prepare(dataset: Dataset, image_size: int, index: int) -> _Example:
     record = dataset[index]
     try:
-        pixels = np.asarray(open_picture(record.image, name="the image"))
+        pixels = np.asarray(open_image(record.image, name="the image"))
     except UserError as error:
         return _Example(record, np.zeros((image_size, image_size, 3), np.uint8), (0, 0), str(error))
     return _Example(record, resize_to_square(pixels, image_size), pixels.shape[:2], "")
@@ -157,7 +157,7 @@ def read_images(dataset: Dataset, image_ids: Collection[str]) -> dict[str, np.nd
         if record.image_id not in wanted:
             continue
         try:
-            image = open_picture(record.image, name="the image")
+            image = open_image(record.image, name="the image")
         except UserError as error:
             dataset.problems.add_unreadable(record.path, record.image_id, str(error))
             continue

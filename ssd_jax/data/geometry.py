@@ -14,7 +14,7 @@ TensorFlow costs is mostly the operation itself.
 
 from ssd_jax.data.tensorflow_setup import tf
 
-WHOLE_PICTURE = (0.0, 0.0, 1.0, 1.0)
+WHOLE_IMAGE = (0.0, 0.0, 1.0, 1.0)
 
 # The samplers between the first (the whole canvas) and the last (any patch): the patch must
 # reach this IoU with at least one object.
@@ -84,7 +84,7 @@ def run_samplers(seed: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
     good = best_iou >= tf.constant((*MINIMUM_IOUS, 0.0))[:, None]
     first_good = tf.argmax(tf.cast(good, tf.uint8), axis=2)
     patches = tf.gather(patches, first_good, batch_dims=2)
-    whole = tf.tile(tf.constant([[WHOLE_PICTURE]]), [batch_size, 1, 1])
+    whole = tf.tile(tf.constant([[WHOLE_IMAGE]]), [batch_size, 1, 1])
     return (
         tf.concat([whole, patches], axis=1),
         tf.concat([tf.ones([batch_size, 1], tf.bool), tf.reduce_any(good, axis=2)], axis=1),

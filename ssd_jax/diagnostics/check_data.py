@@ -24,7 +24,7 @@ from ssd_jax.data.problems import Problems
 from ssd_jax.data.records import Annotation
 from ssd_jax.data.sources import ReadPart, open_part
 from ssd_jax.errors import UserError
-from ssd_jax.images.opening import LARGE, open_picture, size_in_file
+from ssd_jax.images.opening import LARGE, open_image, size_in_file
 from ssd_jax.storage.files import local_path, write_text
 from ssd_jax.threads import map_ahead, num_cores
 
@@ -195,7 +195,7 @@ def _look(annotation: Annotation, lock: threading.Lock) -> _Look:
         encoded = annotation.encoded or Path(annotation.path).read_bytes()
         stored = size_in_file(encoded, name="the image")
         with lock if math.prod(stored) > LARGE else contextlib.nullcontext():
-            width, height = open_picture(encoded, name="the image").size
+            width, height = open_image(encoded, name="the image").size
         with Image.open(io.BytesIO(encoded)) as image:
             image_format = "JPEG" if image.format == "MPO" else str(image.format)
     except OSError as error:

@@ -9,7 +9,7 @@ from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.errors import UserError
 from ssd_jax.images.drawing import DRAWN_SIDE, contact_sheet, draw_boxes, draw_input
-from ssd_jax.images.opening import open_picture
+from ssd_jax.images.opening import open_image
 from ssd_jax.storage.files import local_path
 from ssd_jax.training.augmentation import augment, image_keys
 
@@ -40,7 +40,7 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
     ):
         record = dataset[index]
         try:
-            picture = open_picture(record.image)
+            picture = open_image(record.image)
         except UserError:  # and the run leaves it out, or it would have stopped here
             picture = Image.new("RGB", (DRAWN_SIDE, DRAWN_SIDE))
         scale = DRAWN_SIDE / max(picture.size)

@@ -10,27 +10,27 @@ from ssd_jax.images.drawing import DRAWN_SIDE, draw_boxes
 
 
 def draw_detections(
-    pictures: Mapping[str, np.ndarray],
+    images: Mapping[str, np.ndarray],
     results: Sequence[ImageResult],
     class_names: Sequence[str],
     score_threshold: float = 0.4,
 ) -> list[Image.Image]:
-    """Pictures with the detections worth showing, in the proportions of their files.
+    """Images with the detections worth showing, in the proportions of their files.
 
     Args:
-      pictures: by name, `[size, size, 3] uint8`, as the network saw them.
+      images: by name, `[size, size, 3] uint8`, as the network saw them.
       results: those of other images are left out.
       class_names: class i + 1 is called `class_names[i]`.
       score_threshold: detections with a lower score are not drawn.
     """
     drawn = []
     for result in results:
-        if result.image_id not in pictures:
+        if result.image_id not in images:
             continue
-        # Scaled so that lines and letters come out fine also for small pictures.
+        # Scaled so that lines and letters come out fine also for small images.
         height, width = result.size
         scale = max(1.0, DRAWN_SIDE / max(width, height))
-        image = Image.fromarray(pictures[result.image_id])
+        image = Image.fromarray(images[result.image_id])
         image = image.resize((round(width * scale), round(height * scale)))
         shown = result.scores >= score_threshold
         drawn.append(

@@ -24,7 +24,7 @@ from ssd_jax.storage.files import write_text
 PER_GALLERY = 12
 PER_OBJECT = 2.0 ** np.arange(-3, 4)  # where the figures of error kinds are read
 
-Pictures = Callable[[Collection[str]], dict[str, np.ndarray]]
+ReadImages = Callable[[Collection[str]], dict[str, np.ndarray]]
 
 
 class Case(NamedTuple):
@@ -42,7 +42,7 @@ def write_report(
     class_names: Sequence[str],
     summary: dict[str, Any],
     about: dict[str, str],
-    pictures: Pictures,
+    read_images: ReadImages,
 ) -> None:
     """Writes `index.html`.
 
@@ -52,7 +52,7 @@ def write_report(
       class_names: class i + 1 is called `class_names[i]`.
       summary: from `summarise`.
       about: what was evaluated: `run` and `data`.
-      pictures: gives pictures `[height, width, 3] uint8` by their names.
+      read_images: gives images `[height, width, 3] uint8` by their names.
     """
     metric_iou_threshold = summary.get("iou_threshold", 0.5)
     # Errors are told apart at one threshold of IoU.
@@ -84,7 +84,7 @@ def write_report(
         "calibration_error": statistics.calibration(rankings).expected_error,
         "data": _describe_data(results),
         "galleries": _draw_galleries(
-            _galleries(results, rankings, class_names, least, analysis), results, pictures
+            _galleries(results, rankings, class_names, least, analysis), results, read_images
         ),
     }
     _write(folder, "report.html.jinja", content)
@@ -96,7 +96,7 @@ def write_comparison(
     candidates: Sequence[Sequence[ImageResult]],
     class_names: Sequence[str],
     data: str,
-    pictures: Pictures,
+    read_images: ReadImages,
 ) -> None:
     """Writes `index.html` about a comparison.
 
@@ -106,11 +106,11 @@ def write_comparison(
       candidates: for each detector the results, as they were compared.
       class_names: class i + 1 is called `class_names[i]`.
       data: what they were compared on.
-      pictures: gives pictures `[height, width, 3] uint8` by their names.
+      read_images: gives images `[height, width, 3] uint8` by their names.
     """
     place = {result.image_id: i for i, result in enumerate(candidates[0])}
     chosen = [changed[:PER_GALLERY] for changed in comparison["images"]]
-    shown = pictures({image["image_id"] for changed in chosen for image in changed})
+    shown = read_images({image["image_id"] for changed in chosen for image in changed})
     least = [
         statistics.thresholds([best_f1(ranking) for ranking in rankings])
         for rankings in (
@@ -299,10 +299,12 @@ def _galleries(
 def _draw_galleries(
     galleries: Iterator[tuple[str, list[Case]]],
     results: Sequence[ImageResult],
-    pictures: Pictures,
+    read_images: ReadImages,
 ) -> list[dict[str, Any]]:
     all_galleries = list(galleries)
-    shown = pictures({results[case.image].image_id for _, cases in all_galleries for case in cases})
+    shown = read_images(
+        {results[case.image].image_id for _, cases in all_galleries for case in cases}
+    )
     drawn = []
     for name, cases in all_galleries:
         items = []

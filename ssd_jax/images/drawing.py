@@ -1,4 +1,4 @@
-"""Draws boxes with labels onto pictures."""
+"""Draws boxes with labels onto images."""
 
 import colorsys
 import functools
@@ -26,7 +26,7 @@ def draw_boxes(
     class_names: Sequence[str],
     scores: np.ndarray | None = None,
 ) -> Image.Image:
-    """A copy of a picture with boxes, class names and scores on it.
+    """A copy of an image with boxes, class names and scores on it.
 
     Args:
       image: RGB.
@@ -78,7 +78,7 @@ def _place_labels(
 ) -> np.ndarray:
     """`[objects, 4] xyxy` of labels: above the box, or at its top, its bottom or below it.
 
-    The first of these that is free; earlier labels choose first. Never beyond the picture's sides.
+    The first of these that is free; earlier labels choose first. Never beyond the image's sides.
     """
     places = np.zeros((len(boxes), 4))
     for i, (width, height) in enumerate(label_sizes):
@@ -119,7 +119,7 @@ def draw_input(
 
 
 def draw_case(
-    picture: np.ndarray,
+    pixels: np.ndarray,
     true_boxes: np.ndarray,
     boxes: np.ndarray,
     texts: Sequence[str],
@@ -127,17 +127,17 @@ def draw_case(
     color: str = "#e3b23c",
     around: np.ndarray | None = None,
 ) -> Image.Image:
-    """A picture, or the part round a box, with the objects in white and boxes in a colour.
+    """An image, or the part round a box, with the objects in white and boxes in a colour.
 
     Args:
-      picture: `[height, width, 3] uint8` RGB.
+      pixels: `[height, width, 3] uint8` RGB.
       true_boxes: `[objects, 4] xyxy` in pixels.
       boxes: `[boxes, 4] xyxy` in pixels.
       texts: what to write at each box.
       color: of the boxes.
       around: `[4] xyxy` in pixels; the part is three times as large. The whole where None.
     """
-    image = Image.fromarray(picture)
+    image = Image.fromarray(pixels)
     width, height = image.size
     left, top, side_x, side_y = 0.0, 0.0, float(width), float(height)
     if around is not None:
@@ -170,14 +170,14 @@ def contact_sheet(
     cell: int = 320,
     gap: int = 8,
 ) -> Image.Image:
-    """Pictures side by side on white, each fitted into a square cell.
+    """Images side by side on white, each fitted into a square cell.
 
     Args:
-      images: the pictures.
+      images: the images.
       captions: a line below each; none where empty.
-      columns: pictures side by side.
-      cell: side of a picture in pixels.
-      gap: pixels between pictures.
+      columns: images side by side.
+      cell: side of an image in pixels.
+      gap: pixels between images.
     """
     rows = -(-len(images) // columns)
     font_size = cell // 20

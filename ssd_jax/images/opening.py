@@ -46,18 +46,18 @@ ORIENTATIONS = {
 SIDEWAYS = (5, 6, 7, 8)  # of these, the ones that exchange width and height
 
 
-def open_picture(
+def open_image(
     file: str | Path | bytes, name: str = "", max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """Reads a picture as RGB, 8 bits a channel, upright; of an animation the first frame.
+    """Reads an image as RGB, 8 bits a channel, upright; of an animation the first frame.
 
     Args:
       file: a path, or the bytes of a file.
       name: what messages call it; the path where empty.
-      max_pixels: larger pictures are refused before they are decoded.
+      max_pixels: larger images are refused before they are decoded.
 
     Raises:
-      UserError: it is damaged, incomplete, too large, or no picture.
+      UserError: it is damaged, incomplete, too large, or no image.
     """
     with _opened(file, name, max_pixels) as image:
         return to_rgb(image)
@@ -71,21 +71,21 @@ def size_in_file(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
       name: what messages call it; the path where empty.
 
     Raises:
-      UserError: see `open_picture`.
+      UserError: see `open_image`.
     """
     with _opened(file, name) as image:
         return image.height, image.width
 
 
 def upright_size(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
-    """(height, width) of what `open_picture` gives, as a rule without decoding it.
+    """(height, width) of what `open_image` gives, as a rule without decoding it.
 
     Args:
       file: a path, or the bytes of a file.
       name: what messages call it; the path where empty.
 
     Raises:
-      UserError: see `open_picture`.
+      UserError: see `open_image`.
     """
     with _opened(file, name) as image:
         height, width = image.height, image.width
@@ -93,7 +93,7 @@ def upright_size(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any picture as RGB, upright.
+    """Any image as RGB, upright.
 
     16 bits are scaled to 8, what is transparent is laid on white, colour profiles are ignored.
 
@@ -117,11 +117,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def upright_file(encoded: bytes) -> bytes:
-    """A picture file as TensorFlow decodes it to what `open_picture` gives.
+    """An image file as TensorFlow decodes it to what `open_image` gives.
 
     Returns:
       The file itself where that is a JPEG or a plain PNG and EXIF does not turn it, otherwise a
-      PNG file of its picture; nothing where it cannot be opened.
+      PNG file of its image; nothing where it cannot be opened.
     """
     try:
         with _identify(encoded, MAX_PIXELS) as image:
@@ -139,7 +139,7 @@ def upright_file(encoded: bytes) -> bytes:
 def _opened(
     file: str | Path | bytes, name: str, max_pixels: int = MAX_PIXELS
 ) -> Iterator[Image.Image]:
-    """A picture with nothing decoded yet; a `UserError` for whatever goes wrong with it."""
+    """An image with nothing decoded yet; a `UserError` for whatever goes wrong with it."""
     try:
         with _identify(file, max_pixels) as image:
             yield image
@@ -166,12 +166,12 @@ def _is_plain_png(encoded: bytes, image: Image.Image) -> bool:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # a damaged EXIF block leaves the picture as it is
+    except Exception:  # a damaged EXIF block leaves the image as it is
         return 1
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:
-    """The upper 8 of 16 bits, as Pillow takes them for pictures with colours."""
+    """The upper 8 of 16 bits, as Pillow takes them for images with colours."""
     pixels = np.asarray(image)
     if pixels.min() < 0 or pixels.max() > 0xFFFF:
         raise ValueError("its pixels have 32 bits: save it with 8 or 16 bits")
@@ -180,7 +180,7 @@ def _from_16_bits(image: Image.Image) -> Image.Image:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return f"it is no picture of a known format ({', '.join(FORMATS)})"
+        return f"it is no image of a known format ({', '.join(FORMATS)})"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {MAX_PIXELS:,} pixels"
     if isinstance(error, OSError) and error.strerror:

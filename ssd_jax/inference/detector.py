@@ -1,7 +1,7 @@
 """A trained detector in three lines of Python.
 
 detector = Detector.from_pretrained("my_detector")
-detections = detector("picture.jpg")
+detections = detector("image.jpg")
 print(detections.names, detections.scores, detections.boxes)
 """
 
@@ -17,28 +17,28 @@ from PIL import Image
 
 from ssd_jax.errors import UserError, missing_package
 from ssd_jax.images.drawing import draw_boxes
-from ssd_jax.images.opening import open_picture, to_rgb
+from ssd_jax.images.opening import open_image, to_rgb
 from ssd_jax.images.resizing import resize_to_square
 from ssd_jax.interop.trained import Trained, load_folder
 from ssd_jax.models.prediction import make_predict_step
 from ssd_jax.runs.trained import load_workdir
 
-Picture = str | Path | Image.Image | np.ndarray
+AnyImage = str | Path | Image.Image | np.ndarray
 Key = TypeVar("Key")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Detections:
-    """The objects of one picture, the best first.
+    """The objects of one image, the best first.
 
     Attributes:
-      boxes: `[objects, 4] xyxy` in pixels of the upright picture.
+      boxes: `[objects, 4] xyxy` in pixels of the upright image.
       scores: `[objects]` in [0, 1].
       labels: `[objects]` from 1.
       class_names: class i + 1 is called `class_names[i]`.
       category_ids: and has the number `category_ids[i]` in results.
-      picture: what was given to the detector.
-      size: height and width of the upright picture.
+      image: what was given to the detector.
+      size: height and width of the upright image.
     """
 
     boxes: np.ndarray
@@ -46,7 +46,7 @@ class Detections:
     labels: np.ndarray
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    picture: Picture = dataclasses.field(repr=False)
+    image: AnyImage = dataclasses.field(repr=False)
     size: tuple[int, int]
 
     @property
@@ -67,9 +67,9 @@ class Detections:
         )
 
     def draw(self) -> Image.Image:
-        """The picture with boxes, names and scores; one that was given as a path is read again."""
-        picture = open_as_rgb(self.picture)
-        return draw_boxes(picture, self.boxes, self.labels, self.class_names, self.scores)
+        """The image with boxes, names and scores; one that was given as a path is read again."""
+        image = open_as_rgb(self.image)
+        return draw_boxes(image, self.boxes, self.labels, self.class_names, self.scores)
 
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
         """Results in COCO's form: `bbox` is x, y, width, height in pixels.
@@ -107,21 +107,21 @@ class Detections:
 
 
 class Prepared(NamedTuple):
-    """A picture, ready for the network.
+    """An image, ready for the network.
 
     Attributes:
-      picture: to draw on.
+      image: to draw on.
       size: its height and width, upright.
       pixels: `[size, size, 3] uint8`, what the network is given.
     """
 
-    picture: Picture
+    image: AnyImage
     size: tuple[int, int]
     pixels: np.ndarray
 
 
 class Detector:
-    """Detects objects in pictures of any size; compiled once for each number of pictures.
+    """Detects objects in images of any size; compiled once for each number of images.
 
     Several threads may use it at a time.
 
@@ -150,60 +150,60 @@ class Detector:
         return cls(load_folder(folder))
 
     @overload
-    def __call__(self, pictures: Picture, score_threshold: float = 0.0) -> Detections: ...
+    def __call__(self, images: AnyImage, score_threshold: float = 0.0) -> Detections: ...
 
     @overload
     def __call__(
-        self, pictures: Sequence[Picture], score_threshold: float = 0.0
+        self, images: Sequence[AnyImage], score_threshold: float = 0.0
     ) -> list[Detections]: ...
 
     def __call__(
-        self, pictures: Picture | Sequence[Picture], score_threshold: float = 0.0
+        self, images: AnyImage | Sequence[AnyImage], score_threshold: float = 0.0
     ) -> Detections | list[Detections]:
         """Detects objects.
 
         Args:
-          pictures: one, or a list: paths, PIL images, or `[height, width, 3]` uint8 RGB arrays.
+          images: one, or a list: paths, PIL images, or `[height, width, 3]` uint8 RGB arrays.
           score_threshold: detections with a lower score are left out.
 
         Raises:
-          UserError: a picture cannot be read or is none of these.
+          UserError: an image cannot be read or is none of these.
         """
-        if isinstance(pictures, list | tuple):
-            return self._detect(pictures, score_threshold)
-        return self._detect([cast(Picture, pictures)], score_threshold)[0]
+        if isinstance(images, list | tuple):
+            return self._detect(images, score_threshold)
+        return self._detect([cast(AnyImage, images)], score_threshold)[0]
 
-    def _detect(self, pictures: Sequence[Picture], score_threshold: float) -> list[Detections]:
-        if not pictures:
+    def _detect(self, images: Sequence[AnyImage], score_threshold: float) -> list[Detections]:
+        if not images:
             return []
-        prepared = [(None, self.prepare(picture)) for picture in pictures]
+        prepared = [(None, self.prepare(image)) for image in images]
         return [
             detections.select(detections.scores >= score_threshold)
             for _, detections in self.stream(prepared, len(prepared))
         ]
 
-    def prepare(self, picture: Picture) -> Prepared:
-        """Opens a picture, and resizes it for the network."""
-        pixels = np.asarray(open_as_rgb(picture))
+    def prepare(self, image: AnyImage) -> Prepared:
+        """Opens an image, and resizes it for the network."""
+        pixels = np.asarray(open_as_rgb(image))
         height, width, _ = pixels.shape
-        return Prepared(picture, (height, width), resize_to_square(pixels, self._side))
+        return Prepared(image, (height, width), resize_to_square(pixels, self._side))
 
     def stream(
-        self, pictures: Iterable[tuple[Key, Prepared]], batch_size: int
+        self, images: Iterable[tuple[Key, Prepared]], batch_size: int
     ) -> Iterator[tuple[Key, Detections]]:
-        """Detects on any number of pictures, in batches of one size, with constant memory.
+        """Detects on any number of images, in batches of one size, with constant memory.
 
         The next batch is already on the device when one is given back.
 
         Args:
-          pictures: each with a key, to know it by.
-          batch_size: pictures that the device works on at a time; the last batch is padded.
+          images: each with a key, to know it by.
+          batch_size: images that the device works on at a time; the last batch is padded.
 
         Yields:
-          Keys and detections, in the order of the pictures.
+          Keys and detections, in the order of the images.
         """
         running = None
-        for batch in _batches(pictures, batch_size):
+        for batch in _batches(images, batch_size):
             pixels = np.stack([prepared.pixels for _, prepared in batch])
             padding = [(0, batch_size - len(batch))] + [(0, 0)] * 3
             started = (batch, self._start(np.pad(pixels, padding)))
@@ -237,36 +237,36 @@ class Detector:
                     labels=labels[real],
                     class_names=self.class_names,
                     category_ids=self.category_ids,
-                    picture=prepared.picture,
+                    image=prepared.image,
                     size=prepared.size,
                 ),
             )
 
 
-def open_as_rgb(picture: Picture) -> Image.Image:
-    """The upright RGB picture that a path, a PIL image or an array stands for.
+def open_as_rgb(image: AnyImage) -> Image.Image:
+    """The upright RGB image that a path, a PIL image or an array stands for.
 
     Raises:
       UserError: it cannot be read, or is none of these.
     """
-    if isinstance(picture, str | Path):
-        return open_picture(picture)
-    if isinstance(picture, Image.Image):
+    if isinstance(image, str | Path):
+        return open_image(image)
+    if isinstance(image, Image.Image):
         try:
-            return to_rgb(picture)
+            return to_rgb(image)
         except (OSError, ValueError) as error:
-            raise UserError(f"{picture} cannot be read: {error}") from error
-    if not isinstance(picture, np.ndarray):
+            raise UserError(f"{image} cannot be read: {error}") from error
+    if not isinstance(image, np.ndarray):
         raise UserError(
-            f"a picture is of the type {type(picture).__name__}, but must be a path, a PIL image "
+            f"an image is of the type {type(image).__name__}, but must be a path, a PIL image "
             "or a NumPy array"
         )
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise UserError(
-            f"a picture is an array of {picture.dtype} and shape {picture.shape}, but must be "
+            f"an image is an array of {image.dtype} and shape {image.shape}, but must be "
             "uint8 and [height, width, 3], in the order red, green, blue"
         )
-    return Image.fromarray(picture)
+    return Image.fromarray(image)
 
 
 def _batches(items: Iterable[Key], size: int) -> Iterator[list[Key]]:

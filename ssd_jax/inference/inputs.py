@@ -1,4 +1,4 @@
-"""Which pictures and videos the arguments of a command mean, and what results call them."""
+"""Which images and videos the arguments of a command mean, and what results call them."""
 
 import glob
 import os
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-PICTURE_SUFFIXES = {
+IMAGE_SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
 }
@@ -30,7 +30,7 @@ class Input(NamedTuple):
 def find_files(arguments: Sequence[str], output: Path) -> tuple[list[Input], list[str]]:
     """The files that arguments name, each once, in the order of the arguments.
 
-    A folder stands for the pictures and videos in it and below it; a file for itself, whatever its
+    A folder stands for the images and videos in it and below it; a file for itself, whatever its
     name; and a pattern like `pictures/**/*.jpg` for the files that match.
 
     Args:
@@ -103,5 +103,5 @@ def _walk(folder: str, output: Path) -> Iterator[str]:
             name for name in folders if Path(parent, name).resolve() != output.resolve()
         )
         for name in sorted(files):
-            if Path(name).suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES:
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
                 yield os.path.join(parent, name)

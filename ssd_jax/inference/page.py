@@ -1,4 +1,4 @@
-"""A page in the browser to try a detector on: drop a picture, move the score threshold."""
+"""A page in the browser to try a detector on: drop an image, move the score threshold."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from ssd_jax.errors import UserError, missing_package
-from ssd_jax.images.opening import open_picture
+from ssd_jax.images.opening import open_image
 from ssd_jax.inference.detector import Detections, Detector
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def build_page(detector: Detector, score_threshold: float) -> tuple[Any, dict[st
         if file is None:
             return None
         try:
-            image = open_picture(file, name="the picture", max_pixels=MAX_PIXELS)
+            image = open_image(file, name="the image", max_pixels=MAX_PIXELS)
             return detector(image)
         except UserError as error:
             raise gradio.Error(str(error), print_exception=False) from error
@@ -73,7 +73,7 @@ def build_page(detector: Detector, score_threshold: float) -> tuple[Any, dict[st
 def show(
     detections: Detections | None, threshold: float
 ) -> tuple[Image.Image | None, list[list[str | int]]]:
-    """The picture with the detections whose score reaches a threshold, and their table."""
+    """The image with the detections whose score reaches a threshold, and their table."""
     if detections is None:
         return None, []
     shown = detections.select(detections.scores >= threshold)
@@ -99,10 +99,10 @@ def _import_gradio() -> Any:
 
 
 def _lay_out(gradio: Any, score_threshold: float) -> tuple[Any, Any, Any, Any]:
-    """The file, the threshold and the table at the left; the picture with boxes at the right."""
+    """The file, the threshold and the table at the left; the image with boxes at the right."""
     with gradio.Row():
         with gradio.Column(scale=1):
-            file = gradio.File(label="Picture", file_types=["image"], height=160)
+            file = gradio.File(label="Image", file_types=["image"], height=160)
             threshold = gradio.Slider(
                 0.01, 1.0, score_threshold, step=0.01, label="Score threshold"
             )
@@ -130,7 +130,7 @@ def _launch_options(gradio: Any) -> dict[str, Any]:
     )
     return {
         "theme": theme,
-        # Small pictures are enlarged, large ones fit into the window.
+        # Small images are enlarged, large ones fit into the window.
         "css": "#drawn img { width: 100%; height: 85vh; object-fit: contain }",
         "quiet": True,
         "max_file_size": MAX_FILE_SIZE,

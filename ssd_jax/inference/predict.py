@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ssd_jax.errors import UserError
-from ssd_jax.images.opening import LARGE, open_picture, size_in_file
+from ssd_jax.images.opening import LARGE, open_image, size_in_file
 from ssd_jax.inference.detector import Detections, Detector, Prepared, open_as_rgb
 from ssd_jax.inference.inputs import Input, OutputNames, find_files, is_video
 from ssd_jax.inference.results_file import ResultsFile
@@ -58,8 +58,8 @@ def predict(
 ) -> tuple[int, int]:
     """Detects in everything that the arguments name.
 
-    Writes to the output folder `detections.json`; `annotated/`, the pictures and videos with
-    boxes; and `crops/`, a picture of each object, in a folder for each picture.
+    Writes to the output folder `detections.json`; `annotated/`, the images and videos with
+    boxes; and `crops/`, an image of each object, in a folder for each image.
 
     Args:
       detector: the detector.
@@ -67,11 +67,11 @@ def predict(
       output: the folder, made where it does not exist.
       score_threshold: detections with a lower score are left out.
       classes: the classes to detect; all where empty.
-      batch_size: pictures that the device works on at a time.
-      crops: whether to write `crops/`; of pictures, not of videos.
+      batch_size: images that the device works on at a time.
+      crops: whether to write `crops/`; of images, not of videos.
 
     Returns:
-      How many pictures and frames were done, and how many files could not be read; these are
+      How many images and frames were done, and how many files could not be read; these are
       logged, and stand in `detections.json`.
 
     Raises:
@@ -93,8 +93,8 @@ def predict(
         ) as results:
             run = _Run(detector, choice, batch_size, _OutputFolder(folder, crops), results)
             for argument in empty:
-                run.report(argument, f"{argument}: there is no picture or video")
-            run.detect_in_pictures([file for file in files if not is_video(file.path)])
+                run.report(argument, f"{argument}: there is no image or video")
+            run.detect_in_images([file for file in files if not is_video(file.path)])
             for video in videos:
                 run.detect_in_video(video)
     except OSError as error:
@@ -154,18 +154,18 @@ class _OutputFolder:
         return path
 
     def write(self, target: _Target, detections: Detections) -> None:
-        """Writes the picture with boxes and, where asked for, a picture of each object."""
-        picture = open_as_rgb(detections.picture)
-        drawn = dataclasses.replace(detections, picture=picture).draw()
+        """Writes the image with boxes and, where asked for, an image of each object."""
+        image = open_as_rgb(detections.image)
+        drawn = dataclasses.replace(detections, image=image).draw()
         _save(drawn, self.annotated(target))
         if self._crops:
-            self._write_crops(picture, detections, target.name)
+            self._write_crops(image, detections, target.name)
 
-    def _write_crops(self, picture: Image.Image, detections: Detections, name: str) -> None:
+    def _write_crops(self, image: Image.Image, detections: Detections, name: str) -> None:
         for number, (box, label) in enumerate(zip(detections.boxes, detections.names, strict=True)):
-            left, top = np.minimum(box[:2], np.array(picture.size) - 1).astype(int).tolist()
+            left, top = np.minimum(box[:2], np.array(image.size) - 1).astype(int).tolist()
             right, bottom = np.ceil(box[2:]).astype(int).tolist()
-            crop = picture.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+            crop = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
             label = re.sub(r"[^\w-]", "_", label)[:LONGEST_LABEL]
             file = f"{number:02d}_{label}{Path(name).suffix}"
             _save(crop, self._path("crops", name, file))
@@ -182,7 +182,7 @@ class _Run:
     Args:
       detector: the detector.
       choice: which detections are kept.
-      batch_size: pictures that the device works on at a time.
+      batch_size: images that the device works on at a time.
       output: where drawings go.
       results: where detections and errors go.
     """
@@ -202,14 +202,14 @@ class _Run:
         self._results = results
         self._large = threading.Lock()
 
-    def detect_in_pictures(self, files: Sequence[Input]) -> None:
+    def detect_in_images(self, files: Sequence[Input]) -> None:
         """Opening, detecting and writing overlap: threads for the first and last, in order."""
         if not files:
             return
         targets = [self._output.target(file, (".png", ".jpg", ".jpeg")) for file in files]
         workers = num_cores()
         ahead = self._batch_size + workers
-        progress = tqdm(total=len(files), desc="pictures", unit=" images")
+        progress = tqdm(total=len(files), desc="images", unit=" images")
         with progress, ThreadPoolExecutor(workers) as pool:
 
             def readable() -> Iterator[tuple[_Target, Prepared]]:
@@ -251,18 +251,18 @@ class _Run:
         self._results.add_error(name, error)
 
     def _open(self, target: _Target) -> tuple[_Target, Prepared | UserError]:
-        """A picture, ready for the network."""
+        """An image, ready for the network."""
         path = target.file.path
         try:
             self._output.annotated(target)
             size = size_in_file(path)
             with self._turn(size):
-                prepared = self._detector.prepare(open_picture(path))
+                prepared = self._detector.prepare(open_image(path))
         except UserError as error:
             return target, error
         # Opened again to be drawn, so that memory stays bounded whatever the files are.
         is_large = math.prod(size) > LARGE
-        return target, prepared._replace(picture=path) if is_large else prepared
+        return target, prepared._replace(image=path) if is_large else prepared
 
     def _write(self, found: tuple[_Target, Detections]) -> tuple[_Target, Detections | UserError]:
         """Writes the detections that are kept, and returns them."""
@@ -279,12 +279,12 @@ class _Run:
         return target, detections
 
     def _turn(self, size: tuple[int, int]) -> contextlib.AbstractContextManager:
-        """What large pictures wait for, so that one is open at a time."""
+        """What large images wait for, so that one is open at a time."""
         return self._large if math.prod(size) > LARGE else contextlib.nullcontext()
 
 
-def _save(picture: Image.Image, path: Path) -> None:
+def _save(image: Image.Image, path: Path) -> None:
     if path.suffix.lower() == ".png":
-        picture.save(path, compress_level=1)
+        image.save(path, compress_level=1)
     else:
-        picture.save(path, quality=90)
+        image.save(path, quality=90)

@@ -1,4 +1,4 @@
-"""Detections of many pictures in one JSON file, in COCO's form, with constant memory."""
+"""Detections of many images in one JSON file, in COCO's form, with constant memory."""
 
 import json
 import os
@@ -33,7 +33,7 @@ class ResultsFile:
         return self
 
     def add(self, file_name: str, detections: Detections, **more: Any) -> None:
-        """Adds a picture, with a number of its own; `more` is written beside its name and size."""
+        """Adds an image, with a number of its own; `more` is written beside its name and size."""
         self._file.write(",\n" if self.num_images else "\n")
         self.num_images += 1
         height, width = detections.size

@@ -101,8 +101,8 @@ def detect_in_video(
         frames = in_thread(_frames(av, container, stream, source))
         prepared = map_ahead(pool, prepare, frames, workers)
         detected = in_thread(detector.stream(prepared, batch_size))
-        for frame, detections, picture in map_ahead(pool, draw, detected, workers):
-            writer.write(picture, frame.pts)
+        for frame, detections, image in map_ahead(pool, draw, detected, workers):
+            writer.write(image, frame.pts)
             yield frame.index, detections
 
 
@@ -180,7 +180,7 @@ def _rate(stream: Any) -> Any:
 
 
 class _Writer:
-    """Encodes pictures as H.264, in a file that opens with the first of them."""
+    """Encodes images as H.264, in a file that opens with the first of them."""
 
     def __init__(self, av: Any, path: Path, source: Any):
         self._av = av
@@ -192,12 +192,12 @@ class _Writer:
     def __enter__(self) -> "_Writer":
         return self
 
-    def write(self, picture: Image.Image, pts: int) -> None:
+    def write(self, image: Image.Image, pts: int) -> None:
         if self._container is None:
-            self._container = self._open(picture.size)
-        if picture.size != self._size:  # some streams change it
-            picture = picture.resize(self._size)
-        pixels = np.asarray(picture)
+            self._container = self._open(image.size)
+        if image.size != self._size:  # some streams change it
+            image = image.resize(self._size)
+        pixels = np.asarray(image)
         # Colours have half the resolution, so sides must be even: the last pixels are repeated.
         pixels = np.pad(pixels, [(0, side % 2) for side in pixels.shape[:2]] + [(0, 0)], "edge")
         frame = self._av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
@@ -210,7 +210,7 @@ class _Writer:
             raise UserError(f"{self._path} cannot be written: {_reason(error)}") from error
 
     def _open(self, size: tuple[int, int]) -> Any:
-        """Opens the file for pictures of this width and height."""
+        """Opens the file for images of this width and height."""
         self._size = size
         container = self._av.open(str(self._path), "w")
         self._stream = container.add_stream("libx264", rate=self._rate)

@@ -29,7 +29,7 @@ IMAGENET = InputRange(
 # MobileNet in TensorFlow: from -1 to 1.
 TENSORFLOW = InputRange(np.full(3, 127.5, np.float32), np.full(3, 127.5, np.float32))
 
-# What fills an image beyond its picture, for every network.
+# Fills the canvas outside the image, for every network.
 MEAN_RGB = CAFFE.mean
 
 

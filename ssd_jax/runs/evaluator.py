@@ -65,12 +65,12 @@ def run_detector(
       num_batches: how many batches there are.
       stopwatch: is told how long the first batch took ("start", where things are compiled), and
         for the others how long this process waited for "input" and "network".
-      num_pictures: how many pictures to return, for drawing.
+      num_pictures: how many images to return, for drawing.
       after_batch: called after every batch; may raise, to end early.
 
     Returns:
       One result per image, in the order of their names, on every process the same; and by name the
-      pictures `[size, size, 3] uint8` of this process's first images.
+      images `[size, size, 3] uint8` of this process's first images.
     """
     results, pictures, dropped = [], {}, 0
     progress = tqdm(

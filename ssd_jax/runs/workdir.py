@@ -8,7 +8,7 @@ A work directory holds
     starts.jsonl     each start of the run: when, where, by which command, code and packages
     weights.txt      what became of each array of the weights that the run started from, if any
     imported.json    if its weights came from a file: which arrays did
-    data_errors.jsonl  what config.data.on_error="skip" left out and why, a picture a line
+    data_errors.jsonl  what config.data.on_error="skip" left out and why, an image a line
     checkpoints/     one folder a saved step
     metrics.jsonl    one object a line
     tensorboard/     the same for TensorBoard, with the pictures

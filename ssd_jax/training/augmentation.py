@@ -35,7 +35,7 @@ def augment(
     Args:
       keys: `[batch]` random keys.
       images: `[batch, size, size, 3]` uint8 RGB.
-      windows: `[batch, 4] xyxy`: where on the image the picture lies.
+      windows: `[batch, 4] xyxy`: where on the canvas the image lies.
       boxes: `[batch, objects, 4] xyxy`.
       labels: `[batch, objects]`, 0 = padding.
       settings: `color` and `flip`: whether colours change, and half of the images are mirrored.
@@ -67,11 +67,11 @@ def _augment_image(
 
 
 def fill_outside(pixels: jax.Array, window: jax.Array) -> jax.Array:
-    """Paints the mean colour where there is no picture.
+    """Fills what lies outside the image with the mean colour.
 
     Args:
       pixels: `[size, size, 3]`.
-      window: `[4] xyxy`: where the picture lies, as fractions of the image.
+      window: `[4] xyxy`: where the image lies, as fractions of the canvas.
     """
     size = pixels.shape[0]
     place = (jnp.arange(size) + 0.5) / size

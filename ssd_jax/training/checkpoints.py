@@ -18,7 +18,7 @@ from ssd_jax.models.network import Variables
 from ssd_jax.training.state import TrainState
 
 STATUS = re.compile("[A-Z_]+: ")  # how errors of TensorStore begin
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Progress = dict[str, Any]  # what JSON can hold
 
@@ -161,7 +161,7 @@ class Checkpoints:
             raise UserError(
                 f"a checkpoint could not be written to {self._directory}: "
                 f"{str(error).splitlines()[0]}. Those that are complete are kept (steps: {saved}); "
-                "make room and start again"
+                "free some space and start again"
             ) from error
 
     def _existing(self, step: int | None) -> int:
@@ -233,10 +233,10 @@ def _is_about_space(error: BaseException) -> bool:
     """Whether a disk is full, a quota used up or a file larger than may be."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in NO_ROOM:
+        if isinstance(cause, OSError) and cause.errno in NO_SPACE:
             return True
         # TensorStore writes arrays in C++, and tells no number.
-        if any(os.strerror(number) in str(cause) for number in NO_ROOM):
+        if any(os.strerror(number) in str(cause) for number in NO_SPACE):
             return True
         cause = cause.__cause__ or cause.__context__
     return False

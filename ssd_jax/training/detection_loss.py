@@ -30,8 +30,8 @@ def detection_loss(
       settings: `augment`, `loss` and `freeze_batch_norm` are used.
       parameters: those of the network.
       batch_stats: those of the network; it keeps them with `freeze_batch_norm`.
-      batch: `image` `[batch, size, size, 3]` uint8 RGB, `window` `[batch, 4]` (where on the image
-        the picture lies), `boxes` `[batch, objects, 4]`, both `xyxy`, and `labels`
+      batch: `image` `[batch, size, size, 3]` uint8 RGB, `window` `[batch, 4]` (where on the
+        canvas the image lies), `boxes` `[batch, objects, 4]`, both `xyxy`, and `labels`
         `[batch, objects]`, where 0 marks padding.
       keys: `[batch]` random keys, from `image_keys`.
       batch_axis: see `Network.apply`.

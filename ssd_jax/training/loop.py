@@ -103,6 +103,6 @@ def _warn_of_dropped(count: int) -> None:
     if count:
         logger.warning(
             "training data: %d boxes were left out, without area or beyond config.data.max_objects "
-            "(counted each time their picture was used)",
+            "(counted each time their image was used)",
             count,
         )

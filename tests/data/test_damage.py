@@ -18,7 +18,7 @@ from ssd_jax.data.reading import upright
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.data.training_batches import training_batches
 from ssd_jax.errors import UserError
-from ssd_jax.images.opening import MAX_PIXELS, open_picture
+from ssd_jax.images.opening import MAX_PIXELS, open_image
 from ssd_jax.runs.evaluate import evaluate_file
 from tests.data.test_training_batches import BATCH, CONFIG, PLAIN, assert_same, take
 from tests.helpers.pictures import VocFolder
@@ -219,7 +219,7 @@ def test_training_shows_the_pixels_of_evaluation(voc, mode, options):
         path = save(voc, mode, **options)
     file = tf.data.Dataset.from_tensors(path.read_bytes())
     encoded = file.map(upright).get_single_element()
-    expected = np.asarray(open_picture(path)).astype(int)
+    expected = np.asarray(open_image(path)).astype(int)
     np.testing.assert_array_equal(rendering.image_size(encoded), expected.shape[:2])
     # Two libraries decode JPEG, with roundings of their own.
     tolerance = 3 if options["format"] == "JPEG" else 0

@@ -79,7 +79,7 @@ def test_samplers_use_the_whole_of_their_ranges(sampled):
 
 def test_the_first_sampler_gives_the_whole_canvas(sampled):
     patches, found = sampled
-    assert (patches[:, 0] == geometry.WHOLE_PICTURE).all() and found[:, 0].all()
+    assert (patches[:, 0] == geometry.WHOLE_IMAGE).all() and found[:, 0].all()
 
 
 def test_samplers_try_fifty_times():
@@ -107,7 +107,7 @@ def test_tiny_objects_leave_some_samplers_without_a_patch():
 def test_without_objects_there_is_only_the_whole_canvas(boxes):
     found = geometry.run_samplers(SEED, for_all(boxes))[1].numpy()
     assert found[:, 0].all() and not found[:, 1:].any()
-    assert (geometry.draw_patches(SEED, for_all(boxes)) == geometry.WHOLE_PICTURE).numpy().all()
+    assert (geometry.draw_patches(SEED, for_all(boxes)) == geometry.WHOLE_IMAGE).numpy().all()
 
 
 def test_padding_changes_nothing():
@@ -162,12 +162,12 @@ def test_expansion_by_hand():
     np.testing.assert_allclose(-canvas[:, :2].T, [x * (ratio - 1), y * (ratio - 1)], atol=1e-5)
     np.testing.assert_allclose((canvas[:, 2:] - canvas[:, :2]).T, [ratio, ratio], rtol=1e-5)
     never = geometry.draw_expansion(SEED, DRAWS, 0.0, 4.0)
-    assert (never == geometry.WHOLE_PICTURE).numpy().all()
+    assert (never == geometry.WHOLE_IMAGE).numpy().all()
 
 
 def test_no_augmentation_is_the_whole_picture():
     windows = geometry.draw_windows(SEED, for_all(BOXES), 0.0, 4.0, crop=False)
-    assert (windows == geometry.WHOLE_PICTURE).numpy().all()
+    assert (windows == geometry.WHOLE_IMAGE).numpy().all()
 
 
 def test_objects_count_by_their_centre():

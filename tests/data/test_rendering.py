@@ -94,7 +94,7 @@ def test_pixels_and_boxes_are_those_of_the_slow_way(image_format, seed):
 
         # And pixels lie where boxes say: the picture itself is a box.
         (picture,) = rendering.place_boxes(
-            np.array([geometry.WHOLE_PICTURE], np.float32), placement, tf.constant(size), side
+            np.array([geometry.WHOLE_IMAGE], np.float32), placement, tf.constant(size), side
         ).numpy()
         centres = (np.arange(side) + 0.5) / side
         in_picture = (centres[:, None] - picture[:2]) / (picture[2:] - picture[:2])
@@ -162,7 +162,7 @@ def test_crop_and_expansion_of_sixteen_pixels():
 
 def test_enlarging_sixteen_pixels():
     doubled = SIXTEEN.repeat(2, axis=0).repeat(2, axis=1)
-    whole = list(geometry.WHOLE_PICTURE)
+    whole = list(geometry.WHOLE_IMAGE)
     np.testing.assert_array_equal(show(whole, 8, "nearest"), doubled)
     np.testing.assert_array_equal(show(whole, 8, "area"), doubled)
     # Pixels lie a quarter beside the old ones: 3/4 of the nearer and 1/4 of the other neighbour.
@@ -172,7 +172,7 @@ def test_enlarging_sixteen_pixels():
 
 
 def test_shrinking_sixteen_pixels():
-    whole = list(geometry.WHOLE_PICTURE)
+    whole = list(geometry.WHOLE_IMAGE)
     means = SIXTEEN.reshape(2, 2, 2, 2).mean(axis=(1, 3))
     np.testing.assert_array_equal(show(whole, 2, "area"), means)
     np.testing.assert_array_equal(show(whole, 2, "bilinear"), means)
@@ -203,7 +203,7 @@ def lanczos(x):
 @pytest.mark.parametrize("size", [2, 3, 8])
 def test_sixteen_pixels_by_kernel(method, kernel, size):
     pixels = np.random.default_rng(0).integers(60, 200, (4, 4))
-    shown = show(list(geometry.WHOLE_PICTURE), size, method, pixels)
+    shown = show(list(geometry.WHOLE_IMAGE), size, method, pixels)
     expected = np.clip(resize_by_kernel(pixels, size, kernel), 0, 255)
     np.testing.assert_allclose(shown, expected, rtol=0, atol=0.6)
 
@@ -222,7 +222,7 @@ def test_resizing_equals_tensorflow(method, size):
 @pytest.mark.parametrize("size", [2, 8])
 def test_sixteen_pixels_equal_opencv(method, size):
     reference = carried("opencv")
-    shown = show(list(geometry.WHOLE_PICTURE), size, method, reference["picture"][..., 0])
+    shown = show(list(geometry.WHOLE_IMAGE), size, method, reference["picture"][..., 0])
     expected = reference[f"{method}_{size}"][..., 0].astype(int)
     np.testing.assert_allclose(shown, expected, rtol=0, atol=1)
 

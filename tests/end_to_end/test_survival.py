@@ -18,7 +18,7 @@ STEPS = 120
 @pytest.fixture(scope="module")
 def peaceful(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "peaceful"
-    kill_training.train_in_peace(STEPS, workdir)
+    kill_training.train_uninterrupted(STEPS, workdir)
     return workdir
 
 
@@ -41,7 +41,7 @@ def test_a_run_that_is_asked_to_end_saves_and_goes_on(peaceful, tmp_path):
         assert f"{number.name}: stopped at step {last_step} of {STEPS}" in said
         assert "goes on from the last checkpoint" in said
         assert not kill_training.is_saving(workdir)
-    kill_training.train_in_peace(STEPS, workdir)
+    kill_training.train_uninterrupted(STEPS, workdir)
     kill_training.assert_same_run(workdir, peaceful)
 
 

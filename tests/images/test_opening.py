@@ -11,7 +11,7 @@ from PIL import Image
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import (
     MAX_PIXELS,
-    open_picture,
+    open_image,
     size_in_file,
     to_rgb,
     upright_file,
@@ -29,7 +29,7 @@ def encoded(image: Image.Image | np.ndarray, image_format="PNG", **options) -> b
 
 
 def pixels(file: bytes) -> list:
-    return np.asarray(open_picture(file)).tolist()
+    return np.asarray(open_image(file)).tolist()
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -69,7 +69,7 @@ def test_orientation_is_respected_once(orientation, upright, image_format):
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if image_format == "WEBP" else {}
-    opened = open_picture(encoded(PICTURE, image_format, exif=exif, **options))
+    opened = open_image(encoded(PICTURE, image_format, exif=exif, **options))
     np.testing.assert_array_equal(opened, upright)
     np.testing.assert_array_equal(to_rgb(opened), upright)
 
@@ -131,8 +131,8 @@ def noise(image_format):
 @pytest.mark.parametrize(
     "file, reason",
     [
-        (b"", "no picture of a known format"),
-        (b"only a text", "no picture of a known format"),
+        (b"", "no image of a known format"),
+        (b"only a text", "no image of a known format"),
         (noise("JPEG")[:-500], "truncated"),
         (noise("PNG")[:-500], "truncated"),
         (noise("PNG")[:40], "cannot be read"),
@@ -142,14 +142,14 @@ def noise(image_format):
         (encoded(np.zeros((4, 4), np.float32), "TIFF"), "fractions of unknown range"),
         (encoded(np.full((4, 4), 70_000, np.int32), "TIFF"), "32 bits"),
         # Pillow would start Ghostscript.
-        (encoded(PICTURE, "EPS"), "no picture of a known format"),
+        (encoded(PICTURE, "EPS"), "no image of a known format"),
     ],
 )
 def test_bad_files_are_named_with_the_reason(file, reason, tmp_path):
     path = tmp_path / "bad.jpg"
     path.write_bytes(file)
     with pytest.raises(UserError, match=reason) as error:
-        open_picture(path)
+        open_image(path)
     assert str(error.value).startswith(f"{path} cannot be read: ")
 
 
@@ -163,10 +163,10 @@ def test_limits_hold_before_anything_is_decoded(tmp_path):
     with pytest.raises(UserError, match=r"13378 × 13378|more than 178,956,970"):
         size_in_file(path)
     with pytest.raises(UserError, match="my name cannot be read: it has 3 × 2 pixels, more than 5"):
-        open_picture(encoded(PICTURE), name="my name", max_pixels=5)
-    assert open_picture(encoded(PICTURE), max_pixels=6).size == (3, 2)
+        open_image(encoded(PICTURE), name="my name", max_pixels=5)
+    assert open_image(encoded(PICTURE), max_pixels=6).size == (3, 2)
     with pytest.raises(UserError, match=r"none.jpg cannot be read: No such file"):
-        open_picture(tmp_path / "none.jpg")
+        open_image(tmp_path / "none.jpg")
 
 
 def test_resizing_sixteen_pixels():

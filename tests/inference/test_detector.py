@@ -82,7 +82,7 @@ def detections(**changes):
         "labels": np.array([5, 2], np.int32),
         "class_names": NAMES,
         "category_ids": CATEGORY_IDS,
-        "picture": np.zeros((70, 50, 3), np.uint8),
+        "image": np.zeros((70, 50, 3), np.uint8),
         "size": (50, 70),
     }
     return Detections(**(fields | changes))
@@ -104,7 +104,7 @@ def test_detections_can_be_selected():
 def test_detections_draw_themselves(tmp_path):
     Image.new("RGB", (50, 70)).save(tmp_path / "black.png")
     for given in (np.zeros((70, 50, 3), np.uint8), tmp_path / "black.png"):
-        drawn = np.asarray(detections(picture=given).draw())
+        drawn = np.asarray(detections(image=given).draw())
         assert drawn.shape == (70, 50, 3)
         assert drawn[60, 30].any() and drawn[50, 40].any() and not drawn[50, 30].any()
 

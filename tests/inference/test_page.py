@@ -111,7 +111,7 @@ def test_a_picture_is_detected_once_and_the_threshold_chooses(page, tmp_path):
 @pytest.mark.parametrize(
     "name, content, complaint",
     [
-        ("text.png", b"this is no picture", "the picture cannot be read: it is no picture"),
+        ("text.png", b"this is no picture", "the image cannot be read: it is no image"),
         ("bomb.png", png_header(8_000, 8_000), "has 8000 × 8000 pixels, more than 50,000,000"),
         ("large.png", bytes(21_000_000), "File(s) exceed the maximum allowed size of 20.0 Mb"),
     ],

@@ -303,7 +303,7 @@ def test_the_script_says_by_its_status_what_was_done(thirty, done, tmp_path):
     )
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     assert all(f"error: {thirty / name} cannot be read" in ended.stderr for name in FAILED)
-    assert ended.stdout == f"{tmp_path / 'out'}: 24 pictures done, 6 files failed\n"
+    assert ended.stdout == f"{tmp_path / 'out'}: 24 images done, 6 files failed\n"
     results = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert results["images"] == done[2]["images"]
     nothing = run_command("predict", "--weights=/no/such", "--output=x", "a.jpg", expect=2)

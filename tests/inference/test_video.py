@@ -91,7 +91,7 @@ def test_each_frame_has_its_own_detections_and_boxes(detector, tmp_path):
         assert ours.boxes.tolist() == right.boxes.tolist() and len(ours) == 1
         drawn = np.asarray(right.draw()).astype(int)
         assert np.abs(pixels - drawn).mean() < 12  # what compression leaves
-        assert np.abs(pixels - np.asarray(right.picture).astype(int)).mean() > 14
+        assert np.abs(pixels - np.asarray(right.image).astype(int)).mean() > 14
 
 
 def test_frames_keep_their_times(detector, tmp_path):
@@ -117,7 +117,7 @@ def test_turned_videos_come_out_upright(detector, tmp_path):
     assert found[2][1].size == (96, 64)
     # A quarter counterclockwise brings the leftmost block, the lowest bit, to the bottom.
     np.testing.assert_allclose(
-        np.asarray(found[1][1].picture)[:, 32, 0], frame_pixels(1)[0, ::-1, 0], atol=30
+        np.asarray(found[1][1].image)[:, 32, 0], frame_pixels(1)[0, ::-1, 0], atol=30
     )
     with av.open(str(tmp_path / "out.mp4")) as container:
         (frame, *_) = container.decode(video=0)

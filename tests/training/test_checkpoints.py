@@ -97,7 +97,7 @@ def test_without_room_it_stops_and_keeps_what_is_complete(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = done.stdout
-    assert str(tmp_path) in said and "(steps: 1)" in said and "make room" in said
+    assert str(tmp_path) in said and "(steps: 1)" in said and "free some space" in said
 
     # What is unfinished is neither taken for a checkpoint nor in the way of the next try.
     assert {path.name.partition(".")[0] for path in tmp_path.iterdir()} == {"1", "2"}

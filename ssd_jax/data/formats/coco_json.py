@@ -56,7 +56,7 @@ def _read(
     folder: Path,
     problems: Problems,
 ) -> Iterator[Annotation]:
-    """The annotation of every image; `problems` is told of damaged ones."""
+    """The annotation of every image; `problems` collects damaged ones."""
     objects = _objects_by_image(content, path, problems)
     seen = set()
     for number, image in enumerate(content["images"]):

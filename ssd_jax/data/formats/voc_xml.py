@@ -55,7 +55,7 @@ def open_voc_xml(root: str, split: str, problems: Problems) -> Annotations:
 def _read(
     folder: Path, split_file: Path, names: list[str], problems: Problems
 ) -> Iterator[Annotation]:
-    """The annotations of the images of these names; `problems` is told of damaged ones."""
+    """The annotations of the images of these names; `problems` collects damaged ones."""
     images_folder = folder / "JPEGImages"
     images = {
         path.stem: path
