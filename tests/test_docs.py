@@ -131,8 +131,8 @@ def test_the_recipe_names_options_that_exist():
     options = set(re.findall(r"`((?:model|loss|augment|data)\.\w+)", RECIPE))
     assert len(options) > 8
     for option in options:
-        room, field = option.split(".")
-        assert field in config[room]
+        group, field = option.split(".")
+        assert field in config[group]
 
 
 @pytest.mark.parametrize("name", ALL_CONFIGS)
@@ -233,13 +233,21 @@ def test_the_tree_names_every_package():
     assert re.findall(r"^  (\w+)(?:/|\.py)", tree, flags=re.MULTILINE) == list(ALLOWED)
 
 
-@pytest.mark.parametrize(
-    "title, most_stops, most_files",
-    [("From an image file to the loss", 36, 16), ("From the network to mAP", 20, 10)],
-)
-def test_the_traces_are_short_and_each_stop_is_used_by_one_before(title, most_stops, most_files):
+TRACES = ("From an image file to the loss", "From the network to mAP")
+
+
+def section_and_stops(title: str) -> tuple[str, list[tuple[str, str, str]]]:
+    """A section of the page, and the number, file and function of each stop in it."""
     section = ARCHITECTURE.split(f"## {title}\n")[1].split("\n## ")[0]
     stops = re.findall(r"^(\d+)\. `(\S+)::([\w.]+)`", section, flags=re.MULTILINE)
+    return section, stops
+
+
+@pytest.mark.parametrize(
+    "title, most_stops, most_files", [(TRACES[0], 36, 16), (TRACES[1], 20, 10)]
+)
+def test_the_traces_are_short_and_each_stop_is_used_by_one_before(title, most_stops, most_files):
+    section, stops = section_and_stops(title)
     files = {file for _, file, _ in stops}
     assert [int(number) for number, _, _ in stops] == list(range(1, len(stops) + 1))
     assert len(stops) <= most_stops and len(files) <= most_files
@@ -249,3 +257,56 @@ def test_the_traces_are_short_and_each_stop_is_used_by_one_before(title, most_st
     for _, file, name in stops:
         assert re.search(rf"\b{name.split('.')[-1]}\b", source), name
         source += (ROOT / file).read_text()
+
+
+def module_file(name: str) -> Path:
+    return ROOT / f"{name.replace('.', '/')}.py"
+
+
+def functions_used(file: str, name: str) -> set[tuple[str, str]]:
+    """File and name of each function of another file that a function or class refers to."""
+    tree = ast.parse((ROOT / file).read_text())
+    modules, functions = {}, {}  # by their names in this file
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ssd_jax"):
+            for alias in node.names:
+                if module_file(f"{node.module}.{alias.name}").is_file():
+                    modules[alias.name] = module_file(f"{node.module}.{alias.name}")
+                else:
+                    functions[alias.name] = module_file(node.module)
+    for part in name.split("."):
+        tree = next(node for node in ast.walk(tree) if getattr(node, "name", None) == part)
+    used = {
+        (functions[node.id], node.id)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id in functions
+    } | {
+        (modules[node.value.id], node.attr)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in modules
+    }
+    return {
+        (path.relative_to(ROOT).as_posix(), function)
+        for path, function in used
+        if function in functions_defined_in(path)
+    }
+
+
+@functools.cache
+def functions_defined_in(path: Path) -> set[str]:
+    nodes = ast.parse(path.read_text()).body
+    return {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("title", TRACES)
+def test_the_traces_lead_through_no_other_files_than_those_named(title):
+    details = set(re.findall(r"\((`\S+`(?:, `\S+`)*)\)", section_and_stops(TRACES[0])[0]))
+    named = {file for files in details for file in re.findall(r"`(ssd_jax/\S+?)`", files)}
+    assert len(named) == 9
+    _, stops = section_and_stops(title)
+    files = {file for _, file, _ in stops} | named
+    for _, file, name in stops:
+        for other, function in functions_used(file, name):
+            assert other in files, f"{name} calls {other}::{function}"
