@@ -1,8 +1,7 @@
-"""What ends a program before its end: a mistake of the user's, or a wish of the machine's."""
+"""Exceptions that end a program in good order: mistakes of users, and interruptions."""
 
 import importlib.util
 import reprlib
-from typing import Any
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -23,7 +22,7 @@ class Interrupted(KeyboardInterrupt):
     """
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value from a file as messages show it: in one line, and short however long it is."""
     return _short.repr(value)
 

@@ -4,7 +4,6 @@ Images and objects are random and lie on the device. Weights are random too, so 
 as many boxes to compare as it can.
 """
 
-import dataclasses
 import functools
 import itertools
 import logging
@@ -159,7 +158,8 @@ def _weights(network: Network, seed: int) -> tuple[Variables, Variables]:
 
 def _prepare(config: Config, mode: str, batch_size: int, num_batches: int = NUM_BATCHES) -> _Case:
     network = build_network(config.model, NUM_CLASSES)
-    variables = _weights(dataclasses.replace(network, precision="float32"), config.seed)
+    exact = build_network(with_precision(config, "float32").model, NUM_CLASSES)
+    variables = _weights(exact, config.seed)
     batches = [random_batch(config, batch_size, seed) for seed in range(num_batches)]
     if mode == "train":
         return _prepare_training(config, network, variables, batches)

@@ -8,7 +8,7 @@ Exit status 1 means that something should be fixed.
 from absl import flags
 
 from ssd_jax.cli.command_line import Command, given
-from ssd_jax.config.schema import DataConfig
+from ssd_jax.config.schema import DataConfig, split_names
 
 FLAGS = flags.FlagValues()
 SOURCE = flags.DEFINE_string("source", None, "The data: see the README.", FLAGS)
@@ -27,7 +27,6 @@ OUTPUT = flags.DEFINE_string("output", "", "A file for all findings, a JSON obje
 def main(arguments: list[str]) -> int:
     """Flags in, one call, a printed result."""
     del arguments
-    from ssd_jax.data.class_lists import split_names
     from ssd_jax.diagnostics.check_data import check_data, format_report
 
     report = check_data(given(SOURCE), split_names(CLASSES.value), OUTPUT.value, MAX_OBJECTS.value)

@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -156,7 +155,7 @@ def parse(values: flags.FlagValues, argv: list[str], *, known_only: bool = False
 class _ConfigFile(flags.ArgumentParser):
     """Makes a config of the value of --config."""
 
-    def parse(self, argument: Any) -> ConfigDict:
+    def parse(self, argument: str) -> ConfigDict:
         """The config, locked. What it raises absl reports with the flag and its value."""
         name, colon, row = argument.partition(":")
         file = find_file(name)

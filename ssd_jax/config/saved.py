@@ -14,7 +14,7 @@ FORMAT = 2
 REMOVED = ("published",)
 
 
-def check_format(number: Any, folder: Path) -> None:
+def check_format(number: object, folder: Path) -> None:
     """Raises a `UserError` if a folder was written in a format that this version cannot read."""
     if number not in range(1, FORMAT + 1):
         newer = isinstance(number, int) and number > FORMAT

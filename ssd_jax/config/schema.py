@@ -31,6 +31,11 @@ BoxShape = Annotated[tuple[Positive, Positive], ListOrTuple]
 BoxShapes = Annotated[tuple[BoxShape, ...], ListOrTuple]
 
 
+def split_names(listed: str) -> tuple[str, ...]:
+    """The names of a list joined by commas; none where it is empty."""
+    return tuple(name.strip() for name in listed.split(",") if name.strip())
+
+
 class Group(pydantic.BaseModel):
     """Frozen fields; no others than these, and no string or bool in place of a number."""
 
@@ -141,7 +146,7 @@ class DataConfig(Group):
     @property
     def class_names(self) -> tuple[str, ...]:
         """`classes` as a tuple; empty where they are those of the data."""
-        return tuple(name.strip() for name in self.classes.split(",") if name.strip())
+        return split_names(self.classes)
 
 
 class AugmentConfig(Group):
@@ -257,7 +262,7 @@ class DetectionConfig(Group):
 
 
 class DetectorConfig(Group):
-    """What a trained detector needs of a config."""
+    """The groups that a trained detector needs."""
 
     model: ModelConfig = ModelConfig()
     detection: DetectionConfig = DetectionConfig()
@@ -285,7 +290,7 @@ class Config(DetectorConfig, OptimizerConfig, RunConfig):
         return as_config(values)
 
 
-# What fields were called before.
+# Former names of fields.
 RENAMED = {
     "undecayed": "no_weight_decay",
     "model.steps": "model.strides",

@@ -122,7 +122,7 @@ KNOWN = {
 
 
 def category_ids(class_names: Sequence[str]) -> tuple[int, ...]:
-    """What results call the classes: COCO's ids for its classes, otherwise 1, 2, …."""
+    """The ids of classes in results: COCO's ids for its classes, otherwise 1, 2, …."""
     if tuple(class_names) == KNOWN[80]:
         return tuple(COCO_IDS)
     return tuple(range(1, len(class_names) + 1))
@@ -136,11 +136,6 @@ def describe_classes(
         {"id": category_id, "name": name}
         for category_id, name in zip(category_ids, class_names, strict=True)
     ]
-
-
-def split_names(listed: str) -> tuple[str, ...]:
-    """The names of a list joined by commas; none where it is empty."""
-    return tuple(name.strip() for name in listed.split(",") if name.strip())
 
 
 # Classes that are taken for each other more easily: those of Hoiem et al., "Diagnosing error in

@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ssd_jax.evaluation import voc
+from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.ranking import Average, Ranking, average_precision, best_f1
 from ssd_jax.evaluation.results import ImageResult
@@ -24,7 +25,7 @@ def compare(
     candidates: Sequence[Sequence[ImageResult]],
     class_names: Sequence[str],
     metric: str = "voc07",
-    metric_iou_threshold: float = 0.5,
+    metric_iou_threshold: float = IOU_THRESHOLD,
 ) -> dict[str, Any]:
     """Compares detectors on the same images, each with the first.
 

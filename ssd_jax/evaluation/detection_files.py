@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -201,7 +201,7 @@ def _read_text(path: Path) -> str:
         raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
 
 
-def _coco_id(image_id: str) -> Any:
+def _coco_id(image_id: str) -> int | str:
     """A number where the name is one, as in COCO; "000012" of VOC stays a name."""
     # No image of COCO has so many digits, and Python refuses numbers of thousands.
     is_number = image_id.isascii() and image_id.isdigit() and len(image_id) < 20

@@ -8,12 +8,13 @@ from PIL import Image
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.images.drawing import DRAWN_SIDE, draw_boxes
 
+LEAST_SCORE = 0.4  # of detections worth showing
+
 
 def draw_detections(
     images: Mapping[str, np.ndarray],
     results: Sequence[ImageResult],
     class_names: Sequence[str],
-    score_threshold: float = 0.4,
 ) -> list[Image.Image]:
     """Images with the detections worth showing, in the proportions of their files.
 
@@ -21,7 +22,6 @@ def draw_detections(
       images: by name, `[size, size, 3] uint8`, as the network saw them.
       results: those of other images are left out.
       class_names: class i + 1 is called `class_names[i]`.
-      score_threshold: detections with a lower score are not drawn.
     """
     drawn = []
     for result in results:
@@ -32,7 +32,7 @@ def draw_detections(
         scale = max(1.0, DRAWN_SIDE / max(width, height))
         image = Image.fromarray(images[result.image_id])
         image = image.resize((round(width * scale), round(height * scale)))
-        shown = result.scores >= score_threshold
+        shown = result.scores >= LEAST_SCORE
         drawn.append(
             draw_boxes(
                 image,

@@ -1,4 +1,4 @@
-"""What a metric is: how it judges detections, and how it averages precision."""
+"""The type of a metric: how it judges detections, and how it averages precision."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +11,8 @@ from ssd_jax.evaluation.results import ImageResult
 # By range of object area, and "all": the judged detections of each class.
 Rankings = dict[str, list[Ranking]]
 Numbers = dict[str, float | None]
+
+IOU_THRESHOLD = 0.5  # which a match must exceed by VOC's rules, unless another is asked for
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,9 @@ from ssd_jax.data.class_lists import similar_groups
 from ssd_jax.evaluation import error_analysis, figures, statistics, voc
 from ssd_jax.evaluation.comparison import LETTERS
 from ssd_jax.evaluation.error_analysis import KINDS, LOCALISATION, ErrorAnalysis
+from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.metrics import METRICS
-from ssd_jax.evaluation.ranking import Ranking, best_f1, mean_over_classes
+from ssd_jax.evaluation.ranking import OperatingPoint, Ranking, best_f1, mean_over_classes
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.summary import by_metric
 from ssd_jax.images.drawing import draw_case
@@ -54,7 +55,7 @@ def write_report(
       about: what was evaluated: `run` and `data`.
       read_images: gives images `[height, width, 3] uint8` by their names.
     """
-    metric_iou_threshold = summary.get("iou_threshold", 0.5)
+    metric_iou_threshold = summary.get("iou_threshold", IOU_THRESHOLD)
     # Errors are told apart at one threshold of IoU.
     first = METRICS[summary["metric"]]
     rule = voc.METRIC if first.own_iou_thresholds else first
@@ -160,7 +161,7 @@ def _class_rows(
     class_names: Sequence[str],
     summary: dict[str, Any],
     rankings: Sequence[Ranking],
-    points: Sequence[Any],
+    points: Sequence[OperatingPoint | None],
     analysis: ErrorAnalysis,
     costs: dict[str, np.ndarray],
 ) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.ranking import OperatingPoint, Ranking
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.voc import inclusive_iou
@@ -102,7 +103,7 @@ def confusion(
     results: Sequence[ImageResult],
     rankings: Sequence[Ranking],
     least_scores: np.ndarray,
-    metric_iou_threshold: float = 0.5,
+    metric_iou_threshold: float = IOU_THRESHOLD,
 ) -> np.ndarray:
     """Which class was detected where which class is.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ssd_jax.evaluation.metric import Metric, Rankings
+from ssd_jax.evaluation.metric import IOU_THRESHOLD, Metric, Rankings
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.ranking import average_precision, mean_over_classes
 from ssd_jax.evaluation.results import ImageResult
@@ -15,7 +15,7 @@ def summarise(
     results: Sequence[ImageResult],
     class_names: Sequence[str],
     metrics: Sequence[str] = ("voc07",),
-    metric_iou_threshold: float = 0.5,
+    metric_iou_threshold: float = IOU_THRESHOLD,
 ) -> dict[str, Any]:
     """Average precision by one or several metrics.
 

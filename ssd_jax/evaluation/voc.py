@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ssd_jax.evaluation.metric import Metric, Rankings
+from ssd_jax.evaluation.metric import IOU_THRESHOLD, Metric, Rankings
 from ssd_jax.evaluation.ranking import Ranking, area_under_curve
 from ssd_jax.evaluation.results import ImageResult
 
@@ -24,7 +24,7 @@ def inclusive_iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
 
 
 def rank(
-    results: Sequence[ImageResult], num_classes: int, metric_iou_threshold: float = 0.5
+    results: Sequence[ImageResult], num_classes: int, metric_iou_threshold: float = IOU_THRESHOLD
 ) -> list[Ranking]:
     """The judged detections of every class.
 

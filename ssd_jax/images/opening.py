@@ -64,29 +64,13 @@ def open_image(
 
 
 def size_in_file(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
-    """(height, width) as stored, from the header alone.
-
-    Args:
-      file: a path, or the bytes of a file.
-      name: what messages call it; the path where empty.
-
-    Raises:
-      UserError: see `open_image`.
-    """
+    """(height, width) as stored, from the header alone; see `open_image` for the rest."""
     with _opened(file, name) as image:
         return image.height, image.width
 
 
 def upright_size(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
-    """(height, width) of what `open_image` gives, as a rule without decoding it.
-
-    Args:
-      file: a path, or the bytes of a file.
-      name: what messages call it; the path where empty.
-
-    Raises:
-      UserError: see `open_image`.
-    """
+    """(height, width) of what `open_image` gives, as a rule without decoding it; see there."""
     with _opened(file, name) as image:
         height, width = image.height, image.width
         return (width, height) if _orientation(image) in SIDEWAYS else (height, width)
@@ -132,7 +116,7 @@ def upright_file(encoded: bytes) -> bytes:
             to_rgb(image).save(file, "PNG", compress_level=1)
             return file.getvalue()
     except Exception:
-        return b""  # who opens it himself is told what is wrong
+        return b""  # `open_image` says what is wrong
 
 
 @contextlib.contextmanager
@@ -148,7 +132,7 @@ def _opened(
 
 
 def _identify(file: str | Path | bytes, max_pixels: int) -> Image.Image:
-    """What the header says, with nothing decoded yet."""
+    """Reads the header; nothing is decoded yet."""
     image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
     width, height = image.size
     if width * height > max_pixels:

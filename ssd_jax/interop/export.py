@@ -147,8 +147,9 @@ def state_dict(trained: Trained, kind: str) -> dict[str, np.ndarray]:
       UserError: the layout has no place for the network.
     """
     network = trained.network
-    num_extras = len(network.extra_blocks)
-    fits = network.backbone == "vgg16" and not network.batch_norm and not network.separable
+    settings = network.settings
+    num_extras = len(settings.extra_blocks)
+    fits = settings.backbone == "vgg16" and not settings.batch_norm and not settings.separable
     if not fits or (kind == "torchvision" and num_extras != 4):
         what = "SSD300 with VGG16" if kind == "torchvision" else "SSD with VGG16"
         raise UserError(f"{kind} has a place for an {what} without batch norm alone")

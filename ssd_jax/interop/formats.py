@@ -52,8 +52,8 @@ def read_format(kind: str, file: str, network: Network, class_names: Sequence[st
     """
     if kind == "keras":
         _check_backbone(kind, network, tuple(APPLICATIONS))
-        model = load_application(network.backbone, file)
-        return Foreign(arrays_from_keras(model, network.backbone), (), [], [])
+        model = load_application(network.settings.backbone, file)
+        return Foreign(arrays_from_keras(model, network.settings.backbone), (), [], [])
 
     tensors = read_weights(file)
     if kind == "mmdetection":
@@ -82,7 +82,7 @@ def read_format(kind: str, file: str, network: Network, class_names: Sequence[st
 
 def _find_layout(kind: str, tensors: Mapping[str, np.ndarray], network: Network) -> Layout:
     """The layout of a format's file for the network: of all of it, or of its backbone alone."""
-    num_extras = len(network.extra_blocks)
+    num_extras = len(network.settings.extra_blocks)
     if kind == "ssd.pytorch":
         _check_backbone(kind, network, _VGG16)
         if any(name.startswith("vgg.") for name in tensors):
@@ -93,9 +93,9 @@ def _find_layout(kind: str, tensors: Mapping[str, np.ndarray], network: Network)
             _check_backbone(kind, network, _VGG16)
             return layouts.torchvision_layout()
         _check_backbone(kind, network, (*_VGG16, "vgg16_whole", "resnet50", *_MOBILENET_V2))
-        if network.backbone == "resnet50":
+        if network.settings.backbone == "resnet50":
             return layouts.torchvision_resnet50_layout()
-        if network.backbone in _MOBILENET_V2:
+        if network.settings.backbone in _MOBILENET_V2:
             return layouts.torchvision_mobilenet_v2_layout()
         return layouts.torchvision_vgg16_layout()
     if kind == "mmdetection":
@@ -104,7 +104,7 @@ def _find_layout(kind: str, tensors: Mapping[str, np.ndarray], network: Network)
     if kind == "caffe":
         _check_backbone(kind, network, _VGG16)
         return layouts.caffe_layout(num_extras)
-    if network.backbone in _MOBILENET_V2 and kind == "uvipen":
+    if network.settings.backbone in _MOBILENET_V2 and kind == "uvipen":
         return layouts.uvipen_ssdlite_layout()
     _check_backbone(
         kind, network, ("resnet50",) if kind == "nvidia" else ("resnet50", *_MOBILENET_V2)
@@ -113,10 +113,10 @@ def _find_layout(kind: str, tensors: Mapping[str, np.ndarray], network: Network)
 
 
 def _check_backbone(kind: str, network: Network, fitting: Sequence[str]) -> None:
-    if network.backbone not in fitting:
+    if network.settings.backbone not in fitting:
         raise UserError(
             f"weights of {kind} are for the backbone {', '.join(fitting)}, not for "
-            f"{network.backbone}: set config.model.backbone, or start from scratch with "
+            f"{network.settings.backbone}: set config.model.backbone, or start from scratch with "
             "--config.init="
         )
 

@@ -18,7 +18,6 @@ from ssd_jax.config.schema import ModelConfig, PrecisionName
 from ssd_jax.detection.boxes import ArrayLike
 from ssd_jax.detection.default_boxes import Tiling, default_boxes, shapes_from_sizes
 from ssd_jax.errors import UserError
-from ssd_jax.models.heads import ExtraBlock
 from ssd_jax.models.preprocess import normalise
 from ssd_jax.models.ssd import BACKBONES, SSD
 
@@ -56,29 +55,19 @@ class Network:
     Attributes:
       tiling: its default boxes' layout.
       num_classes: classes without the background.
+      settings: `config.model`.
     """
 
     tiling: Tiling
     num_classes: int
-    backbone: str
-    extra_blocks: tuple[ExtraBlock, ...]
-    width: float
-    batch_norm: bool
-    separable: bool
-    linear_extras: bool
-    precision: PrecisionName
+    settings: ModelConfig
 
     def _module(self, seed: int = 0) -> SSD:
         return SSD(
-            backbone=self.backbone,
-            extra_blocks=self.extra_blocks,
-            boxes_per_cell=self.tiling.boxes_per_cell,
-            num_classes=self.num_classes,
-            width=self.width,
-            batch_norm=self.batch_norm,
-            separable=self.separable,
-            linear_extras=self.linear_extras,
-            dtype=PRECISIONS[self.precision].dtype,
+            self.settings,
+            self.tiling.boxes_per_cell,
+            self.num_classes,
+            dtype=PRECISIONS[self.settings.precision].dtype,
             rngs=nnx.Rngs(seed),
         )
 
@@ -114,7 +103,7 @@ class Network:
 
     def normalise(self, pixels: Shaped[ArrayLike, "*shape 3"]) -> Float32[Array, "*shape 3"]:
         """RGB in [0, 255] to what the backbone reads."""
-        return normalise(pixels, BACKBONES[self.backbone].input_range)
+        return normalise(pixels, BACKBONES[self.settings.backbone].input_range)
 
     @jax.named_scope("network")
     def apply(
@@ -143,7 +132,7 @@ class Network:
         """
         module = nnx.merge(nnx.graphdef(self._abstract_module), parameters, batch_stats)
         module.set_attributes(nnx.BatchNorm, axis_name=batch_axis, raise_if_not_found=False)
-        with jax.default_matmul_precision(PRECISIONS[self.precision].products):
+        with jax.default_matmul_precision(PRECISIONS[self.settings.precision].products):
             outputs = module(jnp.asarray(images), train)
         return outputs, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
 
@@ -180,17 +169,7 @@ def build_network(settings: ModelConfig, num_classes: int) -> Network:
             f"feature maps of {settings.backbone} and {len(settings.extra_blocks)} extra_blocks "
             f"make {num_maps}"
         )
-    network = Network(
-        tiling=_tiling(settings),
-        num_classes=num_classes,
-        backbone=settings.backbone,
-        extra_blocks=tuple(ExtraBlock(*block) for block in settings.extra_blocks),
-        width=settings.width,
-        batch_norm=settings.batch_norm,
-        separable=settings.separable,
-        linear_extras=settings.linear_extras,
-        precision=settings.precision,
-    )
+    network = Network(_tiling(settings), num_classes, settings)
     sizes = network.feature_sizes()
     if sizes != settings.feature_sizes:
         raise UserError(

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Float32
 
+from ssd_jax.config.schema import ModelConfig
 from ssd_jax.models.heads import ExtraBlock, ExtraLayers, PredictionHeads
 from ssd_jax.models.layers import ConvOptions, relu
 from ssd_jax.models.mobilenet_v2 import MobileNetV2
@@ -71,33 +71,26 @@ class SSD(nnx.Module):
     """The whole network.
 
     Args:
-      backbone: one of `BACKBONES`.
-      extra_blocks: the feature maps added after the backbone's.
+      settings: `config.model`; `width` multiplies the channels of every layer but the heads'
+        outputs, and `batch_norm` is for every convolution but the heads'.
       boxes_per_cell: default boxes on a cell of each feature map, the backbone's first.
       num_classes: classes without the background.
-      width: multiplies the channels of every layer but the heads' outputs.
-      batch_norm: whether batch norm follows every convolution but the heads'.
-      separable: whether extra layers and heads are separable convolutions (SSDLite).
-      linear_extras: whether separable extra layers end without an activation.
       dtype: of the computation; parameters and outputs are float32.
+      rngs: the random numbers that parameters start from.
     """
 
     def __init__(
         self,
-        *,
-        backbone: str,
-        extra_blocks: Sequence[ExtraBlock],
+        settings: ModelConfig,
         boxes_per_cell: Sequence[int],
         num_classes: int,
-        width: float = 1.0,
-        batch_norm: bool = False,
-        separable: bool = False,
-        linear_extras: bool = False,
-        dtype: jax.typing.DTypeLike = jnp.float32,
+        *,
+        dtype: jax.typing.DTypeLike,
         rngs: nnx.Rngs,
     ) -> None:
-        self.backbone = BACKBONES[backbone].make(
-            width=width, batch_norm=batch_norm, dtype=dtype, rngs=rngs
+        batch_norm, separable = settings.batch_norm, settings.separable
+        self.backbone = BACKBONES[settings.backbone].make(
+            width=settings.width, batch_norm=batch_norm, dtype=dtype, rngs=rngs
         )
         options = ConvOptions(
             batch_norm=batch_norm,
@@ -108,11 +101,11 @@ class SSD(nnx.Module):
         )
         self.extras = ExtraLayers(
             self.backbone.out_channels[-1],
-            extra_blocks,
+            [ExtraBlock(*block) for block in settings.extra_blocks],
             options,
-            width=width,
+            width=settings.width,
             separable=separable,
-            linear=linear_extras,
+            linear=settings.linear_extras,
         )
         self.heads = PredictionHeads(
             self.backbone.out_channels + self.extras.out_channels,

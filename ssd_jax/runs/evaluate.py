@@ -16,6 +16,7 @@ from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.comparison import MOST_COMPARED, compare, format_comparison
 from ssd_jax.evaluation.detection_files import read_detections, write_detections
+from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.results import ImageResult, image_result, sort_results
 from ssd_jax.evaluation.summary import format_table, summarise
@@ -39,7 +40,7 @@ class EvaluationOptions:
     """
 
     metrics: Sequence[str] = tuple(METRICS)
-    metric_iou_threshold: float = 0.5
+    metric_iou_threshold: float = IOU_THRESHOLD
     output: str | Path = ""
     report: str | Path = ""
     submission: str | Path = ""
@@ -170,11 +171,10 @@ def compare_files(
 def _open_objects(data: DataConfig) -> tuple[Dataset, list[ImageResult]]:
     """The evaluation data, and its images without detections."""
     from ssd_jax.data.evaluation_batches import read_objects
-    from ssd_jax.data.problems import Problems
+    from ssd_jax.data.problems import make_problems
     from ssd_jax.data.sources import open_dataset
 
-    problems = Problems(data.on_error, data.max_error_fraction)
-    dataset = open_dataset(data.eval, data.class_names, problems)
+    dataset = open_dataset(data.eval, data.class_names, make_problems(data))
     images = [
         image_result(
             record.image_id,

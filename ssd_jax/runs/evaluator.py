@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ssd_jax.config.schema import Config
 from ssd_jax.detection.postprocess import Detections
 from ssd_jax.distributed import devices
+from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.results import ImageResult, image_result, pixel_scale, sort_results
 from ssd_jax.evaluation.summary import summarise
 from ssd_jax.models.network import Network, Variables
@@ -216,7 +217,7 @@ class Evaluator:
         self,
         results: Sequence[ImageResult],
         metrics: Sequence[str],
-        metric_iou_threshold: float = 0.5,
+        metric_iou_threshold: float = IOU_THRESHOLD,
     ) -> dict[str, Any]:
         """The numbers of these results, and a line about where the time of all this went."""
         with self._stopwatch.measure("metric"):

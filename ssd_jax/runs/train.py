@@ -25,7 +25,7 @@ from ssd_jax.evaluation.drawing import draw_detections
 from ssd_jax.evaluation.metrics import METRICS, check_metric
 from ssd_jax.evaluation.summary import format_table
 from ssd_jax.interop.transfer import Transfer, format_transfer
-from ssd_jax.models.network import Network, build_network
+from ssd_jax.models.network import Network, Variables, build_network
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.runs.nonfinite import save_batch
@@ -121,7 +121,7 @@ class _Parts:
     def class_names(self) -> tuple[str, ...]:
         return self.dataset.class_names
 
-    def new_state(self, parameters, batch_stats) -> TrainState:
+    def new_state(self, parameters: Variables, batch_stats: Variables) -> TrainState:
         """The state before the first step."""
         return initial_state(
             parameters,

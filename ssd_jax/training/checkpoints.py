@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from ssd_jax.config.schema import RunConfig
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import Variables
 from ssd_jax.training.state import TrainState
@@ -32,7 +33,9 @@ class Checkpoints:
     another name: what has its own name is complete.
     """
 
-    def __init__(self, directory: Path, keep: int = 3, read_only: bool = False):
+    def __init__(
+        self, directory: Path, keep: int = RunConfig().keep_checkpoints, read_only: bool = False
+    ):
         """Opens a directory of checkpoints.
 
         Args:
@@ -112,7 +115,7 @@ class Checkpoints:
         return TrainState(**items["model"], **items["training"])
 
     def restore_progress(self) -> Progress:
-        """What was saved beside the last state."""
+        """The progress that was saved beside the last state."""
         arguments = ocp.args.Composite(progress=ocp.args.JsonRestore())
         return self._manager.restore(self._existing(None), args=arguments)["progress"]
 

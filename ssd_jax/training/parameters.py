@@ -8,6 +8,7 @@ import fnmatch
 
 import jax
 
+from ssd_jax.config.schema import split_names
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import Variables, path_name
 
@@ -15,13 +16,13 @@ Mask = Variables  # the structure of the parameters, with booleans
 
 
 def matching(parameters: Variables, patterns: str) -> Mask:
-    """Which parameters any of some patterns fits.
+    """Marks the parameters that one of some patterns fits.
 
     Args:
       parameters: or anything of their structure.
       patterns: joined by commas; none where empty.
     """
-    wanted = _listed(patterns)
+    wanted = split_names(patterns)
     return jax.tree_util.tree_map_with_path(
         lambda path, _: any(fnmatch.fnmatchcase(path_name(path), pattern) for pattern in wanted),
         parameters,
@@ -37,16 +38,12 @@ def check_patterns(parameters: Variables, patterns: str, field: str) -> None:
       field: of the config, for the message.
     """
     paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(parameters)]
-    for pattern in _listed(patterns):
+    for pattern in split_names(patterns):
         if not fnmatch.filter(paths, pattern):
             raise UserError(
                 f"{field} has the pattern {pattern!r}, which fits no parameter; they have paths "
                 f"like {paths[0]} and {paths[-1]}"
             )
-
-
-def _listed(patterns: str) -> list[str]:
-    return [pattern.strip() for pattern in patterns.split(",") if pattern.strip()]
 
 
 def split(parameters: Variables, mask: Mask | None) -> tuple[Variables, Variables]:
@@ -59,7 +56,7 @@ def split(parameters: Variables, mask: Mask | None) -> tuple[Variables, Variable
 
 
 def merge(outside: Variables, inside: Variables) -> Variables:
-    """What `split` took apart."""
+    """Joins what `split` took apart."""
     return jax.tree.map(
         lambda a, b: b if a is None else a, outside, inside, is_leaf=lambda leaf: leaf is None
     )

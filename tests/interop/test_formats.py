@@ -189,7 +189,8 @@ def test_another_backbone_is_refused(kind, backbone, complaint, tmp_path):
         network = build_network(as_config(ssd300_resnet50_coco.get_config()).model, 1)
     elif backbone == "vgg16_whole":
         network = build_network(as_config(tiny.get_config()).model, 1)
-        network = dataclasses.replace(network, backbone=backbone)
+        settings = network.settings.model_copy(update={"backbone": backbone})
+        network = dataclasses.replace(network, settings=settings)
     with pytest.raises(UserError, match=complaint):
         read_format(kind, str(tmp_path / "weights.npz"), network)
 
