@@ -47,7 +47,7 @@ EXTRAS = {
 
 
 def missing_extra(error: ImportError) -> UserError | None:
-    """What to install, where an import failed for a package of an extra; otherwise None."""
+    """An error that says what to install, where an import failed for an extra; otherwise None."""
     package = (error.name or "").partition(".")[0]
     return missing_package(package) if package in EXTRAS else None
 
@@ -59,6 +59,6 @@ def check_installed(package: str) -> None:
 
 
 def missing_package(package: str) -> UserError:
-    """What to install, where a package of `EXTRAS` is missing."""
+    """An error that says what to install, where a package of `EXTRAS` is missing."""
     purpose, name, extra = EXTRAS[package]
     return UserError(f"{purpose} needs {name}: pip install 'ssd_jax[{extra}]'")

@@ -16,14 +16,14 @@ _END = object()
 
 
 def num_cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
-    """Gives items that a thread takes from an iterator, up to `ahead` of them in advance.
+    """Yields the items of an iterator that runs in a thread, up to `ahead` of them in advance.
 
     What the iterator raises is raised here, behind the items before it. Closing it ends the thread.
     """

@@ -55,7 +55,7 @@ def config(steps, port=0):
 
 
 def train_here(steps, workdir, log, port, process_id):
-    """What a child does."""
+    """Trains in a child process."""
     with open(log, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -70,7 +70,7 @@ def train_here(steps, workdir, log, port, process_id):
 
 
 def log_of(workdir, process_id=0):
-    """Where a child writes what it says."""
+    """The log file of a child."""
     return workdir.parent / f"{workdir.name}_{process_id}.log"
 
 
@@ -186,7 +186,7 @@ def assert_same_run(run, other):
 
 
 def numbers(workdir):
-    """What was measured, without how fast."""
+    """The metrics of a run, without speeds."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [
         {key: value for key, value in line.items() if key != "train/images_per_second"}

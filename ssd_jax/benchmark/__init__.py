@@ -1,1 +1,1 @@
-"""How fast a machine is at what this project does."""
+"""The speed of a machine in training, prediction and reading data."""

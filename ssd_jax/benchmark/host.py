@@ -183,7 +183,7 @@ def _random_detector(config: Config) -> "Detector":
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """The seconds that a call takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""How many images a second the input pipeline delivers, and what bounds it."""
+"""The speed of the input pipeline in images a second, and what bounds it."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ from ssd_jax.threads import num_cores
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """How fast batches came.
+    """The speed at which batches came.
 
     Attributes:
       per_second: images a second.

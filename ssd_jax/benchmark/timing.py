@@ -17,7 +17,7 @@ MINIMUM_CALLS = 3
 
 
 class Timing(NamedTuple):
-    """How long calls of a compiled function took."""
+    """The durations of calls of a compiled function."""
 
     median: float  # seconds of a call, waited for
     p95: float  # 95 % of calls took no longer

@@ -118,7 +118,7 @@ def define_processes(values: flags.FlagValues) -> Callable[[], Processes]:
 
 
 def format_help(name: str, description: str, command: Command) -> str:
-    """What `ssd-jax COMMAND --help` prints: usage, description and examples, flags."""
+    """The text of `ssd-jax COMMAND --help`: usage, description and examples, flags."""
     usage = f"usage: ssd-jax {name} {command.arguments}".rstrip() + " [FLAGS]"
     lines = [usage, "", description.strip(), "", "flags:"]
     for flag in (command.flags[name] for name in command.flags):

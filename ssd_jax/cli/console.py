@@ -1,4 +1,4 @@
-"""What commands print on the terminal: the package's own messages, and errors in one line."""
+"""Messages of commands on the terminal, and errors in one line."""
 
 import contextlib
 import errno

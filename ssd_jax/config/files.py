@@ -50,7 +50,7 @@ def rows_of(name: str) -> tuple[str, ...]:
 
 
 def published(name: str) -> str:
-    """What was published for a config, `FILE` or `FILE:ROW`; "" where nothing is known."""
+    """The published result of a config, `FILE` or `FILE:ROW`; "" where none is known."""
     file, _, row = name.partition(":")
     module = _run_file(find_file(file))
     rows, words = getattr(module, "ROWS", {}), getattr(module, "PUBLISHED", "")
@@ -231,7 +231,7 @@ def _check_overrides(argv: Sequence[str]) -> None:
 
 
 def _describe_failure(error: Exception, file: Path) -> str:
-    """What went wrong in a config file, and in which line of it."""
+    """Describes an error in a config file: its line, and what went wrong."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)

@@ -74,7 +74,7 @@ class Columns:
         return len(self.splits) - 1
 
     def objects(self, index: int) -> slice:
-        """Where the objects of an image are."""
+        """The places of the objects of an image."""
         return slice(int(self.splits[index]), int(self.splits[index + 1]))
 
     def size(self, index: int) -> tuple[float, float] | None:

@@ -1,4 +1,4 @@
-"""What becomes of images that cannot be decoded, once training batches are on their way.
+"""Images that cannot be decoded, met while training batches are made: they stop, or are left out.
 
 TensorFlow's operations cannot be told to go on after an error. Where damaged images stop the run,
 the stages know nothing of this, and the image at fault is looked for after the failure. Where they
@@ -25,7 +25,7 @@ PerImage = Callable[[Any], Tensors]
 
 
 def images_at_once() -> int:
-    """How many images a stage works on.
+    """The number of images that a stage works on at once.
 
     They leave it in order: while the first of them is slow, there is work for the other cores.
     """
@@ -120,7 +120,7 @@ def explain_failure(
 
 
 def why_unreadable(file: str | bytes) -> str | None:
-    """What is wrong with an image, for a message; None where it can be decoded."""
+    """The reason why an image cannot be decoded, for a message; None where it can."""
     try:
         open_image(file, name="the image")
     except UserError as error:

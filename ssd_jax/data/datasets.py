@@ -22,7 +22,7 @@ class Part(Protocol):
 
     @property
     def shuffle_buffer(self) -> int:
-        """How many records are shuffled together."""
+        """The number of records that are shuffled together."""
         ...
 
 

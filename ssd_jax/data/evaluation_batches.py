@@ -79,7 +79,7 @@ def evaluation_batches(
 
 
 def num_evaluation_batches(dataset: Dataset, batch_size: int, process_count: int = 1) -> int:
-    """How many batches `evaluation_batches` gives."""
+    """The number of batches that `evaluation_batches` gives."""
     largest_share = -(-len(dataset) // process_count)
     return -(-largest_share // batch_size)
 

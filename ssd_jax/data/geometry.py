@@ -62,7 +62,7 @@ def draw_patches(seed: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
 
 
 def run_samplers(seed: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """What each of the seven samplers finds.
+    """Runs the seven crop samplers.
 
     The first gives the whole canvas; five ask for an IoU of at least 0.1, …, 0.9 with some object
     and give the first of 50 patches that has it; the last takes any patch. Without objects, only

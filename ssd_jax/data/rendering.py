@@ -17,7 +17,7 @@ RESIZE_METHODS = ("bilinear", "area", "nearest", "bicubic", "lanczos3")
 
 
 class Placement(NamedTuple):
-    """Which whole pixels of the image fall on which whole pixels of the canvas.
+    """A rectangle of whole pixels of the image, and the one of the canvas that it falls on.
 
     Both rectangles are `[..., 4] int32`: y, x, height, width. A window that shows nothing of the
     image has a `canvas` rectangle of height and width 0.

@@ -1,4 +1,4 @@
-"""Where data comes from: one grammar for every format, several sets joined by commas.
+"""Opens data sets: one grammar for every format, several sets joined by commas.
 
 tfds:NAME:SPLIT                    a TensorFlow Datasets detection set (tfds:voc/2007:test)
 voc_xml:ROOT:SPLIT                 a folder in Pascal VOC's layout
@@ -88,7 +88,7 @@ FORMATS = {
 def open_dataset(
     spec: str, class_names: Sequence[str] = (), problems: Problems | None = None
 ) -> Dataset:
-    """Opens what a spec names.
+    """Opens the data set that a spec names.
 
     Args:
       spec: see the top of this file.

@@ -17,7 +17,7 @@ Tensors = dict[str, tf.Tensor]
 
 
 def reason_of(error: tf.errors.OpError) -> str:
-    """What went wrong, in one line, without where in TensorFlow's graph."""
+    """The reason of an error in one line, without its place in TensorFlow's graph."""
     lines = (error.message or str(error)).strip().splitlines()
     plain = [line for line in lines if line.strip() and not line[0].isspace()]
     return plain[-1] if plain[0].startswith("Graph execution error") else plain[0]

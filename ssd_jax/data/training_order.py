@@ -1,4 +1,4 @@
-"""Which image comes when in training, as indices into the data set."""
+"""The order of the images in training, as indices into the data set."""
 
 # The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
 # pyright: reportArgumentType=false

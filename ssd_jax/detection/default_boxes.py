@@ -15,7 +15,7 @@ Shapes = tuple[tuple[float, float], ...]  # width and height of each box of a ce
 
 @dataclasses.dataclass(frozen=True)
 class Tiling:
-    """How default boxes are laid over an image. One entry a feature map in every tuple.
+    """The layout of default boxes over an image. One entry a feature map in every tuple.
 
     Attributes:
       image_size: side of the square input, in pixels.

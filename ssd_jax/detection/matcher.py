@@ -98,7 +98,7 @@ def match_targets(
     default_boxes: Float[ArrayLike, "boxes 4"],
     settings: LossConfig = LossConfig(),
 ) -> tuple[Float[Array, "batch boxes 4"], Integer[Array, "batch boxes"]]:
-    """What the network should say for each image.
+    """The targets of the network for each image.
 
     Args:
       boxes: ground truth, `xyxy`, padded.

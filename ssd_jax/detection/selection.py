@@ -72,7 +72,7 @@ def largest(
 def indices_of_largest(
     values: Float[ArrayLike, "*rows columns"], k: int
 ) -> Int[Array, "*rows chosen"]:
-    """Where the k largest of each row are.
+    """The indices of the k largest of each row.
 
     Args:
       values: `[..., columns] float32`, not negative.

@@ -82,12 +82,12 @@ class Report:
     objects: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
     def problems(self) -> list[Finding]:
-        """What should be fixed."""
+        """The findings that should be fixed."""
         return [finding for finding in self.findings if finding.kind not in NOTES]
 
 
 class _Look(NamedTuple):
-    """What an image file holds; sizes are (height, width)."""
+    """The content of an image file; sizes are (height, width)."""
 
     error: str = ""
     image_format: str = ""
@@ -167,7 +167,7 @@ def format_report(report: Report, output: str = "") -> str:
 
 
 def all_fixes() -> dict[str, str]:
-    """What to do about each kind of finding."""
+    """The fix for each kind of finding."""
     return FIXES_OF_READING | FIXES | NOTES
 
 
@@ -207,7 +207,7 @@ def _look(annotation: Annotation, lock: threading.Lock) -> _Look:
 
 
 def _findings(annotation: Annotation, look: _Look, max_objects: int) -> Iterator[Finding]:
-    """What was found about one image and its objects."""
+    """The findings about one image and its objects."""
 
     def found(kind: str, message: str, file: str = annotation.file) -> Finding:
         return Finding(kind, file, annotation.image_id, message)

@@ -1,4 +1,4 @@
-"""How the default boxes of a config fit the objects of some data, and which would fit better."""
+"""Measures how default boxes fit the objects of some data, and looks for better ones."""
 
 import dataclasses
 import functools
@@ -29,7 +29,7 @@ STEPS_PER_SIDE = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 
 
 class Fit(NamedTuple):
-    """How default boxes fit some objects.
+    """The fit of default boxes to some objects.
 
     Attributes:
       sides: `[objects]` square root of the area, in pixels of the input.
@@ -49,7 +49,7 @@ class Fit(NamedTuple):
 
 
 class FitResult(NamedTuple):
-    """What `fit_boxes` found.
+    """The result of `fit_boxes`.
 
     Attributes:
       num_images: how many images were read.

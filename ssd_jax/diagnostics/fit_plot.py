@@ -85,7 +85,7 @@ def _plot_recall(axes: "Axes", result: FitResult) -> None:
 
 
 def _plot_matched(axes: "Axes", result: FitResult) -> None:
-    """How many objects have how many matched default boxes."""
+    """A histogram of the number of default boxes matched to an object."""
     fits = result.fits()
     width = 0.8 / len(fits)
     for i, (name, (fit, _)) in enumerate(fits.items()):

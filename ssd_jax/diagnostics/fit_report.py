@@ -1,4 +1,4 @@
-"""What `fit_boxes` found, in words and as JSON."""
+"""The result of `fit_boxes` in words and as JSON."""
 
 import itertools
 import json
@@ -53,7 +53,7 @@ def _line(side: str, row: dict[str, Any]) -> str:
 
 
 def format_result(result: FitResult) -> str:
-    """What `fit_boxes` found, for the terminal, with the lines that a config needs."""
+    """The result of `fit_boxes` for the terminal, with the lines that a config needs."""
     tiling = result.tiling
     parts = [
         f"{len(result.objects):,} objects in {result.num_images:,} images, "

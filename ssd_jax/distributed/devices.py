@@ -134,7 +134,7 @@ def process_index() -> int:
 
 
 def process_count() -> int:
-    """How many processes take part."""
+    """The number of processes that take part."""
     return jax.process_count()
 
 
@@ -144,12 +144,12 @@ def is_main_process() -> bool:
 
 
 def num_devices() -> int:
-    """How many devices take part, of all processes."""
+    """The number of devices of all processes."""
     return jax.device_count()
 
 
 def describe_devices() -> str:
-    """How many devices of which kind take part, in words."""
+    """The number and kind of the devices, in words."""
     kinds = sorted({device.device_kind for device in jax.devices()})
     devices = f"{jax.device_count()} × {' and '.join(kinds)}"
     return devices if process_count() == 1 else f"{devices} in {process_count()} processes"

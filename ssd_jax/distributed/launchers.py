@@ -17,7 +17,7 @@ METADATA_TIMEOUT = 3  # seconds; the server of a Cloud TPU VM answers at once
 
 
 class Membership(NamedTuple):
-    """What a process knows of the run that it is one of several of."""
+    """The place of a process among the processes of a run."""
 
     launcher: str  # in words
     num_processes: int  # 0 = only the launcher knows
@@ -99,7 +99,7 @@ def _check_complete(known: Membership) -> None:
 
 
 def _launched(environment: Mapping[str, str]) -> Membership | None:
-    """What the launcher says; None where it started this process alone.
+    """The membership by the launcher; None where it started this process alone.
 
     The launcher that stands inside others counts: mpirun in a job of Slurm starts its processes by
     way of one of Slurm's on each host.
@@ -164,7 +164,7 @@ def _by_tpu(environment: Mapping[str, str]) -> Membership | None:
 
 
 def _metadata(environment: Mapping[str, str], attribute: str) -> str | None:
-    """What the metadata server of a Cloud TPU VM says; None where there is none."""
+    """An attribute from the metadata server of a Cloud TPU VM; None without a server."""
     server = environment.get("GCE_METADATA_IP", "metadata.google.internal")
     request = urllib.request.Request(
         f"http://{server}/computeMetadata/v1/instance/attributes/{attribute}",

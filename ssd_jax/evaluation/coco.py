@@ -165,7 +165,7 @@ def _best_of_each_class(result: ImageResult) -> np.ndarray:
 
 
 def _groups(results: Sequence[ImageResult], kept: Sequence[np.ndarray]) -> list[_Group]:
-    """What has to be decided: see `_Group`."""
+    """The groups within which detections are assigned to objects."""
     groups, first_object, first_detection = [], 0, 0
     for result, index in zip(results, kept, strict=True):
         labels = result.labels[index]
@@ -191,7 +191,7 @@ def _groups(results: Sequence[ImageResult], kept: Sequence[np.ndarray]) -> list[
 def _assign(
     groups: Sequence[_Group], crowd: np.ndarray, counted: np.ndarray, num_detections: int
 ) -> np.ndarray:
-    """Which object each detection takes.
+    """Assigns detections to objects.
 
     Each takes, of the objects still free, the one it overlaps most, the last among equals; one
     that is ignored only if it can have no other. Groups with as many objects are decided together.

@@ -26,7 +26,7 @@ WEAK_IOU = 0.1  # from which a detection has to do with an object
 
 
 class ErrorAnalysis(NamedTuple):
-    """What the detections of each class are, in the order of its ranking."""
+    """The kinds of the detections of each class, in the order of its ranking."""
 
     kinds: list[np.ndarray]  # for each class [detections] int, an index into KINDS or IGNORED
     objects: list[np.ndarray]  # for each class [detections] int: the object of the class overlapped
@@ -91,7 +91,7 @@ def costs(
     analysis: ErrorAnalysis,
     average: Average,
 ) -> dict[str, np.ndarray]:
-    """What each kind of error costs: how much higher AP would be without it.
+    """The cost of each kind of error: how much higher AP would be without it.
 
     Poorly localised detections are moved onto their object if no other detection has found it, and
     taken away otherwise; those of the other kinds are taken away; missed objects are not asked for.
@@ -144,7 +144,7 @@ def _first_at_unfound(
 def cumulative_shares(
     rankings: Sequence[Ranking], analysis: ErrorAnalysis, per_object: np.ndarray
 ) -> np.ndarray:
-    """How the best detections divide into kinds (figure 3, top row), the mean over classes.
+    """Shares of the kinds among the best detections (figure 3, top row), the mean over classes.
 
     Args:
       rankings: of each class.

@@ -72,7 +72,7 @@ def precision_recall_curve(ranking: Ranking, point: OperatingPoint | None) -> st
 def detection_kinds(
     per_object: np.ndarray, shares: np.ndarray, strict: np.ndarray, weak: np.ndarray
 ) -> str:
-    """What the best detections are, with recall at IoU 0.5 and 0.1 (figure 3, top)."""
+    """Kinds of the best detections, with recall at IoU 0.5 and 0.1 (figure 3, top)."""
     figure, axes = _new(WIDE)
     _stack(axes, per_object, shares, KINDS)
     axes.plot(per_object, 100 * strict, color="#c1121f", label="recall")
@@ -84,7 +84,7 @@ def detection_kinds(
 
 @mpl.rc_context(STYLE)
 def false_positive_kinds(per_object: np.ndarray, shares: np.ndarray) -> str:
-    """What the best false positives are (figure 3, bottom)."""
+    """Kinds of the best false positives (figure 3, bottom)."""
     figure, axes = _new(WIDE)
     _stack(axes, per_object, shares[:, 1:], KINDS[1:])
     axes.set(xlabel="false positives per object", ylabel="percent")
@@ -103,7 +103,7 @@ def _stack(axes: Axes, per_object: np.ndarray, shares: np.ndarray, kinds: Sequen
 
 @mpl.rc_context(STYLE)
 def costs(names: Sequence[str], values: Sequence[float]) -> str:
-    """What each kind of error costs in mAP."""
+    """The cost of each kind of error in mAP."""
     figure, axes = _new((WIDE[0], 2.3))
     bars = axes.barh(names, 100 * np.array(values), color=[COLORS[name] for name in names])
     axes.bar_label(bars, fmt="%.1f", padding=3)
@@ -162,7 +162,7 @@ def sensitivity(by_size: np.ndarray, by_shape: np.ndarray) -> str:
 
 @mpl.rc_context(STYLE)
 def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> str:
-    """Which class was detected where which class is, each row in shares of its sum."""
+    """The confusion matrix, each row in shares of its sum."""
     count = len(class_names)
     side = min(9.0, max(WIDE[0], 0.36 * (count + 1) + 1.2))
     figure, axes = _new((side, side))
@@ -190,7 +190,7 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> str:
 
 @mpl.rc_context(STYLE)
 def score_histogram(scores: np.ndarray, right: np.ndarray) -> str:
-    """How many right and wrong detections have which score."""
+    """A histogram of the scores of right and wrong detections."""
     figure, axes = _new(WIDE)
     edges = np.linspace(min(0.0, scores.min(initial=0)), max(1.0, scores.max(initial=1)), 21)
     axes.hist(
@@ -227,7 +227,7 @@ def reliability(calibration: Calibration) -> str:
 
 @mpl.rc_context(STYLE)
 def objects_per_class(class_names: Sequence[str], counts: Sequence[int]) -> str:
-    """How many objects each class has."""
+    """The number of objects of each class."""
     shown = np.argsort(counts)[::-1][:40]
     figure, axes = _new((WIDE[0], max(1.6, 0.24 * len(shown) + 0.7)))
     bars = axes.barh([class_names[i] for i in shown], [counts[i] for i in shown], color=MAIN)
@@ -241,7 +241,7 @@ def objects_per_class(class_names: Sequence[str], counts: Sequence[int]) -> str:
 
 @mpl.rc_context(STYLE)
 def object_sizes(sides: np.ndarray) -> str:
-    """How large the objects are."""
+    """A histogram of the sizes of the objects."""
     figure, axes = _new(WIDE)
     edges = np.geomspace(4, 1024, 25)
     axes.hist(np.clip(sides, edges[0], edges[-1]), edges.tolist(), color=MAIN)

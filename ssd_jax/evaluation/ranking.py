@@ -25,7 +25,7 @@ class Ranking(NamedTuple):
 
 
 class OperatingPoint(NamedTuple):
-    """Where a detector of one class may work: what reaches this score counts as detected."""
+    """A score threshold of one class, with precision and recall of what reaches it."""
 
     score: float
     precision: float
@@ -108,7 +108,7 @@ def mean_over_classes(values: np.ndarray) -> float:
 
 
 def best_f1(ranking: Ranking) -> OperatingPoint | None:
-    """Where precision and recall have the highest harmonic mean, at the first threshold of IoU.
+    """The operating point of the highest F1 score, at the first threshold of IoU.
 
     Returns:
       None where there are no objects, or nothing is right.

@@ -1,4 +1,4 @@
-"""What is known of an image, and what was detected in it. NumPy alone."""
+"""The ground truth of an image and the detections in it. NumPy alone."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What a report tells beside AP: recall by size and shape, confusion, calibration, the data."""
+"""Statistics of a report beside AP: recall by size and shape, confusion, calibration."""
 
 import itertools
 from collections.abc import Sequence
@@ -105,7 +105,7 @@ def confusion(
     least_scores: np.ndarray,
     metric_iou_threshold: float = IOU_THRESHOLD,
 ) -> np.ndarray:
-    """Which class was detected where which class is.
+    """The confusion matrix: which class was detected in place of which.
 
     Of the detections that reach the score of their class, the right ones are on the diagonal. Each
     wrong one, the best first, is set against the object that it overlaps most among those that
@@ -151,7 +151,7 @@ def confusion(
 
 
 def calibration(rankings: Sequence[Ranking], num_bins: int = 10) -> Calibration:
-    """How far scores can be read as probabilities, over all classes."""
+    """The calibration of scores as probabilities, over all classes."""
     scores, right = counted_scores(rankings)
     place = np.clip((scores * num_bins).astype(int), 0, num_bins - 1)
     counts = np.bincount(place, minlength=num_bins)

@@ -53,7 +53,7 @@ def summarise(
 def _numbers(
     metric: Metric, rankings: Rankings, class_names: Sequence[str], metric_iou_threshold: float
 ) -> dict[str, Any]:
-    """What one metric tells."""
+    """The numbers of one metric."""
     if metric.measure:
         others, values = metric.measure(rankings)
     else:
@@ -73,7 +73,7 @@ def _numbers(
 
 
 def _num_objects(results: Sequence[ImageResult], num_classes: int) -> list[int]:
-    """How many objects of each class are to be found: not difficult, and no crowd."""
+    """The number of objects of each class to be found: not difficult, and no crowd."""
     counts = np.zeros(num_classes + 1, int)
     for result in results:
         wanted = result.true_labels[~(result.difficult | result.crowd)]

@@ -105,7 +105,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 def draw_input(
     pixels: np.ndarray, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 ) -> Image.Image:
-    """What a network is given, enlarged so that lines and letters come out fine.
+    """Draws the input of a network, enlarged so that lines and letters come out fine.
 
     Args:
       pixels: `[size, size, 3] uint8` RGB.

@@ -1,4 +1,4 @@
-"""Which images and videos the arguments of a command mean, and what results call them."""
+"""Finds the images and videos that the arguments of a command name."""
 
 import glob
 import os

@@ -103,7 +103,7 @@ def predict(
 
 
 class _Choice:
-    """Which detections are kept."""
+    """Selects the detections that are kept."""
 
     def __init__(
         self, class_names: Sequence[str], score_threshold: float, classes: Sequence[str]
@@ -143,7 +143,7 @@ class _OutputFolder:
         return _Target(file, self._names.choose(file.name, suffixes))
 
     def annotated(self, target: _Target) -> Path:
-        """Where the drawing goes.
+        """The path of the drawing.
 
         Raises:
           UserError: it would take the place of the input.
@@ -279,7 +279,7 @@ class _Run:
         return target, detections
 
     def _turn(self, size: tuple[int, int]) -> contextlib.AbstractContextManager:
-        """What large images wait for, so that one is open at a time."""
+        """A lock for large images, so that one is open at a time; nothing for others."""
         return self._large if math.prod(size) > LARGE else contextlib.nullcontext()
 
 

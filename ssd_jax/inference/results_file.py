@@ -49,7 +49,7 @@ class ResultsFile:
 
     @property
     def num_errors(self) -> int:
-        """How many files could not be read."""
+        """The number of files that could not be read."""
         return len(self._errors)
 
     def __exit__(self, *failure: object) -> None:

@@ -107,7 +107,7 @@ def detect_in_video(
 
 
 def num_frames(source: str) -> int | None:
-    """How many frames a video file says it has; None where it does not."""
+    """The number of frames that a video file states; None where it does not."""
     if is_live(source):
         return None
     av = _import_av()

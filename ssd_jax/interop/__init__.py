@@ -1,1 +1,1 @@
-"""Weights from elsewhere."""
+"""Weights of other implementations in, models for other programs out."""

@@ -122,7 +122,7 @@ def _check_backbone(kind: str, network: Network, fitting: Sequence[str]) -> None
 
 
 def _num_classes(tensors: Mapping[str, np.ndarray], layout: Layout, network: Network) -> int | None:
-    """How many classes the classifiers of a file tell apart, background not counted."""
+    """The number of classes of the classifiers of a file, background not counted."""
     for i, boxes in enumerate(network.tiling.boxes_per_cell):
         for module in (f"heads.logits.{i}", f"heads.logits.{i}.pointwise"):
             bias = tensors.get(f"{layout.names.get(module)}.{layout.bias}")

@@ -11,7 +11,7 @@ from ssd_jax.models.vgg import STAGES
 
 
 class Layout(NamedTuple):
-    """How an implementation names and lays out the tensors of an SSD.
+    """The names and the layout of the tensors of an SSD in another implementation.
 
     Attributes:
       names: maps our module paths, joined by dots, to the prefix of its tensors; the path of

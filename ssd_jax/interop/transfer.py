@@ -34,7 +34,7 @@ class Classes(NamedTuple):
 
 
 class Transfer(NamedTuple):
-    """What `transfer` makes.
+    """The result of `transfer`.
 
     Attributes:
       variables: parameters and batch statistics, filled.

@@ -1,4 +1,4 @@
-"""What SSD adds to a backbone: smaller feature maps, and predictions from each of them."""
+"""The parts of SSD after the backbone: smaller feature maps, and predictions from each map."""
 
 import dataclasses
 import functools

@@ -115,7 +115,7 @@ relu.defvjp(_relu_forward, _relu_backward)
 
 @dataclasses.dataclass(frozen=True)
 class ConvOptions:
-    """What the convolutions of a network have in common.
+    """Options that all convolutions of a network share.
 
     Attributes:
       batch_norm: whether batch norm follows each of them.

@@ -30,7 +30,7 @@ def path_name(path: Sequence[Any]) -> str:
 
 
 class Precision(NamedTuple):
-    """How a network computes.
+    """The precision of a network.
 
     Attributes:
       dtype: the type of its feature maps.
@@ -84,7 +84,7 @@ class Network:
         return jax.jit(self._initialise, static_argnums=0, compiler_options=options)(seed)
 
     def variable_shapes(self) -> tuple[Variables, Variables]:
-        """What `init` makes, as shapes and types without values."""
+        """The result of `init` as shapes and types without values."""
         return _variables(self._abstract_module)
 
     def _initialise(self, seed: int) -> tuple[Variables, Variables]:

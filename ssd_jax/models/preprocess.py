@@ -10,7 +10,7 @@ from ssd_jax.detection.boxes import ArrayLike
 
 
 class InputRange(NamedTuple):
-    """What is subtracted from RGB pixels in [0, 255], and what they are divided by."""
+    """Mean and deviation by which RGB pixels in [0, 255] are normalised."""
 
     mean: Float32[np.ndarray, "3"]
     deviation: Float32[np.ndarray, "3"]

@@ -34,7 +34,7 @@ class BackboneModule(Protocol):
 
 
 class Backbone(NamedTuple):
-    """What SSD has to know of a backbone.
+    """A backbone of SSD.
 
     Attributes:
       make: makes the module from `width`, `batch_norm`, `dtype` and `rngs`. Called with images

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationOptions:
-    """What is measured, and what is written.
+    """Options of an evaluation: metrics, and files to write.
 
     Attributes:
       metrics: of `METRICS`, the most important first. A comparison uses the first.

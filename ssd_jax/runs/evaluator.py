@@ -27,7 +27,7 @@ Predict = Callable[[tuple[Variables, Variables], jax.Array], Detections]
 
 
 class Stopwatch:
-    """Where the time of an evaluation goes, in seconds by name."""
+    """The seconds that the parts of an evaluation take, by name."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""What a result came from: the command, the code and the packages that were used."""
+"""The provenance of a result: the command, the code and the packages that were used."""
 
 import datetime
 import importlib.metadata

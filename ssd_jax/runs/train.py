@@ -51,7 +51,7 @@ Batch = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
-    """What a run has reached.
+    """The result of a run.
 
     Attributes:
       workdir: the work directory.
@@ -105,7 +105,7 @@ def train(
 
 @dataclasses.dataclass(frozen=True)
 class _Parts:
-    """What a run consists of, apart from its state."""
+    """The parts of a run, apart from its state."""
 
     config: Config
     folder: Path
@@ -181,7 +181,7 @@ def _build(config: Config, folder: Path) -> _Parts:
 
 @dataclasses.dataclass(frozen=True)
 class _Start:
-    """Where a run begins or goes on. Training gives up the arrays of the state."""
+    """The point where a run begins or goes on. Training gives up the arrays of the state."""
 
     step: int
     state: TrainState
@@ -308,7 +308,7 @@ def _save_nonfinite(parts: _Parts, step: int, numbers: dict[str, float]) -> str:
 
 
 def _result(folder: Path, last_step: int, checkpoints: Checkpoints) -> TrainResult:
-    """What the files of a run say about it; the same on all processes."""
+    """The result of a run, read from its files; the same on all processes."""
     metrics: dict[int, dict[str, float]] = {}
     for line in devices.from_main_process(read_metrics(folder)):
         values = {name: value for name, value in line.items() if name != "step"}

@@ -1,4 +1,4 @@
-"""What a work directory says about its run.
+"""The files of a work directory that describe its run.
 
 A work directory holds
 

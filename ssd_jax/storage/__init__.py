@@ -1,1 +1,1 @@
-"""Where files lie, and how they are read and written."""
+"""Paths of users, and files that are read and written."""

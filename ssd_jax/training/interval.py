@@ -1,4 +1,4 @@
-"""What is measured from one line of metrics to the next."""
+"""Measurements from one line of metrics to the next."""
 
 import math
 import time
@@ -63,7 +63,7 @@ class Interval:
         return means | counts
 
     def progress(self) -> Progress:
-        """What a checkpoint holds so that this interval goes on after a restart."""
+        """The part of a checkpoint from which this interval goes on after a restart."""
         return {
             # A copy: it is saved in the background while steps are added here.
             "values": list(self._values),
@@ -78,7 +78,7 @@ class Interval:
 
 
 class Speed:
-    """How many images a second are trained on."""
+    """The speed of training, in images a second."""
 
     def __init__(self, batch_size: int):
         self._batch_size = batch_size

@@ -107,7 +107,7 @@ def _clip(norm: float) -> optax.GradientTransformation:
 
 
 def _decays(no_weight_decay: str) -> Callable[[Variables], Mask]:
-    """Which parameters decay: all but those of some patterns (`parameters.py`)."""
+    """Marks the parameters that decay: all but those of some patterns (`parameters.py`)."""
     return lambda parameters: jax.tree.map(
         lambda left_out: not left_out, matching(parameters, no_weight_decay)
     )

@@ -51,7 +51,7 @@ def adjust_saturation_and_hue(
 
 
 class Distortion(NamedTuple):
-    """How the colours of one image change; all are `[]`."""
+    """The change of the colours of one image; all are `[]`."""
 
     brightness: jax.Array  # added to pixels in [0, 255]
     contrast: jax.Array  # factor

@@ -1,4 +1,4 @@
-"""What happens between the steps of a run: logging, saving, evaluating, and stopping early."""
+"""The work between the steps of a run: logging, saving, evaluating, and stopping early."""
 
 import contextlib
 import dataclasses

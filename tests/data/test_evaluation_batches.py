@@ -8,17 +8,12 @@ from ssd_jax.data.evaluation_batches import (
     read_objects,
 )
 from ssd_jax.data.sources import open_dataset
-from tests.helpers.pictures import VocFolder
+from tests.helpers.pictures import write_ten
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    voc = VocFolder(tmp_path_factory.mktemp("voc"))
-    voc.add("empty", [])
-    voc.add("crowded", [("dog", 1 + i, 1, 11 + 2 * i, 12) for i in range(5)])
-    for i in range(8):
-        voc.add(f"picture{i}", [("dog", 6, 4, 30, 20), ("cat", 12, 8, 54, 36)], size=(60, 40 + i))
-    return open_dataset(voc.split("all", "empty", "crowded", *[f"picture{i}" for i in range(8)]))
+    return open_dataset(write_ten(tmp_path_factory.mktemp("voc")))
 
 
 def test_evaluation_sees_every_picture_once(source):

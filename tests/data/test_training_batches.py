@@ -9,7 +9,7 @@ from ssd_jax.data.evaluation_batches import evaluation_batches
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.data.training_batches import training_batches
 from tests import tiny
-from tests.helpers.pictures import VocFolder, write_coco
+from tests.helpers.pictures import VocFolder, write_coco, write_ten
 
 CONFIG = as_config(tiny.get_config()).replace(
     {
@@ -27,12 +27,7 @@ BATCH = 4
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    voc = VocFolder(tmp_path_factory.mktemp("voc"))
-    voc.add("empty", [])
-    voc.add("crowded", [("dog", 1 + i, 1, 11 + 2 * i, 12) for i in range(5)])
-    for i in range(8):
-        voc.add(f"picture{i}", [("dog", 6, 4, 30, 20), ("cat", 12, 8, 54, 36)], size=(60, 40 + i))
-    return open_dataset(voc.split("all", "empty", "crowded", *[f"picture{i}" for i in range(8)]))
+    return open_dataset(write_ten(tmp_path_factory.mktemp("voc")))
 
 
 def take(iterator, count):

@@ -46,6 +46,17 @@ class VocFolder:
         return f"voc_xml:{self.root}:{name}"
 
 
+def write_ten(root: Path) -> str:
+    """Ten images in Pascal VOC's layout: one without objects, one with five; the source's spec."""
+    voc = VocFolder(root)
+    voc.add("empty", [])
+    voc.add("crowded", [("dog", 1 + i, 1, 11 + 2 * i, 12) for i in range(5)])
+    names = [f"picture{i}" for i in range(8)]
+    for i, name in enumerate(names):
+        voc.add(name, [("dog", 6, 4, 30, 20), ("cat", 12, 8, 54, 36)], size=(60, 40 + i))
+    return voc.split("all", "empty", "crowded", *names)
+
+
 def write_coco(folder: Path, content: dict) -> str:
     """Writes annotations and their pictures; returns the source's spec."""
     for image in content["images"]:

@@ -1,7 +1,6 @@
 """The page, in a browser without a window."""
 
 import os
-import shutil
 import socket
 import sys
 
@@ -11,6 +10,7 @@ from PIL import Image
 
 from ssd_jax.errors import UserError
 from ssd_jax.inference import page as web_page
+from tests.helpers.browser import find_chromium, new_page
 from tests.helpers.commands import free_port
 from tests.images.test_opening import png_header
 from tests.inference.test_detector import picture
@@ -34,19 +34,14 @@ class Counting:
 def page(detector):
     """The detector, and a page of it in Chromium."""
     pytest.importorskip("gradio")
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no Chromium")
+    find_chromium()
     counting = Counting(detector)
     # Where the page begins: with the best handful of objects.
     threshold = round(float(detector(PICTURE).scores[8]), 2)
     blocks, options = web_page.build_page(counting, threshold)
     port = free_port()
     blocks.launch(server_port=port, prevent_thread_lock=True, **options)
-    with playwright.sync_playwright() as browsers:
-        browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1280, "height": 800})
+    with new_page(viewport={"width": 1280, "height": 800}) as tab:
         elsewhere = []
         tab.on(
             "request",
@@ -58,7 +53,6 @@ def page(detector):
         tab.goto(f"http://127.0.0.1:{port}/")
         tab.wait_for_selector("text=Score threshold")
         yield counting, threshold, tab, elsewhere
-        browser.close()
     blocks.close()
 
 

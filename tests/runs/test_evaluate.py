@@ -11,6 +11,7 @@ from PIL import Image
 from ssd_jax.config.schema import DataConfig
 from ssd_jax.errors import UserError
 from ssd_jax.runs.evaluate import EvaluationOptions, compare_files, evaluate_file
+from tests.helpers.browser import new_page
 from tests.helpers.commands import run_command
 from tests.helpers.pictures import VocFolder
 from tests.helpers.reference_results import CARRIED, carried_json, shared
@@ -93,23 +94,17 @@ def test_a_comparison_needs_two(reference):
 @contextlib.contextmanager
 def opened(file, **viewport):
     """A page in headless Chromium, and everything that went wrong or left the page."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.skip("chromium is not installed")
-    with playwright.sync_playwright() as browsers:
-        browser = browsers.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page, complaints = browser.new_page(**viewport), []
+    with new_page(**viewport) as page:
+        complaints = []
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: complaints.append(request.url))
         page.goto(file.as_uri())
         yield page, complaints
-        browser.close()
 
 
 def assert_complete(page, complaints, file):
-    """Nothing was fetched but the file itself and what it holds; every picture is there."""
+    """Nothing was fetched but the file itself and what it holds; every image is there."""
     assert {url for url in complaints if not url.startswith("data:")} == {file.as_uri()}
     decoded = "Promise.all([...document.images].map(i => i.decode().then(() => 1, () => i.alt)))"
     assert set(page.evaluate(decoded)) == {1}

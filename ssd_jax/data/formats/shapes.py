@@ -24,7 +24,7 @@ def write_images(folder: str, count: int, split: str = "test") -> None:
 
 
 def file_name(split: str, index: int) -> str:
-    """What an image of a split is called."""
+    """The file name of an image of a split."""
     return f"{split}_{index:05d}.jpg"
 
 

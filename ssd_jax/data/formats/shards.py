@@ -90,7 +90,7 @@ class ArrayRecordShards:
 
 
 def _chosen_offsets(instruction: Any) -> np.ndarray:
-    """Where the records that an instruction asks for begin in their file."""
+    """The offsets in their file of the records that an instruction asks for."""
     offsets = np.fromiter(record_offsets(os.fspath(instruction.filename)), np.int64)
     chosen = offsets[instruction.skip :][: instruction.take]
     if len(chosen) < instruction.take:
@@ -102,7 +102,7 @@ def _chosen_offsets(instruction: Any) -> np.ndarray:
 
 
 def record_offsets(path: str) -> Iterator[int]:
-    """Where each record of a TFRecord file begins, in bytes."""
+    """The offset of each record of a TFRecord file, in bytes."""
     with tf.io.gfile.GFile(path, "rb") if "://" in path else open(path, "rb", buffering=0) as file:
         end = tf.io.gfile.stat(path).length
         offset = 0

@@ -131,7 +131,7 @@ class TfdsRecords:
 
     @property
     def shuffle_buffer(self) -> int:
-        """How many neighbours are shuffled together."""
+        """The number of neighbours that are shuffled together."""
         return min(SHUFFLE_BUFFER, max(1, len(self)))
 
     def reader(
@@ -211,7 +211,7 @@ def prepare(
 
 
 def category_ids_of(set_name: str, names: Sequence[str]) -> dict[str, int]:
-    """What results call the classes, by name: COCO's own ids, for other sets 1, 2, ….
+    """The ids of classes in results, by name: COCO's own ids, for other sets 1, 2, ….
 
     TFDS itself numbers COCO's classes from 0 to 79.
     """
