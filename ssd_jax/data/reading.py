@@ -137,7 +137,7 @@ def remembered(read: Read) -> Read:
 
 
 def upright(encoded: tf.Tensor) -> tf.Tensor:
-    """An encoded image that TensorFlow decodes to the pixels that `open_image` gives.
+    """The encoded image in a form that TensorFlow decodes to the pixels of `open_image`.
 
     That is a JPEG or PNG file, upright; or nothing where it cannot be opened.
     """
