@@ -169,10 +169,9 @@ def test_the_parts_of_a_step_have_names():
 @pytest.mark.slow
 def test_operations_of_an_image_by_hand():
     """Of the convolutions, of which XLA leaves out what is padding."""
-    config = tiny.get_config()
-    config.model.batch_norm = False
+    config = as_config(tiny.get_config()).replace({"model.batch_norm": False})
     sizes = {"conv1": 64, "conv2": 32, "conv3": 16, "conv4": 8, "conv5": 4, "fc": 4}
-    parameters, _ = build_network(as_config(config).model, 20).variable_shapes()
+    parameters, _ = build_network(config.model, 20).variable_shapes()
     operations = 0
     for name, layer in parameters["backbone"].items():
         if "conv" in layer:

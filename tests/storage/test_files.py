@@ -8,7 +8,7 @@ import pytest
 from ssd_jax import Detector
 from ssd_jax.config.schema import DataConfig, as_config
 from ssd_jax.data.sources import open_dataset
-from ssd_jax.diagnostics import check_data, fit_boxes, show_data
+from ssd_jax.diagnostics import check_data, fit_plot, show_data
 from ssd_jax.errors import UserError
 from ssd_jax.inference.predict import predict
 from ssd_jax.interop.export import export
@@ -67,7 +67,7 @@ DOORS = {
     "predict": lambda: predict(SimpleNamespace(class_names=("a",)), ["x.jpg"], GS),
     "check-data": lambda: check_data.check_data("shapes:test[:2]", (), GS),
     "show-data": lambda: show_data.show_training_images(CONFIG, GS, 1),
-    "fit-boxes": lambda: fit_boxes.plot({}, GS),
+    "fit-boxes": lambda: fit_plot.plot({}, GS),
 }
 
 
