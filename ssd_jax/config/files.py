@@ -161,6 +161,10 @@ class _ConfigFile(flags.ArgumentParser):
         file = find_file(name)
         module = _run_file(file)
         rows = getattr(module, "ROWS", ())
+        if not hasattr(module, "get_config"):
+            raise UserError("the file has no function get_config, which returns the config")
+        if colon and not rows:
+            raise UserError(f"the file has only one config, and no row {row!r}")
         if rows and colon and row not in rows:
             raise UserError(
                 f"the file has no row {row!r}, but {', '.join(rows)}{did_you_mean(row, rows)}"

@@ -17,7 +17,7 @@ from ssd_jax.errors import UserError, missing_package
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, torchvision_layout
 from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.interop.trained import Trained, save_folder
-from ssd_jax.storage.files import local_path, replacing, write_json
+from ssd_jax.storage.files import local_path, write_bytes, write_json
 
 FORMATS = ("safetensors", "stablehlo", "onnx", "ssd.pytorch", "torchvision")
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -48,16 +48,15 @@ def export(kind: str, trained: Trained, output: str) -> None:
     if kind == "stablehlo":
         exported = to_stablehlo(trained)
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "detector.stablehlo") as unfinished:
-            unfinished.write_bytes(exported)
+        write_bytes(folder / "detector.stablehlo", exported)
     elif kind == "onnx":
         to_onnx(trained, folder)
         np.save(folder / "default_boxes.npy", trained.network.default_boxes())
     else:
         tensors = state_dict(trained, kind)
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / "model.safetensors") as unfinished:
-            safetensors.numpy.save_file(tensors, unfinished)
+        # Written by safetensors itself, the file could be read by its owner alone.
+        write_bytes(folder / "model.safetensors", safetensors.numpy.save(tensors))
     classes = describe_classes(trained.class_names, trained.category_ids)
     write_json(folder / "classes.json", classes)
 

@@ -17,7 +17,7 @@ from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.errors import UserError
 from ssd_jax.interop.transfer import flatten
 from ssd_jax.models.network import Network, Variables, build_network
-from ssd_jax.storage.files import AnyPath, local_path, read_json, replacing, write_json
+from ssd_jax.storage.files import AnyPath, local_path, read_json, write_bytes, write_json
 
 
 class Trained(NamedTuple):
@@ -43,8 +43,8 @@ def save_folder(trained: Trained, place: AnyPath) -> None:
     folder = local_path(place)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.asarray(array) for name, array in flatten(trained.variables).items()}
-    with replacing(folder / "model.safetensors") as unfinished:
-        safetensors.numpy.save_file(arrays, unfinished)
+    # Written by safetensors itself, the file could be read by its owner alone.
+    write_bytes(folder / "model.safetensors", safetensors.numpy.save(arrays))
     content = {
         "format": FORMAT,
         "classes": describe_classes(trained.class_names, trained.category_ids),

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.distributed import devices
+from ssd_jax.errors import UserError
 from ssd_jax.evaluation.drawing import draw_detections
 from ssd_jax.evaluation.metrics import METRICS, check_metric
 from ssd_jax.evaluation.summary import format_table
@@ -95,12 +96,17 @@ def train(
             until_the_end.enter_context(locked(folder))
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
         start = _restore(parts, checkpoints) or _begin(parts)
-        if start.step >= config.steps and (start.evaluated or not parts.evaluator):
+        if start.step > config.steps:
+            raise UserError(
+                f"{folder} is at step {start.step}, but config.steps is {config.steps}: raise it, or "
+                "name another work directory"
+            )
+        if start.step == config.steps and (start.evaluated or not parts.evaluator):
             logger.info("nothing to do: raise config.steps with --change_config")
         else:
             _record(parts, start)
             _fit(parts, start, checkpoints, interruption, began)
-        return _result(folder, max(start.step, config.steps), checkpoints)
+        return _result(folder, config.steps, checkpoints)
 
 
 @dataclasses.dataclass(frozen=True)

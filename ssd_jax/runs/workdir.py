@@ -135,7 +135,7 @@ def check_same_config(folder: Path, config: Config) -> None:
         raise UserError(
             f"{folder} holds a run with another config. This one would change "
             f"{', '.join(changes[:8])}{', …' if len(changes) > 8 else ''}: name another work "
-            "directory, or go on with the changes by ssd-jax train --change_config"
+            "directory, or add --change_config to go on with the changes"
         )
 
 
@@ -162,5 +162,6 @@ def check_classes(folder: Path, class_names: Sequence[str]) -> None:
 
 def _read(folder: Path, name: str) -> Any:
     if not (folder / name).is_file():
-        raise UserError(f"{folder} is not the work directory of a run: it has no {name}")
+        reason = f"it has no {name}" if folder.exists() else "it does not exist"
+        raise UserError(f"{folder} is not the work directory of a run: {reason}")
     return read_json(folder / name)

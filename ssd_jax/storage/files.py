@@ -60,7 +60,11 @@ def replacing(path: Path) -> Iterator[Path]:
     # The file that a link points to is replaced, not the link.
     path = Path(os.path.realpath(path))
     unfinished = path.with_name(path.name + ".tmp")
-    yield unfinished
+    try:
+        yield unfinished
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
     os.replace(unfinished, path)
 
 
@@ -72,6 +76,16 @@ def write_text(place: AnyPath, text: str) -> None:
     """
     with replacing(local_path(place)) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+def write_bytes(place: AnyPath, content: bytes) -> None:
+    """Writes a whole file that others may read as far as the user's umask allows.
+
+    Raises:
+      UserError: the path has a scheme.
+    """
+    with replacing(local_path(place)) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def write_json(place: AnyPath, value: Any, indent: int | None = 2) -> None:
