@@ -53,7 +53,8 @@ def main(arguments: list[str]) -> None:
             f"what to measure is {' '.join(arguments)!r}, but must be one of {', '.join(MODES)}"
         )
     for place in (PROFILE.value, OUTPUT.value, CHART.value):
-        local_path(place)
+        if place:
+            local_path(place)
     wanted: set[str] = set(MODES) if arguments[0] == "all" else {arguments[0]}
     sizes = [_whole_number(size) for size in BATCH_SIZES.value]
     config = config_given(CONFIG)

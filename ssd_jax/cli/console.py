@@ -12,10 +12,22 @@ from pathlib import Path
 from typing import NoReturn
 
 from ssd_jax.errors import Interrupted, UserError, missing_extra
+from ssd_jax.storage.files import UNFINISHED
 
 TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h
 MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
 CONTROL_C = 130  # what shells report of a program that Ctrl-C ended
+
+# What a path that the user named can make the system answer.
+OF_A_PATH = (
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EROFS,
+)
 
 # How errors of JAX's runtime begin: with the code of a status.
 RUNTIME_ERROR = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED):")
@@ -67,10 +79,13 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
             raise
         _end(f"error: {missing}", failure_status)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what = error.filename or "a file"
+            _end(f"error: {what} cannot be written: {os.strerror(error.errno)}", failure_status)
+        if error.errno not in OF_A_PATH or not error.filename:
             raise
-        what = error.filename or "a file"
-        _end(f"error: {what} cannot be written: {os.strerror(error.errno)}", failure_status)
+        path = str(error.filename).removesuffix(UNFINISHED)
+        _end(f"error: {path}: {os.strerror(error.errno)}: name another path", failure_status)
     except (ValueError, RuntimeError) as error:
         if not (_joined_others() and RUNTIME_ERROR.match(str(error))):
             raise

@@ -27,7 +27,8 @@ def main(arguments: list[str]) -> None:
     from ssd_jax.diagnostics.fit_report import format_result, to_json
 
     for place in (OUTPUT.value, JSON.value):
-        local_path(place or "")
+        if place:
+            local_path(place)
     result = fit_boxes(config_given(CONFIG), SOURCE.value, IMAGES.value)
     print(format_result(result))
     if OUTPUT.value:

@@ -179,7 +179,19 @@ class _ConfigFile(flags.ArgumentParser):
                 "ml_collections"
             )
         _check_names(config)
+        _fill_in_defaults(config)
         return config.lock()
+
+
+def _fill_in_defaults(config: ConfigDict) -> None:
+    """Adds the fields that a config file leaves out, so that flags can change them."""
+    for name, default in Config().model_dump().items():
+        if name not in config:
+            config[name] = default
+        elif isinstance(default, dict) and isinstance(config[name], ConfigDict):
+            for field, value in default.items():
+                if field not in config[name]:
+                    config[name][field] = value
 
 
 def _run_file(path: Path) -> ModuleType:

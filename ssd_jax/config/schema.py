@@ -4,6 +4,7 @@
 `as_config`; from there on a function takes the group that it needs.
 """
 
+import copy
 import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -282,11 +283,15 @@ class Config(DetectorConfig, OptimizerConfig, RunConfig):
           UserError: there is no such field, or it cannot have this value.
         """
         values = self.model_dump()
-        for name, value in changes.items():
+        for name, value in copy.deepcopy(dict(changes)).items():
+            if isinstance(value, Group):
+                value = value.model_dump()
             group, _, field = name.rpartition(".")
             if name not in field_names():
                 raise UserError(f"a config has no field {name}{nearest_field(name, '')}")
-            (values[group] if group else values)[field] = value
+            inside = values[group] if group else values
+            if isinstance(inside, dict):  # what else a group holds is refused below
+                inside[field] = value
         return as_config(values)
 
 

@@ -79,8 +79,10 @@ def evaluation_batches(
 
 
 def num_evaluation_batches(dataset: Dataset, batch_size: int, process_count: int = 1) -> int:
-    """The number of batches that `evaluation_batches` gives."""
-    largest_share = -(-len(dataset) // process_count)
+    """The number of batches of `evaluation_batches`: as many as the largest share needs."""
+    largest_share = max(
+        sum(map(len, dataset.shares(index, process_count))) for index in range(process_count)
+    )
     return -(-largest_share // batch_size)
 
 

@@ -113,7 +113,8 @@ def check_data(
     Raises:
       UserError: the output cannot be written, or files of TFDS are damaged.
     """
-    local_path(output)
+    if output:
+        local_path(output)  # refused before all images are opened
     report, seen, names = Report(), {}, set()
     lock = threading.Lock()
     with ThreadPoolExecutor() as pool:

@@ -83,7 +83,8 @@ def predict(
     if not arguments:
         raise UserError("name files, folders, URLs of video streams, or camera:0")
     folder = local_path(output)
-    files, empty = find_files([name for name in arguments if not is_live(name)], folder)
+    paths = [name for name in arguments if not is_live(name)]
+    files, empty = find_files([str(local_path(name)) for name in paths], folder)
     videos = [file for file in files if is_video(file.path)]
     videos += [Input(name, live_name(name)) for name in arguments if is_live(name)]
     try:

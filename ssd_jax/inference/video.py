@@ -24,6 +24,10 @@ CAMERAS = {
     "darwin": ("avfoundation", "{}"),
     "win32": ("vfwcap", "{}"),
 }
+STREAMS = tuple(
+    f"{scheme}://"
+    for scheme in ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")
+)
 WAITING_SECONDS = 10.0  # for a stream that gives nothing
 FALLBACK_RATE = 25  # where a stream does not tell its own
 
@@ -45,7 +49,7 @@ class Frame(NamedTuple):
 
 def is_live(source: str) -> bool:
     """Whether it is a camera or the URL of a stream, not a file."""
-    return source.startswith("camera:") or "://" in source
+    return source.startswith(("camera:", *STREAMS))
 
 
 def live_name(source: str) -> str:

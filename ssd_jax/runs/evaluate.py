@@ -48,7 +48,8 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         # Refused before an evaluation that may take an hour.
         for place in (self.output, self.report, self.submission):
-            local_path(place)
+            if place:
+                local_path(place)
 
 
 def evaluate(

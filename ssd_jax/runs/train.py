@@ -98,8 +98,8 @@ def train(
         start = _restore(parts, checkpoints) or _begin(parts)
         if start.step > config.steps:
             raise UserError(
-                f"{folder} is at step {start.step}, but config.steps is {config.steps}: raise it, or "
-                "name another work directory"
+                f"{folder} is at step {start.step}, but config.steps is {config.steps}: raise it, "
+                "or name another work directory"
             )
         if start.step == config.steps and (start.evaluated or not parts.evaluator):
             logger.info("nothing to do: raise config.steps with --change_config")

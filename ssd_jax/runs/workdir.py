@@ -44,9 +44,10 @@ def record_run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     classes = describe_classes(class_names, category_ids)
-    write_json(folder / "format.json", {"format": FORMAT}, indent=None)
     write_json(folder / "config.json", config.model_dump(mode="json"))
     write_json(folder / "classes.json", classes)
+    # Last: a config of today is read as one of the format before, too, but not the other way round.
+    write_json(folder / "format.json", {"format": FORMAT}, indent=None)
 
 
 def record_start(folder: Path, description: dict[str, Any]) -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 from ssd_jax.errors import UserError
 
+UNFINISHED = ".tmp"  # the end of the names of files that are not whole yet
+
 AnyPath = str | os.PathLike[str]
 
 # `gs://…`, and `gs:/…`, as `pathlib` shortens it. A single letter is a drive of Windows.
@@ -25,8 +27,10 @@ def local_path(place: AnyPath) -> Path:
     """The path that a user named.
 
     Raises:
-      UserError: it has a scheme, like `gs://`.
+      UserError: it is empty, or has a scheme like `gs://`.
     """
+    if not os.fspath(place):
+        raise UserError("a path is empty: name a file or a folder")
     scheme = SCHEME.match(os.fspath(place))
     if scheme:
         raise _refusal(os.fspath(place), scheme[1])
@@ -59,7 +63,7 @@ def replacing(path: Path) -> Iterator[Path]:
         return
     # The file that a link points to is replaced, not the link.
     path = Path(os.path.realpath(path))
-    unfinished = path.with_name(path.name + ".tmp")
+    unfinished = path.with_name(path.name + UNFINISHED)
     try:
         yield unfinished
     except BaseException:

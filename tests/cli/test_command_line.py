@@ -161,7 +161,7 @@ def test_a_file_that_is_wrong_is_named_with_the_line(content, told, tmp_path):
 
 
 def test_a_file_without_rows_takes_none():
-    assert "TypeError: get_config()" in complaint("--config=tests/tiny.py:wide")
+    assert "has only one config, and no row 'wide'" in complaint("--config=tests/tiny.py:wide")
 
 
 def test_one_config_with_fields_given():

@@ -113,3 +113,13 @@ def test_pages_name_commands_flags_and_fields_that_exist():
         command = command_module(name).COMMAND
         given = re.findall(r"--([\w.]+)", arguments)
         assert set(given) <= set(command.flags) | fields, (page, name)
+
+
+@pytest.mark.parametrize("inside", ["", "run"])
+def test_a_path_that_is_a_file_ends_in_one_line(inside, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    place = file / inside
+    done = run_command("train", "--config=tests/tiny.py", f"--workdir={place}", expect=1)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert str(file) in line and "name another path" in line

@@ -111,3 +111,30 @@ def test_installed_it_has_its_configs_beside_another_package_of_that_name(tmp_pa
         "((), (), (), (), (), ())",
         "33",
     ], done.stderr
+
+
+def test_a_file_may_leave_fields_out_and_flags_may_change_them(tmp_path):
+    file = tmp_path / "few.py"
+    file.write_text(
+        "from ml_collections import ConfigDict\n\n\ndef get_config():\n"
+        "    return ConfigDict({'steps': 5, 'data': {'train': 'shapes:train'}})\n"
+    )
+    config = load_config(str(file), ["batch_size=8", "data.eval=shapes:test", "model.width=0.5"])
+    expected = {"steps": 5, "batch_size": 8, "model.width": 0.5}
+    expected |= {"data.train": "shapes:train", "data.eval": "shapes:test"}
+    assert config == Config().replace(expected)
+    assert load_config(str(file)).model == Config().model
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        ("STEPS = 3\n", "the file has no function get_config"),
+        ("def get_config():\n    return None\n", "the file has only one config, and no row 'foo'"),
+    ],
+)
+def test_what_a_file_lacks_is_said(content, told, tmp_path):
+    file = tmp_path / "odd.py"
+    file.write_text(content)
+    with pytest.raises(UserError, match=told):
+        load_config(f"{file}:foo")

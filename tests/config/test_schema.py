@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from configs import ssd300_voc
-from ssd_jax.config.schema import Config, Group, as_config, field_names
+from ssd_jax.config.schema import Config, DataConfig, Group, as_config, field_names
 from ssd_jax.errors import UserError
 from ssd_jax.runs.train import train
 from tests import tiny
@@ -107,6 +107,16 @@ def test_a_config_is_frozen_and_replaced():
         config.replace({"stepz": 3})
     with pytest.raises(UserError, match=r"config\.steps is 0, but must be"):
         config.replace({"steps": 0})
+
+
+def test_groups_are_replaced_whole_or_field_by_field():
+    given = {"train": "shapes:train", "eval": "shapes:test"}
+    for group in (DataConfig(**given), given):
+        changed = Config().replace({"data": group, "data.eval": "shapes:train"})
+        assert changed.data == DataConfig(train="shapes:train", eval="shapes:train")
+    assert given["eval"] == "shapes:test"  # what was passed stays as it was
+    with pytest.raises(UserError, match=r"config\.data is 3, but must be"):
+        Config().replace({"data": 3, "data.train": "x"})
 
 
 def test_a_field_of_another_name_before_is_named():

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -16,26 +18,40 @@ def source(tmp_path_factory):
     return open_dataset(write_ten(tmp_path_factory.mktemp("voc")))
 
 
-def test_evaluation_sees_every_picture_once(source):
-    for process_count in (1, 2, 3):
-        seen = []
-        lengths = set()
-        for index in range(process_count):
-            batches = list(
-                evaluation_batches(
-                    source,
-                    image_size=32,
-                    batch_size=4,
-                    process_index=index,
-                    process_count=process_count,
-                )
-            )
-            lengths.add(len(batches))
-            for batch in batches:
-                assert batch["image"].shape == (4, 32, 32, 3)
-                seen += list(batch["image_id"][batch["mask"]])
-        assert lengths == {num_evaluation_batches(source, 4, process_count)}
-        assert len(seen) == len(set(seen)) == 10
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Two parts of odd sizes: process 0 takes one more of each."""
+    written = [write_ten(tmp_path_factory.mktemp("voc")) for _ in range(2)]
+    folders = [Path(spec.split(":")[1]) for spec in written]
+    for folder in folders:
+        lines = (folder / "ImageSets/Main/all.txt").read_text().splitlines()[:3]
+        (folder / "ImageSets/Main/three.txt").write_text("\n".join(lines))
+    return open_dataset(",".join(f"voc_xml:{folder}:three" for folder in folders))
+
+
+def indices_of_a_share(dataset, batch_size, index, count):
+    batches = evaluation_batches(
+        dataset, image_size=32, batch_size=batch_size, process_index=index, process_count=count
+    )
+    for batch in batches:
+        assert batch["image"].shape == (batch_size, 32, 32, 3)
+        yield batch["image_id"][batch["mask"]].tolist()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+@pytest.mark.parametrize("process_count", [1, 2, 3])
+@pytest.mark.parametrize("name", ["source", "parts"])
+def test_evaluation_sees_every_picture_once(name, process_count, batch_size, request):
+    dataset = request.getfixturevalue(name)
+    shares = [
+        list(indices_of_a_share(dataset, batch_size, index, process_count))
+        for index in range(process_count)
+    ]
+    number = num_evaluation_batches(dataset, batch_size, process_count)
+    assert {len(share) for share in shares} == {number}
+    seen = [image_id for share in shares for batch in share for image_id in batch]
+    expected = [dataset[index].image_id.encode() for index in range(len(dataset))]
+    assert sorted(seen) == sorted(expected)
 
 
 def test_evaluation_keeps_all_objects(source):

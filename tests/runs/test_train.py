@@ -36,3 +36,6 @@ def test_a_new_run_tells_what_it_reached(tmp_path):
     assert all({"train/loss", "eval/mAP"} <= set(values) for values in result.metrics.values())
     rated = {step: values["eval/mAP"] for step, values in result.metrics.items()}
     assert result.best_mean_ap == max(rated.values()) == rated[result.best_step]
+    # A run that is further than `config.steps` is neither shortened nor called done.
+    with pytest.raises(UserError, match=r"is at step 2, but config\.steps is 1: raise it"):
+        train(config.replace({"steps": 1}), tmp_path / "run", change_config=True)

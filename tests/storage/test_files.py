@@ -24,6 +24,7 @@ from ssd_jax.storage.files import (
     local_path,
     read_json,
     read_json_lines,
+    replacing,
     write_json,
     write_text,
 )
@@ -65,6 +66,7 @@ DOORS = {
     "evaluate detections": lambda: evaluate_file(DATA, GS),
     "compare": lambda: compare_files(DATA, [GS, GS]),
     "predict": lambda: predict(SimpleNamespace(class_names=("a",)), ["x.jpg"], GS),
+    "predict input": lambda: predict(SimpleNamespace(class_names=("a",)), [f"{GS}.jpg"], "out"),
     "check-data": lambda: check_data.check_data("shapes:test[:2]", (), GS),
     "show-data": lambda: show_data.show_training_images(CONFIG, GS, 1),
     "fit-boxes": lambda: fit_plot.plot({}, GS),
@@ -87,7 +89,7 @@ def test_every_scheme_is_named(place):
         local_path(place)
 
 
-@pytest.mark.parametrize("place", ["runs/a", "/a:/b", r"C:\runs", "C:/runs", "a:b", "", "12:30"])
+@pytest.mark.parametrize("place", ["runs/a", "/a:/b", r"C:\runs", "C:/runs", "a:b", "12:30"])
 def test_local_paths_are_taken_as_they_are(place):
     assert local_path(place) == Path(place) == local_path(Path(place))
 
@@ -145,3 +147,18 @@ def test_a_benchmark_refuses_such_a_path_before_it_measures(flag):
     arguments = ["benchmark", "train", "--config=tests/tiny.py", f"--{flag}={GS}"]
     done = run_command(*arguments, expect=1)
     assert done.stderr.startswith(f"error: {GS} begins with gs://")
+
+
+def test_an_empty_path_is_refused():
+    for door in (lambda: train(CONFIG, ""), lambda: load_workdir(""), lambda: local_path("")):
+        with pytest.raises(UserError, match="a path is empty"):
+            door()
+
+
+def test_what_is_cut_off_leaves_nothing_behind(tmp_path):
+    file = tmp_path / "file.txt"
+    write_text(file, "before")
+    with pytest.raises(KeyboardInterrupt), replacing(file) as unfinished:
+        unfinished.write_text("half")
+        raise KeyboardInterrupt
+    assert file.read_text() == "before" and list(tmp_path.iterdir()) == [file]
