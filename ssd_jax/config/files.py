@@ -186,12 +186,13 @@ class _ConfigFile(flags.ArgumentParser):
 def _fill_in_defaults(config: ConfigDict) -> None:
     """Adds the fields that a config file leaves out, so that flags can change them."""
     for name, default in Config().model_dump().items():
+        group: object = config.get(name, None)
         if name not in config:
             config[name] = default
-        elif isinstance(default, dict) and isinstance(config[name], ConfigDict):
+        elif isinstance(default, dict) and isinstance(group, ConfigDict):
             for field, value in default.items():
-                if field not in config[name]:
-                    config[name][field] = value
+                if field not in group:
+                    group[field] = value
 
 
 def _run_file(path: Path) -> ModuleType:
