@@ -61,6 +61,11 @@ def load_folder(place: AnyPath) -> Trained:
       UserError: the folder is none, damaged, or of a later version.
     """
     folder = local_path(place)
+    if (folder / "format.json").is_file():
+        raise UserError(
+            f"{folder} is the work directory of a run, not the folder of a detector: name it with "
+            "--workdir or Detector.from_workdir, or export it"
+        )
     if not (folder / "config.json").is_file():
         raise UserError(
             f"{folder} is not the folder of a detector, or it is damaged: it has no config.json"

@@ -164,5 +164,7 @@ def check_classes(folder: Path, class_names: Sequence[str]) -> None:
 def _read(folder: Path, name: str) -> Any:
     if not (folder / name).is_file():
         reason = f"it has no {name}" if folder.exists() else "it does not exist"
+        if (folder / "model.safetensors").is_file():
+            reason = "it is the folder of a detector, for --weights or Detector.from_pretrained"
         raise UserError(f"{folder} is not the work directory of a run: {reason}")
     return read_json(folder / name)

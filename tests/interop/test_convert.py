@@ -275,6 +275,11 @@ def test_damaged_folders_are_refused(imported, tmp_path):
         load_folder(tmp_path / "none")
     folder = tmp_path / "shared"
     save_folder(load_workdir(imported), folder)
+    # Each is told from the other.
+    with pytest.raises(UserError, match=r"is the work directory of a run, .* --workdir"):
+        load_folder(imported)
+    with pytest.raises(UserError, match="it is the folder of a detector, for --weights"):
+        load_workdir(folder)
     whole = (folder / "model.safetensors").read_bytes()
     for damaged in (b"", whole[:100], whole[:-5]):
         (folder / "model.safetensors").write_bytes(damaged)
