@@ -97,7 +97,8 @@ def test_public_names_are_there():
 
 def brought_by_the_core():
     """What `pip install` of the core brings: its distributions, and theirs."""
-    found, waiting = set(), list(PROJECT["dependencies"])
+    # The project too is installed, as an editable package.
+    found, waiting = {canonicalize_name(PROJECT["name"])}, list(PROJECT["dependencies"])
     while waiting:
         requirement = Requirement(waiting.pop())
         name = canonicalize_name(requirement.name)
