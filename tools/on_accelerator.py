@@ -6,7 +6,7 @@ It runs tests of the mathematics on the device, `ssd-jax benchmark` for SSD300, 
 and torchvision's SSD300 beside them (`tools/torchvision_speed.py`; needs torch and torchvision),
 each as a program of its own that leaves its numbers and its log in the folder, and ends with what
 was reached of what is wanted on an H200. Where time is short, `--only=ssd300_train,parts` takes
-some. TensorFlow is not needed.
+some. It needs the packages of the core, psutil, Matplotlib, pytest and beartype, not TensorFlow.
 """
 
 import argparse
@@ -20,7 +20,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 VOC = "--config=configs/ssd300_voc.py"
 LITE = "--config=configs/ssdlite320_mobilenetv2_voc.py"
-MATHEMATICS = ["tests/detection", "tests/training/test_photometric.py"]
+MATHEMATICS = [
+    "tests/detection",
+    "tests/training/test_augmentation.py",
+    "tests/training/test_photometric.py",
+]
 
 # By name the program, and its arguments; JSON goes to NAME.json.
 BENCHMARKS = {
