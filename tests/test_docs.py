@@ -185,6 +185,7 @@ def test_what_the_page_on_scaling_says_of_commands_and_parameters_is_so():
     assert f"{count:,} parameters" in page and f"{4e-6 * count:.0f} MB" in page
 
 
+@pytest.mark.slow
 def test_the_training_loop_of_the_api_page_trains(capsys):
     """As it stands, but for a smaller network, fewer images and two steps."""
     page = PAGES["docs/api.md"]

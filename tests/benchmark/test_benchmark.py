@@ -26,6 +26,8 @@ from tests import tiny
 from tests.helpers.commands import run_command
 from tests.helpers.pictures import VocFolder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 def test_the_input_pipeline_is_measured(tmp_path):

@@ -115,6 +115,7 @@ def test_pages_name_commands_flags_and_fields_that_exist():
         assert set(given) <= set(command.flags) | fields, (page, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inside", ["", "run"])
 def test_a_path_that_is_a_file_ends_in_one_line(inside, tmp_path):
     file = tmp_path / "file"

@@ -15,6 +15,8 @@ from tests.helpers.commands import free_port
 from tests.images.test_opening import png_header
 from tests.inference.test_detector import picture
 
+pytestmark = pytest.mark.slow
+
 PICTURE = Image.fromarray(picture(300, 200))
 
 

@@ -283,6 +283,7 @@ runpy.run_module("ssd_jax", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_the_script_says_by_its_status_what_was_done(thirty, done, tmp_path):
     save_folder(random_trained(), tmp_path / "weights")
     ended = subprocess.run(

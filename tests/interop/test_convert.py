@@ -26,6 +26,8 @@ from ssd_jax.runs.trained import load_workdir
 from tests import tiny
 from tests.helpers.commands import run_command
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("circle", "cross", "square", "star", "triangle")
 
 

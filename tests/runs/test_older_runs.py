@@ -62,6 +62,7 @@ def test_its_checkpoint_is_evaluated(older_run, tmp_path):
     assert json.loads((older_run / "format.json").read_text()) == {"format": 1}  # only read
 
 
+@pytest.mark.slow
 def test_it_trains_on_to_the_recorded_end(older_run):
     recorded = lines_of(older_run)
     result = train(read_config(older_run), older_run)

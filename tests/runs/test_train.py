@@ -28,6 +28,7 @@ def test_an_unknown_metric_is_refused_before_anything_is_written(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_new_run_tells_what_it_reached(tmp_path):
     config = as_config(tiny.get_config()).replace({"steps": 2, "log_every": 1, "eval_every": 1})
     result = train(config, str(tmp_path / "run"))

@@ -17,6 +17,8 @@ from ssd_jax.training.state import initial_state
 from tests import tiny
 from tests.helpers.commands import ROOT
 
+pytestmark = pytest.mark.slow
+
 OPTIMIZER = make_optimizer(OptimizerConfig(), lambda step: 1e-2)
 
 
