@@ -18,7 +18,7 @@ from ssd_jax.cli.command_line import Command, config_given
 from ssd_jax.config.files import define_config
 from ssd_jax.config.schema import Config
 from ssd_jax.errors import UserError
-from ssd_jax.storage.files import local_path, write_json
+from ssd_jax.storage.files import check_outputs, write_json
 
 MODES = ("train", "predict", "parts", "data", "files", "all")
 
@@ -52,9 +52,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(
             f"what to measure is {' '.join(arguments)!r}, but must be one of {', '.join(MODES)}"
         )
-    for place in (PROFILE.value, OUTPUT.value, CHART.value):
-        if place:
-            local_path(place)
+    check_outputs(PROFILE.value, OUTPUT.value, CHART.value)
     wanted: set[str] = set(MODES) if arguments[0] == "all" else {arguments[0]}
     sizes = [_whole_number(size) for size in BATCH_SIZES.value]
     config = config_given(CONFIG)

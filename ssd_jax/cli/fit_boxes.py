@@ -9,7 +9,7 @@ from absl import flags
 
 from ssd_jax.cli.command_line import Command, config_given
 from ssd_jax.config.files import define_config
-from ssd_jax.storage.files import local_path, write_text
+from ssd_jax.storage.files import check_outputs, write_text
 
 FLAGS = flags.FlagValues()
 CONFIG = define_config(values=FLAGS)
@@ -26,9 +26,7 @@ def main(arguments: list[str]) -> None:
     from ssd_jax.diagnostics.fit_plot import plot
     from ssd_jax.diagnostics.fit_report import format_result, to_json
 
-    for place in (OUTPUT.value, JSON.value):
-        if place:
-            local_path(place)
+    check_outputs(OUTPUT.value, JSON.value)
     result = fit_boxes(config_given(CONFIG), SOURCE.value, IMAGES.value)
     print(format_result(result))
     if OUTPUT.value:

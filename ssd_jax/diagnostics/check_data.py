@@ -25,7 +25,7 @@ from ssd_jax.data.records import Annotation
 from ssd_jax.data.sources import ReadPart, open_part
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import LARGE, open_image, size_in_file
-from ssd_jax.storage.files import local_path, write_text
+from ssd_jax.storage.files import check_outputs, write_text
 from ssd_jax.threads import map_ahead, num_cores
 
 # What to do about each kind, beside those that reading the annotations finds.
@@ -113,8 +113,7 @@ def check_data(
     Raises:
       UserError: the output cannot be written, or files of TFDS are damaged.
     """
-    if output:
-        local_path(output)  # refused before all images are opened
+    check_outputs(output)
     report, seen, names = Report(), {}, set()
     lock = threading.Lock()
     with ThreadPoolExecutor() as pool:

@@ -22,7 +22,7 @@ from ssd_jax.evaluation.results import ImageResult, image_result, sort_results
 from ssd_jax.evaluation.summary import format_table, summarise
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.trained import load_workdir
-from ssd_jax.storage.files import local_path, write_json
+from ssd_jax.storage.files import check_outputs, local_path, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +47,7 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         # Refused before an evaluation that may take an hour.
-        for place in (self.output, self.report, self.submission):
-            if place:
-                local_path(place)
+        check_outputs(self.output, self.report, self.submission)
 
 
 def evaluate(

@@ -37,6 +37,17 @@ def local_path(place: AnyPath) -> Path:
     return Path(place)
 
 
+def check_outputs(*places: AnyPath | None) -> None:
+    """Checks, before work that takes long, the places where its results go; empty ones are none.
+
+    Raises:
+      UserError: see `local_path`.
+    """
+    for place in places:
+        if place:
+            local_path(place)
+
+
 def check_no_scheme(text: str) -> None:
     """Raises a `UserError` if a text that holds paths, like `ROOT:SPLIT`, names a scheme."""
     scheme = SCHEME_INSIDE.search(text)
