@@ -5,6 +5,7 @@
 """
 
 import copy
+import re
 import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -33,8 +34,11 @@ BoxShapes = Annotated[tuple[BoxShape, ...], ListOrTuple]
 
 
 def split_names(listed: str) -> tuple[str, ...]:
-    """The names of a list joined by commas; none where it is empty."""
-    return tuple(name.strip() for name in listed.split(",") if name.strip())
+    """The names of a list joined by commas; a name with commas stands in double quotes."""
+    names = (
+        found[0].replace('"', "").strip() for found in re.finditer(r'("[^"]*"|[^,"])+', listed)
+    )
+    return tuple(name for name in names if name)
 
 
 class Group(pydantic.BaseModel):
@@ -134,7 +138,11 @@ class DataConfig(Group):
     eval: str = "tfds:voc/2007:test"
     """Evaluation data."""
     classes: str = ""
-    """Class names joined by commas; "" = those of the data."""
+    """Class names joined by commas; "" = those of the data. Objects of others are left out."""
+    class_map: str = ""
+    """Classes by other names, like "dog+puppy=dog,car=": merged, renamed, or left out."""
+    split: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """Share of the images that is trained on, where evaluation data is cut from training data."""
     cache: bool = False
     """Whether encoded training images stay in memory once they are read."""
     max_objects: Count = 64
@@ -148,6 +156,25 @@ class DataConfig(Group):
     def class_names(self) -> tuple[str, ...]:
         """`classes` as a tuple; empty where they are those of the data."""
         return split_names(self.classes)
+
+    @property
+    def renamed_classes(self) -> dict[str, str]:
+        """`class_map` as new names by old ones; "" where objects are left out."""
+        renamed = {}
+        for entry in split_names(self.class_map):
+            olds, _, new = entry.rpartition("=")
+            renamed |= {old.strip(): new.strip() for old in olds.split("+")}
+        return renamed
+
+    @model_validator(mode="after")
+    def _class_map_has_its_form(self) -> Self:
+        for entry in split_names(self.class_map):
+            olds, equals, _ = entry.rpartition("=")
+            if not equals or not all(old.strip() for old in olds.split("+")):
+                raise ValueError(
+                    f"class_map has the entry {entry!r}, but must be like dog+puppy=dog,car="
+                )
+        return self
 
 
 class AugmentConfig(Group):

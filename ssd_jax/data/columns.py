@@ -51,9 +51,10 @@ class Columns:
     Attributes:
       image_ids: what results call the images.
       paths: the image files.
-      sizes: `[images, 2]` float64 height and width as stated, NaN where they are not.
+      sizes: `[images, 2]` float64 height and width, NaN where they are not known.
+      spans: `[images, 2]` int64 offset and length of the image in its file; length 0 = all of it.
       splits: `[images + 1]` int64, ascending from 0.
-      boxes: `[objects, 4] xyxy` float32, fractions of the image.
+      boxes: `[objects, 4] xyxy` floats; in what unit the owner says.
       classes: `[objects]` int32; of what list the owner says.
       difficult: `[objects] bool`.
       crowd: `[objects] bool`.
@@ -63,6 +64,7 @@ class Columns:
     image_ids: Strings
     paths: Strings
     sizes: np.ndarray
+    spans: np.ndarray
     splits: np.ndarray
     boxes: np.ndarray
     classes: np.ndarray
@@ -78,9 +80,14 @@ class Columns:
         return slice(int(self.splits[index]), int(self.splits[index + 1]))
 
     def size(self, index: int) -> tuple[float, float] | None:
-        """(height, width) as stated, or None."""
+        """(height, width), or None."""
         height, width = self.sizes[index].tolist()
         return None if np.isnan(height) else (height, width)
+
+    def span(self, index: int) -> tuple[int, int] | None:
+        """(offset, length) of an image in its file, or None where it is all of it."""
+        offset, length = self.spans[index].tolist()
+        return (offset, length) if length else None
 
     def owners(self) -> np.ndarray:
         """`[objects]`: the index of the image that each belongs to."""
@@ -95,6 +102,7 @@ class Columns:
             image_ids=self.image_ids.chosen(images),
             paths=self.paths.chosen(images),
             sizes=self.sizes[images],
+            spans=self.spans[images],
             splits=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]),
             boxes=self.boxes[objects],
             classes=self.classes[objects],

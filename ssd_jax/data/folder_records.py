@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from ssd_jax.data.columns import Columns
+from ssd_jax.data.image_bytes import read_span
 from ssd_jax.data.records import Record
 
 
@@ -15,19 +16,25 @@ class FolderRecords:
       columns: cleaned; `classes` are labels from 1.
     """
 
-    def __init__(self, columns: Columns, boxes: np.ndarray, labels: np.ndarray):
-        """Takes columns with other boxes and, as their classes, labels."""
-        self.columns = dataclasses.replace(columns, boxes=boxes, classes=labels)
+    def __init__(self, columns: Columns, boxes: np.ndarray, labels: np.ndarray, sizes: np.ndarray):
+        """Takes columns with other boxes and sizes and, as their classes, labels."""
+        self.columns = dataclasses.replace(columns, boxes=boxes, classes=labels, sizes=sizes)
 
     def __len__(self) -> int:
         return len(self.columns)
 
     def __getitem__(self, index: int) -> Record:
+        """One record, with the bytes of its image where that lies inside a larger file.
+
+        Raises:
+          UserError: that file cannot be read.
+        """
         columns, objects = self.columns, self.columns.objects(index)
+        path, span = columns.paths[index], columns.span(index)
         return Record(
             image_id=columns.image_ids[index],
-            path=columns.paths[index],
-            encoded=b"",
+            path="" if span else path,
+            encoded=read_span(path, span) if span else b"",
             size=columns.size(index),
             boxes=columns.boxes[objects],
             labels=columns.classes[objects],

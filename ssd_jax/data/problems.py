@@ -19,18 +19,24 @@ MAX_PIXEL = 1e9
 
 # What to do about each kind of problem.
 FIXES = {
+    "ambiguous": "give the images different names, or say in the annotation which one it is",
     "annotation missing": "an image without objects needs an annotation file without <object> in "
     "it; or take the image out of the list",
     "annotation unreadable": "write the annotation anew, or take the image out of the list",
     "annotation form": "fix the entry, or take it out",
     "box": "fix the box, or take the object out",
     "class missing": "give the object its class, or take it out",
-    "class unknown": "fix the annotation, or name the class in config.data.classes",
+    "class unknown": "fix the annotation, name the class in config.data.classes, or say with "
+    "config.data.class_map=FOUND=MEANT what it is (FOUND= leaves its objects out)",
     "file name": "name a file inside the folder of the images",
     "listed twice": "keep one of them",
     "image missing": "put the image there, or take it out of the list",
     "image unreadable": "replace the file, or take it out of the list",
     "size": "write the image's width and height in pixels into the annotation",
+    "size differs": "write the image's own size into the annotation and see that its boxes are "
+    "pixels of it, or take the image that was annotated",
+    "turned": "annotate the image as it is seen, or take the orientation out of its EXIF",
+    "unit": "convert the boxes, or take the format that has this unit",
 }
 
 

@@ -1,12 +1,16 @@
 """Reads records of a data set by index, as tensors, with their encoded images."""
 
+import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
 from ssd_jax.data import rendering
+from ssd_jax.data.columns import Columns
 from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.folder_records import FolderRecords
+from ssd_jax.data.image_bytes import read_span
 from ssd_jax.data.tensorflow_setup import Tensors, tf
 from ssd_jax.images.opening import upright_file
 
@@ -97,7 +101,13 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
     def path(index: tf.Tensor) -> tf.Tensor:
         return _between(paths, path_bounds, index)
 
-    read_image = remember(lambda index: tf.io.read_file(path(index))) if remember else None
+    def image_of(index: tf.Tensor) -> tf.Tensor:
+        if not columns.spans.any():
+            return tf.io.read_file(path(index))
+        read = functools.partial(tf.numpy_function, _read_inside(columns), [index], tf.string)
+        return tf.ensure_shape(read(stateful=False), [])
+
+    read_image = remember(image_of) if remember else None
 
     def read(index: tf.Tensor) -> Tensors:
         start, end = tf.gather(splits, index), tf.gather(splits, index + 1)
@@ -110,6 +120,16 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
             "difficult": difficult[start:end],
             "dropped": tf.constant(0),
         }
+
+    return read
+
+
+def _read_inside(columns: Columns) -> Callable[[np.integer], bytes]:
+    """A function that reads an image of files that hold many."""
+
+    def read(index: np.integer) -> bytes:
+        path, span = columns.paths[int(index)], columns.span(int(index))
+        return read_span(path, span) if span else Path(path).read_bytes()
 
     return read
 

@@ -1,8 +1,14 @@
 """One image with its objects: as a file describes it, and as training and evaluation use it."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
+
+Unit = Literal["pixels", "fractions"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,12 +20,14 @@ class Annotation:
       path: the image file; empty where `encoded` holds its bytes.
       file: what describes the image: an annotation file, or `image_id` where there is none.
       size: (height, width) as that states them, or None where it does not.
-      boxes: `[objects, 4] xyxy` float32, fractions of the image; may reach outside [0, 1].
+      boxes: `[objects, 4] xyxy` float64 in `unit`; may reach outside the image.
       names: the class name of each object.
       difficult: `[objects] bool`: trained on, but neither asked for nor counted in evaluation.
       crowd: `[objects] bool`: boxes round many objects; not trained on.
       area: `[objects]` float64: of each object's outline in square pixels, NaN where not given.
+      unit: of the boxes: "pixels" of an image of `size`, or "fractions" of the image.
       encoded: the bytes of the image file where `path` is empty.
+      span: where in `path` the image file lies, as (offset, length); None where it is all of it.
       dropped: how many boxes without area the reader has left out.
     """
 
@@ -32,8 +40,61 @@ class Annotation:
     difficult: np.ndarray
     crowd: np.ndarray
     area: np.ndarray
+    unit: Unit = "pixels"
     encoded: bytes = b""
+    span: tuple[int, int] | None = None
     dropped: int = 0
+
+    def fractions(self, size: tuple[float, float]) -> np.ndarray:
+        """The boxes as fractions of an image of (height, width), `[objects, 4] xyxy` float32.
+
+        Times the size they are the pixels of the file again, as in Caffe and TensorFlow Datasets.
+        """
+        height, width = size if self.unit == "pixels" else (1.0, 1.0)
+        return (self.boxes / (width, height, width, height)).astype(np.float32)
+
+
+class Object(NamedTuple):
+    """One object of an `Annotation`; see there.
+
+    Attributes:
+      name: the class.
+      box: x_min, y_min, x_max, y_max.
+    """
+
+    name: str
+    box: Sequence[float]
+    difficult: bool = False
+    crowd: bool = False
+    area: float = math.nan
+
+
+def annotation(
+    image_id: str,
+    path: str | Path,
+    file: str | Path,
+    objects: Sequence[Object],
+    size: tuple[float, float] | None = None,
+    unit: Unit = "pixels",
+    span: tuple[int, int] | None = None,
+) -> Annotation:
+    """An `Annotation` of these objects; see there.
+
+    A size below one pixel counts as not stated: some tools write 0.
+    """
+    return Annotation(
+        image_id=image_id,
+        path=str(path),
+        file=str(file),
+        size=size if size and min(size) >= 1 else None,
+        boxes=np.array([each.box for each in objects], np.float64).reshape(-1, 4),
+        names=tuple(each.name for each in objects),
+        difficult=np.array([each.difficult for each in objects], bool),
+        crowd=np.array([each.crowd for each in objects], bool),
+        area=np.array([each.area for each in objects], np.float64),
+        unit=unit,
+        span=span,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +105,7 @@ class Record:
       image_id: what results call the image.
       path: the image file; empty where `encoded` holds its bytes.
       encoded: the bytes of the image file where `path` is empty.
-      size: (height, width) as the annotation states them, or None where it does not.
+      size: (height, width) of the image, upright; None where it was not looked at, or cannot be.
       boxes: `[objects, 4] xyxy` float32 in [0, 1], each with some area.
       labels: `[objects]` int32 from 1.
       difficult: `[objects] bool`: trained on, but neither asked for nor counted in evaluation.

@@ -1,23 +1,32 @@
-"""Opens data sets: one grammar for every format, several sets joined by commas.
+"""Opens data sets: a folder or file, or FORMAT:ARGUMENT:…, several joined by commas (`spec.py`).
 
+FOLDER, FOLDER:SPLIT, FILE         whatever it holds is found out (`discovery.py`)
 tfds:NAME:SPLIT                    a TensorFlow Datasets detection set (tfds:voc/2007:test)
 voc_xml:ROOT:SPLIT                 a folder in Pascal VOC's layout
 coco_json:ANNOTATIONS:IMAGE_DIR    a COCO annotation file and its folder of images
 shapes:SPLIT                       the embedded set, train or test
 """
 
-from collections.abc import Callable, Sequence
+import collections
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from ssd_jax.config.schema import Config
+from ssd_jax.config.spelling import nearest
+from ssd_jax.data import discovery
+from ssd_jax.data import spec as grammar_of
+from ssd_jax.data.classes import Classes, check_chosen, check_class_list, check_known
 from ssd_jax.data.datasets import Dataset, Part
-from ssd_jax.data.formats.coco_json import open_coco_json
-from ssd_jax.data.formats.voc_xml import open_voc_xml
+from ssd_jax.data.formats.coco_json import find_coco_json, open_coco_json
+from ssd_jax.data.formats.voc_xml import find_voc_xml, open_voc_xml
 from ssd_jax.data.problems import Problems, make_problems
 from ssd_jax.data.records import Annotation
 from ssd_jax.errors import UserError
 from ssd_jax.storage.files import check_no_scheme
+
+logger = logging.getLogger(__name__)
 
 
 class ReadPart(Protocol):
@@ -42,7 +51,11 @@ class ReadPart(Protocol):
         """One image as it was read."""
         ...
 
-    def with_classes(self, class_names: Sequence[str], problems: Problems) -> Part:
+    def num_objects(self) -> collections.Counter[str] | None:
+        """The number of objects by class; None where that is not known before they are read."""
+        ...
+
+    def with_classes(self, classes: Classes, problems: Problems) -> Part:
         """Cleaned records with labels; damaged images are left out as `problems` says."""
         ...
 
@@ -53,10 +66,12 @@ class Format(NamedTuple):
     Attributes:
       arguments: what follows its name in a spec, like "ROOT:SPLIT".
       open: gives the set for the values of the arguments, and for `Problems`.
+      find: gives the sources of what is below a folder; None where it cannot lie in one.
     """
 
     arguments: str
     open: Callable[..., ReadPart]
+    find: discovery.Find | None = None
 
 
 def _open_tfds(name: str, split: str, problems: Problems) -> ReadPart:
@@ -79,33 +94,44 @@ def _counted(part: ReadPart, problems: Problems) -> ReadPart:
 
 FORMATS = {
     "tfds": Format("NAME:SPLIT", _open_tfds),
-    "voc_xml": Format("ROOT:SPLIT", open_voc_xml),
-    "coco_json": Format("ANNOTATIONS:IMAGE_DIR", open_coco_json),
+    "voc_xml": Format("ROOT:SPLIT", open_voc_xml, find_voc_xml),
+    "coco_json": Format("ANNOTATIONS:IMAGE_DIR", open_coco_json, find_coco_json),
     "shapes": Format("SPLIT", _open_shapes),
 }
 
 
 def open_dataset(
-    spec: str, class_names: Sequence[str] = (), problems: Problems | None = None
+    spec: str,
+    class_names: Sequence[str] = (),
+    problems: Problems | None = None,
+    class_map: Mapping[str, str] | None = None,
+    role: discovery.Role = "all",
 ) -> Dataset:
     """Opens the data set that a spec names.
 
     Args:
       spec: see the top of this file.
-      class_names: the classes to use, in order; where empty, those of the data: given by the set
-        itself, or for `voc_xml` all names that occur, in alphabetical order.
+      class_names: the classes to use, in order; objects of others are left out and counted. Where
+        empty, those of the data: in the order in which it declares them, or alphabetical; without
+        those that never occur.
       problems: what becomes of damaged images; None stops at the first.
+      class_map: names of the data by the names to use; "" leaves their objects out.
+      role: what a folder that is divided into splits gives: see `discovery.sources_of`.
 
     Raises:
       UserError: the spec, a file or a class is wrong; the message names it.
     """
     problems = problems or Problems()
-    parts = [open_part(part.strip(), problems) for part in spec.split(",")]
+    check_class_list(class_names)
+    parts = [open_part(source, problems) for source in explicit_sources(spec, role)]
     problems.check()  # before the classes of what is left are compared
-    class_names = tuple(class_names) or _common_class_names(parts)
-    cleaned = [part.with_classes(class_names, problems) for part in parts]
+    classes = choose_classes(parts, class_names, class_map or {})
+    if role == "train":
+        there = {classes.renamed.get(name, name) for name in _all_names(parts)}
+        check_chosen(class_names, there, spec)
+    cleaned = [part.with_classes(classes, problems) for part in parts]
     problems.finish_reading()
-    dataset = Dataset(cleaned, class_names, _category_ids(parts, class_names), problems)
+    dataset = Dataset(cleaned, classes.names, _category_ids(parts, classes), problems)
     if not len(dataset):
         raise UserError(f"{spec}: all of its images are damaged, so none is left")
     return dataset
@@ -125,37 +151,135 @@ def open_training_data(
       UserError: see `open_dataset`.
     """
     problems = make_problems(config.data, workdir, is_main_process)
-    return open_dataset(config.data.train, config.data.class_names, problems)
+    settings = config.data
+    return open_dataset(
+        settings.train, settings.class_names, problems, settings.renamed_classes, "train"
+    )
 
 
-def open_part(spec: str, problems: Problems) -> ReadPart:
-    """Opens one of the sets that a spec joins by commas.
+def explicit_sources(spec: str, role: discovery.Role = "all") -> list[str]:
+    """The sources of a spec with format and arguments, in place of folders and files.
+
+    Raises:
+      UserError: the grammar is not kept, or a folder holds nothing that is known.
+    """
+    sources = []
+    for source in grammar_of.split_sources(spec, _begins_source, _is_whole):
+        name, colon, _ = source.partition(":")
+        if colon and name in FORMATS:
+            sources.append(source)
+            continue
+        check_no_scheme(source)
+        path, split = _folder_and_split(source)
+        if path is None:
+            near = nearest(name, FORMATS) if colon else ""
+            meant = f": did you mean {near}:…?" if near else ""
+            raise UserError(
+                f"the data source {source!r} is no folder or file that exists, and not of the form "
+                f"{grammar()}{meant}"
+            )
+        found = discovery.find(path, {key: form.find for key, form in FORMATS.items() if form.find})
+        split, own = discovery.sources_of(found, split, role)
+        logger.info("%s: %s (%s): %s", source, found.format, split, ",".join(own))
+        sources += own
+    return sources
+
+
+def open_part(source: str, problems: Problems) -> ReadPart:
+    """Opens one source that names its format.
 
     Args:
-      spec: without commas.
+      source: `FORMAT:ARGUMENT:…`.
       problems: what becomes of damaged images.
 
     Raises:
       UserError: see `open_dataset`.
     """
-    name, _, rest = spec.partition(":")
+    name, _, rest = source.partition(":")
     check_no_scheme(rest)
     if name in FORMATS:
-        count = FORMATS[name].arguments.count(":") + 1
-        # From the right, so that ROOT may hold colons; NAME of TFDS may too.
-        values = rest.rsplit(":", count - 1)
-        if len(values) == count and all(values):
+        arguments = FORMATS[name].arguments
+        values = grammar_of.split_arguments(rest, arguments.count(":") + 1)
+        if values:
             return FORMATS[name].open(*values, problems)
-    raise UserError(f"the data source {spec!r} is not of the form {grammar()}")
+    raise UserError(f"the data source {source!r} is not of the form {grammar()}")
 
 
 def grammar() -> str:
     """The form of a spec, for messages."""
     *others, last = (f"{name}:{form.arguments}" for name, form in FORMATS.items())
-    return f"{', '.join(others)} or {last}, several joined by commas"
+    return f"FOLDER, {', '.join(others)} or {last}, several joined by commas"
 
 
-def _common_class_names(parts: Sequence[ReadPart]) -> tuple[str, ...]:
+def _folder_and_split(source: str) -> tuple[Path | None, str]:
+    """The folder or file that exists, and the split after the last colon, if any."""
+    whole = Path(grammar_of.unquoted(source))
+    if source and whole.exists():
+        return whole, ""
+    values = grammar_of.split_arguments(source, 2)
+    if values and Path(values[0]).exists():
+        return Path(values[0]), values[1]
+    return None, ""
+
+
+def _begins_source(text: str) -> bool:
+    name, colon, _ = text.partition(":")
+    return bool(colon and name in FORMATS) or _folder_and_split(text)[0] is not None
+
+
+def _is_whole(source: str) -> bool:
+    """Whether a source has all of its arguments, and the first is there if it is a path."""
+    name, colon, rest = source.partition(":")
+    if not (colon and name in FORMATS):
+        return _folder_and_split(source)[0] is not None
+    form = FORMATS[name]
+    values = grammar_of.split_arguments(rest, form.arguments.count(":") + 1)
+    return values is not None and (form.find is None or "://" in rest or Path(values[0]).exists())
+
+
+def choose_classes(
+    parts: Sequence[ReadPart], class_names: Sequence[str], class_map: Mapping[str, str]
+) -> Classes:
+    """The classes of a data set.
+
+    Args:
+      parts: the sets it is made of.
+      class_names: the classes to use; those of the parts where empty.
+      class_map: see `open_dataset`.
+
+    Raises:
+      UserError: the parts have different classes or none, or a name is not among them.
+    """
+    origin = ", ".join(part.origin for part in parts)
+    check_known(class_map, _all_names(parts), "config.data.class_map", origin)
+    if class_names:
+        return Classes(tuple(class_names), dict(class_map))
+    declared, found = _declared_names(parts), _occurring_names(parts)
+    renamed = [class_map.get(name, name) for name in declared or sorted(found)]
+    names = [name for name in dict.fromkeys(renamed) if name]
+    used = {class_map.get(name, name) for name in found}
+    absent = [name for name in names if name not in used]
+    if absent:
+        logger.warning(
+            "%s: left out %d declared classes without any object: %s (name the classes to use in "
+            "config.data.classes to keep them)",
+            origin,
+            len(absent),
+            ", ".join(absent),
+        )
+    names = [name for name in names if name in used]
+    if not names:
+        raise UserError(f"{origin}: no image has an object, so there are no classes to learn")
+    return Classes(tuple(names), dict(class_map))
+
+
+def _all_names(parts: Sequence[ReadPart]) -> set[str]:
+    """The classes that parts declare and those that occur in them."""
+    return {name for part in parts for name in (*(part.category_ids or ()), *part.names)}
+
+
+def _declared_names(parts: Sequence[ReadPart]) -> tuple[str, ...]:
+    """The classes that parts declare, in their order; none where no part declares any."""
     declaring = [part for part in parts if part.category_ids is not None]
     declared = {tuple(part.category_ids or ()) for part in declaring}
     if len(declared) > 1:
@@ -163,21 +287,24 @@ def _common_class_names(parts: Sequence[ReadPart]) -> tuple[str, ...]:
         raise UserError(
             f"{names} have different classes: name the classes to use in config.data.classes"
         )
-    if declared:
-        return declared.pop()
-    found = {name for part in parts for name in part.names}
-    if not found:
-        raise UserError(
-            f"{', '.join(part.origin for part in parts)}: no image has an object, so there are "
-            "no classes to learn"
-        )
-    return tuple(sorted(found))
+    return declared.pop() if declared else ()
 
 
-def _category_ids(parts: Sequence[ReadPart], class_names: Sequence[str]) -> tuple[int, ...]:
+def _occurring_names(parts: Sequence[ReadPart]) -> set[str]:
+    """The classes that occur; all that are declared where that is not known without reading."""
+    names = set()
+    for part in parts:
+        counts = part.num_objects()
+        names |= set(part.names) if counts is None else {n for n, c in counts.items() if c}
+    return names
+
+
+def _category_ids(parts: Sequence[ReadPart], classes: Classes) -> tuple[int, ...]:
     """The ids that the first part with all of the classes gives them, otherwise 1, 2, …."""
     for part in parts:
-        ids = part.category_ids
-        if ids is not None and set(class_names) <= set(ids):
-            return tuple(ids[name] for name in class_names)
-    return tuple(range(1, len(class_names) + 1))
+        ids: dict[str, int] = {}
+        for name, number in (part.category_ids or {}).items():
+            ids.setdefault(classes.renamed.get(name, name), number)
+        if set(classes.names) <= set(ids):
+            return tuple(ids[name] for name in classes.names)
+    return tuple(range(1, len(classes.names) + 1))

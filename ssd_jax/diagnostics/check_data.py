@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ssd_jax.config.schema import DataConfig
 from ssd_jax.data.annotations import Annotations
+from ssd_jax.data.classes import Classes
 from ssd_jax.data.problems import FIXES as FIXES_OF_READING
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.records import Annotation
@@ -36,8 +37,6 @@ FIXES = {
     "box twice": "take one out",
     "class spelling": "write the name in one way",
     "same content": "keep one: what is in both training and test data makes results look better",
-    "size differs": "boxes are divided by the size in the annotation: fix the size or the boxes",
-    "turned": "annotate the image as it is seen, or take the orientation out of its EXIF",
 }
 # What need not be fixed.
 NOTES = {
@@ -180,8 +179,10 @@ def _open(spec: str, class_names: Sequence[str], report: Report) -> ReadPart | N
         report.findings.append(Finding("source", spec, "", str(error)))
         return None
     report.num_images += problems.num_images
-    if class_names and isinstance(part, Annotations):
-        part.known_classes(class_names, problems)  # images with other classes are checked, too
+    classes = Classes(tuple(class_names) or tuple(part.names))
+    if isinstance(part, Annotations):
+        with contextlib.suppress(UserError):
+            part.with_classes(classes, problems)  # what it finds is collected in `problems`
     for found in problems.found:
         report.findings += [
             Finding(kind, found.file, found.image_id, message) for kind, message in found.problems
@@ -223,10 +224,10 @@ def _findings(annotation: Annotation, look: _Look, max_objects: int) -> Iterator
         yield found("many objects", message)
     if annotation.dropped:
         yield found("box without area", f"{annotation.dropped} boxes have no area")
-    height, width = annotation.size or look.upright
-    in_pixels = (width, height, width, height) if height else (1, 1, 1, 1)
+    height, width = annotation.size or (look.upright if look.upright[0] else (1, 1))
+    in_pixels = (width, height, width, height)
     seen = set()
-    for name, box in zip(annotation.names, annotation.boxes, strict=True):
+    for name, box in zip(annotation.names, annotation.fractions((height, width)), strict=True):
         pixels = np.round(box * in_pixels, 2).tolist()
         described = f"{name!r} at {', '.join(f'{corner:g}' for corner in pixels)}"
         clipped = np.clip(box, 0, 1)
@@ -247,17 +248,6 @@ def _findings_of_file(annotation: Annotation, look: _Look) -> Iterator[Finding]:
         message = f"the image is {look.image_format}, though its name ends in {suffix}"
         path = annotation.path or annotation.file
         yield Finding("extension", path, annotation.image_id, message)
-    if annotation.size and annotation.size != look.upright:
-        stated, seen = (
-            f"{width:g} × {height:g}" for height, width in (annotation.size, look.upright)
-        )
-        if annotation.size == look.stored:
-            kind, message = "turned", f"EXIF turns the image to {seen}, but it is annotated as "
-            message += stated
-        else:
-            kind = "size differs"
-            message = f"says {stated}, but the image has {seen} pixels"
-        yield Finding(kind, annotation.file, annotation.image_id, message)
 
 
 def _repeated(

@@ -71,9 +71,15 @@ def size_in_file(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
 
 def upright_size(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
     """(height, width) of what `open_image` gives, as a rule without decoding it; see there."""
+    return size_and_turned(file, name)[0]
+
+
+def size_and_turned(file: str | Path | bytes, name: str = "") -> tuple[tuple[int, int], bool]:
+    """`upright_size`, and whether EXIF exchanges width and height of what the file stores."""
     with _opened(file, name) as image:
-        height, width = image.height, image.width
-        return (width, height) if _orientation(image) in SIDEWAYS else (height, width)
+        is_turned = _orientation(image) in SIDEWAYS
+        size = (image.height, image.width)
+        return size[::-1] if is_turned else size, is_turned
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

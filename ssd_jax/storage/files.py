@@ -4,6 +4,7 @@ Every path that a run or a command reads or writes goes through here. Files lie 
 what is mounted like one); a path with a scheme, like `gs://bucket/run`, is refused by name.
 """
 
+import codecs
 import contextlib
 import json
 import os
@@ -83,6 +84,30 @@ def replacing(path: Path) -> Iterator[Path]:
     os.replace(unfinished, path)
 
 
+def read_text(place: AnyPath, max_bytes: int | None = None) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark; the mark is left out.
+
+    Args:
+      place: the file.
+      max_bytes: a larger file is refused unread.
+
+    Raises:
+      UserError: there is no such file, it is too large, or it is not such a text.
+    """
+    path = local_path(place)
+    try:
+        size = path.stat().st_size
+        if max_bytes is not None and size > max_bytes:
+            raise UserError(f"{path} has {size:,} bytes, more than the {max_bytes:,} that are read")
+        content = path.read_bytes()
+        is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
+
+
 def write_text(place: AnyPath, text: str) -> None:
     """Writes a whole file in UTF-8, or nothing where the process ends meanwhile.
 
@@ -125,11 +150,10 @@ def read_json(place: AnyPath) -> Any:
       UserError: there is no such file, or it is not JSON.
     """
     path = local_path(place)
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON, or it is damaged: {error}") from error
 
 

@@ -239,9 +239,12 @@ def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded(voc, im
         content[start : start + 4] = (20_000).to_bytes(2, "big") * 2
     path.write_bytes(content)
     assert MAX_PIXELS < 20_000**2
-    source = open_dataset(voc.split("all", "picture5", "picture0"))
     with pytest.raises(UserError, match=r"picture5\.jpg: .*more than 178,956,970"):
-        take(training_batches(PLAIN, source, BATCH), 1)
+        open_dataset(voc.split("all", "picture5", "picture0"))
+    problems = Problems("skip", 0.5)
+    source = open_dataset(voc.split("all", "picture5", "picture0"), (), problems)
+    (batch,) = take(training_batches(PLAIN, source, 2), 1)
+    assert sorted(batch["broken"]) == [False, True]
 
 
 def test_files_of_detections_are_judged_without_pictures_that_are_left_out(voc, tmp_path, capsys):

@@ -45,7 +45,7 @@ def dataset(tmp_path):
     return open_dataset(f"{folder},{write_coco(tmp_path / 'coco', content)}")
 
 
-def test_records_have_cleaned_boxes_labels_and_stated_sizes(dataset):
+def test_records_have_cleaned_boxes_labels_and_sizes(dataset):
     assert dataset.class_names == ("dog", "cat") and dataset.category_ids == (5, 8)
     assert [record.image_id for record in dataset] == ["none", "two", "flat", "hard", "1", "2"]
     assert dataset[0].boxes.shape == (0, 4) and dataset[-1].image_id == "2"
@@ -55,7 +55,7 @@ def test_records_have_cleaned_boxes_labels_and_stated_sizes(dataset):
     assert two.labels.tolist() == [1, 2] and two.size == (40, 60)
     assert two.path.endswith("two.jpg") and two.image == two.path and np.isnan(two.area).all()
     assert dataset[2].labels.tolist() == [2] and dataset[2].boxes.shape == (1, 4)
-    assert dataset[3].difficult.tolist() == [True] and dataset[3].size is None
+    assert dataset[3].difficult.tolist() == [True] and dataset[3].size == (40, 60)
     last = dataset[5]
     assert last.size == (42, 60) and last.area.tolist() == [3.5] and last.crowd.tolist() == [True]
     for index in (6, -7):

@@ -107,7 +107,7 @@ def test_a_picture_that_must_tell_its_size_and_cannot(voc, tmp_path):
     voc.annotation("bad").write_text(SIZE.format(0))
     (voc.root / "JPEGImages/bad.jpg").write_bytes(b"no picture")
     spec = voc.split("all", "good", "bad")
-    assert_stops_or_skips(tmp_path, spec, "bad.jpg cannot be read", "bad.xml", "bad")
+    assert_stops_or_skips(tmp_path, spec, "the image cannot be read", "bad.jpg", "bad")
 
 
 def test_a_picture_listed_twice_is_used_once(voc, tmp_path):

@@ -82,8 +82,8 @@ def test_bad_boxes_are_fixed_and_reported_once(voc, caplog, monkeypatch):
     np.testing.assert_allclose(wide.boxes, [[0, 0.1, 1, 0.5]], rtol=1e-6)
     messages = [message.getMessage() for message in caplog.records]
     assert len(messages) == 2
-    assert "dropped 2 boxes without area, in flat" in messages[0]
-    assert "clipped 1 boxes" in messages[1] and "in wide" in messages[1]
+    assert "dropped 2 boxes without area: flat.jpg (2)" in messages[0]
+    assert "clipped 1 boxes that reach outside their image: wide.jpg" in messages[1]
 
 
 def test_classes_can_be_given(voc):

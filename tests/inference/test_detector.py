@@ -170,7 +170,7 @@ def test_it_finds_what_evaluation_finds(detector, tmp_path):
     voc = VocFolder(tmp_path / "voc")
     names = [f"picture{i}" for i in range(4)]
     for i, name in enumerate(names):
-        voc.add(name, [("star", 6, 4, 30, 20)], size=(60 + 40 * i, 40 + 25 * i))
+        voc.add(name, [("star", 6, 4, 30, 20)], size=(60 + 40 * i, 40 + 25 * i), size_tag=False)
     exif = Image.Exif()
     exif[0x0112] = 8
     image = Image.open(tmp_path / "voc" / "JPEGImages" / "picture3.jpg")

@@ -1,15 +1,16 @@
 """Reads annotations in COCO's JSON format."""
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeGuard
 
-import numpy as np
-
 from ssd_jax.data.annotations import Annotations
+from ssd_jax.data.discovery import Splits
+from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems, file_exists
-from ssd_jax.data.records import Annotation
+from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.errors import UserError, shown
 from ssd_jax.storage.files import local_path
 
@@ -49,6 +50,12 @@ def open_coco_json(annotations: str, image_dir: str, problems: Problems) -> Anno
     return Annotations(_read(content, categories, path, folder, problems), spec, ids)
 
 
+def find_coco_json(tree: FileTree) -> Splits:
+    """The COCO files below a folder."""
+    del tree
+    return {}
+
+
 def _read(
     content: dict[str, list],
     categories: dict[int, str],
@@ -72,11 +79,11 @@ def _read(
             continue
         seen.add(str(image_id))
         found = []
-        annotation = _read_image(image, objects[image_id], categories, path, folder, found)
+        read = _read_image(image, objects[image_id], categories, path, folder, found)
         if found:
             problems.add(path, str(image_id), found)
-        elif annotation:
-            yield annotation
+        elif read:
+            yield read
 
 
 def _parse(path: Path) -> dict[str, list]:
@@ -152,20 +159,19 @@ def _read_image(
     # Repeated for type checkers.
     if found or not (isinstance(name, str) and _is_side(height) and _is_side(width)):
         return None
-    corners = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
-    corners[:, 2:] += corners[:, :2]
-    areas = [np.nan if entry.get("area") is None else entry["area"] for entry in entries]
-    return Annotation(
-        image_id=str(image["id"]),
-        path=str(folder / name),
-        file=str(path),
-        size=(height, width),
-        boxes=(corners / (width, height, width, height)).astype(np.float32),
-        names=tuple(categories[entry["category_id"]] for entry in entries),
-        difficult=np.zeros(len(entries), bool),
-        crowd=np.array([bool(entry.get("iscrowd")) for entry in entries], bool),
-        area=np.array(areas, np.float64),
-    )
+    objects = []
+    for entry in entries:
+        x, y, box_width, box_height = entry["bbox"]
+        area = entry.get("area")
+        objects.append(
+            Object(
+                categories[entry["category_id"]],
+                (x, y, x + box_width, y + box_height),
+                crowd=bool(entry.get("iscrowd")),
+                area=math.nan if area is None else area,
+            )
+        )
+    return annotation(str(image["id"]), folder / name, path, objects, (height, width))
 
 
 def _problems_of_object(entry: dict, place: str, categories: dict[int, str]) -> list[Problem]:

@@ -4,18 +4,23 @@
 # pyright: reportArgumentType=false
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from ssd_jax.data.class_lists import COCO_IDS
+from ssd_jax.data.classes import Classes
 from ssd_jax.data.formats.shapes_builder import Shapes
 from ssd_jax.data.formats.shards import open_shards
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.records import Annotation, Record
 from ssd_jax.data.tensorflow_setup import Tensors, reason_of, tf
 from ssd_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 # So many neighbours are shuffled together, so that reads stay near each other.
 SHUFFLE_BUFFER = 4096
@@ -29,17 +34,11 @@ class TfdsRecords:
     Attributes:
       origin: the spec, for messages.
       names: the names of its own classes.
-      class_names: class i + 1 is called `class_names[i]`; holds all of `names`.
+      classes: the classes of the labels.
     """
 
-    def __init__(
-        self,
-        builder: Any,
-        split: str,
-        origin: str,
-        class_names: Sequence[str] = (),
-    ):
-        """Takes the `tfds.core.DatasetBuilder` of a set; `class_names` are its own where empty.
+    def __init__(self, builder: Any, split: str, origin: str, classes: Classes | None = None):
+        """Takes the `tfds.core.DatasetBuilder` of a set; `classes` are its own where None.
 
         Raises:
           UserError: there is no such split, or it is not a detection set.
@@ -60,26 +59,40 @@ class TfdsRecords:
                 f"{origin}: not a detection set: its examples need 'image', and 'objects' with "
                 "'bbox' and 'label'"
             ) from error
-        self.class_names = tuple(class_names) or self.names
+        self.classes = classes or Classes(self.names)
 
     @property
     def category_ids(self) -> dict[str, int]:
         """The ids of its own classes by name; see `category_ids_of`."""
         return category_ids_of(self._builder.name, self.names)
 
-    def with_classes(self, class_names: Sequence[str], problems: Problems) -> "TfdsRecords":
-        """The same records with labels by another list of classes.
+    def num_objects(self) -> None:
+        """None: the objects are not known before they are read."""
+        return None
+
+    def with_classes(self, classes: Classes, problems: Problems) -> "TfdsRecords":
+        """The same records with labels of these classes; objects of others are left out.
 
         Raises:
-          UserError: the list lacks one of the set's classes.
+          UserError: one of the set's classes has a name that is a misspelling of these.
         """
-        missing = [name for name in self.names if name not in class_names]
-        if missing:
-            raise UserError(
-                f"{self.origin} has the class {missing[0]!r}, which is not among the classes "
-                f"({', '.join(class_names)}): name all of its classes in config.data.classes"
+        for name in self.names:
+            if meant := classes.misspelt(name):
+                raise UserError(
+                    f"{self.origin} has the class {name!r}, which is not among the classes "
+                    f"({', '.join(classes.names)}), but near {meant!r}: say with "
+                    f"config.data.class_map={name}={meant} that it is the same, or with "
+                    f"config.data.class_map={name}= that it is left out"
+                )
+        others = [name for name in self.names if not classes.label(name)]
+        if others:
+            logger.warning(
+                "%s: objects of %d other classes are left out: %s",
+                self.origin,
+                len(others),
+                ", ".join(others[:20]) + (", …" if len(others) > 20 else ""),
             )
-        return TfdsRecords(self._builder, self._split, self.origin, class_names)
+        return TfdsRecords(self._builder, self._split, self.origin, classes)
 
     def __len__(self) -> int:
         return self._builder.info.splits[self._split].num_examples
@@ -114,11 +127,12 @@ class TfdsRecords:
             path="",
             file=record.image_id,
             size=None,
-            boxes=record.boxes,
-            names=tuple(self.class_names[label - 1] for label in record.labels.tolist()),
+            boxes=record.boxes.astype(np.float64),
+            names=tuple(self.classes.names[label - 1] for label in record.labels.tolist()),
             difficult=record.difficult,
             crowd=record.crowd,
             area=record.area,
+            unit="fractions",
             encoded=record.encoded,
             dropped=record.dropped,
         )
@@ -145,7 +159,7 @@ class TfdsRecords:
         Args:
           remember: wraps the function that reads the bytes of a record.
         """
-        labels = tf.constant([self.class_names.index(name) + 1 for name in self.names], tf.int32)
+        labels = tf.constant([self.classes.label(name) for name in self.names], tf.int32)
         features = self._builder.info.features
         read = remember(self._shards.read)
 
@@ -222,6 +236,8 @@ def category_ids_of(set_name: str, names: Sequence[str]) -> dict[str, int]:
 def _clean(example: Any, labels: tf.Tensor) -> Tensors:
     """A record of an example: boxes are clipped, and those without area left out and counted.
 
+    Objects with the label 0 are left out.
+
     The same cleaning as of `Annotations`, in TensorFlow's operations, for an example is only read
     when its turn comes.
     """
@@ -239,7 +255,8 @@ def _clean(example: Any, labels: tf.Tensor) -> Tensors:
         "crowd": objects.get("is_crowd", none),
         "area": tf.cast(objects.get("area", unknown), tf.float64),
     }
-    record = {key: tf.boolean_mask(value, good) for key, value in record.items()}
+    kept = good & (record["labels"] > 0)
+    record = {key: tf.boolean_mask(value, kept) for key, value in record.items()}
     if "image/id" in example:
         image_id = tf.strings.as_string(example["image/id"])
     else:
@@ -248,5 +265,5 @@ def _clean(example: Any, labels: tf.Tensor) -> Tensors:
         "path": tf.constant(b""),
         "image": example["image"],
         "image_id": image_id,
-        "dropped": num_objects - tf.shape(record["boxes"])[0],
+        "dropped": num_objects - tf.reduce_sum(tf.cast(good, tf.int32)),
     }

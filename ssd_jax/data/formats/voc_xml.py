@@ -8,10 +8,11 @@ import numpy as np
 from defusedxml import DefusedXmlException, ElementTree
 
 from ssd_jax.data.annotations import Annotations
+from ssd_jax.data.discovery import Splits
+from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems, file_exists
-from ssd_jax.data.records import Annotation
+from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.errors import UserError, shown
-from ssd_jax.images.opening import upright_size
 from ssd_jax.storage.files import local_path
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
@@ -52,6 +53,12 @@ def open_voc_xml(root: str, split: str, problems: Problems) -> Annotations:
     return Annotations(_read(folder, split_file, names, problems), spec)
 
 
+def find_voc_xml(tree: FileTree) -> Splits:
+    """The sets in Pascal VOC's layout below a folder."""
+    del tree
+    return {}
+
+
 def _read(
     folder: Path, split_file: Path, names: list[str], problems: Problems
 ) -> Iterator[Annotation]:
@@ -76,11 +83,11 @@ def _read(
             problems.add(split_file, image_id, [Problem("image missing", message)])
         else:
             found = []
-            annotation = _read_annotation(path, image_id, images[image_id], found)
+            read = _read_annotation(path, image_id, images[image_id], found)
             if found:
                 problems.add(path, image_id, found)
-            elif annotation:
-                yield annotation
+            elif read:
+                yield read
         seen.add(image_id)
 
 
@@ -104,37 +111,17 @@ def _read_annotation(
     height = _number(root, "size/height", "size", found, default=0.0)
     if width is None or height is None:
         return None
-    stated = (height, width) if min(height, width) >= 1 else None
-    if stated is None:
-        try:
-            height, width = upright_size(image_path)
-        except UserError as error:
-            found.append(Problem("image unreadable", str(error)))
-            return None
-
-    boxes, names, difficult = [], [], []
+    objects = []
     for element in root.iter("object"):
         name = element.findtext("name", "").strip()
         if not name:
             found.append(Problem("class missing", "an <object> has no <name>"))
         box = [_number(element, f"bndbox/{corner}", "box", found) for corner in CORNERS]
         hard = _number(element, "difficult", "annotation form", found, default=0.0)
-        boxes.append(box)
-        names.append(name)
-        difficult.append(hard != 0)
+        objects.append(Object(name, [corner or 0.0 for corner in box], difficult=hard != 0))
     if found:
         return None
-    return Annotation(
-        image_id=image_id,
-        path=str(image_path),
-        file=str(path),
-        size=stated,
-        boxes=(np.array(boxes).reshape(-1, 4) / (width, height, width, height)).astype(np.float32),
-        names=tuple(names),
-        difficult=np.array(difficult, bool),
-        crowd=np.zeros(len(names), bool),
-        area=np.full(len(names), np.nan),
-    )
+    return annotation(image_id, image_path, path, objects, (height, width))
 
 
 def _parse(path: Path, found: list[Problem]) -> Element | None:

@@ -1,0 +1,239 @@
+"""The one cleaning stage: from annotations, whatever format they are of, to records.
+
+What makes the reading of an image doubtful (another size than stated, fractions where pixels
+belong, a misspelt class) is a problem: it stops, or the image is left out. What has one right
+reading (a box that reaches outside) is fixed, counted, and told with the names of the images.
+"""
+
+import collections
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ssd_jax.data.classes import Classes
+from ssd_jax.data.columns import Columns, Strings
+from ssd_jax.data.folder_records import FolderRecords
+from ssd_jax.data.image_bytes import read_span
+from ssd_jax.data.problems import Problem, Problems
+from ssd_jax.errors import UserError, shown
+from ssd_jax.images.opening import size_and_turned
+from ssd_jax.threads import map_ahead, num_cores
+
+logger = logging.getLogger(__name__)
+
+# Fractions of the image above this are those of no box, but pixels.
+MAX_FRACTION = 1.5
+NAMES_TOLD = 5
+
+
+class Read(Protocol):
+    """Annotations as read; see `Annotations`."""
+
+    origin: str
+    columns: Columns
+    in_pixels: np.ndarray
+    files: Strings
+    names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+
+def clean(read: Read, classes: Classes, problems: Problems) -> FolderRecords:
+    """Looks at the images, brings boxes into fractions of them, and gives the objects labels.
+
+    Tells how many boxes were clipped or dropped, are there twice, and how many objects of other
+    classes were left out, each with names of images. Images left without objects stay.
+
+    Args:
+      read: the annotations.
+      classes: the classes to use.
+      problems: collects images whose annotation cannot be right.
+
+    Raises:
+      UserError: `problems` stops.
+    """
+    columns = read.columns
+    sizes, kept = _sizes(read, problems)
+    owners = columns.owners()
+    by_name = np.array([classes.label(name) for name in read.names], np.int32)
+    labels = by_name[columns.classes]
+    kept &= _without_misspelt(read, classes, problems)
+    kept &= _in_their_unit(read, kept, problems)
+
+    scales = np.where(read.in_pixels[:, None], sizes, 1.0)[owners][:, [1, 0, 1, 0]]
+    with np.errstate(invalid="ignore"):
+        boxes = (columns.boxes / scales).astype(np.float32)
+        outside = (
+            np.maximum(-boxes, boxes - 1) * np.nan_to_num(sizes, nan=1.0)[owners][:, [1, 0, 1, 0]]
+        )
+        clipped = np.clip(boxes, 0.0, 1.0)
+        has_area = np.all(clipped[:, 2:] > clipped[:, :2], axis=1)
+    in_class = labels > 0
+    counted = kept[owners] & in_class
+    _tell_classes(read, kept[owners] & ~in_class)
+    _tell(read, counted & ~has_area, "dropped", "boxes without area")
+    # Less than half a pixel is what rounding makes.
+    reaches_out = np.any(outside > 0.5, axis=1) & has_area
+    _tell(read, counted & reaches_out, "clipped", "boxes that reach outside their image")
+    _tell(read, counted & has_area & _repeated(columns), "found", "boxes that are there twice")
+
+    chosen = columns.chosen(kept, has_area & in_class)
+    objects = counted & has_area
+    return FolderRecords(chosen, clipped[objects], labels[objects], sizes[kept])
+
+
+def _sizes(read: Read, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
+    """Looks at the header of every image.
+
+    Returns:
+      `[images, 2]` height and width, upright, and `[images] bool`: what the annotation states is
+      true. An image that cannot be opened counts with the stated size: training stops at it, or
+      leaves an empty place for it.
+    """
+    columns = read.columns
+    sizes, kept = columns.sizes.copy(), np.ones(len(read), bool)
+    for index, looked in enumerate(_looks(columns)):
+        if isinstance(looked, UserError):
+            found = [Problem("image unreadable", str(looked))]
+            if not problems.skips or columns.size(index) is None:
+                problems.add(columns.paths[index], columns.image_ids[index], found)
+                kept[index] = False
+            continue
+        actual, is_turned = looked
+        stated = columns.size(index)
+        sizes[index] = actual
+        if stated and stated != actual:
+            found = [_wrong_size(stated, actual, is_turned)]
+            problems.add(read.files[index], columns.image_ids[index], found)
+            kept[index] = False
+    return sizes, kept
+
+
+def _looks(columns: Columns) -> Iterator[tuple[tuple[int, int], bool] | UserError]:
+    """Size and turning of every image, or why it cannot be opened."""
+
+    def look(index: int) -> tuple[tuple[int, int], bool] | UserError:
+        span = columns.span(index)
+        try:
+            path = columns.paths[index]
+            return size_and_turned(read_span(path, span) if span else path, name="the image")
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor(2 * num_cores()) as pool:
+        yield from map_ahead(pool, look, range(len(columns)), 64)
+
+
+def _wrong_size(stated: tuple[float, float], actual: tuple[int, int], is_turned: bool) -> Problem:
+    """The size that an annotation states is not that of the image; sizes are (height, width)."""
+    said, seen = (f"{width:g} × {height:g}" for height, width in (stated, actual))
+    if stated == actual[::-1] and is_turned:
+        return Problem("turned", f"EXIF turns the image to {seen}, but it is annotated as {said}")
+    message = f"says {said}, but the image has {seen} pixels"
+    if stated == actual[::-1]:
+        return Problem("size differs", f"{message}: probably width and height were exchanged")
+    ratios = actual[0] / stated[0], actual[1] / stated[1]
+    if abs(ratios[0] - ratios[1]) < 0.02 * ratios[0]:
+        message += f": probably the image was resized by {ratios[0]:.3g} after it was annotated"
+    return Problem("size differs", message)
+
+
+def _in_their_unit(read: Read, kept: np.ndarray, problems: Problems) -> np.ndarray:
+    """`[images] bool`: pixels are no fractions, and fractions no pixels."""
+    columns = read.columns
+    owners, boxes = columns.owners(), columns.boxes
+    has_area = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+    largest = np.full(len(read), -np.inf)
+    np.maximum.at(largest, owners[has_area], boxes[has_area].max(axis=1))
+    is_fraction = read.in_pixels & (largest <= 1) & (largest > 0)
+    is_pixel = ~read.in_pixels & (largest > MAX_FRACTION)
+    wrong = kept & (is_fraction | is_pixel)
+    for index in np.flatnonzero(wrong).tolist():
+        first = boxes[columns.objects(index)][0].round(4).tolist()
+        image = Path(columns.paths[index]).name
+        if is_fraction[index]:
+            message = (
+                f"the boxes of {image} lie between 0 and 1, where pixels belong (the first is "
+                f"{first}): probably they are fractions of the image"
+            )
+        else:
+            message = (
+                f"the boxes of {image} reach to {largest[index]:g}, where fractions from 0 to 1 "
+                f"belong (the first is {first}): probably they are pixels"
+            )
+        problems.add(read.files[index], columns.image_ids[index], [Problem("unit", message)])
+    return ~wrong
+
+
+def _without_misspelt(read: Read, classes: Classes, problems: Problems) -> np.ndarray:
+    """`[images] bool`: none of the objects has a name that is a misspelling of a class."""
+    columns = read.columns
+    meant = [classes.misspelt(name) for name in read.names]
+    of_object = np.array([bool(name) for name in meant], bool)[columns.classes]
+    kept = np.ones(len(read), bool)
+    for index in np.unique(columns.owners()[of_object]).tolist():
+        kept[index] = False
+        own = columns.objects(index)
+        image = Path(columns.paths[index]).name
+        found = [
+            Problem(
+                "class unknown",
+                f"an object of {image} has the class {shown(read.names[i])}, which is not among "
+                f"the classes ({', '.join(classes.names)}); the nearest is {meant[i]!r}",
+            )
+            for i in np.unique(columns.classes[own][of_object[own]]).tolist()
+        ]
+        problems.add(read.files[index], columns.image_ids[index], found)
+    return kept
+
+
+def _repeated(columns: Columns) -> np.ndarray:
+    """`[objects] bool`: an earlier object of the image has the same class and box."""
+    if not len(columns.boxes):
+        return np.zeros(0, bool)
+    rows = np.column_stack([columns.owners(), columns.classes, columns.boxes])
+    _, first = np.unique(rows, axis=0, return_index=True)
+    repeated = np.ones(len(rows), bool)
+    repeated[first] = False
+    return repeated
+
+
+def _tell(read: Read, objects: np.ndarray, what: str, why: str) -> None:
+    """Logs how many boxes these are, and the images that they are in."""
+    count = int(objects.sum())
+    if count:
+        images = collections.Counter(read.columns.owners()[objects].tolist())
+        listed = _image_names(read, images)
+        logger.warning("%s: %s %d %s: %s", read.origin, what, count, why, listed)
+
+
+def _tell_classes(read: Read, objects: np.ndarray) -> None:
+    """Logs how many objects of other classes are left out."""
+    if objects.any():
+        counts = collections.Counter(read.columns.classes[objects].tolist())
+        listed = ", ".join(f"{read.names[i]} ({count})" for i, count in counts.most_common(20))
+        more = f" and {len(counts) - 20} more classes" if len(counts) > 20 else ""
+        logger.warning(
+            "%s: left out %d objects of other classes: %s%s",
+            read.origin,
+            objects.sum(),
+            listed,
+            more,
+        )
+
+
+def _image_names(read: Read, images: collections.Counter[int]) -> str:
+    columns = read.columns
+    name: Callable[[int], str] = lambda index: (  # noqa: E731
+        columns.image_ids[index] if columns.span(index) else Path(columns.paths[index]).name
+    )
+    listed = [
+        f"{name(index)} ({count})" if count > 1 else name(index)
+        for index, count in list(images.items())[:NAMES_TOLD]
+    ]
+    more = f" and {len(images) - NAMES_TOLD} more images" if len(images) > NAMES_TOLD else ""
+    return ", ".join(listed) + more

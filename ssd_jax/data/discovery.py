@@ -1,0 +1,122 @@
+"""Finds out what a folder or file holds: its format, and the sources of its splits."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from ssd_jax.data.file_tree import FileTree
+from ssd_jax.errors import UserError
+
+# The sources of each split: those of the grammar, with all of their arguments.
+Splits = dict[str, list[str]]
+Find = Callable[[FileTree], Splits]
+Role = Literal["train", "eval", "all"]
+
+# The names of splits for training and for evaluation, the first choice first; "train2017" and
+# "instances_train" count as "train".
+TRAIN_NAMES = ("train", "training", "trainval")
+EVAL_NAMES = ("val", "valid", "validation", "dev", "test", "testing")
+# What a set is called that is not divided.
+WHOLE = "all"
+
+
+class Found(NamedTuple):
+    """What a folder or file holds.
+
+    Attributes:
+      path: the folder or file.
+      format: the name of its format.
+      splits: the sources of each split, `WHOLE` where it is not divided.
+    """
+
+    path: Path
+    format: str
+    splits: Splits
+
+
+def find(path: Path, finders: dict[str, Find]) -> Found:
+    """Finds out what a folder, or a single annotation file, holds.
+
+    Args:
+      path: the folder or file.
+      finders: by the name of a format, a function that gives the splits of that format below a
+        folder; none where there is nothing of it.
+
+    Raises:
+      UserError: it is of no format, or of several; the message names them.
+    """
+    if path.is_dir():
+        tree, only = FileTree(path), None
+    elif path.is_file():
+        tree, only = FileTree(path.parent), path.name
+    else:
+        raise UserError(f"{path} does not exist")
+    found = {}
+    for name, finder in finders.items():
+        splits = finder(tree if only is None else _with_one_annotation(tree, only))
+        if splits:
+            found[name] = splits
+    if not found:
+        raise UserError(
+            f"{path} holds no annotations of a known format ({', '.join(finders)}) among its "
+            f"{len(tree.files):,} files, {len(tree.images):,} of them images"
+        )
+    if len(found) > 1:
+        listed = " or ".join(
+            ",".join(source for sources in splits.values() for source in sources[:1])
+            for splits in found.values()
+        )
+        raise UserError(
+            f"{path} may be {' or '.join(found)}: name one of them as {listed} (README, "
+            '"Your own images")'
+        )
+    ((name, splits),) = found.items()
+    return Found(path, name, splits)
+
+
+def _with_one_annotation(tree: FileTree, file: str) -> FileTree:
+    """The tree with one annotation file alone, beside all images."""
+    return FileTree(tree.root, tuple(dict.fromkeys([file, *tree.images])))
+
+
+def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
+    """The sources of a split, or of the one that a role takes.
+
+    Args:
+      found: what a folder holds.
+      split: the name of a split; "" for the one of the role.
+      role: "train" takes the training split, "eval" the validation split or else the test split,
+        both otherwise the only split there is; "all" takes every split.
+
+    Returns:
+      The name of the split, and its sources.
+
+    Raises:
+      UserError: there is no such split.
+    """
+    splits = found.splits
+    if split:
+        if split not in splits:
+            raise UserError(f"{found.path} has no split {split!r}, but {', '.join(splits)}")
+        return split, splits[split]
+    if role == "all":
+        return "+".join(splits), list(dict.fromkeys(s for own in splits.values() for s in own))
+    by_kind = {kind_of(name): name for name in reversed(splits)}
+    for kind in TRAIN_NAMES if role == "train" else EVAL_NAMES:
+        if kind in by_kind:
+            return by_kind[kind], splits[by_kind[kind]]
+    others = [name for kind, name in by_kind.items() if kind not in TRAIN_NAMES + EVAL_NAMES]
+    if len(others) == 1 and (role == "train" or len(splits) == 1):
+        return others[0], splits[others[0]]
+    purpose = "training" if role == "train" else "evaluation"
+    raise UserError(
+        f"{found.path} has the splits {', '.join(splits)}, and none of these names is one for "
+        f"{purpose}: name one as {found.path}:{next(iter(splits))}"
+    )
+
+
+def kind_of(split: str) -> str:
+    """The word of `TRAIN_NAMES` or `EVAL_NAMES` that the name of a split holds, or the name."""
+    words = re.split(r"[^a-z]+", split.lower())
+    return next((word for word in words if word in TRAIN_NAMES + EVAL_NAMES), split)

@@ -1,0 +1,173 @@
+"""The files below a folder, listed once, and images found by the names that annotations have."""
+
+import collections
+import functools
+import os
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from ssd_jax.data.problems import Problem
+from ssd_jax.errors import UserError, shown
+
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pnm .jp2 .avif".split()  # noqa: SIM905
+)
+
+
+class FileTree:
+    """All files below a folder but hidden ones, with paths from there, in alphabetical order.
+
+    Attributes:
+      root: the folder.
+      files: the paths from there, with `/` on every system.
+    """
+
+    def __init__(self, root: Path, files: tuple[str, ...] | None = None):
+        """Lists a folder; `files` takes some of its files instead.
+
+        Raises:
+          UserError: the folder cannot be listed.
+        """
+        self.root = root
+        self.files = tuple(_walk(root)) if files is None else files
+
+    def with_suffix(self, *suffixes: str) -> list[str]:
+        """The files whose names end so, in small letters like `.json`."""
+        return [file for file in self.files if _suffix(file) in suffixes]
+
+    @functools.cached_property
+    def images(self) -> list[str]:
+        """The image files."""
+        return [file for file in self.files if _suffix(file) in IMAGE_SUFFIXES]
+
+    def path(self, file: str) -> Path:
+        """The path of one of the files."""
+        return self.root / file
+
+    def image(self, name: str) -> Path | Problem:
+        """The image that an annotation means, or why there is none or more than one.
+
+        Tried are the path from the root, also in Windows' form, with the escapes of URLs and in
+        other capitals; then the end of it, for the folder may be named itself or lie elsewhere
+        than the annotation says; then the name alone, where no other image below the root has it.
+        A path that leads out of the root is refused.
+
+        Args:
+          name: the path or name in the annotation.
+        """
+        inside = self._inside(name)
+        if inside is None:
+            return Problem("file name", f"{shown(name)} is outside {self.root}")
+        for candidate in dict.fromkeys((inside, urllib.parse.unquote(inside))):
+            parts = candidate.split("/")
+            for start in range(len(parts)):
+                ending = "/".join(parts[start:])
+                if ending in self._image_set:
+                    return self.root / ending
+                alike = self._by_lower.get(ending.lower(), [])
+                if len(alike) == 1:
+                    return self.root / alike[0]
+            named = self._by_name.get(parts[-1].lower(), [])
+            exact = [file for file in named if file.rpartition("/")[2] == parts[-1]]
+            # Of several with that name those whose folders are the annotation's, too.
+            ending = [file for file in exact if f"/{file}".endswith(f"/{candidate}")]
+            for found in (ending, exact, named):
+                if len(found) == 1:
+                    return self.root / found[0]
+            if named:
+                listed = ", ".join(named[:3])
+                message = (
+                    f"{shown(name)} may be any of {len(named)} images in {self.root}: {listed}"
+                )
+                return Problem("ambiguous", message)
+        return Problem("image missing", f"{shown(name)} is not in {self.root}")
+
+    def image_of_stem(self, stem: str, file_name: str = "") -> Path | Problem:
+        """The image with this path from the root, without its suffix.
+
+        Args:
+          stem: like `a`, or `vid1/a`.
+          file_name: the image's name as the annotation has it, which decides between several.
+        """
+        found = self._by_stem.get(stem.replace("\\", "/"), [])
+        if len(found) > 1:
+            name = PureWindowsPath(file_name).name
+            named = [file for file in found if file.rpartition("/")[2] == name]
+            if len(named) != 1:
+                listed = " and ".join(file.rpartition("/")[2] for file in found)
+                return Problem("ambiguous", f"{shown(stem)} may be {listed} in {self.root}")
+            found = named
+        if not found:
+            return Problem("image missing", f"{shown(stem)} is no image in {self.root}")
+        return self.root / found[0]
+
+    def _inside(self, name: str) -> str | None:
+        """A path from the root, in the form of `files`; None where it leads out of it."""
+        windows = PureWindowsPath(name)
+        if PurePosixPath(name).is_absolute() or windows.drive or windows.is_absolute():
+            for root in (self.root, self.root.absolute(), self.root.resolve()):
+                with_root = name.replace("\\", "/")
+                prefix = root.as_posix().rstrip("/") + "/"
+                if with_root.startswith(prefix):
+                    name = with_root[len(prefix) :]
+                    break
+            else:
+                return None
+        parts: list[str] = []
+        for part in name.replace("\\", "/").split("/"):
+            if part == "..":
+                if not parts:
+                    return None
+                parts.pop()
+            elif part not in ("", "."):
+                parts.append(part)
+        return "/".join(parts)
+
+    @functools.cached_property
+    def _image_set(self) -> frozenset[str]:
+        return frozenset(self.images)
+
+    @functools.cached_property
+    def _by_lower(self) -> dict[str, list[str]]:
+        return _grouped((file.lower(), file) for file in self.images)
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        return _grouped((file.rpartition("/")[2].lower(), file) for file in self.images)
+
+    @functools.cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        return _grouped((file[: -len(_suffix(file))], file) for file in self.images)
+
+
+def _walk(root: Path) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be listed: {error.strerror}") from error
+
+    seen = set()
+    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and name != "__MACOSX"
+        )
+        inside = Path(folder).relative_to(root).as_posix()
+        prefix = "" if inside == "." else f"{inside}/"
+        yield from (prefix + name for name in sorted(files) if not name.startswith("."))
+
+
+def _suffix(file: str) -> str:
+    name = file.rpartition("/")[2]
+    stem, dot, suffix = name.rpartition(".")
+    return f".{suffix.lower()}" if dot and stem else ""
+
+
+def _grouped(pairs: Iterator[tuple[str, str]]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = collections.defaultdict(list)
+    for key, value in pairs:
+        groups[key].append(value)
+    return dict(groups)
