@@ -66,15 +66,22 @@ def main(arguments: list[str]) -> None:
     jax.config.update("jax_enable_compilation_cache", False)
     result = {"device": devices.describe_devices(), "versions": versions()}
     result["config"] = config.model_dump(mode="json")
-    result |= _measure_device(config, wanted, sizes)
-    result |= _measure_host(config, wanted, sizes)
-    if OUTPUT.value:
-        write_json(OUTPUT.value, result)
+    for measure in (_measure_device, _measure_host):
+        numbers, texts = measure(config, wanted, sizes)
+        result |= numbers
+        if OUTPUT.value:  # before it is printed, for that can fail
+            write_json(OUTPUT.value, result)
+        for text in texts:
+            print(text)
 
 
-def _measure_device(config: Config, wanted: set[str], sizes: list[int]) -> dict[str, Any]:
+# The numbers by what was measured, and the texts about them.
+Measured = tuple[dict[str, Any], list[str]]
+
+
+def _measure_device(config: Config, wanted: set[str], sizes: list[int]) -> Measured:
     """`train`, `predict` and `parts`."""
-    result = {}
+    result, texts = {}, []
     modes = [mode for mode in ("train", "predict") if mode in wanted]
     if modes:
         from ssd_jax.benchmark import tables
@@ -85,7 +92,7 @@ def _measure_device(config: Config, wanted: set[str], sizes: list[int]) -> dict[
         result = benchmark_network(
             config, modes, PRECISIONS.value, sizes, SECONDS.value, PROFILE.value
         )
-        print(tables.format_network(result))
+        texts.append(tables.format_network(result))
         if CHART.value:
             tables.draw_network(result, devices.describe_devices(), CHART.value)
     if "parts" in wanted:
@@ -94,13 +101,13 @@ def _measure_device(config: Config, wanted: set[str], sizes: list[int]) -> dict[
 
         rows = benchmark_parts(config, PRECISIONS.value, *sizes[:1], seconds=SECONDS.value)
         result["parts"] = rows
-        print(tables.format_parts(rows))
-    return result
+        texts.append(tables.format_parts(rows))
+    return result, texts
 
 
-def _measure_host(config: Config, wanted: set[str], sizes: list[int]) -> dict[str, Any]:
+def _measure_host(config: Config, wanted: set[str], sizes: list[int]) -> Measured:
     """`data` and `files`."""
-    result = {}
+    result, texts = {}, []
     if wanted & {"data", "files"}:
         from ssd_jax.benchmark import host
 
@@ -108,11 +115,11 @@ def _measure_host(config: Config, wanted: set[str], sizes: list[int]) -> dict[st
             result["data"] = host.benchmark_data(
                 config, SOURCE.value, CORES.value, IMAGES.value, SECONDS.value
             )
-            print(host.format_data(result["data"]))
+            texts.append(host.format_data(result["data"]))
         if "files" in wanted:
             result["files"] = host.benchmark_files(config, IMAGES.value, *sizes[:1])
-            print(host.format_files(result["files"]))
-    return result
+            texts.append(host.format_files(result["files"]))
+    return result, texts
 
 
 def _whole_number(text: str) -> int:

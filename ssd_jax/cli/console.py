@@ -1,10 +1,13 @@
 """Messages of commands on the terminal, and errors in one line."""
 
+import codecs
 import contextlib
 import errno
+import io
 import logging
 import os
 import re
+import select
 import sys
 import warnings
 from collections.abc import Iterator
@@ -17,6 +20,10 @@ from ssd_jax.storage.files import UNFINISHED
 TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h
 MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
 CONTROL_C = 130  # what shells report of a program that Ctrl-C ended
+CLOSED_PIPE = 141  # what they report of one that wrote to `| head` after that had ended
+
+# How terminals and files that are not in UTF-8 show signs that our texts have.
+PLAIN = {"–": "-", "—": "-", "…": "...", "×": "x", "²": "2", "≥": ">=", "≤": "<=", "→": "->"}
 
 # What a path that the user named can make the system answer.
 OF_A_PATH = (
@@ -31,6 +38,29 @@ OF_A_PATH = (
 
 # How errors of JAX's runtime begin: with the code of a status.
 RUNTIME_ERROR = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED):")
+
+
+def print_anything() -> None:
+    """Has standard output and errors show what their encoding lacks in another way.
+
+    Known signs become the nearest of ASCII, others escapes like `\\u732b`.
+    """
+
+    def replaced(error: UnicodeError) -> tuple[str | bytes, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        sign = error.object[error.start]
+        if sign in PLAIN:
+            return PLAIN[sign], error.start + 1
+        one = UnicodeEncodeError(
+            error.encoding, error.object, error.start, error.start + 1, error.reason
+        )
+        return codecs.backslashreplace_errors(one)
+
+    codecs.register_error("ssd_jax.plain", replaced)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="ssd_jax.plain")
 
 
 @contextlib.contextmanager
@@ -78,6 +108,10 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
         if missing is None:
             raise
         _end(f"error: {missing}", failure_status)
+    except BrokenPipeError:
+        if not _is_output_closed():
+            raise
+        _end("", CLOSED_PIPE)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             what = error.filename or "a file"
@@ -129,8 +163,23 @@ def _joined_others() -> bool:
     return devices.joined()
 
 
+def _is_output_closed() -> bool:
+    """Whether nobody reads standard output or errors; nothing more is written to them then."""
+    is_closed = False
+    for stream in (sys.stdout, sys.stderr) if hasattr(select, "poll") else ():  # not on Windows
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
+            is_closed = True
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+    return is_closed
+
+
 def _end(message: str, status: int) -> NoReturn:
-    print(message, file=sys.stderr)
+    if message:
+        print(message, file=sys.stderr)
     if "jax" in sys.modules:
         from ssd_jax.distributed import devices
 

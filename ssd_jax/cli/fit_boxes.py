@@ -28,11 +28,11 @@ def main(arguments: list[str]) -> None:
 
     check_outputs(OUTPUT.value, JSON.value)
     result = fit_boxes(config_given(CONFIG), SOURCE.value, IMAGES.value)
-    print(format_result(result))
-    if OUTPUT.value:
-        plot(result, OUTPUT.value)
     if JSON.value:
         write_text(JSON.value, to_json(result))
+    if OUTPUT.value:
+        plot(result, OUTPUT.value)
+    print(format_result(result))
 
 
 COMMAND = Command(FLAGS, main, required=("config",))

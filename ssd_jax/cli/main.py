@@ -34,11 +34,9 @@ def main() -> NoReturn:
     """The command that the command line names, with the rest of it."""
     name, *arguments = sys.argv[1:] or [""]
     if name in (*HELP, "help", ""):
-        print(overview())
-        sys.exit(0 if name else 1)  # nothing was done
+        _print_and_exit(overview(), 0 if name else 1)  # 1: nothing was done
     if name == "--version":
-        print(f"ssd-jax {ssd_jax.__version__}")
-        sys.exit()
+        _print_and_exit(f"ssd-jax {ssd_jax.__version__}")
     run(name, arguments)
 
 
@@ -51,6 +49,7 @@ def run(name: str, arguments: list[str] | None = None) -> NoReturn:
     """
     faulthandler.enable()
     arguments = sys.argv[1:] if arguments is None else arguments
+    console.print_anything()
     with console.one_line_errors():
         if name not in COMMANDS:
             near = did_you_mean(name, COMMANDS) or f": known are {', '.join(COMMANDS)}"
@@ -58,12 +57,19 @@ def run(name: str, arguments: list[str] | None = None) -> NoReturn:
     module = command_module(name)
     command = module.COMMAND
     if any(argument in HELP for argument in arguments):
-        print(format_help(name, module.__doc__ or "", command))
-        sys.exit()
+        _print_and_exit(format_help(name, module.__doc__ or "", command))
     with console.one_line_errors(command.failure_status):
         others = command.parse([name, *arguments])
     with console.session(command.failure_status):
         status = command.main(others)
+        sys.stdout.flush()  # a pipe that is closed ends the program in good order
+    sys.exit(status)
+
+
+def _print_and_exit(text: str, status: int = 0) -> NoReturn:
+    console.print_anything()
+    with console.one_line_errors():
+        print(text, flush=True)
     sys.exit(status)
 
 

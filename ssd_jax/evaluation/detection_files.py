@@ -1,29 +1,39 @@
 """Detections in files, in the forms that the servers of Pascal VOC and COCO take.
 
 Pascal VOC: a folder with `comp4_det_test_CLASS.txt` for each class, whose lines are
-`image_id score x_min y_min x_max y_max`. COCO: a JSON list of objects with `image_id`,
-`category_id`, `bbox` (x, y, width, height) and `score`. Boxes are in pixels of the image.
+`image_id score x_min y_min x_max y_max`; the name may hold blanks. COCO: a JSON list of objects
+with `image_id`, `category_id`, `bbox` (x, y, width, height) and `score`. Boxes are in pixels of the
+image.
 """
 
+import collections
 import json
+import logging
 import math
 import os
-from collections.abc import Collection, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ssd_jax.data.classes import Classes
+from ssd_jax.data.discovery import EVAL_NAMES, TRAIN_NAMES
+from ssd_jax.data.file_tree import IMAGE_SUFFIXES
 from ssd_jax.errors import UserError, shown
 from ssd_jax.evaluation.results import ImageResult
-from ssd_jax.storage.files import write_json, write_text
+from ssd_jax.storage.files import read_text, write_json, write_text
+
+logger = logging.getLogger(__name__)
 
 LONGEST_NAME = 200  # bytes of a class, as part of a file's name; file systems take 255 in all
 
 
 class _Detection(NamedTuple):
     image_id: str
-    label: int
+    label: int  # 0 where the class is not among those of the data
+    class_name: str  # for messages
     score: float
     box: tuple[float, ...]  # xyxy in pixels
 
@@ -52,10 +62,11 @@ def write_detections(
                 f"and \\ and with at most {LONGEST_NAME} bytes"
             )
     for result in results:
-        if len(result.image_id.split()) != 1:
+        name = result.image_id
+        if not name or name != name.strip() or len(name.splitlines()) > 1:
             raise UserError(
-                f"the image {shown(result.image_id)} cannot stand in a line of VOC's form, where "
-                "a space ends the name: rename it"
+                f"the image {shown(name)} cannot stand in a line of VOC's form: rename it, without "
+                "line breaks, and without blanks at its ends"
             )
     folder.mkdir(parents=True, exist_ok=True)
     lines, entries = [[] for _ in class_names], []
@@ -86,23 +97,28 @@ def read_detections(
     class_names: Sequence[str],
     category_ids: Sequence[int],
     left_out: Collection[str] = (),
+    class_map: Mapping[str, str] | None = None,
 ) -> list[ImageResult]:
     """The images with the detections of a file.
+
+    Detections of other classes than these are left out and counted in a warning.
 
     Args:
       path: a JSON file in COCO's form, or a folder of files in VOC's. A class that has no file
         there has no detections.
-      images: all images that were looked at.
+      images: all images that were looked at. A file may name them with the suffix of an image.
       class_names: class i + 1 is called `class_names[i]`.
       category_ids: what COCO's form calls the classes.
       left_out: images that the file may name too; their detections are dropped.
+      class_map: names of VOC's files by the names of classes; "" leaves their detections out.
 
     Raises:
-      UserError: the path does not exist, a line or an entry cannot be understood, or names an
-        image or a class that is not among those given.
+      UserError: the path does not exist, a line or an entry cannot be understood or names an image
+        that is not among those given, or all detections are of other classes.
     """
+    classes = Classes(tuple(class_names), class_map or {})
     if path.is_dir():
-        detections = _read_voc(path, class_names)
+        detections = _read_voc(path, classes)
     elif path.is_file():
         detections = _read_coco(path, category_ids)
     else:
@@ -110,21 +126,57 @@ def read_detections(
     of_image = {image.image_id: [] for image in images}
     if len(of_image) < len(images):
         raise UserError("two images of the evaluation data have the same name: rename one")
+    foreign = collections.Counter()
     for place, detection in detections:
-        if detection.image_id in left_out:
-            continue
-        if detection.image_id not in of_image:
+        image_id = _known_image(detection.image_id, of_image, left_out)
+        if not image_id:
+            begin = f"begin with {images[0].image_id!r}" if images else "are none"
             raise UserError(
                 f"{place}: the image {shown(detection.image_id)} is not in the evaluation data, "
-                f"whose {len(images)} images begin with {images[0].image_id!r}"
+                f"whose {len(images)} images {begin}"
             )
         if not all(map(math.isfinite, (detection.score, *detection.box))):
             raise UserError(f"{place}: the score or a corner of the box is not a finite number")
         x_min, y_min, x_max, y_max = detection.box
         if x_max < x_min or y_max < y_min:
             raise UserError(f"{place}: the box {detection.box} ends before it begins")
-        of_image[detection.image_id].append(detection)
+        if not detection.label:
+            foreign[detection.class_name] += 1
+        elif image_id in of_image:
+            of_image[image_id].append(detection)
+    if foreign:
+        pairs = zip(class_names, category_ids, strict=True)
+        known = [f"{name} ({number})" for name, number in pairs]
+        _tell_foreign(path, foreign, known, any(of_image.values()))
     return [_with_detections(image, of_image[image.image_id]) for image in images]
+
+
+def _known_image(name: str, *known: Collection[str]) -> str:
+    """The name under which an image is known, with or without a suffix; "" where it is not."""
+    stem, dot, suffix = name.rpartition(".")
+    names = (name, stem) if f"{dot}{suffix.lower()}" in IMAGE_SUFFIXES else (name,)
+    return next((each for each in names if any(each in images for images in known)), "")
+
+
+def _tell_foreign(
+    path: Path, foreign: collections.Counter[str], known: Sequence[str], are_others: bool
+) -> None:
+    """Warns of detections of other classes, by class; refuses where there `are_others` not."""
+    listed = ", ".join(f"{name} ({count})" for name, count in foreign.most_common(20))
+    more = f" and {len(foreign) - 20} more classes" if len(foreign) > 20 else ""
+    if not are_others:
+        raise UserError(
+            f"{path}: all {foreign.total():,} detections are of classes that the evaluation data "
+            f"does not have, {listed}{more}: its classes (and category ids) are "
+            f"{', '.join(known[:20])}{', …' if len(known) > 20 else ''}"
+        )
+    logger.warning(
+        "%s: left out %d detections of classes that the evaluation data does not have: %s%s",
+        path,
+        foreign.total(),
+        listed,
+        more,
+    )
 
 
 def _with_detections(image: ImageResult, detections: list[_Detection]) -> ImageResult:
@@ -136,37 +188,58 @@ def _with_detections(image: ImageResult, detections: list[_Detection]) -> ImageR
     )
 
 
-def _read_voc(folder: Path, class_names: Sequence[str]) -> Iterator[tuple[str, _Detection]]:
-    found = False
-    for path in sorted(folder.glob("*.txt")):
-        # The longest name, for one may end like another: "bus" and "mini_bus".
-        names = [name for name in class_names if path.name.endswith(f"_{name}.txt")]
-        if not names:
-            raise UserError(
-                f"{path} ends in none of the classes, {', '.join(class_names)}: a file of "
-                "detections is called like comp4_det_test_CLASS.txt"
-            )
-        found, label = True, class_names.index(max(names, key=len)) + 1
-        for number, line in enumerate(_read_text(path).splitlines(), start=1):
+def _read_voc(folder: Path, classes: Classes) -> Iterator[tuple[str, _Detection]]:
+    paths = sorted(folder.glob("*.txt"))
+    if not paths:
+        raise UserError(f"{folder} holds no files like comp4_det_test_CLASS.txt")
+    for path in paths:
+        class_name = _class_of_file(path, classes)
+        label = classes.label(class_name)
+        # Not str.splitlines: a name may hold other signs that it takes for ends of lines.
+        lines = re.split(r"\r\n|\n|\r", read_text(path))
+        for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             place = f"{path}, line {number}"
             try:
-                image_id, *numbers = line.split()
+                image_id, *numbers = line.strip().rsplit(maxsplit=5)
                 score, x_min, y_min, x_max, y_max = map(float, numbers)
             except ValueError as error:
                 raise UserError(
                     f"{place} is {shown(line.strip())}, but must be: "
                     "image_id score xmin ymin xmax ymax"
                 ) from error
-            yield place, _Detection(image_id, label, score, (x_min, y_min, x_max, y_max))
-    if not found:
-        raise UserError(f"{folder} holds no files like comp4_det_test_CLASS.txt")
+            box = (x_min, y_min, x_max, y_max)
+            yield place, _Detection(image_id, label, class_name, score, box)
+
+
+def _class_of_file(path: Path, classes: Classes) -> str:
+    """The class that the name of a file ends with, as comp4_det_test_CLASS.txt; maybe a foreign.
+
+    Raises:
+      UserError: the name is a misspelling of a class.
+    """
+    known = (*classes.names, *classes.renamed)
+    form = re.fullmatch(
+        rf"(?:comp\d+_)?det_(?:{'|'.join(TRAIN_NAMES + EVAL_NAMES)})_(.+)", path.stem
+    )
+    name = form[1] if form else path.stem.rpartition("_")[2]
+    # The longest, for one class may end like another: "bus" and "mini_bus".
+    endings = [each for each in known if f"_{path.stem}".endswith(f"_{each}")]
+    if name in known or (endings and not form):
+        return name if form else max(endings, key=len)
+    meant = classes.misspelt(name)
+    if meant:
+        raise UserError(
+            f"{path}: the class {shown(name)} is not among {', '.join(classes.names)}: "
+            f"name the file ..._{meant}.txt if it is {meant!r}, or take it out of the folder"
+        )
+    return name
 
 
 def _read_coco(path: Path, category_ids: Sequence[int]) -> Iterator[tuple[str, _Detection]]:
     try:
-        entries = json.loads(_read_text(path))
+        entries = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
@@ -185,20 +258,14 @@ def _read_coco(path: Path, category_ids: Sequence[int]) -> Iterator[tuple[str, _
                 f"{place} needs image_id, category_id, score, and bbox of x, y, width and height "
                 f"({type(error).__name__}: {str(error)[:80]})"
             ) from error
-        if not isinstance(category_id, int) or category_id not in label_of:
+        if not isinstance(category_id, int):
             known = ", ".join(map(str, category_ids))
             raise UserError(
                 f"{place}: category_id is {shown(category_id)}, but must be one of {known}"
             )
         corners = (x, y, x + width, y + height)
-        yield place, _Detection(image_id, label_of[category_id], score, corners)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
+        label, class_name = label_of.get(category_id, 0), f"category_id {category_id}"
+        yield place, _Detection(image_id, label, class_name, score, corners)
 
 
 def _coco_id(image_id: str) -> int | str:

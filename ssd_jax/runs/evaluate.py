@@ -116,7 +116,7 @@ def evaluate_file(
       UserError: the data or the file is wrong.
     """
     dataset, images = _open_objects(data)
-    results = _read_detections(detections, dataset, images)
+    results = _read_detections(detections, data, dataset, images)
     summary = summarise(results, dataset.class_names, options.metrics, options.metric_iou_threshold)
     _publish(results, summary, {"run": str(detections), "data": data.eval}, dataset, options)
     return summary
@@ -145,7 +145,7 @@ def compare_files(
             f"--compare names {len(detections)}, but must name 2 to {MOST_COMPARED} of them"
         )
     dataset, images = _open_objects(data)
-    candidates = [_read_detections(path, dataset, images) for path in detections]
+    candidates = [_read_detections(path, data, dataset, images) for path in detections]
     comparison = compare(
         [str(path) for path in detections],
         candidates,
@@ -153,17 +153,18 @@ def compare_files(
         options.metrics[0],
         options.metric_iou_threshold,
     )
-    print(format_comparison(comparison))
     if options.output:
         write_json(options.output, comparison)
-    if options.report:
-        from ssd_jax.evaluation.report import write_comparison
+    try:
+        if options.report:
+            from ssd_jax.evaluation.report import write_comparison
 
-        folder = local_path(options.report)
-        write_comparison(
-            folder, comparison, candidates, dataset.class_names, data.eval, _pictures_of(dataset)
-        )
-        logger.info("the report is %s", folder / "index.html")
+            folder = local_path(options.report)
+            names, images_of = dataset.class_names, _pictures_of(dataset)
+            write_comparison(folder, comparison, candidates, names, data.eval, images_of)
+            logger.info("the report is %s", folder / "index.html")
+    finally:  # the numbers are told, too, where the page cannot be made
+        print(format_comparison(comparison))
     return comparison
 
 
@@ -173,7 +174,7 @@ def _open_objects(data: DataConfig) -> tuple[Dataset, list[ImageResult]]:
     from ssd_jax.data.problems import make_problems
     from ssd_jax.data.sources import open_dataset
 
-    dataset = open_dataset(data.eval, data.class_names, make_problems(data))
+    dataset = open_dataset(data.eval, data.class_names, make_problems(data), data.renamed_classes)
     images = [
         image_result(
             record.image_id,
@@ -190,11 +191,15 @@ def _open_objects(data: DataConfig) -> tuple[Dataset, list[ImageResult]]:
 
 
 def _read_detections(
-    path: str | Path, dataset: Dataset, images: Sequence[ImageResult]
+    path: str | Path, data: DataConfig, dataset: Dataset, images: Sequence[ImageResult]
 ) -> list[ImageResult]:
-    left_out = {found.image_id for found in dataset.problems.found}
     return read_detections(
-        local_path(path), images, dataset.class_names, dataset.category_ids, left_out
+        local_path(path),
+        images,
+        dataset.class_names,
+        dataset.category_ids,
+        {found.image_id for found in dataset.problems.found},
+        data.renamed_classes,
     )
 
 
@@ -212,14 +217,16 @@ def _publish(
     dataset: Dataset,
     options: EvaluationOptions,
 ) -> None:
-    """Prints the numbers, and writes them and a report where they are asked for."""
-    print(format_table(summary))
+    """Writes the numbers and a report where they are asked for, and prints the numbers."""
     if options.output:
         write_json(options.output, summary)
-    if options.report:
-        # Matplotlib and Jinja are not needed without a report.
-        from ssd_jax.evaluation.report import write_report
+    try:
+        if options.report:
+            # Matplotlib and Jinja are not needed without a report.
+            from ssd_jax.evaluation.report import write_report
 
-        folder = local_path(options.report)
-        write_report(folder, results, dataset.class_names, summary, about, _pictures_of(dataset))
-        logger.info("the report is %s", folder / "index.html")
+            folder, images_of = local_path(options.report), _pictures_of(dataset)
+            write_report(folder, results, dataset.class_names, summary, about, images_of)
+            logger.info("the report is %s", folder / "index.html")
+    finally:  # the numbers are told, too, where the page cannot be made
+        print(format_table(summary))

@@ -84,3 +84,42 @@ def test_other_wishes_are_heard(variables, tmp_path):
     assert end(start(**{"XDG_CACHE_HOME": tmp_path / "home"} | given))[0] == 0
     assert not compiled(tmp_path / "home")
     assert bool(compiled(tmp_path / "own")) == ("JAX_COMPILATION_CACHE_DIR" in given)
+
+
+@pytest.mark.parametrize(
+    "encoding, shown",
+    [
+        ("utf-8", "– 0.5 × 2… 猫 Löwe"),
+        ("ascii", "- 0.5 x 2... \\u732b L\\xf6we"),
+        ("cp1252", "– 0.5 × 2… \\u732b Löwe"),
+    ],
+)
+def test_what_an_encoding_lacks_is_shown_in_another_way(encoding, shown):
+    program = (
+        "from ssd_jax.cli import console; import sys; console.print_anything();"
+        "print('– 0.5 × 2… 猫 Löwe'); print('猫', file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.decode(encoding) == shown + "\n"
+    assert done.stderr.decode(encoding).strip() == ("猫" if encoding == "utf-8" else "\\u732b")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["check-data", "--source=shapes:no"]])
+def test_a_pipe_that_nobody_reads_ends_a_command_without_a_word(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "ssd_jax", *arguments],
+        cwd=ROOT,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    assert done.returncode == 141 and not done.stderr, done.stderr
