@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_command(
-    command: str, *arguments: object, expect: int = 0
+    command: str, *arguments: object, expect: int = 0, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """A command to its end; it must leave with this status, and never with a traceback."""
     done = subprocess.run(
@@ -18,6 +18,7 @@ def run_command(
         cwd=ROOT,
         capture_output=True,
         text=True,
+        env=env,
     )
     assert done.returncode == expect, done.stderr
     assert "Traceback" not in done.stderr
