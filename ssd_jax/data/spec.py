@@ -12,7 +12,8 @@ from collections.abc import Callable
 
 from ssd_jax.errors import UserError
 
-QUOTED = re.compile(r'"[^"]*"')
+# What separates nothing: quotes, and the slices of TFDS like train[:10%].
+WHOLE = re.compile(r'"[^"]*"|\[[^\]]*\]')
 
 
 def split_outside_quotes(text: str, sign: str) -> list[str]:
@@ -60,7 +61,7 @@ def split_arguments(text: str, count: int) -> list[str] | None:
       text: what follows `FORMAT:`.
       count: how many there are.
     """
-    hidden = QUOTED.sub(lambda found: "\0" * len(found[0]), text)
+    hidden = WHOLE.sub(lambda found: "\0" * len(found[0]), text)
     colons = [
         found.start()
         for found in re.finditer(r":(?!//)", hidden)
