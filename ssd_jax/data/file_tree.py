@@ -56,6 +56,8 @@ class FileTree:
         Args:
           name: the path or name in the annotation.
         """
+        if name in self._file_set:
+            return self.root / name
         inside = self._inside(name)
         if inside is None:
             return Problem("file name", f"{shown(name)} is outside {self.root}")
@@ -123,6 +125,10 @@ class FileTree:
             elif part not in ("", "."):
                 parts.append(part)
         return "/".join(parts)
+
+    @functools.cached_property
+    def _file_set(self) -> frozenset[str]:
+        return frozenset(self.files)
 
     @functools.cached_property
     def _image_set(self) -> frozenset[str]:

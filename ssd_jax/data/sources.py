@@ -19,7 +19,8 @@ from ssd_jax.data import discovery
 from ssd_jax.data import spec as grammar_of
 from ssd_jax.data.classes import Classes, check_chosen, check_class_list, check_known
 from ssd_jax.data.datasets import Dataset, Part
-from ssd_jax.data.formats.coco_json import find_coco_json, open_coco_json
+from ssd_jax.data.formats.coco_files import find_coco_json
+from ssd_jax.data.formats.coco_json import open_coco_json
 from ssd_jax.data.formats.voc_xml import find_voc_xml, open_voc_xml
 from ssd_jax.data.problems import Problems, make_problems
 from ssd_jax.data.records import Annotation

@@ -158,13 +158,14 @@ def write(folder, *entries, **second_image):
     "change, complaint",
     [
         ({"category_id": 5}, "unknown category 5"),
-        ({"category_id": "1"}, "unknown category '1'"),
+        ({"category_id": "one"}, "unknown category 'one'"),
         ({"category_id": [1]}, "unknown category [1]"),
         ({"category_id": True}, "unknown category True"),
         ({"bbox": [1, 2, 3]}, "a bbox is [1, 2, 3]"),
         ({"bbox": None}, "a bbox is None"),
         ({"bbox": {"x": 1}}, "a bbox is {'x': 1}"),
-        ({"bbox": [1, 2, "3", 4]}, "a bbox is [1, 2, '3', 4]"),
+        ({"bbox": [1, 2, "x", 4]}, "a bbox is [1, 2, 'x', 4]"),
+        ({"bbox": [], "segmentation": [[1, 2, 3]]}, "a bbox is []"),
         ({"bbox": [1, 2, float("nan"), 4]}, "a bbox is [1, 2, nan, 4]"),
         ({"bbox": [1, 2, float("inf"), 4]}, "a bbox is [1, 2, inf, 4]"),
         ({"bbox": [1, 2, 10**400, 4]}, "a bbox is"),
@@ -191,8 +192,8 @@ def test_a_bad_object_of_coco(tmp_path, change, complaint):
         ({"file_name": "\ud800"}, "no file_name"),
         ({"file_name": "x" * 5000}, "is not in"),
         ({"file_name": "3.jpg"}, "'3.jpg' is not in"),
-        ({"width": 0}, "width and height (0, 40)"),
-        ({"width": None}, "width and height (None, 40)"),
+        ({"width": -60}, "width and height (-60, 40)"),
+        ({"width": "wide"}, "width and height ('wide', 40)"),
         ({"height": float("nan")}, "width and height (60, nan)"),
     ],
 )
@@ -219,7 +220,7 @@ def test_an_id_of_coco_that_two_images_have(tmp_path, image_id):
     "stray, complaint",
     [
         (entry(image_id=3), "annotations[1] names the unknown image 3"),
-        (entry(image_id="2"), "annotations[1] names the unknown image '2'"),
+        (entry(image_id="two"), "annotations[1] names the unknown image 'two'"),
         ([1, 2], "annotations[1] has no image_id"),
     ],
 )
@@ -243,8 +244,8 @@ def test_an_annotation_of_no_image(tmp_path, stray, complaint):
         ('{"images": {}}', "no list 'images'"),
         ('{"images": [], "annotations": [], "categories": [1]}', "categories[0] is 1"),
         (
-            '{"images": [], "annotations": [], "categories": [{"id": "1", "name": "a"}]}',
-            "categories[0] is {'id': '1'",
+            '{"images": [], "annotations": [], "categories": [{"id": "x", "name": "a"}]}',
+            "categories[0] is {'id': 'x'",
         ),
         ('{"images": [], "annotations": [], "categories": []}', "lists no images"),
     ],

@@ -1,27 +1,42 @@
-"""Reads annotations in COCO's JSON format."""
+"""Reads annotations in COCO's JSON format, as COCO and the exporters of other tools write it."""
 
 import json
-import math
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, TypeGuard
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from ssd_jax.data.annotations import Annotations
-from ssd_jax.data.discovery import Splits
-from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.file_tree import IMAGE_SUFFIXES, FileTree
+from ssd_jax.data.formats.coco_values import (
+    area_of,
+    box_of,
+    box_of_outline,
+    flag,
+    identity,
+    is_text,
+    number,
+)
 from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems, file_exists
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.errors import UserError, shown
-from ssd_jax.storage.files import local_path
+from ssd_jax.storage.files import local_path, read_text
+
+logger = logging.getLogger(__name__)
 
 FORM = (
     "COCO's format has 'images' with id, file_name, width and height, 'annotations' with image_id, "
     "category_id and bbox, and 'categories' with id and name"
 )
 
+Id = int | str
+
 
 def open_coco_json(annotations: str, image_dir: str, problems: Problems) -> Annotations:
     """Reads one annotation file, in its order.
+
+    Numbers may be text. Sizes that are not there are those of the images, a box that is not there
+    is that of the outline, and a file without `annotations` has images without objects.
 
     Args:
       annotations: a file like `instances_val2017.json`.
@@ -43,185 +58,182 @@ def open_coco_json(annotations: str, image_dir: str, problems: Problems) -> Anno
     if not folder.is_dir():
         raise UserError(f"{spec}: the folder {folder} does not exist")
     content = _parse(path)
-    categories = _categories(content["categories"], path)
+    names = _category_names(content["categories"], path)
     if not content["images"]:
         raise UserError(f"{path} lists no images")
-    ids = {name: category_id for category_id, name in categories.items()}
-    return Annotations(_read(content, categories, path, folder, problems), spec, ids)
+    ids: dict[str, int] = {}
+    for category_id, name in names.items():
+        if name in ids:
+            logger.warning(
+                "%s: the categories %d and %d have one name, %s, and are taken as one class",
+                path, ids[name], category_id, name,
+            )  # fmt: skip
+        ids.setdefault(name, category_id)
+    file = _File(path, FileTree(folder), names)
+    return Annotations(_read(content, file, problems), spec, ids)
 
 
-def find_coco_json(tree: FileTree) -> Splits:
-    """The COCO files below a folder."""
-    del tree
-    return {}
+class _File(NamedTuple):
+    """An annotation file.
 
+    Attributes:
+      path: the file.
+      tree: the folder of its images.
+      names: of the categories, by their ids.
+    """
 
-def _read(
-    content: dict[str, list],
-    categories: dict[int, str],
-    path: Path,
-    folder: Path,
-    problems: Problems,
-) -> Iterator[Annotation]:
-    """The annotation of every image; `problems` collects damaged ones."""
-    objects = _objects_by_image(content, path, problems)
-    seen = set()
-    for number, image in enumerate(content["images"]):
-        problems.num_images += 1
-        image_id = image.get("id") if isinstance(image, dict) else None
-        if not _is_id(image_id) or str(image_id) in seen:
-            place = f"images[{number}]"
-            if _is_id(image_id):
-                problem = Problem("listed twice", f"{place} has the id {shown(image_id)} again")
-            else:
-                problem = Problem("annotation form", f"{place} has no id: {shown(image)}")
-            problems.add(path, place, [problem])
-            continue
-        seen.add(str(image_id))
-        found = []
-        read = _read_image(image, objects[image_id], categories, path, folder, found)
-        if found:
-            problems.add(path, str(image_id), found)
-        elif read:
-            yield read
+    path: Path
+    tree: FileTree
+    names: dict[int, str]
 
 
 def _parse(path: Path) -> dict[str, list]:
     """The three lists of a file."""
+    text = read_text(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    # ValueError: of bad JSON, bad UTF-8, and numbers of thousands of digits.
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(text)
+    # ValueError: of bad JSON, and of numbers of thousands of digits.
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from error
+    if isinstance(content, dict) and content.get("annotations") is None:
+        content["annotations"] = []
     for name in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(name), list):
             raise UserError(f"{path} is not in COCO's format, for it has no list {name!r}: {FORM}")
     return content
 
 
-def _categories(listed: list, path: Path) -> dict[int, str]:
+def _category_names(listed: list, path: Path) -> dict[int, str]:
     """Names by id, in the order of the ids."""
-    for number, category in enumerate(listed):
-        is_dict = isinstance(category, dict)
-        if not is_dict or not _is_integer(category.get("id")) or not _is_text(category.get("name")):
+    names: dict[int, str] = {}
+    for index, category in enumerate(listed):
+        name = category.get("name") if isinstance(category, dict) else None
+        category_id = identity(category.get("id")) if isinstance(category, dict) else None
+        if not isinstance(category_id, int) or not isinstance(name, str) or not is_text(name):
             raise UserError(
-                f"{path} is not in COCO's format: categories[{number}] is {shown(category)}, but "
+                f"{path} is not in COCO's format: categories[{index}] is {shown(category)}, but "
                 "needs an id, which is a whole number, and a name"
             )
-    return {
-        category["id"]: category["name"]
-        for category in sorted(listed, key=lambda category: category["id"])
-    }
+        name = name.strip()
+        if names.setdefault(category_id, name) != name:
+            raise UserError(
+                f"{path}: the categories {shown(names[category_id])} and {shown(name)} have one "
+                f"id, {category_id}: give each its own, and its annotations that id"
+            )
+    return dict(sorted(names.items()))
 
 
-def _objects_by_image(content: dict[str, list], path: Path, problems: Problems) -> dict[Any, list]:
-    """The entries of `annotations` for the id of every image."""
-    ids = [image.get("id") for image in content["images"] if isinstance(image, dict)]
-    objects = {image_id: [] for image_id in ids if _is_id(image_id)}
-    for number, entry in enumerate(content["annotations"]):
-        image_id = entry.get("image_id") if isinstance(entry, dict) else None
-        if _is_id(image_id) and image_id in objects:
-            objects[image_id].append(entry)
-        else:
-            place = f"annotations[{number}]"
-            if isinstance(entry, dict) and "image_id" in entry:
-                message = f"{place} names the unknown image {shown(image_id)}"
+def _read(content: dict[str, list], file: _File, problems: Problems) -> Iterator[Annotation]:
+    """The annotation of every image; `problems` collects damaged ones."""
+    entries = _entries_by_image(content, file.path, problems)
+    seen: set[Id] = set()
+    for index, image in enumerate(content["images"]):
+        problems.num_images += 1
+        image_id = identity(image.get("id")) if isinstance(image, dict) else None
+        if image_id is None or image_id in seen:
+            place = f"images[{index}]"
+            if image_id is None:
+                problem = Problem("annotation form", f"{place} has no id: {shown(image)}")
             else:
-                message = f"{place} has no image_id: {shown(entry)}"
-            problems.add(path, place, [Problem("annotation form", message)])
-    return objects
+                problem = Problem("listed twice", f"{place} has the id {shown(image['id'])} again")
+            problems.add(file.path, place, [problem])
+            continue
+        seen.add(image_id)
+        found: list[Problem] = []
+        read = _read_image(image, image_id, entries[image_id], file, found)
+        if found:
+            problems.add(file.path, str(image_id), found)
+        elif read:
+            yield read
+
+
+def _entries_by_image(
+    content: dict[str, list], path: Path, problems: Problems
+) -> dict[Id, list[dict]]:
+    """The entries of `annotations` for the id of every image."""
+    ids = (identity(image.get("id")) for image in content["images"] if isinstance(image, dict))
+    entries: dict[Id, list[dict]] = {image_id: [] for image_id in ids if image_id is not None}
+    for index, entry in enumerate(content["annotations"]):
+        image_id = identity(entry.get("image_id")) if isinstance(entry, dict) else None
+        if image_id is not None and image_id in entries:
+            entries[image_id].append(entry)
+            continue
+        place = f"annotations[{index}]"
+        if isinstance(entry, dict) and "image_id" in entry:
+            message = f"{place} names the unknown image {shown(entry['image_id'])}"
+        else:
+            message = f"{place} has no image_id: {shown(entry)}"
+        problems.add(path, place, [Problem("annotation form", message)])
+    return entries
 
 
 def _read_image(
-    image: dict,
-    entries: list[dict],
-    categories: dict[int, str],
-    path: Path,
-    folder: Path,
-    found: list[Problem],
+    image: dict, image_id: Id, entries: Sequence[dict], file: _File, found: list[Problem]
 ) -> Annotation | None:
     """The annotation of an image; adds to `found` what is wrong with it."""
-    place = f"the image {shown(image['id'])}"
-    name = image.get("file_name")
-    if not isinstance(name, str) or not _is_text(name):
-        found.append(Problem("file name", f"{place} has no file_name"))
-    elif _leaves_folder(name):
-        found.append(Problem("file name", f"{place}: {shown(name)} is outside {folder}"))
-    elif not file_exists(folder / name):
-        found.append(Problem("image missing", f"{place}: {shown(name)} is not in {folder}"))
-
-    height, width = image.get("height"), image.get("width")
-    if not (_is_side(height) and _is_side(width)):
-        message = f"{place} has the width and height {shown((width, height))}, which are not pixels"
-        found.append(Problem("size", message))
-    for entry in entries:
-        found += _problems_of_object(entry, place, categories)
-    # Repeated for type checkers.
-    if found or not (isinstance(name, str) and _is_side(height) and _is_side(width)):
-        return None
+    place = f"the image {shown(image_id)}"
+    image_path = _image_path(image, file.tree, place, found)
+    size = _size(image, place, found)
     objects = []
     for entry in entries:
-        x, y, box_width, box_height = entry["bbox"]
-        area = entry.get("area")
-        objects.append(
-            Object(
-                categories[entry["category_id"]],
-                (x, y, x + box_width, y + box_height),
-                crowd=bool(entry.get("iscrowd")),
-                area=math.nan if area is None else area,
-            )
-        )
-    return annotation(str(image["id"]), folder / name, path, objects, (height, width))
+        read = _read_object(entry, place, file.names, found)
+        if read:
+            objects.append(read)
+    if found or image_path is None:
+        return None
+    return annotation(str(image_id), image_path, file.path, objects, size)
 
 
-def _problems_of_object(entry: dict, place: str, categories: dict[int, str]) -> list[Problem]:
-    found = []
-    category_id, box = entry.get("category_id"), entry.get("bbox")
-    if not _is_integer(category_id) or category_id not in categories:
-        message = f"{place}: an annotation names the unknown category {shown(category_id)}"
+def _image_path(image: dict, tree: FileTree, place: str, found: list[Problem]) -> Path | None:
+    name = next(filter(is_text, map(image.get, ("file_name", "path", "coco_url"))), None)
+    if name is None:
+        found.append(Problem("file name", f"{place} has no file_name"))
+        return None
+    path = tree.image(name)
+    if isinstance(path, Problem):
+        without_suffix = Path(name).suffix.lower() not in IMAGE_SUFFIXES
+        by_stem = tree.image_of_stem(name) if without_suffix else path
+        if isinstance(by_stem, Problem):
+            found.append(Problem(path.kind, f"{place}: {path.message}"))
+            return None
+        return by_stem
+    return path
+
+
+def _size(image: dict, place: str, found: list[Problem]) -> tuple[float, float] | None:
+    """(height, width), or None where they are not there."""
+    stated = image.get("height"), image.get("width")
+    if any(value is None or value == "" for value in stated):
+        return None
+    height, width = map(number, stated)
+    if height is None or width is None or height < 0 or width < 0:
+        message = f"{place} has the width and height {shown(stated[::-1])}, which are not pixels"
+        found.append(Problem("size", message))
+        return None
+    return height, width
+
+
+def _read_object(
+    entry: dict, place: str, names: dict[int, str], found: list[Problem]
+) -> Object | None:
+    category_id = identity(entry.get("category_id"))
+    name = names.get(category_id) if isinstance(category_id, int) else None
+    if name is None:
+        stated = shown(entry.get("category_id"))
+        message = f"{place}: an annotation names the unknown category {stated}"
         found.append(Problem("class unknown", message))
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-        message = f"{place}: a bbox is {shown(box)}, but must be x, y, width and height"
-        found.append(Problem("box", f"{message}, four numbers of at most {MAX_PIXEL:,.0f}"))
-    for name in ("area", "iscrowd"):
-        value = entry.get(name)
-        if not (value is None or isinstance(value, bool) or _is_number(value, MAX_PIXEL**2)):
-            message = f"{place}: {name} is {shown(value)}, which is not a number"
+    box = box_of(entry.get("bbox"))
+    if box is None and not entry.get("bbox"):
+        box = box_of_outline(entry.get("segmentation"))
+    if box is None:
+        message = f"{place}: a bbox is {shown(entry.get('bbox'))}, but must be x, y, width and "
+        found.append(Problem("box", f"{message}height, four numbers of at most {MAX_PIXEL:,.0f}"))
+    area, crowd = area_of(entry.get("area")), flag(entry.get("iscrowd"))
+    ignored = flag(entry.get("ignore"))
+    for key, value in (("area", area), ("iscrowd", crowd), ("ignore", ignored)):
+        if value is None:
+            message = f"{place}: {key} is {shown(entry.get(key))}, which is not a number"
             found.append(Problem("annotation form", message))
-    return found
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any, limit: float = MAX_PIXEL) -> bool:
-    return (_is_integer(value) or isinstance(value, float)) and abs(value) <= limit  # nor NaN
-
-
-def _is_side(value: Any) -> TypeGuard[float]:
-    return _is_number(value) and value >= 1
-
-
-def _is_text(value: Any) -> bool:
-    """Whether it is a string that can be written to a file and be part of a path."""
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half a surrogate pair
-        return False
-    return True
-
-
-def _is_id(value: Any) -> bool:
-    """Whether it can be the id of an image: a number in COCO, a name in other sets."""
-    return _is_integer(value) or _is_text(value)
-
-
-def _leaves_folder(name: str) -> bool:
-    """Whether a name leads out of the folder it is in, on whatever system."""
-    return any(
-        path.is_absolute() or path.drive or ".." in path.parts
-        for path in (PurePosixPath(name), PureWindowsPath(name))
-    )
+    if name is None or box is None or area is None or crowd is None or ignored is None:
+        return None
+    return Object(name, box, difficult=ignored, crowd=crowd, area=area)

@@ -1,0 +1,148 @@
+"""Finds COCO's annotation files below a folder, with their splits and folders of images."""
+
+import json
+import logging
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ssd_jax.data.discovery import Splits
+from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.image_folders import ImageFolders, split_of
+from ssd_jax.data.spec import compose
+from ssd_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# So much of the beginning and the end of a file tells what it is.
+LOOK_BYTES = 2**18
+# Files up to this size are read whole.
+WHOLE_BYTES = 2**22
+# What else COCO has for the same images, behind the objects that are wanted.
+LATER = ("person_keypoints", "panoptic", "captions", "image_info", "stuff")
+
+
+class _Candidate(NamedTuple):
+    """An annotation file.
+
+    Attributes:
+      file: from the root.
+      split: its name.
+      folder: of its images, from the root.
+      rank: of several for the same images the lowest is taken.
+    """
+
+    file: str
+    split: str
+    folder: str
+    rank: int
+
+
+def find_coco_json(tree: FileTree) -> Splits:
+    """The COCO files below a folder.
+
+    Raises:
+      UserError: two files or two folders of images are possible; the message names both.
+    """
+    names = {file: _image_names(tree, file) for file in tree.with_suffix(".json")}
+    candidates, folders = [], ImageFolders(tree)
+    for file, listed in names.items():
+        if listed is None:
+            continue
+        found = folders.of(listed, file)
+        if not found:
+            first = f"the first, {listed[0]!r}, is not" if listed else "it lists none"
+            logger.warning("%s: left out: none of its images: %s", tree.path(file), first)
+            continue
+        if len(found) > 1:
+            options = " or ".join(
+                compose("coco_json", tree.path(file), tree.path(f)) for f in found
+            )
+            raise UserError(
+                f"the images of {tree.path(file)} may lie in several folders: {options}"
+            )
+        candidates.append(_Candidate(file, _split(file), found[0], _rank(file)))
+    splits: Splits = {}
+    chosen: dict[tuple[str, str], _Candidate] = {}
+    for each in sorted(candidates, key=lambda each: each.rank):
+        other = chosen.setdefault((each.split, each.folder), each)
+        if other is not each and other.rank == each.rank:
+            raise UserError(
+                f"{tree.path(other.file)} and {tree.path(each.file)} both describe the images of "
+                f"the split {each.split} in {tree.path(each.folder)}: name one as "
+                f"{compose('coco_json', tree.path(other.file), tree.path(each.folder))}"
+            )
+    for each in sorted(chosen.values(), key=lambda each: each.file):
+        source = compose("coco_json", tree.path(each.file), tree.path(each.folder))
+        splits.setdefault(each.split, []).append(source)
+    return splits
+
+
+def _rank(file: str) -> int:
+    name = file.rpartition("/")[2]
+    return next((i + 1 for i, start in enumerate(LATER) if name.startswith(start)), 0)
+
+
+def _split(file: str) -> str:
+    """The split, in the words of the file: `train2017` of `instances_train2017.json`."""
+    split = split_of(file)
+    for start in ("instances", *LATER):
+        split = split.removeprefix(f"{start}_")
+    return split
+
+
+def _image_names(tree: FileTree, file: str) -> Sequence[str] | None:
+    """Some names of images of a COCO file; None where it is not one, or one without objects."""
+    path = tree.path(file)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as opened:
+            begin = opened.read(WHOLE_BYTES if size <= WHOLE_BYTES else LOOK_BYTES)
+            opened.seek(max(0, size - LOOK_BYTES))
+            end = opened.read()
+    except OSError:
+        return None
+    if size <= WHOLE_BYTES:
+        return _names_of_whole(begin)
+    start, text = _text(begin), _text(begin) + _text(end)
+    if not re.match(r"\s*\{", start) or '"segments_info"' in text:
+        return None
+    keys = set(re.findall(r'"(images|annotations|categories|file_name|image_id)"\s*:', text))
+    if "file_name" not in keys or len(keys & {"images", "annotations", "categories"}) < 2:
+        return None
+    return [
+        json.loads(f'"{name}"')
+        for name in re.findall(r'"file_name"\s*:\s*"((?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*)"', text)
+    ]
+
+
+def _text(content: bytes) -> str:
+    is_utf_16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return content.decode("utf-16" if is_utf_16 else "utf-8-sig", errors="replace")
+
+
+def _names_of_whole(content: bytes) -> Sequence[str] | None:
+    try:
+        value = json.loads(_text(content))
+    except (ValueError, RecursionError):
+        # A damaged file is taken for what it was, so that opening it tells what is wrong.
+        text = _text(content)
+        keys = set(re.findall(r'"(images|categories|file_name|bbox)"\s*:', text))
+        names = re.findall(r'"file_name"\s*:\s*"([^"\\]*)"', text)
+        return names if {"images", "file_name", "bbox"} <= keys else None
+    if not isinstance(value, dict):
+        return None
+    images, categories = value.get("images"), value.get("categories")
+    if not isinstance(images, list) or not isinstance(categories, list):
+        return None
+    annotations = value.get("annotations")
+    first = annotations[0] if isinstance(annotations, list) and annotations else None
+    if isinstance(first, dict) and ("segments_info" in first or "caption" in first):
+        return None
+    keys = ("file_name", "path", "coco_url")
+    names = [
+        next((image[key] for key in keys if isinstance(image.get(key), str)), None)
+        for image in images
+        if isinstance(image, dict)
+    ]
+    return [name for name in names if name]

@@ -1,0 +1,153 @@
+"""Values of COCO's JSON as exporters write them: numbers as text, ids as both, outlines."""
+
+import math
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from ssd_jax.data.problems import MAX_PIXEL
+
+YES_AND_NO = {"true": True, "yes": True, "false": False, "no": False}
+
+
+def number(value: object, limit: float = MAX_PIXEL) -> float | None:
+    """A number, which may be text; None where it is none, or beyond the limit."""
+    if isinstance(value, str):
+        try:
+            value = float(value) if "_" not in value else None
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if abs(value) <= limit else None  # nor NaN
+
+
+def flag(value: object) -> bool | None:
+    """A yes or no; None where it is neither."""
+    if value is None or value == "":
+        return False
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in YES_AND_NO:
+        return YES_AND_NO[value.strip().lower()]
+    found = number(value)
+    return None if found is None else found != 0
+
+
+def identity(value: object) -> int | str | None:
+    """An id by which entries find each other: "1", 1 and 1.0 are one; None where it is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, int):
+        return value
+    if not is_text(value):
+        return None
+    value = str(value).strip()
+    return int(value) if re.fullmatch(r"0|-?[1-9][0-9]{0,17}", value) else value
+
+
+def is_text(value: object) -> bool:
+    """Whether it is a string that can be written to a file and be part of a path."""
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return True
+
+
+def box_of(value: object) -> tuple[float, float, float, float] | None:
+    """The corners of a box given as x, y, width and height; None where it is none."""
+    if not isinstance(value, list) or len(value) != 4:
+        return None
+    x, y, width, height = map(number, value)
+    if x is None or y is None or width is None or height is None:
+        return None
+    return x, y, x + width, y + height
+
+
+def box_of_outline(segmentation: object) -> tuple[float, float, float, float] | None:
+    """The box round an outline in COCO's form: polygons, or runs of a mask; None without one."""
+    if isinstance(segmentation, dict):
+        return _box_of_runs(segmentation)
+    if not isinstance(segmentation, list):
+        return None
+    polygons = (
+        segmentation if segmentation and isinstance(segmentation[0], list) else [segmentation]
+    )
+    coordinates: list[float] = []
+    for polygon in polygons:
+        values = [number(value) for value in polygon] if isinstance(polygon, list) else [None]
+        known = [value for value in values if value is not None]
+        if len(known) != len(values) or len(known) % 2:
+            return None
+        coordinates += known
+    if not coordinates:
+        return None
+    x, y = coordinates[0::2], coordinates[1::2]
+    return min(x), min(y), max(x), max(y)
+
+
+def _box_of_runs(mask: dict) -> tuple[float, float, float, float] | None:
+    """The box of a mask: lengths of runs without and with the object in turn, column by column."""
+    size, counts = mask.get("size"), mask.get("counts")
+    if not isinstance(size, list) or len(size) != 2 or not isinstance(counts, list | str):
+        return None
+    height, width = (number(side) for side in size)
+    runs = (
+        decoded_runs(counts) if isinstance(counts, str) else [number(run, 1e18) for run in counts]
+    )
+    lengths = [int(run) for run in runs if run is not None and run >= 0]
+    if not height or not width or len(lengths) != len(runs) or sum(lengths) > height * width:
+        return None
+    ends = np.cumsum(lengths, dtype=np.int64)
+    starts, ends = ends[0::2][: len(ends) // 2], ends[1::2]
+    starts, ends = starts[ends > starts], ends[ends > starts] - 1  # the last pixel of each run
+    if not len(starts):
+        return None
+    rows = int(height)
+    spans_columns = starts // rows < ends // rows
+    top = np.where(spans_columns, 0, starts % rows)
+    bottom = np.where(spans_columns, rows - 1, ends % rows)
+    return (
+        float((starts // rows).min()),
+        float(top.min()),
+        float((ends // rows).max() + 1),
+        float(bottom.max() + 1),
+    )
+
+
+def decoded_runs(text: str) -> Sequence[int | None]:
+    """The lengths of runs that are compressed as in COCO's own tools (`rleFrString`).
+
+    Each is written in groups of five bits, the lowest first, as the characters from "0"; from the
+    third on it is the difference to the one before the last.
+    """
+    runs: list[int | None] = []
+    value, shift = 0, 0
+    for sign in text:
+        bits = ord(sign) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            return [None]
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            before = runs[-2] if len(runs) > 2 else 0
+            runs.append(value + (before or 0))
+            value, shift = 0, 0
+    return runs if not shift else [None]
+
+
+def area_of(value: object) -> float | None:
+    """An area, NaN where none is given; None where it is no number."""
+    if value is None or value == "":
+        return math.nan
+    if isinstance(value, bool):
+        return float(value)
+    return number(value, MAX_PIXEL**2)
