@@ -4,6 +4,8 @@ FOLDER, FOLDER:SPLIT, FILE         whatever it holds is found out (`discovery.py
 tfds:NAME:SPLIT                    a TensorFlow Datasets detection set (tfds:voc/2007:test)
 voc_xml:ROOT:SPLIT                 a folder in Pascal VOC's layout
 coco_json:ANNOTATIONS:IMAGE_DIR    a COCO annotation file and its folder of images
+csv:ANNOTATIONS:IMAGE_DIR          a CSV file with a row for each object, and its images
+open_images:ANNOTATIONS:IMAGE_DIR  a CSV file of boxes of Open Images, and its images
 shapes:SPLIT                       the embedded set, train or test
 """
 
@@ -21,6 +23,8 @@ from ssd_jax.data.classes import Classes, check_chosen, check_class_list, check_
 from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.formats.coco_files import find_coco_json
 from ssd_jax.data.formats.coco_json import open_coco_json
+from ssd_jax.data.formats.csv_rows import find_csv, open_csv
+from ssd_jax.data.formats.open_images import find_open_images, open_open_images
 from ssd_jax.data.formats.voc_xml import find_voc_xml, open_voc_xml
 from ssd_jax.data.problems import Problems, make_problems
 from ssd_jax.data.records import Annotation
@@ -97,6 +101,8 @@ FORMATS = {
     "tfds": Format("NAME:SPLIT", _open_tfds),
     "voc_xml": Format("ROOT:SPLIT", open_voc_xml, find_voc_xml),
     "coco_json": Format("ANNOTATIONS:IMAGE_DIR", open_coco_json, find_coco_json),
+    "csv": Format("ANNOTATIONS:IMAGE_DIR", open_csv, find_csv),
+    "open_images": Format("ANNOTATIONS:IMAGE_DIR", open_open_images, find_open_images),
     "shapes": Format("SPLIT", _open_shapes),
 }
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from ssd_jax.errors import UserError
 
+MAX_LINE = 2**20  # characters
+
 UNFINISHED = ".tmp"  # the end of the names of files that are not whole yet
 
 AnyPath = str | os.PathLike[str]
@@ -105,6 +107,27 @@ def read_text(place: AnyPath, max_bytes: int | None = None) -> str:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
+
+
+def read_lines(place: AnyPath) -> Iterator[str]:
+    """The lines of a text file, one after the other, without their ends; see `read_text`.
+
+    Raises:
+      UserError: there is no such file, it is not such a text, or a line is longer than `MAX_LINE`.
+    """
+    path = local_path(place)
+    try:
+        with path.open("rb") as file:
+            is_utf_16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        with path.open(encoding="utf-16" if is_utf_16 else "utf-8-sig") as file:
+            while line := file.readline(MAX_LINE):
+                if len(line) == MAX_LINE:
+                    raise UserError(f"{path} has a line of more than {MAX_LINE:,} characters")
+                yield line.rstrip("\n")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist") from error
+    except (OSError, UnicodeError) as error:
         raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
 
 

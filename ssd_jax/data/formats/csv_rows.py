@@ -1,0 +1,279 @@
+"""Reads CSV files with a row for each object, as the tutorials of TensorFlow's API have them.
+
+    filename,width,height,class,xmin,ymin,xmax,ymax
+    a.jpg,640,480,cat,12,30,200,180
+    b.jpg,640,480,,,,,
+
+The columns may be in any order and bear other usual names; width and height may be missing. A row
+without class and box says that an image has no objects. An image of the folder that has no row is
+left out. Files without a header have the columns of RetinaNet: path,x1,y1,x2,y2,class.
+"""
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from ssd_jax.data.annotations import Annotations
+from ssd_jax.data.discovery import EVAL_NAMES, TRAIN_NAMES, WHOLE, Splits, kind_of
+from ssd_jax.data.file_tree import IMAGE_SUFFIXES, FileTree
+from ssd_jax.data.formats.csv_table import CORNERS, Header, header_of, numbered_lines, split_line
+from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems, file_exists
+from ssd_jax.data.records import Annotation, Object, annotation
+from ssd_jax.data.spec import compose
+from ssd_jax.errors import UserError, shown
+from ssd_jax.storage.files import local_path
+
+logger = logging.getLogger(__name__)
+
+# What only Open Images' files have together; see `open_images.py`.
+OPEN_IMAGES = {"imageid", "labelname", "xmin", "xmax", "ymin", "ymax"}
+
+RETINANET = Header(
+    ",", {"file": 0, "x_min": 1, "y_min": 2, "x_max": 3, "y_max": 4, "class": 5}, num_columns=6
+)
+SUFFIXES = (".csv", ".tsv")
+# From so many rows the folder of the images is found.
+NUM_TRIED = 200
+
+
+@dataclasses.dataclass
+class _Image:
+    """What the rows of one image say.
+
+    Attributes:
+      name: as the first of them writes it.
+      path: the image file, empty where it was not found.
+      size: (height, width) in pixels, None where not stated.
+    """
+
+    name: str
+    path: str
+    size: tuple[float, float] | None = None
+    objects: list[Object] = dataclasses.field(default_factory=list)
+    problems: list[Problem] = dataclasses.field(default_factory=list)
+
+
+def open_csv(annotations: str, image_dir: str, problems: Problems) -> Annotations:
+    """Reads one file, with its images in the order of their first rows.
+
+    Args:
+      annotations: a file like `train_labels.csv`.
+      image_dir: the folder of its images.
+      problems: what becomes of images that are damaged or whose rows are.
+
+    Raises:
+      UserError: the file or the folder is missing or cannot be understood, or `problems` stops; the
+        message names the file.
+    """
+    spec = compose("csv", annotations, image_dir)
+    path, folder = local_path(annotations), local_path(image_dir)
+    if not file_exists(path):
+        raise UserError(f"{spec}: {path} does not exist")
+    if not folder.is_dir():
+        raise UserError(f"{spec}: the folder {folder} does not exist")
+    header = _header(path)
+    if header is None:
+        first = next((line for _, line in numbered_lines(path)), "")
+        raise UserError(
+            f"{path} needs a header with the columns filename, class, xmin, ymin, xmax and ymax, "
+            f"but begins with {shown(first)}"
+        )
+    if set(header.names) >= OPEN_IMAGES:
+        place = compose("open_images", annotations, image_dir)
+        raise UserError(f"{path} has the columns of Open Images: read it as {place}")
+    tree = FileTree(folder)
+    images = _collect(path, header, tree, problems)
+    if not images and not problems.found:
+        raise UserError(f"{path} has no rows below its header")
+    _tell_without_rows(spec, images, tree)
+    return Annotations(_read(path, images, folder, header, problems), spec)
+
+
+def find_csv(tree: FileTree) -> Splits:
+    """The files below a folder that have such rows."""
+    splits: Splits = {}
+    for file in tree.with_suffix(*SUFFIXES):
+        try:
+            header = _header(tree.path(file))
+            if header is None or set(header.names) >= OPEN_IMAGES:
+                continue
+            split = split_name(file)
+            folder = _image_folder(tree, file, header, split)
+        except UserError:  # no text
+            continue
+        splits.setdefault(split, []).append(compose("csv", tree.path(file), folder))
+    if WHOLE in splits and any(kind_of(split) in TRAIN_NAMES for split in splits):
+        # The tutorials write all rows to one file, and divide them afterwards.
+        logger.info("%s: not read, for there is a split for training: %s", tree.root, splits[WHOLE])
+        del splits[WHOLE]
+    return splits
+
+
+def split_name(file: str) -> str:
+    """The split that a file is of, by its name or the folders that it lies in."""
+    folders, _, name = file.rpartition("/")
+    for part in (name.rpartition(".")[0], *reversed(folders.split("/"))):
+        kind = kind_of(part)
+        if kind in TRAIN_NAMES + EVAL_NAMES:
+            return kind
+    return WHOLE
+
+
+def subtree(tree: FileTree, folder: str) -> FileTree:
+    """The files below one of the folders; "" takes all."""
+    prefix = f"{folder}/" if folder else ""
+    inside = tuple(file[len(prefix) :] for file in tree.files if file.startswith(prefix))
+    return FileTree(tree.root / folder, inside)
+
+
+def _header(path: Path) -> Header | None:
+    """The header, or that of a file without one; None where it is another file."""
+    lines = [line for _, line in itertools.islice(numbered_lines(path), 20)]
+    if not lines:
+        return None
+    header = header_of(lines[0])
+    if header is None and all(_is_retinanet(line) for line in lines):
+        return RETINANET
+    return header
+
+
+def _is_retinanet(line: str) -> bool:
+    """Whether a line is path,x1,y1,x2,y2,class or path,,,,,."""
+    fields = split_line(line, ",")
+    if fields is None or len(fields) != RETINANET.num_columns:
+        return False
+    suffix = Path(fields[0].replace("\\", "/")).suffix.lower()
+    corners = [RETINANET.number(field) for field in fields[1:5]]
+    is_object = None not in corners and bool(fields[5])
+    return suffix in IMAGE_SUFFIXES and (is_object or not any(fields[1:]))
+
+
+def _image_folder(tree: FileTree, file: str, header: Header, split: str) -> Path:
+    """The narrowest folder in which all images of the first rows are found.
+
+    Tried are the folder of the file and those above it, and before each of them its folders of
+    images that bear the name of the split.
+    """
+    lines = itertools.islice(numbered_lines(tree.path(file)), 1, 1 + NUM_TRIED)
+    fields = [split_line(line, header.separator) for _, line in lines]
+    names = {row[header.places["file"]] for row in fields if row and len(row) == header.num_columns}
+    parts = file.split("/")[:-1]
+    for depth in range(len(parts), -1, -1):
+        own = "/".join(parts[:depth])
+        prefix = f"{own}/" if own else ""
+        of_split = [f"{prefix}{inner}{split}" for inner in ("", "images/")]
+        for folder in (*of_split, own) if split != WHOLE else (own,):
+            inside = subtree(tree, folder)
+            if inside.images and all(isinstance(_find(inside, name), Path) for name in names):
+                return inside.root
+    return tree.path(file).parent
+
+
+def _find(tree: FileTree, name: str) -> Path | Problem:
+    """The image of a name, which may lack its suffix."""
+    found = tree.image(name)
+    if isinstance(found, Problem) and Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+        by_stem = tree.image_of_stem(name)
+        return found if isinstance(by_stem, Problem) and by_stem.kind != "ambiguous" else by_stem
+    return found
+
+
+def _collect(path: Path, header: Header, tree: FileTree, problems: Problems) -> dict[str, _Image]:
+    """What the rows say of every image, by its path, or by its name where it was not found."""
+    images: dict[str, _Image] = {}
+    found: dict[str, _Image] = {}
+    for number, line in itertools.islice(numbered_lines(path), bool(header.names), None):
+        fields = split_line(line, header.separator)
+        while fields and len(fields) > header.num_columns and not fields[-1]:
+            fields.pop()
+        if fields is None or len(fields) != header.num_columns or not header.text(fields, "file"):
+            message = (
+                f"line {number} is not a row of {header.num_columns} columns with a file name: "
+                f"{shown(line)}"
+            )
+            problems.add(path, f"line {number}", [Problem("annotation form", message)])
+            continue
+        name = header.text(fields, "file")
+        if name not in found:
+            place = _find(tree, name)
+            key = name if isinstance(place, Problem) else str(place)
+            found[name] = images.setdefault(key, _Image(name, key))
+            if isinstance(place, Problem):
+                message = f"line {number}: {place.message}"
+                found[name].problems.append(Problem(place.kind, message))
+        _add_row(found[name], header, fields, f"line {number} ({shown(name)})")
+    return images
+
+
+def _add_row(image: _Image, header: Header, fields: list[str], place: str) -> None:
+    """Adds what a row says of its image."""
+    sides = [header.text(fields, side) for side in ("height", "width")]
+    if any(sides):
+        height, width = (header.number(side) for side in sides)
+        if height is None or width is None or min(height, width) < 0:
+            message = f"{place}: height and width are {shown(sides)}, which are not pixels"
+            image.problems.append(Problem("size", message))
+        elif image.size not in (None, (height, width)):
+            message = f"{place} says {width:g} × {height:g}, but an earlier row says otherwise"
+            image.problems.append(Problem("size", message))
+        else:
+            image.size = (height, width)
+    name, texts = header.text(fields, "class"), [header.text(fields, side) for side in CORNERS]
+    if not any(texts) and not name:
+        return  # the image has no objects
+    corners = [header.number(text) for text in texts]
+    box = [corner for corner in corners if corner is not None]
+    if len(box) < len(CORNERS):
+        message = (
+            f"{place}: the box is {shown(texts)}, but must be four numbers of at most "
+            f"{MAX_PIXEL:,.0f}"
+        )
+        image.problems.append(Problem("box", message))
+    elif not name:
+        image.problems.append(Problem("class missing", f"{place} has no class"))
+    elif not header.names and (box[2] < box[0] or box[3] < box[1]):
+        message = (
+            f"{place}: the box {shown(texts)} ends before it begins; is it x, y, width and height, "
+            "the file needs a header that says so"
+        )
+        image.problems.append(Problem("box", message))
+    else:
+        flags = [
+            header.text(fields, flag).lower() in ("1", "true", "yes")
+            for flag in ("difficult", "crowd")
+        ]
+        image.objects.append(Object(name, box, *flags))
+
+
+def _read(
+    path: Path, images: dict[str, _Image], folder: Path, header: Header, problems: Problems
+) -> Iterator[Annotation]:
+    """The annotation of every image; `problems` collects damaged ones."""
+    unit = "fractions" if header.fractions else "pixels"
+    seen = set()
+    for image in images.values():
+        problems.num_images += 1
+        image_path = Path(image.path)
+        if image_path.is_relative_to(folder):
+            name = image_path.relative_to(folder)
+            image_id = name.with_suffix("").as_posix()
+            image_id = name.as_posix() if image_id in seen else image_id
+        else:
+            image_id = image.name
+        seen.add(image_id)
+        if image.problems:
+            problems.add(path, image_id, image.problems)
+        else:
+            yield annotation(image_id, image.path, path, image.objects, image.size, unit)
+
+
+def _tell_without_rows(spec: str, images: dict[str, _Image], tree: FileTree) -> None:
+    there = {Path(image.path) for image in images.values()}
+    without = [file for file in tree.images if tree.path(file) not in there]
+    if without:
+        listed = ", ".join(without[:3]) + (", …" if len(without) > 3 else "")
+        logger.info(
+            "%s: left out %d images of the folder that have no row: %s", spec, len(without), listed
+        )

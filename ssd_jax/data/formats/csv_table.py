@@ -1,0 +1,119 @@
+"""Tables in text files: their separator, the meaning of their columns, and their lines."""
+
+import csv
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ssd_jax.data.problems import MAX_PIXEL
+from ssd_jax.storage.files import read_lines
+
+SEPARATORS = (",", ";", "\t")
+
+# The names that columns have in files, in small letters without blanks and signs; the first of a
+# file's columns that is found is taken.
+COLUMN_NAMES = {
+    "file": (
+        *("filename", "imagefilename", "imagename", "filepath", "imagepath", "path", "imgpath"),
+        *("file", "imagefile", "image", "img", "imageid", "imgid"),
+    ),
+    "class": (
+        *("class", "classname", "label", "labelname", "category", "categoryname", "name"),
+        *("classid", "labelid", "categoryid"),
+    ),
+    "x_min": ("xmin", "x1", "left", "bboxxmin", "minx"),
+    "y_min": ("ymin", "y1", "top", "bboxymin", "miny"),
+    "x_max": ("xmax", "x2", "right", "bboxxmax", "maxx"),
+    "y_max": ("ymax", "y2", "bottom", "bboxymax", "maxy"),
+    "width": ("width", "imagewidth", "imgwidth"),
+    "height": ("height", "imageheight", "imgheight"),
+    "difficult": ("difficult", "isdifficult"),
+    "crowd": ("iscrowd", "isgroupof", "crowd"),
+}
+CORNERS = ("x_min", "y_min", "x_max", "y_max")
+NEEDED = ("file", "class", *CORNERS)
+
+FRACTIONS = re.compile(r"(norm(ali[sz]ed)?|rel(ative)?)")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What the columns of a table are.
+
+    Attributes:
+      separator: of the columns.
+      places: the number of each column, from 0, by the keys of `COLUMN_NAMES`.
+      num_columns: how many there are.
+      names: the columns, in small letters without blanks and signs; none without a header.
+      fractions: whether the header says that boxes are fractions of the image.
+    """
+
+    separator: str
+    places: dict[str, int]
+    num_columns: int
+    names: tuple[str, ...] = ()
+    fractions: bool = False
+
+    def text(self, fields: list[str], column: str) -> str:
+        """What a row has in a column; empty where there is no such column."""
+        return fields[self.places[column]] if column in self.places else ""
+
+    def number(self, text: str, limit: float = MAX_PIXEL) -> float | None:
+        """The number that a field holds; None where it is none, or beyond the limit.
+
+        Where semicolons separate, a comma may be the decimal sign.
+        """
+        text = text.replace(",", ".") if self.separator == ";" else text
+        if not NUMBER.fullmatch(text):
+            return None
+        number = float(text)
+        return number if abs(number) <= limit else None
+
+
+def header_of(line: str) -> Header | None:
+    """The header that a line is; None where it lacks one of the columns `NEEDED`."""
+    for separator in SEPARATORS:
+        fields = split_line(line, separator)
+        if fields is None or len(fields) < len(NEEDED):
+            continue
+        names = [re.sub(r"[\W_]+", "", field.lower()) for field in fields]
+        plain = [FRACTIONS.sub("", name) for name in names]
+        places = {}
+        for column, known in COLUMN_NAMES.items():
+            found = next((name for name in known if name in plain), None)
+            if found:
+                places[column] = plain.index(found)
+        if all(column in places for column in NEEDED):
+            corners = [places[corner] for corner in CORNERS]
+            fractions = all(names[place] != plain[place] for place in corners)
+            return Header(separator, places, len(fields), tuple(names), fractions)
+    return None
+
+
+def split_line(line: str, separator: str) -> list[str] | None:
+    """The fields of a line, without blanks around them; None where quotes do not close.
+
+    A field holds no ends of lines, so that a lost quote spoils one line and not those after it.
+    """
+    if '"' not in line:
+        return [field.strip() for field in line.split(separator)]
+    try:
+        fields = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
+    except csv.Error:
+        return None
+    return [field.strip() for field in fields]
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1.
+
+    The line with which Excel names the separator is left out.
+
+    Raises:
+      UserError: see `read_lines`.
+    """
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.strip() and not (number == 1 and re.fullmatch(r"sep=.", line.strip())):
+            yield number, line

@@ -1,0 +1,245 @@
+"""Reads the boxes of Open Images, and what tools export in its form.
+
+    ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,…
+    000026e7ee790996,xclick,/m/07j7r,1,0.071,0.145,0.206,0.391,0,1,0,…
+
+Boxes are fractions of the image. Groups (IsGroupOf) are crowds. The files list millions of images,
+of which people download some: rows of images that are not in the folder are left out and counted.
+"""
+
+import collections
+import dataclasses
+import itertools
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from ssd_jax.data.annotations import Annotations
+from ssd_jax.data.discovery import WHOLE, Splits, kind_of
+from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.formats.csv_rows import OPEN_IMAGES, SUFFIXES, split_name, subtree
+from ssd_jax.data.formats.csv_table import CORNERS, Header, header_of, numbered_lines, split_line
+from ssd_jax.data.problems import Problem, Problems, file_exists
+from ssd_jax.data.records import Annotation, Object, annotation
+from ssd_jax.data.spec import compose
+from ssd_jax.errors import UserError, shown
+from ssd_jax.storage.files import local_path
+
+logger = logging.getLogger(__name__)
+
+# The files that say what labels like /m/07j7r are called, as Open Images, CVAT and FiftyOne name
+# them; of several in a folder the first.
+DESCRIPTIONS = (
+    "*class-descriptions-boxable.csv",
+    "*class-descriptions*.csv",
+    "metadata/*class-descriptions*.csv",
+    "metadata/classes.csv",
+    "classes.csv",
+)
+# Descriptions are looked for in so many folders above that of the file.
+FOLDERS_ABOVE = 2
+
+
+@dataclasses.dataclass
+class _Image:
+    """What the rows of one image say; labels as in the file."""
+
+    file: str
+    objects: list[Object] = dataclasses.field(default_factory=list)
+    problems: list[Problem] = dataclasses.field(default_factory=list)
+
+
+def open_open_images(annotations: str, image_dir: str, problems: Problems) -> Annotations:
+    """Reads one file of boxes, with its images in the order of their first rows.
+
+    Args:
+      annotations: a file like `validation-annotations-bbox.csv`.
+      image_dir: the folder of the images, which may be in folders of their own.
+      problems: what becomes of images that are damaged or whose rows are.
+
+    Raises:
+      UserError: the file or the folder is missing or cannot be understood, none of the images is
+        there, or `problems` stops; the message names the file.
+    """
+    spec = compose("open_images", annotations, image_dir)
+    path, folder = local_path(annotations), local_path(image_dir)
+    if not file_exists(path):
+        raise UserError(f"{spec}: {path} does not exist")
+    if not folder.is_dir():
+        raise UserError(f"{spec}: the folder {folder} does not exist")
+    header = _header(path)
+    if header is None:
+        raise UserError(
+            f"{path} is no file of boxes of Open Images: its header needs the columns ImageID, "
+            "LabelName, XMin, XMax, YMin and YMax"
+        )
+    tree = FileTree(folder)
+    images, num_other_rows = _collect(path, header, tree, problems)
+    if not images and not problems.found:
+        raise UserError(
+            f"{spec}: {folder} has {len(tree.images):,} images, but none of those that the "
+            f"{num_other_rows:,} rows name: their files are called IMAGEID.jpg"
+        )
+    if num_other_rows:
+        logger.info(
+            "%s: left out %s rows of images that are not in the folder; %s are there",
+            *(spec, f"{num_other_rows:,}", f"{len(images):,}"),
+        )
+    without = len(tree.images) - len(images)
+    if without > 0:
+        logger.info("%s: left out %d images of the folder that have no row", spec, without)
+    names = _names(path, folder, images.values())
+    return Annotations(_read(path, images, tree, names, problems), spec)
+
+
+def find_open_images(tree: FileTree) -> Splits:
+    """The files of boxes below a folder."""
+    splits: Splits = {}
+    for file in tree.with_suffix(*SUFFIXES):
+        try:
+            if _header(tree.path(file)) is None:
+                continue
+        except UserError:  # no text
+            continue
+        split = split_name(file)
+        source = compose("open_images", tree.path(file), _image_folder(tree, file, split))
+        splits.setdefault(split, []).append(source)
+    return splits
+
+
+def _header(path: Path) -> Header | None:
+    """The header; None where it is another file."""
+    for _, line in numbered_lines(path):
+        header = header_of(line)
+        return header if header and set(header.names) >= OPEN_IMAGES else None
+    return None
+
+
+def _image_folder(tree: FileTree, file: str, split: str) -> Path:
+    """The nearest folder above the file with images; in it, one that bears the split's name."""
+    parts = file.split("/")[:-1]
+    for depth in range(len(parts), -1, -1):
+        inside = subtree(tree, "/".join(parts[:depth]))
+        if not inside.images:
+            continue
+        folders = {parent for image in inside.images for parent in PurePosixPath(image).parents}
+        of_split = [each for each in folders if kind_of(each.name) == split]
+        if len(of_split) == 1 and split != WHOLE:
+            return inside.root / of_split[0]
+        return inside.root  # also of train_0, train_1, …
+    return tree.path(file).parent
+
+
+def _collect(
+    path: Path, header: Header, tree: FileTree, problems: Problems
+) -> tuple[dict[str, _Image], int]:
+    """What the rows say of every image that is there, by its id, and the number of other rows."""
+    files: dict[str, list[str]] = collections.defaultdict(list)
+    for file in tree.images:
+        files[Path(file).stem].append(file)
+    images: dict[str, _Image] = {}
+    num_other_rows = 0
+    for number, line in itertools.islice(numbered_lines(path), 1, None):
+        image_id = line.partition(header.separator)[0].strip().strip('"')
+        if header.places["file"] == 0 and image_id and image_id not in files:
+            num_other_rows += 1  # the quick way, for most of millions of lines
+            continue
+        fields = split_line(line, header.separator)
+        if fields is None or len(fields) != header.num_columns:
+            message = f"line {number} is not a row of {header.num_columns} columns: {shown(line)}"
+            problems.add(path, f"line {number}", [Problem("annotation form", message)])
+            continue
+        image_id = header.text(fields, "file")
+        if image_id not in files:
+            num_other_rows += 1
+            continue
+        if image_id not in images:
+            images[image_id] = _Image(files[image_id][0])
+            if len(files[image_id]) > 1:
+                message = f"{image_id} may be {' or '.join(files[image_id][:3])} in {tree.root}"
+                images[image_id].problems.append(Problem("ambiguous", message))
+        _add_row(images[image_id], header, fields, f"line {number} ({image_id})")
+    return images, num_other_rows
+
+
+def _add_row(image: _Image, header: Header, fields: list[str], place: str) -> None:
+    """Adds the object of a row."""
+    texts = [header.text(fields, corner) for corner in CORNERS]
+    name = fields[header.names.index("labelname")]
+    box = [number for text in texts if (number := header.number(text)) is not None]
+    if len(box) < len(CORNERS):
+        message = f"{place}: the box is {shown(texts)}, but must be four numbers"
+        image.problems.append(Problem("box", message))
+    elif not name:
+        image.problems.append(Problem("class missing", f"{place} has no LabelName"))
+    else:
+        image.objects.append(Object(name, box, crowd=header.text(fields, "crowd") == "1"))
+
+
+def _read(
+    path: Path,
+    images: dict[str, _Image],
+    tree: FileTree,
+    names: dict[str, str],
+    problems: Problems,
+) -> Iterator[Annotation]:
+    """The annotation of every image; `problems` collects damaged ones."""
+    for image_id, image in images.items():
+        problems.num_images += 1
+        if image.problems:
+            problems.add(path, image_id, image.problems)
+            continue
+        objects = [each._replace(name=names.get(each.name, each.name)) for each in image.objects]
+        yield annotation(image_id, tree.path(image.file), path, objects, unit="fractions")
+
+
+def _names(path: Path, folder: Path, images: Iterable[_Image]) -> dict[str, str]:
+    """The names of the labels that occur, where a file of descriptions tells them."""
+    labels = {each.name for image in images for each in image.objects}
+    if not any(re.fullmatch(r"/[a-z]/\w+", label) for label in labels):
+        return {}  # they are names
+    for place in dict.fromkeys([*_above(path.parent), *_above(folder)]):
+        for pattern in DESCRIPTIONS:
+            for file in sorted(place.glob(pattern)):
+                described = _descriptions(file)
+                known = {label: described[label] for label in labels if label in described}
+                if known:
+                    return _told(known, labels, file)
+    logger.warning(
+        "%s: the classes keep their labels, like %s: no class-descriptions*.csv that names them is "
+        "beside it or above it",
+        *(path, min(labels)),
+    )
+    return {}
+
+
+def _above(folder: Path) -> list[Path]:
+    folders = [folder, *folder.absolute().parents[:FOLDERS_ABOVE]]
+    return [each.absolute() for each in folders]
+
+
+def _descriptions(file: Path) -> dict[str, str]:
+    """The names of labels; none where the file is another one."""
+    described = {}
+    try:
+        for _, line in numbered_lines(file):
+            fields = split_line(line, ",")
+            if fields and len(fields) >= 2 and fields[0] and fields[1]:
+                described.setdefault(fields[0], fields[1])
+    except UserError:  # no text
+        return {}
+    return described
+
+
+def _told(known: dict[str, str], labels: set[str], file: Path) -> dict[str, str]:
+    """Names that are different for different labels; tells of labels without a name."""
+    unknown = sorted(labels - set(known))
+    if unknown:
+        logger.warning(
+            "%s names no %s: these classes keep their labels", file, ", ".join(unknown[:5])
+        )
+    counts = collections.Counter(known.values())
+    return {
+        label: f"{name} ({label})" if counts[name] > 1 else name for label, name in known.items()
+    }
