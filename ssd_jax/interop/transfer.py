@@ -1,5 +1,6 @@
 """Fills a network with whatever fits of other weights, and says of each array what became of it."""
 
+import collections
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -64,7 +65,7 @@ def transfer(
     """Takes over the arrays of the same path and shape.
 
     Classifiers take over the background and the classes that both lists name, in spite of another
-    number or order of classes; the other classes stay new.
+    number or order of classes; the other classes stay new. See `_same_classes`.
 
     Args:
       variables: of a new network.
@@ -116,12 +117,7 @@ def _carry_classes(
     num_given = 1 + len(classes.given)
     if given.shape[:-1] != new.shape[:-1] or given.shape[-1] != boxes * num_given:
         return None, f"new: in the weights it is {_shape_name(given.shape)}"
-    found = {_canonical(name): row for row, name in enumerate(classes.given, start=1)}
-    rows = [(0, 0)] + [
-        (row, found[_canonical(name)])
-        for row, name in enumerate(classes.wanted, start=1)
-        if _canonical(name) in found
-    ]
+    rows = [(0, 0), *_same_classes(classes)]
     wanted_rows, given_rows = np.array(rows).T
     value = new.reshape(*new.shape[:-1], boxes, -1).copy()
     value[..., wanted_rows] = given.reshape(*given.shape[:-1], boxes, num_given)[..., given_rows]
@@ -129,10 +125,33 @@ def _carry_classes(
     return value.reshape(new.shape), fate
 
 
+def _same_classes(classes: Classes) -> list[tuple[int, int]]:
+    """The rows of the classes that both lists have, as (wanted, given).
+
+    Names that are equal come first. Others that differ in capitals, signs or as `SYNONYMS` says
+    are the same class where each list has just one of that kind, so that "x" and "x-" never meet.
+    """
+    given_rows = {name: row for row, name in enumerate(classes.given, start=1)}
+    wanted, given = (
+        collections.Counter(map(_canonical, names)) for names in (classes.wanted, classes.given)
+    )
+    alone = {
+        _canonical(name): row
+        for name, row in given_rows.items()
+        if wanted[_canonical(name)] == given[_canonical(name)] == 1
+    }
+    rows = []
+    for row, name in enumerate(classes.wanted, start=1):
+        found = given_rows.get(name) or alone.get(_canonical(name))
+        if found:
+            rows.append((row, found))
+    return rows
+
+
 def _canonical(class_name: str) -> str:
-    """One name for what data sets write in different ways."""
-    name = re.sub(r"[\W_]", "", class_name.lower())
-    return SYNONYMS.get(name, name)
+    """One name for what data sets write in different ways; a name of signs alone is itself."""
+    name = re.sub(r"[\W_]", "", class_name.casefold())
+    return SYNONYMS.get(name, name) or class_name
 
 
 def _shape_name(shape: Sequence[int]) -> str:

@@ -79,6 +79,36 @@ def test_names_of_coco_are_those_of_voc():
     )
 
 
+@pytest.mark.parametrize(
+    "wanted, given, rows",
+    [
+        # Names that are equal, in spite of others that are alike.
+        ("- -- x x-", "x- x -- -", [4, 3, 2, 1]),
+        ("- -- x x-", "- -- x x-", [1, 2, 3, 4]),
+        # "x" is taken by its equal, so that nothing is left for "x-".
+        ("x x- a", "x b", [1, 0, 0]),
+        # Two that may be meant, on one side or on the other.
+        ("x_ a", "x x-", [0, 0]),
+        ("x- x_", "x b", [0, 0]),
+        ("tvmonitor tv", "television tvmonitor", [2, 0]),
+        # Signs alone are no name that others have.
+        ("- .", "-- ...", [0, 0]),
+        # Just one on each side: other capitals, signs, and COCO's names.
+        ("Dining-Table TV LÖWE", "diningtable tvmonitor löwe", [1, 2, 3]),
+        ("猫 犬", "犬 猫", [2, 1]),
+    ],
+)
+def test_equal_names_come_first_and_no_two_classes_are_merged(wanted, given, rows):
+    wanted, given = wanted.split(), given.split()
+    new, old = network(len(wanted)), network(len(given))
+    boxes, (weights, theirs) = BOXES[0], (random_variables(new), random_variables(old))
+    weights[0]["heads"]["logits"][0]["bias"] = np.zeros(boxes * (1 + len(wanted)))
+    theirs[0]["heads"]["logits"][0]["bias"] = np.tile(100 + np.arange(1 + len(given)), boxes)
+    result = transfer(weights, flatten(theirs), Classes(wanted, given), BOXES)
+    bias = np.asarray(result.variables[0]["heads"]["logits"][0]["bias"]).reshape(boxes, -1)
+    assert bias[1].tolist() == [100, *(100 + row if row else 0 for row in rows)]
+
+
 def test_the_table_says_of_every_array_what_happened(transferred):
     new, _, result = transferred
     told = fates(result)
