@@ -1,11 +1,18 @@
 """Opens image files safely, upright and in RGB. Pillow and NumPy alone.
 
-Prediction, evaluation and all diagnostics open images here, so that a network is given the same
-pixels by each.
+Training, prediction, evaluation and all diagnostics open images here, so that a network is given
+the same pixels by each.
+
+Images of 16 bits a channel are brought to 8 by the range that the file uses: with the fewest bits
+that hold its largest value, of which the upper 8 stay. A camera of 10 or 12 bits so gives the whole
+range of brightness, values up to 255 are those of an 8-bit image, and what uses all 16 bits loses
+the lower 8. The factor is a power of two, so that the images of one camera keep their brightness to
+each other, but for those that are darker than half of the range.
 """
 
 import contextlib
 import io
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,25 +85,29 @@ def size_and_turned(file: str | Path | bytes, name: str = "") -> tuple[tuple[int
     """`upright_size`, and whether EXIF exchanges width and height of what the file stores."""
     with _opened(file, name) as image:
         is_turned = _orientation(image) in SIDEWAYS
-        size = (image.height, image.width)
-        return size[::-1] if is_turned else size, is_turned
+        width, height = image.size
+        return ((width, height) if is_turned else (height, width)), is_turned
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any image as RGB, upright.
 
-    16 bits are scaled to 8, what is transparent is laid on white, colour profiles are ignored.
+    16 bits are scaled to 8 (see the top of this file), what is transparent is laid on white, colour
+    profiles are ignored.
 
     Raises:
       ValueError: the range of its numbers is not known, or it cannot be decoded.
     """
+    lower = _lower_bytes(image)
     image.load()  # some formats have their orientation behind the pixels
     orientation = _orientation(image)
     if image.mode.startswith("I"):
         image = _from_16_bits(image)
     elif image.mode == "F":
         raise ValueError("its pixels are fractions of unknown range: save it with 8 or 16 bits")
-    elif image.has_transparency_data:
+    elif lower is not None:
+        image = _from_two_bytes(image, lower)
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("RGB")
@@ -161,11 +172,60 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:
-    """The upper 8 of 16 bits, as Pillow takes them for images with colours."""
+    """A gray image of 16 bits with 8."""
     pixels = np.asarray(image)
     if pixels.min() < 0 or pixels.max() > 0xFFFF:
         raise ValueError("its pixels have 32 bits: save it with 8 or 16 bits")
-    return Image.fromarray((pixels >> 8).astype(np.uint8))
+    return Image.fromarray(_to_8_bits(pixels))
+
+
+def _to_8_bits(values: np.ndarray) -> np.ndarray:
+    """Whole numbers below 2¹⁶ as uint8, scaled by a power of two: see the top of this file."""
+    num_bits = int(values.max(initial=0)).bit_length()
+    surplus = num_bits - 8
+    scaled = values >> surplus if surplus >= 0 else values << -surplus
+    return scaled.astype(np.uint8)
+
+
+def _lower_bytes(image: Image.Image) -> Image.Image | None:
+    """The lower bytes of a colour image of 16 bits, of which Pillow decodes the upper ones.
+
+    Args:
+      image: not decoded yet.
+
+    Returns:
+      An image of the same mode; None for any other image.
+    """
+    file, tile = getattr(image, "fp", None), getattr(image, "tile", None)
+    if (
+        file is None
+        or not tile
+        or image.mode not in ("RGB", "RGBA")
+        or "transparency" in image.info
+    ):
+        return None
+    form = tile[0][3]
+    mode, _, order = (form if isinstance(form, str) else str(*form[:1])).partition(";16")
+    if mode != image.mode or mode not in ("RGB", "RGBA") or not order:
+        return None
+    # Read in the other order of bytes, the lower ones take the place of the upper.
+    is_big = order == "B" or (order == "N" and sys.byteorder == "big")
+    name = f"{mode};16{'L' if is_big else 'B'}"
+    place = file.tell()
+    file.seek(0)
+    other = Image.open(io.BytesIO(file.read()), formats=FORMATS)
+    file.seek(place)
+    args = name if isinstance(form, str) else (name, *form[1:])
+    other.tile = [each._replace(args=args) for each in other.tile]
+    other.load()
+    return other
+
+
+def _from_two_bytes(upper: Image.Image, lower: Image.Image) -> Image.Image:
+    """A colour image of 16 bits, in two of 8 bits, with 8; what is transparent stays so."""
+    high = np.asarray(upper)
+    values = high[..., :3].astype(np.uint16) << 8 | np.asarray(lower)[..., :3]
+    return Image.fromarray(np.concatenate([_to_8_bits(values), high[..., 3:]], axis=2))
 
 
 def _reason(error: Exception) -> str:

@@ -32,20 +32,51 @@ def pixels(file: bytes) -> list:
     return np.asarray(open_image(file)).tolist()
 
 
-def png_header(width: int, height: int) -> bytes:
-    """A PNG file of a few bytes that promises many pixels."""
+def png(width: int, height: int, bits: int, kind: int, content: bytes) -> bytes:
+    """A PNG file; kind 0 is gray, 2 RGB and 6 RGBA."""
 
-    def chunk(kind, content):
-        checksum = struct.pack(">I", zlib.crc32(kind + content))
-        return struct.pack(">I", len(content)) + kind + content + checksum
+    def chunk(name, content):
+        checksum = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + checksum
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(10_000)))
+        + chunk(b"IDAT", zlib.compress(content))
         + chunk(b"IEND", b"")
     )
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG file of a few bytes that promises many pixels."""
+    return png(width, height, 8, 2, bytes(10_000))
+
+
+def deep_png(values: np.ndarray) -> bytes:
+    """A PNG file of 16 bits of `[height, width, 3 or 4]`, which Pillow does not write."""
+    height, width, channels = values.shape
+    rows = [b"\0" + row.astype(">u2").tobytes() for row in values]
+    return png(width, height, 16, {3: 2, 4: 6}[channels], b"".join(rows))
+
+
+def deep_tiff(values: np.ndarray, order: str, is_packed: bool) -> bytes:
+    """A TIFF file of 16 bits of `[height, width, 3]`, in one of the orders "<" and ">"."""
+    content = values.astype(f"{order}u2").tobytes()
+    content = zlib.compress(content) if is_packed else content
+    height, width, _ = values.shape
+    end = 8 + len(content)
+    tags = [(256, width), (257, height), (258, end + 2 + 9 * 12 + 4), (259, 8 if is_packed else 1)]
+    tags += [(262, 2), (273, 8), (277, 3), (278, height), (279, len(content))]
+    entries = [
+        struct.pack(f"{order}HHI", tag, 3, 3) + struct.pack(f"{order}I", value)
+        if tag == 258
+        else struct.pack(f"{order}HHII", tag, 4, 1, value)
+        for tag, value in tags
+    ]
+    start = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, end)
+    directory = struct.pack(f"{order}H", 9) + b"".join(entries) + bytes(4)
+    return start + content + directory + struct.pack(f"{order}3H", 16, 16, 16)
 
 
 PICTURE = np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 10
@@ -94,6 +125,55 @@ def test_16_bits_are_scaled_not_clipped():
     assert pixels(encoded(deep)) == [[[v] * 3 for v in (0, 0, 1, 128, 255)]]
     assert pixels(encoded(deep, "TIFF")) == pixels(encoded(deep))
     assert pixels(b"P5 5 1 65535\n" + deep.astype(">u2").tobytes()) == pixels(encoded(deep))
+
+
+@pytest.mark.parametrize(
+    "values, wanted",
+    [
+        ([40, 250], [40, 250]),  # the values of 8 bits, in 16
+        ([0, 256, 511], [0, 128, 255]),
+        ([4, 1000, 1023], [1, 250, 255]),  # 10 bits
+        ([100, 3000], [6, 187]),  # 12 bits
+        ([100, 16383], [1, 255]),
+        ([100, 32767], [0, 255]),
+        ([100, 32768], [0, 128]),  # all bits are used
+        ([0, 5, 25], [0, 40, 200]),
+        ([1, 0], [128, 0]),
+        ([0, 0], [0, 0]),
+    ],
+)
+def test_16_bits_are_scaled_by_the_bits_that_are_used(values, wanted):
+    deep = np.array([values], np.uint16)
+    gray = [[[value] * 3 for value in wanted]]
+    for file in (encoded(deep), encoded(deep, "TIFF"), encoded(deep.astype(np.int32), "TIFF")):
+        assert pixels(file) == gray
+        # What training decodes.
+        assert pixels(upright_file(file)) == gray and upright_file(file)[24:26] == b"\x08\x02"
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        deep_png,
+        lambda values: deep_png(np.dstack([values, np.full_like(values[..., :1], 65535)])),
+        lambda values: deep_tiff(values, "<", is_packed=False),
+        lambda values: deep_tiff(values, ">", is_packed=False),
+        lambda values: deep_tiff(values, "<", is_packed=True),
+        lambda values: deep_tiff(values, ">", is_packed=True),
+    ],
+    ids=["png", "png with alpha", "tiff little", "tiff big", "tiff packed", "tiff packed big"],
+)
+def test_colours_of_16_bits_are_scaled_together(file):
+    values = np.array([[[16, 1600, 4000], [0, 255, 17]]], np.uint16)
+    assert pixels(file(values)) == [[[1, 100, 250], [0, 15, 1]]]
+    assert pixels(upright_file(file(values))) == pixels(file(values))
+    assert pixels(file(values * 16)) == pixels(file(values))
+    assert pixels(file(values // 16)) == [[[1, 100, 250], [0, 15, 1]]]
+
+
+def test_what_is_transparent_is_white_with_16_bits_too():
+    values = np.array([[[800, 0, 1000, 65535], [800, 0, 1000, 0]]], np.uint16)
+    assert pixels(deep_png(values)) == [[[200, 0, 250], [255, 255, 255]]]
 
 
 def test_what_is_transparent_is_white():
