@@ -26,6 +26,7 @@ DISTRIBUTIONS = {
     "ml_dtypes": "ml-dtypes",
     "orbax": "orbax-checkpoint",
     "PIL": "pillow",
+    "yaml": "pyyaml",
     "tensorflow_datasets": "tensorflow-datasets",
 }
 

@@ -6,6 +6,7 @@ voc_xml:ROOT:SPLIT                 a folder in Pascal VOC's layout
 coco_json:ANNOTATIONS:IMAGE_DIR    a COCO annotation file and its folder of images
 csv:ANNOTATIONS:IMAGE_DIR          a CSV file with a row for each object, and its images
 open_images:ANNOTATIONS:IMAGE_DIR  a CSV file of boxes of Open Images, and its images
+yolo:ROOT:SPLIT                    a data.yaml, or a folder of images and labels of YOLO
 shapes:SPLIT                       the embedded set, train or test
 """
 
@@ -26,6 +27,7 @@ from ssd_jax.data.formats.coco_json import open_coco_json
 from ssd_jax.data.formats.csv_rows import find_csv, open_csv
 from ssd_jax.data.formats.open_images import find_open_images, open_open_images
 from ssd_jax.data.formats.voc_xml import find_voc_xml, open_voc_xml
+from ssd_jax.data.formats.yolo import find_yolo, open_yolo
 from ssd_jax.data.problems import Problems, make_problems
 from ssd_jax.data.records import Annotation
 from ssd_jax.errors import UserError
@@ -103,6 +105,7 @@ FORMATS = {
     "coco_json": Format("ANNOTATIONS:IMAGE_DIR", open_coco_json, find_coco_json),
     "csv": Format("ANNOTATIONS:IMAGE_DIR", open_csv, find_csv),
     "open_images": Format("ANNOTATIONS:IMAGE_DIR", open_open_images, find_open_images),
+    "yolo": Format("ROOT:SPLIT", open_yolo, find_yolo),
     "shapes": Format("SPLIT", _open_shapes),
 }
 

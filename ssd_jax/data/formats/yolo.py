@@ -1,0 +1,330 @@
+"""Reads the labels of YOLO: a text file an image, with a line an object, as fractions of the image.
+
+The layouts of Ultralytics, Roboflow, Darknet, CVAT, Label Studio and labelImg: see `yolo_layout`.
+"""
+
+import itertools
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ssd_jax.data import spec
+from ssd_jax.data.annotations import Annotations
+from ssd_jax.data.discovery import Splits
+from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.formats.values import extremes, image_id_of, number
+from ssd_jax.data.formats.yolo_layout import (
+    NAME_FILES,
+    Layout,
+    declared,
+    exists,
+    grouped,
+    layouts_in,
+    names_in,
+    split_images,
+)
+from ssd_jax.data.problems import Problem, Problems, file_exists
+from ssd_jax.data.records import Annotation, Object, annotation
+from ssd_jax.errors import UserError, shown
+from ssd_jax.storage.files import local_path, read_text
+
+logger = logging.getLogger(__name__)
+
+# Larger label files are refused unread.
+MAX_BYTES = 16 * 2**20
+# How many label files are looked into to find out whether they are YOLO's.
+SAMPLE = 10
+NUM_BOX = 4
+IMAGE_FOLDERS = ("images", "jpegimages")
+
+
+def open_yolo(root: str, split: str, problems: Problems) -> Annotations:
+    """Reads the labels of the images of a split.
+
+    Images without a label file, or with an empty one, have no objects. Polygons count as the box
+    round them.
+
+    Args:
+      root: a data.yaml, an obj.data of Darknet, or a folder: with one of these files, or with
+        images and labels in folders that are called like the split.
+      split: a key of the file, like `train`; in a folder without one the name of a folder, or
+        `all` for images that are not divided.
+      problems: what becomes of images that are damaged or whose labels are.
+
+    Returns:
+      The annotations; the id of a class is its index, plus 1.
+
+    Raises:
+      UserError: a file or folder is missing or cannot be understood, or `problems` stops; the
+        message names it.
+    """
+    source = spec.compose("yolo", root, split)
+    layout = _layout(local_path(root), split, source)
+    if layout.splits:
+        base, images = split_images(layout, split, problems)
+    else:
+        tree = FileTree(layout.folder)
+        images = [tree.path(image) for image in grouped(tree)[split]]
+        base = Path(os.path.commonpath([os.path.abspath(image.parent) for image in images]))
+    labels = [label_file(image) for image in images]
+    if not any(labels):
+        place = label_places(images[0])[0]
+        raise UserError(
+            f"{source}: none of its {len(images)} images has a label file; that of {images[0]} "
+            f"would be {place}"
+        )
+    names = layout.names
+    if names is None:
+        logger.warning("%s: no file names the classes, so they are called by their index", source)
+    read = _read(images, labels, base, layout, problems, source)
+    ids = {name: index + 1 for index, name in names.items()} if names else None
+    return Annotations(read, source, ids)
+
+
+def find_yolo(tree: FileTree) -> Splits:
+    """The YOLO data sets below a folder: what data.yaml or obj.data name, or images with labels."""
+    layouts = list(layouts_in(tree))
+    is_given = len(tree.files) - len(tree.images) == 1
+    splits: Splits = {}
+    for layout in layouts:
+        for split in layout.splits:
+            if is_given or (exists(layout, split) and _has_labels(layout, split)):
+                splits.setdefault(split, []).append(spec.compose("yolo", layout.file, split))
+    if splits:
+        return splits
+    for split, images in grouped(tree).items():
+        if _look_like_labels([tree.path(image) for image in images]):
+            splits[split] = [spec.compose("yolo", tree.root, split)]
+    return splits
+
+
+def label_places(image: Path) -> list[Path]:
+    """Where the label file of an image may be, in order: in Ultralytics' layouts, or beside it."""
+    parts = list(image.parts)
+    places = []
+    for i in reversed(range(len(parts) - 1)):
+        if parts[i].lower() in IMAGE_FOLDERS:
+            folders = [*parts[:i], "labels", *parts[i + 1 :]]
+            places.append(Path(*folders).with_suffix(".txt"))
+    beside = image.with_suffix(".txt")
+    return [*places, image.parent / "labels" / beside.name, beside]
+
+
+def label_file(image: Path) -> Path | None:
+    """The label file of an image, or None where it has none."""
+    return next((place for place in label_places(image) if file_exists(place)), None)
+
+
+def _layout(root: Path, split: str, source: str) -> Layout:
+    """What a file, or the files of a folder, say about a split."""
+    if root.is_file():
+        layout = declared(root)
+        if layout is None:
+            raise UserError(f"{source}: {root} is no data.yaml with train, val and names")
+        if split not in layout.splits:
+            there = ", ".join(layout.splits) or "none"
+            raise UserError(f"{source}: {root} has no split {split!r}, but {there}")
+        return _with_names(layout)
+    if not root.is_dir():
+        raise UserError(f"{source}: {root} does not exist")
+    tree = FileTree(root)
+    layouts = list(layouts_in(tree))
+    having = [layout for layout in layouts if split in layout.splits]
+    if len(having) > 1:
+        listed = " and ".join(str(layout.file) for layout in having[:2])
+        raise UserError(f"{source}: {listed} have a split {split!r}: name one of them")
+    if having:
+        return _with_names(having[0])
+    groups = grouped(tree)
+    if split not in groups:
+        there = ", ".join(groups) or "no images"
+        raise UserError(f"{source}: {root} has no split {split!r}, but {there}")
+    if len(layouts) == 1 and layouts[0].names:
+        return Layout(root, layouts[0].names, {}, keypoints=layouts[0].keypoints)
+    return Layout(root, names_in(tree), {})
+
+
+def _with_names(layout: Layout) -> Layout:
+    return layout._replace(names=layout.names or names_in(FileTree(layout.folder)))
+
+
+def _has_labels(layout: Layout, split: str) -> bool:
+    """Whether images of a split that a file declares have label files that are YOLO's."""
+    try:
+        _, images = split_images(layout, split, Problems("skip", 1.0))
+    except UserError:
+        return True  # which opening it will tell
+    return _look_like_labels(images)
+
+
+def _look_like_labels(images: Iterable[Path]) -> bool:
+    """Whether images have label files, and most of the first of them are YOLO's."""
+    labels = (label_file(image) for image in images)
+    looked = (_is_label(label) for label in labels if label)
+    known = list(
+        itertools.islice((is_label for is_label in looked if is_label is not None), SAMPLE)
+    )
+    return bool(known) and 2 * sum(known) >= len(known)
+
+
+def _is_label(file: Path) -> bool | None:
+    """Whether the first line of a file is one of a label file; None where it has no line."""
+    try:
+        lines = read_text(file, MAX_BYTES).split("\n")
+    except UserError:
+        return False
+    first = next((line.split() for line in lines if line.strip()), None)
+    if first is None:
+        return None
+    return len(first) > NUM_BOX and all(number(word) is not None for word in first)
+
+
+def _read(
+    images: Sequence[Path],
+    labels: Sequence[Path | None],
+    base: Path,
+    layout: Layout,
+    problems: Problems,
+    source: str,
+) -> Iterator[Annotation]:
+    """The annotation of every image; `problems` collects damaged ones."""
+    owners: dict[Path, Path] = {}
+    seen: set[str] = set()
+    for image, label in zip(images, labels, strict=True):
+        problems.num_images += 1
+        image_id = image_id_of(Path(os.path.abspath(image)), Path(os.path.abspath(base)))
+        found: list[Problem] = []
+        objects: list[Object] = []
+        other = owners.setdefault(label, image) if label else image
+        if other != image:
+            message = f"is the label file of {other.name} and of {image.name}"
+            found.append(Problem("ambiguous", message))
+        elif image_id in seen:
+            found.append(Problem("listed twice", f"{image} is listed twice"))
+        elif label:
+            objects = _objects(label, layout, found)
+        seen.add(image_id)
+        if found:
+            problems.add(label or image, image_id, found)
+        else:
+            yield annotation(image_id, image, label or image_id, objects, unit="fractions")
+    _tell(images, labels, source)
+
+
+def _objects(file: Path, layout: Layout, found: list[Problem]) -> list[Object]:
+    """The objects of a label file; adds to `found` what is wrong with it."""
+    try:
+        content = read_text(file, MAX_BYTES)
+    except UserError as error:
+        message = str(error).removeprefix(f"{file} ")
+        found.append(Problem("annotation unreadable", message))
+        return []
+    objects = []
+    # Not `splitlines`, which also splits at signs that belong to no text file of lines.
+    for row, line in enumerate(content.replace("\r", "\n").split("\n"), 1):
+        words = line.split()
+        if not words:
+            continue
+        read = _object(words, layout)
+        if isinstance(read, Problem):
+            found.append(Problem(read.kind, f"line {row} {read.message}"))
+        else:
+            objects.append(read)
+    return objects
+
+
+def _object(words: list[str], layout: Layout) -> Object | Problem:
+    """The object of a line: class, centre, width and height; or class and points of a polygon."""
+    values = [number(word) for word in words]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return Problem("box", f"has {shown(words[values.index(None)])}, which is not a number")
+    index, *box = known
+    name = _class_name(index, layout)
+    if isinstance(name, Problem):
+        return name
+    if len(box) == NUM_BOX or (layout.keypoints and len(box) == NUM_BOX + layout.keypoints):
+        x, y, width, height = box[:NUM_BOX]
+        return Object(name, (x - width / 2, y - height / 2, x + width / 2, y + height / 2))
+    form = "a class and four numbers of a box, or three or more points of a polygon"
+    if len(box) == NUM_BOX + 1:
+        return Problem(
+            "box", f"has 6 numbers where {form} belong: is the last a confidence, as of detections?"
+        )
+    if len(box) % 2 or len(box) < NUM_BOX + 2:
+        return Problem("box", f"has {len(words)} numbers where {form} belong")
+    if _may_be_keypoints(box):
+        return Problem(
+            "box", "may be a box with keypoints, or a polygon: write kpt_shape into the data.yaml"
+        )
+    corners = extremes([box[i : i + 2] for i in range(0, len(box), 2)])
+    assert corners is not None
+    return Object(name, corners)
+
+
+def _class_name(index: float, layout: Layout) -> str | Problem:
+    names = layout.names
+    if not index.is_integer() or index < 0:
+        return Problem("class unknown", f"has the class {index:g}, which is no index")
+    if names is None:
+        return str(int(index))
+    if int(index) not in names:
+        return Problem(
+            "class unknown",
+            f"has the class {index:g}, but the classes are from {min(names, default=0)} "
+            f"({next(iter(names.values()), '')}) to {max(names, default=0)} "
+            f"({next(reversed(names.values()), '')})",
+        )
+    return names[int(index)]
+
+
+def _may_be_keypoints(box: list[float]) -> bool:
+    """Whether every third number behind a box may say how visible a keypoint is: 0, 1 or 2."""
+    visible = box[NUM_BOX + 2 :: 3]
+    whole = (len(box) - NUM_BOX) % 3 == 0
+    return whole and all(value in (0, 1, 2) for value in visible)
+
+
+def _tell(images: Sequence[Path], labels: Sequence[Path | None], source: str) -> None:
+    """Logs how many images have no label file, and how many label files no image."""
+    without = [image.name for image, label in zip(images, labels, strict=True) if not label]
+    if without:
+        logger.warning(
+            "%s: %d of %d images have no label file and count as without objects: %s",
+            source,
+            len(without),
+            len(images),
+            _first(without),
+        )
+    pairs = zip(images, labels, strict=True)
+    orphans = [
+        file.name
+        for images_in, labels_in in {
+            (image.parent, label.parent) for image, label in pairs if label
+        }
+        for file in _without_image(images_in, labels_in)
+        # Beside images there are texts of other kinds, too.
+        if images_in != labels_in or _is_label(file)
+    ]
+    if orphans:
+        logger.warning(
+            "%s: %d label files belong to no image: %s",
+            source,
+            len(orphans),
+            _first(sorted(orphans)),
+        )
+
+
+def _without_image(images_in: Path, labels_in: Path) -> list[Path]:
+    """The label files of a folder that belong to no image of another."""
+    known = {Path(name).stem for name in os.listdir(images_in) if not name.endswith(".txt")}
+    return [
+        file
+        for file in labels_in.glob("*.txt")
+        if file.stem not in known and file.name.lower() not in NAME_FILES
+    ]
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -1,0 +1,304 @@
+"""Where the images and classes of a YOLO data set are: data.yaml, Darknet's obj.data, folders."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
+
+import yaml
+
+from ssd_jax.data.discovery import EVAL_NAMES, TRAIN_NAMES, WHOLE, kind_of
+from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.formats.values import number, numbers, text
+from ssd_jax.data.problems import Problem, Problems
+from ssd_jax.errors import UserError, shown
+from ssd_jax.storage.files import read_text
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES = 2**18  # larger files declare no classes
+SPLIT_KEYS = ("train", "val", "valid", "test")
+# Files with one class a line: of labelImg and Label Studio, Darknet, Roboflow.
+NAME_FILES = ("classes.txt", "labels.txt", "names.txt", "predefined_classes.txt", "_darknet.labels")
+
+
+class Layout(NamedTuple):
+    """What a file or folder declares.
+
+    Attributes:
+      file: a data.yaml or obj.data, or the folder itself.
+      names: the classes by their index; None where there are none.
+      splits: folders and lists of images by split, as written.
+      base: `path` of a data.yaml, as written.
+      keypoints: how many numbers a line has behind its box.
+    """
+
+    file: Path
+    names: dict[int, str] | None
+    splits: dict[str, list[str]]
+    base: str = ""
+    keypoints: int = 0
+
+    @property
+    def folder(self) -> Path:
+        return self.file if self.file.is_dir() else self.file.parent
+
+
+def declared(file: Path) -> Layout | None:
+    """What a data.yaml or obj.data declares; None where it is of another kind.
+
+    Raises:
+      UserError: its classes contradict one another.
+    """
+    try:
+        content = _content(file, read_text(file, MAX_BYTES))
+    except UserError:
+        return None
+    count = number(content.get("nc") or content.get("classes"))
+    splits = {}
+    for key in SPLIT_KEYS:
+        value = content.get(key)
+        entries = [text(each) for each in (value if isinstance(value, list) else [value])]
+        if any(entries):
+            splits[key] = [entry for entry in entries if entry]
+    if "names" not in content and (count is None or not splits):
+        return None
+    names = _declared_names(file, content.get("names"))
+    if names is not None and count is not None and count not in (len(names), max(names) + 1):
+        raise UserError(
+            f"{file} says that there are {count:g} classes, but names {len(names)} "
+            f"({', '.join(list(names.values())[:10])}): make nc and names agree"
+        )
+    shape = numbers(content.get("kpt_shape"))
+    keypoints = int(shape[0] * shape[1]) if shape and len(shape) == 2 else 0
+    return Layout(file, names, splits, text(content.get("path")), keypoints)
+
+
+def _content(file: Path, content: str) -> dict[str, object]:
+    """The fields of a data.yaml or obj.data; none where it is of another kind."""
+    if file.suffix.lower() == ".data":
+        pairs = [line.partition("=") for line in content.splitlines()]
+        return {key.strip(): value.strip() for key, sign, value in pairs if sign}
+    if "names" not in content and "nc" not in content:
+        return {}  # YAML takes long to read
+    # Tabs are no blanks in YAML, but are written by hand.
+    for attempt in (content, content.replace("\t", "  ")):
+        try:
+            # All values are texts, so that a class may be called "no" or "1.0".
+            loaded = yaml.load(attempt, Loader=yaml.BaseLoader)
+        except (yaml.YAMLError, ValueError, RecursionError, AttributeError, TypeError):
+            continue
+        return loaded if isinstance(loaded, dict) else {}
+    return {}
+
+
+def _declared_names(file: Path, value: object) -> dict[int, str] | None:
+    """The classes of the field `names`: a list, a dict by index, or a file with one a line."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        listed = Path(value.replace("\\", "/"))
+        places = (file.parent / listed, file.parent / listed.name, listed)
+        found = next((place for place in places if place.is_file()), None)
+        if found is None:
+            raise UserError(f"{file} names the file {value} of its classes, which does not exist")
+        return read_names(found)
+    if not isinstance(value, list | dict):
+        raise UserError(f"{file}: names is {shown(value)}, which lists no classes")
+    names: dict[int, str] = {}
+    for key, name in enumerate(value) if isinstance(value, list) else value.items():
+        index = number(key)
+        if index is None or index < 0 or not index.is_integer() or not text(name):
+            raise UserError(f"{file}: names has {shown(key)}: {shown(name)}, which is no class")
+        if text(name) in names.values():
+            raise UserError(f"{file}: names has the class {shown(text(name))} twice")
+        names[int(index)] = text(name)
+    if not names:
+        raise UserError(f"{file}: names lists no classes")
+    return dict(sorted(names.items()))
+
+
+def read_names(file: Path) -> dict[int, str]:
+    """The classes of a file with one a line.
+
+    Raises:
+      UserError: it cannot be read, or has one twice.
+    """
+    lines = [text(line) for line in read_text(file, MAX_BYTES).rstrip().splitlines()]
+    repeated = next((line for i, line in enumerate(lines) if line in lines[:i]), None)
+    if repeated is not None:
+        raise UserError(f"{file} has the class {shown(repeated)} twice")
+    return {index: name for index, name in enumerate(lines) if name}
+
+
+def names_in(tree: FileTree) -> dict[int, str] | None:
+    """The classes that files of a folder list, one a line; None without such a file.
+
+    Raises:
+      UserError: two of them differ.
+    """
+    known: tuple[Path, dict[int, str]] | None = None
+    for file in tree.files:
+        name = file.rpartition("/")[2].lower()
+        if name not in NAME_FILES and not name.endswith(".names"):
+            continue
+        names = read_names(tree.path(file))
+        if known and known[1] != names:
+            raise UserError(
+                f"{known[0]} and {tree.path(file)} list different classes: write one data.yaml, or "
+                "name each folder as a source of its own"
+            )
+        known = known or (tree.path(file), names)
+    return known[1] if known else None
+
+
+def layouts_in(tree: FileTree) -> Iterator[Layout]:
+    """What the files of a folder declare; of two that name the same images only the first.
+
+    Raises:
+      UserError: two that name the same images have different classes.
+    """
+    seen: dict[tuple, Layout] = {}
+    for file in tree.with_suffix(".yaml", ".yml", ".data"):
+        layout = declared(tree.path(file))
+        if layout is None:
+            continue
+        if layout.splits:
+            key = tuple(str(place) for split in layout.splits for place in _known(layout, split))
+            first = seen.setdefault(key, layout)
+            if key and first is not layout:
+                if first.names != layout.names:
+                    raise UserError(
+                        f"{first.file} and {layout.file} name the same images, but different "
+                        "classes: name one of them"
+                    )
+                continue
+        yield layout
+
+
+def grouped(tree: FileTree) -> dict[str, list[str]]:
+    """The images of a folder by split, after the names of the folders that they are in."""
+    groups: dict[str, list[str]] = {}
+    for image in tree.images:
+        groups.setdefault(_split_of(image.split("/")[:-1]), []).append(image)
+    return groups
+
+
+def _split_of(folders: list[str]) -> str:
+    places = [i for i, folder in enumerate(folders) if folder.lower() == "images"]
+    last = places[-1] if places else len(folders)
+    nearest_first = [*folders[last + 1 : last + 2], *reversed(folders[:last])]
+    return next((name for name in nearest_first if _is_split(name)), WHOLE)
+
+
+def _is_split(name: str) -> bool:
+    return kind_of(name) in TRAIN_NAMES + EVAL_NAMES
+
+
+def split_images(layout: Layout, split: str, problems: Problems) -> tuple[Path, list[Path]]:
+    """The images of a split that a file declares.
+
+    Returns:
+      The folder that their ids start from, and the images in order.
+
+    Raises:
+      UserError: a folder or list does not exist, or `problems` stops.
+    """
+    images: list[Path] = []
+    folders: list[Path] = []
+    for entry in layout.splits[split]:
+        place = _place(layout, entry)
+        if place is None:
+            tried = ", ".join(str(each) for each in _candidates(layout, entry)[:3])
+            raise UserError(
+                f"{layout.file}: {split} is {entry}, but there is no such folder or file "
+                f"(tried {tried})"
+            )
+        if place.is_dir():
+            own = [place / image for image in FileTree(place).images]
+            folders.append(place)
+        else:
+            own = list(_listed(layout, place, problems))
+            folders += [image.parent for image in own]
+        images += own
+    if not images:
+        raise UserError(f"{layout.file}: {split} has no images")
+    return Path(os.path.commonpath([os.path.abspath(folder) for folder in folders])), images
+
+
+def exists(layout: Layout, split: str) -> bool:
+    """Whether the folders or lists of a split are there."""
+    return all(_place(layout, entry) for entry in layout.splits[split])
+
+
+def _known(layout: Layout, split: str) -> list[Path]:
+    places = [_place(layout, entry) for entry in layout.splits[split]]
+    return [place.resolve() for place in places if place]
+
+
+def _place(layout: Layout, entry: str) -> Path | None:
+    """The folder or file that an entry of a split means.
+
+    Raises:
+      UserError: `../train/images` may be two folders.
+    """
+    found = [place for place in _candidates(layout, entry) if os.path.exists(place)]
+    if not found:
+        return None
+    if entry.startswith("..") and len({place.resolve() for place in found}) > 1 and not layout.base:
+        raise UserError(
+            f"{layout.file}: {entry} may be {found[0]} or {found[1]}: write the one that is meant"
+        )
+    return found[0]
+
+
+def _candidates(layout: Layout, entry: str) -> list[Path]:
+    """What an entry may mean, the likeliest first."""
+    path, folder = _slashed(entry), layout.folder
+    if _is_absolute(entry):
+        parts = [part for part in path.split("/") if part][1:]
+        return [Path(path), *(folder / "/".join(parts[i:]) for i in range(len(parts)))]
+    base = _slashed(layout.base)
+    bases = [Path(base)] if _is_absolute(layout.base) else []
+    if base and not bases:
+        bases = [folder / base, Path(base), folder.parent / base]
+    bases.append(folder)
+    candidates = [start / path for start in bases]
+    while path.startswith("../"):  # Roboflow's, whose folders are beside the file
+        path = path[3:]
+        candidates.append(folder / path)
+    return [Path(os.path.normpath(candidate)) for candidate in candidates]
+
+
+def _listed(layout: Layout, file: Path, problems: Problems) -> Iterator[Path]:
+    """The images that a text file lists, one a line."""
+    tree = FileTree(layout.folder)
+    seen = set()
+    for line in read_text(file).splitlines():
+        if not line.strip():
+            continue
+        name = _slashed(line.strip())
+        starts = (file.parent, layout.folder)
+        places = [Path(os.path.normpath(start / name)) for start in starts]
+        found: Path | Problem | None = next((p for p in places if os.path.isfile(p)), None)
+        if found is None:
+            absolute = _is_absolute(name)
+            relative = "/".join(part for part in name.split("/") if part not in ("..", "."))
+            found = tree.image(relative.partition("/")[2] if absolute else relative)
+        if isinstance(found, Path) and found in seen:
+            found = Problem("listed twice", f"lists {shown(name)} twice")
+        if isinstance(found, Problem):
+            problems.num_images += 1
+            problems.add(file, name, [found])
+            continue
+        seen.add(found)
+        yield found
+
+
+def _slashed(path: str) -> str:
+    return path.replace("\\", "/")
+
+
+def _is_absolute(path: str) -> bool:
+    return path.startswith("/") or bool(PureWindowsPath(path).drive)

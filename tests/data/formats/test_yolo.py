@@ -1,0 +1,321 @@
+import logging
+
+import numpy as np
+import pytest
+
+from ssd_jax.data.problems import Problems
+from ssd_jax.data.records import Object
+from ssd_jax.data.sources import explicit_sources, open_dataset
+from ssd_jax.errors import UserError
+from tests.helpers.pictures import write_picture
+from tools.formats import yolo
+from tools.formats.picture import Picture
+
+# Of an image of 200 × 100: x from 20 to 80, y from 10 to 60.
+LINE = "0 0.25 0.35 0.3 0.5\n"
+BOX = [0.1, 0.1, 0.4, 0.6]
+
+
+def write(folder, files):
+    """Writes texts by path; images where the text is None."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            write_picture(path, 200, 100)
+        elif isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            path.write_text(content, encoding="utf-8")
+    return str(folder)
+
+
+def boxes(source, **arguments):
+    """The boxes of every image by its id."""
+    dataset = open_dataset(source, **arguments)
+    return {dataset[i].image_id: dataset[i].boxes.tolist() for i in range(len(dataset))}
+
+
+def check_cat(source, image_id="a", **arguments):
+    dataset = open_dataset(source, **arguments)
+    (record,) = [dataset[i] for i in range(len(dataset)) if dataset[i].image_id == image_id]
+    np.testing.assert_allclose(record.boxes, [BOX], atol=1e-6)
+    assert dataset.class_names[record.labels[0] - 1] == "cat"
+
+
+ROBOFLOW = (
+    "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnc: 1\nnames: ['cat']\n"
+)
+LAYOUTS = {
+    "ultralytics": {
+        "data.yaml": "path: ../datasets/x\ntrain: images/train\nval: images/val\nnames: {0: cat}\n",
+        "images/train/a.jpg": None,
+        "labels/train/a.txt": LINE,
+    },
+    "roboflow": {
+        "data.yaml": ROBOFLOW,
+        "README.roboflow.txt": "exported\n",
+        "train/images/a.jpg": None,
+        "train/labels/a.txt": LINE,
+    },
+    "a folder in a folder": {
+        "unpacked/data.yaml": ROBOFLOW,
+        "unpacked/train/images/a.jpg": None,
+        "unpacked/train/labels/a.txt": LINE,
+    },
+    "another machine's path": {
+        "dataset.yml": "path: /content/datasets/x\ntrain: images\nval: images\nnames: [cat]\n",
+        "images/a.jpg": None,
+        "labels/a.txt": LINE,
+    },
+    "windows": {
+        "data.yaml": "train: C:\\data\\x\\train\\images\nval: \nnames: [cat]\n",
+        "train/images/a.jpg": None,
+        "train/labels/a.txt": LINE,
+    },
+    "lists": {
+        "data.yaml": "train: [train.txt]\nnames: [cat]\n",
+        "train.txt": "./images/a.jpg\n",
+        "images/a.jpg": None,
+        "images/of_no_split.jpg": None,
+        "labels/a.txt": LINE,
+    },
+    "cvat": {
+        "data.yaml": "names:\n  0: cat\npath: .\ntrain: train.txt\n",
+        "train.txt": "data/images/train/a.jpg\n",
+        "images/train/a.jpg": None,
+        "labels/train/a.txt": LINE,
+    },
+    "darknet": {
+        "obj.data": "classes = 1\ntrain = data/train.txt\nnames = data/obj.names\nbackup = b/\n",
+        "obj.names": "cat\n",
+        "train.txt": "data/obj_train_data/a.jpg\n",
+        "obj_train_data/a.jpg": None,
+        "obj_train_data/a.txt": LINE,
+    },
+    "label studio": {
+        "classes.txt": "cat\n",
+        "notes.json": "{}",
+        "images/a.jpg": None,
+        "labels/a.txt": LINE,
+    },
+    "labelimg": {"classes.txt": "cat\n", "a.jpg": None, "a.txt": LINE},
+    "roboflow's darknet": {
+        "train/_darknet.labels": "cat\n",
+        "train/a.jpg": None,
+        "train/a.txt": LINE,
+    },
+    "folders": {
+        "classes.txt": "cat\n",
+        "images/train/a.jpg": None,
+        "labels/train/a.txt": LINE,
+    },
+    "a mark, tabs and Windows' lines": {
+        "data.yaml": b"\xef\xbb\xbftrain:\timages\r\nnames:\r\n\t- cat\r\n",
+        "images/a.jpg": None,
+        "labels/a.txt": LINE.replace("\n", "\r\n"),
+    },
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_by_the_bare_folder(tmp_path, layout):
+    source = write(tmp_path / "data set, v2: x", LAYOUTS[layout])
+    ids = boxes(source, role="train")
+    check_cat(source, next(iter(ids)), role="train")
+    assert len(ids) == 1 and next(iter(ids)).rpartition("/")[2] == "a"
+    (explicit,) = explicit_sources(source, "train")
+    check_cat(explicit, next(iter(ids)))
+
+
+def test_splits_keep_their_names_and_declared_ones_that_are_missing_are_none(tmp_path):
+    files = dict(LAYOUTS["roboflow"])
+    files |= {"valid/images/b.jpg": None, "valid/labels/b.txt": LINE}
+    folder = write(tmp_path, files)
+    assert explicit_sources(folder, "train") == [f"yolo:{tmp_path}/data.yaml:train"]
+    assert explicit_sources(folder, "eval") == [f"yolo:{tmp_path}/data.yaml:val"]
+    assert list(boxes(f"{folder}:val")) == ["b"]
+    with pytest.raises(UserError, match="no split 'test', but train, val"):
+        explicit_sources(f"{folder}:test")
+    with pytest.raises(UserError, match=r"test is \.\./test/images, but there is no such folder"):
+        open_dataset(f"yolo:{folder}/data.yaml:test")
+
+
+def test_subfolders_are_kept(tmp_path):
+    folder = write(
+        tmp_path,
+        {
+            "data.yaml": "train: [images/one, images/two]\nnames: [cat]\n",
+            "images/one/x/a.jpg": None,
+            "labels/one/x/a.txt": LINE,
+            "images/two/a.jpg": None,
+            "labels/two/a.txt": "",
+        },
+    )
+    read = boxes(folder)
+    assert list(read) == ["one/x/a", "two/a"] and read["two/a"] == []
+
+
+def test_the_last_folder_called_images_is_that_of_labels(tmp_path):
+    root = tmp_path / "images" / "set"
+    write(root, {"classes.txt": "cat", "images/train/a.jpg": None, "labels/train/a.txt": LINE})
+    check_cat(str(root))
+
+
+@pytest.mark.parametrize(
+    "line, box",
+    [
+        ("0 0.25 0.35 0.3 0.5", BOX),
+        ("0.0 2.5e-1 .35 0.3 0.5", BOX),
+        ("0 0.1 0.1 0.4 0.1 0.4 0.6", BOX),  # a triangle
+        ("0 0.2 0.6 0.1 0.3 0.3 0.1 0.4 0.4", BOX),  # Ultralytics' oriented boxes
+        ("0 0.25 0.25 0.6 0.3", [0, 0.1, 0.55, 0.4]),  # reaches outside
+    ],
+)
+def test_lines(tmp_path, line, box):
+    folder = write(tmp_path, {"classes.txt": "cat", "a.jpg": None, "a.txt": line})
+    np.testing.assert_allclose(boxes(folder)["a"], [box], atol=1e-6)
+
+
+def test_keypoints_are_no_polygon(tmp_path):
+    points = " 0.9 0.9 2 0.95 0.95 1"
+    files = {"a.jpg": None, "a.txt": LINE.strip() + points, "classes.txt": "cat"}
+    folder = write(tmp_path, files)
+    with pytest.raises(UserError, match=r"a\.txt: line 1 may be a box with keypoints"):
+        open_dataset(folder)
+    write(tmp_path, {"data.yaml": "train: .\nkpt_shape: [2, 3]\nnc: 1\nnames: [cat]\n"})
+    np.testing.assert_allclose(boxes(folder)["a"], [BOX], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("0 0.25 0.35 0.3 0.5 0.9", "line 2 has 6 numbers .* a confidence"),
+        ("0 0.25 0.35 0.3", "line 2 has 4 numbers"),
+        ("0 0.1 0.1 0.4 0.6 0.3 0.3 0.2", "line 2 has 8 numbers"),
+        ("1 0.25 0.35 0.3 0.5", r"line 2 has the class 1, but .* from 0 \(cat\) to 0"),
+        ("-1 0.25 0.35 0.3 0.5", "line 2 has the class -1, which is no index"),
+        ("0.5 0.25 0.35 0.3 0.5", "line 2 has the class 0.5"),
+        ("cat 0.25 0.35 0.3 0.5", "line 2 has 'cat', which is not a number"),
+        ("0 nan 0.35 0.3 0.5", "line 2 has 'nan'"),
+        ("0 0.25 inf 0.3 0.5", "line 2 has 'inf'"),
+        ("0 0.25 1_0 0.3 0.5", "line 2 has '1_0'"),
+        ("0 50 35 60 50", "probably they are pixels"),
+    ],
+)
+def test_wrong_lines_are_named_or_skipped(tmp_path, line, message):
+    files = {"classes.txt": "cat", "a.jpg": None, "a.txt": LINE + line}
+    folder = write(tmp_path, files | {"b.jpg": None, "b.txt": LINE})
+    with pytest.raises(UserError, match=rf"a\.txt: .*{message}"):
+        open_dataset(folder)
+    problems = Problems("skip", 0.5)
+    assert list(boxes(folder, problems=problems)) == ["b"]
+    assert len(problems.found) == 1 and problems.num_images == 2
+
+
+@pytest.mark.parametrize(
+    "names, expected",
+    [
+        ("[cat, 'Löwe: 1', \"猫\"]", ["cat", "Löwe: 1", "猫"]),
+        ("{0: no, 2: 1.0, 1: yes}", ["no", "yes", "1.0"]),  # not False, True and 1
+        ("\n- on\n- off\n- 007", ["on", "off", "007"]),
+    ],
+)
+def test_names_are_texts_in_the_order_of_their_indices(tmp_path, names, expected):
+    lines = "".join(LINE.replace("0", str(i), 1) for i in range(3))
+    files = {"data.yaml": f"train: images\nnames: {names}\n", "images/a.jpg": None}
+    dataset = open_dataset(write(tmp_path, files | {"labels/a.txt": lines}))
+    assert list(dataset.class_names) == expected and dataset.category_ids == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("train: images\nnc: 2\nnames: [cat]\n", "there are 2 classes, but names 1"),
+        ("train: images\nnames: [cat, cat]\n", "has the class 'cat' twice"),
+        ("train: images\nnames: [cat, []]\n", "which is no class"),
+        ("train: images\nnames: {a: cat}\n", "which is no class"),
+        ("train: images\nnames: x.names\n", "names the file x.names"),
+        ("train: nowhere\nnames: [cat]\n", "train is nowhere, but there is no such folder"),
+    ],
+)
+def test_wrong_data_yaml_is_refused(tmp_path, content, message):
+    write(tmp_path, {"data.yaml": content, "images/a.jpg": None, "labels/a.txt": LINE})
+    with pytest.raises(UserError, match=message):
+        open_dataset(str(tmp_path / "data.yaml"))
+
+
+def test_a_path_that_may_be_two_folders_is_refused(tmp_path):
+    write(tmp_path, {"train/images/b.jpg": None})
+    folder = write(tmp_path / "set", LAYOUTS["roboflow"])
+    with pytest.raises(UserError, match=r"\.\./train/images may be .*write the one that is meant"):
+        open_dataset(folder, role="train")
+
+
+def test_without_names_classes_are_called_by_their_index(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
+    folder = write(tmp_path, {"a.jpg": None, "a.txt": LINE + "12 0.5 0.5 0.1 0.1"})
+    assert open_dataset(folder).class_names == ("0", "12")
+    assert "no file names the classes" in caplog.text
+
+
+def test_lists_of_classes_that_differ_are_refused(tmp_path):
+    files = {"train/classes.txt": "cat\ndog", "val/classes.txt": "dog\ncat"}
+    files |= {"train/a.jpg": None, "train/a.txt": LINE}
+    with pytest.raises(UserError, match="list different classes"):
+        open_dataset(write(tmp_path, files))
+
+
+def test_images_without_labels_and_labels_without_images_are_told(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
+    files = {"classes.txt": "cat", "images/a.jpg": None, "labels/a.txt": LINE}
+    files |= {"images/b.jpg": None, "images/c.jpg": None, "labels/c.txt": " \n"}
+    read = boxes(write(tmp_path, files | {"labels/gone.txt": LINE}))
+    assert read["b"] == read["c"] == []
+    assert "1 of 3 images have no label file and count as without objects: b.jpg" in caplog.text
+    assert "1 label files belong to no image: gone.txt" in caplog.text
+
+
+def test_a_split_without_any_label_is_refused(tmp_path):
+    files = {"data.yaml": "train: images\nnames: [cat]\n", "images/a.jpg": None}
+    with pytest.raises(UserError, match=r"none of its 1 images .* would be .*labels/a\.txt"):
+        open_dataset(f"yolo:{write(tmp_path, files)}:train")
+
+
+def test_two_images_of_one_label_file_are_refused(tmp_path):
+    files = {"classes.txt": "cat", "a.jpg": None, "a.png": None, "a.txt": LINE}
+    with pytest.raises(UserError, match=r"a\.txt: is the label file of a\.jpg and of a\.png"):
+        open_dataset(write(tmp_path, files))
+
+
+def test_lists_name_missing_and_repeated_images(tmp_path):
+    folder = write(
+        tmp_path, LAYOUTS["lists"] | {"train.txt": "images/a.jpg\ngone.jpg\nimages/a.jpg"}
+    )
+    problems = Problems("skip", 1.0)
+    assert list(boxes(folder, problems=problems)) == ["a"]
+    kinds = [found.problems[0].kind for found in problems.found]
+    assert kinds == ["image missing", "listed twice"] and problems.num_images == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["a 1\n", "000001\n000002\n", "exported by a tool\n", "1 2\n", "7 8 9\n"]
+)
+def test_texts_of_other_kinds_are_no_labels(tmp_path, text):
+    files = {"a.jpg": None, "a.txt": text, "ImageSets/Main/train.txt": "a\n"}
+    with pytest.raises(UserError, match="no annotations of a known format"):
+        explicit_sources(write(tmp_path, files))
+
+
+def test_written_and_read_back(tmp_path):
+    write_picture(tmp_path / "a.jpg", 200, 100)
+    encoded = (tmp_path / "a.jpg").read_bytes()
+    pictures = [
+        Picture("a.jpg", encoded, (100, 200), (Object("cat", (20, 10, 80, 60)),)),
+        Picture("b.jpg", encoded, (100, 200), ()),
+    ]
+    yolo.write(pictures, tmp_path / "set")
+    assert (tmp_path / "set/labels/train/a.txt").read_text() == (
+        "0 0.250000 0.350000 0.300000 0.500000"
+    )
+    check_cat(str(tmp_path / "set"), role="train")
