@@ -1,11 +1,11 @@
 """Finds out what a folder or file holds: its format, and the sources of its splits."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.split_names import EVAL_NAMES, SPLIT_NAMES, TRAIN_NAMES, kind_of
 from ssd_jax.errors import UserError
 
 # The sources of each split: those of the grammar, with all of their arguments.
@@ -13,10 +13,6 @@ Splits = dict[str, list[str]]
 Find = Callable[[FileTree], Splits]
 Role = Literal["train", "eval", "all"]
 
-# The names of splits for training and for evaluation, the first choice first; "train2017" and
-# "instances_train" count as "train".
-TRAIN_NAMES = ("train", "training", "trainval")
-EVAL_NAMES = ("val", "valid", "validation", "dev", "test", "testing")
 # What a set is called that is not divided.
 WHOLE = "all"
 
@@ -106,7 +102,7 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
     for kind in TRAIN_NAMES if role == "train" else EVAL_NAMES:
         if kind in by_kind:
             return by_kind[kind], splits[by_kind[kind]]
-    others = [name for kind, name in by_kind.items() if kind not in TRAIN_NAMES + EVAL_NAMES]
+    others = [name for kind, name in by_kind.items() if kind not in SPLIT_NAMES]
     if len(others) == 1 and (role == "train" or len(splits) == 1):
         return others[0], splits[others[0]]
     purpose = "training" if role == "train" else "evaluation"
@@ -114,9 +110,3 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
         f"{found.path} has the splits {', '.join(splits)}, and none of these names is one for "
         f"{purpose}: name one as {found.path}:{next(iter(splits))}"
     )
-
-
-def kind_of(split: str) -> str:
-    """The word of `TRAIN_NAMES` or `EVAL_NAMES` that the name of a split holds, or the name."""
-    words = re.split(r"[^a-z]+", split.lower())
-    return next((word for word in words if word in TRAIN_NAMES + EVAL_NAMES), split)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ssd_jax.data.problems import Problem
+from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
 from ssd_jax.errors import UserError, shown
 
 IMAGE_SUFFIXES = frozenset(
@@ -48,42 +49,53 @@ class FileTree:
     def image(self, name: str) -> Path | Problem:
         """The image that an annotation means, or why there is none or more than one.
 
-        Tried are the path from the root, also in Windows' form, with the escapes of URLs and in
-        other capitals; then the end of it, for the folder may be named itself or lie elsewhere
-        than the annotation says; then the name alone, where no other image below the root has it.
-        A path that leads out of the root is refused.
+        Tried are the path from the root, also in Windows' form, in other capitals and with the
+        escapes of URLs; then the end of it, for the root may be named itself or have been moved;
+        then the same end in a folder further below. A path that leads out of the root is refused,
+        and so is another split's image of the same name.
 
         Args:
           name: the path or name in the annotation.
         """
         if name in self._file_set:
             return self.root / name
+        if "://" in name:  # what a server calls the folders is not what they are called here
+            name = urllib.parse.urlsplit(name).path.rpartition("/")[2]
         inside = self._inside(name)
         if inside is None:
             return Problem("file name", f"{shown(name)} is outside {self.root}")
         for candidate in dict.fromkeys((inside, urllib.parse.unquote(inside))):
             parts = candidate.split("/")
             for start in range(len(parts)):
-                ending = "/".join(parts[start:])
-                if ending in self._image_set:
-                    return self.root / ending
-                alike = self._by_lower.get(ending.lower(), [])
-                if len(alike) == 1:
-                    return self.root / alike[0]
-            named = self._by_name.get(parts[-1].lower(), [])
-            exact = [file for file in named if file.rpartition("/")[2] == parts[-1]]
-            # Of several with that name those whose folders are the annotation's, too.
-            ending = [file for file in exact if f"/{file}".endswith(f"/{candidate}")]
-            for found in (ending, exact, named):
+                if not all(map(self._may_be_left_out, parts[:start])):
+                    break
+                found = self._ending_in(parts[start:], anywhere=not start or start < len(parts) - 1)
                 if len(found) == 1:
                     return self.root / found[0]
-            if named:
-                listed = ", ".join(named[:3])
-                message = (
-                    f"{shown(name)} may be any of {len(named)} images in {self.root}: {listed}"
-                )
-                return Problem("ambiguous", message)
+                if found:
+                    message = f"{shown(name)} may be any of {len(found)} images in {self.root}"
+                    return Problem("ambiguous", f"{message}: {', '.join(found[:3])}")
         return Problem("image missing", f"{shown(name)} is not in {self.root}")
+
+    def _ending_in(self, parts: list[str], anywhere: bool) -> list[str]:
+        """The images at this path: from the root, or else, if `anywhere`, from a folder below."""
+        path = "/".join(parts)
+        if path in self._image_set:
+            return [path]
+        if alike := self._by_lower.get(path.lower()):
+            return alike
+        if not anywhere:
+            return []
+        named = self._by_name.get(parts[-1].lower(), [])
+        exact = [file for file in named if file.endswith(f"/{path}")]
+        return exact or [file for file in named if file.lower().endswith(f"/{path.lower()}")]
+
+    def _may_be_left_out(self, folder: str) -> bool:
+        """Whether a folder of an annotation's path says nothing about which image it is.
+
+        The name of a split does: train/1.jpg is not the image val/1.jpg.
+        """
+        return kind_of(folder) not in SPLIT_NAMES or folder in self.root.absolute().parts
 
     def image_of_stem(self, stem: str, file_name: str = "") -> Path | Problem:
         """The image with this path from the root, without its suffix.

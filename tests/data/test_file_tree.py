@@ -48,8 +48,10 @@ def test_a_link_that_leads_back_ends(tmp_path):
         ("100%.jpg", "images/100%.jpg"),
         ("vid1/f.jpg", "vid1/f.jpg"),
         ("images/vid2/f.jpg", "vid2/f.jpg"),
+        ("https://example.org/train/my%20cat.jpg?size=3", "images/my cat.jpg"),
         ("f.jpg", "ambiguous"),
-        ("other/f.jpg", "ambiguous"),
+        ("other/f.jpg", "image missing"),
+        ("other/a.jpg", "image missing"),
         ("b.jpg", "image missing"),
         ("../a.jpg", "file name"),
         ("images/../../a.jpg", "file name"),
@@ -62,6 +64,15 @@ def test_a_link_that_leads_back_ends(tmp_path):
 def test_names_of_images(tmp_path, name, image):
     files = ("images/a.jpg", "images/my cat.jpg", "images/100%.jpg", "vid1/f.jpg", "vid2/f.jpg")
     assert found(tree(tmp_path, *files), name) == image
+
+
+def test_an_image_of_another_split_is_none(tmp_path):
+    listed = tree(tmp_path / "train", "1.jpg")
+    assert found(listed, "data/train/1.jpg") == "1.jpg" and found(listed, "images/1.jpg") == "1.jpg"
+    assert found(listed, "val/1.jpg") == "image missing"
+    both = tree(tmp_path / "set", "train/images/1.jpg", "val/2.jpg")
+    assert found(both, "val/1.jpg") == "image missing"
+    assert found(both, "train/images/1.jpg") == found(both, "1.jpg") == "train/images/1.jpg"
 
 
 def test_an_absolute_path_inside_the_folder(tmp_path):

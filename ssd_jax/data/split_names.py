@@ -1,0 +1,17 @@
+"""What the names of splits mean: which are for training, and which for evaluation."""
+
+import re
+
+# The first choice first.
+TRAIN_NAMES = ("train", "training", "trainval")
+EVAL_NAMES = ("val", "valid", "validation", "dev", "test", "testing")
+SPLIT_NAMES = TRAIN_NAMES + EVAL_NAMES
+
+
+def kind_of(split: str) -> str:
+    """The word of `SPLIT_NAMES` in the name of a split, as "train" in "instances_train2017".
+
+    The name itself where it has none.
+    """
+    words = re.split(r"[^a-z]+", split.lower())
+    return next((word for word in words if word in SPLIT_NAMES), split)
