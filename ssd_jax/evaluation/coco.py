@@ -129,8 +129,7 @@ def measure(rankings: Rankings) -> tuple[Numbers, np.ndarray]:
         **{f"AR_{area}": values for area, values in by_size.items()},
     }
     averaged: Numbers = {
-        name: None if np.isnan(values).all() else mean_over_classes(values.mean(axis=1))
-        for name, values in numbers.items()
+        name: mean_over_classes(values.mean(axis=1)) for name, values in numbers.items()
     }
     return averaged, precision["all"].mean(axis=1)
 

@@ -124,10 +124,10 @@ def _row(name: str, values: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
 
 
 def _mean_row(values: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
-    """mAP of each detector: the mean over the classes that have objects, 0 where none has."""
+    """mAP of each detector: the mean over the classes that have objects, None where none has."""
     present = ~np.isnan(values[0])
     if not present.any():
-        return _row("mAP", np.zeros(len(values)), np.zeros((len(values), NUM_SAMPLES)))
+        return _row("mAP", np.full(len(values), np.nan), samples)
     # A sample may hold no object of a class: as always, it is then left out of the mean.
     sampled = np.nanmean(samples[:, present], axis=1)
     return _row("mAP", values[:, present].mean(axis=1), sampled)

@@ -102,11 +102,13 @@ def _stack(axes: Axes, per_object: np.ndarray, shares: np.ndarray, kinds: Sequen
 
 
 @mpl.rc_context(STYLE)
-def costs(names: Sequence[str], values: Sequence[float]) -> str:
-    """The cost of each kind of error in mAP."""
+def costs(names: Sequence[str], values: Sequence[float | None]) -> str:
+    """The cost of each kind of error in mAP; None where there is nothing to find."""
     figure, axes = _new((WIDE[0], 2.3))
-    bars = axes.barh(names, 100 * np.array(values), color=[COLORS[name] for name in names])
-    axes.bar_label(bars, fmt="%.1f", padding=3)
+    known = np.array([value or 0.0 for value in values])
+    bars = axes.barh(names, 100 * known, color=[COLORS[name] for name in names])
+    texts = ["–" if value is None else f"{100 * value:.1f}" for value in values]
+    axes.bar_label(bars, texts, padding=3)
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     axes.margins(x=0.12)

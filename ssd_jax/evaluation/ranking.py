@@ -101,10 +101,10 @@ def average_precision(
     return np.where(weights @ ranking.num_objects > 0, values.mean(axis=-1), np.nan)
 
 
-def mean_over_classes(values: np.ndarray) -> float:
-    """The mean of the classes that have objects; 0 if none has."""
+def mean_over_classes(values: np.ndarray) -> float | None:
+    """The mean of the classes that have objects; None where none has."""
     present = values[~np.isnan(values)]
-    return float(present.mean()) if present.size else 0.0
+    return float(present.mean()) if present.size else None
 
 
 def best_f1(ranking: Ranking) -> OperatingPoint | None:

@@ -30,7 +30,8 @@ def summarise(
       What `results.json` holds: `num_images`, `num_objects` by class (those that are to be found),
       and of the first metric its name as `metric`, `mAP`, `AP_per_class`, `iou_threshold` if it has
       none of its own, and its other numbers. The numbers of each other metric are in a dictionary
-      under its name. A class without objects has the AP None and is left out of the mean.
+      under its name. A class without objects has the AP None and is left out of the mean, which is
+      None where no class has any.
     """
     # Metrics that judge alike share their rankings.
     rankings = {}

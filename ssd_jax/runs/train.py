@@ -57,14 +57,15 @@ class TrainResult:
     Attributes:
       workdir: the work directory.
       last_step: the step that the run ended at.
-      metrics: by step, what `metrics.jsonl` holds: `train/loss`, `eval/mAP`, ….
+      metrics: by step, what `metrics.jsonl` holds: `train/loss`, `eval/mAP`, …; the mAP is None
+        where there was nothing to find.
       best_step: the checkpoint with the highest mAP; None where none was evaluated.
       best_mean_ap: its mAP.
     """
 
     workdir: Path
     last_step: int
-    metrics: dict[int, dict[str, float]]
+    metrics: dict[int, dict[str, float | None]]
     best_step: int | None
     best_mean_ap: float | None
 
@@ -288,8 +289,11 @@ def _fit(
 
 def _evaluate(
     parts: _Parts, interruption: Interruption, writer: MetricsWriter | None, state: TrainState
-) -> dict[str, float]:
-    """The metrics of a state by name, and pictures of its detections."""
+) -> dict[str, float | None]:
+    """The metrics of a state by name, and pictures of its detections.
+
+    The mAP is None where there is nothing to find; other numbers that there are not are left out.
+    """
     assert parts.evaluator is not None
     metric = parts.config.metric
     results, pictures = parts.evaluator(state.for_evaluation(), NUM_PICTURES, interruption.check)
@@ -299,8 +303,9 @@ def _evaluate(
         logger.info("step %d\n%s", step, format_table(summary))
         drawn = draw_detections(pictures, results, parts.class_names)
         save_pictures(parts.folder, "detections", drawn, writer, step)
-    values = {name: summary.get(name) for name in ("mAP", *METRICS[metric].numbers)}
-    return {name: value for name, value in values.items() if value is not None}
+    values = {name: summary.get(name) for name in METRICS[metric].numbers}
+    known = {name: value for name, value in values.items() if value is not None}
+    return {"mAP": summary["mAP"], **known}
 
 
 def _save_nonfinite(parts: _Parts, step: int, numbers: dict[str, float]) -> str:
@@ -315,7 +320,7 @@ def _save_nonfinite(parts: _Parts, step: int, numbers: dict[str, float]) -> str:
 
 def _result(folder: Path, last_step: int, checkpoints: Checkpoints) -> TrainResult:
     """The result of a run, read from its files; the same on all processes."""
-    metrics: dict[int, dict[str, float]] = {}
+    metrics: dict[int, dict[str, float | None]] = {}
     for line in devices.from_main_process(read_metrics(folder)):
         values = {name: value for name, value in line.items() if name != "step"}
         metrics.setdefault(line["step"], {}).update(values)

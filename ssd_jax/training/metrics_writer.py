@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,12 @@ class MetricsWriter:
         start = SessionLog(status=SessionLog.START)  # takes later points out of the curves
         self._write(Event(step=first_step + 1, session_log=start))
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Writes one line, and one point of every curve."""
+    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Writes one line, and one point of every curve; None is a number that there is not."""
         self._lines.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
-            self._write(Event(step=step, summary=summary.scalar(name, value)))
+            if value is not None:
+                self._write(Event(step=step, summary=summary.scalar(name, value)))
         self._events.flush()
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:

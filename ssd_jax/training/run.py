@@ -20,7 +20,7 @@ from ssd_jax.training.state import TrainState
 
 logger = logging.getLogger(__name__)
 
-Evaluate = Callable[[TrainState], dict[str, float]]
+Evaluate = Callable[[TrainState], dict[str, float | None]]
 
 
 @dataclasses.dataclass
@@ -100,8 +100,9 @@ class Run:
             raise self.interrupted(step) from error
         if self.writer:
             self.writer.scalars(step, {f"eval/{key}": value for key, value in numbers.items()})
-        if "mAP" in numbers:
-            self.checkpoints.rate(step, numbers["mAP"])
+        mean_ap = numbers.get("mAP")
+        if mean_ap is not None:  # there is something to find
+            self.checkpoints.rate(step, mean_ap)
 
     def interrupted(self, step: int) -> Interrupted:
         """The exception that ends the run after a step."""

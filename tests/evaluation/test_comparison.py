@@ -75,6 +75,15 @@ def test_changed_images_by_hand():
     assert "b: 2 of 3 images differ" in printed and "false 0 -> 2" in printed
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_there_is_nothing_to_find_nothing_is_compared():
+    found = [result([], [(1, 0.9, A)])]
+    comparison = compare(["a", "b"], [found, [result()]], ["cat"])
+    assert comparison["mAP"]["AP"] == [None, None]
+    assert comparison["mAP"]["difference"] == comparison["mAP"]["low"] == [None]
+    assert format_comparison(comparison).splitlines()[4].split() == ["mAP", "–", "–"]
+
+
 def test_several_are_compared_with_the_first():
     images = random_results(8, 1, 6, seed=3, difficult=0, crowd=0)
     nothing = [

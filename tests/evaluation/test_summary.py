@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,18 @@ def test_perfect_detections_are_one_and_none_are_zero(images):
         for numbers in (summary, summary["voc"], summary["coco"]):
             assert numbers["mAP"] == expected
             assert list(numbers["AP_per_class"].values()) == [expected, None, expected]
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_there_is_nothing_to_find_there_is_no_map():
+    # Difficult objects and crowds are not to be found.
+    images = [result([(1, True, A)], [(1, 0.9, A)]), result([], [(2, 0.9, A)])]
+    summary = summarise(images, ["cat", "dog"], list(METRICS))
+    for numbers in (summary, summary["voc"], summary["coco"]):
+        assert numbers["mAP"] is None and set(numbers["AP_per_class"].values()) == {None}
+    assert summary["coco"]["AP"] is None and json.loads(json.dumps(summary))["mAP"] is None
+    lines = [line.split() for line in format_table(summary).splitlines()]
+    assert ["mAP", "0", "–", "–", "–"] in lines and ["cat", "none", "–", "–", "–"] in lines
 
 
 def test_images_are_in_the_order_of_their_names():

@@ -189,3 +189,21 @@ def test_a_report_of_nothing_found(reference, tmp_path):
     assert json.loads(output.read_text())["mAP"] == 0
     page = (tmp_path / "report" / "index.html").read_text()
     assert "nothing found" in page and "nan" not in page.lower().split("base64")[0]
+
+
+def test_where_there_is_nothing_to_find_there_is_no_map(reference, tmp_path, capsys):
+    source, _, _ = reference
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "x_猫.txt").touch()
+    output = tmp_path / "results.json"
+    data = DataConfig(eval=source, classes="猫,Löwe")
+    options = EvaluationOptions(output=output, report=tmp_path / "report")
+    with np.errstate(all="raise"):
+        evaluate_file(data, tmp_path / "none", options)
+    written = json.loads(output.read_text())
+    assert written["mAP"] is written["coco"]["mAP"] is written["AP_per_class"]["猫"] is None
+    assert capsys.readouterr().out.splitlines()[4].split() == ["mAP", "0", "–", "–", "–"]
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<dd>–</dd>" in page and "<td>猫</td><td>none</td>" in page
+    compare_files(data, [tmp_path / "none"] * 2, options)
+    assert json.loads(output.read_text())["mAP"]["AP"] == [None, None]

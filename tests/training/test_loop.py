@@ -146,3 +146,24 @@ def test_what_is_due_after_which_step(changes, evaluated, logged, saved):
     assert {step for step in steps if run.checkpoint_is_due(step)} == saved
     run.evaluate = None
     assert not any(map(run.evaluation_is_due, steps))
+
+
+@pytest.mark.parametrize("mean_ap, rated", [(0.0, [(3, 0.0)]), (None, [])])
+def test_a_checkpoint_without_a_map_is_not_rated(mean_ap, rated):
+    ratings, writer = [], Writer()
+
+    class Checkpoints(NoCheckpoints):
+        def rate(self, step, mean_ap):
+            ratings.append((step, mean_ap))
+
+    with Interruption() as interruption:
+        Run(
+            config=as_config(tiny.get_config()),
+            schedule=lambda step: 0.1,
+            checkpoints=Checkpoints(),
+            guard=Guard("stop", 0, lambda step: 0.1, lambda *_: ""),
+            interruption=interruption,
+            writer=writer,
+            evaluate=lambda state: {"mAP": mean_ap},
+        ).run_evaluation(3, None)
+    assert ratings == rated and writer.lines == [(3, {"eval/mAP": mean_ap})]

@@ -23,6 +23,15 @@ def test_what_is_written_can_be_read(tmp_path):
     assert (curves.Images("picture")[0].width, curves.Images("picture")[0].height) == (6, 4)
 
 
+def test_a_number_that_there_is_not_is_null_and_no_point(tmp_path):
+    writer = MetricsWriter(tmp_path)
+    writer.scalars(2, {"eval/mAP": None, "eval/AP50": 0.5})
+    writer.close()
+    assert read_metrics(tmp_path) == [{"step": 2, "eval/mAP": None, "eval/AP50": 0.5}]
+    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert curves.Tags()["scalars"] == ["eval/AP50"]
+
+
 def test_what_a_run_that_was_cut_off_wrote_too_much_is_taken_out(tmp_path):
     writer = MetricsWriter(tmp_path)
     for step in (2, 4, 6):
