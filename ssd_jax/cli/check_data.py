@@ -1,6 +1,6 @@
 """Check data before training: report all that is wrong with images and annotations.
 
-    ssd-jax check-data --source=voc_xml:my_pictures:trainval --output=problems.jsonl
+    ssd-jax check-data --source=path/to/dataset --output=problems.jsonl
 
 Exit status 1 means that something should be fixed.
 """

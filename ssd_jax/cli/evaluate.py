@@ -1,8 +1,8 @@
 """Evaluate a trained detector, or detections made elsewhere, by VOC's and COCO's rules.
 
     ssd-jax evaluate --workdir=runs/quickstart --report=report
-    ssd-jax evaluate --detections=detections.json --source=voc_xml:my_pictures:test
-    ssd-jax evaluate --compare=old.json,new.json --source=voc_xml:my_pictures:test
+    ssd-jax evaluate --detections=detections.json --source=path/to/dataset:test
+    ssd-jax evaluate --compare=old.json,new.json --source=path/to/dataset:test
 
 Prints the average precision of each class and its mean.
 """

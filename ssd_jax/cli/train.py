@@ -1,9 +1,7 @@
 """Train a detector.
 
     ssd-jax train --config=quickstart --workdir=runs/quickstart
-    ssd-jax train --config=ssd_small --workdir=runs/mine \\
-        --config.data.train=voc_xml:my_pictures:trainval \\
-        --config.data.eval=voc_xml:my_pictures:test
+    ssd-jax train --config=ssd_small --workdir=runs/mine --config.data.train=path/to/dataset
 
 Started again with the same work directory it continues. Exit status 75 means that it was stopped
 and the same command continues.

@@ -26,7 +26,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     Args:
       name: of a config that comes with the package, like `ssd_small`, or a file; a row of it after
         a colon.
-      overrides: `FIELD=VALUE`, like `batch_size=8` and `data.train=voc_xml:my_pictures:trainval`,
+      overrides: `FIELD=VALUE`, like `batch_size=8` and `data.train=path/to/dataset`,
         also with `--config.` before it.
 
     Raises:
