@@ -7,6 +7,8 @@ coco_json:ANNOTATIONS:IMAGE_DIR    a COCO annotation file and its folder of imag
 csv:ANNOTATIONS:IMAGE_DIR          a CSV file with a row for each object, and its images
 open_images:ANNOTATIONS:IMAGE_DIR  a CSV file of boxes of Open Images, and its images
 yolo:ROOT:SPLIT                    a data.yaml, or a folder of images and labels of YOLO
+labelme:ANNOTATIONS:IMAGE_DIR      the JSON files of LabelMe, one an image, and their images
+label_studio:ANNOTATIONS:IMAGE_DIR  an export of Label Studio in JSON or JSON-MIN, and its images
 shapes:SPLIT                       the embedded set, train or test
 """
 
@@ -25,6 +27,8 @@ from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.formats.coco_files import find_coco_json
 from ssd_jax.data.formats.coco_json import open_coco_json
 from ssd_jax.data.formats.csv_rows import find_csv, open_csv
+from ssd_jax.data.formats.label_studio import find_label_studio, open_label_studio
+from ssd_jax.data.formats.labelme import find_labelme, open_labelme
 from ssd_jax.data.formats.open_images import find_open_images, open_open_images
 from ssd_jax.data.formats.voc_xml import find_voc_xml, open_voc_xml
 from ssd_jax.data.formats.yolo import find_yolo, open_yolo
@@ -106,6 +110,8 @@ FORMATS = {
     "csv": Format("ANNOTATIONS:IMAGE_DIR", open_csv, find_csv),
     "open_images": Format("ANNOTATIONS:IMAGE_DIR", open_open_images, find_open_images),
     "yolo": Format("ROOT:SPLIT", open_yolo, find_yolo),
+    "labelme": Format("ANNOTATIONS:IMAGE_DIR", open_labelme, find_labelme),
+    "label_studio": Format("ANNOTATIONS:IMAGE_DIR", open_label_studio, find_label_studio),
     "shapes": Format("SPLIT", _open_shapes),
 }
 

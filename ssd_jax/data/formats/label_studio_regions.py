@@ -1,0 +1,154 @@
+"""The regions of an annotation of Label Studio as objects."""
+
+import math
+from collections.abc import Mapping
+
+from ssd_jax.data.formats.values import extremes, number, text
+from ssd_jax.data.problems import Problem
+from ssd_jax.data.records import Object
+from ssd_jax.errors import shown
+
+# The fields that hold the classes of a region; the last two belong to the shape of another entry.
+SHAPES = ("rectanglelabels", "polygonlabels", "ellipselabels")
+WITHOUT_BOX = ("brushlabels", "keypointlabels", "vectorlabels")
+CLASSES = (*SHAPES, "labels", "choices")
+
+
+def read_regions(
+    regions: list, found: list[Problem]
+) -> tuple[list[Object], tuple[float, float] | None, int]:
+    """The objects of an annotation, with boxes as fractions of the image.
+
+    Args:
+      regions: as written, in JSON's form or in that of JSON-MIN.
+      found: gets what is wrong.
+
+    Returns:
+      The objects, (height, width) of the image where it is stated, and how many regions are masks
+      or points, which have no box.
+    """
+    names = _names_by_region(regions)
+    objects: list[Object] = []
+    sizes: set[tuple[float, float]] = set()
+    without_box = 0
+    read = set()
+    for region in regions:
+        value = region.get("value", region) if isinstance(region, dict) else None
+        if not isinstance(region, dict) or not isinstance(value, dict):
+            found.append(Problem("annotation form", f"a region is {shown(region)}"))
+            continue
+        if text(region.get("type")) in WITHOUT_BOX or any(key in value for key in WITHOUT_BOX):
+            without_box += 1
+            continue
+        identity = text(region.get("id"))
+        is_shape = any(key in value for key in ("width", "points", "radiusX"))
+        # Others are a choice or a text for the whole image, or the classes of a shape before.
+        if is_shape and identity not in read:
+            size = _size(region)
+            sizes |= {size} if size else set()
+            objects += _objects(region, value, size, names.get(identity) or _names(value), found)
+            read |= {identity} if identity else set()
+    if len(sizes) > 1:
+        listed = " and ".join(f"{width:g} × {height:g}" for height, width in sorted(sizes))
+        found.append(Problem("size", f"the regions state different sizes of the image: {listed}"))
+    return objects, next(iter(sizes), None), without_box
+
+
+def _objects(
+    region: Mapping[str, object],
+    value: Mapping[str, object],
+    size: tuple[float, float] | None,
+    names: list[str],
+    found: list[Problem],
+) -> list[Object]:
+    """The object of a region for each of its classes."""
+    if number(region.get("image_rotation")):
+        message = "the image was turned in Label Studio (image_rotation)"
+        found.append(Problem("annotation form", message))
+    if not names:
+        found.append(Problem("class missing", f"a region has no class: {shown(value)}"))
+    box = _box(value, size)
+    if isinstance(box, Problem):
+        found.append(box)
+        return []
+    return [Object(name, box) for name in names]
+
+
+def _size(region: Mapping[str, object]) -> tuple[float, float] | None:
+    height, width = (number(region.get(f"original_{side}")) for side in ("height", "width"))
+    return (height, width) if height and width and min(height, width) >= 1 else None
+
+
+def _names(value: Mapping[str, object]) -> list[str]:
+    """The classes of a region, those of its own shape before others."""
+    for key in CLASSES:
+        listed = value.get(key)
+        names = [text(name) for name in listed] if isinstance(listed, list) else [text(listed)]
+        if any(names):
+            return [name for name in dict.fromkeys(names) if name]
+    return []
+
+
+def _names_by_region(regions: list) -> dict[str, list[str]]:
+    """The classes by the id of a region, which several entries may share."""
+    names: dict[str, list[str]] = {}
+    order = {key: rank for rank, key in enumerate(CLASSES)}
+    entries = [region for region in regions if isinstance(region, dict)]
+    for region in sorted(entries, key=lambda each: order.get(text(each.get("type")), len(order))):
+        value = region.get("value")
+        if isinstance(value, dict) and _names(value):
+            names.setdefault(text(region.get("id")), _names(value))
+    return names
+
+
+def _box(
+    value: Mapping[str, object], size: tuple[float, float] | None
+) -> tuple[float, float, float, float] | Problem:
+    """The box round a shape, as fractions of the image; shapes are in percent of it."""
+    x, y, turn = number(value.get("x")), number(value.get("y")), number(value.get("rotation", 0))
+    if "points" in value:
+        corners = extremes(value["points"])
+    elif x is None or y is None or turn is None:
+        corners = None
+    elif turn and size is None:
+        return Problem("size", "a region is rotated, but original_width and -height are missing")
+    else:
+        corners = _extent(value, x, y, math.radians(turn), size or (1.0, 1.0))
+    if corners is None:
+        return Problem("box", f"a region is {shown(value)}, which is no shape in percent")
+    x_min, y_min, x_max, y_max = (corner / 100 for corner in corners)
+    return x_min, y_min, x_max, y_max
+
+
+def _extent(
+    value: Mapping[str, object], x: float, y: float, turn: float, size: tuple[float, float]
+) -> tuple[float, float, float, float] | None:
+    """The box round a rectangle, turned about its first corner, or an ellipse about its centre.
+
+    Args:
+      value: its sides or radii, in percent.
+      x: of the first corner or the centre, in percent.
+      y: likewise.
+      turn: clockwise, in pixels, in radians.
+      size: (height, width) of the image.
+    """
+    is_ellipse = "radiusX" in value
+    fields = ("radiusX", "radiusY") if is_ellipse else ("width", "height")
+    across, down = (number(value.get(field)) for field in fields)
+    if across is None or down is None:
+        return None
+    if not turn and not is_ellipse:
+        return x, y, x + across, y + down
+    height, width = size
+    cos, sin = math.cos(turn), math.sin(turn)
+    across, down = across * width, down * height
+    if is_ellipse:
+        far_x, far_y = math.hypot(across * cos, down * sin), math.hypot(across * sin, down * cos)
+        corners = [(-far_x, -far_y), (far_x, far_y)]
+    else:
+        corners = [
+            (i * across * cos - j * down * sin, i * across * sin + j * down * cos)
+            for i in (0, 1)
+            for j in (0, 1)
+        ]
+    return extremes([[x + right / width, y + below / height] for right, below in corners])

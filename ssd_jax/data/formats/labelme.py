@@ -1,0 +1,268 @@
+"""Reads annotations of LabelMe, and of the tools that write its form: a JSON file an image."""
+
+import json
+import logging
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ssd_jax.data import spec
+from ssd_jax.data.annotations import Annotations
+from ssd_jax.data.discovery import EVAL_NAMES, TRAIN_NAMES, WHOLE, Splits, kind_of
+from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.formats.values import extremes, image_id_of, number, numbers, text
+from ssd_jax.data.problems import Problem, Problems
+from ssd_jax.data.records import Annotation, Object, annotation
+from ssd_jax.errors import UserError, shown
+from ssd_jax.storage.files import local_path, read_text
+
+logger = logging.getLogger(__name__)
+
+# Larger files are refused unread; they may hold the image.
+MAX_BYTES = 256 * 2**20
+# How much of a file is looked at to find out whether it is LabelMe's, and of how many.
+HEAD_BYTES, SAMPLE = 2**16, 10
+
+# The box of these is that round their points; that of a mask of its corners, the last included.
+OUTLINES = (
+    *("rectangle", "polygon", "line", "linestrip", "mask", "rotation", "quadrilateral"),
+    "oriented_rectangle",
+)
+POINTS = ("point", "points")
+
+
+def open_labelme(annotations: str, image_dir: str, problems: Problems) -> Annotations:
+    """Reads the annotation files below a folder, in alphabetical order.
+
+    Images without such a file are left out; those whose file has no shapes have no objects.
+
+    Args:
+      annotations: the folder of the JSON files, or one of them.
+      image_dir: the folder of the images, which may be the same.
+      problems: what becomes of images that are damaged or whose annotation is.
+
+    Raises:
+      UserError: a folder is missing or holds none, or `problems` stops; the message names it.
+    """
+    source = spec.compose("labelme", annotations, image_dir)
+    place, folder = local_path(annotations), local_path(image_dir)
+    if not place.exists():
+        raise UserError(f"{source}: {place} does not exist")
+    if not folder.is_dir():
+        raise UserError(f"{source}: the folder {folder} does not exist")
+    if place.is_dir():
+        tree = FileTree(place)
+        files = [tree.path(file) for file in tree.with_suffix(".json")]
+    else:
+        files = [place]
+    if not files:
+        raise UserError(f"{source}: {place} has no .json files")
+    return Annotations(_read(files, FileTree(folder), problems, source), source)
+
+
+def find_labelme(tree: FileTree) -> Splits:
+    """The folders with annotation files of LabelMe below a folder, by split."""
+    folders: dict[str, list[str]] = {}
+    for file in tree.with_suffix(".json"):
+        folders.setdefault(file.rpartition("/")[0], []).append(file)
+    by_split: dict[str, list[str]] = {}
+    for folder, files in folders.items():
+        looked = [_is_labelme(tree.path(file)) for file in files[:SAMPLE]]
+        if 2 * sum(looked) >= len(looked):
+            by_split.setdefault(_split_of(folder), []).append(folder)
+    splits: Splits = {}
+    for split, own in by_split.items():
+        tops = [folder for folder in own if not any(_is_below(folder, other) for other in own)]
+        splits[split] = [
+            spec.compose("labelme", _place(tree, folder), _image_dir(tree, folder))
+            for folder in tops
+        ]
+    return splits
+
+
+def _place(tree: FileTree, folder: str) -> Path:
+    """A folder; the only file of a tree that was made for it alone."""
+    others = set(tree.files) - set(tree.images)
+    return tree.path(others.pop()) if len(others) == 1 else tree.path(folder)
+
+
+def _image_dir(tree: FileTree, folder: str) -> Path:
+    """The folder itself where images are in it, otherwise the whole tree."""
+    inside = any(_is_below(image, folder) for image in tree.images)
+    return tree.path(folder) if inside else tree.root
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path != folder and (not folder or path.startswith(f"{folder}/"))
+
+
+def _split_of(folder: str) -> str:
+    names = (name for name in folder.split("/") if kind_of(name) in TRAIN_NAMES + EVAL_NAMES)
+    return next(names, WHOLE)
+
+
+def _is_labelme(file: Path) -> bool:
+    """Whether a file begins like one of LabelMe's: `shapes` are before the image in it."""
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(HEAD_BYTES)
+    except OSError:
+        return False
+    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    beginning = head.decode(encoding, errors="ignore")
+    return bool(
+        re.match(r"\ufeff?\s*\{", beginning)
+        and re.search(r'"shapes"\s*:\s*\[', beginning)
+        and re.search(r'"(imagePath|shape_type|imageData|lineColor)"\s*:', beginning)
+    )
+
+
+def _read(
+    files: list[Path], tree: FileTree, problems: Problems, source: str
+) -> Iterator[Annotation]:
+    """The annotation of every file; `problems` collects damaged ones."""
+    seen: set[str] = set()
+    used: set[Path | None] = set()
+    images = frozenset(tree.images)
+    num_points = 0
+    for file in files:
+        problems.num_images += 1
+        found: list[Problem] = []
+        content = _content(file, found)
+        image = None if content is None else _image(content, file, tree, images, found)
+        objects: list[Object] = []
+        for shape in content["shapes"] if content else ():
+            if isinstance(shape, dict) and shape.get("shape_type") in POINTS:
+                num_points += 1
+                continue
+            read = _object(shape)
+            if isinstance(read, Problem):
+                found.append(read)
+            else:
+                objects.append(read)
+        image_id = image_id_of(image, tree.root) if image else file.stem
+        if image and image_id in seen:
+            found.append(Problem("listed twice", f"{image} has another annotation file, too"))
+        seen.add(image_id)
+        used.add(image)
+        if found or image is None or content is None:
+            problems.add(file, image_id, found)
+            continue
+        height, width = number(content.get("imageHeight")), number(content.get("imageWidth"))
+        size = (height, width) if height and width else None
+        yield annotation(image_id, image, file, objects, size)
+    _tell(tree, used, num_points, source)
+
+
+def _content(file: Path, found: list[Problem]) -> dict | None:
+    """What a file holds, with a list of `shapes`; or None and one more in `found`."""
+    try:
+        content = json.loads(read_text(file, MAX_BYTES))
+    except UserError as error:
+        found.append(Problem("annotation unreadable", str(error).removeprefix(f"{file} ")))
+        return None
+    except (ValueError, RecursionError) as error:
+        found.append(Problem("annotation unreadable", f"is not JSON, or it is damaged: {error}"))
+        return None
+    if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+        message = "is not an annotation of LabelMe, for it has no list 'shapes'"
+        found.append(Problem("annotation unreadable", message))
+        return None
+    return content
+
+
+def _image(
+    content: dict, file: Path, tree: FileTree, images: frozenset[str], found: list[Problem]
+) -> Path | None:
+    """The image of a file: what `imagePath` names, or else what is called like the file.
+
+    Args:
+      content: of the file.
+      file: where it is.
+      tree: the folder of the images.
+      images: `tree.images`.
+      found: gets what is wrong.
+    """
+    name = text(content.get("imagePath")).replace("\\", "/")
+    root = os.path.abspath(tree.root)
+    own = os.path.relpath(os.path.abspath(file.parent), root).replace("\\", "/")
+    # `imagePath` starts from the folder of the file.
+    beside = os.path.normpath(os.path.join("" if own == "." else own, name)).replace("\\", "/")
+    if beside in images:
+        named: Path | Problem = tree.path(beside)
+    else:
+        # A path of another machine, or from another folder.
+        inside = "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
+        named = tree.image(re.sub(r"^[A-Za-z]:/", "", inside))
+    stem = os.path.normpath(os.path.join(own, file.stem)).replace("\\", "/")
+    called = tree.image_of_stem(stem, name.rpartition("/")[2])
+    if isinstance(named, Path) and isinstance(called, Path) and named != called:
+        message = (
+            f"imagePath is {shown(name)}, but there is {called}, which is called like the file"
+        )
+        found.append(Problem("ambiguous", message))
+        return None
+    for image in (named, called):
+        if isinstance(image, Path):
+            return image
+    problem = named if isinstance(named, Problem) else Problem("image missing", "has no image")
+    message = f"imagePath: {problem.message}"
+    if content.get("imageData"):
+        message += "; the file holds the image itself (imageData), which is not read: export it"
+    found.append(Problem(problem.kind, message))
+    return None
+
+
+def _object(shape: object) -> Object | Problem:
+    """The object of a shape."""
+    if not isinstance(shape, dict):
+        return Problem("annotation form", f"a shape is {shown(shape)}")
+    name = text(shape.get("label"))
+    if not name:
+        return Problem("class missing", f"a shape has the label {shown(shape.get('label'))}")
+    kind, points = shape.get("shape_type") or "polygon", shape.get("points")
+    box = _box(kind, points)
+    if box is None:
+        if kind not in (*OUTLINES, "circle"):
+            return Problem("annotation form", f"the shape_type {shown(kind)} is not known")
+        message = f"the points of a {kind} are {shown(points)}, which are no pixels of it"
+        return Problem("box", message)
+    flags = shape.get("flags")
+    hard = shape.get("difficult") or (isinstance(flags, dict) and flags.get("difficult"))
+    return Object(name, box, difficult=hard is True or text(hard).lower() in ("true", "1"))
+
+
+def _box(kind: object, points: object) -> tuple[float, float, float, float] | None:
+    """The box round a shape; None where it has none."""
+    corners = extremes(points)
+    if corners is None or not isinstance(points, list) or len(points) < 2:
+        return None
+    if kind == "circle":
+        if len(points) != 2:
+            return None
+        (x, y), rim = ((numbers(point) or [0, 0])[:2] for point in points)
+        radius = math.dist((x, y), rim)
+        return x - radius, y - radius, x + radius, y + radius
+    if kind not in OUTLINES:
+        return None
+    x_min, y_min, x_max, y_max = corners
+    return (x_min, y_min, x_max + 1, y_max + 1) if kind == "mask" else corners
+
+
+def _tell(tree: FileTree, used: set[Path | None], num_points: int, source: str) -> None:
+    """Logs how many images have no file, and how many points have no box."""
+    without = [image for image in tree.images if tree.path(image) not in used]
+    if without:
+        listed = ", ".join(without[:5]) + (", …" if len(without) > 5 else "")
+        logger.warning(
+            "%s: left out %d of %d images of %s that have no annotation file: %s",
+            source,
+            len(without),
+            len(tree.images),
+            tree.root,
+            listed,
+        )
+    if num_points:
+        logger.warning("%s: left out %d points, which have no box", source, num_points)
