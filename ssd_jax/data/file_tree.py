@@ -61,7 +61,7 @@ class FileTree:
             return self.root / name
         if "://" in name:  # what a server calls the folders is not what they are called here
             name = urllib.parse.urlsplit(name).path.rpartition("/")[2]
-        inside = self._inside(name)
+        inside = self.inside(name)
         if inside is None:
             return Problem("file name", f"{shown(name)} is outside {self.root}")
         for candidate in dict.fromkeys((inside, urllib.parse.unquote(inside))):
@@ -116,7 +116,7 @@ class FileTree:
             return Problem("image missing", f"{shown(stem)} is no image in {self.root}")
         return self.root / found[0]
 
-    def _inside(self, name: str) -> str | None:
+    def inside(self, name: str) -> str | None:
         """A path from the root, in the form of `files`; None where it leads out of it."""
         windows = PureWindowsPath(name)
         if PurePosixPath(name).is_absolute() or windows.drive or windows.is_absolute():

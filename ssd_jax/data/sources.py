@@ -30,7 +30,8 @@ from ssd_jax.data.formats.csv_rows import find_csv, open_csv
 from ssd_jax.data.formats.label_studio import find_label_studio, open_label_studio
 from ssd_jax.data.formats.labelme import find_labelme, open_labelme
 from ssd_jax.data.formats.open_images import find_open_images, open_open_images
-from ssd_jax.data.formats.voc_xml import find_voc_xml, open_voc_xml
+from ssd_jax.data.formats.voc_folders import find_voc_xml
+from ssd_jax.data.formats.voc_xml import open_voc_xml
 from ssd_jax.data.formats.yolo import find_yolo, open_yolo
 from ssd_jax.data.problems import Problems, make_problems
 from ssd_jax.data.records import Annotation

@@ -26,7 +26,7 @@ BAD_XML = {
     "EntitiesForbidden(name='lol'": '<!DOCTYPE a [<!ENTITY lol "ha"><!ENTITY more "&lol;&lol;">]>'
     "<annotation>&more;</annotation>",
     "unknown encoding": '<?xml version="1.0" encoding="no-such"?><annotation/>',
-    "multi-byte encodings": '<?xml version="1.0" encoding="gb2312"?><annotation/>',
+    "codec can't decode": b'<?xml version="1.0" encoding="gb2312"?><annotation>\xff</annotation>',
     "begins with <html>": "<html/>",
     "no <name>": f"<annotation><object><bndbox>{CORNERS.format(9)}</bndbox></object></annotation>",
     "no <bndbox><xmax>": f"<annotation>{BOX.format(CORNERS.format(''))}</annotation>",
@@ -74,7 +74,8 @@ def assert_stops_or_skips(tmp_path, spec, complaint, file, image_id, class_names
 
 @pytest.mark.parametrize("complaint", BAD_XML)
 def test_bad_xml(voc, tmp_path, complaint):
-    voc.annotation("bad").write_text(BAD_XML[complaint])
+    text = BAD_XML[complaint]
+    voc.annotation("bad").write_bytes(text if isinstance(text, bytes) else text.encode())
     spec = voc.split("all", "good", "bad")
     assert_stops_or_skips(tmp_path, spec, complaint, "bad.xml", "bad")
 
@@ -129,7 +130,7 @@ def test_an_unknown_class(voc, tmp_path):
 
 def test_a_split_that_is_not_text(voc):
     spec = voc.split("all", "good")
-    (voc.root / "ImageSets/Main/all.txt").write_bytes(b"\xff\xfe")
+    (voc.root / "ImageSets/Main/all.txt").write_bytes(b"\xff\xfe\xfd")
     with pytest.raises(UserError, match=r"all\.txt is not a text file"):
         open_dataset(spec, (), Problems("skip", 1.0))
 

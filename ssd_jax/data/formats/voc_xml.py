@@ -1,171 +1,221 @@
-"""Reads a folder in Pascal VOC's layout: Annotations, JPEGImages, ImageSets/Main."""
+"""Reads annotations in Pascal VOC's XML: a folder in VOC's layout, or any two folders."""
 
+import logging
 from collections.abc import Iterator
-from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
-
-import numpy as np
-from defusedxml import DefusedXmlException, ElementTree
+from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
 
 from ssd_jax.data.annotations import Annotations
-from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems, file_exists
-from ssd_jax.data.records import Annotation, Object, annotation
+from ssd_jax.data.formats.voc_layout import (
+    annotations_of,
+    images_of,
+    known_splits,
+    read_list,
+    split_file,
+    why_not_found,
+)
+from ssd_jax.data.formats.voc_objects import parse, read_objects, read_size
+from ssd_jax.data.problems import Problem, Problems
+from ssd_jax.data.records import Annotation, annotation
+from ssd_jax.data.stems import Stems, without_suffix
 from ssd_jax.errors import UserError, shown
 from ssd_jax.storage.files import local_path
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-# Larger annotation files are refused unread. The largest of VOC have some 30 kB.
-MAX_BYTES = 16 * 2**20
+logger = logging.getLogger(__name__)
 
 
 def open_voc_xml(root: str, split: str, problems: Problems) -> Annotations:
-    """Reads the annotations of one split, in the order of its split file.
+    """Reads the images of a split in the order of its list, or those of all XML files of a folder.
 
-    Boxes are the XML's whole numbers divided by the image's size, as in Caffe and TensorFlow
-    Datasets, so that times the size they are the XML's numbers again.
+    Boxes are the XML's numbers divided by the image's size, as in Caffe and TensorFlow Datasets, so
+    that times the size they are the XML's numbers again.
 
     Args:
-      root: the folder that holds `Annotations`, `JPEGImages` and `ImageSets/Main`.
-      split: the name of a file in `ImageSets/Main`, without `.txt`.
+      root: the folder that holds `Annotations`, `JPEGImages` and `ImageSets/Main`; or that of the
+        XML files.
+      split: the name of a list in `ImageSets/Main`, `ImageSets` or the folder itself, without
+        `.txt`; or the folder of the images.
       problems: what becomes of images that are damaged or whose annotation is.
 
     Raises:
-      UserError: a folder or the split file is missing or cannot be understood, or `problems` stops;
-        the message names the file.
+      UserError: a folder or the list is missing or cannot be understood, or `problems` stops; the
+        message names the file.
     """
     spec = f"voc_xml:{root}:{split}"
     folder = local_path(root)
     if not folder.is_dir():
         raise UserError(f"{spec}: the folder {folder} does not exist")
-    split_file = folder / "ImageSets" / "Main" / f"{split}.txt"
-    if not file_exists(split_file):
-        known = sorted(path.stem for path in split_file.parent.glob("*.txt"))
-        there = f"; there are {', '.join(known)}" if known else ""
-        raise UserError(f"{spec}: {split_file} does not exist{there}")
-    if not (folder / "JPEGImages").is_dir():
-        raise UserError(f"{spec}: the folder {folder / 'JPEGImages'} does not exist")
-    names = _listed_names(split_file)
-    if not names:
-        raise UserError(f"{spec}: {split_file} lists no images")
-    return Annotations(_read(folder, split_file, names, problems), spec)
+    listed = split_file(folder, split)
+    if listed:
+        return Annotations(_read_split(folder, listed, spec, problems), spec)
+    if Path(split).is_dir():
+        return Annotations(_read_folders(folder, Path(split), spec, problems), spec)
+    known = known_splits(folder)
+    there = f"; there are {', '.join(known)}" if known else ""
+    raise UserError(
+        f"{spec}: {folder / 'ImageSets' / 'Main' / f'{split}.txt'} does not exist{there}, and "
+        f"{split} is no folder of images"
+    )
 
 
-def find_voc_xml(tree: FileTree) -> Splits:
-    """The sets in Pascal VOC's layout below a folder."""
-    del tree
-    return {}
+class _Pair(NamedTuple):
+    """An image with its annotation.
+
+    Attributes:
+      name: what messages call the image.
+      images: the images that it may be.
+      xml: the annotation file, from its folder.
+    """
+
+    name: str
+    images: list[str]
+    xml: str
 
 
-def _read(
-    folder: Path, split_file: Path, names: list[str], problems: Problems
-) -> Iterator[Annotation]:
-    """The annotations of the images of these names; `problems` collects damaged ones."""
-    images_folder = folder / "JPEGImages"
-    images = {
-        path.stem: path
-        for path in sorted(images_folder.iterdir())
-        if path.suffix.lower() in IMAGE_SUFFIXES
-    }
-    seen = set()
-    for image_id in names:
+def _read_split(folder: Path, file: Path, spec: str, problems: Problems) -> Iterator[Annotation]:
+    """The annotations of the images in a list."""
+    tree = FileTree(folder)
+    images, xmls = images_of(tree), annotations_of(tree)
+    image_stems, xml_stems = Stems(images, images.images), Stems(xmls, xmls.with_suffix(".xml"))
+    listed = read_list(file, image_stems)
+    if listed.is_marked:
+        logger.info(
+            "%s: %s marks images of one class: used %d images marked 1 or 0, left out %d marked -1",
+            spec,
+            file,
+            len(listed.names),
+            listed.num_left_out,
+        )
+    if not listed.names:
+        raise UserError(f"{spec}: {file} lists no images")
+    seen: set[str] = set()
+    for name in listed.names:
         problems.num_images += 1
-        path = folder / "Annotations" / f"{image_id}.xml"
-        if image_id in seen:
-            found = [Problem("listed twice", f"lists {shown(image_id)} twice")]
-            problems.add(split_file, image_id, found)
-        elif image_id not in images:
-            message = (
-                f"lists {shown(image_id)}, but {images_folder} has no .jpg, .jpeg or .png of it"
-            )
-            problems.add(split_file, image_id, [Problem("image missing", message)])
+        found = image_stems.find(name)
+        if not found:
+            kind = "file name" if images.inside(name) is None else "image missing"
+            problems.add(file, name, [Problem(kind, why_not_found(name, images))])
+            continue
+        annotated = _xmls_of(name, found, xml_stems)
+        if not annotated:
+            path = xmls.root / f"{without_suffix(found[0]) if len(found) == 1 else name}.xml"
+            problems.add(path, name, [Problem("annotation missing", "does not exist")])
+        elif len(annotated) > 1:
+            message = f"the annotation of {shown(name)} may be {' or '.join(annotated)}"
+            problems.add(file, name, [Problem("ambiguous", message)])
         else:
-            found = []
-            read = _read_annotation(path, image_id, images[image_id], found)
-            if found:
-                problems.add(path, image_id, found)
+            pair = _Pair(name, found, annotated[0])
+            read = _read_pair(pair, images, xmls, problems)
+            if read and read.path in seen:
+                message = f"lists {shown(name)} twice"
+                problems.add(file, name, [Problem("listed twice", message)])
             elif read:
+                seen.add(read.path)
                 yield read
-        seen.add(image_id)
 
 
-def _listed_names(split_file: Path) -> list[str]:
-    try:
-        lines = split_file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{split_file} is not a text file in UTF-8: {error}") from error
-    # The per-class split files of VOC carry 1, 0 or -1 behind the name.
-    return [line.split()[0] for line in lines if line.strip()]
+def _xmls_of(name: str, images: list[str], xmls: Stems) -> list[str]:
+    """The annotation files of images, which lie in the same folder or one of them in none."""
+    candidates = [found for image in images for found in xmls.find(without_suffix(image))]
+    candidates = candidates or xmls.find(name) or xmls.find(without_suffix(name))
+    if not candidates:
+        last = without_suffix(images[0]).rpartition("/")[2]
+        candidates = [found for found in xmls.find(last) if "/" not in found]
+    folders = {image.rpartition("/")[0] for image in images}
+    fitting = [
+        xml
+        for xml in candidates
+        if "" in folders or "/" not in xml or xml.rpartition("/")[0] in folders
+        or any(folder.endswith("/" + xml.rpartition("/")[0]) for folder in folders)
+        or any(xml.rpartition("/")[0].endswith("/" + folder) for folder in folders)
+    ]  # fmt: skip
+    return list(dict.fromkeys(fitting))
 
 
-def _read_annotation(
-    path: Path, image_id: str, image_path: Path, found: list[Problem]
+def _read_folders(
+    folder: Path, image_folder: Path, spec: str, problems: Problems
+) -> Iterator[Annotation]:
+    """The annotations of all XML files of a folder, with images of another or the same."""
+    xmls, images = FileTree(folder), FileTree(image_folder)
+    stems = Stems(images, images.images)
+    files = xmls.with_suffix(".xml")
+    if not files:
+        raise UserError(f"{spec}: {folder} has no XML files")
+    used: dict[str, str] = {}
+    others: list[str] = []
+    for file in files:
+        problems.num_images += 1
+        found = stems.find(without_suffix(file))
+        pair = _Pair(without_suffix(file), found, file)
+        read = _read_pair(pair, images, xmls, problems, others)
+        if read and read.path in used:
+            message = f"describes {Path(read.path).name}, as {used[read.path]} does"
+            problems.add(xmls.path(file), pair.name, [Problem("listed twice", message)])
+        elif read:
+            used[read.path] = file
+            yield read
+    problems.num_images -= len(others)
+    if len(others) == len(files):
+        raise UserError(f"{spec}: none of the {len(files)} XML files in {folder} is an annotation")
+    if others:
+        logger.warning("%s: left out %d XML files of other kinds: %s", spec, len(others), others[0])
+    paths = {str(images.path(image)) for image in images.images}
+    left = sorted(paths - set(used))
+    if left and not problems.found:
+        logger.warning("%s: left out %d images without XML file: %s", spec, len(left), _few(left))
+
+
+def _read_pair(
+    pair: _Pair,
+    images: FileTree,
+    xmls: FileTree,
+    problems: Problems,
+    others: list[str] | None = None,
 ) -> Annotation | None:
-    """The annotation; adds to `found` what is wrong with it."""
-    root = _parse(path, found)
-    if root is None:
-        return None
-    width = _number(root, "size/width", "size", found, default=0.0)
-    height = _number(root, "size/height", "size", found, default=0.0)
-    if width is None or height is None:
-        return None
-    objects = []
-    for element in root.iter("object"):
-        name = element.findtext("name", "").strip()
-        if not name:
-            found.append(Problem("class missing", "an <object> has no <name>"))
-        box = [_number(element, f"bndbox/{corner}", "box", found) for corner in CORNERS]
-        hard = _number(element, "difficult", "annotation form", found, default=0.0)
-        objects.append(Object(name, [corner or 0.0 for corner in box], difficult=hard != 0))
-    if found:
-        return None
-    return annotation(image_id, image_path, path, objects, (height, width))
-
-
-def _parse(path: Path, found: list[Problem]) -> Element | None:
-    """The root of an annotation file. Entities and what lies outside the file are never read."""
-    if not file_exists(path):
-        found.append(Problem("annotation missing", "does not exist"))
-        return None
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            message = f"has {size:,} bytes, more than the {MAX_BYTES:,} that are read"
-            found.append(Problem("annotation unreadable", message))
+    """Reads an annotation file; `others` collects those that are not in VOC's form, if given."""
+    path, found = xmls.path(pair.xml), []
+    root = parse(path, found)
+    if root is not None and root.tag != "annotation":
+        if others is not None:
+            others.append(pair.xml)
             return None
-        root = ElementTree.parse(path).getroot()
-    # LookupError: of an unknown encoding; ValueError: of one that the parser cannot do.
-    except (OSError, ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        message = f"is not an XML file that can be read: {error}"
+        message = f"is not an annotation: it begins with <{shown(root.tag)[1:-1]}>"
         found.append(Problem("annotation unreadable", message))
-        return None
-    if root is None or root.tag != "annotation":
-        begins = "" if root is None else f": it begins with <{shown(root.tag)[1:-1]}>"
-        message = f"is not an annotation{begins}"
-        found.append(Problem("annotation unreadable", message))
-        return None
-    return root
-
-
-def _number(
-    element: Element, tag: str, kind: str, found: list[Problem], default: float | None = None
-) -> float | None:
-    """The number in a tag, or None and one more in `found`."""
-    text = (element.findtext(tag) or "").strip()
-    if not text and default is not None:
-        return default
-    try:
-        number = float(text)
-    except ValueError:
-        number = np.nan
-    if abs(number) <= MAX_PIXEL:  # nor NaN
-        return number
-    tags = f"<{tag.replace('/', '><')}>"
-    if text:
-        message = f"{tags} is {shown(text)}, which is not a number of at most {MAX_PIXEL:,.0f}"
-    else:
-        message = f"an <object> has no {tags}"
-    found.append(Problem(kind, message))
+    elif root is not None:
+        image = _image(pair, (root.findtext("filename") or "").strip(), images)
+        if isinstance(image, Problem):
+            found.append(image)
+        size = read_size(root, found)
+        objects = read_objects(root, found)
+        if not found and isinstance(image, str):
+            return annotation(without_suffix(image), images.path(image), path, objects, size)
+    problems.add(path, pair.name, found)
     return None
+
+
+def _image(pair: _Pair, file_name: str, images: FileTree) -> str | Problem:
+    """The image of an annotation, from its folder; `file_name` decides between several."""
+    found = pair.images
+    if len(found) > 1:
+        name = PureWindowsPath(file_name).name
+        named = [image for image in found if image.rpartition("/")[2] == name]
+        if len(named) != 1:
+            listed = " and ".join(found)
+            return Problem("ambiguous", f"{shown(pair.name)} may be {listed} in {images.root}")
+        return named[0]
+    if found:
+        return found[0]
+    path = images.image(file_name) if file_name else None
+    if isinstance(path, Path):
+        return path.relative_to(images.root).as_posix()
+    if isinstance(path, Problem) and path.kind == "ambiguous":
+        return path
+    named = f", nor is {shown(file_name)}, which it names" if file_name else ""
+    return Problem("image missing", f"{shown(pair.name)} is no image in {images.root}{named}")
+
+
+def _few(paths: list[str]) -> str:
+    names = [Path(path).name for path in paths[:5]]
+    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+    return ", ".join(names) + more

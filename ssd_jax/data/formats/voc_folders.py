@@ -1,0 +1,268 @@
+"""Finds data sets in Pascal VOC's XML below a folder, with their splits."""
+
+import collections
+import logging
+import os
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ssd_jax.data.discovery import EVAL_NAMES, TRAIN_NAMES, WHOLE, Splits, kind_of
+from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.formats.voc_layout import FLAGGED, IMAGE_FOLDERS, MASKS, name_and_flag
+from ssd_jax.data.image_folders import ImageFolders, split_of
+from ssd_jax.data.spec import compose
+from ssd_jax.data.stems import without_suffix
+from ssd_jax.errors import UserError
+from ssd_jax.storage.files import read_text
+
+logger = logging.getLogger(__name__)
+
+LOOK_BYTES = 4096
+FILES_LOOKED_AT = 5
+ROOT = re.compile(
+    r"\s*(<\?xml.*?\?>)?\s*(<!--.*?-->\s*|<!DOCTYPE[^>]*>\s*)*<annotation[\s/>]", re.DOTALL
+)
+LIST = re.compile(r"(?:(.*)/)?ImageSets/(Main/)?([^/]+)\.txt")
+MAX_LIST_BYTES = 2**26
+
+
+class _Pair(NamedTuple):
+    """Folders of XML files and of their images, from the root; "" is the root."""
+
+    xmls: str
+    images: str
+
+
+def find_voc_xml(tree: FileTree) -> Splits:
+    """The sets below a folder: in VOC's layout, and folders of XML files with their images'.
+
+    Raises:
+      UserError: two folders of images are possible; the message names both.
+    """
+    by_folder = _annotations_by_folder(tree)
+    splits: Splits = {}
+    for root, lists in _lists_by_root(tree, by_folder).items():
+        for split in lists:
+            source = compose("voc_xml", tree.path(root), split)
+            splits.setdefault(split, []).append(source)
+        by_folder = {folder: own for folder, own in by_folder.items() if not _below(folder, root)}
+    for split, pairs in _pairs_by_split(tree, by_folder).items():
+        for pair in pairs:
+            source = compose("voc_xml", tree.path(pair.xmls), tree.path(pair.images))
+            splits.setdefault(split, []).append(source)
+    return splits
+
+
+def _annotations_by_folder(tree: FileTree) -> dict[str, list[str]]:
+    """The XML files of each folder that holds annotations."""
+    by_folder: dict[str, list[str]] = {}
+    for file in tree.with_suffix(".xml"):
+        by_folder.setdefault(file.rpartition("/")[0], []).append(file)
+    return {
+        folder: files
+        for folder, files in by_folder.items()
+        if any(_is_annotation(tree, file) for file in files[:FILES_LOOKED_AT])
+    }
+
+
+def _is_annotation(tree: FileTree, file: str) -> bool:
+    return ROOT.match(_beginning(tree, file)) is not None
+
+
+def _beginning(tree: FileTree, file: str) -> str:
+    try:
+        with tree.path(file).open("rb") as opened:
+            content = opened.read(LOOK_BYTES)
+    except OSError:
+        return ""
+    is_utf_16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return content.decode("utf-16" if is_utf_16 else "utf-8-sig", errors="replace")
+
+
+# ---- lists
+
+
+def _lists_by_root(tree: FileTree, by_folder: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The splits that lists name, of every folder that has some with annotations."""
+    places: dict[str, dict[str, dict[str, str]]] = collections.defaultdict(dict)
+    for file in tree.with_suffix(".txt"):
+        match = LIST.fullmatch(file)
+        if match:
+            place = "Main" if match[2] else "ImageSets"
+            places[match[1] or ""].setdefault(place, {})[match[3]] = file
+            continue
+        folder, _, name = file.rpartition("/")
+        if kind_of(without_suffix(name)) in TRAIN_NAMES + EVAL_NAMES:
+            places[folder].setdefault("root", {})[without_suffix(name)] = file
+    found = {}
+    for root, lists in places.items():
+        stems = {
+            without_suffix(file).rpartition("/")[2].lower()
+            for folder, files in by_folder.items()
+            if _below(folder, root)
+            for file in files
+        }
+        if stems:
+            by_place = (lists[place] for place in ("Main", "ImageSets", "root") if place in lists)
+            splits = next(filter(None, (_plain_lists(tree, own, stems) for own in by_place)), [])
+            if splits:
+                found[root] = splits
+    return found
+
+
+def _plain_lists(tree: FileTree, lists: dict[str, str], stems: set[str]) -> list[str]:
+    """Those of some lists that are of a split, and not of one class of it, with annotations."""
+    plain, of_class = [], []
+    for name, file in lists.items():
+        try:
+            lines = read_text(tree.path(file), MAX_LIST_BYTES).splitlines()
+        except UserError:
+            continue
+        lines = [line.strip() for line in lines if line.strip()]
+        is_name = [_stem(line) in stems for line in lines]
+        names = [
+            line if is_whole else name_and_flag(line)[0]
+            for line, is_whole in zip(lines, is_name, strict=True)
+        ]
+        if not any(_stem(name) in stems for name in names):
+            logger.warning("%s: left out: no image in it has an annotation", tree.path(file))
+            continue
+        is_flagged = [
+            not is_whole and bool(FLAGGED.fullmatch(line))
+            for line, is_whole in zip(lines, is_name, strict=True)
+        ]
+        (of_class if all(is_flagged) else plain).append(name)
+    plain = [name for name in plain if not any(name.endswith(f"_{other}") for other in lists)]
+    return plain or (of_class if len(of_class) == 1 else [])
+
+
+def _stem(name: str) -> str:
+    last = name.replace("\\", "/").rpartition("/")[2].lower()
+    return re.sub(r"\.(jpe?g|png|bmp|tiff?|webp|gif|xml)$", "", last)
+
+
+# ---- folders
+
+
+def _pairs_by_split(tree: FileTree, by_folder: dict[str, list[str]]) -> dict[str, list[_Pair]]:
+    """The folders of XML files with those of their images, for every split."""
+    if not by_folder:
+        return {}
+    images: dict[str, list[str]] = collections.defaultdict(list)
+    for image in tree.images:
+        images[without_suffix(image).rpartition("/")[2].lower()].append(image)
+    by_split: dict[str, list[_Pair]] = {}
+    for folder, files in by_folder.items():
+        image_folder = _image_folder(tree, folder, files, images)
+        if image_folder is None:
+            logger.warning("%s: left out: no images of its XML files", tree.path(folder))
+            continue
+        split = split_of(f"{folder}/x")
+        split = split_of(f"{image_folder}/x") if split == WHOLE else split
+        pair = _without_common_tail(_Pair(folder, image_folder))
+        by_split.setdefault(split, []).append(pair)
+    joined = {split: _joined(pairs, by_split, split) for split, pairs in by_split.items()}
+    return {split: pairs for split, pairs in joined.items() if pairs}
+
+
+def _image_folder(
+    tree: FileTree, folder: str, files: Sequence[str], images: dict[str, list[str]]
+) -> str | None:
+    """The folder of the images of the XML files of a folder; None where there are none."""
+    hits: collections.Counter[str] = collections.Counter()
+    spread = True
+    for file in files:
+        own = {
+            image.rpartition("/")[0]
+            for image in images.get(without_suffix(file).rpartition("/")[2].lower(), [])
+            if not MASKS.search(image) or image.rpartition("/")[0] == folder
+        }
+        hits.update(own)
+        spread &= len(own) <= 1
+    if not hits:
+        names = [_file_name(tree, file) for file in files[:FILES_LOOKED_AT]]
+        hits.update(ImageFolders(tree).of([name for name in names if name], files[0]))
+        spread = False
+    if folder in hits:
+        return folder
+    if spread and len(hits) > 1:
+        # Each file has one image, in one of several folders.
+        common = os.path.commonpath(list(hits)) if "" not in hits else ""
+        logger.warning(
+            "%s: its images lie in %s, which are taken as one set",
+            tree.path(folder),
+            " and ".join(sorted(hits)[:3]),
+        )
+        return common
+    most = max(hits.values(), default=0)
+    return _preferred(tree, folder, sorted(each for each, count in hits.items() if count == most))
+
+
+def _preferred(tree: FileTree, folder: str, options: list[str]) -> str | None:
+    """Of folders with the images of a folder of XML files the one that belongs to it."""
+    siblings = [each for each in options if _is_sibling(folder, each)] or options
+    for name in IMAGE_FOLDERS:
+        named = [each for each in siblings if name in each.lower().split("/")]
+        siblings = named or siblings
+    if len(siblings) > 1:
+        both = " or ".join(
+            compose("voc_xml", tree.path(folder), tree.path(each)) for each in siblings
+        )
+        raise UserError(
+            f"the images of the XML files in {tree.path(folder)} may lie in several folders: {both}"
+        )
+    return siblings[0] if siblings else None
+
+
+def _is_sibling(folder: str, images: str) -> bool:
+    """Whether two paths differ in one folder."""
+    first, second = folder.split("/"), images.split("/")
+    return len(first) == len(second) and sum(map(str.__ne__, first, second)) == 1
+
+
+def _file_name(tree: FileTree, file: str) -> str:
+    found = re.search(r"<filename>\s*([^<]*?)\s*</filename>", _beginning(tree, file))
+    return found[1] if found else ""
+
+
+def _without_common_tail(pair: _Pair) -> _Pair:
+    """(Annotations, JPEGImages) of (Annotations/vid1, JPEGImages/vid1); splits stay."""
+    xmls, images = pair.xmls.split("/"), pair.images.split("/")
+    while (
+        pair.xmls != pair.images
+        and len(xmls) > 1
+        and len(images) > 1
+        and xmls[-1] == images[-1]
+        and kind_of(xmls[-1]) not in TRAIN_NAMES + EVAL_NAMES
+    ):
+        xmls, images = xmls[:-1], images[:-1]
+    return _Pair("/".join(xmls), "/".join(images))
+
+
+def _joined(pairs: list[_Pair], by_split: dict[str, list[_Pair]], split: str) -> list[_Pair]:
+    """The folders of one split: those beside each other as the one above them."""
+    others = [pair.xmls for other, listed in by_split.items() if other != split for pair in listed]
+    beside = [pair.xmls for pair in pairs if pair.xmls == pair.images]
+    if len(beside) > 1:
+        above = "" if "" in beside else os.path.commonpath(beside)
+        if not any(_below(other, above) for other in others):
+            pairs = [pair for pair in pairs if pair.xmls != pair.images] + [_Pair(above, above)]
+    pairs = list(dict.fromkeys(pairs))
+    kept = []
+    for pair in pairs:
+        if any(_below(other, pair.xmls) for other in others):
+            logger.warning(
+                "%s: left out: folders of other splits are in it", pair.xmls or "the root"
+            )
+        elif not any(
+            other != pair and _below(pair.xmls, other.xmls) and _below(pair.images, other.images)
+            for other in pairs
+        ):
+            kept.append(pair)
+    return kept
+
+
+def _below(folder: str, above: str) -> bool:
+    """Whether a folder is another one or inside it."""
+    return not above or folder == above or folder.startswith(above + "/")

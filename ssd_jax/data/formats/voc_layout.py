@@ -1,0 +1,147 @@
+"""Where the images, annotations and lists of a data set in Pascal VOC's XML lie."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.stems import Stems
+from ssd_jax.errors import UserError, shown
+from ssd_jax.storage.files import read_text
+
+IMAGE_FOLDERS = (
+    "jpegimages",
+    "images",
+    "imgs",
+    "image",
+    "img",
+    "jpegs",
+    "jpgimages",
+    "pngimages",
+    "pictures",
+    "photos",
+    "data",
+)
+ANNOTATION_FOLDERS = ("annotations", "annotation", "annots", "xmls", "xml", "labels", "label")
+# Folders of images that show the outlines of objects.
+MASKS = re.compile(r"(^|/)[^/]*(segmentation|mask)[^/]*/", re.IGNORECASE)
+FLAGGED = re.compile(r"(.*\S)\s+(-1|0|1)")
+QUOTED = re.compile(r'"(.+)"(?:\s+(-1|0|1))?')
+IMAGE_AND_XML = re.compile(r"(.*\S)\s+\S.*\.xml", re.IGNORECASE)
+
+
+class Listed(NamedTuple):
+    """What a list of images names.
+
+    Attributes:
+      names: of the images that are used.
+      num_left_out: how many it marks with -1, as images without objects of its class.
+      is_marked: whether it marks images at all.
+    """
+
+    names: list[str]
+    num_left_out: int
+    is_marked: bool
+
+
+def split_file(root: Path, split: str) -> Path | None:
+    """The list of a split, or None where there is none."""
+    if Path(split).is_absolute():
+        return None
+    name = split.removesuffix(".txt") + ".txt"
+    places = (root / "ImageSets/Main" / name, root / "ImageSets" / name, root / name)
+    return next((place for place in places if _is_file(place)), None)
+
+
+def known_splits(root: Path) -> list[str]:
+    """The names of the lists of a data set."""
+    folders = (root / "ImageSets/Main", root / "ImageSets")
+    return next((names for f in folders if (names := sorted(p.stem for p in f.glob("*.txt")))), [])
+
+
+def images_of(tree: FileTree) -> FileTree:
+    """The folder of images of a data set: `JPEGImages` or another usual name, or all of it.
+
+    Raises:
+      UserError: it has no images.
+    """
+    found = _subtree(
+        tree, [image for image in tree.images if not MASKS.search(image)], IMAGE_FOLDERS
+    )
+    if not found.images:
+        raise UserError(f"{tree.root} has no folder JPEGImages, and no images elsewhere")
+    return found
+
+
+def annotations_of(tree: FileTree) -> FileTree:
+    """The folder of annotations of a data set: `Annotations` or another usual name, or all."""
+    files = tree.with_suffix(".xml")
+    if not files:
+        return FileTree(tree.root / "Annotations", ())
+    return _subtree(tree, files, ANNOTATION_FOLDERS)
+
+
+def _subtree(tree: FileTree, files: list[str], names: Sequence[str]) -> FileTree:
+    """The files in the first of these folders that has any; all where none has."""
+    by_folder: dict[str, list[str]] = {}
+    for file in files:
+        by_folder.setdefault(file.partition("/")[0] if "/" in file else "", []).append(file)
+    by_name = {folder.lower(): folder for folder in by_folder if folder}
+    for name in names:
+        if name in by_name:
+            folder = by_name[name]
+            inside = tuple(file.partition("/")[2] for file in by_folder[folder])
+            return FileTree(tree.root / folder, inside)
+    return FileTree(tree.root, tuple(files))
+
+
+def read_list(file: Path, images: Stems) -> Listed:
+    """Reads a list of images, one a line.
+
+    A name may hold blanks. A second column of -1, 0 or 1 (VOC's lists of one class) is one only
+    where the whole line names no image. CVAT writes names with blanks in double quotes; other tools
+    write the annotation behind the image.
+
+    Args:
+      file: the list.
+      images: the images that there are.
+
+    Raises:
+      UserError: it is no text.
+    """
+    names: list[str] = []
+    num_left_out, is_marked = 0, False
+    for line in filter(None, map(str.strip, read_text(file).splitlines())):
+        name, flag = (line, None) if images.find(line) else name_and_flag(line)
+        is_marked |= flag is not None
+        if flag == "-1":
+            num_left_out += 1
+        else:
+            names.append(name)
+    return Listed(names, num_left_out, is_marked)
+
+
+def name_and_flag(line: str) -> tuple[str, str | None]:
+    """The name in a line that is not a name as a whole, and its mark, if any."""
+    quoted, flagged = QUOTED.fullmatch(line), FLAGGED.fullmatch(line)
+    if quoted:
+        return quoted[1], quoted[2]
+    if flagged:
+        return flagged[1], flagged[2]
+    both = IMAGE_AND_XML.fullmatch(line)
+    return (both[1] if both else line), None
+
+
+def why_not_found(name: str, images: FileTree) -> str:
+    """What is wrong with a name in a list that is that of no image."""
+    if images.inside(name) is None:
+        return f"lists {shown(name)}, which is outside {images.root}"
+    return f"lists {shown(name)}, but {images.root} has no image of it"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # names that no file can have
+        return False

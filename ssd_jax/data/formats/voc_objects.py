@@ -1,0 +1,150 @@
+"""Reads what is inside an annotation file in Pascal VOC's XML."""
+
+import math
+import re
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException, ElementTree
+
+from ssd_jax.data.problems import MAX_PIXEL, Problem, file_exists
+from ssd_jax.data.records import Object
+from ssd_jax.errors import shown
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+# Larger annotation files are refused unread. The largest of VOC have some 30 kB.
+MAX_BYTES = 16 * 2**20
+# What tools write for <difficult> beside numbers.
+WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0, "unspecified": 0.0, "none": 0.0}
+DECLARED = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)["'][^>]*\?>""")
+OUTLINES = ("polygon", "points", "segmentation")
+ROTATED = ("robndbox", "rotated_bndbox", "rbndbox")
+
+
+def parse(path: Path, found: list[Problem]) -> Element | None:
+    """The root of an XML file; adds to `found` what is wrong with it.
+
+    Entities and what lies outside the file are never read.
+    """
+    if not file_exists(path):
+        found.append(Problem("annotation missing", "does not exist"))
+        return None
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            message = f"has {size:,} bytes, more than the {MAX_BYTES:,} that are read"
+            found.append(Problem("annotation unreadable", message))
+            return None
+        return _root(path.read_bytes())
+    # LookupError: of an unknown encoding; ValueError: of one that is not kept.
+    except (OSError, ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        message = f"is not an XML file that can be read: {error}"
+        found.append(Problem("annotation unreadable", message))
+        return None
+
+
+def _root(content: bytes) -> Element:
+    try:
+        return ElementTree.fromstring(content)
+    except ValueError as error:
+        # The parser cannot read encodings like GBK, which Python can.
+        declared = re.match(
+            rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)["'][^>]*\?>""", content
+        )
+        if isinstance(error, DefusedXmlException) or not declared:
+            raise
+        return ElementTree.fromstring(content[declared.end() :].decode(declared[1].decode()))
+
+
+def read_size(root: Element, found: list[Problem]) -> tuple[float, float] | None:
+    """(height, width) of the image, or None where the file does not state it (or states 0)."""
+    tags = ("size/width", "size/height")
+    if root.find("imagesize") is not None:
+        tags = ("imagesize/ncols", "imagesize/nrows")
+    width, height = (number(root, tag, "size", found, default=0.0) for tag in tags)
+    return None if width is None or height is None else (height, width)
+
+
+def read_objects(root: Element, found: list[Problem]) -> list[Object]:
+    """The objects, without their parts; adds to `found` what is wrong with them."""
+    objects = []
+    for element in root.findall("object") or root.findall("objects/object"):
+        if element.findtext("deleted", "").strip() == "1":
+            continue
+        name = element.findtext("name", "").strip()
+        if not name:
+            found.append(Problem("class missing", "an <object> has no <name>"))
+        box = _box(element, found)
+        word = WORDS.get(element.findtext("difficult", "").strip().lower())
+        hard = word
+        if hard is None:
+            hard = number(element, "difficult", "annotation form", found, default=0.0)
+        objects.append(Object(name, box, difficult=hard != 0))
+    return objects
+
+
+def _box(element: Element, found: list[Problem]) -> list[float]:
+    """The corners of an object's box, or of the box round its outline or rotated box."""
+    if element.find("bndbox") is None:
+        for tag in ROTATED:
+            rotated = element.find(tag)
+            if rotated is not None:
+                return _box_round_rotated(element, tag, found)
+        for tag in OUTLINES:
+            outline = element.find(tag)
+            corners = None if outline is None else _box_round_outline(outline)
+            if corners:
+                return corners
+    corners = [number(element, f"bndbox/{corner}", "box", found) for corner in CORNERS]
+    return [corner or 0.0 for corner in corners]
+
+
+def _box_round_rotated(element: Element, tag: str, found: list[Problem]) -> list[float]:
+    """Of a centre, sides and an angle in radians, as roLabelImg writes them."""
+    tags = (f"{tag}/{each}" for each in ("cx", "cy", "w", "h", "angle"))
+    x, y, width, height, angle = (number(element, each, "box", found) or 0.0 for each in tags)
+    cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
+    half_width = (width * cosine + height * sine) / 2
+    half_height = (width * sine + height * cosine) / 2
+    return [x - half_width, y - half_height, x + half_width, y + half_height]
+
+
+def _box_round_outline(outline: Element) -> list[float] | None:
+    """Of <x1><y1><x2>…, of <pt><x><y>, or of a text `x,y;x,y`; None where it is none of them."""
+    sides: dict[str, list[float]] = {"x": [], "y": []}
+    for each in outline.iter():
+        if re.fullmatch("[xy][0-9]*", each.tag):
+            sides[each.tag[0]].append(_as_number(each.text or ""))
+    if not sides["x"]:
+        values = [_as_number(text) for text in re.split(r"[\s,;]+", (outline.text or "").strip())]
+        sides = {"x": values[0::2], "y": values[1::2]}
+    x, y = sides["x"], sides["y"]
+    if not x or len(x) != len(y) or not all(abs(value) <= MAX_PIXEL for value in x + y):
+        return None
+    return [min(x), min(y), max(x), max(y)]
+
+
+def _as_number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def number(
+    element: Element, tag: str, kind: str, found: list[Problem], default: float | None = None
+) -> float | None:
+    """The number in a tag, or None and one more in `found`."""
+    text = (element.findtext(tag) or "").strip()
+    if not text and default is not None:
+        return default
+    value = _as_number(text)
+    if abs(value) <= MAX_PIXEL:  # nor NaN
+        return value
+    tags = f"<{tag.replace('/', '><')}>"
+    if text:
+        message = f"{tags} is {shown(text)}, which is not a number of at most {MAX_PIXEL:,.0f}"
+    else:
+        message = f"an <object> has no {tags}"
+    found.append(Problem(kind, message))
+    return None

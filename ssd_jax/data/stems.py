@@ -1,0 +1,65 @@
+"""Files by their names without suffix, as lists and annotations name them."""
+
+import collections
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from ssd_jax.data.file_tree import FileTree
+
+
+class Stems:
+    """Some files of a folder, to be found by their paths with or without suffix."""
+
+    def __init__(self, tree: FileTree, files: Iterable[str]):
+        """Takes the tree, and those of its files that count."""
+        self.tree = tree
+        self._files = frozenset(files)
+        self._by_stem: dict[str, list[str]] = collections.defaultdict(list)
+        self._by_name: dict[str, list[str]] = collections.defaultdict(list)
+        for file in sorted(self._files):
+            self._by_stem[without_suffix(file)].append(file)
+            self._by_name[without_suffix(file).rpartition("/")[2].lower()].append(file)
+
+    def find(self, name: str) -> list[str]:
+        """The files that a name may mean, from the root; none where it leads out of the folder.
+
+        Tried are the path from the root, with and without suffix; that without the folder's own
+        name before it; the end of a path; and all of this in other capitals.
+
+        Args:
+          name: like `a`, `a.jpg`, `vid1/a`, `vid1\\a` or `JPEGImages/a.jpg`.
+        """
+        inside = self.tree.inside(name)
+        if not inside:
+            return []
+        for candidate in self._without_own_folder(inside):
+            if candidate in self._files:
+                return [candidate]
+            if candidate in self._by_stem:
+                return self._by_stem[candidate]
+        for candidate in self._without_own_folder(inside):
+            last = candidate.rpartition("/")[2].lower()
+            ends = (f"/{candidate}", f"/{candidate}".lower())
+            near = {*self._by_name.get(last, []), *self._by_name.get(without_suffix(last), [])}
+            for end, form in ((ends[0], str), (ends[1], str.lower)):
+                found = sorted(
+                    file
+                    for file in near
+                    if form(f"/{file}").endswith(end)
+                    or form(f"/{without_suffix(file)}").endswith(end)
+                )
+                if found:
+                    return found
+        return []
+
+    def _without_own_folder(self, path: str) -> list[str]:
+        """A path, and what is left of it where it begins with the root's own name."""
+        parts, own = path.split("/"), Path(self.tree.root.absolute()).parts
+        starts = (i for i in range(1, len(parts)) if tuple(parts[:i]) == own[-i:])
+        return [path, *("/".join(parts[start:]) for start in starts)]
+
+
+def without_suffix(file: str) -> str:
+    """A path with `/` without the suffix of its last part."""
+    suffix = PurePosixPath(file).suffix
+    return file[: -len(suffix)] if suffix else file

@@ -1,0 +1,91 @@
+"""The cases: small inputs as people have them, each with what is right for it."""
+
+import logging
+
+import pytest
+
+from ssd_jax.data.sources import open_dataset
+from ssd_jax.errors import UserError
+from tests.helpers.read_boxes import read_boxes
+from tests.helpers.reference_results import shared
+
+THE_BOX = [20, 10, 80, 60]
+
+# The folder of a case, what follows the format's name, and the image that is read.
+SOURCES = {
+    "spaces_other_picture": ("voc_xml:{}/voc:train", "IMG (1)"),
+    "per_class_split": ("voc_xml:{}/voc:cat_train", "a"),
+    "bom_json": ("coco_json:{0}/coco/ann.json:{0}/coco/images", "1"),
+    "backslash_file_name": ("coco_json:{0}/coco/ann.json:{0}/coco", "1"),
+    "cvat_subfolder": ("voc_xml:{}/voc:train", "vid1/a"),
+    "same_stem": ("voc_xml:{}/voc:train", "a"),
+    "comma_in_path": ("voc_xml:{}/voc,v2:train", "a"),
+    "coco_without_size": ("coco_json:{0}/coco/ann.json:{0}/coco/images", "1"),
+    "roboflow_bbox_strings": ("coco_json:{0}/coco/ann.json:{0}/coco/images", "1"),
+    "roboflow_root_category": ("coco_json:{0}/coco/ann.json:{0}/coco/images", "1"),
+    "png16_dark": ("voc_xml:{}/voc:train", "a"),
+}
+
+
+def folder_of(case):
+    """The only folder in that of a case."""
+    (folder,) = (path for path in shared(f"cases/{case}").iterdir() if path.is_dir())
+    return folder
+
+
+def source(case):
+    return SOURCES[case][0].format(shared(f"cases/{case}"))
+
+
+@pytest.mark.parametrize("case", SOURCES)
+def test_the_cat_is_read_explicitly_and_from_the_folder(case):
+    expected = {SOURCES[case][1]: [("cat", THE_BOX)]}
+    assert read_boxes(source(case)) == expected
+    assert read_boxes(str(folder_of(case)), role="train") == expected
+
+
+def test_of_two_images_of_one_stem_the_file_name_decides():
+    (record,) = open_dataset(source("same_stem"))
+    assert record.path.endswith("a.jpg")
+
+
+def test_a_per_class_list_is_told(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
+    with caplog.at_level(logging.INFO):
+        read_boxes(source("per_class_split"))
+    assert "used 1 images marked 1 or 0, left out 1 marked -1" in caplog.text
+
+
+def test_declared_classes_without_objects_are_left_out_unless_named():
+    spec = source("roboflow_root_category")
+    assert open_dataset(spec).class_names == ("cat",)
+    assert open_dataset(spec, ("pets", "cat")).class_names == ("pets", "cat")
+
+
+def test_two_names_of_one_id_are_both_said():
+    folder = folder_of("category_id_twice")
+    for spec in (f"coco_json:{folder}/ann.json:{folder}/images", str(folder)):
+        with pytest.raises(UserError, match="'cat' and 'dog' have one id, 1"):
+            open_dataset(spec)
+
+
+def test_crowds_alone_are_read_but_nothing_is_left_to_train_on():
+    folder = folder_of("all_iscrowd")
+    (record,) = open_dataset(f"coco_json:{folder}/ann.json:{folder}/images")
+    assert record.crowd.tolist() == [True]
+
+
+def test_fractions_where_pixels_belong_are_refused():
+    folder = folder_of("normalised_boxes_voc")
+    for spec in (f"voc_xml:{folder}:train", str(folder)):
+        with pytest.raises(UserError, match="probably they are fractions of the image"):
+            open_dataset(spec)
+
+
+def test_some_of_the_classes():
+    folder = folder_of("subset_of_classes")
+    assert read_boxes(f"voc_xml:{folder}:train", "cat") == {"a": [("cat", THE_BOX)]}
+    both = read_boxes(f"voc_xml:{folder}:train")["a"]
+    assert [name for name, _ in both] == ["cat", "dog"]
+    with pytest.raises(UserError, match="did you mean 'dog'"):
+        open_dataset(f"voc_xml:{folder}:train", ("cat", "dgo"), role="train")
