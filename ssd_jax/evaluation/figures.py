@@ -1,18 +1,21 @@
 """The figures of a report, as SVG in data URIs."""
 
 import base64
+import functools
 import io
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssd_jax.evaluation.error_analysis import KINDS, SHAPE_GROUPS, SIZE_GROUPS
 from ssd_jax.evaluation.ranking import OperatingPoint, Ranking, envelope, precision_recall
 from ssd_jax.evaluation.statistics import Bin, Calibration
+from ssd_jax.images.fonts import path_and_text
 
 COLORS = {
     "correct": "#2f9e77",
@@ -42,6 +45,20 @@ STYLE: dict[Any, Any] = {
 def _new(size: tuple[float, float]) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.add_subplot()
+
+
+def _tick_names(class_names: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Class names as they can be drawn, and the style of tick labels for them: fonts, no maths."""
+    drawn = [path_and_text(name) for name in class_names]
+    families = dict.fromkeys(["sans-serif", *(_family(path) for path, _ in drawn if path)])
+    return [text for _, text in drawn], {"fontfamily": list(families), "parse_math": False}
+
+
+@functools.cache
+def _family(path: str) -> str:
+    """The name of the font of a file, which Matplotlib knows from now on."""
+    font_manager.fontManager.addfont(path)
+    return font_manager.FontProperties(fname=path).get_name()
 
 
 def _data_uri(figure: Figure) -> str:
@@ -171,8 +188,9 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> str:
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
     size = 9 if count <= 20 else 5
-    axes.set_xticks(range(count + 1), [*class_names, "not detected"], rotation=90, fontsize=size)
-    axes.set_yticks(range(count + 1), [*class_names, "nothing"], fontsize=size)
+    names, style = _tick_names(class_names)
+    axes.set_xticks(range(count + 1), [*names, "not detected"], rotation=90, fontsize=size, **style)
+    axes.set_yticks(range(count + 1), [*names, "nothing"], fontsize=size, **style)
     if count <= 25:
         for row, column in np.argwhere(matrix > 0):
             axes.text(
@@ -230,9 +248,11 @@ def reliability(calibration: Calibration) -> str:
 @mpl.rc_context(STYLE)
 def objects_per_class(class_names: Sequence[str], counts: Sequence[int]) -> str:
     """The number of objects of each class."""
-    shown = np.argsort(counts)[::-1][:40]
+    shown = np.argsort(counts)[::-1][:40].tolist()
     figure, axes = _new((WIDE[0], max(1.6, 0.24 * len(shown) + 0.7)))
-    bars = axes.barh([class_names[i] for i in shown], [counts[i] for i in shown], color=MAIN)
+    bars = axes.barh(range(len(shown)), [counts[i] for i in shown], color=MAIN)
+    names, style = _tick_names([class_names[i] for i in shown])
+    axes.set_yticks(range(len(shown)), names, **style)
     axes.bar_label(bars, padding=3, fontsize=9)
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.02)

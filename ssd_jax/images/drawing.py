@@ -1,12 +1,13 @@
 """Draws boxes with labels onto images."""
 
 import colorsys
-import functools
 import math
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from ssd_jax.images.fonts import font_and_text
 
 DRAWN_SIDE = 480  # pixels to which images are enlarged before boxes are drawn
 CASE_SIDE = 320  # pixels of the larger side of a case
@@ -39,7 +40,6 @@ def draw_boxes(
     canvas = ImageDraw.Draw(image)
     unit = math.sqrt(image.width * image.height) / 100
     line_width = max(2, round(unit * 0.4))
-    font = _font(max(10, round(unit * 3)))
     # Boxes before labels, so that no line crosses a name; the best last, on top of the others.
     for box, label in zip(boxes[::-1], labels[::-1], strict=True):
         canvas.rectangle(tuple(box.tolist()), outline=class_color(int(label)), width=line_width)
@@ -47,7 +47,7 @@ def draw_boxes(
     if scores is not None:
         texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores, strict=True)]
     colors = [class_color(int(label)) for label in labels]
-    _write_labels(canvas, image.size, boxes, texts, colors, font)
+    _write_labels(canvas, image.size, boxes, texts, colors, max(10, round(unit * 3)))
     return image
 
 
@@ -57,10 +57,11 @@ def _write_labels(
     boxes: np.ndarray,
     texts: Sequence[str],
     colors: Sequence[str | tuple[int, int, int]],
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font_size: int,
 ) -> None:
     """Writes beside boxes, the first on top."""
-    extents = [canvas.textbbox((0, 0), text, font=font) for text in texts]
+    drawn = [font_and_text(text, font_size) for text in texts]
+    extents = [canvas.textbbox((0, 0), text, font=font) for font, text in drawn]
     places = _place_labels(
         [(right - left + 4, bottom - top + 4) for left, top, right, bottom in extents],
         boxes,
@@ -70,7 +71,8 @@ def _write_labels(
         x, y, x_max, y_max = places[i].tolist()
         left, top, _, _ = extents[i]
         canvas.rectangle((x, y, x_max, y_max), fill=colors[i])
-        canvas.text((x + 2 - left, y + 2 - top), texts[i], fill=(0, 0, 0), font=font)
+        font, text = drawn[i]
+        canvas.text((x + 2 - left, y + 2 - top), text, fill=(0, 0, 0), font=font)
 
 
 def _place_labels(
@@ -95,11 +97,6 @@ def _place_labels(
         taken = np.any(overlapping, axis=1)
         places[i] = choices[int(taken.argmin())]  # the first that is free, or the first
     return places
-
-
-@functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size=size)
 
 
 def draw_input(
@@ -150,7 +147,7 @@ def draw_case(
     scale = CASE_SIDE / max(side_x, side_y)
     size = (max(1, round(side_x * scale)), max(1, round(side_y * scale)))
     part = image.resize(size, Image.Resampling.BICUBIC, (left, top, left + side_x, top + side_y))
-    canvas, font = ImageDraw.Draw(part), _font(20)
+    canvas = ImageDraw.Draw(part)
     origin = np.array([left, top, left, top])
     for box in (true_boxes - origin) * scale:
         outside = (*(box[:2] - 1), *(box[2:] + 1))
@@ -158,7 +155,7 @@ def draw_case(
         canvas.rectangle(tuple(box.tolist()), outline="#ffffff", width=3)
     for box in (boxes - origin) * scale:
         canvas.rectangle(tuple(box.tolist()), outline=color, width=4)
-    _write_labels(canvas, part.size, (boxes - origin) * scale, texts, [color] * len(texts), font)
+    _write_labels(canvas, part.size, (boxes - origin) * scale, texts, [color] * len(texts), 20)
     return part
 
 
@@ -184,7 +181,7 @@ def contact_sheet(
     pitch_x = cell + gap
     pitch_y = pitch_x + (2 * font_size if captions else 0)
     sheet = Image.new("RGB", (columns * pitch_x + gap, rows * pitch_y + gap), "white")
-    canvas, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=font_size)
+    canvas = ImageDraw.Draw(sheet)
     for i, image in enumerate(images):
         scale = cell / max(image.size)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
@@ -194,5 +191,6 @@ def contact_sheet(
         sheet.paste(image.resize(size, Image.Resampling.LANCZOS), (x, y))
         if captions:
             place = (gap + column * pitch_x + cell // 2, row * pitch_y + gap + cell + font_size)
-            canvas.text(place, captions[i], fill=(0, 0, 0), font=font, anchor="mm")
+            font, text = font_and_text(captions[i], font_size)
+            canvas.text(place, text, fill=(0, 0, 0), font=font, anchor="mm")
     return sheet
