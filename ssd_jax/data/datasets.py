@@ -1,7 +1,7 @@
 """A data set: a random-access sequence of records, made of one or several parts."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -18,6 +18,10 @@ class Part(Protocol):
 
     def share(self, process_index: int, process_count: int) -> range:
         """The indices of one process; every record falls to one process."""
+        ...
+
+    def chosen(self, images: np.ndarray) -> Self:
+        """The records for which `[images] bool` is true."""
         ...
 
     @property
@@ -62,6 +66,18 @@ class Dataset:
         index = int(index) % len(self)
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
         return self.parts[number][index - self._starts[number]]
+
+    def chosen(self, images: Sequence[np.ndarray]) -> "Dataset":
+        """The records for which `[images] bool` of their part is true; parts without any are gone.
+
+        Classes and problems are the same.
+        """
+        parts = [
+            part if mask.all() else part.chosen(mask)
+            for part, mask in zip(self.parts, images, strict=True)
+            if mask.any()
+        ]
+        return Dataset(parts, self.class_names, self.category_ids, self.problems)
 
     def shares(self, process_index: int = 0, process_count: int = 1) -> list[range]:
         """The indices of one process, a range for each part."""

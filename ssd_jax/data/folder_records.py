@@ -43,6 +43,11 @@ class FolderRecords:
             area=columns.area[objects],
         )
 
+    def chosen(self, images: np.ndarray) -> "FolderRecords":
+        """The records for which `[images] bool` is true."""
+        kept = self.columns.chosen(images, np.ones(len(self.columns.boxes), bool))
+        return FolderRecords(kept, kept.boxes, kept.classes, kept.sizes)
+
     def share(self, process_index: int, process_count: int) -> range:
         """The records of one process: every `process_count`-th."""
         return range(process_index, len(self), process_count)

@@ -70,6 +70,26 @@ def open_image(
         return to_rgb(image)
 
 
+def gray_thumbnail(file: str | Path | bytes, side: int, name: str = "") -> np.ndarray:
+    """`[side, side] uint8`, upright: the brightness of an image that was stretched to a square.
+
+    Much quicker than `open_image`: of a JPEG only what so small an image needs is decoded.
+
+    Raises:
+      UserError: see `open_image`.
+    """
+    with _opened(file, name) as image:
+        # What is decoded is at least so large, so that nothing is enlarged.
+        drafted = image.draft("L", (2 * side, 2 * side))
+        if image.mode == "L" and not _is_special(image):
+            # Where the sides are no multiples of the scale, the draft reaches beyond the image.
+            part = drafted[1] if drafted else (0, 0, *image.size)
+            small = image.resize((side, side), Image.Resampling.BICUBIC, part)
+        else:
+            small = to_rgb(image).convert("L").resize((side, side), Image.Resampling.BICUBIC)
+        return np.asarray(small)
+
+
 def size_in_file(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
     """(height, width) as stored, from the header alone; see `open_image` for the rest."""
     with _opened(file, name) as image:
@@ -169,6 +189,11 @@ def _orientation(image: Image.Image) -> int:
         return image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # a damaged EXIF block leaves the image as it is
         return 1
+
+
+def _is_special(image: Image.Image) -> bool:
+    """Whether it is turned by EXIF, or partly transparent."""
+    return _orientation(image) in ORIENTATIONS or image.has_transparency_data
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:

@@ -37,13 +37,27 @@ class TfdsRecords:
       classes: the classes of the labels.
     """
 
-    def __init__(self, builder: Any, split: str, origin: str, classes: Classes | None = None):
-        """Takes the `tfds.core.DatasetBuilder` of a set; `classes` are its own where None.
+    def __init__(
+        self,
+        builder: Any,
+        split: str,
+        origin: str,
+        classes: Classes | None = None,
+        places: np.ndarray | None = None,
+    ):
+        """Takes the `tfds.core.DatasetBuilder` of a set.
+
+        Args:
+          builder: of the set.
+          split: as TFDS writes it.
+          origin: the spec.
+          classes: of the labels; the set's own where None.
+          places: `[records]` int64: which records of the split; all where None.
 
         Raises:
           UserError: there is no such split, or it is not a detection set.
         """
-        self._builder, self._split, self.origin = builder, split, origin
+        self._builder, self._split, self.origin, self._places = builder, split, origin, places
         try:
             builder.info.splits[split]
         except (KeyError, ValueError) as error:
@@ -92,9 +106,16 @@ class TfdsRecords:
                 len(others),
                 ", ".join(others[:20]) + (", …" if len(others) > 20 else ""),
             )
-        return TfdsRecords(self._builder, self._split, self.origin, classes)
+        return TfdsRecords(self._builder, self._split, self.origin, classes, self._places)
+
+    def chosen(self, images: np.ndarray) -> "TfdsRecords":
+        """The records for which `[images] bool` is true."""
+        places = np.arange(len(self)) if self._places is None else self._places
+        return TfdsRecords(self._builder, self._split, self.origin, self.classes, places[images])
 
     def __len__(self) -> int:
+        if self._places is not None:
+            return len(self._places)
         return self._builder.info.splits[self._split].num_examples
 
     def __getitem__(self, index: int) -> Record:
@@ -161,13 +182,20 @@ class TfdsRecords:
         """
         labels = tf.constant([self.classes.label(name) for name in self.names], tf.int32)
         features = self._builder.info.features
-        read = remember(self._shards.read)
+        read = remember(self._read_bytes())
 
         def read_record(index: tf.Tensor) -> Tensors:
             decoders = {"image": tfds.decode.SkipDecoding()}
             return _clean(features.deserialize_example(read(index), decoders=decoders), labels)
 
         return read_record
+
+    def _read_bytes(self) -> Read:
+        """A function that reads the bytes of a record by its index."""
+        if self._places is None:
+            return self._shards.read
+        places, shards = tf.constant(self._places, tf.int64), self._shards
+        return lambda index: shards.read(tf.gather(places, index))
 
     @functools.cached_property
     def _shards(self):

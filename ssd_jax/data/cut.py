@@ -1,0 +1,206 @@
+"""Cuts images for evaluation off training data; near duplicates stay on one side."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ssd_jax.data.datasets import Dataset, Part
+from ssd_jax.data.folder_records import FolderRecords
+from ssd_jax.data.near_duplicates import joined, read_thumbnails, thumbnail_pairs, versions
+from ssd_jax.errors import UserError
+from ssd_jax.storage.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+CUT_FILE = "split.json"
+
+
+class Cut(NamedTuple):
+    """The images that were cut off for evaluation.
+
+    Attributes:
+      sources: the sources of the data, one for each part.
+      evaluation: the image ids of each part that are evaluated on.
+    """
+
+    sources: tuple[str, ...]
+    evaluation: tuple[tuple[str, ...], ...]
+
+    def masks(self, dataset: Dataset, sources: Sequence[str]) -> list[np.ndarray]:
+        """`[images] bool` of each part: whether it is evaluated on.
+
+        Images that were added since are trained on; those that were removed are told.
+
+        Args:
+          dataset: the images.
+          sources: the source of each part. One that is not among `sources` of the cut, as of a
+            folder that was moved, takes the place of the one at its place.
+
+        Raises:
+          UserError: none of the images that were cut off is there, or nothing is left to train on.
+        """
+        listed: list[set[str]] = [set() for _ in sources]
+        rest = [i for i, source in enumerate(sources) if source not in self.sources]
+        for source, names in zip(self.sources, self.evaluation, strict=True):
+            place = sources.index(source) if source in sources else rest.pop(0) if rest else None
+            if place is not None:
+                listed[place] |= set(names)
+        masks = [
+            np.array([name in own for name in ids], bool).reshape(-1)
+            for own, ids in zip(listed, _image_ids(dataset), strict=True)
+        ]
+        cut_off, found = sum(map(len, self.evaluation)), sum(int(mask.sum()) for mask in masks)
+        if not found or found == len(dataset):
+            raise UserError(
+                f"{CUT_FILE} lists {cut_off} images to evaluate on, and the data has {found} of "
+                f"them among its {len(dataset)}: put the images back, or name another work "
+                "directory"
+            )
+        if found < cut_off:
+            logger.warning(
+                "%d of the %d images that %s lists for evaluation are not in the data any more",
+                cut_off - found,
+                cut_off,
+                CUT_FILE,
+            )
+        return masks
+
+
+def make_cut(dataset: Dataset, sources: Sequence[str], split: float, seed: int) -> Cut:
+    """Chooses images to evaluate on.
+
+    Which ones depends on the ids of the images, on what near duplicates there are, on `split` and
+    on `seed`, not on the order of the images.
+
+    Args:
+      dataset: the images.
+      sources: the source of each part.
+      split: the fraction that is trained on, as near as groups of near duplicates allow.
+      seed: of the choice.
+
+    Raises:
+      UserError: there are too few images.
+    """
+    ids = _image_ids(dataset)
+    names = [f"{number}:{name}" for number, own in enumerate(ids) for name in own]
+    groups = _groups(dataset, split)
+    if len(names) < 2 or groups.max(initial=0) == 0:
+        raise UserError(
+            f"{', '.join(sources)}: {len(names)} images, too few to cut some off for evaluation: "
+            "name evaluation data in config.data.eval, or train without evaluation with "
+            "config.eval_every=-1"
+        )
+    chosen = choose(names, groups, split, seed)
+    ends = np.cumsum([len(own) for own in ids])[:-1]
+    evaluation = tuple(
+        tuple(sorted(name for name, is_chosen in zip(own, mask, strict=True) if is_chosen))
+        for own, mask in zip(ids, np.split(chosen, ends), strict=True)
+    )
+    return Cut(tuple(sources), evaluation)
+
+
+def choose(names: Sequence[str], groups: np.ndarray, split: float, seed: int) -> np.ndarray:
+    """`[images] bool`: whole groups, about `1 - split` of all images, at least one and not all.
+
+    Args:
+      names: of the images, each once.
+      groups: `[images]` the number of the group of each; two groups or more.
+      split: the fraction that is not chosen.
+      seed: of the choice.
+    """
+    # The place of a group depends on its first name alone: a new image changes that of few others.
+    members: dict[int, list[int]] = {}
+    for index in np.argsort(np.array(names)).tolist():
+        members.setdefault(int(groups[index]), []).append(index)
+    ordered = sorted(
+        members.values(),
+        key=lambda own: hashlib.sha256(f"{seed}:{names[own[0]]}".encode()).digest(),
+    )
+    wanted = min(max(1, round(len(names) * (1 - split))), len(names) - 1)
+    chosen: list[list[int]] = []
+    count = 0
+    others = []
+    for own in ordered:
+        if count + len(own) <= wanted:
+            chosen.append(own)
+            count += len(own)
+        else:
+            others.append(own)
+    nearest = min(others, key=len)
+    beyond = count + len(nearest) - wanted
+    if not chosen or (beyond < wanted - count and len(others) > 1):
+        chosen.append(nearest)
+    mask = np.zeros(len(names), bool)
+    for own in chosen:
+        mask[own] = True
+    return mask
+
+
+def _groups(dataset: Dataset, split: float) -> np.ndarray:
+    """`[images]`: the number of the group of each image, of near duplicates and versions."""
+    count = len(dataset)
+    of_names = versions([path for part in dataset.parts for path in _names_of_files(part)])
+    first = np.unique(of_names, return_index=True)[1]
+    name_pairs = np.column_stack([np.arange(count), first[of_names]])
+    pairs = [name_pairs, *thumbnail_pairs(*read_thumbnails(dataset))]
+    groups = joined(pairs, count)
+    sizes = np.bincount(groups)
+    largest = int(sizes.max(initial=0))
+    # Of one camera that stands still all images may look the same.
+    if largest > count / 2 and count - largest < (1 - split) * count / 2:
+        logger.warning(
+            "%d of %d images look the same: images for evaluation are cut off image by image, "
+            "whatever they look like",
+            largest,
+            count,
+        )
+        return np.arange(count)
+    repeated = int((sizes - 1).sum())
+    if repeated:
+        logger.info(
+            "%d images look like another one, and are trained or evaluated on together with it",
+            repeated,
+        )
+    return groups
+
+
+def _image_ids(dataset: Dataset) -> list[list[str]]:
+    """The image ids of each part."""
+    return [
+        list(part.columns.image_ids)
+        if isinstance(part, FolderRecords)
+        else [part[index].image_id for index in range(len(part))]
+        for part in dataset.parts
+    ]
+
+
+def _names_of_files(part: Part) -> list[str]:
+    """The path of each image; an empty one in sets of TFDS, whose names say nothing."""
+    return list(part.columns.paths) if isinstance(part, FolderRecords) else [""] * len(part)
+
+
+def read_cut(folder: Path) -> Cut | None:
+    """The cut that a run was started with; None where its data was not cut.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    path = folder / CUT_FILE
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    try:
+        parts = [(str(part["source"]), tuple(map(str, part["images"]))) for part in content]
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged: name another work directory") from error
+    return Cut(tuple(source for source, _ in parts), tuple(names for _, names in parts))
+
+
+def write_cut(folder: Path, cut: Cut) -> None:
+    """Writes the cut into a work directory."""
+    parts = zip(cut.sources, cut.evaluation, strict=True)
+    write_json(folder / CUT_FILE, [{"source": source, "images": names} for source, names in parts])
