@@ -74,7 +74,8 @@ def clean(read: Read, classes: Classes, problems: Problems) -> FolderRecords:
         has_area = np.all(clipped[:, 2:] > clipped[:, :2], axis=1)
     in_class = labels > 0
     counted = kept[owners] & in_class
-    _tell_classes(read, kept[owners] & ~in_class)
+    others = kept[owners] & ~in_class
+    _tell_classes(read, others)
     _tell(read, counted & ~has_area, "dropped", "boxes without area")
     # Less than half a pixel is what rounding makes.
     reaches_out = np.any(outside > 0.5, axis=1) & has_area
@@ -83,7 +84,8 @@ def clean(read: Read, classes: Classes, problems: Problems) -> FolderRecords:
 
     chosen = columns.chosen(kept, has_area & in_class)
     objects = counted & has_area
-    return FolderRecords(chosen, clipped[objects], labels[objects], sizes[kept])
+    num_others = int(others.sum())
+    return FolderRecords(chosen, clipped[objects], labels[objects], sizes[kept], num_others)
 
 
 def _sizes(read: Read, problems: Problems) -> tuple[np.ndarray, np.ndarray]:

@@ -143,7 +143,10 @@ def choose(names: Sequence[str], groups: np.ndarray, split: float, seed: int) ->
 def _groups(dataset: Dataset, split: float) -> np.ndarray:
     """`[images]`: the number of the group of each image, of near duplicates and versions."""
     count = len(dataset)
-    of_names = versions([path for part in dataset.parts for path in _names_of_files(part)])
+    names = [
+        name for number, part in enumerate(dataset.parts) for name in _names_of_files(part, number)
+    ]
+    of_names = versions(names)
     first = np.unique(of_names, return_index=True)[1]
     name_pairs = np.column_stack([np.arange(count), first[of_names]])
     pairs = [name_pairs, *thumbnail_pairs(*read_thumbnails(dataset))]
@@ -178,9 +181,21 @@ def _image_ids(dataset: Dataset) -> list[list[str]]:
     ]
 
 
-def _names_of_files(part: Part) -> list[str]:
-    """The path of each image; an empty one in sets of TFDS, whose names say nothing."""
-    return list(part.columns.paths) if isinstance(part, FolderRecords) else [""] * len(part)
+def _names_of_files(part: Part, number: int) -> list[str]:
+    """A name of each image, with its folder: of its file, or of the one that it lies in and its id.
+
+    In sets of TFDS it is that of its place.
+    """
+    if not isinstance(part, FolderRecords):
+        return [f"{number}:{index}" for index in range(len(part))]
+    columns = part.columns
+    is_inside = columns.spans[:, 1] > 0
+    return [
+        f"{path}/{image_id}" if inside else path
+        for path, image_id, inside in zip(
+            columns.paths, columns.image_ids, is_inside.tolist(), strict=True
+        )
+    ]
 
 
 def read_cut(folder: Path) -> Cut | None:

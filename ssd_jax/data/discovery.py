@@ -110,3 +110,20 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
         f"{found.path} has the splits {', '.join(splits)}, and none of these names is one for "
         f"{purpose}: name one as {found.path}:{next(iter(splits))}"
     )
+
+
+def evaluation_split(found: Found, trained: str) -> str:
+    """The split for evaluation of what is trained on another one; "" where there is none.
+
+    Args:
+      found: what a folder holds.
+      trained: the split that is trained on.
+    """
+    # What is called trainval holds the validation split.
+    names = EVAL_NAMES[-2:] if kind_of(trained) == "trainval" else EVAL_NAMES
+    own = set(found.splits[trained])
+    for kind in names:
+        for split, sources in found.splits.items():
+            if kind_of(split) == kind and not own & set(sources):
+                return split
+    return ""

@@ -14,10 +14,19 @@ class FolderRecords:
 
     Attributes:
       columns: cleaned; `classes` are labels from 1.
+      num_others: how many objects of other classes were left out.
     """
 
-    def __init__(self, columns: Columns, boxes: np.ndarray, labels: np.ndarray, sizes: np.ndarray):
+    def __init__(
+        self,
+        columns: Columns,
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        sizes: np.ndarray,
+        num_others: int = 0,
+    ):
         """Takes columns with other boxes and sizes and, as their classes, labels."""
+        self.num_others = num_others
         self.columns = dataclasses.replace(columns, boxes=boxes, classes=labels, sizes=sizes)
 
     def __len__(self) -> int:

@@ -79,7 +79,7 @@ def thumbnail_pairs(thumbnails: np.ndarray, readable: np.ndarray) -> Iterator[np
 
 
 def difference_bits(thumbnails: np.ndarray) -> np.ndarray:
-    """`[images, 2 * CELLS**2]` float32, ±1: whether brightness rises to the right, and downwards."""
+    """`[images, 2 * CELLS**2]` float32, ±1: whether brightness rises to the right, or downwards."""
     count = len(thumbnails)
     cell = SIDE // CELLS
     means = thumbnails.reshape(count, CELLS, cell, CELLS, cell).mean(axis=(2, 4), dtype=np.float32)

@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ssd_jax.config.schema import Config
 from ssd_jax.config.spelling import nearest
 from ssd_jax.data import discovery
 from ssd_jax.data import spec as grammar_of
@@ -33,7 +32,7 @@ from ssd_jax.data.formats.open_images import find_open_images, open_open_images
 from ssd_jax.data.formats.voc_folders import find_voc_xml
 from ssd_jax.data.formats.voc_xml import open_voc_xml
 from ssd_jax.data.formats.yolo import find_yolo, open_yolo
-from ssd_jax.data.problems import Problems, make_problems
+from ssd_jax.data.problems import Problems
 from ssd_jax.data.records import Annotation
 from ssd_jax.errors import UserError
 from ssd_jax.storage.files import check_no_scheme
@@ -142,6 +141,8 @@ def open_dataset(
     check_class_list(class_names)
     parts = [open_part(source, problems) for source in explicit_sources(spec, role)]
     problems.check()  # before the classes of what is left are compared
+    if role != "eval":  # what is evaluated on may lack some of the classes
+        check_known(class_map or {}, _all_names(parts), "config.data.class_map", spec)
     classes = choose_classes(parts, class_names, class_map or {})
     if role == "train":
         there = {classes.renamed.get(name, name) for name in _all_names(parts)}
@@ -154,37 +155,38 @@ def open_dataset(
     return dataset
 
 
-def open_training_data(
-    config: Config, workdir: str | Path | None = None, is_main_process: bool = True
-) -> Dataset:
-    """The training data of a config, with the classes that it lists.
-
-    Args:
-      config: names the data, the classes, and what happens to damaged images.
-      workdir: the work directory, where damaged images are listed that are left out.
-      is_main_process: see `Problems`.
-
-    Raises:
-      UserError: see `open_dataset`.
-    """
-    problems = make_problems(config.data, workdir, is_main_process)
-    settings = config.data
-    return open_dataset(
-        settings.train, settings.class_names, problems, settings.renamed_classes, "train"
-    )
-
-
 def explicit_sources(spec: str, role: discovery.Role = "all") -> list[str]:
     """The sources of a spec with format and arguments, in place of folders and files.
 
     Raises:
       UserError: the grammar is not kept, or a folder holds nothing that is known.
     """
+    return [source for named in resolve(spec, role) for source in named.sources]
+
+
+class Named(NamedTuple):
+    """What one source of a spec names.
+
+    Attributes:
+      given: the source, as it was given.
+      sources: the sources with format and arguments that it stands for.
+      found: what the folder or file holds; None where the source names its format.
+      split: the split of that.
+    """
+
+    given: str
+    sources: list[str]
+    found: discovery.Found | None = None
+    split: str = ""
+
+
+def resolve(spec: str, role: discovery.Role = "all") -> list[Named]:
+    """What the sources of a spec name; see `explicit_sources`."""
     sources = []
     for source in grammar_of.split_sources(spec, _begins_source, _is_whole):
         name, colon, _ = source.partition(":")
         if colon and name in FORMATS:
-            sources.append(source)
+            sources.append(Named(source, [source]))
             continue
         check_no_scheme(source)
         path, split = _folder_and_split(source)
@@ -198,7 +200,7 @@ def explicit_sources(spec: str, role: discovery.Role = "all") -> list[str]:
         found = discovery.find(path, {key: form.find for key, form in FORMATS.items() if form.find})
         split, own = discovery.sources_of(found, split, role)
         logger.info("%s: %s (%s): %s", source, found.format, split, ",".join(own))
-        sources += own
+        sources.append(Named(source, own, found, split))
     return sources
 
 
@@ -268,7 +270,6 @@ def choose_classes(
       UserError: the parts have different classes or none, or a name is not among them.
     """
     origin = ", ".join(part.origin for part in parts)
-    check_known(class_map, _all_names(parts), "config.data.class_map", origin)
     if class_names:
         return Classes(tuple(class_names), dict(class_map))
     declared, found = _declared_names(parts), _occurring_names(parts)

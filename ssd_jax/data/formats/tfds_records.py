@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 # So many neighbours are shuffled together, so that reads stay near each other.
 SHUFFLE_BUFFER = 4096
 
+EVALUATION_SPLITS = ("validation", "val", "valid", "dev", "test")
+RECORDS_TRIED = 50
+
 Read = Callable[[tf.Tensor], tf.Tensor]
 
 
@@ -79,6 +82,19 @@ class TfdsRecords:
     def category_ids(self) -> dict[str, int]:
         """The ids of its own classes by name; see `category_ids_of`."""
         return category_ids_of(self._builder.name, self.names)
+
+    def evaluation_split(self) -> str:
+        """The set's own split for evaluation, of which no record is in this one; "" without one.
+
+        A test split whose objects are not published is none.
+        """
+        own = {piece.partition("[")[0].strip() for piece in self._split.split("+")}
+        for name in EVALUATION_SPLITS:
+            if name in self._builder.info.splits and not own & {name, "all"}:
+                split = TfdsRecords(self._builder, name, f"{self.origin}, {name}")
+                if any(len(split[index].labels) for index in range(min(len(split), RECORDS_TRIED))):
+                    return name
+        return ""
 
     def num_objects(self) -> None:
         """None: the objects are not known before they are read."""

@@ -1,0 +1,223 @@
+"""Chooses the images that are trained on and those that are evaluated on.
+
+Evaluation data is what `config.data.eval` names. Where that is empty, it is the validation split
+that the training data has itself, or else the test split; and where it has neither, some of the
+training images are cut off (`cut.py`). All commands choose here, and so alike.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ssd_jax.config.schema import Config, DataConfig
+from ssd_jax.data import discovery
+from ssd_jax.data import spec as grammar
+from ssd_jax.data.cut import Cut, make_cut
+from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.problems import Problems, make_problems
+from ssd_jax.data.sources import FORMATS, Named, open_dataset, resolve
+from ssd_jax.errors import UserError
+
+
+class Sources(NamedTuple):
+    """The sources of a run, with format and arguments.
+
+    Attributes:
+      train: trained on.
+      evaluation: evaluated on; None where these images are cut off the others.
+      origin: where those of `evaluation` come from, in words.
+    """
+
+    train: list[str]
+    evaluation: list[str] | None
+    origin: str
+
+
+class RunData(NamedTuple):
+    """The images of a run.
+
+    Attributes:
+      train: trained on.
+      evaluation: evaluated on; None where nothing is evaluated.
+      origin: where those of `evaluation` come from, in words.
+      cut: which they are, where they were cut off.
+    """
+
+    train: Dataset
+    evaluation: Dataset | None
+    origin: str = ""
+    cut: Cut | None = None
+
+
+def choose_sources(data: DataConfig) -> Sources:
+    """The sources that a config trains and evaluates on.
+
+    Args:
+      data: names them.
+
+    Raises:
+      UserError: no training data is named; see also `explicit_sources`.
+    """
+    trained = resolve(_named(data), "train")
+    train = _all_sources(trained)
+    if data.eval and not _is_same_place(data, trained):
+        return Sources(train, _all_sources(resolve(data.eval, "eval")), data.eval)
+    own = {source: split for named in trained for source, split in _own_evaluation(named).items()}
+    if own:
+        return Sources(train, list(own), f"own split {', '.join(dict.fromkeys(own.values()))}")
+    return Sources(train, None, f"cut off by config.data.split={data.split:g}")
+
+
+def open_run_data(
+    config: Config,
+    stored: Cut | None = None,
+    workdir: str | Path | None = None,
+    is_main_process: bool = True,
+) -> RunData:
+    """The images that a config trains and evaluates on, with the classes of those trained on.
+
+    Where it never evaluates, nothing is cut off.
+
+    Args:
+      config: names the data and the classes, and what happens to damaged images.
+      stored: the cut that the run was started with, if any.
+      workdir: the work directory, where damaged images are listed that are left out.
+      is_main_process: see `Problems`.
+
+    Raises:
+      UserError: see `open_dataset` and `make_cut`.
+    """
+    data, evaluates = config.data, config.eval_every >= 0
+
+    def problems() -> Problems:
+        return make_problems(data, workdir, is_main_process)
+
+    if evaluates or stored:
+        sources = choose_sources(data)
+    else:
+        sources = Sources(_all_sources(resolve(_named(data), "train")), [], "")
+    train, cut = _open_training(sources, config, problems(), stored)
+    if cut is not None:
+        masks = cut.masks(train, sources.train)
+        evaluation = train.chosen(masks) if evaluates else None
+        return RunData(train.chosen([~mask for mask in masks]), evaluation, sources.origin, cut)
+    if not evaluates:
+        return RunData(train, None)
+    evaluation = _open(sources.evaluation or [], data, train.class_names, problems(), "eval")
+    return RunData(train, evaluation, sources.origin)
+
+
+def open_training_data(config: Config) -> Dataset:
+    """The images that a config trains on, as in `open_run_data`; evaluation data is not opened."""
+    data = config.data
+    if config.eval_every >= 0:
+        sources = choose_sources(data)
+    else:
+        sources = Sources(_all_sources(resolve(_named(data), "train")), [], "")
+    train, cut = _open_training(sources, config, make_problems(data), None)
+    return train.chosen([~mask for mask in cut.masks(train, sources.train)]) if cut else train
+
+
+def open_evaluation_data(
+    data: DataConfig,
+    class_names: Sequence[str],
+    problems: Problems,
+    stored: Cut | None = None,
+    seed: int = 0,
+) -> tuple[Dataset, str]:
+    """The images that a config evaluates on.
+
+    Args:
+      data: names them, and what classes are called.
+      class_names: the classes; see `open_dataset`.
+      problems: what becomes of damaged images.
+      stored: the cut that the run was started with, if any.
+      seed: of the cut where there is none.
+
+    Returns:
+      The images, and where they come from in words.
+
+    Raises:
+      UserError: see `open_run_data`.
+    """
+    if data.eval and not _are_same_path(data.eval, data.train):  # what is trained on may be gone
+        named = _all_sources(resolve(data.eval, "eval"))
+        return _open(named, data, class_names, problems, "eval"), data.eval
+    sources = choose_sources(data)
+    if sources.evaluation is not None:
+        return _open(sources.evaluation, data, class_names, problems, "eval"), sources.origin
+    everything = _open(sources.train, data, class_names, problems, "eval")
+    cut = stored or make_cut(everything, sources.train, data.split, seed)
+    return everything.chosen(cut.masks(everything, sources.train)), sources.origin
+
+
+def _open_training(
+    sources: Sources, config: Config, problems: Problems, stored: Cut | None
+) -> tuple[Dataset, Cut | None]:
+    """The training data, and which images of it are cut off."""
+    data = config.data
+    train = _open(sources.train, data, data.class_names, problems, "train")
+    if sources.evaluation is not None:
+        return train, None
+    return train, stored or make_cut(train, sources.train, data.split, config.seed)
+
+
+def _open(
+    sources: Sequence[str],
+    data: DataConfig,
+    class_names: Sequence[str],
+    problems: Problems,
+    role: discovery.Role,
+) -> Dataset:
+    return open_dataset(",".join(sources), class_names, problems, data.renamed_classes, role)
+
+
+def _named(data: DataConfig) -> str:
+    """The spec of the training data."""
+    if not data.train.strip():
+        raise UserError(
+            "config.data.train is empty: name your data with --config.data.train=FOLDER (README, "
+            '"Your own images")'
+        )
+    return data.train
+
+
+def _all_sources(named: Sequence[Named]) -> list[str]:
+    return [source for each in named for source in each.sources]
+
+
+def _is_same_place(data: DataConfig, trained: Sequence[Named]) -> bool:
+    """Whether one folder or file is named both for training and for evaluation."""
+    return (
+        len(trained) == 1
+        and trained[0].found is not None
+        and _are_same_path(data.eval, trained[0].given)
+    )
+
+
+def _are_same_path(first: str, second: str) -> bool:
+    return os.path.normpath(grammar.unquoted(first)) == os.path.normpath(grammar.unquoted(second))
+
+
+def _own_evaluation(named: Named) -> dict[str, str]:
+    """The sources for evaluation that training data has itself, each with the name of its split."""
+    name, _, rest = named.given.partition(":")
+    if named.found is not None:
+        split = discovery.evaluation_split(named.found, named.split)
+        return dict.fromkeys(named.found.splits[split], split) if split else {}
+    if FORMATS[name].find is None:
+        return _evaluation_of_tfds(name, rest)
+    return {}
+
+
+def _evaluation_of_tfds(name: str, rest: str) -> dict[str, str]:
+    from ssd_jax.data.formats.tfds_records import TfdsRecords
+
+    arguments = grammar.split_arguments(rest, FORMATS[name].arguments.count(":") + 1)
+    if arguments is None:
+        return {}
+    part = FORMATS[name].open(*arguments, Problems())
+    assert isinstance(part, TfdsRecords)
+    split = part.evaluation_split()
+    return {grammar.compose(name, *arguments[:-1], split): split} if split else {}
