@@ -1,7 +1,6 @@
 r"""A small SSD for one's own pictures on a modest machine, trained from scratch.
 
-    python train.py --config=configs/ssd_small.py --workdir=runs/mine \
-        --config.data.train=voc_xml:FOLDER:trainval --config.data.eval=voc_xml:FOLDER:test
+    python train.py --config=configs/ssd_small.py --workdir=runs/mine --config.data.train=FOLDER
 
 A quarter of VGG16's channels with batch norm, 256 pixels, six feature maps, and about two million
 parameters.
@@ -25,6 +24,9 @@ def get_config() -> ConfigDict:
     config.learning_rate = 1.5e-3
     config.learning_rate_drops = (0.7, 0.9)
     config.warmup_steps = 20
+
+    config.data.train = ""  # to be named
+    config.data.eval = ""
 
     config.augment.expand_max_ratio = 2.0  # in a short training 4 costs more than it brings
 

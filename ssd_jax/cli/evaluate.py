@@ -107,10 +107,11 @@ def main(arguments: list[str]) -> None:
     if not SOURCE.value and config is None:
         raise UserError("name the data with --source, or a --config")
     data = config.data if config else DataConfig(eval=SOURCE.value)
+    seed = config.seed if config else 0
     if DETECTIONS.value:
-        evaluate_file(data, DETECTIONS.value, options)
+        evaluate_file(data, DETECTIONS.value, options, seed)
     else:
-        compare_files(data, COMPARE.value, options)
+        compare_files(data, COMPARE.value, options, seed)
 
 
 def _config() -> Config | None:

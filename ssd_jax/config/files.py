@@ -145,11 +145,26 @@ def parse(values: flags.FlagValues, argv: list[str], *, known_only: bool = False
     if "config" in values:
         _check_overrides(argv)
     try:
-        return values(argv, known_only=known_only)
+        rest = values(argv, known_only=known_only)
+        _clear_evaluation(values, argv)
+        return rest
     except flags.UnrecognizedFlagError as error:
         raise UserError(_describe_unknown(error.flagname, values)) from error
     except flags.Error as error:
         raise UserError(str(error)) from error
+
+
+def _clear_evaluation(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    """Makes `data.eval` "" where `data.train` alone is given: the config's own belongs to its own.
+
+    Args:
+      values: the flags, parsed.
+      argv: the command line.
+    """
+    given = {word.lstrip("-").partition("=")[0] for word in argv[1:] if word.startswith("-")}
+    config = values["config"].value if "config" in values else None
+    if config is not None and "config.data.train" in given and "config.data.eval" not in given:
+        config.data.eval = ""
 
 
 class _ConfigFile(flags.ArgumentParser):
@@ -190,6 +205,8 @@ def _fill_in_defaults(config: ConfigDict) -> None:
         if name not in config:
             config[name] = default
         elif isinstance(default, dict) and isinstance(group, ConfigDict):
+            if name == "data" and "train" in group and "eval" not in group:
+                group.eval = ""  # that of the defaults belongs to their training data
             for field, value in default.items():
                 if field not in group:
                     group[field] = value

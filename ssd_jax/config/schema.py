@@ -134,15 +134,17 @@ class DataConfig(Group):
     """`config.data`: which images, and what happens to damaged ones."""
 
     train: str = "tfds:voc/2007:train+validation,tfds:voc/2012:train+validation"
-    """Training data (README, "Train", has the grammar)."""
+    """Training data: a folder, or a source (README, "Train", has the grammar)."""
     eval: str = "tfds:voc/2007:test"
-    """Evaluation data."""
+    """Evaluation data; "" = the training data's own validation or test split, or else images cut
+    off it by `split`. Becomes "" where `train` alone is changed or given: it belongs to that."""
     classes: str = ""
     """Class names joined by commas; "" = those of the data. Objects of others are left out."""
     class_map: str = ""
     """Classes by other names, like "dog+puppy=dog,car=": merged, renamed, or left out."""
     split: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """Share of the images that is trained on, where evaluation data is cut from training data."""
+    """Share of the images that is trained on where `eval` is "" and the data has no split for
+    evaluation; near duplicates stay on one side."""
     cache: bool = False
     """Whether encoded training images stay in memory once they are read."""
     max_objects: Count = 64
@@ -151,6 +153,13 @@ class DataConfig(Group):
     """What to do with a damaged image or annotation: stop, or skip the image."""
     max_error_fraction: Share = 0.01
     """Fraction of the images that may be skipped."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _evaluation_belongs_to_training(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "train" in values and "eval" not in values:
+            return {**values, "eval": ""}
+        return values
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -306,11 +315,15 @@ class Config(DetectorConfig, OptimizerConfig, RunConfig):
     def replace(self, changes: Mapping[str, Any]) -> "Config":
         """A config with other values, by names like `batch_size` and `data.train`.
 
+        Another `data.train` without a `data.eval` makes that "": the old one belonged to the old.
+
         Raises:
           UserError: there is no such field, or it cannot have this value.
         """
-        values = self.model_dump()
-        for name, value in copy.deepcopy(dict(changes)).items():
+        values, changes = self.model_dump(), copy.deepcopy(dict(changes))
+        if "data.train" in changes:
+            changes.setdefault("data.eval", "")
+        for name, value in changes.items():
             if isinstance(value, Group):
                 value = value.model_dump()
             group, _, field = name.rpartition(".")

@@ -65,8 +65,9 @@ def choose_sources(data: DataConfig) -> Sources:
         return Sources(train, _all_sources(resolve(data.eval, "eval")), data.eval)
     own = {source: split for named in trained for source, split in _own_evaluation(named).items()}
     if own:
-        return Sources(train, list(own), f"own split {', '.join(dict.fromkeys(own.values()))}")
-    return Sources(train, None, f"cut off by config.data.split={data.split:g}")
+        splits = ", ".join(dict.fromkeys(own.values()))
+        return Sources(train, list(own), f"{data.train}, its own split {splits}")
+    return Sources(train, None, f"{data.train}, cut by config.data.split={data.split:g}")
 
 
 def open_run_data(
@@ -108,14 +109,14 @@ def open_run_data(
     return RunData(train, evaluation, sources.origin)
 
 
-def open_training_data(config: Config) -> Dataset:
+def open_training_data(config: Config, workdir: str | Path | None = None) -> Dataset:
     """The images that a config trains on, as in `open_run_data`; evaluation data is not opened."""
     data = config.data
     if config.eval_every >= 0:
         sources = choose_sources(data)
     else:
         sources = Sources(_all_sources(resolve(_named(data), "train")), [], "")
-    train, cut = _open_training(sources, config, make_problems(data), None)
+    train, cut = _open_training(sources, config, make_problems(data, workdir), None)
     return train.chosen([~mask for mask in cut.masks(train, sources.train)]) if cut else train
 
 

@@ -1,51 +1,28 @@
 """Measures how default boxes fit the objects of some data, and looks for better ones."""
 
 import dataclasses
-import functools
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 from scipy.cluster.vq import kmeans2
 
-from ssd_jax.config.schema import Config, LossConfig, as_config
+from ssd_jax.config.schema import Config, as_config
+from ssd_jax.data.choice import open_training_data
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.problems import make_problems
 from ssd_jax.data.sources import open_dataset
-from ssd_jax.detection.default_boxes import Shapes, Tiling, default_boxes
-from ssd_jax.detection.exact_iou import ONE, fixed_point_iou
-from ssd_jax.detection.matcher import lies_inside, match
+from ssd_jax.detection.default_boxes import Shapes, Tiling
+from ssd_jax.detection.fit import Fit, measure
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
 from ssd_jax.threads import map_ahead, num_cores
 
 # An object belongs to the coarsest map whose step goes so many times into its side.
 STEPS_PER_SIDE = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
-
-
-class Fit(NamedTuple):
-    """The fit of default boxes to some objects.
-
-    Attributes:
-      sides: `[objects]` square root of the area, in pixels of the input.
-      best_iou: `[objects]` with the default box that fits best.
-      matched: `[objects]` how many default boxes the matching gives to the object.
-      iou_threshold: IoU from which a default box is matched to an object.
-    """
-
-    sides: np.ndarray
-    best_iou: np.ndarray
-    matched: np.ndarray
-    iou_threshold: float
-
-    def recall(self) -> float:
-        """The share of objects that some default box overlaps by `iou_threshold` or more."""
-        return float((self.best_iou >= self.iou_threshold).mean())
 
 
 class FitResult(NamedTuple):
@@ -89,12 +66,16 @@ def fit_boxes(config: Config | ConfigDict, source: str = "", num_images: int = 2
     config = as_config(config)
     if num_images < 1:
         raise UserError(f"images is {num_images}, but must be 1 or more")
-    spec = source or config.data.train
-    dataset = open_dataset(spec, config.data.class_names, make_problems(config.data))
+    data = config.data
+    if source:
+        problems = make_problems(data)
+        dataset = open_dataset(source, data.class_names, problems, data.renamed_classes)
+    else:
+        dataset = open_training_data(config)
     tiling = build_network(config.model, len(dataset.class_names)).tiling
     images = _read_boxes(dataset, num_images)
     if not sum(map(len, images)):
-        raise UserError(f"{spec}: no image has an object")
+        raise UserError(f"{source or data.train}: no image has an object")
     objects = np.concatenate([boxes[:, 2:] - boxes[:, :2] for boxes in images]) * tiling.image_size
 
     current = measure(images, tiling, config.loss)
@@ -116,48 +97,6 @@ def _read_boxes(dataset: Dataset, num_images: int) -> list[np.ndarray]:
     with ThreadPoolExecutor(num_cores()) as pool:
         records = map_ahead(pool, dataset.__getitem__, chosen, 4 * num_cores())
         return [record.boxes[~record.crowd] for record in records]
-
-
-def measure(
-    images: Sequence[np.ndarray], tiling: Tiling, settings: LossConfig = LossConfig()
-) -> Fit:
-    """Fits a tiling to the objects of some images.
-
-    Args:
-      images: `[objects, 4] xyxy` in [0, 1] of each.
-      tiling: the default boxes.
-      settings: the matching threshold, and whether boxes that reach beyond the image count.
-    """
-    boxes = default_boxes(tiling)
-    most = max(map(len, images))
-    best_iou, matched = [], []
-    for objects in images:
-        padded = np.zeros((most, 4), np.float32)
-        padded[: len(objects)] = objects
-        fitted = _fit_image(padded, boxes, settings=settings)
-        for collected, values in zip((best_iou, matched), fitted, strict=True):
-            collected.append(np.asarray(values)[: len(objects)])
-    sizes = np.concatenate([objects[:, 2:] - objects[:, :2] for objects in images])
-    sides = np.sqrt(sizes.prod(axis=1)) * tiling.image_size
-    threshold = settings.match_iou_threshold
-    return Fit(sides, np.concatenate(best_iou), np.concatenate(matched), threshold)
-
-
-@functools.partial(jax.jit, static_argnames="settings")
-def _fit_image(
-    objects: jax.Array, boxes: jax.Array, settings: LossConfig
-) -> tuple[jax.Array, jax.Array]:
-    """Best IoU and number of matched default boxes `[boxes, 4]` of padded objects `[objects, 4]`.
-
-    Compiled once for all tilings of as many boxes.
-    """
-    iou = fixed_point_iou(objects, boxes)
-    iou = jnp.where((objects[:, 2] > objects[:, 0])[:, None], iou, 0)
-    if not settings.boundary_boxes:
-        iou = jnp.where(lies_inside(boxes), iou, 0)
-    owners = match(iou, settings.match_iou_threshold)
-    matched = jnp.sum(owners == jnp.arange(len(objects))[:, None], axis=1)
-    return jnp.max(iou, axis=1) / ONE, matched
 
 
 def cluster(objects: np.ndarray, tiling: Tiling, steps_per_side: float) -> tuple[Shapes, ...]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ssd_jax.diagnostics.fit_boxes import Fit, FitResult
+from ssd_jax.detection.fit import Fit
+from ssd_jax.diagnostics.fit_boxes import FitResult
 
 SIDES = (0, 8, 16, 32, 64, 128, 256, np.inf)  # bounds of the size groups, pixels of the input
 

@@ -25,7 +25,7 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
     Raises:
       UserError: the config, the number or the source is wrong, or the file cannot be written.
     """
-    from ssd_jax.data.sources import open_training_data
+    from ssd_jax.data.choice import open_training_data
     from ssd_jax.data.training_order import training_order
 
     config = as_config(config)

@@ -84,22 +84,42 @@ def evaluate(
             f"was trained with {len(trained.class_names)} ({', '.join(trained.class_names)}): "
             "leave it empty"
         )
-    evaluator = Evaluator(config, trained.network, trained.class_names, flip, folder)
+    dataset, origin = _open_data(config, folder, trained.class_names)
+    evaluator = Evaluator(config, trained.network, dataset, flip)
     results, _ = evaluator(devices.replicate(trained.variables))
     summary = evaluator.summarise(results, options.metrics, options.metric_iou_threshold)
     if devices.is_main_process():
         if options.submission:
             place = local_path(options.submission)
             write_detections(results, trained.class_names, trained.category_ids, place)
-        about = {"run": str(workdir), "data": config.data.eval}
-        _publish(results, summary, about, evaluator.dataset, options)
+        about = {"run": str(workdir), "data": origin}
+        _publish(results, summary, about, dataset, options)
     return summary
+
+
+def _open_data(config: Config, folder: Path, class_names: Sequence[str]) -> tuple[Dataset, str]:
+    """The images that a run is evaluated on, and where they come from in words."""
+    from ssd_jax.data.choice import choose_sources, open_evaluation_data
+    from ssd_jax.data.cut import read_cut
+    from ssd_jax.data.problems import make_problems
+
+    stored = devices.from_main_process(read_cut(folder))
+    all_trained = not stored and not config.data.eval and config.eval_every < 0
+    if all_trained and choose_sources(config.data).evaluation is None:
+        raise UserError(
+            f"{folder} was trained on all images of {config.data.train}, for config.eval_every is "
+            "-1: name other images with --source"
+        )
+    problems = make_problems(config.data, folder, devices.is_main_process())
+    dataset, origin = open_evaluation_data(config.data, class_names, problems, stored, config.seed)
+    return dataset, origin
 
 
 def evaluate_file(
     data: DataConfig,
     detections: str | Path,
     options: EvaluationOptions = EvaluationOptions(),
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Evaluates detections that lie in a file, whoever made them, and prints the numbers.
 
@@ -108,6 +128,7 @@ def evaluate_file(
         damaged images.
       detections: see `read_detections`.
       options: what is measured and written.
+      seed: `config.seed`, where evaluation data is cut off training data.
 
     Returns:
       The numbers: see `summarise`.
@@ -115,10 +136,16 @@ def evaluate_file(
     Raises:
       UserError: the data or the file is wrong.
     """
-    dataset, images = _open_objects(data)
+    dataset, origin, images = _open_objects(data, seed)
     results = _read_detections(detections, data, dataset, images)
     summary = summarise(results, dataset.class_names, options.metrics, options.metric_iou_threshold)
-    _publish(results, summary, {"run": str(detections), "data": data.eval}, dataset, options)
+    _publish(
+        results,
+        summary,
+        {"run": str(detections), "data": origin},
+        dataset,
+        options,
+    )
     return summary
 
 
@@ -126,6 +153,7 @@ def compare_files(
     data: DataConfig,
     detections: Sequence[str | Path],
     options: EvaluationOptions = EvaluationOptions(),
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Compares detections of several detectors on the same data, each with the first.
 
@@ -133,6 +161,7 @@ def compare_files(
       data: see `evaluate_file`.
       detections: two or more, up to ten; see `read_detections`.
       options: what is measured and written.
+      seed: see `evaluate_file`.
 
     Returns:
       The comparison: see `compare`.
@@ -144,7 +173,7 @@ def compare_files(
         raise UserError(
             f"--compare names {len(detections)}, but must name 2 to {MOST_COMPARED} of them"
         )
-    dataset, images = _open_objects(data)
+    dataset, origin, images = _open_objects(data, seed)
     candidates = [_read_detections(path, data, dataset, images) for path in detections]
     comparison = compare(
         [str(path) for path in detections],
@@ -161,20 +190,20 @@ def compare_files(
 
             folder = local_path(options.report)
             names, images_of = dataset.class_names, _pictures_of(dataset)
-            write_comparison(folder, comparison, candidates, names, data.eval, images_of)
+            write_comparison(folder, comparison, candidates, names, origin, images_of)
             logger.info("the report is %s", folder / "index.html")
     finally:  # the numbers are told, too, where the page cannot be made
         print(format_comparison(comparison))
     return comparison
 
 
-def _open_objects(data: DataConfig) -> tuple[Dataset, list[ImageResult]]:
-    """The evaluation data, and its images without detections."""
+def _open_objects(data: DataConfig, seed: int) -> tuple[Dataset, str, list[ImageResult]]:
+    """The evaluation data, where it comes from, and its images without detections."""
+    from ssd_jax.data.choice import open_evaluation_data
     from ssd_jax.data.evaluation_batches import read_objects
     from ssd_jax.data.problems import make_problems
-    from ssd_jax.data.sources import open_dataset
 
-    dataset = open_dataset(data.eval, data.class_names, make_problems(data), data.renamed_classes)
+    dataset, origin = open_evaluation_data(data, data.class_names, make_problems(data), seed=seed)
     images = [
         image_result(
             record.image_id,
@@ -187,7 +216,7 @@ def _open_objects(data: DataConfig) -> tuple[Dataset, list[ImageResult]]:
         )
         for record, size in read_objects(dataset)
     ]
-    return dataset, sort_results(images)
+    return dataset, origin, sort_results(images)
 
 
 def _read_detections(

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ssd_jax.config.schema import Config
+from ssd_jax.data.datasets import Dataset
 from ssd_jax.detection.postprocess import Detections
 from ssd_jax.distributed import devices
 from ssd_jax.evaluation.metric import IOU_THRESHOLD
@@ -156,29 +156,16 @@ class Evaluator:
       dataset: the data.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        network: Network,
-        class_names: Sequence[str],
-        flip: bool = False,
-        workdir: Path | None = None,
-    ):
-        """Opens the data.
+    def __init__(self, config: Config, network: Network, dataset: Dataset, flip: bool = False):
+        """Prepares the evaluation of a network.
 
         Args:
-          config: evaluates on `config.data.eval`.
+          config: the size of images and batches, and how detections are made.
           network: what is evaluated.
-          class_names: the classes it was trained on.
+          dataset: the images, with the classes that the network was trained on.
           flip: see `make_predict_step`.
-          workdir: the work directory, where damaged images that are left out are listed.
         """
-        from ssd_jax.data.problems import make_problems
-        from ssd_jax.data.sources import open_dataset
-
-        problems = make_problems(config.data, workdir, devices.is_main_process())
-        self.dataset = open_dataset(config.data.eval, class_names, problems)
-        self._class_names = class_names
+        self.dataset = dataset
         self._image_size = config.model.image_size
         self._batch_size = devices.per_process_batch_size(devices.round_up(config.batch_size))
         self._stopwatch = Stopwatch()
@@ -221,7 +208,7 @@ class Evaluator:
     ) -> dict[str, Any]:
         """The numbers of these results, and a line about where the time of all this went."""
         with self._stopwatch.measure("metric"):
-            summary = summarise(results, self._class_names, metrics, metric_iou_threshold)
+            summary = summarise(results, self.dataset.class_names, metrics, metric_iou_threshold)
         if devices.is_main_process():
             first_batch = self._batch_size * devices.process_count()
             logger.info(

@@ -19,7 +19,8 @@ import optax
 from ml_collections import ConfigDict
 
 from ssd_jax.config.schema import Config, as_config
-from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.choice import RunData, open_run_data
+from ssd_jax.data.cut import CUT_FILE, read_cut, write_cut
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.drawing import draw_detections
@@ -117,7 +118,7 @@ class _Parts:
     config: Config
     folder: Path
     batch_size: int  # of this process
-    dataset: Dataset
+    data: RunData
     network: Network
     frozen: Mask  # parameters that are not trained
     schedule: optax.Schedule
@@ -126,7 +127,7 @@ class _Parts:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return self.dataset.class_names
+        return self.data.train.class_names
 
     def new_state(self, parameters: Variables, batch_stats: Variables) -> TrainState:
         """The state before the first step."""
@@ -144,7 +145,7 @@ class _Parts:
 
         return training_batches(
             self.config,
-            self.dataset,
+            self.data.train,
             self.batch_size,
             first_step=first_step,
             process_index=process_index,
@@ -154,17 +155,10 @@ class _Parts:
 
 def _build(config: Config, folder: Path) -> _Parts:
     """Opens the data and makes network and optimiser."""
-    from ssd_jax.data.sources import open_training_data
-
     batch_size = devices.per_process_batch_size(config.batch_size, config.accumulate)
-    dataset = open_training_data(config, folder, devices.is_main_process())
-    class_names = dataset.class_names
-    logger.info(
-        "%d training images, %d classes: %s",
-        len(dataset),
-        len(class_names),
-        ", ".join(class_names),
-    )
+    stored = devices.from_main_process(read_cut(folder))
+    data = open_run_data(config, stored, folder, devices.is_main_process())
+    class_names = data.train.class_names
     network = build_network(config.model, len(class_names))
     parameter_shapes, _ = network.variable_shapes()
     check_patterns(parameter_shapes, config.freeze, "config.freeze")
@@ -173,15 +167,13 @@ def _build(config: Config, folder: Path) -> _Parts:
         config=config,
         folder=folder,
         batch_size=batch_size,
-        dataset=dataset,
+        data=data,
         network=network,
         frozen=matching(parameter_shapes, config.freeze),
         schedule=schedule,
         optimizer=make_optimizer(config, schedule),
         evaluator=(
-            Evaluator(config, network, class_names, workdir=folder)
-            if config.eval_every >= 0
-            else None
+            Evaluator(config, network, data.evaluation) if data.evaluation is not None else None
         ),
     )
 
@@ -202,6 +194,11 @@ def _restore(parts: _Parts, checkpoints: Checkpoints) -> _Start | None:
     if not checkpoints.steps():
         return None
     shapes = jax.eval_shape(parts.new_state, *parts.network.variable_shapes())
+    if parts.data.cut and not devices.from_main_process((parts.folder / CUT_FILE).is_file()):
+        raise UserError(
+            f"{parts.folder} holds a run that has trained on all of its images, so none can be cut "
+            "off for evaluation: name evaluation data in config.data.eval"
+        )
     state, progress = checkpoints.restore(shapes), checkpoints.restore_progress()
     evaluations = devices.from_main_process(_evaluations(parts.folder))
     for step, mean_ap in evaluations.items():
@@ -233,7 +230,9 @@ def _record(parts: _Parts, start: _Start) -> None:
     if not devices.is_main_process():
         return
     config, folder = parts.config, parts.folder
-    record_run(folder, config, parts.class_names, parts.dataset.category_ids)
+    record_run(folder, config, parts.class_names, parts.data.train.category_ids)
+    if parts.data.cut:
+        write_cut(folder, parts.data.cut)
     described = {"step": start.step, "devices": devices.describe_devices()}
     record_start(folder, describe_program() | described)
     if config.init and start.weights:

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from ssd_jax.config.schema import as_config
+from ssd_jax.data.choice import open_training_data
 from ssd_jax.data.problems import FIXES, Problem, Problems
-from ssd_jax.data.sources import open_dataset, open_training_data
+from ssd_jax.data.sources import open_dataset
 from ssd_jax.errors import UserError, shown
 from tests import tiny
 from tests.helpers.pictures import VocFolder, write_coco

@@ -27,7 +27,7 @@ assert batch["mask"].tolist() == [True, True, True, False]
 assert [record.image_id for record, _ in read_objects(dataset)] == ["one", "two", "7"]
 assert read_images(dataset, ["two"])["two"].shape == (40, 60, 3)
 assert check_data(f"{voc},{coco}").num_images == 3
-assert fit_boxes(Config().replace({"data.train": voc, "model.width": 0.1})).num_images == 2
+assert fit_boxes(Config().replace({"model.width": 0.1}), voc).num_images == 2
 try:
     open_dataset("shapes:test")
 except ImportError:

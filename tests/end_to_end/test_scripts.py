@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssd_jax.config.schema import DataConfig, as_config
-from ssd_jax.data.sources import open_training_data
+from ssd_jax.data.choice import open_training_data
 from ssd_jax.data.training_batches import training_batches
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
