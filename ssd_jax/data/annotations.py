@@ -9,6 +9,7 @@ from ssd_jax.data.classes import Classes
 from ssd_jax.data.cleaning import clean
 from ssd_jax.data.columns import Columns, Strings
 from ssd_jax.data.folder_records import FolderRecords
+from ssd_jax.data.image_bytes import read_span
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.records import Annotation
 
@@ -72,11 +73,16 @@ class Annotations:
         return len(self.columns)
 
     def annotation(self, index: int) -> Annotation:
-        """One of them, as it was read."""
+        """One of them, with the bytes of its image where that lies inside a larger file.
+
+        Raises:
+          UserError: that file cannot be read.
+        """
         columns, objects = self.columns, self.columns.objects(index)
+        path, span = columns.paths[index], columns.span(index)
         return Annotation(
             image_id=columns.image_ids[index],
-            path=columns.paths[index],
+            path="" if span else path,
             file=self.files[index],
             size=columns.size(index),
             boxes=columns.boxes[objects],
@@ -85,7 +91,7 @@ class Annotations:
             crowd=columns.crowd[objects],
             area=columns.area[objects],
             unit="pixels" if self.in_pixels[index] else "fractions",
-            span=columns.span(index),
+            encoded=read_span(path, span) if span else b"",
         )
 
     def num_objects(self) -> collections.Counter[str]:

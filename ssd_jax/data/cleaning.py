@@ -6,8 +6,9 @@ reading (a box that reaches outside) is fixed, counted, and told with the names 
 """
 
 import collections
+import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -102,14 +103,19 @@ def _sizes(read: Read, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(looked, UserError):
             found = [Problem("image unreadable", str(looked))]
             if not problems.skips or columns.size(index) is None:
-                problems.add(columns.paths[index], columns.image_ids[index], found)
+                place = read.files[index] if columns.span(index) else columns.paths[index]
+                problems.add(place, columns.image_ids[index], found)
                 kept[index] = False
             continue
         actual, is_turned = looked
         stated = columns.size(index)
         sizes[index] = actual
         if stated and stated != actual:
-            found = [_wrong_size(stated, actual, is_turned)]
+            kind, message = _wrong_size(stated, actual, is_turned)
+            # A file that describes many images does not say which it is.
+            name = _image_name(columns, index)
+            is_named = Path(name).stem in read.files[index]
+            found = [Problem(kind, message if is_named else f"{name}: {message}")]
             problems.add(read.files[index], columns.image_ids[index], found)
             kept[index] = False
     return sizes, kept
@@ -156,7 +162,7 @@ def _in_their_unit(read: Read, kept: np.ndarray, problems: Problems) -> np.ndarr
     wrong = kept & (is_fraction | is_pixel)
     for index in np.flatnonzero(wrong).tolist():
         first = boxes[columns.objects(index)][0].round(4).tolist()
-        image = Path(columns.paths[index]).name
+        image = _image_name(columns, index)
         if is_fraction[index]:
             message = (
                 f"the boxes of {image} lie between 0 and 1, where pixels belong (the first is "
@@ -180,7 +186,7 @@ def _without_misspelt(read: Read, classes: Classes, problems: Problems) -> np.nd
     for index in np.unique(columns.owners()[of_object]).tolist():
         kept[index] = False
         own = columns.objects(index)
-        image = Path(columns.paths[index]).name
+        image = _image_name(columns, index)
         found = [
             Problem(
                 "class unknown",
@@ -228,11 +234,14 @@ def _tell_classes(read: Read, objects: np.ndarray) -> None:
         )
 
 
+def _image_name(columns: Columns, index: int) -> str:
+    """What messages call an image."""
+    return columns.image_ids[index] if columns.span(index) else Path(columns.paths[index]).name
+
+
 def _image_names(read: Read, images: collections.Counter[int]) -> str:
     columns = read.columns
-    name: Callable[[int], str] = lambda index: (  # noqa: E731
-        columns.image_ids[index] if columns.span(index) else Path(columns.paths[index]).name
-    )
+    name = functools.partial(_image_name, columns)
     listed = [
         f"{name(index)} ({count})" if count > 1 else name(index)
         for index, count in list(images.items())[:NAMES_TOLD]

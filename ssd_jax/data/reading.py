@@ -96,6 +96,7 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
     splits, boxes = tf.constant(columns.splits), tf.constant(columns.boxes)
     labels, difficult = tf.constant(columns.classes), tf.constant(columns.difficult)
     paths, path_bounds = tf.constant(columns.paths.content), tf.constant(columns.paths.bounds)
+    is_inside = tf.constant(columns.spans[:, 1] > 0)
     ids, id_bounds = tf.constant(columns.image_ids.content), tf.constant(columns.image_ids.bounds)
 
     def path(index: tf.Tensor) -> tf.Tensor:
@@ -112,7 +113,8 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
     def read(index: tf.Tensor) -> Tensors:
         start, end = tf.gather(splits, index), tf.gather(splits, index + 1)
         return {
-            "path": path(index),
+            # An image inside a larger file is called by its name alone.
+            "path": tf.where(is_inside[index], "", path(index)),
             "image": read_image(index) if read_image else tf.constant(b""),
             "image_id": _between(ids, id_bounds, index),
             "boxes": boxes[start:end],

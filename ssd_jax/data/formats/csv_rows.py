@@ -112,13 +112,16 @@ def find_csv(tree: FileTree) -> Splits:
 
 
 def split_name(file: str) -> str:
-    """The split that a file is of, by its name or the folders that it lies in."""
+    """The split that a file is of, by its name or the folders that it lies in, the nearest first.
+
+    A part that is nothing but the name of a split comes before one that only holds it: a set may be
+    called "test-tubes".
+    """
     folders, _, name = file.rpartition("/")
-    for part in (name.rpartition(".")[0], *reversed(folders.split("/"))):
-        kind = kind_of(part)
-        if kind in TRAIN_NAMES + EVAL_NAMES:
-            return kind
-    return WHOLE
+    parts = [name.rpartition(".")[0], *reversed(folders.split("/"))]
+    exact = [part.lower() for part in parts if part.lower() in TRAIN_NAMES + EVAL_NAMES]
+    kinds = [kind for part in parts if (kind := kind_of(part)) in TRAIN_NAMES + EVAL_NAMES]
+    return next(iter(exact + kinds), WHOLE)
 
 
 def subtree(tree: FileTree, folder: str) -> FileTree:

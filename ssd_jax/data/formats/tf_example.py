@@ -1,0 +1,169 @@
+"""Reads TFRecord files of `tf.train.Example` without TensorFlow."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ssd_jax.data.formats.crc32c import masked_crc32c
+from ssd_jax.errors import UserError
+
+# More than a record can have that holds one image.
+MAX_RECORD = 2**30
+COMPRESSED = {b"\x1f\x8b": "GZIP", b"\x78\x01": "ZLIB", b"\x78\x9c": "ZLIB", b"\x78\xda": "ZLIB"}
+# The kinds of a protobuf's fields, by their numbers on the wire.
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+
+
+class MalformedRecordError(ValueError):
+    """A record is damaged; the ones after it are not."""
+
+
+class TfRecord(NamedTuple):
+    """A record of a file.
+
+    Attributes:
+      offset: where its content begins in the file.
+      content: of the record.
+      intact: whether the content has the checksum that the file states.
+    """
+
+    offset: int
+    content: bytes
+    intact: bool
+
+
+class Feature(NamedTuple):
+    """The values of a `tf.train.Feature`, which are of one kind.
+
+    Attributes:
+      spans: of bytes, where each value lies in the record, as (start, end).
+      floats: in float32's precision.
+      integers: 64 bits, signed.
+    """
+
+    spans: list[tuple[int, int]]
+    floats: list[float]
+    integers: list[int]
+
+
+def read_records(path: Path) -> Iterator[TfRecord]:
+    """The records of a TFRecord file, one after the other.
+
+    Raises:
+      UserError: the file is compressed, damaged between records, or no TFRecord file.
+    """
+    try:
+        with path.open("rb") as file:
+            offset = 0
+            while header := file.read(12):
+                length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else 0
+                if header[8:] != struct.pack("<I", masked_crc32c(header[:8])):
+                    raise _refusal(path, offset, header)
+                content = file.read(min(length, MAX_RECORD))
+                checksum = file.read(4)
+                if len(content) < length or len(checksum) < 4:
+                    raise UserError(f"{path} ends inside a record: copy the file anew")
+                intact = checksum == struct.pack("<I", masked_crc32c(content))
+                yield TfRecord(offset + 12, content, intact)
+                offset += length + 16
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file begins like one of gzip or zlib."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2) in COMPRESSED
+    except OSError:
+        return False
+
+
+def _refusal(path: Path, offset: int, header: bytes) -> UserError:
+    kind = COMPRESSED.get(header[:2]) if offset == 0 else None
+    if kind:
+        return UserError(
+            f"{path} is compressed with {kind}, where images cannot be read one by one: "
+            "decompress the file, or write it without compression"
+        )
+    if offset:
+        return UserError(f"{path} is damaged at byte {offset:,}: copy the file anew")
+    return UserError(f"{path} is no TFRecord file, or it is damaged at its beginning")
+
+
+def parse_example(content: bytes) -> dict[str, Feature]:
+    """The features of a `tf.train.Example` by their names.
+
+    Raises:
+      MalformedRecordError: it is no such message.
+    """
+    features = {}
+    for number, _, (start, end) in _fields(content, 0, len(content)):
+        if number != 1:
+            continue
+        for number, _, entry in _fields(content, start, end):
+            if number == 1:
+                key, value = b"", (0, 0)
+                for number, _, span in _fields(content, *entry):
+                    if number == 1:
+                        key = content[slice(*span)]
+                    elif number == 2:
+                        value = span
+                features[key.decode(errors="replace")] = _feature(content, *value)
+    return features
+
+
+def _feature(content: bytes, start: int, end: int) -> Feature:
+    """A feature: a list of bytes (1), of floats (2), or of whole numbers (3)."""
+    feature = Feature([], [], [])
+    for kind, _, values in _fields(content, start, end):
+        for number, wire, span in _fields(content, *values):
+            if number != 1:
+                continue
+            if kind == 1 and wire == BYTES:
+                feature.spans.append(span)
+            elif kind == 2 and wire in (FIXED32, BYTES) and (span[1] - span[0]) % 4 == 0:
+                feature.floats.extend(np.frombuffer(content[slice(*span)], "<f4").tolist())
+            elif kind == 3 and wire in (VARINT, BYTES):
+                place = span[0]
+                while place < span[1]:
+                    integer, place = _varint(content, place, span[1])
+                    feature.integers.append(integer - 2**64 if integer >= 2**63 else integer)
+            else:
+                raise MalformedRecordError("a list of values has an unknown form")
+    return feature
+
+
+def _fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
+    """The number, kind, and (start, end) of the value of each field of a message."""
+    while start < end:
+        tag, start = _varint(content, start, end)
+        wire = tag & 7
+        if wire == VARINT:
+            _, stop = _varint(content, start, end)
+        elif wire == BYTES:
+            length, start = _varint(content, start, end)
+            stop = start + length
+        elif wire in (FIXED32, FIXED64):
+            stop = start + (4 if wire == FIXED32 else 8)
+        else:
+            raise MalformedRecordError(f"a field has the unknown kind {wire}")
+        if stop > end:
+            raise MalformedRecordError("a field ends behind its message")
+        yield tag >> 3, wire, (start, stop)
+        start = stop
+
+
+def _varint(content: bytes, start: int, end: int) -> tuple[int, int]:
+    """A whole number of one to ten bytes, and where it ends."""
+    value = shift = 0
+    for place in range(start, min(end, start + 10)):
+        byte = content[place]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & (2**64 - 1), place + 1
+        shift += 7
+    raise MalformedRecordError("a number does not end")

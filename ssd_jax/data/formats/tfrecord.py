@@ -1,0 +1,307 @@
+"""Reads TFRecords of TensorFlow's Object Detection API, without TensorFlow.
+
+Each record holds an image file and its boxes, as fractions of the image. Images stay in the file:
+annotations say where they lie in it.
+"""
+
+import functools
+import glob
+import logging
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ssd_jax.data.annotations import Annotations
+from ssd_jax.data.discovery import Splits
+from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.formats.csv_rows import split_name
+from ssd_jax.data.formats.tf_example import (
+    Feature,
+    MalformedRecordError,
+    TfRecord,
+    is_compressed,
+    parse_example,
+    read_records,
+)
+from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems
+from ssd_jax.data.records import Annotation, Object, annotation
+from ssd_jax.data.spec import compose
+from ssd_jax.errors import UserError, shown
+from ssd_jax.storage.files import local_path, read_text
+
+logger = logging.getLogger(__name__)
+
+# train.record, train.tfrecords, train.record-00000-of-00010, train-00000-of-00010.tfrecord
+SHARD = r"[-.]\d+-of-\d+"
+NAME = re.compile(rf"(.*?)({SHARD})?\.(tf)?records?({SHARD})?", re.IGNORECASE)
+BOX = tuple(f"image/object/bbox/{side}" for side in ("xmin", "ymin", "xmax", "ymax"))
+# What a set has that TensorFlow Datasets has prepared.
+TFDS_FILES = ("features.json", "dataset_info.json")
+OF_TFDS = "a set that TensorFlow Datasets has prepared: read it as tfds:NAME:SPLIT"
+MAX_LABEL_MAP = 2**22  # bytes
+
+Features = dict[str, Feature]
+
+
+def open_tfrecord(files: str, problems: Problems) -> Annotations:
+    """Reads record files, in alphabetical order.
+
+    Args:
+      files: a file, a pattern like `train.record-*`, or a folder.
+      problems: what becomes of images that are damaged or whose annotation is.
+
+    Raises:
+      UserError: there is no such file, one cannot be understood, or `problems` stops; the message
+        names the file.
+    """
+    spec = compose("tfrecord", files)
+    paths = _paths(local_path(files), spec)
+    for name in TFDS_FILES:
+        if (paths[0].parent / name).is_file():
+            raise UserError(f"{spec}: {paths[0].parent} is {OF_TFDS}")
+    names = _label_map(paths[0])
+    reader = _Reader(names, problems)
+    annotations = Annotations(reader.read(paths), spec)
+    if not len(annotations) and not problems.found:
+        raise UserError(f"{spec} has no records")
+    if names and set(annotations.names) <= set(names.values()):
+        annotations.category_ids = {name: number for number, name in names.items()}
+    if reader.numbered:
+        logger.warning(
+            "%s: classes are called by their numbers, like %s, for the records have no "
+            "image/object/class/text, and no label map (*.pbtxt) names them",
+            *(spec, min(reader.numbered)),
+        )
+    return annotations
+
+
+def find_tfrecord(tree: FileTree) -> Splits:
+    """The record files of detection sets below a folder, the shards of a set as one source."""
+    prepared = {file.rpartition("/")[0] for file in tree.files if _name(file) in TFDS_FILES}
+    sets: dict[tuple[str, str], list[str]] = {}
+    told = set()
+    for file in tree.files:
+        found = NAME.fullmatch(_name(file))
+        if found and file.rpartition("/")[0] in prepared:
+            told.add(file.rpartition("/")[0])
+        elif found:
+            stem = file[: len(file) - len(_name(file))] + found[1]
+            total = (found[2] or found[4] or "").rpartition("-")[2]
+            sets.setdefault((stem, total), []).append(file)
+    for folder in sorted(told):
+        logger.warning("%s: left out: it is %s", tree.path(folder), OF_TFDS)
+    splits: Splits = {}
+    for (stem, total), files in sets.items():
+        if _is_detection_file(tree.path(files[0])):
+            place = tree.path(files[0])
+            source = compose("tfrecord", _pattern(place) if total else place)
+            splits.setdefault(split_name(f"{stem}.record"), []).append(source)
+    return splits
+
+
+def _name(file: str) -> str:
+    return file.rpartition("/")[2]
+
+
+def _pattern(shard: Path) -> str:
+    """The pattern of all shards of a set, by one of them."""
+    before, number, after = re.split(r"(\d+)(?=-of-\d+)", shard.name, maxsplit=1)
+    return str(shard.parent / f"{glob.escape(before)}{'?' * len(number)}{glob.escape(after)}")
+
+
+def _paths(place: Path, spec: str) -> list[Path]:
+    """The files of a source."""
+    if place.is_file():
+        return [place]
+    if place.is_dir():
+        there = [path for path in sorted(place.iterdir()) if path.is_file()]
+        found = [path for path in there if NAME.fullmatch(path.name)]
+    else:
+        there = sorted(place.parent.glob(place.name)) if place.parent.is_dir() else []
+        found = [path for path in there if path.is_file()]
+        _check_shards(found, spec)
+    if not found:
+        what = "holds no record files" if place.is_dir() else "does not exist"
+        raise UserError(f"{spec}: {place} {what}")
+    return found
+
+
+def _check_shards(paths: Sequence[Path], spec: str) -> None:
+    """Refuses a set that lacks some of the shards that the names of the others count."""
+    counts = [re.search(r"-of-(\d+)", path.name) for path in paths]
+    totals = {int(count[1]) for count in counts if count}
+    if len(totals) == 1 and all(counts) and len(paths) < min(totals):
+        raise UserError(
+            f"{spec}: {len(paths)} of {min(totals)} files are there: copy the others, or name each "
+            "of those that are there"
+        )
+
+
+def _is_detection_file(path: Path) -> bool:
+    """Whether the first record is of the detection API."""
+    try:
+        record = next(read_records(path), None)
+        keys = set(parse_example(record.content)) if record else set()
+    except UserError:  # of a damaged or compressed file, which is told when it is opened
+        return ".tfrecord" in path.name.lower() or is_compressed(path)
+    except MalformedRecordError:
+        return False
+    has_image = bool(keys & {"image/encoded", "image/filename"})
+    return has_image and any(key.startswith("image/object/") for key in keys)
+
+
+class _Reader:
+    """Reads the records of several files.
+
+    Attributes:
+      numbered: the numbers of classes that have no name.
+    """
+
+    def __init__(self, names: dict[int, str], problems: Problems):
+        """Takes the names of a label map, and what becomes of damaged images."""
+        self.names, self.problems = names, problems
+        self.numbered: set[int] = set()
+        self._seen: set[str] = set()
+        self._tree = functools.cache(FileTree)
+
+    def read(self, paths: Sequence[Path]) -> Iterator[Annotation]:
+        """The annotation of every image; `problems` collects damaged ones."""
+        for path in paths:
+            for number, record in enumerate(read_records(path)):
+                self.problems.num_images += 1
+                place = f"{path.name}#{number}"
+                found: list[Problem] = []
+                try:
+                    if not record.intact:
+                        raise MalformedRecordError("its content does not have its checksum")
+                    read = self._read(record, path, place, found)
+                except MalformedRecordError as error:
+                    message = f"record {number} is damaged: {error}"
+                    self.problems.add(path, place, [Problem("annotation form", message)])
+                    continue
+                if found:
+                    self.problems.add(read.file, read.image_id, found)
+                else:
+                    yield read
+
+    def _read(self, record: TfRecord, path: Path, place: str, found: list[Problem]) -> Annotation:
+        """The annotation of a record; adds to `found` what is wrong with it."""
+        features = parse_example(record.content)
+        name = _text(record, features, "image/filename")
+        image_id = _stem(name) or _text(record, features, "image/source_id") or place
+        if image_id in self._seen:  # of images of several folders
+            image_id = place
+        self._seen.add(image_id)
+        images = _get(features, "image/encoded").spans
+        start, end = images[0] if images else (0, 0)
+        image, span = path, (record.offset + start, end - start)
+        if start == end:  # some tools leave images beside the file
+            beside = self._tree(path.parent).image(name) if name else None
+            image, span = (beside if isinstance(beside, Path) else path), None
+        if len(images) > 1 or (span is None and image == path):
+            message = "needs one image/encoded, or the name of an image beside the file"
+            found.append(Problem("image missing", message))
+        sides = [_get(features, f"image/{side}").integers[:1] for side in ("height", "width")]
+        height, width = (side[0] if side else 0 for side in sides)
+        objects = self._objects(record, features, found)
+        file = f"{path}: {name or place}"
+        return annotation(image_id, image, file, objects, (height, width), "fractions", span)
+
+    def _objects(self, record: TfRecord, features: Features, found: list[Problem]) -> list[Object]:
+        """The objects of a record; adds to `found` what is wrong with them."""
+        corners = [_get(features, key).floats for key in BOX]
+        count = len(corners[0])
+        if any(len(corner) != count for corner in corners):
+            lengths = ", ".join(str(len(corner)) for corner in corners)
+            message = f"has {lengths} of xmin, ymin, xmax and ymax, but needs as many of each"
+            found.append(Problem("box", message))
+            return []
+        boxes = list(zip(*corners, strict=True))
+        for box in boxes:
+            if not all(abs(corner) <= MAX_PIXEL for corner in box):  # nor NaN
+                found.append(Problem("box", f"a box is {shown(box)}, which is not four numbers"))
+        texts = _texts(record, features, "image/object/class/text")
+        labels = _get(features, "image/object/class/label").integers
+        if len(texts) == count and all(texts):
+            names = texts
+        elif len(labels) == count:
+            names = [self._named(label) for label in labels]
+        else:
+            message = f"has {count} boxes, but {len(texts)} class texts and {len(labels)} labels"
+            found.append(Problem("class missing", message))
+            return []
+        flags = [
+            _get(features, f"image/object/{key}").integers for key in ("difficult", "is_crowd")
+        ]
+        difficult, crowd = (values if len(values) == count else [0] * count for values in flags)
+        areas = _get(features, "image/object/area").floats
+        if len(areas) != count or not all(0 < area < math.inf for area in areas):
+            areas = [math.nan] * count
+        rows = zip(names, boxes, difficult, crowd, areas, strict=True)
+        return [
+            Object(name, box, bool(hard), bool(group), area)
+            for name, box, hard, group, area in rows
+        ]
+
+    def _named(self, label: int) -> str:
+        if label not in self.names:
+            self.numbered.add(label)
+        return self.names.get(label, str(label))
+
+
+def _get(features: Features, key: str) -> Feature:
+    return features.get(key, Feature([], [], []))
+
+
+def _stem(name: str) -> str:
+    """A file name without its suffix."""
+    return os.path.splitext(name.replace("\\", "/"))[0]
+
+
+def _texts(record: TfRecord, features: Features, key: str) -> list[str]:
+    spans = _get(features, key).spans
+    return [record.content[slice(*span)].decode(errors="replace").strip() for span in spans]
+
+
+def _text(record: TfRecord, features: Features, key: str) -> str:
+    return next(iter(_texts(record, features, key)), "")
+
+
+def _label_map(path: Path) -> dict[int, str]:
+    """The names of the label map beside a record file: the one that bears its name, or the only."""
+    maps = sorted(path.parent.glob("*.pbtxt")) or sorted(path.parent.parent.glob("*.pbtxt"))
+    found = NAME.fullmatch(path.name)
+    stem = found[1] if found else path.stem
+    own = [each for each in maps if stem and each.name.startswith(stem)]
+    chosen = own or maps
+    if len(chosen) != 1:
+        return {}
+    return parse_label_map(read_text(chosen[0], MAX_LABEL_MAP), chosen[0])
+
+
+def parse_label_map(text: str, path: Path) -> dict[int, str]:
+    """The names by number that a label map tells: `item { id: 1 name: 'cat' }`, and its variants.
+
+    Raises:
+      UserError: an item has no id or name, or two have the same id.
+    """
+    names: dict[int, str] = {}
+    text = re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
+    for item in re.findall(r"\bitem\s*:?\s*\{((?:\"[^\"\n]*\"|'[^'\n]*'|[^}\"'])*)\}", text):
+        number = re.search(r"\bid\s*:\s*(\d+)", re.sub(r"\"[^\"\n]*\"|'[^'\n]*'", "''", item))
+        quoted = {
+            key: double or single
+            for key, double, single in re.findall(
+                r"\b(name|display_name)\s*:\s*(?:\"([^\"\n]*)\"|'([^'\n]*)')", item
+            )
+        }
+        name = quoted.get("display_name") or quoted.get("name")
+        if number is None or not name:
+            raise UserError(f"{path}: an item has no id or no name: {shown(item.strip())}")
+        if names.setdefault(int(number[1]), name) != name:
+            raise UserError(
+                f"{path} gives the id {number[1]} to {names[int(number[1])]!r} and {name!r}"
+            )
+    return names
