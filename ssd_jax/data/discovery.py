@@ -97,7 +97,11 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
             raise UserError(f"{found.path} has no split {split!r}, but {', '.join(splits)}")
         return split, splits[split]
     if role == "all":
-        return "+".join(splits), list(dict.fromkeys(s for own in splits.values() for s in own))
+        kinds = {kind_of(name) for name in splits}
+        # VOC's trainval are the images of its train and val.
+        is_joined = {"train", "val", "trainval"} <= kinds
+        names = [name for name in splits if not (is_joined and kind_of(name) == "trainval")]
+        return "+".join(names), list(dict.fromkeys(s for name in names for s in splits[name]))
     by_kind = {kind_of(name): name for name in reversed(splits)}
     for kind in TRAIN_NAMES if role == "train" else EVAL_NAMES:
         if kind in by_kind:

@@ -3,8 +3,9 @@
 import collections
 from collections.abc import Sequence
 
-from ssd_jax.data.discovery import EVAL_NAMES, TRAIN_NAMES, WHOLE, kind_of
+from ssd_jax.data.discovery import WHOLE
 from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
 
 # So many names of an annotation file tell its folder of images.
 NAMES_TRIED = 100
@@ -71,7 +72,7 @@ def split_of(file: str) -> str:
     *folders, name = file.split("/")
     stem = name.rpartition(".")[0] or name
     for part in (stem, *reversed(folders)):
-        if kind_of(part) in TRAIN_NAMES + EVAL_NAMES:
+        if kind_of(part) in SPLIT_NAMES:
             return part
     return WHOLE
 

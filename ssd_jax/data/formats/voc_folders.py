@@ -7,11 +7,12 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ssd_jax.data.discovery import EVAL_NAMES, TRAIN_NAMES, WHOLE, Splits, kind_of
+from ssd_jax.data.discovery import WHOLE, Splits
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.formats.voc_layout import FLAGGED, IMAGE_FOLDERS, MASKS, name_and_flag
 from ssd_jax.data.image_folders import ImageFolders, split_of
 from ssd_jax.data.spec import compose
+from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
 from ssd_jax.data.stems import without_suffix
 from ssd_jax.errors import UserError
 from ssd_jax.storage.files import read_text
@@ -93,7 +94,7 @@ def _lists_by_root(tree: FileTree, by_folder: dict[str, list[str]]) -> dict[str,
             places[match[1] or ""].setdefault(place, {})[match[3]] = file
             continue
         folder, _, name = file.rpartition("/")
-        if kind_of(without_suffix(name)) in TRAIN_NAMES + EVAL_NAMES:
+        if kind_of(without_suffix(name)) in SPLIT_NAMES:
             places[folder].setdefault("root", {})[without_suffix(name)] = file
     found = {}
     for root, lists in places.items():
@@ -234,7 +235,7 @@ def _without_common_tail(pair: _Pair) -> _Pair:
         and len(xmls) > 1
         and len(images) > 1
         and xmls[-1] == images[-1]
-        and kind_of(xmls[-1]) not in TRAIN_NAMES + EVAL_NAMES
+        and kind_of(xmls[-1]) not in SPLIT_NAMES
     ):
         xmls, images = xmls[:-1], images[:-1]
     return _Pair("/".join(xmls), "/".join(images))
