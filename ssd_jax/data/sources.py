@@ -10,6 +10,7 @@ yolo:ROOT:SPLIT                    a data.yaml, or a folder of images and labels
 labelme:ANNOTATIONS:IMAGE_DIR      the JSON files of LabelMe, one an image, and their images
 label_studio:ANNOTATIONS:IMAGE_DIR  an export of Label Studio in JSON or JSON-MIN, and its images
 tfrecord:FILES                     TFRecords of TensorFlow's Object Detection API
+via:ANNOTATIONS:IMAGE_DIR          a project or export of the VGG Image Annotator, and its images
 shapes:SPLIT                       the embedded set, train or test
 """
 
@@ -31,6 +32,7 @@ from ssd_jax.data.formats.label_studio import find_label_studio, open_label_stud
 from ssd_jax.data.formats.labelme import find_labelme, open_labelme
 from ssd_jax.data.formats.open_images import find_open_images, open_open_images
 from ssd_jax.data.formats.tfrecord import find_tfrecord, open_tfrecord
+from ssd_jax.data.formats.via import find_via, open_via
 from ssd_jax.data.formats.voc_folders import find_voc_xml
 from ssd_jax.data.formats.voc_xml import open_voc_xml
 from ssd_jax.data.formats.yolo import find_yolo, open_yolo
@@ -115,6 +117,7 @@ FORMATS = {
     "labelme": Format("ANNOTATIONS:IMAGE_DIR", open_labelme, find_labelme),
     "label_studio": Format("ANNOTATIONS:IMAGE_DIR", open_label_studio, find_label_studio),
     "tfrecord": Format("FILES", open_tfrecord, find_tfrecord),
+    "via": Format("ANNOTATIONS:IMAGE_DIR", open_via, find_via),
     "shapes": Format("SPLIT", _open_shapes),
 }
 

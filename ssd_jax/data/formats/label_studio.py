@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from ssd_jax.data import spec
 from ssd_jax.data.annotations import Annotations
-from ssd_jax.data.discovery import EVAL_NAMES, TRAIN_NAMES, WHOLE, Splits, kind_of
+from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import IMAGE_SUFFIXES, FileTree
+from ssd_jax.data.formats.exports import beginning_of, image_of_path, names_split, splits_of_exports
 from ssd_jax.data.formats.label_studio_regions import SHAPES, WITHOUT_BOX, read_regions
 from ssd_jax.data.formats.values import image_id_of, number, text
 from ssd_jax.data.problems import Problem, Problems, file_exists
@@ -72,38 +73,14 @@ def find_label_studio(tree: FileTree) -> Splits:
     Raises:
       UserError: two exports name the same image.
     """
-    splits: Splits = {}
-    owners: dict[str, str] = {}
-    for file in tree.with_suffix(".json"):
-        if not _is_label_studio(tree.path(file)):
-            continue
-        for image in _images_of(tree.path(file)):
-            other = owners.setdefault(image, file)
-            if other != file:
-                raise UserError(
-                    f"{tree.path(other)} and {tree.path(file)} are exports of the same image "
-                    f"{shown(image)}: name the one that counts"
-                )
-        words = [*file.split("/")[:-1], Path(file).stem]
-        kinds = (word for word in words if kind_of(word) in TRAIN_NAMES + EVAL_NAMES)
-        source = spec.compose("label_studio", tree.path(file), tree.root)
-        splits.setdefault(next(kinds, WHOLE), []).append(source)
-    return splits
+    files = [file for file in tree.with_suffix(".json") if _is_label_studio(tree.path(file))]
+    return splits_of_exports(tree, "label_studio", files, _images_of)
 
 
 def _is_label_studio(file: Path) -> bool:
-    try:
-        with file.open("rb") as opened:
-            head = opened.read(HEAD_BYTES)
-    except OSError:
-        return False
-    beginning = head.decode(
-        "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8", "ignore"
-    )
+    beginning = beginning_of(file, HEAD_BYTES)
     fields = "|".join((*SHAPES, *WITHOUT_BOX, "original_width"))
-    return bool(
-        re.match(r"\ufeff?\s*\[\s*\{", beginning) and re.search(rf'"({fields})"\s*:', beginning)
-    )
+    return bool(re.match(r"\s*\[\s*\{", beginning) and re.search(rf'"({fields})"\s*:', beginning))
 
 
 def _images_of(file: Path) -> set[str]:
@@ -249,12 +226,13 @@ def _find_image(
     """The image of a task; the prefix of uploaded files may be in its name or not."""
     path = _path_of(reference)
     for written in dict.fromkeys((path, urllib.parse.unquote(path))):
-        parts = written.replace("\\", "/").split("/")
-        inside = "/".join(part for part in parts if part not in ("", ".", ".."))
-        found = tree.image(inside)
+        found = image_of_path(tree, written)
         if isinstance(found, Path) or found.kind == "ambiguous":
             return found
-    names = uploaded.get(_uploaded_name(inside.rpartition("/")[2]), [])
+    *folders, name = re.split(r"[\\/]", path)
+    if names_split(folders):
+        return found
+    names = uploaded.get(_uploaded_name(name), [])
     if len(names) > 1:
         listed = ", ".join(names[:3])
         return Problem("ambiguous", f"{shown(reference)} may be any of {listed} in {tree.root}")

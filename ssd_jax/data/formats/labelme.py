@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ssd_jax.data import spec
 from ssd_jax.data.annotations import Annotations
-from ssd_jax.data.discovery import EVAL_NAMES, TRAIN_NAMES, WHOLE, Splits, kind_of
+from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.formats.exports import beginning_of, image_folder, image_of_path, split_of
 from ssd_jax.data.formats.values import extremes, image_id_of, number, numbers, text
 from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.records import Annotation, Object, annotation
@@ -71,12 +72,12 @@ def find_labelme(tree: FileTree) -> Splits:
     for folder, files in folders.items():
         looked = [_is_labelme(tree.path(file)) for file in files[:SAMPLE]]
         if 2 * sum(looked) >= len(looked):
-            by_split.setdefault(_split_of(folder), []).append(folder)
+            by_split.setdefault(split_of(f"{folder}/"), []).append(folder)
     splits: Splits = {}
     for split, own in by_split.items():
         tops = [folder for folder in own if not any(_is_below(folder, other) for other in own)]
         splits[split] = [
-            spec.compose("labelme", _place(tree, folder), _image_dir(tree, folder))
+            spec.compose("labelme", _place(tree, folder), image_folder(tree, folder))
             for folder in tops
         ]
     return splits
@@ -88,32 +89,15 @@ def _place(tree: FileTree, folder: str) -> Path:
     return tree.path(others.pop()) if len(others) == 1 else tree.path(folder)
 
 
-def _image_dir(tree: FileTree, folder: str) -> Path:
-    """The folder itself where images are in it, otherwise the whole tree."""
-    inside = any(_is_below(image, folder) for image in tree.images)
-    return tree.path(folder) if inside else tree.root
-
-
 def _is_below(path: str, folder: str) -> bool:
     return path != folder and (not folder or path.startswith(f"{folder}/"))
 
 
-def _split_of(folder: str) -> str:
-    names = (name for name in folder.split("/") if kind_of(name) in TRAIN_NAMES + EVAL_NAMES)
-    return next(names, WHOLE)
-
-
 def _is_labelme(file: Path) -> bool:
     """Whether a file begins like one of LabelMe's: `shapes` are before the image in it."""
-    try:
-        with file.open("rb") as opened:
-            head = opened.read(HEAD_BYTES)
-    except OSError:
-        return False
-    encoding = "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
-    beginning = head.decode(encoding, errors="ignore")
+    beginning = beginning_of(file, HEAD_BYTES)
     return bool(
-        re.match(r"\ufeff?\s*\{", beginning)
+        re.match(r"\s*\{", beginning)
         and re.search(r'"shapes"\s*:\s*\[', beginning)
         and re.search(r'"(imagePath|shape_type|imageData|lineColor)"\s*:', beginning)
     )
@@ -194,8 +178,7 @@ def _image(
         named: Path | Problem = tree.path(beside)
     else:
         # A path of another machine, or from another folder.
-        inside = "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
-        named = tree.image(re.sub(r"^[A-Za-z]:/", "", inside))
+        named = image_of_path(tree, name)
     stem = os.path.normpath(os.path.join(own, file.stem)).replace("\\", "/")
     called = tree.image_of_stem(stem, name.rpartition("/")[2])
     if isinstance(named, Path) and isinstance(called, Path) and named != called:

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import yaml
 
-from ssd_jax.data.discovery import EVAL_NAMES, TRAIN_NAMES, WHOLE, kind_of
+from ssd_jax.data.discovery import WHOLE
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.formats.values import number, numbers, text
 from ssd_jax.data.problems import Problem, Problems
+from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
 from ssd_jax.errors import UserError, shown
 from ssd_jax.storage.files import read_text
 
@@ -193,7 +194,7 @@ def _split_of(folders: list[str]) -> str:
 
 
 def _is_split(name: str) -> bool:
-    return kind_of(name) in TRAIN_NAMES + EVAL_NAMES
+    return kind_of(name) in SPLIT_NAMES
 
 
 def split_images(layout: Layout, split: str, problems: Problems) -> tuple[Path, list[Path]]:

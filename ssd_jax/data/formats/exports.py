@@ -1,0 +1,83 @@
+"""Exports of annotation tools: which of a folder make up a split, and which images they mean."""
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ssd_jax.data import spec
+from ssd_jax.data.discovery import WHOLE, Splits
+from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.problems import Problem
+from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
+from ssd_jax.errors import UserError, shown
+
+
+def beginning_of(file: Path, num_bytes: int) -> str:
+    """The beginning of a text file, "" where it cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(num_bytes)
+    except OSError:
+        return ""
+    is_utf_16 = head[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return head.decode("utf-16" if is_utf_16 else "utf-8-sig", errors="ignore")
+
+
+def split_of(path: str) -> str:
+    """The first folder of a path, or its name, that is called like a split; else `WHOLE`."""
+    words = path.removesuffix(Path(path).suffix).split("/")
+    return next((word for word in words if kind_of(word) in SPLIT_NAMES), WHOLE)
+
+
+def image_folder(tree: FileTree, folder: str) -> Path:
+    """A folder of the tree where images are below it, otherwise the whole tree."""
+    inside = not folder or any(image.startswith(f"{folder}/") for image in tree.images)
+    return tree.path(folder) if inside else tree.root
+
+
+def splits_of_exports(
+    tree: FileTree, name: str, files: Iterable[str], images_of: Callable[[Path], Iterable[str]]
+) -> Splits:
+    """The sources of exports by split; the split is told by the names of folder and file.
+
+    Args:
+      tree: the files.
+      name: of the format.
+      files: the exports among them.
+      images_of: the images that an export names.
+
+    Raises:
+      UserError: two exports name the same image.
+    """
+    splits: Splits = {}
+    owners: dict[tuple[Path, str, str], str] = {}
+    for file in files:
+        folder, split = image_folder(tree, file.rpartition("/")[0]), split_of(file)
+        for image in images_of(tree.path(file)):
+            other = owners.setdefault((folder, split, image), file)
+            if other != file:
+                raise UserError(
+                    f"{tree.path(other)} and {tree.path(file)} are exports of the same image "
+                    f"{shown(image)}: name the one that counts"
+                )
+        splits.setdefault(split, []).append(spec.compose(name, tree.path(file), folder))
+    return splits
+
+
+def image_of_path(tree: FileTree, path: str) -> Path | Problem:
+    """The image that a path means which starts from another folder or is one of another machine.
+
+    Such folders are not there, so the name alone tells it; but not for a path of another split.
+    """
+    plain = re.sub(r"^[A-Za-z]:", "", path.replace("\\", "/"))
+    parts = [part for part in plain.split("/") if part not in ("", ".", "..")]
+    found = tree.image("/".join(parts))
+    if isinstance(found, Path) or found.kind != "image missing" or names_split(parts[:-1]):
+        return found
+    named = tree.image(parts[-1]) if parts else found
+    return found if isinstance(named, Problem) and named.kind == "image missing" else named
+
+
+def names_split(folders: Iterable[str]) -> bool:
+    """Whether one of these folders is called like a split."""
+    return any(kind_of(folder) in SPLIT_NAMES for folder in folders)
