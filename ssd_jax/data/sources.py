@@ -3,7 +3,9 @@
 FOLDER, FOLDER:SPLIT, FILE         whatever it holds is found out (`discovery.py`)
 tfds:NAME:SPLIT                    a TensorFlow Datasets detection set (tfds:voc/2007:test)
 voc_xml:ROOT:SPLIT                 a folder in Pascal VOC's layout
+voc_xml:ANNOTATIONS:IMAGE_DIR      a folder of such XML files, and that of their images
 coco_json:ANNOTATIONS:IMAGE_DIR    a COCO annotation file and its folder of images
+cvat_xml:ANNOTATIONS:IMAGE_DIR     CVAT's own XML, of images or a video, and its folder of images
 csv:ANNOTATIONS:IMAGE_DIR          a CSV file with a row for each object, and its images
 open_images:ANNOTATIONS:IMAGE_DIR  a CSV file of boxes of Open Images, and its images
 yolo:ROOT:SPLIT                    a data.yaml, or a folder of images and labels of YOLO
@@ -28,6 +30,8 @@ from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.formats.coco_files import find_coco_json
 from ssd_jax.data.formats.coco_json import open_coco_json
 from ssd_jax.data.formats.csv_rows import find_csv, open_csv
+from ssd_jax.data.formats.cvat_files import find_cvat_xml
+from ssd_jax.data.formats.cvat_xml import open_cvat_xml
 from ssd_jax.data.formats.label_studio import find_label_studio, open_label_studio
 from ssd_jax.data.formats.labelme import find_labelme, open_labelme
 from ssd_jax.data.formats.open_images import find_open_images, open_open_images
@@ -111,6 +115,7 @@ FORMATS = {
     "tfds": Format("NAME:SPLIT", _open_tfds),
     "voc_xml": Format("ROOT:SPLIT", open_voc_xml, find_voc_xml),
     "coco_json": Format("ANNOTATIONS:IMAGE_DIR", open_coco_json, find_coco_json),
+    "cvat_xml": Format("ANNOTATIONS:IMAGE_DIR", open_cvat_xml, find_cvat_xml),
     "csv": Format("ANNOTATIONS:IMAGE_DIR", open_csv, find_csv),
     "open_images": Format("ANNOTATIONS:IMAGE_DIR", open_open_images, find_open_images),
     "yolo": Format("ROOT:SPLIT", open_yolo, find_yolo),

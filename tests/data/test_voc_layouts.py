@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from ssd_jax.data.discovery import Role
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.errors import UserError
 from tests.helpers.pictures import write_picture
@@ -49,7 +50,7 @@ def classes(*ids):
 
 
 # Files below the folder; then for each role the explicit source and the images that it has.
-FOLDERS = {
+FOLDERS: dict[str, tuple[list[str], dict[Role, tuple[str, list[str]]]]] = {
     "labelImg, beside the images": (["a.jpg", "a.xml", "b c.png", "b c.xml"], {
         "train": ("voc_xml:{0}:{0}", ["a", "b c"]),
     }),

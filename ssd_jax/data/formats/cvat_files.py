@@ -1,0 +1,89 @@
+"""Finds CVAT's XML files below a folder, with their splits and folders of images."""
+
+import html
+import logging
+import os
+import re
+from collections.abc import Sequence
+
+from ssd_jax.data.discovery import Splits
+from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.image_folders import ImageFolders, split_of
+from ssd_jax.data.spec import compose
+from ssd_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+LOOK_BYTES = 2**20
+ROOT = re.compile(r"\s*(<\?xml.*?\?>)?\s*(<!--.*?-->\s*)*<annotations[\s>]", re.DOTALL)
+IMAGE = re.compile(r"<image\s[^>]*>")
+
+
+def find_cvat_xml(tree: FileTree) -> Splits:
+    """The sets in CVAT's own XML below a folder.
+
+    Raises:
+      UserError: two folders of images are possible, or two files describe the same images.
+    """
+    splits: Splits = {}
+    folders = ImageFolders(tree)
+    known: dict[tuple[str, str], str] = {}
+    for file in tree.with_suffix(".xml"):
+        text = _beginning(tree, file)
+        if not ROOT.match(text) or not re.search(r"<(meta|image|track)[\s>]", text):
+            continue
+        names = _image_names(text)
+        found = folders.of(names, file) if names else _frame_folders(tree, file)
+        if not found:
+            logger.warning("%s: left out: none of its images is there", tree.path(file))
+            continue
+        if len(found) > 1:
+            options = " or ".join(
+                compose("cvat_xml", tree.path(file), tree.path(each)) for each in found
+            )
+            raise UserError(
+                f"the images of {tree.path(file)} may lie in several folders: {options}"
+            )
+        for name in names or ("",):
+            other = known.setdefault((found[0], name), file)
+            if other != file:
+                raise UserError(
+                    f"{tree.path(other)} and {tree.path(file)} both describe images in "
+                    f"{tree.path(found[0])}: name one as "
+                    f"{compose('cvat_xml', tree.path(other), tree.path(found[0]))}"
+                )
+        source = compose("cvat_xml", tree.path(file), tree.path(found[0]))
+        splits.setdefault(split_of(file), []).append(source)
+    return splits
+
+
+def _beginning(tree: FileTree, file: str) -> str:
+    try:
+        with tree.path(file).open("rb") as opened:
+            return opened.read(LOOK_BYTES).decode("utf-8-sig", errors="replace")
+    except OSError:
+        return ""
+
+
+def _image_names(text: str) -> Sequence[str]:
+    """The first names of images, with the folders of subsets before them."""
+    names = []
+    for tag in IMAGE.findall(text):
+        attributes = dict(re.findall(r'(\w+)="([^"]*)"', tag))
+        name, subset = attributes.get("name", ""), attributes.get("subset", "")
+        names.append(html.unescape(f"{subset}/{name}" if subset else name))
+    return names
+
+
+def _frame_folders(tree: FileTree, file: str) -> list[str]:
+    """The folder of the frames of a video: of its own name, or the images beside or below it."""
+    folder = file.rpartition("/")[0]
+    prefix = f"{folder}/" if folder else ""
+    parents = sorted({image.rpartition("/")[0] for image in tree.images})
+    own = [
+        parent for parent in parents if parent.rpartition("/")[2] == file.rpartition("/")[2][:-4]
+    ]
+    below = [parent for parent in parents if f"{parent}/".startswith(prefix)]
+    if own or not below:
+        return own
+    return [os.path.commonpath(below) if "" not in below else ""]

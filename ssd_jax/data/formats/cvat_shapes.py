@@ -1,0 +1,81 @@
+"""Boxes of the shapes in CVAT's XML."""
+
+import math
+from typing import NamedTuple
+from xml.etree.ElementTree import Element
+
+from ssd_jax.data.problems import MAX_PIXEL, Problem
+from ssd_jax.errors import shown
+
+Box = tuple[float, float, float, float]
+
+SHAPES = ("box", "polygon", "polyline", "ellipse", "mask", "cuboid")
+# What has no box of its own.
+WITHOUT_BOX = ("points", "tag", "skeleton")
+
+
+class Numbers(NamedTuple):
+    """The attributes of a shape, read as numbers; `found` collects those that are none."""
+
+    element: Element
+    found: list[Problem]
+
+    def of(self, *names: str) -> list[float]:
+        """The numbers of these attributes, 0 for those that are none."""
+        return [self._checked(name, self.element.get(name, "")) for name in names]
+
+    def points(self) -> tuple[list[float], list[float]]:
+        """The x and the y of `points="x,y;x,y"`."""
+        pairs = [pair.split(",") for pair in self.element.get("points", "").strip(" ;").split(";")]
+        if not all(len(pair) == 2 for pair in pairs):
+            self._checked("points", self.element.get("points", ""))
+            return [0.0], [0.0]
+        x, y = ([self._checked("points", pair[i]) for pair in pairs] for i in (0, 1))
+        return x, y
+
+    def _checked(self, name: str, text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if abs(value) <= MAX_PIXEL:  # nor NaN
+            return value
+        message = f"{name} of a <{self.element.tag}> is {shown(text)}, which is not a number"
+        self.found.append(Problem("box", f"{message} of at most {MAX_PIXEL:,.0f}"))
+        return 0.0
+
+
+def box_of(element: Element, found: list[Problem]) -> Box:
+    """The box of a shape, or that round it; adds to `found` what is wrong with it."""
+    numbers = Numbers(element, found)
+    if element.tag == "box":
+        left, top, right, bottom = numbers.of("xtl", "ytl", "xbr", "ybr")
+        centre, half = ((left + right) / 2, (top + bottom) / 2), (right - left, bottom - top)
+        degrees = numbers.of("rotation")[0] if element.get("rotation") else 0.0
+        if not degrees:
+            return left, top, right, bottom
+        angle = math.radians(degrees)
+        cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
+        return _round(centre, (half[0] * cosine + half[1] * sine) / 2,
+                      (half[0] * sine + half[1] * cosine) / 2)  # fmt: skip
+    if element.tag == "ellipse":
+        x, y, x_radius, y_radius = numbers.of("cx", "cy", "rx", "ry")
+        angle = math.radians(numbers.of("rotation")[0] if element.get("rotation") else 0.0)
+        cosine, sine = math.cos(angle), math.sin(angle)
+        return _round((x, y), math.hypot(x_radius * cosine, y_radius * sine),
+                      math.hypot(x_radius * sine, y_radius * cosine))  # fmt: skip
+    if element.tag == "mask":
+        left, top, width, height = numbers.of("left", "top", "width", "height")
+        return left, top, left + width, top + height
+    if element.tag == "cuboid":
+        corners = [f"{side}{i}" for side in ("tl", "bl", "tr", "br") for i in (1, 2)]
+        x = numbers.of(*(f"x{corner}" for corner in corners))
+        y = numbers.of(*(f"y{corner}" for corner in corners))
+    else:
+        x, y = numbers.points()
+    return min(x), min(y), max(x), max(y)
+
+
+def _round(centre: tuple[float, float], half_width: float, half_height: float) -> Box:
+    x, y = centre
+    return x - half_width, y - half_height, x + half_width, y + half_height

@@ -1,0 +1,251 @@
+"""Reads CVAT's own XML: "CVAT for images 1.1" and "CVAT for video 1.1"."""
+
+import collections
+import itertools
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException, ElementTree
+
+from ssd_jax.data.annotations import Annotations
+from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.formats.cvat_shapes import SHAPES, WITHOUT_BOX, Box, box_of
+from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems, file_exists
+from ssd_jax.data.records import Annotation, Object, annotation
+from ssd_jax.data.stems import without_suffix
+from ssd_jax.errors import UserError, shown
+from ssd_jax.storage.files import local_path
+
+logger = logging.getLogger(__name__)
+
+Size = tuple[float, float] | None
+
+
+def open_cvat_xml(annotations: str, image_dir: str, problems: Problems) -> Annotations:
+    """Reads one annotation file: the images in its order, or the frames of a video.
+
+    Boxes are taken as they are, rotated boxes and outlines as the box round them. Of a video those
+    frames are read that lie in the folder as images; an object that is outside the frame is none.
+
+    Args:
+      annotations: the file `annotations.xml` of an export.
+      image_dir: the folder of its images.
+      problems: what becomes of images that are damaged or whose annotation is.
+
+    Raises:
+      UserError: the file or the folder is missing or cannot be understood, or `problems` stops; the
+        message names the file.
+    """
+    spec = f"cvat_xml:{annotations}:{image_dir}"
+    path, folder = local_path(annotations), local_path(image_dir)
+    if not file_exists(path):
+        raise UserError(f"{spec}: {path} does not exist")
+    if not folder.is_dir():
+        raise UserError(f"{spec}: the folder {folder} does not exist")
+    reader = _Reader(path, FileTree(folder), problems)
+    return Annotations(reader.read(), spec, reader.labels)
+
+
+class _Reader:
+    """Reads one file.
+
+    Attributes:
+      labels: numbers from 1 by the names of the labels that the file declares, or that occur.
+    """
+
+    def __init__(self, path: Path, tree: FileTree, problems: Problems):
+        self.labels: dict[str, int] = {}
+        self._path, self._tree, self._problems = path, tree, problems
+        self._left_out: collections.Counter[str] = collections.Counter()
+        self._seen: set[Path] = set()
+        self._meta: Element | None = None
+
+    def read(self) -> Iterator[Annotation]:
+        """The annotation of every image."""
+        tracks: list[Element] = []
+        num_images = 0
+        for element in self._elements():
+            if element.tag == "meta":
+                self._read_meta(element)
+            elif element.tag == "track":
+                tracks.append(element)
+            else:
+                num_images += 1
+                read = self._read_image(element)
+                element.clear()
+                if read:
+                    yield read
+        if tracks and not num_images:
+            yield from self._read_video(tracks)
+        elif not num_images:
+            raise UserError(f"{self._path} lists no images")
+        if self._left_out:
+            counts = ", ".join(f"{tag} ({count})" for tag, count in self._left_out.items())
+            logger.warning("%s: left out what has no box: %s", self._path, counts)
+
+    def _elements(self) -> Iterator[Element]:
+        """The elements below the root."""
+        depth = 0
+        try:
+            for event, element in ElementTree.iterparse(self._path, events=("start", "end")):
+                depth += 1 if event == "start" else -1
+                if event == "start" and depth == 1 and element.tag != "annotations":
+                    raise UserError(
+                        f"{self._path} is not CVAT's XML: it begins with "
+                        f"<{shown(element.tag)[1:-1]}>, not <annotations>"
+                    )
+                if event == "end" and depth == 1 and element.tag in ("meta", "image", "track"):
+                    yield element
+        except (OSError, ParseError, DefusedXmlException, ValueError, LookupError) as error:
+            message = f"{self._path} is not an XML file that can be read: {error}"
+            raise UserError(message) from error
+
+    def _read_meta(self, meta: Element) -> None:
+        self._meta = meta
+        for label in meta.iter("label"):
+            name = label.findtext("name", "").strip()
+            if name and label.find("parent") is None:  # not a point of a skeleton
+                self.labels.setdefault(name, len(self.labels) + 1)
+
+    def _read_image(self, element: Element) -> Annotation | None:
+        self._problems.num_images += 1
+        found: list[Problem] = []
+        name, subset = element.get("name", ""), element.get("subset", "")
+        path = self._tree.image(f"{subset}/{name}" if subset else name)
+        if isinstance(path, Problem):
+            found.append(path)
+        elif path in self._seen:
+            found.append(Problem("listed twice", f"lists {shown(name)} twice"))
+        size = self._size(element.get("width"), element.get("height"), found)
+        objects = []
+        for shape in element:
+            if shape.tag in SHAPES:
+                label = self._label(shape.get("label"), found)
+                objects.append(Object(label, box_of(shape, found)))
+            elif shape.tag in WITHOUT_BOX:
+                self._left_out[shape.tag] += 1
+        if found or isinstance(path, Problem):
+            self._problems.add(self._path, name or f"image {element.get('id')}", found)
+            return None
+        self._seen.add(path)
+        return self._annotation(path, objects, size)
+
+    def _annotation(self, path: Path, objects: list[Object], size: Size) -> Annotation:
+        image_id = without_suffix(path.relative_to(self._tree.root).as_posix())
+        return annotation(image_id, path, self._path, objects, size)
+
+    def _label(self, label: str | None, found: list[Problem]) -> str:
+        name = (label or "").strip()
+        if not name:
+            found.append(Problem("class missing", "a shape has no label"))
+            return ""
+        self.labels.setdefault(name, len(self.labels) + 1)
+        return name
+
+    def _size(self, width: str | None, height: str | None, found: list[Problem]) -> Size:
+        """(height, width), or None where they are not stated."""
+        if not width or not height:
+            return None
+        try:
+            sides = float(height), float(width)
+        except ValueError:
+            sides = (-1.0, -1.0)
+        if all(0 <= side <= MAX_PIXEL for side in sides):
+            return sides
+        message = f"the width and height of an image are {shown((width, height))}, not pixels"
+        found.append(Problem("size", message))
+        return None
+
+    # ---- video
+
+    def _read_video(self, tracks: list[Element]) -> Iterator[Annotation]:
+        """The annotations of the frames that there are as images."""
+        if len({track.get("task_id") for track in tracks}) > 1:
+            raise UserError(
+                f"{self._path} holds the videos of several tasks: export each task for itself"
+            )
+        found: list[Problem] = []
+        objects: dict[int, list[Object]] = collections.defaultdict(list)
+        for track in tracks:
+            label = self._label(track.get("label"), found)
+            for frame, box in self._boxes(track, found).items():
+                objects[frame].append(Object(label, box))
+        if found:
+            self._problems.add(self._path, "tracks", found)
+        sizes = [] if self._meta is None else list(self._meta.iter("original_size"))
+        size = None
+        if len(sizes) == 1:
+            size = self._size(sizes[0].findtext("width"), sizes[0].findtext("height"), found)
+        images = self._frames(max(objects, default=0))
+        missing = sorted(set(objects) - set(images))
+        if missing:
+            logger.warning(
+                "%s: left out %d frames with objects that are no images in %s, the first is %d",
+                self._path,
+                len(missing),
+                self._tree.root,
+                missing[0],
+            )
+        for frame, image in sorted(images.items()):
+            self._problems.num_images += 1
+            yield self._annotation(self._tree.path(image), objects.get(frame, []), size)
+
+    def _boxes(self, track: Element, found: list[Problem]) -> dict[int, Box]:
+        """The box of a track in each frame; between frames that are given as in CVAT, linear."""
+        known: dict[int, tuple[Box, bool]] = {}
+        for shape in track:
+            if shape.tag in WITHOUT_BOX:
+                self._left_out[shape.tag] += 1
+            elif shape.tag in SHAPES:
+                frame = shape.get("frame", "")
+                if not re.fullmatch("[0-9]{1,9}", frame):
+                    found.append(Problem("annotation form", f"a frame is {shown(frame)}"))
+                    continue
+                known[int(frame)] = box_of(shape, found), shape.get("outside") == "1"
+        frames = sorted(known)
+        boxes = {frame: known[frame][0] for frame in frames if not known[frame][1]}
+        for first, second in itertools.pairwise(frames):
+            (begin, is_outside), (end, ends_outside) = known[first], known[second]
+            if is_outside or second - first > 10_000:
+                continue
+            for frame in range(first + 1, second):
+                part = 0.0 if ends_outside else (frame - first) / (second - first)
+                left, top, right, bottom = (
+                    a + part * (b - a) for a, b in zip(begin, end, strict=True)
+                )
+                boxes[frame] = left, top, right, bottom
+        return boxes
+
+    def _frames(self, last: int) -> dict[int, str]:
+        """The image of each frame: by the number at the end of its name, or by their order."""
+        text = {} if self._meta is None else {each.tag: each.text for each in self._meta.iter()}
+        size = _whole_number(text.get("size"))
+        start = _whole_number(text.get("start_frame")) or 0
+        stop = _whole_number(text.get("stop_frame"))
+        if stop is None:
+            stop = start + size - 1 if size is not None else None
+        images = self._tree.images
+        numbered = [re.search(r"([0-9]{1,9})$", without_suffix(image)) for image in images]
+        numbers = [int(match[1]) for match in numbered if match]
+        is_numbered = len(set(numbers)) == len(images) and min(numbers) >= start
+        if stop is None:
+            pattern = re.compile(r"(.*/)?frame_[0-9]{6}")
+            is_known = all(pattern.fullmatch(without_suffix(image)) for image in images)
+        else:
+            is_known = max(numbers, default=0) <= max(stop, last)
+        if images and is_numbered and is_known:
+            return dict(zip(numbers, images, strict=True))
+        if images and size == len(images) and (stop is None or stop - start + 1 == size):
+            return dict(enumerate(images, start))
+        raise UserError(
+            f"{self._path} has the tracks of a video, but its frames cannot be told among the "
+            f"{len(images)} images in {self._tree.root}: name them as CVAT exports them, "
+            f"frame_{start:06d}, …"
+        )
+
+
+def _whole_number(text: str | None) -> int | None:
+    return int(text) if text and re.fullmatch("[0-9]{1,9}", text.strip()) else None
