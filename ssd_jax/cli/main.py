@@ -19,6 +19,7 @@ COMMANDS = (
     "import",
     "export",
     "check-data",
+    "convert-data",
     "show-data",
     "fit-boxes",
     "sweep",
@@ -83,6 +84,6 @@ def overview() -> str:
     lines = ["usage: ssd-jax COMMAND [FLAGS]", "", "SSD: Single Shot MultiBox Detector.", ""]
     for name in COMMANDS:
         first = (command_module(name).__doc__ or "").strip().splitlines()[0]
-        lines.append(f"  {name:<12}{first}")
+        lines.append(f"  {name:<14}{first}")
     lines += ["", "ssd-jax COMMAND --help tells the flags of a command, with examples."]
     return "\n".join(lines)

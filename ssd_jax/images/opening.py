@@ -96,6 +96,12 @@ def size_in_file(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
         return image.height, image.width
 
 
+def format_of(file: str | Path | bytes, name: str = "") -> str:
+    """The format that a file's header tells, of `FORMATS`; see `open_image` for the rest."""
+    with _opened(file, name) as image:
+        return "JPEG" if image.format == "MPO" else str(image.format)
+
+
 def upright_size(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
     """(height, width) of what `open_image` gives, as a rule without decoding it; see there."""
     return size_and_turned(file, name)[0]

@@ -1,0 +1,39 @@
+"""Write any data set in the layout of COCO, Pascal VOC or YOLO.
+
+    ssd-jax convert-data --source=my_pictures --to=coco --output=converted
+
+All splits are written, with copies of the image files. Boxes are cleaned as for training.
+"""
+
+from absl import flags
+
+from ssd_jax.cli.command_line import Command, given
+from ssd_jax.config.schema import DataConfig, split_names
+
+FLAGS = flags.FlagValues()
+SOURCE = flags.DEFINE_string("source", None, "The data: see the README.", FLAGS)
+TO = flags.DEFINE_enum("to", None, ["coco", "voc", "yolo"], "The layout to write.", FLAGS)
+OUTPUT = flags.DEFINE_string("output", None, "The folder to write, new or empty.", FLAGS)
+CLASSES = flags.DEFINE_string(
+    "classes", "", "The classes to write, in order, joined by commas; else all.", FLAGS
+)
+CLASS_MAP = flags.DEFINE_string(
+    "class_map", "", "Classes by other names, as config.data.class_map.", FLAGS
+)
+
+
+def main(arguments: list[str]) -> None:
+    """Flags in, one call, a printed result."""
+    del arguments
+    from ssd_jax.data.convert import convert_data, training_source
+
+    renamed = DataConfig(class_map=CLASS_MAP.value).renamed_classes
+    output = given(OUTPUT)
+    done = convert_data(given(SOURCE), given(TO), output, split_names(CLASSES.value), renamed)
+    for split, count in done.images.items():
+        print(f"{split}: {count:,} images, {done.objects[split]:,} objects")
+    print(f"{len(done.class_names)} classes: {', '.join(done.class_names)}")
+    print(f"train with --config.data.train={training_source(done, output)}")
+
+
+COMMAND = Command(FLAGS, main, required=("source", "to", "output"))

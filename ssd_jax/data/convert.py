@@ -1,0 +1,223 @@
+"""Writes any data set in the layout of COCO, Pascal VOC or YOLO."""
+
+import collections
+import dataclasses
+import logging
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ssd_jax.data.datasets import Dataset, Part
+from ssd_jax.data.discovery import WHOLE
+from ssd_jax.data.file_tree import IMAGE_SUFFIXES
+from ssd_jax.data.folder_records import FolderRecords
+from ssd_jax.data.image_folders import split_of
+from ssd_jax.data.records import Record
+from ssd_jax.data.sources import Named, open_dataset, resolve
+from ssd_jax.data.split_names import TRAIN_NAMES, kind_of
+from ssd_jax.data.writers.coco_json import CocoWriter
+from ssd_jax.data.writers.voc_xml import VocWriter
+from ssd_jax.data.writers.written import Writer, Written
+from ssd_jax.data.writers.yolo import YoloWriter
+from ssd_jax.errors import UserError
+from ssd_jax.images.opening import format_of, upright_size
+from ssd_jax.storage.files import UNFINISHED, local_path
+
+logger = logging.getLogger(__name__)
+
+TARGETS = ("coco", "voc", "yolo")
+SUFFIXES = {"JPEG": ".jpg", "JPEG2000": ".jp2"}
+
+
+@dataclasses.dataclass
+class Conversion:
+    """What was written.
+
+    Attributes:
+      class_names: the classes, in order.
+      images: the number of images of each split.
+      objects: the number of objects of each split.
+    """
+
+    class_names: tuple[str, ...]
+    images: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    objects: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+
+def convert_data(
+    spec: str,
+    target: str,
+    output: str | Path,
+    class_names: Sequence[str] = (),
+    class_map: Mapping[str, str] | None = None,
+) -> Conversion:
+    """Writes all splits of a data set, cleaned, with copies of its image files.
+
+    The folder appears when everything is written: until then it is called `OUTPUT.tmp`.
+
+    Args:
+      spec: see `open_dataset`.
+      target: of `TARGETS`.
+      output: the folder to write; there must be none, or it must be empty.
+      class_names: see `open_dataset`.
+      class_map: see `open_dataset`.
+
+    Raises:
+      UserError: there is no such target, the folder is not empty, or the data cannot be read.
+    """
+    if target not in TARGETS:
+        raise UserError(f"there is no target {target!r}, only {', '.join(TARGETS)}")
+    folder = local_path(output)
+    unfinished = folder.with_name(folder.name + UNFINISHED)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is there and not empty: name another folder")
+    if unfinished.exists():
+        raise UserError(f"{unfinished} is left from a conversion that was stopped: remove it")
+    dataset = open_dataset(spec, class_names, class_map=class_map)
+    splits = _split_parts(resolve(spec), dataset)
+    try:
+        unfinished.mkdir(parents=True)
+        conversion = _write(splits, dataset, target, unfinished)
+        if folder.exists():
+            folder.rmdir()
+        unfinished.rename(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return conversion
+
+
+def _split_parts(named: Sequence[Named], dataset: Dataset) -> dict[str, list[Part]]:
+    """The parts of each split; without splits that others are put together to, like trainval."""
+    splits: dict[str, list[Part]] = {}
+    parts = iter(dataset.parts)
+    for each in named:
+        for source in each.sources:
+            in_found = each.found.splits.items() if each.found else []
+            names = [name for name, sources in in_found if source in sources]
+            name = names[0] if len(names) == 1 else _split_of_source(source)
+            splits.setdefault(re.sub(r"[^\w.-]+", "_", name), []).append(next(parts))
+    files = {name: set().union(*map(_files, own)) for name, own in splits.items()}
+    for name in sorted(splits, key=lambda name: -len(files[name])):
+        others = [each for other, each in files.items() if other != name]
+        if files[name] <= set().union(*others):
+            logger.warning("left out the split %s: its images are those of other splits", name)
+            del files[name], splits[name]
+    return splits
+
+
+def _split_of_source(source: str) -> str:
+    """The split that the last of a source's arguments names, otherwise the one before it."""
+    for argument in reversed(source.split(":")[1:]):
+        split = split_of(argument.strip('"'))
+        if split != WHOLE:
+            return split if re.fullmatch(r"[\w.-]+", split) else kind_of(split)
+    return WHOLE
+
+
+def _files(part: Part) -> set[str]:
+    """What the images of a part are known by."""
+    if not isinstance(part, FolderRecords):
+        return {f"{id(part)}:{index}" for index in range(len(part))}
+    columns = part.columns
+    return {f"{columns.paths[i]}:{columns.span(i) or ''}" for i in range(len(part))}
+
+
+def _records(parts: Sequence[Part]) -> Iterator[Record]:
+    for part in parts:
+        for index in range(len(part)):
+            yield part[index]
+
+
+def _write(
+    splits: Mapping[str, Sequence[Part]], dataset: Dataset, target: str, root: Path
+) -> Conversion:
+    """Writes all splits into a folder."""
+    writer = _writer(target, root, dataset)
+    conversion = Conversion(dataset.class_names)
+    names = _Names()
+    left_out = unmarked = 0
+    total = sum(len(part) for parts in splits.values() for part in parts)
+    with tqdm(total=total, desc="convert", unit=" images", dynamic_ncols=True) as bar:
+        for split, parts in splits.items():
+            folder = root / writer.image_folder(split)
+            folder.mkdir(parents=True, exist_ok=True)
+            for record in _records(parts):
+                kept = np.ones(len(record.labels), bool) if writer.keeps_crowd else ~record.crowd
+                name = names.unique(record)
+                if record.path:
+                    shutil.copyfile(record.path, folder / name)
+                else:
+                    (folder / name).write_bytes(record.encoded)
+                writer.add(split, _written(record, name, kept))
+                conversion.images[split] += 1
+                conversion.objects[split] += int(kept.sum())
+                left_out += int((~kept).sum())
+                unmarked += 0 if writer.keeps_difficult else int(record.difficult[kept].sum())
+                bar.update()
+    writer.finish()
+    if left_out:
+        logger.warning("left out %d crowds, which %s has no mark for", left_out, target)
+    if unmarked:
+        logger.warning(
+            "%d difficult objects became ordinary ones, for %s has no mark for them",
+            *(unmarked, target),
+        )
+    return conversion
+
+
+def _writer(target: str, root: Path, dataset: Dataset) -> Writer:
+    if target == "coco":
+        return CocoWriter(root, dataset.class_names, dataset.category_ids)
+    return (VocWriter if target == "voc" else YoloWriter)(root, dataset.class_names)
+
+
+def _written(record: Record, name: str, kept: np.ndarray) -> Written:
+    height, width = map(int, record.size or upright_size(record.image, name=name))
+    boxes = record.boxes[kept].astype(np.float64) * (width, height, width, height)
+    return Written(
+        name,
+        (height, width),
+        boxes,
+        record.labels[kept],
+        record.difficult[kept],
+        record.crowd[kept],
+        record.area[kept],
+    )
+
+
+class _Names:
+    """File names that are different without their suffixes, also where capitals do not count."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def unique(self, record: Record) -> str:
+        """The name of the image's file, with its folders where an image has it already."""
+        path = Path(record.path or record.image_id)
+        suffix = path.suffix if path.suffix.lower() in IMAGE_SUFFIXES else ""
+        stem = path.name.removesuffix(suffix)
+        if not suffix:
+            image_format = format_of(record.image, name=record.image_id)
+            suffix = SUFFIXES.get(image_format, f".{image_format.lower()}")
+        options = [stem, record.image_id.replace("/", "_").removesuffix(suffix)]
+        numbered = (f"{stem}_{number}" for number in range(2, 2 + len(self._taken) + 1))
+        for option in (*options, *numbered):
+            # Control characters, and dots that hide a file, are no part of a name in lists.
+            name = re.sub(r"[\x00-\x1f\x7f:\\]", "_", option).lstrip(".") or "image"
+            if name.lower() not in self._taken:
+                self._taken.add(name.lower())
+                return name + suffix
+        raise AssertionError("one of the numbers is free")
+
+
+def training_source(conversion: Conversion, output: str | Path) -> str:
+    """What to train with: the folder, with a split where none of the names is one for training."""
+    splits = list(conversion.images)
+    if len(splits) == 1 or any(kind_of(split) in TRAIN_NAMES for split in splits):
+        return str(output)
+    return f"{output}:{splits[0]}" if WHOLE not in splits else str(output)

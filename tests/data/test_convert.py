@@ -1,0 +1,156 @@
+import logging
+
+import numpy as np
+import pytest
+
+from ssd_jax.data.convert import convert_data, training_source
+from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.sources import open_dataset, resolve
+from ssd_jax.errors import UserError
+from tests.helpers.commands import run_command
+from tests.helpers.pictures import VocFolder, write_coco, write_picture
+
+CONTENT = {
+    "images": [
+        {"id": 7, "file_name": "vid1/a.jpg", "width": 60, "height": 40},
+        {"id": 8, "file_name": "vid2/a.jpg", "width": 50, "height": 50},
+        {"id": 9, "file_name": "b (1).png", "width": 33, "height": 31},
+    ],
+    "categories": [{"id": 3, "name": "big dog"}, {"id": 17, "name": "Löwe & <cat>"}],
+    "annotations": [
+        {"id": 1, "image_id": 7, "category_id": 3, "bbox": [6.25, 4.123, 30, 20.5], "iscrowd": 0},
+        {"id": 2, "image_id": 7, "category_id": 17, "bbox": [0, 0, 60, 40], "iscrowd": 1},
+        {"id": 3, "image_id": 8, "category_id": 17, "bbox": [10, 20, 40, 30], "ignore": 1},
+        {"id": 4, "image_id": 8, "category_id": 3, "bbox": [10, 20, 60, 10], "area": 123.5},
+    ],
+}
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_coco(tmp_path / "train", CONTENT)
+
+
+def in_pixels(record):
+    height, width = record.size
+    return record.boxes * (width, height, width, height)
+
+
+@pytest.mark.parametrize("target", ["coco", "voc", "yolo"])
+def test_what_is_written_is_read_back_the_same(source, tmp_path, target):
+    converted = convert_data(source, target, tmp_path / "out")
+    assert dict(converted.images) == {"train": 3}
+    before, after = open_dataset(source), open_dataset(str(tmp_path / "out"))
+    (named,) = resolve(str(tmp_path / "out"))
+    assert named.found.format == {"coco": "coco_json", "voc": "voc_xml", "yolo": "yolo"}[target]
+    assert after.class_names == before.class_names if target != "voc" else True
+    assert set(after.class_names) == {"big dog", "Löwe & <cat>"}
+    by_size = {record.size: record for record in after}
+    for record in before:
+        other = by_size[record.size]
+        kept = ~record.crowd if target != "coco" else np.ones(len(record.crowd), bool)
+        names = [before.class_names[label - 1] for label in record.labels[kept]]
+        assert [after.class_names[label - 1] for label in other.labels] == names
+        np.testing.assert_allclose(in_pixels(other), in_pixels(record)[kept], atol=2e-3)
+        if target != "yolo":
+            assert other.difficult.tolist() == record.difficult[kept].tolist()
+        if target == "coco":
+            assert other.crowd.tolist() == record.crowd.tolist()
+            known = ~np.isnan(record.area)
+            np.testing.assert_allclose(other.area[known], record.area[known])
+        with open(record.path, "rb") as old, open(other.path, "rb") as new:
+            assert old.read() == new.read()
+    if target == "coco":
+        assert after.category_ids == (3, 17)
+
+
+def test_names_stay_unique_where_folders_end(source, tmp_path):
+    convert_data(source, "yolo", tmp_path / "out")
+    files = FileTree(tmp_path / "out").files
+    assert [file for file in files if file.startswith("images/")] == [
+        "images/train/8.jpg",
+        "images/train/a.jpg",
+        "images/train/b (1).png",
+    ]
+    assert (tmp_path / "out/labels/train/b (1).txt").read_text() == ""
+    assert (tmp_path / "out/labels/train/8.txt").read_text().splitlines() == [
+        "1 0.600000 0.700000 0.800000 0.600000",
+        "0 0.600000 0.500000 0.800000 0.200000",
+    ]
+
+
+def test_what_a_target_has_no_mark_for_is_told(source, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
+    convert_data(source, "yolo", tmp_path / "yolo")
+    assert "left out 1 crowds, which yolo has no mark for" in caplog.text
+    assert "1 difficult objects became ordinary ones" in caplog.text
+    caplog.clear()
+    convert_data(source, "coco", tmp_path / "coco")
+    assert "crowds" not in caplog.text and "difficult" not in caplog.text
+
+
+def test_every_split_stays_one_and_trainval_is_left_out(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
+    voc = VocFolder(tmp_path / "voc")
+    for number, image_id in enumerate("abc"):
+        voc.add(image_id, [("dog", 6, 4, 30, 20 + number)])
+    voc.split("train", "a")
+    voc.split("val", "b")
+    voc.split("trainval", "a", "b")
+    voc.split("test", "c")
+    converted = convert_data(str(tmp_path / "voc"), "coco", tmp_path / "out")
+    assert dict(converted.images) == {"train": 1, "val": 1, "test": 1}
+    assert "left out the split trainval" in caplog.text
+    training = open_dataset(training_source(converted, tmp_path / "out"), role="train")
+    assert [record.image_id for record in training] == ["1"]
+    np.testing.assert_allclose(in_pixels(training[0]), [[6, 4, 30, 20]], rtol=1e-6)
+
+
+def test_classes_are_chosen_and_renamed(source, tmp_path):
+    converted = convert_data(source, "voc", tmp_path / "out", ("dog",), {"big dog": "dog"})
+    assert converted.class_names == ("dog",)
+    assert sum(converted.objects.values()) == 2
+    assert open_dataset(str(tmp_path / "out")).class_names == ("dog",)
+
+
+def test_folders_that_are_there_are_not_written_to(source, tmp_path):
+    write_picture(tmp_path / "full" / "a.jpg")
+    with pytest.raises(UserError, match="not empty: name another folder"):
+        convert_data(source, "coco", tmp_path / "full")
+    (tmp_path / "out.tmp").mkdir()
+    with pytest.raises(UserError, match=r"out\.tmp is left from a conversion that was stopped"):
+        convert_data(source, "coco", tmp_path / "out")
+    with pytest.raises(UserError, match="only coco, voc, yolo"):
+        convert_data(source, "csv", tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    convert_data(source, "coco", tmp_path / "empty")
+    assert (tmp_path / "empty" / "annotations" / "instances_train.json").is_file()
+
+
+def test_nothing_is_left_of_a_conversion_that_fails(source, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("shutil.copyfile", fail)
+    with pytest.raises(OSError, match="disk full"):
+        convert_data(source, "coco", tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.tmp").exists()
+
+
+def test_the_embedded_set_has_no_files_and_is_written(tmp_path):
+    converted = convert_data("shapes:test[:3]", "voc", tmp_path / "out")
+    assert dict(converted.images) == {"test": 3}
+    before, after = open_dataset("shapes:test[:3]"), open_dataset(str(tmp_path / "out"))
+    for record, other in zip(before, after, strict=True):
+        height, width = other.size
+        np.testing.assert_allclose(record.boxes, other.boxes, atol=1e-3 / min(height, width))
+
+
+def test_the_command_tells_what_to_train_with(source, tmp_path):
+    done = run_command(
+        "convert-data", f"--source={source}", "--to=yolo", f"--output={tmp_path}/out"
+    )
+    assert "train: 3 images, 3 objects" in done.stdout
+    assert f"train with --config.data.train={tmp_path}/out" in done.stdout
+    again = run_command("convert-data", *flags, expect=1)
+    assert again.stderr.startswith("error: ") and "not empty" in again.stderr
