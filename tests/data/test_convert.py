@@ -94,11 +94,11 @@ def test_every_split_stays_one_and_trainval_is_left_out(tmp_path, caplog, monkey
     voc = VocFolder(tmp_path / "voc")
     for number, image_id in enumerate("abc"):
         voc.add(image_id, [("dog", 6, 4, 30, 20 + number)])
-    voc.split("train", "a")
-    voc.split("val", "b")
-    voc.split("trainval", "a", "b")
-    voc.split("test", "c")
-    converted = convert_data(str(tmp_path / "voc"), "coco", tmp_path / "out")
+    listed = {"train": "a", "val": "b", "trainval": "ab", "test": "c"}
+    sources = [voc.split(name, *images) for name, images in listed.items()]
+    converted = convert_data(str(tmp_path / "voc"), "coco", tmp_path / "folder")
+    assert dict(converted.images) == {"train": 1, "val": 1, "test": 1}
+    converted = convert_data(",".join(sources), "coco", tmp_path / "out")
     assert dict(converted.images) == {"train": 1, "val": 1, "test": 1}
     assert "left out the split trainval" in caplog.text
     training = open_dataset(training_source(converted, tmp_path / "out"), role="train")
@@ -147,9 +147,8 @@ def test_the_embedded_set_has_no_files_and_is_written(tmp_path):
 
 
 def test_the_command_tells_what_to_train_with(source, tmp_path):
-    done = run_command(
-        "convert-data", f"--source={source}", "--to=yolo", f"--output={tmp_path}/out"
-    )
+    flags = (f"--source={source}", "--to=yolo", f"--output={tmp_path}/out")
+    done = run_command("convert-data", *flags)
     assert "train: 3 images, 3 objects" in done.stdout
     assert f"train with --config.data.train={tmp_path}/out" in done.stdout
     again = run_command("convert-data", *flags, expect=1)
