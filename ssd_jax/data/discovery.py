@@ -45,7 +45,7 @@ def find(path: Path, finders: dict[str, Find]) -> Found:
     if path.is_dir():
         tree, only = FileTree(path), None
     elif path.is_file():
-        tree, only = FileTree(path.parent), path.name
+        tree, only = _around(path)
     else:
         raise UserError(f"{path} does not exist")
     found = {}
@@ -69,6 +69,18 @@ def find(path: Path, finders: dict[str, Find]) -> Found:
         )
     ((name, splits),) = found.items()
     return Found(path, name, splits)
+
+
+def _around(path: Path) -> tuple[FileTree, str]:
+    """The folder where the images of an annotation file are looked for, and the file from there.
+
+    That is its own folder; or that above it where its own is one of annotations without images.
+    """
+    tree = FileTree(path.parent)
+    folder = path.absolute().parent
+    if tree.images or not folder.name.lower().startswith("annot"):
+        return tree, path.name
+    return FileTree(folder.parent), f"{folder.name}/{path.name}"
 
 
 def _with_one_annotation(tree: FileTree, file: str) -> FileTree:

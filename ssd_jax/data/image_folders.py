@@ -1,12 +1,20 @@
 """Finds the folder that the image names of an annotation file start from."""
 
 import collections
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterable, Sequence
 
 from ssd_jax.data.discovery import WHOLE
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
 
+# Folders of images that show the outlines of objects.
+MASKS = re.compile(r"(^|/)[^/]*(segmentation|mask|trimap|panoptic)[^/]*/", re.IGNORECASE)
+# Words that the names of folders have beside that of a split.
+BESIDE_SPLITS = frozenset(
+    "images image imgs img jpegs set split data dataset annotations labels instances".split()  # noqa: SIM905
+)
 # So many names of an annotation file tell its folder of images.
 NAMES_TRIED = 100
 
@@ -33,18 +41,22 @@ class ImageFolders:
         Returns:
           None where the tree has none of the images; several where they are alike.
         """
-        counts: collections.Counter[str] = collections.Counter()
         step = max(1, len(names) // NAMES_TRIED)
-        for name in names[::step]:
-            counts.update(self._folders(name))
+        found = [folders for name in names[::step] if (folders := self._folders(name))]
+        counts = collections.Counter(folder for folders in found for folder in folders)
         if not counts:
             return []
         most = max(counts.values())
+        if most < len(found) == counts.total():
+            # Each name is in one folder, but not all in the same: they lie below one.
+            return [common_folder(counts)]
         folders = sorted(folder for folder, count in counts.items() if count == most)
         split = split_of(file)
         preferences = (
-            lambda folder: folder.rpartition("/")[2] == split,
-            lambda folder: split_of(folder + "/x") == split,
+            lambda folder: not MASKS.search(f"{folder}/"),
+            # train2017 of instances_train2017, then any folder of the same kind of split.
+            lambda folder: split.endswith(folder.rpartition("/")[2] or "/"),
+            lambda folder: kind_of(split_of(f"{folder}/")) == kind_of(split),
             lambda folder: _common(folder, file) == max(_common(f, file) for f in folders),
             lambda folder: _is_below(file, folder),
             lambda folder: folder.rpartition("/")[2].lower() in ("images", "data", "jpegimages"),
@@ -68,13 +80,26 @@ class ImageFolders:
 
 
 def split_of(file: str) -> str:
-    """The split that a file or its folders name, the nearest first; `WHOLE` where none does."""
+    """The split that a file or its folders name, the nearest first; `WHOLE` where none does.
+
+    A folder names one only where its name says no more: `train2017` and `train_images` are splits,
+    `my-test-project` is none.
+    """
     *folders, name = file.split("/")
     stem = name.rpartition(".")[0] or name
-    for part in (stem, *reversed(folders)):
-        if kind_of(part) in SPLIT_NAMES:
-            return part
+    if kind_of(stem) in SPLIT_NAMES:
+        return stem
+    for folder in reversed(folders):
+        words = set(re.findall("[a-z]+", folder.lower())) - BESIDE_SPLITS
+        if len(words) == 1 and words <= set(SPLIT_NAMES):
+            return folder
     return WHOLE
+
+
+def common_folder(folders: Iterable[str]) -> str:
+    """The folder that all of these are in."""
+    folders = list(folders)
+    return "" if "" in folders else os.path.commonpath(folders).replace(os.sep, "/")
 
 
 def _common(folder: str, file: str) -> int:

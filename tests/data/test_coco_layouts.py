@@ -128,6 +128,33 @@ def test_large_files_are_known_by_their_beginning_and_end(tmp_path, monkeypatch)
     assert read_boxes(str(tmp_path), role="train") == read_boxes(spec)
 
 
+def test_a_file_in_a_folder_of_annotations(tmp_path):
+    file = tmp_path / "annotations/instances_val.json"
+    spec = write(file, "a.jpg", below=tmp_path / "val")
+    write(tmp_path / "annotations/instances_train.json", "a.jpg", below=tmp_path / "train")
+    assert read_boxes(str(file)) == read_boxes(spec)
+
+
+def test_images_of_several_folders_of_one_file(tmp_path):
+    write(tmp_path / "ann.json", "a.jpg", "b.jpg")
+    write_picture(tmp_path / "imgs/x/a.jpg")
+    write_picture(tmp_path / "imgs/y/b.jpg")
+    write_picture(tmp_path / "others/c.jpg")
+    assert list(read_boxes(str(tmp_path))) == ["0", "1"]
+
+
+def test_folders_of_masks_are_not_those_of_the_images(tmp_path):
+    spec = write(tmp_path / "ann.json", "a.png", below=tmp_path / "photos")
+    write_picture(tmp_path / "masks/a.png", 60, 40)
+    assert open_dataset(str(tmp_path))[0].path == open_dataset(spec)[0].path
+
+
+@pytest.mark.parametrize("name", ["my-test-project", "val_of_trees"])
+def test_a_folder_that_says_more_than_a_split_is_none(tmp_path, name):
+    spec = write(tmp_path / name / "instances_default.json", "a.jpg", below=tmp_path / name)
+    assert read_boxes(str(tmp_path), role="train") == read_boxes(spec)
+
+
 def test_two_files_of_one_split_are_refused_with_both(tmp_path):
     write(tmp_path / "train.json", "a.jpg", below=tmp_path / "images")
     write(tmp_path / "old/train.json", "a.jpg")
@@ -224,4 +251,10 @@ def test_a_category_written_twice_is_one_and_one_name_of_two_ids_is_told(
 def test_two_names_of_one_id_are_refused(tmp_path):
     spec = one(tmp_path, categories=[*CATEGORIES, {"id": "1", "name": "dog"}])
     with pytest.raises(UserError, match=r"a\.json: the categories 'cat' and 'dog' have one id, 1"):
+        open_dataset(spec)
+
+
+def test_an_image_that_two_entries_have_is_refused(tmp_path):
+    spec = write(tmp_path / "a.json", "a.jpg", "./a.jpg", below=tmp_path / "images")
+    with pytest.raises(UserError, match=r"the images 0 and 1 are both './a\.jpg'"):
         open_dataset(spec)

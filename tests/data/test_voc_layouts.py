@@ -101,6 +101,10 @@ FOLDERS: dict[str, tuple[list[str], dict[Role, tuple[str, list[str]]]]] = {
         ["Annotations/v/a.xml", "JPEGImages/v/a.jpg", "SegmentationClass/v/a.png"],
         {"train": ("voc_xml:{0}/Annotations:{0}/JPEGImages", ["v/a"])},
     ),
+    "xmls beside outlines in images": (
+        ["annotations/xmls/a.xml", "annotations/trimaps/a.png", "images/a.jpg"],
+        {"train": ("voc_xml:{0}/annotations/xmls:{0}/images", ["a"])},
+    ),
     "images of several folders": (
         ["Annotations/a.xml", "Annotations/b.xml", "imgs/x/a.jpg", "imgs/y/b.jpg"],
         {"train": ("voc_xml:{0}/Annotations:{0}/imgs", ["x/a", "y/b"])},

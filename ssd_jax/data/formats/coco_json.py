@@ -127,6 +127,7 @@ def _read(content: dict[str, list], file: _File, problems: Problems) -> Iterator
     """The annotation of every image; `problems` collects damaged ones."""
     entries = _entries_by_image(content, file.path, problems)
     seen: set[Id] = set()
+    known: dict[str, Id] = {}
     for index, image in enumerate(content["images"]):
         problems.num_images += 1
         image_id = identity(image.get("id")) if isinstance(image, dict) else None
@@ -141,6 +142,9 @@ def _read(content: dict[str, list], file: _File, problems: Problems) -> Iterator
         seen.add(image_id)
         found: list[Problem] = []
         read = _read_image(image, image_id, entries[image_id], file, found)
+        if read and known.setdefault(read.path, image_id) != image_id:
+            message = f"the images {shown(known[read.path])} and {shown(image_id)} are both "
+            found.append(Problem("listed twice", message + shown(image.get("file_name"))))
         if found:
             problems.add(file.path, str(image_id), found)
         elif read:

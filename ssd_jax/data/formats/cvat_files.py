@@ -2,13 +2,12 @@
 
 import html
 import logging
-import os
 import re
 from collections.abc import Sequence
 
 from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.image_folders import ImageFolders, split_of
+from ssd_jax.data.image_folders import ImageFolders, common_folder, split_of
 from ssd_jax.data.spec import compose
 from ssd_jax.errors import UserError
 
@@ -86,4 +85,4 @@ def _frame_folders(tree: FileTree, file: str) -> list[str]:
     below = [parent for parent in parents if f"{parent}/".startswith(prefix)]
     if own or not below:
         return own
-    return [os.path.commonpath(below) if "" not in below else ""]
+    return [common_folder(below)]

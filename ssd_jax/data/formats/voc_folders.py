@@ -2,15 +2,14 @@
 
 import collections
 import logging
-import os
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ssd_jax.data.discovery import WHOLE, Splits
 from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.formats.voc_layout import FLAGGED, IMAGE_FOLDERS, MASKS, name_and_flag
-from ssd_jax.data.image_folders import ImageFolders, split_of
+from ssd_jax.data.formats.voc_layout import FLAGGED, IMAGE_FOLDERS, name_and_flag
+from ssd_jax.data.image_folders import MASKS, ImageFolders, common_folder, split_of
 from ssd_jax.data.spec import compose
 from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
 from ssd_jax.data.stems import without_suffix
@@ -135,6 +134,12 @@ def _plain_lists(tree: FileTree, lists: dict[str, str], stems: set[str]) -> list
         ]
         (of_class if all(is_flagged) else plain).append(name)
     plain = [name for name in plain if not any(name.endswith(f"_{other}") for other in lists)]
+    if len(of_class) > 1 and not plain:
+        logger.warning(
+            "%s: left out: like %d others a list of one class, without one of all images",
+            tree.path(lists[of_class[0]]),
+            len(of_class) - 1,
+        )
     return plain or (of_class if len(of_class) == 1 else [])
 
 
@@ -159,8 +164,8 @@ def _pairs_by_split(tree: FileTree, by_folder: dict[str, list[str]]) -> dict[str
         if image_folder is None:
             logger.warning("%s: left out: no images of its XML files", tree.path(folder))
             continue
-        split = split_of(f"{folder}/x")
-        split = split_of(f"{image_folder}/x") if split == WHOLE else split
+        split = split_of(f"{folder}/")
+        split = split_of(f"{image_folder}/") if split == WHOLE else split
         pair = _without_common_tail(_Pair(folder, image_folder))
         by_split.setdefault(split, []).append(pair)
     joined = {split: _joined(pairs, by_split, split) for split, pairs in by_split.items()}
@@ -189,31 +194,29 @@ def _image_folder(
         return folder
     if spread and len(hits) > 1:
         # Each file has one image, in one of several folders.
-        common = os.path.commonpath(list(hits)) if "" not in hits else ""
         logger.warning(
             "%s: its images lie in %s, which are taken as one set",
             tree.path(folder),
             " and ".join(sorted(hits)[:3]),
         )
-        return common
+        return common_folder(hits)
     most = max(hits.values(), default=0)
     return _preferred(tree, folder, sorted(each for each, count in hits.items() if count == most))
 
 
 def _preferred(tree: FileTree, folder: str, options: list[str]) -> str | None:
     """Of folders with the images of a folder of XML files the one that belongs to it."""
-    siblings = [each for each in options if _is_sibling(folder, each)] or options
     for name in IMAGE_FOLDERS:
-        named = [each for each in siblings if name in each.lower().split("/")]
-        siblings = named or siblings
-    if len(siblings) > 1:
+        options = [each for each in options if name in each.lower().split("/")] or options
+    options = [each for each in options if _is_sibling(folder, each)] or options
+    if len(options) > 1:
         both = " or ".join(
-            compose("voc_xml", tree.path(folder), tree.path(each)) for each in siblings
+            compose("voc_xml", tree.path(folder), tree.path(each)) for each in options
         )
         raise UserError(
             f"the images of the XML files in {tree.path(folder)} may lie in several folders: {both}"
         )
-    return siblings[0] if siblings else None
+    return options[0] if options else None
 
 
 def _is_sibling(folder: str, images: str) -> bool:
@@ -246,7 +249,7 @@ def _joined(pairs: list[_Pair], by_split: dict[str, list[_Pair]], split: str) ->
     others = [pair.xmls for other, listed in by_split.items() if other != split for pair in listed]
     beside = [pair.xmls for pair in pairs if pair.xmls == pair.images]
     if len(beside) > 1:
-        above = "" if "" in beside else os.path.commonpath(beside)
+        above = common_folder(beside)
         if not any(_below(other, above) for other in others):
             pairs = [pair for pair in pairs if pair.xmls != pair.images] + [_Pair(above, above)]
     pairs = list(dict.fromkeys(pairs))

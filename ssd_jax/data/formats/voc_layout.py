@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.image_folders import MASKS
 from ssd_jax.data.stems import Stems
 from ssd_jax.errors import UserError, shown
 from ssd_jax.storage.files import read_text
@@ -24,8 +25,6 @@ IMAGE_FOLDERS = (
     "data",
 )
 ANNOTATION_FOLDERS = ("annotations", "annotation", "annots", "xmls", "xml", "labels", "label")
-# Folders of images that show the outlines of objects.
-MASKS = re.compile(r"(^|/)[^/]*(segmentation|mask)[^/]*/", re.IGNORECASE)
 FLAGGED = re.compile(r"(.*\S)\s+(-1|0|1)")
 QUOTED = re.compile(r'"(.+)"(?:\s+(-1|0|1))?')
 IMAGE_AND_XML = re.compile(r"(.*\S)\s+\S.*\.xml", re.IGNORECASE)
