@@ -141,8 +141,9 @@ def _collect(
     images: dict[str, _Image] = {}
     num_other_rows = 0
     for number, line in itertools.islice(numbered_lines(path), 1, None):
-        image_id = line.partition(header.separator)[0].strip().strip('"')
-        if header.places["file"] == 0 and image_id and image_id not in files:
+        image_id = line.partition(header.separator)[0].strip()
+        is_plain = header.places["file"] == 0 and image_id and not image_id.startswith('"')
+        if is_plain and image_id not in files:
             num_other_rows += 1  # the quick way, for most of millions of lines
             continue
         fields = split_line(line, header.separator)
