@@ -165,6 +165,8 @@ def _task(entry: object) -> Task | Problem:
     if not image:
         return Problem("file name", f"names no image: {shown(data)}")
     if "data" not in entry:
+        if any(key in entry for key in ("annotations", "completions", "predictions")):
+            return Problem("annotation form", f"has no data: {shown(entry)}")
         lists = [value for value in entry.values() if isinstance(value, list)]
         regions = [region for own in lists for region in own]
         is_annotated = bool(regions) or "annotation_id" in entry or "annotator" in entry

@@ -12,6 +12,8 @@ from ssd_jax.errors import shown
 SHAPES = ("rectanglelabels", "polygonlabels", "ellipselabels")
 WITHOUT_BOX = ("brushlabels", "keypointlabels", "vectorlabels")
 CLASSES = (*SHAPES, "labels", "choices")
+# The fields of a shape, which entries with one id share.
+GEOMETRY = ("x", "y", "width", "height", "radiusX", "radiusY", "points")
 
 
 def read_regions(
@@ -31,23 +33,30 @@ def read_regions(
     objects: list[Object] = []
     sizes: set[tuple[float, float]] = set()
     without_box = 0
-    read = set()
+    shapes: dict[str, list[object]] = {}
     for region in regions:
-        value = region.get("value", region) if isinstance(region, dict) else None
-        if not isinstance(region, dict) or not isinstance(value, dict):
+        value = _value(region)
+        if value is None:
             found.append(Problem("annotation form", f"a region is {shown(region)}"))
             continue
-        if text(region.get("type")) in WITHOUT_BOX or any(key in value for key in WITHOUT_BOX):
+        kind = text(region.get("type")) or next((key for key in SHAPES if key in value), "")
+        if kind in WITHOUT_BOX or any(key in value for key in WITHOUT_BOX):
             without_box += 1
             continue
         identity = text(region.get("id"))
-        is_shape = any(key in value for key in ("width", "points", "radiusX"))
-        # Others are a choice or a text for the whole image, or the classes of a shape before.
-        if is_shape and identity not in read:
-            size = _size(region)
-            sizes |= {size} if size else set()
-            objects += _objects(region, value, size, names.get(identity) or _names(value), found)
-            read |= {identity} if identity else set()
+        is_shape = any(field in value for field in GEOMETRY)
+        # Others are a choice or a text for the whole image.
+        if not (is_shape or kind in SHAPES):
+            continue
+        shape = [value.get(field) for field in GEOMETRY]
+        if identity and shapes.setdefault(identity, shape) is not shape:
+            if shapes[identity] != shape:
+                message = f"two shapes have the id {shown(identity)}"
+                found.append(Problem("annotation form", message))
+            continue
+        size = _size(region)
+        sizes |= {size} if size else set()
+        objects += _objects(region, value, size, names.get(identity) or _names(value), found)
     if len(sizes) > 1:
         listed = " and ".join(f"{width:g} × {height:g}" for height, width in sorted(sizes))
         found.append(Problem("size", f"the regions state different sizes of the image: {listed}"))
@@ -72,6 +81,15 @@ def _objects(
         found.append(box)
         return []
     return [Object(name, box) for name in names]
+
+
+def _value(region: object) -> Mapping[str, object] | None:
+    """The shape and classes of a region; those of JSON-MIN are the region itself."""
+    if not isinstance(region, dict):
+        return None
+    is_own = "type" not in region and "from_name" not in region
+    value = region.get("value", region if is_own else None)
+    return value if isinstance(value, dict) else None
 
 
 def _size(region: Mapping[str, object]) -> tuple[float, float] | None:

@@ -82,13 +82,13 @@ def open_open_images(annotations: str, image_dir: str, problems: Problems) -> An
             f"{num_other_rows:,} rows name: their files are called IMAGEID.jpg"
         )
     if num_other_rows:
-        logger.info(
+        logger.warning(
             "%s: left out %s rows of images that are not in the folder; %s are there",
             *(spec, f"{num_other_rows:,}", f"{len(images):,}"),
         )
     without = len(tree.images) - len(images)
     if without > 0:
-        logger.info("%s: left out %d images of the folder that have no row", spec, without)
+        logger.warning("%s: left out %d images of the folder that have no row", spec, without)
     names = _names(path, folder, images.values())
     return Annotations(_read(path, images, tree, names, problems), spec)
 

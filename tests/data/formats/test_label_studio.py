@@ -149,6 +149,11 @@ def test_which_annotation_counts(tmp_path, caplog, monkeypatch):
         (task("a.jpg", region(original_width=100, original_height=50)), "resized by 2"),
         (task("a.jpg", region(image_rotation=90)), "image_rotation"),
         (task("a.jpg", 7), "a region is 7"),
+        (task("a.jpg", SIZE | {"type": "rectanglelabels"}), "a region is {"),
+        (task("a.jpg", region({"rectanglelabels": ["cat"]})), "no shape in percent"),
+        (task("a.jpg", region(), region(VALUE | {"x": 0})), "two shapes have the id 'x'"),
+        (task("a.jpg") | {"data": None}, "names no image"),
+        ({"annotations": [], "image": "a.jpg"}, "has no data"),
         (task("a.jpg", *[region(VALUE | {"rotation": 9}, original_width=None)]), "is rotated, but"),
     ],
 )
