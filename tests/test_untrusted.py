@@ -270,8 +270,8 @@ def test_a_class_that_would_be_a_path_is_refused(tmp_path, name):
     assert not folder.exists() and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("image_id", ["a b", "a\nb 1.0 0 0 1 1", ""])
-def test_an_image_that_would_be_two_words_of_a_line_is_refused(tmp_path, image_id):
+@pytest.mark.parametrize("image_id", [" a", "a\nb 1.0 0 0 1 1", ""])
+def test_an_image_that_would_be_two_lines_or_none_is_refused(tmp_path, image_id):
     with pytest.raises(UserError, match="cannot stand in a line of VOC's form"):
         write_detections([result(image_id=image_id)], ["dog"], [1], tmp_path / "submission")
 
