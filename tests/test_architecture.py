@@ -36,6 +36,7 @@ ALLOWED = {
         "interop",
         "models",
         "storage",
+        "threads",
         "training",
     },
     "inference": {"data", "images", "interop", "models", "runs", "storage", "threads"},

@@ -14,7 +14,7 @@ class FolderRecords:
 
     Attributes:
       columns: cleaned; `classes` are labels from 1.
-      num_others: how many objects of other classes were left out.
+      num_others: how many objects of other classes were left out of the set that was read.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FolderRecords:
     def chosen(self, images: np.ndarray) -> "FolderRecords":
         """The records for which `[images] bool` is true."""
         kept = self.columns.chosen(images, np.ones(len(self.columns.boxes), bool))
-        return FolderRecords(kept, kept.boxes, kept.classes, kept.sizes)
+        return FolderRecords(kept, kept.boxes, kept.classes, kept.sizes, self.num_others)
 
     def share(self, process_index: int, process_count: int) -> range:
         """The records of one process: every `process_count`-th."""

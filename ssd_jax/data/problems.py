@@ -116,13 +116,16 @@ class Problems:
             for (file, image_id), problems in self._found.items()
         ]
 
-    def add(self, file: str | Path, image_id: str, problems: Sequence[Problem]) -> None:
+    def add(
+        self, file: str | Path, image_id: str, problems: Sequence[Problem], tells: bool = True
+    ) -> None:
         """Adds a damaged image.
 
         Args:
           file: where the damage is.
           image_id: what results call the image.
           problems: what is wrong, one or more.
+          tells: whether this process lists it, of those that add it.
 
         Raises:
           UserError: damaged images stop, or these are too many.
@@ -135,19 +138,21 @@ class Problems:
         known = self._found.setdefault(place, [])
         known += [problem for problem in problems if problem not in known]
         if is_new and not self._reading:
-            logger.warning("left out: %s: %s", file, problems[0].message)
-            self._list([place])
+            if tells:
+                logger.warning("left out: %s: %s", file, problems[0].message)
+                self._list([place])
             self.check()
 
-    def add_unreadable(self, path: str, image_id: str, reason: str) -> None:
+    def add_unreadable(self, path: str, image_id: str, reason: str, tells: bool = True) -> None:
         """Adds an image that cannot be read; see `add`.
 
         Args:
           path: its file; empty for those of TFDS, which are in no file of their own.
           image_id: what results call it.
           reason: what is wrong with it.
+          tells: see `add`.
         """
-        self.add(path or image_id, image_id, [Problem("image unreadable", reason)])
+        self.add(path or image_id, image_id, [Problem("image unreadable", reason)], tells)
 
     def finish_reading(self) -> None:
         """To be called when all annotations are read; lists what was found.

@@ -28,6 +28,7 @@ from ssd_jax.evaluation.metrics import METRICS, check_metric
 from ssd_jax.evaluation.summary import format_table
 from ssd_jax.interop.transfer import Transfer, format_transfer
 from ssd_jax.models.network import Network, Variables, build_network
+from ssd_jax.runs.data_checks import describe_continued, look_at_data
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.runs.nonfinite import save_batch
@@ -97,6 +98,10 @@ def train(
         if devices.is_main_process():
             until_the_end.enter_context(locked(folder))
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
+        if not checkpoints.steps():
+            look_at_data(config, parts.data, parts.network.tiling)
+        elif devices.is_main_process():
+            logger.info("%s", describe_continued(parts.data))
         start = _restore(parts, checkpoints) or _begin(parts)
         if start.step > config.steps:
             raise UserError(

@@ -1,0 +1,117 @@
+"""Checks of the data before the first step: what would end the run only after hours of training."""
+
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from tqdm import tqdm
+
+from ssd_jax.config.schema import Config
+from ssd_jax.data.choice import RunData
+from ssd_jax.data.content import Content, count_content, nothing_to_learn
+from ssd_jax.data.datasets import Dataset
+from ssd_jax.detection.default_boxes import Tiling
+from ssd_jax.distributed import devices
+from ssd_jax.errors import UserError
+from ssd_jax.images.opening import open_image
+from ssd_jax.runs.data_table import format_data
+from ssd_jax.threads import map_ahead, num_cores
+
+logger = logging.getLogger(__name__)
+
+
+def look_at_data(config: Config, data: RunData, tiling: Tiling) -> None:
+    """Shows what a run begins with, and checks it.
+
+    Args:
+      config: of the run.
+      data: its images.
+      tiling: its default boxes.
+
+    Raises:
+      UserError: see `check_objects` and `check_images`.
+    """
+    train = count_content(data.train)
+    evaluation = None if data.evaluation is None else count_content(data.evaluation)
+    if devices.is_main_process():
+        logger.info("%s", format_data(config, train, evaluation, data.origin, tiling))
+    check_objects(train, evaluation, config.data.train, data.origin)
+    if data.evaluation is not None:
+        check_images(data.evaluation)
+
+
+def describe_continued(data: RunData) -> str:
+    """The images of a run that goes on, in one line."""
+    images = f"data: {len(data.train):,} training images"
+    if data.evaluation is None:
+        return f"{images}, no evaluation"
+    return f"{images}, {len(data.evaluation):,} evaluation images ({data.origin})"
+
+
+def check_objects(train: Content, evaluation: Content | None, source: str, origin: str) -> None:
+    """Refuses data that nothing can be learned from or measured on.
+
+    Args:
+      train: what is trained on.
+      evaluation: what is evaluated on, if anything.
+      source: the training data, for messages.
+      origin: the evaluation data, for messages.
+
+    Raises:
+      UserError: there is no object to learn, or none to find.
+    """
+    reason = nothing_to_learn(train)
+    if reason:
+        raise UserError(f"{source}: {reason}")
+    if evaluation is not None and not evaluation.num_objects.sum():
+        raise UserError(
+            f"the evaluation data ({origin}) has {evaluation.num_images} images, but no object of "
+            f"the classes {', '.join(evaluation.class_names[:20])}: name other data in "
+            "config.data.eval, other names of its classes in config.data.class_map, or train "
+            "without evaluation with config.eval_every=-1"
+        )
+
+
+def check_images(dataset: Dataset) -> None:
+    """Decodes every image of evaluation data, each process its share.
+
+    Raises:
+      UserError: one cannot be read, or too many cannot.
+    """
+    began = time.perf_counter()
+
+    def decode(index: int) -> tuple[str, str, str] | None:
+        record = dataset[index]
+        try:
+            open_image(record.image, name="the image")
+        except UserError as error:
+            return record.path, record.image_id, str(error)
+        return None
+
+    indices = list(dataset.share(devices.process_index(), devices.process_count()))
+    damaged = []
+    with (
+        ThreadPoolExecutor(num_cores()) as pool,
+        tqdm(
+            total=len(indices),
+            desc="check evaluation images",
+            unit="image",
+            leave=False,
+            dynamic_ncols=True,
+            disable=not devices.is_main_process(),
+        ) as progress,
+    ):
+        for found in map_ahead(pool, decode, indices, 4 * num_cores()):
+            if found:
+                damaged.append(found)
+            progress.update()
+    # All processes stop at the same image.
+    gathered = devices.gather_from_processes(damaged)
+    for path, image_id, reason in (one for own in gathered for one in own):
+        dataset.problems.add_unreadable(path, image_id, reason, devices.is_main_process())
+    if devices.is_main_process():
+        logger.info(
+            "%s evaluation images decoded in %.1f s, before the first step only",
+            f"{len(dataset):,}",
+            time.perf_counter() - began,
+        )

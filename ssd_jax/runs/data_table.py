@@ -1,0 +1,158 @@
+"""What a run trains and evaluates on, as a table for the terminal."""
+
+import unicodedata
+
+import numpy as np
+
+from ssd_jax.config.schema import Config
+from ssd_jax.data.content import Content
+from ssd_jax.detection.default_boxes import Tiling
+from ssd_jax.detection.fit import default_box_recall
+
+MOST_CLASSES = 20
+MOST_NAMES = 10
+MAX_LABEL = 40  # columns
+OBJECTS_FITTED = 4096
+
+Row = tuple[str, list[str]]
+
+
+def format_data(
+    config: Config, train: Content, evaluation: Content | None, origin: str, tiling: Tiling
+) -> str:
+    """The images and objects of a run.
+
+    Args:
+      config: of the run.
+      train: what is trained on.
+      evaluation: what is evaluated on, if anything.
+      origin: where that comes from, in words.
+      tiling: the default boxes.
+    """
+    contents = [train] if evaluation is None else [train, evaluation]
+    headings = ["training", "evaluation"][: len(contents)]
+    rows: list[Row] = [
+        ("", headings),
+        ("images", [_count(content.num_images) for content in contents]),
+        ("without objects", [_count(content.num_background) for content in contents]),
+        ("objects", [_count(int(content.num_objects.sum())) for content in contents]),
+        *_class_rows(contents),
+        *_size_rows(contents),
+        *_object_rows(contents, config.model.image_size),
+    ]
+    notes = [f"training data: {config.data.train}"]
+    if evaluation is not None:
+        notes.append(f"evaluation data: {origin}")
+    return "\n".join([*notes, *_aligned(rows), *_remarks(config, contents, tiling)])
+
+
+def _class_rows(contents: list[Content]) -> list[Row]:
+    names = contents[0].class_names
+    order = np.lexsort([np.arange(len(names)), *[-c.num_objects for c in contents[::-1]]])
+    shown = order[:MOST_CLASSES] if len(names) > MOST_CLASSES + 1 else order
+    rows = [(f"  {names[i]}", [_count(int(c.num_objects[i])) for c in contents]) for i in shown]
+    rest = order[len(shown) :]
+    if len(rest):
+        label = f"  and {len(rest)} more classes"
+        rows.append((label, [_count(int(c.num_objects[rest].sum())) for c in contents]))
+    return rows
+
+
+def _size_rows(contents: list[Content]) -> list[Row]:
+    """Width and height of the smallest, the median and the largest image, by area."""
+    places = {"image size, smallest": 0.0, "  median": 0.5, "  largest": 1.0}
+    return [
+        (label, [_image_size(content.sizes, place) for content in contents])
+        for label, place in places.items()
+    ]
+
+
+def _image_size(sizes: np.ndarray, place: float) -> str:
+    if not len(sizes):
+        return "–"
+    order = np.argsort(sizes.prod(axis=1), kind="stable")
+    height, width = sizes[order[round(place * (len(order) - 1))]]
+    return f"{width:g} × {height:g}"
+
+
+def _object_rows(contents: list[Content], image_size: int) -> list[Row]:
+    """The square root of the area of objects in pixels of the network's input."""
+    places = {"object size, 10 %": 10, "  median": 50, "  90 %": 90}
+    sides = [
+        np.sqrt(np.prod(content.boxes[:, 2:] - content.boxes[:, :2], axis=1)) * image_size
+        for content in contents
+    ]
+    return [
+        (label, [f"{np.percentile(own, place):.1f}" if len(own) else "–" for own in sides])
+        for label, place in places.items()
+    ]
+
+
+def _remarks(config: Config, contents: list[Content], tiling: Tiling) -> list[str]:
+    """Lines below the table."""
+    train = contents[0]
+    side = config.model.image_size
+    remarks = [f"object size: square root of the area, in pixels of the {side} × {side} input"]
+    for name, content in zip(("training", "evaluation"), contents, strict=False):
+        if content.num_counted < content.num_images:
+            remarks.append(
+                f"objects and sizes of {name} data: of the first {content.num_counted:,} images"
+            )
+    passes = config.steps * config.batch_size / train.num_images
+    number = f"{passes:,.1f}" if passes >= 1 else f"{passes:.2g}"
+    remarks.append(
+        f"{config.steps:,} steps of {config.batch_size} images: {number} passes over the training "
+        "data"
+    )
+    if len(train.boxes):
+        chosen = np.random.default_rng(0).permutation(len(train.boxes))[:OBJECTS_FITTED]
+        recall = default_box_recall(train.boxes[np.sort(chosen)], tiling, config.loss)
+        remarks.append(
+            f"default-box recall: {recall:.1%} of objects have a default box of IoU "
+            f"{config.loss.match_iou_threshold:g} or more"
+        )
+    if len(contents) > 1:
+        found, asked = (content.num_objects > 0 for content in contents)
+        remarks += _missing("evaluation", "training", asked & ~found, train.class_names)
+        remarks += _missing("training", "evaluation", found & ~asked, train.class_names)
+    return remarks
+
+
+def _missing(there: str, lacking: str, which: np.ndarray, names: tuple[str, ...]) -> list[str]:
+    """A line about the classes that one side alone has."""
+    listed = [names[i] for i in np.flatnonzero(which)]
+    if not listed:
+        return []
+    more = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""
+    return [f"in {there} data but not in {lacking} data: {', '.join(listed[:MOST_NAMES])}{more}"]
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _aligned(rows: list[Row]) -> list[str]:
+    """The rows in columns, numbers to the right."""
+    labels = [_shortened(label) for label, _ in rows]
+    label_width = max(map(_width, labels)) + 2
+    widths = [max(len(cells[i]) for _, cells in rows) + 2 for i in range(len(rows[0][1]))]
+    return [
+        label
+        + " " * (label_width - _width(label))
+        + "".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+        for label, (_, cells) in zip(labels, rows, strict=True)
+    ]
+
+
+def _shortened(label: str) -> str:
+    while _width(label) > MAX_LABEL:
+        label = f"{label.removesuffix('…')[:-1]}…"
+    return label
+
+
+def _width(text: str) -> int:
+    """The columns of a terminal that a text takes."""
+    return sum(
+        0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+        for sign in text
+    )
