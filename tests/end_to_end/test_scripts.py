@@ -219,7 +219,7 @@ def test_mistakes_end_in_one_line(workdir, tmp_path):
         (new, "init", "magic", "config.init is 'magic'"),
         (new, "freeze", "nothing/*", "config.freeze has the pattern 'nothing/*'"),
         (new, "accumulate", 3, "must be a multiple of 3 for the 1 devices in 3 parts"),
-        (workdir, "data.classes", "a", "has the class 'circle'"),
+        (workdir, "data.classes", "a", "holds a run with the classes circle, cross"),
     ):
         config = tiny.get_config()
         config.update_from_flattened_dict({field: value})
