@@ -11,6 +11,9 @@ COLUMNS = (
     *("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside"),
 )
 
+# The format cannot say that an image has no objects.
+NEEDS_OBJECTS = True
+
 
 def write(pictures: Sequence[Picture], folder: Path) -> None:
     """Writes boxes, descriptions of the classes, and images; those without objects are left out."""
