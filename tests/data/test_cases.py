@@ -2,10 +2,14 @@
 
 import logging
 
+import numpy as np
 import pytest
 
+from ssd_jax.config.schema import as_config
 from ssd_jax.data.sources import open_dataset
+from ssd_jax.data.training_batches import training_batches
 from ssd_jax.errors import UserError
+from tests import tiny
 from tests.helpers.read_boxes import read_boxes
 from tests.helpers.reference_results import shared
 
@@ -42,6 +46,23 @@ def test_the_cat_is_read_explicitly_and_from_the_folder(case):
     expected = {SOURCES[case][1]: [("cat", THE_BOX)]}
     assert read_boxes(source(case)) == expected
     assert read_boxes(str(folder_of(case)), role="train") == expected
+
+
+def test_the_box_is_that_of_training_batches():
+    """All cases in one batch, which is quicker."""
+    config = as_config(tiny.get_config()).replace(
+        {"augment.expand_probability": 0.0, "augment.crop": False, "augment.flip": False}
+    )
+    dataset = open_dataset(",".join(map(source, SOURCES)), ("cat",))
+    batch = next(training_batches(config, dataset, len(SOURCES)))
+    assert sorted(map(bytes.decode, batch["image_id"])) == sorted(
+        image_id for _, image_id in SOURCES.values()
+    )
+    for labels, boxes, image in zip(batch["labels"], batch["boxes"], batch["image"], strict=True):
+        assert labels.tolist()[:2] == [1, 0]
+        np.testing.assert_allclose(boxes[0], [0.1, 0.1, 0.4, 0.6], atol=1e-6)
+        assert image.max() > 60  # none is black
+    assert not batch["broken"].any()
 
 
 def test_of_two_images_of_one_stem_the_file_name_decides():
