@@ -1,5 +1,6 @@
 """COCO's JSON in the layouts of the tools that write it, and with what their exports lack."""
 
+import itertools
 import json
 import logging
 
@@ -120,11 +121,16 @@ def test_files_of_other_kinds_are_no_coco_files(tmp_path):
     assert read_boxes(str(tmp_path)) == read_boxes(spec)
 
 
-def test_large_files_are_known_by_their_beginning_and_end(tmp_path, monkeypatch):
+@pytest.mark.parametrize("order", itertools.permutations(("images", "annotations", "categories")))
+def test_large_files_are_known_by_their_beginning_and_end(tmp_path, monkeypatch, order):
     monkeypatch.setattr("ssd_jax.data.formats.coco_files.WHOLE_BYTES", 100)
-    monkeypatch.setattr("ssd_jax.data.formats.coco_files.LOOK_BYTES", 500)
-    names = [f"{i}.jpg" for i in range(20)]
-    spec = write(tmp_path / "annotations/instances_train.json", *names, below=tmp_path / "train")
+    monkeypatch.setattr("ssd_jax.data.formats.coco_files.LOOK_BYTES", 400)
+    monkeypatch.setattr("ssd_jax.data.formats.coco_files.FIRST_BYTES", 200)
+    names = [f"{i}ü.jpg" for i in range(20)]
+    file = tmp_path / "annotations/instances_train.json"
+    spec = write(file, *names, below=tmp_path / "train")
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({key: content[key] for key in order}))
     assert read_boxes(str(tmp_path), role="train") == read_boxes(spec)
 
 

@@ -241,6 +241,12 @@ def test_two_folders_of_the_same_images_are_refused_with_both(tmp_path):
         open_dataset(str(tmp_path))
 
 
+def test_drawings_beside_the_annotations_are_not_taken_for_the_images(tmp_path):
+    fill(tmp_path, "annotations/a.xml", "annotations/a.png", "images/a.jpg")
+    with pytest.raises(UserError, match=r"voc_xml:.*/annotations or voc_xml:.*/images"):
+        open_dataset(str(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["BCCD", "raccoon"])
 def test_real_data_as_a_folder(name):
     folder = shared(f"data/{name}")

@@ -16,8 +16,13 @@ logger = logging.getLogger(__name__)
 
 # So much of the beginning and the end of a file tells what it is.
 LOOK_BYTES = 2**18
+FIRST_BYTES = 2**16
 # Files up to this size are read whole.
 WHOLE_BYTES = 2**22
+LISTS = re.compile(r'"(images|annotations|categories)"\s*:')
+STRING = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"'
+# The keys of an image's name, the first choice first.
+NAMES = ("file_name", "path", "coco_url")
 # What else COCO has for the same images, behind the objects that are wanted.
 LATER = ("person_keypoints", "panoptic", "captions", "image_info", "stuff")
 
@@ -97,23 +102,23 @@ def _image_names(tree: FileTree, file: str) -> Sequence[str] | None:
     try:
         size = path.stat().st_size
         with path.open("rb") as opened:
-            begin = opened.read(WHOLE_BYTES if size <= WHOLE_BYTES else LOOK_BYTES)
+            begin = opened.read(FIRST_BYTES)
+            if not re.match(r"\s*\{", _text(begin)) or not LISTS.search(_text(begin)):
+                return None
+            begin += opened.read((WHOLE_BYTES if size <= WHOLE_BYTES else LOOK_BYTES) - len(begin))
             opened.seek(max(0, size - LOOK_BYTES))
             end = opened.read()
     except OSError:
         return None
     if size <= WHOLE_BYTES:
         return _names_of_whole(begin)
-    start, text = _text(begin), _text(begin) + _text(end)
-    if not re.match(r"\s*\{", start) or '"segments_info"' in text:
+    text = _text(begin) + _text(end)
+    keys = set(re.findall(r'"(\w+)"\s*:', text))
+    lists = keys & {"images", "annotations", "categories"}
+    if "segments_info" in keys or not (len(lists) > 1 or (lists and "category_id" in keys)):
         return None
-    keys = set(re.findall(r'"(images|annotations|categories|file_name|image_id)"\s*:', text))
-    if "file_name" not in keys or len(keys & {"images", "annotations", "categories"}) < 2:
-        return None
-    return [
-        json.loads(f'"{name}"')
-        for name in re.findall(r'"file_name"\s*:\s*"((?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*)"', text)
-    ]
+    found = (re.findall(rf'"{key}"\s*:\s*({STRING})', text) for key in NAMES)
+    return [json.loads(name) for name in next(filter(None, found), [])] or None
 
 
 def _text(content: bytes) -> str:
@@ -139,9 +144,8 @@ def _names_of_whole(content: bytes) -> Sequence[str] | None:
     first = annotations[0] if isinstance(annotations, list) and annotations else None
     if isinstance(first, dict) and ("segments_info" in first or "caption" in first):
         return None
-    keys = ("file_name", "path", "coco_url")
     names = [
-        next((image[key] for key in keys if isinstance(image.get(key), str)), None)
+        next((image[key] for key in NAMES if isinstance(image.get(key), str)), None)
         for image in images
         if isinstance(image, dict)
     ]

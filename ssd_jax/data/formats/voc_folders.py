@@ -8,7 +8,12 @@ from typing import NamedTuple
 
 from ssd_jax.data.discovery import WHOLE, Splits
 from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.formats.voc_layout import FLAGGED, IMAGE_FOLDERS, name_and_flag
+from ssd_jax.data.formats.voc_layout import (
+    ANNOTATION_FOLDERS,
+    FLAGGED,
+    IMAGE_FOLDERS,
+    name_and_flag,
+)
 from ssd_jax.data.image_folders import MASKS, ImageFolders, common_folder, split_of
 from ssd_jax.data.spec import compose
 from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
@@ -191,6 +196,10 @@ def _image_folder(
         hits.update(ImageFolders(tree).of([name for name in names if name], files[0]))
         spread = False
     if folder in hits:
+        others = [each for each in hits if _last(each) in IMAGE_FOLDERS and each != folder]
+        if others and _last(folder) in ANNOTATION_FOLDERS:
+            # What lies beside the annotations may be drawings of them.
+            return _only(tree, folder, sorted([folder, *others]))
         return folder
     if spread and len(hits) > 1:
         # Each file has one image, in one of several folders.
@@ -209,6 +218,11 @@ def _preferred(tree: FileTree, folder: str, options: list[str]) -> str | None:
     for name in IMAGE_FOLDERS:
         options = [each for each in options if name in each.lower().split("/")] or options
     options = [each for each in options if _is_sibling(folder, each)] or options
+    return _only(tree, folder, options)
+
+
+def _only(tree: FileTree, folder: str, options: list[str]) -> str | None:
+    """The only one of some folders of images; None where there is none."""
     if len(options) > 1:
         both = " or ".join(
             compose("voc_xml", tree.path(folder), tree.path(each)) for each in options
@@ -217,6 +231,10 @@ def _preferred(tree: FileTree, folder: str, options: list[str]) -> str | None:
             f"the images of the XML files in {tree.path(folder)} may lie in several folders: {both}"
         )
     return options[0] if options else None
+
+
+def _last(folder: str) -> str:
+    return folder.rpartition("/")[2].lower()
 
 
 def _is_sibling(folder: str, images: str) -> bool:
