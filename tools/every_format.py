@@ -4,9 +4,10 @@
 
 `--shared` is a folder with `data/BCCD` (Pascal VOC) and `data/coco_tiny` (COCO). Prints a line for
 each format; the exit status is 1 where one is not read as it was written, to half a pixel.
-`--only=NAME,NAME` takes some of the formats, `--notrain` leaves out the two steps of training.
+`--only=NAME,NAME` takes some of the formats, `--no-train` leaves out the two steps of training.
 """
 
+import argparse
 import importlib
 import json
 import logging
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from absl import app, flags
 from scipy.optimize import linear_sum_assignment
 
 import tools.formats
@@ -31,11 +31,6 @@ from ssd_jax.data.sources import open_dataset, resolve
 from ssd_jax.distributed import devices
 from ssd_jax.runs.train import train
 from tools.formats.picture import Picture
-
-SHARED = flags.DEFINE_string("shared", "../shared", "The folder of the data.")
-IMAGES = flags.DEFINE_integer("images", 40, "How many images, half of each set.")
-ONLY = flags.DEFINE_list("only", None, "Names of the formats; by default all.")
-TRAIN = flags.DEFINE_boolean("train", True, "Whether to train two steps on each.")
 
 TOLERANCE = 0.5  # pixels
 # The smallest SSD that trains, for images of 64 × 64 pixels.
@@ -184,19 +179,24 @@ def _train(source: str, workdir: Path) -> float:
     return [json.loads(line) for line in lines][-1]["train/loss"]
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Flags in, a line for each format."""
-    del argv
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--images", type=int, default=40, help="how many, half of each set")
+    parser.add_argument("--only", default="", help="names of formats; by default all")
+    parser.add_argument("--train", action=argparse.BooleanOptionalAction, default=True)
+    options = parser.parse_args()
     devices.initialize()
     with console.session():  # what the first format compiles serves the others
         logging.getLogger("ssd_jax").setLevel(logging.ERROR)  # the table says enough
-        pictures = take_pictures(Path(SHARED.value), IMAGES.value)
+        pictures = take_pictures(options.shared, options.images)
         columns = f"{'format':<16}{'found':<14}{'images':>7}{'objects':>9}{'classes':>9}"
         print(f"{columns}{'pixels':>10}{'loss':>8}{'seconds':>9}")
         results = []
-        for name in ONLY.value or writers():
+        for name in filter(None, options.only.split(",")) if options.only else writers():
             with tempfile.TemporaryDirectory() as folder:
-                result = try_format(name, pictures, Path(folder), TRAIN.value)
+                result = try_format(name, pictures, Path(folder), options.train)
             results.append(result)
             row = f"{name:<16}{result.found:<14}{result.images:>7}{result.objects:>9}"
             numbers = f"{result.difference:>10.4f}{result.loss:>8.2f}{result.seconds:>9.1f}"
@@ -205,4 +205,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    main()
