@@ -248,7 +248,7 @@ def reliability(calibration: Calibration) -> str:
 @mpl.rc_context(STYLE)
 def objects_per_class(class_names: Sequence[str], counts: Sequence[int]) -> str:
     """The number of objects of each class."""
-    shown = np.argsort(counts)[::-1][:40].tolist()
+    shown: list[int] = np.argsort(counts)[::-1][:40].tolist()
     figure, axes = _new((WIDE[0], max(1.6, 0.24 * len(shown) + 0.7)))
     bars = axes.barh(range(len(shown)), [counts[i] for i in shown], color=MAIN)
     names, style = _tick_names([class_names[i] for i in shown])
