@@ -45,6 +45,17 @@ class Annotation:
     span: tuple[int, int] | None = None
     dropped: int = 0
 
+    def chosen(self, objects: np.ndarray) -> "Annotation":
+        """The image with the objects for which `[objects] bool` is true."""
+        return dataclasses.replace(
+            self,
+            boxes=self.boxes[objects],
+            names=tuple(self.names[i] for i in np.flatnonzero(objects).tolist()),
+            difficult=self.difficult[objects],
+            crowd=self.crowd[objects],
+            area=self.area[objects],
+        )
+
     def fractions(self, size: tuple[float, float]) -> np.ndarray:
         """The boxes as fractions of an image of (height, width), `[objects, 4] xyxy` float32.
 

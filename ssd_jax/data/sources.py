@@ -154,10 +154,10 @@ def open_dataset(
     problems.check()  # before the classes of what is left are compared
     if role != "eval":  # what is evaluated on may lack some of the classes
         check_known(class_map or {}, _all_names(parts), "config.data.class_map", spec)
-    classes = choose_classes(parts, class_names, class_map or {})
     if role == "train":
-        there = {classes.renamed.get(name, name) for name in _all_names(parts)}
-        check_chosen(class_names, there, spec)
+        classes = choose_training_classes(parts, class_names, class_map or {}, spec)
+    else:
+        classes = choose_classes(parts, class_names, class_map or {})
     cleaned = [part.with_classes(classes, problems) for part in parts]
     problems.finish_reading()
     dataset = Dataset(cleaned, classes.names, _category_ids(parts, classes), problems)
@@ -265,6 +265,24 @@ def _is_whole(source: str) -> bool:
     form = FORMATS[name]
     values = grammar_of.split_arguments(rest, form.arguments.count(":") + 1)
     return values is not None and (form.find is None or "://" in rest or Path(values[0]).exists())
+
+
+def choose_training_classes(
+    parts: Sequence[ReadPart],
+    class_names: Sequence[str],
+    class_map: Mapping[str, str],
+    spec: str,
+) -> Classes:
+    """`choose_classes` for training, which refuses names that the data does not have.
+
+    Raises:
+      UserError: see `choose_classes`, `check_known` and `check_chosen`.
+    """
+    check_known(class_map, _all_names(parts), "config.data.class_map", spec)
+    classes = choose_classes(parts, class_names, class_map)
+    there = {classes.renamed.get(name, name) for name in _all_names(parts)}
+    check_chosen(class_names, there, spec)
+    return classes
 
 
 def choose_classes(

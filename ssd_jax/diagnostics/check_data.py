@@ -2,97 +2,44 @@
 
 import collections
 import contextlib
-import dataclasses
-import hashlib
-import io
 import json
-import math
+import logging
+import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from ssd_jax.config.schema import DataConfig
-from ssd_jax.data.annotations import Annotations
-from ssd_jax.data.classes import Classes
-from ssd_jax.data.problems import FIXES as FIXES_OF_READING
+from ssd_jax.data import sources
+from ssd_jax.data import spec as grammar
+from ssd_jax.data.classes import Classes, check_class_list
+from ssd_jax.data.datasets import Part
+from ssd_jax.data.discovery import WHOLE
+from ssd_jax.data.problems import FIXES as STOPS_OF_READING
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.records import Annotation
-from ssd_jax.data.sources import ReadPart, open_part
+from ssd_jax.data.split_names import SPLIT_NAMES, TRAIN_NAMES, kind_of
+from ssd_jax.diagnostics.box_findings import Boxes, Place
+from ssd_jax.diagnostics.findings import STOPS, Finding, Report
+from ssd_jax.diagnostics.image_findings import Look, findings, look_at, size_of
+from ssd_jax.diagnostics.record_lines import RecordLines
+from ssd_jax.diagnostics.same_images import SameImages
 from ssd_jax.errors import UserError
-from ssd_jax.images.opening import LARGE, open_image, size_in_file
-from ssd_jax.storage.files import check_outputs, write_text
+from ssd_jax.storage.files import check_outputs, local_path, replacing
 from ssd_jax.threads import map_ahead, num_cores
 
-# What to do about each kind, beside those that reading the annotations finds.
-FIXES = {
-    "source": "nothing of it can be read before that is fixed",
-    "box without area": "training leaves it out: fix it, or take it out",
-    "box outside": "training cuts it off at the image's edge: fix it",
-    "box twice": "take one out",
-    "class spelling": "write the name in one way",
-    "same content": "keep one: what is in both training and test data makes results look better",
-}
-# What need not be fixed.
-NOTES = {
-    "extension": "it is read by its content",
-    "no objects": "right if there is none of these classes in it",
-    "many objects": "training keeps the largest: raise config.data.max_objects",
-    "same name": "right in training; in evaluation every image needs a name of its own",
-}
-EXAMPLES = 3
 
+class _Source(NamedTuple):
+    """A source that was opened: with format and arguments, its split ("" where it has none)."""
 
-class Finding(NamedTuple):
-    """Something that was found about an image or its annotation.
-
-    Attributes:
-      kind: of `FIXES` here or in `ssd_jax.data.problems`, or of `NOTES`.
-      file: where it is.
-      image_id: what results call the image; empty where it is about none.
-      message: what, without the file's name.
-    """
-
-    kind: str
-    file: str
-    image_id: str
-    message: str
-
-
-@dataclasses.dataclass
-class Report:
-    """Everything that was found.
-
-    Attributes:
-      num_images: those that were looked for.
-      findings: in the order in which they were found.
-      images: of each class, in how many images it occurs.
-      objects: of each class, how many there are.
-    """
-
-    num_images: int = 0
-    findings: list[Finding] = dataclasses.field(default_factory=list)
-    images: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    objects: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-
-    def problems(self) -> list[Finding]:
-        """The findings that should be fixed."""
-        return [finding for finding in self.findings if finding.kind not in NOTES]
-
-
-class _Look(NamedTuple):
-    """The content of an image file; sizes are (height, width)."""
-
-    error: str = ""
-    image_format: str = ""
-    stored: tuple[int, int] = (0, 0)
-    upright: tuple[int, int] = (0, 0)
-    digest: bytes = b""
+    source: str
+    split: str
+    part: sources.ReadPart
+    problems: Problems
 
 
 def check_data(
@@ -100,183 +47,251 @@ def check_data(
     class_names: Sequence[str] = (),
     output: str = "",
     max_objects: int = DataConfig().max_objects,
+    class_map: Mapping[str, str] | None = None,
+    records: str = "",
 ) -> Report:
     """Reads all annotations, opens all images, and never stops at what it finds.
 
     Args:
-      spec: see `open_dataset`.
+      spec: see `open_dataset`; of a folder all splits.
       class_names: the classes that there should be; those that occur where empty.
       output: a file for all findings, a JSON object a line.
       max_objects: `data.max_objects` of the config that will be trained.
+      class_map: names of the data by the names to use; see `open_dataset`.
+      records: a file for the records as training reads them; see `RecordLines`.
 
     Raises:
-      UserError: the output cannot be written, or files of TFDS are damaged.
+      UserError: a file cannot be written, or files of TFDS are damaged.
     """
-    check_outputs(output)
-    report, seen, names = Report(), {}, set()
-    lock = threading.Lock()
-    with ThreadPoolExecutor() as pool:
-        for part_spec in spec.split(","):
-            part = _open(part_spec.strip(), class_names, report)
-            if part is None:
-                continue
-
-            def look(index: int, part: ReadPart = part) -> tuple[Annotation, _Look]:
-                annotation = part.annotation(index)
-                return annotation, _look(annotation, lock)
-
-            looks = map_ahead(pool, look, range(len(part)), 4 * num_cores())
-            with tqdm(total=len(part), desc="check", unit=" images", dynamic_ncols=True) as bar:
-                for annotation, seen_in_file in looks:
-                    report.findings += _findings(annotation, seen_in_file, max_objects)
-                    report.findings += _repeated(annotation, seen_in_file, seen, names)
-                    report.objects.update(annotation.names)
-                    report.images.update(set(annotation.names))
-                    bar.update()
-    report.findings += _spellings(report.objects, spec)
-    if output:
-        _write(report.findings, output)
+    check_outputs(output, records)
+    report = Report()
+    with _written(output) as write_finding, _written(records) as write_record:
+        with _quiet("ssd_jax.data"):  # what they tell are findings here
+            opened = _open(spec, report)
+            classes = _classes(opened, spec, class_names, class_map or {}, report)
+        check = _Check(report, classes, max_objects, write_record)
+        for source in opened:
+            check.add(source)
+        check.finish(spec)
+        for finding in report.findings:
+            write_finding(finding._asdict())
     return report
 
 
-def format_report(report: Report, output: str = "") -> str:
-    """A report in words, with the first examples of each kind; `output` holds the others."""
-    damaged = {(finding.file, finding.image_id) for finding in report.problems()}
-    lines = [f"{report.num_images:,} images, {sum(report.objects.values()):,} objects"]
-    if report.objects:
-        width = max(map(len, report.objects))
-        lines.append(f"\n{'class':<{width}}    images   objects")
-        lines += [
-            f"{name:<{width}}{report.images[name]:>10,}{report.objects[name]:>10,}"
-            for name in sorted(report.objects)
-        ]
-    fixes = all_fixes()
-    by_kind = collections.defaultdict(list)
-    for finding in report.findings:
-        by_kind[finding.kind].append(finding)
-    for kind, found in sorted(by_kind.items(), key=lambda item: item[0] in NOTES):
-        note = " (harmless)" if kind in NOTES else ""
-        lines.append(f"\n{kind}: {len(found):,}{note} - {fixes[kind]}")
-        lines += [f"    {finding.file}: {finding.message}" for finding in found[:EXAMPLES]]
-        if len(found) > EXAMPLES:
-            rest = f"in {output}" if output else "with --output=problems.jsonl"
-            lines.append(f"    and {len(found) - EXAMPLES:,} more, {rest}")
-    lines.append(f"\n{len(damaged):,} with problems" if damaged else "\nno problems")
-    return "\n".join(lines)
+class _Check:
+    """What is known of the images so far."""
 
+    def __init__(
+        self,
+        report: Report,
+        classes: Classes,
+        max_objects: int,
+        write_record: Callable[[Mapping[str, object]], None],
+    ):
+        self._report = report
+        self._classes = classes
+        self._max_objects = max_objects
+        self._write_record = write_record
+        self._boxes = Boxes()
+        self._same = SameImages()
+        self._others: collections.Counter[str] = collections.Counter()
+        self._num_learnt = 0
+        self._lock = threading.Lock()
 
-def all_fixes() -> dict[str, str]:
-    """The fix for each kind of finding."""
-    return FIXES_OF_READING | FIXES | NOTES
+    def add(self, source: _Source) -> None:
+        """Looks at all images of a source, and adds what is found."""
+        cleaned = self._cleaned(source)
+        lines = RecordLines(source.split, self._classes, cleaned)
+        first_box = len(self._boxes)
 
+        def look(index: int) -> tuple[Annotation, Look] | UserError:
+            try:
+                annotation = source.part.annotation(index)
+            except UserError as error:
+                return error
+            return annotation, look_at(annotation, self._lock)
 
-def _open(spec: str, class_names: Sequence[str], report: Report) -> ReadPart | None:
-    """One of the sets of a spec; adds what reading its annotations found, or why it failed."""
-    problems = Problems("skip", 1.0)
-    try:
-        part = open_part(spec, problems)
-    except UserError as error:
-        report.findings.append(Finding("source", spec, "", str(error)))
-        return None
-    report.num_images += problems.num_images
-    classes = Classes(tuple(class_names) or tuple(part.names))
-    if isinstance(part, Annotations):
-        with contextlib.suppress(UserError):
-            part.with_classes(classes, problems)  # what it finds is collected in `problems`
-    for found in problems.found:
-        report.findings += [
-            Finding(kind, found.file, found.image_id, message) for kind, message in found.problems
-        ]
-    return part
+        indices = range(len(source.part))
+        with (
+            ThreadPoolExecutor() as pool,
+            tqdm(total=len(indices), desc="check", unit=" images", dynamic_ncols=True) as bar,
+        ):
+            for looked in map_ahead(pool, look, indices, 4 * num_cores()):
+                bar.update()
+                if isinstance(looked, UserError):
+                    self._report.add("image unreadable", source.source, "", str(looked))
+                    continue
+                annotation, seen = looked
+                record = lines.record(annotation, seen)
+                is_refused = record is None and not seen.error
+                self._add_image(annotation, seen, source.split, is_refused)
+                if record:
+                    self._num_learnt += record.num_learnt
+                    self._write_record(record.line)
+        if source.split:
+            self._report.splits[source.split] += len(indices)
+        self._report.findings += self._boxes.form(source.source, first_box)
 
+    def finish(self, spec: str) -> None:
+        """Adds what all images show together."""
+        report = self._report
+        report.findings += self._same.findings()
+        report.findings += self._boxes.findings(spec)
+        report.findings += _spellings(report.objects, self._classes, spec)
+        if self._others:
+            listed = ", ".join(f"{name} ({count})" for name, count in self._others.most_common(20))
+            report.add("other classes", spec, "", f"{self._others.total():,} objects: {listed}")
+        kinds = {finding.kind for finding in report.findings}
+        if not self._num_learnt and not kinds & (STOPS.keys() | STOPS_OF_READING):
+            message = f"none of {report.num_images:,} images has an object to learn"
+            report.add("nothing to learn", spec, "", message)
 
-def _look(annotation: Annotation, lock: threading.Lock) -> _Look:
-    """Opens an image wholly, as evaluation does."""
-    try:
-        encoded = annotation.encoded or Path(annotation.path).read_bytes()
-        stored = size_in_file(encoded, name="the image")
-        with lock if math.prod(stored) > LARGE else contextlib.nullcontext():
-            width, height = open_image(encoded, name="the image").size
-        with Image.open(io.BytesIO(encoded)) as image:
-            image_format = "JPEG" if image.format == "MPO" else str(image.format)
-    except OSError as error:
-        return _Look(error=f"the image cannot be read: {error.strerror or error}")
-    except UserError as error:
-        return _Look(error=str(error))
-    digest = hashlib.blake2b(encoded, digest_size=16).digest()
-    return _Look("", image_format, stored, (height, width), digest)
+    def _cleaned(self, source: _Source) -> Part | None:
+        """The records of a source as training reads them; adds what is found meanwhile."""
+        cleaned = None
+        try:
+            with _quiet("ssd_jax.data"):
+                cleaned = source.part.with_classes(self._classes, source.problems)
+        except UserError as error:
+            self._report.add("classes", source.source, "", str(error))
+        self._report.num_images += source.problems.num_images
+        for found in source.problems.found:
+            for kind, message in found.problems:
+                self._report.add(kind, found.file, found.image_id, message)
+        return cleaned
 
-
-def _findings(annotation: Annotation, look: _Look, max_objects: int) -> Iterator[Finding]:
-    """The findings about one image and its objects."""
-
-    def found(kind: str, message: str, file: str = annotation.file) -> Finding:
-        return Finding(kind, file, annotation.image_id, message)
-
-    if look.error:
-        yield found("image unreadable", look.error, annotation.path or annotation.file)
-    else:
-        yield from _findings_of_file(annotation, look)
-    if not len(annotation.names):
-        yield found("no objects", "has no objects")
-    if len(annotation.names) > max_objects:
-        message = f"has {len(annotation.names)} objects, more than data.max_objects={max_objects}"
-        yield found("many objects", message)
-    if annotation.dropped:
-        yield found("box without area", f"{annotation.dropped} boxes have no area")
-    height, width = annotation.size or (look.upright if look.upright[0] else (1, 1))
-    in_pixels = (width, height, width, height)
-    seen = set()
-    for name, box in zip(annotation.names, annotation.fractions((height, width)), strict=True):
-        pixels = np.round(box * in_pixels, 2).tolist()
-        described = f"{name!r} at {', '.join(f'{corner:g}' for corner in pixels)}"
-        clipped = np.clip(box, 0, 1)
-        if not (clipped[2:] > clipped[:2]).all():
-            yield found("box without area", f"{described} has no area inside the image")
-        elif np.abs(clipped - box).max() > 1e-5:  # not what rounding makes of 1
-            yield found("box outside", f"{described} reaches outside the image")
-        if (name, *box.tolist()) in seen:
-            yield found("box twice", f"{described} is there twice")
-        seen.add((name, *box.tolist()))
-
-
-def _findings_of_file(annotation: Annotation, look: _Look) -> Iterator[Finding]:
-    """Whether name, size and orientation of an image file fit what the annotation says."""
-    suffix = Path(annotation.path).suffix.lower()
-    named = Image.registered_extensions().get(suffix, look.image_format)
-    if named != look.image_format:
-        message = f"the image is {look.image_format}, though its name ends in {suffix}"
+    def _add_image(self, annotation: Annotation, look: Look, split: str, is_refused: bool) -> None:
+        report = self._report
+        is_used = np.array([self._classes.label(name) > 0 for name in annotation.names], bool)
+        if not is_used.all():
+            others = (n for n, used in zip(annotation.names, is_used, strict=True) if not used)
+            self._others.update(others)
+            annotation = annotation.chosen(is_used)
+        report.findings += findings(annotation, look, self._max_objects, is_refused)
+        report.objects.update(annotation.names)
+        report.images.update(set(annotation.names))
         path = annotation.path or annotation.file
-        yield Finding("extension", path, annotation.image_id, message)
+        report.findings += self._same.add(path, annotation.image_id, split, look)
+        height, width = size_of(annotation, look)
+        boxes = annotation.fractions((height, width)) * (width, height, width, height)
+        if not is_refused and (look.size[0] or annotation.size):
+            place = Place(annotation.file, annotation.image_id)
+            self._boxes.add(place, annotation.names, boxes, (height, width))
 
 
-def _repeated(
-    annotation: Annotation, look: _Look, seen: dict[bytes, str], names: set[str]
-) -> Iterator[Finding]:
-    """Whether an earlier image had this content or name."""
-    path = annotation.path or annotation.file
-    if look.digest and seen.setdefault(look.digest, path) != path:
-        message = f"is the same image as {seen[look.digest]}"
-        yield Finding("same content", path, annotation.image_id, message)
-    if annotation.image_id in names:
-        message = f"another image is called {annotation.image_id!r}, too"
-        yield Finding("same name", path, annotation.image_id, message)
-    names.add(annotation.image_id)
+def _open(spec: str, report: Report) -> list[_Source]:
+    """The sources of a spec; adds those that cannot be opened."""
+    opened = []
+    try:
+        named = sources.resolve(spec, "all")
+    except UserError as error:
+        report.add("source", spec, "", str(error))
+        return []
+    for each in named:
+        for split, source in _with_splits(each):
+            problems = Problems("skip", 1.0)
+            try:
+                part = sources.open_part(source, problems)
+            except UserError as error:
+                report.add("source", source, "", str(error))
+                continue
+            opened.append(_Source(source, split, part, problems))
+    return opened
 
 
-def _spellings(objects: collections.Counter, spec: str) -> Iterator[Finding]:
-    """Names that differ in capitals and blanks alone."""
+def _with_splits(named: sources.Named) -> Iterator[tuple[str, str]]:
+    """The splits and sources of what one source of a spec names."""
+    if named.found is None:
+        yield from ((_split_of(source), source) for source in named.sources)
+    elif named.split in named.found.splits:
+        yield from ((named.split, source) for source in named.sources)
+    else:
+        kinds = {kind_of(name) for name in named.found.splits}
+        for name, own in named.found.splits.items():
+            # VOC's lists "train" and "val" hold the same images.
+            if kind_of(name) != "trainval" or not {"train", "val"} <= kinds:
+                yield from (("" if name == WHOLE else name, source) for source in own)
+
+
+def _split_of(source: str) -> str:
+    """The split that a source with format and arguments names; "" where it names none."""
+    name, _, rest = source.partition(":")
+    form = sources.FORMATS[name].arguments
+    arguments = grammar.split_arguments(rest, form.count(":") + 1) or [""]
+    last = arguments[-1] if form.endswith("SPLIT") else re.split(r"[/\\]", arguments[0])[-1]
+    return last if form.endswith("SPLIT") or kind_of(last) in SPLIT_NAMES else ""
+
+
+def _classes(
+    opened: Sequence[_Source],
+    spec: str,
+    class_names: Sequence[str],
+    class_map: Mapping[str, str],
+    report: Report,
+) -> Classes:
+    """The classes that training would use; adds why it would refuse them."""
+    parts = [each.part for each in opened if kind_of(each.split) in TRAIN_NAMES]
+    parts = parts or [each.part for each in opened]
+    every = list(dict.fromkeys(name for each in opened for name in each.part.names))
+    if not parts:
+        return Classes(tuple(class_names))
+    try:
+        check_class_list(class_names)
+        classes = sources.choose_training_classes(parts, class_names, class_map, spec)
+    except UserError as error:
+        has_objects = any(sum((part.num_objects() or {"": 1}).values()) for part in parts)
+        if has_objects or class_names or class_map:
+            report.add("classes", spec, "", str(error))
+        return Classes(tuple(dict.fromkeys(class_names or every)), dict(class_map))
+    declared = {name for part in parts for name in part.category_ids or ()}
+    absent = sorted(declared - set(every)) if not class_names else []
+    if absent:
+        more = f" and {len(absent) - 20} more" if len(absent) > 20 else ""
+        listed = ", ".join(absent[:20]) + more
+        report.add("class without objects", spec, "", f"no object of {listed}")
+    return classes
+
+
+def _spellings(objects: collections.Counter[str], classes: Classes, spec: str) -> Iterator[Finding]:
+    """Classes whose names differ in capitals, blanks and signs alone."""
     alike = collections.defaultdict(list)
     for name in sorted(objects):
-        alike["".join(name.split()).casefold()].append(name)
+        key = re.sub(r"[\W_]+", "", name.casefold())
+        if key and name not in classes.renamed:
+            alike[key].append(name)
     for names in alike.values():
         if len(names) > 1:
             listed = " and ".join(f"{name!r} ({objects[name]:,} objects)" for name in names)
             yield Finding("class spelling", spec, "", f"there are {listed}")
 
 
-def _write(findings: Sequence[Finding], output: str) -> None:
+@contextlib.contextmanager
+def _written(place: str) -> Iterator[Callable[[Mapping[str, object]], None]]:
+    """Writes values to a file, a JSON object a line, whole at the end; nothing where it is ""."""
+    if not place:
+        yield lambda value: None
+        return
     try:
-        write_text(output, "".join(json.dumps(finding._asdict()) + "\n" for finding in findings))
+        with (
+            replacing(local_path(place)) as unfinished,
+            unfinished.open("w", encoding="utf-8") as file,
+        ):
+            yield lambda value: _write_line(file, value)
     except OSError as error:
-        raise UserError(f"{output} cannot be written: {error}") from error
+        raise UserError(f"{place} cannot be written: {error}") from error
+
+
+def _write_line(file, value: Mapping[str, object]) -> None:
+    file.write(json.dumps(value) + "\n")
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keeps a logger from warning."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

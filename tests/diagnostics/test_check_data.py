@@ -7,7 +7,9 @@ import shutil
 import pytest
 from PIL import Image
 
-from ssd_jax.diagnostics.check_data import NOTES, all_fixes, check_data, format_report
+from ssd_jax.diagnostics.check_data import check_data
+from ssd_jax.diagnostics.check_report import format_report
+from ssd_jax.diagnostics.findings import NOTES, all_fixes
 from ssd_jax.errors import UserError
 from tests.helpers.commands import run_command
 from tests.helpers.pictures import VocFolder, write_coco, write_picture
@@ -75,6 +77,8 @@ EXPECTED = {
     "annotation unreadable": ["torn.xml"],
     "listed twice": ["all.txt"],
     "image missing": ["all.txt"],
+    "tiny box": ["crowded.xml"] * 6,  # 1, 1.5, … 3.5 pixels wide
+    "few objects": [":all"],
 }
 
 
@@ -128,8 +132,8 @@ def test_sound_data_has_no_problems(tmp_path):
     annotation = {"image_id": 1, "category_id": 5, "bbox": [0.1, 0.2, 59.9, 39.8]}
     content = {"images": [image], "categories": [{"id": 5, "name": "dog"}]}
     report = check_data(write_coco(tmp_path, content | {"annotations": [annotation]}))
-    assert not report.findings and "no problems" in format_report(report)
-    assert not check_data("shapes:test[:3]").findings
+    assert kinds(report) == {"few objects": 1} and "no problems" in format_report(report)
+    assert kinds(check_data("shapes:test[:3]")) == {"few objects": 1}
 
 
 def test_what_cannot_be_opened_at_all_is_told_beside_the_rest(dirty, tmp_path):

@@ -1,0 +1,66 @@
+"""The report of a check of data, in words."""
+
+import collections
+
+from ssd_jax.data.problems import FIXES as STOPS_OF_READING
+from ssd_jax.diagnostics.findings import EXAMPLES, FIXES, NOTES, STOPS, Finding, Report, all_fixes
+
+MOST_CLASSES = 25  # in the table
+TITLES = (
+    ("Training stops at these:", STOPS | STOPS_OF_READING),
+    ("To be fixed, though training goes on with them:", FIXES),
+    ("Notes, which may be right as they are:", NOTES),
+)
+
+
+def format_report(report: Report, output: str = "") -> str:
+    """A report in words, with the first examples of each kind; `output` holds the others."""
+    lines = [f"{report.num_images:,} images, {report.objects.total():,} objects"]
+    if report.splits:
+        lines.append(", ".join(f"{name}: {count:,}" for name, count in report.splits.items()))
+    if report.objects:
+        lines += ["", *_table(report)]
+    by_kind = collections.defaultdict(list)
+    for finding in report.findings:
+        by_kind[finding.kind].append(finding)
+    order = {kind: place for place, kind in enumerate(all_fixes())}
+    for title, kinds in TITLES:
+        found = sorted(by_kind.keys() & kinds, key=order.__getitem__)
+        if found:
+            lines += ["", title]
+        for kind in found:
+            lines += ["", *_examples(kind, by_kind[kind], output)]
+    lines += ["", _conclusion(report)]
+    return "\n".join(lines)
+
+
+def _table(report: Report) -> list[str]:
+    """The classes with counts, those with the most objects where there are many."""
+    names = sorted(report.objects)
+    more = len(names) - MOST_CLASSES
+    if more > 0:
+        names = [name for name, _ in report.objects.most_common(MOST_CLASSES)]
+    width = max(map(len, names))
+    lines = [f"{'class':<{width}}    images   objects"]
+    lines += [f"{n:<{width}}{report.images[n]:>10,}{report.objects[n]:>10,}" for n in names]
+    return [*lines, f"and {more} classes with fewer objects"] if more > 0 else lines
+
+
+def _examples(kind: str, found: list[Finding], output: str) -> list[str]:
+    lines = [f"{kind}: {len(found):,} - {all_fixes()[kind]}"]
+    for finding in found[:EXAMPLES]:
+        place = "" if finding.file in finding.message else f"{finding.file}: "
+        lines.append(f"    {place}{finding.message}")
+    if len(found) > EXAMPLES:
+        rest = f"in {output}" if output else "with --output=problems.jsonl"
+        lines.append(f"    and {len(found) - EXAMPLES:,} more, {rest}")
+    return lines
+
+
+def _conclusion(report: Report) -> str:
+    problems = report.problems()
+    if not problems:
+        return "no problems"
+    images = len({(finding.file, finding.image_id) for finding in problems if finding.image_id})
+    kinds = ", ".join(dict.fromkeys(finding.kind for finding in problems))
+    return f"{len(problems):,} problems ({kinds}) in {images:,} images"

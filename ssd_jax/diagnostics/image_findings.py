@@ -1,0 +1,188 @@
+"""Opens an image as evaluation does, and says what is found about it and its objects."""
+
+import contextlib
+import hashlib
+import io
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ssd_jax.data.near_duplicates import SIDE
+from ssd_jax.data.records import Annotation
+from ssd_jax.diagnostics.findings import Finding
+from ssd_jax.errors import UserError
+from ssd_jax.images.opening import LARGE, ORIENTATION_TAG, open_image, size_in_file
+
+LOW_CONTRAST = 16  # levels of brightness between the darkest and the brightest percent
+OUTSIDE = 0.5  # pixels; less is what rounding makes
+TINY_SHARE, TINY_PIXELS = 0.01, 4  # of a side
+LONG = 15  # times as long as wide, or the reverse
+
+
+class Look(NamedTuple):
+    """The content of an image file; sizes are (height, width).
+
+    Attributes:
+      error: why it cannot be read; the others are empty then.
+      image_format: as Pillow calls it.
+      size: upright.
+      is_turned: whether EXIF turns or mirrors it.
+      digest: of its bytes.
+      levels: brightness from 0 to 255: the lowest, of which 1 % is darker, of which 1 % is
+        brighter, the highest.
+      thumbnail: `[SIDE, SIDE]` uint8.
+    """
+
+    error: str = ""
+    image_format: str = ""
+    size: tuple[int, int] = (0, 0)
+    is_turned: bool = False
+    digest: bytes = b""
+    levels: tuple[int, int, int, int] = (0, 0, 0, 0)
+    thumbnail: np.ndarray = np.zeros((SIDE, SIDE), np.uint8)
+
+
+def look_at(annotation: Annotation, lock: threading.Lock) -> Look:
+    """Opens the image of an annotation; large ones one at a time, by the lock."""
+    try:
+        encoded = annotation.encoded or Path(annotation.path).read_bytes()
+        stored = size_in_file(encoded, name="the image")
+        with lock if math.prod(stored) > LARGE else contextlib.nullcontext():
+            gray = open_image(encoded, name="the image").convert("L")
+        small = gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        with Image.open(io.BytesIO(encoded)) as image:
+            image_format = "JPEG" if image.format == "MPO" else str(image.format)
+            is_turned = _is_turned(image)
+    except OSError as error:
+        return Look(error=f"the image cannot be read: {error.strerror or error}")
+    except UserError as error:
+        return Look(error=str(error))
+    counts = np.cumsum(gray.histogram())
+    # The first level that so many pixels do not exceed.
+    shares = [np.searchsorted(counts, share * counts[-1], "right") for share in (0, 0.01, 0.99)]
+    highest = int(np.flatnonzero(np.diff(counts, prepend=0))[-1])
+    return Look(
+        "",
+        image_format,
+        (gray.height, gray.width),
+        is_turned,
+        hashlib.blake2b(encoded, digest_size=16).digest(),
+        (*(min(int(level), highest) for level in shares), highest),  # pyright: ignore
+        np.asarray(small),
+    )
+
+
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return image.getexif().get(ORIENTATION_TAG, 1) in range(2, 9)
+    except Exception:  # a damaged EXIF block, which is left out of account
+        return False
+
+
+def findings(
+    annotation: Annotation, look: Look, max_objects: int, is_refused: bool
+) -> Iterator[Finding]:
+    """The findings about one image and its objects.
+
+    Args:
+      annotation: with the classes that are used alone.
+      look: its image.
+      max_objects: of the training to come.
+      is_refused: whether cleaning refuses it, so that its boxes are not judged.
+    """
+    path = annotation.path or annotation.file
+    name = Path(annotation.path).name or annotation.image_id
+
+    def found(kind: str, message: str, file: str = annotation.file) -> Finding:
+        # A file that describes many images does not say which it is.
+        about = message if Path(name).stem in Path(file).name else f"{name}: {message}"
+        return Finding(kind, file, annotation.image_id, about)
+
+    if look.error:
+        yield found("image unreadable", look.error, path)
+    else:
+        suffix = Path(annotation.path).suffix.lower()
+        named = Image.registered_extensions().get(suffix, look.image_format)
+        if named != look.image_format:
+            message = f"the image is {look.image_format}, though its name ends in {suffix}"
+            yield found("extension", message, path)
+        if look.is_turned and not is_refused:
+            yield found("turned by EXIF", "EXIF turns or mirrors the image", path)
+        kind, message = _contrast(look, len(annotation.names))
+        if kind:
+            yield found(kind, message, path)
+    if not len(annotation.names):
+        yield found("no objects", "has no objects")
+    if len(annotation.names) > max_objects:
+        message = f"has {len(annotation.names)} objects, more than data.max_objects={max_objects}"
+        yield found("many objects", message)
+    if annotation.dropped:
+        yield found("box without area", f"{annotation.dropped} boxes have no area")
+    for kind, message in () if is_refused else _of_boxes(annotation, look):
+        yield found(kind, message)
+
+
+def _contrast(look: Look, num_objects: int) -> tuple[str, str]:
+    """What is found about brightness, and the words for it."""
+    lowest, low, high, highest = look.levels
+    if lowest == highest and num_objects:
+        return "no contrast", f"all of it has the brightness {lowest} of 255"
+    if high - low < LOW_CONTRAST:
+        return "low contrast", f"98 % of its pixels have a brightness from {low} to {high} of 255"
+    return "", ""
+
+
+def _of_boxes(annotation: Annotation, look: Look) -> Iterator[tuple[str, str]]:
+    """What is found about each box, and the words for it."""
+    height, width = size_of(annotation, look)
+    if annotation.unit == "fractions" or look.size[0]:
+        boxes = annotation.fractions((height, width))
+    else:  # the size is not known
+        return
+    pixels = boxes * np.array([width, height, width, height], np.float32)
+    seen = set()
+    for name, box, corners in zip(annotation.names, boxes, pixels, strict=True):
+        described = describe(name, corners)
+        kind, message = _kind_of_box(box, corners, (height, width))
+        if kind:
+            yield kind, f"{described} {message}"
+        if (name, *box.tolist()) in seen:
+            yield "box twice", f"{described} is there twice"
+        seen.add((name, *box.tolist()))
+
+
+def _kind_of_box(
+    box: np.ndarray, corners: np.ndarray, size: tuple[float, float]
+) -> tuple[str, str]:
+    """What is found about a box in fractions and in pixels, and the words for it."""
+    clipped = np.clip(box, 0, 1)
+    if not (clipped[2:] > clipped[:2]).all():
+        return "box without area", "has no area inside the image"
+    height, width = size
+    beyond = np.maximum(-corners, corners - (width, height, width, height)).max()
+    if beyond > OUTSIDE:
+        return "box outside", f"reaches {beyond:.4g} pixels outside the image"
+    share_x, share_y = (clipped[2:] - clipped[:2]).tolist()
+    side_x, side_y = share_x * width, share_y * height
+    if min(share_x, share_y) < TINY_SHARE or min(side_x, side_y) < TINY_PIXELS:
+        return "tiny box", f"has {side_x:.4g} × {side_y:.4g} pixels"
+    ratio = max(side_x / side_y, side_y / side_x)
+    if ratio > LONG:
+        return "long box", f"is {ratio:.3g} times as long as wide"
+    return "", ""
+
+
+def size_of(annotation: Annotation, look: Look) -> tuple[float, float]:
+    """(height, width) of an image: as it is, or as stated; one pixel where neither is known."""
+    return look.size if look.size[0] else annotation.size or (1, 1)
+
+
+def describe(name: str, corners: np.ndarray) -> str:
+    """An object for messages."""
+    listed = ", ".join(f"{corner:g}" for corner in np.round(corners.astype(float), 2).tolist())
+    return f"{name!r} at {listed}"
