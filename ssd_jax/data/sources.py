@@ -16,17 +16,22 @@ via:ANNOTATIONS:IMAGE_DIR          a project or export of the VGG Image Annotato
 shapes:SPLIT                       the embedded set, train or test
 """
 
-import collections
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from ssd_jax.config.spelling import nearest
 from ssd_jax.data import discovery
 from ssd_jax.data import spec as grammar_of
-from ssd_jax.data.classes import Classes, check_chosen, check_class_list, check_known
-from ssd_jax.data.datasets import Dataset, Part
+from ssd_jax.data.class_choice import (
+    all_names,
+    category_ids,
+    choose_classes,
+    choose_training_classes,
+)
+from ssd_jax.data.classes import check_class_list, check_known
+from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.formats.coco_files import find_coco_json
 from ssd_jax.data.formats.coco_json import open_coco_json
 from ssd_jax.data.formats.csv_rows import find_csv, open_csv
@@ -41,42 +46,11 @@ from ssd_jax.data.formats.voc_folders import find_voc_xml
 from ssd_jax.data.formats.voc_xml import open_voc_xml
 from ssd_jax.data.formats.yolo import find_yolo, open_yolo
 from ssd_jax.data.problems import Problems
-from ssd_jax.data.records import Annotation
+from ssd_jax.data.read_part import ReadPart
 from ssd_jax.errors import UserError
 from ssd_jax.storage.files import check_no_scheme
 
 logger = logging.getLogger(__name__)
-
-
-class ReadPart(Protocol):
-    """A set as a format reads it, with the names of its own classes.
-
-    Attributes:
-      origin: the spec, for messages.
-      names: the classes that occur or are declared.
-    """
-
-    origin: str
-    names: tuple[str, ...]
-
-    @property
-    def category_ids(self) -> dict[str, int] | None:
-        """Ids by name of the classes that the set declares; None where it declares none."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def annotation(self, index: int) -> Annotation:
-        """One image as it was read."""
-        ...
-
-    def num_objects(self) -> collections.Counter[str] | None:
-        """The number of objects by class; None where that is not known before they are read."""
-        ...
-
-    def with_classes(self, classes: Classes, problems: Problems) -> Part:
-        """Cleaned records with labels; damaged images are left out as `problems` says."""
-        ...
 
 
 class Format(NamedTuple):
@@ -153,14 +127,14 @@ def open_dataset(
     parts = [open_part(source, problems) for source in explicit_sources(spec, role)]
     problems.check()  # before the classes of what is left are compared
     if role != "eval":  # what is evaluated on may lack some of the classes
-        check_known(class_map or {}, _all_names(parts), "config.data.class_map", spec)
+        check_known(class_map or {}, all_names(parts), "config.data.class_map", spec)
     if role == "train":
         classes = choose_training_classes(parts, class_names, class_map or {}, spec)
     else:
         classes = choose_classes(parts, class_names, class_map or {})
     cleaned = [part.with_classes(classes, problems) for part in parts]
     problems.finish_reading()
-    dataset = Dataset(cleaned, classes.names, _category_ids(parts, classes), problems)
+    dataset = Dataset(cleaned, classes.names, category_ids(parts, classes), problems)
     if not len(dataset):
         raise UserError(f"{spec}: all of its images are damaged, so none is left")
     return dataset
@@ -265,93 +239,3 @@ def _is_whole(source: str) -> bool:
     form = FORMATS[name]
     values = grammar_of.split_arguments(rest, form.arguments.count(":") + 1)
     return values is not None and (form.find is None or "://" in rest or Path(values[0]).exists())
-
-
-def choose_training_classes(
-    parts: Sequence[ReadPart],
-    class_names: Sequence[str],
-    class_map: Mapping[str, str],
-    spec: str,
-) -> Classes:
-    """`choose_classes` for training, which refuses names that the data does not have.
-
-    Raises:
-      UserError: see `choose_classes`, `check_known` and `check_chosen`.
-    """
-    check_known(class_map, _all_names(parts), "config.data.class_map", spec)
-    classes = choose_classes(parts, class_names, class_map)
-    there = {classes.renamed.get(name, name) for name in _all_names(parts)}
-    check_chosen(class_names, there, spec)
-    return classes
-
-
-def choose_classes(
-    parts: Sequence[ReadPart], class_names: Sequence[str], class_map: Mapping[str, str]
-) -> Classes:
-    """The classes of a data set.
-
-    Args:
-      parts: the sets it is made of.
-      class_names: the classes to use; those of the parts where empty.
-      class_map: see `open_dataset`.
-
-    Raises:
-      UserError: the parts have different classes or none, or a name is not among them.
-    """
-    origin = ", ".join(part.origin for part in parts)
-    if class_names:
-        return Classes(tuple(class_names), dict(class_map))
-    declared, found = _declared_names(parts), _occurring_names(parts)
-    renamed = [class_map.get(name, name) for name in declared or sorted(found)]
-    names = [name for name in dict.fromkeys(renamed) if name]
-    used = {class_map.get(name, name) for name in found}
-    absent = [name for name in names if name not in used]
-    if absent:
-        logger.warning(
-            "%s: left out %d declared classes without any object: %s (name the classes to use in "
-            "config.data.classes to keep them)",
-            origin,
-            len(absent),
-            ", ".join(absent),
-        )
-    names = [name for name in names if name in used]
-    if not names:
-        raise UserError(f"{origin}: no image has an object, so there are no classes to learn")
-    return Classes(tuple(names), dict(class_map))
-
-
-def _all_names(parts: Sequence[ReadPart]) -> set[str]:
-    """The classes that parts declare and those that occur in them."""
-    return {name for part in parts for name in (*(part.category_ids or ()), *part.names)}
-
-
-def _declared_names(parts: Sequence[ReadPart]) -> tuple[str, ...]:
-    """The classes that parts declare, in their order; none where no part declares any."""
-    declaring = [part for part in parts if part.category_ids is not None]
-    declared = {tuple(part.category_ids or ()) for part in declaring}
-    if len(declared) > 1:
-        names = " and ".join(part.origin for part in declaring)
-        raise UserError(
-            f"{names} have different classes: name the classes to use in config.data.classes"
-        )
-    return declared.pop() if declared else ()
-
-
-def _occurring_names(parts: Sequence[ReadPart]) -> set[str]:
-    """The classes that occur; all that are declared where that is not known without reading."""
-    names = set()
-    for part in parts:
-        counts = part.num_objects()
-        names |= set(part.names) if counts is None else {n for n, c in counts.items() if c}
-    return names
-
-
-def _category_ids(parts: Sequence[ReadPart], classes: Classes) -> tuple[int, ...]:
-    """The ids that the first part with all of the classes gives them, otherwise 1, 2, …."""
-    for part in parts:
-        ids: dict[str, int] = {}
-        for name, number in (part.category_ids or {}).items():
-            ids.setdefault(classes.renamed.get(name, name), number)
-        if set(classes.names) <= set(ids):
-            return tuple(ids[name] for name in classes.names)
-    return tuple(range(1, len(classes.names) + 1))

@@ -4,6 +4,7 @@ import collections
 import contextlib
 import json
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,11 +17,13 @@ from tqdm import tqdm
 from ssd_jax.config.schema import DataConfig
 from ssd_jax.data import sources
 from ssd_jax.data import spec as grammar
+from ssd_jax.data.class_choice import choose_training_classes
 from ssd_jax.data.classes import Classes, check_class_list
 from ssd_jax.data.datasets import Part
 from ssd_jax.data.discovery import WHOLE
 from ssd_jax.data.problems import FIXES as STOPS_OF_READING
 from ssd_jax.data.problems import Problems
+from ssd_jax.data.read_part import ReadPart
 from ssd_jax.data.records import Annotation
 from ssd_jax.data.split_names import SPLIT_NAMES, TRAIN_NAMES, kind_of
 from ssd_jax.diagnostics.box_findings import Boxes, Place
@@ -38,7 +41,7 @@ class _Source(NamedTuple):
 
     source: str
     split: str
-    part: sources.ReadPart
+    part: ReadPart
     problems: Problems
 
 
@@ -218,8 +221,10 @@ def _split_of(source: str) -> str:
     name, _, rest = source.partition(":")
     form = sources.FORMATS[name].arguments
     arguments = grammar.split_arguments(rest, form.count(":") + 1) or [""]
-    last = arguments[-1] if form.endswith("SPLIT") else re.split(r"[/\\]", arguments[0])[-1]
-    return last if form.endswith("SPLIT") or kind_of(last) in SPLIT_NAMES else ""
+    if form.endswith("SPLIT") and not os.path.isdir(arguments[-1]):
+        return arguments[-1]
+    file = re.split(r"[/\\]", arguments[0])[-1]
+    return file if kind_of(file) in SPLIT_NAMES else ""
 
 
 def _classes(
@@ -237,7 +242,7 @@ def _classes(
         return Classes(tuple(class_names))
     try:
         check_class_list(class_names)
-        classes = sources.choose_training_classes(parts, class_names, class_map, spec)
+        classes = choose_training_classes(parts, class_names, class_map, spec)
     except UserError as error:
         has_objects = any(sum((part.num_objects() or {"": 1}).values()) for part in parts)
         if has_objects or class_names or class_map:
