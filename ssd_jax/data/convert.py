@@ -18,7 +18,7 @@ from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.image_folders import split_of
 from ssd_jax.data.records import Record
 from ssd_jax.data.sources import Named, open_dataset, resolve
-from ssd_jax.data.split_names import TRAIN_NAMES, kind_of
+from ssd_jax.data.split_names import SPLIT_NAMES, TRAIN_NAMES, kind_of
 from ssd_jax.data.writers.coco_json import CocoWriter
 from ssd_jax.data.writers.voc_xml import VocWriter
 from ssd_jax.data.writers.written import Writer, Written
@@ -77,8 +77,10 @@ def convert_data(
         raise UserError(f"{folder} is there and not empty: name another folder")
     if unfinished.exists():
         raise UserError(f"{unfinished} is left from a conversion that was stopped: remove it")
-    dataset = open_dataset(spec, class_names, class_map=class_map)
-    splits = _split_parts(resolve(spec), dataset)
+    named = resolve(spec)
+    sources = ",".join(source for each in named for source in each.sources)
+    dataset = open_dataset(sources, class_names, class_map=class_map)
+    splits = _split_parts(named, dataset)
     try:
         unfinished.mkdir(parents=True)
         conversion = _write(splits, dataset, target, unfinished)
@@ -218,6 +220,8 @@ class _Names:
 def training_source(conversion: Conversion, output: str | Path) -> str:
     """What to train with: the folder, with a split where none of the names is one for training."""
     splits = list(conversion.images)
-    if len(splits) == 1 or any(kind_of(split) in TRAIN_NAMES for split in splits):
+    kinds = [kind_of(split) for split in splits]
+    others = [kind for kind in kinds if kind not in SPLIT_NAMES]
+    if any(kind in TRAIN_NAMES for kind in kinds) or len(others) == 1:
         return str(output)
-    return f"{output}:{splits[0]}" if WHOLE not in splits else str(output)
+    return f"{output}:{splits[0]}"

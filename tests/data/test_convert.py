@@ -140,6 +140,8 @@ def test_nothing_is_left_of_a_conversion_that_fails(source, tmp_path, monkeypatc
 def test_the_embedded_set_has_no_files_and_is_written(tmp_path):
     converted = convert_data("shapes:test[:3]", "voc", tmp_path / "out")
     assert dict(converted.images) == {"test": 3}
+    assert training_source(converted, "out") == "out:test"
+    open_dataset(training_source(converted, tmp_path / "out"), role="train")
     before, after = open_dataset("shapes:test[:3]"), open_dataset(str(tmp_path / "out"))
     for record, other in zip(before, after, strict=True):
         height, width = other.size

@@ -221,15 +221,12 @@ def _above(folder: Path) -> list[Path]:
 
 
 def _descriptions(file: Path) -> dict[str, str]:
-    """The names of labels; none where the file is another one."""
+    """The names of labels."""
     described = {}
-    try:
-        for _, line in numbered_lines(file):
-            fields = split_line(line, ",")
-            if fields and len(fields) >= 2 and fields[0] and fields[1]:
-                described.setdefault(fields[0], fields[1])
-    except UserError:  # no text
-        return {}
+    for _, line in numbered_lines(file):
+        fields = split_line(line, ",")
+        if fields and len(fields) >= 2 and fields[0] and fields[1]:
+            described.setdefault(fields[0], fields[1])
     return described
 
 
