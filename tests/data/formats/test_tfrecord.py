@@ -19,6 +19,7 @@ from ssd_jax.data.problems import Problems
 from ssd_jax.data.records import Object
 from ssd_jax.data.sources import open_dataset, open_part
 from ssd_jax.data.training_batches import training_batches
+from ssd_jax.diagnostics.check_data import check_data
 from ssd_jax.errors import UserError
 from tests import tiny
 from tests.helpers.pictures import write_picture
@@ -317,3 +318,15 @@ def test_other_records_are_not_claimed(pictures, tmp_path, caplog, monkeypatch):
     assert "read it as tfds:NAME:SPLIT" in caplog.text
     with pytest.raises(UserError, match="read it as tfds:NAME:SPLIT"):
         open_dataset(f"tfrecord:{tmp_path / 'voc'}")
+
+
+def test_check_data_names_the_images_inside(pictures, tmp_path):
+    cut = features_of(pictures[0], NAMES) | {"image/encoded": [pictures[0].encoded[:-200]]}
+    again = features_of(pictures[1], NAMES) | {"image/filename": [b"copy.png"]}
+    path = write(tmp_path / "train.record", cut, *features(pictures[1]), again)
+    report = check_data(f"tfrecord:{path}")
+    found = {finding.kind: finding for finding in report.problems()}
+    assert set(found) >= {"image unreadable", "same content"}
+    assert found["image unreadable"].file == f"{path}: a.jpg"
+    assert found["same content"].file == f"{path}: copy.png"
+    assert "my b.png" in found["same content"].message
