@@ -10,7 +10,7 @@ from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
 
 # Folders of images that show the outlines of objects.
-MASKS = re.compile(r"(^|/)[^/]*(segmentation|mask|trimap|panoptic)[^/]*/", re.IGNORECASE)
+MASKS = re.compile(r"(^|/)(segmentation\w*|masks?|trimaps?|panoptic\w*|\w+_masks)/", re.IGNORECASE)
 # Words that the names of folders have beside that of a split.
 BESIDE_SPLITS = frozenset(
     "images image imgs img jpegs set split data dataset annotations labels instances".split()  # noqa: SIM905
@@ -77,6 +77,11 @@ class ImageFolders:
             if fitting:
                 return {f"/{image}"[: -len(ending)].removeprefix("/") for image in fitting}
         return set()
+
+
+def without_masks(images: list[str]) -> list[str]:
+    """The images that are not in folders of outlines; all where only such are there."""
+    return [image for image in images if not MASKS.search(image)] or images
 
 
 def split_of(file: str) -> str:

@@ -29,6 +29,10 @@ class Stems:
         Args:
           name: like `a`, `a.jpg`, `vid1/a`, `vid1\\a` or `JPEGImages/a.jpg`.
         """
+        if name in self._files:
+            return [name]
+        if name in self._by_stem:
+            return self._by_stem[name]
         inside = self.tree.inside(name)
         if not inside:
             return []

@@ -121,7 +121,9 @@ def test_files_of_other_kinds_are_no_coco_files(tmp_path):
     assert read_boxes(str(tmp_path)) == read_boxes(spec)
 
 
-@pytest.mark.parametrize("order", itertools.permutations(("images", "annotations", "categories")))
+@pytest.mark.parametrize(
+    "order", list(itertools.permutations(("images", "annotations", "categories")))
+)
 def test_large_files_are_known_by_their_beginning_and_end(tmp_path, monkeypatch, order):
     monkeypatch.setattr("ssd_jax.data.formats.coco_files.WHOLE_BYTES", 100)
     monkeypatch.setattr("ssd_jax.data.formats.coco_files.LOOK_BYTES", 400)

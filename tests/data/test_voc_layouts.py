@@ -105,6 +105,10 @@ FOLDERS: dict[str, tuple[list[str], dict[Role, tuple[str, list[str]]]]] = {
         ["annotations/xmls/a.xml", "annotations/trimaps/a.png", "images/a.jpg"],
         {"train": ("voc_xml:{0}/annotations/xmls:{0}/images", ["a"])},
     ),
+    "a set of masks that people wear": (
+        ["masks/annotations/a.xml", "masks/images/a.jpg"],
+        {"train": ("voc_xml:{0}/masks/annotations:{0}/masks/images", ["a"])},
+    ),
     "images of several folders": (
         ["Annotations/a.xml", "Annotations/b.xml", "imgs/x/a.jpg", "imgs/y/b.jpg"],
         {"train": ("voc_xml:{0}/Annotations:{0}/imgs", ["x/a", "y/b"])},

@@ -14,7 +14,7 @@ from ssd_jax.data.formats.voc_layout import (
     IMAGE_FOLDERS,
     name_and_flag,
 )
-from ssd_jax.data.image_folders import MASKS, ImageFolders, common_folder, split_of
+from ssd_jax.data.image_folders import ImageFolders, common_folder, split_of, without_masks
 from ssd_jax.data.spec import compose
 from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
 from ssd_jax.data.stems import without_suffix
@@ -184,11 +184,8 @@ def _image_folder(
     hits: collections.Counter[str] = collections.Counter()
     spread = True
     for file in files:
-        own = {
-            image.rpartition("/")[0]
-            for image in images.get(without_suffix(file).rpartition("/")[2].lower(), [])
-            if not MASKS.search(image) or image.rpartition("/")[0] == folder
-        }
+        named = images.get(without_suffix(file).rpartition("/")[2].lower(), [])
+        own = {image.rpartition("/")[0] for image in without_masks(named)}
         hits.update(own)
         spread &= len(own) <= 1
     if not hits:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.image_folders import MASKS
 from ssd_jax.data.stems import Stems
 from ssd_jax.errors import UserError, shown
 from ssd_jax.storage.files import read_text
