@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.image_folders import without_masks
 from ssd_jax.data.stems import Stems
 from ssd_jax.errors import UserError, shown
 from ssd_jax.storage.files import read_text
@@ -64,9 +65,7 @@ def images_of(tree: FileTree) -> FileTree:
     Raises:
       UserError: it has no images.
     """
-    found = _subtree(
-        tree, [image for image in tree.images if not MASKS.search(image)], IMAGE_FOLDERS
-    )
+    found = _subtree(tree, without_masks(tree.images), IMAGE_FOLDERS)
     if not found.images:
         raise UserError(f"{tree.root} has no folder JPEGImages, and no images elsewhere")
     return found
