@@ -37,6 +37,12 @@ def empty(rng: random.Random, content: bytes) -> bytes:
     return b""
 
 
+def byte(rng: random.Random, content: bytes) -> bytes:
+    """One byte changed, taken out or put in."""
+    start = rng.randrange(len(content))
+    return content[:start] + rng.randbytes(rng.randint(0, 1)) + content[start + rng.randint(0, 1) :]
+
+
 SPOIL = (empty, garbage, cut, flip, hole, double)
 NUMBERS = ("nan", "inf", "-inf", "1e400", "-5", "0", "", "x", "9" * 5000, "1,5", "\u0661", "0x10")
 
@@ -77,7 +83,8 @@ def nested(rng: random.Random, content: bytes) -> bytes:
     return b"<annotation>" * depth + content + b"</annotation>" * depth
 
 
-XML = (*SPOIL, number, tag, entity, encoding, nested)
+TEXT = (*SPOIL, byte, byte, byte, number)
+XML = (*TEXT, tag, entity, encoding, nested)
 
 JSON_VALUES = (
     *(None, True, -1, 0, 2.5, "1", "", [], {}, [1], {"id": 1}, [[[]]], "x" * 10_000, 10**400),
@@ -114,7 +121,7 @@ def deep(rng: random.Random, content: bytes) -> bytes:
     return rng.choice([b"[", b'{"a":']) * rng.choice([10, 1_000, 100_000])
 
 
-JSON = (*SPOIL, other_value, other_value, no_value, number, deep)
+JSON = (*TEXT, other_value, other_value, no_value, deep)
 
 
 def lie(rng: random.Random, content: bytes) -> bytes:

@@ -317,3 +317,14 @@ def test_difficult_objects(tmp_path, word, is_hard):
     (tmp_path / "a.xml").write_text(text)
     (record,) = open_dataset(str(tmp_path))
     assert record.difficult.tolist() == [is_hard]
+
+
+@pytest.mark.parametrize("damage", ["objec", "nested"])
+def test_a_box_outside_an_object_is_refused(tmp_path, damage):
+    fill(tmp_path, "a.jpg")
+    text = xml().replace("object>", "objec>")
+    (tmp_path / "a.xml").write_text(
+        text if damage == "objec" else f"<annotation>{xml()}</annotation>"
+    )
+    with pytest.raises(UserError, match=r"a\.xml: a <bndbox> is not in an <object>"):
+        open_dataset(str(tmp_path))

@@ -68,7 +68,12 @@ def read_size(root: Element, found: list[Problem]) -> tuple[float, float] | None
 def read_objects(root: Element, found: list[Problem]) -> list[Object]:
     """The objects, without their parts; adds to `found` what is wrong with them."""
     objects = []
-    for element in root.findall("object") or root.findall("objects/object"):
+    elements = root.findall("object") or root.findall("objects/object")
+    num_inside = sum(1 for element in elements for _ in element.iter("bndbox"))
+    if num_inside < sum(1 for _ in root.iter("bndbox")):
+        message = "a <bndbox> is not in an <object> of the annotation"
+        found.append(Problem("annotation form", message))
+    for element in elements:
         if element.findtext("deleted", "").strip() == "1":
             continue
         name = element.findtext("name", "").strip()
