@@ -101,7 +101,8 @@ def find_csv(tree: FileTree) -> Splits:
                 continue
             split = split_name(file)
             folder = _image_folder(tree, file, header, split)
-        except UserError:  # no text
+        except UserError as error:  # no text
+            logger.warning("left out: %s", error)
             continue
         splits.setdefault(split, []).append(compose("csv", tree.path(file), folder))
     if WHOLE in splits and any(kind_of(split) in TRAIN_NAMES for split in splits):

@@ -80,6 +80,8 @@ def header_of(line: str) -> Header | None:
             continue
         names = [re.sub(r"[\W_]+", "", field.lower()) for field in fields]
         plain = [FRACTIONS.sub("", name) for name in names]
+        if "x3" in plain:  # the corners of a quadrilateral
+            continue
         places = {}
         for column, known in COLUMN_NAMES.items():
             found = next((name for name in known if name in plain), None)

@@ -95,9 +95,13 @@ def find_tfrecord(tree: FileTree) -> Splits:
     splits: Splits = {}
     for (stem, total), files in sets.items():
         if _is_detection_file(tree.path(files[0])):
-            place = tree.path(files[0])
-            source = compose("tfrecord", _pattern(place) if total else place)
-            splits.setdefault(split_name(f"{stem}.record"), []).append(source)
+            places = [tree.path(file) for file in files]
+            # One shard that was named alone is taken alone.
+            pattern = _pattern(places[0]) if total else places[0]
+            if total and len(list(pattern.parent.glob(pattern.name))) == len(places):
+                places = [pattern]
+            sources = [compose("tfrecord", place) for place in places]
+            splits.setdefault(split_name(f"{stem}.record"), []).extend(sources)
     return splits
 
 
@@ -105,10 +109,10 @@ def _name(file: str) -> str:
     return file.rpartition("/")[2]
 
 
-def _pattern(shard: Path) -> str:
+def _pattern(shard: Path) -> Path:
     """The pattern of all shards of a set, by one of them."""
     before, number, after = re.split(r"(\d+)(?=-of-\d+)", shard.name, maxsplit=1)
-    return str(shard.parent / f"{glob.escape(before)}{'?' * len(number)}{glob.escape(after)}")
+    return shard.parent / f"{glob.escape(before)}{'?' * len(number)}{glob.escape(after)}"
 
 
 def _paths(place: Path, spec: str) -> list[Path]:

@@ -142,6 +142,18 @@ def test_a_bad_row_is_named_or_its_image_left_out(folder, row, message):
     assert "b" in [part.annotation(index).image_id for index in range(len(part))]
 
 
+def test_corners_of_quadrilaterals_are_no_boxes(folder):
+    with pytest.raises(UserError, match="needs a header"):
+        read(folder, "filename,x1,y1,x2,y2,x3,y3,x4,y4,class\na.jpg,1,2,3,4,5,6,7,8,dog\n")
+
+
+def test_a_file_that_is_no_text_is_told_in_folders(folder, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
+    (folder / "rows.csv").write_text(HEADER + "a.jpg,60,40,Löwe,6,4,30,20\n", encoding="latin-1")
+    assert find_csv(FileTree(folder)) == {}
+    assert "rows.csv is not a text file in UTF-8" in caplog.text
+
+
 def test_another_table_is_refused_with_what_is_needed(folder):
     with pytest.raises(UserError, match="needs a header with the columns filename, class"):
         read(folder, "id,name\n1,dog\n")

@@ -298,6 +298,8 @@ def test_shards_and_splits_are_found(pictures, tmp_path):
     assert splits["train"] == [f"tfrecord:{pattern}"]
     assert len(open_dataset(str(tmp_path), role="train")) == 3
     assert len(open_dataset(str(tmp_path), role="eval")) == 1
+    alone = tmp_path / "sets" / "coco_train.record-00001-of-00003"
+    assert [record.image_id for record in open_dataset(str(alone))] == ["my b"]
     (tmp_path / "sets" / "coco_train.record-00001-of-00003").unlink()
     with pytest.raises(UserError, match="2 of 3 files are there"):
         open_dataset(str(tmp_path), role="train")
