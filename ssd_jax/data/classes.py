@@ -58,8 +58,12 @@ def _letters(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-def check_class_list(class_names: Sequence[str]) -> None:
+def check_class_list(class_names: Sequence[str], field: str = "config.data.classes") -> None:
     """Refuses a list of classes that names one twice.
+
+    Args:
+      class_names: the list.
+      field: where it is given, for the message.
 
     Raises:
       UserError: names it.
@@ -67,7 +71,7 @@ def check_class_list(class_names: Sequence[str]) -> None:
     seen = set()
     for name in class_names:
         if name in seen:
-            raise UserError(f"config.data.classes names the class {name!r} twice: name it once")
+            raise UserError(f"{field} names the class {name!r} twice: name it once")
         seen.add(name)
 
 

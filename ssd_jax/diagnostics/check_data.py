@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -103,7 +103,9 @@ class _Check:
 
     def add(self, source: _Source) -> None:
         """Looks at all images of a source, and adds what is found."""
+        before = len(self._report.findings)
         cleaned = self._cleaned(source)
+        known = set(self._report.findings[before:])
         lines = RecordLines(source.split, self._classes, cleaned)
         first_box = len(self._boxes)
 
@@ -127,7 +129,7 @@ class _Check:
                 annotation, seen = looked
                 record = lines.record(annotation, seen)
                 is_refused = record is None and not seen.error
-                self._add_image(annotation, seen, source.split, is_refused)
+                self._add_image(annotation, seen, source.split, is_refused, known)
                 if record:
                     self._num_learnt += record.num_learnt
                     self._write_record(record.line)
@@ -163,14 +165,23 @@ class _Check:
                 self._report.add(kind, found.file, found.image_id, message)
         return cleaned
 
-    def _add_image(self, annotation: Annotation, look: Look, split: str, is_refused: bool) -> None:
+    def _add_image(
+        self,
+        annotation: Annotation,
+        look: Look,
+        split: str,
+        is_refused: bool,
+        known: Collection[Finding],
+    ) -> None:
+        """Adds what is found about an image; `known` was found before."""
         report = self._report
         is_used = np.array([self._classes.label(name) > 0 for name in annotation.names], bool)
         if not is_used.all():
             others = (n for n, used in zip(annotation.names, is_used, strict=True) if not used)
             self._others.update(others)
             annotation = annotation.chosen(is_used)
-        report.findings += findings(annotation, look, self._max_objects, is_refused)
+        of_image = findings(annotation, look, self._max_objects, is_refused)
+        report.findings += (finding for finding in of_image if finding not in known)
         report.objects.update(annotation.names)
         report.images.update(set(annotation.names))
         path = annotation.path or annotation.file

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ssd_jax.data.classes import check_class_list
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import LARGE, open_image, size_in_file
 from ssd_jax.inference.detector import Detections, Detector, Prepared, open_as_rgb
@@ -111,6 +112,7 @@ class _Choice:
     ) -> None:
         if not 0 <= score_threshold <= 1:
             raise UserError(f"--score_threshold is {score_threshold}, but must be between 0 and 1")
+        check_class_list(classes, "--classes")
         for name in classes:
             if name not in class_names:
                 raise UserError(

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.class_lists import category_ids
+from ssd_jax.data.classes import check_class_list
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.interop.formats import FORMATS, Foreign, read_format
@@ -52,6 +53,8 @@ def import_weights(
     folder = local_path(output)
     if (folder / "classes.json").exists():
         raise UserError(f"{output} holds a run already: name another folder")
+    check_class_list(class_names, "--classes")
+    check_class_list(config.data.class_names)
     class_names = class_names or config.data.class_names
     foreign = read_format(kind, file, build_network(config.model, 1), class_names)
     class_names = foreign.class_names

@@ -200,6 +200,15 @@ def test_images_without_contrast_are_told(voc):
     assert messages(report, "low contrast")[1].endswith("from 0 to 15 of 255")
 
 
+def test_an_image_that_cannot_be_opened_is_told_once(voc):
+    voc.add("a", size_tag=False).write_bytes(b"no image")
+    voc.add("b")
+    voc.split("train", "a", "b")
+    report = check_data(str(voc.root))
+    assert files(report, "image unreadable") == ["a.jpg"]
+    assert set(problems(report)) == {"image unreadable"}
+
+
 def test_an_image_that_exif_turns_is_told(voc):
     path = voc.add("a", size_tag=False)
     exif = Image.Exif()

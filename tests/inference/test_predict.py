@@ -225,6 +225,7 @@ def test_a_video_can_come_from_a_url(detector, tmp_path):
         ([], {}, "name files, folders"),
         (["x"], {"score_threshold": 1.5}, "--score_threshold is 1.5, but must be"),
         (["x"], {"batch_size": 0}, "--batch_size is 0, but must be"),
+        (["x"], {"classes": ["circle"] * 2}, "--classes names the class 'circle' twice"),
         (["x"], {"classes": ["dog"]}, "--classes names 'dog', but the detector knows circle, cr"),
     ],
 )

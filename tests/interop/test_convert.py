@@ -112,6 +112,8 @@ def test_what_does_not_fit_is_listed_and_can_be_left_out(tensors, tmp_path):
     assert "missing: vgg.0.bias" in message and "left over: more" in message
     assert "of another shape: backbone/conv1_2/conv/bias (8; in the weights it is 3)" in message
     assert not (tmp_path / "run").exists()
+    with pytest.raises(UserError, match=f"--classes names the class '{NAMES[0]}' twice"):
+        import_weights(*arguments, class_names=[*NAMES[:-1], NAMES[0]])
     import_weights(*arguments, class_names=NAMES, partial=True)
     assert "more" in (tmp_path / "run" / "weights.txt").read_text()
 
