@@ -15,6 +15,7 @@ from ssd_jax.data import discovery
 from ssd_jax.data import spec as grammar
 from ssd_jax.data.cut import Cut, make_cut
 from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.problems import Problems, make_problems
 from ssd_jax.data.sources import FORMATS, Named, open_dataset, resolve
 from ssd_jax.errors import UserError
@@ -204,12 +205,21 @@ def _are_same_path(first: str, second: str) -> bool:
 def _own_evaluation(named: Named) -> dict[str, str]:
     """The sources for evaluation that training data has itself, each with the name of its split."""
     name, _, rest = named.given.partition(":")
-    if named.found is not None:
-        split = discovery.evaluation_split(named.found, named.split)
-        return dict.fromkeys(named.found.splits[split], split) if split else {}
-    if FORMATS[name].find is None:
-        return _evaluation_of_tfds(name, rest)
-    return {}
+    found, split = named.found, named.split
+    if found is None:
+        form = FORMATS[name]
+        if form.find is None:
+            return _evaluation_of_tfds(name, rest)
+        values = grammar.split_arguments(rest, form.arguments.count(":") + 1)
+        if form.arguments != "ROOT:SPLIT" or values is None or not os.path.isdir(values[0]):
+            return {}
+        root, split = Path(values[0]), values[1]
+        if discovery.kind_of(split) not in discovery.TRAIN_NAMES:
+            return {}  # nobody knows what it holds
+        splits = form.find(FileTree(root)) | {split: [named.given]}
+        found = discovery.Found(root, name, splits)
+    own = discovery.evaluation_split(found, split)
+    return dict.fromkeys(found.splits[own], own) if own else {}
 
 
 def _evaluation_of_tfds(name: str, rest: str) -> dict[str, str]:

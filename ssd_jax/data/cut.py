@@ -165,8 +165,10 @@ def _groups(dataset: Dataset, split: float) -> np.ndarray:
     repeated = int((sizes - 1).sum())
     if repeated:
         logger.info(
-            "%d images look like another one, and are trained or evaluated on together with it",
+            "near duplicates: %d of %d images look like another one; such images stay together, "
+            "for training or for evaluation",
             repeated,
+            count,
         )
     return groups
 

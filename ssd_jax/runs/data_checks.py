@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ssd_jax.config.schema import Config
 from ssd_jax.data.choice import RunData
-from ssd_jax.data.content import Content, count_content, nothing_to_learn
+from ssd_jax.data.content import Content, count_content, nothing_to_learn, num_shared
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.detection.default_boxes import Tiling
 from ssd_jax.distributed import devices
@@ -37,6 +37,14 @@ def look_at_data(config: Config, data: RunData, tiling: Tiling) -> None:
         logger.info("%s", format_data(config, train, evaluation, data.origin, tiling))
     check_objects(train, evaluation, config.data.train, data.origin)
     if data.evaluation is not None:
+        repeated = num_shared(data.train, data.evaluation)
+        if repeated and devices.is_main_process():
+            logger.warning(
+                "%d of %d evaluation images are trained on, too, so the mAP will be too high: name "
+                "other data in config.data.eval",
+                repeated,
+                len(data.evaluation),
+            )
         check_images(data.evaluation)
 
 

@@ -54,7 +54,7 @@ def test_a_folder_is_evaluated_on_its_own_validation_split(voc):
     voc.split("train", "a", "b", "c")
     voc.split("val", "d", "e")
     voc.split("test", "f")
-    for spec in (voc.root, f"{voc.root}:train"):
+    for spec in (voc.root, f"{voc.root}:train", f"voc_xml:{voc.root}:train"):
         data = open_run_data(config_of(spec))
         assert (ids(data.train), ids(data.evaluation)) == (["a", "b", "c"], ["d", "e"])
         assert data.cut is None and "own split val" in data.origin
@@ -72,10 +72,18 @@ def test_trainval_holds_the_validation_split(voc):
     voc.split("train", "a", "b")
     voc.split("val", "c")
     voc.split("trainval", "a", "b", "c")
-    assert choose_sources(config_of(f"{voc.root}:trainval").data).evaluation is None
+    for spec in (f"{voc.root}:trainval", f"voc_xml:{voc.root}:trainval"):
+        assert choose_sources(config_of(spec).data).evaluation is None
     voc.split("test", "d")
     data = open_run_data(config_of(f"{voc.root}:trainval"))
     assert (ids(data.train), ids(data.evaluation)) == (["a", "b", "c"], ["d"])
+
+
+def test_a_list_of_unknown_meaning_is_cut_for_others_may_share_its_images(voc):
+    voc.split("val", "a", "b")
+    spec = voc.split("mine", "a", "b", "c", "d", "e")
+    data = open_run_data(config_of(spec))
+    assert len(data.train) == 4 and len(data.evaluation) == 1
 
 
 def test_an_undivided_folder_is_cut_alike_by_all_who_ask(flat):

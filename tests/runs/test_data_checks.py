@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ssd_jax.config.schema import as_config
-from ssd_jax.data.content import count_content, nothing_to_learn
+from ssd_jax.data.content import count_content, nothing_to_learn, num_shared
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.detection.fit import default_box_recall, measure
@@ -117,6 +117,12 @@ def test_of_many_classes_the_most_frequent_are_listed(voc, config):
     listed = [line.split() for line in lines.splitlines() if "class" in line]
     assert listed[0] == ["class07", "2"] and listed[1] == ["class00", "1"]
     assert len(listed) == 21 and listed[-1] == ["and", "10", "more", "classes", "10"]
+
+
+def test_images_of_both_sides_are_counted(voc):
+    first, second = (open_dataset(voc.split(*names)) for names in (("x", *"abc"), ("y", *"bcde")))
+    assert num_shared(first, second) == 2
+    assert num_shared(open_dataset("shapes:test[:2]"), second) == 0
 
 
 @pytest.mark.parametrize("boundary_boxes", [True, False])
