@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from ssd_jax.data.discovery import WHOLE
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
+from ssd_jax.data.stems import without_suffix
 
 # Folders of images that show the outlines of objects.
 MASKS = re.compile(r"(^|/)(segmentation\w*|masks?|trimaps?|panoptic\w*|\w+_masks)/", re.IGNORECASE)
@@ -26,7 +27,10 @@ class ImageFolders:
         """Groups the images of a tree by their names."""
         self._by_name: dict[str, list[str]] = collections.defaultdict(list)
         for image in tree.images:
-            self._by_name[image.rpartition("/")[2].lower()].append(image)
+            name = image.rpartition("/")[2].lower()
+            self._by_name[name].append(image)
+            # CVAT names the frames of a video without suffix.
+            self._by_name[without_suffix(name)].append(image)
 
     def of(self, names: Sequence[str], file: str) -> list[str]:
         """The folders, from the root ("" is the root), that hold most of these images.
@@ -72,10 +76,16 @@ class ImageFolders:
         found = self._by_name.get(parts[-1].lower(), []) if parts else []
         for start in range(len(parts)):
             # The longest end of the name that there is.
-            ending = "/" + "/".join(parts[start:])
-            fitting = [image for image in found if f"/{image}".lower().endswith(ending.lower())]
+            ending = "/" + "/".join(parts[start:]).lower()
+            fitting = [
+                image
+                for image in found
+                if f"/{image}".lower().endswith(ending)
+                or f"/{without_suffix(image)}".lower().endswith(ending)
+            ]
             if fitting:
-                return {f"/{image}"[: -len(ending)].removeprefix("/") for image in fitting}
+                depth = len(parts) - start
+                return {"/".join(image.split("/")[:-depth]) for image in fitting}
         return set()
 
 

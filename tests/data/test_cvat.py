@@ -64,6 +64,13 @@ def test_a_project_with_subsets(tmp_path):
     assert read_boxes(str(tmp_path)) == {"Train/a": [("cat", THE_BOX)], "Validation/a": []}
 
 
+def test_frames_of_a_video_annotated_as_images(tmp_path):
+    write(tmp_path / "annotations.xml", image("frame_000000"), image("frame_000001", ""))
+    pictures(tmp_path / "images", "frame_000000.PNG", "frame_000001.PNG")
+    expected = {"frame_000000": [("cat", THE_BOX)], "frame_000001": []}
+    assert read_boxes(str(tmp_path)) == expected
+
+
 def test_splits_are_those_of_the_folders(tmp_path):
     for split in ("train", "val"):
         write(tmp_path / split / "annotations.xml", image(f"{split}.jpg"))

@@ -114,7 +114,7 @@ class _Reader:
         self._problems.num_images += 1
         found: list[Problem] = []
         name, subset = element.get("name", ""), element.get("subset", "")
-        path = self._tree.image(f"{subset}/{name}" if subset else name)
+        path = self._image(f"{subset}/{name}" if subset else name)
         if isinstance(path, Problem):
             found.append(path)
         elif path in self._seen:
@@ -132,6 +132,14 @@ class _Reader:
             return None
         self._seen.add(path)
         return self._annotation(path, objects, size)
+
+    def _image(self, name: str) -> Path | Problem:
+        """The image of this name; frames of a video are named without suffix."""
+        path = self._tree.image(name)
+        if isinstance(path, Problem) and path.kind == "image missing":
+            by_stem = self._tree.image_of_stem(name)
+            return path if isinstance(by_stem, Problem) else by_stem
+        return path
 
     def _annotation(self, path: Path, objects: list[Object], size: Size) -> Annotation:
         image_id = without_suffix(path.relative_to(self._tree.root).as_posix())
