@@ -207,8 +207,12 @@ def test_blanks_and_marks(tmp_path):
     """A whole line that names an image is a name, even where it ends as a mark does."""
     for name in ("IMG", "IMG 1", "IMG -1"):
         fill(tmp_path, f"Annotations/{name}.xml", f"JPEGImages/{name}.jpg")
-    spec = write_list(tmp_path, "train", "IMG 1", "IMG -1", "IMG 0")
-    assert read_boxes(spec) == classes("IMG 1", "IMG -1", "IMG")
+    spec = write_list(tmp_path, "train", "IMG 1", "IMG -1")
+    assert read_boxes(spec) == classes("IMG 1", "IMG -1")
+    spec = write_list(tmp_path, "train", "IMG 1  1", "IMG -1  -1", "IMG  0")
+    assert read_boxes(spec) == classes("IMG 1", "IMG")
+    with pytest.raises(UserError, match=r"lists 'IMG 0', but"):  # and not IMG
+        open_dataset(write_list(tmp_path, "train", "IMG 1", "IMG 0"))
 
 
 def test_images_of_one_stem_are_told_apart_by_the_file_name_or_refused(tmp_path):

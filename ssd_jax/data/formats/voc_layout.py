@@ -97,8 +97,8 @@ def read_list(file: Path, images: Stems) -> Listed:
     """Reads a list of images, one a line.
 
     A name may hold blanks. A second column of -1, 0 or 1 (VOC's lists of one class) is one only
-    where the whole line names no image. CVAT writes names with blanks in double quotes; other tools
-    write the annotation behind the image.
+    where every line has it, and the whole line names no image. CVAT writes names with blanks in
+    double quotes; other tools write the annotation behind the image.
 
     Args:
       file: the list.
@@ -107,16 +107,16 @@ def read_list(file: Path, images: Stems) -> Listed:
     Raises:
       UserError: it is no text.
     """
-    names: list[str] = []
-    num_left_out, is_marked = 0, False
-    for line in filter(None, map(str.strip, read_text(file).splitlines())):
-        name, flag = (line, None) if images.find(line) else name_and_flag(line)
-        is_marked |= flag is not None
-        if flag == "-1":
-            num_left_out += 1
-        else:
-            names.append(name)
-    return Listed(names, num_left_out, is_marked)
+    lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+    parts = [(line, None) if images.find(line) else name_and_flag(line) for line in lines]
+    flags = [flag for _, flag in parts]
+    if None in flags:
+        # A column that not every line has is none: what looks like it belongs to the name.
+        parts = [
+            (line if flag else name, None) for line, (name, flag) in zip(lines, parts, strict=True)
+        ]
+    names = [name for name, flag in parts if flag != "-1"]
+    return Listed(names, len(parts) - len(names), is_marked=bool(flags) and None not in flags)
 
 
 def name_and_flag(line: str) -> tuple[str, str | None]:
