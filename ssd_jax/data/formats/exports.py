@@ -29,10 +29,31 @@ def split_of(path: str) -> str:
     return next((word for word in words if kind_of(word) in SPLIT_NAMES), WHOLE)
 
 
-def image_folder(tree: FileTree, folder: str) -> Path:
-    """A folder of the tree where images are below it, otherwise the whole tree."""
-    inside = not folder or any(image.startswith(f"{folder}/") for image in tree.images)
-    return tree.path(folder) if inside else tree.root
+def image_folder(tree: FileTree, folder: str, split: str) -> Path:
+    """Where the images of annotations in a folder of the tree are.
+
+    That is the folder itself where images are below it; otherwise, or where it belongs to no
+    split, the only folder with images that is called like the split; otherwise the whole tree.
+    """
+    if split != WHOLE and not names_split(folder.split("/")):
+        found = _folders_of_split(tree, split)
+    elif not folder or any(image.startswith(f"{folder}/") for image in tree.images):
+        return tree.path(folder) if folder else tree.root
+    else:
+        found = _folders_of_split(tree, split)
+    return tree.path(found.pop()) if len(found) == 1 else tree.root
+
+
+def _folders_of_split(tree: FileTree, split: str) -> set[str]:
+    """The folders that are called like a split and have images below them."""
+    folders = set()
+    for image in tree.images:
+        parts = image.split("/")[:-1]
+        for depth, part in enumerate(parts, 1):
+            if split != WHOLE and kind_of(part) == kind_of(split):
+                folders.add("/".join(parts[:depth]))
+                break
+    return folders
 
 
 def splits_of_exports(
@@ -52,7 +73,8 @@ def splits_of_exports(
     splits: Splits = {}
     owners: dict[tuple[Path, str, str], str] = {}
     for file in files:
-        folder, split = image_folder(tree, file.rpartition("/")[0]), split_of(file)
+        split = split_of(file)
+        folder = image_folder(tree, file.rpartition("/")[0], split)
         for image in images_of(tree.path(file)):
             other = owners.setdefault((folder, split, image), file)
             if other != file:

@@ -77,7 +77,7 @@ def find_labelme(tree: FileTree) -> Splits:
     for split, own in by_split.items():
         tops = [folder for folder in own if not any(_is_below(folder, other) for other in own)]
         splits[split] = [
-            spec.compose("labelme", _place(tree, folder), image_folder(tree, folder))
+            spec.compose("labelme", _place(tree, folder), image_folder(tree, folder, split))
             for folder in tops
         ]
     return splits

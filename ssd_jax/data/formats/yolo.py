@@ -105,8 +105,9 @@ def label_places(image: Path) -> list[Path]:
     places = []
     for i in reversed(range(len(parts) - 1)):
         if parts[i].lower() in IMAGE_FOLDERS:
-            folders = [*parts[:i], "labels", *parts[i + 1 :]]
-            places.append(Path(*folders).with_suffix(".txt"))
+            for name in ("labels", "Labels"):
+                folders = [*parts[:i], name, *parts[i + 1 :]]
+                places.append(Path(*folders).with_suffix(".txt"))
     beside = image.with_suffix(".txt")
     return [*places, image.parent / "labels" / beside.name, beside]
 

@@ -70,6 +70,18 @@ def test_splits(tmp_path):
     assert objects(f"{folder}:val") == {"val": CAT}
 
 
+@pytest.mark.parametrize("image_path", ["a.jpg", "../../images/{}/a.jpg"])
+def test_splits_in_two_folders_with_the_same_names(tmp_path, image_path):
+    files = {}
+    for split in ("train", "val"):
+        shape = RECTANGLE | {"label": split}
+        files |= {f"images/{split}/a.jpg": None}
+        files |= {f"json/{split}/a.json": content(shape, image_path=image_path.format(split))}
+    folder = write_files(tmp_path, files)
+    assert objects(folder, role="train") == {"a": [("train", BOX)]}
+    assert open_dataset(f"{folder}:val")[0].path == f"{folder}/images/val/a.jpg"
+
+
 @pytest.mark.parametrize(
     "kind, points, box",
     [

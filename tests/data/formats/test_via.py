@@ -86,6 +86,16 @@ def test_splits(tmp_path):
     assert objects(f"{folder}:val") == {"val": CAT}
 
 
+def test_splits_by_the_names_of_files(tmp_path):
+    files = {}
+    for split in ("train", "val"):
+        files |= {f"images/{split}/a.jpg": None, f"via_{split}.json": export(region())}
+    folder = write_files(tmp_path, files)
+    for split in ("train", "val"):
+        dataset = open_dataset(f"{folder}:via_{split}")
+        assert [record.path for record in dataset] == [f"{folder}/images/{split}/a.jpg"]
+
+
 @pytest.mark.parametrize(
     "shape, box",
     [

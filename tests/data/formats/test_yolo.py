@@ -93,6 +93,17 @@ LAYOUTS = {
         "obj_train_data/a.jpg": None,
         "obj_train_data/a.txt": LINE,
     },
+    "capitals": {"Images/a.jpg": None, "Labels/a.txt": LINE, "classes.txt": "cat\n"},
+    "roboflow without dots": {
+        "data.yaml": ROBOFLOW.replace("../", ""),
+        "train/images/a.jpg": None,
+        "train/labels/a.txt": LINE,
+    },
+    "a folder of the file": {
+        "config/data.yaml": "path: ../set\ntrain: images\nnames: [cat]\n",
+        "set/images/a.jpg": None,
+        "set/labels/a.txt": LINE,
+    },
     "label studio": {
         "classes.txt": "cat\n",
         "notes.json": "{}",
@@ -139,6 +150,14 @@ def test_splits_keep_their_names_and_declared_ones_that_are_missing_are_none(tmp
         explicit_sources(f"{folder}:test")
     with pytest.raises(UserError, match=r"test is \.\./test/images, but there is no such folder"):
         open_dataset(f"yolo:{folder}/data.yaml:test")
+
+
+@pytest.mark.parametrize("written", ["path: {}\ntrain: images", "train: {}/x.txt"])
+def test_absolute_paths(tmp_path, written):
+    files = {"images/a.jpg": None, "labels/a.txt": LINE, "x.txt": f"{tmp_path}/images/a.jpg\n"}
+    write(tmp_path, files)
+    text = f"{written.format(tmp_path)}\nnames: [cat]\n"
+    check_cat(write(tmp_path / "other", {"data.yaml": text}))
 
 
 def test_subfolders_are_kept(tmp_path):
