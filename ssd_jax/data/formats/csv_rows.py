@@ -18,9 +18,16 @@ from pathlib import Path
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.discovery import EVAL_NAMES, TRAIN_NAMES, WHOLE, Splits, kind_of
 from ssd_jax.data.file_tree import IMAGE_SUFFIXES, FileTree
-from ssd_jax.data.formats.csv_table import CORNERS, Header, header_of, numbered_lines, split_line
+from ssd_jax.data.formats.csv_table import (
+    CORNERS,
+    Header,
+    Objects,
+    header_of,
+    numbered_lines,
+    split_line,
+)
 from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems, file_exists
-from ssd_jax.data.records import Annotation, Object, annotation
+from ssd_jax.data.records import Annotation, annotation
 from ssd_jax.data.spec import compose
 from ssd_jax.errors import UserError, shown
 from ssd_jax.storage.files import local_path
@@ -51,7 +58,7 @@ class _Image:
     name: str
     path: str
     size: tuple[float, float] | None = None
-    objects: list[Object] = dataclasses.field(default_factory=list)
+    objects: Objects = dataclasses.field(default_factory=Objects)
     problems: list[Problem] = dataclasses.field(default_factory=list)
 
 
@@ -244,11 +251,11 @@ def _add_row(image: _Image, header: Header, fields: list[str], place: str) -> No
         )
         image.problems.append(Problem("box", message))
     else:
-        flags = [
+        difficult, crowd = (
             header.text(fields, flag).lower() in ("1", "true", "yes")
             for flag in ("difficult", "crowd")
-        ]
-        image.objects.append(Object(name, box, *flags))
+        )
+        image.objects.add(name, box, difficult, crowd)
 
 
 def _read(
@@ -270,7 +277,7 @@ def _read(
         if image.problems:
             problems.add(path, image_id, image.problems)
         else:
-            yield annotation(image_id, image.path, path, image.objects, image.size, unit)
+            yield annotation(image_id, image.path, path, image.objects.listed(), image.size, unit)
 
 
 def _tell_without_rows(spec: str, images: dict[str, _Image], tree: FileTree) -> None:

@@ -1,12 +1,15 @@
 """Tables in text files: their separator, the meaning of their columns, and their lines."""
 
+import array
 import csv
 import dataclasses
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ssd_jax.data.problems import MAX_PIXEL
+from ssd_jax.data.records import Object
 from ssd_jax.storage.files import read_lines
 
 SEPARATORS = (",", ";", "\t")
@@ -70,6 +73,37 @@ class Header:
             return None
         number = float(text)
         return number if abs(number) <= limit else None
+
+
+class Objects:
+    """The objects of an image, in some forty bytes each: files may have millions of rows."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._boxes = array.array("d")
+        self._flags = bytearray()
+
+    def add(self, name: str, box: Sequence[float], difficult: bool, crowd: bool) -> None:
+        """Adds an object; see `Object`."""
+        self._names.append(sys.intern(name))
+        self._boxes.extend(box)
+        self._flags += bytes([difficult, crowd])
+
+    def names(self) -> list[str]:
+        """The class of each."""
+        return self._names
+
+    def listed(self) -> list[Object]:
+        """All of them."""
+        return [
+            Object(
+                name,
+                self._boxes[4 * i : 4 * i + 4],
+                bool(self._flags[2 * i]),
+                bool(self._flags[2 * i + 1]),
+            )
+            for i, name in enumerate(self._names)
+        ]
 
 
 def header_of(line: str) -> Header | None:

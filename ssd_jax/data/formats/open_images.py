@@ -19,9 +19,16 @@ from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.discovery import WHOLE, Splits, kind_of
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.formats.csv_rows import OPEN_IMAGES, SUFFIXES, split_name, subtree
-from ssd_jax.data.formats.csv_table import CORNERS, Header, header_of, numbered_lines, split_line
+from ssd_jax.data.formats.csv_table import (
+    CORNERS,
+    Header,
+    Objects,
+    header_of,
+    numbered_lines,
+    split_line,
+)
 from ssd_jax.data.problems import Problem, Problems, file_exists
-from ssd_jax.data.records import Annotation, Object, annotation
+from ssd_jax.data.records import Annotation, annotation
 from ssd_jax.data.spec import compose
 from ssd_jax.errors import UserError, shown
 from ssd_jax.storage.files import local_path
@@ -46,7 +53,7 @@ class _Image:
     """What the rows of one image say; labels as in the file."""
 
     file: str
-    objects: list[Object] = dataclasses.field(default_factory=list)
+    objects: Objects = dataclasses.field(default_factory=Objects)
     problems: list[Problem] = dataclasses.field(default_factory=list)
 
 
@@ -175,7 +182,8 @@ def _add_row(image: _Image, header: Header, fields: list[str], place: str) -> No
     elif not name:
         image.problems.append(Problem("class missing", f"{place} has no LabelName"))
     else:
-        image.objects.append(Object(name, box, crowd=header.text(fields, "crowd") == "1"))
+        crowd = header.text(fields, "crowd") == "1"
+        image.objects.add(name, box, difficult=False, crowd=crowd)
 
 
 def _read(
@@ -191,13 +199,15 @@ def _read(
         if image.problems:
             problems.add(path, image_id, image.problems)
             continue
-        objects = [each._replace(name=names.get(each.name, each.name)) for each in image.objects]
+        objects = [
+            each._replace(name=names.get(each.name, each.name)) for each in image.objects.listed()
+        ]
         yield annotation(image_id, tree.path(image.file), path, objects, unit="fractions")
 
 
 def _names(path: Path, folder: Path, images: Iterable[_Image]) -> dict[str, str]:
     """The names of the labels that occur, where a file of descriptions tells them."""
-    labels = {each.name for image in images for each in image.objects}
+    labels = {name for image in images for name in image.objects.names()}
     if not any(re.fullmatch(r"/[a-z]/\w+", label) for label in labels):
         return {}  # they are names
     for place in dict.fromkeys([*_above(path.parent), *_above(folder)]):
