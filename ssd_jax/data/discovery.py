@@ -16,6 +16,8 @@ Role = Literal["train", "eval", "all"]
 # What a set is called that is not divided.
 WHOLE = "all"
 
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2")
+
 
 class Found(NamedTuple):
     """What a folder or file holds.
@@ -55,20 +57,27 @@ def find(path: Path, finders: dict[str, Find]) -> Found:
             found[name] = splits
     if not found:
         raise UserError(
-            f"{path} holds no annotations of a known format ({', '.join(finders)}) among its "
-            f"{len(tree.files):,} files, {len(tree.images):,} of them images"
+            f"{path} holds no annotations of a known format ({', '.join(finders)}) among "
+            f"{len(tree.files):,} files, {len(tree.images):,} of them images{_hint(tree)}: "
+            f"docs/data.md says what is found, and how to name it"
         )
     if len(found) > 1:
         listed = " or ".join(
             ",".join(source for sources in splits.values() for source in sources[:1])
             for splits in found.values()
         )
-        raise UserError(
-            f"{path} may be {' or '.join(found)}: name one of them as {listed} (README, "
-            '"Your own images")'
-        )
+        raise UserError(f"{path} may be {' or '.join(found)}: name one of them as {listed}")
     ((name, splits),) = found.items()
     return Found(path, name, splits)
+
+
+def _hint(tree: FileTree) -> str:
+    """What is there instead, where that is known."""
+    if archives := tree.with_suffix(*ARCHIVES):
+        return f", and {archives[0]} is an archive: unpack it"
+    if prepared := [file for file in tree.files if file.endswith("dataset_info.json")]:
+        return f", and {prepared[0]} belongs to a set of TFDS: name it as tfds:NAME:SPLIT"
+    return ""
 
 
 def _around(path: Path) -> tuple[FileTree, str]:

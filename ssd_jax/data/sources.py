@@ -1,19 +1,19 @@
 """Opens data sets: a folder or file, or FORMAT:ARGUMENT:…, several joined by commas (`spec.py`).
 
-FOLDER, FOLDER:SPLIT, FILE         whatever it holds is found out (`discovery.py`)
-tfds:NAME:SPLIT                    a TensorFlow Datasets detection set (tfds:voc/2007:test)
-voc_xml:ROOT:SPLIT                 a folder in Pascal VOC's layout
-voc_xml:ANNOTATIONS:IMAGE_DIR      a folder of such XML files, and that of their images
-coco_json:ANNOTATIONS:IMAGE_DIR    a COCO annotation file and its folder of images
-cvat_xml:ANNOTATIONS:IMAGE_DIR     CVAT's own XML, of images or a video, and its folder of images
-csv:ANNOTATIONS:IMAGE_DIR          a CSV file with a row for each object, and its images
-open_images:ANNOTATIONS:IMAGE_DIR  a CSV file of boxes of Open Images, and its images
-yolo:ROOT:SPLIT                    a data.yaml, or a folder of images and labels of YOLO
-labelme:ANNOTATIONS:IMAGE_DIR      the JSON files of LabelMe, one an image, and their images
+FOLDER, FOLDER:SPLIT, FILE          whatever it holds is found out (`discovery.py`)
+coco_json:ANNOTATIONS:IMAGE_DIR     a COCO annotation file and its folder of images
+voc_xml:ROOT:SPLIT                  a folder in Pascal VOC's layout
+voc_xml:ANNOTATIONS:IMAGE_DIR       a folder of such XML files, and that of their images
+yolo:ROOT:SPLIT                     a data.yaml, or a folder of images and labels of YOLO
+cvat_xml:ANNOTATIONS:IMAGE_DIR      CVAT's own XML, of images or a video, and its folder of images
+labelme:ANNOTATIONS:IMAGE_DIR       the JSON files of LabelMe, one an image, and their images
 label_studio:ANNOTATIONS:IMAGE_DIR  an export of Label Studio in JSON or JSON-MIN, and its images
-tfrecord:FILES                     TFRecords of TensorFlow's Object Detection API
-via:ANNOTATIONS:IMAGE_DIR          a project or export of the VGG Image Annotator, and its images
-shapes:SPLIT                       the embedded set, train or test
+via:ANNOTATIONS:IMAGE_DIR           a project or export of the VGG Image Annotator, and its images
+csv:ANNOTATIONS:IMAGE_DIR           a CSV file with a row for each object, and its images
+open_images:ANNOTATIONS:IMAGE_DIR   a CSV file of boxes of Open Images, and its images
+tfrecord:FILES                      TFRecords of TensorFlow's Object Detection API
+tfds:NAME:SPLIT                     a TensorFlow Datasets detection set (tfds:voc/2007:test)
+shapes:SPLIT                        the embedded set, train or test
 """
 
 import logging
@@ -86,17 +86,17 @@ def _counted(part: ReadPart, problems: Problems) -> ReadPart:
 
 
 FORMATS = {
-    "tfds": Format("NAME:SPLIT", _open_tfds),
-    "voc_xml": Format("ROOT:SPLIT", open_voc_xml, find_voc_xml),
     "coco_json": Format("ANNOTATIONS:IMAGE_DIR", open_coco_json, find_coco_json),
-    "cvat_xml": Format("ANNOTATIONS:IMAGE_DIR", open_cvat_xml, find_cvat_xml),
-    "csv": Format("ANNOTATIONS:IMAGE_DIR", open_csv, find_csv),
-    "open_images": Format("ANNOTATIONS:IMAGE_DIR", open_open_images, find_open_images),
+    "voc_xml": Format("ROOT:SPLIT", open_voc_xml, find_voc_xml),
     "yolo": Format("ROOT:SPLIT", open_yolo, find_yolo),
+    "cvat_xml": Format("ANNOTATIONS:IMAGE_DIR", open_cvat_xml, find_cvat_xml),
     "labelme": Format("ANNOTATIONS:IMAGE_DIR", open_labelme, find_labelme),
     "label_studio": Format("ANNOTATIONS:IMAGE_DIR", open_label_studio, find_label_studio),
-    "tfrecord": Format("FILES", open_tfrecord, find_tfrecord),
     "via": Format("ANNOTATIONS:IMAGE_DIR", open_via, find_via),
+    "csv": Format("ANNOTATIONS:IMAGE_DIR", open_csv, find_csv),
+    "open_images": Format("ANNOTATIONS:IMAGE_DIR", open_open_images, find_open_images),
+    "tfrecord": Format("FILES", open_tfrecord, find_tfrecord),
+    "tfds": Format("NAME:SPLIT", _open_tfds),
     "shapes": Format("SPLIT", _open_shapes),
 }
 

@@ -1,0 +1,75 @@
+"""What a folder is taken for, and which of its splits a role takes."""
+
+import pytest
+
+from ssd_jax.data.discovery import Found, find, sources_of
+from ssd_jax.errors import UserError
+from tests.helpers.pictures import write_picture
+
+
+def found(path, *splits):
+    return Found(path, "voc_xml", {split: [f"voc_xml:x:{split}"] for split in splits})
+
+
+@pytest.mark.parametrize(
+    "splits, train, evaluation",
+    [
+        (("train", "val", "test"), "train", "val"),
+        (("test", "train", "valid"), "train", "valid"),
+        (("trainval", "test", "train", "val"), "train", "val"),
+        (("trainval", "test"), "trainval", "test"),
+        (("instances_train2017", "instances_val2017"), "instances_train2017", "instances_val2017"),
+        (("Training", "Dev"), "Training", "Dev"),
+        (("all",), "all", "all"),
+        (("default",), "default", "default"),
+    ],
+)
+def test_roles_take_splits_by_their_names(tmp_path, splits, train, evaluation):
+    assert sources_of(found(tmp_path, *splits), "", "train")[0] == train
+    assert sources_of(found(tmp_path, *splits), "", "eval")[0] == evaluation
+
+
+@pytest.mark.parametrize(
+    "splits, role, complaint",
+    [
+        (("test",), "train", "the splits test, and none of these names is one for training"),
+        (("train",), "eval", "none of these names is one for evaluation"),
+        (("one", "two"), "train", "the splits one, two, and none .* name one as .*:one"),
+    ],
+)
+def test_a_role_without_a_split_is_told_what_there_is(tmp_path, splits, role, complaint):
+    with pytest.raises(UserError, match=complaint):
+        sources_of(found(tmp_path, *splits), "", role)
+
+
+def test_a_split_by_name_and_all_splits(tmp_path):
+    assert sources_of(found(tmp_path, "a", "b"), "b", "train") == ("b", ["voc_xml:x:b"])
+    assert sources_of(found(tmp_path, "a", "b"), "", "all")[1] == ["voc_xml:x:a", "voc_xml:x:b"]
+    with pytest.raises(UserError, match="no split 'c', but a, b"):
+        sources_of(found(tmp_path, "a", "b"), "c", "train")
+
+
+def test_of_two_formats_neither_is_chosen(tmp_path):
+    finders = {
+        "voc_xml": lambda tree: {"all": ["voc_xml:x:y"]},
+        "yolo": lambda tree: {"all": ["yolo:x:y"]},
+        "via": lambda tree: {},
+    }
+    with pytest.raises(UserError, match="may be voc_xml or yolo: .* voc_xml:x:y or yolo:x:y"):
+        find(tmp_path, finders)
+
+
+@pytest.mark.parametrize(
+    "file, hint",
+    [
+        ("set.zip", "set.zip is an archive: unpack it"),
+        ("voc/5.0.0/dataset_info.json", "tfds:NAME:SPLIT"),
+        ("readme.txt", "among 2 files, 1 of them images"),
+    ],
+)
+def test_a_folder_without_annotations_says_what_is_there(tmp_path, file, hint):
+    write_picture(tmp_path / "a.jpg")
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(UserError, match=hint):
+        find(tmp_path, {"via": lambda tree: {}})
