@@ -55,7 +55,7 @@ def test_of_two_formats_neither_is_chosen(tmp_path):
         "yolo": lambda tree: {"all": ["yolo:x:y"]},
         "via": lambda tree: {},
     }
-    with pytest.raises(UserError, match="may be voc_xml or yolo: .* voc_xml:x:y or yolo:x:y"):
+    with pytest.raises(UserError, match=r"may be voc_xml or yolo: .* voc_xml:x:y or yolo:x:y"):
         find(tmp_path, finders)
 
 
