@@ -223,11 +223,11 @@ def _class_of_file(path: Path, classes: Classes) -> str:
     form = re.fullmatch(
         rf"(?:comp\d+_)?det_(?:{'|'.join(TRAIN_NAMES + EVAL_NAMES)})_(.+)", path.stem
     )
-    name = form[1] if form else path.stem.rpartition("_")[2]
     # The longest, for one class may end like another: "bus" and "mini_bus".
     endings = [each for each in known if f"_{path.stem}".endswith(f"_{each}")]
-    if name in known or (endings and not form):
-        return name if form else max(endings, key=len)
+    name = form[1] if form else max(endings, key=len, default=path.stem.rpartition("_")[2])
+    if name in known:
+        return name
     meant = classes.misspelt(name)
     if meant:
         raise UserError(

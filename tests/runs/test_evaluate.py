@@ -207,3 +207,19 @@ def test_where_there_is_nothing_to_find_there_is_no_map(reference, tmp_path, cap
     assert "<dd>–</dd>" in page and "<td>猫</td><td>none</td>" in page
     compare_files(data, [tmp_path / "none"] * 2, options)
     assert json.loads(output.read_text())["mAP"]["AP"] == [None, None]
+
+
+def test_results_are_written_before_they_are_printed(reference, tmp_path, monkeypatch):
+    source, detections, _ = reference
+
+    def fail(*_, **__):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", fail)
+    data, output = DataConfig(eval=source), tmp_path / "results.json"
+    with pytest.raises(BrokenPipeError):
+        evaluate_file(data, detections, EvaluationOptions(["voc"], output=output))
+    assert json.loads(output.read_text())["mAP"] > 0
+    with pytest.raises(BrokenPipeError):
+        compare_files(data, [detections] * 2, EvaluationOptions(["voc"], output=output))
+    assert json.loads(output.read_text())["mAP"]["difference"] == [0.0]
