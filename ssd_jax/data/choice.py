@@ -143,7 +143,8 @@ def open_evaluation_data(
     Raises:
       UserError: see `open_run_data`.
     """
-    if data.eval and not _are_same_path(data.eval, data.train):  # what is trained on may be gone
+    # What is trained on may be gone.
+    if data.eval and not (data.train and _are_same_path(data.eval, data.train)):
         named = _all_sources(resolve(data.eval, "eval"))
         return _open(named, data, class_names, problems, "eval"), data.eval
     sources = choose_sources(data)
