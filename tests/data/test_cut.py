@@ -86,6 +86,19 @@ def test_plain_images_are_near_duplicates_only_where_they_are_copies():
     assert len(set(joined(thumbnail_pairs(thumbnails, unreadable), 7).tolist())) == 6
 
 
+def test_a_small_difference_counts_where_there_is_little_contrast():
+    ramp = np.tile(np.repeat(np.arange(100, 108, dtype=np.uint8), 4), (32, 1))
+    spot = ramp.copy()
+    spot[8:16, 8:16] += 3
+    steep = (ramp - 100) * 30
+    steep_spot = steep.copy()
+    steep_spot[8:16, 8:16] += 3
+    thumbnails = np.stack([ramp, spot, steep, steep_spot])
+    groups = joined(thumbnail_pairs(thumbnails, np.ones(4, bool)), 4)
+    # Some 4 of 128 bits differ, and a mean of 0.19 levels: of 2.3 that is much, of 69 it is not.
+    assert groups.tolist() == [0, 1, 2, 2]
+
+
 def test_pairs_are_found_in_all_blocks_of_rows(monkeypatch):
     from ssd_jax.data import near_duplicates
 
