@@ -17,6 +17,7 @@ from ssd_jax.storage.files import read_json, write_json
 logger = logging.getLogger(__name__)
 
 CUT_FILE = "split.json"
+MANY_IMAGES = 5000  # which take seconds
 
 
 class Cut(NamedTuple):
@@ -87,6 +88,8 @@ def make_cut(dataset: Dataset, sources: Sequence[str], split: float, seed: int) 
     """
     ids = _image_ids(dataset)
     names = [f"{number}:{name}" for number, own in enumerate(ids) for name in own]
+    if len(names) > MANY_IMAGES:
+        logger.info("looking for near duplicates among %s images", f"{len(names):,}")
     groups = _groups(dataset, split)
     if len(names) < 2 or groups.max(initial=0) == 0:
         raise UserError(
