@@ -6,7 +6,7 @@ The layouts of Ultralytics, Roboflow, Darknet, CVAT, Label Studio and labelImg: 
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ssd_jax.data import spec
@@ -88,15 +88,17 @@ def find_yolo(tree: FileTree) -> Splits:
     is_given = len(tree.files) - len(tree.images) == 1
     splits: Splits = {}
     for layout in layouts:
-        for split in layout.splits:
-            if is_given or (exists(layout, split) and _has_labels(layout, split)):
-                splits.setdefault(split, []).append(spec.compose("yolo", layout.file, split))
+        if is_given:
+            chosen = list(layout.splits)
+        else:
+            groups = {split: _images(layout, split) for split in layout.splits}
+            chosen = _with_labels({split: own for split, own in groups.items() if own})
+        for split in chosen:
+            splits.setdefault(split, []).append(spec.compose("yolo", layout.file, split))
     if splits:
         return splits
-    for split, images in grouped(tree).items():
-        if _look_like_labels([tree.path(image) for image in images]):
-            splits[split] = [spec.compose("yolo", tree.root, split)]
-    return splits
+    groups = {split: list(map(tree.path, images)) for split, images in grouped(tree).items()}
+    return {split: [spec.compose("yolo", tree.root, split)] for split in _with_labels(groups)}
 
 
 def label_places(image: Path) -> list[Path]:
@@ -150,13 +152,24 @@ def _with_names(layout: Layout) -> Layout:
     return layout._replace(names=layout.names or names_in(FileTree(layout.folder)))
 
 
-def _has_labels(layout: Layout, split: str) -> bool:
-    """Whether images of a split that a file declares have label files that are YOLO's."""
+def _images(layout: Layout, split: str) -> list[Path]:
+    """The images of a split that a file declares; none where they are not there."""
+    if not exists(layout, split):
+        return []
     try:
-        _, images = split_images(layout, split, Problems("skip", 1.0))
-    except UserError:
-        return True  # which opening it will tell
-    return _look_like_labels(images)
+        return split_images(layout, split, Problems("skip", 1.0))[1]
+    except UserError:  # which opening it will tell
+        return []
+
+
+def _with_labels(groups: Mapping[str, Sequence[Path]]) -> list[str]:
+    """The splits with label files; none where those of no split look like YOLO's.
+
+    The files of a split may all be empty: images without objects.
+    """
+    if not any(map(_look_like_labels, groups.values())):
+        return []
+    return [split for split, images in groups.items() if any(map(label_file, images))]
 
 
 def _look_like_labels(images: Iterable[Path]) -> bool:

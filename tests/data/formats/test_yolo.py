@@ -152,6 +152,16 @@ def test_splits_keep_their_names_and_declared_ones_that_are_missing_are_none(tmp
         open_dataset(f"yolo:{folder}/data.yaml:test")
 
 
+@pytest.mark.parametrize("with_file", [True, False])
+def test_a_split_may_have_images_without_objects_alone(tmp_path, with_file):
+    files = {"images/train/a.jpg": None, "labels/train/a.txt": LINE, "images/val/b.jpg": None}
+    files |= {"labels/val/b.txt": ""}
+    if with_file:
+        files["data.yaml"] = "train: images/train\nval: images/val\nnames: [cat]\n"
+    folder = write(tmp_path, files)
+    assert boxes(folder, role="eval", class_names=("cat",)) == {"b": []}
+
+
 @pytest.mark.parametrize("written", ["path: {}\ntrain: images", "train: {}/x.txt"])
 def test_absolute_paths(tmp_path, written):
     files = {"images/a.jpg": None, "labels/a.txt": LINE, "x.txt": f"{tmp_path}/images/a.jpg\n"}
