@@ -89,12 +89,22 @@ def _occurring_names(parts: Sequence[ReadPart]) -> set[str]:
     return names
 
 
-def category_ids(parts: Sequence[ReadPart], classes: Classes) -> tuple[int, ...]:
-    """The ids that the first part with all of the classes gives them, otherwise 1, 2, …."""
+def category_ids(
+    parts: Sequence[ReadPart], classes: Classes
+) -> tuple[tuple[int, ...], dict[int, int]]:
+    """What results call the classes.
+
+    Returns:
+      The ids that the first part with all of the classes gives them, otherwise 1, 2, …; and labels
+      by the further ids that it has for classes under several names.
+    """
     for part in parts:
         ids: dict[str, int] = {}
+        merged: dict[int, int] = {}
         for name, number in (part.category_ids or {}).items():
-            ids.setdefault(classes.renamed.get(name, name), number)
+            label = classes.label(name)
+            if label and ids.setdefault(classes.names[label - 1], number) != number:
+                merged[number] = label
         if set(classes.names) <= set(ids):
-            return tuple(ids[name] for name in classes.names)
-    return tuple(range(1, len(classes.names) + 1))
+            return tuple(ids[name] for name in classes.names), merged
+    return tuple(range(1, len(classes.names) + 1)), {}

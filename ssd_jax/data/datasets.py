@@ -1,6 +1,6 @@
 """A data set: a random-access sequence of records, made of one or several parts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, Self
 
 import numpy as np
@@ -37,6 +37,7 @@ class Dataset:
       class_names: class i + 1 is called `class_names[i]`.
       category_ids: what results call the classes, in the same order: the ids of a COCO file or of
         COCO itself, otherwise 1, 2, ….
+      merged_ids: labels by further ids, of classes that the data has under several names.
       problems: what becomes of images that turn out to be damaged.
       parts: the sets it is made of.
     """
@@ -47,11 +48,13 @@ class Dataset:
         class_names: Sequence[str],
         category_ids: Sequence[int],
         problems: Problems,
+        merged_ids: Mapping[int, int] | None = None,
     ):
         """Joins parts whose labels are of the same classes."""
         self.parts = tuple(parts)
         self.class_names = tuple(class_names)
         self.category_ids = tuple(category_ids)
+        self.merged_ids = dict(merged_ids or {})
         self.problems = problems
         ends = np.cumsum([len(part) for part in parts])
         self._starts = [0, *ends[:-1].tolist()]
@@ -77,7 +80,7 @@ class Dataset:
             for part, mask in zip(self.parts, images, strict=True)
             if mask.any()
         ]
-        return Dataset(parts, self.class_names, self.category_ids, self.problems)
+        return Dataset(parts, self.class_names, self.category_ids, self.problems, self.merged_ids)
 
     def shares(self, process_index: int = 0, process_count: int = 1) -> list[range]:
         """The indices of one process, a range for each part."""

@@ -134,7 +134,8 @@ def open_dataset(
         classes = choose_classes(parts, class_names, class_map or {})
     cleaned = [part.with_classes(classes, problems) for part in parts]
     problems.finish_reading()
-    dataset = Dataset(cleaned, classes.names, category_ids(parts, classes), problems)
+    ids, merged_ids = category_ids(parts, classes)
+    dataset = Dataset(cleaned, classes.names, ids, problems, merged_ids)
     if not len(dataset):
         raise UserError(f"{spec}: all of its images are damaged, so none is left")
     return dataset

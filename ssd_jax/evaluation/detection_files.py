@@ -98,6 +98,7 @@ def read_detections(
     category_ids: Sequence[int],
     left_out: Collection[str] = (),
     class_map: Mapping[str, str] | None = None,
+    merged_ids: Mapping[int, int] | None = None,
 ) -> list[ImageResult]:
     """The images with the detections of a file.
 
@@ -111,6 +112,7 @@ def read_detections(
       category_ids: what COCO's form calls the classes.
       left_out: images that the file may name too; their detections are dropped.
       class_map: names of VOC's files by the names of classes; "" leaves their detections out.
+      merged_ids: labels by further ids of COCO's form.
 
     Raises:
       UserError: the path does not exist, a line or an entry cannot be understood or names an image
@@ -120,7 +122,8 @@ def read_detections(
     if path.is_dir():
         detections = _read_voc(path, classes)
     elif path.is_file():
-        detections = _read_coco(path, category_ids)
+        by_id = {number: label for label, number in enumerate(category_ids, start=1)}
+        detections = _read_coco(path, {**(merged_ids or {}), **by_id})
     else:
         raise UserError(f"{path} does not exist: name a JSON file in COCO's form, or a folder")
     of_image = {image.image_id: [] for image in images}
@@ -135,11 +138,7 @@ def read_detections(
                 f"{place}: the image {shown(detection.image_id)} is not in the evaluation data, "
                 f"whose {len(images)} images {begin}"
             )
-        if not all(map(math.isfinite, (detection.score, *detection.box))):
-            raise UserError(f"{place}: the score or a corner of the box is not a finite number")
-        x_min, y_min, x_max, y_max = detection.box
-        if x_max < x_min or y_max < y_min:
-            raise UserError(f"{place}: the box {detection.box} ends before it begins")
+        _check_numbers(detection, place)
         if not detection.label:
             foreign[detection.class_name] += 1
         elif image_id in of_image:
@@ -149,6 +148,14 @@ def read_detections(
         known = [f"{name} ({number})" for name, number in pairs]
         _tell_foreign(path, foreign, known, any(of_image.values()))
     return [_with_detections(image, of_image[image.image_id]) for image in images]
+
+
+def _check_numbers(detection: _Detection, place: str) -> None:
+    if not all(map(math.isfinite, (detection.score, *detection.box))):
+        raise UserError(f"{place}: the score or a corner of the box is not a finite number")
+    x_min, y_min, x_max, y_max = detection.box
+    if x_max < x_min or y_max < y_min:
+        raise UserError(f"{place}: the box {detection.box} ends before it begins")
 
 
 def _known_image(name: str, *known: Collection[str]) -> str:
@@ -237,7 +244,8 @@ def _class_of_file(path: Path, classes: Classes) -> str:
     return name
 
 
-def _read_coco(path: Path, category_ids: Sequence[int]) -> Iterator[tuple[str, _Detection]]:
+def _read_coco(path: Path, label_of: Mapping[int, int]) -> Iterator[tuple[str, _Detection]]:
+    """The detections of a file; `label_of` has the labels of category ids."""
     try:
         entries = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
@@ -246,7 +254,6 @@ def _read_coco(path: Path, category_ids: Sequence[int]) -> Iterator[tuple[str, _
         raise UserError(f"{path} is not JSON: {error}") from error
     if not isinstance(entries, list):
         raise UserError(f"{path} must hold a list of detections, as COCO's results do")
-    label_of = {category_id: label for label, category_id in enumerate(category_ids, start=1)}
     for number, entry in enumerate(entries, start=1):
         place = f"{path}, entry {number}"
         try:
@@ -259,7 +266,7 @@ def _read_coco(path: Path, category_ids: Sequence[int]) -> Iterator[tuple[str, _
                 f"({type(error).__name__}: {str(error)[:80]})"
             ) from error
         if not isinstance(category_id, int):
-            known = ", ".join(map(str, category_ids))
+            known = ", ".join(map(str, label_of))
             raise UserError(
                 f"{place}: category_id is {shown(category_id)}, but must be one of {known}"
             )

@@ -229,6 +229,7 @@ def _read_detections(
         dataset.category_ids,
         {found.image_id for found in dataset.problems.found},
         data.renamed_classes,
+        dataset.merged_ids,
     )
 
 

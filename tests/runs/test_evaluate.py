@@ -13,7 +13,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.runs.evaluate import EvaluationOptions, compare_files, evaluate_file
 from tests.helpers.browser import new_page
 from tests.helpers.commands import run_command
-from tests.helpers.pictures import VocFolder
+from tests.helpers.pictures import VocFolder, write_coco
 from tests.helpers.reference_results import CARRIED, carried_json, shared
 
 OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>
@@ -223,3 +223,17 @@ def test_results_are_written_before_they_are_printed(reference, tmp_path, monkey
     with pytest.raises(BrokenPipeError):
         compare_files(data, [detections] * 2, EvaluationOptions(["voc"], output=output))
     assert json.loads(output.read_text())["mAP"]["difference"] == [0.0]
+
+
+def test_detections_of_merged_classes_count_as_the_data_does(tmp_path, caplog):
+    names = ["dog", "puppy", "car"]
+    boxes = [[5, 5, 20, 20], [30, 10, 20, 20], [5, 25, 12, 12]]
+    image = {"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}
+    objects = [{"image_id": 1, "category_id": 11 + i, "bbox": box} for i, box in enumerate(boxes)]
+    categories = [{"id": 11 + i, "name": name} for i, name in enumerate(names)]
+    content = {"images": [image], "annotations": objects, "categories": categories}
+    data = DataConfig(eval=write_coco(tmp_path, content), class_map="dog+puppy=dog,car=")
+    (tmp_path / "found.json").write_text(json.dumps([each | {"score": 0.5} for each in objects]))
+    summary = evaluate_file(data, tmp_path / "found.json", EvaluationOptions(["voc"]))
+    assert summary["num_objects"] == {"dog": 2} and summary["mAP"] == 1
+    assert "left out 1 detections" in caplog.text and "category_id 13 (1)" in caplog.text
