@@ -11,18 +11,16 @@ import argparse
 import importlib
 import json
 import logging
-import pkgutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-import tools.formats
 from ssd_jax.cli import console
 from ssd_jax.config.files import load_config
 from ssd_jax.data.datasets import Dataset
@@ -31,6 +29,7 @@ from ssd_jax.data.sources import open_dataset, resolve
 from ssd_jax.distributed import devices
 from ssd_jax.runs.train import train
 from tools.formats.picture import Picture
+from tools.formats.writers import writers
 
 TOLERANCE = 0.5  # pixels
 # The smallest SSD that trains, for images of 64 × 64 pixels.
@@ -110,13 +109,6 @@ def _picture(dataset: Dataset, index: int) -> Picture:
     )
     path = Path(record.path)
     return Picture(path.name, path.read_bytes(), (height, width), objects)
-
-
-def writers() -> dict[str, Callable[[Sequence[Picture], Path], None]]:
-    """The writers of `tools.formats`, by their names."""
-    names = [each.name for each in pkgutil.iter_modules(tools.formats.__path__)]
-    modules = {name: importlib.import_module(f"tools.formats.{name}") for name in names}
-    return {name: module.write for name, module in modules.items() if hasattr(module, "write")}
 
 
 def try_format(name: str, pictures: Sequence[Picture], folder: Path, trains: bool) -> Result:

@@ -11,8 +11,9 @@ from ssd_jax.data.formats.shapes import CLASS_NAMES, draw_example, file_name
 from ssd_jax.data.records import Object
 from ssd_jax.data.sources import open_dataset
 from tests.helpers.reference_results import shared
-from tools.every_format import largest_difference, take_pictures, try_format, writers
+from tools.every_format import largest_difference, take_pictures, try_format
 from tools.formats.picture import Picture
+from tools.formats.writers import writers
 
 
 @pytest.fixture(scope="module")
