@@ -15,8 +15,8 @@ from ssd_jax.data.formats.coco_values import (
     flag,
     identity,
     is_text,
-    number,
 )
+from ssd_jax.data.formats.values import number
 from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems, file_exists
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.errors import UserError, shown

@@ -6,21 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ssd_jax.data.formats.values import number, text
 from ssd_jax.data.problems import MAX_PIXEL
 
 YES_AND_NO = {"true": True, "yes": True, "false": False, "no": False}
-
-
-def number(value: object, limit: float = MAX_PIXEL) -> float | None:
-    """A number, which may be text; None where it is none, or beyond the limit."""
-    if isinstance(value, str):
-        try:
-            value = float(value) if "_" not in value else None
-        except ValueError:
-            return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return value if abs(value) <= limit else None  # nor NaN
 
 
 def flag(value: object) -> bool | None:
@@ -51,13 +40,7 @@ def identity(value: object) -> int | str | None:
 
 def is_text(value: object) -> bool:
     """Whether it is a string that can be written to a file and be part of a path."""
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:  # half a surrogate pair
-        return False
-    return True
+    return isinstance(value, str) and bool(text(value))
 
 
 def box_of(value: object) -> tuple[float, float, float, float] | None:
@@ -121,7 +104,7 @@ def _box_of_runs(mask: dict) -> tuple[float, float, float, float] | None:
     )
 
 
-def decoded_runs(text: str) -> Sequence[int | None]:
+def decoded_runs(encoded: str) -> Sequence[int | None]:
     """The lengths of runs that are compressed as in COCO's own tools (`rleFrString`).
 
     Each is written in groups of five bits, the lowest first, as the characters from "0"; from the
@@ -129,7 +112,7 @@ def decoded_runs(text: str) -> Sequence[int | None]:
     """
     runs: list[int | None] = []
     value, shift = 0, 0
-    for sign in text:
+    for sign in encoded:
         bits = ord(sign) - 48
         if not 0 <= bits < 64 or shift > 60:
             return [None]

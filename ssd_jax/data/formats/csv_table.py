@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ssd_jax.data.problems import MAX_PIXEL
+from ssd_jax.data.formats import values
 from ssd_jax.data.records import Object
 from ssd_jax.storage.files import read_lines
 
@@ -38,7 +38,6 @@ CORNERS = ("x_min", "y_min", "x_max", "y_max")
 NEEDED = ("file", "class", *CORNERS)
 
 FRACTIONS = re.compile(r"(norm(ali[sz]ed)?|rel(ative)?)")
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,16 +62,12 @@ class Header:
         """What a row has in a column; empty where there is no such column."""
         return fields[self.places[column]] if column in self.places else ""
 
-    def number(self, text: str, limit: float = MAX_PIXEL) -> float | None:
-        """The number that a field holds; None where it is none, or beyond the limit.
+    def number(self, text: str) -> float | None:
+        """The number that a field holds; None where it is none. See `values.number`.
 
         Where semicolons separate, a comma may be the decimal sign.
         """
-        text = text.replace(",", ".") if self.separator == ";" else text
-        if not NUMBER.fullmatch(text):
-            return None
-        number = float(text)
-        return number if abs(number) <= limit else None
+        return values.number(text.replace(",", ".") if self.separator == ";" else text)
 
 
 class Objects:

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
+from ssd_jax.data.formats.values import number
 from ssd_jax.data.problems import MAX_PIXEL, Problem
 from ssd_jax.errors import shown
 
@@ -34,11 +35,8 @@ class Numbers(NamedTuple):
         return x, y
 
     def _checked(self, name: str, text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if abs(value) <= MAX_PIXEL:  # nor NaN
+        value = number(text)
+        if value is not None:
             return value
         message = f"{name} of a <{self.element.tag}> is {shown(text)}, which is not a number"
         self.found.append(Problem("box", f"{message} of at most {MAX_PIXEL:,.0f}"))

@@ -13,7 +13,8 @@ from defusedxml import DefusedXmlException, ElementTree
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.formats.cvat_shapes import SHAPES, WITHOUT_BOX, Box, box_of
-from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems, file_exists
+from ssd_jax.data.formats.values import number
+from ssd_jax.data.problems import Problem, Problems, file_exists
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.data.stems import without_suffix
 from ssd_jax.errors import UserError, shown
@@ -157,12 +158,9 @@ class _Reader:
         """(height, width), or None where they are not stated."""
         if not width or not height:
             return None
-        try:
-            sides = float(height), float(width)
-        except ValueError:
-            sides = (-1.0, -1.0)
-        if all(0 <= side <= MAX_PIXEL for side in sides):
-            return sides
+        sides = number(height), number(width)
+        if sides[0] is not None and sides[1] is not None and min(sides[0], sides[1]) >= 0:
+            return sides[0], sides[1]
         message = f"the width and height of an image are {shown((width, height))}, not pixels"
         found.append(Problem("size", message))
         return None

@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException, ElementTree
 
+from ssd_jax.data.formats import values
 from ssd_jax.data.problems import MAX_PIXEL, Problem, file_exists
 from ssd_jax.data.records import Object
 from ssd_jax.errors import shown
@@ -48,9 +49,7 @@ def _root(content: bytes) -> Element:
         return ElementTree.fromstring(content)
     except ValueError as error:
         # The parser cannot read encodings like GBK, which Python can.
-        declared = re.match(
-            rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)["'][^>]*\?>""", content
-        )
+        declared = DECLARED.match(content)
         if isinstance(error, DefusedXmlException) or not declared:
             raise
         return ElementTree.fromstring(content[declared.end() :].decode(declared[1].decode()))
@@ -116,24 +115,19 @@ def _box_round_rotated(element: Element, tag: str, found: list[Problem]) -> list
 
 def _box_round_outline(outline: Element) -> list[float] | None:
     """Of <x1><y1><x2>…, of <pt><x><y>, or of a text `x,y;x,y`; None where it is none of them."""
-    sides: dict[str, list[float]] = {"x": [], "y": []}
+    sides: dict[str, list[float | None]] = {"x": [], "y": []}
     for each in outline.iter():
         if re.fullmatch("[xy][0-9]*", each.tag):
-            sides[each.tag[0]].append(_as_number(each.text or ""))
+            sides[each.tag[0]].append(values.number(each.text))
     if not sides["x"]:
-        values = [_as_number(text) for text in re.split(r"[\s,;]+", (outline.text or "").strip())]
-        sides = {"x": values[0::2], "y": values[1::2]}
+        texts = re.split(r"[\s,;]+", (outline.text or "").strip())
+        numbers = [values.number(text) for text in texts]
+        sides = {"x": numbers[0::2], "y": numbers[1::2]}
     x, y = sides["x"], sides["y"]
-    if not x or len(x) != len(y) or not all(abs(value) <= MAX_PIXEL for value in x + y):
+    if not x or len(x) != len(y):
         return None
-    return [min(x), min(y), max(x), max(y)]
-
-
-def _as_number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    corners = values.extremes([list(point) for point in zip(x, y, strict=True)])
+    return list(corners) if corners else None
 
 
 def number(
@@ -143,8 +137,8 @@ def number(
     text = (element.findtext(tag) or "").strip()
     if not text and default is not None:
         return default
-    value = _as_number(text)
-    if abs(value) <= MAX_PIXEL:  # nor NaN
+    value = values.number(text)
+    if value is not None:
         return value
     tags = f"<{tag.replace('/', '><')}>"
     if text:
