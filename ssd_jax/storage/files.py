@@ -110,6 +110,24 @@ def read_text(place: AnyPath, max_bytes: int | None = None) -> str:
         raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
 
 
+def read_beginning(place: AnyPath, num_bytes: int) -> str:
+    """The text of the first bytes of a file, to see what it is; "" where it cannot be read.
+
+    What is no text is replaced. See `read_text`.
+    """
+    try:
+        with local_path(place).open("rb") as file:
+            return decoded(file.read(num_bytes))
+    except OSError:
+        return ""
+
+
+def decoded(content: bytes) -> str:
+    """A text in the encodings of `read_text`; bytes that are none are replaced."""
+    is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf_16 else "utf-8-sig", errors="replace")
+
+
 def read_lines(place: AnyPath) -> Iterator[str]:
     """The lines of a text file, one after the other, without their ends; see `read_text`.
 

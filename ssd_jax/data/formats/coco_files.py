@@ -11,6 +11,7 @@ from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.image_folders import ImageFolders, split_of
 from ssd_jax.data.spec import compose
 from ssd_jax.errors import UserError
+from ssd_jax.storage.files import decoded
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def _image_names(tree: FileTree, file: str) -> Sequence[str] | None:
         size = path.stat().st_size
         with path.open("rb") as opened:
             begin = opened.read(FIRST_BYTES)
-            if not re.match(r"\s*\{", _text(begin)) or not LISTS.search(_text(begin)):
+            if not re.match(r"\s*\{", decoded(begin)) or not LISTS.search(decoded(begin)):
                 return None
             begin += opened.read((WHOLE_BYTES if size <= WHOLE_BYTES else LOOK_BYTES) - len(begin))
             opened.seek(max(0, size - LOOK_BYTES))
@@ -112,7 +113,7 @@ def _image_names(tree: FileTree, file: str) -> Sequence[str] | None:
         return None
     if size <= WHOLE_BYTES:
         return _names_of_whole(begin)
-    text = _text(begin) + _text(end)
+    text = decoded(begin) + decoded(end)
     keys = set(re.findall(r'"(\w+)"\s*:', text))
     lists = keys & {"images", "annotations", "categories"}
     if "segments_info" in keys or not (len(lists) > 1 or (lists and "category_id" in keys)):
@@ -121,17 +122,12 @@ def _image_names(tree: FileTree, file: str) -> Sequence[str] | None:
     return [json.loads(name) for name in next(filter(None, found), [])] or None
 
 
-def _text(content: bytes) -> str:
-    is_utf_16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
-    return content.decode("utf-16" if is_utf_16 else "utf-8-sig", errors="replace")
-
-
 def _names_of_whole(content: bytes) -> Sequence[str] | None:
+    text = decoded(content)
     try:
-        value = json.loads(_text(content))
+        value = json.loads(text)
     except (ValueError, RecursionError):
         # A damaged file is taken for what it was, so that opening it tells what is wrong.
-        text = _text(content)
         keys = set(re.findall(r'"(images|categories|file_name|bbox)"\s*:', text))
         names = re.findall(r'"file_name"\s*:\s*"([^"\\]*)"', text)
         return names if {"images", "file_name", "bbox"} <= keys else None

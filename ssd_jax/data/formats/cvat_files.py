@@ -10,9 +10,11 @@ from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.image_folders import ImageFolders, common_folder, split_of
 from ssd_jax.data.spec import compose
 from ssd_jax.errors import UserError
+from ssd_jax.storage.files import read_beginning
 
 logger = logging.getLogger(__name__)
 
+FIRST_BYTES = 4096  # in which the root element begins
 LOOK_BYTES = 2**20
 ROOT = re.compile(r"\s*(<\?xml.*?\?>)?\s*(<!--.*?-->\s*)*<annotations[\s>]", re.DOTALL)
 IMAGE = re.compile(r"<image\s[^>]*>")
@@ -28,7 +30,10 @@ def find_cvat_xml(tree: FileTree) -> Splits:
     folders = ImageFolders(tree)
     known: dict[tuple[str, str], str] = {}
     for file in tree.with_suffix(".xml"):
-        text = _beginning(tree, file)
+        text = read_beginning(tree.path(file), FIRST_BYTES)
+        if "<annotations" not in text:
+            continue
+        text = read_beginning(tree.path(file), LOOK_BYTES)
         if not ROOT.match(text) or not re.search(r"<(meta|image|track)[\s>]", text):
             continue
         names = _image_names(text)
@@ -54,14 +59,6 @@ def find_cvat_xml(tree: FileTree) -> Splits:
         source = compose("cvat_xml", tree.path(file), tree.path(found[0]))
         splits.setdefault(split_of(file), []).append(source)
     return splits
-
-
-def _beginning(tree: FileTree, file: str) -> str:
-    try:
-        with tree.path(file).open("rb") as opened:
-            return opened.read(LOOK_BYTES).decode("utf-8-sig", errors="replace")
-    except OSError:
-        return ""
 
 
 def _image_names(text: str) -> Sequence[str]:

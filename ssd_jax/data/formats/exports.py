@@ -12,17 +12,6 @@ from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
 from ssd_jax.errors import UserError, shown
 
 
-def beginning_of(file: Path, num_bytes: int) -> str:
-    """The beginning of a text file, "" where it cannot be read."""
-    try:
-        with file.open("rb") as opened:
-            head = opened.read(num_bytes)
-    except OSError:
-        return ""
-    is_utf_16 = head[:2] in (b"\xff\xfe", b"\xfe\xff")
-    return head.decode("utf-16" if is_utf_16 else "utf-8-sig", errors="ignore")
-
-
 def split_of(path: str) -> str:
     """The first folder of a path, or its name, that is called like a split; else `WHOLE`."""
     words = path.removesuffix(Path(path).suffix).split("/")
@@ -72,10 +61,11 @@ def splits_of_exports(
     """
     splits: Splits = {}
     owners: dict[tuple[Path, str, str], str] = {}
+    files = list(files)
     for file in files:
         split = split_of(file)
         folder = image_folder(tree, file.rpartition("/")[0], split)
-        for image in images_of(tree.path(file)):
+        for image in images_of(tree.path(file)) if len(files) > 1 else ():
             other = owners.setdefault((folder, split, image), file)
             if other != file:
                 raise UserError(

@@ -11,16 +11,17 @@ from ssd_jax.data import spec
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import IMAGE_SUFFIXES, FileTree
-from ssd_jax.data.formats.exports import beginning_of, image_of_path, names_split, splits_of_exports
+from ssd_jax.data.formats.exports import image_of_path, names_split, splits_of_exports
 from ssd_jax.data.formats.label_studio_regions import SHAPES, WITHOUT_BOX, read_regions
 from ssd_jax.data.formats.values import image_id_of, number, text
 from ssd_jax.data.problems import Problem, Problems, file_exists
 from ssd_jax.data.records import Annotation, annotation
 from ssd_jax.errors import UserError, shown
-from ssd_jax.storage.files import local_path, read_json
+from ssd_jax.storage.files import local_path, read_beginning, read_json
 
 logger = logging.getLogger(__name__)
 
+FIRST_BYTES = 64  # in which a list begins
 HEAD_BYTES = 2**18  # how much of a file is looked at to find out whether it is Label Studio's
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio writes before the names of files
 
@@ -78,7 +79,9 @@ def find_label_studio(tree: FileTree) -> Splits:
 
 
 def _is_label_studio(file: Path) -> bool:
-    beginning = beginning_of(file, HEAD_BYTES)
+    if not re.match(r"\s*\[", read_beginning(file, FIRST_BYTES)):
+        return False
+    beginning = read_beginning(file, HEAD_BYTES)
     fields = "|".join((*SHAPES, *WITHOUT_BOX, "original_width"))
     return bool(re.match(r"\s*\[\s*\{", beginning) and re.search(rf'"({fields})"\s*:', beginning))
 

@@ -12,12 +12,12 @@ from ssd_jax.data import spec
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.formats.exports import beginning_of, image_folder, image_of_path, split_of
+from ssd_jax.data.formats.exports import image_folder, image_of_path, split_of
 from ssd_jax.data.formats.values import extremes, image_id_of, number, numbers, text
 from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.errors import UserError, shown
-from ssd_jax.storage.files import local_path, read_text
+from ssd_jax.storage.files import local_path, read_beginning, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def _is_below(path: str, folder: str) -> bool:
 
 def _is_labelme(file: Path) -> bool:
     """Whether a file begins like one of LabelMe's: `shapes` are before the image in it."""
-    beginning = beginning_of(file, HEAD_BYTES)
+    beginning = read_beginning(file, HEAD_BYTES)
     return bool(
         re.match(r"\s*\{", beginning)
         and re.search(r'"shapes"\s*:\s*\[', beginning)

@@ -14,13 +14,13 @@ from ssd_jax.data import spec
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.formats.exports import beginning_of, image_of_path, splits_of_exports
+from ssd_jax.data.formats.exports import image_of_path, splits_of_exports
 from ssd_jax.data.formats.values import extremes, image_id_of, number, text
 from ssd_jax.data.formats.via_files import Image, Region, read_images
 from ssd_jax.data.problems import Problem, Problems, file_exists
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.errors import UserError, shown
-from ssd_jax.storage.files import local_path
+from ssd_jax.storage.files import local_path, read_beginning
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def find_via(tree: FileTree) -> Splits:
 
 
 def _is_via(file: Path) -> bool:
-    beginning = beginning_of(file, HEAD_BYTES)
+    beginning = read_beginning(file, HEAD_BYTES)
     if file.suffix.lower() == ".csv":
         return HEADER in beginning.partition("\n")[0].replace(" ", "")
     has = [f'"{word}"' in beginning for word in ("filename", "file_attributes", "regions")]

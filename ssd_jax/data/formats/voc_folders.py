@@ -19,7 +19,7 @@ from ssd_jax.data.spec import compose
 from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
 from ssd_jax.data.stems import without_suffix
 from ssd_jax.errors import UserError
-from ssd_jax.storage.files import read_text
+from ssd_jax.storage.files import read_beginning, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -76,13 +76,7 @@ def _is_annotation(tree: FileTree, file: str) -> bool:
 
 
 def _beginning(tree: FileTree, file: str) -> str:
-    try:
-        with tree.path(file).open("rb") as opened:
-            content = opened.read(LOOK_BYTES)
-    except OSError:
-        return ""
-    is_utf_16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
-    return content.decode("utf-16" if is_utf_16 else "utf-8-sig", errors="replace")
+    return read_beginning(tree.path(file), LOOK_BYTES)
 
 
 # ---- lists
