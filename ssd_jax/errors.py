@@ -2,6 +2,7 @@
 
 import importlib.util
 import reprlib
+from collections.abc import Sequence
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -25,6 +26,18 @@ class Interrupted(KeyboardInterrupt):
 def shown(value: object) -> str:
     """A value from a file as messages show it: in one line, and short however long it is."""
     return _short.repr(value)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: "1 image", "1,200 boxes"."""
+    plural = f"{noun}es" if noun.endswith(("s", "x")) else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def first_names(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many others there are: "a, b and 3 more"."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 # Packages that the core does without: what needs them, their name, the extra that installs them.

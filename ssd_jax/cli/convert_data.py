@@ -9,6 +9,7 @@ from absl import flags
 
 from ssd_jax.cli.command_line import Command, given
 from ssd_jax.config.schema import DataConfig, split_names
+from ssd_jax.errors import counted
 
 FLAGS = flags.FlagValues()
 SOURCE = flags.DEFINE_string("source", None, "The data: see the README.", FLAGS)
@@ -31,8 +32,8 @@ def main(arguments: list[str]) -> None:
     output = given(OUTPUT)
     done = convert_data(given(SOURCE), given(TO), output, split_names(CLASSES.value), renamed)
     for split, count in done.images.items():
-        print(f"{split}: {count:,} images, {done.objects[split]:,} objects")
-    print(f"{len(done.class_names)} classes: {', '.join(done.class_names)}")
+        print(f"{split}: {counted(count, 'image')}, {counted(done.objects[split], 'object')}")
+    print(f"{counted(len(done.class_names), 'class')}: {', '.join(done.class_names)}")
     print(f"train with --config.data.train={training_source(done, output)}")
 
 

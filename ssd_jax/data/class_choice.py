@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ssd_jax.data.classes import Classes, check_chosen, check_known
 from ssd_jax.data.read_part import ReadPart
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, counted, first_names
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +51,9 @@ def choose_classes(
     absent = [name for name in names if name not in used]
     if absent:
         logger.warning(
-            "%s: left out %d declared classes without any object: %s (name the classes to use in "
+            "%s: left out %s without any object: %s (name the classes to use in "
             "config.data.classes to keep them)",
-            origin,
-            len(absent),
-            ", ".join(absent),
+            *(origin, counted(len(absent), "declared class"), first_names(absent, 20)),
         )
     names = [name for name in names if name in used]
     if not names:

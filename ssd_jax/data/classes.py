@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from ssd_jax.config.spelling import nearest
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, first_names
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def check_chosen(class_names: Sequence[str], there: Iterable[str], origin: str) 
                 f"did you mean {near!r}?"
             )
     if absent:
-        logger.warning("%s has no object of the class %s", origin, ", ".join(absent))
+        logger.warning("%s has no object of the class %s", origin, first_names(absent, 20))
 
 
 def check_known(names: Iterable[str], known: Iterable[str], field: str, origin: str) -> None:
@@ -113,7 +113,7 @@ def check_known(names: Iterable[str], known: Iterable[str], field: str, origin: 
         if name not in known:
             near = nearest(name, known)
             meant = f": did you mean {near!r}?" if near else ""
-            there = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+            there = first_names(known, 20)
             raise UserError(
                 f"{field} names the class {name!r}, but {origin} has no such class{meant} "
                 f"(it has {there or 'none'})"

@@ -6,7 +6,6 @@ reading (a box that reaches outside) is fixed, counted, and told with the names 
 """
 
 import collections
-import functools
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from ssd_jax.data.columns import Columns, Strings
 from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.image_bytes import read_span
 from ssd_jax.data.problems import Problem, Problems
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.images.opening import size_and_turned
 from ssd_jax.threads import map_ahead, num_cores
 
@@ -28,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 # Fractions of the image above this are those of no box, but pixels.
 MAX_FRACTION = 1.5
-NAMES_TOLD = 5
 
 
 class Read(Protocol):
@@ -77,11 +75,15 @@ def clean(read: Read, classes: Classes, problems: Problems) -> FolderRecords:
     counted = kept[owners] & in_class
     others = kept[owners] & ~in_class
     _tell_classes(read, others)
-    _tell(read, counted & ~has_area, "dropped", "boxes without area")
+    _tell(read, counted & ~has_area, "dropped {} without area")
     # Less than half a pixel is what rounding makes.
     reaches_out = np.any(outside > 0.5, axis=1) & has_area
-    _tell(read, counted & reaches_out, "clipped", "boxes that reach outside their image")
-    _tell(read, counted & has_area & _repeated(columns), "found", "boxes that are there twice")
+    _tell(read, counted & reaches_out, "clipped {} at the edge of the image")
+    _tell(
+        read,
+        counted & has_area & _repeated(columns),
+        "kept {} twice",
+    )
 
     chosen = columns.chosen(kept, has_area & in_class)
     objects = counted & has_area
@@ -210,27 +212,23 @@ def _repeated(columns: Columns) -> np.ndarray:
     return repeated
 
 
-def _tell(read: Read, objects: np.ndarray, what: str, why: str) -> None:
-    """Logs how many boxes these are, and the images that they are in."""
+def _tell(read: Read, objects: np.ndarray, message: str) -> None:
+    """Logs a message about boxes, with their number in place of {}, and their images."""
     count = int(objects.sum())
     if count:
         images = collections.Counter(read.columns.owners()[objects].tolist())
-        listed = _image_names(read, images)
-        logger.warning("%s: %s %d %s: %s", read.origin, what, count, why, listed)
+        told = message.format(counted(count, "box"))
+        logger.warning("%s: %s: %s", read.origin, told, _image_names(read, images))
 
 
 def _tell_classes(read: Read, objects: np.ndarray) -> None:
     """Logs how many objects of other classes are left out."""
     if objects.any():
         counts = collections.Counter(read.columns.classes[objects].tolist())
-        listed = ", ".join(f"{read.names[i]} ({count})" for i, count in counts.most_common(20))
-        more = f" and {len(counts) - 20} more classes" if len(counts) > 20 else ""
+        listed = [f"{read.names[i]} ({count})" for i, count in counts.most_common()]
         logger.warning(
-            "%s: left out %d objects of other classes: %s%s",
-            read.origin,
-            objects.sum(),
-            listed,
-            more,
+            "%s: left out %s of other classes: %s",
+            *(read.origin, counted(int(objects.sum()), "object"), first_names(listed, 20)),
         )
 
 
@@ -240,11 +238,8 @@ def _image_name(columns: Columns, index: int) -> str:
 
 
 def _image_names(read: Read, images: collections.Counter[int]) -> str:
-    columns = read.columns
-    name = functools.partial(_image_name, columns)
-    listed = [
-        f"{name(index)} ({count})" if count > 1 else name(index)
-        for index, count in list(images.items())[:NAMES_TOLD]
+    names = [
+        _image_name(read.columns, index) + (f" ({count})" if count > 1 else "")
+        for index, count in images.items()
     ]
-    more = f" and {len(images) - NAMES_TOLD} more images" if len(images) > NAMES_TOLD else ""
-    return ", ".join(listed) + more
+    return first_names(names)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.folder_records import FolderRecords
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.images.opening import upright_size
 from ssd_jax.threads import map_ahead, num_cores
 
@@ -79,15 +79,14 @@ def nothing_to_learn(content: Content) -> str:
         return ""
     reasons = []
     if content.num_crowds:
-        reasons.append(f"{content.num_crowds} are boxes round crowds (iscrowd)")
+        reasons.append(f"{counted(content.num_crowds, 'box')} round crowds (iscrowd)")
     if content.num_others:
-        reasons.append(
-            f"{content.num_others} are of other classes than {', '.join(content.class_names)}"
-        )
-    objects = f"of its objects, {' and '.join(reasons)}" if reasons else "it has no object"
+        names = first_names(content.class_names, 20)
+        reasons.append(f"{counted(content.num_others, 'object')} of other classes than {names}")
     return (
-        f"there is nothing to learn in {content.num_images} images: {objects}; training needs a "
-        "box round at least one single object of a class of config.data.classes"
+        f"there is nothing to learn in {counted(content.num_images, 'image')} with "
+        f"{' and '.join(reasons) or 'no object'}: training needs at least one box round a single "
+        "object of a class of config.data.classes"
     )
 
 

@@ -23,7 +23,7 @@ from ssd_jax.data.writers.coco_json import CocoWriter
 from ssd_jax.data.writers.voc_xml import VocWriter
 from ssd_jax.data.writers.written import Writer, Written
 from ssd_jax.data.writers.yolo import YoloWriter
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, counted
 from ssd_jax.images.opening import format_of, upright_size
 from ssd_jax.storage.files import UNFINISHED, local_path
 
@@ -163,11 +163,11 @@ def _write(
                 bar.update()
     writer.finish()
     if left_out:
-        logger.warning("left out %d crowds, which %s has no mark for", left_out, target)
+        logger.warning("left out %s: %s has no mark for them", counted(left_out, "crowd"), target)
     if unmarked:
         logger.warning(
-            "%d difficult objects became ordinary ones, for %s has no mark for them",
-            *(unmarked, target),
+            "wrote %s without that mark: %s has none",
+            *(counted(unmarked, "difficult object"), target),
         )
     return conversion
 

@@ -11,7 +11,7 @@ import numpy as np
 from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.near_duplicates import joined, read_thumbnails, thumbnail_pairs, versions
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, counted
 from ssd_jax.storage.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
@@ -57,9 +57,9 @@ class Cut(NamedTuple):
         cut_off, found = sum(map(len, self.evaluation)), sum(int(mask.sum()) for mask in masks)
         if not found or found == len(dataset):
             raise UserError(
-                f"{CUT_FILE} lists {cut_off} images to evaluate on, and the data has {found} of "
-                f"them among its {len(dataset)}: put the images back, or name another work "
-                "directory"
+                f"{CUT_FILE} lists {counted(cut_off, 'image')} to evaluate on, and the data has "
+                f"{found} of them among its {len(dataset)}: put the images back, or name another "
+                "work directory"
             )
         if found < cut_off:
             logger.warning(
@@ -93,9 +93,9 @@ def make_cut(dataset: Dataset, sources: Sequence[str], split: float, seed: int) 
     groups = _groups(dataset, split)
     if len(names) < 2 or groups.max(initial=0) == 0:
         raise UserError(
-            f"{', '.join(sources)}: {len(names)} images, too few to cut some off for evaluation: "
-            "name evaluation data in config.data.eval, or train without evaluation with "
-            "config.eval_every=-1"
+            f"{', '.join(sources)}: {counted(len(names), 'image')}, too few to cut some off for "
+            "evaluation: name evaluation data in config.data.eval, or train without evaluation "
+            "with config.eval_every=-1"
         )
     chosen = choose(names, groups, split, seed)
     ends = np.cumsum([len(own) for own in ids])[:-1]

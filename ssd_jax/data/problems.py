@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssd_jax.config.schema import DataConfig
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -167,9 +167,9 @@ class Problems:
         place, problems = next(iter(self._found.items()))
         listed = f", listed in {self._file}" if self._file else ""
         logger.warning(
-            "left out %d of %d images%s; the first: %s: %s",
+            "left out %d of %s%s; the first: %s: %s",
             len(self._found),
-            self.num_images,
+            counted(self.num_images, "image"),
             listed,
             place[0],
             problems[0].message,
@@ -184,9 +184,9 @@ class Problems:
             place, problems = next(iter(self._found.items()))
             listed = f"they are listed in {self._file}; " if self._file else ""
             raise UserError(
-                f"{bad} of {total} images ({bad / max(total, 1):.1%}) damaged, more than "
-                f"config.data.max_error_fraction={self._max_error_fraction:g} allows; the first: "
-                f"{place[0]}: {problems[0].message}; {listed}ssd-jax check-data "
+                f"{bad} of {counted(total, 'image')} ({bad / max(total, 1):.1%}) damaged, "
+                f"more than config.data.max_error_fraction={self._max_error_fraction:g} allows; "
+                f"the first: {place[0]}: {problems[0].message}; {listed}ssd-jax check-data "
                 "--source=… shows all and how to fix them"
             )
 

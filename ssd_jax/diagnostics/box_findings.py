@@ -7,6 +7,7 @@ import numpy as np
 
 from ssd_jax.diagnostics.findings import Finding
 from ssd_jax.diagnostics.image_findings import describe
+from ssd_jax.errors import first_names
 
 LEAST_BOXES = 10  # from which a form is judged
 LEAST_OF_CLASS = 30  # from which it is known what is typical
@@ -15,7 +16,6 @@ FEW_OBJECTS = 10
 # Untypical is what lies so many deviations from the median of its class, by the logarithms of side
 # and ratio; by the median of the absolute deviations, which outliers do not change.
 DEVIATIONS, LEAST_DEVIATION = 6.0, 0.2
-NAMES_TOLD = 20
 
 
 class Place(NamedTuple):
@@ -97,8 +97,7 @@ class Boxes:
         counts = np.bincount(self._of(self._classes), minlength=len(self._names)).tolist()
         few = [f"{n} ({c})" for n, c in zip(self._names, counts, strict=True) if c < FEW_OBJECTS]
         if few:
-            more = f" and {len(few) - NAMES_TOLD} more" if len(few) > NAMES_TOLD else ""
-            message = f"fewer than {FEW_OBJECTS} objects: {', '.join(few[:NAMES_TOLD])}{more}"
+            message = f"fewer than {FEW_OBJECTS} objects: {first_names(few, 20)}"
             yield Finding("few objects", source, "", message)
         width, height = self._sides()
         x_min, y_min, x_max, y_max = self.boxes.T

@@ -31,7 +31,7 @@ from ssd_jax.diagnostics.findings import STOPS, Finding, Report
 from ssd_jax.diagnostics.image_findings import Look, findings, look_at, size_of
 from ssd_jax.diagnostics.record_lines import RecordLines
 from ssd_jax.diagnostics.same_images import SameImages
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.storage.files import check_outputs, local_path, replacing
 from ssd_jax.threads import map_ahead, num_cores
 
@@ -144,11 +144,12 @@ class _Check:
         report.findings += self._boxes.findings(spec)
         report.findings += _spellings(report.objects, self._classes, spec)
         if self._others:
-            listed = ", ".join(f"{name} ({count})" for name, count in self._others.most_common(20))
-            report.add("other classes", spec, "", f"{self._others.total():,} objects: {listed}")
+            listed = [f"{name} ({count})" for name, count in self._others.most_common()]
+            count = counted(self._others.total(), "object")
+            report.add("other classes", spec, "", f"{count}: {first_names(listed, 20)}")
         kinds = {finding.kind for finding in report.findings}
         if not self._num_learnt and not kinds & (STOPS.keys() | STOPS_OF_READING):
-            message = f"none of {report.num_images:,} images has an object to learn"
+            message = f"none of {counted(report.num_images, 'image')} has an object to learn"
             report.add("nothing to learn", spec, "", message)
 
     def _cleaned(self, source: _Source) -> Part | None:
@@ -262,9 +263,7 @@ def _classes(
     declared = {name for part in parts for name in part.category_ids or ()}
     absent = sorted(declared - set(every)) if not class_names else []
     if absent:
-        more = f" and {len(absent) - 20} more" if len(absent) > 20 else ""
-        listed = ", ".join(absent[:20]) + more
-        report.add("class without objects", spec, "", f"no object of {listed}")
+        report.add("class without objects", spec, "", f"no object of {first_names(absent, 20)}")
     return classes
 
 
@@ -277,8 +276,8 @@ def _spellings(objects: collections.Counter[str], classes: Classes, spec: str) -
             alike[key].append(name)
     for names in alike.values():
         if len(names) > 1:
-            listed = " and ".join(f"{name!r} ({objects[name]:,} objects)" for name in names)
-            yield Finding("class spelling", spec, "", f"there are {listed}")
+            counts = [f"{name!r} ({counted(objects[name], 'object')})" for name in names]
+            yield Finding("class spelling", spec, "", f"there are {' and '.join(counts)}")
 
 
 @contextlib.contextmanager

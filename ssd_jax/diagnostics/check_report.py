@@ -4,6 +4,7 @@ import collections
 
 from ssd_jax.data.problems import FIXES as STOPS_OF_READING
 from ssd_jax.diagnostics.findings import EXAMPLES, FIXES, NOTES, STOPS, Finding, Report, all_fixes
+from ssd_jax.errors import counted
 
 MOST_CLASSES = 25  # in the table
 TITLES = (
@@ -15,7 +16,8 @@ TITLES = (
 
 def format_report(report: Report, output: str = "") -> str:
     """A report in words, with the first examples of each kind; `output` holds the others."""
-    lines = [f"{report.num_images:,} images, {report.objects.total():,} objects"]
+    num_objects = report.objects.total()
+    lines = [f"{counted(report.num_images, 'image')}, {counted(num_objects, 'object')}"]
     if report.splits:
         lines.append(", ".join(f"{name}: {count:,}" for name, count in report.splits.items()))
     if report.objects:
@@ -43,7 +45,7 @@ def _table(report: Report) -> list[str]:
     width = max(map(len, names))
     lines = [f"{'class':<{width}}    images   objects"]
     lines += [f"{n:<{width}}{report.images[n]:>10,}{report.objects[n]:>10,}" for n in names]
-    return [*lines, f"and {more} classes with fewer objects"] if more > 0 else lines
+    return [*lines, f"and {counted(more, 'class')} with fewer objects"] if more > 0 else lines
 
 
 def _examples(kind: str, found: list[Finding], output: str) -> list[str]:
@@ -63,4 +65,4 @@ def _conclusion(report: Report) -> str:
         return "no problems"
     images = len({(finding.file, finding.image_id) for finding in problems if finding.image_id})
     kinds = ", ".join(dict.fromkeys(finding.kind for finding in problems))
-    return f"{len(problems):,} problems ({kinds}) in {images:,} images"
+    return f"{counted(len(problems), 'problem')} ({kinds}) in {counted(images, 'image')}"

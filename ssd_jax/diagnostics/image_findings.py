@@ -15,7 +15,7 @@ from PIL import Image
 from ssd_jax.data.near_duplicates import SIDE
 from ssd_jax.data.records import Annotation
 from ssd_jax.diagnostics.findings import Finding
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, counted
 from ssd_jax.images.opening import LARGE, ORIENTATION_TAG, open_image, size_in_file
 
 LOW_CONTRAST = 16  # levels of brightness between the darkest and the brightest percent
@@ -119,10 +119,11 @@ def findings(
     if not len(annotation.names):
         yield found("no objects", "has no objects")
     if len(annotation.names) > max_objects:
-        message = f"has {len(annotation.names)} objects, more than data.max_objects={max_objects}"
+        count = counted(len(annotation.names), "object")
+        message = f"has {count}, more than data.max_objects={max_objects}"
         yield found("many objects", message)
     if annotation.dropped:
-        yield found("box without area", f"{annotation.dropped} boxes have no area")
+        yield found("box without area", f"{counted(annotation.dropped, 'box')} without area")
     for kind, message in () if is_refused else _of_boxes(annotation, look):
         yield found(kind, message)
 

@@ -21,7 +21,7 @@ import numpy as np
 from ssd_jax.data.classes import Classes
 from ssd_jax.data.discovery import EVAL_NAMES, TRAIN_NAMES
 from ssd_jax.data.file_tree import IMAGE_SUFFIXES
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.storage.files import read_text, write_json, write_text
 
@@ -133,10 +133,10 @@ def read_detections(
     for place, detection in detections:
         image_id = _known_image(detection.image_id, of_image, left_out)
         if not image_id:
-            begin = f"begin with {images[0].image_id!r}" if images else "are none"
+            first = repr(images[0].image_id) if images else "none"
             raise UserError(
                 f"{place}: the image {shown(detection.image_id)} is not in the evaluation data, "
-                f"whose {len(images)} images {begin}"
+                f"which has {counted(len(images), 'image')}; the first is {first}"
             )
         _check_numbers(detection, place)
         if not detection.label:
@@ -169,20 +169,16 @@ def _tell_foreign(
     path: Path, foreign: collections.Counter[str], known: Sequence[str], are_others: bool
 ) -> None:
     """Warns of detections of other classes, by class; refuses where there `are_others` not."""
-    listed = ", ".join(f"{name} ({count})" for name, count in foreign.most_common(20))
-    more = f" and {len(foreign) - 20} more classes" if len(foreign) > 20 else ""
+    listed = first_names([f"{name} ({count})" for name, count in foreign.most_common()], 20)
+    count = counted(foreign.total(), "detection")
     if not are_others:
         raise UserError(
-            f"{path}: all {foreign.total():,} detections are of classes that the evaluation data "
-            f"does not have, {listed}{more}: its classes (and category ids) are "
-            f"{', '.join(known[:20])}{', …' if len(known) > 20 else ''}"
+            f"{path}: {count}, all of classes that the evaluation data does not have, {listed}: "
+            f"its classes (and category ids) are {first_names(known, 20)}"
         )
     logger.warning(
-        "%s: left out %d detections of classes that the evaluation data does not have: %s%s",
-        path,
-        foreign.total(),
-        listed,
-        more,
+        "%s: left out %s of classes that the evaluation data does not have: %s",
+        *(path, count, listed),
     )
 
 

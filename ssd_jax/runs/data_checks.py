@@ -12,7 +12,7 @@ from ssd_jax.data.content import Content, count_content, nothing_to_learn, num_s
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.detection.default_boxes import Tiling
 from ssd_jax.distributed import devices
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.images.opening import open_image
 from ssd_jax.runs.data_table import format_data
 from ssd_jax.threads import map_ahead, num_cores
@@ -73,8 +73,9 @@ def check_objects(train: Content, evaluation: Content | None, source: str, origi
         raise UserError(f"{source}: {reason}")
     if evaluation is not None and not evaluation.num_objects.sum():
         raise UserError(
-            f"the evaluation data ({origin}) has {evaluation.num_images} images, but no object of "
-            f"the classes {', '.join(evaluation.class_names[:20])}: name other data in "
+            f"the evaluation data ({origin}) has "
+            f"{counted(evaluation.num_images, 'image')}, but no object of the classes "
+            f"{first_names(evaluation.class_names, 20)}: name other data in "
             "config.data.eval, other names of its classes in config.data.class_map, or train "
             "without evaluation with config.eval_every=-1"
         )

@@ -8,6 +8,7 @@ from ssd_jax.config.schema import Config
 from ssd_jax.data.content import Content
 from ssd_jax.detection.default_boxes import Tiling
 from ssd_jax.detection.fit import default_box_recall
+from ssd_jax.errors import counted, first_names
 
 MOST_CLASSES = 20
 MOST_NAMES = 10
@@ -53,7 +54,7 @@ def _class_rows(contents: list[Content]) -> list[Row]:
     rows = [(f"  {names[i]}", [_count(int(c.num_objects[i])) for c in contents]) for i in shown]
     rest = order[len(shown) :]
     if len(rest):
-        label = f"  and {len(rest)} more classes"
+        label = f"  and {counted(len(rest), 'more class')}"
         rows.append((label, [_count(int(c.num_objects[rest].sum())) for c in contents]))
     return rows
 
@@ -95,14 +96,13 @@ def _remarks(config: Config, contents: list[Content], tiling: Tiling) -> list[st
     remarks = [f"object size: square root of the area, in pixels of the {side} × {side} input"]
     for name, content in zip(("training", "evaluation"), contents, strict=False):
         if content.num_counted < content.num_images:
-            remarks.append(
-                f"objects and sizes of {name} data: of the first {content.num_counted:,} images"
-            )
+            first = counted(content.num_counted, "image")
+            remarks.append(f"objects and sizes of {name} data: of the first {first}")
     passes = config.steps * config.batch_size / train.num_images
     number = f"{passes:,.1f}" if passes >= 1 else f"{passes:.2g}"
     remarks.append(
-        f"{config.steps:,} steps of {config.batch_size} images: {number} passes over the training "
-        "data"
+        f"{counted(config.steps, 'step')} of {counted(config.batch_size, 'image')}: {number} "
+        "passes over the training data"
     )
     if len(train.boxes):
         chosen = np.random.default_rng(0).permutation(len(train.boxes))[:OBJECTS_FITTED]
@@ -123,8 +123,7 @@ def _missing(there: str, lacking: str, which: np.ndarray, names: tuple[str, ...]
     listed = [names[i] for i in np.flatnonzero(which)]
     if not listed:
         return []
-    more = f" and {len(listed) - MOST_NAMES} more" if len(listed) > MOST_NAMES else ""
-    return [f"in {there} data but not in {lacking} data: {', '.join(listed[:MOST_NAMES])}{more}"]
+    return [f"in {there} data but not in {lacking} data: {first_names(listed, MOST_NAMES)}"]
 
 
 def _count(number: int) -> str:

@@ -74,7 +74,7 @@ def test_a_per_class_list_is_told(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     with caplog.at_level(logging.INFO):
         read_boxes(source("per_class_split"))
-    assert "used 1 images marked 1 or 0, left out 1 marked -1" in caplog.text
+    assert "used 1 image marked 1 or 0, left out 1 marked -1" in caplog.text
 
 
 def test_declared_classes_without_objects_are_left_out_unless_named():

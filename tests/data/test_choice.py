@@ -135,7 +135,7 @@ def test_evaluation_data_has_the_classes_of_the_run_by_their_new_names(voc, capl
     # There is no puppy in it, which is no mistake.
     (record,) = data.evaluation
     assert record.labels.tolist() == [1]
-    assert "left out 1 objects of other classes: bird (1)" in caplog.text
+    assert "left out 1 object of other classes: bird (1)" in caplog.text
 
 
 def test_training_data_must_be_named():

@@ -73,7 +73,7 @@ def test_a_subset_keeps_the_images_and_tells_what_it_left_out(spec, told):
 def test_a_map_merges_and_leaves_out(spec, told):
     dataset = open_dataset(spec, class_map={"puppy": "dog", "car": ""})
     assert dataset.class_names == ("dog",) and labels(dataset) == [[1, 1, 1], [], []]
-    assert "left out 1 objects of other classes: car (1)" in told()[0]
+    assert "left out 1 object of other classes: car (1)" in told()[0]
     renamed = open_dataset(spec, ("auto", "dog"), class_map={"car": "auto", "puppy": "dog"})
     assert labels(renamed) == [[2, 2, 2], [1], []]
 

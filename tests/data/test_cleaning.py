@@ -94,8 +94,8 @@ def test_what_is_clipped_dropped_and_repeated_is_told_with_the_file(image, told)
     )
     assert told() == [
         "set: dropped 2 boxes without area: a.jpg (2)",
-        "set: clipped 1 boxes that reach outside their image: a.jpg",
-        "set: found 1 boxes that are there twice: a.jpg",
+        "set: clipped 1 box at the edge of the image: a.jpg",
+        "set: kept 1 box twice: a.jpg",
     ]
 
 

@@ -82,8 +82,8 @@ def test_names_stay_unique_where_folders_end(source, tmp_path):
 def test_what_a_target_has_no_mark_for_is_told(source, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     convert_data(source, "yolo", tmp_path / "yolo")
-    assert "left out 1 crowds, which yolo has no mark for" in caplog.text
-    assert "1 difficult objects became ordinary ones" in caplog.text
+    assert "left out 1 crowd: yolo has no mark for them" in caplog.text
+    assert "wrote 1 difficult object without that mark: yolo has none" in caplog.text
     caplog.clear()
     convert_data(source, "coco", tmp_path / "coco")
     assert "crowds" not in caplog.text and "difficult" not in caplog.text

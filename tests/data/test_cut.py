@@ -169,7 +169,7 @@ def test_where_almost_all_images_look_the_same_they_are_cut_image_by_image(voc, 
 
 
 def test_one_image_cannot_be_cut(voc):
-    with pytest.raises(UserError, match=r"1 images, too few .* config\.data\.eval.*eval_every=-1"):
+    with pytest.raises(UserError, match=r"1 image, too few .* config\.data\.eval.*eval_every=-1"):
         make_cut(open_dataset(voc.split("all", "a")), ["voc"], 0.8, 0)
 
 
@@ -185,9 +185,7 @@ def test_a_stored_cut_is_followed_whatever_was_added_or_removed(voc, tmp_path, c
     # The folder was moved.
     assert cut.masks(dataset, ["moved"])[0].tolist() == [False, True, True, False]
     assert [r.image_id for r in dataset.chosen(masks)] == ["b", "c"]
-    with pytest.raises(
-        UserError, match="lists 1 images to evaluate on, and the data has 0 of them"
-    ):
+    with pytest.raises(UserError, match="lists 1 image to evaluate on, and the data has 0 of them"):
         Cut(("voc",), (("gone",),)).masks(dataset, ["voc"])
 
 

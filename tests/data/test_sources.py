@@ -83,7 +83,7 @@ def test_bad_boxes_are_fixed_and_reported_once(voc, caplog, monkeypatch):
     messages = [message.getMessage() for message in caplog.records]
     assert len(messages) == 2
     assert "dropped 2 boxes without area: flat.jpg (2)" in messages[0]
-    assert "clipped 1 boxes that reach outside their image: wide.jpg" in messages[1]
+    assert "clipped 1 box at the edge of the image: wide.jpg" in messages[1]
 
 
 def test_classes_can_be_given(voc):

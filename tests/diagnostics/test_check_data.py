@@ -106,7 +106,7 @@ def test_everything_is_told(dirty, tmp_path):
         "50 × 50",
         "60 × 40",
         "40 × 60",
-        "'Dog' (1 objects)",
+        "'Dog' (1 object)",
         "65 objects",
         "61, 4, 80, 20",
     ):

@@ -119,7 +119,7 @@ def test_records_are_those_that_training_reads(voc, tmp_path):
     }
     assert (crowd["image_id"], crowd["difficult"]) == ("crowd", [True])
     assert (empty["image_id"], empty["boxes"], empty["names"]) == ("empty", [], [])
-    assert messages(report, "other classes") == ["1 objects: horse (1)"]
+    assert messages(report, "other classes") == ["1 object: horse (1)"]
     assert set(problems(report)) == {
         "box outside",
         "box twice",

@@ -68,7 +68,7 @@ ENTRY = {"image_id": "a", "category_id": 7, "bbox": [1, 1, 5, 5], "score": 0.5}
         (
             "x_train.txt",
             "a 0.5 1 1 9 9",
-            "all 1 detections are of classes that the evaluation data",
+            "1 detection, all of classes that the evaluation data",
         ),
         ("x_Mini-Bus.txt", "a 0.5 1 1 9 9", "the class 'Mini-Bus' is not among bus, mini_bus, ce"),
         ("x_readme.txt", "Made on Monday.", "line 1 is 'Made on Monday.', but must be: image_id"),

@@ -236,4 +236,4 @@ def test_detections_of_merged_classes_count_as_the_data_does(tmp_path, caplog):
     (tmp_path / "found.json").write_text(json.dumps([each | {"score": 0.5} for each in objects]))
     summary = evaluate_file(data, tmp_path / "found.json", EvaluationOptions(["voc"]))
     assert summary["num_objects"] == {"dog": 2} and summary["mAP"] == 1
-    assert "left out 1 detections" in caplog.text and "category_id 13 (1)" in caplog.text
+    assert "left out 1 detection of" in caplog.text and "category_id 13 (1)" in caplog.text

@@ -29,7 +29,7 @@ from ssd_jax.data.formats.csv_table import (
 from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems, file_exists
 from ssd_jax.data.records import Annotation, annotation
 from ssd_jax.data.spec import compose
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.storage.files import local_path
 
 logger = logging.getLogger(__name__)
@@ -284,7 +284,5 @@ def _tell_without_rows(spec: str, images: dict[str, _Image], tree: FileTree) -> 
     there = {Path(image.path) for image in images.values()}
     without = [file for file in tree.images if tree.path(file) not in there]
     if without:
-        listed = ", ".join(without[:3]) + (", …" if len(without) > 3 else "")
-        logger.info(
-            "%s: left out %d images of the folder that have no row: %s", spec, len(without), listed
-        )
+        count, names = counted(len(without), "image"), first_names(without)
+        logger.info("%s: left out %s without a row: %s", spec, count, names)

@@ -17,7 +17,7 @@ from ssd_jax.data.formats.values import number
 from ssd_jax.data.problems import Problem, Problems, file_exists
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.data.stems import without_suffix
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, counted, shown
 from ssd_jax.storage.files import local_path
 
 logger = logging.getLogger(__name__)
@@ -189,11 +189,8 @@ class _Reader:
         missing = sorted(set(objects) - set(images))
         if missing:
             logger.warning(
-                "%s: left out %d frames with objects that are no images in %s, the first is %d",
-                self._path,
-                len(missing),
-                self._tree.root,
-                missing[0],
+                "%s: left out %s with objects but without image in %s, the first is %d",
+                *(self._path, counted(len(missing), "frame"), self._tree.root, missing[0]),
             )
         for frame, image in sorted(images.items()):
             self._problems.num_images += 1
@@ -248,8 +245,8 @@ class _Reader:
             return dict(enumerate(images, start))
         raise UserError(
             f"{self._path} has the tracks of a video, but its frames cannot be told among the "
-            f"{len(images)} images in {self._tree.root}: name them as CVAT exports them, "
-            f"frame_{start:06d}, …"
+            f"{counted(len(images), 'image')} in {self._tree.root}: name them as CVAT exports "
+            f"them, frame_{start:06d}, …"
         )
 
 

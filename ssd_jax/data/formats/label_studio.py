@@ -16,7 +16,7 @@ from ssd_jax.data.formats.label_studio_regions import SHAPES, WITHOUT_BOX, read_
 from ssd_jax.data.formats.values import image_id_of, number, text
 from ssd_jax.data.problems import Problem, Problems, file_exists
 from ssd_jax.data.records import Annotation, annotation
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.storage.files import local_path, read_beginning, read_json
 
 logger = logging.getLogger(__name__)
@@ -129,17 +129,18 @@ def _read(
             problems.add(path, image_id, named)
             continue
         yield annotation(image_id, image, path, objects, size, unit="fractions")
-    _tell(source, "left out {} tasks that nobody has annotated: {}", not_annotated)
-    message = "of {} tasks with several annotations only the newest or the ground truth counts: {}"
+    _tell(source, "left out {} that nobody has annotated: {}", not_annotated)
+    message = "{} with several annotations, of which the ground truth or the newest counts: {}"
     _tell(source, message, repeated)
     if without_box:
-        logger.warning("%s: left out %d masks and points, which have no box", source, without_box)
+        count = counted(without_box, "region")
+        logger.warning("%s: left out %s without box (masks and points)", source, count)
 
 
 def _tell(source: str, message: str, images: list[str]) -> None:
     if images:
-        listed = ", ".join(images[:5]) + (", …" if len(images) > 5 else "")
-        logger.warning("%s: %s", source, message.format(len(images), listed))
+        told = message.format(counted(len(images), "task"), first_names(images))
+        logger.warning("%s: %s", source, told)
 
 
 def _tasks(content: list) -> Iterator[tuple[str, Task | Problem]]:
@@ -239,7 +240,7 @@ def _find_image(
         return found
     names = uploaded.get(_uploaded_name(name), [])
     if len(names) > 1:
-        listed = ", ".join(names[:3])
+        listed = first_names(names, 3)
         return Problem("ambiguous", f"{shown(reference)} may be any of {listed} in {tree.root}")
     return tree.path(names[0]) if names else found
 

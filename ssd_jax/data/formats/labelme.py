@@ -16,7 +16,7 @@ from ssd_jax.data.formats.exports import image_folder, image_of_path, split_of
 from ssd_jax.data.formats.values import extremes, image_id_of, number, numbers, text
 from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.records import Annotation, Object, annotation
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.storage.files import local_path, read_beginning, read_text
 
 logger = logging.getLogger(__name__)
@@ -235,17 +235,10 @@ def _box(kind: object, points: object) -> tuple[float, float, float, float] | No
 
 
 def _tell(tree: FileTree, used: set[Path | None], num_points: int, source: str) -> None:
-    """Logs how many images have no file, and how many points have no box."""
+    """Logs which images have no annotation file, and how many points were left out."""
     without = [image for image in tree.images if tree.path(image) not in used]
     if without:
-        listed = ", ".join(without[:5]) + (", …" if len(without) > 5 else "")
-        logger.warning(
-            "%s: left out %d of %d images of %s that have no annotation file: %s",
-            source,
-            len(without),
-            len(tree.images),
-            tree.root,
-            listed,
-        )
+        count, names = counted(len(without), "image"), first_names(without)
+        logger.warning("%s: left out %s without annotation file: %s", source, count, names)
     if num_points:
-        logger.warning("%s: left out %d points, which have no box", source, num_points)
+        logger.warning("%s: left out %s without box", source, counted(num_points, "point"))

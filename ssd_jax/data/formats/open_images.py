@@ -30,7 +30,7 @@ from ssd_jax.data.formats.csv_table import (
 from ssd_jax.data.problems import Problem, Problems, file_exists
 from ssd_jax.data.records import Annotation, annotation
 from ssd_jax.data.spec import compose
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.storage.files import local_path
 
 logger = logging.getLogger(__name__)
@@ -85,17 +85,19 @@ def open_open_images(annotations: str, image_dir: str, problems: Problems) -> An
     images, num_other_rows = _collect(path, header, tree, problems)
     if not images and not problems.found:
         raise UserError(
-            f"{spec}: {folder} has {len(tree.images):,} images, but none of those that the "
-            f"{num_other_rows:,} rows name: their files are called IMAGEID.jpg"
+            f"{spec}: {folder} has {counted(len(tree.images), 'image')}, but none that one of the "
+            f"{counted(num_other_rows, 'row')} names: call their files IMAGEID.jpg"
         )
     if num_other_rows:
         logger.warning(
-            "%s: left out %s rows of images that are not in the folder; %s are there",
-            *(spec, f"{num_other_rows:,}", f"{len(images):,}"),
+            "%s: left out %s of images that are not in the folder; %s in the folder have rows",
+            *(spec, counted(num_other_rows, "row"), counted(len(images), "image")),
         )
-    without = len(tree.images) - len(images)
-    if without > 0:
-        logger.warning("%s: left out %d images of the folder that have no row", spec, without)
+    used = {image.file for image in images.values()}
+    without = [file for file in tree.images if file not in used]
+    if without:
+        count, listed = counted(len(without), "image"), first_names(without)
+        logger.warning("%s: left out %s without a row: %s", spec, count, listed)
     names = _names(path, folder, images.values())
     return Annotations(_read(path, images, tree, names, problems), spec)
 
@@ -245,7 +247,7 @@ def _told(known: dict[str, str], labels: set[str], file: Path) -> dict[str, str]
     unknown = sorted(labels - set(known))
     if unknown:
         logger.warning(
-            "%s names no %s: these classes keep their labels", file, ", ".join(unknown[:5])
+            "%s names no %s: these classes keep their labels", file, first_names(unknown)
         )
     counts = collections.Counter(known.values())
     return {

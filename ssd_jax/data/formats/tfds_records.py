@@ -18,7 +18,7 @@ from ssd_jax.data.formats.shards import open_shards
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.records import Annotation, Record
 from ssd_jax.data.tensorflow_setup import Tensors, reason_of, tf
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, counted, first_names
 
 logger = logging.getLogger(__name__)
 
@@ -117,10 +117,8 @@ class TfdsRecords:
         others = [name for name in self.names if not classes.label(name)]
         if others:
             logger.warning(
-                "%s: objects of %d other classes are left out: %s",
-                self.origin,
-                len(others),
-                ", ".join(others[:20]) + (", …" if len(others) > 20 else ""),
+                "%s: left out all objects of %s: %s",
+                *(self.origin, counted(len(others), "other class"), first_names(others, 20)),
             )
         return TfdsRecords(self._builder, self._split, self.origin, classes, self._places)
 

@@ -28,7 +28,7 @@ from ssd_jax.data.formats.tf_example import (
 from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.data.spec import compose
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, counted, shown
 from ssd_jax.storage.files import local_path, read_text
 
 logger = logging.getLogger(__name__)
@@ -233,7 +233,10 @@ class _Reader:
         elif len(labels) == count:
             names = [self._named(label) for label in labels]
         else:
-            message = f"has {count} boxes, but {len(texts)} class texts and {len(labels)} labels"
+            message = (
+                f"has {counted(count, 'box')}, but {counted(len(texts), 'class text')} and "
+                f"{counted(len(labels), 'label')}"
+            )
             found.append(Problem("class missing", message))
             return []
         flags = [

@@ -19,7 +19,7 @@ from ssd_jax.data.formats.values import extremes, image_id_of, number, text
 from ssd_jax.data.formats.via_files import Image, Region, read_images
 from ssd_jax.data.problems import Problem, Problems, file_exists
 from ssd_jax.data.records import Annotation, Object, annotation
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.storage.files import local_path, read_beginning
 
 logger = logging.getLogger(__name__)
@@ -168,11 +168,10 @@ def _read(
             empty.append(image.name)
         yield annotation(image_id, file, path, objects)
     if empty:
-        listed = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
-        message = "%s: %d images have no regions and count as without objects: %s"
-        logger.warning(message, source, len(empty), listed)
+        count, names = counted(len(empty), "image"), first_names(empty)
+        logger.warning("%s: %s without regions, taken as without objects: %s", source, count, names)
     if num_points:
-        logger.warning("%s: left out %d points, which have no box", source, num_points)
+        logger.warning("%s: left out %s without box", source, counted(num_points, "point"))
 
 
 def _find_image(name: str, tree: FileTree) -> Path | Problem:

@@ -19,7 +19,7 @@ from ssd_jax.data.formats.voc_objects import parse, read_objects, read_size
 from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.records import Annotation, annotation
 from ssd_jax.data.stems import Stems, without_suffix
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.storage.files import local_path
 
 logger = logging.getLogger(__name__)
@@ -81,11 +81,8 @@ def _read_split(folder: Path, file: Path, spec: str, problems: Problems) -> Iter
     listed = read_list(file, image_stems)
     if listed.is_marked:
         logger.info(
-            "%s: %s marks images of one class: used %d images marked 1 or 0, left out %d marked -1",
-            spec,
-            file,
-            len(listed.names),
-            listed.num_left_out,
+            "%s: %s marks images of one class: used %s marked 1 or 0, left out %d marked -1",
+            *(spec, file, counted(len(listed.names), "image"), listed.num_left_out),
         )
     if not listed.names:
         raise UserError(f"{spec}: {file} lists no images")
@@ -143,6 +140,7 @@ def _read_folders(
     if not files:
         raise UserError(f"{spec}: {folder} has no XML files")
     used: dict[str, str] = {}
+    annotated: set[str] = set()
     others: list[str] = []
     for file in files:
         problems.num_images += 1
@@ -154,16 +152,21 @@ def _read_folders(
             problems.add(xmls.path(file), pair.name, [Problem("listed twice", message)])
         elif read:
             used[read.path] = file
+            annotated.add(Path(read.path).relative_to(images.root).as_posix())
             yield read
+        elif file not in others[-1:]:
+            annotated.update(found)  # which is told as a problem
     problems.num_images -= len(others)
     if len(others) == len(files):
-        raise UserError(f"{spec}: none of the {len(files)} XML files in {folder} is an annotation")
+        count = counted(len(files), "XML file")
+        raise UserError(f"{spec}: none of {count} in {folder} is an annotation")
     if others:
-        logger.warning("%s: left out %d XML files of other kinds: %s", spec, len(others), others[0])
-    paths = {str(images.path(image)) for image in images.images}
-    left = sorted(paths - set(used))
-    if left and not problems.found:
-        logger.warning("%s: left out %d images without XML file: %s", spec, len(left), _few(left))
+        count = counted(len(others), "XML file")
+        logger.warning("%s: left out %s of other kinds: %s", spec, count, first_names(others))
+    without = [image for image in images.images if image not in annotated]
+    if without:
+        count = counted(len(without), "image")
+        logger.warning("%s: left out %s without XML file: %s", spec, count, first_names(without))
 
 
 def _read_pair(
@@ -213,9 +216,3 @@ def _image(pair: _Pair, file_name: str, images: FileTree) -> str | Problem:
         return path
     named = f", nor is {shown(file_name)}, which it names" if file_name else ""
     return Problem("image missing", f"{shown(pair.name)} is no image in {images.root}{named}")
-
-
-def _few(paths: list[str]) -> str:
-    names = [Path(path).name for path in paths[:5]]
-    more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
-    return ", ".join(names) + more

@@ -26,7 +26,7 @@ from ssd_jax.data.formats.yolo_layout import (
 )
 from ssd_jax.data.problems import Problem, Problems, file_exists
 from ssd_jax.data.records import Annotation, Object, annotation
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.storage.files import local_path, read_text
 
 logger = logging.getLogger(__name__)
@@ -71,8 +71,8 @@ def open_yolo(root: str, split: str, problems: Problems) -> Annotations:
     if not any(labels):
         place = label_places(images[0])[0]
         raise UserError(
-            f"{source}: none of its {len(images)} images has a label file; that of {images[0]} "
-            f"would be {place}"
+            f"{source}: none of {counted(len(images), 'image')} has a label file; that of "
+            f"{images[0]} would be {place}"
         )
     names = layout.names
     if names is None:
@@ -305,11 +305,8 @@ def _tell(images: Sequence[Path], labels: Sequence[Path | None], source: str) ->
     without = [image.name for image, label in zip(images, labels, strict=True) if not label]
     if without:
         logger.warning(
-            "%s: %d of %d images have no label file and count as without objects: %s",
-            source,
-            len(without),
-            len(images),
-            _first(without),
+            "%s: %s of %d without label file, taken as without objects: %s",
+            *(source, counted(len(without), "image"), len(images), first_names(without)),
         )
     pairs = zip(images, labels, strict=True)
     orphans = [
@@ -323,10 +320,8 @@ def _tell(images: Sequence[Path], labels: Sequence[Path | None], source: str) ->
     ]
     if orphans:
         logger.warning(
-            "%s: %d label files belong to no image: %s",
-            source,
-            len(orphans),
-            _first(sorted(orphans)),
+            "%s: left out %s without image: %s",
+            *(source, counted(len(orphans), "label file"), first_names(sorted(orphans))),
         )
 
 
@@ -338,7 +333,3 @@ def _without_image(images_in: Path, labels_in: Path) -> list[Path]:
         for file in labels_in.glob("*.txt")
         if file.stem not in known and file.name.lower() not in NAME_FILES
     ]
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -82,7 +82,7 @@ def test_images_without_a_row_are_left_out_and_told(folder, caplog, monkeypatch)
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     with caplog.at_level(logging.INFO):
         assert set(read(folder, HEADER + ROWS[:26])) == {"a"}
-    assert "left out 1 images of the folder that have no row: b.jpg" in caplog.text
+    assert "left out 1 image without a row: b.jpg" in caplog.text
 
 
 def test_retinanet_rows_have_no_header(folder):

@@ -143,7 +143,7 @@ def test_of_a_video_those_frames_are_used_that_are_there(tmp_path, caplog, monke
     write(tmp_path / "annotations.xml", track((5, 10, 0), (6, 12, 0), (9, 12, 1), (12, 20, 0)))
     pictures(tmp_path / "images", "frame_000005.png", "frame_000010.png")
     assert read_boxes(str(tmp_path)) == {"frame_000005": box(10), "frame_000010": []}
-    assert "left out 4 frames with objects that are no images" in caplog.text
+    assert "left out 4 frames with objects but without image" in caplog.text
 
 
 def test_frames_that_cannot_be_told_are_refused(tmp_path):

@@ -132,8 +132,8 @@ def test_which_annotation_counts(tmp_path, caplog, monkeypatch):
     expected = dict.fromkeys(["newest", "truth", "cancelled", "brush"], CAT) | {"empty": []}
     assert read == expected
     assert "left out 2 tasks that nobody has annotated: none.jpg, none2.jpg" in caplog.text
-    assert "of 2 tasks with several annotations" in caplog.text
-    assert "left out 1 masks and points" in caplog.text
+    assert "2 tasks with several annotations" in caplog.text
+    assert "left out 1 region without box (masks and points)" in caplog.text
 
 
 @pytest.mark.parametrize(

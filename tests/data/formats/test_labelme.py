@@ -108,8 +108,8 @@ def test_points_and_images_without_a_file_are_left_out_and_told(tmp_path, caplog
     files = {"a.jpg": None, "a.json": content(RECTANGLE, point), "b.jpg": None}
     files |= {"empty.jpg": None, "empty.json": content(image_path="empty.jpg")}
     assert objects(write_files(tmp_path, files)) == {"a": CAT, "empty": []}
-    assert "left out 1 points" in caplog.text
-    assert "left out 1 of 3 images" in caplog.text and "no annotation file: b.jpg" in caplog.text
+    assert "left out 1 point without box" in caplog.text
+    assert "left out 1 image without annotation file: b.jpg" in caplog.text
 
 
 @pytest.mark.parametrize("flagged", [{"flags": {"difficult": True}}, {"difficult": True}])

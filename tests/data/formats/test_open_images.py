@@ -50,13 +50,13 @@ def test_rows_and_images_without_the_other_are_left_out_and_told(folder, caplog,
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     with caplog.at_level(logging.INFO):
         assert len(open_dataset(source(folder))) == 2
-    assert "left out 1 rows of images that are not in the folder; 2 are there" in caplog.text
-    assert "left out 1 images of the folder that have no row" in caplog.text
+    assert "left out 1 row of images that are not in the folder; 2 images" in caplog.text
+    assert "left out 1 image without a row: " in caplog.text
 
 
 def test_no_image_at_all_is_refused(folder):
     (folder / "train-annotations-bbox.csv").write_text(HEADER + ROWS.replace("000", "abc"))
-    with pytest.raises(UserError, match=r"none of those that the 4 rows name.*IMAGEID\.jpg"):
+    with pytest.raises(UserError, match=r"but none that one of the 4 rows names.*IMAGEID\.jpg"):
         open_dataset(source(folder))
 
 

@@ -230,7 +230,7 @@ def test_a_damaged_record_is_left_out_and_the_next_one_read(pictures, tmp_path):
         ({"image/object/bbox/xmin": [float("nan"), 0.5]}, "not four numbers"),
         (
             {"image/object/class/text": [b"dog"], "image/object/class/label": [1]},
-            "2 boxes, but 1 class texts and 1 labels",
+            "2 boxes, but 1 class text and 1 label",
         ),
         ({"image/encoded": [], "image/filename": [b"none.jpg"]}, "needs one image/encoded"),
         ({"image/object/bbox/xmax": [30.0, 60.0]}, "pixels"),

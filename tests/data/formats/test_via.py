@@ -161,8 +161,8 @@ def test_points_and_empty_images_are_told(tmp_path, caplog, monkeypatch):
     content = export(region(), point) | export(name="b.jpg")
     folder = write_files(tmp_path, {"a.jpg": None, "b.jpg": None, "via.json": content})
     assert objects(folder) == {"a": CAT, "b": []}
-    assert "left out 1 points" in caplog.text
-    assert "1 images have no regions and count as without objects: b.jpg" in caplog.text
+    assert "left out 1 point without box" in caplog.text
+    assert "1 image without regions, taken as without objects: b.jpg" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -301,13 +301,13 @@ def test_images_without_labels_and_labels_without_images_are_told(tmp_path, capl
     files |= {"images/b.jpg": None, "images/c.jpg": None, "labels/c.txt": " \n"}
     read = boxes(write(tmp_path, files | {"labels/gone.txt": LINE}))
     assert read["b"] == read["c"] == []
-    assert "1 of 3 images have no label file and count as without objects: b.jpg" in caplog.text
-    assert "1 label files belong to no image: gone.txt" in caplog.text
+    assert "1 image of 3 without label file, taken as without objects: b.jpg" in caplog.text
+    assert "left out 1 label file without image: gone.txt" in caplog.text
 
 
 def test_a_split_without_any_label_is_refused(tmp_path):
     files = {"data.yaml": "train: images\nnames: [cat]\n", "images/a.jpg": None}
-    with pytest.raises(UserError, match=r"none of its 1 images .* would be .*labels/a\.txt"):
+    with pytest.raises(UserError, match=r"none of 1 image has .* would be .*labels/a\.txt"):
         open_dataset(f"yolo:{write(tmp_path, files)}:train")
 
 
