@@ -1,12 +1,16 @@
 """Finds out what a folder or file holds: its format, and the sources of its splits."""
 
-from collections.abc import Callable
+import logging
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.split_names import EVAL_NAMES, SPLIT_NAMES, TRAIN_NAMES, kind_of
 from ssd_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 # The sources of each split: those of the grammar, with all of their arguments.
 Splits = dict[str, list[str]]
@@ -15,6 +19,19 @@ Role = Literal["train", "eval", "all"]
 
 # What a set is called that is not divided.
 WHOLE = "all"
+
+# How folders of annotations begin whose images lie beside them.
+ANNOTATION_FOLDERS = ("annot", "label", "data", "csv", "json", "xml")
+
+# What the files of other formats are called, and what to do about them.
+OTHER_FORMATS = {
+    r".*\.createml\.json": "CreateML's",
+    r".*-asset\.json|.*\.vott": "VoTT's own",
+    r"(.*/)?ann/[^/]*\.(jpe?g|png|bmp|tiff?|webp)\.json": "Supervisely's own",
+    r"(.*/)?samples\.json": "FiftyOne's own",
+    r"(.*/)?label_2/[^/]*\.txt": "KITTI's",
+    r"(.*/)?labelTxt[^/]*/[^/]*\.txt": "DOTA's",
+}
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2")
 
@@ -68,7 +85,15 @@ def find(path: Path, finders: dict[str, Find]) -> Found:
         )
         raise UserError(f"{path} may be {' or '.join(found)}: name one of them as {listed}")
     ((name, splits),) = found.items()
+    if list(splits) == [WHOLE] and (lists := _lists_of_splits(tree)):
+        logger.warning("%s: not used: %s", path, ", ".join(lists))
     return Found(path, name, splits)
+
+
+def _lists_of_splits(tree: FileTree) -> list[str]:
+    """Text files that are called like a split."""
+    texts = tree.with_suffix(".txt")
+    return [file for file in texts if file.rpartition("/")[2][:-4].lower() in SPLIT_NAMES]
 
 
 def _hint(tree: FileTree) -> str:
@@ -77,6 +102,9 @@ def _hint(tree: FileTree) -> str:
         return f", and {archives[0]} is an archive: unpack it"
     if prepared := [file for file in tree.files if file.endswith("dataset_info.json")]:
         return f", and {prepared[0]} belongs to a set of TFDS: name it as tfds:NAME:SPLIT"
+    for pattern, whose in OTHER_FORMATS.items():
+        if file := next((file for file in tree.files if re.fullmatch(pattern, file)), None):
+            return f"; {file} is in {whose} format, which is not read: export COCO, VOC or YOLO"
     return ""
 
 
@@ -87,7 +115,7 @@ def _around(path: Path) -> tuple[FileTree, str]:
     """
     tree = FileTree(path.parent)
     folder = path.absolute().parent
-    if tree.images or not folder.name.lower().startswith("annot"):
+    if tree.images or not folder.name.lower().startswith(ANNOTATION_FOLDERS):
         return tree, path.name
     return FileTree(folder.parent), f"{folder.name}/{path.name}"
 
@@ -123,11 +151,10 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
         is_joined = {"train", "val", "trainval"} <= kinds
         names = [name for name in splits if not (is_joined and kind_of(name) == "trainval")]
         return "+".join(names), list(dict.fromkeys(s for name in names for s in splits[name]))
-    by_kind = {kind_of(name): name for name in reversed(splits)}
     for kind in TRAIN_NAMES if role == "train" else EVAL_NAMES:
-        if kind in by_kind:
-            return by_kind[kind], splits[by_kind[kind]]
-    others = [name for kind, name in by_kind.items() if kind not in SPLIT_NAMES]
+        if name := _of_kind(found, kind, splits):
+            return name, splits[name]
+    others = [name for name in splits if kind_of(name) not in SPLIT_NAMES]
     if len(others) == 1 and (role == "train" or len(splits) == 1):
         return others[0], splits[others[0]]
     purpose = "training" if role == "train" else "evaluation"
@@ -147,8 +174,22 @@ def evaluation_split(found: Found, trained: str) -> str:
     # What is called trainval holds the validation split.
     names = EVAL_NAMES[-2:] if kind_of(trained) == "trainval" else EVAL_NAMES
     own = set(found.splits[trained])
-    for kind in names:
-        for split, sources in found.splits.items():
-            if kind_of(split) == kind and not own & set(sources):
-                return split
-    return ""
+    others = [split for split, sources in found.splits.items() if not own & set(sources)]
+    return next(filter(None, (_of_kind(found, kind, others) for kind in names)), "")
+
+
+def _of_kind(found: Found, kind: str, splits: Iterable[str]) -> str:
+    """The one of some splits that has this kind; "" where there is none.
+
+    Raises:
+      UserError: there are several, like train_2014 and train_2017, and none is called just so.
+    """
+    names = [split for split in splits if kind_of(split) == kind]
+    names = [name for name in names if name.lower() == kind] or names
+    if len({tuple(found.splits[name]) for name in names}) > 1:
+        listed = " or ".join(f"{found.path}:{name}" for name in names[:3])
+        raise UserError(
+            f"{found.path} has {len(names)} splits called {kind} ({', '.join(names)}): name the "
+            f"one that is meant as {listed}"
+        )
+    return names[0] if names else ""

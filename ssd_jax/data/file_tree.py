@@ -3,6 +3,7 @@
 import collections
 import functools
 import os
+import unicodedata
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -14,6 +15,14 @@ from ssd_jax.errors import UserError, shown
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pnm .jp2 .avif".split()  # noqa: SIM905
 )
+
+
+def alike(name: str) -> str:
+    """What names have in common that differ in capitals, or in how Unicode writes their accents.
+
+    macOS takes letters and accents apart, where other systems keep them in one.
+    """
+    return (name if name.isascii() else unicodedata.normalize("NFC", name)).lower()
 
 
 class FileTree:
@@ -49,10 +58,10 @@ class FileTree:
     def image(self, name: str) -> Path | Problem:
         """The image that an annotation means, or why there is none or more than one.
 
-        Tried are the path from the root, also in Windows' form, in other capitals and with the
-        escapes of URLs; then the end of it, for the root may be named itself or have been moved;
-        then the same end in a folder further below. A path that leads out of the root is refused,
-        and so is another split's image of the same name.
+        Tried are the path from the root, also in Windows' form, in other capitals or another form
+        of Unicode and with the escapes of URLs; then the end of it, for the root may be named
+        itself or have been moved; then the same end in a folder further below. A path that leads
+        out of the root is refused, and so is another split's image of the same name.
 
         Args:
           name: the path or name in the annotation.
@@ -67,7 +76,7 @@ class FileTree:
         for candidate in dict.fromkeys((inside, urllib.parse.unquote(inside))):
             parts = candidate.split("/")
             for start in range(len(parts)):
-                if not all(map(self._may_be_left_out, parts[:start])):
+                if not self._may_be_left_out(parts[:start]):
                     break
                 found = self._ending_in(parts[start:], anywhere=not start or start < len(parts) - 1)
                 if len(found) == 1:
@@ -82,20 +91,31 @@ class FileTree:
         path = "/".join(parts)
         if path in self._image_set:
             return [path]
-        if alike := self._by_lower.get(path.lower()):
-            return alike
+        if similar := self._by_likeness.get(alike(path)):
+            return similar
         if not anywhere:
             return []
-        named = self._by_name.get(parts[-1].lower(), [])
+        named = self._by_name.get(alike(parts[-1]), [])
         exact = [file for file in named if file.endswith(f"/{path}")]
-        return exact or [file for file in named if file.lower().endswith(f"/{path.lower()}")]
+        return exact or [file for file in named if alike(file).endswith(f"/{alike(path)}")]
 
-    def _may_be_left_out(self, folder: str) -> bool:
-        """Whether a folder of an annotation's path says nothing about which image it is.
+    def _may_be_left_out(self, folders: list[str]) -> bool:
+        """Whether the first folders of an annotation's path do not say which image it is.
 
-        The name of a split does: train/1.jpg is not the image val/1.jpg.
+        The name of a split does, unless it is the root's own: train/1.jpg is not val/1.jpg.
         """
-        return kind_of(folder) not in SPLIT_NAMES or folder in self.root.absolute().parts
+        own = [self.root.absolute().parts]
+        if own[0][-1:] and own[0][-1].lower() in ("images", "image", "imgs", "jpegimages"):
+            own.append(own[0][:-1])
+        return all(
+            kind_of(folder) not in SPLIT_NAMES
+            or any(
+                tuple(folders[i:end]) == parts[i - end :]
+                for end in range(i + 1, len(folders) + 1)
+                for parts in own
+            )
+            for i, folder in enumerate(folders)
+        )
 
     def image_of_stem(self, stem: str, file_name: str = "") -> Path | Problem:
         """The image with this path from the root, without its suffix.
@@ -104,7 +124,8 @@ class FileTree:
           stem: like `a`, or `vid1/a`.
           file_name: the image's name as the annotation has it, which decides between several.
         """
-        found = self._by_stem.get(stem.replace("\\", "/"), [])
+        stem = stem.replace("\\", "/")
+        found = self._by_stem.get(stem) or self._by_similar_stem.get(alike(stem), [])
         if len(found) > 1:
             name = PureWindowsPath(file_name).name
             named = [file for file in found if file.rpartition("/")[2] == name]
@@ -147,16 +168,20 @@ class FileTree:
         return frozenset(self.images)
 
     @functools.cached_property
-    def _by_lower(self) -> dict[str, list[str]]:
-        return _grouped((file.lower(), file) for file in self.images)
+    def _by_likeness(self) -> dict[str, list[str]]:
+        return _grouped((alike(file), file) for file in self.images)
 
     @functools.cached_property
     def _by_name(self) -> dict[str, list[str]]:
-        return _grouped((file.rpartition("/")[2].lower(), file) for file in self.images)
+        return _grouped((alike(file.rpartition("/")[2]), file) for file in self.images)
 
     @functools.cached_property
     def _by_stem(self) -> dict[str, list[str]]:
         return _grouped((file[: -len(_suffix(file))], file) for file in self.images)
+
+    @functools.cached_property
+    def _by_similar_stem(self) -> dict[str, list[str]]:
+        return _grouped((alike(file[: -len(_suffix(file))]), file) for file in self.images)
 
 
 def _walk(root: Path) -> Iterator[str]:

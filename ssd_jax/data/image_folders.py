@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ssd_jax.data.discovery import WHOLE
-from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.file_tree import FileTree, alike
 from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
 from ssd_jax.data.stems import without_suffix
 
@@ -27,7 +27,7 @@ class ImageFolders:
         """Groups the images of a tree by their names."""
         self._by_name: dict[str, list[str]] = collections.defaultdict(list)
         for image in tree.images:
-            name = image.rpartition("/")[2].lower()
+            name = alike(image.rpartition("/")[2])
             self._by_name[name].append(image)
             # CVAT names the frames of a video without suffix.
             self._by_name[without_suffix(name)].append(image)
@@ -73,15 +73,15 @@ class ImageFolders:
     def _folders(self, name: str) -> set[str]:
         """The folders from which a name leads to an image."""
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
-        found = self._by_name.get(parts[-1].lower(), []) if parts else []
+        found = self._by_name.get(alike(parts[-1]), []) if parts else []
         for start in range(len(parts)):
             # The longest end of the name that there is.
-            ending = "/" + "/".join(parts[start:]).lower()
+            ending = alike("/" + "/".join(parts[start:]))
             fitting = [
                 image
                 for image in found
-                if f"/{image}".lower().endswith(ending)
-                or f"/{without_suffix(image)}".lower().endswith(ending)
+                if alike(f"/{image}").endswith(ending)
+                or alike(f"/{without_suffix(image)}").endswith(ending)
             ]
             if fitting:
                 depth = len(parts) - start

@@ -17,6 +17,7 @@ shapes:SPLIT                        the embedded set, train or test
 """
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from typing import NamedTuple
 from ssd_jax.config.spelling import nearest
 from ssd_jax.data import discovery
 from ssd_jax.data import spec as grammar_of
+from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.class_choice import (
     all_names,
     category_ids,
@@ -126,6 +128,7 @@ def open_dataset(
     check_class_list(class_names)
     parts = [open_part(source, problems) for source in explicit_sources(spec, role)]
     problems.check()  # before the classes of what is left are compared
+    _check_described_once(parts, role)
     if role != "eval":  # what is evaluated on may lack some of the classes
         check_known(class_map or {}, all_names(parts), "config.data.class_map", spec)
     if role == "train":
@@ -139,6 +142,31 @@ def open_dataset(
     if not len(dataset):
         raise UserError(f"{spec}: all of its images are damaged, so none is left")
     return dataset
+
+
+def _check_described_once(parts: Sequence[ReadPart], role: discovery.Role) -> None:
+    """Refuses annotation files of several sources that describe the same image.
+
+    All splits together may do so, which is told.
+
+    Raises:
+      UserError: two files describe one image; the message names them.
+    """
+    files: dict[str, str] = {}
+    for part in parts if len(parts) > 1 else ():
+        if not isinstance(part, Annotations):
+            continue
+        for index, file in enumerate(part.files):
+            path = part.columns.paths[index]
+            place = os.path.realpath(path) + str(part.columns.span(index) or "")
+            other = files.setdefault(place, file)
+            if other == file:
+                continue
+            message = f"{path} is described twice, by {other} and by {file}"
+            if role == "all":
+                logger.warning("%s", message)
+                return
+            raise UserError(f"{message}: name the one that counts")
 
 
 def explicit_sources(spec: str, role: discovery.Role = "all") -> list[str]:

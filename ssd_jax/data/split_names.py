@@ -14,4 +14,6 @@ def kind_of(split: str) -> str:
     The name itself where it has none.
     """
     words = re.split(r"[^a-z]+", split.lower())
+    if {"train", "val"} <= set(words):  # train_val is trainval
+        return "trainval"
     return next((word for word in words if word in SPLIT_NAMES), split)

@@ -4,7 +4,7 @@ import collections
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.file_tree import FileTree, alike
 
 
 class Stems:
@@ -18,13 +18,14 @@ class Stems:
         self._by_name: dict[str, list[str]] = collections.defaultdict(list)
         for file in sorted(self._files):
             self._by_stem[without_suffix(file)].append(file)
-            self._by_name[without_suffix(file).rpartition("/")[2].lower()].append(file)
+            self._by_name[alike(without_suffix(file).rpartition("/")[2])].append(file)
 
     def find(self, name: str) -> list[str]:
         """The files that a name may mean, from the root; none where it leads out of the folder.
 
         Tried are the path from the root, with and without suffix; that without the folder's own
-        name before it; the end of a path; and all of this in other capitals.
+        name before it; the end of a path; and all of this in other capitals or another form
+        of Unicode.
 
         Args:
           name: like `a`, `a.jpg`, `vid1/a`, `vid1\\a` or `JPEGImages/a.jpg`.
@@ -42,10 +43,10 @@ class Stems:
             if candidate in self._by_stem:
                 return self._by_stem[candidate]
         for candidate in self._without_own_folder(inside):
-            last = candidate.rpartition("/")[2].lower()
-            ends = (f"/{candidate}", f"/{candidate}".lower())
+            last = alike(candidate.rpartition("/")[2])
+            ends = (f"/{candidate}", alike(f"/{candidate}"))
             near = {*self._by_name.get(last, []), *self._by_name.get(without_suffix(last), [])}
-            for end, form in ((ends[0], str), (ends[1], str.lower)):
+            for end, form in ((ends[0], str), (ends[1], alike)):
                 found = sorted(
                     file
                     for file in near

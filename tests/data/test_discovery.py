@@ -3,6 +3,7 @@
 import pytest
 
 from ssd_jax.data.discovery import Found, find, sources_of
+from ssd_jax.data.sources import open_dataset
 from ssd_jax.errors import UserError
 from tests.helpers.pictures import write_picture
 
@@ -73,3 +74,21 @@ def test_a_folder_without_annotations_says_what_is_there(tmp_path, file, hint):
     (tmp_path / file).write_text("{}")
     with pytest.raises(UserError, match=hint):
         find(tmp_path, {"via": lambda tree: {}})
+
+
+@pytest.mark.parametrize(
+    "file, whose",
+    [
+        ("train/_annotations.createml.json", "CreateML"),
+        ("0a-asset.json", "VoTT"),
+        ("ds0/ann/a.jpg.json", "Supervisely"),
+        ("samples.json", "FiftyOne"),
+        ("training/label_2/000000.txt", "KITTI"),
+    ],
+)
+def test_formats_that_are_not_read_are_called_by_their_names(tmp_path, file, whose):
+    write_picture(tmp_path / "a.jpg", 200, 100)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(UserError, match=f"{whose}.* format, which is not read: export COCO"):
+        open_dataset(str(tmp_path))

@@ -99,3 +99,11 @@ def test_images_by_stem(tmp_path):
         assert "a.jpg and a.png" in problem.message
     missing = listed.image_of_stem("c")
     assert isinstance(missing, Problem) and missing.kind == "image missing"
+
+
+def test_a_split_above_the_root_is_not_the_image_s_own(tmp_path):
+    root = tmp_path / "train" / "set"
+    assert found(tree(root, "val/images/1.jpg"), "train/images/1.jpg") == "image missing"
+    for own in ("train", "train/images"):
+        one = tree(tmp_path / "x" / own, "a/1.jpg")
+        assert found(one, "train/a/1.jpg") == found(one, "x/train/a/1.jpg") == "a/1.jpg"

@@ -12,6 +12,7 @@ import dataclasses
 import itertools
 import logging
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -146,11 +147,11 @@ def _collect(
     """What the rows say of every image that is there, by its id, and the number of other rows."""
     files: dict[str, list[str]] = collections.defaultdict(list)
     for file in tree.images:
-        files[Path(file).stem].append(file)
+        files[_composed(Path(file).stem)].append(file)
     images: dict[str, _Image] = {}
     num_other_rows = 0
     for number, line in itertools.islice(numbered_lines(path), 1, None):
-        image_id = line.partition(header.separator)[0].strip()
+        image_id = _composed(line.partition(header.separator)[0].strip())
         is_plain = header.places["file"] == 0 and image_id and not image_id.startswith('"')
         if is_plain and image_id not in files:
             num_other_rows += 1  # the quick way, for most of millions of lines
@@ -160,7 +161,7 @@ def _collect(
             message = f"line {number} is not a row of {header.num_columns} columns: {shown(line)}"
             problems.add(path, f"line {number}", [Problem("annotation form", message)])
             continue
-        image_id = header.text(fields, "file")
+        image_id = _composed(header.text(fields, "file"))
         if image_id not in files:
             num_other_rows += 1
             continue
@@ -171,6 +172,11 @@ def _collect(
                 images[image_id].problems.append(Problem("ambiguous", message))
         _add_row(images[image_id], header, fields, f"line {number} ({image_id})")
     return images, num_other_rows
+
+
+def _composed(name: str) -> str:
+    """A name with letters and accents in one, which macOS takes apart."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def _add_row(image: _Image, header: Header, fields: list[str], place: str) -> None:

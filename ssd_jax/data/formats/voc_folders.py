@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ssd_jax.data.discovery import WHOLE, Splits
-from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.file_tree import FileTree, alike
 from ssd_jax.data.formats.voc_layout import (
     ANNOTATION_FOLDERS,
     FLAGGED,
@@ -97,7 +97,7 @@ def _lists_by_root(tree: FileTree, by_folder: dict[str, list[str]]) -> dict[str,
     found = {}
     for root, lists in places.items():
         stems = {
-            without_suffix(file).rpartition("/")[2].lower()
+            alike(without_suffix(file).rpartition("/")[2])
             for folder, files in by_folder.items()
             if _below(folder, root)
             for file in files
@@ -143,7 +143,7 @@ def _plain_lists(tree: FileTree, lists: dict[str, str], stems: set[str]) -> list
 
 
 def _stem(name: str) -> str:
-    last = name.replace("\\", "/").rpartition("/")[2].lower()
+    last = alike(name.replace("\\", "/").rpartition("/")[2])
     return re.sub(r"\.(jpe?g|png|bmp|tiff?|webp|gif|xml)$", "", last)
 
 
@@ -156,7 +156,7 @@ def _pairs_by_split(tree: FileTree, by_folder: dict[str, list[str]]) -> dict[str
         return {}
     images: dict[str, list[str]] = collections.defaultdict(list)
     for image in tree.images:
-        images[without_suffix(image).rpartition("/")[2].lower()].append(image)
+        images[alike(without_suffix(image).rpartition("/")[2])].append(image)
     by_split: dict[str, list[_Pair]] = {}
     for folder, files in by_folder.items():
         image_folder = _image_folder(tree, folder, files, images)
@@ -178,7 +178,7 @@ def _image_folder(
     hits: collections.Counter[str] = collections.Counter()
     spread = True
     for file in files:
-        named = images.get(without_suffix(file).rpartition("/")[2].lower(), [])
+        named = images.get(alike(without_suffix(file).rpartition("/")[2]), [])
         own = {image.rpartition("/")[0] for image in without_masks(named)}
         hits.update(own)
         spread &= len(own) <= 1

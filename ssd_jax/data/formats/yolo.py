@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ssd_jax.data import spec
 from ssd_jax.data.annotations import Annotations
-from ssd_jax.data.discovery import Splits
-from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.discovery import WHOLE, Splits
+from ssd_jax.data.file_tree import FileTree, alike
 from ssd_jax.data.formats.values import extremes, image_id_of, number
 from ssd_jax.data.formats.yolo_layout import (
     NAME_FILES,
@@ -21,6 +21,7 @@ from ssd_jax.data.formats.yolo_layout import (
     exists,
     grouped,
     layouts_in,
+    lists_in,
     names_in,
     split_images,
 )
@@ -67,7 +68,8 @@ def open_yolo(root: str, split: str, problems: Problems) -> Annotations:
         tree = FileTree(layout.folder)
         images = [tree.path(image) for image in grouped(tree)[split]]
         base = Path(os.path.commonpath([os.path.abspath(image.parent) for image in images]))
-    labels = [label_file(image) for image in images]
+    files = LabelFiles()
+    labels = [files.of(image) for image in images]
     if not any(labels):
         place = label_places(images[0])[0]
         raise UserError(
@@ -97,7 +99,17 @@ def find_yolo(tree: FileTree) -> Splits:
             splits.setdefault(split, []).append(spec.compose("yolo", layout.file, split))
     if splits:
         return splits
+    for layout in layouts:
+        if layout.splits and not is_given:
+            entries = (f"{split}: {' '.join(own)}" for split, own in layout.splits.items())
+            message = "%s: not used, for nothing that it names is there: %s"
+            logger.warning(message, layout.file, ", ".join(entries))
     groups = {split: list(map(tree.path, images)) for split, images in grouped(tree).items()}
+    if list(groups) == [WHOLE] and (lists := lists_in(tree)):
+        listed = Layout(tree.root, None, lists)
+        own = {split: _images(listed, split) for split in lists}
+        if all(own.values()):
+            groups = {split: images for split, images in own.items() if images}
     return {split: [spec.compose("yolo", tree.root, split)] for split in _with_labels(groups)}
 
 
@@ -114,9 +126,30 @@ def label_places(image: Path) -> list[Path]:
     return [*places, image.parent / "labels" / beside.name, beside]
 
 
-def label_file(image: Path) -> Path | None:
-    """The label file of an image, or None where it has none."""
-    return next((place for place in label_places(image) if file_exists(place)), None)
+class LabelFiles:
+    """The label files of images; folders are listed once, when a file is not there as expected."""
+
+    def __init__(self) -> None:
+        self._listed: dict[Path, dict[str, Path]] = {}
+
+    def of(self, image: Path) -> Path | None:
+        """The label file of an image, or None where it has none.
+
+        Where none is called exactly like the image, its name may differ in capitals, like A.TXT, or
+        in the form of Unicode.
+        """
+        places = label_places(image)
+        for place in places:
+            if file_exists(place):
+                return place
+        found = (self._files_in(place.parent).get(alike(place.name)) for place in places)
+        return next(filter(None, found), None)
+
+    def _files_in(self, folder: Path) -> dict[str, Path]:
+        if folder not in self._listed:
+            names = sorted(os.listdir(folder)) if folder.is_dir() else []
+            self._listed[folder] = {alike(name): folder / name for name in names}
+        return self._listed[folder]
 
 
 def _layout(root: Path, split: str, source: str) -> Layout:
@@ -140,12 +173,15 @@ def _layout(root: Path, split: str, source: str) -> Layout:
     if having:
         return _with_names(having[0])
     groups = grouped(tree)
-    if split not in groups:
+    lists = lists_in(tree) if list(groups) == [WHOLE] and split != WHOLE else {}
+    is_listed = split in lists
+    if not is_listed and split not in groups:
         there = ", ".join(groups) or "no images"
         raise UserError(f"{source}: {root} has no split {split!r}, but {there}")
+    own = lists if is_listed else {}
     if len(layouts) == 1 and layouts[0].names:
-        return Layout(root, layouts[0].names, {}, keypoints=layouts[0].keypoints)
-    return Layout(root, names_in(tree), {})
+        return Layout(root, layouts[0].names, own, keypoints=layouts[0].keypoints)
+    return Layout(root, names_in(tree), own)
 
 
 def _with_names(layout: Layout) -> Layout:
@@ -167,14 +203,15 @@ def _with_labels(groups: Mapping[str, Sequence[Path]]) -> list[str]:
 
     The files of a split may all be empty: images without objects.
     """
-    if not any(map(_look_like_labels, groups.values())):
+    files = LabelFiles()
+    if not any(_look_like_labels(images, files) for images in groups.values()):
         return []
-    return [split for split, images in groups.items() if any(map(label_file, images))]
+    return [split for split, images in groups.items() if any(map(files.of, images))]
 
 
-def _look_like_labels(images: Iterable[Path]) -> bool:
+def _look_like_labels(images: Iterable[Path], files: LabelFiles) -> bool:
     """Whether images have label files, and most of the first of them are YOLO's."""
-    labels = (label_file(image) for image in images)
+    labels = map(files.of, images)
     looked = (_is_label(label) for label in labels if label)
     known = list(
         itertools.islice((is_label for is_label in looked if is_label is not None), SAMPLE)
@@ -327,9 +364,13 @@ def _tell(images: Sequence[Path], labels: Sequence[Path | None], source: str) ->
 
 def _without_image(images_in: Path, labels_in: Path) -> list[Path]:
     """The label files of a folder that belong to no image of another."""
-    known = {Path(name).stem for name in os.listdir(images_in) if not name.endswith(".txt")}
+    names = os.listdir(images_in)
+    known = {alike(Path(name).stem) for name in names if not name.lower().endswith(".txt")}
     return [
         file
-        for file in labels_in.glob("*.txt")
-        if file.stem not in known and file.name.lower() not in NAME_FILES
+        for file in labels_in.iterdir()
+        if file.suffix.lower() == ".txt"
+        and not file.name.startswith(".")
+        and alike(file.stem) not in known
+        and file.name.lower() not in NAME_FILES
     ]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import yaml
 
 from ssd_jax.data.discovery import WHOLE
-from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.file_tree import IMAGE_SUFFIXES, FileTree
 from ssd_jax.data.formats.values import number, numbers, text
 from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
@@ -178,6 +178,23 @@ def layouts_in(tree: FileTree) -> Iterator[Layout]:
         yield layout
 
 
+def lists_in(tree: FileTree) -> dict[str, list[str]]:
+    """The text files that are called like a split and list images, by split."""
+    lists: dict[str, list[str]] = {}
+    for file in tree.with_suffix(".txt"):
+        name = file.rpartition("/")[2][:-4]
+        if name.lower() not in SPLIT_NAMES:
+            continue
+        try:
+            lines = read_text(tree.path(file)).splitlines()
+        except UserError:
+            continue
+        names = [line.strip() for line in lines if line.strip()]
+        if names and all(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in names):
+            lists.setdefault(name, []).append(file)
+    return lists
+
+
 def grouped(tree: FileTree) -> dict[str, list[str]]:
     """The images of a folder by split, after the names of the folders that they are in."""
     groups: dict[str, list[str]] = {}
@@ -265,6 +282,8 @@ def _candidates(layout: Layout, entry: str) -> list[Path]:
     if base and not bases:
         bases = [folder / base, Path(base), folder.parent / base]
     bases.append(folder)
+    if layout.file.suffix.lower() == ".data":  # Darknet is started in the folder above it
+        bases.append(folder.parent)
     candidates = [start / path for start in bases]
     while path.startswith("../"):  # Roboflow's, whose folders are beside the file
         path = path[3:]

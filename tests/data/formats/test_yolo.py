@@ -348,3 +348,31 @@ def test_written_and_read_back(tmp_path):
         "0 0.250000 0.350000 0.300000 0.500000"
     )
     check_cat(str(tmp_path / "set"), role="train")
+
+
+def test_lists_of_splits_without_a_data_yaml_are_used(tmp_path):
+    files = {f"images/{name}.jpg": None for name in "abc"} | {"classes.txt": "cat\n"}
+    files |= {f"labels/{name}.txt": LINE for name in "abc"}
+    folder = write(
+        tmp_path, files | {"train.txt": "images/a.jpg\n./images/c.jpg", "val.txt": "b.jpg"}
+    )
+    assert list(boxes(folder, role="train")) == ["a", "c"]
+    assert list(boxes(folder, role="eval")) == ["b"]
+
+
+def test_darknet_starts_from_the_folder_above_its_file(tmp_path):
+    files = {f"data/obj/{name}.jpg": None for name in "ab"} | {"data/obj.names": "cat\n"}
+    files |= {f"data/obj/{name}.txt": LINE for name in "ab"}
+    files |= {"data/train.txt": "data/obj/a.jpg\n", "data/test.txt": "data/obj/b.jpg\n"}
+    declared = "classes= 1\ntrain = data/train.txt\nvalid = data/test.txt\nnames = data/obj.names\n"
+    folder = write(tmp_path, files | {"data/obj.data": declared})
+    assert list(boxes(folder, role="train")) == ["a"]
+    assert list(boxes(folder, role="eval")) == ["b"]
+
+
+def test_a_data_yaml_that_names_nothing_that_is_there_is_told(tmp_path, caplog):
+    files = {"images/a.jpg": None, "labels/a.txt": LINE}
+    folder = write(tmp_path, files | {"data.yaml": "train: x/y\nval: x/z\nnames: [cat]\n"})
+    with caplog.at_level(logging.WARNING, "ssd_jax"):
+        check_cat(folder)
+    assert "data.yaml: not used, for nothing that it names is there: train: x/y" in caplog.text
