@@ -140,7 +140,7 @@ class FileTree:
     def inside(self, name: str) -> str | None:
         """A path from the root, in the form of `files`; None where it leads out of it."""
         windows = PureWindowsPath(name)
-        if PurePosixPath(name).is_absolute() or windows.drive or windows.is_absolute():
+        if PurePosixPath(name).is_absolute() or windows.is_absolute():
             for root in (self.root, self.root.absolute(), self.root.resolve()):
                 with_root = name.replace("\\", "/")
                 prefix = root.as_posix().rstrip("/") + "/"

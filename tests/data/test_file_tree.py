@@ -58,7 +58,7 @@ def test_a_link_that_leads_back_ends(tmp_path):
         ("..\\a.jpg", "file name"),
         ("/etc/a.jpg", "file name"),
         ("C:\\images\\a.jpg", "file name"),
-        ("C:a.jpg", "file name"),
+        ("C:a.jpg", "image missing"),
     ],
 )
 def test_names_of_images(tmp_path, name, image):
@@ -107,3 +107,9 @@ def test_a_split_above_the_root_is_not_the_image_s_own(tmp_path):
     for own in ("train", "train/images"):
         one = tree(tmp_path / "x" / own, "a/1.jpg")
         assert found(one, "train/a/1.jpg") == found(one, "x/train/a/1.jpg") == "a/1.jpg"
+
+
+def test_a_colon_in_a_name_is_no_drive(tmp_path):
+    files = tree(tmp_path, "images/a:b.jpg")
+    assert found(files, "a:b.jpg") == found(files, "images\\a:b.jpg") == "images/a:b.jpg"
+    assert found(files, "C:/images/b.jpg") == "file name"

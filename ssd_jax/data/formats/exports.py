@@ -81,7 +81,7 @@ def image_of_path(tree: FileTree, path: str) -> Path | Problem:
 
     Such folders are not there, so the name alone tells it; but not for a path of another split.
     """
-    plain = re.sub(r"^[A-Za-z]:", "", path.replace("\\", "/"))
+    plain = re.sub(r"^[A-Za-z]:(?=[/\\])", "", path.replace("\\", "/"))
     parts = [part for part in plain.split("/") if part not in ("", ".", "..")]
     found = tree.image("/".join(parts))
     if isinstance(found, Path) or found.kind != "image missing" or names_split(parts[:-1]):

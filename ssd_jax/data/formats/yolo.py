@@ -12,10 +12,16 @@ from pathlib import Path
 from ssd_jax.data import spec
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.discovery import WHOLE, Splits
-from ssd_jax.data.file_tree import FileTree, alike
+from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.formats.values import extremes, image_id_of, number
+from ssd_jax.data.formats.yolo_files import (
+    MAX_BYTES,
+    LabelFiles,
+    is_label,
+    label_places,
+    without_image,
+)
 from ssd_jax.data.formats.yolo_layout import (
-    NAME_FILES,
     Layout,
     declared,
     exists,
@@ -25,19 +31,16 @@ from ssd_jax.data.formats.yolo_layout import (
     names_in,
     split_images,
 )
-from ssd_jax.data.problems import Problem, Problems, file_exists
+from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.storage.files import local_path, read_text
 
 logger = logging.getLogger(__name__)
 
-# Larger label files are refused unread.
-MAX_BYTES = 16 * 2**20
 # How many label files are looked into to find out whether they are YOLO's.
 SAMPLE = 10
 NUM_BOX = 4
-IMAGE_FOLDERS = ("images", "jpegimages")
 
 
 def open_yolo(root: str, split: str, problems: Problems) -> Annotations:
@@ -113,45 +116,6 @@ def find_yolo(tree: FileTree) -> Splits:
     return {split: [spec.compose("yolo", tree.root, split)] for split in _with_labels(groups)}
 
 
-def label_places(image: Path) -> list[Path]:
-    """Where the label file of an image may be, in order: in Ultralytics' layouts, or beside it."""
-    parts = list(image.parts)
-    places = []
-    for i in reversed(range(len(parts) - 1)):
-        if parts[i].lower() in IMAGE_FOLDERS:
-            for name in ("labels", "Labels"):
-                folders = [*parts[:i], name, *parts[i + 1 :]]
-                places.append(Path(*folders).with_suffix(".txt"))
-    beside = image.with_suffix(".txt")
-    return [*places, image.parent / "labels" / beside.name, beside]
-
-
-class LabelFiles:
-    """The label files of images; folders are listed once, when a file is not there as expected."""
-
-    def __init__(self) -> None:
-        self._listed: dict[Path, dict[str, Path]] = {}
-
-    def of(self, image: Path) -> Path | None:
-        """The label file of an image, or None where it has none.
-
-        Where none is called exactly like the image, its name may differ in capitals, like A.TXT, or
-        in the form of Unicode.
-        """
-        places = label_places(image)
-        for place in places:
-            if file_exists(place):
-                return place
-        found = (self._files_in(place.parent).get(alike(place.name)) for place in places)
-        return next(filter(None, found), None)
-
-    def _files_in(self, folder: Path) -> dict[str, Path]:
-        if folder not in self._listed:
-            names = sorted(os.listdir(folder)) if folder.is_dir() else []
-            self._listed[folder] = {alike(name): folder / name for name in names}
-        return self._listed[folder]
-
-
 def _layout(root: Path, split: str, source: str) -> Layout:
     """What a file, or the files of a folder, say about a split."""
     if root.is_file():
@@ -212,23 +176,11 @@ def _with_labels(groups: Mapping[str, Sequence[Path]]) -> list[str]:
 def _look_like_labels(images: Iterable[Path], files: LabelFiles) -> bool:
     """Whether images have label files, and most of the first of them are YOLO's."""
     labels = map(files.of, images)
-    looked = (_is_label(label) for label in labels if label)
+    looked = (is_label(label) for label in labels if label)
     known = list(
         itertools.islice((is_label for is_label in looked if is_label is not None), SAMPLE)
     )
     return bool(known) and 2 * sum(known) >= len(known)
-
-
-def _is_label(file: Path) -> bool | None:
-    """Whether the first line of a file is one of a label file; None where it has no line."""
-    try:
-        lines = read_text(file, MAX_BYTES).split("\n")
-    except UserError:
-        return False
-    first = next((line.split() for line in lines if line.strip()), None)
-    if first is None:
-        return None
-    return len(first) > NUM_BOX and all(number(word) is not None for word in first)
 
 
 def _read(
@@ -351,26 +303,12 @@ def _tell(images: Sequence[Path], labels: Sequence[Path | None], source: str) ->
         for images_in, labels_in in {
             (image.parent, label.parent) for image, label in pairs if label
         }
-        for file in _without_image(images_in, labels_in)
+        for file in without_image(images_in, labels_in)
         # Beside images there are texts of other kinds, too.
-        if images_in != labels_in or _is_label(file)
+        if images_in != labels_in or is_label(file)
     ]
     if orphans:
         logger.warning(
             "%s: left out %s without image: %s",
             *(source, counted(len(orphans), "label file"), first_names(sorted(orphans))),
         )
-
-
-def _without_image(images_in: Path, labels_in: Path) -> list[Path]:
-    """The label files of a folder that belong to no image of another."""
-    names = os.listdir(images_in)
-    known = {alike(Path(name).stem) for name in names if not name.lower().endswith(".txt")}
-    return [
-        file
-        for file in labels_in.iterdir()
-        if file.suffix.lower() == ".txt"
-        and not file.name.startswith(".")
-        and alike(file.stem) not in known
-        and file.name.lower() not in NAME_FILES
-    ]

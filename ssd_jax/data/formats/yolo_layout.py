@@ -54,7 +54,8 @@ def declared(file: Path) -> Layout | None:
     """
     try:
         content = _content(file, read_text(file, MAX_BYTES))
-    except UserError:
+    except UserError as error:
+        logger.warning("left out: %s", error)
         return None
     count = number(content.get("nc") or content.get("classes"))
     splits = {}

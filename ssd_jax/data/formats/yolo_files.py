@@ -1,0 +1,80 @@
+"""The label files of YOLO: where that of an image is, and whether a text file is one."""
+
+import os
+from pathlib import Path
+
+from ssd_jax.data.file_tree import alike
+from ssd_jax.data.formats.values import number
+from ssd_jax.data.formats.yolo_layout import NAME_FILES
+from ssd_jax.data.problems import file_exists
+from ssd_jax.errors import UserError
+from ssd_jax.storage.files import read_text
+
+# Larger label files are refused unread.
+MAX_BYTES = 16 * 2**20
+IMAGE_FOLDERS = ("images", "jpegimages")
+
+
+def label_places(image: Path) -> list[Path]:
+    """Where the label file of an image may be, in order: in Ultralytics' layouts, or beside it."""
+    parts = list(image.parts)
+    places = []
+    for i in reversed(range(len(parts) - 1)):
+        if parts[i].lower() in IMAGE_FOLDERS:
+            for name in ("labels", "Labels"):
+                folders = [*parts[:i], name, *parts[i + 1 :]]
+                places.append(Path(*folders).with_suffix(".txt"))
+    beside = image.with_suffix(".txt")
+    return [*places, image.parent / "labels" / beside.name, beside]
+
+
+class LabelFiles:
+    """The label files of images; folders are listed once, when a file is not there as expected."""
+
+    def __init__(self) -> None:
+        self._listed: dict[Path, dict[str, Path]] = {}
+
+    def of(self, image: Path) -> Path | None:
+        """The label file of an image, or None where it has none.
+
+        Where none is called exactly like the image, its name may differ in capitals, like A.TXT, or
+        in the form of Unicode.
+        """
+        places = label_places(image)
+        for place in places:
+            if file_exists(place):
+                return place
+        found = (self._files_in(place.parent).get(alike(place.name)) for place in places)
+        return next(filter(None, found), None)
+
+    def _files_in(self, folder: Path) -> dict[str, Path]:
+        if folder not in self._listed:
+            names = sorted(os.listdir(folder)) if folder.is_dir() else []
+            self._listed[folder] = {alike(name): folder / name for name in names}
+        return self._listed[folder]
+
+
+def is_label(file: Path) -> bool | None:
+    """Whether the first line of a file is one of a label file; None where it has no line."""
+    try:
+        lines = read_text(file, MAX_BYTES).split("\n")
+    except UserError:
+        return False
+    first = next((line.split() for line in lines if line.strip()), None)
+    if first is None:
+        return None
+    return len(first) > 4 and all(number(word) is not None for word in first)
+
+
+def without_image(images_in: Path, labels_in: Path) -> list[Path]:
+    """The label files of a folder that belong to no image of another."""
+    names = os.listdir(images_in)
+    known = {alike(Path(name).stem) for name in names if not name.lower().endswith(".txt")}
+    return [
+        file
+        for file in labels_in.iterdir()
+        if file.suffix.lower() == ".txt"
+        and not file.name.startswith(".")
+        and alike(file.stem) not in known
+        and file.name.lower() not in NAME_FILES
+    ]
