@@ -18,7 +18,7 @@ from ssd_jax.data.classes import Classes
 from ssd_jax.data.columns import Columns, Strings
 from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.image_bytes import read_span
-from ssd_jax.data.problems import Problem, Problems
+from ssd_jax.data.problems import Problem, Problems, about_image
 from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.images.opening import size_and_turned
 from ssd_jax.threads import map_ahead, num_cores
@@ -114,10 +114,8 @@ def _sizes(read: Read, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
         sizes[index] = actual
         if stated and stated != actual:
             kind, message = _wrong_size(stated, actual, is_turned)
-            # A file that describes many images does not say which it is.
-            name = _image_name(columns, index)
-            is_named = Path(name).stem in read.files[index]
-            found = [Problem(kind, message if is_named else f"{name}: {message}")]
+            about = about_image(message, _image_name(columns, index), read.files[index])
+            found = [Problem(kind, about)]
             problems.add(read.files[index], columns.image_ids[index], found)
             kept[index] = False
     return sizes, kept

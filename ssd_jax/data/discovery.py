@@ -62,14 +62,14 @@ def find(path: Path, finders: dict[str, Find]) -> Found:
       UserError: it is of no format, or of several; the message names them.
     """
     if path.is_dir():
-        tree, only = FileTree(path), None
+        tree = FileTree(path)
     elif path.is_file():
-        tree, only = _around(path)
+        tree = _around(path)
     else:
         raise UserError(f"{path} does not exist")
     found = {}
     for name, finder in finders.items():
-        splits = finder(tree if only is None else _with_one_annotation(tree, only))
+        splits = finder(tree)
         if splits:
             found[name] = splits
     if not found:
@@ -108,20 +108,15 @@ def _hint(tree: FileTree) -> str:
     return ""
 
 
-def _around(path: Path) -> tuple[FileTree, str]:
-    """The folder where the images of an annotation file are looked for, and the file from there.
+def _around(path: Path) -> FileTree:
+    """An annotation file alone, with all images of the folder where they are looked for.
 
     That is its own folder; or that above it where its own is one of annotations without images.
     """
-    tree = FileTree(path.parent)
+    tree, file = FileTree(path.parent), path.name
     folder = path.absolute().parent
-    if tree.images or not folder.name.lower().startswith(ANNOTATION_FOLDERS):
-        return tree, path.name
-    return FileTree(folder.parent), f"{folder.name}/{path.name}"
-
-
-def _with_one_annotation(tree: FileTree, file: str) -> FileTree:
-    """The tree with one annotation file alone, beside all images."""
+    if not tree.images and folder.name.lower().startswith(ANNOTATION_FOLDERS):
+        tree, file = FileTree(folder.parent), f"{folder.name}/{path.name}"
     return FileTree(tree.root, tuple(dict.fromkeys([file, *tree.images])))
 
 

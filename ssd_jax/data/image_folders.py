@@ -97,18 +97,16 @@ def without_masks(images: list[str]) -> list[str]:
 def split_of(file: str) -> str:
     """The split that a file or its folders name, the nearest first; `WHOLE` where none does.
 
-    A folder names one only where its name says no more: `train2017` and `train_images` are splits,
-    `my-test-project` is none.
+    Names that say no more come first: `train2017` and `train_images` are splits. A folder that is
+    called `my-test-project` is none, and a file `test-tubes.csv` only where no folder is one.
     """
     *folders, name = file.split("/")
     stem = name.rpartition(".")[0] or name
-    if kind_of(stem) in SPLIT_NAMES:
-        return stem
-    for folder in reversed(folders):
-        words = set(re.findall("[a-z]+", folder.lower())) - BESIDE_SPLITS
+    for part in (stem, *reversed(folders)):
+        words = set(re.findall("[a-z]+", part.lower())) - BESIDE_SPLITS
         if len(words) == 1 and words <= set(SPLIT_NAMES):
-            return folder
-    return WHOLE
+            return part
+    return stem if kind_of(stem) in SPLIT_NAMES else WHOLE
 
 
 def common_folder(folders: Iterable[str]) -> str:

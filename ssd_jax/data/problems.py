@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -227,6 +228,12 @@ def make_problems(
         None if workdir is None else Path(workdir) / ERRORS_FILE,
         is_main_process,
     )
+
+
+def about_image(message: str, name: str, file: str) -> str:
+    """A message with the name of an image, unless the file that it is about is called like it."""
+    is_named = re.search(rf"(?<!\w){re.escape(Path(name).stem)}(?!\w)", Path(file).name)
+    return message if is_named else f"{name}: {message}"
 
 
 def file_exists(path: str | Path) -> bool:

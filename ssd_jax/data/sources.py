@@ -129,11 +129,11 @@ def open_dataset(
     parts = [open_part(source, problems) for source in explicit_sources(spec, role)]
     problems.check()  # before the classes of what is left are compared
     _check_described_once(parts, role)
-    if role != "eval":  # what is evaluated on may lack some of the classes
-        check_known(class_map or {}, all_names(parts), "config.data.class_map", spec)
     if role == "train":
         classes = choose_training_classes(parts, class_names, class_map or {}, spec)
     else:
+        if role == "all":  # what is evaluated on may lack some of the classes
+            check_known(class_map or {}, all_names(parts), "config.data.class_map", spec)
         classes = choose_classes(parts, class_names, class_map or {})
     cleaned = [part.with_classes(classes, problems) for part in parts]
     problems.finish_reading()

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ssd_jax.data.near_duplicates import SIDE
+from ssd_jax.data.problems import about_image
 from ssd_jax.data.records import Annotation
 from ssd_jax.diagnostics.findings import Finding
 from ssd_jax.errors import UserError, counted
@@ -99,9 +100,7 @@ def findings(
     name = Path(annotation.path).name or annotation.image_id
 
     def found(kind: str, message: str, file: str = annotation.file) -> Finding:
-        # A file that describes many images does not say which it is.
-        about = message if Path(name).stem in Path(file).name else f"{name}: {message}"
-        return Finding(kind, file, annotation.image_id, about)
+        return Finding(kind, file, annotation.image_id, about_image(message, name, file))
 
     if look.error:
         yield found("image unreadable", look.error, path)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.file_tree import IMAGE_SUFFIXES, FileTree
+from ssd_jax.data.formats.arguments import file_and_folder
 from ssd_jax.data.formats.coco_values import (
     area_of,
     box_of,
@@ -17,10 +18,10 @@ from ssd_jax.data.formats.coco_values import (
     is_text,
 )
 from ssd_jax.data.formats.values import number
-from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems, file_exists
+from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.errors import UserError, shown
-from ssd_jax.storage.files import local_path, read_text
+from ssd_jax.storage.files import read_text
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +52,7 @@ def open_coco_json(annotations: str, image_dir: str, problems: Problems) -> Anno
       UserError: the file or the folder is missing or cannot be understood, or `problems` stops; the
         message names the file.
     """
-    spec = f"coco_json:{annotations}:{image_dir}"
-    path, folder = local_path(annotations), local_path(image_dir)
-    if not file_exists(path):
-        raise UserError(f"{spec}: {path} does not exist")
-    if not folder.is_dir():
-        raise UserError(f"{spec}: the folder {folder} does not exist")
+    spec, path, folder = file_and_folder("coco_json", annotations, image_dir)
     content = _parse(path)
     names = _category_names(content["categories"], path)
     if not content["images"]:

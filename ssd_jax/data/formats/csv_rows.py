@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssd_jax.data.annotations import Annotations
-from ssd_jax.data.discovery import EVAL_NAMES, TRAIN_NAMES, WHOLE, Splits, kind_of
+from ssd_jax.data.discovery import TRAIN_NAMES, WHOLE, Splits, kind_of
 from ssd_jax.data.file_tree import IMAGE_SUFFIXES, FileTree
+from ssd_jax.data.formats.arguments import file_and_folder
 from ssd_jax.data.formats.csv_table import (
     CORNERS,
     Header,
@@ -26,11 +27,11 @@ from ssd_jax.data.formats.csv_table import (
     numbered_lines,
     split_line,
 )
-from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems, file_exists
+from ssd_jax.data.image_folders import split_of
+from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems
 from ssd_jax.data.records import Annotation, annotation
 from ssd_jax.data.spec import compose
 from ssd_jax.errors import UserError, counted, first_names, shown
-from ssd_jax.storage.files import local_path
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +75,7 @@ def open_csv(annotations: str, image_dir: str, problems: Problems) -> Annotation
       UserError: the file or the folder is missing or cannot be understood, or `problems` stops; the
         message names the file.
     """
-    spec = compose("csv", annotations, image_dir)
-    path, folder = local_path(annotations), local_path(image_dir)
-    if not file_exists(path):
-        raise UserError(f"{spec}: {path} does not exist")
-    if not folder.is_dir():
-        raise UserError(f"{spec}: the folder {folder} does not exist")
+    spec, path, folder = file_and_folder("csv", annotations, image_dir)
     header = _header(path)
     if header is None:
         first = next((line for _, line in numbered_lines(path)), "")
@@ -106,7 +102,7 @@ def find_csv(tree: FileTree) -> Splits:
             header = _header(tree.path(file))
             if header is None or set(header.names) >= OPEN_IMAGES:
                 continue
-            split = split_name(file)
+            split = kind_of(split_of(file))
             folder = _image_folder(tree, file, header, split)
         except UserError as error:  # no text
             logger.warning("left out: %s", error)
@@ -117,19 +113,6 @@ def find_csv(tree: FileTree) -> Splits:
         logger.info("%s: not read, for there is a split for training: %s", tree.root, splits[WHOLE])
         del splits[WHOLE]
     return splits
-
-
-def split_name(file: str) -> str:
-    """The split that a file is of, by its name or the folders that it lies in, the nearest first.
-
-    A part that is nothing but the name of a split comes before one that only holds it: a set may be
-    called "test-tubes".
-    """
-    folders, _, name = file.rpartition("/")
-    parts = [name.rpartition(".")[0], *reversed(folders.split("/"))]
-    exact = [part.lower() for part in parts if part.lower() in TRAIN_NAMES + EVAL_NAMES]
-    kinds = [kind for part in parts if (kind := kind_of(part)) in TRAIN_NAMES + EVAL_NAMES]
-    return next(iter(exact + kinds), WHOLE)
 
 
 def subtree(tree: FileTree, folder: str) -> FileTree:

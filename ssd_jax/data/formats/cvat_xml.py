@@ -12,13 +12,13 @@ from defusedxml import DefusedXmlException, ElementTree
 
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.formats.arguments import file_and_folder
 from ssd_jax.data.formats.cvat_shapes import SHAPES, WITHOUT_BOX, Box, box_of
 from ssd_jax.data.formats.values import number
-from ssd_jax.data.problems import Problem, Problems, file_exists
+from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.data.stems import without_suffix
 from ssd_jax.errors import UserError, counted, shown
-from ssd_jax.storage.files import local_path
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +40,7 @@ def open_cvat_xml(annotations: str, image_dir: str, problems: Problems) -> Annot
       UserError: the file or the folder is missing or cannot be understood, or `problems` stops; the
         message names the file.
     """
-    spec = f"cvat_xml:{annotations}:{image_dir}"
-    path, folder = local_path(annotations), local_path(image_dir)
-    if not file_exists(path):
-        raise UserError(f"{spec}: {path} does not exist")
-    if not folder.is_dir():
-        raise UserError(f"{spec}: the folder {folder} does not exist")
+    spec, path, folder = file_and_folder("cvat_xml", annotations, image_dir)
     reader = _Reader(path, FileTree(folder), problems)
     return Annotations(reader.read(), spec, reader.labels)
 

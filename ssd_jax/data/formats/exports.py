@@ -7,15 +7,10 @@ from pathlib import Path
 from ssd_jax.data import spec
 from ssd_jax.data.discovery import WHOLE, Splits
 from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.image_folders import split_of
 from ssd_jax.data.problems import Problem
 from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
 from ssd_jax.errors import UserError, shown
-
-
-def split_of(path: str) -> str:
-    """The first folder of a path, or its name, that is called like a split; else `WHOLE`."""
-    words = path.removesuffix(Path(path).suffix).split("/")
-    return next((word for word in words if kind_of(word) in SPLIT_NAMES), WHOLE)
 
 
 def image_folder(tree: FileTree, folder: str, split: str) -> Path:

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ssd_jax.data import spec
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import IMAGE_SUFFIXES, FileTree
+from ssd_jax.data.formats.arguments import file_and_folder
 from ssd_jax.data.formats.exports import image_of_path, names_split, splits_of_exports
 from ssd_jax.data.formats.label_studio_regions import SHAPES, WITHOUT_BOX, read_regions
 from ssd_jax.data.formats.values import image_id_of, number, text
-from ssd_jax.data.problems import Problem, Problems, file_exists
+from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.records import Annotation, annotation
 from ssd_jax.errors import UserError, counted, first_names, shown
-from ssd_jax.storage.files import local_path, read_beginning, read_json
+from ssd_jax.storage.files import read_beginning, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +56,7 @@ def open_label_studio(annotations: str, image_dir: str, problems: Problems) -> A
       UserError: a file or folder is missing or cannot be understood, or `problems` stops; the
         message names it.
     """
-    source = spec.compose("label_studio", annotations, image_dir)
-    path, folder = local_path(annotations), local_path(image_dir)
-    if not file_exists(path):
-        raise UserError(f"{source}: {path} does not exist")
-    if not folder.is_dir():
-        raise UserError(f"{source}: the folder {folder} does not exist")
+    source, path, folder = file_and_folder("label_studio", annotations, image_dir)
     content = read_json(path)
     if not isinstance(content, list) or not content:
         raise UserError(f"{path} is no export of Label Studio, which is a list of tasks")

@@ -12,8 +12,9 @@ from ssd_jax.data import spec
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.formats.exports import image_folder, image_of_path, split_of
+from ssd_jax.data.formats.exports import image_folder, image_of_path
 from ssd_jax.data.formats.values import extremes, image_id_of, number, numbers, text
+from ssd_jax.data.image_folders import split_of
 from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.errors import UserError, counted, first_names, shown
@@ -73,20 +74,17 @@ def find_labelme(tree: FileTree) -> Splits:
         looked = [_is_labelme(tree.path(file)) for file in files[:SAMPLE]]
         if 2 * sum(looked) >= len(looked):
             by_split.setdefault(split_of(f"{folder}/"), []).append(folder)
+    others = set(tree.files) - set(tree.images)
+    # The only file of a tree that was made for it alone.
+    only = tree.path(others.pop()) if len(others) == 1 else None
     splits: Splits = {}
     for split, own in by_split.items():
         tops = [folder for folder in own if not any(_is_below(folder, other) for other in own)]
         splits[split] = [
-            spec.compose("labelme", _place(tree, folder), image_folder(tree, folder, split))
+            spec.compose("labelme", only or tree.path(folder), image_folder(tree, folder, split))
             for folder in tops
         ]
     return splits
-
-
-def _place(tree: FileTree, folder: str) -> Path:
-    """A folder; the only file of a tree that was made for it alone."""
-    others = set(tree.files) - set(tree.images)
-    return tree.path(others.pop()) if len(others) == 1 else tree.path(folder)
 
 
 def _is_below(path: str, folder: str) -> bool:

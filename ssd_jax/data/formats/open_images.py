@@ -19,7 +19,8 @@ from pathlib import Path, PurePosixPath
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.discovery import WHOLE, Splits, kind_of
 from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.formats.csv_rows import OPEN_IMAGES, SUFFIXES, split_name, subtree
+from ssd_jax.data.formats.arguments import file_and_folder
+from ssd_jax.data.formats.csv_rows import OPEN_IMAGES, SUFFIXES, subtree
 from ssd_jax.data.formats.csv_table import (
     CORNERS,
     Header,
@@ -28,11 +29,11 @@ from ssd_jax.data.formats.csv_table import (
     numbered_lines,
     split_line,
 )
-from ssd_jax.data.problems import Problem, Problems, file_exists
+from ssd_jax.data.image_folders import split_of
+from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.records import Annotation, annotation
 from ssd_jax.data.spec import compose
 from ssd_jax.errors import UserError, counted, first_names, shown
-from ssd_jax.storage.files import local_path
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +71,7 @@ def open_open_images(annotations: str, image_dir: str, problems: Problems) -> An
       UserError: the file or the folder is missing or cannot be understood, none of the images is
         there, or `problems` stops; the message names the file.
     """
-    spec = compose("open_images", annotations, image_dir)
-    path, folder = local_path(annotations), local_path(image_dir)
-    if not file_exists(path):
-        raise UserError(f"{spec}: {path} does not exist")
-    if not folder.is_dir():
-        raise UserError(f"{spec}: the folder {folder} does not exist")
+    spec, path, folder = file_and_folder("open_images", annotations, image_dir)
     header = _header(path)
     if header is None:
         raise UserError(
@@ -112,7 +108,7 @@ def find_open_images(tree: FileTree) -> Splits:
                 continue
         except UserError:  # no text
             continue
-        split = split_name(file)
+        split = kind_of(split_of(file))
         source = compose("open_images", tree.path(file), _image_folder(tree, file, split))
         splits.setdefault(split, []).append(source)
     return splits

@@ -16,7 +16,6 @@ from pathlib import Path
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.formats.csv_rows import split_name
 from ssd_jax.data.formats.tf_example import (
     Feature,
     MalformedRecordError,
@@ -25,9 +24,11 @@ from ssd_jax.data.formats.tf_example import (
     parse_example,
     read_records,
 )
+from ssd_jax.data.image_folders import split_of
 from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.data.spec import compose
+from ssd_jax.data.split_names import kind_of
 from ssd_jax.errors import UserError, counted, shown
 from ssd_jax.storage.files import local_path, read_text
 
@@ -101,7 +102,7 @@ def find_tfrecord(tree: FileTree) -> Splits:
             if total and len(list(pattern.parent.glob(pattern.name))) == len(places):
                 places = [pattern]
             sources = [compose("tfrecord", place) for place in places]
-            splits.setdefault(split_name(f"{stem}.record"), []).extend(sources)
+            splits.setdefault(kind_of(split_of(f"{stem}.record")), []).extend(sources)
     return splits
 
 

@@ -10,17 +10,17 @@ import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ssd_jax.data import spec
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.formats.arguments import file_and_folder
 from ssd_jax.data.formats.exports import image_of_path, splits_of_exports
 from ssd_jax.data.formats.values import extremes, image_id_of, number, text
 from ssd_jax.data.formats.via_files import Image, Region, read_images
-from ssd_jax.data.problems import Problem, Problems, file_exists
+from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.errors import UserError, counted, first_names, shown
-from ssd_jax.storage.files import local_path, read_beginning
+from ssd_jax.storage.files import read_beginning
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +48,7 @@ def open_via(annotations: str, image_dir: str, problems: Problems) -> Annotation
       UserError: a file or folder is missing or cannot be understood, or `problems` stops; the
         message names it.
     """
-    source = spec.compose("via", annotations, image_dir)
-    path, folder = local_path(annotations), local_path(image_dir)
-    if not file_exists(path):
-        raise UserError(f"{source}: {path} does not exist")
-    if not folder.is_dir():
-        raise UserError(f"{source}: the folder {folder} does not exist")
+    source, path, folder = file_and_folder("via", annotations, image_dir)
     images = read_images(path)
     if not images:
         raise UserError(f"{path} lists no images")

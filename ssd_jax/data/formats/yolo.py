@@ -15,6 +15,7 @@ from ssd_jax.data.discovery import WHOLE, Splits
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.formats.values import extremes, image_id_of, number
 from ssd_jax.data.formats.yolo_files import (
+    IMAGE_FOLDERS,
     MAX_BYTES,
     LabelFiles,
     is_label,
@@ -107,6 +108,9 @@ def find_yolo(tree: FileTree) -> Splits:
             entries = (f"{split}: {' '.join(own)}" for split, own in layout.splits.items())
             message = "%s: not used, for nothing that it names is there: %s"
             logger.warning(message, layout.file, ", ".join(entries))
+    above = {part.lower() for part in tree.root.absolute().parts}
+    if not tree.with_suffix(".txt") and not above & set(IMAGE_FOLDERS):
+        return {}  # without label files here or beside, no image need be looked at
     groups = {split: list(map(tree.path, images)) for split, images in grouped(tree).items()}
     if list(groups) == [WHOLE] and (lists := lists_in(tree)):
         listed = Layout(tree.root, None, lists)
