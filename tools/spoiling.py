@@ -92,7 +92,7 @@ JSON_VALUES = (
 )
 
 
-def places(value: object) -> list:
+def places(value: dict | list) -> list[tuple]:
     """Every (container, key) in a JSON value."""
     items = value.items() if isinstance(value, dict) else enumerate(value)
     found = []
