@@ -2,9 +2,6 @@
 
 import json
 import random
-from collections.abc import Callable
-
-Change = Callable[[random.Random, bytes], bytes]
 
 
 def cut(rng: random.Random, content: bytes) -> bytes:

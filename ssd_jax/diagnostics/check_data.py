@@ -121,13 +121,13 @@ class _Check:
             ThreadPoolExecutor() as pool,
             tqdm(total=len(indices), desc="check", unit=" images", dynamic_ncols=True) as bar,
         ):
-            for looked in map_ahead(pool, look, indices, 4 * num_cores()):
+            for index, looked in enumerate(map_ahead(pool, look, indices, 4 * num_cores())):
                 bar.update()
                 if isinstance(looked, UserError):
                     self._report.add("image unreadable", source.source, "", str(looked))
                     continue
                 annotation, seen = looked
-                record = lines.record(annotation, seen)
+                record = lines.record(index, annotation, seen)
                 is_refused = record is None and not seen.error
                 self._add_image(annotation, seen, source.split, is_refused, known)
                 if record:

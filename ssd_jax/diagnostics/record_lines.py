@@ -40,23 +40,24 @@ class RecordLines:
         self._cleaned = cleaned
         self._next = 0
 
-    def record(self, annotation: Annotation, look: Look) -> RecordLine | None:
-        """The line of the next image; None where training leaves it out.
+    def record(self, index: int, annotation: Annotation, look: Look) -> RecordLine | None:
+        """The line of an image; None where training leaves it out.
 
         Args:
-          annotation: as it was read, one for each image in order.
+          index: of the image in the source; ascending from call to call.
+          annotation: as it was read.
           look: its image.
         """
-        if self._cleaned is None or self._next == len(self._cleaned):
-            return None
         if isinstance(self._cleaned, FolderRecords):
+            if self._next == len(self._cleaned):
+                return None
             columns = self._cleaned.columns
             if columns.image_ids[self._next] != annotation.image_id or (
                 annotation.path and columns.paths[self._next] != annotation.path
             ):
                 return None  # cleaning left it out
-        index, self._next = self._next, self._next + 1
-        return None if look.error else self._line(annotation, look, index)
+            index, self._next = self._next, self._next + 1
+        return None if look.error or self._cleaned is None else self._line(annotation, look, index)
 
     def _line(self, annotation: Annotation, look: Look, index: int) -> RecordLine:
         assert self._cleaned is not None

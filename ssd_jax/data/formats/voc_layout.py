@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.image_folders import without_masks
+from ssd_jax.data.problems import file_exists
 from ssd_jax.data.stems import Stems
 from ssd_jax.errors import UserError, shown
 from ssd_jax.storage.files import read_text
@@ -50,7 +51,7 @@ def split_file(root: Path, split: str) -> Path | None:
         return None
     name = split.removesuffix(".txt") + ".txt"
     places = (root / "ImageSets/Main" / name, root / "ImageSets" / name, root / name)
-    return next((place for place in places if _is_file(place)), None)
+    return next((place for place in places if file_exists(place)), None)
 
 
 def known_splits(root: Path) -> list[str]:
@@ -135,10 +136,3 @@ def why_not_found(name: str, images: FileTree) -> str:
     if images.inside(name) is None:
         return f"lists {shown(name)}, which is outside {images.root}"
     return f"lists {shown(name)}, but {images.root} has no image of it"
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # names that no file can have
-        return False

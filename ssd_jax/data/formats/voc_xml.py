@@ -18,6 +18,7 @@ from ssd_jax.data.formats.voc_layout import (
 from ssd_jax.data.formats.voc_objects import parse, read_objects, read_size
 from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.records import Annotation, annotation
+from ssd_jax.data.spec import compose
 from ssd_jax.data.stems import Stems, without_suffix
 from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.storage.files import local_path
@@ -42,7 +43,7 @@ def open_voc_xml(root: str, split: str, problems: Problems) -> Annotations:
       UserError: a folder or the list is missing or cannot be understood, or `problems` stops; the
         message names the file.
     """
-    spec = f"voc_xml:{root}:{split}"
+    spec = compose("voc_xml", root, split)
     folder = local_path(root)
     if not folder.is_dir():
         raise UserError(f"{spec}: the folder {folder} does not exist")

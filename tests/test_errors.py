@@ -1,0 +1,25 @@
+"""Numbers with their nouns, and lists of names, in messages."""
+
+import pytest
+
+from ssd_jax.errors import counted, first_names
+
+
+@pytest.mark.parametrize(
+    "number, noun, text",
+    [
+        (0, "image", "0 images"),
+        (1, "image", "1 image"),
+        (2, "box", "2 boxes"),
+        (1, "class", "1 class"),
+        (1200, "declared class", "1,200 declared classes"),
+    ],
+)
+def test_a_number_has_its_noun(number, noun, text):
+    assert counted(number, noun) == text
+
+
+def test_of_many_names_the_first_are_listed():
+    assert first_names([], 2) == ""
+    assert first_names(["a", "b"], 2) == "a, b"
+    assert first_names(["a", "b", "c"], 2) == "a, b and 1 more"
