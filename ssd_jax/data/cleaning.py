@@ -158,10 +158,16 @@ def _in_their_unit(read: Read, kept: np.ndarray, problems: Problems) -> np.ndarr
     largest = np.full(len(read), -np.inf)
     np.maximum.at(largest, owners[has_area], boxes[has_area].max(axis=1))
     is_fraction = read.in_pixels & (largest <= 1) & (largest > 0)
+    # A part of the first pixel is no object, whatever the others are.
+    in_part = has_area & (boxes.min(axis=1) >= 0) & (boxes.max(axis=1) <= 1)
+    in_part &= np.any(boxes % 1 > 0, axis=1) & read.in_pixels[owners]
+    is_fraction[owners[in_part]] = True
     is_pixel = ~read.in_pixels & (largest > MAX_FRACTION)
     wrong = kept & (is_fraction | is_pixel)
     for index in np.flatnonzero(wrong).tolist():
-        first = boxes[columns.objects(index)][0].round(4).tolist()
+        own = boxes[columns.objects(index)]
+        in_part = own[own.max(axis=1) <= 1]
+        first = (in_part if is_fraction[index] else own)[0].round(4).tolist()
         image = _image_name(columns, index)
         if is_fraction[index]:
             message = (

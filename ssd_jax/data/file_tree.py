@@ -25,6 +25,11 @@ def alike(name: str) -> str:
     return (name if name.isascii() else unicodedata.normalize("NFC", name)).lower()
 
 
+def without_server(name: str) -> str:
+    """The last part of a URL, for a server's folders are called otherwise here; else the name."""
+    return urllib.parse.urlsplit(name).path.rpartition("/")[2] if "://" in name else name
+
+
 class FileTree:
     """All files below a folder but hidden ones, with paths from there, in alphabetical order.
 
@@ -68,8 +73,7 @@ class FileTree:
         """
         if name in self._file_set:
             return self.root / name
-        if "://" in name:  # what a server calls the folders is not what they are called here
-            name = urllib.parse.urlsplit(name).path.rpartition("/")[2]
+        name = without_server(name)
         inside = self.inside(name)
         if inside is None:
             return Problem("file name", f"{shown(name)} is outside {self.root}")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ssd_jax.data.discovery import WHOLE
-from ssd_jax.data.file_tree import FileTree, alike
+from ssd_jax.data.file_tree import FileTree, alike, without_server
 from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
 from ssd_jax.data.stems import without_suffix
 
@@ -72,6 +72,7 @@ class ImageFolders:
 
     def _folders(self, name: str) -> set[str]:
         """The folders from which a name leads to an image."""
+        name = without_server(name)
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         found = self._by_name.get(alike(parts[-1]), []) if parts else []
         for start in range(len(parts)):

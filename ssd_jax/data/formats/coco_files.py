@@ -1,5 +1,6 @@
 """Finds COCO's annotation files below a folder, with their splits and folders of images."""
 
+import itertools
 import json
 import logging
 import re
@@ -69,16 +70,22 @@ def find_coco_json(tree: FileTree) -> Splits:
             )
         candidates.append(_Candidate(file, _split(file), found[0], _rank(file)))
     splits: Splits = {}
-    chosen: dict[tuple[str, str], _Candidate] = {}
+    chosen: dict[tuple[str, str], list[_Candidate]] = {}
     for each in sorted(candidates, key=lambda each: each.rank):
-        other = chosen.setdefault((each.split, each.folder), each)
-        if other is not each and other.rank == each.rank:
+        others = chosen.setdefault((each.split, each.folder), [])
+        if others and others[0].rank < each.rank:
+            continue
+        others.append(each)
+        named = set(names[each.file] or ())
+        for other in others[:-1]:
+            if named.isdisjoint(names[other.file] or ()):
+                continue  # parts of one set
             raise UserError(
                 f"{tree.path(other.file)} and {tree.path(each.file)} both describe the images of "
                 f"the split {each.split} in {tree.path(each.folder)}: name one as "
                 f"{compose('coco_json', tree.path(other.file), tree.path(each.folder))}"
             )
-    for each in sorted(chosen.values(), key=lambda each: each.file):
+    for each in sorted(itertools.chain(*chosen.values()), key=lambda each: each.file):
         source = compose("coco_json", tree.path(each.file), tree.path(each.folder))
         splits.setdefault(each.split, []).append(source)
     return splits

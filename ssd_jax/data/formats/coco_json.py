@@ -20,11 +20,12 @@ from ssd_jax.data.formats.coco_values import (
 from ssd_jax.data.formats.values import number
 from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems
 from ssd_jax.data.records import Annotation, Object, annotation
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.storage.files import read_text
 
 logger = logging.getLogger(__name__)
 
+FORM_TRIED = 1000  # boxes that tell which form they have
 FORM = (
     "COCO's format has 'images' with id, file_name, width and height, 'annotations' with image_id, "
     "category_id and bbox, and 'categories' with id and name"
@@ -65,8 +66,34 @@ def open_coco_json(annotations: str, image_dir: str, problems: Problems) -> Anno
                 path, ids[name], category_id, name,
             )  # fmt: skip
         ids.setdefault(name, category_id)
+    _check_form(content["annotations"], path)
     file = _File(path, FileTree(folder), names)
     return Annotations(_read(content, file, problems), spec, ids)
+
+
+def _check_form(entries: list, path: Path) -> None:
+    """Refuses boxes that are two corners, as the areas beside them tell.
+
+    Raises:
+      UserError: most of the first boxes are such.
+    """
+    fits: list[bool] = []
+    for entry in entries[:FORM_TRIED]:
+        box = box_of(entry.get("bbox")) if isinstance(entry, dict) else None
+        area = area_of(entry.get("area")) if isinstance(entry, dict) else None
+        if box is None or not area or not area > 0:
+            continue
+        x, y, right, bottom = box
+        width, height = right - x, bottom - y
+        # An outline has less area than its box; by chance hardly that of the other form.
+        as_corners = (width - x) * (height - y) if width > x and height > y else 0.0
+        other, own = abs(as_corners - area), abs(width * height - area)
+        fits.append(other <= 1e-3 * area and own > 1e-2 * area)
+    if fits and sum(fits) > 0.9 * len(fits):
+        raise UserError(
+            f"{path}: the areas say that each bbox is two corners (x, y, x, y), but COCO's is a "
+            "corner and a size (x, y, width, height): convert the boxes"
+        )
 
 
 class _File(NamedTuple):
@@ -145,6 +172,12 @@ def _read(content: dict[str, list], file: _File, problems: Problems) -> Iterator
             problems.add(file.path, str(image_id), found)
         elif read:
             yield read
+    without = [image for image in file.tree.images if str(file.tree.path(image)) not in known]
+    if without and not problems.found:
+        count = counted(len(without), "image")
+        logger.info(
+            "%s: left out %s that it does not list: %s", file.path, count, first_names(without)
+        )
 
 
 def _entries_by_image(

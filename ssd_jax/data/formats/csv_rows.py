@@ -42,6 +42,8 @@ RETINANET = Header(
     ",", {"file": 0, "x_min": 1, "y_min": 2, "x_max": 3, "y_max": 4, "class": 5}, num_columns=6
 )
 SUFFIXES = (".csv", ".tsv")
+# What a column is called that says which split an image belongs to.
+SPLIT_COLUMNS = ("split", "subset", "set", "usage", "fold")
 # From so many rows the folder of the images is found.
 NUM_TRIED = 200
 
@@ -91,6 +93,9 @@ def open_csv(annotations: str, image_dir: str, problems: Problems) -> Annotation
     if not images and not problems.found:
         raise UserError(f"{path} has no rows below its header")
     _tell_without_rows(spec, images, tree)
+    if column := next((name for name in header.names if name in SPLIT_COLUMNS), ""):
+        message = "%s: the column %s is not used: write a file of its own for each split"
+        logger.warning(message, spec, column)
     return Annotations(_read(path, images, folder, header, problems), spec)
 
 

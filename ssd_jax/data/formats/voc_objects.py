@@ -75,6 +75,9 @@ def read_objects(root: Element, found: list[Problem]) -> list[Object]:
     for element in elements:
         if element.findtext("deleted", "").strip() == "1":
             continue
+        for tag in ("name", "bndbox"):
+            if len(element.findall(tag)) > 1:
+                found.append(Problem("annotation form", f"an <object> has more than one <{tag}>"))
         name = element.findtext("name", "").strip()
         if not name:
             found.append(Problem("class missing", "an <object> has no <name>"))

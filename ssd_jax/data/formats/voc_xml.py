@@ -16,7 +16,7 @@ from ssd_jax.data.formats.voc_layout import (
     why_not_found,
 )
 from ssd_jax.data.formats.voc_objects import parse, read_objects, read_size
-from ssd_jax.data.problems import Problem, Problems
+from ssd_jax.data.problems import Problem, Problems, file_exists
 from ssd_jax.data.records import Annotation, annotation
 from ssd_jax.data.spec import compose
 from ssd_jax.data.stems import Stems, without_suffix
@@ -143,11 +143,12 @@ def _read_folders(
     used: dict[str, str] = {}
     annotated: set[str] = set()
     others: list[str] = []
+    renamed: list[str] = []
     for file in files:
         problems.num_images += 1
         found = stems.find(without_suffix(file))
         pair = _Pair(without_suffix(file), found, file)
-        read = _read_pair(pair, images, xmls, problems, others)
+        read = _read_pair(pair, images, xmls, problems, others, renamed)
         if read and read.path in used:
             message = f"describes {Path(read.path).name}, as {used[read.path]} does"
             problems.add(xmls.path(file), pair.name, [Problem("listed twice", message)])
@@ -164,6 +165,12 @@ def _read_folders(
     if others:
         count = counted(len(others), "XML file")
         logger.warning("%s: left out %s of other kinds: %s", spec, count, first_names(others))
+    if renamed:
+        logger.warning(
+            "%s: %s name another image that is there, too; each counts for the image that is "
+            "called like it: %s",
+            *(spec, counted(len(renamed), "XML file"), first_names(renamed)),
+        )
     without = [image for image in images.images if image not in annotated]
     if without:
         count = counted(len(without), "image")
@@ -176,8 +183,13 @@ def _read_pair(
     xmls: FileTree,
     problems: Problems,
     others: list[str] | None = None,
+    renamed: list[str] | None = None,
 ) -> Annotation | None:
-    """Reads an annotation file; `others` collects those that are not in VOC's form, if given."""
+    """Reads an annotation file.
+
+    Two lists collect, if given, the files that are not in VOC's form (`others`), and those whose
+    <filename> is another image than that which is called like them (`renamed`).
+    """
     path, found = xmls.path(pair.xml), []
     root = parse(path, found)
     if root is not None and root.tag != "annotation":
@@ -187,15 +199,26 @@ def _read_pair(
         message = f"is not an annotation: it begins with <{shown(root.tag)[1:-1]}>"
         found.append(Problem("annotation unreadable", message))
     elif root is not None:
-        image = _image(pair, (root.findtext("filename") or "").strip(), images)
+        file_name = (root.findtext("filename") or "").strip()
+        image = _image(pair, file_name, images)
         if isinstance(image, Problem):
             found.append(image)
+        elif renamed is not None and _named_beside(image, file_name, images):
+            renamed.append(f"{pair.xml} ({file_name})")
         size = read_size(root, found)
         objects = read_objects(root, found)
         if not found and isinstance(image, str):
             return annotation(without_suffix(image), images.path(image), path, objects, size)
     problems.add(path, pair.name, found)
     return None
+
+
+def _named_beside(image: str, file_name: str, images: FileTree) -> str:
+    """Another image of the same folder that an annotation names; "" where it names none."""
+    folder, slash, own = image.rpartition("/")
+    name = PureWindowsPath(file_name).name
+    other = f"{folder}{slash}{name}"
+    return other if name and name != own and file_exists(images.path(other)) else ""
 
 
 def _image(pair: _Pair, file_name: str, images: FileTree) -> str | Problem:
@@ -209,6 +232,10 @@ def _image(pair: _Pair, file_name: str, images: FileTree) -> str | Problem:
             return Problem("ambiguous", f"{shown(pair.name)} may be {listed} in {images.root}")
         return named[0]
     if found:
+        other = _named_beside(found[0], file_name, images)
+        if other and without_suffix(other) == without_suffix(found[0]):
+            message = f"its <filename> is {other}, but {found[0]} is what is listed"
+            return Problem("ambiguous", message)
         return found[0]
     path = images.image(file_name) if file_name else None
     if isinstance(path, Path):
