@@ -177,12 +177,18 @@ class DataConfig(Group):
 
     @model_validator(mode="after")
     def _class_map_has_its_form(self) -> Self:
+        seen: set[str] = set()
         for entry in split_names(self.class_map):
             olds, equals, _ = entry.rpartition("=")
-            if not equals or not all(old.strip() for old in olds.split("+")):
+            names = [old.strip() for old in olds.split("+")]
+            if not equals or not all(names):
                 raise ValueError(
                     f"class_map has the entry {entry!r}, but must be like dog+puppy=dog,car="
                 )
+            for name in names:
+                if name in seen:
+                    raise ValueError(f"class_map names the class {name!r} twice: name it once")
+                seen.add(name)
         return self
 
 

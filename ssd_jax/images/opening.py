@@ -5,9 +5,9 @@ the same pixels by each.
 
 Images of 16 bits a channel are brought to 8 by the range that the file uses: with the fewest bits
 that hold its largest value, of which the upper 8 stay. A camera of 10 or 12 bits so gives the whole
-range of brightness, values up to 255 are those of an 8-bit image, and what uses all 16 bits loses
-the lower 8. The factor is a power of two, so that the images of one camera keep their brightness to
-each other, but for those that are darker than half of the range.
+range of brightness, what uses 8 bits stays as it is, fewer bits are scaled up, and what uses all 16
+loses the lower 8. The factor is a power of two, so that the images of one camera keep their
+brightness to each other, but for those that are darker than half of the range.
 """
 
 import contextlib

@@ -99,6 +99,9 @@ def test_class_map():
     for wrong in ("dog", "=dog", "a+=b"):
         with pytest.raises(UserError, match=r"class_map has the entry .* must be like"):
             as_config({"data": {"class_map": wrong}})
+    for twice in ("dog=cat,dog=fox", "dog+dog=cat"):
+        with pytest.raises(UserError, match="class_map names the class 'dog' twice"):
+            as_config({"data": {"class_map": twice}})
 
 
 def test_every_format_has_arguments_and_is_in_the_grammar():
