@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ssd_jax.config.schema import DataConfig
 from ssd_jax.data import sources
 from ssd_jax.data import spec as grammar
+from ssd_jax.data.choice import choose_sources
 from ssd_jax.data.class_choice import choose_training_classes
 from ssd_jax.data.classes import Classes, check_class_list
 from ssd_jax.data.datasets import Part
@@ -97,12 +98,14 @@ class _Check:
         self._write_record = write_record
         self._boxes = Boxes()
         self._same = SameImages()
+        self._looked: set[str] = set()  # the sources
         self._others: collections.Counter[str] = collections.Counter()
-        self._num_learnt = 0
+        self._num_learnt: collections.Counter[str] = collections.Counter()  # by source
         self._lock = threading.Lock()
 
     def add(self, source: _Source) -> None:
         """Looks at all images of a source, and adds what is found."""
+        self._looked.add(source.source)
         before = len(self._report.findings)
         cleaned = self._cleaned(source)
         known = set(self._report.findings[before:])
@@ -131,7 +134,7 @@ class _Check:
                 is_refused = record is None and not seen.error
                 self._add_image(annotation, seen, source.split, is_refused, known)
                 if record:
-                    self._num_learnt += record.num_learnt
+                    self._num_learnt[source.source] += record.num_learnt
                     self._write_record(record.line)
         if source.split:
             self._report.splits[source.split] += len(indices)
@@ -148,9 +151,25 @@ class _Check:
             count = counted(self._others.total(), "object")
             report.add("other classes", spec, "", f"{count}: {first_names(listed, 20)}")
         kinds = {finding.kind for finding in report.findings}
-        if not self._num_learnt and not kinds & (STOPS.keys() | STOPS_OF_READING):
-            message = f"none of {counted(report.num_images, 'image')} has an object to learn"
-            report.add("nothing to learn", spec, "", message)
+        if not kinds & (STOPS.keys() | STOPS_OF_READING):
+            self._report.findings += self._of_roles(spec)
+
+    def _of_roles(self, spec: str) -> Iterator[Finding]:
+        """What is missing in the images that would be trained on, or evaluated on."""
+        try:
+            with _quiet("ssd_jax.data"):
+                chosen = choose_sources(DataConfig(train=spec))
+        except UserError as error:
+            yield Finding("source", spec, "", str(error))
+            return
+        if not sum(self._num_learnt[source] for source in chosen.train):
+            message = f"none of {counted(self._report.num_images, 'image')} has an object to learn"
+            yield Finding("nothing to learn", spec, "", message)
+        evaluation = chosen.evaluation or []
+        is_known = bool(evaluation) and self._looked >= set(evaluation)
+        if is_known and not sum(self._num_learnt[source] for source in evaluation):
+            message = f"the evaluation data ({chosen.origin}) has no object to find"
+            yield Finding("nothing to find", spec, "", message)
 
     def _cleaned(self, source: _Source) -> Part | None:
         """The records of a source as training reads them; adds what is found meanwhile."""

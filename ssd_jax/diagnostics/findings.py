@@ -11,6 +11,8 @@ STOPS = {
     "source": "nothing of it can be read before that is fixed",
     "classes": "fix the names, or name the classes to use with config.data.classes",
     "nothing to learn": "annotate objects; crowds and objects of other classes are not trained on",
+    "nothing to find": "name other data in config.data.eval, or train without evaluation with "
+    "config.eval_every=-1",
 }
 # Training bears these, but learns or measures wrongly.
 FIXES = {

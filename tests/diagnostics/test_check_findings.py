@@ -53,6 +53,22 @@ def voc(tmp_path):
 # ---- Splits and records
 
 
+def test_splits_that_training_refuses_are_told(voc):
+    voc.add("a")
+    voc.add("b", [])
+    voc.add("c", [("cat", 6, 4, 30, 20)])
+    voc.split("train", "a")
+    for name, kind in (("a", ""), ("b", "nothing to find"), ("c", "nothing to find")):
+        voc.split("val", name)
+        report = check_data(str(voc.root))
+        assert set(problems(report)) - {"in two splits"} == ({kind} if kind else set())
+    # The folder has images for evaluation alone; where they are named, all is well.
+    (voc.root / "ImageSets" / "Main" / "train.txt").unlink()
+    (message,) = messages(check_data(str(voc.root)), "source")
+    assert "none of these names is one for training" in message
+    assert not problems(check_data(f'"{voc.root}":val'))
+
+
 def test_of_a_folder_all_splits_are_checked_and_named(voc, tmp_path):
     for name in ("a", "b", "c", "d"):
         voc.add(name)
