@@ -113,8 +113,8 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
             raise
         _end("", CLOSED_PIPE)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what = error.filename or "a file"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            what = error.filename2 or error.filename or "a file"  # of a copy, the second
             _end(f"error: {what} cannot be written: {os.strerror(error.errno)}", failure_status)
         if error.errno not in OF_A_PATH or not error.filename:
             raise

@@ -8,7 +8,7 @@ All splits are written, with copies of the image files. Boxes are cleaned as for
 from absl import flags
 
 from ssd_jax.cli.command_line import Command, given
-from ssd_jax.config.schema import DataConfig, split_names
+from ssd_jax.config.schema import DataConfig, checked
 from ssd_jax.errors import counted
 
 FLAGS = flags.FlagValues()
@@ -28,9 +28,9 @@ def main(arguments: list[str]) -> None:
     del arguments
     from ssd_jax.data.convert import convert_data, training_source
 
-    renamed = DataConfig(class_map=CLASS_MAP.value).renamed_classes
+    data = checked(DataConfig, {"classes": CLASSES.value, "class_map": CLASS_MAP.value})
     output = given(OUTPUT)
-    done = convert_data(given(SOURCE), given(TO), output, split_names(CLASSES.value), renamed)
+    done = convert_data(given(SOURCE), given(TO), output, data.class_names, data.renamed_classes)
     for split, count in done.images.items():
         print(f"{split}: {counted(count, 'image')}, {counted(done.objects[split], 'object')}")
     print(f"{counted(len(done.class_names), 'class')}: {', '.join(done.class_names)}")

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import logging
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,7 +72,7 @@ def convert_data(
     """
     if target not in TARGETS:
         raise UserError(f"there is no target {target!r}, only {', '.join(TARGETS)}")
-    folder = local_path(output)
+    folder = Path(os.path.abspath(local_path(output)))  # with a name, also where it is "."
     unfinished = folder.with_name(folder.name + UNFINISHED)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there and not empty: name another folder")
@@ -209,8 +210,10 @@ class _Names:
         options = [stem, record.image_id.replace("/", "_").removesuffix(suffix)]
         numbered = (f"{stem}_{number}" for number in range(2, 2 + len(self._taken) + 1))
         for option in (*options, *numbered):
-            # Control characters, and dots that hide a file, are no part of a name in lists.
-            name = re.sub(r"[\x00-\x1f\x7f:\\]", "_", option).lstrip(".") or "image"
+            # Control characters, blanks at the ends, and dots that hide a file are no part of names
+            # in lists.
+            name = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029:\\]", "_", option)
+            name = name.strip().lstrip(". ") or "image"
             if name.lower() not in self._taken:
                 self._taken.add(name.lower())
                 return name + suffix

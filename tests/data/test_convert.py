@@ -7,6 +7,7 @@ from ssd_jax.data.convert import convert_data, training_source
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.sources import open_dataset, resolve
 from ssd_jax.errors import UserError
+from tests.data.formats.files import write_files
 from tests.helpers.commands import run_command
 from tests.helpers.pictures import VocFolder, write_coco, write_picture
 
@@ -127,6 +128,23 @@ def test_folders_that_are_there_are_not_written_to(source, tmp_path):
     assert (tmp_path / "empty" / "annotations" / "instances_train.json").is_file()
 
 
+def test_the_current_folder_can_be_written(source, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    convert_data(source, "coco", ".")
+    assert (tmp_path / "here" / "annotations" / "instances_train.json").is_file()
+
+
+def test_names_with_blanks_at_their_ends_can_stand_in_lists(tmp_path):
+    images = [{"id": i, "file_name": f"{name}.jpg"} for i, name in enumerate([" a", "a", "b "])]
+    objects = [{"image_id": i, "category_id": 1, "bbox": [5, 5, 30, 30]} for i in range(3)]
+    content = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "dog"}]}
+    write_files(tmp_path / "source", {"ann.json": content} | {i["file_name"]: None for i in images})
+    convert_data(str(tmp_path / "source"), "voc", tmp_path / "out")
+    records = open_dataset(str(tmp_path / "out"))
+    assert sorted(record.image_id for record in records) == ["1", "a", "b"]
+
+
 def test_nothing_is_left_of_a_conversion_that_fails(source, tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("disk full")
@@ -153,5 +171,7 @@ def test_the_command_tells_what_to_train_with(source, tmp_path):
     done = run_command("convert-data", *flags)
     assert "train: 3 images, 3 objects" in done.stdout
     assert f"train with --config.data.train={tmp_path}/out" in done.stdout
+    wrong = run_command("convert-data", *flags, "--class_map=dog", expect=1)
+    assert wrong.stderr.startswith("error: ") and "class_map has the entry 'dog'" in wrong.stderr
     again = run_command("convert-data", *flags, expect=1)
     assert again.stderr.startswith("error: ") and "not empty" in again.stderr
