@@ -17,7 +17,7 @@ from ssd_jax.data.cut import Cut, make_cut
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.problems import Problems, make_problems
-from ssd_jax.data.sources import FORMATS, Named, open_dataset, resolve
+from ssd_jax.data.sources import FORMATS, Named, folder_and_split, open_dataset, resolve
 from ssd_jax.errors import UserError
 
 
@@ -64,7 +64,11 @@ def choose_sources(data: DataConfig) -> Sources:
     train = _all_sources(trained)
     if data.eval and not _is_same_place(data, trained):
         return Sources(train, _all_sources(resolve(data.eval, "eval")), data.eval)
-    own = {source: split for named in trained for source, split in _own_evaluation(named).items()}
+    own = {
+        source: split
+        for named in trained
+        for source, split in _own_evaluation(named, train).items()
+    }
     if own:
         splits = ", ".join(dict.fromkeys(own.values()))
         return Sources(train, list(own), f"{data.train}, its own split {splits}")
@@ -126,7 +130,7 @@ def open_evaluation_data(
     class_names: Sequence[str],
     problems: Problems,
     stored: Cut | None = None,
-    seed: int = 0,
+    seed: int | None = 0,
 ) -> tuple[Dataset, str]:
     """The images that a config evaluates on.
 
@@ -135,13 +139,13 @@ def open_evaluation_data(
       class_names: the classes; see `open_dataset`.
       problems: what becomes of damaged images.
       stored: the cut that the run was started with, if any.
-      seed: of the cut where there is none.
+      seed: of the cut where there is none; None where all images were trained on.
 
     Returns:
       The images, and where they come from in words.
 
     Raises:
-      UserError: see `open_run_data`.
+      UserError: all images were trained on; see also `open_run_data`.
     """
     # What is trained on may be gone.
     if data.eval and not (data.train and _are_same_path(data.eval, data.train)):
@@ -150,8 +154,13 @@ def open_evaluation_data(
     sources = choose_sources(data)
     if sources.evaluation is not None:
         return _open(sources.evaluation, data, class_names, problems, "eval"), sources.origin
+    if stored is None and seed is None:
+        raise UserError(
+            f"the run was trained on all images of {data.train}, and none were cut off for "
+            "evaluation: name other images with --source"
+        )
     everything = _open(sources.train, data, class_names, problems, "eval")
-    cut = stored or make_cut(everything, sources.train, data.split, seed)
+    cut = stored or make_cut(everything, sources.train, data.split, seed or 0)
     return everything.chosen(cut.masks(everything, sources.train)), sources.origin
 
 
@@ -200,17 +209,29 @@ def _is_same_place(data: DataConfig, trained: Sequence[Named]) -> bool:
 
 
 def _are_same_path(first: str, second: str) -> bool:
-    return os.path.normpath(grammar.unquoted(first)) == os.path.normpath(grammar.unquoted(second))
+    """Whether folders or files, perhaps with a split, are the same, however they are written."""
+    return _real(first) == _real(second)
 
 
-def _own_evaluation(named: Named) -> dict[str, str]:
-    """The sources for evaluation that training data has itself, each with the name of its split."""
+def _real(source: str) -> tuple[str, str]:
+    """The path without links from the root, and the split, of a folder or file."""
+    path, split = folder_and_split(source)
+    return os.path.realpath(path or grammar.unquoted(source)), split
+
+
+def _own_evaluation(named: Named, train: Sequence[str]) -> dict[str, str]:
+    """The sources for evaluation that training data has itself, each with the name of its split.
+
+    Args:
+      named: one of the sources of the training data.
+      train: all of them, with format and arguments; none of these is taken.
+    """
     name, _, rest = named.given.partition(":")
     found, split = named.found, named.split
     if found is None:
         form = FORMATS[name]
         if form.find is None:
-            return _evaluation_of_tfds(name, rest)
+            return _evaluation_of_tfds(name, rest, train)
         values = grammar.split_arguments(rest, form.arguments.count(":") + 1)
         if form.arguments != "ROOT:SPLIT" or values is None or not os.path.isdir(values[0]):
             return {}
@@ -219,11 +240,20 @@ def _own_evaluation(named: Named) -> dict[str, str]:
             return {}  # nobody knows what it holds
         splits = form.find(FileTree(root)) | {split: [named.given]}
         found = discovery.Found(root, name, splits)
-    own = discovery.evaluation_split(found, split)
+    trained = set(map(_key, train))
+    taken = {source for own in found.splits.values() for source in own if _key(source) in trained}
+    own = discovery.evaluation_split(found, split, taken)
     return dict.fromkeys(found.splits[own], own) if own else {}
 
 
-def _evaluation_of_tfds(name: str, rest: str) -> dict[str, str]:
+def _key(source: str) -> tuple[str, ...]:
+    """What a source with format and arguments reads, however its paths are written."""
+    name, _, rest = source.partition(":")
+    values = grammar.split_arguments(rest, FORMATS[name].arguments.count(":") + 1) or [rest]
+    return name, *(os.path.realpath(each) if os.path.exists(each) else each for each in values)
+
+
+def _evaluation_of_tfds(name: str, rest: str, train: Sequence[str]) -> dict[str, str]:
     from ssd_jax.data.formats.tfds_records import TfdsRecords
 
     arguments = grammar.split_arguments(rest, FORMATS[name].arguments.count(":") + 1)
@@ -231,5 +261,7 @@ def _evaluation_of_tfds(name: str, rest: str) -> dict[str, str]:
         return {}
     part = FORMATS[name].open(*arguments, Problems())
     assert isinstance(part, TfdsRecords)
-    split = part.evaluation_split()
+    own = _key(grammar.compose(name, *arguments))[:-1]
+    same = [key[-1] for key in map(_key, train) if key[:-1] == own]
+    split = part.evaluation_split(same)
     return {grammar.compose(name, *arguments[:-1], split): split} if split else {}

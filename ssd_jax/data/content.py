@@ -91,20 +91,15 @@ def nothing_to_learn(content: Content) -> str:
 
 
 def num_shared(first: Dataset, second: Dataset) -> int:
-    """How many images of the second data set are files of the first one, too.
-
-    Those of TFDS are in no file of their own.
-    """
+    """How many images of the second data set are files, or records of TFDS, of the first, too."""
     known = set(_files(first))
     return sum(file in known for file in _files(second))
 
 
 def _files(dataset: Dataset) -> Iterator[tuple[str, int]]:
-    """The path of each image, and where it begins in that file."""
+    """The path of the file that each image is in, and where it is in that."""
     for part in dataset.parts:
-        if isinstance(part, FolderRecords):
-            offsets = part.columns.spans[:, 0].tolist()
-            yield from zip(part.columns.paths, offsets, strict=True)
+        yield from part.places()
 
 
 _Counted = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.near_duplicates import joined, read_thumbnails, thumbnail_pairs, versions
 from ssd_jax.errors import UserError, counted
-from ssd_jax.storage.files import read_json, write_json
+from ssd_jax.storage.files import read_json, real_paths, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,8 @@ class Cut(NamedTuple):
 
     Attributes:
       sources: the sources of the data, one for each part.
-      evaluation: the image ids of each part that are evaluated on.
+      evaluation: the images of each part that are evaluated on: their ids, or where these are
+        numbers, which the next export of the data may give to others, the names of their files.
     """
 
     sources: tuple[str, ...]
@@ -44,16 +46,20 @@ class Cut(NamedTuple):
         Raises:
           UserError: none of the images that were cut off is there, or nothing is left to train on.
         """
-        listed: list[set[str]] = [set() for _ in sources]
-        rest = [i for i, source in enumerate(sources) if source not in self.sources]
+        stored: dict[str, set[str]] = {}
         for source, names in zip(self.sources, self.evaluation, strict=True):
-            place = sources.index(source) if source in sources else rest.pop(0) if rest else None
-            if place is not None:
-                listed[place] |= set(names)
-        masks = [
-            np.array([name in own for name in ids], bool).reshape(-1)
-            for own, ids in zip(listed, _image_ids(dataset), strict=True)
-        ]
+            stored.setdefault(source, set()).update(names)
+        moved = [source for source in dict.fromkeys(sources) if source not in stored]
+        listed: dict[str, set[str]] = {}
+        for source, names in stored.items():
+            if source not in sources and moved:
+                source = moved.pop(0)
+            listed[source] = names
+        masks = []
+        for source, part in zip(sources, dataset.parts, strict=True):
+            own = listed.get(source, set())
+            pairs = zip(_image_ids(part), _names_in_cut(part), strict=True)
+            masks.append(np.array([not own.isdisjoint(pair) for pair in pairs], bool).reshape(-1))
         cut_off, found = sum(map(len, self.evaluation)), sum(int(mask.sum()) for mask in masks)
         if not found or found == len(dataset):
             raise UserError(
@@ -74,7 +80,7 @@ class Cut(NamedTuple):
 def make_cut(dataset: Dataset, sources: Sequence[str], split: float, seed: int) -> Cut:
     """Chooses images to evaluate on.
 
-    Which ones depends on the ids of the images, on what near duplicates there are, on `split` and
+    Which ones depends on the names of the images, on what near duplicates there are, on `split` and
     on `seed`, not on the order of the images.
 
     Args:
@@ -86,7 +92,7 @@ def make_cut(dataset: Dataset, sources: Sequence[str], split: float, seed: int) 
     Raises:
       UserError: there are too few images.
     """
-    ids = _image_ids(dataset)
+    ids = [_names_in_cut(part) for part in dataset.parts]
     names = [f"{number}:{name}" for number, own in enumerate(ids) for name in own]
     if len(names) > MANY_IMAGES:
         logger.info("looking for near duplicates among %s images", f"{len(names):,}")
@@ -152,19 +158,20 @@ def _groups(dataset: Dataset, split: float) -> np.ndarray:
     of_names = versions(names)
     first = np.unique(of_names, return_index=True)[1]
     name_pairs = np.column_stack([np.arange(count), first[of_names]])
+    same_names = joined([name_pairs], count)
     pairs = [name_pairs, *thumbnail_pairs(*read_thumbnails(dataset))]
     groups = joined(pairs, count)
     sizes = np.bincount(groups)
     largest = int(sizes.max(initial=0))
     # Of one camera that stands still all images may look the same.
-    if largest > count / 2 and count - largest < (1 - split) * count / 2:
+    if count > 1 and largest > count / 2 and count - largest < (1 - split) * count / 2:
         logger.warning(
             "%d of %d images look the same: images for evaluation are cut off image by image, "
             "whatever they look like",
             largest,
             count,
         )
-        return np.arange(count)
+        return same_names if same_names.max() > 0 else np.arange(count)
     repeated = int((sizes - 1).sum())
     if repeated:
         logger.info(
@@ -176,18 +183,23 @@ def _groups(dataset: Dataset, split: float) -> np.ndarray:
     return groups
 
 
-def _image_ids(dataset: Dataset) -> list[list[str]]:
-    """The image ids of each part."""
-    return [
-        list(part.columns.image_ids)
-        if isinstance(part, FolderRecords)
-        else [part[index].image_id for index in range(len(part))]
-        for part in dataset.parts
-    ]
+def _image_ids(part: Part) -> list[str]:
+    if isinstance(part, FolderRecords):
+        return list(part.columns.image_ids)
+    return [part[index].image_id for index in range(len(part))]
+
+
+def _names_in_cut(part: Part) -> list[str]:
+    """What a cut calls the images of a part; see `Cut`."""
+    ids = _image_ids(part)
+    if not isinstance(part, FolderRecords) or not all(map(str.isdigit, ids)):
+        return ids
+    names = [os.path.basename(path) for path in part.columns.paths]
+    return names if len(set(names)) == len(names) else ids
 
 
 def _names_of_files(part: Part, number: int) -> list[str]:
-    """A name of each image, with its folder: of its file, or of the one that it lies in and its id.
+    """A path of each image: of its file, or of the one that it lies in and its id.
 
     In sets of TFDS it is that of its place.
     """
@@ -198,7 +210,7 @@ def _names_of_files(part: Part, number: int) -> list[str]:
     return [
         f"{path}/{image_id}" if inside else path
         for path, image_id, inside in zip(
-            columns.paths, columns.image_ids, is_inside.tolist(), strict=True
+            real_paths(columns.paths), columns.image_ids, is_inside.tolist(), strict=True
         )
     ]
 

@@ -24,6 +24,10 @@ class Part(Protocol):
         """The records for which `[images] bool` is true."""
         ...
 
+    def places(self) -> Iterator[tuple[str, int]]:
+        """The path of the file that each image is in, and where it is in that."""
+        ...
+
     @property
     def shuffle_buffer(self) -> int:
         """The number of records that are shuffled together."""

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -159,16 +159,17 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
     )
 
 
-def evaluation_split(found: Found, trained: str) -> str:
+def evaluation_split(found: Found, trained: str, taken: Collection[str]) -> str:
     """The split for evaluation of what is trained on another one; "" where there is none.
 
     Args:
       found: what a folder holds.
       trained: the split that is trained on.
+      taken: all sources that are trained on.
     """
     # What is called trainval holds the validation split.
     names = EVAL_NAMES[-2:] if kind_of(trained) == "trainval" else EVAL_NAMES
-    own = set(found.splits[trained])
+    own = {*found.splits[trained], *taken}
     others = [split for split, sources in found.splits.items() if not own & set(sources)]
     return next(filter(None, (_of_kind(found, kind, others) for kind in names)), "")
 

@@ -1,12 +1,14 @@
 """Records of images that lie in files."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
 from ssd_jax.data.columns import Columns
 from ssd_jax.data.image_bytes import read_span
 from ssd_jax.data.records import Record
+from ssd_jax.storage.files import real_paths
 
 
 class FolderRecords:
@@ -56,6 +58,10 @@ class FolderRecords:
         """The records for which `[images] bool` is true."""
         kept = self.columns.chosen(images, np.ones(len(self.columns.boxes), bool))
         return FolderRecords(kept, kept.boxes, kept.classes, kept.sizes, self.num_others)
+
+    def places(self) -> Iterator[tuple[str, int]]:
+        """The path of the file that each image is in, and where it begins in that."""
+        return zip(real_paths(self.columns.paths), self.columns.spans[:, 0].tolist(), strict=True)
 
     def share(self, process_index: int, process_count: int) -> range:
         """The records of one process: every `process_count`-th."""

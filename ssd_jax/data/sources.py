@@ -203,7 +203,7 @@ def resolve(spec: str, role: discovery.Role = "all") -> list[Named]:
             sources.append(Named(source, [source]))
             continue
         check_no_scheme(source)
-        path, split = _folder_and_split(source)
+        path, split = folder_and_split(source)
         if path is None:
             near = nearest(name, FORMATS) if colon else ""
             meant = f": did you mean {near}:…?" if near else ""
@@ -244,7 +244,7 @@ def grammar() -> str:
     return f"FOLDER, {', '.join(others)} or {last}, several joined by commas"
 
 
-def _folder_and_split(source: str) -> tuple[Path | None, str]:
+def folder_and_split(source: str) -> tuple[Path | None, str]:
     """The folder or file that exists, and the split after the last colon, if any."""
     whole = Path(grammar_of.unquoted(source))
     if source and whole.exists():
@@ -257,14 +257,14 @@ def _folder_and_split(source: str) -> tuple[Path | None, str]:
 
 def _begins_source(text: str) -> bool:
     name, colon, _ = text.partition(":")
-    return bool(colon and name in FORMATS) or _folder_and_split(text)[0] is not None
+    return bool(colon and name in FORMATS) or folder_and_split(text)[0] is not None
 
 
 def _is_whole(source: str) -> bool:
     """Whether a source has all of its arguments, and the first is there if it is a path."""
     name, colon, rest = source.partition(":")
     if not (colon and name in FORMATS):
-        return _folder_and_split(source)[0] is not None
+        return folder_and_split(source)[0] is not None
     form = FORMATS[name]
     values = grammar_of.split_arguments(rest, form.arguments.count(":") + 1)
     return values is not None and (form.find is None or "://" in rest or Path(values[0]).exists())

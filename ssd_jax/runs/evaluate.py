@@ -99,19 +99,15 @@ def evaluate(
 
 def _open_data(config: Config, folder: Path, class_names: Sequence[str]) -> tuple[Dataset, str]:
     """The images that a run is evaluated on, and where they come from in words."""
-    from ssd_jax.data.choice import choose_sources, open_evaluation_data
+    from ssd_jax.data.choice import open_evaluation_data
     from ssd_jax.data.cut import read_cut
     from ssd_jax.data.problems import make_problems
 
     stored = devices.from_main_process(read_cut(folder))
-    all_trained = not stored and not config.data.eval and config.eval_every < 0
-    if all_trained and choose_sources(config.data).evaluation is None:
-        raise UserError(
-            f"{folder} was trained on all images of {config.data.train}, for config.eval_every is "
-            "-1: name other images with --source"
-        )
+    # A run that cuts images off says which.
+    seed = config.seed if (folder / "imported.json").is_file() else None
     problems = make_problems(config.data, folder, devices.is_main_process())
-    dataset, origin = open_evaluation_data(config.data, class_names, problems, stored, config.seed)
+    dataset, origin = open_evaluation_data(config.data, class_names, problems, stored, seed)
     return dataset, origin
 
 

@@ -238,6 +238,9 @@ def _record(parts: _Parts, start: _Start) -> None:
     record_run(folder, config, parts.class_names, parts.data.train.category_ids)
     if parts.data.cut:
         write_cut(folder, parts.data.cut)
+    elif (folder / CUT_FILE).is_file():
+        # From here on the images that were cut off may be trained on.
+        (folder / CUT_FILE).unlink()
     described = {"step": start.step, "devices": devices.describe_devices()}
     record_start(folder, describe_program() | described)
     if config.init and start.weights:

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,17 @@ def local_path(place: AnyPath) -> Path:
     if scheme:
         raise _refusal(os.fspath(place), scheme[1])
     return Path(place)
+
+
+def real_paths(paths: Iterable[str]) -> Iterator[str]:
+    """Paths of files from the root, without links, so that the same ones are equal."""
+    folders: dict[str, str] = {}
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        real = os.path.join(folders[folder], name)
+        yield os.path.realpath(real) if os.path.islink(real) else real
 
 
 def check_outputs(*places: AnyPath | None) -> None:

@@ -11,6 +11,7 @@ from ssd_jax.data.choice import (
     open_run_data,
     open_training_data,
 )
+from ssd_jax.data.content import num_shared
 from ssd_jax.data.cut import Cut
 from ssd_jax.data.problems import Problems
 from ssd_jax.errors import UserError
@@ -68,6 +69,39 @@ def test_a_folder_is_evaluated_on_its_own_validation_split(voc):
     assert (ids(data.train), ids(data.evaluation)) == (["d", "e"], ["f"])
 
 
+def test_what_is_trained_on_is_not_taken_for_evaluation(voc, monkeypatch):
+    voc.split("train", "a", "b")
+    voc.split("val", "c", "d", "e", "f", "g")
+    monkeypatch.chdir(voc.root)
+    both = (
+        f"{voc.root}:train,{voc.root}:val",
+        f"voc_xml:{voc.root}:train,voc_xml:{voc.root}:val",
+        f"{voc.root},voc_xml:.:val",
+    )
+    for spec in both:
+        data = open_run_data(config_of(spec))
+        assert data.cut and len(data.train) == 6 and len(data.evaluation) == 1
+    assert choose_sources(DataConfig(train="shapes:train,shapes:test[:5]")).evaluation is None
+    voc.split("test", "h")
+    for spec in both:
+        assert ids(open_run_data(config_of(spec)).evaluation) == ["h"]
+
+
+def test_a_folder_is_the_same_however_it_is_written(flat, monkeypatch):
+    monkeypatch.chdir(flat.parent)
+    (flat.parent / "link").symlink_to(flat)
+    for name in ("flat", "./flat/", "link", f"{flat}"):
+        data = open_run_data(config_of("flat", data__eval=name))
+        assert data.cut and not set(ids(data.train)) & set(ids(data.evaluation))
+    # Images are, too.
+    spec = "voc_xml:link:link"
+    data = open_run_data(config_of("flat", data__eval=spec))
+    assert num_shared(data.train, data.evaluation) == 10
+    # A folder that is named twice is cut alike.
+    data = open_run_data(config_of(f"flat,{flat},flat"))
+    assert len(data.evaluation) == 6 and not set(ids(data.train)) & set(ids(data.evaluation))
+
+
 def test_trainval_holds_the_validation_split(voc):
     voc.split("train", "a", "b")
     voc.split("val", "c")
@@ -114,6 +148,9 @@ def test_a_stored_cut_is_followed(flat):
     assert ids(open_run_data(config.replace({"eval_every": -1}), stored).train) == ids(data.train)
     evaluation, _ = open_evaluation_data(config.data, ("dog",), Problems(), stored)
     assert ids(evaluation) == ["b", "j"]
+    # A run without one was trained on all images.
+    with pytest.raises(UserError, match=r"trained on all images of .*--source"):
+        open_evaluation_data(config.data, ("dog",), Problems(), seed=None)
 
 
 def test_a_set_of_tfds_has_its_own_split_or_is_cut():

@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from ssd_jax.data.cut import Cut, choose, make_cut, read_cut, write_cut
 from ssd_jax.data.near_duplicates import joined, read_thumbnails, thumbnail_pairs, versions
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.errors import UserError
+from tests.data.formats.files import write_files
 from tests.helpers.pictures import VocFolder
 from tests.helpers.reference_results import shared
 
@@ -200,6 +202,29 @@ def test_a_cut_of_several_sources_tells_images_of_one_name_apart(voc, tmp_path):
     # Another order of the sources changes nothing.
     first, second = cut.masks(open_dataset(",".join(specs[::-1])), specs[::-1])
     assert first.tolist() == [False, True] and second.tolist() == [True, False]
+
+
+def test_images_that_other_numbers_are_given_to_stay_where_they_are(tmp_path):
+    def spec_of(*names):
+        images = [{"id": i, "file_name": f"{name}.jpg"} for i, name in enumerate(names)]
+        objects = [
+            {"id": i, "image_id": i, "category_id": 1, "bbox": [5, 5, 20, 20]}
+            for i in range(len(names))
+        ]
+        categories = [{"id": 1, "name": "dog"}]
+        content = {"images": images, "annotations": objects, "categories": categories}
+        return f"coco_json:{write_files(tmp_path, {'ann.json': content})}/ann.json:{tmp_path}"
+
+    for seed, name in enumerate("abcdefgh"):
+        (tmp_path / f"{name}.jpg").write_bytes(encoded(pattern(seed), "JPEG"))
+    spec = spec_of(*"bcdefgh")
+    cut = make_cut(open_dataset(spec), [spec], 0.7, 0)
+    assert sorted(map(len, cut.evaluation[0])) == [5, 5]  # names like a.jpg
+    more = open_dataset(spec_of(*"abcdefgh"))
+    (mask,) = cut.masks(more, [spec])
+    assert {Path(more[i].path).name for i in np.flatnonzero(mask)} == set(cut.evaluation[0])
+    # Those that were stored by number are found, too.
+    assert Cut((spec,), (("2",),)).masks(more, [spec])[0].tolist() == [i == 2 for i in range(8)]
 
 
 def test_a_cut_of_a_set_of_tfds_reads_the_chosen_records():

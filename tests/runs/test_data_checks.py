@@ -121,6 +121,11 @@ def test_images_of_both_sides_are_counted(voc):
     first, second = (open_dataset(voc.split(*names)) for names in (("x", *"abc"), ("y", *"bcde")))
     assert num_shared(first, second) == 2
     assert num_shared(open_dataset("shapes:test[:2]"), second) == 0
+    first, second = (open_dataset(f"shapes:test[{part}]") for part in (":9", "7:20"))
+    assert num_shared(first, second) == 2
+    (mask,) = [np.arange(9) < 8]
+    assert num_shared(first.chosen([mask]), second) == 1
+    assert num_shared(first, open_dataset("shapes:train[:20]")) == 0
 
 
 @pytest.mark.parametrize("boundary_boxes", [True, False])
@@ -186,6 +191,14 @@ def test_a_run_keeps_the_images_it_is_evaluated_on(voc, config, tmp_path, caplog
     assert json.loads((run / "split.json").read_text()) == [part]
     assert evaluate(config, run)["num_images"] == 2
 
+    # With other data to evaluate on these images are trained on, and so not evaluated on again.
+    more = config.replace({"data.eval": voc.split("one", "a"), "steps": 4})
+    train(more, run, change_config=True)
+    with pytest.raises(UserError, match="has trained on all of its images"):
+        train(config.replace({"steps": 5}), run, change_config=True)
+    with pytest.raises(UserError, match="trained on all images"):
+        evaluate(config, run)
+
 
 @pytest.mark.slow
 def test_a_run_that_has_seen_all_images_cannot_be_evaluated_on_some(voc, config, tmp_path):
@@ -194,8 +207,15 @@ def test_a_run_that_has_seen_all_images_cannot_be_evaluated_on_some(voc, config,
         shutil.copy(voc.annotation(name), folder)
     config = config.replace({"data.train": str(folder), "eval_every": -1, "steps": 1})
     train(config, tmp_path / "run")
-    with pytest.raises(UserError, match=r"trained on all images .*name other images with --source"):
-        evaluate(config, tmp_path / "run")
+    for named in (
+        config,
+        config.replace({"eval_every": 0}),
+        config.replace({"data.eval": str(folder)}),
+    ):
+        with pytest.raises(
+            UserError, match=r"trained on all images .*name other images with --source"
+        ):
+            evaluate(named, tmp_path / "run")
     more = config.replace({"eval_every": 0, "steps": 2})
     with pytest.raises(UserError, match=r"has trained on all of its images.* config\.data\.eval"):
         train(more, tmp_path / "run", change_config=True)

@@ -5,7 +5,7 @@
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,12 +83,16 @@ class TfdsRecords:
         """The ids of its own classes by name; see `category_ids_of`."""
         return category_ids_of(self._builder.name, self.names)
 
-    def evaluation_split(self) -> str:
-        """The set's own split for evaluation, of which no record is in this one; "" without one.
+    def evaluation_split(self, trained: Sequence[str]) -> str:
+        """The set's own split for evaluation, of which nothing is trained on; "" without one.
 
         A test split whose objects are not published is none.
+
+        Args:
+          trained: the splits of the set that are trained on.
         """
-        own = {piece.partition("[")[0].strip() for piece in self._split.split("+")}
+        pieces = [piece for split in (self._split, *trained) for piece in split.split("+")]
+        own = {piece.partition("[")[0].strip() for piece in pieces}
         for name in EVALUATION_SPLITS:
             if name in self._builder.info.splits and not own & {name, "all"}:
                 split = TfdsRecords(self._builder, name, f"{self.origin}, {name}")
@@ -126,6 +130,19 @@ class TfdsRecords:
         """The records for which `[images] bool` is true."""
         places = np.arange(len(self)) if self._places is None else self._places
         return TfdsRecords(self._builder, self._split, self.origin, self.classes, places[images])
+
+    def places(self) -> Iterator[tuple[str, int]]:
+        """The file that each record is in, and its number there."""
+        everything = [
+            (str(each.filename), each.skip + number)
+            for each in self._builder.info.splits[self._split].file_instructions
+            for number in range(
+                each.examples_in_shard - each.skip if each.take == -1 else each.take
+            )
+        ]
+        return iter(
+            everything if self._places is None else [everything[i] for i in self._places.tolist()]
+        )
 
     def __len__(self) -> int:
         if self._places is not None:
