@@ -36,7 +36,7 @@ from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictu
 from ssd_jax.runs.provenance import describe_program
 from ssd_jax.runs.workdir import check_classes, check_same_config, locked, record_run, record_start
 from ssd_jax.storage.files import AnyPath, local_path, write_text
-from ssd_jax.training.checkpoints import Checkpoints, Progress
+from ssd_jax.training.checkpoints import Checkpoints, Progress, has_checkpoints
 from ssd_jax.training.guard import Guard
 from ssd_jax.training.interruption import Interruption
 from ssd_jax.training.loop import train_loop
@@ -95,13 +95,13 @@ def train(
     with Interruption() as interruption, contextlib.ExitStack() as until_the_end:
         parts = _build(config, folder)
         check_classes(folder, parts.class_names)
-        if devices.is_main_process():
-            until_the_end.enter_context(locked(folder))
-        checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
-        if not checkpoints.steps():
+        if not devices.from_main_process(has_checkpoints(folder / "checkpoints")):
             look_at_data(config, parts.data, parts.network.tiling)
         elif devices.is_main_process():
             logger.info("%s", describe_continued(parts.data))
+        if devices.is_main_process():
+            until_the_end.enter_context(locked(folder))
+        checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
         start = _restore(parts, checkpoints) or _begin(parts)
         if start.step > config.steps:
             raise UserError(

@@ -24,6 +24,11 @@ NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Progress = dict[str, Any]  # what JSON can hold
 
 
+def has_checkpoints(directory: Path) -> bool:
+    """Whether a directory holds a complete checkpoint; unfinished ones have other names."""
+    return directory.is_dir() and any(path.name.isdigit() for path in directory.iterdir())
+
+
 class Checkpoints:
     """The checkpoints of one work directory: the last few, and the best by mAP.
 

@@ -165,6 +165,11 @@ def test_data_without_objects_ends_the_run_before_the_first_step(voc, config, tm
     crowds = {"data.train": f"coco_json:{folder}/ann.json:{folder}/images", "eval_every": -1}
     with pytest.raises(UserError, match=r"nothing to learn in 1 image with 1 box round crowds"):
         train(config.replace(crowds), tmp_path / "run")
+    truncate(voc, "a")
+    truncated = {"data.train": voc.split("others", *"bcde"), "data.eval": voc.split("one", "a")}
+    with pytest.raises(UserError, match=r"a\.jpg: the image cannot be read"):
+        train(config.replace(truncated), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
