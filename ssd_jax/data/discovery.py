@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.split_names import EVAL_NAMES, SPLIT_NAMES, TRAIN_NAMES, kind_of
+from ssd_jax.data.split_names import EVAL_NAMES, SPLIT_NAMES, TRAIN_NAMES, is_split, kind_of
 from ssd_jax.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ Role = Literal["train", "eval", "all"]
 WHOLE = "all"
 
 # How folders of annotations begin whose images lie beside them.
-ANNOTATION_FOLDERS = ("annot", "label", "data", "csv", "json", "xml")
+ANNOTATION_STARTS = ("annot", "label", "data", "csv", "json", "xml")
 
 # What the files of other formats are called, and what to do about them.
 OTHER_FORMATS = {
@@ -115,7 +115,7 @@ def _around(path: Path) -> FileTree:
     """
     tree, file = FileTree(path.parent), path.name
     folder = path.absolute().parent
-    if not tree.images and folder.name.lower().startswith(ANNOTATION_FOLDERS):
+    if not tree.images and folder.name.lower().startswith(ANNOTATION_STARTS):
         tree, file = FileTree(folder.parent), f"{folder.name}/{path.name}"
     return FileTree(tree.root, tuple(dict.fromkeys([file, *tree.images])))
 
@@ -149,7 +149,7 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
     for kind in TRAIN_NAMES if role == "train" else EVAL_NAMES:
         if name := _of_kind(found, kind, splits):
             return name, splits[name]
-    others = [name for name in splits if kind_of(name) not in SPLIT_NAMES]
+    others = [name for name in splits if not is_split(name)]
     if len(others) == 1 and (role == "train" or len(splits) == 1):
         return others[0], splits[others[0]]
     purpose = "training" if role == "train" else "evaluation"

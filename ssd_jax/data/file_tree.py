@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ssd_jax.data.problems import Problem
-from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
+from ssd_jax.data.split_names import is_split
 from ssd_jax.errors import UserError, shown
 
 IMAGE_SUFFIXES = frozenset(
@@ -99,7 +99,7 @@ class FileTree:
             return similar
         if not anywhere:
             return []
-        named = self._by_name.get(alike(parts[-1]), [])
+        named = self._by_end.get(alike("/".join(parts[-2:])), [])
         exact = [file for file in named if file.endswith(f"/{path}")]
         return exact or [file for file in named if alike(file).endswith(f"/{alike(path)}")]
 
@@ -112,7 +112,7 @@ class FileTree:
         if own[0][-1:] and own[0][-1].lower() in ("images", "image", "imgs", "jpegimages"):
             own.append(own[0][:-1])
         return all(
-            kind_of(folder) not in SPLIT_NAMES
+            not is_split(folder)
             or any(
                 tuple(folders[i:end]) == parts[i - end :]
                 for end in range(i + 1, len(folders) + 1)
@@ -176,8 +176,15 @@ class FileTree:
         return _grouped((alike(file), file) for file in self.images)
 
     @functools.cached_property
-    def _by_name(self) -> dict[str, list[str]]:
-        return _grouped((alike(file.rpartition("/")[2]), file) for file in self.images)
+    def _by_end(self) -> dict[str, list[str]]:
+        """The images by the likeness of their names, and of their names with the folder.
+
+        Names alone would not do: thousands of folders may have a 000001.jpg each.
+        """
+        parts = ((file, alike(file).split("/")) for file in self.images)
+        return _grouped(
+            ("/".join(own[-count:]), file) for file, own in parts for count in (1, 2)[: len(own)]
+        )
 
     @functools.cached_property
     def _by_stem(self) -> dict[str, list[str]]:

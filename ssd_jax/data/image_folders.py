@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from ssd_jax.data.discovery import WHOLE
 from ssd_jax.data.file_tree import FileTree, alike, without_server
-from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
+from ssd_jax.data.split_names import SPLIT_NAMES, is_split, kind_of
 from ssd_jax.data.stems import without_suffix
 
 # Folders of images that show the outlines of objects.
@@ -107,7 +107,7 @@ def split_of(file: str) -> str:
         words = set(re.findall("[a-z]+", part.lower())) - BESIDE_SPLITS
         if len(words) == 1 and words <= set(SPLIT_NAMES):
             return part
-    return stem if kind_of(stem) in SPLIT_NAMES else WHOLE
+    return stem if is_split(stem) else WHOLE
 
 
 def common_folder(folders: Iterable[str]) -> str:

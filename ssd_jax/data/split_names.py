@@ -17,3 +17,8 @@ def kind_of(split: str) -> str:
     if {"train", "val"} <= set(words):  # train_val is trainval
         return "trainval"
     return next((word for word in words if word in SPLIT_NAMES), split)
+
+
+def is_split(name: str) -> bool:
+    """Whether a name has one of the words of `SPLIT_NAMES` in it."""
+    return kind_of(name) in SPLIT_NAMES

@@ -26,7 +26,7 @@ from ssd_jax.data.problems import FIXES as STOPS_OF_READING
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.read_part import ReadPart
 from ssd_jax.data.records import Annotation
-from ssd_jax.data.split_names import SPLIT_NAMES, TRAIN_NAMES, kind_of
+from ssd_jax.data.split_names import TRAIN_NAMES, is_split, kind_of
 from ssd_jax.diagnostics.box_findings import Boxes, Place
 from ssd_jax.diagnostics.findings import STOPS, Finding, Report
 from ssd_jax.diagnostics.image_findings import Look, findings, look_at, size_of
@@ -255,7 +255,7 @@ def _split_of(source: str) -> str:
     if form.endswith("SPLIT") and not os.path.isdir(arguments[-1]):
         return arguments[-1]
     file = re.split(r"[/\\]", arguments[0])[-1]
-    return file if kind_of(file) in SPLIT_NAMES else ""
+    return file if is_split(file) else ""
 
 
 def _classes(

@@ -9,7 +9,7 @@ from ssd_jax.data.discovery import WHOLE, Splits
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.image_folders import split_of
 from ssd_jax.data.problems import Problem
-from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
+from ssd_jax.data.split_names import is_split, kind_of
 from ssd_jax.errors import UserError, shown
 
 
@@ -87,4 +87,4 @@ def image_of_path(tree: FileTree, path: str) -> Path | Problem:
 
 def names_split(folders: Iterable[str]) -> bool:
     """Whether one of these folders is called like a split."""
-    return any(kind_of(folder) in SPLIT_NAMES for folder in folders)
+    return any(is_split(folder) for folder in folders)

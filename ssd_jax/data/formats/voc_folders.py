@@ -16,7 +16,7 @@ from ssd_jax.data.formats.voc_layout import (
 )
 from ssd_jax.data.image_folders import ImageFolders, common_folder, split_of, without_masks
 from ssd_jax.data.spec import compose
-from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
+from ssd_jax.data.split_names import is_split
 from ssd_jax.data.stems import without_suffix
 from ssd_jax.errors import UserError
 from ssd_jax.storage.files import read_beginning, read_text
@@ -92,7 +92,7 @@ def _lists_by_root(tree: FileTree, by_folder: dict[str, list[str]]) -> dict[str,
             places[match[1] or ""].setdefault(place, {})[match[3]] = file
             continue
         folder, _, name = file.rpartition("/")
-        if kind_of(without_suffix(name)) in SPLIT_NAMES:
+        if is_split(without_suffix(name)):
             places[folder].setdefault("root", {})[without_suffix(name)] = file
     found = {}
     for root, lists in places.items():
@@ -247,7 +247,7 @@ def _without_common_tail(pair: _Pair) -> _Pair:
         and len(xmls) > 1
         and len(images) > 1
         and xmls[-1] == images[-1]
-        and kind_of(xmls[-1]) not in SPLIT_NAMES
+        and not is_split(xmls[-1])
     ):
         xmls, images = xmls[:-1], images[:-1]
     return _Pair("/".join(xmls), "/".join(images))

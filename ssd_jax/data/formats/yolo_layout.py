@@ -12,7 +12,7 @@ from ssd_jax.data.discovery import WHOLE
 from ssd_jax.data.file_tree import IMAGE_SUFFIXES, FileTree
 from ssd_jax.data.formats.values import number, numbers, text
 from ssd_jax.data.problems import Problem, Problems
-from ssd_jax.data.split_names import SPLIT_NAMES, kind_of
+from ssd_jax.data.split_names import SPLIT_NAMES, is_split
 from ssd_jax.errors import UserError, shown
 from ssd_jax.storage.files import read_text
 
@@ -208,11 +208,7 @@ def _split_of(folders: list[str]) -> str:
     places = [i for i, folder in enumerate(folders) if folder.lower() == "images"]
     last = places[-1] if places else len(folders)
     nearest_first = [*folders[last + 1 : last + 2], *reversed(folders[:last])]
-    return next((name for name in nearest_first if _is_split(name)), WHOLE)
-
-
-def _is_split(name: str) -> bool:
-    return kind_of(name) in SPLIT_NAMES
+    return next((name for name in nearest_first if is_split(name)), WHOLE)
 
 
 def split_images(layout: Layout, split: str, problems: Problems) -> tuple[Path, list[Path]]:
