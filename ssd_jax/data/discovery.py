@@ -87,6 +87,9 @@ def find(path: Path, finders: dict[str, Find]) -> Found:
     ((name, splits),) = found.items()
     if list(splits) == [WHOLE] and (lists := _lists_of_splits(tree)):
         logger.warning("%s: not used: %s", path, ", ".join(lists))
+    if list(splits) == [WHOLE] and len(folders := _folders_of_splits(tree)) > 1:
+        message = "%s: the annotations are of one set, though there are folders %s of images"
+        logger.warning(message, path, " and ".join(folders))
     return Found(path, name, splits)
 
 
@@ -94,6 +97,12 @@ def _lists_of_splits(tree: FileTree) -> list[str]:
     """Text files that are called like a split."""
     texts = tree.with_suffix(".txt")
     return [file for file in texts if file.rpartition("/")[2][:-4].lower() in SPLIT_NAMES]
+
+
+def _folders_of_splits(tree: FileTree) -> list[str]:
+    """The names of splits that folders with images have."""
+    parts = {part for image in tree.images for part in image.split("/")[:-1]}
+    return sorted(part for part in parts if part.lower() in SPLIT_NAMES)
 
 
 def _hint(tree: FileTree) -> str:

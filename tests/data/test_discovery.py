@@ -92,3 +92,18 @@ def test_formats_that_are_not_read_are_called_by_their_names(tmp_path, file, who
     (tmp_path / file).write_text("{}")
     with pytest.raises(UserError, match=f"{whose}.* format, which is not read: export COCO"):
         open_dataset(str(tmp_path))
+
+
+def test_folders_of_splits_that_the_annotations_do_not_divide_are_told(tmp_path, caplog):
+    for name in ("train/a.jpg", "val/b.jpg"):
+        write_picture(tmp_path / "images" / name, 200, 100)
+    shape = "<box label='cat' xtl='20' ytl='10' xbr='80' ybr='60'/>"
+    images = (
+        f"<image id='{i}' name='{name}' subset='{subset}' width='200' height='100'>{shape}</image>"
+        for i, (name, subset) in enumerate((("a.jpg", "train"), ("b.jpg", "val")))
+    )
+    content = f"<annotations><meta/>{''.join(images)}</annotations>"
+    (tmp_path / "annotations.xml").write_text(content)
+    with caplog.at_level("WARNING", "ssd_jax"):
+        assert len(open_dataset(str(tmp_path), role="train")) == 2
+    assert "of one set, though there are folders train and val of images" in caplog.text

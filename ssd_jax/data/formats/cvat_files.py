@@ -65,7 +65,8 @@ def _image_names(text: str) -> Sequence[str]:
     """The first names of images, with the folders of subsets before them."""
     names = []
     for tag in IMAGE.findall(text):
-        attributes = dict(re.findall(r'(\w+)="([^"]*)"', tag))
+        quoted = re.findall(r"""(\w+)\s*=\s*(?:"([^"]*)"|'([^']*)')""", tag)
+        attributes = {key: double or single for key, double, single in quoted}
         name, subset = attributes.get("name", ""), attributes.get("subset", "")
         names.append(html.unescape(f"{subset}/{name}" if subset else name))
     return names

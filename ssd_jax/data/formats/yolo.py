@@ -98,16 +98,16 @@ def find_yolo(tree: FileTree) -> Splits:
             chosen = list(layout.splits)
         else:
             groups = {split: _images(layout, split) for split in layout.splits}
-            chosen = _with_labels({split: own for split, own in groups.items() if own})
+            files = LabelFiles()
+            chosen = [split for split, own in groups.items() if any(map(files.of, own))]
+            if missing := [split for split, own in groups.items() if not own]:
+                entries = [f"{split}: {' '.join(layout.splits[split])}" for split in missing]
+                message = "%s: left out what is not there: %s"
+                logger.warning(message, layout.file, first_names(entries))
         for split in chosen:
             splits.setdefault(split, []).append(spec.compose("yolo", layout.file, split))
     if splits:
         return splits
-    for layout in layouts:
-        if layout.splits and not is_given:
-            entries = (f"{split}: {' '.join(own)}" for split, own in layout.splits.items())
-            message = "%s: not used, for nothing that it names is there: %s"
-            logger.warning(message, layout.file, ", ".join(entries))
     above = {part.lower() for part in tree.root.absolute().parts}
     if not tree.with_suffix(".txt") and not above & set(IMAGE_FOLDERS):
         return {}  # without label files here or beside, no image need be looked at

@@ -375,4 +375,11 @@ def test_a_data_yaml_that_names_nothing_that_is_there_is_told(tmp_path, caplog):
     folder = write(tmp_path, files | {"data.yaml": "train: x/y\nval: x/z\nnames: [cat]\n"})
     with caplog.at_level(logging.WARNING, "ssd_jax"):
         check_cat(folder)
-    assert "data.yaml: not used, for nothing that it names is there: train: x/y" in caplog.text
+    assert "data.yaml: left out what is not there: train: x/y, val: x/z" in caplog.text
+
+
+def test_labels_in_another_form_are_told_by_line_where_a_data_yaml_is_there(tmp_path):
+    declared = "train: images\nval: images\nnames: [cat]\n"
+    files = {"images/a.jpg": None, "labels/a.txt": "cat 0.25 0.35 0.3 0.5\n", "data.yaml": declared}
+    with pytest.raises(UserError, match="line 1 has 'cat', which is not a number"):
+        boxes(write(tmp_path, files), role="train")
