@@ -158,7 +158,9 @@ def _check_described_once(parts: Sequence[ReadPart], role: discovery.Role) -> No
             continue
         for index, file in enumerate(part.files):
             path = part.columns.paths[index]
-            place = os.path.realpath(path) + str(part.columns.span(index) or "")
+            span = part.columns.span(index)
+            # Of images inside files, those of one name and length are the same.
+            place = f"{part.columns.image_ids[index]}:{span[1]}" if span else os.path.realpath(path)
             other = files.setdefault(place, file)
             if other == file:
                 continue

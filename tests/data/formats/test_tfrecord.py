@@ -332,3 +332,10 @@ def test_check_data_names_the_images_inside(pictures, tmp_path):
     assert found["image unreadable"].file == f"{path}: a.jpg"
     assert found["same content"].file == f"{path}: copy.png"
     assert "my b.png" in found["same content"].message
+
+
+def test_two_versions_of_records_are_refused(tmp_path, pictures):
+    for name in ("train.record", "train_old.record"):
+        write(tmp_path / "set" / name, *features(pictures[0]))
+    with pytest.raises(UserError, match=r"described twice, by .*train\.record: a\.jpg and by"):
+        open_dataset(str(tmp_path / "set"), role="train")
