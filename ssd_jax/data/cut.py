@@ -103,7 +103,7 @@ def make_cut(dataset: Dataset, sources: Sequence[str], split: float, seed: int) 
             "evaluation: name evaluation data in config.data.eval, or train without evaluation "
             "with config.eval_every=-1"
         )
-    chosen = choose(names, groups, split, seed)
+    chosen = choose(names, groups, split, seed, _have_objects(dataset))
     ends = np.cumsum([len(own) for own in ids])[:-1]
     evaluation = tuple(
         tuple(sorted(name for name, is_chosen in zip(own, mask, strict=True) if is_chosen))
@@ -112,14 +112,23 @@ def make_cut(dataset: Dataset, sources: Sequence[str], split: float, seed: int) 
     return Cut(tuple(sources), evaluation)
 
 
-def choose(names: Sequence[str], groups: np.ndarray, split: float, seed: int) -> np.ndarray:
+def choose(
+    names: Sequence[str],
+    groups: np.ndarray,
+    split: float,
+    seed: int,
+    have_objects: np.ndarray | None = None,
+) -> np.ndarray:
     """`[images] bool`: whole groups, about `1 - split` of all images, at least one and not all.
+
+    On both sides are images with objects, where two groups that are no larger have any.
 
     Args:
       names: of the images, each once.
       groups: `[images]` the number of the group of each; two groups or more.
       split: the fraction that is not chosen.
       seed: of the choice.
+      have_objects: `[images] bool`; all where None.
     """
     # The place of a group depends on its first name alone: a new image changes that of few others.
     members: dict[int, list[int]] = {}
@@ -129,6 +138,12 @@ def choose(names: Sequence[str], groups: np.ndarray, split: float, seed: int) ->
         members.values(),
         key=lambda own: hashlib.sha256(f"{seed}:{names[own[0]]}".encode()).digest(),
     )
+    if have_objects is not None:
+        with_objects = [own for own in ordered if have_objects[own].any()]
+        if len(with_objects) > 1:  # the first is chosen first, the last at last
+            first, last = with_objects[0], with_objects[-1]
+            between = [own for own in ordered if own is not first and own is not last]
+            ordered = [first, *between, last]
     wanted = min(max(1, round(len(names) * (1 - split))), len(names) - 1)
     chosen: list[list[int]] = []
     count = 0
@@ -147,6 +162,18 @@ def choose(names: Sequence[str], groups: np.ndarray, split: float, seed: int) ->
     for own in chosen:
         mask[own] = True
     return mask
+
+
+def _have_objects(dataset: Dataset) -> np.ndarray:
+    """`[images] bool`; true for records of TFDS, which are not read for this."""
+    known = []
+    for part in dataset.parts:
+        have = np.ones(len(part), bool)
+        if isinstance(part, FolderRecords):
+            owners = part.columns.owners()[~part.columns.crowd]
+            have = np.bincount(owners, minlength=len(part)) > 0
+        known.append(have)
+    return np.concatenate(known)
 
 
 def _groups(dataset: Dataset, split: float) -> np.ndarray:

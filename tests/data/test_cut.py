@@ -143,6 +143,16 @@ def test_groups_stay_whole_and_the_fraction_is_near():
     )
 
 
+def test_both_sides_have_objects_where_two_groups_have_any():
+    names = [f"image{i}" for i in range(20)]
+    have_objects = np.array([i in (3, 11) for i in range(20)])
+    for split in (0.05, 0.5, 0.8, 0.95):
+        for seed in range(5):
+            mask = choose(names, np.arange(20), split, seed, have_objects)
+            assert mask.sum() == round(20 * (1 - split))
+            assert (mask & have_objects).any() and (~mask & have_objects).any()
+
+
 def test_the_choice_depends_on_names_and_seed_but_not_on_the_order():
     names = np.array([f"image{i}" for i in range(50)])
     order = np.random.default_rng(0).permutation(50)
