@@ -11,7 +11,7 @@ from ssd_jax.cli.command_line import Command, given
 from ssd_jax.config.schema import DataConfig, checked
 
 FLAGS = flags.FlagValues()
-SOURCE = flags.DEFINE_string("source", None, "The data: see the README.", FLAGS)
+SOURCE = flags.DEFINE_string("source", None, "A folder, or FORMAT:…: docs/data.md has all.", FLAGS)
 CLASSES = flags.DEFINE_string(
     "classes", "", "The classes there should be, joined by commas.", FLAGS
 )

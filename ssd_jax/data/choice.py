@@ -5,6 +5,7 @@ that the training data has itself, or else the test split; and where it has neit
 training images are cut off (`cut.py`). All commands choose here, and so alike.
 """
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from ssd_jax.data.problems import Problems, make_problems
 from ssd_jax.data.sources import FORMATS, Named, folder_and_split, open_dataset, resolve
 from ssd_jax.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 
 class Sources(NamedTuple):
     """The sources of a run, with format and arguments.
@@ -27,11 +30,13 @@ class Sources(NamedTuple):
     Attributes:
       train: trained on.
       evaluation: evaluated on; None where these images are cut off the others.
+      trained: where those of `train` come from, in words.
       origin: where those of `evaluation` come from, in words.
     """
 
     train: list[str]
     evaluation: list[str] | None
+    trained: str
     origin: str
 
 
@@ -41,12 +46,14 @@ class RunData(NamedTuple):
     Attributes:
       train: trained on.
       evaluation: evaluated on; None where nothing is evaluated.
+      trained: where those of `train` come from, in words.
       origin: where those of `evaluation` come from, in words.
       cut: which they are, where they were cut off.
     """
 
     train: Dataset
     evaluation: Dataset | None
+    trained: str
     origin: str = ""
     cut: Cut | None = None
 
@@ -61,9 +68,10 @@ def choose_sources(data: DataConfig) -> Sources:
       UserError: no training data is named; see also `explicit_sources`.
     """
     trained = resolve(_named(data), "train")
-    train = _all_sources(trained)
+    train, words = _all_sources(trained), _describe(trained)
     if data.eval and not _is_same_place(data, trained):
-        return Sources(train, _all_sources(resolve(data.eval, "eval")), data.eval)
+        named = resolve(data.eval, "eval")
+        return Sources(train, _all_sources(named), words, _describe(named))
     own = {
         source: split
         for named in trained
@@ -71,8 +79,17 @@ def choose_sources(data: DataConfig) -> Sources:
     }
     if own:
         splits = ", ".join(dict.fromkeys(own.values()))
-        return Sources(train, list(own), f"{data.train}, its own split {splits}")
-    return Sources(train, None, f"{data.train}, cut by config.data.split={data.split:g}")
+        return Sources(train, list(own), words, f"{data.train}, its own split {splits}")
+    cut = f"{data.train}, cut by config.data.split={data.split:g}"
+    return Sources(train, None, words, cut)
+
+
+def _choose_sources(config: Config, is_cut: bool = False) -> Sources:
+    """`choose_sources`; of a config that never evaluates, nothing for evaluation."""
+    if config.eval_every >= 0 or is_cut:
+        return choose_sources(config.data)
+    trained = resolve(_named(config.data), "train")
+    return Sources(_all_sources(trained), [], _describe(trained), "")
 
 
 def open_run_data(
@@ -99,29 +116,24 @@ def open_run_data(
     def problems() -> Problems:
         return make_problems(data, workdir, is_main_process)
 
-    if evaluates or stored:
-        sources = choose_sources(data)
-    else:
-        sources = Sources(_all_sources(resolve(_named(data), "train")), [], "")
+    sources = _choose_sources(config, is_cut=stored is not None)
     train, cut = _open_training(sources, config, problems(), stored)
     if cut is not None:
         masks = cut.masks(train, sources.train)
         evaluation = train.chosen(masks) if evaluates else None
-        return RunData(train.chosen([~mask for mask in masks]), evaluation, sources.origin, cut)
+        train = train.chosen([~mask for mask in masks])
+        return RunData(train, evaluation, sources.trained, sources.origin, cut)
     if not evaluates:
-        return RunData(train, None)
+        return RunData(train, None, sources.trained)
     evaluation = _open(sources.evaluation or [], data, train.class_names, problems(), "eval")
-    return RunData(train, evaluation, sources.origin)
+    return RunData(train, evaluation, sources.trained, sources.origin)
 
 
 def open_training_data(config: Config, workdir: str | Path | None = None) -> Dataset:
     """The images that a config trains on, as in `open_run_data`; evaluation data is not opened."""
-    data = config.data
-    if config.eval_every >= 0:
-        sources = choose_sources(data)
-    else:
-        sources = Sources(_all_sources(resolve(_named(data), "train")), [], "")
-    train, cut = _open_training(sources, config, make_problems(data, workdir), None)
+    sources = _choose_sources(config)
+    logger.info("training data: %s", sources.trained)
+    train, cut = _open_training(sources, config, make_problems(config.data, workdir), None)
     return train.chosen([~mask for mask in cut.masks(train, sources.train)]) if cut else train
 
 
@@ -149,9 +161,12 @@ def open_evaluation_data(
     """
     # What is trained on may be gone.
     if data.eval and not (data.train and _are_same_path(data.eval, data.train)):
-        named = _all_sources(resolve(data.eval, "eval"))
-        return _open(named, data, class_names, problems, "eval"), data.eval
+        named = resolve(data.eval, "eval")
+        logger.info("evaluation data: %s", _describe(named))
+        chosen = _open(_all_sources(named), data, class_names, problems, "eval")
+        return chosen, _describe(named)
     sources = choose_sources(data)
+    logger.info("evaluation data: %s", sources.origin)
     if sources.evaluation is not None:
         return _open(sources.evaluation, data, class_names, problems, "eval"), sources.origin
     if stored is None and seed is None:
@@ -206,6 +221,10 @@ def _is_same_place(data: DataConfig, trained: Sequence[Named]) -> bool:
         and trained[0].found is not None
         and _are_same_path(data.eval, trained[0].given)
     )
+
+
+def _describe(named: Sequence[Named]) -> str:
+    return ", ".join(each.describe() for each in named)
 
 
 def _are_same_path(first: str, second: str) -> bool:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 
-from ssd_jax.data.classes import Classes, check_chosen, check_known
+from ssd_jax.data.classes import Classes, check_chosen, check_known, is_misspelt
 from ssd_jax.data.read_part import ReadPart
 from ssd_jax.errors import UserError, counted, first_names
 
@@ -56,6 +56,14 @@ def choose_classes(
             *(origin, counted(len(absent), "declared class"), first_names(absent, 20)),
         )
     names = [name for name in names if name in used]
+    for i, name in enumerate(names):
+        for other in names[:i]:
+            if is_misspelt(name, other):
+                logger.warning(
+                    "%s: the classes %r and %r are nearly the same: join them with "
+                    "config.data.class_map=%s=%s if they are one",
+                    *(origin, other, name, name, other),
+                )
     if not names:
         raise UserError(f"{origin}: no image has an object, so there are no classes to learn")
     return Classes(tuple(names), dict(class_map))

@@ -242,8 +242,13 @@ def _image_name(columns: Columns, index: int) -> str:
 
 
 def _image_names(read: Read, images: collections.Counter[int]) -> str:
-    names = [
-        _image_name(read.columns, index) + (f" ({count})" if count > 1 else "")
-        for index, count in images.items()
-    ]
-    return first_names(names)
+    names = [_image_name(read.columns, index) for index in images]
+    if len(set(names)) < len(names):  # in several folders
+        names = [_with_folder(read.columns, index) for index in images]
+    counts = [f" ({count})" if count > 1 else "" for count in images.values()]
+    return first_names([name + count for name, count in zip(names, counts, strict=True)])
+
+
+def _with_folder(columns: Columns, index: int) -> str:
+    """The end of an image's path, with the folder that it is in."""
+    return "/".join(Path(columns.paths[index]).parts[-2:])

@@ -6,9 +6,16 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.split_names import EVAL_NAMES, SPLIT_NAMES, TRAIN_NAMES, is_split, kind_of
-from ssd_jax.errors import UserError
+from ssd_jax.data.file_tree import IMAGE_SUFFIXES, FileTree
+from ssd_jax.data.split_names import (
+    EVAL_NAMES,
+    SPLIT_NAMES,
+    TRAIN_NAMES,
+    is_split,
+    kind_of,
+    synonym,
+)
+from ssd_jax.errors import UserError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +71,10 @@ def find(path: Path, finders: dict[str, Find]) -> Found:
     if path.is_dir():
         tree = FileTree(path)
     elif path.is_file():
+        if path.suffix.lower() in ARCHIVES:
+            raise UserError(f"{path} is an archive: unpack it, and name the folder")
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            raise UserError(f"{path} is an image: name the folder of the data set")
         tree = _around(path)
     else:
         raise UserError(f"{path} does not exist")
@@ -72,11 +83,13 @@ def find(path: Path, finders: dict[str, Find]) -> Found:
         splits = finder(tree)
         if splits:
             found[name] = splits
+    if not tree.files:
+        raise UserError(f"{path} is empty: name a folder with images and their annotations")
     if not found:
         raise UserError(
             f"{path} holds no annotations of a known format ({', '.join(finders)}) among "
-            f"{len(tree.files):,} files, {len(tree.images):,} of them images{_hint(tree)}: "
-            f"docs/data.md says what is found, and how to name it"
+            f"{counted(len(tree.files), 'file')}, {len(tree.images):,} of them images: "
+            f"{_hint(tree)}"
         )
     if len(found) > 1:
         listed = " or ".join(
@@ -85,6 +98,8 @@ def find(path: Path, finders: dict[str, Find]) -> Found:
         )
         raise UserError(f"{path} may be {' or '.join(found)}: name one of them as {listed}")
     ((name, splits),) = found.items()
+    if path.is_file() and not any(path.name in own[0] for own in splits.values()):
+        raise UserError(f"{path} is the annotation of one image: name its folder, {path.parent}")
     if list(splits) == [WHOLE] and (lists := _lists_of_splits(tree)):
         logger.warning("%s: not used: %s", path, ", ".join(lists))
     if list(splits) == [WHOLE] and len(folders := _folders_of_splits(tree)) > 1:
@@ -108,13 +123,15 @@ def _folders_of_splits(tree: FileTree) -> list[str]:
 def _hint(tree: FileTree) -> str:
     """What is there instead, where that is known."""
     if archives := tree.with_suffix(*ARCHIVES):
-        return f", and {archives[0]} is an archive: unpack it"
+        return f"{archives[0]} is an archive, unpack it"
     if prepared := [file for file in tree.files if file.endswith("dataset_info.json")]:
-        return f", and {prepared[0]} belongs to a set of TFDS: name it as tfds:NAME:SPLIT"
+        return f"{prepared[0]} belongs to a set of TFDS, name it as tfds:NAME:SPLIT"
     for pattern, whose in OTHER_FORMATS.items():
         if file := next((file for file in tree.files if re.fullmatch(pattern, file)), None):
-            return f"; {file} is in {whose} format, which is not read: export COCO, VOC or YOLO"
-    return ""
+            return f"{file} is in {whose} format, which is not read: export COCO, VOC or YOLO"
+    if len(tree.images) == len(tree.files):
+        return "annotate the images, or name the folder that holds their annotations too"
+    return "docs/data.md says what is found, and how to name it"
 
 
 def _around(path: Path) -> FileTree:
@@ -146,6 +163,9 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
     """
     splits = found.splits
     if split:
+        same = [name for name in splits if synonym(kind_of(name)) == synonym(kind_of(split))]
+        if split not in splits and len(same) == 1:
+            split = same[0]
         if split not in splits:
             raise UserError(f"{found.path} has no split {split!r}, but {', '.join(splits)}")
         return split, splits[split]
@@ -155,6 +175,13 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
         is_joined = {"train", "val", "trainval"} <= kinds
         names = [name for name in splits if not (is_joined and kind_of(name) == "trainval")]
         return "+".join(names), list(dict.fromkeys(s for name in names for s in splits[name]))
+    places = {source.rpartition(":")[0] for own in splits.values() for source in own}
+    if WHOLE in splits and len(splits) > 1 and len(places) > 1:  # and no list called all.txt
+        listed = ", ".join(f"{name} ({splits[name][0]})" for name in splits)
+        raise UserError(
+            f"{found.path} holds several data sets, one of them not divided into splits: {listed}: "
+            "name the folder of one of them"
+        )
     for kind in TRAIN_NAMES if role == "train" else EVAL_NAMES:
         if name := _of_kind(found, kind, splits):
             return name, splits[name]

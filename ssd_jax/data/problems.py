@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -22,8 +23,8 @@ MAX_PIXEL = 1e9
 FIXES = {
     "ambiguous": "give the images different names, or say in the annotation which one it is",
     "annotation missing": "an image without objects needs an annotation file without <object> in "
-    "it; or take the image out of the list",
-    "annotation unreadable": "write the annotation anew, or take the image out of the list",
+    "it; or take the image out of the data",
+    "annotation unreadable": "write the annotation anew, or take the image out of the data",
     "annotation form": "fix the entry, or take it out",
     "box": "fix the box, or take the object out",
     "class missing": "give the object its class, or take it out",
@@ -31,8 +32,8 @@ FIXES = {
     "config.data.class_map=FOUND=MEANT what it is (FOUND= leaves its objects out)",
     "file name": "name a file inside the folder of the images",
     "listed twice": "keep one of them",
-    "image missing": "put the image there, or take it out of the list",
-    "image unreadable": "replace the file, or take it out of the list",
+    "image missing": "put the image there, or take it out of the annotations",
+    "image unreadable": "replace the file, or take the image out of the data",
     "size": "write the image's width and height in pixels into the annotation",
     "size differs": "write the image's own size into the annotation and see that its boxes are "
     "pixels of it, or take the image that was annotated",
@@ -186,7 +187,8 @@ class Problems:
             listed = f"they are listed in {self._file}; " if self._file else ""
             raise UserError(
                 f"{bad} of {counted(total, 'image')} ({bad / max(total, 1):.1%}) damaged, "
-                f"more than config.data.max_error_fraction={self._max_error_fraction:g} allows; "
+                f"more than config.data.max_error_fraction={self._max_error_fraction:g} allows "
+                f"({math.ceil(bad / max(total, 1) * 100) / 100:g} would); "
                 f"the first: {place[0]}: {problems[0].message}; {listed}ssd-jax check-data "
                 "--source=… shows all and how to fix them"
             )

@@ -18,6 +18,7 @@ shapes:SPLIT                        the embedded set, train or test
 
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -195,6 +196,18 @@ class Named(NamedTuple):
     found: discovery.Found | None = None
     split: str = ""
 
+    def describe(self, split: str = "") -> str:
+        """The source in words, with what its folder was taken for.
+
+        Args:
+          split: another one of the folder's than that it names.
+        """
+        if self.found is None:
+            return self.given
+        split = split or self.split
+        words = "not divided" if split == discovery.WHOLE else f"split {split}"
+        return f"{self.given} ({self.found.format}, {words})"
+
 
 def resolve(spec: str, role: discovery.Role = "all") -> list[Named]:
     """What the sources of a spec name; see `explicit_sources`."""
@@ -207,15 +220,9 @@ def resolve(spec: str, role: discovery.Role = "all") -> list[Named]:
         check_no_scheme(source)
         path, split = folder_and_split(source)
         if path is None:
-            near = nearest(name, FORMATS) if colon else ""
-            meant = f": did you mean {near}:…?" if near else ""
-            raise UserError(
-                f"the data source {source!r} is no folder or file that exists, and not of the form "
-                f"{grammar()}{meant}"
-            )
+            raise UserError(_no_source(source))
         found = discovery.find(path, {key: form.find for key, form in FORMATS.items() if form.find})
         split, own = discovery.sources_of(found, split, role)
-        logger.info("%s: %s (%s): %s", source, found.format, split, ",".join(own))
         sources.append(Named(source, own, found, split))
     return sources
 
@@ -237,13 +244,40 @@ def open_part(source: str, problems: Problems) -> ReadPart:
         values = grammar_of.split_arguments(rest, arguments.count(":") + 1)
         if values:
             return FORMATS[name].open(*values, problems)
-    raise UserError(f"the data source {source!r} is not of the form {grammar()}")
+        example = "" if FORMATS[name].find is None else ", or the folder alone"
+        raise UserError(
+            f"the data source {source} has not all arguments of {name}:{arguments}: name it so"
+            f"{example}"
+        )
+    raise UserError(_no_source(source))
+
+
+def _no_source(source: str) -> str:
+    """Why something names no data, for a message."""
+    if not source:
+        return f"a data source is empty: name a folder, or {grammar()}"
+    name, colon, _ = source.partition(":")
+    if source in FORMATS:
+        arguments = FORMATS[source].arguments
+        return f"{source} is a format, and needs its arguments: {source}:{arguments}"
+    if colon and re.fullmatch(r"[a-z_]{2,}", name):
+        meant = nearest(name, FORMATS)
+        near = f": did you mean {meant}:{FORMATS[meant].arguments}?" if meant else ""
+        return f"the data source {source} begins with no format{near or f': {grammar()}'}"
+    path = Path(grammar_of.unquoted(source))
+    try:
+        beside = [str(path.with_name(each.name)) for each in path.parent.iterdir()]
+    except OSError:
+        return f"the folder or file {source} does not exist, and neither does {path.parent}"
+    near = nearest(str(path), beside)
+    meant = f": did you mean {near}?" if near else ""
+    return f"the folder or file {source} does not exist{meant}"
 
 
 def grammar() -> str:
     """The form of a spec, for messages."""
     *others, last = (f"{name}:{form.arguments}" for name, form in FORMATS.items())
-    return f"FOLDER, {', '.join(others)} or {last}, several joined by commas"
+    return f"{', '.join(others)} or {last}, several joined by commas"
 
 
 def folder_and_split(source: str) -> tuple[Path | None, str]:

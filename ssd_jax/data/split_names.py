@@ -22,3 +22,9 @@ def kind_of(split: str) -> str:
 def is_split(name: str) -> bool:
     """Whether a name has one of the words of `SPLIT_NAMES` in it."""
     return kind_of(name) in SPLIT_NAMES
+
+
+def synonym(kind: str) -> str:
+    """The first of the words that mean the same: "val" for "valid", "train" for "training"."""
+    same = (("train", "training"), ("val", "valid", "validation", "dev"), ("test", "testing"))
+    return next((words[0] for words in same if kind in words), kind)

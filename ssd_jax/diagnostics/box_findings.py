@@ -95,7 +95,8 @@ class Boxes:
     def findings(self, source: str) -> Iterator[Finding]:
         """What is found about the boxes of all images, and about those that are untypical."""
         counts = np.bincount(self._of(self._classes), minlength=len(self._names)).tolist()
-        few = [f"{n} ({c})" for n, c in zip(self._names, counts, strict=True) if c < FEW_OBJECTS]
+        fewest_first = sorted(zip(counts, self._names, strict=True))
+        few = [f"{name} ({count})" for count, name in fewest_first if count < FEW_OBJECTS]
         if few:
             message = f"fewer than {FEW_OBJECTS} objects: {first_names(few, 20)}"
             yield Finding("few objects", source, "", message)

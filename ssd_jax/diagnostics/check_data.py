@@ -71,7 +71,8 @@ def check_data(
     report = Report()
     with _written(output) as write_finding, _written(records) as write_record:
         with _quiet("ssd_jax.data"):  # what they tell are findings here
-            opened = _open(spec, report)
+            with _told(report, spec):
+                opened = _open(spec, report)
             classes = _classes(opened, spec, class_names, class_map or {}, report)
         check = _Check(report, classes, max_objects, write_record)
         for source in opened:
@@ -222,6 +223,8 @@ def _open(spec: str, report: Report) -> list[_Source]:
         report.add("source", spec, "", str(error))
         return []
     for each in named:
+        if each.found is not None:
+            report.sources.append(f"{each.given}: {each.found.format}")
         for split, source in _with_splits(each):
             problems = Problems("skip", 1.0)
             try:
@@ -317,6 +320,25 @@ def _written(place: str) -> Iterator[Callable[[Mapping[str, object]], None]]:
 
 def _write_line(file, value: Mapping[str, object]) -> None:
     file.write(json.dumps(value) + "\n")
+
+
+@contextlib.contextmanager
+def _told(report: Report, spec: str) -> Iterator[None]:
+    """Adds what formats tell while they read."""
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    logger = logging.getLogger("ssd_jax.data.formats")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        for message in told:
+            report.add("reading", spec, "", message)
 
 
 @contextlib.contextmanager

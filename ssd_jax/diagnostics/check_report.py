@@ -1,8 +1,10 @@
 """The report of a check of data, in words."""
 
 import collections
+from collections.abc import Mapping
 
 from ssd_jax.data.problems import FIXES as STOPS_OF_READING
+from ssd_jax.data.split_names import kind_of, synonym
 from ssd_jax.diagnostics.findings import EXAMPLES, FIXES, NOTES, STOPS, Finding, Report, all_fixes
 from ssd_jax.errors import counted
 
@@ -17,9 +19,10 @@ TITLES = (
 def format_report(report: Report, output: str = "") -> str:
     """A report in words, with the first examples of each kind; `output` holds the others."""
     num_objects = report.objects.total()
-    lines = [f"{counted(report.num_images, 'image')}, {counted(num_objects, 'object')}"]
+    counts = f"{counted(report.num_images, 'image')}, {counted(num_objects, 'object')}"
+    lines = [*report.sources, counts]
     if report.splits:
-        lines.append(", ".join(f"{name}: {count:,}" for name, count in report.splits.items()))
+        lines.append(", ".join(f"{name}: {count:,}" for name, count in _in_order(report.splits)))
     if report.objects:
         lines += ["", *_table(report)]
     by_kind = collections.defaultdict(list)
@@ -34,6 +37,14 @@ def format_report(report: Report, output: str = "") -> str:
             lines += ["", *_examples(kind, by_kind[kind], output)]
     lines += ["", _conclusion(report)]
     return "\n".join(lines)
+
+
+def _in_order(splits: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Splits for training, for validation, for tests, and others."""
+    order = ("train", "trainval", "val", "test")
+    kinds = {name: synonym(kind_of(name)) for name in splits}
+    places = {name: order.index(kind) if kind in order else 4 for name, kind in kinds.items()}
+    return sorted(splits.items(), key=lambda item: places[item[0]])
 
 
 def _table(report: Report) -> list[str]:

@@ -32,9 +32,10 @@ NOTES = {
     "extension": "it is read by its content",
     "turned by EXIF": "boxes are taken to be those of the upright image: look at it",
     "no objects": "right if there is none of these classes in it",
+    "reading": "what the format takes for granted, or cannot say",
     "other classes": "left out: not among the classes",
     "many objects": "training keeps the largest: raise config.data.max_objects",
-    "few objects": "too few to learn a class: annotate more, or leave it out of data.classes",
+    "few objects": "too few to learn: annotate more, or leave it out of config.data.classes",
     "class without objects": "left out of the classes where config.data.classes does not name it",
     "same name": "right in training; in evaluation every image needs a name of its own",
     "low contrast": "look at it: it is nearly of one brightness",
@@ -66,6 +67,7 @@ class Report:
     """Everything that was found.
 
     Attributes:
+      sources: what folders were taken for, in words.
       num_images: those that were looked for.
       findings: in the order in which they were found.
       splits: the number of images of each split that has a name.
@@ -73,6 +75,7 @@ class Report:
       objects: of each class, how many there are.
     """
 
+    sources: list[str] = dataclasses.field(default_factory=list)
     num_images: int = 0
     findings: list[Finding] = dataclasses.field(default_factory=list)
     splits: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)

@@ -17,7 +17,7 @@ class SameImages:
     def __init__(self):
         """Starts with none."""
         self._by_digest: dict[bytes, int] = {}
-        self._names: set[str] = set()
+        self._names: set[tuple[str, str]] = set()
         self._paths: list[str] = []
         self._ids: list[str] = []
         self._splits: list[str] = []
@@ -44,10 +44,11 @@ class SameImages:
                 else:
                     message = f"is in {split or 'one'}, and in {self._splits[first]} as {other}"
                     yield Finding("in two splits", path, image_id, message)
-        if image_id in self._names:
+        name = (split, image_id)
+        if name in self._names:
             message = f"another image is called {image_id!r}, too"
             yield Finding("same name", path, image_id, message)
-        self._names.add(image_id)
+        self._names.add(name)
         self._paths.append(path)
         self._ids.append(image_id)
         self._splits.append(split)

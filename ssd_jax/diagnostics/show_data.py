@@ -13,6 +13,8 @@ from ssd_jax.images.opening import open_image
 from ssd_jax.storage.files import local_path
 from ssd_jax.training.augmentation import augment, image_keys
 
+MAX_NAME = 22  # characters of an image's name in a caption
+
 
 def show_training_images(config: Config | ConfigDict, output: str, num_images: int) -> None:
     """Draws the first images of a training run, each beside its file, with boxes.
@@ -47,7 +49,7 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
         picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
         in_pixels = record.boxes * np.array(picture.size * 2)
         drawn.append(draw_boxes(picture, in_pixels, record.labels, dataset.class_names))
-        captions.append(f"{record.image_id}, as in its file")
+        captions.append(f"{_shortened(record.image_id)}, as in its file")
 
         pixels = image.round().astype(np.uint8)
         drawn.append(draw_input(pixels, boxes, labels, dataset.class_names))
@@ -56,6 +58,12 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
         contact_sheet(drawn, captions).save(picture_file)
     except (OSError, ValueError) as error:
         raise UserError(f"{output} cannot be written: {error}") from error
+
+
+def _shortened(name: str) -> str:
+    """A long name without its middle."""
+    half = MAX_NAME // 2
+    return name if len(name) <= MAX_NAME else f"{name[:half]}…{name[-half:]}"
 
 
 def _as_trained(config: Config, dataset: Dataset, num_images: int) -> list[np.ndarray]:

@@ -34,8 +34,9 @@ def look_at_data(config: Config, data: RunData, tiling: Tiling) -> None:
     train = count_content(data.train)
     evaluation = None if data.evaluation is None else count_content(data.evaluation)
     if devices.is_main_process():
-        logger.info("%s", format_data(config, train, evaluation, data.origin, tiling))
-    check_objects(train, evaluation, config.data.train, data.origin)
+        origins = (data.trained, data.origin)
+        logger.info("%s", format_data(config, train, evaluation, origins, tiling))
+    check_objects(train, evaluation, data.trained, data.origin)
     if data.evaluation is not None:
         repeated = num_shared(data.train, data.evaluation)
         if repeated and devices.is_main_process():

@@ -19,7 +19,11 @@ Row = tuple[str, list[str]]
 
 
 def format_data(
-    config: Config, train: Content, evaluation: Content | None, origin: str, tiling: Tiling
+    config: Config,
+    train: Content,
+    evaluation: Content | None,
+    origins: tuple[str, str],
+    tiling: Tiling,
 ) -> str:
     """The images and objects of a run.
 
@@ -27,7 +31,7 @@ def format_data(
       config: of the run.
       train: what is trained on.
       evaluation: what is evaluated on, if anything.
-      origin: where that comes from, in words.
+      origins: where the images of both come from, in words.
       tiling: the default boxes.
     """
     contents = [train] if evaluation is None else [train, evaluation]
@@ -41,9 +45,9 @@ def format_data(
         *_size_rows(contents),
         *_object_rows(contents, config.model.image_size),
     ]
-    notes = [f"training data: {config.data.train}"]
+    notes = [f"training data: {origins[0]}"]
     if evaluation is not None:
-        notes.append(f"evaluation data: {origin}")
+        notes.append(f"evaluation data: {origins[1]}")
     return "\n".join([*notes, *_aligned(rows), *_remarks(config, contents, tiling)])
 
 

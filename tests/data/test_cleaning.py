@@ -99,6 +99,16 @@ def test_what_is_clipped_dropped_and_repeated_is_told_with_the_file(image, told)
     ]
 
 
+def test_images_of_one_name_are_told_with_their_folders(tmp_path, told):
+    read = []
+    for folder in ("day 1", "day 2"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (200, 100)).save(tmp_path / folder / "a.jpg")
+        read.append(annotation(folder, tmp_path / folder / "a.jpg", "x", [Object("cat", [-9] * 4)]))
+    Annotations(read, "set").with_classes(Classes(("cat",)), Problems())
+    assert told() == ["set: dropped 2 boxes without area: day 1/a.jpg, day 2/a.jpg"]
+
+
 def test_less_than_half_a_pixel_outside_is_rounding(image, told):
     (record,) = clean(image, (-0.4, 10, 200.4, 60))
     assert record.boxes[0].tolist() == pytest.approx([0, 0.1, 1, 0.6]) and told() == []

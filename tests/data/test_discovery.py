@@ -56,16 +56,49 @@ def test_of_two_formats_neither_is_chosen(tmp_path):
         "yolo": lambda tree: {"all": ["yolo:x:y"]},
         "via": lambda tree: {},
     }
+    (tmp_path / "x.txt").write_text("")
     with pytest.raises(UserError, match=r"may be voc_xml or yolo: .* voc_xml:x:y or yolo:x:y"):
         find(tmp_path, finders)
+
+
+def test_words_for_a_split_that_mean_the_same(tmp_path):
+    assert sources_of(found(tmp_path, "train", "valid"), "val", "all")[0] == "valid"
+    assert sources_of(found(tmp_path, "train", "val"), "validation", "all")[0] == "val"
+    with pytest.raises(UserError, match="no split 'test', but train, val"):
+        sources_of(found(tmp_path, "train", "val"), "test", "all")
+
+
+def test_an_undivided_set_beside_a_divided_one_is_not_passed_over(tmp_path):
+    splits = {"train": ["yolo:blood:train"], "val": ["yolo:blood:val"], "all": ["yolo:things:all"]}
+    for role in ("train", "eval"):
+        with pytest.raises(UserError, match=r"several data sets, .*all \(yolo:things:all\)"):
+            sources_of(Found(tmp_path, "yolo", splits), "", role)
+    # A list of all images beside those of the splits is no other set.
+    splits["all"] = ["yolo:blood:all"]
+    assert sources_of(Found(tmp_path, "yolo", splits), "", "train")[0] == "train"
+
+
+@pytest.mark.parametrize(
+    "name, complaint",
+    [
+        ("set.zip", "set.zip is an archive: unpack it"),
+        ("a.jpg", "a.jpg is an image: name the folder"),
+        ("a.xml", "a.xml is the annotation of one image: name its folder"),
+    ],
+)
+def test_a_file_that_is_no_data_set(tmp_path, name, complaint):
+    (tmp_path / name).write_text("")
+    with pytest.raises(UserError, match=complaint):
+        find(tmp_path / name, {"voc_xml": lambda tree: {"all": [f"voc_xml:{tree.root}:x"]}})
 
 
 @pytest.mark.parametrize(
     "file, hint",
     [
-        ("set.zip", "set.zip is an archive: unpack it"),
+        ("set.zip", "set.zip is an archive, unpack it"),
         ("voc/5.0.0/dataset_info.json", "tfds:NAME:SPLIT"),
-        ("readme.txt", "among 2 files, 1 of them images"),
+        ("readme.txt", "among 2 files, 1 of them images: docs/data.md"),
+        ("b.jpg", "among 2 files, 2 of them images: annotate the images"),
     ],
 )
 def test_a_folder_without_annotations_says_what_is_there(tmp_path, file, hint):

@@ -213,9 +213,18 @@ def test_coco_of_tfds_has_the_ids_of_coco():
     assert list(category_ids_of("other", names).values()) == list(range(1, 81))
 
 
-@pytest.mark.parametrize("spec", ["", "voc:x:y", "voc_xml:x", "tfds:voc", "shapes"])
-def test_a_spec_outside_the_grammar_is_refused(spec):
-    with pytest.raises(UserError, match="voc_xml:ROOT:SPLIT"):
+@pytest.mark.parametrize(
+    "spec, complaint",
+    [
+        ("", "a data source is empty: name a folder, or .*voc_xml:ROOT:SPLIT"),
+        ("voc:x:y", "voc:x:y begins with no format: did you mean voc_xml:ROOT:SPLIT"),
+        ("voc_xml:x", "voc_xml:x has not all arguments of voc_xml:ROOT:SPLIT.*or the folder alone"),
+        ("tfds:voc", "tfds:voc has not all arguments of tfds:NAME:SPLIT: name it so$"),
+        ("shapes", "shapes is a format, and needs its arguments: shapes:SPLIT"),
+    ],
+)
+def test_a_spec_outside_the_grammar_is_refused(spec, complaint):
+    with pytest.raises(UserError, match=complaint):
         open_dataset(spec)
 
 

@@ -59,6 +59,7 @@ def folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b", "voc,v2", "c, d"):
         (tmp_path / name).mkdir()
+    (tmp_path / "a" / "readme.txt").write_text("")
     return tmp_path
 
 
@@ -80,12 +81,17 @@ def test_commas_join_sources_or_belong_to_paths(folders, spec, wanted):
 @pytest.mark.parametrize(
     "spec, complaint",
     [
-        ("voc_xml:a:train,voc_xlm:b:val", "'voc_xlm:b:val'.*did you mean voc_xml"),
-        ("no/such/folder", "'no/such/folder' is no folder or file that exists"),
+        (
+            "voc_xml:a:train,voc_xlm:b:val",
+            "begins with no format: did you mean voc_xml:ROOT",
+        ),
+        ("no/such/folder", "no/such/folder does not exist, and neither does no/such"),
         ("gs://bucket/folder", "gs://"),
-        ("", "no folder or file"),
+        ("voc;v2", "voc;v2 does not exist: did you mean voc,v2"),
+        ("", "a data source is empty"),
         ("a", "no annotations of a known format"),
-        ("voc_xml:a:train,", "'' is no folder"),
+        ("b", "b is empty"),
+        ("voc_xml:a:train,", "a data source is empty"),
     ],
 )
 def test_what_is_no_source_is_named(folders, spec, complaint):

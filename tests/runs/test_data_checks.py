@@ -79,7 +79,7 @@ def test_the_table_of_the_data(voc, config):
     train_data = count_content(open_dataset(voc.split("all", *"abcdef")))
     evaluation = count_content(open_dataset(voc.split("some", "a", "f"), ("Löwe", "dog")))
     network = build_network(config.model, 2)
-    lines = format_data(config, train_data, evaluation, "voc, split some", network.tiling)
+    lines = format_data(config, train_data, evaluation, ("voc", "voc, split some"), network.tiling)
     rows = [line.split() for line in lines.splitlines()]
     assert ["images", "6", "2"] in rows and ["without", "objects", "1", "1"] in rows
     assert ["objects", "10", "2"] in rows
@@ -100,10 +100,10 @@ def test_classes_of_one_side_alone_are_told(voc, config):
     both = count_content(open_dataset(voc.split("both", "a"), names))
     tiling = build_network(config.model, 2).tiling
     assert "in training data but not in evaluation data: Löwe" in format_data(
-        config, both, one, "", tiling
+        config, both, one, ("", ""), tiling
     )
     assert "in evaluation data but not in training data: Löwe" in format_data(
-        config, one, both, "", tiling
+        config, one, both, ("", ""), tiling
     )
 
 
@@ -111,7 +111,7 @@ def test_of_many_classes_the_most_frequent_are_listed(voc, config):
     many = [(f"class{i:02}", 10, 10, 50, 50) for i in range(30) for _ in range(1 + (i == 7))]
     voc.add("many", many, size=(160, 120))
     content = count_content(open_dataset(voc.split("many", "many")))
-    lines = format_data(config, content, None, "", build_network(config.model, 30).tiling)
+    lines = format_data(config, content, None, ("", ""), build_network(config.model, 30).tiling)
     listed = [line.split() for line in lines.splitlines() if "class" in line]
     assert listed[0] == ["class07", "2"] and listed[1] == ["class00", "1"]
     assert len(listed) == 21 and listed[-1] == ["and", "10", "more", "classes", "10"]

@@ -45,6 +45,8 @@ class YoloWriter:
             f"{key}: {json.dumps(folders if len(folders) > 1 else folders[0], ensure_ascii=False)}"
             for key, folders in by_key.items()
         ]
+        if "val" not in by_key:  # other programs do not read the file without
+            lines.append(f"{lines[0].replace('train: ', 'val: ', 1)}  # no validation split")
         # A string of JSON is one of YAML, too.
         names = [
             f"  {i}: {json.dumps(name, ensure_ascii=False)}"
