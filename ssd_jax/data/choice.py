@@ -84,6 +84,21 @@ def choose_sources(data: DataConfig) -> Sources:
     return Sources(train, None, words, cut)
 
 
+def check_apart(data: DataConfig, workdir: Path) -> None:
+    """Refuses a work directory that is the folder of the data.
+
+    Raises:
+      UserError: it is; its files would be taken for annotations.
+    """
+    for spec in (data.train, data.eval):
+        folder, _ = folder_and_split(spec)
+        if folder and folder.is_dir() and os.path.realpath(folder) == os.path.realpath(workdir):
+            raise UserError(
+                f"the work directory {workdir} is the folder of the data: name another one, for "
+                "its files would lie among the annotations"
+            )
+
+
 def _choose_sources(config: Config, is_cut: bool = False) -> Sources:
     """`choose_sources`; of a config that never evaluates, nothing for evaluation."""
     if config.eval_every >= 0 or is_cut:
@@ -116,6 +131,8 @@ def open_run_data(
     def problems() -> Problems:
         return make_problems(data, workdir, is_main_process)
 
+    if workdir is not None:
+        check_apart(data, Path(workdir))
     sources = _choose_sources(config, is_cut=stored is not None)
     train, cut = _open_training(sources, config, problems(), stored)
     if cut is not None:

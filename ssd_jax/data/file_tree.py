@@ -30,6 +30,10 @@ def without_server(name: str) -> str:
     return urllib.parse.urlsplit(name).path.rpartition("/")[2] if "://" in name else name
 
 
+# The files of a work directory, which is no part of a data set that it lies in.
+RUN_FILES = {"config.json", "classes.json", "format.json"}
+
+
 class FileTree:
     """All files below a folder but hidden ones, with paths from there, in alphabetical order.
 
@@ -206,6 +210,9 @@ def _walk(root: Path) -> Iterator[str]:
             folders.clear()
             continue
         seen.add(real)
+        if set(files) >= RUN_FILES and folder != str(root):
+            folders.clear()
+            continue
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and name != "__MACOSX"
         )

@@ -50,7 +50,7 @@ from ssd_jax.data.formats.voc_xml import open_voc_xml
 from ssd_jax.data.formats.yolo import find_yolo, open_yolo
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.read_part import ReadPart
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, first_names
 from ssd_jax.storage.files import check_no_scheme
 
 logger = logging.getLogger(__name__)
@@ -196,17 +196,16 @@ class Named(NamedTuple):
     found: discovery.Found | None = None
     split: str = ""
 
-    def describe(self, split: str = "") -> str:
-        """The source in words, with what its folder was taken for.
-
-        Args:
-          split: another one of the folder's than that it names.
-        """
+    def describe(self) -> str:
+        """The source in words, with what its folder was taken for."""
         if self.found is None:
             return self.given
-        split = split or self.split
-        words = "not divided" if split == discovery.WHOLE else f"split {split}"
-        return f"{self.given} ({self.found.format}, {words})"
+        words = "not divided" if self.split == discovery.WHOLE else f"split {self.split}"
+        described = f"{self.given} ({self.found.format}, {words}"
+        if len(self.sources) > 1:
+            joined = first_names(self.sources)
+            return f"{described}, {len(self.sources)} data sets joined: {joined})"
+        return f"{described})"
 
 
 def resolve(spec: str, role: discovery.Role = "all") -> list[Named]:

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import json
-import logging
 import os
 import re
 import threading
@@ -32,6 +31,7 @@ from ssd_jax.diagnostics.findings import STOPS, Finding, Report
 from ssd_jax.diagnostics.image_findings import Look, findings, look_at, size_of
 from ssd_jax.diagnostics.record_lines import RecordLines
 from ssd_jax.diagnostics.same_images import SameImages
+from ssd_jax.diagnostics.telling import quiet, told
 from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.storage.files import check_outputs, local_path, replacing
 from ssd_jax.threads import map_ahead, num_cores
@@ -70,8 +70,8 @@ def check_data(
     check_outputs(output, records)
     report = Report()
     with _written(output) as write_finding, _written(records) as write_record:
-        with _quiet("ssd_jax.data"):  # what they tell are findings here
-            with _told(report, spec):
+        with quiet("ssd_jax.data"):  # what they tell are findings here
+            with told(report, spec):
                 opened = _open(spec, report)
             classes = _classes(opened, spec, class_names, class_map or {}, report)
         check = _Check(report, classes, max_objects, write_record)
@@ -158,7 +158,7 @@ class _Check:
     def _of_roles(self, spec: str) -> Iterator[Finding]:
         """What is missing in the images that would be trained on, or evaluated on."""
         try:
-            with _quiet("ssd_jax.data"):
+            with quiet("ssd_jax.data"):
                 chosen = choose_sources(DataConfig(train=spec))
         except UserError as error:
             yield Finding("source", spec, "", str(error))
@@ -176,7 +176,7 @@ class _Check:
         """The records of a source as training reads them; adds what is found meanwhile."""
         cleaned = None
         try:
-            with _quiet("ssd_jax.data"):
+            with quiet("ssd_jax.data"):
                 cleaned = source.part.with_classes(self._classes, source.problems)
         except UserError as error:
             self._report.add("classes", source.source, "", str(error))
@@ -320,34 +320,3 @@ def _written(place: str) -> Iterator[Callable[[Mapping[str, object]], None]]:
 
 def _write_line(file, value: Mapping[str, object]) -> None:
     file.write(json.dumps(value) + "\n")
-
-
-@contextlib.contextmanager
-def _told(report: Report, spec: str) -> Iterator[None]:
-    """Adds what formats tell while they read."""
-    told: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: told.append(record.getMessage())
-    logger = logging.getLogger("ssd_jax.data.formats")
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        for message in told:
-            report.add("reading", spec, "", message)
-
-
-@contextlib.contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keeps a logger from warning."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -212,3 +212,9 @@ def test_other_training_data_drops_the_evaluation_data_of_a_config(tmp_path):
     # What a run has saved stays.
     saved = json.loads(json.dumps(config.model_dump(mode="json")))
     assert as_config(saved) == config
+
+
+def test_the_folder_of_the_data_is_no_work_directory(flat, tmp_path):
+    with pytest.raises(UserError, match=r"work directory .* is the folder of the data"):
+        open_run_data(config_of(flat), workdir=f"{flat}/../{flat.name}")
+    assert open_run_data(config_of(flat), workdir=tmp_path / "run").evaluation is not None

@@ -28,6 +28,12 @@ def test_all_files_are_listed_but_hidden_ones(tmp_path):
     assert listed.with_suffix(".txt") == ["a/c.txt"]
 
 
+def test_a_work_directory_is_no_part_of_the_data(tmp_path):
+    run = [f"runs/mine/{name}" for name in ("config.json", "classes.json", "format.json")]
+    listed = tree(tmp_path, "a.jpg", *run, "runs/mine/pictures/b.png", "runs/c.jpg")
+    assert listed.files == ("a.jpg", "runs/c.jpg")
+
+
 def test_a_link_that_leads_back_ends(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "back").symlink_to(tmp_path)

@@ -1,0 +1,38 @@
+"""What functions of the data package tell by logging: kept back, or collected as findings."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from ssd_jax.diagnostics.findings import Report
+
+
+@contextlib.contextmanager
+def told(report: Report, spec: str) -> Iterator[None]:
+    """Adds what formats tell while they read."""
+    told: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    logger = logging.getLogger("ssd_jax.data.formats")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        for message in told:
+            report.add("reading", spec, "", message)
+
+
+@contextlib.contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Keeps a logger from warning."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
