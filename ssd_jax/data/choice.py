@@ -180,6 +180,12 @@ def open_evaluation_data(
     if data.eval and not (data.train and _are_same_path(data.eval, data.train)):
         named = resolve(data.eval, "eval")
         logger.info("evaluation data: %s", _describe(named))
+        if stored and set(_all_sources(named)) & set(stored.sources):
+            logger.warning(
+                "%s holds the images that were trained on, too, so the mAP will be too high: name "
+                "%s to evaluate on those that were cut off",
+                *(data.eval, data.train),
+            )
         chosen = _open(_all_sources(named), data, class_names, problems, "eval")
         return chosen, _describe(named)
     sources = choose_sources(data)

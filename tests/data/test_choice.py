@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 
 import pytest
@@ -140,7 +141,7 @@ def test_an_undivided_folder_is_cut_alike_by_all_who_ask(flat):
     assert len(open_training_data(config.replace({"eval_every": -1}))) == 10
 
 
-def test_a_stored_cut_is_followed(flat):
+def test_a_stored_cut_is_followed(flat, caplog, monkeypatch):
     stored = Cut((f"voc_xml:{flat}",), (("b", "j"),))
     config = config_of(flat)
     data = open_run_data(config, stored)
@@ -148,6 +149,12 @@ def test_a_stored_cut_is_followed(flat):
     assert ids(open_run_data(config.replace({"eval_every": -1}), stored).train) == ids(data.train)
     evaluation, _ = open_evaluation_data(config.data, ("dog",), Problems(), stored)
     assert ids(evaluation) == ["b", "j"]
+    # All of the source by its own name holds what was trained on.
+    monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
+    data = DataConfig(train=str(flat), eval=f"voc_xml:{flat}:{flat}")
+    stored = Cut((data.eval,), stored.evaluation)
+    assert len(open_evaluation_data(data, ("dog",), Problems(), stored)[0]) == 10
+    assert "holds the images that were trained on, too" in caplog.text
     # A run without one was trained on all images.
     with pytest.raises(UserError, match=r"trained on all images of .*--source"):
         open_evaluation_data(config.data, ("dog",), Problems(), seed=None)
