@@ -50,7 +50,7 @@ class Command(NamedTuple):
         arguments = parse(self.flags, argv, known_only=self.passes_unknown)[1:]
         for name in self.required:
             if self.flags[name].value is None:
-                meant = f": did you mean --{name}={arguments[0]}?" if arguments else ""
+                meant = f" Did you mean --{name}={arguments[0]}?" if arguments else ""
                 raise UserError(f"--{name} is missing: {self.flags[name].help}{meant}")
         if arguments and not self.arguments:
             raise UserError(f"there is no argument {arguments[0]!r}, only flags: --NAME=VALUE")

@@ -241,7 +241,8 @@ def _with_splits(named: sources.Named) -> Iterator[tuple[str, str]]:
     if named.found is None:
         yield from ((_split_of(source), source) for source in named.sources)
     elif named.split in named.found.splits:
-        yield from ((named.split, source) for source in named.sources)
+        split = "" if named.split == WHOLE else named.split
+        yield from ((split, source) for source in named.sources)
     else:
         kinds = {kind_of(name) for name in named.found.splits}
         for name, own in named.found.splits.items():

@@ -18,6 +18,8 @@ TITLES = (
 
 def format_report(report: Report, output: str = "") -> str:
     """A report in words, with the first examples of each kind; `output` holds the others."""
+    if not report.num_images and {finding.kind for finding in report.findings} == {"source"}:
+        return "\n".join(finding.message for finding in report.findings)
     num_objects = report.objects.total()
     counts = f"{counted(report.num_images, 'image')}, {counted(num_objects, 'object')}"
     lines = [*report.sources, counts]

@@ -14,14 +14,16 @@ def told(report: Report, spec: str) -> Iterator[None]:
     handler = logging.Handler()
     handler.emit = lambda record: told.append(record.getMessage())
     logger = logging.getLogger("ssd_jax.data.formats")
-    level = logger.level
+    level, propagates = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
+    logger.propagate = False
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagates
         for message in told:
             report.add("reading", spec, "", message)
 
