@@ -1,6 +1,8 @@
 """The cases: small inputs as people have them, each with what is right for it."""
 
+import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ import pytest
 from ssd_jax.config.schema import as_config
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.data.training_batches import training_batches
+from ssd_jax.diagnostics.check_data import check_data
 from ssd_jax.errors import UserError
+from ssd_jax.runs.train import train
 from tests import tiny
 from tests.helpers.read_boxes import read_boxes
 from tests.helpers.reference_results import shared
@@ -29,6 +33,9 @@ SOURCES = {
     "roboflow_root_category": ("coco_json:{0}/coco/ann.json:{0}/coco/images", "1"),
     "png16_dark": ("voc_xml:{}/voc:train", "a"),
 }
+
+
+COCO = "coco_json:{0}/ann.json:{0}/images"
 
 
 def folder_of(case):
@@ -63,6 +70,37 @@ def test_the_box_is_that_of_training_batches():
         np.testing.assert_allclose(boxes[0], [0.1, 0.1, 0.4, 0.6], atol=1e-6)
         assert image.max() > 60  # none is black
     assert not batch["broken"].any()
+
+
+@pytest.mark.parametrize("case", SOURCES)
+def test_check_data_writes_the_same_record(case, tmp_path):
+    report = check_data(source(case), records=str(tmp_path / "records.jsonl"))
+    (line,) = (tmp_path / "records.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert record["image_id"] == SOURCES[case][1] and record["boxes"] == [THE_BOX]
+    assert (record["width"], record["height"]) == (200, 100)
+    assert record["names"] == ["cat"] and record["crowd"] == record["difficult"] == [False]
+    assert shared(f"cases/{case}") in Path(record["file"]).parents
+    assert not report.problems()
+
+
+@pytest.mark.parametrize(
+    "case, form, kind, meant",
+    [
+        ("category_id_twice", COCO, "source", "'cat' and 'dog' have one id, 1"),
+        ("all_iscrowd", COCO, "nothing to learn", "crowds"),
+        ("normalised_boxes_voc", "voc_xml:{}:train", "unit", "probably they are fractions"),
+    ],
+)
+def test_training_refuses_what_check_data_reports(case, form, kind, meant, tmp_path):
+    folder = folder_of(case)
+    for spec in (form.format(folder), str(folder)):
+        (problem,) = check_data(spec).problems()
+        assert problem.kind == kind
+        config = as_config(tiny.get_config()).replace({"data.train": spec})
+        with pytest.raises(UserError, match=meant):
+            train(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
 
 def test_of_two_images_of_one_stem_the_file_name_decides():
