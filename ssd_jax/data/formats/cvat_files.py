@@ -4,11 +4,13 @@ import html
 import logging
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.image_folders import ImageFolders, common_folder, split_of
 from ssd_jax.data.spec import compose
+from ssd_jax.data.split_names import is_split
 from ssd_jax.errors import UserError
 from ssd_jax.storage.files import read_beginning
 
@@ -56,9 +58,31 @@ def find_cvat_xml(tree: FileTree) -> Splits:
                     f"{tree.path(found[0])}: name one as "
                     f"{compose('cvat_xml', tree.path(other), tree.path(found[0]))}"
                 )
-        source = compose("cvat_xml", tree.path(file), tree.path(found[0]))
-        splits.setdefault(split_of(file), []).append(source)
+        for split, folder in _subsets(tree, file, found[0]).items():
+            source = compose("cvat_xml", tree.path(file), tree.path(folder))
+            splits.setdefault(split, []).append(source)
     return splits
+
+
+def _subsets(tree: FileTree, file: str, folder: str) -> dict[str, str]:
+    """The folders of images by split: one for each subset where all are called like a split."""
+    prefix = f"{folder}/" if folder else ""
+    own = [image[len(prefix) :] for image in tree.images if image.startswith(prefix)]
+    names = list(dict.fromkeys(image.partition("/")[0] for image in own))
+    if len(names) > 1 and all(
+        is_split(name) and has_subset(tree.path(file), name) for name in names
+    ):
+        return {name: prefix + name for name in names}
+    return {split_of(file): folder}
+
+
+def has_subset(file: Path, name: str) -> bool:
+    """Whether images of a file belong to the subset of this name."""
+    try:
+        content = file.read_bytes()
+    except OSError:  # which reading it will tell
+        return False
+    return any(f"subset={quote}{html.escape(name)}{quote}".encode() in content for quote in "\"'")
 
 
 def _image_names(text: str) -> Sequence[str]:

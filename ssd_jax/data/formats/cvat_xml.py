@@ -13,6 +13,7 @@ from defusedxml import DefusedXmlException, ElementTree
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.formats.arguments import file_and_folder
+from ssd_jax.data.formats.cvat_files import has_subset
 from ssd_jax.data.formats.cvat_shapes import SHAPES, WITHOUT_BOX, Box, box_of
 from ssd_jax.data.formats.values import number
 from ssd_jax.data.problems import Problem, Problems
@@ -28,8 +29,10 @@ Size = tuple[float, float] | None
 def open_cvat_xml(annotations: str, image_dir: str, problems: Problems) -> Annotations:
     """Reads one annotation file: the images in its order, or the frames of a video.
 
-    Boxes are taken as they are, rotated boxes and outlines as the box round them. Of a video those
-    frames are read that lie in the folder as images; an object that is outside the frame is none.
+    Of a project with subsets, whose images lie in a folder each, the folder of one of them gives
+    that subset. Boxes are taken as they are, rotated boxes and outlines as the box round them. Of a
+    video those frames are read that lie in the folder as images; an object that is outside the
+    frame is none.
 
     Args:
       annotations: the file `annotations.xml` of an export.
@@ -57,6 +60,9 @@ class _Reader:
         self._path, self._tree, self._problems = path, tree, problems
         self._left_out: collections.Counter[str] = collections.Counter()
         self._seen: set[Path] = set()
+        # The subset that is read, where the folder of images is that of one; "" reads all.
+        folder = tree.root.absolute().name
+        self._subset = folder if has_subset(path, folder) else ""
         self._meta: Element | None = None
 
     def read(self) -> Iterator[Annotation]:
@@ -107,9 +113,11 @@ class _Reader:
                 self.labels.setdefault(name, len(self.labels) + 1)
 
     def _read_image(self, element: Element) -> Annotation | None:
+        name, subset = element.get("name", ""), element.get("subset", "")
+        if self._subset and subset != self._subset:
+            return None
         self._problems.num_images += 1
         found: list[Problem] = []
-        name, subset = element.get("name", ""), element.get("subset", "")
         path = self._image(f"{subset}/{name}" if subset else name)
         if isinstance(path, Problem):
             found.append(path)

@@ -61,7 +61,17 @@ def test_a_project_with_subsets(tmp_path):
     ]
     write(tmp_path / "annotations.xml", *elements)
     pictures(tmp_path / "images", "Train/a.jpg", "Validation/a.jpg")
-    assert read_boxes(str(tmp_path)) == {"Train/a": [("cat", THE_BOX)], "Validation/a": []}
+    assert read_boxes(str(tmp_path), role="train") == {"a": [("cat", THE_BOX)]}
+    assert read_boxes(str(tmp_path), "cat", role="eval") == {"a": []}
+    # The folder of all images gives all subsets.
+    whole = f"cvat_xml:{tmp_path}/annotations.xml:{tmp_path}/images"
+    assert read_boxes(whole) == {"Train/a": [("cat", THE_BOX)], "Validation/a": []}
+    # Subsets of other names are no splits.
+    renamed = tmp_path / "annotations.xml"
+    renamed.write_text(renamed.read_text().replace("Train", "one").replace("Validation", "two"))
+    (tmp_path / "images" / "Train").rename(tmp_path / "images" / "one")
+    (tmp_path / "images" / "Validation").rename(tmp_path / "images" / "two")
+    assert read_boxes(str(tmp_path)) == {"one/a": [("cat", THE_BOX)], "two/a": []}
 
 
 def test_frames_of_a_video_annotated_as_images(tmp_path):
