@@ -1,6 +1,7 @@
 """The training loop: batch after batch through the step, with everything that is due between."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -96,7 +97,9 @@ def _log(
 ) -> None:
     run.write_metrics(step, values, images_per_second)
     loss = values.get("loss", float("nan"))
-    bar.set_postfix_str(f"loss {loss:.3f}, {images_per_second:.1f} images/s", False)
+    # Of the first step, which compiles, there is no rate.
+    rate = "" if math.isnan(images_per_second) else f", {images_per_second:.1f} images/s"
+    bar.set_postfix_str(f"loss {loss:.3f}{rate}", False)
 
 
 def _warn_of_dropped(count: int) -> None:
