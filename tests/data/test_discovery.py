@@ -132,8 +132,8 @@ def test_folders_of_splits_that_the_annotations_do_not_divide_are_told(tmp_path,
         write_picture(tmp_path / "images" / name, 200, 100)
     shape = "<box label='cat' xtl='20' ytl='10' xbr='80' ybr='60'/>"
     images = (
-        f"<image id='{i}' name='{name}' subset='{subset}' width='200' height='100'>{shape}</image>"
-        for i, (name, subset) in enumerate((("a.jpg", "train"), ("b.jpg", "val")))
+        f"<image id='{i}' name='{name}' width='200' height='100'>{shape}</image>"
+        for i, name in enumerate(("train/a.jpg", "val/b.jpg"))
     )
     content = f"<annotations><meta/>{''.join(images)}</annotations>"
     (tmp_path / "annotations.xml").write_text(content)
