@@ -40,7 +40,7 @@ class Classes:
 
 def is_misspelt(name: str, known: str) -> bool:
     """Whether names differ in capitals, blanks and signs, exchanged letters or a lost letter."""
-    first, second = _letters(name), _letters(known)
+    first, second = letters(name), letters(known)
     if first == second:
         return bool(first)
     if len(first) == len(second) >= 3:
@@ -54,7 +54,8 @@ def is_misspelt(name: str, known: str) -> bool:
     return False
 
 
-def _letters(name: str) -> str:
+def letters(name: str) -> str:
+    """A name without capitals, blanks and signs."""
     return re.sub(r"[\W_]+", "", name.casefold())
 
 

@@ -71,23 +71,16 @@ def clean(read: Read, classes: Classes, problems: Problems) -> FolderRecords:
         )
         clipped = np.clip(boxes, 0.0, 1.0)
         has_area = np.all(clipped[:, 2:] > clipped[:, :2], axis=1)
-    in_class = labels > 0
-    counted = kept[owners] & in_class
-    others = kept[owners] & ~in_class
+    in_class, of_kept = labels > 0, kept[owners]
+    others = of_kept & ~in_class
+    objects = of_kept & in_class & has_area
     _tell_classes(read, others)
-    _tell(read, counted & ~has_area, "dropped {} without area")
+    _tell(read, of_kept & in_class & ~has_area, "dropped {} without area")
     # Less than half a pixel is what rounding makes.
-    reaches_out = np.any(outside > 0.5, axis=1) & has_area
-    _tell(read, counted & reaches_out, "clipped {} at the edge of the image")
-    _tell(
-        read,
-        counted & has_area & _repeated(columns),
-        "kept {} twice",
-    )
+    _tell(read, objects & np.any(outside > 0.5, axis=1), "clipped {} at the edge of the image")
+    _tell(read, objects & _repeated(columns), "kept {} twice")
 
-    chosen = columns.chosen(kept, has_area & in_class)
-    objects = counted & has_area
-    num_others = int(others.sum())
+    chosen, num_others = columns.chosen(kept, objects), int(others.sum())
     return FolderRecords(chosen, clipped[objects], labels[objects], sizes[kept], num_others)
 
 

@@ -170,10 +170,7 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
             raise UserError(f"{found.path} has no split {split!r}, but {', '.join(splits)}")
         return split, splits[split]
     if role == "all":
-        kinds = {kind_of(name) for name in splits}
-        # VOC's trainval are the images of its train and val.
-        is_joined = {"train", "val", "trainval"} <= kinds
-        names = [name for name in splits if not (is_joined and kind_of(name) == "trainval")]
+        names = separate_splits(splits)
         return "+".join(names), list(dict.fromkeys(s for name in names for s in splits[name]))
     places = {source.rpartition(":")[0] for own in splits.values() for source in own}
     if WHOLE in splits and len(splits) > 1 and len(places) > 1:  # and no list called all.txt
@@ -193,6 +190,13 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
         f"{found.path} has the splits {', '.join(splits)}, and none of these names is one for "
         f"{purpose}: name one as {found.path}:{next(iter(splits))}"
     )
+
+
+def separate_splits(splits: Iterable[str]) -> list[str]:
+    """The splits without `trainval` where its two parts are there, whose images it has again."""
+    names = list(splits)
+    is_joined = {"train", "val"} <= set(map(kind_of, names))
+    return [name for name in names if not (is_joined and kind_of(name) == "trainval")]
 
 
 def evaluation_split(found: Found, trained: str, taken: Collection[str]) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from ssd_jax.data.discovery import WHOLE
 from ssd_jax.data.file_tree import FileTree, alike, without_server
+from ssd_jax.data.spec import compose
 from ssd_jax.data.split_names import SPLIT_NAMES, is_split, kind_of
 from ssd_jax.data.stems import without_suffix
+from ssd_jax.errors import UserError
 
 # Folders of images that show the outlines of objects.
 MASKS = re.compile(r"(^|/)(segmentation\w*|masks?|trimaps?|panoptic\w*|\w+_masks)/", re.IGNORECASE)
@@ -108,6 +110,27 @@ def split_of(file: str) -> str:
         if len(words) == 1 and words <= set(SPLIT_NAMES):
             return part
     return stem if is_split(stem) else WHOLE
+
+
+def check_one_folder(
+    tree: FileTree, annotations: str, folders: Sequence[str], name: str, what: str = ""
+) -> None:
+    """Refuses several folders of images for the same annotations.
+
+    Args:
+      tree: the files.
+      annotations: the annotation file, or the folder of annotation files, from the root.
+      folders: of images that are possible, from the root.
+      name: of the format.
+      what: words for the annotations in the message, before their path.
+
+    Raises:
+      UserError: there are several; the message names them.
+    """
+    if len(folders) > 1:
+        place = tree.path(annotations)
+        options = " or ".join(compose(name, place, tree.path(folder)) for folder in folders)
+        raise UserError(f"the images of {what}{place} may lie in several folders: {options}")
 
 
 def common_folder(folders: Iterable[str]) -> str:

@@ -17,7 +17,6 @@ shapes:SPLIT                        the embedded set, train or test
 """
 
 import logging
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -51,7 +50,7 @@ from ssd_jax.data.formats.yolo import find_yolo, open_yolo
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.read_part import ReadPart
 from ssd_jax.errors import UserError, first_names
-from ssd_jax.storage.files import check_no_scheme
+from ssd_jax.storage.files import check_no_scheme, real_paths
 
 logger = logging.getLogger(__name__)
 
@@ -157,11 +156,12 @@ def _check_described_once(parts: Sequence[ReadPart], role: discovery.Role) -> No
     for part in parts if len(parts) > 1 else ():
         if not isinstance(part, Annotations):
             continue
-        for index, file in enumerate(part.files):
-            path = part.columns.paths[index]
+        paths = part.columns.paths
+        described = zip(part.files, paths, real_paths(paths), strict=True)
+        for index, (file, path, place) in enumerate(described):
             span = part.columns.span(index)
-            # Of images inside files, those of one name and length are the same.
-            place = f"{part.columns.image_ids[index]}:{span[1]}" if span else os.path.realpath(path)
+            if span:  # of images inside files, those of one name and length are the same
+                place = f"{part.columns.image_ids[index]}:{span[1]}"
             other = files.setdefault(place, file)
             if other == file:
                 continue

@@ -18,9 +18,9 @@ from ssd_jax.data import sources
 from ssd_jax.data import spec as grammar
 from ssd_jax.data.choice import choose_sources
 from ssd_jax.data.class_choice import choose_training_classes
-from ssd_jax.data.classes import Classes, check_class_list
+from ssd_jax.data.classes import Classes, check_class_list, letters
 from ssd_jax.data.datasets import Part
-from ssd_jax.data.discovery import WHOLE
+from ssd_jax.data.discovery import WHOLE, separate_splits
 from ssd_jax.data.problems import FIXES as STOPS_OF_READING
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.read_part import ReadPart
@@ -244,11 +244,9 @@ def _with_splits(named: sources.Named) -> Iterator[tuple[str, str]]:
         split = "" if named.split == WHOLE else named.split
         yield from ((split, source) for source in named.sources)
     else:
-        kinds = {kind_of(name) for name in named.found.splits}
-        for name, own in named.found.splits.items():
-            # VOC's lists "train" and "val" hold the same images.
-            if kind_of(name) != "trainval" or not {"train", "val"} <= kinds:
-                yield from (("" if name == WHOLE else name, source) for source in own)
+        for name in separate_splits(named.found.splits):
+            split, own = "" if name == WHOLE else name, named.found.splits[name]
+            yield from ((split, source) for source in own)
 
 
 def _split_of(source: str) -> str:
@@ -294,7 +292,7 @@ def _spellings(objects: collections.Counter[str], classes: Classes, spec: str) -
     """Classes whose names differ in capitals, blanks and signs alone."""
     alike = collections.defaultdict(list)
     for name in sorted(objects):
-        key = re.sub(r"[\W_]+", "", name.casefold())
+        key = letters(name)
         if key and name not in classes.renamed:
             alike[key].append(name)
     for names in alike.values():

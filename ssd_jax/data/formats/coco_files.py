@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.image_folders import ImageFolders, split_of
+from ssd_jax.data.image_folders import ImageFolders, check_one_folder, split_of
 from ssd_jax.data.spec import compose
 from ssd_jax.errors import UserError
 from ssd_jax.storage.files import decoded
@@ -61,13 +61,7 @@ def find_coco_json(tree: FileTree) -> Splits:
             first = f"the first, {listed[0]!r}, is not" if listed else "it lists none"
             logger.warning("%s: left out: none of its images: %s", tree.path(file), first)
             continue
-        if len(found) > 1:
-            options = " or ".join(
-                compose("coco_json", tree.path(file), tree.path(f)) for f in found
-            )
-            raise UserError(
-                f"the images of {tree.path(file)} may lie in several folders: {options}"
-            )
+        check_one_folder(tree, file, found, "coco_json")
         candidates.append(_Candidate(file, _split(file), found[0], _rank(file)))
     splits: Splits = {}
     chosen: dict[tuple[str, str], list[_Candidate]] = {}

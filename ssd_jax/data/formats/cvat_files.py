@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.image_folders import ImageFolders, common_folder, split_of
+from ssd_jax.data.image_folders import ImageFolders, check_one_folder, common_folder, split_of
 from ssd_jax.data.spec import compose
 from ssd_jax.data.split_names import is_split
 from ssd_jax.errors import UserError
@@ -20,6 +20,7 @@ FIRST_BYTES = 4096  # in which the root element begins
 LOOK_BYTES = 2**20
 ROOT = re.compile(r"\s*(<\?xml.*?\?>)?\s*(<!--.*?-->\s*)*<annotations[\s>]", re.DOTALL)
 IMAGE = re.compile(r"<image\s[^>]*>")
+SUBSET = re.compile(rb"""\bsubset=(?:"([^"]*)"|'([^']*)')""")
 
 
 def find_cvat_xml(tree: FileTree) -> Splits:
@@ -43,13 +44,7 @@ def find_cvat_xml(tree: FileTree) -> Splits:
         if not found:
             logger.warning("%s: left out: none of its images is there", tree.path(file))
             continue
-        if len(found) > 1:
-            options = " or ".join(
-                compose("cvat_xml", tree.path(file), tree.path(each)) for each in found
-            )
-            raise UserError(
-                f"the images of {tree.path(file)} may lie in several folders: {options}"
-            )
+        check_one_folder(tree, file, found, "cvat_xml")
         for name in names or ("",):
             other = known.setdefault((found[0], name), file)
             if other != file:
@@ -69,20 +64,19 @@ def _subsets(tree: FileTree, file: str, folder: str) -> dict[str, str]:
     prefix = f"{folder}/" if folder else ""
     own = [image[len(prefix) :] for image in tree.images if image.startswith(prefix)]
     names = list(dict.fromkeys(image.partition("/")[0] for image in own))
-    if len(names) > 1 and all(
-        is_split(name) and has_subset(tree.path(file), name) for name in names
-    ):
+    if len(names) > 1 and all(map(is_split, names)) and subsets_of(tree.path(file)) >= set(names):
         return {name: prefix + name for name in names}
     return {split_of(file): folder}
 
 
-def has_subset(file: Path, name: str) -> bool:
-    """Whether images of a file belong to the subset of this name."""
+def subsets_of(file: Path) -> set[str]:
+    """The subsets that images of a file belong to."""
     try:
         content = file.read_bytes()
     except OSError:  # which reading it will tell
-        return False
-    return any(f"subset={quote}{html.escape(name)}{quote}".encode() in content for quote in "\"'")
+        return set()
+    found = SUBSET.findall(content)
+    return {html.unescape((one or other).decode(errors="replace")) for one, other in found}
 
 
 def _image_names(text: str) -> Sequence[str]:

@@ -13,9 +13,9 @@ from defusedxml import DefusedXmlException, ElementTree
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.formats.arguments import file_and_folder
-from ssd_jax.data.formats.cvat_files import has_subset
+from ssd_jax.data.formats.cvat_files import subsets_of
 from ssd_jax.data.formats.cvat_shapes import SHAPES, WITHOUT_BOX, Box, box_of
-from ssd_jax.data.formats.values import number
+from ssd_jax.data.formats.values import image_id_of, number
 from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.data.stems import without_suffix
@@ -62,7 +62,7 @@ class _Reader:
         self._seen: set[Path] = set()
         # The subset that is read, where the folder of images is that of one; "" reads all.
         folder = tree.root.absolute().name
-        self._subset = folder if has_subset(path, folder) else ""
+        self._subset = folder if folder in subsets_of(path) else ""
         self._meta: Element | None = None
 
     def read(self) -> Iterator[Annotation]:
@@ -146,7 +146,7 @@ class _Reader:
         return path
 
     def _annotation(self, path: Path, objects: list[Object], size: Size) -> Annotation:
-        image_id = without_suffix(path.relative_to(self._tree.root).as_posix())
+        image_id = image_id_of(path, self._tree.root)
         return annotation(image_id, path, self._path, objects, size)
 
     def _label(self, label: str | None, found: list[Problem]) -> str:

@@ -14,7 +14,13 @@ from ssd_jax.data.formats.voc_layout import (
     IMAGE_FOLDERS,
     name_and_flag,
 )
-from ssd_jax.data.image_folders import ImageFolders, common_folder, split_of, without_masks
+from ssd_jax.data.image_folders import (
+    ImageFolders,
+    check_one_folder,
+    common_folder,
+    split_of,
+    without_masks,
+)
 from ssd_jax.data.spec import compose
 from ssd_jax.data.split_names import is_split
 from ssd_jax.data.stems import without_suffix
@@ -214,13 +220,7 @@ def _preferred(tree: FileTree, folder: str, options: list[str]) -> str | None:
 
 def _only(tree: FileTree, folder: str, options: list[str]) -> str | None:
     """The only one of some folders of images; None where there is none."""
-    if len(options) > 1:
-        both = " or ".join(
-            compose("voc_xml", tree.path(folder), tree.path(each)) for each in options
-        )
-        raise UserError(
-            f"the images of the XML files in {tree.path(folder)} may lie in several folders: {both}"
-        )
+    check_one_folder(tree, folder, options, "voc_xml", "the XML files in ")
     return options[0] if options else None
 
 

@@ -5,13 +5,10 @@ import numpy as np
 import pytest
 
 from ssd_jax.data.problems import Problems
-from ssd_jax.data.records import Object
 from ssd_jax.data.sources import explicit_sources, open_dataset
 from ssd_jax.errors import UserError
-from tests.data.formats.files import BOX, objects, write_files
-from tests.helpers.pictures import write_picture
+from tests.data.formats.files import BOX, check_round_trip, objects, write_files
 from tools.formats import label_studio
-from tools.formats.picture import Picture
 
 CAT = [("cat", BOX)]
 VALUE = {"x": 10, "y": 10, "width": 30, "height": 50, "rotation": 0, "rectanglelabels": ["cat"]}
@@ -185,12 +182,4 @@ def test_an_image_that_may_be_two_is_refused(tmp_path):
 
 
 def test_written_and_read_back(tmp_path):
-    write_picture(tmp_path / "a.jpg", 200, 100)
-    encoded = (tmp_path / "a.jpg").read_bytes()
-    boxes = [BOX, (0, 0, 200, 100), (1.25, 2, 30, 40.5)]
-    each = tuple(Object("猫 cat", box) for box in boxes)
-    pictures = [Picture("a b.jpg", encoded, (100, 200), each)]
-    pictures.append(Picture("b.jpg", encoded, (100, 200), ()))
-    label_studio.write(pictures, tmp_path / "set")
-    read = objects(str(tmp_path / "set"))
-    assert read == {"a b": [("猫 cat", tuple(box)) for box in boxes], "b": []}
+    check_round_trip(label_studio.write, tmp_path)

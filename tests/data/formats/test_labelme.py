@@ -5,13 +5,10 @@ import logging
 import pytest
 
 from ssd_jax.data.problems import Problems
-from ssd_jax.data.records import Object
 from ssd_jax.data.sources import explicit_sources, open_dataset
 from ssd_jax.errors import UserError
-from tests.data.formats.files import BOX, objects, write_files
-from tests.helpers.pictures import write_picture
+from tests.data.formats.files import BOX, check_round_trip, objects, write_files
 from tools.formats import labelme
-from tools.formats.picture import Picture
 
 CAT = [("cat", BOX)]
 RECTANGLE = {"label": "cat", "points": [[20, 10], [80, 60]], "shape_type": "rectangle"}
@@ -161,12 +158,4 @@ def test_other_json_files_are_not_claimed(tmp_path):
 
 
 def test_written_and_read_back(tmp_path):
-    write_picture(tmp_path / "a.jpg", 200, 100)
-    encoded = (tmp_path / "a.jpg").read_bytes()
-    boxes = [BOX, (0, 0, 200, 100), (1.25, 2, 30, 40.5)]
-    each = tuple(Object("猫 cat", box) for box in boxes)
-    pictures = [Picture("a.jpg", encoded, (100, 200), each)]
-    pictures.append(Picture("b.jpg", encoded, (100, 200), ()))
-    labelme.write(pictures, tmp_path / "set")
-    read = objects(str(tmp_path / "set"))
-    assert read == {"a": [("猫 cat", tuple(box)) for box in boxes], "b": []}
+    check_round_trip(labelme.write, tmp_path, "a.jpg")

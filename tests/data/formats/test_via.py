@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 
 from ssd_jax.data.problems import Problems
-from ssd_jax.data.records import Object
 from ssd_jax.data.sources import explicit_sources, open_dataset
 from ssd_jax.errors import UserError
-from tests.data.formats.files import BOX, objects, write_files
-from tests.helpers.pictures import write_picture
+from tests.data.formats.files import BOX, check_round_trip, objects, write_files
 from tools.formats import via
-from tools.formats.picture import Picture
 
 CAT = [("cat", BOX)]
 RECT = {"name": "rect", "x": 20, "y": 10, "width": 60, "height": 50}
@@ -214,12 +211,4 @@ def test_two_exports_of_the_same_images_are_refused(tmp_path):
 
 
 def test_written_and_read_back(tmp_path):
-    write_picture(tmp_path / "a.jpg", 200, 100)
-    encoded = (tmp_path / "a.jpg").read_bytes()
-    boxes = [BOX, (0, 0, 200, 100), (1.25, 2, 30, 40.5)]
-    each = tuple(Object("猫 cat", box) for box in boxes)
-    pictures = [Picture("a b.jpg", encoded, (100, 200), each)]
-    pictures.append(Picture("b.jpg", encoded, (100, 200), ()))
-    via.write(pictures, tmp_path / "set")
-    read = objects(str(tmp_path / "set"))
-    assert read == {"a b": [("猫 cat", tuple(box)) for box in boxes], "b": []}
+    check_round_trip(via.write, tmp_path)

@@ -7,6 +7,7 @@ from ssd_jax.data.problems import Problems
 from ssd_jax.data.records import Object
 from ssd_jax.data.sources import explicit_sources, open_dataset
 from ssd_jax.errors import UserError
+from tests.data.formats.files import write_files
 from tests.helpers.pictures import write_picture
 from tools.formats import yolo
 from tools.formats.picture import Picture
@@ -14,20 +15,6 @@ from tools.formats.picture import Picture
 # Of an image of 200 × 100: x from 20 to 80, y from 10 to 60.
 LINE = "0 0.25 0.35 0.3 0.5\n"
 BOX = [0.1, 0.1, 0.4, 0.6]
-
-
-def write(folder, files):
-    """Writes texts by path; images where the text is None."""
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if content is None:
-            write_picture(path, 200, 100)
-        elif isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            path.write_text(content, encoding="utf-8")
-    return str(folder)
 
 
 def boxes(source, **arguments):
@@ -131,7 +118,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts_by_the_bare_folder(tmp_path, layout):
-    source = write(tmp_path / "data set, v2: x", LAYOUTS[layout])
+    source = write_files(tmp_path / "data set, v2: x", LAYOUTS[layout])
     ids = boxes(source, role="train")
     check_cat(source, next(iter(ids)), role="train")
     assert len(ids) == 1 and next(iter(ids)).rpartition("/")[2] == "a"
@@ -142,7 +129,7 @@ def test_layouts_by_the_bare_folder(tmp_path, layout):
 def test_splits_keep_their_names_and_declared_ones_that_are_missing_are_none(tmp_path):
     files = dict(LAYOUTS["roboflow"])
     files |= {"valid/images/b.jpg": None, "valid/labels/b.txt": LINE}
-    folder = write(tmp_path, files)
+    folder = write_files(tmp_path, files)
     assert explicit_sources(folder, "train") == [f"yolo:{tmp_path}/data.yaml:train"]
     assert explicit_sources(folder, "eval") == [f"yolo:{tmp_path}/data.yaml:val"]
     assert list(boxes(f"{folder}:val")) == ["b"]
@@ -158,20 +145,20 @@ def test_a_split_may_have_images_without_objects_alone(tmp_path, with_file):
     files |= {"labels/val/b.txt": ""}
     if with_file:
         files["data.yaml"] = "train: images/train\nval: images/val\nnames: [cat]\n"
-    folder = write(tmp_path, files)
+    folder = write_files(tmp_path, files)
     assert boxes(folder, role="eval", class_names=("cat",)) == {"b": []}
 
 
 @pytest.mark.parametrize("written", ["path: {}\ntrain: images", "train: {}/x.txt"])
 def test_absolute_paths(tmp_path, written):
     files = {"images/a.jpg": None, "labels/a.txt": LINE, "x.txt": f"{tmp_path}/images/a.jpg\n"}
-    write(tmp_path, files)
+    write_files(tmp_path, files)
     text = f"{written.format(tmp_path)}\nnames: [cat]\n"
-    check_cat(write(tmp_path / "other", {"data.yaml": text}))
+    check_cat(write_files(tmp_path / "other", {"data.yaml": text}))
 
 
 def test_subfolders_are_kept(tmp_path):
-    folder = write(
+    folder = write_files(
         tmp_path,
         {
             "data.yaml": "train: [images/one, images/two]\nnames: [cat]\n",
@@ -187,7 +174,9 @@ def test_subfolders_are_kept(tmp_path):
 
 def test_the_last_folder_called_images_is_that_of_labels(tmp_path):
     root = tmp_path / "images" / "set"
-    write(root, {"classes.txt": "cat", "images/train/a.jpg": None, "labels/train/a.txt": LINE})
+    write_files(
+        root, {"classes.txt": "cat", "images/train/a.jpg": None, "labels/train/a.txt": LINE}
+    )
     check_cat(str(root))
 
 
@@ -202,17 +191,17 @@ def test_the_last_folder_called_images_is_that_of_labels(tmp_path):
     ],
 )
 def test_lines(tmp_path, line, box):
-    folder = write(tmp_path, {"classes.txt": "cat", "a.jpg": None, "a.txt": line})
+    folder = write_files(tmp_path, {"classes.txt": "cat", "a.jpg": None, "a.txt": line})
     np.testing.assert_allclose(boxes(folder)["a"], [box], atol=1e-6)
 
 
 def test_keypoints_are_no_polygon(tmp_path):
     points = " 0.9 0.9 2 0.95 0.95 1"
     files = {"a.jpg": None, "a.txt": LINE.strip() + points, "classes.txt": "cat"}
-    folder = write(tmp_path, files)
+    folder = write_files(tmp_path, files)
     with pytest.raises(UserError, match=r"a\.txt: line 1 may be a box with keypoints"):
         open_dataset(folder)
-    write(tmp_path, {"data.yaml": "train: .\nkpt_shape: [2, 3]\nnc: 1\nnames: [cat]\n"})
+    write_files(tmp_path, {"data.yaml": "train: .\nkpt_shape: [2, 3]\nnc: 1\nnames: [cat]\n"})
     np.testing.assert_allclose(boxes(folder)["a"], [BOX], atol=1e-6)
 
 
@@ -234,7 +223,7 @@ def test_keypoints_are_no_polygon(tmp_path):
 )
 def test_wrong_lines_are_named_or_skipped(tmp_path, line, message):
     files = {"classes.txt": "cat", "a.jpg": None, "a.txt": LINE + line}
-    folder = write(tmp_path, files | {"b.jpg": None, "b.txt": LINE})
+    folder = write_files(tmp_path, files | {"b.jpg": None, "b.txt": LINE})
     with pytest.raises(UserError, match=rf"a\.txt: .*{message}"):
         open_dataset(folder)
     problems = Problems("skip", 0.5)
@@ -253,7 +242,7 @@ def test_wrong_lines_are_named_or_skipped(tmp_path, line, message):
 def test_names_are_texts_in_the_order_of_their_indices(tmp_path, names, expected):
     lines = "".join(LINE.replace("0", str(i), 1) for i in range(3))
     files = {"data.yaml": f"train: images\nnames: {names}\n", "images/a.jpg": None}
-    dataset = open_dataset(write(tmp_path, files | {"labels/a.txt": lines}))
+    dataset = open_dataset(write_files(tmp_path, files | {"labels/a.txt": lines}))
     assert list(dataset.class_names) == expected and dataset.category_ids == (1, 2, 3)
 
 
@@ -269,21 +258,21 @@ def test_names_are_texts_in_the_order_of_their_indices(tmp_path, names, expected
     ],
 )
 def test_wrong_data_yaml_is_refused(tmp_path, content, message):
-    write(tmp_path, {"data.yaml": content, "images/a.jpg": None, "labels/a.txt": LINE})
+    write_files(tmp_path, {"data.yaml": content, "images/a.jpg": None, "labels/a.txt": LINE})
     with pytest.raises(UserError, match=message):
         open_dataset(str(tmp_path / "data.yaml"))
 
 
 def test_a_path_that_may_be_two_folders_is_refused(tmp_path):
-    write(tmp_path, {"train/images/b.jpg": None})
-    folder = write(tmp_path / "set", LAYOUTS["roboflow"])
+    write_files(tmp_path, {"train/images/b.jpg": None})
+    folder = write_files(tmp_path / "set", LAYOUTS["roboflow"])
     with pytest.raises(UserError, match=r"\.\./train/images may be .*write the one that is meant"):
         open_dataset(folder, role="train")
 
 
 def test_without_names_classes_are_called_by_their_index(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
-    folder = write(tmp_path, {"a.jpg": None, "a.txt": LINE + "12 0.5 0.5 0.1 0.1"})
+    folder = write_files(tmp_path, {"a.jpg": None, "a.txt": LINE + "12 0.5 0.5 0.1 0.1"})
     assert open_dataset(folder).class_names == ("0", "12")
     assert "no file names the classes" in caplog.text
 
@@ -292,14 +281,14 @@ def test_lists_of_classes_that_differ_are_refused(tmp_path):
     files = {"train/classes.txt": "cat\ndog", "val/classes.txt": "dog\ncat"}
     files |= {"train/a.jpg": None, "train/a.txt": LINE}
     with pytest.raises(UserError, match="list different classes"):
-        open_dataset(write(tmp_path, files))
+        open_dataset(write_files(tmp_path, files))
 
 
 def test_images_without_labels_and_labels_without_images_are_told(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     files = {"classes.txt": "cat", "images/a.jpg": None, "labels/a.txt": LINE}
     files |= {"images/b.jpg": None, "images/c.jpg": None, "labels/c.txt": " \n"}
-    read = boxes(write(tmp_path, files | {"labels/gone.txt": LINE}))
+    read = boxes(write_files(tmp_path, files | {"labels/gone.txt": LINE}))
     assert read["b"] == read["c"] == []
     assert "1 image of 3 without label file, taken as without objects: b.jpg" in caplog.text
     assert "left out 1 label file without image: gone.txt" in caplog.text
@@ -308,17 +297,17 @@ def test_images_without_labels_and_labels_without_images_are_told(tmp_path, capl
 def test_a_split_without_any_label_is_refused(tmp_path):
     files = {"data.yaml": "train: images\nnames: [cat]\n", "images/a.jpg": None}
     with pytest.raises(UserError, match=r"none of 1 image has .* would be .*labels/a\.txt"):
-        open_dataset(f"yolo:{write(tmp_path, files)}:train")
+        open_dataset(f"yolo:{write_files(tmp_path, files)}:train")
 
 
 def test_two_images_of_one_label_file_are_refused(tmp_path):
     files = {"classes.txt": "cat", "a.jpg": None, "a.png": None, "a.txt": LINE}
     with pytest.raises(UserError, match=r"a\.txt: is the label file of a\.jpg and of a\.png"):
-        open_dataset(write(tmp_path, files))
+        open_dataset(write_files(tmp_path, files))
 
 
 def test_lists_name_missing_and_repeated_images(tmp_path):
-    folder = write(
+    folder = write_files(
         tmp_path, LAYOUTS["lists"] | {"train.txt": "images/a.jpg\ngone.jpg\nimages/a.jpg"}
     )
     problems = Problems("skip", 1.0)
@@ -333,7 +322,7 @@ def test_lists_name_missing_and_repeated_images(tmp_path):
 def test_texts_of_other_kinds_are_no_labels(tmp_path, text):
     files = {"a.jpg": None, "a.txt": text, "ImageSets/Main/train.txt": "a\n"}
     with pytest.raises(UserError, match="no annotations of a known format"):
-        explicit_sources(write(tmp_path, files))
+        explicit_sources(write_files(tmp_path, files))
 
 
 def test_written_and_read_back(tmp_path):
@@ -353,7 +342,7 @@ def test_written_and_read_back(tmp_path):
 def test_lists_of_splits_without_a_data_yaml_are_used(tmp_path):
     files = {f"images/{name}.jpg": None for name in "abc"} | {"classes.txt": "cat\n"}
     files |= {f"labels/{name}.txt": LINE for name in "abc"}
-    folder = write(
+    folder = write_files(
         tmp_path, files | {"train.txt": "images/a.jpg\n./images/c.jpg", "val.txt": "b.jpg"}
     )
     assert list(boxes(folder, role="train")) == ["a", "c"]
@@ -365,14 +354,14 @@ def test_darknet_starts_from_the_folder_above_its_file(tmp_path):
     files |= {f"data/obj/{name}.txt": LINE for name in "ab"}
     files |= {"data/train.txt": "data/obj/a.jpg\n", "data/test.txt": "data/obj/b.jpg\n"}
     declared = "classes= 1\ntrain = data/train.txt\nvalid = data/test.txt\nnames = data/obj.names\n"
-    folder = write(tmp_path, files | {"data/obj.data": declared})
+    folder = write_files(tmp_path, files | {"data/obj.data": declared})
     assert list(boxes(folder, role="train")) == ["a"]
     assert list(boxes(folder, role="eval")) == ["b"]
 
 
 def test_a_data_yaml_that_names_nothing_that_is_there_is_told(tmp_path, caplog):
     files = {"images/a.jpg": None, "labels/a.txt": LINE}
-    folder = write(tmp_path, files | {"data.yaml": "train: x/y\nval: x/z\nnames: [cat]\n"})
+    folder = write_files(tmp_path, files | {"data.yaml": "train: x/y\nval: x/z\nnames: [cat]\n"})
     with caplog.at_level(logging.WARNING, "ssd_jax"):
         check_cat(folder)
     assert "data.yaml: left out what is not there: train: x/y, val: x/z" in caplog.text
@@ -382,4 +371,4 @@ def test_labels_in_another_form_are_told_by_line_where_a_data_yaml_is_there(tmp_
     declared = "train: images\nval: images\nnames: [cat]\n"
     files = {"images/a.jpg": None, "labels/a.txt": "cat 0.25 0.35 0.3 0.5\n", "data.yaml": declared}
     with pytest.raises(UserError, match="line 1 has 'cat', which is not a number"):
-        boxes(write(tmp_path, files), role="train")
+        boxes(write_files(tmp_path, files), role="train")
