@@ -1,0 +1,1 @@
+"""Hostile input, damaged files, kills and strangers, replayed against the package."""
