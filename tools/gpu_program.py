@@ -18,18 +18,10 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ssd_jax.benchmark.lowering import lower_step, mesh_of
 from ssd_jax.config.files import load_config
-from ssd_jax.distributed.devices import DEVICES
-from ssd_jax.models.network import build_network
-from ssd_jax.models.prediction import make_predict_step
-from ssd_jax.training.optimizer import make_optimizer, make_schedule
-from ssd_jax.training.state import initial_state
-from ssd_jax.training.steps import make_train_step
 
 TARGET = Path(__file__).parents[1] / "tests" / "reference" / "h200.txtpb"
 BANDWIDTH = 4.3e12  # bytes a second, of a large copy
@@ -39,8 +31,8 @@ ARRAY = re.compile(rf"\b({'|'.join(SIZES)})\[([0-9,]*)\]")
 INSTRUCTION = re.compile(r"\s*(?:ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)")
 
 
-def mesh():
-    """Of one H200."""
+def described_gpu():
+    """One H200."""
     logging.disable(logging.ERROR)  # that there is no GPU
     jax.config.update("jax_platforms", "cpu")
     jax.devices()  # finds the plugins
@@ -50,43 +42,7 @@ def mesh():
         )
     except NotImplementedError:
         sys.exit('there is no compiler for CUDA here: pip install "jax[cuda13]" (no GPU is needed)')
-    return Mesh(np.array(target.devices), (DEVICES,))
-
-
-def lower(mode, config, batch_size):
-    """The step of a config, for 20 classes, as XLA is given it."""
-    network, size = build_network(config.model, 20), config.model.image_size
-    mesh_of_one = mesh()
-
-    shared, split = PartitionSpec(), PartitionSpec(DEVICES)
-
-    def placed(tree, spec=shared):
-        sharding = NamedSharding(mesh_of_one, spec)
-        return jax.tree.map(
-            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding), tree
-        )
-
-    def array(shape, dtype):
-        return jax.ShapeDtypeStruct((batch_size, *shape), dtype)
-
-    image = array((size, size, 3), jnp.uint8)
-    if mode == "predict":
-        step = make_predict_step(network, config.detection)
-        return jax.jit(step).lower(placed(network.variable_shapes()), placed(image))
-    optimizer = make_optimizer(config, make_schedule(config))
-    step = make_train_step(config, network, optimizer)
-    state = jax.eval_shape(lambda *v: initial_state(*v, optimizer), *network.variable_shapes())
-    objects = config.data.max_objects
-    batch = {
-        "image": image,
-        "window": array((4,), jnp.float32),
-        "boxes": array((objects, 4), jnp.float32),
-        "labels": array((objects,), jnp.int32),
-    }
-    step = jax.shard_map(
-        step, mesh=mesh_of_one, in_specs=(shared, split), out_specs=shared, check_vma=False
-    )
-    return jax.jit(step, donate_argnums=0).lower(placed(state), placed(batch, split))
+    return target.devices[0]
 
 
 def computations(program):
@@ -140,7 +96,7 @@ def main():
     arguments = parser.parse_args()
     config = load_config(arguments.config)
     config = config.replace({"model.precision": arguments.precision})
-    lowered = lower(arguments.mode, config, arguments.batch_size)
+    lowered = lower_step(arguments.mode, config, arguments.batch_size, mesh_of(described_gpu()))
     compiled = lowered.compile({"xla_gpu_autotune_level": 0})
     program, plan = compiled.as_text(), compiled.memory_analysis()
     if arguments.output:

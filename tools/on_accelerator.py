@@ -2,11 +2,13 @@
 
     python -m tools.on_accelerator --output=accelerator
 
-It runs tests of the mathematics on the device, `ssd-jax benchmark` for SSD300, SSD512 and SSDLite,
-and torchvision's SSD300 beside them (`tools/torchvision_speed.py`; needs torch and torchvision),
-each as a program of its own that leaves its numbers and its log in the folder, and ends with what
-was reached of what is wanted on an H200. Where time is short, `--only=ssd300_train,parts` takes
-some. It needs the packages of the core, psutil, Matplotlib, pytest and beartype, not TensorFlow.
+It runs `ssd-jax benchmark` for SSD300, SSD512 and SSDLite, torchvision's SSD300 beside them
+(`tools/torchvision_speed.py`; needs torch and torchvision), each trick beside its plain version
+(`tools/tricks.py`), and tests of the mathematics on the device, each as a program of its own that
+leaves its numbers and its log in the folder, and ends with what was reached of what is wanted on an
+H200. Where time is short, `--only=ssd300_train,parts` takes some, and `--budget` starts no more
+after so many seconds: what matters most comes first. It needs the packages of the core, psutil,
+Matplotlib, pytest and beartype, not TensorFlow. What is compiled is kept in the folder.
 """
 
 import argparse
@@ -61,14 +63,17 @@ def programs(folder, seconds, batch_sizes):
     """By name the commands, in the order of their weight."""
     python, options = [sys.executable], [f"--seconds={seconds}"]
     options += [f"--batch_sizes={batch_sizes}"] if batch_sizes else []
-    found = {"check": [*python, "-m", "pytest", "-q", "-o", "addopts=", *MATHEMATICS]}
+    found = {}
     for name, arguments in BENCHMARKS.items():
         found[name] = [*python, "-m", "ssd_jax", "benchmark", *arguments, *options]
         found[name] += [f"--output={folder / name}.json", f"--chart={folder / name}.png"]
         if name in PROFILED:
             found[name].append(f"--profile={folder / 'traces' / name}")
+    tricks = [*python, "-m", "tools.tricks", f"--output={folder / 'tricks.json'}"]
     torchvision = [*python, "-m", "tools.torchvision_speed", *TORCHVISION, *options]
-    return found | {"torchvision": [*torchvision, f"--output={folder / 'torchvision.json'}"]}
+    found["torchvision"] = [*torchvision, f"--output={folder / 'torchvision.json'}"]
+    check = [*python, "-m", "pytest", "-q", "-o", "addopts=", *MATHEMATICS]
+    return found | {"tricks": tricks, "check": check}
 
 
 def best(folder, name, mode, batch_size=0):
@@ -94,6 +99,7 @@ def main():
     parser.add_argument("--only", default="", help="names, joined by commas")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--batch_sizes", default="", help="other ones, for a smaller device")
+    parser.add_argument("--budget", type=float, default=float("inf"), help="seconds of all")
     parser.add_argument("--limit", type=float, default=560.0, help="seconds of each program")
     arguments = parser.parse_args()
     folder = arguments.output.resolve()
@@ -102,8 +108,12 @@ def main():
     wanted = [name for name in arguments.only.split(",") if name] or list(commands)
     if unknown := set(wanted) - commands.keys():
         sys.exit(f"--only has {', '.join(unknown)}, but must be of {', '.join(commands)}")
+    end = time.monotonic() + arguments.budget
     for name in wanted:
         started = time.monotonic()
+        if started > end:
+            print(f"==== {name}: no time left")
+            continue
         with open(folder / f"{name}.log", "w") as log:
             try:
                 status = subprocess.run(
@@ -112,8 +122,9 @@ def main():
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     # Tests would otherwise leave out XLA's optimisations.
-                    env={"XLA_FLAGS": ""} | os.environ,
-                    timeout=arguments.limit,
+                    env={"XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
+                    | os.environ,
+                    timeout=min(arguments.limit, max(end - started, 1)),
                 ).returncode
             except subprocess.TimeoutExpired:
                 status = "out of time"

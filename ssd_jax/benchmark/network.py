@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from ssd_jax.benchmark.lowering import NUM_CLASSES, flops_per_image
 from ssd_jax.benchmark.timing import device_memory, measure_peaks, time_calls
 from ssd_jax.benchmark.tracing import format_times, trace
 from ssd_jax.benchmark.voc_like import VOC_OBJECTS
@@ -33,7 +34,6 @@ logger = logging.getLogger(__name__)
 # The train step; images to detections; the network without decoding and suppression.
 MODES = ("train", "predict", "forward")
 FIRST_BATCH_SIZES = {"train": 8, "predict": 1, "forward": 1}  # of a device
-NUM_CLASSES = 20
 NUM_BATCHES = 4  # used in turn
 MEMORY_SHARE = 0.92  # of the device's memory that a program may take
 TRACED_CALLS = 5
@@ -112,15 +112,6 @@ def chosen_precisions(names: Sequence[str]) -> tuple[PrecisionName, ...]:
     return tuple(known[name] for name in names) or every
 
 
-def flops_per_image(config: Config, mode: str) -> float:
-    """Floating-point operations of one image in the train step or the network, as XLA counts."""
-    network_mode = "train" if mode == "train" else "forward"
-    case = _prepare(config, network_mode, devices.num_devices(), num_batches=1)
-    costs = case.lowered.cost_analysis()
-    assert isinstance(costs, dict), "XLA counts the operations of a lowered program"
-    return costs["flops"]
-
-
 def random_batch(config: Config, batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
     """The arrays of a training batch that the device gets, with as many objects as VOC has."""
     random = np.random.default_rng(seed)
@@ -156,11 +147,11 @@ def _weights(network: Network, seed: int) -> tuple[Variables, Variables]:
     return devices.to_host(network.init(seed))
 
 
-def _prepare(config: Config, mode: str, batch_size: int, num_batches: int = NUM_BATCHES) -> _Case:
+def _prepare(config: Config, mode: str, batch_size: int) -> _Case:
     network = build_network(config.model, NUM_CLASSES)
     exact = build_network(with_precision(config, "float32").model, NUM_CLASSES)
     variables = _weights(exact, config.seed)
-    batches = [random_batch(config, batch_size, seed) for seed in range(num_batches)]
+    batches = [random_batch(config, batch_size, seed) for seed in range(NUM_BATCHES)]
     if mode == "train":
         return _prepare_training(config, network, variables, batches)
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from ssd_jax.benchmark import host, network, tables
-from ssd_jax.benchmark.network import benchmark_network, flops_per_image, random_batch
+from ssd_jax.benchmark.lowering import flops_per_image
+from ssd_jax.benchmark.network import benchmark_network, random_batch
 from ssd_jax.benchmark.parts import benchmark_parts
 from ssd_jax.benchmark.timing import measure_peaks, time_calls
 from ssd_jax.benchmark.tracing import PARTS, format_times, trace

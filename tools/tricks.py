@@ -1,0 +1,166 @@
+"""What each trick of the network and of detection gives on this machine, beside its plain version.
+
+    python -m tools.tricks --output=tricks.json
+    python -m tools.tricks --config=ssd300_voc --batch_size=128 --only=relu,pooling
+
+Each is the whole train step, or detection from images on, with one function exchanged; ours and the
+plain version take turns. Weights and images are random. A trick that gains less than 3 % on any
+machine is not worth its lines.
+"""
+
+import argparse
+import contextlib
+import functools
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ssd_jax.benchmark import network as benchmark
+from ssd_jax.config.files import load_config
+from ssd_jax.detection import losses, postprocess
+from ssd_jax.detection.boxes import intersection_over_union
+from ssd_jax.models import heads, layers, prediction, ssd, vgg
+
+
+def plain_pool(x, window, stride, padding=0):
+    """XLA's own pooling, whose gradient is a scatter."""
+    pads = layers._window_pads(x, window, stride, padding)
+    sides, strides = (1, window, window, 1), (1, stride, stride, 1)
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, sides, strides, pads)
+
+
+def separate_convolutions(x, *convolutions):
+    """One after the other, each of which reads the map."""
+    return jnp.concatenate([layers.convolve(x, each) for each in convolutions], axis=-1)
+
+
+def unfilled_convolution(x, *convolutions):
+    """Flax's own, with as many channels as there are."""
+    return jnp.concatenate([each(x) for each in convolutions], axis=-1)
+
+
+def sorted_largest(values, k):
+    """Marks the k largest by their ranks."""
+    order = jnp.argsort(-values, axis=-1, stable=True)
+    return jnp.argsort(order, axis=-1) < jnp.expand_dims(jnp.asarray(k), -1)
+
+
+def top_k(values, k):
+    """XLA's own, which sorts."""
+    return jax.lax.top_k(values, min(k, values.shape[-1]))[1]
+
+
+def unpacked_suppression(boxes, scores, iou_threshold):
+    """The same rounds over a byte for each pair."""
+    every_pair = jnp.vectorize(intersection_over_union, signature="(n,k),(m,k)->(n,m)")
+    place, score = jnp.arange(scores.shape[-1]), scores[..., None, :]
+    other_place, other_score = place[:, None], scores[..., :, None]
+    before = (other_score > score) | ((other_score == score) & (other_place < place))
+    suppresses = before & (every_pair(boxes, boxes) > iou_threshold)
+    candidate = scores > 0
+
+    def settle(state):
+        keep, _ = state
+        new_keep = candidate & ~jnp.any(suppresses & keep[..., None], axis=-2)
+        return new_keep, jnp.any(new_keep != keep)
+
+    return jax.lax.while_loop(lambda state: state[1], settle, (candidate, jnp.array(True)))[0]
+
+
+with_top_k = functools.partial(postprocess.best_detections, select=top_k)
+VGG_OPTIONS = vgg.ConvOptions
+
+# By name the mode, and the functions that are exchanged: module, name, plain version.
+TRICKS = {
+    "relu": (
+        "train",
+        (ssd, "relu", jax.nn.relu),
+        (vgg, "ConvOptions", functools.partial(VGG_OPTIONS, activation=jax.nn.relu)),
+    ),
+    "pooling": ("train", (vgg, "max_pool", plain_pool)),
+    "joined heads": ("train", (heads, "convolve", separate_convolutions)),
+    "filled channels": (
+        "train",
+        (layers, "convolve", unfilled_convolution),
+        (heads, "convolve", unfilled_convolution),
+    ),
+    "counting in mining": ("train", (losses, "largest", sorted_largest)),
+    "counting in detection": ("predict", (prediction, "best_detections", with_top_k)),
+    "packed suppression": (
+        "predict",
+        (postprocess, "non_maximum_suppression", unpacked_suppression),
+    ),
+}
+
+
+@contextlib.contextmanager
+def exchanged(*patches: tuple[Any, str, Any]) -> Iterator[None]:
+    """Functions of modules, exchanged for a while."""
+    old = [getattr(module, name) for module, name, _ in patches]
+    for patch in patches:
+        setattr(*patch)
+    try:
+        yield
+    finally:
+        for (module, name, _), function in zip(patches, old, strict=True):
+            setattr(module, name, function)
+
+
+def compiled_call(config, mode: str, batch_size: int) -> Callable[[], Any]:
+    """What starts a step once and returns what is to be waited for."""
+    jax.clear_caches()
+    case = benchmark._prepare(config, mode, batch_size)
+    return case.calls(case.lowered.compile())
+
+
+def milliseconds(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
+    """The medians of calls that take turns."""
+    for call in calls.values():
+        jax.block_until_ready(call())
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times["ours"]) < 3:
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(measured) for name, measured in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--config", default="ssd300_voc")
+    parser.add_argument("--precision", default="bfloat16")
+    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each pair")
+    parser.add_argument("--only", default="", help="tricks, joined by commas")
+    parser.add_argument("--output", type=Path, help="a JSON file")
+    arguments = parser.parse_args()
+    config = benchmark.with_precision(load_config(arguments.config), arguments.precision)
+    rows, ours = [], {}
+    print(f"{'trick':<24}{'of':<10}{'ours ms':>10}{'plain ms':>10}{'gain':>8}")
+    for name in arguments.only.split(",") if arguments.only else TRICKS:
+        mode, *patches = TRICKS[name]
+        if mode not in ours:
+            ours = {mode: compiled_call(config, mode, arguments.batch_size)}
+        with exchanged(*patches):
+            plain = compiled_call(config, mode, arguments.batch_size)
+        medians = milliseconds({"ours": ours[mode], "plain": plain}, arguments.seconds)
+        gain = medians["plain"] / medians["ours"] - 1
+        rows.append({"trick": name, "mode": mode, **medians, "gain": gain})
+        print(
+            f"{name:<24}{mode:<10}{medians['ours']:>10.2f}{medians['plain']:>10.2f}{gain:>8.1%}",
+            flush=True,
+        )
+        if arguments.output:
+            arguments.output.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
