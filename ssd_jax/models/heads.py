@@ -10,7 +10,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32
 
-from ssd_jax.models.layers import ConvBlock, ConvOptions, convolve, scaled
+from ssd_jax.models.convolution import convolve
+from ssd_jax.models.layers import ConvBlock, ConvOptions, scaled
 
 
 class SeparableBlock(nnx.Module):

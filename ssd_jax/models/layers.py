@@ -3,50 +3,18 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import cast
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-Sides = tuple[int, int]  # along rows and columns
+from ssd_jax.models.convolution import convolve
 
 
 def scaled(channels: int, width: float) -> int:
     """Channels times a width multiplier, as a multiple of 8 (and at least 8)."""
     return max(8, round(channels * width / 8) * 8)
-
-
-def convolve(
-    x: Float[Array, "batch height width channels"], *convolutions: nnx.Conv
-) -> Float[Array, "batch new_height new_width new_channels"]:
-    """Applies several convolutions to one feature map and concatenates their outputs.
-
-    They must differ in nothing but their weights, and are computed as one, which reads the map
-    once. In bfloat16 channels are filled up to a multiple of 8, as the matrix units of GPUs want.
-    """
-    first = convolutions[0]
-    kernel = jnp.concatenate([each.kernel[...] for each in convolutions], axis=-1)
-    channels_in, channels_out = kernel.shape[2:]
-    multiple = 8 if first.dtype == jnp.bfloat16 else 1
-    fill_in, fill_out = -channels_in % multiple, -channels_out % multiple
-    # As `ConvBlock` and the heads give them.
-    strides, dilation = cast(Sides, first.strides), cast(Sides, first.kernel_dilation)
-    padding = cast(int | str, first.padding)
-    outputs = jax.lax.conv_general_dilated(
-        jnp.pad(x.astype(first.dtype), [(0, 0)] * 3 + [(0, fill_in)]),
-        jnp.pad(kernel.astype(first.dtype), [(0, 0)] * 2 + [(0, fill_in), (0, fill_out)]),
-        window_strides=strides,
-        padding=padding if isinstance(padding, str) else [(padding, padding)] * 2,
-        rhs_dilation=dilation,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    biases = [each.bias[...] for each in convolutions if each.bias is not None]
-    if biases:
-        bias = jnp.concatenate(biases)
-        outputs += jnp.pad(bias.astype(first.dtype), (0, fill_out))
-    return outputs[..., :channels_out]
 
 
 class DepthwiseConv(nnx.Module):

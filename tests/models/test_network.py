@@ -18,7 +18,7 @@ from configs import (
 )
 from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
-from ssd_jax.models.layers import DepthwiseConv, L2Norm, convolve, max_pool, relu, scaled
+from ssd_jax.models.layers import DepthwiseConv, L2Norm, max_pool, relu, scaled
 from ssd_jax.models.mobilenet_v2 import MobileNetV2
 from ssd_jax.models.network import build_network
 from tests import tiny
@@ -391,43 +391,6 @@ def test_relu_and_its_gradient():
     y, back = jax.vjp(relu, x)
     np.testing.assert_array_equal(y, [0, 0, 0.25, 3])
     np.testing.assert_array_equal(back(jnp.full(4, 5.0))[0], [0, 0, 5, 5])
-
-
-@pytest.mark.parametrize("padding, stride, dilation", [(1, 1, 1), ("SAME", 2, 1), (6, 1, 6)])
-def test_convolutions_side_by_side_are_those_alone(padding, stride, dilation):
-    for dtype, tolerance in ((jnp.float32, 1e-5), (jnp.bfloat16, 0.03)):
-        first, second = (
-            nnx.Conv(
-                3,
-                channels,
-                (3, 3),
-                strides=(stride, stride),
-                padding=padding,
-                kernel_dilation=(dilation, dilation),
-                bias_init=nnx.initializers.normal(1.0),
-                dtype=dtype,
-                rngs=nnx.Rngs(channels),
-            )
-            for channels in (5, 8)
-        )
-        x = jax.random.normal(jax.random.key(0), (2, 20, 20, 3))
-        together = nnx.jit(convolve)(x, first, second)
-        assert together.dtype == dtype
-        alone = jnp.concatenate([first(x), second(x)], axis=-1)
-        np.testing.assert_allclose(
-            together.astype(jnp.float32), alone.astype(jnp.float32), rtol=tolerance, atol=tolerance
-        )
-
-
-@pytest.mark.parametrize(
-    "dtype, kernel", [(jnp.float32, "3x3x3x12xf32"), (jnp.bfloat16, "3x3x8x16xbf16")]
-)
-def test_channels_are_filled_for_matrix_units(dtype, kernel):
-    ones = dict(strides=(1, 1), kernel_dilation=(1, 1))
-    layer = nnx.Conv(3, 12, (3, 3), dtype=dtype, rngs=nnx.Rngs(0), **ones)
-    lowered = jax.jit(lambda x: convolve(x, layer)).lower(jnp.zeros((1, 8, 8, 3))).as_text()
-    (convolution,) = re.findall(r"stablehlo\.convolution.*", lowered)
-    assert f"tensor<{kernel}>" in convolution
 
 
 def test_the_precision_of_products_reaches_the_gradient():
