@@ -23,6 +23,13 @@ class Interrupted(KeyboardInterrupt):
     """
 
 
+class LostProcessError(RuntimeError):
+    """Another process of the run is gone, or does not answer.
+
+    Commands print the message and leave with the status 75, like `Interrupted`.
+    """
+
+
 def shown(value: object) -> str:
     """A value from a file as messages show it: in one line, and short however long it is."""
     return _short.repr(value)

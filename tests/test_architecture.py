@@ -183,6 +183,42 @@ def test_heavy_packages_stay_in_their_place():
         assert not {file for file in using if file.startswith(f"{package}/")}
 
 
+# Modules whose data can run code when it is read.
+RUN_CODE = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+
+
+def reads_what_runs_code(path: Path) -> bool:
+    """Whether a file imports such a module, or allows NumPy to read pickles."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    names = {node.func.attr for node in calls if isinstance(node.func, ast.Attribute)}
+    allows = any(
+        keyword.arg == "allow_pickle"
+        and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
+        for node in calls
+        for keyword in node.keywords
+    )
+    return bool(distributions(path) & RUN_CODE or names & {"read_pickle", "to_pickle"} or allows)
+
+
+def test_nothing_that_is_read_can_run_code():
+    # Foreign weights are pickles: this reader makes tensors of them, and calls nothing else.
+    using = {name_of(path) for path in FILES if reads_what_runs_code(path)}
+    assert using == {"ssd_jax/interop/torch_pickle.py"}
+
+
+def test_numpy_is_told_to_read_no_pickles():
+    # It is so by default since 1.16.3; here it stands in the code.
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and ast.unparse(node.func) in ("np.load", "numpy.load")
+            ):
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert given.get("allow_pickle") == "False", name_of(path)
+
+
 def test_only_one_file_knows_pmap():
     using = {
         path.relative_to(PACKAGE).as_posix()

@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from ssd_jax.errors import Interrupted, UserError, missing_extra
+from ssd_jax.errors import Interrupted, LostProcessError, UserError, missing_extra
 from ssd_jax.storage.files import UNFINISHED
 
 TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h
 MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
 CONTROL_C = 130  # what shells report of a program that Ctrl-C ended
 CLOSED_PIPE = 141  # what they report of one that wrote to `| head` after that had ended
+START_AGAIN = "Start all of them again: they go on from the last checkpoint"
 
 # How terminals and files that are not in UTF-8 show signs that our texts have.
 PLAIN = {"–": "-", "—": "-", "…": "...", "×": "x", "²": "2", "≥": ">=", "≤": "<=", "→": "->"}
@@ -101,6 +102,8 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
         _end(f"error: {error}", failure_status)
     except Interrupted as error:
         _end(f"{error}; the same command goes on from the last checkpoint", TRY_AGAIN)
+    except LostProcessError as error:
+        _end(f"error: {error}. {START_AGAIN}", TRY_AGAIN)
     except KeyboardInterrupt:
         _end("stopped by Ctrl-C", CONTROL_C)
     except ModuleNotFoundError as error:
@@ -125,8 +128,7 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
             raise
         _end(
             "error: the connection to another process of the run broke; it may have been "
-            f"killed, and its own output may say why ({str(error).splitlines()[0]}). Start all "
-            "of them again: they go on from the last checkpoint",
+            f"killed, and its own output may say why ({str(error).splitlines()[0]}). {START_AGAIN}",
             TRY_AGAIN,
         )
 

@@ -3,9 +3,9 @@
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,21 @@ class Cut(NamedTuple):
 
     sources: tuple[str, ...]
     evaluation: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def from_json(cls, content: Sequence[Mapping[str, Any]]) -> "Cut":
+        """A cut as `as_json` describes it.
+
+        Raises:
+          TypeError, KeyError: it does not.
+        """
+        parts = [(str(part["source"]), tuple(map(str, part["images"]))) for part in content]
+        return cls(tuple(source for source, _ in parts), tuple(names for _, names in parts))
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """The images of each source, as JSON can hold them."""
+        parts = zip(self.sources, self.evaluation, strict=True)
+        return [{"source": source, "images": list(names)} for source, names in parts]
 
     def masks(self, dataset: Dataset, sources: Sequence[str]) -> list[np.ndarray]:
         """`[images] bool` of each part: whether it is evaluated on.
@@ -251,15 +266,12 @@ def read_cut(folder: Path) -> Cut | None:
     path = folder / CUT_FILE
     if not path.is_file():
         return None
-    content = read_json(path)
     try:
-        parts = [(str(part["source"]), tuple(map(str, part["images"]))) for part in content]
+        return Cut.from_json(read_json(path))
     except (TypeError, KeyError) as error:
         raise UserError(f"{path} is damaged: name another work directory") from error
-    return Cut(tuple(source for source, _ in parts), tuple(names for _, names in parts))
 
 
 def write_cut(folder: Path, cut: Cut) -> None:
     """Writes the cut into a work directory."""
-    parts = zip(cut.sources, cut.evaluation, strict=True)
-    write_json(folder / CUT_FILE, [{"source": source, "images": names} for source, names in parts])
+    write_json(folder / CUT_FILE, cut.as_json())

@@ -5,7 +5,6 @@ process is one running program; a host runs one process, which drives all of its
 """
 
 import os
-import pickle
 import socket
 import sys
 import threading
@@ -15,7 +14,6 @@ from typing import Any, NoReturn, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ssd_jax.distributed.launchers import Membership, find_membership
@@ -287,22 +285,3 @@ class Agreement:
         before = self._waiting
         self._waiting = self._sum(np.full(jax.local_device_count(), here, np.int32))
         return before is not None and bool(to_host(before))
-
-
-def from_main_process(value: T) -> T:
-    """The main process's value, on every process."""
-    return gather_from_processes(value)[0]
-
-
-def gather_from_processes(value: T) -> list[T]:
-    """Every process's value, in the order of processes, on every process."""
-    if jax.process_count() == 1:
-        return [value]
-    data = np.frombuffer(pickle.dumps(value), np.uint8)
-    lengths = multihost_utils.process_allgather(np.array(data.size))
-    padded = np.zeros(lengths.max(), np.uint8)
-    padded[: data.size] = data
-    gathered = multihost_utils.process_allgather(padded)
-    return [
-        pickle.loads(row[:length].tobytes()) for row, length in zip(gathered, lengths, strict=True)
-    ]

@@ -1,6 +1,7 @@
 """The ground truth of an image and the detections in it. NumPy alone."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -75,3 +76,38 @@ def sort_results(results: Sequence[ImageResult]) -> list[ImageResult]:
         return (0, int(result.image_id), "") if is_number else (1, 0, result.image_id)
 
     return sorted(results, key=key)
+
+
+OF_OBJECTS = ("true_boxes", "true_labels", "difficult", "crowd", "area")
+OF_DETECTIONS = ("boxes", "scores", "labels")
+
+
+def pack_results(results: Sequence[ImageResult]) -> dict[str, np.ndarray]:
+    """Results as a few arrays, which processes can tell each other; `unpack_results` reads them."""
+    names = json.dumps([result.image_id for result in results]).encode()
+    arrays = {
+        "image_ids": np.frombuffer(names, np.uint8),
+        "sizes": np.array([result.size for result in results], np.int64).reshape(-1, 2),
+        "num_objects": np.array([len(result.true_labels) for result in results], np.int64),
+        "num_detections": np.array([len(result.labels) for result in results], np.int64),
+    }
+    for name in (*OF_OBJECTS, *OF_DETECTIONS) if results else ():
+        arrays[name] = np.concatenate([getattr(result, name) for result in results])
+    return arrays
+
+
+def unpack_results(arrays: Mapping[str, np.ndarray]) -> list[ImageResult]:
+    """The results that `pack_results` made arrays of."""
+    names = json.loads(arrays["image_ids"].tobytes())
+    if not names:
+        return []
+    columns = {}
+    for counts, of_these in (("num_objects", OF_OBJECTS), ("num_detections", OF_DETECTIONS)):
+        starts = np.cumsum(arrays[counts])[:-1]
+        columns |= {name: np.split(arrays[name], starts) for name in of_these}
+    return [
+        ImageResult(name, (height, width), **{key: parts[i] for key, parts in columns.items()})
+        for i, (name, (height, width)) in enumerate(
+            zip(names, arrays["sizes"].tolist(), strict=True)
+        )
+    ]

@@ -11,7 +11,7 @@ from ssd_jax.data.choice import RunData
 from ssd_jax.data.content import Content, count_content, nothing_to_learn, num_shared
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.detection.default_boxes import Tiling
-from ssd_jax.distributed import devices
+from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.images.opening import open_image
 from ssd_jax.runs.data_table import format_data
@@ -116,7 +116,7 @@ def check_images(dataset: Dataset) -> None:
                 damaged.append(found)
             progress.update()
     # All processes stop at the same image.
-    gathered = devices.gather_from_processes(damaged)
+    gathered = exchange.gather_from_processes(damaged)
     for path, image_id, reason in (one for own in gathered for one in own):
         dataset.problems.add_unreadable(path, image_id, reason, devices.is_main_process())
     if devices.is_main_process():

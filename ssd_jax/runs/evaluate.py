@@ -20,6 +20,7 @@ from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.results import ImageResult, image_result, sort_results
 from ssd_jax.evaluation.summary import format_table, summarise
+from ssd_jax.runs.agreement import shared_cut
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.trained import load_workdir
 from ssd_jax.storage.files import check_outputs, local_path, write_json
@@ -100,10 +101,9 @@ def evaluate(
 def _open_data(config: Config, folder: Path, class_names: Sequence[str]) -> tuple[Dataset, str]:
     """The images that a run is evaluated on, and where they come from in words."""
     from ssd_jax.data.choice import open_evaluation_data
-    from ssd_jax.data.cut import read_cut
     from ssd_jax.data.problems import make_problems
 
-    stored = devices.from_main_process(read_cut(folder))
+    stored = shared_cut(folder)
     # A run that cuts images off says which.
     seed = config.seed if (folder / "imported.json").is_file() else None
     problems = make_problems(config.data, folder, devices.is_main_process())

@@ -13,9 +13,16 @@ from tqdm import tqdm
 from ssd_jax.config.schema import Config
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.detection.postprocess import Detections
-from ssd_jax.distributed import devices
+from ssd_jax.distributed import devices, exchange
 from ssd_jax.evaluation.metric import IOU_THRESHOLD
-from ssd_jax.evaluation.results import ImageResult, image_result, pixel_scale, sort_results
+from ssd_jax.evaluation.results import (
+    ImageResult,
+    image_result,
+    pack_results,
+    pixel_scale,
+    sort_results,
+    unpack_results,
+)
 from ssd_jax.evaluation.summary import summarise
 from ssd_jax.models.network import Network, Variables
 from ssd_jax.models.prediction import make_predict_step
@@ -95,8 +102,10 @@ def run_detector(
             progress.set_postfix_str(stopwatch.describe(later_images), False)
     if dropped:
         logger.warning("evaluation data: %d boxes without area were left out", dropped)
-    everything = [result for part in devices.gather_from_processes(results) for result in part]
-    return sort_results(everything), pictures
+    if devices.process_count() > 1:
+        shares = exchange.gather_arrays(pack_results(results))
+        results = [result for share in shares for result in unpack_results(share)]
+    return sort_results(results), pictures
 
 
 def _one_ahead(

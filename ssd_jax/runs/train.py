@@ -20,14 +20,15 @@ from ml_collections import ConfigDict
 
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.choice import RunData, open_run_data
-from ssd_jax.data.cut import CUT_FILE, read_cut, write_cut
-from ssd_jax.distributed import devices
+from ssd_jax.data.cut import CUT_FILE, write_cut
+from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.drawing import draw_detections
 from ssd_jax.evaluation.metrics import METRICS, check_metric
 from ssd_jax.evaluation.summary import format_table
 from ssd_jax.interop.transfer import Transfer, format_transfer
 from ssd_jax.models.network import Network, Variables, build_network
+from ssd_jax.runs.agreement import shared_cut
 from ssd_jax.runs.data_checks import describe_continued, look_at_data
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.initial_weights import initial_weights
@@ -95,7 +96,7 @@ def train(
     with Interruption() as interruption, contextlib.ExitStack() as until_the_end:
         parts = _build(config, folder)
         check_classes(folder, parts.class_names)
-        if not devices.from_main_process(has_checkpoints(folder / "checkpoints")):
+        if not exchange.from_main_process(has_checkpoints(folder / "checkpoints")):
             look_at_data(config, parts.data, parts.network.tiling)
         elif devices.is_main_process():
             logger.info("%s", describe_continued(parts.data))
@@ -161,7 +162,7 @@ class _Parts:
 def _build(config: Config, folder: Path) -> _Parts:
     """Opens the data and makes network and optimiser."""
     batch_size = devices.per_process_batch_size(config.batch_size, config.accumulate)
-    stored = devices.from_main_process(read_cut(folder))
+    stored = shared_cut(folder)
     data = open_run_data(config, stored, folder, devices.is_main_process())
     class_names = data.train.class_names
     network = build_network(config.model, len(class_names))
@@ -199,13 +200,13 @@ def _restore(parts: _Parts, checkpoints: Checkpoints) -> _Start | None:
     if not checkpoints.steps():
         return None
     shapes = jax.eval_shape(parts.new_state, *parts.network.variable_shapes())
-    if parts.data.cut and not devices.from_main_process((parts.folder / CUT_FILE).is_file()):
+    if parts.data.cut and not exchange.from_main_process((parts.folder / CUT_FILE).is_file()):
         raise UserError(
             f"{parts.folder} holds a run that has trained on all of its images, so none can be cut "
             "off for evaluation: name evaluation data in config.data.eval"
         )
     state, progress = checkpoints.restore(shapes), checkpoints.restore_progress()
-    evaluations = devices.from_main_process(_evaluations(parts.folder))
+    evaluations = dict(exchange.from_main_process(_evaluations(parts.folder)))
     for step, mean_ap in evaluations.items():
         if mean_ap is not None:
             checkpoints.rate(step, mean_ap)
@@ -221,13 +222,13 @@ def _begin(parts: _Parts) -> _Start:
     return _Start(0, parts.new_state(*weights.variables), {}, False, weights)
 
 
-def _evaluations(folder: Path) -> dict[int, float | None]:
-    """The mAP by step of the evaluations that a run has done."""
-    return {
-        line["step"]: line.get("eval/mAP")
+def _evaluations(folder: Path) -> list[tuple[int, float | None]]:
+    """Step and mAP of each evaluation that a run has done."""
+    return [
+        (line["step"], line.get("eval/mAP"))
         for line in read_metrics(folder)
         if any(name.startswith("eval/") for name in line)
-    }
+    ]
 
 
 def _record(parts: _Parts, start: _Start) -> None:
@@ -328,7 +329,7 @@ def _save_nonfinite(parts: _Parts, step: int, numbers: dict[str, float]) -> str:
 def _result(folder: Path, last_step: int, checkpoints: Checkpoints) -> TrainResult:
     """The result of a run, read from its files; the same on all processes."""
     metrics: dict[int, dict[str, float | None]] = {}
-    for line in devices.from_main_process(read_metrics(folder)):
+    for line in exchange.from_main_process(read_metrics(folder)):
         values = {name: value for name, value in line.items() if name != "step"}
         metrics.setdefault(line["step"], {}).update(values)
     best = checkpoints.best()

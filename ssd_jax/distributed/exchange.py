@@ -1,0 +1,128 @@
+"""Values that processes of a run tell each other: JSON and arrays, through JAX's coordinator.
+
+Nothing that is received can run code: text is parsed as JSON, arrays are read by safetensors.
+"""
+
+import itertools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jax._src import distributed  # orbax, too, has no other way to the coordinator
+
+from ssd_jax.errors import LostProcessError, UserError
+
+JsonT = TypeVar("JsonT")  # what JSON gives back alike: lists, not tuples, and strings as keys
+
+LONGEST_WAIT = 1800  # seconds; an exchange that takes longer ends the run
+
+_numbers = itertools.count()
+
+
+def from_main_process(value: JsonT) -> JsonT:
+    """The main process's value, on every process.
+
+    Args:
+      value: of the main process; those of the others do not matter.
+
+    Raises:
+      UserError: what came is not JSON.
+      LostProcessError: a process did not come to this call.
+    """
+    if jax.process_count() == 1:
+        return value
+    text = json.dumps(value) if jax.process_index() == 0 else ""
+    (data,) = _exchange(text.encode(), [0])
+    return _parsed(data, 0)
+
+
+def gather_from_processes(value: JsonT) -> list[JsonT]:
+    """Every process's value, in the order of processes, on every process.
+
+    Raises:
+      UserError: what came is not JSON.
+      LostProcessError: a process did not come to this call.
+    """
+    if jax.process_count() == 1:
+        return [value]
+    everything = _exchange(json.dumps(value).encode(), range(jax.process_count()))
+    return [_parsed(data, index) for index, data in enumerate(everything)]
+
+
+def gather_arrays(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    """Every process's arrays by name, in the order of processes, on every process.
+
+    Raises:
+      UserError: what came are not arrays.
+      LostProcessError: a process did not come to this call.
+    """
+    if jax.process_count() == 1:
+        return [dict(arrays)]
+    packed = safetensors.numpy.save(
+        {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    )
+    gathered = []
+    for index, data in enumerate(_exchange(packed, range(jax.process_count()))):
+        try:
+            gathered.append(safetensors.numpy.load(data))
+        except (safetensors.SafetensorError, ValueError, KeyError) as error:
+            raise _strange(index, "arrays", error) from error
+    return gathered
+
+
+def _parsed(data: bytes, process: int) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _strange(process, "JSON", error) from error
+
+
+def _strange(process: int, expected: str, error: Exception) -> UserError:
+    return UserError(
+        f"process {process} of the run sent what are no {expected} ({str(error)[:200]}): start all "
+        "processes with the same version of the code, in a network that nobody else can reach"
+    )
+
+
+def _exchange(data: bytes, wanted: Sequence[int]) -> list[bytes]:
+    """What the processes of these numbers told; all processes must call it, in the same order."""
+    client = distributed.global_state.client
+    assert client is not None
+    number, own = next(_numbers), jax.process_index()
+    deadline = time.monotonic() + LONGEST_WAIT
+
+    def key(process: int) -> str:
+        return f"ssd_jax/exchange/{number}/{process}"
+
+    def milliseconds_left() -> int:
+        return max(1, int(1000 * (deadline - time.monotonic())))
+
+    client.key_value_set_bytes(key(own), data)
+    values = []
+    for process in wanted:
+        if process == own:
+            values.append(data)
+            continue
+        try:
+            values.append(client.blocking_key_value_get_bytes(key(process), milliseconds_left()))
+        except jax.errors.JaxRuntimeError as error:
+            raise _lost(f"process {process}", error) from error
+    try:
+        # Until all have read, nothing is removed.
+        client.wait_at_barrier(f"ssd_jax/exchange/{number}", milliseconds_left())
+    except jax.errors.JaxRuntimeError as error:
+        raise _lost("a process", error) from error
+    client.key_value_delete(key(own))
+    return values
+
+
+def _lost(who: str, error: RuntimeError) -> Exception:
+    """The error of a wait in vain; any other stays as it is."""
+    if "DEADLINE_EXCEEDED" not in str(error):
+        return error
+    return LostProcessError(f"{who} did not come within {LONGEST_WAIT} s to where the others wait")

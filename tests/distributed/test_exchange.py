@@ -1,0 +1,139 @@
+"""Values between processes: given back alike, and never run."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from ssd_jax.distributed import exchange
+from ssd_jax.errors import UserError
+from tests.helpers.commands import ROOT, free_port, with_devices
+
+START = """
+import json, os, sys, time
+import numpy as np
+from ssd_jax.cli import console
+from ssd_jax.distributed import devices, exchange
+
+def stranger(number, data):
+    "Takes part in an exchange as process 1, with bytes of its own."
+    from jax._src import distributed
+    client = distributed.global_state.client
+    client.key_value_set_bytes(f"ssd_jax/exchange/{number}/1", data)
+    client.wait_at_barrier(f"ssd_jax/exchange/{number}", 60_000)
+
+exchange.LONGEST_WAIT = 5
+with console.session():
+    devices.initialize(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), join_timeout=60)
+    index = devices.process_index()
+"""
+
+
+def run_together(program: str, count: int = 2) -> list[subprocess.CompletedProcess[str]]:
+    """The same program in so many processes, each to its end."""
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-c", START + program, address, str(count)]
+    processes = [
+        subprocess.Popen(
+            [*command, str(index)],
+            cwd=ROOT,
+            env=with_devices(1),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(count)
+    ]
+    outputs = [process.communicate(timeout=100) for process in processes]
+    return [
+        subprocess.CompletedProcess(command, process.returncode, *output)
+        for process, output in zip(processes, outputs, strict=True)
+    ]
+
+
+ALIKE = """
+    value = {"process": index, "text": "ä\\udc80\\0", "x": [0.1, None]}
+    values = exchange.gather_from_processes(value)
+    first = exchange.from_main_process(["from", index])
+    arrays = exchange.gather_arrays({
+        "numbers": np.arange(3 * index, dtype=np.float32).reshape(-1, 3) / 7,
+        "flags": np.ones(index, bool),
+    })
+    described = [
+        {name: [str(a.dtype), a.shape, a.tolist()] for name, a in own.items()} for own in arrays
+    ]
+    print(json.dumps([values, first, described]))
+    devices.leave_together()
+"""
+
+
+@pytest.mark.multiprocess
+def test_every_process_gets_the_same():
+    done = run_together(ALIKE, 3)
+    for each in done:
+        assert each.returncode == 0 and not each.stderr, each.stderr
+        values, first, arrays = json.loads(each.stdout)
+        assert values == [
+            {"process": index, "text": "ä\udc80\0", "x": [0.1, None]} for index in range(3)
+        ]
+        assert first == ["from", 0]
+        for index in range(3):
+            numbers = np.arange(3 * index, dtype=np.float32).reshape(-1, 3) / 7
+            assert arrays[index] == {
+                "numbers": ["float32", [index, 3], numbers.tolist()],
+                "flags": ["bool", [index], [True] * index],
+            }
+
+
+PICKLE = """
+    import pickle
+    class Bomb:
+        def __reduce__(self):
+            return print, ("the code ran",)
+    if index == 0:
+        exchange.{call}
+        print("went on")
+    else:
+        stranger(0, pickle.dumps(Bomb()))
+        time.sleep(5)
+"""
+
+
+@pytest.mark.parametrize(
+    "call", ["gather_from_processes(1)", "gather_arrays({'x': np.ones(3)})"], ids=["json", "arrays"]
+)
+@pytest.mark.multiprocess
+def test_a_pickle_from_another_process_is_refused(call):
+    main, _ = run_together(PICKLE.replace("{call}", call))
+    assert main.returncode == 1 and not main.stdout
+    assert "process 1 of the run sent what are no" in main.stderr and "Traceback" not in main.stderr
+
+
+LATE = """
+    if index == 1:
+        time.sleep(9)
+    exchange.gather_from_processes(1)
+"""
+
+
+@pytest.mark.multiprocess
+def test_a_wait_in_vain_ends_with_one_line():
+    main, _ = run_together(LATE)
+    assert main.returncode == 75
+    (line,) = [line for line in main.stderr.splitlines() if line.startswith("error: ")]
+    assert "process 1 did not come within 5 s" in line and "Start all of them again" in line
+
+
+def test_alone_a_process_hears_itself():
+    assert exchange.from_main_process([1]) == [1]
+    assert exchange.gather_from_processes([1]) == [[1]]
+    (arrays,) = exchange.gather_arrays({"x": np.arange(3)})
+    np.testing.assert_array_equal(arrays["x"], np.arange(3))
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\x80\x05N.", b"[" * 100_000, "ä".encode("latin-1")])
+def test_what_is_no_json_is_refused(data):
+    with pytest.raises(UserError, match="process 3 of the run sent what are no JSON"):
+        exchange._parsed(data, 3)
