@@ -60,7 +60,9 @@ EXTRAS = {
     "jinja2": ("a report", "Jinja", "evaluate"),
     "psutil": ("a benchmark", "psutil", "benchmark"),
     "av": ("video", "PyAV", "video"),
-    "gradio": ("--serve", "Gradio", "page"),
+    "starlette": ("--serve", "Starlette", "page"),
+    "uvicorn": ("--serve", "uvicorn", "page"),
+    "python_multipart": ("--serve", "python-multipart", "page"),
     "supervision": ("to_supervision", "supervision", "supervision"),
     "jax2onnx": ("export to ONNX", "jax2onnx", "onnx"),
 }

@@ -71,6 +71,7 @@ def test_nothing_else_is_declared():
     assert names(PROJECT["dependencies"]) <= used | {"flatbuffers"}
     # TensorFlow by its name on most machines; what TFDS needs; what runs models and shows curves.
     others = {"tensorflow-cpu", "importlib_resources", "onnxruntime", "tensorboard"}
+    others |= {"python-multipart"}  # what Starlette reads forms with
     extras = set(PROJECT["optional-dependencies"]) - {"dev"}
     assert set().union(*map(extra, extras)) <= used | others
 

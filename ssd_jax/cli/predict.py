@@ -7,6 +7,8 @@
 Exit status 0: all was done; 1: some files could not be read; 2: nothing was done.
 """
 
+import os
+
 from absl import flags
 
 from ssd_jax.cli.command_line import Command
@@ -29,12 +31,31 @@ BATCH_SIZE = flags.DEFINE_integer(
 CROPS = flags.DEFINE_bool("crops", False, "Also write an image of each object.", FLAGS)
 SERVE = flags.DEFINE_bool("serve", False, "Open a page to try the detector instead.", FLAGS)
 HOST = flags.DEFINE_string("host", "127.0.0.1", "The address of the page; 0.0.0.0 for all.", FLAGS)
-PORT = flags.DEFINE_integer("port", 7860, "The port of the page.", flag_values=FLAGS)
+PORT = flags.DEFINE_integer(
+    "port",
+    7860,
+    "The port of the page; 0 for one that is free.",
+    lower_bound=0,
+    upper_bound=65535,
+    flag_values=FLAGS,
+)
+ALLOWED_HOSTS = flags.DEFINE_list(
+    "allowed_hosts",
+    [],
+    "Names that the page answers to, as behind a proxy, beside those of its address.",
+    FLAGS,
+)
+AUTH = flags.DEFINE_string(
+    "auth",
+    None,
+    "USER:PASSWORD that the page asks for; also from SSD_JAX_AUTH, which other users cannot see.",
+    FLAGS,
+)
 
 
 def main(arguments: list[str]) -> int:
     """Flags in, one call, a printed result."""
-    from ssd_jax.inference.page import serve
+    from ssd_jax.inference.page.server import serve
     from ssd_jax.inference.predict import load_detector, predict
 
     output = OUTPUT.value or ""
@@ -42,7 +63,14 @@ def main(arguments: list[str]) -> int:
         raise UserError("name a folder to write to with --output")
     detector = load_detector(WORKDIR.value, WEIGHTS.value, CHECKPOINT.value)
     if SERVE.value:
-        serve(detector, SCORE_THRESHOLD.value, HOST.value, PORT.value)
+        serve(
+            detector,
+            SCORE_THRESHOLD.value,
+            HOST.value,
+            PORT.value,
+            ALLOWED_HOSTS.value,
+            os.environ.get("SSD_JAX_AUTH", "") if AUTH.value is None else AUTH.value,
+        )
         return 0
     done, failed = predict(
         detector,

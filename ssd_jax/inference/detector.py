@@ -128,12 +128,13 @@ class Detector:
     Attributes:
       class_names: class i + 1 is called `class_names[i]`.
       category_ids: what results call the classes, in the same order.
+      side: of the square images that the network is given, in pixels.
     """
 
     def __init__(self, trained: Trained):
         self.class_names = trained.class_names
         self.category_ids = trained.category_ids
-        self._side = trained.network.tiling.image_size
+        self.side = trained.network.tiling.image_size
         self._variables = jax.device_put(trained.variables)
         self._predict = jax.jit(make_predict_step(trained.network, trained.config.detection))
         self._compiled: dict[int, Any] = {}  # by batch size
@@ -186,7 +187,7 @@ class Detector:
         """Opens an image, and resizes it for the network."""
         pixels = np.asarray(open_as_rgb(image))
         height, width, _ = pixels.shape
-        return Prepared(image, (height, width), resize_to_square(pixels, self._side))
+        return Prepared(image, (height, width), resize_to_square(pixels, self.side))
 
     def stream(
         self, images: Iterable[tuple[Key, Prepared]], batch_size: int

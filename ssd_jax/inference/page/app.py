@@ -1,0 +1,130 @@
+"""The page and `POST /detect`, as a Starlette app."""
+
+import asyncio
+import contextlib
+import html
+import logging
+import string
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from ssd_jax.data.class_lists import describe_classes
+from ssd_jax.errors import UserError
+from ssd_jax.inference.detector import Detections, Detector, Prepared
+from ssd_jax.inference.page.guard import AllowedNames, Guard
+from ssd_jax.inference.page.preparers import Preparers
+from ssd_jax.inference.page.refusal import Refusal, Refused, answer_refused, answer_unknown
+from ssd_jax.inference.page.uploads import MAX_BYTES, Uploads
+
+logger = logging.getLogger(__name__)
+
+# The files of the page, read once: no path of a request ever leads to the disk.
+STATIC = {
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "drawing.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+
+
+def make_app(
+    detector: Detector, score_threshold: float, names: AllowedNames, auth: str
+) -> ASGIApp:
+    """The app: `GET /`, the files of the page, and `POST /detect`.
+
+    Args:
+      detector: the detector.
+      score_threshold: where the slider begins.
+      names: what the page may be called.
+      auth: USER:PASSWORD, or "".
+    """
+    endpoint = _Endpoint(detector)
+    page = string.Template(_file("index.html")).substitute(
+        score_threshold=html.escape(str(score_threshold)), max_bytes=MAX_BYTES
+    )
+    routes = [Route("/", _answering(page, "text/html"))]
+    routes += [Route(f"/{name}", _answering(_file(name), kind)) for name, kind in STATIC.items()]
+    routes += [Route("/detect", endpoint.detect, methods=["POST"])]
+    app = Starlette(
+        routes=routes,
+        exception_handlers={
+            Refused: answer_refused,
+            HTTPException: answer_unknown,
+            Exception: _answer_failure,
+        },
+        lifespan=endpoint.lifespan,
+    )
+    app.router.redirect_slashes = False
+    return Guard(app, names, auth)
+
+
+def _file(name: str) -> str:
+    return resources.files(__package__).joinpath("static", name).read_text("utf-8")
+
+
+def _answering(content: str, kind: str) -> Any:
+    encoded = content.encode()
+
+    async def answer(request: Request) -> Response:
+        return Response(encoded, media_type=kind, headers={"cache-control": "no-cache"})
+
+    return answer
+
+
+class _Endpoint:
+    """`POST /detect`: an image in, its detections out; the device takes one after the other."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self._uploads = Uploads()
+        self._preparers = Preparers(detector.side)
+        self._device = ThreadPoolExecutor(1, "device")
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        await self._preparers.start()
+        try:
+            yield
+        finally:
+            await self._preparers.close()
+            self._device.shutdown(wait=False, cancel_futures=True)
+
+    async def detect(self, request: Request) -> Response:
+        loop = asyncio.get_running_loop()
+        try:
+            async with self._uploads.receive(request) as upload:
+                prepared = await self._preparers.prepare(upload.content)
+                found = await loop.run_in_executor(self._device, self._run, prepared)
+                answer = self._describe(upload.name, found)
+        except ClientDisconnect:
+            return Refusal(400, "the upload was broken off")  # nobody will see it
+        except UserError as error:
+            return Refusal(422, str(error))
+        return JSONResponse(answer, headers={"cache-control": "no-store"})
+
+    def _run(self, prepared: Prepared) -> Detections:
+        return next(self._detector.stream([(None, prepared)], 1))[1]
+
+    def _describe(self, name: str, found: Detections) -> dict[str, Any]:
+        """The form of `detections.json`."""
+        height, width = found.size
+        return {
+            "images": [{"id": 1, "file_name": name, "width": width, "height": height}],
+            "annotations": found.to_coco(1),
+            "categories": describe_classes(found.class_names, found.category_ids),
+            "errors": [],
+        }
+
+
+async def _answer_failure(request: Request, error: Exception) -> Refusal:
+    logger.error("error: %s failed: %s: %s", request.url.path, type(error).__name__, error)
+    return Refusal(500, "this failed on the server, whose log says why")

@@ -1,0 +1,102 @@
+"""Serves the page: listens, announces, and ends on Ctrl-C and SIGTERM."""
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Sequence
+
+import numpy as np
+
+from ssd_jax.errors import UserError, check_installed
+from ssd_jax.inference.detector import Detector
+
+logger = logging.getLogger(__name__)
+
+MAX_HEADER_BYTES = 32 * 2**10  # of a request's first line and headers
+ENDING_SECONDS = 1  # how long answers under way may take once the server is to end
+
+
+def serve(
+    detector: Detector,
+    score_threshold: float,
+    host: str,
+    port: int,
+    allowed_hosts: Sequence[str] = (),
+    auth: str = "",
+) -> None:
+    """Serves the page until the process is stopped.
+
+    Args:
+      detector: the detector.
+      score_threshold: where the slider begins.
+      host: the address to listen on; 127.0.0.1 is reached from this machine alone.
+      port: and the port; 0 takes one that is free.
+      allowed_hosts: names that the page answers to, beside those of the address.
+      auth: USER:PASSWORD that everyone must give; "" asks for none.
+
+    Raises:
+      UserError: a package is missing, an argument is wrong, or the port is taken.
+    """
+    for package in ("starlette", "uvicorn", "python_multipart"):
+        check_installed(package)
+    import uvicorn
+
+    from ssd_jax.inference.page.app import make_app
+    from ssd_jax.inference.page.connections import Connection
+    from ssd_jax.inference.page.guard import AllowedNames, check_auth
+
+    if not 0 <= score_threshold <= 1:
+        raise UserError(f"--score_threshold is {score_threshold}, but must be between 0 and 1")
+    check_auth(auth)
+    with _listen(host, port) as listener:
+        address, port = listener.getsockname()[:2]
+        names = AllowedNames(host, address, allowed_hosts)
+        app = make_app(detector, score_threshold, names, auth)
+        detector(np.zeros((1, 1, 3), np.uint8))  # compiles, so that the first image is quick
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                http=Connection,
+                ws="none",
+                loop="asyncio",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=ENDING_SECONDS,
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            )
+        )
+        _announce(address, port, auth)
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:
+            logger.info("the page has ended")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if not host:
+        raise UserError("--host is empty: 127.0.0.1 is this machine alone, 0.0.0.0 all addresses")
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, *_, place = min(found, key=lambda each: each[0] != socket.AF_INET)
+        return socket.create_server(place[:2], family=family, backlog=256)
+    except (OSError, UnicodeError, OverflowError) as error:
+        raise UserError(
+            f"--port={port} on --host={host} cannot be used, it may be taken ({error}): name "
+            "another"
+        ) from error
+
+
+def _announce(address: str, port: int, auth: str) -> None:
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if parsed.is_unspecified:
+        address = "127.0.0.1"
+        where = ", and by the other addresses of this machine,"
+    else:
+        where = ""
+    shown = f"[{address}]" if ":" in address else address
+    logger.info("the page is at http://%s:%d%s until Ctrl-C ends it", shown, port, where)
+    if not auth and not parsed.is_loopback:
+        logger.info("everyone who reaches this machine can use it: --auth=USER:PASSWORD limits it")

@@ -1,0 +1,328 @@
+// The page: sends an image once, and shows what was found, by threshold and class.
+
+import { classColor, drawBoxes } from "./drawing.js";
+
+const MAX_BYTES = Number(document.body.dataset.maxBytes);
+const MAX_CANVAS = 16_000_000; // pixels that every browser can hold
+const TRIES = 5; // where the server is busy
+
+const element = Object.fromEntries(
+  [...document.querySelectorAll("[id]")].map((each) => [each.id, each]),
+);
+const hidden = new Set(); // labels of classes that are not shown
+let current = null; // {name, image, width, height, detections, answer}
+let chosen = null; // the detection whose row is pointed at
+let running = null; // the AbortController of the request under way
+
+// Images come from the button, by a drop, from the clipboard, and from the camera.
+
+for (const button of [element.choose, element.drop]) {
+  button.addEventListener("click", () => element.file.click());
+}
+element.file.addEventListener("change", () => {
+  const [file] = element.file.files;
+  element.file.value = ""; // so that the same file can be chosen again
+  if (file) detect(file, file.name);
+});
+for (const kind of ["dragenter", "dragover"]) {
+  addEventListener(kind, (event) => {
+    event.preventDefault();
+    document.body.classList.add("dragged");
+  });
+}
+addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) document.body.classList.remove("dragged");
+});
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dragged");
+  const [file] = event.dataTransfer.files;
+  if (file) detect(file, file.name);
+  else showError("What was dropped is no file: save the image first, and drop its file.");
+});
+addEventListener("paste", (event) => {
+  const [file] = event.clipboardData.files;
+  if (file) detect(file, file.name);
+});
+
+element.camera.hidden = !navigator.mediaDevices?.getUserMedia;
+element.camera.addEventListener("click", async () => {
+  try {
+    element.video.srcObject = await navigator.mediaDevices.getUserMedia({
+      video: { facingMode: "environment", width: { ideal: 1920 } },
+    });
+    element["camera-dialog"].showModal();
+  } catch (error) {
+    showError(`The camera cannot be used: ${error.message}`);
+  }
+});
+element.take.addEventListener("click", () => {
+  const { videoWidth: width, videoHeight: height } = element.video;
+  if (!width) return; // it has not begun yet
+  const canvas = newCanvas(width, height);
+  canvas.getContext("2d").drawImage(element.video, 0, 0);
+  element["camera-dialog"].close();
+  canvas.toBlob((blob) => detect(blob, "photo.jpg"), "image/jpeg", 0.95);
+});
+element.cancel.addEventListener("click", () => element["camera-dialog"].close());
+element["camera-dialog"].addEventListener("close", () => {
+  for (const track of element.video.srcObject?.getTracks() ?? []) track.stop();
+  element.video.srcObject = null;
+});
+
+/** Sends an image, and shows what was found in it. */
+async function detect(file, name) {
+  running?.abort();
+  const own = (running = new AbortController());
+  showError("");
+  if (file.size > MAX_BYTES) {
+    const limit = `${(MAX_BYTES / 2 ** 20).toFixed(0)} MiB`;
+    showError(`${name} has ${(file.size / 2 ** 20).toFixed(1)} MiB; the limit is ${limit}.`);
+    return;
+  }
+  showStatus(`Detecting in ${name} …`);
+  try {
+    const [answer, image] = await Promise.all([send(file, own.signal), decode(file)]);
+    if (own.signal.aborted) return;
+    const { width, height } = answer.images[0];
+    answer.images[0].file_name = name;
+    current?.image?.close();
+    current = { name, image, width, height, answer, detections: listed(answer) };
+    hidden.clear();
+    chosen = null;
+    show();
+  } catch (error) {
+    if (!own.signal.aborted) {
+      showStatus("");
+      showError(`${name}: ${error.message}`);
+    }
+  }
+}
+
+/** The server's answer; where that is busy it is asked again. */
+async function send(file, signal) {
+  for (let i = 1; ; i++) {
+    let response;
+    try {
+      response = await fetch("detect", {
+        method: "POST",
+        body: file,
+        headers: { "Content-Type": "application/octet-stream" },
+        signal,
+      });
+    } catch (error) {
+      throw signal.aborted ? error : new Error("the server cannot be reached. Is it running?");
+    }
+    if (response.ok) return response.json();
+    if (response.status !== 503 || i === TRIES) {
+      const { error } = await response.json().catch(() => ({}));
+      throw new Error(error ?? `the server answered with the status ${response.status}`);
+    }
+    showStatus("The server is busy, waiting …");
+    const seconds = Number(response.headers.get("Retry-After") ?? 2) + Math.random();
+    await new Promise((done) => setTimeout(done, 1000 * seconds));
+    signal.throwIfAborted();
+  }
+}
+
+/** The image as the browser shows it, upright; null where it does not know the format. */
+function decode(file) {
+  return createImageBitmap(file).catch(() => null);
+}
+
+/** What was found as a list, the best first. */
+function listed(answer) {
+  const labels = new Map(answer.categories.map((each, i) => [each.id, i + 1]));
+  return answer.annotations.map((each) => {
+    const label = labels.get(each.category_id);
+    const [x, y, width, height] = each.bbox;
+    const name = answer.categories[label - 1].name;
+    return { x, y, width, height, label, name, score: each.score };
+  });
+}
+
+// The threshold and the classes choose among what was found; nothing is sent for that.
+
+element.threshold.addEventListener("input", show);
+element["all-classes"].addEventListener("click", () => {
+  hidden.clear();
+  show();
+  element.classes.querySelector("button")?.focus();
+});
+addEventListener("resize", draw);
+
+/** The detections that reach the threshold. */
+function reaching() {
+  const threshold = Number(element.threshold.value);
+  return current.detections.filter((each) => each.score >= threshold);
+}
+
+function shown() {
+  return reaching().filter((each) => !hidden.has(each.label));
+}
+
+function show() {
+  const threshold = Number(element.threshold.value).toFixed(2);
+  element["threshold-value"].textContent = threshold;
+  if (!current) return;
+  document.querySelector("main").classList.add("found");
+  element.drop.hidden = true;
+  element.result.hidden = element.panel.hidden = false;
+  const detections = shown();
+  if (!detections.includes(chosen)) chosen = null;
+  showClasses();
+  showRows(detections);
+  draw();
+  const count = `${detections.length} ${detections.length === 1 ? "object" : "objects"}`;
+  element.canvas.setAttribute("aria-label", `${current.name} with ${count}`);
+  const note = current.image ? "" : " (this browser cannot show this format)";
+  element.caption.replaceChildren(
+    newElement("span", `${current.name}${note}`),
+    newElement("span", `${current.width} × ${current.height} pixels, ${count}`),
+  );
+  showStatus(`${count} in ${current.name} at a threshold of ${threshold}`, true);
+}
+
+/** A button for each class that was found, the best first; those that are hidden stay. */
+function showClasses() {
+  const counts = new Map();
+  for (const each of current.detections) {
+    if (hidden.has(each.label)) counts.set(each.label, { name: each.name, count: 0 });
+  }
+  for (const each of reaching()) {
+    const entry = counts.get(each.label) ?? { name: each.name, count: 0 };
+    counts.set(each.label, { ...entry, count: entry.count + 1 });
+  }
+  const focused = document.activeElement?.dataset?.label;
+  const buttons = [...counts].map(([label, { name, count }]) => {
+    const dot = newCanvas(8, 8);
+    dot.getContext("2d").fillStyle = classColor(label);
+    dot.getContext("2d").fillRect(0, 0, 8, 8);
+    dot.setAttribute("aria-hidden", "true");
+    const button = newElement("button", dot, name, newElement("span", String(count)));
+    button.type = "button";
+    button.dataset.label = label;
+    button.setAttribute("aria-pressed", String(!hidden.has(label)));
+    button.addEventListener("click", () => {
+      if (!hidden.delete(label)) hidden.add(label);
+      show();
+    });
+    return button;
+  });
+  element.classes.replaceChildren(...buttons);
+  if (focused) buttons.find((each) => each.dataset.label === focused)?.focus();
+  element["classes-field"].hidden = !buttons.length;
+  element["all-classes"].hidden = !hidden.size;
+}
+
+/** The table. Its rows show their boxes where they are pointed at or have the focus. */
+function showRows(detections) {
+  element.rows.replaceChildren(
+    ...detections.map((each, i) => {
+      const name = newElement("th", each.name);
+      name.scope = "row";
+      const sides = [each.x, each.y, each.width, each.height].map((side) => side.toFixed(0));
+      const cells = [each.score.toFixed(2), ...sides].map((text) => newElement("td", text));
+      const row = newElement("tr", name, ...cells);
+      row.tabIndex = i ? -1 : 0; // arrows lead to the others
+      for (const kind of ["pointerenter", "focus"]) row.addEventListener(kind, () => choose(each));
+      for (const kind of ["pointerleave", "blur"]) row.addEventListener(kind, () => choose(null));
+      return row;
+    }),
+  );
+  element.none.hidden = detections.length > 0;
+}
+element.rows.addEventListener("keydown", (event) => {
+  const row = event.target.closest("tr");
+  const next = { ArrowDown: row?.nextElementSibling, ArrowUp: row?.previousElementSibling };
+  if (!next[event.key]) return;
+  event.preventDefault();
+  row.tabIndex = -1;
+  next[event.key].tabIndex = 0;
+  next[event.key].focus();
+});
+
+function choose(detection) {
+  chosen = detection;
+  draw();
+}
+
+/** Draws the image and its boxes as large as there is room for, in the screen's own pixels. */
+function draw() {
+  if (!current) return;
+  const room = element.result.clientWidth;
+  const most = Math.max(240, innerHeight * 0.72);
+  const size = Math.min(room / current.width, most / current.height);
+  const side = (length) => Math.max(1, Math.round(length * size * devicePixelRatio));
+  const canvas = element.canvas;
+  canvas.width = side(current.width);
+  canvas.height = side(current.height);
+  canvas.style.width = `${canvas.width / devicePixelRatio}px`;
+  paint(canvas, chosen);
+}
+
+function paint(canvas, wider) {
+  const context = canvas.getContext("2d");
+  context.fillStyle = current.image ? "#fff" : "#8a949e"; // white below what is transparent
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.imageSmoothingQuality = "high";
+  if (current.image) context.drawImage(current.image, 0, 0, canvas.width, canvas.height);
+  drawBoxes(canvas, shown(), canvas.width / current.width, wider);
+}
+
+// What is shown can be saved.
+
+element["save-json"].addEventListener("click", () => {
+  const scores = Number(element.threshold.value);
+  const labels = new Map(current.answer.categories.map((each, i) => [each.id, i + 1]));
+  const annotations = current.answer.annotations.filter(
+    (each) => each.score >= scores && !hidden.has(labels.get(each.category_id)),
+  );
+  const text = JSON.stringify({ ...current.answer, annotations }, null, 1);
+  save(new Blob([text], { type: "application/json" }), "detections.json");
+});
+element["save-image"].addEventListener("click", () => {
+  const { width, height } = current;
+  const scale = Math.min(1, Math.sqrt(MAX_CANVAS / (width * height)));
+  const canvas = newCanvas(Math.round(width * scale), Math.round(height * scale));
+  paint(canvas, null);
+  const stem = current.name.replace(/\.[^.]*$/, "");
+  canvas.toBlob((blob) => save(blob, `${stem}_detections.png`), "image/png");
+});
+
+function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+// Messages.
+
+function showError(text) {
+  element.error.querySelector("p").textContent = text;
+  element.error.hidden = !text;
+}
+element.error.querySelector("button").addEventListener("click", () => showError(""));
+
+/** What happens: over the image, or to screen readers alone. */
+function showStatus(text, quiet = false) {
+  element.status.textContent = text;
+  element.status.className = quiet ? "quiet" : "busy";
+}
+
+function newElement(name, ...children) {
+  const made = document.createElement(name);
+  made.append(...children);
+  return made;
+}
+
+function newCanvas(width, height) {
+  const canvas = document.createElement("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  return canvas;
+}
+
+show();
