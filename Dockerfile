@@ -18,14 +18,13 @@ RUN pip install --editable ".[train,benchmark,tensorboard,video,page,supervision
     && if [ -n "${ACCELERATOR}" ]; then pip install "jax[${ACCELERATOR}]"; fi
 COPY . .
 
-# No process needs to be root. Data sets, weights that are downloaded and uploads go below /data.
+# No process needs to be root. Data sets, and weights that are downloaded go below /data.
 RUN useradd --create-home --uid 1000 ssd \
     && mkdir --parents /data /runs /app/runs \
     && chown ssd:ssd /data /runs /app/runs
 USER 1000
 ENV TFDS_DATA_DIR=/data/tensorflow_datasets \
-    KERAS_HOME=/data/keras \
-    GRADIO_TEMP_DIR=/tmp/gradio
+    KERAS_HOME=/data/keras
 VOLUME ["/data", "/runs"]
 EXPOSE 7860
 

@@ -22,7 +22,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.inference.detector import Detections, Detector, Prepared
 from ssd_jax.inference.page.guard import AllowedNames, Guard
 from ssd_jax.inference.page.preparers import Preparers
-from ssd_jax.inference.page.refusal import Refusal, Refused, answer_refused, answer_unknown
+from ssd_jax.inference.page.refusal import Refusal, RefusedError, answer_refused, answer_unknown
 from ssd_jax.inference.page.uploads import MAX_BYTES, Uploads
 
 logger = logging.getLogger(__name__)
@@ -36,9 +36,7 @@ STATIC = {
 }
 
 
-def make_app(
-    detector: Detector, score_threshold: float, names: AllowedNames, auth: str
-) -> ASGIApp:
+def make_app(detector: Detector, score_threshold: float, names: AllowedNames, auth: str) -> ASGIApp:
     """The app: `GET /`, the files of the page, and `POST /detect`.
 
     Args:
@@ -57,7 +55,7 @@ def make_app(
     app = Starlette(
         routes=routes,
         exception_handlers={
-            Refused: answer_refused,
+            RefusedError: answer_refused,
             HTTPException: answer_unknown,
             Exception: _answer_failure,
         },
@@ -68,7 +66,7 @@ def make_app(
 
 
 def _file(name: str) -> str:
-    return resources.files(__package__).joinpath("static", name).read_text("utf-8")
+    return resources.files("ssd_jax.inference.page").joinpath("static", name).read_text("utf-8")
 
 
 def _answering(content: str, kind: str) -> Any:

@@ -60,7 +60,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for top in range(0, image.height, STRIP):
         strip = pixels[top : top + STRIP]
-        strip[:] = image.crop((0, top, image.width, top + len(strip)))
+        strip[:] = np.asarray(image.crop((0, top, image.width, top + len(strip))))
     return pixels
 
 

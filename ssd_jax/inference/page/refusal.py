@@ -38,7 +38,7 @@ class Refusal(JSONResponse):
         await send({"type": "http.response.body"})
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """Raised where a request is refused.
 
     Attributes:
@@ -50,14 +50,14 @@ class Refused(Exception):
         self.refusal = Refusal(status, error, headers)
 
 
-def busy(error: str) -> Refused:
+def busy(error: str) -> RefusedError:
     """What is raised where there is more to do than can be done soon."""
-    return Refused(503, f"{error}: try again in a few seconds", {"retry-after": "2"})
+    return RefusedError(503, f"{error}: try again in a few seconds", {"retry-after": "2"})
 
 
 async def answer_refused(request: Request, error: Exception) -> Refusal:
-    """The answer to a `Refused`, as Starlette asks for it."""
-    assert isinstance(error, Refused)
+    """The answer to a `RefusedError`, as Starlette asks for it."""
+    assert isinstance(error, RefusedError)
     return error.refusal
 
 

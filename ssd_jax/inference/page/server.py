@@ -4,11 +4,16 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ssd_jax.errors import UserError, check_installed
 from ssd_jax.inference.detector import Detector
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +44,7 @@ def serve(
     """
     for package in ("starlette", "uvicorn", "python_multipart"):
         check_installed(package)
-    import uvicorn
-
     from ssd_jax.inference.page.app import make_app
-    from ssd_jax.inference.page.connections import Connection
     from ssd_jax.inference.page.guard import AllowedNames, check_auth
 
     if not 0 <= score_threshold <= 1:
@@ -53,26 +55,35 @@ def serve(
         names = AllowedNames(host, address, allowed_hosts)
         app = make_app(detector, score_threshold, names, auth)
         detector(np.zeros((1, 1, 3), np.uint8))  # compiles, so that the first image is quick
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                http=Connection,
-                ws="none",
-                loop="asyncio",
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=ENDING_SECONDS,
-                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-            )
-        )
+        server = make_server(app)
         _announce(address, port, auth)
         try:
             server.run(sockets=[listener])
         except KeyboardInterrupt:
             logger.info("the page has ended")
+
+
+def make_server(app: "ASGIApp", port: int = 0) -> "uvicorn.Server":
+    """The server of the page; `port` is of 127.0.0.1, where `run` is given no socket."""
+    import uvicorn
+
+    from ssd_jax.inference.page.connections import Connection
+
+    config = uvicorn.Config(
+        app,
+        port=port,
+        http=Connection,
+        ws="none",
+        loop="asyncio",  # others fork, which JAX does not bear
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=ENDING_SECONDS,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )
+    return uvicorn.Server(config)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -9,7 +9,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from ssd_jax.inference.page.refusal import Refused, busy
+from ssd_jax.inference.page.refusal import RefusedError, busy
 
 MAX_BYTES = 20 * 2**20  # of an upload
 MAX_HELD_BYTES = 64 * 2**20  # of all uploads that are under way
@@ -49,13 +49,13 @@ class Uploads:
         """The file of a request, within the limits.
 
         Raises:
-          Refused: it is of a wrong type, too large or too slow, or there are too many.
+          RefusedError: it is of a wrong type, too large or too slow, or there are too many.
         """
         kind = request.headers.get("content-type", "application/octet-stream")
         kind = kind.partition(";")[0].strip().lower()
         is_form = kind == "multipart/form-data"
         if not (is_form or kind.startswith("image/") or kind == "application/octet-stream"):
-            raise Refused(415, f"uploads are not of the type {kind[:80]!r}: {HOW}")
+            raise RefusedError(415, f"uploads are not of the type {kind[:80]!r}: {HOW}")
         async with self._room(_size(request)):
             stream = _limited(request)
             if is_form:
@@ -95,14 +95,14 @@ def _size(request: Request) -> int:
     """The bytes that a request says it has."""
     given = request.headers.get("content-length")
     if given is None:
-        raise Refused(411, f"the request has no Content-Length: {HOW}")
+        raise RefusedError(411, f"the request has no Content-Length: {HOW}")
     size = int(given)  # the server has checked that it is a number
     if size > MAX_BYTES:
-        raise Refused(
+        raise RefusedError(
             413, f"the upload has {size:,} bytes, but must have {MAX_BYTES:,} or fewer"
         )
     if size == 0:
-        raise Refused(400, f"the request is empty: {HOW}")
+        raise RefusedError(400, f"the request is empty: {HOW}")
     return size
 
 
@@ -115,7 +115,7 @@ async def _limited(request: Request) -> AsyncGenerator[bytes, None]:
             async with asyncio.timeout_at(deadline):
                 part = await anext(parts, None)
         except TimeoutError:
-            raise Refused(
+            raise RefusedError(
                 408, f"the upload is too slow: fewer than {SLOWEST:,} bytes a second"
             ) from None
         if part is None:
@@ -128,11 +128,11 @@ async def _file_of_form(request: Request, stream: AsyncGenerator[bytes, None]) -
     try:
         form = await _FormParser(request.headers, stream, max_files=1, max_fields=0).parse()
     except MultiPartException as error:
-        raise Refused(400, f"the form cannot be read ({error.message}): {HOW}") from error
+        raise RefusedError(400, f"the form cannot be read ({error.message}): {HOW}") from error
     try:
         files = [each for each in form.values() if isinstance(each, UploadFile)]
         if not files:
-            raise Refused(400, f"the form has no file: {HOW}")
+            raise RefusedError(400, f"the form has no file: {HOW}")
         return Upload(files[0].filename or "", await files[0].read())
     finally:
         await form.close()

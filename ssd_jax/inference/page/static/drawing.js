@@ -14,13 +14,14 @@ export function classColor(label) {
  * Draws detections onto a canvas that has the image on it already.
  *
  * detections: the best first, each with x, y, width and height in pixels of the image, label, name
- * and score. scale: pixels of the canvas per pixel of the image. chosen: is drawn wider.
+ * and score. scale: pixels of the canvas per pixel of the image. chosen: is drawn wider. least: the
+ * smallest size of letters in pixels.
  */
-export function drawBoxes(canvas, detections, scale, chosen = null) {
+export function drawBoxes(canvas, detections, scale, { chosen = null, least = 10 } = {}) {
   const context = canvas.getContext("2d");
   const unit = Math.sqrt(canvas.width * canvas.height) / 100;
   const lineWidth = Math.max(2, Math.round(unit * 0.4));
-  const fontSize = Math.max(10, Math.round(unit * 3));
+  const fontSize = Math.max(least, Math.round(unit * 3));
   const boxes = detections.map((each) => ({
     x: each.x * scale,
     y: each.y * scale,

@@ -258,16 +258,16 @@ function draw() {
   canvas.width = side(current.width);
   canvas.height = side(current.height);
   canvas.style.width = `${canvas.width / devicePixelRatio}px`;
-  paint(canvas, chosen);
+  paint(canvas, { chosen, least: 12 * devicePixelRatio });
 }
 
-function paint(canvas, wider) {
+function paint(canvas, options) {
   const context = canvas.getContext("2d");
   context.fillStyle = current.image ? "#fff" : "#8a949e"; // white below what is transparent
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
   if (current.image) context.drawImage(current.image, 0, 0, canvas.width, canvas.height);
-  drawBoxes(canvas, shown(), canvas.width / current.width, wider);
+  drawBoxes(canvas, shown(), canvas.width / current.width, options);
 }
 
 // What is shown can be saved.
@@ -285,7 +285,7 @@ element["save-image"].addEventListener("click", () => {
   const { width, height } = current;
   const scale = Math.min(1, Math.sqrt(MAX_CANVAS / (width * height)));
   const canvas = newCanvas(Math.round(width * scale), Math.round(height * scale));
-  paint(canvas, null);
+  paint(canvas, {});
   const stem = current.name.replace(/\.[^.]*$/, "");
   canvas.toBlob((blob) => save(blob, `${stem}_detections.png`), "image/png");
 });
