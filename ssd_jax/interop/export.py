@@ -17,6 +17,7 @@ from ssd_jax.errors import UserError, missing_package
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, torchvision_layout
 from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.interop.trained import Trained, save_folder
+from ssd_jax.storage.checksums import write_checksums
 from ssd_jax.storage.files import local_path, write_bytes, write_json
 
 FORMATS = ("safetensors", "stablehlo", "onnx", "ssd.pytorch", "torchvision")
@@ -30,7 +31,7 @@ def check_export_format(kind: str) -> None:
 
 
 def export(kind: str, trained: Trained, output: str) -> None:
-    """Writes a folder with a trained detector.
+    """Writes a folder with a trained detector, and the checksums of its files.
 
     Args:
       kind: one of `FORMATS`.
@@ -49,16 +50,20 @@ def export(kind: str, trained: Trained, output: str) -> None:
         exported = to_stablehlo(trained)
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / "detector.stablehlo", exported)
+        names = ["detector.stablehlo"]
     elif kind == "onnx":
         to_onnx(trained, folder)
         np.save(folder / "default_boxes.npy", trained.network.default_boxes())
+        names = ["network.onnx", "detector.onnx", "default_boxes.npy"]
     else:
         tensors = state_dict(trained, kind)
         folder.mkdir(parents=True, exist_ok=True)
         # Written by safetensors itself, the file could be read by its owner alone.
         write_bytes(folder / "model.safetensors", safetensors.numpy.save(tensors))
+        names = ["model.safetensors"]
     classes = describe_classes(trained.class_names, trained.category_ids)
     write_json(folder / "classes.json", classes)
+    write_checksums(folder, [*names, "classes.json"])
 
 
 def to_stablehlo(trained: Trained) -> bytes:

@@ -1,7 +1,7 @@
 """A trained detector, and the folder in which it is shared.
 
-The folder holds `model.safetensors`, the arrays by path, and `config.json`: the version of
-the format, the classes, and what of the config describes the network and its detections.
+The folder holds `model.safetensors`, the arrays by path; `config.json`: the version of the format,
+the classes, and what of the config describes the network and its detections; and `SHA256SUMS`.
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +17,11 @@ from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.errors import UserError
 from ssd_jax.interop.transfer import flatten
 from ssd_jax.models.network import Network, Variables, build_network
+from ssd_jax.storage.checksums import CHECKSUMS_FILE, Damaged, verify_checksums, write_checksums
 from ssd_jax.storage.files import AnyPath, local_path, read_json, write_bytes, write_json
+
+
+FILES = ("config.json", "model.safetensors")
 
 
 class Trained(NamedTuple):
@@ -52,6 +56,7 @@ def save_folder(trained: Trained, place: AnyPath) -> None:
         "detection": trained.config.detection.model_dump(mode="json"),
     }
     write_json(folder / "config.json", content)
+    write_checksums(folder, FILES)
 
 
 def load_folder(place: AnyPath) -> Trained:
@@ -70,6 +75,13 @@ def load_folder(place: AnyPath) -> Trained:
         raise UserError(
             f"{folder} is not the folder of a detector, or it is damaged: it has no config.json"
         )
+    try:
+        verify_checksums(folder, FILES)
+    except Damaged as error:
+        raise UserError(
+            f"{folder} is damaged: {error}. Export it again; or, if you changed the file yourself, "
+            f"remove {CHECKSUMS_FILE}"
+        ) from error
     try:
         content = read_json(folder / "config.json")
         check_format(content["format"], folder)

@@ -219,7 +219,7 @@ def _begin(parts: _Parts) -> _Start:
     """The state before the first step, with the weights of `config.init`."""
     config = parts.config
     weights = initial_weights(config.init, parts.network, config.seed, parts.class_names)
-    return _Start(0, parts.new_state(*weights.variables), {}, False, weights)
+    return _Start(0, parts.new_state(*weights.variables), Progress(), False, weights)
 
 
 def _evaluations(folder: Path) -> list[tuple[int, float | None]]:
@@ -278,7 +278,7 @@ def _fit(
             config.max_skipped,
             parts.schedule,
             functools.partial(_save_nonfinite, parts),
-            skipped=start.progress.get("skipped", 0),
+            skipped=start.progress.skipped,
         ),
         interruption=interruption,
         writer=writer,

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,22 +12,42 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import pydantic
 from orbax.checkpoint import checkpoint_managers
 
 from ssd_jax.config.schema import RunConfig
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import Variables
+from ssd_jax.storage.checksums import Damaged, verify_checksums, write_checksums
 from ssd_jax.training.state import TrainState
 
+UNFINISHED = f"*{ocp.utils.TMP_DIR_SUFFIX}*"  # what Orbax calls a folder until it is complete
 STATUS = re.compile("[A-Z_]+: ")  # how errors of TensorStore begin
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-Progress = dict[str, Any]  # what JSON can hold
+ITEMS = ("model", "training", "progress")
+
+
+
+class Progress(pydantic.BaseModel):
+    """What the training loop wants to know when it goes on.
+
+    Attributes:
+      values: the metrics of each finite step since the last line.
+      dropped: boxes left out of training images since then.
+      all_dropped: the same since the start of the run.
+      skipped: steps of the run that were not finite.
+    """
+
+    values: list[dict[str, float]] = []
+    dropped: int = 0
+    all_dropped: int = 0
+    skipped: int = 0
 
 
 def has_checkpoints(directory: Path) -> bool:
     """Whether a directory holds a complete checkpoint; unfinished ones have other names."""
-    return directory.is_dir() and any(path.name.isdigit() for path in directory.iterdir())
+    return directory.is_dir() and any(_is_complete(path) for path in directory.iterdir())
 
 
 class Checkpoints:
@@ -35,7 +56,9 @@ class Checkpoints:
     Every checkpoint holds three items: `model` (parameters, averaged and last, and batch
     statistics, all that evaluation needs), `training` (step and optimiser state), and `progress`,
     what the loop wants to know when it goes on. Saving goes on in the background, in a folder of
-    another name: what has its own name is complete.
+    another name: what has its own name is complete. SHA-256 checksums of its files lie beside
+    them, for what Orbax itself does not notice: it loads other numbers where bytes of an array
+    changed on disk.
     """
 
     def __init__(
@@ -60,8 +83,10 @@ class Checkpoints:
                 read_only=read_only,
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,  # what a kill left unfinished
+                # Called in the background by the process that gives a folder its own name.
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
             ),
-            item_names=("model", "training", "progress"),
+            item_names=ITEMS,
         )
 
     def steps(self) -> list[int]:
@@ -101,7 +126,7 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     model=ocp.args.PyTreeSave(_model(state)),
                     training=ocp.args.PyTreeSave(_training(state)),
-                    progress=ocp.args.JsonSave(progress or {}),
+                    progress=ocp.args.JsonSave((progress or Progress()).model_dump()),
                 ),
             )
 
@@ -113,16 +138,26 @@ class Checkpoints:
           step: which one; the last where None.
 
         Raises:
-          UserError: there is no such checkpoint, or it is of another network.
+          UserError: there is no such checkpoint, it is damaged, or it is of another network.
         """
         step = self._existing(step)
         items = self._restore(step, model=_model(template), training=_training(template))
         return TrainState(**items["model"], **items["training"])
 
     def restore_progress(self) -> Progress:
-        """The progress that was saved beside the last state."""
+        """The progress that was saved beside the last state.
+
+        Raises:
+          UserError: it is damaged.
+        """
+        step = self._existing(None)
+        self._verify(step, ["progress"])
         arguments = ocp.args.Composite(progress=ocp.args.JsonRestore())
-        return self._manager.restore(self._existing(None), args=arguments)["progress"]
+        try:
+            restored = self._manager.restore(step, args=arguments)["progress"]
+            return Progress.model_validate(restored)
+        except (OSError, KeyError, ValueError) as error:
+            raise self._damaged(step, f"progress: {error}") from error
 
     def restore_model(
         self,
@@ -195,6 +230,7 @@ class Checkpoints:
                 ),
             )
 
+        self._verify(step, templates)
         try:
             restored = self._manager.restore(
                 step,
@@ -203,17 +239,39 @@ class Checkpoints:
                 ),
             )
         except (OSError, KeyError, ValueError) as error:
-            if not isinstance(error, ValueError) or STATUS.match(str(error)):
-                raise UserError(
-                    f"the checkpoint of step {step} in {self._directory} is damaged "
-                    f"({str(error)[:200]}): remove the folder {step}, and use one before"
-                ) from error
+            is_text = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
+            if is_text or not isinstance(error, ValueError) or STATUS.match(str(error)):
+                raise self._damaged(step, str(error)) from error
             raise _other_network(self._directory, step, str(error)) from error
         for name, template in templates.items():
             shapes = jax.tree.map(lambda x: tuple(x.shape), (template, restored[name]))
             if shapes[0] != shapes[1]:
                 raise _other_network(self._directory, step, "its arrays have other shapes")
         return dict(restored.items())
+
+    def _verify(self, step: int, items: Iterable[str]) -> None:
+        """Compares the files of some items with their checksums.
+
+        Raises:
+          UserError: one is damaged.
+        """
+        try:
+            verify_checksums(self._directory / str(step), items)
+        except Damaged as error:
+            raise self._damaged(step, str(error)) from error
+
+    def _damaged(self, step: int, reason: str) -> UserError:
+        before = [other for other in self.steps() if other < step]
+        use = f"use the one before, of step {before[-1]}" if before else "there is none before it"
+        return UserError(
+            f"the checkpoint of step {step} in {self._directory} is damaged ({reason[:200]}): "
+            f"remove the folder {step}, and {use}"
+        )
+
+    def _write_checksums(self) -> None:
+        """Writes the checksums of the one checkpoint that is not complete yet."""
+        for folder in self._directory.glob(UNFINISHED):
+            write_checksums(folder, ITEMS)
 
 
 class _Best:
@@ -235,6 +293,11 @@ class _Best:
         del context
         best = self.of(info.step for info in checkpoints)
         return [info.step == best for info in checkpoints]
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether a path is the folder of a complete checkpoint: it is called by its step alone."""
+    return path.name.isascii() and path.name.isdigit() and path.is_dir()
 
 
 def _is_about_space(error: BaseException) -> bool:

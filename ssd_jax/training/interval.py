@@ -27,14 +27,14 @@ class Interval:
         Args:
           guard: is shown every step, in order.
           step: the steps done before.
-          progress: what `progress` gave when the run was saved; empty at the start of a run.
+          progress: what `progress` gave when the run was saved.
         """
         self._guard = guard
         self._step = step  # the last one read
         self._on_device: list[dict[str, jax.Array]] = []
-        self._values: list[dict[str, float]] = list(progress.get("values", []))  # finite ones
-        self._dropped = progress.get("dropped", 0)
-        self.all_dropped = progress.get("all_dropped", 0)
+        self._values: list[dict[str, float]] = list(progress.values)  # finite ones
+        self._dropped = progress.dropped
+        self.all_dropped = progress.all_dropped
 
     def add(self, metrics: dict[str, jax.Array], dropped: int) -> None:
         """Adds a step: its metrics on the device, and how many boxes its batch left out."""
@@ -64,13 +64,13 @@ class Interval:
 
     def progress(self) -> Progress:
         """The part of a checkpoint from which this interval goes on after a restart."""
-        return {
+        return Progress(
             # A copy: it is saved in the background while steps are added here.
-            "values": list(self._values),
-            "dropped": self._dropped,
-            "all_dropped": self.all_dropped,
-            "skipped": self._guard.skipped,
-        }
+            values=list(self._values),
+            dropped=self._dropped,
+            all_dropped=self.all_dropped,
+            skipped=self._guard.skipped,
+        )
 
     def restart(self) -> None:
         """Begins a new interval, after a line was written."""

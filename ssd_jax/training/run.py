@@ -36,7 +36,7 @@ class Run:
       writer: where metrics go; None on all but the main process.
       evaluate: gives metrics of a state, `mAP` among them; None to never evaluate.
       evaluated: whether the first state was evaluated before.
-      progress: what was saved beside the first state; empty at the start of a run.
+      progress: what was saved beside the first state.
       began: when preparations began, by `time.perf_counter`.
     """
 
@@ -48,7 +48,7 @@ class Run:
     writer: MetricsWriter | None = None
     evaluate: Evaluate | None = None
     evaluated: bool = False
-    progress: Progress = dataclasses.field(default_factory=dict)
+    progress: Progress = dataclasses.field(default_factory=Progress)
     began: float = dataclasses.field(default_factory=time.perf_counter)
 
     def logging_is_due(self, step: int) -> bool:

@@ -194,7 +194,9 @@ def test_a_shared_folder_detects_the_same(imported, detections, tmp_path):
     assert done.stdout == f"{output}: written\n"
     files = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "shared").iterdir()}
     # To share: whoever may read one may read the other.
-    assert files == dict.fromkeys(("model.safetensors", "config.json"), files["config.json"])
+    assert files == dict.fromkeys(
+            ("model.safetensors", "config.json", "SHA256SUMS"), files["config.json"]
+        )
     trained = load_folder(tmp_path / "shared")
     jax.tree.map(np.testing.assert_array_equal, trained.variables, load_workdir(imported).variables)
     assert trained.class_names == NAMES and trained.category_ids == (1, 2, 3, 4, 5)
@@ -270,6 +272,7 @@ def test_runs_of_later_versions_are_refused(imported, tmp_path):
     save_folder(load_workdir(imported), tmp_path / "shared")
     config = json.loads((tmp_path / "shared" / "config.json").read_text())
     (tmp_path / "shared" / "config.json").write_text(json.dumps(config | {"format": 3}))
+    (tmp_path / "shared" / "SHA256SUMS").unlink()
     with pytest.raises(UserError, match="of a later version"):
         load_folder(tmp_path / "shared")
 
@@ -285,6 +288,11 @@ def test_damaged_folders_are_refused(imported, tmp_path):
     with pytest.raises(UserError, match="it is the folder of a detector, for --weights"):
         load_workdir(folder)
     whole = (folder / "model.safetensors").read_bytes()
+    changed = whole[:-1] + bytes([whole[-1] ^ 1])
+    (folder / "model.safetensors").write_bytes(changed)
+    with pytest.raises(UserError, match=r"model.safetensors differs from its checksum"):
+        load_folder(folder)
+    (folder / "SHA256SUMS").unlink()  # as older versions wrote it
     for damaged in (b"", whole[:100], whole[:-5]):
         (folder / "model.safetensors").write_bytes(damaged)
         with pytest.raises(UserError, match="is not the folder of a detector, or it is damaged"):

@@ -11,7 +11,7 @@ from ssd_jax.config.schema import OptimizerConfig, as_config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
-from ssd_jax.training.checkpoints import Checkpoints
+from ssd_jax.training.checkpoints import Checkpoints, Progress
 from ssd_jax.training.optimizer import make_optimizer
 from ssd_jax.training.state import initial_state
 from tests import tiny
@@ -33,7 +33,7 @@ def directory(tmp_path_factory):
     directory = tmp_path_factory.mktemp("checkpoints")
     checkpoints = Checkpoints(directory, keep=2)
     for step, mean_ap in ((1, None), (2, 0.5), (3, 0.9), (4, 0.7), (5, None), (6, 0.1)):
-        checkpoints.save(state_at(step), {"losses": [step / 3, 0.1]})
+        checkpoints.save(state_at(step), Progress(values=[{"loss": step / 3}]))
         if mean_ap is not None:
             checkpoints.rate(step, mean_ap)
     checkpoints.close()
@@ -57,7 +57,7 @@ def test_a_state_comes_back_exactly(directory):
 
 def test_progress_comes_back_exactly(directory):
     restored = Checkpoints(directory, read_only=True).restore_progress()
-    assert restored == {"losses": [6 / 3, 0.1]}
+    assert restored == Progress(values=[{"loss": 6 / 3}])
 
 
 @pytest.mark.slow
@@ -76,7 +76,7 @@ def test_what_was_rated_before_stays(tmp_path):
 WITHOUT_ROOM = """
 import resource, sys
 from ssd_jax.errors import UserError
-from ssd_jax.training.checkpoints import Checkpoints
+from ssd_jax.training.checkpoints import Checkpoints, Progress
 from tests.training.test_checkpoints import state_at
 
 checkpoints = Checkpoints(sys.argv[1])
@@ -144,6 +144,32 @@ def test_a_damaged_checkpoint_is_named(directory, tmp_path, damage):
     with pytest.raises(UserError, match=r"step 6 .* is damaged .* remove the folder 6"):
         checkpoints.restore(state_at(0), step=6)
     assert checkpoints.restore(state_at(0), step=3).step == 3
+
+
+def test_a_flipped_bit_is_noticed_in_each_file_of_an_item(directory, tmp_path):
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    template = state_at(0)
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    files = [path for path in sorted((tmp_path / "6").rglob("*")) if path.is_file()]
+    assert tmp_path / "6" / "SHA256SUMS" in files
+    for file in files:
+        content = file.read_bytes()
+        file.write_bytes(content[:-9] + bytes([content[-9] ^ 4]) + content[-8:])
+        inside = file.relative_to(tmp_path / "6").as_posix()
+        if inside in ("_CHECKPOINT_METADATA", "commit_success.txt"):  # nothing of them is used
+            jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(template), state_at(6))
+        else:
+            with pytest.raises(UserError, match=r"step 6 .* damaged .* the one before, of step 5"):
+                checkpoints.restore(template)
+                checkpoints.restore_progress()
+        file.write_bytes(content)
+    assert checkpoints.restore(template).step == 6
+
+
+def test_checkpoints_of_older_versions_have_no_checksums(directory, tmp_path):
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "6" / "SHA256SUMS").unlink()
+    assert Checkpoints(tmp_path, read_only=True).restore(state_at(0)).step == 6
 
 
 def test_a_step_that_is_not_there_is_refused(directory):

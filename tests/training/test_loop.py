@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ssd_jax.config.schema import as_config
+from ssd_jax.training.checkpoints import Progress
 from ssd_jax.training.guard import Guard
 from ssd_jax.training.interruption import Interruption
 from ssd_jax.training.interval import Interval
@@ -105,7 +106,8 @@ def test_it_tells_how_long_the_first_step_took(caplog):
 
 
 def test_looking_at_an_interval_changes_nothing():
-    interval = Interval(Guard("stop", 0, lambda step: 0.1, lambda *_: ""), 3, {"dropped": 2})
+    guard = Guard("stop", 0, lambda step: 0.1, lambda *_: "")
+    interval = Interval(guard, 3, Progress(dropped=2))
     for value in (1.0, 2.0):
         metrics = {name: Number(value, lambda how: None) for name in ("loss", "gradient_norm")}
         interval.add(metrics, dropped=5)
@@ -118,13 +120,13 @@ def test_looking_at_an_interval_changes_nothing():
             "objects_dropped": 12,
             "updates_skipped": 0,
         }
-        assert interval.progress()["values"] == [
+        assert interval.progress().values == [
             {"loss": value, "gradient_norm": value} for value in (1.0, 2.0)
         ]
     saved = interval.progress()
     interval.restart()
     assert interval.means() == {"objects_dropped": 0, "updates_skipped": 0}
-    assert len(saved["values"]) == 2 and interval.progress()["all_dropped"] == 10
+    assert len(saved.values) == 2 and interval.progress().all_dropped == 10
 
 
 @pytest.mark.parametrize(

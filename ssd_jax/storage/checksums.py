@@ -1,0 +1,80 @@
+"""SHA-256 checksums of the files of a folder, kept in it as `sha256sum` writes them.
+
+`sha256sum -c SHA256SUMS`, started in the folder, checks the same.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ssd_jax.errors import shown
+from ssd_jax.storage.files import write_text
+
+CHECKSUMS_FILE = "SHA256SUMS"
+
+
+class Damaged(Exception):
+    """A file is not as it was written; the message names it and says what is wrong."""
+
+
+def write_checksums(folder: Path, names: Iterable[str]) -> None:
+    """Writes `SHA256SUMS` into a folder.
+
+    Args:
+      folder: the folder.
+      names: of files and folders in it; of a folder, all files in it are meant.
+    """
+    lines = [f"{_digest(folder / name)}  {name}\n" for name in _files(folder, names)]
+    write_text(folder / CHECKSUMS_FILE, "".join(lines))
+
+
+def verify_checksums(folder: Path, names: Iterable[str]) -> None:
+    """Compares files with the checksums of their folder; those of no checksum do not matter.
+
+    A folder that an older version wrote has no `SHA256SUMS`, and nothing is compared.
+
+    Args:
+      folder: the folder.
+      names: see `write_checksums`.
+
+    Raises:
+      Damaged: a file has changed or is missing, or the checksums themselves are damaged.
+    """
+    if not (folder / CHECKSUMS_FILE).exists():
+        return
+    wanted = tuple(names)
+    for name, expected in _read(folder / CHECKSUMS_FILE):
+        if not any(name == one or name.startswith(f"{one}/") for one in wanted):
+            continue
+        try:
+            found = _digest(folder / name)
+        except OSError as error:
+            raise Damaged(f"{name} cannot be read: {error.strerror}") from error
+        if found != expected:
+            raise Damaged(f"{name} differs from its checksum in {CHECKSUMS_FILE}")
+
+
+def _files(folder: Path, names: Iterable[str]) -> Iterator[str]:
+    """The paths of all files below a folder that some names mean, ascending."""
+    for name in sorted(names):
+        place = folder / name
+        found = sorted(place.rglob("*")) if place.is_dir() else [place]
+        yield from (path.relative_to(folder).as_posix() for path in found if path.is_file())
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _read(file: Path) -> Iterator[tuple[str, str]]:
+    """Names and checksums."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Damaged(f"{file.name} cannot be read: {error}") from error
+    for line in lines:
+        digest, separator, name = line.partition("  ")
+        if len(digest) != 64 or not separator or not name:
+            raise Damaged(f"{file.name} is damaged itself: it has the line {shown(line)}")
+        yield name, digest
