@@ -17,9 +17,8 @@ from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.errors import UserError
 from ssd_jax.interop.transfer import flatten
 from ssd_jax.models.network import Network, Variables, build_network
-from ssd_jax.storage.checksums import CHECKSUMS_FILE, Damaged, verify_checksums, write_checksums
+from ssd_jax.storage.checksums import CHECKSUMS_FILE, DamageError, verify_checksums, write_checksums
 from ssd_jax.storage.files import AnyPath, local_path, read_json, write_bytes, write_json
-
 
 FILES = ("config.json", "model.safetensors")
 
@@ -77,7 +76,7 @@ def load_folder(place: AnyPath) -> Trained:
         )
     try:
         verify_checksums(folder, FILES)
-    except Damaged as error:
+    except DamageError as error:
         raise UserError(
             f"{folder} is damaged: {error}. Export it again; or, if you changed the file yourself, "
             f"remove {CHECKSUMS_FILE}"

@@ -13,7 +13,7 @@ from ssd_jax.storage.files import write_text
 CHECKSUMS_FILE = "SHA256SUMS"
 
 
-class Damaged(Exception):
+class DamageError(Exception):
     """A file is not as it was written; the message names it and says what is wrong."""
 
 
@@ -38,7 +38,7 @@ def verify_checksums(folder: Path, names: Iterable[str]) -> None:
       names: see `write_checksums`.
 
     Raises:
-      Damaged: a file has changed or is missing, or the checksums themselves are damaged.
+      DamageError: a file has changed or is missing, or the checksums themselves are damaged.
     """
     if not (folder / CHECKSUMS_FILE).exists():
         return
@@ -49,9 +49,9 @@ def verify_checksums(folder: Path, names: Iterable[str]) -> None:
         try:
             found = _digest(folder / name)
         except OSError as error:
-            raise Damaged(f"{name} cannot be read: {error.strerror}") from error
+            raise DamageError(f"{name} cannot be read: {error.strerror}") from error
         if found != expected:
-            raise Damaged(f"{name} differs from its checksum in {CHECKSUMS_FILE}")
+            raise DamageError(f"{name} differs from its checksum in {CHECKSUMS_FILE}")
 
 
 def _files(folder: Path, names: Iterable[str]) -> Iterator[str]:
@@ -72,9 +72,9 @@ def _read(file: Path) -> Iterator[tuple[str, str]]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise Damaged(f"{file.name} cannot be read: {error}") from error
+        raise DamageError(f"{file.name} cannot be read: {error}") from error
     for line in lines:
         digest, separator, name = line.partition("  ")
         if len(digest) != 64 or not separator or not name:
-            raise Damaged(f"{file.name} is damaged itself: it has the line {shown(line)}")
+            raise DamageError(f"{file.name} is damaged itself: it has the line {shown(line)}")
         yield name, digest

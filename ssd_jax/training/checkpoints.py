@@ -18,7 +18,7 @@ from orbax.checkpoint import checkpoint_managers
 from ssd_jax.config.schema import RunConfig
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import Variables
-from ssd_jax.storage.checksums import Damaged, verify_checksums, write_checksums
+from ssd_jax.storage.checksums import DamageError, verify_checksums, write_checksums
 from ssd_jax.training.state import TrainState
 
 UNFINISHED = f"*{ocp.utils.TMP_DIR_SUFFIX}*"  # what Orbax calls a folder until it is complete
@@ -26,7 +26,6 @@ STATUS = re.compile("[A-Z_]+: ")  # how errors of TensorStore begin
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 ITEMS = ("model", "training", "progress")
-
 
 
 class Progress(pydantic.BaseModel):
@@ -257,7 +256,7 @@ class Checkpoints:
         """
         try:
             verify_checksums(self._directory / str(step), items)
-        except Damaged as error:
+        except DamageError as error:
             raise self._damaged(step, str(error)) from error
 
     def _damaged(self, step: int, reason: str) -> UserError:

@@ -195,8 +195,8 @@ def test_a_shared_folder_detects_the_same(imported, detections, tmp_path):
     files = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "shared").iterdir()}
     # To share: whoever may read one may read the other.
     assert files == dict.fromkeys(
-            ("model.safetensors", "config.json", "SHA256SUMS"), files["config.json"]
-        )
+        ("model.safetensors", "config.json", "SHA256SUMS"), files["config.json"]
+    )
     trained = load_folder(tmp_path / "shared")
     jax.tree.map(np.testing.assert_array_equal, trained.variables, load_workdir(imported).variables)
     assert trained.class_names == NAMES and trained.category_ids == (1, 2, 3, 4, 5)

@@ -2,7 +2,7 @@ import subprocess
 
 import pytest
 
-from ssd_jax.storage.checksums import Damaged, verify_checksums, write_checksums
+from ssd_jax.storage.checksums import DamageError, verify_checksums, write_checksums
 
 
 @pytest.fixture
@@ -32,20 +32,20 @@ def test_intact_files_pass_and_others_do_not_matter(folder):
 def test_only_what_is_read_is_compared(folder):
     (folder / "b c").write_bytes(b"damaged")
     verify_checksums(folder, ["inner"])
-    with pytest.raises(Damaged, match="b c differs from its checksum"):
+    with pytest.raises(DamageError, match="b c differs from its checksum"):
         verify_checksums(folder, ["b c"])
 
 
 def test_a_missing_file_is_damage(folder):
     (folder / "inner" / "deep" / "a").unlink()
-    with pytest.raises(Damaged, match="inner/deep/a cannot be read: No such file"):
+    with pytest.raises(DamageError, match="inner/deep/a cannot be read: No such file"):
         verify_checksums(folder, ["inner"])
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"nothing\n", b"0" * 64 + b" a\n"])
 def test_checksums_may_be_damaged_themselves(folder, content):
     (folder / "SHA256SUMS").write_bytes(content)
-    with pytest.raises(Damaged, match="SHA256SUMS"):
+    with pytest.raises(DamageError, match="SHA256SUMS"):
         verify_checksums(folder, ["inner"])
 
 
