@@ -18,7 +18,7 @@ ALLOWED = {
     "threads": set(),
     "config": set(),
     "storage": set(),
-    "images": set(),
+    "images": {"storage"},
     "data": {"config", "images", "storage", "threads"},
     "detection": {"config"},
     "distributed": set(),

@@ -1,6 +1,7 @@
 """Reads the bytes of an image that lies inside a larger file."""
 
 from ssd_jax.errors import UserError
+from ssd_jax.storage.files import open_file
 
 
 def read_span(path: str, span: tuple[int, int]) -> bytes:
@@ -15,7 +16,7 @@ def read_span(path: str, span: tuple[int, int]) -> bytes:
     """
     offset, length = span
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_file(path, buffering=0) as file:
             file.seek(offset)
             content = file.read(length)
     except OSError as error:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import io
 import math
 import threading
 from collections.abc import Iterator
@@ -17,7 +16,15 @@ from ssd_jax.data.problems import about_image
 from ssd_jax.data.records import Annotation
 from ssd_jax.diagnostics.findings import Finding
 from ssd_jax.errors import UserError, counted
-from ssd_jax.images.opening import LARGE, ORIENTATION_TAG, open_image, size_in_file
+from ssd_jax.images.limits import MAX_BYTES
+from ssd_jax.images.opening import (
+    LARGE,
+    format_of,
+    is_turned_by_exif,
+    open_image,
+    size_in_file,
+)
+from ssd_jax.storage.files import read_bytes
 
 LOW_CONTRAST = 16  # levels of brightness between the darkest and the brightest percent
 OUTSIDE = 0.5  # pixels; less is what rounding makes
@@ -51,14 +58,13 @@ class Look(NamedTuple):
 def look_at(annotation: Annotation, lock: threading.Lock) -> Look:
     """Opens the image of an annotation; large ones one at a time, by the lock."""
     try:
-        encoded = annotation.encoded or Path(annotation.path).read_bytes()
+        encoded = annotation.encoded or read_bytes(annotation.path, MAX_BYTES)
         stored = size_in_file(encoded, name="the image")
         with lock if math.prod(stored) > LARGE else contextlib.nullcontext():
             gray = open_image(encoded, name="the image").convert("L")
         small = gray.resize((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
-        with Image.open(io.BytesIO(encoded)) as image:
-            image_format = "JPEG" if image.format == "MPO" else str(image.format)
-            is_turned = _is_turned(image)
+        image_format = format_of(encoded, name="the image")
+        is_turned = is_turned_by_exif(encoded, name="the image")
     except OSError as error:
         return Look(error=f"the image cannot be read: {error.strerror or error}")
     except UserError as error:
@@ -76,13 +82,6 @@ def look_at(annotation: Annotation, lock: threading.Lock) -> Look:
         (*(min(int(level), highest) for level in shares), highest),  # pyright: ignore
         np.asarray(small),
     )
-
-
-def _is_turned(image: Image.Image) -> bool:
-    try:
-        return image.getexif().get(ORIENTATION_TAG, 1) in range(2, 9)
-    except Exception:  # a damaged EXIF block, which is left out of account
-        return False
 
 
 def findings(

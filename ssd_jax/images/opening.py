@@ -21,10 +21,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ssd_jax.errors import UserError
+from ssd_jax.images.limits import MAX_PIXELS, LimitedReader, check_scans, has_few_scans
+from ssd_jax.storage.files import open_file
 
-# Checked in the file's header, before anything is decoded. Pillow refuses more as well, and warns
-# from half of it on, which is not worth a warning here.
-MAX_PIXELS = 178_956_970
+# Pillow refuses more than `MAX_PIXELS` as well, and warns from half of it on, which is not worth a
+# warning here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # Images of more pixels are decoded one at a time, so that memory stays bounded.
@@ -38,6 +39,9 @@ FORMATS = [
     for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
     if name in Image.OPEN
 ]
+
+# 8 bits a channel, and gray or RGB: in the header of a PNG.
+PLAIN_PNG = (b"\x08\x00", b"\x08\x02")
 
 # By EXIF's number for where row 0 and column 0 of the file are.
 ORIENTATION_TAG = 0x0112
@@ -64,9 +68,9 @@ def open_image(
       max_pixels: larger images are refused before they are decoded.
 
     Raises:
-      UserError: it is damaged, incomplete, too large, or no image.
+      UserError: it is damaged, incomplete, no image, or beyond one of the limits of `limits.py`.
     """
-    with _opened(file, name, max_pixels) as image:
+    with _opened(file, name, max_pixels, decodes=True) as image:
         return to_rgb(image)
 
 
@@ -78,7 +82,7 @@ def gray_thumbnail(file: str | Path | bytes, side: int, name: str = "") -> np.nd
     Raises:
       UserError: see `open_image`.
     """
-    with _opened(file, name) as image:
+    with _opened(file, name, decodes=True) as image:
         # What is decoded is at least so large, so that nothing is enlarged.
         drafted = image.draft("L", (2 * side, 2 * side))
         if image.mode == "L" and not _is_special(image):
@@ -100,6 +104,12 @@ def format_of(file: str | Path | bytes, name: str = "") -> str:
     """The format that a file's header tells, of `FORMATS`; see `open_image` for the rest."""
     with _opened(file, name) as image:
         return "JPEG" if image.format == "MPO" else str(image.format)
+
+
+def is_turned_by_exif(file: str | Path | bytes, name: str = "") -> bool:
+    """Whether EXIF turns or mirrors what the file stores; see `open_image` for the rest."""
+    with _opened(file, name) as image:
+        return _orientation(image) in ORIENTATIONS
 
 
 def upright_size(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
@@ -150,8 +160,10 @@ def upright_file(encoded: bytes) -> bytes:
       The file itself where that is a JPEG or a plain PNG and EXIF does not turn it, otherwise a
       PNG file of its image; nothing where it cannot be opened.
     """
+    if _is_surely_plain(encoded):
+        return encoded
     try:
-        with _identify(encoded, MAX_PIXELS) as image:
+        with _identify(encoded, MAX_PIXELS, decodes=True) as image:
             simple = image.format == "JPEG" or _is_plain_png(encoded, image)
             if simple and _orientation(image) not in ORIENTATIONS:
                 return encoded
@@ -164,30 +176,47 @@ def upright_file(encoded: bytes) -> bytes:
 
 @contextlib.contextmanager
 def _opened(
-    file: str | Path | bytes, name: str, max_pixels: int = MAX_PIXELS
+    file: str | Path | bytes, name: str, max_pixels: int = MAX_PIXELS, decodes: bool = False
 ) -> Iterator[Image.Image]:
     """An image with nothing decoded yet; a `UserError` for whatever goes wrong with it."""
     try:
-        with _identify(file, max_pixels) as image:
+        with _identify(file, max_pixels, decodes) as image:
             yield image
     except Exception as error:  # decoders raise all kinds of errors for damaged files
         raise UserError(f"{name or file} cannot be read: {_reason(error)}") from error
 
 
-def _identify(file: str | Path | bytes, max_pixels: int) -> Image.Image:
-    """Reads the header; nothing is decoded yet."""
-    image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
-    width, height = image.size
-    if width * height > max_pixels:
-        image.close()
-        raise ValueError(f"it has {width} × {height} pixels, more than {max_pixels:,} in all")
-    return image
+@contextlib.contextmanager
+def _identify(
+    file: str | Path | bytes, max_pixels: int, decodes: bool = False
+) -> Iterator[Image.Image]:
+    """Reads the header; nothing is decoded yet, but may be then if `decodes`."""
+    content = file if isinstance(file, bytes) else open_file(file, buffering=0)
+    with LimitedReader(content) as reader, Image.open(reader, formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise ValueError(f"it has {width} × {height} pixels, more than {max_pixels:,} in all")
+        if decodes:
+            if image.format in ("JPEG", "MPO"):
+                check_scans(file if isinstance(file, bytes) else reader.whole(), width * height)
+            reader.allow_pixels()
+        yield image
+
+
+def _is_surely_plain(encoded: bytes) -> bool:
+    """Whether a file need not be opened to know that it is as `upright_file` wants it; most are."""
+    beginning = encoded[:4096]  # where EXIF, XMP and what is transparent are told
+    if any(name in beginning for name in (b"Exif", b"eXIf", b"tiff:Orientation", b"tRNS")):
+        return False
+    if beginning.startswith(b"\xff\xd8\xff"):
+        return has_few_scans(encoded)
+    return beginning.startswith(b"\x89PNG\r\n\x1a\n") and beginning[24:26] in PLAIN_PNG
 
 
 def _is_plain_png(encoded: bytes, image: Image.Image) -> bool:
     """Whether it has 8 bits of gray or RGB, and nothing is transparent."""
-    is_simple = encoded[24:26] in (b"\x08\x00", b"\x08\x02")
-    return image.format == "PNG" and is_simple and not image.has_transparency_data
+    is_simple = image.format == "PNG" and encoded[24:26] in PLAIN_PNG
+    return is_simple and not image.has_transparency_data
 
 
 def _orientation(image: Image.Image) -> int:

@@ -7,6 +7,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from ssd_jax.errors import UserError
+from ssd_jax.storage.files import read_bytes
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "ssd_jax.caffe"
@@ -63,7 +64,7 @@ def read_caffe_model(path: Path) -> dict[str, np.ndarray]:
     """
     net = NetParameter()
     try:
-        net.ParseFromString(path.read_bytes())
+        net.ParseFromString(read_bytes(path))
         tensors = {
             f"{layer.name}.{index}": _array(blob)
             for layer in net.layer

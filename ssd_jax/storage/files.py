@@ -6,12 +6,15 @@ what is mounted like one); a path with a scheme, like `gs://bucket/run`, is refu
 
 import codecs
 import contextlib
+import errno
+import io
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ssd_jax.errors import UserError
 
@@ -38,6 +41,68 @@ def local_path(place: AnyPath) -> Path:
     if scheme:
         raise _refusal(os.fspath(place), scheme[1])
     return Path(place)
+
+
+# What may have a name in a folder and is no file that can be read whole.
+SPECIAL = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_file(place: AnyPath, buffering: int = -1) -> BinaryIO:
+    """Opens a regular file, or a link to one, to read its bytes.
+
+    Every file of a user is opened here. A FIFO without a writer would wait for ever, and a device
+    may never end. `/dev/stdin` is read where a file is redirected to it, and refused as a pipe.
+
+    Args:
+      place: the path.
+      buffering: as of `open`.
+
+    Raises:
+      OSError: there is no such file, it cannot be opened, or it is not a regular file.
+      ValueError: the path holds a null character.
+    """
+    # Before it is opened as well, for some devices act as soon as they are.
+    _check_regular(os.stat(place), place)
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(place, flags)
+    try:
+        _check_regular(os.fstat(descriptor), place)
+        return os.fdopen(descriptor, "rb", buffering)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_regular(status: os.stat_result, place: AnyPath) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = SPECIAL.get(stat.S_IFMT(status.st_mode), "none")
+        reason = f"it is {kind}, but only regular files are read"
+        raise OSError(errno.EINVAL, reason, os.fspath(place))
+
+
+def check_file(place: AnyPath) -> None:
+    """Checks a file that a library will open by its path; raises as `open_file` does."""
+    open_file(place).close()
+
+
+def read_bytes(place: AnyPath, max_bytes: int | None = None) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+      OSError: it cannot be read (see `open_file`), or has more than `max_bytes`.
+    """
+    with open_file(place) as file:
+        size = os.fstat(file.fileno()).st_size
+        if max_bytes is not None and size > max_bytes:
+            reason = f"it has {size:,} bytes, more than the {max_bytes:,} that are read"
+            raise OSError(errno.EFBIG, reason, os.fspath(place))
+        return file.read()
 
 
 def real_paths(paths: Iterable[str]) -> Iterator[str]:
@@ -109,15 +174,14 @@ def read_text(place: AnyPath, max_bytes: int | None = None) -> str:
     """
     path = local_path(place)
     try:
-        size = path.stat().st_size
-        if max_bytes is not None and size > max_bytes:
-            raise UserError(f"{path} has {size:,} bytes, more than the {max_bytes:,} that are read")
-        content = path.read_bytes()
+        content = read_bytes(path, max_bytes)
         is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
 
 
@@ -127,7 +191,7 @@ def read_beginning(place: AnyPath, num_bytes: int) -> str:
     What is no text is replaced. See `read_text`.
     """
     try:
-        with local_path(place).open("rb") as file:
+        with open_file(local_path(place)) as file:
             return decoded(file.read(num_bytes))
     except OSError:
         return ""
@@ -147,16 +211,19 @@ def read_lines(place: AnyPath) -> Iterator[str]:
     """
     path = local_path(place)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             is_utf_16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-        with path.open(encoding="utf-16" if is_utf_16 else "utf-8-sig") as file:
-            while line := file.readline(MAX_LINE):
+            file.seek(0)
+            text = io.TextIOWrapper(file, encoding="utf-16" if is_utf_16 else "utf-8-sig")
+            while line := text.readline(MAX_LINE):
                 if len(line) == MAX_LINE:
                     raise UserError(f"{path} has a line of more than {MAX_LINE:,} characters")
                 yield line.rstrip("\n")
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
-    except (OSError, UnicodeError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
 
 

@@ -1,5 +1,7 @@
+import contextlib
 import json
 import os
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +21,7 @@ from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.runs.sweep import sweep
 from ssd_jax.runs.train import train
 from ssd_jax.runs.trained import load_workdir
+from ssd_jax.storage import files
 from ssd_jax.storage.files import (
     append_json_line,
     local_path,
@@ -162,3 +165,48 @@ def test_what_is_cut_off_leaves_nothing_behind(tmp_path):
         unfinished.write_text("half")
         raise KeyboardInterrupt
     assert file.read_text() == "before" and list(tmp_path.iterdir()) == [file]
+
+
+def special_file(kind: str, path: Path) -> None:
+    """Makes something that is no regular file."""
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(path.name)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "link"])
+@pytest.mark.parametrize(
+    "kind, name",
+    [("fifo", "a FIFO"), ("socket", "a socket"), ("folder", "a folder"), ("device", "a device")],
+)
+def test_only_regular_files_are_opened(kind, name, linked, tmp_path):
+    special_file(kind, tmp_path / "file")
+    place = tmp_path / "file"
+    if linked:
+        (tmp_path / "link").symlink_to(place)
+        place = tmp_path / "link"
+    with pytest.raises(OSError, match=f"it is {name}, but only regular files are read"):
+        files.open_file(place)
+    for read in (files.read_text, files.read_json, lambda path: list(files.read_lines(path))):
+        with pytest.raises(UserError, match=f"cannot be read: it is {name}"):
+            read(place)
+    assert files.read_beginning(place, 10) == ""
+
+
+def test_links_to_regular_files_are_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    assert files.read_bytes(tmp_path / "link") == b"content"
+
+
+def test_files_beyond_a_limit_are_not_read(tmp_path):
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(2**40)  # takes no place
+    with pytest.raises(OSError, match="it has 1,099,511,627,776 bytes, more than the 1,000"):
+        files.read_bytes(tmp_path / "file", 1000)

@@ -1,5 +1,6 @@
 """Finds COCO's annotation files below a folder, with their splits and folders of images."""
 
+import io
 import itertools
 import json
 import logging
@@ -12,7 +13,7 @@ from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.image_folders import ImageFolders, check_one_folder, split_of
 from ssd_jax.data.spec import compose
 from ssd_jax.errors import UserError
-from ssd_jax.storage.files import decoded
+from ssd_jax.storage.files import decoded, open_file
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +103,9 @@ def _image_names(tree: FileTree, file: str) -> Sequence[str] | None:
     """Some names of images of a COCO file; None where it is not one, or one without objects."""
     path = tree.path(file)
     try:
-        size = path.stat().st_size
-        with path.open("rb") as opened:
+        with open_file(path) as opened:
+            size = opened.seek(0, io.SEEK_END)
+            opened.seek(0)
             begin = opened.read(FIRST_BYTES)
             if not re.match(r"\s*\{", decoded(begin)) or not LISTS.search(decoded(begin)):
                 return None

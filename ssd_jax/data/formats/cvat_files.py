@@ -12,7 +12,7 @@ from ssd_jax.data.image_folders import ImageFolders, check_one_folder, common_fo
 from ssd_jax.data.spec import compose
 from ssd_jax.data.split_names import is_split
 from ssd_jax.errors import UserError
-from ssd_jax.storage.files import read_beginning
+from ssd_jax.storage.files import read_beginning, read_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def _subsets(tree: FileTree, file: str, folder: str) -> dict[str, str]:
 def subsets_of(file: Path) -> set[str]:
     """The subsets that images of a file belong to."""
     try:
-        content = file.read_bytes()
+        content = read_bytes(file)
     except OSError:  # which reading it will tell
         return set()
     found = SUBSET.findall(content)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ssd_jax.data.tensorflow_setup import tf
 from ssd_jax.errors import UserError
+from ssd_jax.storage.files import check_file, open_file
 
 # A record of TFRecord: 8 bytes of length, 4 of a checksum, the content, 4 of a checksum.
 LENGTH_BYTES = 8
@@ -78,6 +79,8 @@ class ArrayRecordShards:
         """Opens the files."""
         from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+        for step in instructions:
+            _check(step)
         self._records = ArrayRecordDataSource(instructions)
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
@@ -89,8 +92,19 @@ class ArrayRecordShards:
         return self._records[int(index)]
 
 
+def _check(instruction: Any) -> None:
+    """Checks that a shard is a file before libraries open it, which would wait for a FIFO."""
+    path = os.fspath(instruction.filename)
+    try:
+        if "://" not in path:
+            check_file(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
 def _chosen_offsets(instruction: Any) -> np.ndarray:
     """The offsets in their file of the records that an instruction asks for."""
+    _check(instruction)
     offsets = np.fromiter(record_offsets(os.fspath(instruction.filename)), np.int64)
     chosen = offsets[instruction.skip :][: instruction.take]
     if len(chosen) < instruction.take:
@@ -103,7 +117,7 @@ def _chosen_offsets(instruction: Any) -> np.ndarray:
 
 def record_offsets(path: str) -> Iterator[int]:
     """The offset of each record of a TFRecord file, in bytes."""
-    with tf.io.gfile.GFile(path, "rb") if "://" in path else open(path, "rb", buffering=0) as file:
+    with tf.io.gfile.GFile(path, "rb") if "://" in path else open_file(path, 0) as file:
         end = tf.io.gfile.stat(path).length
         offset = 0
         while offset < end:

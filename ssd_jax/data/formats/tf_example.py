@@ -1,5 +1,6 @@
 """Reads TFRecord files of `tf.train.Example` without TensorFlow."""
 
+import io
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 
 from ssd_jax.data.formats.crc32c import masked_crc32c
 from ssd_jax.errors import UserError
+from ssd_jax.storage.files import open_file
 
 # More than a record can have that holds one image.
 MAX_RECORD = 2**30
@@ -56,13 +58,14 @@ def read_records(path: Path) -> Iterator[TfRecord]:
       UserError: the file is compressed, damaged between records, or no TFRecord file.
     """
     try:
-        with path.open("rb") as file:
-            offset = 0
+        with open_file(path) as file:
+            offset, end = 0, file.seek(0, io.SEEK_END)
+            file.seek(0)
             while header := file.read(12):
                 length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else 0
                 if header[8:] != struct.pack("<I", masked_crc32c(header[:8])):
                     raise _refusal(path, offset, header)
-                content = file.read(min(length, MAX_RECORD))
+                content = file.read(min(length, end - offset, MAX_RECORD))
                 checksum = file.read(4)
                 if len(content) < length or len(checksum) < 4:
                     raise UserError(f"{path} ends inside a record: copy the file anew")
@@ -76,7 +79,7 @@ def read_records(path: Path) -> Iterator[TfRecord]:
 def is_compressed(path: Path) -> bool:
     """Whether a file begins like one of gzip or zlib."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return file.read(2) in COMPRESSED
     except OSError:
         return False

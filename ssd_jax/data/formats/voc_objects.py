@@ -11,6 +11,7 @@ from ssd_jax.data.formats import values
 from ssd_jax.data.problems import MAX_PIXEL, Problem, file_exists
 from ssd_jax.data.records import Object
 from ssd_jax.errors import shown
+from ssd_jax.storage.files import read_bytes
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 # Larger annotation files are refused unread. The largest of VOC have some 30 kB.
@@ -31,14 +32,13 @@ def parse(path: Path, found: list[Problem]) -> Element | None:
         found.append(Problem("annotation missing", "does not exist"))
         return None
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            message = f"has {size:,} bytes, more than the {MAX_BYTES:,} that are read"
-            found.append(Problem("annotation unreadable", message))
-            return None
-        return _root(path.read_bytes())
+        return _root(read_bytes(path, MAX_BYTES))
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+        found.append(Problem("annotation unreadable", message))
+        return None
     # LookupError: of an unknown encoding; ValueError: of one that is not kept.
-    except (OSError, ParseError, DefusedXmlException, ValueError, LookupError) as error:
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         message = f"is not an XML file that can be read: {error}"
         found.append(Problem("annotation unreadable", message))
         return None
