@@ -20,7 +20,9 @@ from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.image_bytes import read_span
 from ssd_jax.data.problems import Problem, Problems, about_image
 from ssd_jax.errors import UserError, counted, first_names, shown
+from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.images.opening import size_and_turned
+from ssd_jax.storage.files import may_not_end
 from ssd_jax.threads import map_ahead, num_cores
 
 logger = logging.getLogger(__name__)
@@ -90,14 +92,15 @@ def _sizes(read: Read, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
     Returns:
       `[images, 2]` height and width, upright, and `[images] bool`: what the annotation states is
       true. An image that cannot be opened counts with the stated size: training stops at it, or
-      leaves an empty place for it.
+      leaves an empty place for it. What TensorFlow could not even fail to read is left out.
     """
     columns = read.columns
     sizes, kept = columns.sizes.copy(), np.ones(len(read), bool)
     for index, looked in enumerate(_looks(columns)):
         if isinstance(looked, UserError):
             found = [Problem("image unreadable", str(looked))]
-            if not problems.skips or columns.size(index) is None:
+            hangs = may_not_end(columns.paths[index], MAX_BYTES)
+            if not problems.skips or columns.size(index) is None or hangs:
                 place = read.files[index] if columns.span(index) else columns.paths[index]
                 problems.add(place, columns.image_ids[index], found)
                 kept[index] = False

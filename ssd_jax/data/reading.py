@@ -11,7 +11,6 @@ from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.image_bytes import read_span
 from ssd_jax.data.tensorflow_setup import Tensors, tf
-from ssd_jax.errors import UserError
 from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.images.opening import upright_file
 from ssd_jax.storage.files import read_bytes
@@ -48,7 +47,8 @@ class RecordReader:
     def read(self, index: tf.Tensor) -> Tensors:
         """A record; fails where its image cannot be read."""
         record = self._choose(self._with_image, index)
-        return record | {"size": rendering.image_size(record["image"])}
+        image = upright(record["image"])
+        return record | {"image": image, "size": rendering.image_size(image)}
 
     def read_without_image(self, index: tf.Tensor) -> Tensors:
         """A record whose `image` is empty, of one pixel."""
@@ -83,8 +83,8 @@ def _set_reader(part, remember: Callable[[Read], Read]) -> ReadRecord:
     def read(index: tf.Tensor) -> Tensors:
         record = read_record(index)
         objects = {key: tf.boolean_mask(record[key], ~record["crowd"]) for key in OBJECT_KEYS}
-        others = {key: record[key] for key in ("path", "image_id", "dropped")}
-        return objects | others | {"image": upright(record["image"])}
+        others = {key: record[key] for key in ("path", "image", "image_id", "dropped")}
+        return objects | others
 
     return read
 
@@ -104,7 +104,9 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
         return _between(paths, path_bounds, index)
 
     def image_of(index: tf.Tensor) -> tf.Tensor:
-        read = functools.partial(tf.numpy_function, _read_upright(columns), [index], tf.string)
+        if not columns.spans.any():
+            return tf.io.read_file(path(index))
+        read = functools.partial(tf.numpy_function, _read_inside(columns), [index], tf.string)
         return tf.ensure_shape(read(stateful=False), [])
 
     read_image = remember(image_of) if remember else None
@@ -125,15 +127,12 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
     return read
 
 
-def _read_upright(columns: Columns) -> Callable[[np.integer], bytes]:
-    """A function that reads an image; see `upright_file`."""
+def _read_inside(columns: Columns) -> Callable[[np.integer], bytes]:
+    """A function that reads an image of files that hold many."""
 
     def read(index: np.integer) -> bytes:
         path, span = columns.paths[int(index)], columns.span(int(index))
-        try:
-            return upright_file(read_span(path, span) if span else read_bytes(path, MAX_BYTES))
-        except (OSError, UserError):
-            return b""  # `why_unreadable` says what is wrong
+        return read_span(path, span) if span else read_bytes(path, MAX_BYTES)
 
     return read
 
@@ -161,6 +160,23 @@ def remembered(read: Read) -> Read:
 
 
 def upright(encoded: tf.Tensor) -> tf.Tensor:
-    """`upright_file` as an operation of TensorFlow."""
-    image = tf.numpy_function(upright_file, [encoded], tf.string, stateful=False)
-    return tf.ensure_shape(image, [])
+    """The encoded image in a form that TensorFlow decodes to the pixels of `open_image`.
+
+    That is a JPEG or PNG file, upright; or nothing where it cannot be opened.
+    """
+    # TensorFlow's decoders know nothing of EXIF and XMP, which turn images, and lay nothing that
+    # is transparent on white. Few files have these, and all near their beginning.
+    beginning = tf.strings.substr(encoded, 0, 4096)
+    is_special = tf.strings.regex_full_match(
+        beginning,
+        r"\C*(Exif|eXIf|tiff:Orientation|tRNS)\C*",  # \C is any byte
+    )
+    is_jpeg = tf.io.is_jpeg(beginning) & rendering.has_few_scans(encoded)
+    is_plain = is_jpeg | rendering.is_plain_png(beginning)
+    return tf.cond(
+        is_plain & ~is_special,
+        lambda: encoded,
+        lambda: tf.ensure_shape(
+            tf.numpy_function(upright_file, [encoded], tf.string, stateful=False), []
+        ),
+    )

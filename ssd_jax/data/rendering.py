@@ -7,7 +7,10 @@ import functools
 from typing import NamedTuple
 
 from ssd_jax.data.tensorflow_setup import tf
-from ssd_jax.images.limits import MAX_PIXELS
+from ssd_jax.images.limits import MAX_PIXELS, SCANS_OF_LARGEST
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_HEADER = 26  # bytes up to what says which channels there are
 
 # Caffe draws one of these for every training image.
 RESIZE_METHODS = ("bilinear", "area", "nearest", "bicubic", "lanczos3")
@@ -84,6 +87,20 @@ def canvas_window(placement: Placement, canvas_size: int) -> tf.Tensor:
     """`[..., 4] xyxy`: where the image lies on the canvas, whose side is 1."""
     start, size = placement.canvas[..., 1::-1], placement.canvas[..., :1:-1]
     return tf.cast(tf.concat([start, start + size], axis=-1), tf.float32) / canvas_size
+
+
+def is_plain_png(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether it begins as a PNG file of 8 bits, gray or RGB: what needs no conversion."""
+    padded = tf.strings.join([encoded, b"\0" * PNG_HEADER])
+    kind = tf.strings.substr(padded, 24, 2)  # bits a channel, and which channels
+    is_simple = (kind == b"\x08\x00") | (kind == b"\x08\x02")
+    return (tf.strings.substr(padded, 0, len(PNG_SIGNATURE)) == PNG_SIGNATURE) & is_simple
+
+
+def has_few_scans(encoded: tf.Tensor) -> tf.Tensor:
+    """`has_few_scans` of `images/limits.py` as operations of TensorFlow."""
+    pieces = tf.raw_ops.StringSplitV2(input=encoded[None], sep=b"\xff\xda").values
+    return tf.size(pieces) <= SCANS_OF_LARGEST + 1
 
 
 def image_size(encoded: tf.Tensor) -> tf.Tensor:

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ssd_jax.errors import UserError
-from ssd_jax.images.limits import MAX_PIXELS, LimitedReader, check_scans, has_few_scans
+from ssd_jax.images.limits import MAX_PIXELS, LimitedReader, check_scans
 from ssd_jax.storage.files import open_file
 
 # Pillow refuses more than `MAX_PIXELS` as well, and warns from half of it on, which is not worth a
@@ -39,9 +39,6 @@ FORMATS = [
     for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
     if name in Image.OPEN
 ]
-
-# 8 bits a channel, and gray or RGB: in the header of a PNG.
-PLAIN_PNG = (b"\x08\x00", b"\x08\x02")
 
 # By EXIF's number for where row 0 and column 0 of the file are.
 ORIENTATION_TAG = 0x0112
@@ -160,8 +157,6 @@ def upright_file(encoded: bytes) -> bytes:
       The file itself where that is a JPEG or a plain PNG and EXIF does not turn it, otherwise a
       PNG file of its image; nothing where it cannot be opened.
     """
-    if _is_surely_plain(encoded):
-        return encoded
     try:
         with _identify(encoded, MAX_PIXELS, decodes=True) as image:
             simple = image.format == "JPEG" or _is_plain_png(encoded, image)
@@ -203,20 +198,10 @@ def _identify(
         yield image
 
 
-def _is_surely_plain(encoded: bytes) -> bool:
-    """Whether a file need not be opened to know that it is as `upright_file` wants it; most are."""
-    beginning = encoded[:4096]  # where EXIF, XMP and what is transparent are told
-    if any(name in beginning for name in (b"Exif", b"eXIf", b"tiff:Orientation", b"tRNS")):
-        return False
-    if beginning.startswith(b"\xff\xd8\xff"):
-        return has_few_scans(encoded)
-    return beginning.startswith(b"\x89PNG\r\n\x1a\n") and beginning[24:26] in PLAIN_PNG
-
-
 def _is_plain_png(encoded: bytes, image: Image.Image) -> bool:
     """Whether it has 8 bits of gray or RGB, and nothing is transparent."""
-    is_simple = image.format == "PNG" and encoded[24:26] in PLAIN_PNG
-    return is_simple and not image.has_transparency_data
+    is_simple = encoded[24:26] in (b"\x08\x00", b"\x08\x02")
+    return image.format == "PNG" and is_simple and not image.has_transparency_data
 
 
 def _orientation(image: Image.Image) -> int:

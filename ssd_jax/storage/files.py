@@ -91,6 +91,15 @@ def check_file(place: AnyPath) -> None:
     open_file(place).close()
 
 
+def may_not_end(place: AnyPath, max_bytes: int) -> bool:
+    """Whether a library that reads a path whole may wait for ever, or run out of memory."""
+    try:
+        status = os.stat(place)
+    except (OSError, ValueError):
+        return False
+    return not stat.S_ISREG(status.st_mode) or status.st_size > max_bytes
+
+
 def read_bytes(place: AnyPath, max_bytes: int | None = None) -> bytes:
     """The bytes of a regular file.
 
