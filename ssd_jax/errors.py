@@ -4,6 +4,9 @@ import importlib.util
 import reprlib
 from collections.abc import Sequence
 
+TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h: the same command will continue
+START_AGAIN = "Start all of them again: they go on from the last checkpoint"
+
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
 

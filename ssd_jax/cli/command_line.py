@@ -66,6 +66,7 @@ class Processes(TypedDict):
     num_processes: int
     process_id: int
     heartbeat_timeout: int
+    wait_timeout: int
 
 
 def given(holder: flags.FlagHolder[ValueT | None]) -> ValueT:
@@ -110,11 +111,19 @@ def define_processes(values: flags.FlagValues) -> Callable[[], Processes]:
         lower_bound=1,
         flag_values=values,
     )
+    wait_timeout = flags.DEFINE_integer(
+        "wait_timeout",
+        1800,
+        "Seconds that a wait for other processes may take before this one ends.",
+        lower_bound=1,
+        flag_values=values,
+    )
     return lambda: {
         "coordinator": coordinator.value,
         "num_processes": num_processes.value,
         "process_id": process_id.value,
         "heartbeat_timeout": heartbeat_timeout.value,
+        "wait_timeout": wait_timeout.value,
     }
 
 

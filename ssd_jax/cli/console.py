@@ -9,20 +9,25 @@ import os
 import re
 import select
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from ssd_jax.errors import Interrupted, LostProcessError, UserError, missing_extra
+from ssd_jax.errors import (
+    START_AGAIN,
+    TRY_AGAIN,
+    Interrupted,
+    LostProcessError,
+    UserError,
+    missing_extra,
+)
 from ssd_jax.storage.files import UNFINISHED
 
-TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h
 MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
 CONTROL_C = 130  # what shells report of a program that Ctrl-C ended
 CLOSED_PIPE = 141  # what they report of one that wrote to `| head` after that had ended
-START_AGAIN = "Start all of them again: they go on from the last checkpoint"
-
 # How terminals and files that are not in UTF-8 show signs that our texts have.
 PLAIN = {"–": "-", "—": "-", "…": "...", "×": "x", "²": "2", "≥": ">=", "≤": "<=", "→": "->"}
 
@@ -123,9 +128,13 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
             raise
         path = str(error.filename).removesuffix(UNFINISHED)
         _end(f"error: {path}: {os.strerror(error.errno)}: name another path", failure_status)
-    except (ValueError, RuntimeError) as error:
-        if not (_joined_others() and RUNTIME_ERROR.match(str(error))):
+    except Exception as error:
+        if not _joined_others():
             raise
+        if not (isinstance(error, ValueError | RuntimeError) and RUNTIME_ERROR.match(str(error))):
+            # The others must not wait for this process.
+            traceback.print_exc()
+            _end(f"error: {type(error).__name__}: {str(error)[:500]}", 1)
         _end(
             "error: the connection to another process of the run broke; it may have been "
             f"killed, and its own output may say why ({str(error).splitlines()[0]}). {START_AGAIN}",
@@ -180,10 +189,10 @@ def _is_output_closed() -> bool:
 
 
 def _end(message: str, status: int) -> NoReturn:
+    if "jax" in sys.modules:
+        from ssd_jax.distributed import watch
+
+        watch.end_process(status, message)
     if message:
         print(message, file=sys.stderr)
-    if "jax" in sys.modules:
-        from ssd_jax.distributed import devices
-
-        devices.end_process(status)
     sys.exit(status)

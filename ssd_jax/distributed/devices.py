@@ -4,21 +4,23 @@ Data parallelism with `pmap`: every device holds the whole state and a share of 
 process is one running program; a host runs one process, which drives all of its devices.
 """
 
+import atexit
 import os
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ssd_jax.distributed import watch
 from ssd_jax.distributed.launchers import Membership, find_membership
 from ssd_jax.errors import UserError
 
+JAX_LATER = 30  # seconds after which JAX itself ends a process that cannot reach the others
 DEVICES = "devices"  # the name of the pmapped axis
 
 Batch = dict[str, np.ndarray]
@@ -36,6 +38,7 @@ def initialize(
     process_id: int = -1,
     heartbeat_timeout: int = 100,
     join_timeout: int = 300,
+    wait_timeout: int = 1800,
 ) -> None:
     """Joins the other processes of a run. To be called before anything else touches a device.
 
@@ -49,6 +52,7 @@ def initialize(
       heartbeat_timeout: after so many seconds without a sign of life from one process, the
         others end too.
       join_timeout: seconds until all must have come; otherwise the program ends with a message.
+      wait_timeout: seconds that any later wait for the others may take, before the program ends.
 
     Raises:
       UserError: a value is wrong or missing, or the launcher does not say where the others are.
@@ -69,7 +73,8 @@ def initialize(
             process_id=run.process_id if run.process_id >= 0 else None,
             local_device_ids=None if "JAX_LOCAL_DEVICE_IDS" in os.environ else run.gpus,
             initialization_timeout=join_timeout + 60,
-            heartbeat_timeout_seconds=heartbeat_timeout,
+            # Later than `watch`, which says what to do and ends the process with a status.
+            heartbeat_timeout_seconds=heartbeat_timeout + JAX_LATER,
         )
     except Exception as error:  # whatever the clients of clusters raise
         raise UserError(
@@ -79,6 +84,8 @@ def initialize(
         ) from error
     finally:
         alarm.cancel()
+    watch.start(heartbeat_timeout, wait_timeout)
+    atexit.register(leave_together)
 
 
 def _check_port(port: int) -> None:
@@ -96,13 +103,12 @@ def _check_port(port: int) -> None:
 
 def _end_in_vain(run: Membership, seconds: int) -> None:
     of_how_many = f" of {run.num_processes}" if run.num_processes else ""
-    print(
+    watch.end_process(
+        1,
         f"error: this is process {run.process_id}{of_how_many}, and after {seconds} s not all of "
         f"them have come together at {run.coordinator or f'the address from {run.launcher}'}: see "
         "whether all were started, and whether they can reach process 0 there",
-        file=sys.stderr,
     )
-    end_process(1)
 
 
 def joined() -> bool:
@@ -113,17 +119,8 @@ def joined() -> bool:
 def leave_together() -> None:
     """Waits until all processes of the run call this: then each may end without alarming others."""
     if joined():
+        watch.stop()
         jax.distributed.shutdown()
-
-
-def end_process(status: int) -> NoReturn:
-    """Ends this process at once with an exit status.
-
-    It does not wait for the other processes of a run, as JAX would: they may be waiting for it.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
 
 
 def process_index() -> int:
@@ -284,4 +281,7 @@ class Agreement:
             return here
         before = self._waiting
         self._waiting = self._sum(np.full(jax.local_device_count(), here, np.int32))
-        return before is not None and bool(to_host(before))
+        if before is None:
+            return False
+        with watch.waiting("the other processes, between two steps"):
+            return bool(to_host(before))

@@ -15,11 +15,10 @@ import safetensors
 import safetensors.numpy
 from jax._src import distributed  # orbax, too, has no other way to the coordinator
 
+from ssd_jax.distributed import watch
 from ssd_jax.errors import LostProcessError, UserError
 
 JsonT = TypeVar("JsonT")  # what JSON gives back alike: lists, not tuples, and strings as keys
-
-LONGEST_WAIT = 1800  # seconds; an exchange that takes longer ends the run
 
 _numbers = itertools.count()
 
@@ -34,9 +33,9 @@ def from_main_process(value: JsonT) -> JsonT:
       UserError: what came is not JSON.
       LostProcessError: a process did not come to this call.
     """
-    if jax.process_count() == 1:
+    if distributed.global_state.num_processes == 1:
         return value
-    text = json.dumps(value) if jax.process_index() == 0 else ""
+    text = json.dumps(value) if distributed.global_state.process_id == 0 else ""
     (data,) = _exchange(text.encode(), [0])
     return _parsed(data, 0)
 
@@ -48,9 +47,11 @@ def gather_from_processes(value: JsonT) -> list[JsonT]:
       UserError: what came is not JSON.
       LostProcessError: a process did not come to this call.
     """
-    if jax.process_count() == 1:
+    if distributed.global_state.num_processes == 1:
         return [value]
-    everything = _exchange(json.dumps(value).encode(), range(jax.process_count()))
+    everything = _exchange(
+        json.dumps(value).encode(), range(distributed.global_state.num_processes)
+    )
     return [_parsed(data, index) for index, data in enumerate(everything)]
 
 
@@ -61,13 +62,13 @@ def gather_arrays(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray
       UserError: what came are not arrays.
       LostProcessError: a process did not come to this call.
     """
-    if jax.process_count() == 1:
+    if distributed.global_state.num_processes == 1:
         return [dict(arrays)]
     packed = safetensors.numpy.save(
         {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     )
     gathered = []
-    for index, data in enumerate(_exchange(packed, range(jax.process_count()))):
+    for index, data in enumerate(_exchange(packed, range(distributed.global_state.num_processes))):
         try:
             gathered.append(safetensors.numpy.load(data))
         except (safetensors.SafetensorError, ValueError, KeyError) as error:
@@ -93,8 +94,8 @@ def _exchange(data: bytes, wanted: Sequence[int]) -> list[bytes]:
     """What the processes of these numbers told; all processes must call it, in the same order."""
     client = distributed.global_state.client
     assert client is not None
-    number, own = next(_numbers), jax.process_index()
-    deadline = time.monotonic() + LONGEST_WAIT
+    number, own = next(_numbers), distributed.global_state.process_id
+    deadline = time.monotonic() + watch.longest_wait()
 
     def key(process: int) -> str:
         return f"ssd_jax/exchange/{number}/{process}"
@@ -125,4 +126,6 @@ def _lost(who: str, error: RuntimeError) -> Exception:
     """The error of a wait in vain; any other stays as it is."""
     if "DEADLINE_EXCEEDED" not in str(error):
         return error
-    return LostProcessError(f"{who} did not come within {LONGEST_WAIT} s to where the others wait")
+    return LostProcessError(
+        f"{who} did not come within {watch.longest_wait():g} s to where the others wait"
+    )

@@ -1,9 +1,137 @@
-"""What the processes of a run must have in common."""
+"""What the processes of a run must have in common, compared before the first step.
 
+Where they differ every process ends at once and says what differs: otherwise they would train
+without an error to weights that mean nothing, or wait for each other for ever.
+"""
+
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import jax
+import numpy as np
+
+import ssd_jax
+from ssd_jax.config.schema import Config
 from ssd_jax.data.cut import Cut, read_cut
+from ssd_jax.data.datasets import Dataset
 from ssd_jax.distributed import devices, exchange
+from ssd_jax.errors import UserError, shown
+from ssd_jax.runs.provenance import versions
+from ssd_jax.runs.workdir import flat_fields
+
+MOST_DIFFERENCES = 6  # that a message names
+
+# Settings of JAX that change what is computed.
+JAX_SETTINGS = (
+    "jax_default_matmul_precision",
+    "jax_default_prng_impl",
+    "jax_enable_x64",
+    "jax_platforms",
+    "jax_threefry_partitionable",
+)
+
+Facts = Mapping[str, object]  # by name, of what JSON can hold
+
+
+def check_same_start(config: Config, **others: object) -> None:
+    """Compares what processes were started with: config, code, packages, settings and devices.
+
+    Args:
+      config: of the run.
+      **others: further arguments, as JSON can hold them.
+
+    Raises:
+      UserError: it is not the same on all processes.
+    """
+    if not devices.joined():
+        return
+    fields = flat_fields(config.model_dump(mode="json"))
+    facts = {f"config.{name}": value for name, value in fields.items()}
+    facts |= {f"--{name}": value for name, value in others.items()}
+    facts |= {f"the version of {name}": value for name, value in versions().items()}
+    facts["the version of ssd_jax"] = f"{ssd_jax.__version__}, code {_code_digest()}"
+    facts |= {f"the setting {name}": jax.config.values[name] for name in JAX_SETTINGS}
+    _check(facts, "start all processes with the same command, code and packages")
+    # Asking for devices makes processes wait for each other, so it comes second.
+    kinds = sorted({device.device_kind for device in jax.local_devices()})
+    _check(
+        {"the number of devices": jax.local_device_count(), "the kind of devices": kinds},
+        "give each process as many devices, of the same kind",
+    )
+
+
+def check_same_data(
+    train: Dataset | None, evaluation: Dataset | None, steps: Sequence[int] = ()
+) -> None:
+    """Compares classes, images and checkpoints.
+
+    Args:
+      train: what is trained on, if anything.
+      evaluation: what is evaluated on, if anything.
+      steps: of the checkpoints that are in the work directory.
+
+    Raises:
+      UserError: they are not the same on all processes.
+    """
+    if not devices.joined():
+        return
+    from ssd_jax.data.fingerprint import describe_parts
+
+    facts: dict[str, object] = {"the list of checkpoints in the work directory": list(steps)}
+    for name, dataset in (("training", train), ("evaluation", evaluation)):
+        if dataset is not None:
+            facts[f"the classes of the {name} data"] = list(dataset.class_names)
+            facts |= {
+                f"part {number} of the {name} data": words
+                for number, words in enumerate(describe_parts(dataset), 1)
+            }
+    _check(facts, "let all processes see the same data and the same work directory")
+
+
+def check_same_state(state: object) -> None:
+    """Compares the arrays that a run begins or goes on with.
+
+    Raises:
+      UserError: they are not the same on all processes.
+    """
+    if not devices.joined():
+        return
+    digest = hashlib.blake2b(digest_size=6)
+    for array in jax.tree.leaves(state):
+        digest.update(np.asarray(array).tobytes())
+    _check(
+        {"the digest of the parameters": digest.hexdigest()},
+        "name a work directory that all processes see, and weights that are the same for all",
+    )
+
+
+def _check(facts: Facts, fix: str) -> None:
+    everything = exchange.gather_from_processes(dict(facts))
+    differences = [
+        f"{name} is {shown(own.get(name, 'missing'))} in process {number}, but "
+        f"{shown(everything[0].get(name, 'missing'))} in process 0"
+        for number, own in enumerate(everything)
+        for name in sorted(everything[0].keys() | own.keys())
+        if own.get(name, "missing") != everything[0].get(name, "missing")
+    ]
+    if differences:
+        more = len(differences) - MOST_DIFFERENCES
+        others = f"; and {more} more" if more > 0 else ""
+        raise UserError(
+            f"the processes of the run differ: {'; '.join(differences[:MOST_DIFFERENCES])}{others}."
+            f" Fix: {fix}"
+        )
+
+
+@functools.cache
+def _code_digest() -> str:
+    """A digest of the source files of this package."""
+    root, digest = Path(ssd_jax.__file__).parent, hashlib.blake2b(digest_size=6)
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def shared_cut(folder: Path) -> Cut | None:

@@ -20,7 +20,12 @@ from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.results import ImageResult, image_result, sort_results
 from ssd_jax.evaluation.summary import format_table, summarise
-from ssd_jax.runs.agreement import shared_cut
+from ssd_jax.runs.agreement import (
+    check_same_data,
+    check_same_start,
+    check_same_state,
+    shared_cut,
+)
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.trained import load_workdir
 from ssd_jax.storage.files import check_outputs, local_path, write_json
@@ -77,6 +82,7 @@ def evaluate(
       UserError: the work directory holds no such run, or config or data are wrong.
     """
     config, folder = as_config(config), local_path(workdir)
+    check_same_start(config, checkpoint=checkpoint, flip=flip, metric=list(options.metrics))
     trained = load_workdir(folder, checkpoint, config)
     named = config.data.class_names
     if named and named != trained.class_names:
@@ -86,6 +92,8 @@ def evaluate(
             "leave it empty"
         )
     dataset, origin = _open_data(config, folder, trained.class_names)
+    check_same_data(None, dataset)
+    check_same_state(trained.variables)
     evaluator = Evaluator(config, trained.network, dataset, flip)
     results, _ = evaluator(devices.replicate(trained.variables))
     summary = evaluator.summarise(results, options.metrics, options.metric_iou_threshold)

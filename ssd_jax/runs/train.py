@@ -28,7 +28,7 @@ from ssd_jax.evaluation.metrics import METRICS, check_metric
 from ssd_jax.evaluation.summary import format_table
 from ssd_jax.interop.transfer import Transfer, format_transfer
 from ssd_jax.models.network import Network, Variables, build_network
-from ssd_jax.runs.agreement import shared_cut
+from ssd_jax.runs import agreement
 from ssd_jax.runs.data_checks import describe_continued, look_at_data
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.initial_weights import initial_weights
@@ -37,7 +37,7 @@ from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictu
 from ssd_jax.runs.provenance import describe_program
 from ssd_jax.runs.workdir import check_classes, check_same_config, locked, record_run, record_start
 from ssd_jax.storage.files import AnyPath, local_path, write_text
-from ssd_jax.training.checkpoints import Checkpoints, Progress, has_checkpoints
+from ssd_jax.training.checkpoints import Checkpoints, Progress, saved_steps
 from ssd_jax.training.guard import Guard
 from ssd_jax.training.interruption import Interruption
 from ssd_jax.training.loop import train_loop
@@ -91,12 +91,15 @@ def train(
     began = time.perf_counter()
     config, folder = as_config(config), local_path(workdir)
     check_metric(config.metric)
-    if not change_config:
-        check_same_config(folder, config)
     with Interruption() as interruption, contextlib.ExitStack() as until_the_end:
+        agreement.check_same_start(config, change_config=change_config)
+        if not change_config:
+            check_same_config(folder, config)
         parts = _build(config, folder)
+        saved = saved_steps(folder / "checkpoints")
+        agreement.check_same_data(parts.data.train, parts.data.evaluation, saved)
         check_classes(folder, parts.class_names)
-        if not exchange.from_main_process(has_checkpoints(folder / "checkpoints")):
+        if not saved:
             look_at_data(config, parts.data, parts.network.tiling)
         elif devices.is_main_process():
             logger.info("%s", describe_continued(parts.data))
@@ -104,6 +107,7 @@ def train(
             until_the_end.enter_context(locked(folder))
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
         start = _restore(parts, checkpoints) or _begin(parts)
+        agreement.check_same_state(start.state)
         if start.step > config.steps:
             raise UserError(
                 f"{folder} is at step {start.step}, but config.steps is {config.steps}: raise it, "
@@ -162,7 +166,7 @@ class _Parts:
 def _build(config: Config, folder: Path) -> _Parts:
     """Opens the data and makes network and optimiser."""
     batch_size = devices.per_process_batch_size(config.batch_size, config.accumulate)
-    stored = shared_cut(folder)
+    stored = agreement.shared_cut(folder)
     data = open_run_data(config, stored, folder, devices.is_main_process())
     class_names = data.train.class_names
     network = build_network(config.model, len(class_names))

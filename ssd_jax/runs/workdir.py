@@ -126,8 +126,8 @@ def check_same_config(folder: Path, config: Config) -> None:
     """Raises a `UserError` if a work directory belongs to a run with another config."""
     if not (folder / "config.json").is_file():
         return
-    recorded = _fields(read_config(folder).model_dump(mode="json"))
-    given = _fields(config.model_dump(mode="json"))
+    recorded = flat_fields(read_config(folder).model_dump(mode="json"))
+    given = flat_fields(config.model_dump(mode="json"))
     changes = [
         f"config.{name} from {recorded[name]!r} to {given[name]!r}"
         for name in sorted(given)
@@ -141,12 +141,12 @@ def check_same_config(folder: Path, config: Config) -> None:
         )
 
 
-def _fields(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_fields(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """The values of a nested config by their names, like `model.width`."""
     fields = {}
     for name, value in config.items():
         inner = isinstance(value, dict)
-        fields |= _fields(value, f"{prefix}{name}.") if inner else {prefix + name: value}
+        fields |= flat_fields(value, f"{prefix}{name}.") if inner else {prefix + name: value}
     return fields
 
 

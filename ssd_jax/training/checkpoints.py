@@ -44,9 +44,11 @@ class Progress(pydantic.BaseModel):
     skipped: int = 0
 
 
-def has_checkpoints(directory: Path) -> bool:
-    """Whether a directory holds a complete checkpoint; unfinished ones have other names."""
-    return directory.is_dir() and any(_is_complete(path) for path in directory.iterdir())
+def saved_steps(directory: Path) -> list[int]:
+    """The steps of the complete checkpoints in a directory; unfinished ones have other names."""
+    if not directory.is_dir():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if _is_complete(path))
 
 
 class Checkpoints:

@@ -24,9 +24,9 @@ def stranger(number, data):
     client.key_value_set_bytes(f"ssd_jax/exchange/{number}/1", data)
     client.wait_at_barrier(f"ssd_jax/exchange/{number}", 60_000)
 
-exchange.LONGEST_WAIT = 5
 with console.session():
-    devices.initialize(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), join_timeout=60)
+    place = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    devices.initialize(*place, heartbeat_timeout=20, join_timeout=60, wait_timeout=5)
     index = devices.process_index()
 """
 
