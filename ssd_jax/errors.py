@@ -33,6 +33,21 @@ class LostProcessError(RuntimeError):
     """
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: the program ends as after Ctrl-C, but it is one signal for all that it does."""
+
+
+def one_line(text: str) -> str:
+    """A message in one line: signs that are not printable, as names of files may hold, escaped.
+
+    They could end the line, or steer the terminal.
+    """
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode()
+        for sign in text
+    )
+
+
 def shown(value: object) -> str:
     """A value from a file as messages show it: in one line, and short however long it is."""
     return _short.repr(value)

@@ -8,11 +8,14 @@ import logging
 import os
 import re
 import select
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from ssd_jax.errors import (
@@ -20,13 +23,14 @@ from ssd_jax.errors import (
     TRY_AGAIN,
     Interrupted,
     LostProcessError,
+    Terminated,
     UserError,
     missing_extra,
 )
-from ssd_jax.storage.files import UNFINISHED
 
 MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
 CONTROL_C = 130  # what shells report of a program that Ctrl-C ended
+TERMINATED = 143  # what they report of one that SIGTERM ended
 CLOSED_PIPE = 141  # what they report of one that wrote to `| head` after that had ended
 # How terminals and files that are not in UTF-8 show signs that our texts have.
 PLAIN = {"–": "-", "—": "-", "…": "...", "×": "x", "²": "2", "≥": ">=", "≤": "<=", "→": "->"}
@@ -73,7 +77,8 @@ def print_anything() -> None:
 def session(failure_status: int = 1) -> Iterator[None]:
     """Shows the messages of this package; errors end the program: see `one_line_errors`.
 
-    What JAX compiles is kept for the next start, in the user's cache folder.
+    What JAX compiles is kept for the next start, in the user's cache folder. SIGTERM ends the
+    program as Ctrl-C does, so that nothing unfinished is left behind.
     """
     import absl.logging
     from tqdm.contrib.logging import logging_redirect_tqdm
@@ -89,6 +94,8 @@ def session(failure_status: int = 1) -> Iterator[None]:
     absl.logging.set_verbosity(absl.logging.FATAL)
     logging.getLogger().setLevel(logging.CRITICAL)
     _keep_compiled()
+    if threading.current_thread() is threading.main_thread():  # as Python demands
+        signal.signal(signal.SIGTERM, _terminate)
     with logging_redirect_tqdm([logger]), one_line_errors(failure_status):
         yield
 
@@ -109,6 +116,8 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
         _end(f"{error}; the same command goes on from the last checkpoint", TRY_AGAIN)
     except LostProcessError as error:
         _end(f"error: {error}. {START_AGAIN}", TRY_AGAIN)
+    except Terminated:
+        _end("stopped by SIGTERM", TERMINATED)
     except KeyboardInterrupt:
         _end("stopped by Ctrl-C", CONTROL_C)
     except ModuleNotFoundError as error:
@@ -126,8 +135,8 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
             _end(f"error: {what} cannot be written: {os.strerror(error.errno)}", failure_status)
         if error.errno not in OF_A_PATH or not error.filename:
             raise
-        path = str(error.filename).removesuffix(UNFINISHED)
-        _end(f"error: {path}: {os.strerror(error.errno)}: name another path", failure_status)
+        reason = os.strerror(error.errno)
+        _end(f"error: {error.filename}: {reason}: name another path", failure_status)
     except Exception as error:
         if not _joined_others():
             raise
@@ -140,6 +149,11 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
             f"killed, and its own output may say why ({str(error).splitlines()[0]}). {START_AGAIN}",
             TRY_AGAIN,
         )
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    del number, frame
+    raise Terminated
 
 
 def _keep_compiled() -> None:

@@ -26,7 +26,8 @@ from ssd_jax.data.writers.written import Writer, Written
 from ssd_jax.data.writers.yolo import YoloWriter
 from ssd_jax.errors import UserError, counted
 from ssd_jax.images.opening import format_of, upright_size
-from ssd_jax.storage.files import UNFINISHED, local_path
+from ssd_jax.storage.files import local_path
+from ssd_jax.storage.replacing import UNFINISHED
 
 logger = logging.getLogger(__name__)
 
@@ -68,22 +69,28 @@ def convert_data(
       class_map: see `open_dataset`.
 
     Raises:
-      UserError: there is no such target, the folder is not empty, or the data cannot be read.
+      UserError: there is no such target, the folder is not empty or lies in that of the data, or
+        the data cannot be read.
     """
     if target not in TARGETS:
         raise UserError(f"there is no target {target!r}, only {', '.join(TARGETS)}")
-    folder = Path(os.path.abspath(local_path(output)))  # with a name, also where it is "."
+    folder = Path(os.path.realpath(local_path(output)))  # with a name, also where it is "."
+    _check_apart(folder, spec)
     unfinished = folder.with_name(folder.name + UNFINISHED)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there and not empty: name another folder")
-    if unfinished.exists():
-        raise UserError(f"{unfinished} is left from a conversion that was stopped: remove it")
     named = resolve(spec)
     sources = ",".join(source for each in named for source in each.sources)
     dataset = open_dataset(sources, class_names, class_map=class_map)
     splits = _split_parts(named, dataset)
     try:
         unfinished.mkdir(parents=True)
+    except FileExistsError as error:
+        raise UserError(
+            f"{unfinished} is left from a conversion that was stopped, or another one is writing "
+            "it: remove it, or wait"
+        ) from error
+    try:
         conversion = _write(splits, dataset, target, unfinished)
         if folder.exists():
             folder.rmdir()
@@ -92,6 +99,16 @@ def convert_data(
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     return conversion
+
+
+def _check_apart(folder: Path, spec: str) -> None:
+    """Raises a `UserError` if a folder lies in one that a source names."""
+    for root in filter(os.path.isdir, re.split("[:,]", spec)):
+        if folder.is_relative_to(os.path.realpath(root)):
+            raise UserError(
+                f"--output={folder} lies in {root} of --source, so what is written would be found "
+                "there with it: name a folder outside of it"
+            )
 
 
 def _split_parts(named: Sequence[Named], dataset: Dataset) -> dict[str, list[Part]]:

@@ -8,6 +8,7 @@ from ssd_jax.diagnostics.fit_boxes import FitResult
 from ssd_jax.diagnostics.fit_report import SIDES, by_side
 from ssd_jax.errors import UserError
 from ssd_jax.storage.files import local_path
+from ssd_jax.storage.replacing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +37,8 @@ def plot(result: FitResult, output: str) -> None:
     _plot_recall(recall, result)
     _plot_matched(matched, result)
     try:
-        figure.savefig(file, dpi=110)
+        with replacing(file) as unfinished:
+            figure.savefig(unfinished, dpi=110)
     except (OSError, ValueError) as error:
         raise UserError(f"{output} cannot be written: {error}") from error
 

@@ -11,6 +11,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.images.drawing import DRAWN_SIDE, contact_sheet, draw_boxes, draw_input
 from ssd_jax.images.opening import open_image
 from ssd_jax.storage.files import local_path
+from ssd_jax.storage.replacing import replacing
 from ssd_jax.training.augmentation import augment, image_keys
 
 MAX_NAME = 22  # characters of an image's name in a caption
@@ -55,7 +56,8 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
         drawn.append(draw_input(pixels, boxes, labels, dataset.class_names))
         captions.append(f"{(labels > 0).sum()} of {len(record.labels)} objects, for the network")
     try:
-        contact_sheet(drawn, captions).save(picture_file)
+        with replacing(picture_file) as unfinished:
+            contact_sheet(drawn, captions).save(unfinished)
     except (OSError, ValueError) as error:
         raise UserError(f"{output} cannot be written: {error}") from error
 

@@ -24,6 +24,7 @@ from ssd_jax.data.file_tree import IMAGE_SUFFIXES
 from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.storage.files import read_text, write_json, write_text
+from ssd_jax.storage.replacing import replacing_files
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,6 @@ def write_detections(
                 f"the image {shown(name)} cannot stand in a line of VOC's form: rename it, without "
                 "line breaks, and without blanks at its ends"
             )
-    folder.mkdir(parents=True, exist_ok=True)
     lines, entries = [[] for _ in class_names], []
     for result in results:
         for box, score, label in zip(
@@ -86,9 +86,10 @@ def write_detections(
                     "score": float(f"{score:.9g}"),
                 }
             )
-    for name, of_class in zip(class_names, lines, strict=True):
-        write_text(folder / f"comp4_det_test_{name}.txt", "".join(of_class))
-    write_json(folder / "detections.json", entries, indent=None)
+    with replacing_files(folder, last="detections.json") as unfinished:
+        for name, of_class in zip(class_names, lines, strict=True):
+            write_text(unfinished / f"comp4_det_test_{name}.txt", "".join(of_class))
+        write_json(unfinished / "detections.json", entries, indent=None)
 
 
 def read_detections(

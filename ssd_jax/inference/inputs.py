@@ -3,7 +3,7 @@
 import glob
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 IMAGE_SUFFIXES = {
@@ -27,38 +27,44 @@ class Input(NamedTuple):
     name: str
 
 
-def find_files(arguments: Sequence[str], output: Path) -> tuple[list[Input], list[str]]:
+class Found(NamedTuple):
+    """What arguments stand for.
+
+    Attributes:
+      files: the files, among them those that are named and do not exist.
+      empty: the folders and patterns that stand for none.
+      unreadable: why folders below those named could not be listed.
+    """
+
+    files: list[Input]
+    empty: list[str]
+    unreadable: list[OSError]
+
+
+def find_files(arguments: Sequence[str]) -> Found:
     """The files that arguments name, each once, in the order of the arguments.
 
     A folder stands for the images and videos in it and below it; a file for itself, whatever its
     name; and a pattern like `pictures/**/*.jpg` for the files that match.
-
-    Args:
-      arguments: files, folders and patterns.
-      output: a folder to be left out, though it may lie in one of them.
-
-    Returns:
-      The files, among them those that are named and do not exist; and the folders and patterns
-      that stand for none.
     """
-    found, roots, empty = {}, [], []
+    found: dict[str, str] = {}
+    roots, empty, unreadable = [], [], []
     for argument in arguments:
-        root, files = _expand(argument, output)
+        before = len(unreadable)
+        root, files = _expand(argument, unreadable)
         roots.append(root)
-        # By their absolute paths, so that no file comes twice.
-        before = len(found)
-        found |= {
-            os.path.abspath(file): file for file in files if os.path.abspath(file) not in found
-        }
-        if len(found) == before and not files:
+        for file in files:  # by their absolute paths, so that no file comes twice
+            found.setdefault(os.path.abspath(file), file)
+        if not files and len(unreadable) == before:
             empty.append(argument)
     if not found:
-        return [], empty
+        return Found([], empty, unreadable)
     common = os.path.commonpath(roots)
-    return [
+    inputs = [
         Input(file, Path(os.path.relpath(absolute, common)).as_posix())
         for absolute, file in found.items()
-    ], empty
+    ]
+    return Found(inputs, empty, unreadable)
 
 
 def is_video(file: str) -> bool:
@@ -66,29 +72,10 @@ def is_video(file: str) -> bool:
     return Path(file).suffix.lower() in VIDEO_SUFFIXES
 
 
-class OutputNames:
-    """Names for output files, like those of the inputs but never the same twice."""
-
-    def __init__(self) -> None:
-        self._taken = set()
-
-    def choose(self, name: str, suffixes: Sequence[str]) -> str:
-        """The name itself where it has one of the suffixes, otherwise with the first one added."""
-        path = PurePosixPath(name)
-        if path.suffix.lower() not in suffixes:
-            path = path.with_name(path.name + suffixes[0])
-        chosen, number = path, 1
-        while str(chosen).casefold() in self._taken:  # for some file systems A is a
-            number += 1
-            chosen = path.with_name(f"{path.stem}_{number}{path.suffix}")
-        self._taken.add(str(chosen).casefold())
-        return str(chosen)
-
-
-def _expand(argument: str, output: Path) -> tuple[str, list[str]]:
-    """The folder that an argument begins in, and its files."""
+def _expand(argument: str, unreadable: list[OSError]) -> tuple[str, list[str]]:
+    """The folder that an argument begins in, and its files; adds why folders cannot be listed."""
     if os.path.isdir(argument):
-        return os.path.abspath(argument), list(_walk(argument, output))
+        return os.path.abspath(argument), list(_walk(argument, unreadable))
     if glob.has_magic(argument) and not os.path.lexists(argument):
         files = [file for file in glob.glob(argument, recursive=True) if os.path.isfile(file)]
         parts = Path(os.path.abspath(argument)).parts
@@ -97,11 +84,9 @@ def _expand(argument: str, output: Path) -> tuple[str, list[str]]:
     return os.path.dirname(os.path.abspath(argument)), [argument]
 
 
-def _walk(folder: str, output: Path) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(
-            name for name in folders if Path(parent, name).resolve() != output.resolve()
-        )
+def _walk(folder: str, unreadable: list[OSError]) -> Iterator[str]:
+    for parent, folders, files in os.walk(folder, onerror=unreadable.append):
+        folders.sort()
         for name in sorted(files):
             if Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
                 yield os.path.join(parent, name)

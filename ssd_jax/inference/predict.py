@@ -1,33 +1,32 @@
 """Detects objects in files, folders, streams and cameras, and writes what it finds."""
 
 import contextlib
-import dataclasses
+import errno
 import logging
 import math
-import re
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from ssd_jax.data.classes import check_class_list
-from ssd_jax.errors import UserError
+from ssd_jax.errors import Terminated, UserError, one_line
 from ssd_jax.images.opening import LARGE, open_image, size_in_file
-from ssd_jax.inference.detector import Detections, Detector, Prepared, open_as_rgb
-from ssd_jax.inference.inputs import Input, OutputNames, find_files, is_video
-from ssd_jax.inference.results_file import ResultsFile
+from ssd_jax.inference.detector import Detections, Detector, Prepared
+from ssd_jax.inference.inputs import Input, find_files, is_video
+from ssd_jax.inference.outputs import OutputFolder, Target, check_apart, only_run
+from ssd_jax.inference.results_file import PARTIAL, ResultsFile
 from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_frames
 from ssd_jax.storage.files import local_path
 from ssd_jax.threads import map_ahead, num_cores
 
 logger = logging.getLogger(__name__)
 
-LONGEST_LABEL = 50  # characters of a class in a file's name
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last one: a limit of the process
 
 
 def load_detector(workdir: str | None, weights: str | None, checkpoint: int | None) -> Detector:
@@ -59,8 +58,9 @@ def predict(
 ) -> tuple[int, int]:
     """Detects in everything that the arguments name.
 
-    Writes to the output folder `detections.json`; `annotated/`, the images and videos with
-    boxes; and `crops/`, an image of each object, in a folder for each image.
+    Writes to the output folder `detections.json`, when all is done; `annotated/`, the images and
+    videos with boxes; and `crops/`, an image of each object, in a folder for each image. Where it
+    is stopped, the images that were done are in `detections.partial.jsonl`: see `ResultsFile`.
 
     Args:
       detector: the detector.
@@ -76,7 +76,8 @@ def predict(
       logged, and stand in `detections.json`.
 
     Raises:
-      UserError: an argument is wrong, or the folder cannot be written.
+      UserError: an argument is wrong, another run writes to the folder, or it cannot be written
+        or would hold results among the inputs.
     """
     choice = _Choice(detector.class_names, score_threshold, classes)
     if batch_size < 1:
@@ -84,24 +85,43 @@ def predict(
     if not arguments:
         raise UserError("name files, folders, URLs of video streams, or camera:0")
     folder = local_path(output)
-    paths = [name for name in arguments if not is_live(name)]
-    files, empty = find_files([str(local_path(name)) for name in paths], folder)
-    videos = [file for file in files if is_video(file.path)]
-    videos += [Input(name, live_name(name)) for name in arguments if is_live(name)]
+    files, videos, failed = _find(arguments, folder)
+    results = ResultsFile(folder, detector.class_names, detector.category_ids)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with ResultsFile(
-            folder / "detections.json", detector.class_names, detector.category_ids
-        ) as results:
-            run = _Run(detector, choice, batch_size, _OutputFolder(folder, crops), results)
-            for argument in empty:
-                run.report(argument, f"{argument}: there is no image or video")
-            run.detect_in_images([file for file in files if not is_video(file.path)])
+        with only_run(folder), results:
+            run = _Run(detector, choice, batch_size, OutputFolder(folder, crops), results)
+            for name, error in failed.items():
+                run.report(name, error)
+            run.detect_in_images(files)
             for video in videos:
                 run.detect_in_video(video)
     except OSError as error:
-        raise UserError(f"{output} cannot be written: {error}") from error
+        raise UserError(f"{output} cannot be written: {error.strerror or error}") from error
+    finally:
+        if results.is_partial:
+            logger.warning("the images that were done are in %s", folder / PARTIAL)
     return results.num_images, results.num_errors
+
+
+def _find(
+    arguments: Sequence[str], output: Path
+) -> tuple[list[Input], list[Input], dict[str, str]]:
+    """The images and the videos that arguments name, and why some of these stand for nothing.
+
+    Raises:
+      UserError: see `check_apart`.
+    """
+    paths = [str(local_path(name)) for name in arguments if not is_live(name)]
+    found = find_files(paths)
+    check_apart(output, [path for path in paths if os.path.isdir(path)], found.files)
+    failed = {name: f"{name}: there is no image or video" for name in found.empty}
+    failed |= {
+        str(error.filename): f"{error.filename} cannot be read: {error.strerror}"
+        for error in found.unreadable
+    }
+    videos = [file for file in found.files if is_video(file.path)]
+    videos += [Input(name, live_name(name)) for name in arguments if is_live(name)]
+    return [file for file in found.files if not is_video(file.path)], videos, failed
 
 
 class _Choice:
@@ -126,59 +146,6 @@ class _Choice:
         return detections.select(good & np.isin(detections.labels, self._labels))
 
 
-class _Target(NamedTuple):
-    """An input file, and the name of what is drawn on it."""
-
-    file: Input
-    name: str
-
-
-class _OutputFolder:
-    """The drawings and crops of a run, in its output folder."""
-
-    def __init__(self, folder: Path, crops: bool) -> None:
-        self._folder = folder
-        self._crops = crops
-        self._names = OutputNames()
-
-    def target(self, file: Input, suffixes: Sequence[str]) -> _Target:
-        """A file with a name of its own for its drawing, which ends in one of the suffixes."""
-        return _Target(file, self._names.choose(file.name, suffixes))
-
-    def annotated(self, target: _Target) -> Path:
-        """The path of the drawing.
-
-        Raises:
-          UserError: it would take the place of the input.
-        """
-        path = self._path("annotated", target.name)
-        if path.resolve() == Path(target.file.path).resolve():
-            raise UserError(f"{target.file.path} would be overwritten: name another --output")
-        return path
-
-    def write(self, target: _Target, detections: Detections) -> None:
-        """Writes the image with boxes and, where asked for, an image of each object."""
-        image = open_as_rgb(detections.image)
-        drawn = dataclasses.replace(detections, image=image).draw()
-        _save(drawn, self.annotated(target))
-        if self._crops:
-            self._write_crops(image, detections, target.name)
-
-    def _write_crops(self, image: Image.Image, detections: Detections, name: str) -> None:
-        for number, (box, label) in enumerate(zip(detections.boxes, detections.names, strict=True)):
-            left, top = np.minimum(box[:2], np.array(image.size) - 1).astype(int).tolist()
-            right, bottom = np.ceil(box[2:]).astype(int).tolist()
-            crop = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
-            label = re.sub(r"[^\w-]", "_", label)[:LONGEST_LABEL]
-            file = f"{number:02d}_{label}{Path(name).suffix}"
-            _save(crop, self._path("crops", name, file))
-
-    def _path(self, *parts: str) -> Path:
-        path = self._folder.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-
 class _Run:
     """Detects in one file after the other; files that cannot be read are reported.
 
@@ -195,7 +162,7 @@ class _Run:
         detector: Detector,
         choice: _Choice,
         batch_size: int,
-        output: _OutputFolder,
+        output: OutputFolder,
         results: ResultsFile,
     ) -> None:
         self._detector = detector
@@ -215,7 +182,7 @@ class _Run:
         progress = tqdm(total=len(files), desc="images", unit=" images")
         with progress, ThreadPoolExecutor(workers) as pool:
 
-            def readable() -> Iterator[tuple[_Target, Prepared]]:
+            def readable() -> Iterator[tuple[Target, Prepared]]:
                 for target, prepared in map_ahead(pool, self._open, targets, ahead):
                     if isinstance(prepared, Prepared):
                         yield target, prepared
@@ -234,7 +201,14 @@ class _Run:
     def detect_in_video(self, video: Input) -> None:
         """Frame by frame; the user ends a camera or a stream with Ctrl-C."""
         try:
-            path = self._output.annotated(self._output.target(video, (".mp4",)))
+            with self._output.annotated(self._output.target(video, (".mp4",))) as unfinished:
+                self._detect_in_frames(video, unfinished)
+        except OSError as error:
+            self.report(video.name, str(_cannot_write(video.path, error)))
+
+    def _detect_in_frames(self, video: Input, path: Path) -> None:
+        """Writes a video with boxes; where the source ends early, of the frames before."""
+        try:
             total = num_frames(video.path)
             frames = detect_in_video(
                 self._detector, video.path, path, self._batch_size, self._choice
@@ -244,20 +218,19 @@ class _Run:
                     self._results.add(video.name, detections, frame=index)
         except UserError as error:
             self.report(video.name, str(error))
-        except KeyboardInterrupt:
-            if not is_live(video.path):
+        except KeyboardInterrupt as stop:
+            if not is_live(video.path) or isinstance(stop, Terminated):
                 raise
 
     def report(self, name: str, error: str) -> None:
         """Tells of a file that cannot be read; the others go on."""
-        logger.error("error: %s", error)
+        logger.error("error: %s", one_line(error))
         self._results.add_error(name, error)
 
-    def _open(self, target: _Target) -> tuple[_Target, Prepared | UserError]:
+    def _open(self, target: Target) -> tuple[Target, Prepared | UserError]:
         """An image, ready for the network."""
         path = target.file.path
         try:
-            self._output.annotated(target)
             size = size_in_file(path)
             with self._turn(size):
                 prepared = self._detector.prepare(open_image(path))
@@ -267,7 +240,7 @@ class _Run:
         is_large = math.prod(size) > LARGE
         return target, prepared._replace(image=path) if is_large else prepared
 
-    def _write(self, found: tuple[_Target, Detections]) -> tuple[_Target, Detections | UserError]:
+    def _write(self, found: tuple[Target, Detections]) -> tuple[Target, Detections | UserError]:
         """Writes the detections that are kept, and returns them."""
         target, detections = found
         detections = self._choice(detections)
@@ -277,8 +250,7 @@ class _Run:
         except UserError as error:
             return target, error
         except OSError as error:
-            path = target.file.path
-            return target, UserError(f"{path}: its results cannot be written: {error}")
+            return target, _cannot_write(target.file.path, error)
         return target, detections
 
     def _turn(self, size: tuple[int, int]) -> contextlib.AbstractContextManager:
@@ -286,8 +258,12 @@ class _Run:
         return self._large if math.prod(size) > LARGE else contextlib.nullcontext()
 
 
-def _save(image: Image.Image, path: Path) -> None:
-    if path.suffix.lower() == ".png":
-        image.save(path, compress_level=1)
-    else:
-        image.save(path, quality=90)
+def _cannot_write(path: str, error: OSError) -> UserError:
+    """An error about the results of one file, where the others may go better.
+
+    Raises:
+      OSError: they will not: the disk is full.
+    """
+    if error.errno in DISK_IS_FULL:
+        raise error
+    return UserError(f"{path}: its results cannot be written: {error.strerror or error}")

@@ -1,62 +1,107 @@
 """Detections of many images in one JSON file, in COCO's form, with constant memory."""
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.inference.detector import Detections
+from ssd_jax.storage.replacing import replacing
+
+RESULTS = "detections.json"
+PARTIAL = "detections.partial.jsonl"
 
 
 class ResultsFile:
-    """Writes `images`, `annotations`, `categories` and `errors` to a JSON file.
+    """Writes `images`, `annotations`, `categories` and `errors` to `detections.json`.
 
-    As a context manager: the file appears when all is written.
+    Until all images are done they are in `detections.partial.jsonl`: a first line that says so,
+    with `partial` and `categories`, and then a line for each image, with its `annotations`, and for
+    each error. Where the block ends early, or the process, this file stays with the images that are
+    done, and an earlier `detections.json` as it was.
+
+    Attributes:
+      num_images: the number of images so far.
+      num_errors: the number of files that could not be read.
+      is_partial: whether the block ended early and left images that are done.
     """
 
-    def __init__(self, path: Path, class_names: Sequence[str], category_ids: Sequence[int]):
-        self._path = path
+    def __init__(self, folder: Path, class_names: Sequence[str], category_ids: Sequence[int]):
+        """Prepares the files of a folder.
+
+        Args:
+          folder: for both files.
+          class_names: class i + 1 is called `class_names[i]`.
+          category_ids: what results call the classes, in the same order.
+        """
+        self._results, self._partial = folder / RESULTS, folder / PARTIAL
         self._categories = describe_classes(class_names, category_ids)
-        self._errors: list[dict[str, str]] = []
         self.num_images = 0
+        self.num_errors = 0
+        self.is_partial = False
 
     def __enter__(self) -> "ResultsFile":
-        self._part = self._path.with_name(self._path.name + ".part")
-        self._file = self._part.open("w")
-        self._file.write('{"images": [')
-        # Two lists grow together, so one of them waits in a file of its own.
-        self._annotations = tempfile.TemporaryFile("w+", dir=self._path.parent)
+        self._lines = self._partial.open("wb", buffering=0)
+        self._write({"partial": True, "categories": self._categories})
         return self
 
     def add(self, file_name: str, detections: Detections, **more: Any) -> None:
         """Adds an image, with a number of its own; `more` is written beside its name and size."""
-        self._file.write(",\n" if self.num_images else "\n")
-        self.num_images += 1
+        number = self.num_images + 1
         height, width = detections.size
-        image = {"id": self.num_images, "file_name": file_name, "width": width, "height": height}
-        self._file.write(json.dumps(image | more))
-        for annotation in detections.to_coco(self.num_images):
-            self._annotations.write(",\n" if self._annotations.tell() else "\n")
-            self._annotations.write(json.dumps(annotation))
+        image = {"id": number, "file_name": file_name, "width": width, "height": height}
+        self._write(image | more | {"annotations": detections.to_coco(number)})
+        self.num_images = number
 
     def add_error(self, file_name: str, error: str) -> None:
         """Adds a file that could not be read."""
-        self._errors.append({"file_name": file_name, "error": error})
+        self._write({"file_name": file_name, "error": error})
+        self.num_errors += 1
 
-    @property
-    def num_errors(self) -> int:
-        """The number of files that could not be read."""
-        return len(self._errors)
+    def _write(self, line: dict[str, Any]) -> None:
+        """Adds a line as a whole or, where the disk is full, nothing of it."""
+        start, content = self._lines.tell(), json.dumps(line).encode() + b"\n"
+        try:
+            while content:
+                content = content[self._lines.write(content) :]
+        except BaseException:
+            self._lines.truncate(start)
+            raise
 
-    def __exit__(self, *failure: object) -> None:
-        with self._file, self._annotations:
-            self._file.write('],\n"annotations": [')
-            self._annotations.seek(0)
-            shutil.copyfileobj(self._annotations, self._file)
-            self._file.write(f'],\n"categories": {json.dumps(self._categories)},\n')
-            self._file.write(f'"errors": {json.dumps(self._errors)}}}\n')
-        os.replace(self._part, self._path)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._lines.close()
+        self.is_partial = self.num_images > 0
+        if kind is None:
+            self._finish()
+            self._partial.unlink()
+            self.is_partial = False
+
+    def _finish(self) -> None:
+        with replacing(self._results) as unfinished, unfinished.open("w") as file:
+            file.write('{"images": ')
+            _write_list(file, (image for image, _ in self._images()))
+            file.write(',\n"annotations": ')
+            _write_list(file, (each for _, annotations in self._images() for each in annotations))
+            file.write(f',\n"categories": {json.dumps(self._categories)},\n"errors": ')
+            _write_list(file, (line for line in self._read() if "error" in line))
+            file.write("}\n")
+
+    def _images(self) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """The images, each with its annotations."""
+        for line in self._read():
+            if "id" in line:
+                yield line, line.pop("annotations")
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        with self._partial.open("rb") as lines:
+            yield from map(json.loads, lines)
+
+
+def _write_list(file: TextIO, values: Iterable[dict[str, Any]]) -> None:
+    """Writes a list as JSON, a value a line."""
+    start = "[\n"
+    for value in values:
+        file.write(start + json.dumps(value))
+        start = ",\n"
+    file.write("[]" if start == "[\n" else "]")

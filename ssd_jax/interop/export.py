@@ -16,9 +16,10 @@ from ssd_jax.detection.selection import indices_of_largest
 from ssd_jax.errors import UserError, missing_package
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, torchvision_layout
 from ssd_jax.interop.renaming import to_pytorch
-from ssd_jax.interop.trained import Trained, save_folder
-from ssd_jax.storage.checksums import write_checksums
+from ssd_jax.interop.trained import Trained, check_no_run, save_folder
+from ssd_jax.storage.checksums import CHECKSUMS_FILE, write_checksums
 from ssd_jax.storage.files import local_path, write_bytes, write_json
+from ssd_jax.storage.replacing import replacing_files
 
 FORMATS = ("safetensors", "stablehlo", "onnx", "ssd.pytorch", "torchvision")
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -39,31 +40,27 @@ def export(kind: str, trained: Trained, output: str) -> None:
       output: the folder to write.
 
     Raises:
-      UserError: there is no such format, or it cannot hold the network.
+      UserError: there is no such format, it cannot hold the network, or see `check_no_run`.
     """
     check_export_format(kind)
     folder = local_path(output)
     if kind == "safetensors":
         save_folder(trained, folder)
         return
-    if kind == "stablehlo":
-        exported = to_stablehlo(trained)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder / "detector.stablehlo", exported)
-        names = ["detector.stablehlo"]
-    elif kind == "onnx":
-        to_onnx(trained, folder)
-        np.save(folder / "default_boxes.npy", trained.network.default_boxes())
-        names = ["network.onnx", "detector.onnx", "default_boxes.npy"]
-    else:
-        tensors = state_dict(trained, kind)
-        folder.mkdir(parents=True, exist_ok=True)
-        # Written by safetensors itself, the file could be read by its owner alone.
-        write_bytes(folder / "model.safetensors", safetensors.numpy.save(tensors))
-        names = ["model.safetensors"]
-    classes = describe_classes(trained.class_names, trained.category_ids)
-    write_json(folder / "classes.json", classes)
-    write_checksums(folder, [*names, "classes.json"])
+    check_no_run(folder)
+    tensors = {} if kind in ("stablehlo", "onnx") else state_dict(trained, kind)
+    with replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
+        if kind == "stablehlo":
+            write_bytes(unfinished / "detector.stablehlo", to_stablehlo(trained))
+        elif kind == "onnx":
+            to_onnx(trained, unfinished)
+            np.save(unfinished / "default_boxes.npy", trained.network.default_boxes())
+        else:
+            # Written by safetensors itself, the file could be read by its owner alone.
+            write_bytes(unfinished / "model.safetensors", safetensors.numpy.save(tensors))
+        classes = describe_classes(trained.class_names, trained.category_ids)
+        write_json(unfinished / "classes.json", classes)
+        write_checksums(unfinished, sorted(file.name for file in unfinished.iterdir()))
 
 
 def to_stablehlo(trained: Trained) -> bytes:
@@ -98,7 +95,6 @@ def to_onnx(trained: Trained, folder: Path) -> None:
         found = _detections(trained, *_outputs(trained, images), select=_sorted_first)
         return tuple(array[0] for array in found)
 
-    folder.mkdir(parents=True, exist_ok=True)
     for name, function in (
         ("network", lambda images: _outputs(trained, images)),
         ("detector", detect),

@@ -4,6 +4,7 @@ The folder holds `model.safetensors`, the arrays by path; `config.json`: the ver
 the classes, and what of the config describes the network and its detections; and `SHA256SUMS`.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +20,7 @@ from ssd_jax.interop.transfer import flatten
 from ssd_jax.models.network import Network, Variables, build_network
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, DamageError, verify_checksums, write_checksums
 from ssd_jax.storage.files import AnyPath, local_path, read_json, write_bytes, write_json
+from ssd_jax.storage.replacing import replacing_files
 
 FILES = ("config.json", "model.safetensors")
 
@@ -42,20 +44,34 @@ class Trained(NamedTuple):
 
 
 def save_folder(trained: Trained, place: AnyPath) -> None:
-    """Writes a folder to share."""
+    """Writes a folder to share.
+
+    Raises:
+      UserError: see `check_no_run`.
+    """
     folder = local_path(place)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_no_run(folder)
     arrays = {name: np.asarray(array) for name, array in flatten(trained.variables).items()}
-    # Written by safetensors itself, the file could be read by its owner alone.
-    write_bytes(folder / "model.safetensors", safetensors.numpy.save(arrays))
     content = {
         "format": FORMAT,
         "classes": describe_classes(trained.class_names, trained.category_ids),
         "model": trained.config.model.model_dump(mode="json"),
         "detection": trained.config.detection.model_dump(mode="json"),
     }
-    write_json(folder / "config.json", content)
-    write_checksums(folder, FILES)
+    with replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
+        # Written by safetensors itself, the file could be read by its owner alone.
+        write_bytes(unfinished / "model.safetensors", safetensors.numpy.save(arrays))
+        write_json(unfinished / "config.json", content)
+        write_checksums(unfinished, FILES)
+
+
+def check_no_run(folder: Path) -> None:
+    """Raises a `UserError` where a folder is the work directory of a run, with files of its own."""
+    if (folder / "format.json").exists():
+        raise UserError(
+            f"{folder} is the work directory of a run, whose files would be replaced: name another "
+            "folder"
+        )
 
 
 def load_folder(place: AnyPath) -> Trained:

@@ -28,7 +28,7 @@ from ssd_jax.runs.agreement import (
 )
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.trained import load_workdir
-from ssd_jax.storage.files import check_outputs, local_path, write_json
+from ssd_jax.storage.files import check_keeps, check_outputs, local_path, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,14 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         # Refused before an evaluation that may take an hour.
-        check_outputs(self.output, self.report, self.submission)
+        check_outputs(*self.files())
+
+    def files(self) -> list[Path]:
+        """The files to write, or the last one of a folder."""
+        places = (Path(self.output), Path(self.report, "index.html"))
+        places += (Path(self.submission, "detections.json"),)
+        given = (self.output, self.report, self.submission)
+        return [place for place, name in zip(places, given, strict=True) if name]
 
 
 def evaluate(
@@ -138,8 +145,9 @@ def evaluate_file(
       The numbers: see `summarise`.
 
     Raises:
-      UserError: the data or the file is wrong.
+      UserError: the data or the file is wrong, or a result would take the place of the file.
     """
+    check_keeps(options.files(), detections)
     dataset, origin, images = _open_objects(data, seed)
     results = _read_detections(detections, data, dataset, images)
     summary = summarise(results, dataset.class_names, options.metrics, options.metric_iou_threshold)
@@ -171,12 +179,13 @@ def compare_files(
       The comparison: see `compare`.
 
     Raises:
-      UserError: the data or a file is wrong.
+      UserError: the data or a file is wrong, or a result would take the place of a file.
     """
     if not 2 <= len(detections) <= MOST_COMPARED:
         raise UserError(
             f"--compare names {len(detections)}, but must name 2 to {MOST_COMPARED} of them"
         )
+    check_keeps(options.files(), *detections)
     dataset, origin, images = _open_objects(data, seed)
     candidates = [_read_detections(path, data, dataset, images) for path in detections]
     comparison = compare(

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ssd_jax.images.drawing import contact_sheet, draw_input
+from ssd_jax.storage.replacing import replacing
 from ssd_jax.training.metrics_writer import MetricsWriter
 
 NUM_PICTURES = 12
@@ -27,7 +28,9 @@ def save_pictures(
     """Writes `pictures/NAME.png` with all of them, and `pictures/NAME_00.png`, … one by one."""
     (folder / "pictures").mkdir(exist_ok=True)
     sheet = contact_sheet(pictures)
-    sheet.save(folder / "pictures" / f"{name}.png")
-    for i, picture in enumerate(pictures):
-        picture.save(folder / "pictures" / f"{name}_{i:02d}.png")
+    files = {f"{name}.png": sheet}
+    files |= {f"{name}_{i:02d}.png": picture for i, picture in enumerate(pictures)}
+    for file, image in files.items():
+        with replacing(folder / "pictures" / file, survives_power_loss=False) as unfinished:
+            image.save(unfinished)
     writer.image(step, name, np.asarray(sheet))

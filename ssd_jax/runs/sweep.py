@@ -29,7 +29,8 @@ def sweep(
 ) -> list[Row]:
     """Trains and evaluates every config; what is finished already is not done again.
 
-    After every run `table.md` and `table.json` are written anew.
+    After every run but the last `table.partial.md` and `table.partial.json` are written anew, with
+    the rows so far; after the last one `table.md` and `table.json`.
 
     Args:
       runs: names and configs.
@@ -56,8 +57,11 @@ def sweep(
         train(config, workdir)
         jax.clear_caches()
         rows.append(summarise_run(name, config, workdir, (published or {}).get(name, "")))
-        write_json(place / "table.json", rows)
-        write_text(place / "table.md", format_markdown(rows))
+        name = "table.partial" if len(rows) < len(runs) else "table"
+        write_json(place / f"{name}.json", rows)
+        write_text(place / f"{name}.md", format_markdown(rows))
+    for suffix in (".json", ".md"):
+        (place / f"table.partial{suffix}").unlink(missing_ok=True)
     return rows
 
 

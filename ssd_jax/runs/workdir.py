@@ -23,12 +23,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ssd_jax.config.saved import FORMAT, check_format, upgrade
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.errors import UserError
+from ssd_jax.storage import locks
 from ssd_jax.storage.files import append_json_line, read_json, read_json_lines, write_json
 
 
@@ -65,19 +64,8 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
       UserError: another process does.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise UserError(
-            f"{folder} is in use by another process{_last_start(folder)}: wait until it ends, or "
-            "name another work directory"
-        ) from error
-    try:
+    with locks.locked(folder, "work directory", _last_start):
         yield
-    finally:
-        lock.release()
 
 
 def _last_start(folder: Path) -> str:

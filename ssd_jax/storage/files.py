@@ -5,7 +5,6 @@ what is mounted like one); a path with a scheme, like `gs://bucket/run`, is refu
 """
 
 import codecs
-import contextlib
 import errno
 import io
 import json
@@ -17,10 +16,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ssd_jax.errors import UserError
+from ssd_jax.storage.replacing import replacing
 
 MAX_LINE = 2**20  # characters
-
-UNFINISHED = ".tmp"  # the end of the names of files that are not whole yet
 
 AnyPath = str | os.PathLike[str]
 
@@ -126,14 +124,34 @@ def real_paths(paths: Iterable[str]) -> Iterator[str]:
 
 
 def check_outputs(*places: AnyPath | None) -> None:
-    """Checks, before work that takes long, the places where its results go; empty ones are none.
+    """Checks, before work that takes long, the files where its results go; empty ones are none.
 
     Raises:
-      UserError: see `local_path`.
+      UserError: two are the same; see also `local_path`.
     """
+    known = set()
     for place in places:
         if place:
-            local_path(place)
+            real = os.path.realpath(local_path(place))
+            if real in known and (os.path.isfile(real) or not os.path.exists(real)):
+                raise UserError(f"{place} is named for two results: name another file for one")
+            known.add(real)
+
+
+def check_keeps(outputs: Iterable[AnyPath], *inputs: AnyPath) -> None:
+    """Checks that no output takes the place of an input, or of a file in one that is a folder.
+
+    Raises:
+      UserError: one would.
+    """
+    for output in outputs:
+        real = os.path.realpath(output)
+        for place in (os.path.realpath(each) for each in inputs):
+            if real == place or os.path.dirname(real) == place:
+                raise UserError(
+                    f"{output} would take the place of input, or lie in its folder: name another "
+                    "output"
+                )
 
 
 def check_no_scheme(text: str) -> None:
@@ -148,27 +166,6 @@ def _refusal(place: str, scheme: str) -> UserError:
         f"{place} begins with {scheme}://, but only local paths can be read and written: name a "
         "local file or folder, or mount the storage and name the folder where it is mounted"
     )
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives a path to write to; at the end of the block that file takes the place of `path`.
-
-    Where the block or the process ends early, `path` stays as it was. What is no regular file, as
-    `/dev/stdout`, is written directly.
-    """
-    if path.exists() and not path.is_file():
-        yield path
-        return
-    # The file that a link points to is replaced, not the link.
-    path = Path(os.path.realpath(path))
-    unfinished = path.with_name(path.name + UNFINISHED)
-    try:
-        yield unfinished
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    os.replace(unfinished, path)
 
 
 def read_text(place: AnyPath, max_bytes: int | None = None) -> str:

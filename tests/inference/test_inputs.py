@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from ssd_jax.inference.inputs import OutputNames, find_files, is_video
+from ssd_jax.inference.inputs import find_files, is_video
+from ssd_jax.inference.outputs import OutputNames
 
 
 @pytest.fixture
@@ -14,43 +15,48 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def find(folder, *arguments):
-    files, empty = find_files(arguments, folder / "out")
+def find(*arguments):
+    files, empty, _ = find_files(arguments)
     return [file.name for file in files], empty
 
 
 def test_a_folder_stands_for_pictures_and_videos_below_it(folder):
-    assert find(folder, "b") == (["clip.mp4", "x.JPG", "deep/y.png"], [])
-    # But not for what a run before this one wrote.
-    assert find(folder, ".")[0] == ["a/x.jpg", "b/clip.mp4", "b/x.JPG", "b/deep/y.png"]
+    assert find("b") == (["clip.mp4", "x.JPG", "deep/y.png"], [])
+    assert find(".")[0] == [
+        "a/x.jpg",
+        "b/clip.mp4",
+        "b/x.JPG",
+        "b/deep/y.png",
+        "out/z.jpg",
+    ]
 
 
 def test_names_begin_where_the_arguments_part(folder):
-    assert find(folder, "a", "b/deep")[0] == ["a/x.jpg", "b/deep/y.png"]
-    assert find(folder, "a/x.jpg", "b/x.JPG")[0] == ["a/x.jpg", "b/x.JPG"]
-    assert find(folder, "a/x.jpg")[0] == ["x.jpg"]
-    assert find(folder, str(folder / "a"), "b/../b/x.JPG")[0] == ["a/x.jpg", "b/x.JPG"]
-    assert find(folder, "b/deep/../../a/x.jpg")[0] == ["x.jpg"]
+    assert find("a", "b/deep")[0] == ["a/x.jpg", "b/deep/y.png"]
+    assert find("a/x.jpg", "b/x.JPG")[0] == ["a/x.jpg", "b/x.JPG"]
+    assert find("a/x.jpg")[0] == ["x.jpg"]
+    assert find(str(folder / "a"), "b/../b/x.JPG")[0] == ["a/x.jpg", "b/x.JPG"]
+    assert find("b/deep/../../a/x.jpg")[0] == ["x.jpg"]
 
 
 def test_patterns(folder):
-    assert find(folder, "*/x.*")[0] == ["a/x.jpg", "b/x.JPG"]
-    assert find(folder, "b/**/*.png")[0] == ["deep/y.png"]
-    assert find(folder, "b/*.txt")[0] == ["notes.txt"]  # who names it means it
+    assert find("*/x.*")[0] == ["a/x.jpg", "b/x.JPG"]
+    assert find("b/**/*.png")[0] == ["deep/y.png"]
+    assert find("b/*.txt")[0] == ["notes.txt"]  # who names it means it
     os.rename("a/x.jpg", "a/[1].jpg")
-    assert find(folder, "a/[1].jpg")[0] == ["[1].jpg"]
+    assert find("a/[1].jpg")[0] == ["[1].jpg"]
 
 
 def test_each_file_comes_once(folder):
-    assert find(folder, "a", "a/x.jpg", str(folder / "a"), "a/*") == (["x.jpg"], [])
+    assert find("a", "a/x.jpg", str(folder / "a"), "a/*") == (["x.jpg"], [])
 
 
 def test_what_stands_for_nothing_is_told(folder):
     (folder / "void").mkdir()
-    assert find(folder, "void", "*.none", "a") == (["a/x.jpg"], ["void", "*.none"])
-    assert find(folder, "void") == ([], ["void"])
+    assert find("void", "*.none", "a") == (["a/x.jpg"], ["void", "*.none"])
+    assert find("void") == ([], ["void"])
     # A file that is not there is found missing when it is opened.
-    assert find(folder, "a/none.jpg") == (["none.jpg"], [])
+    assert find("a/none.jpg") == (["none.jpg"], [])
 
 
 def test_videos_are_known_by_their_name():

@@ -13,8 +13,10 @@ from PIL import Image
 
 from ssd_jax.errors import UserError
 from ssd_jax.inference import predict as predict_module
+from ssd_jax.inference.outputs import only_run
 from ssd_jax.inference.predict import load_detector, predict
 from ssd_jax.interop.trained import save_folder
+from ssd_jax.storage.replacing import UNFINISHED
 from tests.helpers.commands import ROOT, run_command
 from tests.helpers.random_detector import CATEGORY_IDS, NAMES, random_trained
 from tests.images.test_opening import png_header
@@ -241,16 +243,79 @@ def test_a_folder_that_cannot_be_written_is_named(detector, thirty, tmp_path):
         predict(detector, [str(thirty)], str(tmp_path / "file" / "out"))
 
 
-def test_inputs_are_never_overwritten(detector, thirty, tmp_path):
-    (tmp_path / "annotated").mkdir()
-    content = (thirty / "plain00.jpg").read_bytes()
-    for name in ("a.jpg", "b.mp4"):
-        (tmp_path / "annotated" / name).write_bytes(content)
-    counts, results = run(detector, tmp_path, tmp_path / "annotated")
-    assert counts == (0, 2)
-    assert all("would be overwritten" in error["error"] for error in results["errors"])
-    for name in ("a.jpg", "b.mp4"):
-        assert (tmp_path / "annotated" / name).read_bytes() == content
+@pytest.mark.parametrize(
+    "output, arguments, complaint",
+    [
+        ("in", ["in"], "lies in the folder of the input"),
+        ("in/deep/out", ["in"], "lies in the folder of the input"),
+        (".", ["in"], "lies in the folder of --output"),
+        ("in", ["in/a.jpg"], "lies in the folder of --output"),
+        ("to_in", ["in"], "lies in the folder of the input"),
+        ("in", ["to_in"], "lies in the folder of the input"),
+        ("out", ["in"], "annotated is a link to"),
+        ("in", ["link.jpg"], "lies in the folder of --output"),
+    ],
+)
+def test_results_never_lie_among_the_inputs(
+    detector, thirty, tmp_path, monkeypatch, output, arguments, complaint
+):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("in", "out"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes((thirty / "plain00.jpg").read_bytes())
+    (tmp_path / "to_in").symlink_to("in")
+    (tmp_path / "out" / "annotated").symlink_to("../in")
+    (tmp_path / "link.jpg").symlink_to("in/a.jpg")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=complaint):
+        predict(detector, arguments, output)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "in" / "a.jpg").read_bytes() == (thirty / "plain00.jpg").read_bytes()
+
+
+def test_results_may_lie_beside_the_inputs(detector, thirty, tmp_path):
+    (tmp_path / "image.jpg").write_bytes((thirty / "plain00.jpg").read_bytes())
+    counts, _ = run(detector, tmp_path / "image.jpg.out", tmp_path / "image.jpg")
+    assert counts == (1, 0)
+
+
+def test_an_output_in_use_is_refused(detector, thirty, tmp_path):
+    refused = pytest.raises(UserError, match="out is in use by another process: wait until it ends")
+    with only_run(tmp_path / "out"), refused:
+        predict(detector, [str(thirty)], str(tmp_path / "out"))
+    assert not any((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_a_run_that_ends_early_leaves_a_partial_file(
+    detector, thirty, tmp_path, monkeypatch, error
+):
+    _, before = run(detector, tmp_path, thirty / "plain00.jpg")
+    stream = detector.stream
+
+    def stream_three(images, batch_size):
+        for number, each in enumerate(stream(images, batch_size)):
+            if number == 3:
+                raise error
+            yield each
+
+    monkeypatch.setattr(detector, "stream", stream_three)
+    with pytest.raises(error):
+        run(detector, tmp_path, thirty, batch_size=1)
+    assert json.loads((tmp_path / "detections.json").read_text()) == before
+    first, *lines = map(json.loads, (tmp_path / "detections.partial.jsonl").open())
+    assert first["partial"] is True and len(first["categories"]) == len(NAMES)
+    assert all("annotations" in line or "error" in line for line in lines)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "annotated",
+        "detections.json",
+        "detections.partial.jsonl",
+    }
+    assert not [path for path in tmp_path.rglob("*") if UNFINISHED in path.name]
+
+    monkeypatch.setattr(detector, "stream", stream)
+    run(detector, tmp_path, thirty / "plain00.jpg")
+    assert not (tmp_path / "detections.partial.jsonl").exists()
 
 
 def test_a_picture_that_vanishes_meanwhile_is_one_error(detector, thirty, tmp_path, monkeypatch):

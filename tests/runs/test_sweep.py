@@ -74,8 +74,9 @@ def test_a_sweep_makes_a_table_and_resumes(rows_file, tmp_path):
     with pytest.raises(UserError, match="/no/such"):
         runs = [("rows_squares", config), ("missing", missing)]
         sweep(runs, str(tmp_path), {"rows_squares": "98.7 mAP"})
-    (first,) = json.loads((tmp_path / "table.json").read_text())
-    assert first["mAP"] == 0.25 and (tmp_path / "table.md").read_text().count("\n") == 3
+    (first,) = json.loads((tmp_path / "table.partial.json").read_text())
+    assert first["mAP"] == 0.25 and (tmp_path / "table.partial.md").read_text().count("\n") == 3
+    assert not (tmp_path / "table.json").exists()
 
     done = run(f"--configs={rows_file}", f"--workdir={tmp_path}", "--config.log_every=1")
     assert done.stderr.count("nothing to do") == 1
@@ -90,6 +91,7 @@ def test_a_sweep_makes_a_table_and_resumes(rows_file, tmp_path):
     recorded = json.loads((tmp_path / "rows_paper" / "config.json").read_text())
     assert recorded["log_every"] == 1  # given on the command line
 
+    assert not list(tmp_path.glob("table.partial.*"))
     table = (tmp_path / "table.md").read_text()
     assert done.stdout == table
     assert f"| rows_squares | {squares['mAP']:.3f} |" in table

@@ -27,10 +27,10 @@ from ssd_jax.storage.files import (
     local_path,
     read_json,
     read_json_lines,
-    replacing,
     write_json,
     write_text,
 )
+from ssd_jax.storage.replacing import replacing
 from tests import tiny
 from tests.helpers.commands import run_command
 from tests.helpers.random_detector import random_trained

@@ -6,7 +6,6 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from ssd_jax.data.writers.written import Written, number
-from ssd_jax.storage.files import write_text
 
 OBJECT = """  <object>
     <name>{name}</name>
@@ -65,11 +64,12 @@ class VocWriter:
         text = ANNOTATION.format(
             name=escape(image.name), width=width, height=height, objects="".join(objects)
         )
-        write_text(self._root / "Annotations" / f"{stem}.xml", text)
+        (self._root / "Annotations" / f"{stem}.xml").write_text(text, encoding="utf-8")
         self._stems[split].append(stem)
 
     def finish(self) -> None:
         folder = self._root / "ImageSets" / "Main"
         folder.mkdir(parents=True)
         for split, stems in self._stems.items():
-            write_text(folder / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
+            lines = "".join(f"{stem}\n" for stem in stems)
+            (folder / f"{split}.txt").write_text(lines, encoding="utf-8")

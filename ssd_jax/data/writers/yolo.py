@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ssd_jax.data.discovery import EVAL_NAMES, kind_of
 from ssd_jax.data.writers.written import Written
-from ssd_jax.storage.files import write_text
 
 
 class YoloWriter:
@@ -35,7 +34,7 @@ class YoloWriter:
             " ".join([str(label - 1), *(f"{value:.6f}" for value in (*center, *side))]) + "\n"
             for label, center, side in zip(image.labels.tolist(), centers, sides, strict=True)
         ]
-        write_text(folder / f"{Path(image.name).stem}.txt", "".join(lines))
+        (folder / f"{Path(image.name).stem}.txt").write_text("".join(lines), encoding="utf-8")
 
     def finish(self) -> None:
         by_key: dict[str, list[str]] = {}
@@ -53,7 +52,7 @@ class YoloWriter:
             for i, name in enumerate(self._class_names)
         ]
         text = "\n".join([*lines, f"nc: {len(names)}", "names:", *names])
-        write_text(self._root / "data.yaml", f"{text}\n")
+        (self._root / "data.yaml").write_text(f"{text}\n", encoding="utf-8")
 
 
 def _key(split: str) -> str:

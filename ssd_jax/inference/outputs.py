@@ -1,0 +1,193 @@
+"""The output folder of a prediction: what lies in it, under which names, for one run at a time."""
+
+import contextlib
+import dataclasses
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from ssd_jax.errors import UserError
+from ssd_jax.inference.detector import Detections, open_as_rgb
+from ssd_jax.inference.inputs import Input
+from ssd_jax.storage.locks import locked
+from ssd_jax.storage.replacing import replacing
+
+ANNOTATED, CROPS = "annotated", "crops"
+
+LONGEST_LABEL = 50  # characters of a class in a file's name
+LONGEST_NAME = 255  # bytes of a file's name, on most file systems
+
+
+class Target(NamedTuple):
+    """An input file, and the name of what is drawn on it."""
+
+    file: Input
+    name: str
+
+
+class OutputFolder:
+    """The drawings and crops of a run, in its output folder.
+
+    Args:
+      folder: the output folder.
+      crops: whether to write an image of each object.
+    """
+
+    def __init__(self, folder: Path, crops: bool) -> None:
+        self._folder = folder
+        self._crops = crops
+        self._names = OutputNames()
+
+    def target(self, file: Input, suffixes: Sequence[str]) -> Target:
+        """A file with a name of its own for its drawing, which ends in one of the suffixes."""
+        return Target(file, self._names.choose(file.name, suffixes))
+
+    @contextlib.contextmanager
+    def annotated(self, target: Target) -> Iterator[Path]:
+        """Gives a path for the drawing, to be replaced: see `replacing`.
+
+        Where the user stops it, what is there is called `NAME.partial.mp4`.
+        """
+        with self._replacing(ANNOTATED, target.name) as unfinished:
+            try:
+                yield unfinished
+            except KeyboardInterrupt:
+                stem, suffix = os.path.splitext(target.name)
+                with contextlib.suppress(OSError):  # there is nothing yet
+                    os.replace(unfinished, self._folder / ANNOTATED / f"{stem}.partial{suffix}")
+                raise
+
+    def write(self, target: Target, detections: Detections) -> None:
+        """Writes the image with boxes and, where asked for, an image of each object.
+
+        Raises:
+          UserError: the image cannot be read again.
+          OSError: a file cannot be written.
+        """
+        image = open_as_rgb(detections.image)
+        drawn = dataclasses.replace(detections, image=image).draw()
+        with self.annotated(target) as unfinished:
+            _save(drawn, unfinished)
+        if self._crops:
+            self._write_crops(image, detections, target.name)
+
+    def _write_crops(self, image: Image.Image, detections: Detections, name: str) -> None:
+        for number, (box, label) in enumerate(zip(detections.boxes, detections.names, strict=True)):
+            left, top = np.minimum(box[:2], np.array(image.size) - 1).astype(int).tolist()
+            right, bottom = np.ceil(box[2:]).astype(int).tolist()
+            crop = image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+            label = re.sub(r"[^\w-]", "_", label)[:LONGEST_LABEL]
+            file = f"{number:02d}_{label}{os.path.splitext(name)[1]}"
+            with self._replacing(CROPS, name, file) as unfinished:
+                _save(crop, unfinished)
+
+    @contextlib.contextmanager
+    def _replacing(self, *parts: str) -> Iterator[Path]:
+        path = self._folder.joinpath(*parts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, survives_power_loss=False) as unfinished:
+            yield unfinished
+
+
+class OutputNames:
+    """Names for output files, like those of the inputs but never the same twice."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def choose(self, name: str, suffixes: Sequence[str]) -> str:
+        """The name itself where it has one of the suffixes, otherwise with the first one added.
+
+        Args:
+          name: a path below the common folder of the inputs.
+          suffixes: in lower case.
+        """
+        folder, _, file = name.rpartition("/")
+        stem, suffix = next(
+            ((file[: -len(each)], file[-len(each) :]) for each in suffixes if _ends(file, each)),
+            (file, suffixes[0]),
+        )
+        number, chosen = 1, ""
+        while not chosen or chosen.casefold() in self._taken:  # for some file systems A is a
+            addition = suffix if number == 1 else f"_{number}{suffix}"
+            chosen = os.path.join(folder, _shortened(stem, LONGEST_NAME - len(addition)) + addition)
+            number += 1
+        self._taken.add(chosen.casefold())
+        return chosen
+
+
+def _ends(file: str, suffix: str) -> bool:
+    """Whether a file has a suffix, and something before it."""
+    return file.lower().endswith(suffix) and len(file) > len(suffix)
+
+
+def _shortened(name: str, most: int) -> str:
+    """The beginning of a name, in at most so many bytes."""
+    while len(os.fsencode(name)) > most:
+        name = name[:-1]
+    return name
+
+
+def check_apart(folder: Path, roots: Sequence[str], files: Sequence[Input]) -> None:
+    """Checks that results will not lie among the inputs.
+
+    Args:
+      folder: the output folder.
+      roots: the folders among the arguments.
+      files: the input files.
+
+    Raises:
+      UserError: the output folder is one of the folders, lies in one, or holds one of the files; or
+        what is in it leads elsewhere.
+    """
+    real = os.path.realpath(folder)
+    for root in map(os.path.realpath, roots):
+        if real == root or _is_below(real, root):
+            raise UserError(
+                f"--output={folder} lies in the folder of the input {root}, so results would be "
+                "input of the next run: name a folder outside of it"
+            )
+    for file in files:
+        if _is_below(os.path.realpath(file.path), real):
+            raise UserError(
+                f"{file.path} lies in the folder of --output={folder}, where results could take "
+                "its place: name another folder"
+            )
+    for name in (ANNOTATED, CROPS):
+        inside = os.path.join(real, name)
+        if os.path.realpath(inside) != inside:
+            raise UserError(
+                f"{folder / name} is a link to {os.path.realpath(inside)}, where results would "
+                "take the place of other files: remove the link, or name another --output"
+            )
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path.startswith(os.path.join(folder, ""))
+
+
+@contextlib.contextmanager
+def only_run(folder: Path) -> Iterator[None]:
+    """A block during which no other run writes to an output folder, made where it does not exist.
+
+    Raises:
+      UserError: another one does.
+    """
+    with locked(folder, "--output"):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # of Windows: it is open
+                (folder / "lock").unlink(missing_ok=True)
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    if path.suffix.lower() == ".png":
+        image.save(path, compress_level=1)
+    else:
+        image.save(path, quality=90)

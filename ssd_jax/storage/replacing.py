@@ -1,0 +1,91 @@
+"""Files that take the place of others in one step, when they are whole."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+UNFINISHED = ".tmp"  # in the names of files that are not whole yet
+LONGEST_SUFFIX = 16  # characters; a longer one is no suffix that a writer goes by
+
+
+@contextlib.contextmanager
+def replacing(path: Path, survives_power_loss: bool = True) -> Iterator[Path]:
+    """Gives a path to write to; at the end of the block that file takes the place of `path`.
+
+    The file lies beside `path`, under a name of its own with the same suffix. Where the block ends
+    early, or nothing was written, `path` stays as it was and nothing else is left. What is no
+    regular file, as `/dev/stdout`, is written directly.
+
+    Args:
+      path: the file to replace.
+      survives_power_loss: whether to wait until the disk has it, which takes milliseconds. A file
+        that was not waited for may be empty if the machine goes down within the next seconds.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    # The file that a link points to is replaced, not the link.
+    real = Path(os.path.realpath(path))
+    unfinished = real.with_name(unfinished_name(real.suffix))
+    try:
+        yield unfinished
+        if unfinished.exists():
+            if survives_power_loss:
+                _write_to_disk(unfinished)
+            os.replace(unfinished, real)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(unfinished)):
+            error.filename = str(path)  # the name that the user knows
+            error.filename2 = None
+        raise
+
+
+@contextlib.contextmanager
+def replacing_files(folder: Path, last: str) -> Iterator[Path]:
+    """Gives an empty folder to write to; at the end its files take the places of those of `folder`.
+
+    Where the block ends early, `folder` stays as it was and nothing else is left.
+
+    Args:
+      folder: made where it does not exist.
+      last: the name of the file that tells readers of the others: the last one to be replaced.
+    """
+    real = Path(os.path.realpath(folder))
+    is_new = not real.exists()
+    real.mkdir(parents=True, exist_ok=True)
+    unfinished = real / unfinished_name()
+    try:
+        unfinished.mkdir()
+        yield unfinished
+        files = sorted(unfinished.iterdir(), key=lambda file: file.name == last)
+        for file in files:
+            _write_to_disk(file)
+        for file in files:
+            os.replace(file, real / file.name)
+    except OSError as error:
+        if error.filename is None or str(unfinished) in str(error.filename):
+            error.filename = str(folder)
+            error.filename2 = None
+        raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if is_new:
+            with contextlib.suppress(OSError):  # it is not empty, as a rule
+                real.rmdir()
+
+
+def unfinished_name(suffix: str = "") -> str:
+    """A name that no file has, for a file or a folder that is not whole yet."""
+    suffix = suffix if len(suffix) <= LONGEST_SUFFIX else ""
+    return f".{secrets.token_hex(8)}{UNFINISHED}{suffix}"
+
+
+def _write_to_disk(path: Path) -> None:
+    """Waits until a file is on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
