@@ -18,7 +18,7 @@ from ssd_jax.data.sources import explicit_sources, open_dataset
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.detection_files import read_detections, write_detections
 from ssd_jax.images.opening import open_image, size_in_file, upright_file, upright_size
-from ssd_jax.inference.predict import _OutputFolder
+from ssd_jax.inference.outputs import OutputFolder
 from ssd_jax.interop.caffe_model import NetParameter
 from ssd_jax.interop.weight_files import read_weights
 from tests.helpers.noise import picture
@@ -287,7 +287,7 @@ def test_images_may_be_called_like_paths(tmp_path):
 
 
 def test_crops_stay_in_their_folder_whatever_the_class(tmp_path):
-    output = _OutputFolder(tmp_path / "out", crops=True)
+    output = OutputFolder(tmp_path / "out", crops=True)
     names = ["../../../evil", "/etc/passwd", "a\0b", "ä" * 400]
     found = SimpleNamespace(boxes=np.array([[0, 0, 5, 5]] * len(names)), names=names)
     output._write_crops(Image.new("RGB", (9, 9)), found, "folder/a.png")
