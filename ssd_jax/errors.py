@@ -14,8 +14,12 @@ _short.maxstring = _short.maxother = 80
 class UserError(ValueError):
     """Something given to the program is wrong; the message names it and says what to do.
 
-    Commands print the message alone, without a traceback.
+    Commands print the message alone, without a traceback, in one line: what breaks a line or steers
+    a terminal, as it may stand in the name of a file or of a class, is shown as an escape.
     """
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
 
 
 class Interrupted(KeyboardInterrupt):

@@ -26,6 +26,7 @@ from ssd_jax.errors import (
     Terminated,
     UserError,
     missing_extra,
+    one_line,
 )
 
 MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
@@ -40,11 +41,14 @@ OF_A_PATH = (
     errno.EACCES,
     errno.EEXIST,
     errno.EISDIR,
+    errno.ELOOP,
     errno.ENAMETOOLONG,
     errno.ENOENT,
     errno.ENOTDIR,
+    errno.EPERM,
     errno.EROFS,
 )
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # How errors of JAX's runtime begin: with the code of a status.
 RUNTIME_ERROR = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED):")
@@ -130,13 +134,13 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
             raise
         _end("", CLOSED_PIPE)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            what = error.filename2 or error.filename or "a file"  # of a copy, the second
-            _end(f"error: {what} cannot be written: {os.strerror(error.errno)}", failure_status)
-        if error.errno not in OF_A_PATH or not error.filename:
+        # The system's answer, about a file or a connection: no error of a program has a number.
+        if error.errno is None:
             raise
-        reason = os.strerror(error.errno)
-        _end(f"error: {error.filename}: {reason}: name another path", failure_status)
+        _end(f"error: {_describe_system_error(error)}", failure_status)
+    except MemoryError as error:
+        told = f" ({one_line(str(error))})" if str(error) else ""
+        _end(f"error: there is not enough memory{told}", failure_status)
     except Exception as error:
         if not _joined_others():
             raise
@@ -154,6 +158,23 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     del number, frame
     raise Terminated
+
+
+def _describe_system_error(error: OSError) -> str:
+    """What the system refused, the file that it is about, and what to do."""
+    reason = os.strerror(error.errno)
+    if error.errno in NO_SPACE:
+        what = error.filename2 or error.filename or "a file"  # of a copy, the second
+        return one_line(f"{_path(what)} cannot be written: {reason}")
+    if error.filename is None:
+        return f"{reason} (error {error.errno} of the system)"
+    told = one_line(f"{_path(error.filename)}: {reason}")
+    return f"{told}: name another path" if error.errno in OF_A_PATH else told
+
+
+def _path(name: object) -> str:
+    """The path that an error is about, as the user knows it."""
+    return (os.fsdecode(name) if isinstance(name, bytes) else str(name)).removesuffix(UNFINISHED)
 
 
 def _keep_compiled() -> None:

@@ -55,7 +55,7 @@ def run(name: str, arguments: list[str] | None = None) -> NoReturn:
         if name not in COMMANDS:
             near = did_you_mean(name, COMMANDS) or f": known are {', '.join(COMMANDS)}"
             raise UserError(f"there is no command {name}{near}")
-    module = command_module(name)
+        module = command_module(name)
     command = module.COMMAND
     if any(argument in HELP for argument in arguments):
         _print_and_exit(format_help(name, module.__doc__ or "", command))

@@ -4,11 +4,12 @@
 `configs/ssd_small.py` and `my_config.py:row` are files.
 """
 
+import contextlib
 import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,16 @@ from ml_collections import ConfigDict, config_flags
 from ssd_jax.config.schema import Config, as_config, field_names, nearest_field
 from ssd_jax.config.spelling import did_you_mean
 from ssd_jax.errors import UserError
+
+# What absl and Python say of the values of flags.
+MEANINGS = {
+    r"invalid literal for int\(\) with base .*": "must be a whole number",
+    r"Exceeds the limit \(\d+ digits\) for integer .*": "must be a number with fewer digits",
+    r"could not convert string to float: .*": "must be a number",
+    r"\('Non-boolean argument to boolean flag', .*": "must be true or false",
+    r"Failed to parse .* as a ConfigDict: .*": "this is a group of fields: name one of them, "
+    "GROUP.FIELD=VALUE",
+}
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
@@ -120,9 +131,10 @@ def define_config(
       values: where to define it.
       argv: the command line that names the fields; that of this program where None.
     """
-    holder = config_flags.DEFINE_config_file(
-        "config", None, help_text, values, lock_config=True, sys_argv=argv
-    )
+    with _readable_messages():  # it reads --flagfile already
+        holder = config_flags.DEFINE_config_file(
+            "config", None, help_text, values, lock_config=True, sys_argv=argv
+        )
     values["config"].parser = _ConfigFile()
     return holder
 
@@ -144,14 +156,28 @@ def parse(values: flags.FlagValues, argv: list[str], *, known_only: bool = False
     """
     if "config" in values:
         _check_overrides(argv)
+    with _readable_messages():
+        try:
+            rest = values(argv, known_only=known_only)
+        except flags.UnrecognizedFlagError as error:
+            raise UserError(_describe_unknown(error.flagname, values)) from error
+    _clear_evaluation(values, argv)
+    return rest
+
+
+@contextlib.contextmanager
+def _readable_messages() -> Iterator[None]:
+    """Turns errors of absl about a command line into a `UserError` without words of Python."""
     try:
-        rest = values(argv, known_only=known_only)
-        _clear_evaluation(values, argv)
-        return rest
-    except flags.UnrecognizedFlagError as error:
-        raise UserError(_describe_unknown(error.flagname, values)) from error
-    except flags.Error as error:
-        raise UserError(str(error)) from error
+        yield
+    except (flags.Error, OSError, UnicodeDecodeError) as error:
+        if not isinstance(error, flags.IllegalFlagValueError):
+            reason = str(error).removeprefix("ERROR:: ")
+            raise UserError(f"the command line cannot be read: {reason}") from error
+        message = str(error)
+        for words, meaning in MEANINGS.items():
+            message = re.sub(words, meaning, message, flags=re.DOTALL)
+        raise UserError(message) from error
 
 
 def _clear_evaluation(values: flags.FlagValues, argv: Sequence[str]) -> None:
@@ -186,7 +212,7 @@ class _ConfigFile(flags.ArgumentParser):
             )
         try:
             config = module.get_config(*([row] if colon else []))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(_describe_failure(error, file)) from error
         if not isinstance(config, ConfigDict):
             raise UserError(
@@ -220,7 +246,7 @@ def _run_file(path: Path) -> ModuleType:
     _make_configs_importable()
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(_describe_failure(error, path)) from error
     return module
 
@@ -264,7 +290,7 @@ def _check_overrides(argv: Sequence[str]) -> None:
             raise UserError(f"{argument}: a config has no field {given[1]}{near}")
 
 
-def _describe_failure(error: Exception, file: Path) -> str:
+def _describe_failure(error: BaseException, file: Path) -> str:
     """Describes an error in a config file: its line, and what went wrong."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}"

@@ -34,7 +34,13 @@ BoxShapes = Annotated[tuple[BoxShape, ...], ListOrTuple]
 
 
 def split_names(listed: str) -> tuple[str, ...]:
-    """The names of a list joined by commas; a name with commas stands in double quotes."""
+    """The names of a list joined by commas; a name with commas stands in double quotes.
+
+    Raises:
+      UserError: a quote is not closed.
+    """
+    if listed.count('"') % 2:
+        raise UserError(f"{listed} has a double quote that is not closed: write two or none")
     names = (
         found[0].replace('"', "").strip() for found in re.finditer(r'("[^"]*"|[^,"])+', listed)
     )
@@ -176,8 +182,9 @@ class DataConfig(Group):
         return renamed
 
     @model_validator(mode="after")
-    def _class_map_has_its_form(self) -> Self:
+    def _lists_of_classes_have_their_form(self) -> Self:
         seen: set[str] = set()
+        split_names(self.classes)
         for entry in split_names(self.class_map):
             olds, equals, _ = entry.rpartition("=")
             names = [old.strip() for old in olds.split("+")]
@@ -354,8 +361,8 @@ def as_config(values: Config | ConfigDict | Mapping[str, Any]) -> Config:
     """Converts the values of a config file and checks them; fields that are left out take defaults.
 
     Raises:
-      UserError: fields are unknown, or have values that they cannot have; it names them all, one a
-        line.
+      UserError: fields are unknown, or have values that they cannot have; it names them
+        all.
     """
     return values if isinstance(values, Config) else checked(Config, values)
 
@@ -367,7 +374,7 @@ def checked(group: type[GroupT], values: ConfigDict | Mapping[str, Any]) -> Grou
         return group.model_validate(plain)
     except pydantic.ValidationError as error:
         mistakes = error.errors(include_url=False)
-        raise UserError("\n".join(_describe(mistake) for mistake in mistakes)) from error
+        raise UserError("; ".join(_describe(mistake) for mistake in mistakes)) from error
 
 
 def field_names() -> list[str]:
