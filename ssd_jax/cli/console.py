@@ -117,7 +117,7 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
     except UserError as error:
         _end(f"error: {error}", failure_status)
     except Interrupted as error:
-        _end(f"{error}; the same command goes on from the last checkpoint", TRY_AGAIN)
+        _end(f"{error}; the same command goes on from the last checkpoint, if any", TRY_AGAIN)
     except LostProcessError as error:
         _end(f"error: {error}. {START_AGAIN}", TRY_AGAIN)
     except Terminated:
@@ -162,7 +162,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 def _describe_system_error(error: OSError) -> str:
     """What the system refused, the file that it is about, and what to do."""
-    reason = os.strerror(error.errno)
+    reason = error.strerror or os.strerror(error.errno or 0)
     if error.errno in NO_SPACE:
         what = error.filename2 or error.filename or "a file"  # of a copy, the second
         return one_line(f"{_path(what)} cannot be written: {reason}")
@@ -174,7 +174,7 @@ def _describe_system_error(error: OSError) -> str:
 
 def _path(name: object) -> str:
     """The path that an error is about, as the user knows it."""
-    return (os.fsdecode(name) if isinstance(name, bytes) else str(name)).removesuffix(UNFINISHED)
+    return os.fsdecode(name) if isinstance(name, bytes) else str(name)
 
 
 def _keep_compiled() -> None:

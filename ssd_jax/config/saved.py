@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd_jax.config.schema import RENAMED
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, shown
 
 # Raised when older versions can no longer read what newer ones write. Format 1 had other names for
 # some fields, and one field that is gone.
@@ -16,11 +16,11 @@ REMOVED = ("published",)
 
 def check_format(number: object, folder: Path) -> None:
     """Raises a `UserError` if a folder was written in a format that this version cannot read."""
-    if number not in range(1, FORMAT + 1):
-        newer = isinstance(number, int) and number > FORMAT
+    if type(number) is not int or number not in range(1, FORMAT + 1):
+        newer = type(number) is int and number > FORMAT
         raise UserError(
-            f"{folder} has the format {number}, of {'a later' if newer else 'an unknown'} version "
-            f"of ssd_jax; this one reads 1 to {FORMAT}: install the version that wrote it"
+            f"{folder} has the format {shown(number)}, of {'a later' if newer else 'an unknown'} "
+            f"version of ssd_jax; this one reads 1 to {FORMAT}: install the version that wrote it"
         )
 
 

@@ -1,7 +1,10 @@
 """The class lists that published weights were trained on: names in the order of their outputs."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from ssd_jax.errors import UserError, shown
 
 VOC = [
     "aeroplane",
@@ -136,6 +139,28 @@ def describe_classes(
         {"id": category_id, "name": name}
         for category_id, name in zip(category_ids, class_names, strict=True)
     ]
+
+
+def check_described(classes: object, file: Path) -> list[dict[str, Any]]:
+    """Checks classes that were read from a file; see `describe_classes`.
+
+    Raises:
+      UserError: they have another form.
+    """
+    entries = classes if isinstance(classes, list) else []
+    names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
+    ids = [entry.get("id") if isinstance(entry, dict) else None for entry in entries]
+    if (
+        not entries
+        or not all(isinstance(name, str) and name for name in names)
+        or not all(type(number) is int for number in ids)
+        or len(set(names)) < len(names)
+    ):
+        raise UserError(
+            f"{file} is damaged: its classes are {shown(classes)}, but must be a list with an "
+            '"id", a whole number, and a "name" of its own for each'
+        )
+    return entries
 
 
 # Classes that are taken for each other more easily: those of Hoiem et al., "Diagnosing error in

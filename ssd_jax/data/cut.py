@@ -40,6 +40,8 @@ class Cut(NamedTuple):
         Raises:
           TypeError, KeyError: it does not.
         """
+        if not all(isinstance(part["images"], list) for part in content):
+            raise TypeError("images are no list")
         parts = [(str(part["source"]), tuple(map(str, part["images"]))) for part in content]
         return cls(tuple(source for source, _ in parts), tuple(names for _, names in parts))
 

@@ -14,7 +14,7 @@ import safetensors.numpy
 
 from ssd_jax.config.saved import FORMAT, check_format, upgrade
 from ssd_jax.config.schema import DetectorConfig, checked
-from ssd_jax.data.class_lists import describe_classes
+from ssd_jax.data.class_lists import check_described, describe_classes
 from ssd_jax.errors import UserError
 from ssd_jax.interop.transfer import flatten
 from ssd_jax.models.network import Network, Variables, build_network
@@ -102,11 +102,12 @@ def load_folder(place: AnyPath) -> Trained:
         check_format(content["format"], folder)
         given = {"model": content["model"], "detection": content["detection"]}
         config = checked(DetectorConfig, upgrade(given, content["format"]))
-        network = build_network(config.model, len(content["classes"]))
+        classes = check_described(content["classes"], folder / "config.json")
+        network = build_network(config.model, len(classes))
         arrays = safetensors.numpy.load_file(folder / "model.safetensors")
     except (OSError, ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         if isinstance(error, UserError):
-            raise
+            raise UserError(f"{folder}: {error}") from error
         raise UserError(
             f"{folder} is not the folder of a detector, or it is damaged "
             f"({type(error).__name__}: {error})"
@@ -119,7 +120,7 @@ def load_folder(place: AnyPath) -> Trained:
             "describes"
         )
     variables = jax.tree.unflatten(jax.tree.structure(shapes), [arrays[name] for name in wanted])
-    return Trained(network, variables, *names_and_ids(content["classes"]), config)
+    return Trained(network, variables, *names_and_ids(classes), config)
 
 
 def names_and_ids(classes: list[dict[str, Any]]) -> tuple[tuple[str, ...], tuple[int, ...]]:

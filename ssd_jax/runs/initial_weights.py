@@ -54,5 +54,8 @@ def _from_run(folder: Path) -> tuple[Arrays, tuple[str, ...]]:
     imported = folder / "imported.json"
     if imported.is_file():
         # Of imported weights those that were in the file.
-        arrays = {name: arrays[name] for name in read_json(imported)}
+        names = read_json(imported)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{imported} is damaged: it must be a list of names of arrays")
+        arrays = {name: array for name, array in arrays.items() if name in set(names)}
     return arrays, trained.class_names

@@ -25,8 +25,8 @@ from typing import Any
 
 from ssd_jax.config.saved import FORMAT, check_format, upgrade
 from ssd_jax.config.schema import Config, as_config
-from ssd_jax.data.class_lists import describe_classes
-from ssd_jax.errors import UserError
+from ssd_jax.data.class_lists import check_described, describe_classes
+from ssd_jax.errors import UserError, shown
 from ssd_jax.storage import locks
 from ssd_jax.storage.files import append_json_line, read_json, read_json_lines, write_json
 
@@ -70,9 +70,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _last_start(folder: Path) -> str:
     starts = read_json_lines(folder / "starts.jsonl")
-    if not starts:
+    last = starts[-1] if starts else {}
+    if not {"process", "host", "time"} <= set(last):
         return ""
-    last = starts[-1]
     return f" (number {last['process']} on {last['host']}, started {last['time']})"
 
 
@@ -85,14 +85,19 @@ def read_classes(folder: Path) -> list[dict[str, Any]]:
     """
     classes = _read(folder, "classes.json")
     read_format(folder)
-    return classes
+    return check_described(classes, folder / "classes.json")
 
 
 def read_format(folder: Path) -> int:
     """The format that a work directory was written in; see `read_classes`."""
-    number = _read(folder, "format.json")["format"]
-    check_format(number, folder)
-    return number
+    content = _read(folder, "format.json")
+    if not isinstance(content, dict) or "format" not in content:
+        raise UserError(
+            f"{folder / 'format.json'} is damaged: it is {shown(content)}, but must be "
+            f'{{"format": {FORMAT}}}'
+        )
+    check_format(content["format"], folder)
+    return content["format"]
 
 
 def read_class_names(folder: Path) -> tuple[str, ...]:
@@ -107,7 +112,13 @@ def read_config(folder: Path) -> Config:
       UserError: the folder is not the work directory of a run.
     """
     number = read_format(folder)
-    return as_config(upgrade(_read(folder, "config.json"), number))
+    values, file = _read(folder, "config.json"), folder / "config.json"
+    if not isinstance(values, dict):
+        raise UserError(f"{file} is damaged: it is {shown(values)}, but must hold the fields")
+    try:
+        return as_config(upgrade(values, number))
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def check_same_config(folder: Path, config: Config) -> None:

@@ -7,10 +7,11 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ssd_jax.errors import shown
-from ssd_jax.storage.files import write_text
+from ssd_jax.errors import UserError, shown
+from ssd_jax.storage.files import open_file, read_text, write_text
 
 CHECKSUMS_FILE = "SHA256SUMS"
+PIECE = 2**20  # bytes read at once
 
 
 class DamageError(Exception):
@@ -63,16 +64,19 @@ def _files(folder: Path, names: Iterable[str]) -> Iterator[str]:
 
 
 def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with open_file(file) as opened:
+        while piece := opened.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def _read(file: Path) -> Iterator[tuple[str, str]]:
     """Names and checksums."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DamageError(f"{file.name} cannot be read: {error}") from error
+        lines = read_text(file).splitlines()
+    except UserError as error:
+        raise DamageError(str(error)) from error
     for line in lines:
         digest, separator, name = line.partition("  ")
         if len(digest) != 64 or not separator or not name:

@@ -259,13 +259,15 @@ def write_json(place: AnyPath, value: Any, indent: int | None = 2) -> None:
 
 
 def append_json_line(place: AnyPath, value: Any) -> None:
-    """Appends a value as one line of JSON.
+    """Appends a value as one line of JSON; half a line of a process that was killed is taken out.
 
     Raises:
       UserError: the path has a scheme.
     """
-    with local_path(place).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(value) + "\n")
+    with local_path(place).open("ab+") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(json.dumps(value).encode() + b"\n")
 
 
 def read_json(place: AnyPath) -> Any:
@@ -282,19 +284,30 @@ def read_json(place: AnyPath) -> Any:
         raise UserError(f"{path} is not JSON, or it is damaged: {error}") from error
 
 
-def read_json_lines(place: AnyPath) -> list[Any]:
-    """The values of a file, one a line; none without the file. A last line cut off is left out.
+def read_json_lines(place: AnyPath) -> list[dict[str, Any]]:
+    """The objects of a file, one a line; none without the file. A last line cut off is left out.
 
     Raises:
-      UserError: the path has a scheme.
+      UserError: the path has a scheme, the file cannot be read, or another line is damaged.
     """
     path = local_path(place)
-    if not path.is_file():
+    if not path.exists():
         return []
+    try:
+        *lines, unfinished = read_bytes(path).split(b"\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     values = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate([*lines, unfinished], 1):
         try:
-            values.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            value = json.loads(line.decode())
+            if not isinstance(value, dict):
+                raise ValueError("it is not an object")
+        except (ValueError, RecursionError) as error:
+            if number > len(lines):
+                break
+            raise UserError(
+                f"{path}, line {number}, is damaged: {error}; remove the line"
+            ) from error
+        values.append(value)
     return values

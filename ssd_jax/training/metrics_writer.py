@@ -1,6 +1,7 @@
 """Writes what a run measures: `metrics.jsonl` for programs, TensorBoard files for people."""
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from tensorboardX.proto.event_pb2 import (
     SessionLog,  # pyright: ignore[reportAttributeAccessIssue]
 )
 
+from ssd_jax.errors import UserError, shown
 from ssd_jax.storage.files import read_json_lines, write_text
 
 FILE = "metrics.jsonl"
@@ -31,7 +33,7 @@ class MetricsWriter:
             taken out: it will be written again.
         """
         kept = [line for line in read_metrics(workdir) if line["step"] <= first_step]
-        write_text(workdir / FILE, "".join(json.dumps(line) + "\n" for line in kept))
+        write_text(workdir / FILE, "".join(_json_line(line) for line in kept))
         self._lines = (workdir / FILE).open("a", buffering=1)
         folder = workdir / "tensorboard"
         folder.mkdir(exist_ok=True)
@@ -42,10 +44,14 @@ class MetricsWriter:
         self._write(Event(step=first_step + 1, session_log=start))
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Writes one line, and one point of every curve; None is a number that there is not."""
-        self._lines.write(json.dumps({"step": step, **values}) + "\n")
+        """Writes one line, and one point of every curve.
+
+        None is a number that there is not. What is not finite is written as null, as JSON has no
+        word for it, and as no point.
+        """
+        self._lines.write(_json_line({"step": step, **values}))
         for name, value in values.items():
-            if value is not None:
+            if value is not None and math.isfinite(value):
                 self._write(Event(step=step, summary=summary.scalar(name, value)))
         self._events.flush()
 
@@ -65,5 +71,26 @@ class MetricsWriter:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, but for a last one that was cut off; none without the file."""
-    return read_json_lines(workdir / FILE)
+    """The lines of `metrics.jsonl`, but for a last one that was cut off; none without the file.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    lines = read_json_lines(workdir / FILE)
+    for number, line in enumerate(lines, 1):
+        numbers = [value for value in line.values() if value is not None]
+        is_form = all(type(value) in (int, float) for value in numbers)
+        if not is_form or type(line.get("step")) is not int:
+            raise UserError(
+                f"{workdir / FILE}, line {number}, is damaged: it is {shown(line)}, but must hold "
+                "a step and numbers; remove the line"
+            )
+    return lines
+
+
+def _json_line(values: Mapping[str, float | None]) -> str:
+    finite = {
+        name: value if value is None or math.isfinite(value) else None
+        for name, value in values.items()
+    }
+    return json.dumps(finite, allow_nan=False) + "\n"
