@@ -225,9 +225,10 @@ def _is_output_closed() -> bool:
 
 def _end(message: str, status: int) -> NoReturn:
     if "jax" in sys.modules:
-        from ssd_jax.distributed import watch
+        with contextlib.suppress(Exception):  # JAX may be half imported
+            from ssd_jax.distributed import watch
 
-        watch.end_process(status, message)
+            watch.end_process(status, message)
     if message:
         print(message, file=sys.stderr)
     sys.exit(status)

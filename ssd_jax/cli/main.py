@@ -6,6 +6,9 @@ import sys
 from types import ModuleType
 from typing import NoReturn
 
+from ssd_jax.cli import early_signals
+
+# isort: split
 import ssd_jax
 from ssd_jax.cli import console
 from ssd_jax.cli.command_line import format_help
@@ -62,6 +65,7 @@ def run(name: str, arguments: list[str] | None = None) -> NoReturn:
     with console.one_line_errors(command.failure_status):
         others = command.parse([name, *arguments])
     with console.session(command.failure_status):
+        early_signals.release()
         status = command.main(others)
         sys.stdout.flush()  # a pipe that is closed ends the program in good order
     sys.exit(status)

@@ -62,6 +62,8 @@ def initialize(
         return
     if run.process_id == 0 and run.coordinator:
         _check_port(int(run.coordinator.rpartition(":")[2]))
+    # It would receive SIGTERM in place of this program.
+    jax.config.update("jax_enable_preemption_service", False)
     # Where it waits in vain, JAX ends the program with a stack trace of C++: it waits longer.
     alarm = threading.Timer(join_timeout, _end_in_vain, [run, join_timeout])
     alarm.daemon = True

@@ -165,6 +165,11 @@ def stop() -> None:
         _watch = None
 
 
+def is_watching() -> bool:
+    """Whether this process has joined others."""
+    return _watch is not None
+
+
 def longest_wait() -> float:
     """Seconds that a wait for the other processes may take."""
     assert _watch is not None
