@@ -58,7 +58,7 @@ class PageServer:
     """
 
     def __init__(self, *flags: str, env: dict[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "ssd_jax", "predict", f"--weights={_tiny_detector()}"]
+        command = [sys.executable, "-m", "ssd_jax", "predict", f"--weights={tiny_detector()}"]
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             [*command, "--serve", "--port=0", *flags],
@@ -133,7 +133,8 @@ class PageServer:
     @contextlib.contextmanager
     def check_growth(self, most: int) -> Iterator[None]:
         """Checks that memory grows by no more bytes than this at any moment."""
-        before, peak, ended = self.memory(), 0, threading.Event()
+        before = peak = self.memory()
+        ended = threading.Event()
 
         def watch() -> None:
             nonlocal peak
@@ -191,7 +192,7 @@ def picture(width: int = 60, height: int = 40, kind: str = "PNG", **options: Any
 
 
 @functools.cache
-def _tiny_detector() -> Path:
+def tiny_detector() -> Path:
     """The folder of a detector of 64 × 64 pixels with random parameters."""
     from configs import quickstart
     from ssd_jax.config.schema import as_config

@@ -18,6 +18,12 @@ from ssd_jax.inference.page import preparing
 NUM_PROCESSES = 2  # so that one slow image leaves the way free
 MAX_SECONDS = 10  # for an image
 
+PROCESS_VARIABLES = {
+    "OPENBLAS_NUM_THREADS": "1",
+    # Has glibc give the memory of every image back, and keep none for later.
+    "MALLOC_MMAP_THRESHOLD_": str(2**20),
+}
+
 
 class Preparers:
     """Processes that open images: see `preparing`.
@@ -81,7 +87,7 @@ class _Preparer:
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
-            env=os.environ | {"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
+            env=os.environ | {"PYTHONPATH": paths} | PROCESS_VARIABLES,
             start_new_session=True,  # Ctrl-C is for the server, which ends this
         )
 
