@@ -100,7 +100,7 @@ class _Endpoint:
         loop = asyncio.get_running_loop()
         try:
             async with self._uploads.receive(request) as upload:
-                prepared = await self._preparers.prepare(upload.content)
+                prepared = await self._prepare(request, upload.content)
                 found = await loop.run_in_executor(self._device, self._run, prepared)
                 answer = self._describe(upload.name, found)
         except ClientDisconnect:
@@ -108,6 +108,12 @@ class _Endpoint:
         except UserError as error:
             return Refusal(422, str(error))
         return JSONResponse(answer, headers={"cache-control": "no-store"})
+
+    async def _prepare(self, request: Request, content: bytes | bytearray) -> Prepared:
+        async with self._preparers.one() as preparer:
+            if await request.is_disconnected():
+                raise ClientDisconnect
+            return await preparer.prepare(content)
 
     def _run(self, prepared: Prepared) -> Detections:
         return next(self._detector.stream([(None, prepared)], 1))[1]

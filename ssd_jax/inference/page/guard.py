@@ -92,22 +92,13 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
-        is_received = False
-
-        async def receive_to_its_end() -> Message:
-            """The next part of the request; the end of the connection behind the last one."""
-            nonlocal is_received
-            message: Message = {"type": "http.disconnect"} if is_received else await receive()
-            is_received = not message.get("more_body", False)
-            return message
-
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(SECURITY_HEADERS)
             await send(message)
 
         app = self._refusal(scope["method"], Headers(scope=scope)) or self._app
-        await app(scope, receive_to_its_end, send_guarded)
+        await app(scope, receive, send_guarded)
 
     def _refusal(self, method: str, headers: Headers) -> Refusal | None:
         name = _name(headers.get("host", ""))

@@ -6,7 +6,9 @@ import json
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from ssd_jax.inference.page import preparing
 
 NUM_PROCESSES = 2  # so that one slow image leaves the way free
 MAX_SECONDS = 10  # for an image
+PIECE = 2**18  # bytes that are written at a time
 
 PROCESS_VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -33,8 +36,8 @@ class Preparers:
     """
 
     def __init__(self, side: int) -> None:
-        self._all = [_Preparer(side) for _ in range(NUM_PROCESSES)]
-        self._free: asyncio.LifoQueue[_Preparer] = asyncio.LifoQueue()
+        self._all = [Preparer(side) for _ in range(NUM_PROCESSES)]
+        self._free: asyncio.LifoQueue[Preparer] = asyncio.LifoQueue()
         for each in self._all:
             self._free.put_nowait(each)
 
@@ -42,23 +45,13 @@ class Preparers:
         """Starts the processes."""
         await asyncio.gather(*(each.start() for each in self._all))
 
-    async def prepare(self, file: bytes) -> Prepared:
-        """An image, ready for the network, without the image itself.
-
-        Raises:
-          UserError: it cannot be read, or takes too long or too much memory.
-        """
+    @contextlib.asynccontextmanager
+    async def one(self) -> AsyncIterator["Preparer"]:
+        """Waits for a process that has nothing to do."""
         preparer = await self._free.get()
         try:
             await preparer.start()
-            async with asyncio.timeout(MAX_SECONDS):
-                return await preparer.prepare(file)
-        except TimeoutError:
-            raise UserError(
-                f"the image cannot be read: that takes longer than {MAX_SECONDS} seconds"
-            ) from None
-        except (asyncio.IncompleteReadError, ConnectionError):  # the process has ended
-            raise UserError(preparing.NO_MEMORY) from None
+            yield preparer
         finally:
             self._free.put_nowait(preparer)
 
@@ -67,14 +60,19 @@ class Preparers:
         await asyncio.gather(*(each.end() for each in self._all))
 
 
-class _Preparer:
-    """One process, ended and started anew where it does not answer."""
+class Preparer:
+    """One process, which is ended where it does not answer.
+
+    Args:
+      side: see `Preparers`.
+    """
 
     def __init__(self, side: int) -> None:
         self._side = side
         self._process: Process | None = None
 
     async def start(self) -> None:
+        """Starts the process, unless it runs."""
         if self._process is not None and self._process.returncode is None:
             return
         package = str(Path(ssd_jax.__file__).parents[1])
@@ -91,29 +89,48 @@ class _Preparer:
             start_new_session=True,  # Ctrl-C is for the server, which ends this
         )
 
-    async def prepare(self, file: bytes) -> Prepared:
-        process = self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None
+    async def prepare(self, file: bytes | bytearray) -> Prepared:
+        """An image, ready for the network, without the image itself.
+
+        Raises:
+          UserError: it cannot be read, or takes too long or too much memory.
+        """
         try:
-            process.stdin.write(len(file).to_bytes(preparing.LENGTH_BYTES))
-            process.stdin.write(file)
-            await process.stdin.drain()
-            head = json.loads(await process.stdout.readuntil(b"\n"))
-            if "error" in head:
-                raise UserError(head["error"])
-            side = self._side
-            pixels = await process.stdout.readexactly(side * side * 3)
-        except UserError:
-            raise
-        except BaseException:  # also where the time is over: it would answer to the next one
+            async with asyncio.timeout(MAX_SECONDS):
+                head, pixels = await self._exchange(file)
+        except TimeoutError:
+            await self.end()
+            raise UserError(
+                f"the image cannot be read: that takes longer than {MAX_SECONDS} seconds"
+            ) from None
+        except (asyncio.IncompleteReadError, ConnectionError):  # the process has ended
+            await self.end()
+            raise UserError(preparing.NO_MEMORY) from None
+        except BaseException:  # it would give this answer to the next question
             await self.end()
             raise
-        shape = (side, side, 3)
+        if "error" in head:
+            raise UserError(head["error"])
+        shape = (self._side, self._side, 3)
         return Prepared(
             "", (head["height"], head["width"]), np.frombuffer(pixels, np.uint8).reshape(shape)
         )
 
+    async def _exchange(self, file: bytes | bytearray) -> tuple[dict[str, Any], bytes]:
+        """The answer of the process to a file: see `preparing`."""
+        process = self._process
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        process.stdin.write(len(file).to_bytes(preparing.LENGTH_BYTES))
+        for start in range(0, len(file), PIECE):  # so that nothing is copied but a piece
+            process.stdin.write(memoryview(file)[start : start + PIECE])
+            await process.stdin.drain()
+        head = json.loads(await process.stdout.readuntil(b"\n"))
+        side = self._side
+        pixels = b"" if "error" in head else await process.stdout.readexactly(side * side * 3)
+        return head, pixels
+
     async def end(self) -> None:
+        """Ends the process."""
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):

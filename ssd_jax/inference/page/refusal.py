@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+RECEIVED = "ssd_jax.received"  # is set in the scope of a request that was received wholly
 LINGER_SECONDS = 2  # how long the rest of a refused upload is received
 
 
@@ -30,7 +31,7 @@ class Refusal(JSONResponse):
         )
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         # Asked to go on, a client that waits for that would send what nobody wants.
-        if "expect" not in Headers(scope=scope):
+        if "expect" not in Headers(scope=scope) and not scope.get(RECEIVED):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LINGER_SECONDS):
                     while (await receive()).get("more_body"):

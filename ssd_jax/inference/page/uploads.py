@@ -9,10 +9,10 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from ssd_jax.inference.page.refusal import RefusedError, busy
+from ssd_jax.inference.page.refusal import RECEIVED, RefusedError, busy
 
 MAX_BYTES = 20 * 2**20  # of an upload
-MAX_HELD_BYTES = 64 * 2**20  # of all uploads that are under way
+MAX_HELD_BYTES = 48 * 2**20  # of all uploads that are under way
 MAX_UNDER_WAY = 64  # uploads that are received, wait or are worked on
 ROOM_SECONDS = 20  # how long an upload waits until others have made place
 FIRST_SECONDS = 10  # how long an upload may take beyond what its bytes allow
@@ -33,7 +33,7 @@ class Upload(NamedTuple):
     """
 
     name: str
-    content: bytes
+    content: bytes | bytearray
 
 
 class Uploads:
@@ -56,12 +56,13 @@ class Uploads:
         is_form = kind == "multipart/form-data"
         if not (is_form or kind.startswith("image/") or kind == "application/octet-stream"):
             raise RefusedError(415, f"uploads are not of the type {kind[:80]!r}: {HOW}")
-        async with self._room(_size(request)):
-            stream = _limited(request)
+        size = _size(request)
+        # The file of a form is copied out of it.
+        async with self._room(2 * size if is_form else size):
             if is_form:
-                yield await _file_of_form(request, stream)
+                yield await _file_of_form(request)
             else:
-                yield Upload("", b"".join([part async for part in stream]))
+                yield Upload("", await _body(request, size))
 
     @contextlib.asynccontextmanager
     async def _room(self, size: int) -> AsyncIterator[None]:
@@ -119,14 +120,26 @@ async def _limited(request: Request) -> AsyncGenerator[bytes, None]:
                 408, f"the upload is too slow: fewer than {SLOWEST:,} bytes a second"
             ) from None
         if part is None:
+            request.scope[RECEIVED] = True
             return
         deadline += len(part) / SLOWEST
         yield part
 
 
-async def _file_of_form(request: Request, stream: AsyncGenerator[bytes, None]) -> Upload:
+async def _body(request: Request, size: int) -> bytearray:
+    # In one piece from the start: the memory of many small ones would not be given back.
+    body, end = bytearray(size), 0
+    async for part in _limited(request):
+        body[end : end + len(part)] = part
+        end += len(part)
+    return body
+
+
+async def _file_of_form(request: Request) -> Upload:
     try:
-        form = await _FormParser(request.headers, stream, max_files=1, max_fields=0).parse()
+        form = await _FormParser(
+            request.headers, _limited(request), max_files=1, max_fields=0
+        ).parse()
     except MultiPartException as error:
         raise RefusedError(400, f"the form cannot be read ({error.message}): {HOW}") from error
     try:
