@@ -201,9 +201,8 @@ def reads_what_runs_code(path: Path) -> bool:
 
 
 def test_nothing_that_is_read_can_run_code():
-    # Foreign weights are pickles: this reader makes tensors of them, and calls nothing else.
-    using = {name_of(path) for path in FILES if reads_what_runs_code(path)}
-    assert using == {"ssd_jax/interop/torch_pickle.py"}
+    # Foreign weights are pickles, too: `interop/pickle_reader.py` reads them without running them.
+    assert not {name_of(path) for path in FILES if reads_what_runs_code(path)}
 
 
 def test_numpy_is_told_to_read_no_pickles():

@@ -99,7 +99,7 @@ def is_plain_png(encoded: tf.Tensor) -> tf.Tensor:
 
 def has_few_scans(encoded: tf.Tensor) -> tf.Tensor:
     """`has_few_scans` of `images/limits.py` as operations of TensorFlow."""
-    pieces = tf.raw_ops.StringSplitV2(input=encoded[None], sep=b"\xff\xda").values
+    pieces = tf.raw_ops.StringSplitV2(input=[encoded], sep=b"\xff\xda").values
     return tf.size(pieces) <= SCANS_OF_LARGEST + 1
 
 

@@ -1,12 +1,16 @@
 """Reads a `.caffemodel`: the blobs of its layers, by the few fields of its schema that matter."""
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from ssd_jax.data.formats.tf_example import fields
 from ssd_jax.errors import UserError
+from ssd_jax.interop.archives import reason_of
 from ssd_jax.storage.files import read_bytes
 
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -38,9 +42,9 @@ def _net_parameter() -> type:
     file = descriptor_pb2.FileDescriptorProto(
         name="ssd_jax_caffe.proto", package=_PACKAGE, syntax="proto2"
     )
-    for message_name, fields in _SCHEMA.items():
+    for message_name, entries in _SCHEMA.items():
         message = file.message_type.add(name=message_name)
-        for name, number, kind, repeated in fields:
+        for name, number, kind, repeated in entries:
             label = _Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
             field = message.field.add(name=name, number=number, label=label)
             if kind in _SCHEMA:
@@ -55,6 +59,10 @@ def _net_parameter() -> type:
 
 NetParameter = _net_parameter()
 
+LAYER, BLOBS, SHAPE = 100, 7, 7  # their numbers in the schema
+MAX_SHAPE = 400  # bytes
+MAX_PARTS = 100_000
+
 
 def read_caffe_model(path: Path) -> dict[str, np.ndarray]:
     """The blobs as `LAYER.0`, `LAYER.1`, …: as a rule weights and biases.
@@ -63,20 +71,45 @@ def read_caffe_model(path: Path) -> dict[str, np.ndarray]:
       UserError: the file is damaged or is no such file.
     """
     net = NetParameter()
+    content = read_bytes(path)
     try:
-        net.ParseFromString(read_bytes(path))
+        _check_parts(content)
+        net.ParseFromString(content)
         tensors = {
             f"{layer.name}.{index}": _array(blob)
             for layer in net.layer
             for index, blob in enumerate(layer.blobs)
         }
     except (DecodeError, ValueError) as error:
-        raise UserError(f"{path} is not a .caffemodel, or it is damaged: {error}") from error
+        raise UserError(
+            f"{path} is not a .caffemodel, or it is damaged: {reason_of(error)}"
+        ) from error
     if not tensors:
         raise UserError(
             f"{path} is not a .caffemodel, or it is damaged: it has no layers with blobs"
         )
     return tensors
+
+
+def _check_parts(content: bytes) -> None:
+    """Refuses a network of so many parts, or shapes so long, that reading it takes gigabytes."""
+    numbers = itertools.count()
+    for layer in _parts(content, (0, len(content)), LAYER, numbers):
+        for blob in _parts(content, layer, BLOBS, numbers):
+            for start, end in _parts(content, blob, SHAPE, numbers):
+                if end - start > MAX_SHAPE:
+                    raise ValueError(f"a shape takes {end - start:,} bytes")
+
+
+def _parts(
+    content: bytes, span: tuple[int, int], wanted: int, numbers: Iterator[int]
+) -> Iterator[tuple[int, int]]:
+    """Where the values of a field lie in a message; `numbers` counts all fields."""
+    for number, _, value in fields(content, *span):
+        if next(numbers) > MAX_PARTS:
+            raise ValueError(f"it has more than {MAX_PARTS:,} parts")
+        if number == wanted:
+            yield value
 
 
 def _array(blob) -> np.ndarray:

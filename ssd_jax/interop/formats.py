@@ -1,6 +1,7 @@
 """Weights of other implementations, under our names: `FORMAT:FILE`."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from ssd_jax.interop import pytorch_layouts as layouts
 from ssd_jax.interop.keras_weights import APPLICATIONS, arrays_from_keras, load_application
 from ssd_jax.interop.pytorch_layouts import Layout
 from ssd_jax.interop.renaming import rename
-from ssd_jax.interop.transfer import Arrays
+from ssd_jax.interop.transfer import Arrays, flatten
 from ssd_jax.interop.weight_files import read_weights
 from ssd_jax.models.network import Network
 
@@ -52,10 +53,10 @@ def read_format(kind: str, file: str, network: Network, class_names: Sequence[st
     """
     if kind == "keras":
         _check_backbone(kind, network, tuple(APPLICATIONS))
-        model = load_application(network.settings.backbone, file)
+        model = load_application(network.settings.backbone, file, _num_bytes(network))
         return Foreign(arrays_from_keras(model, network.settings.backbone), (), [], [])
 
-    tensors = read_weights(file)
+    tensors = read_weights(file, _num_bytes(network))
     if kind == "mmdetection":
         tensors = layouts.upgrade_mmdetection(tensors)
     layout = _find_layout(kind, tensors, network)
@@ -78,6 +79,12 @@ def read_format(kind: str, file: str, network: Network, class_names: Sequence[st
         if path not in renamed.arrays and theirs.replace(".", "/") != path
     ]
     return Foreign(renamed.arrays, class_names, missing, renamed.left_over)
+
+
+def _num_bytes(network: Network) -> int:
+    """Of the arrays of a network."""
+    shapes = flatten(network.variable_shapes()).values()
+    return sum(math.prod(shape.shape) * shape.dtype.itemsize for shape in shapes)
 
 
 def _find_layout(kind: str, tensors: Mapping[str, np.ndarray], network: Network) -> Layout:

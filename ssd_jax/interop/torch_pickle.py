@@ -1,14 +1,13 @@
 """Reads the tensors of a PyTorch file without PyTorch, and without running anything in it.
 
-A `.pth` file is a pickle, which may call any function. Here it may call those that rebuild tensors
-and ordered dictionaries; a file that asks for anything else is refused. Both of PyTorch's formats
-are read: the zip archive (since 1.6) and the row of pickles before it.
+A `.pth` file is a pickle, which may call any function. Here it may name those that rebuild tensors
+and ordered dictionaries, for which our own stand; a file that asks for anything else is refused.
+Both of PyTorch's formats are read: the zip archive (since 1.6) and the row of pickles before it.
 """
 
-import collections
 import io
 import math
-import pickle
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,27 +16,37 @@ from typing import Any, BinaryIO, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, shown
+from ssd_jax.interop.archives import check_claim, open_archive, reason_of
+from ssd_jax.interop.pickle_reader import MAX_BYTES, Name, PickleReader, RefusedError
+from ssd_jax.storage.files import open_file
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 STORAGES = {
-    "DoubleStorage": np.dtype("<f8"),
-    "FloatStorage": np.dtype("<f4"),
-    "HalfStorage": np.dtype("<f2"),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "LongStorage": np.dtype("<i8"),
-    "IntStorage": np.dtype("<i4"),
-    "ShortStorage": np.dtype("<i2"),
-    "CharStorage": np.dtype("i1"),
-    "ByteStorage": np.dtype("u1"),
-    "BoolStorage": np.dtype("?"),
+    "torch.DoubleStorage": np.dtype("<f8"),
+    "torch.FloatStorage": np.dtype("<f4"),
+    "torch.HalfStorage": np.dtype("<f2"),
+    "torch.BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "torch.LongStorage": np.dtype("<i8"),
+    "torch.IntStorage": np.dtype("<i4"),
+    "torch.ShortStorage": np.dtype("<i2"),
+    "torch.CharStorage": np.dtype("i1"),
+    "torch.ByteStorage": np.dtype("u1"),
+    "torch.BoolStorage": np.dtype("?"),
 }
+MAX_DIMENSIONS = 32
+# Under these names training programs keep the state dict, beside other things.
+WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
 class _Storage(NamedTuple):
     key: str
     dtype: np.dtype
     length: int
+
+    @property
+    def num_bytes(self) -> int:
+        return self.length * self.dtype.itemsize
 
 
 class _Tensor(NamedTuple):
@@ -46,132 +55,168 @@ class _Tensor(NamedTuple):
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
-
-class _Refused(pickle.UnpicklingError):
-    """The file asks for something that is no tensor."""
-
-
-class _RebuildTensor:
-    """Called by a pickle. Without attributes, so that a pickle cannot change it."""
-
-    __slots__ = ()
-
-    def __call__(self, storage: Any, offset: int, shape: Any, strides: Any, *_: Any) -> _Tensor:
-        if not isinstance(storage, _Storage):
-            raise _Refused("a tensor has no storage")
-        shape, strides = tuple(map(int, shape)), tuple(map(int, strides))
-        steps = zip(shape, strides, strict=True)
-        last = offset + sum((size - 1) * stride for size, stride in steps)
-        fits = offset >= 0 and min((*shape, *strides), default=0) >= 0 and last < storage.length
-        if math.prod(shape) and not (fits and math.prod(shape) <= storage.length):
-            raise _Refused(f"a tensor of shape {shape} exceeds its storage")
-        return _Tensor(storage, int(offset), shape, strides)
+    @property
+    def num_bytes(self) -> int:
+        """Of its array, in which bfloat16 takes as much as float32."""
+        return math.prod(self.shape) * max(self.storage.dtype.itemsize, 4)
 
 
-class _RebuildParameter:
-    """Called by a pickle: what it wraps is a tensor already."""
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+    if not isinstance(storage, _Storage):
+        raise RefusedError("a tensor has no storage")
+    offset, shape, strides = int(offset), tuple(map(int, shape)), tuple(map(int, strides))
+    if len(shape) > MAX_DIMENSIONS:
+        raise RefusedError(f"a tensor has {len(shape)} dimensions")
+    steps = zip(shape, strides, strict=True)
+    last = offset + sum((size - 1) * stride for size, stride in steps)
+    fits = offset >= 0 and min((*shape, *strides), default=0) >= 0 and last < storage.length
+    if math.prod(shape) and not (fits and math.prod(shape) <= storage.length):
+        raise RefusedError(f"a tensor of shape {shape} exceeds its storage")
+    return _Tensor(storage, offset, shape, strides)
 
-    __slots__ = ()
 
-    def __call__(self, data: Any, *_: Any) -> Any:
-        return data
+def _torch_size(values: Any = ()) -> tuple[Any, ...]:
+    return tuple(values)
 
 
-ALLOWED = {
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("torch", "Size"): tuple,
-    ("torch._utils", "_rebuild_tensor"): _RebuildTensor(),
-    ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
-    ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
+def _parameter(data: Any, *_: Any) -> Any:
+    return data  # a tensor already
+
+
+def _storage_type(*_: Any) -> None:
+    raise RefusedError("it calls the type of a storage")
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(STORAGES, _storage_type),
+    "collections.OrderedDict": dict,
+    "torch.Size": _torch_size,
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": _parameter,
 }
 
 
-class _Unpickler(pickle.Unpickler):
-    """Makes tensors that know where their values lie, and nothing else."""
+class _Reader(PickleReader):
+    """Collects the storages that its pickles name."""
 
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in STORAGES:
-            return name
-        if (module, name) not in ALLOWED:
-            raise _Refused(f"it asks for {module}.{name}, which is no part of a tensor")
-        return ALLOWED[module, name]
+    def __init__(self, file: BinaryIO):
+        super().__init__(file, FUNCTIONS, self._storage)
+        self.storages: dict[str, _Storage] = {}
 
-    def persistent_load(self, saved: Any) -> _Storage:
+    def _storage(self, saved: Any) -> _Storage:
         kind, storage, key, _, length, *_ = saved
-        if kind != "storage" or storage not in STORAGES:
-            raise _Refused(f"it refers to {kind!r}")
-        return _Storage(str(key), STORAGES[storage], int(length))
+        if kind != "storage" or not isinstance(storage, Name) or storage.name not in STORAGES:
+            raise RefusedError(f"it refers to {shown(kind)}")
+        made = _Storage(str(key), STORAGES[storage.name], int(length))
+        return self.storages.setdefault(made.key, made)
 
 
-def read_torch_file(path: Path) -> Any:
-    """The content of a PyTorch file: dictionaries, lists, numbers, strings, and NumPy arrays.
+def read_torch_file(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
+    """The state dict of a PyTorch file.
+
+    Args:
+      path: the file.
+      max_bytes: that its tensors may take.
 
     Raises:
-      UserError: the file is damaged, is no such file, or holds anything else than tensors.
+      UserError: the file is damaged, is no such file, holds anything else than tensors, more than
+        `max_bytes` of them, or no state dict.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             is_zip = zipfile.is_zipfile(file)
             file.seek(0)
-            return _read_zip(file) if is_zip else _read_legacy(file)
-    except _Refused as error:
-        raise UserError(f"{path} is refused, for it is not tensors alone: {error}") from error
+            return (_read_zip if is_zip else _read_legacy)(file, path, max_bytes)
+    except UserError:
+        raise
+    except RefusedError as error:
+        raise UserError(
+            f"{path} is refused, for it is not tensors alone: {reason_of(error)}"
+        ) from error
     except Exception as error:  # a damaged pickle fails in every way there is
         raise UserError(
             f"{path} is not a file of PyTorch weights, or it is damaged "
-            f"({type(error).__name__}: {error})"
+            f"({type(error).__name__}: {reason_of(error)})"
         ) from error
 
 
-def _read_zip(file: BinaryIO) -> Any:
-    with zipfile.ZipFile(file) as archive:
+def _read_zip(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.ndarray]:
+    with open_archive(file) as archive:
         (index,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
         folder = index.removesuffix("data.pkl")
         if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
-            raise _Refused("its parts are compressed, which PyTorch's never are")
-        content = _Unpickler(io.BytesIO(archive.read(index))).load()
+            raise RefusedError("its parts are compressed, which PyTorch's never are")
+        check_claim(path, archive.getinfo(index).file_size, MAX_BYTES, "index")
+        tensors = _state_dict(_Reader(io.BytesIO(archive.read(index))).load(), path, max_bytes)
+        rest = file.seek(0, os.SEEK_END)
+        values = {}
+        for storage in _storages(tensors):
+            entry = archive.getinfo(f"{folder}data/{storage.key}")
+            # Parts may overlap, so that together they are larger than the file.
+            rest -= entry.file_size
+            if entry.file_size < storage.num_bytes or rest < 0:
+                raise ValueError(f"its part {storage.key} is not what its index says")
+            raw = archive.read(entry)
+            values[storage.key] = np.frombuffer(raw, storage.dtype, storage.length)
+    return _filled(tensors, values)
 
-        def read(storage):
-            raw = archive.read(f"{folder}data/{storage.key}")
-            return np.frombuffer(raw, storage.dtype, storage.length)
 
-        return _fill(content, read)
-
-
-def _read_legacy(file: BinaryIO) -> Any:
-    if _Unpickler(file).load() != LEGACY_MAGIC:
+def _read_legacy(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.ndarray]:
+    reader = _Reader(file)
+    if reader.load() != LEGACY_MAGIC:
         raise ValueError("it does not begin as one")
-    _Unpickler(file).load()  # version of the format
-    _Unpickler(file).load()  # of the machine that wrote it
-    content = _Unpickler(file).load()
-    keys = _Unpickler(file).load()
-    storages = {}
-    _fill(content, lambda storage: storages.setdefault(storage.key, storage))
-    arrays = {}
+    reader.load()  # version of the format
+    reader.load()  # of the machine that wrote it
+    tensors = _state_dict(reader.load(), path, max_bytes)
+    wanted = _storages(tensors)
+    keys = reader.load()
+    place = file.tell()
+    end = file.seek(0, os.SEEK_END)
+    values = {}
     for key in keys:
+        file.seek(place)
         (length,) = np.frombuffer(file.read(8), "<i8")
-        dtype = storages[key].dtype if key in storages else None
-        if dtype is None or length != storages[key].length:
-            raise ValueError(f"its part {key} is not what its index says")
-        raw = file.read(int(length) * dtype.itemsize)
-        arrays[key] = np.frombuffer(raw, dtype, int(length))
-    return _fill(content, lambda storage: arrays[storage.key])
+        storage = reader.storages.get(key)
+        if storage is None or length != storage.length:
+            raise ValueError(f"its part {shown(key)} is not what its index says")
+        start, place = place + 8, place + 8 + storage.num_bytes
+        if place > end:
+            raise ValueError("it ends inside a tensor")
+        if storage in wanted:
+            file.seek(start)
+            values[key] = np.frombuffer(file.read(storage.num_bytes), storage.dtype)
+    return _filled(tensors, values)
 
 
-def _fill(content: Any, read: Callable[[_Storage], Any]) -> Any:
-    """The content with an array in place of every tensor."""
-    if isinstance(content, _Tensor):
-        values = read(content.storage)
-        if not isinstance(values, np.ndarray):
-            return values
-        strides = [stride * values.itemsize for stride in content.strides]
-        view = np.lib.stride_tricks.as_strided(
-            values[content.offset :], content.shape, strides, writeable=False
-        )
-        array = np.ascontiguousarray(view).reshape(content.shape)
-        return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array
-    if isinstance(content, dict):
-        return {key: _fill(value, read) for key, value in content.items()}
-    if isinstance(content, list | tuple) and not isinstance(content, _Storage):
-        return [_fill(value, read) for value in content]
-    return content
+def _state_dict(content: object, path: Path, max_bytes: int) -> dict[str, _Tensor]:
+    """The tensors of a PyTorch file, out of what is wrapped round them."""
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path} holds no state dict")
+    strangers = [name for name, value in content.items() if not isinstance(value, _Tensor)]
+    if strangers:
+        raise UserError(f"{path} holds no state dict: its {shown(strangers[0])} is no tensor")
+    check_claim(path, sum(tensor.num_bytes for tensor in content.values()), max_bytes)
+    # Data parallel training puts this before every name.
+    return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+def _storages(tensors: dict[str, _Tensor]) -> set[_Storage]:
+    return {tensor.storage for tensor in tensors.values()}
+
+
+def _filled(tensors: dict[str, _Tensor], storages: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """An array in place of every tensor."""
+    return {name: _array(tensor, storages[tensor.storage.key]) for name, tensor in tensors.items()}
+
+
+def _array(tensor: _Tensor, values: np.ndarray) -> np.ndarray:
+    strides = [stride * values.itemsize for stride in tensor.strides]
+    view = np.lib.stride_tricks.as_strided(
+        values[tensor.offset :], tensor.shape, strides, writeable=False
+    )
+    array = np.ascontiguousarray(view).reshape(tensor.shape)
+    return array.astype(np.float32) if array.dtype == ml_dtypes.bfloat16 else array

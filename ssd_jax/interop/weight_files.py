@@ -1,6 +1,8 @@
 """Files of weights: tensors by name."""
 
+import math
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,62 +10,86 @@ import safetensors
 import safetensors.numpy
 
 from ssd_jax.errors import UserError
+from ssd_jax.interop.archives import check_claim, max_tensor_bytes, open_archive, reason_of
 from ssd_jax.interop.caffe_model import read_caffe_model
 from ssd_jax.interop.torch_pickle import read_torch_file
-from ssd_jax.storage.files import local_path
+from ssd_jax.storage.files import local_path, open_file
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin")
-# Under these names training programs keep the state dict, beside other things.
-WRAPPERS = ("state_dict", "model", "model_state_dict")
+# Of a .safetensors file: some 100 bytes a tensor.
+MAX_HEADER = 2**24
 
 
-def read_weights(file: str) -> dict[str, np.ndarray]:
+def read_weights(file: str, network_bytes: int = 0) -> dict[str, np.ndarray]:
     """The tensors of a file, which runs nothing of what it may hold.
 
     Args:
       file: `.npz`, `.safetensors`, `.pth`, `.pt`, `.bin` (PyTorch) or `.caffemodel`.
+      network_bytes: of the arrays of the network that it is for; see `max_tensor_bytes`.
 
     Raises:
-      UserError: the file cannot be read.
+      UserError: the file cannot be read, or claims more than its bytes and the network explain.
     """
     path = local_path(file)
-    if not path.is_file():
-        raise UserError(f"{file} cannot be read: there is no such file")
-    if path.suffix == ".caffemodel":
-        return read_caffe_model(path)
-    if path.suffix in TORCH_SUFFIXES:
-        return _state_dict(read_torch_file(path), path)
     try:
+        max_bytes = max_tensor_bytes(path, network_bytes)
+        if path.suffix == ".caffemodel":
+            return read_caffe_model(path)
+        if path.suffix in TORCH_SUFFIXES:
+            return read_torch_file(path, max_bytes)
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as content:
-                return dict(content)
+            return _read_npz(path, max_bytes)
         if path.suffix == ".safetensors":
-            return safetensors.numpy.load_file(path)
+            return _read_safetensors(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{file} cannot be read: there is no such file") from error
+    except UserError:
+        raise
     except (
         OSError,
         EOFError,
         KeyError,
         TypeError,
         ValueError,
+        NotImplementedError,
+        RuntimeError,
         zipfile.BadZipFile,
+        zlib.error,
         safetensors.SafetensorError,
     ) as error:
-        raise UserError(f"{file} cannot be read: {error or type(error).__name__}") from error
+        raise UserError(f"{file} cannot be read: {reason_of(error)}") from error
     raise UserError(
         f"{file} cannot be read: its name must end in .npz, .safetensors, .caffemodel, "
         f"{', '.join(TORCH_SUFFIXES)}"
     )
 
 
-def _state_dict(content: object, path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a PyTorch file, out of what is wrapped round them."""
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"{path} holds no state dict")
-    strangers = [name for name, value in content.items() if not isinstance(value, np.ndarray)]
-    if strangers:
-        raise UserError(f"{path} holds no state dict: its {strangers[0]!r} is no tensor")
-    # Data parallel training puts this before every name.
-    return {str(name).removeprefix("module."): value for name, value in content.items()}
+def _read_npz(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
+    """The arrays of NumPy's archive, after a look at what all of them claim."""
+    with open_file(path) as file, open_archive(file) as archive:
+        entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+        claimed = 0
+        for entry in entries:
+            with archive.open(entry) as part:
+                version = np.lib.format.read_magic(part)
+                read_header = (
+                    np.lib.format.read_array_header_1_0
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read_header(part)
+            claimed += math.prod(shape) * dtype.itemsize
+        check_claim(path, claimed, max_bytes)
+        arrays = {}
+        for entry in entries:
+            with archive.open(entry) as part:
+                arrays[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(part)
+    return arrays
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """The tensors, which cannot be more than the bytes of the file."""
+    with open_file(path) as file:
+        length = int.from_bytes(file.read(8), "little")
+    check_claim(path, length, MAX_HEADER, "header")
+    return safetensors.numpy.load_file(path)

@@ -1,9 +1,8 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
 from configs import ssd300_resnet50_coco, ssdlite300_mobilenetv2_coco
+from configs.ablations import table2
 from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
 from ssd_jax.interop.formats import read_format
@@ -188,9 +187,7 @@ def test_another_backbone_is_refused(kind, backbone, complaint, tmp_path):
     if backbone == "resnet50":
         network = build_network(as_config(ssd300_resnet50_coco.get_config()).model, 1)
     elif backbone == "vgg16_whole":
-        network = build_network(as_config(tiny.get_config()).model, 1)
-        settings = network.settings.model_copy(update={"backbone": backbone})
-        network = dataclasses.replace(network, settings=settings)
+        network = build_network(as_config(table2.get_config("no_atrous")).model, 1)
     with pytest.raises(UserError, match=complaint):
         read_format(kind, str(tmp_path / "weights.npz"), network)
 

@@ -104,13 +104,13 @@ def parse_example(content: bytes) -> dict[str, Feature]:
       MalformedRecordError: it is no such message.
     """
     features = {}
-    for number, _, (start, end) in _fields(content, 0, len(content)):
+    for number, _, (start, end) in fields(content, 0, len(content)):
         if number != 1:
             continue
-        for number, _, entry in _fields(content, start, end):
+        for number, _, entry in fields(content, start, end):
             if number == 1:
                 key, value = b"", (0, 0)
-                for number, _, span in _fields(content, *entry):
+                for number, _, span in fields(content, *entry):
                     if number == 1:
                         key = content[slice(*span)]
                     elif number == 2:
@@ -122,8 +122,8 @@ def parse_example(content: bytes) -> dict[str, Feature]:
 def _feature(content: bytes, start: int, end: int) -> Feature:
     """A feature: a list of bytes (1), of floats (2), or of whole numbers (3)."""
     feature = Feature([], [], [])
-    for kind, _, values in _fields(content, start, end):
-        for number, wire, span in _fields(content, *values):
+    for kind, _, values in fields(content, start, end):
+        for number, wire, span in fields(content, *values):
             if number != 1:
                 continue
             if kind == 1 and wire == BYTES:
@@ -140,7 +140,7 @@ def _feature(content: bytes, start: int, end: int) -> Feature:
     return feature
 
 
-def _fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
+def fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
     """The number, kind, and (start, end) of the value of each field of a message."""
     while start < end:
         tag, start = _varint(content, start, end)

@@ -1,0 +1,95 @@
+"""Runs a piece of Python in a process of its own, and tells the memory that it took."""
+
+import functools
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tools.attacks.attack import ROOT, Attack
+
+# What no attack may take: bytes above an idle start, and seconds.
+MAX_BYTES = 500_000_000
+MAX_SECONDS = 60
+
+Write = Callable[[Path], None]
+
+# The process cannot take more than this beside its libraries, so that no attack takes the machine.
+MOST_ADDRESSES = 8 * 2**30
+
+# The peak so far is forgotten, so that what the imports took does not hide what the work takes.
+PROGRAM = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, ({most}, {most}))
+{before}
+def status(name):
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024
+open("/proc/self/clear_refs", "w").write("5")
+start = status("VmRSS")
+try:
+    {work}
+except UserError as error:
+    print("refused:", error)
+print("bytes", status("VmHWM") - start)
+"""
+
+
+def run_measured(before: str, work: str, timeout: float = MAX_SECONDS) -> tuple[str, int]:
+    """What a piece of Python prints, and the bytes that it takes above what it began with.
+
+    Args:
+      before: what is imported and made first, which does not count.
+      work: one statement; a `UserError` of it is printed behind `refused: `.
+      timeout: seconds after which it counts as hanging.
+    """
+    before = f"from ssd_jax.errors import UserError\n{before}"
+    program = PROGRAM.format(most=MOST_ADDRESSES, before=before, work=work)
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+    )
+    assert result.returncode == 0, result.stderr[-1500:]
+    *lines, last = result.stdout.splitlines()
+    return "\n".join(lines), int(last.removeprefix("bytes "))
+
+
+def check_refused(before: str, work: str) -> None:
+    """Checks that a piece of Python is refused in one line, in time, and with little memory."""
+    printed, taken = run_measured(before, work)
+    assert printed.startswith("refused: "), f"it was read: {printed[-300:]}"
+    assert taken < MAX_BYTES, f"it took {taken:,} bytes"
+    assert "\n" not in printed and len(printed) < 1500, printed[:2000]
+
+
+def _read_weights(suffix: str, write: Write, before: str, read: str, folder: Path) -> None:
+    file = folder / f"weights{suffix}"
+    write(file)
+    check_refused(before, read.format(repr(str(file))))
+
+
+def weight_attack(
+    name: str,
+    suffix: str,
+    write: Write,
+    *,
+    quick: bool = False,
+    before: str = "from ssd_jax.interop.weight_files import read_weights",
+    read: str = "read_weights({})",
+) -> Attack:
+    """An attack by a file of weights, which must be refused.
+
+    Args:
+      name: of the attack.
+      suffix: of the file.
+      write: writes the file.
+      quick: see `Attack`.
+      before: see `run_measured`.
+      read: reads the file, the path of which stands for `{}`.
+    """
+    run = functools.partial(_read_weights, suffix, write, before, read)
+    return Attack("weight bombs", name, run, quick)
