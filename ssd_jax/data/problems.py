@@ -179,8 +179,15 @@ class Problems:
         self.check()
 
     def check(self) -> None:
-        """Raises a `UserError` where more images are damaged than may be; lists them before."""
+        """Raises a `UserError` where more images are damaged than may be, or all; lists them."""
         bad, total = len(self._found), self.num_images
+        if bad >= total > 0:
+            self._list_read()
+            place, problems = next(iter(self._found.items()))
+            raise UserError(
+                f"all of {counted(total, 'image')} are damaged, so there is nothing to learn from "
+                f"or to measure on; the first: {place[0]}: {problems[0].message}"
+            )
         if bad > self._max_error_fraction * total:
             self._list_read()
             place, problems = next(iter(self._found.items()))

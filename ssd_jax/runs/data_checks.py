@@ -4,6 +4,7 @@ import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 from tqdm import tqdm
 
 from ssd_jax.config.schema import Config
@@ -37,6 +38,8 @@ def look_at_data(config: Config, data: RunData, tiling: Tiling) -> None:
         origins = (data.trained, data.origin)
         logger.info("%s", format_data(config, train, evaluation, origins, tiling))
     check_objects(train, evaluation, data.trained, data.origin)
+    if devices.is_main_process():
+        _warn_of_absent_classes(train)
     if data.evaluation is not None:
         repeated = num_shared(data.train, data.evaluation)
         if repeated and devices.is_main_process():
@@ -47,6 +50,16 @@ def look_at_data(config: Config, data: RunData, tiling: Tiling) -> None:
                 len(data.evaluation),
             )
         check_images(data.evaluation)
+
+
+def _warn_of_absent_classes(train: Content) -> None:
+    """Warns of classes without any object to learn, unless images were left uncounted."""
+    absent = [train.class_names[i] for i in np.flatnonzero(train.num_objects == 0)]
+    if absent and train.num_counted == train.num_images:
+        logger.warning(
+            "training data: no object of %d of %d classes, which cannot be learned: %s",
+            *(len(absent), len(train.class_names), first_names(absent, 20)),
+        )
 
 
 def describe_continued(data: RunData) -> str:

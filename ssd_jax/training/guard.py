@@ -1,4 +1,4 @@
-"""Watches loss and gradient of every step: values that are not finite, and spikes."""
+"""Watches every step: values that are not finite, spikes, and steps that learn of no object."""
 
 import collections
 import logging
@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 SPIKE_FACTOR = 5
 SPIKE_WINDOW = 100
 SPIKE_MIN_STEPS = 20
+
+FIRST_STEPS = 50  # without any positive are told, and twice as many, and so on
 
 
 class Guard:
@@ -51,15 +53,16 @@ class Guard:
         self._learning_rate = learning_rate
         self._save_batch = save_batch
         self._losses = collections.deque(maxlen=SPIKE_WINDOW)
+        self._steps_without_positives: int | None = 0  # None once there was one
 
     def observe(self, step: int, metrics: dict[str, float]) -> bool:
         """Takes note of one step; to be called once for each step, in order.
 
-        Warns of a step that is not finite, and of a spike.
+        Warns of a step that is not finite, of a spike, and where no step had a positive yet.
 
         Args:
           step: its number, from 1.
-          metrics: `loss` and `gradient_norm` among them.
+          metrics: `loss`, `gradient_norm`, `update_norm` and `positives` among them.
 
         Returns:
           Whether the step is finite.
@@ -67,22 +70,24 @@ class Guard:
         Raises:
           UserError: it is not finite, and the run must stop.
         """
-        loss, norm = metrics["loss"], metrics["gradient_norm"]
-        if math.isfinite(loss) and math.isfinite(norm):
-            self._warn_of_spike(step, loss, norm)
-            self._losses.append(loss)
+        watched = {name: metrics[name] for name in ("loss", "gradient_norm", "update_norm")}
+        if all(map(math.isfinite, watched.values())):
+            self._warn_of_no_positives(metrics["positives"])
+            self._warn_of_spike(step, metrics["loss"], metrics["gradient_norm"])
+            self._losses.append(metrics["loss"])
             return True
         self.skipped += 1
-        self._report_skipped(step, loss, norm)
+        self._report_skipped(step, watched)
         return False
 
-    def _report_skipped(self, step: int, loss: float, norm: float) -> None:
+    def _report_skipped(self, step: int, watched: dict[str, float]) -> None:
         """Warns of a step that is not finite, or ends the run."""
         rate = float(np.asarray(self._learning_rate(step - 1)))
-        numbers = {"step": step, "loss": loss, "gradient_norm": norm, "learning_rate": rate}
+        numbers = {"step": step, **watched, "learning_rate": rate}
         message = (
-            f"step {step}: the loss is {loss:.6g} and the norm of the gradient {norm:.6g}, at the "
-            f"learning rate {rate:.6g}; {self._save_batch(step, numbers)}"
+            f"step {step}: the loss is {watched['loss']:.6g}, the norm of the gradient "
+            f"{watched['gradient_norm']:.6g} and that of the update {watched['update_norm']:.6g}, "
+            f"at the learning rate {rate:.6g}; {self._save_batch(step, numbers)}"
         )
         fix = "lower config.learning_rate, raise config.warmup_steps or set config.clip_norm"
         if self._on_nonfinite == "stop":
@@ -95,6 +100,22 @@ class Guard:
         logger.warning(
             "%s; skipped, as %d of %d that may be", message, self.skipped, self._max_skipped
         )
+
+    def _warn_of_no_positives(self, positives: float) -> None:
+        if self._steps_without_positives is None:
+            return
+        if positives:
+            self._steps_without_positives = None
+            return
+        self._steps_without_positives += 1
+        times, rest = divmod(self._steps_without_positives, FIRST_STEPS)
+        if times and not rest and not times & (times - 1):  # 1, 2, 4, … times FIRST_STEPS
+            logger.warning(
+                "no object in the images of %d steps, so nothing was learned of any: see with "
+                "ssd-jax show-data what is trained on (damaged images that are left out are "
+                "trained on as blank ones; augmentation may cut objects off)",
+                self._steps_without_positives,
+            )
 
     def _warn_of_spike(self, step: int, loss: float, norm: float) -> None:
         if len(self._losses) >= SPIKE_MIN_STEPS:

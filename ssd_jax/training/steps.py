@@ -31,8 +31,8 @@ def make_train_step(
     The batch holds this device's share of `image`, `window`, `boxes` and `labels` (see
     `data/training_batches.py`). Sums of losses and gradients, and counts, are added up over
     gradient accumulation steps and devices, and divided by all positives only then, so that the
-    update is that of the global batch, however many share it. An update whose loss or gradient is
-    not finite is not applied.
+    update is that of the global batch, however many share it. An update is not applied where it,
+    the loss or the gradient is not finite.
 
     Args:
       config: how it is trained.
@@ -69,6 +69,7 @@ def make_train_step(
             updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
             trained = cast(Variables, optax.apply_updates(trainable, updates))
             parameters = merge(trained, fixed)
+            metrics["update_norm"] = optax.tree.norm(updates)
         new_state = TrainState(
             step=state.step + 1,
             parameters=parameters,
@@ -168,8 +169,9 @@ def moving_average(state: TrainState, parameters: Variables, decay: float) -> Va
 
 @jax.named_scope("update")
 def unless_nonfinite(old: TrainState, new: TrainState, metrics: Metrics) -> TrainState:
-    """The new state; where loss or gradient are not finite, the old one but for step counts."""
-    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
+    """The new state; where loss, gradient or update are not finite, the old but for step counts."""
+    watched = ("loss", "gradient_norm", "update_norm")
+    finite = jnp.all(jnp.isfinite(jnp.stack([metrics[name] for name in watched])))
 
     def choose(old: jax.Array, new: jax.Array) -> jax.Array:
         is_count = jnp.issubdtype(new.dtype, jnp.integer)

@@ -283,7 +283,7 @@ def test_too_many_stop_with_count_fraction_and_list(voc, tmp_path):
 
 def test_all_damaged_leaves_nothing(voc, tmp_path):
     voc.annotation("bad").write_text("")
-    with pytest.raises(UserError, match="1 of 1 image"):
+    with pytest.raises(UserError, match="all of 1 image are damaged"):
         open_dataset(voc.split("all", "bad"), (), skip(tmp_path, 0.9))
     assert len(listed(tmp_path)) == 1
     with pytest.raises(UserError, match=r"voc_xml:.*none is left"):

@@ -74,6 +74,7 @@ def test_training_leaves_what_the_readme_promises(workdir):
         "train/loc_loss",
         "train/conf_loss",
         "train/gradient_norm",
+        "train/update_norm",
         "train/positives",
         "train/negatives",
         "train/objects_dropped",

@@ -18,8 +18,13 @@ def guard(on_nonfinite="stop", max_skipped=0, skipped=0):
     return Guard(on_nonfinite, max_skipped, rate, save_batch, skipped), saved
 
 
-def numbers(loss=1.0, norm=2.0):
-    return {"loss": loss, "gradient_norm": norm, "positives": 3.0}
+def numbers(loss=1.0, norm=2.0, update=0.1, positives=3.0):
+    return {
+        "loss": loss,
+        "gradient_norm": norm,
+        "update_norm": update,
+        "positives": positives,
+    }
 
 
 @pytest.mark.parametrize(("loss", "norm"), [(math.nan, 2.0), (1.0, math.inf), (-math.inf, 0.0)])
@@ -56,3 +61,26 @@ def test_spikes_are_told(caplog):
         assert not caplog.text
         watch.observe(30, numbers(loss=30.0, norm=17.0))
     assert "step 30: the loss is 30" in caplog.text and "norm of the gradient 17" in caplog.text
+
+
+def test_an_update_that_is_not_finite_stops():
+    watch, saved = guard()
+    with pytest.raises(UserError, match=r"step 1: .* that of the update inf"):
+        watch.observe(1, numbers(update=math.inf))
+    assert saved[0]["update_norm"] == math.inf
+
+
+def test_steps_without_any_object_are_told(caplog):
+    watch, _ = guard()
+    for step in range(1, 250):
+        watch.observe(step, numbers(positives=0.0))
+    told = [record.getMessage() for record in caplog.records]
+    assert [message.split(":")[0] for message in told] == [
+        f"no object in the images of {steps} steps, so nothing was learned of any"
+        for steps in (50, 100, 200)
+    ]
+    caplog.clear()
+    watch.observe(250, numbers())
+    for step in range(251, 600):
+        watch.observe(step, numbers(positives=0.0))
+    assert not caplog.records

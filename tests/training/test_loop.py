@@ -15,6 +15,8 @@ from ssd_jax.training.run import Run
 from ssd_jax.training.state import TrainState
 from tests import tiny
 
+METRICS = ("loss", "gradient_norm", "update_norm", "positives")
+
 
 class Number:
     """A metric on a device that tells when it is waited for or read, and by which step."""
@@ -60,7 +62,7 @@ def run(steps=12, log_every=5):
         taken.append(number)
         metrics = {
             name: Number(number, lambda how: looked.append((how, number, len(taken))))
-            for name in ("loss", "gradient_norm")
+            for name in METRICS
         }
         return state, metrics
 
@@ -96,7 +98,7 @@ def test_it_waits_for_the_device_after_the_first_step_and_at_log_lines_alone():
         ("waited", 1),
         *(("read", step) for step in (5, 10, 12)),
     }
-    assert [of for how, of, _ in looked if how == "waited"] == [1, 1]
+    assert [of for how, of, _ in looked if how == "waited"] == [1] * len(METRICS)
 
 
 def test_it_tells_how_long_the_first_step_took(caplog):
@@ -109,7 +111,7 @@ def test_looking_at_an_interval_changes_nothing():
     guard = Guard("stop", 0, lambda step: 0.1, lambda *_: "")
     interval = Interval(guard, 3, Progress(dropped=2))
     for value in (1.0, 2.0):
-        metrics = {name: Number(value, lambda how: None) for name in ("loss", "gradient_norm")}
+        metrics = {name: Number(value, lambda how: None) for name in METRICS}
         interval.add(metrics, dropped=5)
     assert "loss" not in interval.means()  # nothing was read from the device yet
     interval.catch_up()
@@ -117,12 +119,12 @@ def test_looking_at_an_interval_changes_nothing():
         assert interval.means() == {
             "loss": 1.5,
             "gradient_norm": 1.5,
+            "update_norm": 1.5,
+            "positives": 1.5,
             "objects_dropped": 12,
             "updates_skipped": 0,
         }
-        assert interval.progress().values == [
-            {"loss": value, "gradient_norm": value} for value in (1.0, 2.0)
-        ]
+        assert interval.progress().values == [dict.fromkeys(METRICS, value) for value in (1.0, 2.0)]
     saved = interval.progress()
     interval.restart()
     assert interval.means() == {"objects_dropped": 0, "updates_skipped": 0}

@@ -21,7 +21,7 @@ from ssd_jax.training.detection_loss import detection_loss
 from ssd_jax.training.optimizer import make_optimizer
 from ssd_jax.training.parameters import matching
 from ssd_jax.training.state import initial_state
-from ssd_jax.training.steps import make_train_step
+from ssd_jax.training.steps import make_train_step, unless_nonfinite
 from tests import tiny
 from tests.helpers.commands import free_port, with_devices
 
@@ -172,6 +172,16 @@ def test_an_update_that_is_not_finite_changes_nothing_but_counts(factor):
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         expected = old + 1 if np.issubdtype(old.dtype, np.integer) else old
         np.testing.assert_array_equal(new, expected)
+
+
+@pytest.mark.parametrize("name", ["loss", "gradient_norm", "update_norm"])
+def test_a_state_is_taken_only_where_all_is_finite(name):
+    old, new = ({"kernel": jnp.full(2, float(value)), "count": jnp.int32(value)} for value in (1, 2))
+    metrics = dict.fromkeys(("loss", "gradient_norm", "update_norm"), jnp.float32(3))
+    np.testing.assert_array_equal(unless_nonfinite(old, new, metrics)["kernel"], [2, 2])
+    kept = unless_nonfinite(old, new, metrics | {name: jnp.float32(np.inf)})
+    np.testing.assert_array_equal(kept["kernel"], [1, 1])
+    assert kept["count"] == 2
 
 
 # All together, for each step with other options is compiled anew.
