@@ -176,7 +176,9 @@ def test_an_update_that_is_not_finite_changes_nothing_but_counts(factor):
 
 @pytest.mark.parametrize("name", ["loss", "gradient_norm", "update_norm"])
 def test_a_state_is_taken_only_where_all_is_finite(name):
-    old, new = ({"kernel": jnp.full(2, float(value)), "count": jnp.int32(value)} for value in (1, 2))
+    old, new = (
+        {"kernel": jnp.full(2, float(value)), "count": jnp.int32(value)} for value in (1, 2)
+    )
     metrics = dict.fromkeys(("loss", "gradient_norm", "update_norm"), jnp.float32(3))
     np.testing.assert_array_equal(unless_nonfinite(old, new, metrics)["kernel"], [2, 2])
     kept = unless_nonfinite(old, new, metrics | {name: jnp.float32(np.inf)})
