@@ -201,6 +201,22 @@ def _preparers_killed(folder: Path) -> None:
         server.check_well()
 
 
+def _preparers_stopped(folder: Path) -> None:
+    """One of the processes that open images hangs, and is ended; others are answered meanwhile."""
+    server = the_server()
+    server.check_well()
+    one = psutil.Process(server.process.pid).children()[0]
+    one.suspend()
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(server.detect, picture()) for _ in range(2)]
+        for _ in range(5):
+            server.check_well()
+        ours = [answer.result() for answer in answers]
+    assert {answer.status for answer in ours} <= {200, 422}, ours
+    assert not one.is_running() or all(answer.status == 200 for answer in ours)
+    server.check_well()
+
+
 def _no_files(folder: Path) -> None:
     """Uploads leave no file, and none is there while they are worked on."""
     server = PageServer(env={"TMPDIR": str(folder)})
@@ -291,6 +307,7 @@ ATTACKS = [
     Attack(KIND, "an upload that is shorter than it says", _wrong_length, quick=True),
     Attack(KIND, "an image that takes seconds beside others", _slow_beside_others),
     Attack(KIND, "the processes that open images are killed", _preparers_killed),
+    Attack(KIND, "a process that opens images hangs", _preparers_stopped),
     Attack(KIND, "uploads are not on disk", _no_files),
     Attack(KIND, "a port that is taken", _second_server),
     *(
