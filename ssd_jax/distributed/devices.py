@@ -249,7 +249,8 @@ def unshard(batch: Any) -> Any:
 
 def to_host(tree: Any) -> Any:
     """Brings values that are the same on every device to the host as NumPy arrays."""
-    return jax.tree.map(lambda array: np.asarray(array.addressable_data(0)), tree)
+    with watch.waiting("numbers that all processes compute together"):
+        return jax.tree.map(lambda array: np.asarray(array.addressable_data(0)), tree)
 
 
 def global_position(per_device_batch_size: int) -> jax.Array:
@@ -283,7 +284,4 @@ class Agreement:
             return here
         before = self._waiting
         self._waiting = self._sum(np.full(jax.local_device_count(), here, np.int32))
-        if before is None:
-            return False
-        with watch.waiting("the other processes, between two steps"):
-            return bool(to_host(before))
+        return before is not None and bool(to_host(before))

@@ -37,7 +37,7 @@ def from_main_process(value: JsonT) -> JsonT:
         return value
     text = json.dumps(value) if distributed.global_state.process_id == 0 else ""
     (data,) = _exchange(text.encode(), [0])
-    return _parsed(data, 0)
+    return parsed_json(data, 0)
 
 
 def gather_from_processes(value: JsonT) -> list[JsonT]:
@@ -52,7 +52,7 @@ def gather_from_processes(value: JsonT) -> list[JsonT]:
     everything = _exchange(
         json.dumps(value).encode(), range(distributed.global_state.num_processes)
     )
-    return [_parsed(data, index) for index, data in enumerate(everything)]
+    return [parsed_json(data, index) for index, data in enumerate(everything)]
 
 
 def gather_arrays(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
@@ -67,20 +67,32 @@ def gather_arrays(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray
     packed = safetensors.numpy.save(
         {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     )
-    gathered = []
-    for index, data in enumerate(_exchange(packed, range(distributed.global_state.num_processes))):
-        try:
-            gathered.append(safetensors.numpy.load(data))
-        except (safetensors.SafetensorError, ValueError, KeyError) as error:
-            raise _strange(index, "arrays", error) from error
-    return gathered
+    everything = _exchange(packed, range(distributed.global_state.num_processes))
+    return [parsed_arrays(data, index) for index, data in enumerate(everything)]
 
 
-def _parsed(data: bytes, process: int) -> Any:
+def parsed_json(data: bytes, process: int) -> Any:
+    """The value that a process sent.
+
+    Raises:
+      UserError: it is not JSON.
+    """
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise _strange(process, "JSON", error) from error
+
+
+def parsed_arrays(data: bytes, process: int) -> dict[str, np.ndarray]:
+    """The arrays that a process sent.
+
+    Raises:
+      UserError: they are not in the form of safetensors.
+    """
+    try:
+        return safetensors.numpy.load(data)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise _strange(process, "arrays", error) from error
 
 
 def _strange(process: int, expected: str, error: Exception) -> UserError:

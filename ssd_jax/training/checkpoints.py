@@ -16,6 +16,7 @@ import pydantic
 from orbax.checkpoint import checkpoint_managers
 
 from ssd_jax.config.schema import RunConfig
+from ssd_jax.distributed import watch
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import Variables
 from ssd_jax.storage.checksums import DamageError, verify_checksums, write_checksums
@@ -195,9 +196,13 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turns what a full disk makes Orbax raise into a `UserError`."""
+        """Turns what a full disk makes Orbax raise into a `UserError`.
+
+        All processes save together, and wait for each other.
+        """
         try:
-            yield
+            with watch.waiting("a checkpoint that all processes save"):
+                yield
         except Exception as error:
             if not _is_about_space(error):
                 raise

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from ssd_jax.distributed import devices
+from ssd_jax.distributed import devices, watch
 from ssd_jax.training.interval import Interval, Speed
 from ssd_jax.training.run import Run
 from ssd_jax.training.state import TrainState
@@ -51,13 +51,15 @@ def train_loop(
         for step in range(first_step + 1, config.steps + 1):
             batch, device_batch = next(placed)
             batch_came = time.perf_counter()
-            state, metrics = train_step(state, device_batch)
-            interval.add(metrics, int(batch["dropped"].sum()))
-            run.interruption.exchange()
-            stop = run.interruption.requested
+            with watch.waiting(f"step {step} of all processes"):
+                state, metrics = train_step(state, device_batch)
+                interval.add(metrics, int(batch["dropped"].sum()))
+                run.interruption.exchange()
+                stop = run.interruption.requested
+                if step == first_step + 1:
+                    # The first step compiles: it is waited for, and left out of the speed.
+                    jax.block_until_ready(metrics)
             if step == first_step + 1:
-                # The first step compiles: it is waited for, and left out of the speed.
-                jax.block_until_ready(metrics)
                 run.log_first_step(batch_came, time.perf_counter())
                 speed.restart()
             else:

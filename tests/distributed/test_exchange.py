@@ -1,57 +1,22 @@
 """Values between processes: given back alike, and never run."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from ssd_jax.distributed import exchange
 from ssd_jax.errors import UserError
-from tests.helpers.commands import ROOT, free_port, with_devices
+from tests.helpers.processes import run_together
 
-START = """
-import json, os, sys, time
-import numpy as np
-from ssd_jax.cli import console
-from ssd_jax.distributed import devices, exchange
-
-def stranger(number, data):
-    "Takes part in an exchange as process 1, with bytes of its own."
-    from jax._src import distributed
-    client = distributed.global_state.client
-    client.key_value_set_bytes(f"ssd_jax/exchange/{number}/1", data)
-    client.wait_at_barrier(f"ssd_jax/exchange/{number}", 60_000)
-
-with console.session():
-    place = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    devices.initialize(*place, heartbeat_timeout=20, join_timeout=60, wait_timeout=5)
-    index = devices.process_index()
+STRANGER = """
+    def stranger(number, data):
+        # Takes part in an exchange as process 1, with bytes of its own.
+        from jax._src import distributed
+        client = distributed.global_state.client
+        client.key_value_set_bytes(f"ssd_jax/exchange/{number}/1", data)
+        client.wait_at_barrier(f"ssd_jax/exchange/{number}", 60_000)
 """
-
-
-def run_together(program: str, count: int = 2) -> list[subprocess.CompletedProcess[str]]:
-    """The same program in so many processes, each to its end."""
-    address = f"127.0.0.1:{free_port()}"
-    command = [sys.executable, "-c", START + program, address, str(count)]
-    processes = [
-        subprocess.Popen(
-            [*command, str(index)],
-            cwd=ROOT,
-            env=with_devices(1),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(count)
-    ]
-    outputs = [process.communicate(timeout=100) for process in processes]
-    return [
-        subprocess.CompletedProcess(command, process.returncode, *output)
-        for process, output in zip(processes, outputs, strict=True)
-    ]
-
 
 ALIKE = """
     value = {"process": index, "text": "ä\\udc80\\0", "x": [0.1, None]}
@@ -106,24 +71,9 @@ PICKLE = """
 )
 @pytest.mark.multiprocess
 def test_a_pickle_from_another_process_is_refused(call):
-    main, _ = run_together(PICKLE.replace("{call}", call))
+    main, _ = run_together(STRANGER + PICKLE.replace("{call}", call))
     assert main.returncode == 1 and not main.stdout
     assert "process 1 of the run sent what are no" in main.stderr and "Traceback" not in main.stderr
-
-
-LATE = """
-    if index == 1:
-        time.sleep(9)
-    exchange.gather_from_processes(1)
-"""
-
-
-@pytest.mark.multiprocess
-def test_a_wait_in_vain_ends_with_one_line():
-    main, _ = run_together(LATE)
-    assert main.returncode == 75
-    (line,) = [line for line in main.stderr.splitlines() if line.startswith("error: ")]
-    assert "process 1 did not come within 5 s" in line and "Start all of them again" in line
 
 
 def test_alone_a_process_hears_itself():
@@ -136,4 +86,4 @@ def test_alone_a_process_hears_itself():
 @pytest.mark.parametrize("data", [b"", b"{", b"\x80\x05N.", b"[" * 100_000, "ä".encode("latin-1")])
 def test_what_is_no_json_is_refused(data):
     with pytest.raises(UserError, match="process 3 of the run sent what are no JSON"):
-        exchange._parsed(data, 3)
+        exchange.parsed_json(data, 3)

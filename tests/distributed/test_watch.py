@@ -1,0 +1,82 @@
+"""Where one process of a run ends, dies, stops or is stuck, the others end."""
+
+import signal
+
+import pytest
+
+from tests.helpers.processes import run_together
+
+pytestmark = pytest.mark.multiprocess
+
+# Process 0 and 2 wait for process 1 in one of three ways.
+WAIT = """
+    import jax, subprocess
+    def on_device():
+        with watch.waiting("a sum"):
+            devices.to_host(total(np.ones(1)))
+    total = jax.pmap(devices.sum_over_devices, axis_name=devices.DEVICES, out_axes=None)
+    ways = {
+        "exchange": lambda: exchange.gather_from_processes(index),
+        "device": on_device,
+        "host": lambda: time.sleep(60),
+    }
+    if "WAY" == "device":
+        on_device()
+    if index == 1:
+        BAD
+    ways["WAY"]()
+    print("went on")
+"""
+
+
+def run_with(bad: str, way: str, **limits: int):
+    return run_together(WAIT.replace("BAD", bad).replace("WAY", way), 3, **limits)
+
+
+def test_an_error_of_one_ends_all_with_its_message():
+    error = "from ssd_jax.errors import UserError; raise UserError('the disk of host 1 is gone')"
+    done = run_with(error, "exchange", wait=50)
+    assert [each.returncode for each in done] == [1, 1, 1]
+    assert done[1].stderr == "error: the disk of host 1 is gone\n"
+    for other in (done[0], done[2]):
+        assert other.stderr == "error: process 1 of the run ended: the disk of host 1 is gone\n"
+        assert not other.stdout
+
+
+def test_a_fault_of_the_program_ends_all():
+    done = run_with("[][0]", "host")
+    assert [each.returncode for each in done] == [1, 1, 1]
+    assert "Traceback" in done[1].stderr and "IndexError" in done[1].stderr
+    assert "process 1 of the run ended: IndexError: list index" in done[0].stderr
+
+
+def test_an_interruption_of_one_ends_all_with_its_status():
+    stop = "from ssd_jax.errors import Interrupted; raise Interrupted('SIGTERM: stopped')"
+    done = run_with(stop, "host")
+    assert [each.returncode for each in done] == [75, 75, 75]
+    assert done[2].stderr.startswith("process 1 of the run ended: SIGTERM: stopped; the same")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_who_gives_no_sign_of_life_is_named(number):
+    later = "subprocess.Popen(f'exec >&- 2>&-; sleep 9; kill -9 {os.getpid()}', shell=True)"
+    end = f"{later}; os.kill(os.getpid(), {int(number)})"
+    done = run_with(end, "host", heartbeat=4, wait=50)
+    assert [each.returncode for each in done] == [75, -signal.SIGKILL, 75]
+    lines = [done[0].stderr.splitlines()[-1], done[2].stderr.splitlines()[-1]]
+    assert any(line.startswith("error: process 1 has given no sign of life") for line in lines)
+    assert all("Start all of them again" in line for line in lines)
+
+
+@pytest.mark.parametrize("way", ["exchange", "device"])
+def test_who_is_stuck_ends_the_wait_of_the_others(way):
+    done = run_with("time.sleep(60)", way, wait=4)
+    assert [each.returncode for each in done] == [75, 75, 75]
+    said = "".join(each.stderr for each in done)
+    assert ("process 1 did not come within 4 s" in said) or ("lasted longer than 4 s" in said)
+
+
+def test_who_has_left_in_order_alarms_nobody():
+    done = run_together("    devices.leave_together() if index else time.sleep(8)\n", heartbeat=4)
+    assert [each.returncode for each in done] == [0, 0]
+    assert not done[0].stderr and not done[1].stderr
