@@ -253,6 +253,12 @@ def to_host(tree: Any) -> Any:
         return jax.tree.map(lambda array: np.asarray(array.addressable_data(0)), tree)
 
 
+def wait_for(tree: Any) -> None:
+    """Returns when the devices have computed these values."""
+    with watch.waiting("numbers that all processes compute together"):
+        jax.block_until_ready(tree)
+
+
 def global_position(per_device_batch_size: int) -> jax.Array:
     """Inside a pmapped function: `[batch]`, the places of this device's images in the batch."""
     first = jax.lax.axis_index(DEVICES) * per_device_batch_size

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -53,13 +52,12 @@ def train_loop(
             batch_came = time.perf_counter()
             with watch.waiting(f"step {step} of all processes"):
                 state, metrics = train_step(state, device_batch)
-                interval.add(metrics, int(batch["dropped"].sum()))
                 run.interruption.exchange()
-                stop = run.interruption.requested
-                if step == first_step + 1:
-                    # The first step compiles: it is waited for, and left out of the speed.
-                    jax.block_until_ready(metrics)
+            interval.add(metrics, int(batch["dropped"].sum()))
+            stop = run.interruption.requested
             if step == first_step + 1:
+                # The first step compiles: it is waited for, and left out of the speed.
+                devices.wait_for(metrics)
                 run.log_first_step(batch_came, time.perf_counter())
                 speed.restart()
             else:
