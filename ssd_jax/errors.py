@@ -52,6 +52,11 @@ def one_line(text: str) -> str:
     )
 
 
+def printable(text: str) -> str:
+    """A message of one or more lines, each as `one_line` makes it."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
 def shown(value: object) -> str:
     """A value from a file as messages show it: in one line, and short however long it is."""
     return _short.repr(value)

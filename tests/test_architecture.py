@@ -39,7 +39,16 @@ ALLOWED = {
         "threads",
         "training",
     },
-    "inference": {"data", "images", "interop", "models", "runs", "storage", "threads"},
+    "inference": {
+        "data",
+        "distributed",
+        "images",
+        "interop",
+        "models",
+        "runs",
+        "storage",
+        "threads",
+    },
     "diagnostics": {
         "config",
         "data",

@@ -27,6 +27,7 @@ from ssd_jax.errors import (
     UserError,
     missing_extra,
     one_line,
+    printable,
 )
 
 MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
@@ -88,7 +89,7 @@ def session(failure_status: int = 1) -> Iterator[None]:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Formatter("%(message)s"))
     logger = logging.getLogger("ssd_jax")
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
@@ -153,6 +154,13 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
             f"killed, and its own output may say why ({str(error).splitlines()[0]}). {START_AGAIN}",
             TRY_AGAIN,
         )
+
+
+class _Formatter(logging.Formatter):
+    """Messages whose signs are all printable, whatever the names in them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -224,6 +232,7 @@ def _is_output_closed() -> bool:
 
 
 def _end(message: str, status: int) -> NoReturn:
+    message = printable(message)
     if "jax" in sys.modules:
         with contextlib.suppress(Exception):  # JAX may be half imported
             from ssd_jax.distributed import watch

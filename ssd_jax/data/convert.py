@@ -26,12 +26,13 @@ from ssd_jax.data.writers.written import Writer, Written
 from ssd_jax.data.writers.yolo import YoloWriter
 from ssd_jax.errors import UserError, counted
 from ssd_jax.images.opening import format_of, upright_size
-from ssd_jax.storage.files import local_path
+from ssd_jax.storage.files import LONGEST_NAME, local_path, shortened
 from ssd_jax.storage.replacing import UNFINISHED
 
 logger = logging.getLogger(__name__)
 
 TARGETS = ("coco", "voc", "yolo")
+LONGEST_STEM = LONGEST_NAME - len(".jpeg")
 SUFFIXES = {"JPEG": ".jpg", "JPEG2000": ".jp2"}
 
 
@@ -225,12 +226,14 @@ class _Names:
             image_format = format_of(record.image, name=record.image_id)
             suffix = SUFFIXES.get(image_format, f".{image_format.lower()}")
         options = [stem, record.image_id.replace("/", "_").removesuffix(suffix)]
-        numbered = (f"{stem}_{number}" for number in range(2, 2 + len(self._taken) + 1))
+        numbers = range(2, 2 + len(self._taken) + 1)
+        beginning = shortened(stem, LONGEST_STEM - len(f"_{numbers.stop}"))
+        numbered = (f"{beginning}_{number}" for number in numbers)
         for option in (*options, *numbered):
-            # Control characters, blanks at the ends, and dots that hide a file are no part of names
-            # in lists.
-            name = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029:\\]", "_", option)
-            name = name.strip().lstrip(". ") or "image"
+            # Control characters, bytes that are no text, blanks at the ends, and dots that hide a
+            # file are no part of names in lists.
+            name = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff:\\]", "_", option)
+            name = shortened(name.strip().lstrip(". "), LONGEST_STEM) or "image"
             if name.lower() not in self._taken:
                 self._taken.add(name.lower())
                 return name + suffix

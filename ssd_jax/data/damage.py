@@ -6,6 +6,7 @@ are left out, a stage works batch by batch; intact images cost nothing extra, fo
 a failure is retried image by image.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -86,7 +87,7 @@ def report_broken(batches: Iterator[Batch], problems: Problems) -> Iterator[Batc
             path = batch["file"][i].decode(errors="surrogateescape")
             reason = why_unreadable(path) if path else None
             problems.add_unreadable(
-                path, batch["image_id"][i].decode(), reason or "the image cannot be decoded"
+                path, os.fsdecode(batch["image_id"][i]), reason or "the image cannot be decoded"
             )
         yield batch
 

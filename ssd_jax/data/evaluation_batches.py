@@ -11,6 +11,7 @@ canvas. `mask` is false for padding, too.
 
 import functools
 import itertools
+import os
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -114,7 +115,7 @@ def _batch(examples: Sequence[_Example], image_size: int, batch_size: int) -> di
     for i, (record, image, size, error) in enumerate(examples):
         batch["image"][i], batch["size"][i] = image, size
         batch["window"][i] = (0, 0, 1, 1)
-        batch["image_id"][i] = record.image_id.encode()
+        batch["image_id"][i] = os.fsencode(record.image_id)
         batch["dropped"][i], batch["mask"][i] = record.dropped, not error
         for key in ("boxes", "labels", "difficult", "crowd", "area"):
             values = getattr(record, key)

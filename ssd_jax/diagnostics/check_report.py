@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from ssd_jax.data.problems import FIXES as STOPS_OF_READING
 from ssd_jax.data.split_names import kind_of, synonym
 from ssd_jax.diagnostics.findings import EXAMPLES, FIXES, NOTES, STOPS, Finding, Report, all_fixes
-from ssd_jax.errors import counted
+from ssd_jax.errors import counted, one_line
 
 MOST_CLASSES = 25  # in the table
 TITLES = (
@@ -19,7 +19,7 @@ TITLES = (
 def format_report(report: Report, output: str = "") -> str:
     """A report in words, with the first examples of each kind; `output` holds the others."""
     if not report.num_images and {finding.kind for finding in report.findings} == {"source"}:
-        return "\n".join(finding.message for finding in report.findings)
+        return "\n".join(one_line(finding.message) for finding in report.findings)
     num_objects = report.objects.total()
     counts = f"{counted(report.num_images, 'image')}, {counted(num_objects, 'object')}"
     lines = [*report.sources, counts]
@@ -65,7 +65,7 @@ def _examples(kind: str, found: list[Finding], output: str) -> list[str]:
     lines = [f"{kind}: {len(found):,} - {all_fixes()[kind]}"]
     for finding in found[:EXAMPLES]:
         place = "" if finding.file in finding.message else f"{finding.file}: "
-        lines.append(f"    {place}{finding.message}")
+        lines.append(one_line(f"    {place}{finding.message}"))
     if len(found) > EXAMPLES:
         rest = f"in {output}" if output else "with --output=problems.jsonl"
         lines.append(f"    and {len(found) - EXAMPLES:,} more, {rest}")

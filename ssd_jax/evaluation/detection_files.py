@@ -64,10 +64,11 @@ def write_detections(
             )
     for result in results:
         name = result.image_id
-        if not name or name != name.strip() or len(name.splitlines()) > 1:
+        is_text = name == name.encode(errors="replace").decode()
+        if not is_text or not name or name != name.strip() or len(name.splitlines()) > 1:
             raise UserError(
-                f"the image {shown(name)} cannot stand in a line of VOC's form: rename it, without "
-                "line breaks, and without blanks at its ends"
+                f"the image {shown(name)} cannot stand in a line of VOC's form: rename it, in "
+                "UTF-8, without line breaks, and without blanks at its ends"
             )
     lines, entries = [[] for _ in class_names], []
     for result in results:

@@ -20,7 +20,7 @@ from ssd_jax.evaluation.ranking import OperatingPoint, Ranking, best_f1, mean_ov
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.summary import by_metric
 from ssd_jax.images.drawing import draw_case
-from ssd_jax.storage.files import write_text
+from ssd_jax.storage.files import write_bytes
 
 PER_GALLERY = 12
 PER_OBJECT = 2.0 ** np.arange(-3, 4)  # where the figures of error kinds are read
@@ -154,7 +154,8 @@ def _write(folder: Path, template: str, content: dict[str, Any]) -> None:
     )
     folder.mkdir(parents=True, exist_ok=True)
     page = environment.get_template(template).render(content)
-    write_text(folder / "index.html", page)
+    # Names that are no text are shown with escapes.
+    write_bytes(folder / "index.html", page.encode(errors="backslashreplace"))
 
 
 def _class_rows(

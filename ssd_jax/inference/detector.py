@@ -15,13 +15,17 @@ import jax
 import numpy as np
 from PIL import Image
 
+from ssd_jax.distributed.memory import check_batch, out_of_memory_told
 from ssd_jax.errors import UserError, missing_package
 from ssd_jax.images.drawing import draw_boxes
 from ssd_jax.images.opening import open_image, to_rgb
 from ssd_jax.images.resizing import resize_to_square
 from ssd_jax.interop.trained import Trained, load_folder
+from ssd_jax.models.activations import largest_convolution
 from ssd_jax.models.prediction import make_predict_step
 from ssd_jax.runs.trained import load_workdir
+
+FEWER = "detect in fewer at a time (--batch_size, or a shorter list)"
 
 AnyImage = str | Path | Image.Image | np.ndarray
 Key = TypeVar("Key")
@@ -168,7 +172,8 @@ class Detector:
           score_threshold: detections with a lower score are left out.
 
         Raises:
-          UserError: an image cannot be read or is none of these.
+          UserError: an image cannot be read or is none of these, or there are too many for the
+            memory.
         """
         if isinstance(images, list | tuple):
             return self._detect(images, score_threshold)
@@ -202,30 +207,47 @@ class Detector:
 
         Yields:
           Keys and detections, in the order of the images.
+
+        Raises:
+          UserError: the batch is too large for the memory; as a rule before an image is taken.
         """
+        program = self._program(batch_size)
         running = None
         for batch in _batches(images, batch_size):
-            pixels = np.stack([prepared.pixels for _, prepared in batch])
-            padding = [(0, batch_size - len(batch))] + [(0, 0)] * 3
-            started = (batch, self._start(np.pad(pixels, padding)))
+            with out_of_memory_told(batch_size, FEWER):
+                started = (batch, self._start(program, batch, batch_size))
             if running:
                 yield from self._finish(*running)
             running = started
         if running:
             yield from self._finish(*running)
 
-    def _start(self, pixels: np.ndarray) -> Any:
-        """Sends `[batch, size, size, 3] uint8` to the device and does not wait."""
-        size = len(pixels)
+    def _program(self, batch_size: int) -> Any:
+        """The program for batches of a size, not compiled yet.
+
+        Raises:
+          UserError: such a batch cannot fit into the memory.
+        """
+        pixels = jax.ShapeDtypeStruct((batch_size, self.side, self.side, 3), np.uint8)
+        program = self._predict.trace(self._variables, pixels)
+        if batch_size not in self._compiled:
+            check_batch(batch_size, self.side, largest_convolution(program.jaxpr.jaxpr), FEWER)
+        return program
+
+    def _start(self, program: Any, batch: list[tuple[Key, Prepared]], batch_size: int) -> Any:
+        """Sends images to the device, as `[batch, size, size, 3] uint8`, and does not wait."""
+        pixels = np.stack([prepared.pixels for _, prepared in batch])
+        padding = [(0, batch_size - len(batch))] + [(0, 0)] * 3
         with self._compiling:
-            if size not in self._compiled:
-                self._compiled[size] = self._predict.lower(self._variables, pixels).compile()
-        return self._compiled[size](self._variables, pixels)
+            if batch_size not in self._compiled:
+                self._compiled[batch_size] = program.lower().compile()
+        return self._compiled[batch_size](self._variables, np.pad(pixels, padding))
 
     def _finish(
         self, batch: list[tuple[Key, Prepared]], found: Any
     ) -> Iterator[tuple[Key, Detections]]:
-        found = jax.device_get(found)
+        with out_of_memory_told(len(found.labels), FEWER):
+            found = jax.device_get(found)
         for (key, prepared), boxes, scores, labels in zip(batch, *found, strict=False):
             real = labels > 0
             height, width = prepared.size

@@ -14,13 +14,13 @@ from PIL import Image
 from ssd_jax.errors import UserError
 from ssd_jax.inference.detector import Detections, open_as_rgb
 from ssd_jax.inference.inputs import Input
+from ssd_jax.storage.files import LONGEST_NAME, shortened
 from ssd_jax.storage.locks import locked
 from ssd_jax.storage.replacing import replacing
 
 ANNOTATED, CROPS = "annotated", "crops"
 
 LONGEST_LABEL = 50  # characters of a class in a file's name
-LONGEST_NAME = 255  # bytes of a file's name, on most file systems
 
 
 class Target(NamedTuple):
@@ -115,7 +115,7 @@ class OutputNames:
         number, chosen = 1, ""
         while not chosen or chosen.casefold() in self._taken:  # for some file systems A is a
             addition = suffix if number == 1 else f"_{number}{suffix}"
-            chosen = os.path.join(folder, _shortened(stem, LONGEST_NAME - len(addition)) + addition)
+            chosen = os.path.join(folder, shortened(stem, LONGEST_NAME - len(addition)) + addition)
             number += 1
         self._taken.add(chosen.casefold())
         return chosen
@@ -124,13 +124,6 @@ class OutputNames:
 def _ends(file: str, suffix: str) -> bool:
     """Whether a file has a suffix, and something before it."""
     return file.lower().endswith(suffix) and len(file) > len(suffix)
-
-
-def _shortened(name: str, most: int) -> str:
-    """The beginning of a name, in at most so many bytes."""
-    while len(os.fsencode(name)) > most:
-        name = name[:-1]
-    return name
 
 
 def check_apart(folder: Path, roots: Sequence[str], files: Sequence[Input]) -> None:

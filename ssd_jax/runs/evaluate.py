@@ -105,11 +105,11 @@ def evaluate(
     results, _ = evaluator(devices.replicate(trained.variables))
     summary = evaluator.summarise(results, options.metrics, options.metric_iou_threshold)
     if devices.is_main_process():
-        if options.submission:
-            place = local_path(options.submission)
-            write_detections(results, trained.class_names, trained.category_ids, place)
         about = {"run": str(workdir), "data": origin}
         _publish(results, summary, about, dataset, options)
+        if options.submission:  # last: it refuses names that its forms cannot hold
+            place = local_path(options.submission)
+            write_detections(results, trained.class_names, trained.category_ids, place)
     return summary
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from ssd_jax.evaluation.results import (
 from ssd_jax.evaluation.summary import summarise
 from ssd_jax.models.network import Network, Variables
 from ssd_jax.models.prediction import make_predict_step
+from ssd_jax.runs.batch_memory import batch_memory
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +96,7 @@ def run_detector(
             results += _image_results(batch, detections)
             names = batch["image_id"].tolist()
             for i in np.flatnonzero(batch["mask"])[: num_pictures - len(pictures)].tolist():
-                pictures[names[i].decode()] = batch["image"][i]
+                pictures[os.fsdecode(names[i])] = batch["image"][i]
             dropped += int(batch["dropped"].sum())
             progress.update()
             after_batch()
@@ -140,7 +142,7 @@ def _image_results(batch: Batch, detections: Detections) -> list[ImageResult]:
         real, found = batch["labels"][i] > 0, detections.labels[i] > 0
         size = (int(batch["size"][i][0]), int(batch["size"][i][1]))
         image = image_result(
-            batch["image_id"][i].decode(),
+            os.fsdecode(batch["image_id"][i]),
             size,
             batch["boxes"][i][real],
             batch["labels"][i][real],
@@ -177,6 +179,7 @@ class Evaluator:
         self.dataset = dataset
         self._image_size = config.model.image_size
         self._batch_size = devices.per_process_batch_size(devices.round_up(config.batch_size))
+        self._network = network
         self._stopwatch = Stopwatch()
         self._predict = devices.pmap_predict(make_predict_step(network, config.detection, flip))
 
@@ -199,15 +202,16 @@ class Evaluator:
             process_count=process_count,
         )
         num_batches = num_evaluation_batches(self.dataset, self._batch_size, process_count)
-        return run_detector(
-            self._predict,
-            variables,
-            batches,
-            num_batches,
-            self._stopwatch,
-            num_pictures,
-            after_batch,
-        )
+        with batch_memory(self._network, self._batch_size):
+            return run_detector(
+                self._predict,
+                variables,
+                batches,
+                num_batches,
+                self._stopwatch,
+                num_pictures,
+                after_batch,
+            )
 
     def summarise(
         self,

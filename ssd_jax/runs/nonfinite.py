@@ -33,7 +33,7 @@ def save_batch(
     """
     place = folder / "nonfinite" / str(numbers["step"])
     place.mkdir(parents=True, exist_ok=True)
-    names = [name.decode() for name in batch["image_id"]]
+    names = [os.fsdecode(name) for name in batch["image_id"]]
     files = [os.fsdecode(file) for file in batch["file"]]
     # JSON has no word for numbers that are not finite.
     written = {key: value if np.isfinite(value) else str(value) for key, value in numbers.items()}

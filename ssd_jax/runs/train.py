@@ -29,6 +29,7 @@ from ssd_jax.evaluation.summary import format_table
 from ssd_jax.interop.transfer import Transfer, format_transfer
 from ssd_jax.models.network import Network, Variables, build_network
 from ssd_jax.runs import agreement
+from ssd_jax.runs.batch_memory import batch_memory
 from ssd_jax.runs.data_checks import describe_continued, look_at_data
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.initial_weights import initial_weights
@@ -96,6 +97,8 @@ def train(
         if not change_config:
             check_same_config(folder, config)
         parts = _build(config, folder)
+        memory = batch_memory(parts.network, parts.batch_size, config.accumulate)
+        until_the_end.enter_context(memory)
         saved = saved_steps(folder / "checkpoints")
         agreement.check_same_data(parts.data.train, parts.data.evaluation, saved)
         check_classes(folder, parts.class_names)

@@ -19,6 +19,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.storage.replacing import replacing
 
 MAX_LINE = 2**20  # characters
+LONGEST_NAME = 255  # bytes of the name of a file, on most file systems
 
 AnyPath = str | os.PathLike[str]
 
@@ -110,6 +111,13 @@ def read_bytes(place: AnyPath, max_bytes: int | None = None) -> bytes:
             reason = f"it has {size:,} bytes, more than the {max_bytes:,} that are read"
             raise OSError(errno.EFBIG, reason, os.fspath(place))
         return file.read()
+
+
+def shortened(name: str, most: int) -> str:
+    """The beginning of a file's name, in at most so many bytes."""
+    while len(os.fsencode(name)) > most:
+        name = name[:-1]
+    return name
 
 
 def real_paths(paths: Iterable[str]) -> Iterator[str]:

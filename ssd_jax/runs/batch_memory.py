@@ -1,0 +1,34 @@
+"""Batches of training and evaluation that are too large for the memory."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+
+from ssd_jax.distributed.memory import check_batch, out_of_memory_told
+from ssd_jax.models.activations import activation_bytes
+from ssd_jax.models.network import Network
+
+FIX = (
+    "set a smaller config.batch_size, in training also a larger config.accumulate, which keeps the "
+    "update"
+)
+
+
+@contextlib.contextmanager
+def batch_memory(network: Network, batch_size: int, accumulate: int = 1) -> Iterator[None]:
+    """A block that runs a network on batches.
+
+    Args:
+      network: the network.
+      batch_size: of this process.
+      accumulate: gradient accumulation steps.
+
+    Raises:
+      UserError: the batch cannot fit into the memory, before the block; or did not, in it.
+    """
+    per_device = batch_size // jax.local_device_count() // accumulate
+    size = network.tiling.image_size
+    check_batch(per_device, size, activation_bytes(network, per_device), FIX)
+    with out_of_memory_told(per_device, FIX):
+        yield
