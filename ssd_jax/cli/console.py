@@ -8,14 +8,11 @@ import logging
 import os
 import re
 import select
-import signal
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from ssd_jax.errors import (
@@ -82,8 +79,7 @@ def print_anything() -> None:
 def session(failure_status: int = 1) -> Iterator[None]:
     """Shows the messages of this package; errors end the program: see `one_line_errors`.
 
-    What JAX compiles is kept for the next start, in the user's cache folder. SIGTERM ends the
-    program as Ctrl-C does, so that nothing unfinished is left behind.
+    What JAX compiles is kept for the next start, in the user's cache folder.
     """
     import absl.logging
     from tqdm.contrib.logging import logging_redirect_tqdm
@@ -99,8 +95,6 @@ def session(failure_status: int = 1) -> Iterator[None]:
     absl.logging.set_verbosity(absl.logging.FATAL)
     logging.getLogger().setLevel(logging.CRITICAL)
     _keep_compiled()
-    if threading.current_thread() is threading.main_thread():  # as Python demands
-        signal.signal(signal.SIGTERM, _terminate)
     with logging_redirect_tqdm([logger]), one_line_errors(failure_status):
         yield
 
@@ -161,11 +155,6 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    del number, frame
-    raise Terminated
 
 
 def _describe_system_error(error: OSError) -> str:

@@ -35,9 +35,15 @@ def receive() -> None:
 
 
 def release() -> None:
-    """Has Ctrl-C raise a `KeyboardInterrupt` again, where it ends the program with one line."""
+    """Has signals raise a `KeyboardInterrupt`, so that nothing unfinished is left behind.
+
+    Where they leave with 75 they still do.
+    """
     if signal.getsignal(signal.SIGINT) is _stop:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
 
 
 def command_of(argv: list[str]) -> str:
@@ -64,6 +70,13 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def _stop(number: int, frame: FrameType | None) -> None:
     del number, frame
     _end("stopped by Ctrl-C", CONTROL_C)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    from ssd_jax.errors import Terminated
+
+    raise Terminated
 
 
 def _end(message: str, status: int) -> None:
