@@ -3,11 +3,13 @@
 import base64
 import io
 import json
+import signal
 import socket
 import subprocess
 import sys
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -20,6 +22,7 @@ from tests.helpers.browser import find_chromium, new_page
 from tests.helpers.page_server import page_server
 from tests.images.test_opening import png_header
 from tests.inference.test_detector import picture
+from tools.attacks.page_server import PageServer
 
 PICTURE = Image.fromarray(picture(300, 200))
 
@@ -367,3 +370,44 @@ def test_the_page_is_used_by_the_keyboard(page, tmp_path):
     assert tab.evaluate("document.activeElement.rowIndex") == 2
     for button in tab.locator("button").all():
         assert button.inner_text().strip() or button.get_attribute("aria-label")
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_page_asks_a_busy_server_again(page, counting, tmp_path):
+    tab, _ = page
+    asked = []
+
+    def busy_at_first(route):
+        asked.append(route.request.url)
+        if len(asked) == 1:
+            route.fulfill(status=503, headers={"Retry-After": "0"}, body='{"error": "busy"}')
+        else:
+            route.continue_()
+
+    PICTURE.save(tmp_path / "again.png")
+    tab.route("**/detect", busy_at_first)
+    count = counting.count
+    tab.set_input_files("#file", tmp_path / "again.png")
+    tab.wait_for_selector("#caption:has-text('again.png')")
+    tab.unroute("**/detect")
+    assert len(asked) == 2 and counting.count == count + 1
+    assert not tab.is_visible("#error")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_until_a_signal(number):
+    server = PageServer("--allowed_hosts=pictures.example", env={"SSD_JAX_AUTH": "ann:secret"})
+    try:
+        assert server.detect(encoded()).status == 401
+        given = {"authorization": "Basic " + base64.b64encode(b"ann:secret").decode()}
+        answer = server.detect(encoded(), host="pictures.example", **given)
+        assert answer.status == 200 and json.loads(answer.body)["images"][0]["width"] == 300
+        children = psutil.Process(server.process.pid).children()
+        server.end(number)
+        assert server.process.returncode == 0
+        assert server.log().splitlines()[-1] == "the page has ended"
+        assert not psutil.wait_procs(children, timeout=5)[1]
+    finally:
+        server.end()

@@ -151,14 +151,10 @@ element["all-classes"].addEventListener("click", () => {
 });
 addEventListener("resize", draw);
 
-/** The detections that reach the threshold. */
-function reaching() {
-  const threshold = Number(element.threshold.value);
-  return current.detections.filter((each) => each.score >= threshold);
-}
-
+/** The detections of the classes that are shown, as far as they reach the threshold. */
 function shown() {
-  return reaching().filter((each) => !hidden.has(each.label));
+  const threshold = Number(element.threshold.value);
+  return current.detections.filter((each) => each.score >= threshold && !hidden.has(each.label));
 }
 
 function show() {
@@ -185,13 +181,13 @@ function show() {
 
 /** A button for each class that was found, the best first; those that are hidden stay. */
 function showClasses() {
+  const threshold = Number(element.threshold.value);
   const counts = new Map();
-  for (const each of current.detections) {
-    if (hidden.has(each.label)) counts.set(each.label, { name: each.name, count: 0 });
-  }
-  for (const each of reaching()) {
-    const entry = counts.get(each.label) ?? { name: each.name, count: 0 };
-    counts.set(each.label, { ...entry, count: entry.count + 1 });
+  for (const { label, name, score } of current.detections) {
+    const reaches = score >= threshold;
+    if (!reaches && !hidden.has(label)) continue;
+    const entry = counts.get(label) ?? { name, count: 0 };
+    counts.set(label, { name, count: entry.count + reaches });
   }
   const focused = document.activeElement?.dataset?.label;
   const buttons = [...counts].map(([label, { name, count }]) => {
