@@ -17,6 +17,8 @@ from pydantic import Field, model_validator
 from ssd_jax.config.spelling import did_you_mean
 from ssd_jax.errors import UserError
 
+MOST_MISTAKES = 10  # of a config that one message names
+
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -361,8 +363,8 @@ def as_config(values: Config | ConfigDict | Mapping[str, Any]) -> Config:
     """Converts the values of a config file and checks them; fields that are left out take defaults.
 
     Raises:
-      UserError: fields are unknown, or have values that they cannot have; it names them
-        all.
+      UserError: fields are unknown, or have values that they cannot have; it names
+        them, the first ten of many.
     """
     return values if isinstance(values, Config) else checked(Config, values)
 
@@ -373,8 +375,9 @@ def checked(group: type[GroupT], values: ConfigDict | Mapping[str, Any]) -> Grou
     try:
         return group.model_validate(plain)
     except pydantic.ValidationError as error:
-        mistakes = error.errors(include_url=False)
-        raise UserError("; ".join(_describe(mistake) for mistake in mistakes)) from error
+        mistakes = [_describe(mistake) for mistake in error.errors(include_url=False)]
+        more = f"; and {len(mistakes) - MOST_MISTAKES} more" if mistakes[MOST_MISTAKES:] else ""
+        raise UserError("; ".join(mistakes[:MOST_MISTAKES]) + more) from error
 
 
 def field_names() -> list[str]:

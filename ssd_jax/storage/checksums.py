@@ -30,7 +30,7 @@ def write_checksums(folder: Path, names: Iterable[str]) -> None:
 
 
 def verify_checksums(folder: Path, names: Iterable[str]) -> None:
-    """Compares files with the checksums of their folder; those of no checksum do not matter.
+    """Compares files with the checksums of their folder; files without a checksum do not matter.
 
     A folder that an older version wrote has no `SHA256SUMS`, and nothing is compared.
 
@@ -43,16 +43,18 @@ def verify_checksums(folder: Path, names: Iterable[str]) -> None:
     """
     if not (folder / CHECKSUMS_FILE).exists():
         return
-    wanted = tuple(names)
-    for name, expected in _read(folder / CHECKSUMS_FILE):
-        if not any(name == one or name.startswith(f"{one}/") for one in wanted):
-            continue
-        try:
-            found = _digest(folder / name)
-        except OSError as error:
-            raise DamageError(f"{name} cannot be read: {error.strerror}") from error
-        if found != expected:
-            raise DamageError(f"{name} differs from its checksum in {CHECKSUMS_FILE}")
+    listed = dict(_read(folder / CHECKSUMS_FILE))
+    for wanted in names:
+        inside = [name for name in listed if name == wanted or name.startswith(f"{wanted}/")]
+        if not inside:
+            raise DamageError(f"{CHECKSUMS_FILE} is damaged itself: it has no line for {wanted}")
+        for name in inside:
+            try:
+                found = _digest(folder / name)
+            except OSError as error:
+                raise DamageError(f"{name} cannot be read: {error.strerror}") from error
+            if found != listed[name]:
+                raise DamageError(f"{name} differs from its checksum in {CHECKSUMS_FILE}")
 
 
 def _files(folder: Path, names: Iterable[str]) -> Iterator[str]:

@@ -26,7 +26,7 @@ def test_the_form_is_that_of_sha256sum(folder):
 
 def test_intact_files_pass_and_others_do_not_matter(folder):
     (folder / "other").write_bytes(b"y")
-    verify_checksums(folder, ["inner", "b c", "other"])
+    verify_checksums(folder, ["inner", "b c"])
 
 
 def test_only_what_is_read_is_compared(folder):
@@ -34,6 +34,11 @@ def test_only_what_is_read_is_compared(folder):
     verify_checksums(folder, ["inner"])
     with pytest.raises(DamageError, match="b c differs from its checksum"):
         verify_checksums(folder, ["b c"])
+
+
+def test_what_has_no_checksum_is_damage(folder):
+    with pytest.raises(DamageError, match="it has no line for other"):
+        verify_checksums(folder, ["other"])
 
 
 def test_a_missing_file_is_damage(folder):
