@@ -21,10 +21,10 @@ from ssd_jax.images.opening import open_image, size_in_file, upright_file, uprig
 from ssd_jax.inference.outputs import OutputFolder
 from ssd_jax.interop.caffe_model import NetParameter
 from ssd_jax.interop.weight_files import read_weights
-from tests.helpers.noise import picture
 from tests.helpers.results import result
-from tests.helpers.torch_files import save_legacy, save_zip, state_dict
+from tools.formats.noise import picture
 from tools.formats.writers import writers
+from tools.torch_files import save_legacy, save_zip, state_dict
 
 LONGEST = 5.0  # seconds
 

@@ -44,12 +44,11 @@ from ssd_jax.runs.trained import load_workdir
 from ssd_jax.storage.checksums import CHECKSUMS_FILE
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.metrics_writer import read_metrics
-from tests.helpers.noise import picture
-from tests.helpers.results import result
-from tests.helpers.torch_files import save_legacy, save_zip, state_dict
+from tools.formats.noise import picture
 from tools.formats.writers import writers
 from tools.small_run import copy_export, copy_run
 from tools.spoiling import IMAGES, JSON, SPOIL, TEXT, XML
+from tools.torch_files import save_legacy, save_zip, state_dict
 
 OBJECTS = (Object("dog", (6, 4, 30, 20)), Object("cat", (0, 0, 60, 40)))
 MAX_SECONDS = 10
@@ -263,7 +262,8 @@ def config_file(folder: Path) -> Kind:
 
 
 def detections(folder: Path) -> Kind:
-    truth: list[ImageResult] = [result(image_id="1")]
+    none, boxes = np.zeros(0), np.zeros((0, 4))
+    image = ImageResult("1", (40, 60), boxes, none, none, none, none, boxes, none, none)
     found = folder / "detections.json"
     found.write_text('[{"image_id": 1, "category_id": 3, "bbox": [6, 4, 30, 20], "score": 0.5}]')
     (folder / "voc").mkdir()
@@ -271,8 +271,8 @@ def detections(folder: Path) -> Kind:
     of_class.write_text("1 0.5 6 4 30 20\n1 0.25 1 1 3 2\n")
     return Kind(
         {
-            found: lambda: read_detections(found, truth, ["dog"], [3]),
-            of_class: lambda: read_detections(of_class.parent, truth, ["dog"], [3]),
+            found: lambda: read_detections(found, [image], ["dog"], [3]),
+            of_class: lambda: read_detections(of_class.parent, [image], ["dog"], [3]),
         },
         0.08,
     )

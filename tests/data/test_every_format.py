@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ssd_jax.data.records import Object
 from ssd_jax.data.sources import open_dataset
-from tests.helpers.noise import picture
+from tools.formats.noise import picture
 from tools.formats.picture import Picture
 from tools.formats.writers import writers
 

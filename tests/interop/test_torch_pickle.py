@@ -10,7 +10,7 @@ import pytest
 from ssd_jax.errors import UserError
 from ssd_jax.interop.torch_pickle import read_torch_file
 from ssd_jax.interop.weight_files import read_weights
-from tests.helpers.torch_files import (
+from tools.torch_files import (
     LEGACY_MAGIC,
     Storage,
     Tensor,
