@@ -51,7 +51,7 @@ def _names_of_torch():
 
     _rebuild_tensor_v2.__module__ = "torch._utils"
     _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
-    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
+    vars(utils)["_rebuild_tensor_v2"] = _rebuild_tensor_v2
     for kind in ("Float", "Half", "Long", "BFloat16"):
         name = f"{kind}Storage"
         setattr(torch, name, type(name, (), {"__module__": "torch"}))

@@ -17,9 +17,9 @@ from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.interop.transfer import flatten
 from ssd_jax.models.network import build_network
 from tests import tiny
-from tests.helpers import torch_files
 from tests.helpers.random_variables import random_variables
 from tests.interop import test_caffe_model
+from tools import torch_files
 
 NAMES = ("ant", "bee", "cow")
 
