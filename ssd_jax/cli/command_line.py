@@ -17,6 +17,7 @@ from ssd_jax.errors import UserError, check_installed
 
 ValueT = TypeVar("ValueT")
 HELP_WIDTH = 100
+JOIN_TIMEOUT = 300  # seconds until all processes must have come
 
 
 class Command(NamedTuple):
@@ -66,6 +67,7 @@ class Processes(TypedDict):
     num_processes: int
     process_id: int
     heartbeat_timeout: int
+    join_timeout: int
     wait_timeout: int
 
 
@@ -123,6 +125,7 @@ def define_processes(values: flags.FlagValues) -> Callable[[], Processes]:
         "num_processes": num_processes.value,
         "process_id": process_id.value,
         "heartbeat_timeout": heartbeat_timeout.value,
+        "join_timeout": min(JOIN_TIMEOUT, wait_timeout.value),
         "wait_timeout": wait_timeout.value,
     }
 

@@ -64,7 +64,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
         from ssd_jax.errors import Interrupted
 
         raise Interrupted(reason)
-    _end(f"{reason}; the same command goes on from the last checkpoint", TRY_AGAIN)
+    _end(f"{reason}; the same command goes on from the last checkpoint, if any", TRY_AGAIN)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

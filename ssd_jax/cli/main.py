@@ -1,14 +1,14 @@
 """`ssd-jax COMMAND`: finds the command, parses its flags and runs it."""
 
+from ssd_jax.cli import early_signals
+
+# isort: split
 import faulthandler
 import importlib
 import sys
 from types import ModuleType
 from typing import NoReturn
 
-from ssd_jax.cli import early_signals
-
-# isort: split
 import ssd_jax
 from ssd_jax.cli import console
 from ssd_jax.cli.command_line import format_help

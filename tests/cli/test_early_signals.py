@@ -57,7 +57,7 @@ def test_training_that_is_asked_to_end_while_it_imports_says_try_again(moment, n
     name = signal.Signals(number).name
     assert errors == (
         f"{name}: stopped before the first step; the same command goes on from the last checkpoint"
-        "\n"
+        ", if any\n"
     )
     assert not (tmp_path / "run").exists()
 
