@@ -17,8 +17,8 @@ from tools.attacks.attack import Attack
 from tools.attacks.together import TINY, Process, run
 
 KIND = "processes killed"
-HEARTBEAT = 15  # seconds
-LIMIT = 60  # seconds after which a wait for others ends
+HEARTBEAT = 20  # seconds
+LIMIT = 150  # seconds after which a wait for others ends
 
 # What a process does when it dies, by the moment: a function of the package, and at which call.
 MOMENTS = {
