@@ -23,8 +23,9 @@ PIECE = 2**18  # bytes that are written at a time
 
 PROCESS_VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1",
-    # Has glibc give the memory of every image back, and keep none for later.
-    "MALLOC_MMAP_THRESHOLD_": str(2**20),
+    # Has glibc give the memory of every image back, and keep little for later.
+    "MALLOC_MMAP_THRESHOLD_": str(2**23),
+    "MALLOC_TRIM_THRESHOLD_": str(2**20),
 }
 
 

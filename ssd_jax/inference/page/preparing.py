@@ -19,7 +19,7 @@ from ssd_jax.images.resizing import resize_to_square
 LENGTH_BYTES = 8
 MAX_PIXELS = 50_000_000
 MAX_MEMORY = 500 * 2**20  # bytes of this process
-STRIP = 256  # rows
+STRIP = 64  # rows
 NO_MEMORY = (
     f"the image cannot be read: that takes more than {MAX_MEMORY // 2**20} MiB of memory. Make it "
     "smaller"
