@@ -9,7 +9,7 @@ import dataclasses
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast, overload
+from typing import Any, NamedTuple, TypeGuard, TypeVar, cast, overload
 
 import jax
 import numpy as np
@@ -190,7 +190,7 @@ class Detector:
 
     def prepare(self, image: AnyImage) -> Prepared:
         """Opens an image, and resizes it for the network."""
-        pixels = np.asarray(open_as_rgb(image))
+        pixels = image if _is_rgb(image) else np.asarray(open_as_rgb(image))
         height, width, _ = pixels.shape
         return Prepared(image, (height, width), resize_to_square(pixels, self.side))
 
@@ -266,6 +266,17 @@ class Detector:
             )
 
 
+def _is_rgb(image: AnyImage) -> TypeGuard[np.ndarray]:
+    """Whether it is an array as the network needs it."""
+    return (
+        isinstance(image, np.ndarray)
+        and image.dtype == np.uint8
+        and image.ndim == 3
+        and image.shape[2] == 3
+        and image.size > 0
+    )
+
+
 def open_as_rgb(image: AnyImage) -> Image.Image:
     """The upright RGB image that a path, a PIL image or an array stands for.
 
@@ -284,7 +295,7 @@ def open_as_rgb(image: AnyImage) -> Image.Image:
             f"an image is of the type {type(image).__name__}, but must be a path, a PIL image "
             "or a NumPy array"
         )
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+    if not _is_rgb(image):
         raise UserError(
             f"an image is an array of {image.dtype} and shape {image.shape}, but must be "
             "uint8 and [height, width, 3], in the order red, green, blue"

@@ -4,6 +4,8 @@ Reading, detecting and writing each run in a thread of their own. PyAV is needed
 """
 
 import contextlib
+import itertools
+import os
 import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -15,7 +17,10 @@ import numpy as np
 from PIL import Image
 
 from ssd_jax.errors import UserError, missing_package
+from ssd_jax.images.limits import MAX_PIXELS
+from ssd_jax.images.opening import LARGE
 from ssd_jax.inference.detector import Detections, Detector, Prepared
+from ssd_jax.storage.files import check_file
 from ssd_jax.threads import in_background, map_ahead, num_cores
 
 # How cameras are opened: FFmpeg's device and the name of camera N there.
@@ -31,6 +36,19 @@ STREAMS = tuple(
 WAITING_SECONDS = 10.0  # for a stream that gives nothing
 FALLBACK_RATE = 25  # where a stream does not tell its own
 
+# A file is read by these of FFmpeg's readers alone: others, as those of playlists, open further
+# files and addresses that a file names.
+FILE_FORMATS = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,asf,flv,ogg,mxf,dv,nut"
+
+# Frames between the reader and the writer, all together: each stage holds so many at a time.
+BYTES_IN_FLIGHT = 2**29
+STAGES = 6
+# Frames may grow to this, and not beyond that of the first frame, by which queues are measured.
+GROWN_PIXELS = 2560 * 1600
+PIECE_PIXELS = 2**22
+# Frames that the encoder looks ahead.
+LOOKAHEAD_BYTES, MOST_LOOKAHEAD = 2**28, 40
+
 
 Item = TypeVar("Item")
 
@@ -45,6 +63,10 @@ class Frame(NamedTuple):
 
     index: int
     pts: int
+
+
+Drawn = tuple[Frame, Detections, Image.Image]
+Draw = Callable[[tuple[Frame, Detections]], Drawn]
 
 
 def is_live(source: str) -> bool:
@@ -87,27 +109,56 @@ def detect_in_video(
     def prepare(frame: tuple[Frame, np.ndarray]) -> tuple[Frame, Prepared]:
         return frame[0], detector.prepare(frame[1])
 
-    def draw(frame: tuple[Frame, Detections]) -> tuple[Frame, Detections, Image.Image]:
+    def draw(frame: tuple[Frame, Detections]) -> Drawn:
         detections = select(frame[1])
         return frame[0], detections, detections.draw()
 
-    workers = num_cores()
     with contextlib.ExitStack() as stack:
         container = stack.enter_context(_open(av, source))
         stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+        frames = _frames(av, container, stream, source)
+        first = next(frames)
+        at_once = _frames_at_once(first[1])
+        frames = itertools.chain([first], frames)
         writer = stack.enter_context(_Writer(av, output, stream))
-        pool = stack.enter_context(ThreadPoolExecutor(workers))
+        if at_once == 1:
+            drawn = _one_by_one(detector, map(prepare, frames), draw)
+        else:
+            batch_size, workers = min(batch_size, at_once), min(num_cores(), at_once)
+            pool = stack.enter_context(ThreadPoolExecutor(workers))
 
-        def in_thread(items: Iterable[Item]) -> Iterator[Item]:
-            return stack.enter_context(contextlib.closing(in_background(items, batch_size)))
+            def in_thread(items: Iterable[Item]) -> Iterator[Item]:
+                return stack.enter_context(contextlib.closing(in_background(items, batch_size)))
 
-        frames = in_thread(_frames(av, container, stream, source))
-        prepared = map_ahead(pool, prepare, frames, workers)
-        detected = in_thread(detector.stream(prepared, batch_size))
-        for frame, detections, image in map_ahead(pool, draw, detected, workers):
+            prepared = map_ahead(pool, prepare, in_thread(frames), workers)
+            detected = in_thread(detector.stream(prepared, batch_size))
+            drawn = map_ahead(pool, draw, detected, workers)
+        del first
+        for frame, detections, image in drawn:
             writer.write(image, frame.pts)
+            del image
             yield frame.index, detections
+            del detections
+
+
+def _one_by_one(
+    detector: Detector, frames: Iterable[tuple[Frame, Prepared]], draw: Draw
+) -> Iterator[Drawn]:
+    """Detects on frames that are large: each thread, and a batch ahead, would hold one of them.
+
+    None is kept while the next one is read.
+    """
+    for frame in frames:
+        detected = list(detector.stream([frame], 1))
+        del frame
+        drawn = draw(detected.pop())
+        yield drawn
+        del drawn
+
+
+def _frames_at_once(pixels: np.ndarray) -> int:
+    """The number of frames like this one that a stage may hold."""
+    return max(1, BYTES_IN_FLIGHT // (STAGES * pixels.nbytes))
 
 
 def num_frames(source: str) -> int | None:
@@ -140,8 +191,15 @@ def _open(av: Any, source: str) -> Any:
         if not number.isdigit() or not device:
             raise UserError(f"{source} cannot be read: cameras are called camera:0, camera:1, …")
         file, options = name.format(number), {"format": device}
+    limits = {"max_pixels": str(MAX_PIXELS)}
+    if not is_live(source):
+        # By its path alone: FFmpeg takes `concat:…`, `pipe:…` and the like for more than a name.
+        file = f"file:{os.path.abspath(source)}"
+        limits |= {"format_whitelist": FILE_FORMATS, "protocol_whitelist": "file"}
     try:
-        container = av.open(file, timeout=WAITING_SECONDS, **options)
+        if not is_live(source):
+            check_file(source)
+        container = av.open(file, timeout=WAITING_SECONDS, options=limits, **options)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"{source} cannot be read: {_reason(error)}") from error
     if not container.streams.video:
@@ -154,7 +212,10 @@ def _frames(
     av: Any, container: Any, stream: Any, source: str
 ) -> Iterator[tuple[Frame, np.ndarray]]:
     """Frames with upright `[height, width, 3] uint8` RGB pixels, at growing times."""
-    first, last, index, damaged = None, -1, 0, 0
+    first, last, index, damaged, most = None, -1, 0, 0, 0
+    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    is_large = stream.width * stream.height > LARGE
+    stream.thread_type = "SLICE" if is_large else "AUTO"  # a thread for each frame holds frames
     step = max(1, round(1 / (stream.time_base * _rate(stream))))
     try:
         for packet in container.demux(stream):
@@ -164,12 +225,20 @@ def _frames(
                 damaged += 1  # what comes behind may be whole
                 continue
             for frame in frames:
+                size = frame.width * frame.height
+                most = most or max(size, GROWN_PIXELS)
+                if size > most:
+                    raise UserError(
+                        f"{source} cannot be read to its end: its frames become "
+                        f"{frame.width} × {frame.height} pixels, much larger than the first"
+                    )
                 pts = last + step if frame.pts is None else frame.pts
                 first = pts if first is None else first
                 # Streams may jump back in time; a video file must not.
                 last = max(pts - first, last + 1)
-                pixels = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
-                yield Frame(index, last), pixels
+                pixels = frame.to_ndarray(format="rgb24")
+                yield Frame(index, last), np.rot90(pixels, frame.rotation // 90)
+                del pixels
                 index += 1
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{source} cannot be read to its end: {_reason(error)}") from error
@@ -201,23 +270,38 @@ class _Writer:
             self._container = self._open(image.size)
         if image.size != self._size:  # some streams change it
             image = image.resize(self._size)
-        pixels = np.asarray(image)
-        # Colours have half the resolution, so sides must be even: the last pixels are repeated.
-        pixels = np.pad(pixels, [(0, side % 2) for side in pixels.shape[:2]] + [(0, 0)], "edge")
-        frame = self._av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
-            format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
-        )
+        frame = self._frame_of(image)
+        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
         frame.pts, frame.time_base = pts, self._time_base
         try:
             self._container.mux(self._stream.encode(frame))
         except (self._av.FFmpegError, OSError) as error:
             raise UserError(f"{self._path} cannot be written: {_reason(error)}") from error
 
+    def _frame_of(self, image: Image.Image) -> Any:
+        """An image as a frame, filled some rows at a time: at once it would take three images."""
+        # Colours have half the resolution, so sides must be even: the last pixels are repeated.
+        width, height = (side + side % 2 for side in image.size)
+        frame = self._av.VideoFrame(width, height, "rgb24")
+        rows = np.frombuffer(frame.planes[0], np.uint8).reshape(height, -1)
+        step, end = max(1, PIECE_PIXELS // width), 3 * image.width
+        for top in range(0, image.height, step):
+            bottom = min(image.height, top + step)
+            piece = np.asarray(image.crop((0, top, image.width, bottom)))
+            rows[top:bottom, :end] = piece.reshape(bottom - top, end)
+        rows[:, end : 3 * width] = rows[:, end - 3 : end][:, : 3 * width - end]
+        rows[image.height :] = rows[image.height - 1]
+        return frame
+
     def _open(self, size: tuple[int, int]) -> Any:
         """Opens the file for images of this width and height."""
         self._size = size
         container = self._av.open(str(self._path), "w")
-        self._stream = container.add_stream("libx264", rate=self._rate)
+        lookahead = min(MOST_LOOKAHEAD, LOOKAHEAD_BYTES // (size[0] * size[1] * 3 // 2))
+        options = {} if lookahead == MOST_LOOKAHEAD else {"rc-lookahead": str(lookahead)}
+        if size[0] * size[1] > LARGE:
+            options = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1"}
+        self._stream = container.add_stream("libx264", rate=self._rate, options=options)
         self._stream.width, self._stream.height = (side + side % 2 for side in size)
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = self._time_base

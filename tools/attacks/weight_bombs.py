@@ -226,11 +226,12 @@ def keras_files() -> list[tuple[str, str, Write]]:
     ]
 
 
-KERAS = {
-    "before": "from ssd_jax.interop.keras_weights import load_application\nimport keras",
-    "read": "load_application('vgg16', {})",
-}
+keras_attack = functools.partial(
+    weight_attack,
+    before="from ssd_jax.interop.keras_weights import load_application\nimport keras",
+    read="load_application('vgg16', {})",
+)
 ATTACKS: list[Attack] = [
     *(weight_attack(*each, quick=each[0] in QUICK) for each in FILES),
-    *(weight_attack(*each, **KERAS) for each in keras_files()),
+    *(keras_attack(*each) for each in keras_files()),
 ]
