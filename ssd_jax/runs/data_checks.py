@@ -3,11 +3,19 @@
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from ssd_jax.config.schema import Config
+from ssd_jax.data.changes import (
+    annotation_digests,
+    describe_changes,
+    describe_renamed,
+    read_digests,
+    write_digests,
+)
 from ssd_jax.data.choice import RunData
 from ssd_jax.data.content import Content, count_content, nothing_to_learn, num_shared
 from ssd_jax.data.datasets import Dataset
@@ -68,6 +76,34 @@ def describe_continued(data: RunData) -> str:
     if data.evaluation is None:
         return f"{images}, no evaluation"
     return f"{images}, {len(data.evaluation):,} evaluation images ({data.origin})"
+
+
+def record_data(folder: Path, data: RunData) -> None:
+    """Tells what changed in the data since the last start, and records what it is now.
+
+    Raises:
+      UserError: what was recorded is damaged.
+    """
+    before = read_digests(folder)
+    train = annotation_digests(data.train)
+    evaluation = {} if data.evaluation is None else annotation_digests(data.evaluation)
+    write_digests(folder, train, evaluation)
+    if not before:
+        return
+    for name, now in (("train", train), ("evaluation", evaluation)):
+        changes = describe_changes(before.get(name, {}), now)
+        if changes:
+            role = "training" if name == "train" else name
+            logger.warning("the %s data changed since the last start: %s", role, changes)
+    known = before.get("train", {}) | before.get("evaluation", {})
+    leaked = describe_renamed(known, set(before.get("evaluation", {})) - set(evaluation), train)
+    if leaked:
+        logger.warning(
+            "%s of the evaluation may have another name now and be trained on, so the mAP would be "
+            "too high: %s. Give them their old names, or name another work directory",
+            counted(len(leaked), "image"),
+            first_names(leaked),
+        )
 
 
 def check_objects(train: Content, evaluation: Content | None, source: str, origin: str) -> None:

@@ -30,7 +30,7 @@ from ssd_jax.interop.transfer import Transfer, format_transfer
 from ssd_jax.models.network import Network, Variables, build_network
 from ssd_jax.runs import agreement
 from ssd_jax.runs.batch_memory import batch_memory
-from ssd_jax.runs.data_checks import describe_continued, look_at_data
+from ssd_jax.runs.data_checks import describe_continued, look_at_data, record_data
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.runs.nonfinite import save_batch
@@ -244,6 +244,7 @@ def _record(parts: _Parts, start: _Start) -> None:
         return
     config, folder = parts.config, parts.folder
     record_run(folder, config, parts.class_names, parts.data.train.category_ids)
+    record_data(folder, parts.data)
     if parts.data.cut:
         write_cut(folder, parts.data.cut)
     elif (folder / CUT_FILE).is_file():

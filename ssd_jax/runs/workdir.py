@@ -6,6 +6,7 @@ A work directory holds
     config.json      the config of the run
     classes.json     the classes, in the order of the labels: their names, and their ids in results
     split.json       where they were cut off training data: the images that are evaluated on
+    data.json        a digest of the annotation of each image, to tell what changed until next time
     starts.jsonl     each start of the run: when, where, by which command, code and packages
     weights.txt      what became of each array of the weights that the run started from, if any
     imported.json    if its weights came from a file: which arrays did

@@ -1,0 +1,95 @@
+"""What changed in the data of a run between two starts.
+
+A work directory keeps a digest of the annotation of each image, about 40 bytes an image.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.folder_records import FolderRecords
+from ssd_jax.errors import UserError, counted, first_names
+from ssd_jax.storage.files import read_json, write_json
+
+DIGESTS_FILE = "data.json"
+
+Digests = dict[str, str]  # of the annotations of images, by their ids
+
+
+def annotation_digests(dataset: Dataset) -> Digests:
+    """The digest of the objects of each image; sets of TFDS, which do not change, are left out."""
+    return {
+        name: digest
+        for part in dataset.parts
+        if isinstance(part, FolderRecords)
+        for name, digest in _digests_of_part(part)
+    }
+
+
+def _digests_of_part(part: FolderRecords) -> Iterator[tuple[str, str]]:
+    columns = part.columns
+    numbers = np.column_stack([columns.boxes, columns.classes, columns.difficult, columns.crowd])
+    numbers = np.ascontiguousarray(numbers, np.float64)
+    for index, image_id in enumerate(columns.image_ids):
+        content = numbers[columns.objects(index)].tobytes()
+        yield image_id, hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """How many images were added, removed, or have other annotations; "" where none.
+
+    Args:
+      before: of the last start.
+      now: of this one.
+    """
+    changes = {
+        "added": [name for name in now if name not in before],
+        "removed": [name for name in before if name not in now],
+        "with other annotations": [
+            name for name, digest in now.items() if before.get(name, digest) != digest
+        ],
+    }
+    return "; ".join(
+        f"{counted(len(names), 'image')} {what} ({first_names(names, 3)})"
+        for what, names in changes.items()
+        if names
+    )
+
+
+def describe_renamed(before: Mapping[str, str], evaluated: set[str], train: Digests) -> list[str]:
+    """Training images that may be renamed images of the evaluation: they have its annotations.
+
+    Args:
+      before: the digests of the last start.
+      evaluated: which of them were evaluated on.
+      train: of the images that are trained on now.
+    """
+    gone = {before[name] for name in evaluated if name in before and name not in train}
+    gone.discard(hashlib.blake2b(b"", digest_size=8).hexdigest())  # images without objects
+    return [name for name, digest in train.items() if name not in before and digest in gone]
+
+
+def read_digests(folder: Path) -> dict[str, Digests]:
+    """The digests of the last start, by "train" and "evaluation"; none without the file.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = folder / DIGESTS_FILE
+    if not path.exists():
+        return {}
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(
+        isinstance(own, dict) and all(isinstance(digest, str) for digest in own.values())
+        for own in content.values()
+    ):
+        raise UserError(f"{path} is damaged: remove it, and changes of the data are not told once")
+    return content
+
+
+def write_digests(folder: Path, train: Digests, evaluation: Digests) -> None:
+    """Writes the digests of this start."""
+    write_json(folder / DIGESTS_FILE, {"train": train, "evaluation": evaluation}, indent=None)

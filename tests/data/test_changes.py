@@ -1,0 +1,49 @@
+import pytest
+
+from ssd_jax.data.changes import (
+    annotation_digests,
+    describe_changes,
+    describe_renamed,
+    read_digests,
+    write_digests,
+)
+from ssd_jax.data.sources import open_dataset
+from ssd_jax.errors import UserError
+from tests.helpers.pictures import VocFolder
+
+
+@pytest.fixture
+def digests(tmp_path):
+    """Those of some images with boxes at these places."""
+
+    def make(places):
+        folder = VocFolder(tmp_path / "_".join(f"{name}{x}" for name, x in places.items()))
+        for name, x in places.items():
+            folder.add(name, [("dog", (x, 4, 30, 20))])
+        return annotation_digests(open_dataset(folder.split("all", *places)))
+
+    return make
+
+
+def test_images_that_came_went_or_changed_are_counted(digests):
+    before = digests({"a": 1, "b": 2, "c": 3})
+    assert describe_changes(before, digests({"a": 1, "b": 2, "c": 3})) == ""
+    assert describe_changes(before, digests({"a": 1, "b": 5, "d": 3, "e": 3})) == (
+        "2 images added (d, e); 1 image removed (c); 1 image with other annotations (b)"
+    )
+
+
+def test_a_renamed_image_of_the_evaluation_is_recognised(digests):
+    before = digests({"a": 1, "b": 2, "c": 3})
+    assert describe_renamed(before, {"c"}, digests({"a": 1, "b": 2, "z": 3})) == ["z"]
+    assert describe_renamed(before, {"c"}, digests({"a": 1, "b": 2, "z": 4})) == []
+
+
+def test_digests_come_back(tmp_path):
+    assert read_digests(tmp_path) == {}
+    write_digests(tmp_path, {"a": "1"}, {"b": "2"})
+    assert read_digests(tmp_path) == {"train": {"a": "1"}, "evaluation": {"b": "2"}}
+    for content in ("[]", '{"train": 3}', '{"train": {"a": 1}}'):
+        (tmp_path / "data.json").write_text(content)
+        with pytest.raises(UserError, match=r"data\.json is damaged"):
+            read_digests(tmp_path)
