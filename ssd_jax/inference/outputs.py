@@ -5,7 +5,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -36,12 +36,13 @@ class OutputFolder:
     Args:
       folder: the output folder.
       crops: whether to write an image of each object.
+      files: all input files.
     """
 
-    def __init__(self, folder: Path, crops: bool) -> None:
+    def __init__(self, folder: Path, crops: bool, files: Sequence[Input]) -> None:
         self._folder = folder
         self._crops = crops
-        self._names = OutputNames()
+        self._names = OutputNames([file.name for file in files])
 
     def target(self, file: Input, suffixes: Sequence[str]) -> Target:
         """A file with a name of its own for its drawing, which ends in one of the suffixes."""
@@ -95,16 +96,22 @@ class OutputFolder:
 
 
 class OutputNames:
-    """Names for output files, like those of the inputs but never the same twice."""
+    """Names for output files, like those of the inputs but never the same twice.
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    Args:
+      names: paths of all inputs, below their common folder: the outputs lie in the same folders.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._taken = {
+            str(folder).casefold() for name in names for folder in PurePosixPath(name).parents
+        }
 
     def choose(self, name: str, suffixes: Sequence[str]) -> str:
         """The name itself where it has one of the suffixes, otherwise with the first one added.
 
         Args:
-          name: a path below the common folder of the inputs.
+          name: one of the paths.
           suffixes: in lower case.
         """
         folder, _, file = name.rpartition("/")

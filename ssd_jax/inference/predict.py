@@ -89,7 +89,8 @@ def predict(
     results = ResultsFile(folder, detector.class_names, detector.category_ids)
     try:
         with only_run(folder), results:
-            run = _Run(detector, choice, batch_size, OutputFolder(folder, crops), results)
+            outputs = OutputFolder(folder, crops, [*files, *videos])
+            run = _Run(detector, choice, batch_size, outputs, results)
             for name, error in failed.items():
                 run.report(name, error)
             run.detect_in_images(files)

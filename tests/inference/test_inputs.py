@@ -64,8 +64,9 @@ def test_videos_are_known_by_their_name():
 
 
 def test_output_names_are_never_the_same():
-    names = OutputNames()
     given = ["a/x.jpg", "b/x.jpg", "x.webp", "x.webp.png", "X.webp.png", "x.gif", "none"]
+    given += ["..png", "y.webp", "y.webp.png/z.jpg", "ä" * 125 + ".webp"]
+    names = OutputNames(given)
     assert [names.choose(name, (".png", ".jpg")) for name in given] == [
         "a/x.jpg",
         "b/x.jpg",
@@ -74,4 +75,8 @@ def test_output_names_are_never_the_same():
         "X.webp_3.png",
         "x.gif.png",
         "none.png",
+        "..png",
+        "y.webp_2.png",
+        "y.webp.png/z.jpg",
+        "ä" * 125 + "..png",
     ]
