@@ -1,0 +1,290 @@
+"""Places where results go: among the inputs, in use, blocked, full, or left in the middle."""
+
+import contextlib
+import functools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ssd_jax.config.schema import DataConfig
+from ssd_jax.data.convert import convert_data
+from ssd_jax.diagnostics.check_data import check_data
+from ssd_jax.errors import UserError
+from ssd_jax.runs.evaluate import EvaluationOptions, evaluate_file
+from tools.attacks.attack import Attack
+from tools.attacks.odd_names import loaded_detector
+from tools.attacks.page_server import picture, tiny_detector
+
+KIND = "results whole or absent"
+PARTIAL = "detections.partial.jsonl"
+
+
+def predict(folder: Path, arguments: Sequence[str], output: str) -> tuple[int, int]:
+    """`ssd-jax predict` in a folder, in this process."""
+    from ssd_jax.inference import predict as module
+
+    with contextlib.chdir(folder):
+        return module.predict(loaded_detector(), arguments, output, batch_size=2)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files below a folder."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+@contextlib.contextmanager
+def refused_untouched(folder: Path, *words: str) -> Iterator[None]:
+    """A block that must be refused with some words, and leave all files as they are."""
+    before = contents(folder)
+    try:
+        yield
+    except UserError as error:
+        assert all(word in str(error) for word in words), error
+        assert "\n" not in str(error), error
+    else:
+        raise AssertionError("it was not refused")
+    after = contents(folder)
+    assert {name for name in after if not name.endswith("/lock")} <= set(before), sorted(after)
+    assert all(after[name] == content for name, content in before.items())
+
+
+def lay_out(folder: Path) -> None:
+    """Inputs, a result from before, and links from and to them."""
+    for name in ("in/a.png", "in/deep/b.png", "other/annotated/c.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(picture())
+    (folder / "to_in").symlink_to("in")
+    (folder / "link.png").symlink_to("in/a.png")
+    for name, kind in (("leads_out", "annotated"), ("crops_lead_out", "crops")):
+        (folder / name).mkdir()
+        (folder / name / kind).symlink_to("../in")
+    (folder / "file").write_text("a file")
+    (folder / "blocked" / "detections.json").mkdir(parents=True)
+    (folder / "no_drawings").mkdir()
+    (folder / "no_drawings" / "annotated").write_text("a file")
+    (folder / "lock_is_folder" / "lock").mkdir(parents=True)
+    (folder / "lock_is_link").mkdir()
+    (folder / "lock_is_link" / "lock").symlink_to("../in/a.png")
+
+
+def predict_refused(arguments: Sequence[str], output: str, words: str, folder: Path) -> None:
+    lay_out(folder)
+    with refused_untouched(folder, words):
+        predict(folder, arguments, output)
+
+
+MIXING = {
+    "the folder of the input": (["in"], "in", "lies in the folder of the input"),
+    "below the input": (["in"], "in/deep/new/out", "lies in the folder of the input"),
+    "above the input": (["in/deep"], "in", "lies in the folder of --output"),
+    "the current folder": (["in"], ".", "lies in the folder of --output"),
+    "the input by another name": (["in"], "deep/../in", "lies in the folder of the input"),
+    "a link to the input": (["in"], "to_in", "lies in the folder of the input"),
+    "the input by a link": (["to_in"], "in", "lies in the folder of the input"),
+    "where a file lies": (["in/a.png"], "in", "lies in the folder of --output"),
+    "where the file of a link lies": (["link.png"], "in", "lies in the folder of --output"),
+    "where a pattern finds files": (["*/a.png"], "in", "lies in the folder of --output"),
+    "where drawings would replace the input": (
+        ["other/annotated"],
+        "other",
+        "lies in the folder of --output",
+    ),
+    "drawings by a link in the input": (["in"], "leads_out", "annotated is a link"),
+    "crops by a link in the input": (["in"], "crops_lead_out", "crops is a link"),
+    "a file": (["in"], "file", "cannot be written"),
+    "below a file": (["in"], "file/out", "cannot be written"),
+    "a scheme": (["in"], "s3://bucket/out", "only local paths"),
+    "nothing": (["in"], "", "a path is empty"),
+    "a name of 300 bytes": (["in"], "x" * 300, "cannot be written"),
+    "one whose lock is a folder": (["in"], "lock_is_folder", "cannot be written or locked"),
+    "one whose lock is a link": (["in"], "lock_is_link", "cannot be written or locked"),
+}
+
+
+def drawings_blocked(folder: Path) -> None:
+    """Where no drawing can be written each file says so, and nothing is unfinished."""
+    lay_out(folder)
+    assert predict(folder, ["in"], "no_drawings") == (0, 2)
+    assert not list(folder.rglob("*.tmp*"))
+
+
+def results_blocked(folder: Path) -> None:
+    """Where `detections.json` is a folder, what was found is kept under the other name."""
+    lay_out(folder)
+    try:
+        predict(folder, ["in"], "blocked")
+    except UserError as error:
+        assert "cannot be written" in str(error)
+    first, *lines = (folder / "blocked" / PARTIAL).read_text().splitlines()
+    assert json.loads(first)["partial"] and len(lines) == 2
+    assert not list(folder.rglob("*.tmp*"))
+
+
+def in_use(folder: Path) -> None:
+    from ssd_jax.inference.outputs import only_run
+
+    lay_out(folder)
+    with only_run(folder / "out"), refused_untouched(folder, "is in use by another process"):
+        predict(folder, ["in"], "out")
+
+
+def dead_lock(content: bytes, folder: Path) -> None:
+    """The lock that a dead process left keeps nobody out."""
+    lay_out(folder)
+    (folder / "out").mkdir()
+    (folder / "out" / "lock").write_bytes(content)
+    assert predict(folder, ["in"], "out") == (2, 0)
+    assert {path.name for path in (folder / "out").iterdir()} == {"annotated", "detections.json"}
+
+
+def stopped_after(number: int, error: type[BaseException], folder: Path) -> None:
+    """Ends a run behind some images: an earlier result stays, and the new one is called partial."""
+    lay_out(folder)
+    for i in range(6):
+        (folder / "in" / f"{i}.png").write_bytes(picture())
+    predict(folder, ["in/a.png"], "out")
+    before = (folder / "out" / "detections.json").read_bytes()
+    detector = loaded_detector()
+
+    def stream(images, batch_size):
+        for count, each in enumerate(type(detector).stream(detector, images, batch_size)):
+            if count == number:
+                raise error
+            yield each
+
+    detector.stream = stream
+    try:
+        predict(folder, ["in"], "out")
+    except error:
+        pass
+    else:
+        raise AssertionError("it was not stopped")
+    finally:
+        del detector.stream
+    assert (folder / "out" / "detections.json").read_bytes() == before
+    first, *lines = map(json.loads, (folder / "out" / PARTIAL).open())
+    assert first["partial"] and len(lines) <= number
+    assert not list(folder.rglob("*.tmp*"))
+    predict(folder, ["in"], "out")
+    assert not (folder / "out" / PARTIAL).exists()
+
+
+# Of other commands: what is refused, with an output, and a word of the message.
+SHAPES = DataConfig(eval="shapes:test[:2]")
+
+
+def evaluation_refused(detections: str, options: dict[str, str], folder: Path) -> None:
+    """No result of an evaluation takes the place of what is evaluated."""
+    (folder / "voc").mkdir()
+    (folder / "voc" / "comp4_det_test_star.txt").write_text("")
+    for name in ("detections.json", "voc/index.html"):
+        (folder / name).write_text("[]")
+    (folder / "link.json").symlink_to("detections.json")
+    with refused_untouched(folder, "name another"):
+        places = {name: folder / place for name, place in options.items()}
+        evaluate_file(SHAPES, folder / detections, EvaluationOptions(**places))
+
+
+EVALUATIONS = {
+    "numbers": ("detections.json", {"output": "detections.json"}),
+    "numbers, by a link": ("detections.json", {"output": "link.json"}),
+    "numbers, of a link": ("link.json", {"output": "detections.json"}),
+    "a submission": ("detections.json", {"submission": "."}),
+    "a submission, a folder of VOC": ("voc", {"submission": "voc"}),
+    "a report": ("voc", {"report": "voc"}),
+    "numbers, in the folder of VOC": ("voc", {"output": "voc/comp4_det_test_star.txt"}),
+    "numbers and submission": (
+        "detections.json",
+        {"output": "new/detections.json", "submission": "new"},
+    ),
+}
+
+
+def conversion_refused(output: str, words: str, folder: Path) -> None:
+    """`convert-data` writes neither into its source nor over something."""
+    convert_data("shapes:test[:2]", "yolo", folder / "source")
+    (folder / "full").mkdir()
+    (folder / "full" / "a.txt").write_text("a")
+    (folder / "link").symlink_to("source")
+    (folder / "left.tmp").mkdir()
+    (folder / "left.tmp" / "a.txt").write_text("a")
+    with refused_untouched(folder, words):
+        convert_data(str(folder / "source"), "coco", folder / output)
+
+
+CONVERSIONS = {
+    "into the source": ("source/converted", "lies in"),
+    "to the source": ("source", "lies in"),
+    "by a link into the source": ("link/new", "lies in"),
+    "to a full folder": ("full", "not empty"),
+    "beside one that was stopped": ("left", "left from a conversion that was stopped"),
+}
+
+
+def one_file_for_two(folder: Path) -> None:
+    with refused_untouched(folder, "is named for two results"):
+        check_data("shapes:test[:2]", (), str(folder / "x"), records=str(folder / "y" / ".." / "x"))
+
+
+def export_over_run(kind: str, folder: Path) -> None:
+    """An export does not replace the config of a run."""
+    from ssd_jax.interop.export import export
+    from ssd_jax.interop.trained import load_folder
+
+    for name in ("format.json", "config.json", "classes.json"):
+        (folder / name).write_text("{}")
+    with refused_untouched(folder, "is the work directory of a run"):
+        export(kind, load_folder(tiny_detector()), str(folder))
+
+
+ATTACKS = [
+    *(
+        Attack(KIND, f"predict to {what}", functools.partial(predict_refused, *how), quick=True)
+        for what, how in MIXING.items()
+    ),
+    Attack(KIND, "predict where drawings are blocked", drawings_blocked, quick=True),
+    Attack(KIND, "predict where the results are blocked", results_blocked, quick=True),
+    Attack(KIND, "predict where another run writes", in_use, quick=True),
+    *(
+        Attack(KIND, f"predict with {what}", functools.partial(dead_lock, content), quick=True)
+        for what, content in {
+            "an empty lock of a dead process": b"",
+            "a lock that names a dead process": b"999999\nhost\n",
+            "a lock of garbage": b"\xff" * 10_000,
+        }.items()
+    ),
+    *(
+        Attack(
+            KIND,
+            f"predict ended by {error.__name__} after {number} images",
+            functools.partial(stopped_after, number, error),
+            quick=True,
+        )
+        for number in (0, 1, 5)
+        for error in (KeyboardInterrupt, MemoryError)
+    ),
+    *(
+        Attack(
+            KIND,
+            f"evaluate over its input: {what}",
+            functools.partial(evaluation_refused, *how),
+            quick=True,
+        )
+        for what, how in EVALUATIONS.items()
+    ),
+    *(
+        Attack(KIND, f"convert {what}", functools.partial(conversion_refused, *how), quick=True)
+        for what, how in CONVERSIONS.items()
+    ),
+    Attack(KIND, "check-data with one file for two results", one_file_for_two, quick=True),
+    *(
+        Attack(
+            KIND,
+            f"export to {kind} over a run",
+            functools.partial(export_over_run, kind),
+            quick=kind == "safetensors",
+        )
+        for kind in ("safetensors", "stablehlo", "ssd.pytorch", "torchvision")
+    ),
+]
