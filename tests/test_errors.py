@@ -23,3 +23,8 @@ def test_of_many_names_the_first_are_listed():
     assert first_names([], 2) == ""
     assert first_names(["a", "b"], 2) == "a, b"
     assert first_names(["a", "b", "c"], 2) == "a, b and 1 more"
+
+
+def test_signs_that_steer_terminals_are_shown():
+    assert one_line("a\nb\x1b[2J\udcff\u202e ä🐈") == "a\\nb\\x1b[2J\\udcff\\u202e ä🐈"
+    assert printable("a\x07\nb") == "a\\x07\nb"

@@ -174,7 +174,7 @@ def stopped_after(number: int, error: type[BaseException], folder: Path) -> None
 SHAPES = DataConfig(eval="shapes:test[:2]")
 
 
-def evaluation_refused(detections: str, options: dict[str, str], folder: Path) -> None:
+def evaluation_refused(detections: str, results: dict[str, str], folder: Path) -> None:
     """No result of an evaluation takes the place of what is evaluated."""
     (folder / "voc").mkdir()
     (folder / "voc" / "comp4_det_test_star.txt").write_text("")
@@ -182,8 +182,13 @@ def evaluation_refused(detections: str, options: dict[str, str], folder: Path) -
         (folder / name).write_text("[]")
     (folder / "link.json").symlink_to("detections.json")
     with refused_untouched(folder, "name another"):
-        places = {name: folder / place for name, place in options.items()}
-        evaluate_file(SHAPES, folder / detections, EvaluationOptions(**places))
+        places = {name: str(folder / place) for name, place in results.items()}
+        options = EvaluationOptions(
+            output=places.get("output", ""),
+            report=places.get("report", ""),
+            submission=places.get("submission", ""),
+        )
+        evaluate_file(SHAPES, folder / detections, options)
 
 
 EVALUATIONS = {

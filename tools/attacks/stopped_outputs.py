@@ -151,7 +151,7 @@ if hasattr(os, "geteuid") and os.geteuid() == 0:  # who may mount a small disk
     ATTACKS += [
         Attack(KIND, f"{how[0]} on a disk of {size}", functools.partial(disk_full, size, how))
         for size, how in (
-            ("0k", PREDICT),
+            ("4k", PREDICT),
             ("16k", PREDICT),
             ("64k", PREDICT),
             ("256k", PREDICT),

@@ -1,0 +1,106 @@
+"""Files that take the place of others, as a whole or not at all."""
+
+import os
+
+import pytest
+
+from ssd_jax.errors import UserError
+from ssd_jax.storage.files import check_keeps, check_outputs, shortened
+from ssd_jax.storage.locks import locked
+from ssd_jax.storage.replacing import replacing, replacing_files
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "a." + "b" * 250, "..png", "\udcff.png", ".png"])
+def test_any_name_can_be_replaced(name, tmp_path):
+    with replacing(tmp_path / name) as unfinished:
+        unfinished.write_text("whole")
+        assert names(tmp_path) == [unfinished.name]
+    assert names(tmp_path) == [name] and (tmp_path / name).read_text() == "whole"
+
+
+def test_the_suffix_stays_for_writers_that_go_by_it(tmp_path):
+    with replacing(tmp_path / "a.png") as unfinished:
+        assert unfinished.suffix == ".png"
+    assert names(tmp_path) == []  # nothing was written
+
+
+def test_two_who_write_at_once_are_both_whole(tmp_path):
+    file = tmp_path / "a"
+    with replacing(file) as first, replacing(file) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert file.read_text() == "first" and names(tmp_path) == ["a"]
+
+
+def test_errors_name_the_file_that_the_user_knows(tmp_path):
+    with pytest.raises(OSError) as raised, replacing(tmp_path / "none" / "a") as unfinished:
+        unfinished.write_text("")
+    assert raised.value.filename == str(tmp_path / "none" / "a")
+
+
+def test_a_folder_of_files_is_replaced_together(tmp_path):
+    folder = tmp_path / "out"
+    for text in ("old", "new"):
+        with replacing_files(folder, last="index") as unfinished:
+            for name in ("index", "x"):
+                (unfinished / name).write_text(text)
+    assert names(folder) == ["index", "x"]
+    assert {(folder / name).read_text() for name in names(folder)} == {"new"}
+    with pytest.raises(KeyboardInterrupt), replacing_files(folder, last="index") as unfinished:
+        (unfinished / "x").write_text("half")
+        raise KeyboardInterrupt
+    assert names(folder) == ["index", "x"] and (folder / "x").read_text() == "new"
+
+
+def test_the_last_file_is_replaced_last(tmp_path, monkeypatch):
+    replaced = []
+    replace = os.replace
+    monkeypatch.setattr(
+        os, "replace", lambda old, new: (replaced.append(os.path.basename(new)), replace(old, new))
+    )
+    with replacing_files(tmp_path / "out", last="a") as unfinished:
+        for name in ("b", "a", "c"):
+            (unfinished / name).touch()
+    assert replaced == ["b", "c", "a"]
+
+
+def test_nothing_is_left_of_a_new_folder_that_fails(tmp_path):
+    with pytest.raises(ZeroDivisionError), replacing_files(tmp_path / "a", last="x"):
+        raise ZeroDivisionError
+    assert names(tmp_path) == []
+
+
+def test_results_keep_apart(tmp_path):
+    (tmp_path / "data.json").touch()
+    (tmp_path / "link").symlink_to("data.json")
+    with pytest.raises(UserError, match="would take the place of input"):
+        check_keeps([tmp_path / "link"], tmp_path / "data.json")
+    with pytest.raises(UserError, match="lie in its folder"):
+        check_keeps([tmp_path / "new"], tmp_path)
+    check_keeps([tmp_path / "new"], tmp_path / "data.json")
+    with pytest.raises(UserError, match="is named for two results"):
+        check_outputs(tmp_path / "link", "", tmp_path / "data.json")
+    check_outputs(tmp_path, None, tmp_path)  # a folder holds several
+
+
+def test_names_are_cut_between_signs():
+    assert shortened("aä", 3) == "aä" and shortened("aä", 2) == "a" and shortened("", 0) == ""
+
+
+def test_one_process_at_a_time_has_a_lock(tmp_path):
+    with (
+        locked(tmp_path, "folder"),
+        pytest.raises(UserError, match=r"is in use by another process \(me\): .* another fold"),
+        locked(tmp_path, "folder", lambda folder: " (me)"),
+    ):
+        raise AssertionError
+    with locked(tmp_path, "folder"):
+        pass
+    (tmp_path / "other" / "lock").mkdir(parents=True)
+    with pytest.raises(UserError, match="other/lock cannot be written or locked"):
+        with locked(tmp_path / "other", "folder"):
+            raise AssertionError
