@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssd_jax.errors import counted, first_names
+from ssd_jax.errors import counted, first_names, one_line, printable
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_what_cannot_fit_is_refused_before_anything_runs():
     with batch_memory(network, 4):
         pass
     with pytest.raises(UserError, match=r"needs at least 3,000\.0 GB of memory"):
-        check_batch(10**6, 1000**2, 0, "take fewer")
+        check_batch(10**6, 1000, 0, "take fewer")
 
 
 @pytest.mark.parametrize(
@@ -68,6 +68,6 @@ def test_a_detector_refuses_too_many_at_once(detector):
         taken.append(1)
         yield None, detector.prepare(np.zeros((9, 9, 3), np.uint8))
 
-    with pytest.raises(UserError, match=r"a batch of 10,000,000 images .* --batch_size"):
+    with pytest.raises(UserError, match=r"a batch of 10,000,000 images .* fewer at a time"):
         list(detector.stream(images(), 10_000_000))
     assert not taken

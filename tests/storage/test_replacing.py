@@ -92,15 +92,13 @@ def test_names_are_cut_between_signs():
 
 
 def test_one_process_at_a_time_has_a_lock(tmp_path):
-    with (
-        locked(tmp_path, "folder"),
-        pytest.raises(UserError, match=r"is in use by another process \(me\): .* another fold"),
-        locked(tmp_path, "folder", lambda folder: " (me)"),
-    ):
+    refused = pytest.raises(UserError, match=r"in use by another process \(me\): .* another fold")
+    again = locked(tmp_path, "folder", lambda folder: " (me)")
+    with locked(tmp_path, "folder"), refused, again:
         raise AssertionError
     with locked(tmp_path, "folder"):
         pass
     (tmp_path / "other" / "lock").mkdir(parents=True)
-    with pytest.raises(UserError, match="other/lock cannot be written or locked"):
-        with locked(tmp_path / "other", "folder"):
-            raise AssertionError
+    blocked = pytest.raises(UserError, match="other/lock cannot be written or locked")
+    with blocked, locked(tmp_path / "other", "folder"):
+        raise AssertionError

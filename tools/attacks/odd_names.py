@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from ssd_jax.data.convert import convert_data
 from ssd_jax.data.evaluation_batches import evaluation_batches
@@ -19,6 +20,7 @@ from tools.formats.picture import Picture
 from tools.formats.writers import writers
 
 KIND = "odd files"
+Result = TypeVar("Result")
 
 NAMES = {
     "dots and a suffix": b"..png",
@@ -135,7 +137,7 @@ def read_everywhere(write: str, name: bytes, folder: Path) -> None:
             functools.partial(convert_data, str(source), target, folder / target)
         )
         if done:
-            assert len(list(open_dataset(str(folder / target)))) >= 2
+            assert len(open_dataset(str(folder / target))) >= 2
     dataset = _unless_refused(functools.partial(open_dataset, str(source)))
     if dataset:
         batches = evaluation_batches(dataset, image_size=32, batch_size=2)
@@ -143,7 +145,7 @@ def read_everywhere(write: str, name: bytes, folder: Path) -> None:
     assert not list(folder.rglob("*.tmp*"))
 
 
-def _unless_refused(work: Callable[[], object]):
+def _unless_refused(work: Callable[[], Result]) -> Result | None:
     """What it gives; None where it refuses the data with a message that names what is in it."""
     try:
         return work()
