@@ -167,6 +167,7 @@ def differ_in_data(change: Callable[[dict], object], field: str, folder: Path) -
         f"--workdir={folder / 'run'}",
         "--config.data.train=train:test",
         "--config.data.eval=eval:test",
+        "--config.eval_every=2",
     )
     check_ended(ended, "data")
     assert not (folder / "run" / "checkpoints").exists(), "something was trained"
