@@ -12,7 +12,7 @@ from starlette.requests import Request
 from ssd_jax.inference.page.refusal import RECEIVED, RefusedError, busy
 
 MAX_BYTES = 20 * 2**20  # of an upload
-MAX_HELD_BYTES = 48 * 2**20  # of all uploads that are under way
+MAX_HELD_BYTES = 24 * 2**20  # of all uploads that are under way
 MAX_UNDER_WAY = 64  # uploads that are received, wait or are worked on
 ROOM_SECONDS = 20  # how long an upload waits until others have made place
 FIRST_SECONDS = 10  # how long an upload may take beyond what its bytes allow
@@ -58,7 +58,7 @@ class Uploads:
             raise RefusedError(415, f"uploads are not of the type {kind[:80]!r}: {HOW}")
         size = _size(request)
         # The file of a form is copied out of it.
-        async with self._room(2 * size if is_form else size):
+        async with self._room(min(2 * size, MAX_HELD_BYTES) if is_form else size):
             if is_form:
                 yield await _file_of_form(request)
             else:
