@@ -1,0 +1,199 @@
+"""Image files that would hold a decoder for minutes or take gigabytes: each is refused."""
+
+import functools
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tools.attacks.attack import Attack
+from tools.attacks.measuring import check_refused, run_measured
+
+KIND = "image bombs"
+Make = Callable[[], bytes]
+
+
+def encoded(image_format: str, side: int = 64, **options: object) -> bytes:
+    file = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, image_format, **options)
+    return file.getvalue()
+
+
+def scans(count: int, **options: object) -> bytes:
+    """A JPEG whose last scan is there many times."""
+    content = encoded("JPEG", 256, **options)
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * count + b"\xff\xd9"
+
+
+def segments(segment: bytes, count: int) -> bytes:
+    """A JPEG that begins with many segments."""
+    content = encoded("JPEG")
+    return content[:2] + segment * count + content[2:]
+
+
+def app(marker: int, content: bytes) -> bytes:
+    return b"\xff" + bytes([marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def tags(count: int, size: int) -> bytes:
+    """A directory of tags that all hold the same bytes."""
+    entries = b"".join(struct.pack("<HHLL", 40_000 + i, 7, size, 8) for i in range(count))
+    return (
+        struct.pack("<2sHL", b"II", 42, 8 + size)
+        + bytes(size)
+        + struct.pack("<H", count)
+        + entries
+        + bytes(4)
+    )
+
+
+def exif() -> bytes:
+    content = b"Exif\0\0" + tags(2000, 40_000)
+    pieces = [content[:65_000]]
+    return segments(b"".join(app(0xE1, piece) for piece in pieces), 1)
+
+
+def tiff() -> bytes:
+    """A TIFF with thousands of tags that hold the same 2 MB."""
+    return tags(20_000, 2_000_000)
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    checksum = zlib.crc32(name + content)
+    return struct.pack(">L", len(content)) + name + content + struct.pack(">L", checksum)
+
+
+def png(width: int, height: int, kind: int = 2, bits: int = 8, extra: bytes = b"") -> bytes:
+    header = struct.pack(">LLBBBBB", width, height, bits, kind, 0, 0, 0)
+    pixels = zlib.compress(bytes(10**6))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + extra
+        + chunk(b"IDAT", pixels)
+        + chunk(b"IEND", b"")
+    )
+
+
+def png_behind(content: bytes) -> bytes:
+    """A whole PNG, with chunks behind its pixels."""
+    whole = encoded("PNG")
+    return whole[:-12] + content + whole[-12:]
+
+
+def gif(comments: bytes) -> bytes:
+    content = encoded("GIF")
+    place = content.index(b",", 13 + 3 * 256)
+    return content[:place] + comments + content[place:]
+
+
+def header_only(image_format: str) -> bytes:
+    """A file whose header is changed to claim 60,000 × 60,000 pixels."""
+    content = bytearray(encoded(image_format))
+    places = {"BMP": (18, "<LL"), "GIF": (6, "<HH")}
+    place, form = places[image_format]
+    struct.pack_into(form, content, place, 60_000, 60_000)
+    return bytes(content)
+
+
+FILES: dict[str, Make] = {
+    "a progressive JPEG of 20,000 scans": functools.partial(scans, 20_000, progressive=True),
+    "a progressive JPEG of 200 scans": functools.partial(scans, 200, progressive=True),
+    "a JPEG of 20,000 scans": functools.partial(scans, 20_000),
+    "a JPEG of 300,000 comments": functools.partial(segments, app(0xFE, b""), 300_000),
+    "a JPEG of 300,000 EXIF blocks": functools.partial(
+        segments, app(0xE1, b"Exif\0\0" + bytes(20)), 300_000
+    ),
+    "a JPEG of 20,000 XMP blocks": functools.partial(
+        segments, app(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + bytes(100)), 20_000
+    ),
+    "a JPEG of 20,000 colour profiles": functools.partial(
+        segments, app(0xE2, b"ICC_PROFILE\0\1\1" + bytes(100)), 20_000
+    ),
+    "a JPEG of ten million fill bytes": functools.partial(segments, b"\xff", 10**7),
+    "a JPEG of ten million bytes of junk": functools.partial(segments, b"\0", 10**7),
+    "a TIFF of tags that share 2 MB": tiff,
+    "a PNG of 500,000 chunks": lambda: png(8, 8, extra=chunk(b"tEXt", b"a\0b") * 500_000),
+    "a PNG of 500,000 empty pieces": lambda: png(500, 500, extra=chunk(b"IDAT", b"") * 500_000),
+    "a PNG of 300,000 chunks behind it": lambda: png_behind(chunk(b"abCd", b"") * 300_000),
+    "a PNG with a text of a gigabyte": lambda: png(
+        8, 8, extra=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8)))
+    ),
+    "a PNG of 200 texts of 900 KB": lambda: png(
+        8, 8, extra=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(900_000))) * 200
+    ),
+    "a PNG of 60,000 × 60,000": lambda: png(60_000, 60_000),
+    "a PNG of 2 ** 31 - 1 squared": lambda: png(2**31 - 1, 2**31 - 1),
+    "a PNG of 16 bits and 14,000 × 14,000": lambda: png(14_000, 14_000, bits=16),
+    "a GIF of 300,000 comments": lambda: gif(b"!\xfe\1a\0" * 300_000),
+    "a GIF with a comment of 20 MB": lambda: gif(
+        b"!\xfe" + (b"\xff" + bytes(255)) * 80_000 + b"\0"
+    ),
+    "a GIF of 60,000 × 60,000": lambda: header_only("GIF"),
+    "a BMP of 60,000 × 60,000": lambda: header_only("BMP"),
+    "a PPM of 60,000 × 60,000": lambda: b"P6\n60000 60000\n255\n" + bytes(100),
+    "a PPM with a comment of 10 MB": lambda: b"P6\n#" + b"a" * 10**7 + b"\n1 1\n255\nabc",
+    "ten million spaces in a PPM": lambda: b"P6\n" + b" " * 10**7 + b"1 1\n255\nabc",
+}
+# Pillow would go through these one by one; TensorFlow is done at once.
+QUICK_FOR_TENSORFLOW = ("a PNG of 500,000 empty pieces", "a PNG of 300,000 chunks behind it")
+# Those that are well but for something that is left out of account.
+READ: dict[str, Make] = {
+    "a JPEG with EXIF tags that share 40 KB": exif,
+    "a JPEG of 20 scans": lambda: encoded("JPEG", 256, progressive=True),
+    "a JPEG with the mark of scans behind it": lambda: encoded("JPEG") + b"\xff\xda" * 10_000,
+}
+BEFORE = "from pathlib import Path\nfrom ssd_jax.images.opening import open_image, upright_file"
+
+
+def opened(make: Make, folder: Path) -> None:
+    file = folder / "image"
+    file.write_bytes(make())
+    check_refused(BEFORE, f"open_image({str(file)!r})")
+
+
+def for_training(make: Make, folder: Path) -> None:
+    """TensorFlow gets nothing of it, so that it fails to decode it at once."""
+    file = folder / "image"
+    file.write_bytes(make())
+    printed, _ = run_measured(BEFORE, f"print(len(upright_file(Path({str(file)!r}).read_bytes())))")
+    assert printed == "0", printed
+
+
+def well(make: Make, folder: Path) -> None:
+    file = folder / "image"
+    file.write_bytes(make())
+    printed, taken = run_measured(BEFORE, f"open_image({str(file)!r})")
+    assert printed == "", printed
+    assert taken < 100_000_000, f"it took {taken:,} bytes"
+
+
+def holes(start: bytes, folder: Path) -> None:
+    """A file of 40 GB that takes no place on the disk."""
+    file = folder / "image.jpg"
+    with file.open("wb") as opened_file:
+        opened_file.write(start)
+        opened_file.truncate(40 * 10**9)
+    check_refused(BEFORE, f"open_image({str(file)!r})")
+
+
+ATTACKS: list[Attack] = [
+    *(
+        Attack(KIND, name, functools.partial(opened, make), quick="20,000 scans" in name)
+        for name, make in FILES.items()
+    ),
+    *(
+        Attack(KIND, f"{name}, in training", functools.partial(for_training, make))
+        for name, make in FILES.items()
+        if name not in QUICK_FOR_TENSORFLOW
+    ),
+    *(Attack(KIND, name, functools.partial(well, make)) for name, make in READ.items()),
+    Attack(KIND, "a file of holes", functools.partial(holes, b"")),
+    Attack(KIND, "a JPEG and holes", functools.partial(holes, encoded("JPEG"))),
+]
