@@ -104,10 +104,14 @@ def run_detector(
             progress.set_postfix_str(stopwatch.describe(later_images), False)
     if dropped:
         logger.warning("evaluation data: %d boxes without area were left out", dropped)
-    if devices.process_count() > 1:
-        shares = exchange.gather_arrays(pack_results(results))
-        results = [result for share in shares for result in unpack_results(share)]
-    return sort_results(results), pictures
+    return sort_results(_of_all_processes(results)), pictures
+
+
+def _of_all_processes(results: list[ImageResult]) -> list[ImageResult]:
+    if devices.process_count() == 1:
+        return results
+    shares = exchange.gather_arrays(pack_results(results))
+    return [result for share in shares for result in unpack_results(share)]
 
 
 def _one_ahead(
