@@ -14,8 +14,8 @@ from typing import Any
 
 from absl import flags
 
-from ssd_jax.cli.command_line import Command, config_given
-from ssd_jax.config.files import define_config
+from ssd_jax.cli.command_line import Command
+from ssd_jax.config.files import define_config, given_config
 from ssd_jax.config.schema import Config
 from ssd_jax.errors import UserError
 from ssd_jax.storage.files import check_outputs, write_json
@@ -23,7 +23,7 @@ from ssd_jax.storage.files import check_outputs, write_json
 MODES = ("train", "predict", "parts", "data", "files", "all")
 
 FLAGS = flags.FlagValues()
-CONFIG = define_config(values=FLAGS)
+define_config(values=FLAGS)
 PRECISIONS = flags.DEFINE_list(
     "precisions", [], "float32, tf32, bfloat16; by default those that differ.", FLAGS
 )
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
     check_outputs(PROFILE.value, OUTPUT.value, CHART.value)
     wanted: set[str] = set(MODES) if arguments[0] == "all" else {arguments[0]}
     sizes = [_whole_number(size) for size in BATCH_SIZES.value]
-    config = config_given(CONFIG)
+    config = given_config(FLAGS)
 
     import jax
 

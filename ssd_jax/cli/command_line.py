@@ -9,10 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypedDict, TypeVar
 
 from absl import flags
-from ml_collections import ConfigDict
 
 from ssd_jax.config.files import parse
-from ssd_jax.config.schema import Config, as_config
 from ssd_jax.errors import UserError, check_installed
 
 ValueT = TypeVar("ValueT")
@@ -76,11 +74,6 @@ def given(holder: flags.FlagHolder[ValueT | None]) -> ValueT:
     if holder.value is None:
         raise UserError(f"--{holder.name} is missing")
     return holder.value
-
-
-def config_given(holder: flags.FlagHolder[ConfigDict | None]) -> Config:
-    """The config that --config and --config.FIELD say; see `given` and `as_config`."""
-    return as_config(given(holder))
 
 
 def define_processes(values: flags.FlagValues) -> Callable[[], Processes]:

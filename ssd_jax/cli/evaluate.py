@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from absl import flags
 
 from ssd_jax.cli.command_line import Command, define_processes
-from ssd_jax.config.files import define_config
-from ssd_jax.config.schema import Config, DataConfig, as_config
+from ssd_jax.config.files import define_config, given_config
+from ssd_jax.config.schema import Config, DataConfig
 from ssd_jax.errors import UserError
 
 FLAGS = flags.FlagValues()
@@ -120,7 +120,7 @@ def _config() -> Config | None:
     from ssd_jax.storage.files import local_path
 
     if CONFIG.value is not None:
-        config = as_config(CONFIG.value)
+        config = given_config(FLAGS)
     elif WORKDIR.value:
         config = read_config(local_path(WORKDIR.value))
     else:

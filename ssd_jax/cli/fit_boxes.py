@@ -7,12 +7,12 @@ Prints recall by size and the line that a config needs for the proposed boxes.
 
 from absl import flags
 
-from ssd_jax.cli.command_line import Command, config_given
-from ssd_jax.config.files import define_config
+from ssd_jax.cli.command_line import Command
+from ssd_jax.config.files import define_config, given_config
 from ssd_jax.storage.files import check_outputs, write_text
 
 FLAGS = flags.FlagValues()
-CONFIG = define_config(values=FLAGS)
+define_config(values=FLAGS)
 SOURCE = flags.DEFINE_string("source", "", "Which objects; by default the training data's.", FLAGS)
 IMAGES = flags.DEFINE_integer("images", 2000, "How many images to read at most.", flag_values=FLAGS)
 OUTPUT = flags.DEFINE_string("output", None, "The image file to write.", FLAGS)
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
     from ssd_jax.diagnostics.fit_report import format_result, to_json
 
     check_outputs(OUTPUT.value, JSON.value)
-    result = fit_boxes(config_given(CONFIG), SOURCE.value, IMAGES.value)
+    result = fit_boxes(given_config(FLAGS), SOURCE.value, IMAGES.value)
     if JSON.value:
         write_text(JSON.value, to_json(result))
     if OUTPUT.value:

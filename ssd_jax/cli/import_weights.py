@@ -9,11 +9,11 @@ From keras, ssd.pytorch, torchvision, nvidia, uvipen, mmdetection, caffe: files 
 
 from absl import flags
 
-from ssd_jax.cli.command_line import Command, config_given, given
-from ssd_jax.config.files import define_config
+from ssd_jax.cli.command_line import Command, given
+from ssd_jax.config.files import define_config, given_config
 
 FLAGS = flags.FlagValues()
-CONFIG = define_config(values=FLAGS)
+define_config(values=FLAGS)
 FROM = flags.DEFINE_string("from", None, "Which implementation the weights are of.", FLAGS)
 INPUT = flags.DEFINE_string("input", None, "The file of weights; for keras also imagenet.", FLAGS)
 OUTPUT = flags.DEFINE_string("output", None, "The work directory to make.", FLAGS)
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     import_weights(
         given(FROM),
         given(INPUT),
-        config_given(CONFIG),
+        given_config(FLAGS),
         given(OUTPUT),
         class_names=CLASSES.value,
         partial=PARTIAL.value,

@@ -7,11 +7,11 @@ What is wrong in the annotations shows here.
 
 from absl import flags
 
-from ssd_jax.cli.command_line import Command, config_given, given
-from ssd_jax.config.files import define_config
+from ssd_jax.cli.command_line import Command, given
+from ssd_jax.config.files import define_config, given_config
 
 FLAGS = flags.FlagValues()
-CONFIG = define_config(values=FLAGS)
+define_config(values=FLAGS)
 OUTPUT = flags.DEFINE_string("output", None, "The image file to write.", FLAGS)
 IMAGES = flags.DEFINE_integer("images", 12, "How many training images.", flag_values=FLAGS)
 
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> None:
     del arguments
     from ssd_jax.diagnostics.show_data import show_training_images
 
-    show_training_images(config_given(CONFIG), given(OUTPUT), IMAGES.value)
+    show_training_images(given_config(FLAGS), given(OUTPUT), IMAGES.value)
     print(f"{IMAGES.value} training images are in {OUTPUT.value}")
 
 

@@ -9,11 +9,11 @@ and the same command continues.
 
 from absl import flags
 
-from ssd_jax.cli.command_line import Command, config_given, define_processes, given
-from ssd_jax.config.files import define_config
+from ssd_jax.cli.command_line import Command, define_processes, given
+from ssd_jax.config.files import define_config, given_config
 
 FLAGS = flags.FlagValues()
-CONFIG = define_config(values=FLAGS)
+define_config(values=FLAGS)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps everything it writes.", FLAGS)
 CHANGE_CONFIG = flags.DEFINE_boolean(
     "change_config",
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     from ssd_jax.runs.train import train
 
     devices.initialize(**PROCESSES())
-    train(config_given(CONFIG), given(WORKDIR), CHANGE_CONFIG.value)
+    train(given_config(FLAGS), given(WORKDIR), CHANGE_CONFIG.value)
 
 
 COMMAND = Command(FLAGS, main, required=("config", "workdir"), needs="tensorflow")

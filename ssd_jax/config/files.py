@@ -48,7 +48,22 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     values, argv = flags.FlagValues(), ["", f"--config={name}", *given]
     define_config(values=values, argv=argv)
     parse(values, argv)
-    return as_config(values.config)
+    return given_config(values)
+
+
+def given_config(values: flags.FlagValues) -> Config:
+    """The config that --config and --config.FIELD say, once they are parsed.
+
+    Raises:
+      UserError: --config is missing; or see `as_config`, where the message names the config.
+    """
+    if values["config"].value is None:
+        raise UserError("--config is missing")
+    try:
+        return as_config(values["config"].value)
+    except UserError as error:
+        name = config_flags.get_config_filename(values["config"])
+        raise UserError(f"--config={name}: {error}") from error
 
 
 def rows_of(name: str) -> tuple[str, ...]:

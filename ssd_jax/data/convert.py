@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,11 @@ from ssd_jax.data.writers.coco_json import CocoWriter
 from ssd_jax.data.writers.voc_xml import VocWriter
 from ssd_jax.data.writers.written import Writer, Written
 from ssd_jax.data.writers.yolo import YoloWriter
-from ssd_jax.errors import UserError, counted
-from ssd_jax.images.opening import format_of, upright_size
+from ssd_jax.errors import UserError, counted, first_names
+from ssd_jax.images.opening import format_of, open_image, upright_size
 from ssd_jax.storage.files import LONGEST_NAME, local_path, shortened
 from ssd_jax.storage.replacing import UNFINISHED
+from ssd_jax.threads import map_ahead, num_cores
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,8 @@ def convert_data(
     class_map: Mapping[str, str] | None = None,
 ) -> Conversion:
     """Writes all splits of a data set, cleaned, with copies of its image files.
+
+    Damaged image files are copied as they are, and counted in a warning.
 
     The folder appears when everything is written: until then it is called `OUTPUT.tmp`.
 
@@ -162,12 +166,19 @@ def _write(
     conversion = Conversion(dataset.class_names)
     names = _Names()
     left_out = unmarked = 0
+    damaged: list[str] = []
     total = sum(len(part) for parts in splits.values() for part in parts)
-    with tqdm(total=total, desc="convert", unit=" images", dynamic_ncols=True) as bar:
+    with (
+        ThreadPoolExecutor(num_cores()) as pool,
+        tqdm(total=total, desc="convert", unit=" images", dynamic_ncols=True) as bar,
+    ):
         for split, parts in splits.items():
             folder = root / writer.image_folder(split)
             folder.mkdir(parents=True, exist_ok=True)
-            for record in _records(parts):
+            checked = map_ahead(pool, _checked, _records(parts), 4 * num_cores())
+            for record, is_damaged in checked:
+                if is_damaged:
+                    damaged.append(record.path or record.image_id)
                 kept = np.ones(len(record.labels), bool) if writer.keeps_crowd else ~record.crowd
                 name = names.unique(record)
                 if record.path:
@@ -181,6 +192,11 @@ def _write(
                 unmarked += 0 if writer.keeps_difficult else int(record.difficult[kept].sum())
                 bar.update()
     writer.finish()
+    if damaged:
+        logger.warning(
+            "%s cannot be decoded, and copied as found (ssd-jax check-data says why): %s",
+            *(counted(len(damaged), "image"), first_names(damaged)),
+        )
     if left_out:
         logger.warning("left out %s: %s has no mark for them", counted(left_out, "crowd"), target)
     if unmarked:
@@ -189,6 +205,15 @@ def _write(
             *(counted(unmarked, "difficult object"), target),
         )
     return conversion
+
+
+def _checked(record: Record) -> tuple[Record, bool]:
+    """A record, and whether its image is damaged."""
+    try:
+        open_image(record.image, name=record.image_id)
+    except UserError:
+        return record, True
+    return record, False
 
 
 def _writer(target: str, root: Path, dataset: Dataset) -> Writer:

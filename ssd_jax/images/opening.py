@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ssd_jax.errors import UserError
 from ssd_jax.images.limits import MAX_PIXELS, LimitedReader, check_scans
-from ssd_jax.storage.files import open_file
+from ssd_jax.storage.files import open_file, scheme_hint
 
 # Pillow refuses more than `MAX_PIXELS` as well, and warns from half of it on, which is not worth a
 # warning here.
@@ -279,5 +279,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {MAX_PIXELS:,} pixels"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        is_missing = isinstance(error, FileNotFoundError) and error.filename
+        return error.strerror + (scheme_hint(error.filename) if is_missing else "")
     return str(error) or type(error).__name__

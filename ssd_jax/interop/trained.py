@@ -19,7 +19,14 @@ from ssd_jax.errors import UserError
 from ssd_jax.interop.transfer import flatten
 from ssd_jax.models.network import Network, Variables, build_network
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, DamageError, verify_checksums, write_checksums
-from ssd_jax.storage.files import AnyPath, local_path, read_json, write_bytes, write_json
+from ssd_jax.storage.files import (
+    AnyPath,
+    local_path,
+    read_json,
+    scheme_hint,
+    write_bytes,
+    write_json,
+)
 from ssd_jax.storage.replacing import replacing_files
 
 FILES = ("config.json", "model.safetensors")
@@ -89,6 +96,7 @@ def load_folder(place: AnyPath) -> Trained:
     if not (folder / "config.json").is_file():
         raise UserError(
             f"{folder} is not the folder of a detector, or it is damaged: it has no config.json"
+            f"{'' if folder.exists() else scheme_hint(folder)}"
         )
     try:
         verify_checksums(folder, FILES)

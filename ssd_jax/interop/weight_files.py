@@ -13,7 +13,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.interop.archives import check_claim, max_tensor_bytes, open_archive, reason_of
 from ssd_jax.interop.caffe_model import read_caffe_model
 from ssd_jax.interop.torch_pickle import read_torch_file
-from ssd_jax.storage.files import local_path, open_file
+from ssd_jax.storage.files import local_path, open_file, scheme_hint
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 # Of a .safetensors file: some 100 bytes a tensor.
@@ -42,7 +42,9 @@ def read_weights(file: str, network_bytes: int = 0) -> dict[str, np.ndarray]:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
     except FileNotFoundError as error:
-        raise UserError(f"{file} cannot be read: there is no such file") from error
+        raise UserError(
+            f"{file} cannot be read: there is no such file{scheme_hint(file)}"
+        ) from error
     except UserError:
         raise
     except (

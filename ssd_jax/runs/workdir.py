@@ -29,7 +29,13 @@ from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.class_lists import check_described, describe_classes
 from ssd_jax.errors import UserError, shown
 from ssd_jax.storage import locks
-from ssd_jax.storage.files import append_json_line, read_json, read_json_lines, write_json
+from ssd_jax.storage.files import (
+    append_json_line,
+    read_json,
+    read_json_lines,
+    scheme_hint,
+    write_json,
+)
 
 
 def record_run(
@@ -164,7 +170,9 @@ def check_classes(folder: Path, class_names: Sequence[str]) -> None:
 
 def _read(folder: Path, name: str) -> Any:
     if not (folder / name).is_file():
-        reason = f"it has no {name}" if folder.exists() else "it does not exist"
+        reason = (
+            f"it has no {name}" if folder.exists() else f"it does not exist{scheme_hint(folder)}"
+        )
         if (folder / "model.safetensors").is_file():
             reason = "it is the folder of a detector, for --weights or Detector.from_pretrained"
         raise UserError(f"{folder} is not the work directory of a run: {reason}")

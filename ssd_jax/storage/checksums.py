@@ -30,24 +30,28 @@ def write_checksums(folder: Path, names: Iterable[str]) -> None:
 
 
 def verify_checksums(folder: Path, names: Iterable[str]) -> None:
-    """Compares files with the checksums of their folder; files without a checksum do not matter.
+    """Compares files with the checksums of their folder; files of other names do not matter.
 
-    A folder that an older version wrote has no `SHA256SUMS`, and nothing is compared.
+    A folder that an older version wrote has no `SHA256SUMS`, and nothing is compared. Where it is,
+    all files that are meant have a line in it.
 
     Args:
       folder: the folder.
       names: see `write_checksums`.
 
     Raises:
-      DamageError: a file has changed or is missing, or the checksums themselves are damaged.
+      DamageError: a file has changed, is missing or has no checksum, or the checksums themselves
+        are damaged.
     """
     if not (folder / CHECKSUMS_FILE).exists():
         return
     listed = dict(_read(folder / CHECKSUMS_FILE))
     for wanted in names:
         inside = [name for name in listed if name == wanted or name.startswith(f"{wanted}/")]
-        if not inside:
-            raise DamageError(f"{CHECKSUMS_FILE} is damaged itself: it has no line for {wanted}")
+        unlisted = [name for name in _files(folder, [wanted]) if name not in listed]
+        if unlisted or not inside:
+            name = unlisted[0] if unlisted else wanted
+            raise DamageError(f"{CHECKSUMS_FILE} is damaged itself: it has no line for {name}")
         for name in inside:
             try:
                 found = _digest(folder / name)

@@ -26,6 +26,7 @@ AnyPath = str | os.PathLike[str]
 # `gs://…`, and `gs:/…`, as `pathlib` shortens it. A single letter is a drive of Windows.
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 SCHEME_INSIDE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+SCHEME_ALONE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # what may be the name of a file as well
 
 
 def local_path(place: AnyPath) -> Path:
@@ -40,6 +41,12 @@ def local_path(place: AnyPath) -> Path:
     if scheme:
         raise _refusal(os.fspath(place), scheme[1])
     return Path(place)
+
+
+def scheme_hint(place: AnyPath) -> str:
+    """What a message adds where there is no such path, but one that begins like `hub:name`."""
+    scheme = SCHEME_ALONE.match(os.fspath(place))
+    return f", and {scheme[1]}: is no scheme that is read: name a local path" if scheme else ""
 
 
 # What may have a name in a folder and is no file that can be read whole.

@@ -43,6 +43,18 @@ def test_a_file_means_itself(tmp_path, monkeypatch):
     assert load_config("quickstart").steps == 1000
 
 
+def test_a_value_out_of_range_is_told_with_the_config(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from configs import quickstart\n\n\ndef get_config():\n"
+        "    config = quickstart.get_config()\n    config.batch_size = 0\n    return config\n"
+    )
+    with pytest.raises(UserError) as error:
+        load_config(str(file))
+    assert str(error.value).startswith(f"--config={file}: config.batch_size is 0, but must")
+    assert load_config(str(file), ["batch_size=3"]).batch_size == 3
+
+
 @pytest.mark.parametrize(
     "name, told",
     [

@@ -90,6 +90,16 @@ def test_what_a_target_has_no_mark_for_is_told(source, tmp_path, caplog, monkeyp
     assert "crowds" not in caplog.text and "difficult" not in caplog.text
 
 
+def test_damaged_image_files_are_copied_and_told(source, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
+    file = next(tmp_path.rglob("vid2/a.jpg"))
+    file.write_bytes(file.read_bytes()[:-200])
+    converted = convert_data(source, "coco", tmp_path / "out")
+    assert dict(converted.images) == {"train": 3}
+    (told,) = [text for text in caplog.messages if "decoded" in text]
+    assert told.startswith("1 image cannot be decoded") and told.endswith(f": {file}")
+
+
 def test_every_split_stays_one_and_trainval_is_left_out(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     voc = VocFolder(tmp_path / "voc")

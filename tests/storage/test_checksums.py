@@ -41,6 +41,15 @@ def test_what_has_no_checksum_is_damage(folder):
         verify_checksums(folder, ["other"])
 
 
+def test_lost_lines_of_the_checksums_are_damage(folder):
+    (folder / "inner" / "b").write_bytes(b"unlisted")
+    with pytest.raises(DamageError, match="it has no line for inner/b"):
+        verify_checksums(folder, ["inner"])
+    (folder / "SHA256SUMS").write_bytes(b"")
+    with pytest.raises(DamageError, match="it has no line for b c"):
+        verify_checksums(folder, ["b c"])
+
+
 def test_a_missing_file_is_damage(folder):
     (folder / "inner" / "deep" / "a").unlink()
     with pytest.raises(DamageError, match="inner/deep/a cannot be read: No such file"):

@@ -10,6 +10,7 @@ import numpy as np
 from ssd_jax.errors import UserError
 from ssd_jax.interop.trained import load_folder
 from ssd_jax.runs.trained import load_workdir
+from ssd_jax.storage.checksums import CHECKSUMS_FILE
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.state import TrainState
 from tools.attacks.attack import Attack
@@ -72,21 +73,48 @@ def flip_in_export(name: str, share: float, folder: Path) -> None:
     raise AssertionError("it was loaded")
 
 
-ATTACKS = [
-    Attack(
-        KIND,
-        f"in a checkpoint, place {number}",
-        functools.partial(flip_in_checkpoint, number),
-        quick=number % QUICK == 0,
-    )
-    for number in range(PLACES)
-] + [
-    Attack(
-        KIND,
-        f"in {name} of an export, at {share:.0%}",
-        functools.partial(flip_in_export, name, share),
-        quick=share == 0.5,
-    )
-    for name in ("model.safetensors", "config.json", "SHA256SUMS")
-    for share in (0.001, 0.25, 0.5, 0.75, 0.999)
-]
+def lose_lines(kept: int, folder: Path) -> None:
+    """Checksums that have only their first lines leave files of the checkpoint unverified."""
+    run = copy_run(folder)
+    sums = run / "checkpoints" / "2" / CHECKSUMS_FILE
+    lines = sums.read_text().splitlines(keepends=True)
+    assert kept < len(lines), f"it has {len(lines)} lines"
+    sums.write_text("".join(lines[:kept]))
+    try:
+        restored(run / "checkpoints")
+    except UserError as error:
+        assert "step 2" in str(error) and "it has no line for" in str(error), error
+        return
+    raise AssertionError("it was loaded")
+
+
+ATTACKS = (
+    [
+        Attack(
+            KIND,
+            f"in a checkpoint, place {number}",
+            functools.partial(flip_in_checkpoint, number),
+            quick=number % QUICK == 0,
+        )
+        for number in range(PLACES)
+    ]
+    + [
+        Attack(
+            KIND,
+            f"in {name} of an export, at {share:.0%}",
+            functools.partial(flip_in_export, name, share),
+            quick=share == 0.5,
+        )
+        for name in ("model.safetensors", "config.json", "SHA256SUMS")
+        for share in (0.001, 0.25, 0.5, 0.75, 0.999)
+    ]
+    + [
+        Attack(
+            KIND,
+            f"the checksums of a checkpoint have lost all but {kept} lines",
+            functools.partial(lose_lines, kept),
+            quick=kept == 3,
+        )
+        for kept in range(6)
+    ]
+)
