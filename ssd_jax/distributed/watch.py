@@ -6,8 +6,11 @@ gives no sign of life, or a wait for the others lasts too long, this one ends.
 """
 
 import contextlib
+import ctypes
 import json
 import os
+import signal
+import socket
 import sys
 import threading
 import time
@@ -24,6 +27,7 @@ KEY = "ssd_jax/alive/"
 ENDED = "ssd_jax/ended"  # the first process that ends by an error tells here why
 LISTEN = 500  # milliseconds of one call that listens; ends of this process wait for it
 LEFT = "left"  # what a process tells that has done its work
+SILENCE = 1.5 * PERIOD  # after which process 0 is asked by a connection whether it is there
 
 _ending = threading.Lock()  # whoever ends the process holds it for good
 
@@ -59,6 +63,7 @@ class Watch:
         ]
         for thread in self._threads:
             thread.start()
+        _delay_aborts()
 
     def stop(self) -> None:
         """Ends the watch, and lets the others know that this process has done its work."""
@@ -128,16 +133,29 @@ class Watch:
                     continue
                 if self._stopped.is_set():
                     return
-                # Nobody is left to tell, and JAX is about to abort.
+                # Nobody is left to tell.
                 _lost("process 0 of the run is gone", farewell=False)
             if not self._stopped.is_set():
                 _end_like(value)
+
+    def is_refused(self) -> bool:
+        """Whether nobody listens any more where process 0 did."""
+        host, _, port = (distributed.global_state.coordinator_address or "").rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=PERIOD).close()
+        except ConnectionRefusedError:
+            return True
+        except (OSError, ValueError):
+            pass  # slow, or its host is gone: `_judge` decides after how long
+        return False
 
     def _judge(self) -> None:
         while not self._stopped.wait(PERIOD / 2):
             now, wait = time.monotonic(), self._wait
             if wait is not None and now > wait[1]:
                 _lost(f"the wait for {wait[0]} has lasted longer than {self.longest_wait:g} s")
+            if now - self._answered > SILENCE and self.is_refused():
+                _lost("process 0 of the run is gone", farewell=False)
             if now - self._answered > self._timeout:
                 _lost(f"process 0 has not answered for {self._timeout:g} s")
             for process, (value, since) in self._told.items():
@@ -146,6 +164,20 @@ class Watch:
                     silent = self._answered - since
                     if silent > self._timeout - 2 * PERIOD:
                         _lost(f"process {process} has given no sign of life for {silent:.0f} s")
+
+
+def _delay_aborts() -> None:
+    """Has this program abort 6 s later than it would.
+
+    Where process 0 is gone JAX aborts at once, with a status that does not say that the same
+    command goes on. Meanwhile `_judge` ends the program with one that does. The handler is the
+    `sleep` of C: it gets the number of the signal, 6, as its seconds, and needs no thread of
+    Python.
+    """
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    libc.signal.restype = ctypes.c_void_p
+    libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))
 
 
 _watch: Watch | None = None
@@ -197,7 +229,9 @@ def end_process(status: int, message: str = "", farewell: bool = True) -> NoRetu
     if _watch and farewell:
         telling = threading.Thread(target=_watch.farewell, args=(status, message), daemon=True)
         telling.start()
-        telling.join(FAREWELL + 2 * PERIOD)  # process 0 may not answer
+        deadline = time.monotonic() + FAREWELL + 2 * PERIOD  # process 0 may not answer
+        while telling.is_alive() and time.monotonic() < deadline and not _watch.is_refused():
+            telling.join(PERIOD / 2)
     os._exit(status)
 
 

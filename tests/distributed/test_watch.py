@@ -8,7 +8,7 @@ from tests.helpers.processes import run_together
 
 pytestmark = pytest.mark.multiprocess
 
-# Process 0 and 2 wait for process 1 in one of three ways.
+# All wait for one process, mostly process 1, in one of three ways.
 WAIT = """
     import jax, subprocess
     def on_device():
@@ -22,15 +22,16 @@ WAIT = """
     }
     if "WAY" == "device":
         on_device()
-    if index == 1:
+    if index == ODD:
         BAD
     ways["WAY"]()
     print("went on")
 """
 
 
-def run_with(bad: str, way: str, **limits: int):
-    return run_together(WAIT.replace("BAD", bad).replace("WAY", way), 3, **limits)
+def run_with(bad: str, way: str, odd: int = 1, **limits: int):
+    program = WAIT.replace("BAD", bad).replace("WAY", way).replace("ODD", str(odd))
+    return run_together(program, 3, **limits)
 
 
 def test_an_error_of_one_ends_all_with_its_message():
@@ -66,6 +67,13 @@ def test_who_gives_no_sign_of_life_is_named(number):
     lines = [done[0].stderr.splitlines()[-1], done[2].stderr.splitlines()[-1]]
     assert any(line.startswith("error: process 1 has given no sign of life") for line in lines)
     assert all("Start all of them again" in line for line in lines)
+
+
+@pytest.mark.parametrize("way", ["host", "exchange"])
+def test_without_process_0_the_others_end_as_without_any_other(way):
+    done = run_with("os.kill(os.getpid(), signal.SIGKILL)", way, odd=0, wait=50)
+    assert [each.returncode for each in done] == [-signal.SIGKILL, 75, 75]
+    assert all("Start all of them again" in each.stderr for each in done[1:])
 
 
 @pytest.mark.parametrize("way", ["exchange", "device"])

@@ -14,7 +14,7 @@ from pathlib import Path
 from tools.attacks.attack import ROOT
 
 TINY = ROOT / "tests" / "tiny.py"
-PATIENCE = 240  # seconds after which a process counts as hanging
+PATIENCE = 600  # seconds after which a process counts as hanging
 
 _COMPILED = tempfile.TemporaryDirectory(prefix="compiled_", ignore_cleanup_errors=True)
 
