@@ -27,7 +27,7 @@ def draw_boxes(
     class_names: Sequence[str],
     scores: np.ndarray | None = None,
 ) -> Image.Image:
-    """A copy of an image with boxes, class names and scores on it.
+    """Draws boxes, class names and scores on an image, and returns it.
 
     Args:
       image: RGB.
@@ -36,7 +36,6 @@ def draw_boxes(
       class_names: class i + 1 is called `class_names[i]`.
       scores: `[objects]` in [0, 1], written behind the names.
     """
-    image = image.copy()
     canvas = ImageDraw.Draw(image)
     unit = math.sqrt(image.width * image.height) / 100
     line_width = max(2, round(unit * 0.4))

@@ -30,6 +30,8 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # Images of more pixels are decoded one at a time, so that memory stays bounded.
 LARGE = 16_000_000
+# They are converted a strip at a time: as a whole that would take several images.
+STRIP_PIXELS = 4_000_000
 
 # What is tried, whatever the name says. Not all that Pillow knows: for EPS it would start another
 # program. Older ones know no AVIF.
@@ -134,20 +136,57 @@ def to_rgb(image: Image.Image) -> Image.Image:
     lower = _lower_bytes(image)
     image.load()  # some formats have their orientation behind the pixels
     orientation = _orientation(image)
-    if image.mode.startswith("I"):
-        image = _from_16_bits(image)
-    elif image.mode == "F":
+    if image.mode == "F":
         raise ValueError("its pixels are fractions of unknown range: save it with 8 or 16 bits")
-    elif lower is not None:
-        image = _from_two_bytes(image, lower)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
+    if image.mode == "RGB" and lower is None and not image.has_transparency_data:
+        image = image._new(image.im)  # the same pixels, not a copy of them
+    elif image.width * image.height <= STRIP_PIXELS:
+        image = _converted(image, lower, _num_bits(image, lower))
+    else:
+        image = _converted_in_strips(image, lower)
     if orientation in ORIENTATIONS:
         image = image.transpose(ORIENTATIONS[orientation])
     image.info = {}  # an orientation that is no longer true, above all
     return image
+
+
+def _converted_in_strips(image: Image.Image, lower: Image.Image | None) -> Image.Image:
+    """`_converted` with little memory beside that of the result."""
+    num_bits = max(_num_bits(*strips) for _, *strips in _strips(image, lower))
+    converted = Image.new("RGB", image.size)
+    for top, strip, lower_strip in _strips(image, lower):
+        converted.paste(_converted(strip, lower_strip, num_bits), (0, top))
+    return converted
+
+
+def _strips(
+    image: Image.Image, lower: Image.Image | None
+) -> Iterator[tuple[int, Image.Image, Image.Image | None]]:
+    """The first row, the pixels and the lower bytes of one piece of an image after the other."""
+    step = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, step):
+        box = (0, top, image.width, min(top + step, image.height))
+        yield top, image.crop(box), lower and lower.crop(box)
+
+
+def _converted(image: Image.Image, lower: Image.Image | None, num_bits: int) -> Image.Image:
+    """An image as RGB of 8 bits, what is transparent on white.
+
+    Args:
+      image: of any mode but F.
+      lower: of 16 bits a channel the lower ones, where `image` has the upper ones.
+      num_bits: that the numbers of the whole file use, if they have 16.
+    """
+    if image.mode.startswith("I"):
+        image = Image.fromarray(_to_8_bits(np.asarray(image), num_bits))
+    elif lower is not None:
+        alpha = np.asarray(image)[..., 3:]
+        values = _to_8_bits(_from_two_bytes(image, lower), num_bits)
+        image = Image.fromarray(np.concatenate([values, alpha], axis=2))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def upright_file(encoded: bytes) -> bytes:
@@ -216,17 +255,21 @@ def _is_special(image: Image.Image) -> bool:
     return _orientation(image) in ORIENTATIONS or image.has_transparency_data
 
 
-def _from_16_bits(image: Image.Image) -> Image.Image:
-    """A gray image of 16 bits with 8."""
-    pixels = np.asarray(image)
-    if pixels.min() < 0 or pixels.max() > 0xFFFF:
+def _num_bits(image: Image.Image, lower: Image.Image | None) -> int:
+    """The bits that the largest number of an image of 16 bits needs; 0 for others."""
+    if lower is not None:
+        values = _from_two_bytes(image, lower)
+    elif image.mode.startswith("I"):
+        values = np.asarray(image)
+    else:
+        return 0
+    if values.min() < 0 or values.max() > 0xFFFF:
         raise ValueError("its pixels have 32 bits: save it with 8 or 16 bits")
-    return Image.fromarray(_to_8_bits(pixels))
+    return int(values.max()).bit_length()
 
 
-def _to_8_bits(values: np.ndarray) -> np.ndarray:
+def _to_8_bits(values: np.ndarray, num_bits: int) -> np.ndarray:
     """Whole numbers below 2¹⁶ as uint8, scaled by a power of two: see the top of this file."""
-    num_bits = int(values.max(initial=0)).bit_length()
     surplus = num_bits - 8
     scaled = values >> surplus if surplus >= 0 else values << -surplus
     return scaled.astype(np.uint8)
@@ -266,11 +309,10 @@ def _lower_bytes(image: Image.Image) -> Image.Image | None:
     return other
 
 
-def _from_two_bytes(upper: Image.Image, lower: Image.Image) -> Image.Image:
-    """A colour image of 16 bits, in two of 8 bits, with 8; what is transparent stays so."""
-    high = np.asarray(upper)
-    values = high[..., :3].astype(np.uint16) << 8 | np.asarray(lower)[..., :3]
-    return Image.fromarray(np.concatenate([_to_8_bits(values), high[..., 3:]], axis=2))
+def _from_two_bytes(upper: Image.Image, lower: Image.Image) -> np.ndarray:
+    """`[height, width, 3] uint16`: the colours of an image of 16 bits, in two of 8 bits."""
+    high = np.asarray(upper)[..., :3].astype(np.uint16)
+    return high << 8 | np.asarray(lower)[..., :3]
 
 
 def _reason(error: Exception) -> str:

@@ -1,6 +1,10 @@
-"""Brings an image to a network's square. NumPy alone."""
+"""Brings an image to a network's square. Pillow and NumPy alone."""
 
 import numpy as np
+from PIL import Image
+
+# Of images with more pixels only the rows that are needed are copied out of Pillow.
+WHOLE_PIXELS = 16_000_000
 
 
 def resize_to_square(pixels: np.ndarray, side: int) -> np.ndarray:
@@ -14,10 +18,30 @@ def resize_to_square(pixels: np.ndarray, side: int) -> np.ndarray:
       `[side, side, 3] uint8`.
     """
     height, width, _ = pixels.shape
-    # One direction after the other, on rows of bytes: fewer and longer pieces are faster.
     above, below, weight = _neighbours(height, side)
     rows = np.ascontiguousarray(pixels).reshape(height, width * 3)
-    rows = _blend(rows[above], rows[below], weight[:, None])
+    return _resize_rows(rows[above], rows[below], weight, side)
+
+
+def image_to_square(image: Image.Image, side: int) -> np.ndarray:
+    """`resize_to_square` of an RGB image."""
+    width, height = image.size
+    if width * height <= WHOLE_PIXELS:
+        return resize_to_square(np.asarray(image), side)
+    above, below, weight = _neighbours(height, side)
+
+    def rows(places: np.ndarray) -> np.ndarray:
+        each = [np.asarray(image.crop((0, y, width, y + 1))).ravel() for y in places.tolist()]
+        return np.stack(each)
+
+    return _resize_rows(rows(above), rows(below), weight, side)
+
+
+def _resize_rows(above: np.ndarray, below: np.ndarray, weight: np.ndarray, side: int) -> np.ndarray:
+    """Blends the rows, `[side, width * 3] uint8`, above and below each new one; then columns."""
+    # One direction after the other, on rows of bytes: fewer and longer pieces are faster.
+    rows = _blend(above, below, weight[:, None])
+    width = rows.shape[1] // 3
     left, right, weight = _neighbours(width, side)
     channels = np.arange(3)
     columns = _blend(

@@ -19,7 +19,7 @@ from ssd_jax.distributed.memory import check_batch, out_of_memory_told
 from ssd_jax.errors import UserError, missing_package
 from ssd_jax.images.drawing import draw_boxes
 from ssd_jax.images.opening import open_image, to_rgb
-from ssd_jax.images.resizing import resize_to_square
+from ssd_jax.images.resizing import image_to_square, resize_to_square
 from ssd_jax.interop.trained import Trained, load_folder
 from ssd_jax.models.activations import largest_convolution
 from ssd_jax.models.prediction import make_predict_step
@@ -73,6 +73,8 @@ class Detections:
     def draw(self) -> Image.Image:
         """The image with boxes, names and scores; one that was given as a path is read again."""
         image = open_as_rgb(self.image)
+        if isinstance(self.image, Image.Image):
+            image = image.copy()  # the user's own stays as it is
         return draw_boxes(image, self.boxes, self.labels, self.class_names, self.scores)
 
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
@@ -190,9 +192,11 @@ class Detector:
 
     def prepare(self, image: AnyImage) -> Prepared:
         """Opens an image, and resizes it for the network."""
-        pixels = image if _is_rgb(image) else np.asarray(open_as_rgb(image))
-        height, width, _ = pixels.shape
-        return Prepared(image, (height, width), resize_to_square(pixels, self.side))
+        if _is_rgb(image):
+            height, width, _ = image.shape
+            return Prepared(image, (height, width), resize_to_square(image, self.side))
+        rgb = open_as_rgb(image)
+        return Prepared(image, (rgb.height, rgb.width), image_to_square(rgb, self.side))
 
     def stream(
         self, images: Iterable[tuple[Key, Prepared]], batch_size: int

@@ -1,7 +1,6 @@
 """The output folder of a prediction: what lies in it, under which names, for one run at a time."""
 
 import contextlib
-import dataclasses
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ssd_jax.errors import UserError
+from ssd_jax.images.drawing import draw_boxes
 from ssd_jax.inference.detector import Detections, open_as_rgb
 from ssd_jax.inference.inputs import Input
 from ssd_jax.storage.files import LONGEST_NAME, shortened
@@ -71,11 +71,18 @@ class OutputFolder:
           OSError: a file cannot be written.
         """
         image = open_as_rgb(detections.image)
-        drawn = dataclasses.replace(detections, image=image).draw()
-        with self.annotated(target) as unfinished:
-            _save(drawn, unfinished)
         if self._crops:
             self._write_crops(image, detections, target.name)
+        # On the image itself, which nothing else needs: large ones take hundreds of megabytes.
+        drawn = draw_boxes(
+            image,
+            detections.boxes,
+            detections.labels,
+            detections.class_names,
+            detections.scores,
+        )
+        with self.annotated(target) as unfinished:
+            _save(drawn, unfinished)
 
     def _write_crops(self, image: Image.Image, detections: Detections, name: str) -> None:
         for number, (box, label) in enumerate(zip(detections.boxes, detections.names, strict=True)):

@@ -236,7 +236,7 @@ def _frames(
                 first = pts if first is None else first
                 # Streams may jump back in time; a video file must not.
                 last = max(pts - first, last + 1)
-                pixels = frame.to_ndarray(format="rgb24")
+                pixels = _pixels(frame)
                 yield Frame(index, last), np.rot90(pixels, frame.rotation // 90)
                 del pixels
                 index += 1
@@ -246,6 +246,13 @@ def _frames(
         raise UserError(f"{source} cannot be read: it has no frames")
     if damaged:
         raise UserError(f"{source} is damaged: {damaged} of its packets cannot be read")
+
+
+def _pixels(frame: Any) -> np.ndarray:
+    """The pixels of a frame, `[height, width, 3] uint8` RGB, without a copy of them."""
+    plane = frame.reformat(format="rgb24").planes[0]
+    shape, strides = (frame.height, frame.width, 3), (plane.line_size, 3, 1)
+    return np.ndarray(shape, np.uint8, plane, strides=strides)
 
 
 def _rate(stream: Any) -> Any:
