@@ -6,7 +6,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -59,6 +59,21 @@ def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, No
     finally:
         stopped.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def pool_of_threads(workers: int) -> Iterator[Executor]:
+    """A pool that is waited for at the end of the block, but not where an error ends it.
+
+    Its threads may read from storage that does not answer.
+    """
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def map_ahead(

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ssd_jax.threads import in_background, map_ahead
+from ssd_jax.threads import in_background, map_ahead, pool_of_threads
 
 
 def test_items_come_in_order_and_not_too_far_ahead():
@@ -71,3 +71,12 @@ def test_a_pool_maps_in_order_with_few_under_way():
             assert result == i * i
             assert len(taken) <= i + 4
     assert len(taken) == 20
+
+
+def test_an_error_does_not_wait_for_a_pool_whose_threads_hang():
+    hangs = threading.Event()
+    with pytest.raises(KeyboardInterrupt), pool_of_threads(1) as pool:
+        under_way, never = pool.submit(hangs.wait, 60), pool.submit(print)
+        raise KeyboardInterrupt
+    assert not under_way.done() and never.cancelled()
+    hangs.set()

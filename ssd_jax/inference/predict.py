@@ -7,7 +7,6 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from ssd_jax.inference.outputs import OutputFolder, Target, check_apart, only_ru
 from ssd_jax.inference.results_file import PARTIAL, ResultsFile
 from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_frames
 from ssd_jax.storage.files import local_path
-from ssd_jax.threads import map_ahead, num_cores
+from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +180,7 @@ class _Run:
         workers = num_cores()
         ahead = self._batch_size + workers
         progress = tqdm(total=len(files), desc="images", unit=" images")
-        with progress, ThreadPoolExecutor(workers) as pool:
+        with progress, pool_of_threads(workers) as pool:
 
             def readable() -> Iterator[tuple[Target, Prepared]]:
                 for target, prepared in map_ahead(pool, self._open, targets, ahead):
