@@ -205,6 +205,9 @@ def _open(av: Any, source: str) -> Any:
     if not container.streams.video:
         container.close()
         raise UserError(f"{source} cannot be read: it has no video in it")
+    if container.streams.video[0].codec_context is None:
+        container.close()
+        raise UserError(f"{source} cannot be read: its video is of a codec that is not known")
     return container
 
 

@@ -156,6 +156,13 @@ def test_bad_files_are_named(detector, tmp_path, content, complaint):
     assert not (tmp_path / "out.mp4").exists()
 
 
+def test_a_codec_that_is_not_known_is_told(detector, tmp_path):
+    file = Path(write_video(tmp_path / "clip.mp4", 3))
+    file.write_bytes(file.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(UserError, match=r"clip\.mp4 cannot be read: its video is of a codec"):
+        detect(detector, str(file), tmp_path / "out.mp4")
+
+
 def test_a_video_closed_early_is_whole_so_far(detector, tmp_path):
     source = write_video(tmp_path / "in.mp4", 60)
     frames = detect_in_video(detector, source, tmp_path / "out.mp4", 2, nothing)
