@@ -5,6 +5,8 @@ import pytest
 from tools.attacks.__main__ import every_attack
 from tools.attacks.attack import Attack
 
+pytestmark = pytest.mark.slow  # together
+
 
 @pytest.mark.parametrize(
     "attack",
