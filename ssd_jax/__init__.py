@@ -6,8 +6,6 @@ Names are imported when they are used: `ssd_jax.Detector` needs no TensorFlow, `
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ssd_jax.errors import check_installed, missing_extra
-
 if TYPE_CHECKING:
     from ssd_jax.config.files import load_config
     from ssd_jax.config.schema import (
@@ -97,6 +95,9 @@ def __getattr__(name: str) -> Any:
     """
     if name not in _HOMES:
         raise AttributeError(f"module 'ssd_jax' has no attribute {name!r}")
+    # Not earlier: a command receives signals before anything else is imported.
+    from ssd_jax.errors import check_installed, missing_extra
+
     try:
         if name in ("train", "training_batches"):
             check_installed("tensorflow")

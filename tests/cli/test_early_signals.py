@@ -12,7 +12,7 @@ from ssd_jax.cli.early_signals import command_of
 from tests.helpers.commands import ROOT
 
 # What Python imports last before a signal is sent.
-MOMENTS = ("ssd_jax.cli.console", "absl.flags", "jax", "tensorflow", "ssd_jax.runs.train")
+MOMENTS = ("ssd_jax.errors", "absl.flags", "jax", "tensorflow", "ssd_jax.runs.train")
 
 # Tells on standard output when a module begins to be imported, and goes on slowly.
 SLOW = """
