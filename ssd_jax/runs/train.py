@@ -44,7 +44,7 @@ from ssd_jax.training.interruption import Interruption
 from ssd_jax.training.loop import train_loop
 from ssd_jax.training.metrics_writer import MetricsWriter, read_metrics
 from ssd_jax.training.optimizer import make_optimizer, make_schedule
-from ssd_jax.training.parameters import Mask, check_patterns, matching
+from ssd_jax.training.parameters import Mask, check_frozen, matching
 from ssd_jax.training.run import Run
 from ssd_jax.training.state import TrainState, initial_state
 from ssd_jax.training.steps import make_train_step
@@ -174,7 +174,7 @@ def _build(config: Config, folder: Path) -> _Parts:
     class_names = data.train.class_names
     network = build_network(config.model, len(class_names))
     parameter_shapes, _ = network.variable_shapes()
-    check_patterns(parameter_shapes, config.freeze, "config.freeze")
+    check_frozen(parameter_shapes, config.freeze)
     schedule = make_schedule(config)
     return _Parts(
         config=config,

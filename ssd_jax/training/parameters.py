@@ -29,21 +29,25 @@ def matching(parameters: Variables, patterns: str) -> Mask:
     )
 
 
-def check_patterns(parameters: Variables, patterns: str, field: str) -> None:
-    """Raises a `UserError` if one of the patterns fits no parameter.
+def check_frozen(parameters: Variables, patterns: str) -> None:
+    """Raises a `UserError` if a pattern of `config.freeze` fits nothing, or if all is frozen.
 
     Args:
       parameters: or anything of their structure.
       patterns: see `matching`.
-      field: of the config, for the message.
     """
     paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(parameters)]
     for pattern in split_names(patterns):
         if not fnmatch.filter(paths, pattern):
             raise UserError(
-                f"{field} has the pattern {pattern!r}, which fits no parameter; they have paths "
-                f"like {paths[0]} and {paths[-1]}"
+                f"config.freeze has the pattern {pattern!r}, which fits no parameter; they have "
+                f"paths like {paths[0]} and {paths[-1]}"
             )
+    if all(jax.tree.leaves(matching(parameters, patterns))):
+        raise UserError(
+            f"config.freeze is {patterns!r}, which freezes every parameter, so nothing would be "
+            f"learned: leave out some, like {paths[-1]}"
+        )
 
 
 def split(parameters: Variables, mask: Mask | None) -> tuple[Variables, Variables]:

@@ -2,7 +2,7 @@ import jax
 import pytest
 
 from ssd_jax.errors import UserError
-from ssd_jax.training.parameters import check_patterns, matching, merge, split
+from ssd_jax.training.parameters import check_frozen, matching, merge, split
 
 PARAMETERS = {
     "backbone": {"conv1_1": {"kernel": 1, "bias": 2}, "conv4_3_norm": {"weight": 3}},
@@ -32,9 +32,14 @@ def test_patterns_choose_by_path(patterns, values):
 
 
 def test_a_pattern_that_fits_nothing_is_refused():
-    check_patterns(PARAMETERS, "backbone/*,*/bias", "config.freeze")
+    check_frozen(PARAMETERS, "backbone/*,*/bias")
     with pytest.raises(UserError, match=r"config.freeze has the pattern 'backbon/\*', which"):
-        check_patterns(PARAMETERS, "*/bias,backbon/*", "config.freeze")
+        check_frozen(PARAMETERS, "*/bias,backbon/*")
+
+
+def test_a_network_of_which_nothing_is_trained_is_refused():
+    with pytest.raises(UserError, match=r"config.freeze is 'backbone/\*,heads/\*', which freezes"):
+        check_frozen(PARAMETERS, "backbone/*,heads/*")
 
 
 def test_what_is_split_can_be_merged():
