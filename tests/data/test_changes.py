@@ -17,9 +17,9 @@ def digests(tmp_path):
     """Those of some images with boxes at these places."""
 
     def make(places):
-        folder = VocFolder(tmp_path / "_".join(f"{name}{x}" for name, x in places.items()))
+        folder = VocFolder(tmp_path / str(len(list(tmp_path.iterdir()))))
         for name, x in places.items():
-            folder.add(name, [("dog", (x, 4, 30, 20))])
+            folder.add(name, [("dog", x, 4, 30, 20)])
         return annotation_digests(open_dataset(folder.split("all", *places)))
 
     return make
