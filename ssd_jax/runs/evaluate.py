@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,16 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         # Refused before an evaluation that may take an hour.
         check_outputs(*self.files())
+        for folder in (self.report, self.submission):
+            check_outputs(self.output, folder)  # which cannot be a file as well
+            if os.path.isfile(folder):
+                raise UserError(f"{folder} is a file, but must be a folder: name another")
 
     def files(self) -> list[Path]:
         """The files to write, or the last one of a folder."""
-        places = (Path(self.output), Path(self.report, "index.html"))
-        places += (Path(self.submission, "detections.json"),)
-        given = (self.output, self.report, self.submission)
-        return [place for place, name in zip(places, given, strict=True) if name]
+        named = ((self.output, ""), (self.report, "index.html"))
+        named += ((self.submission, "detections.json"),)
+        return [Path(place, file) for place, file in named if place]
 
 
 def evaluate(

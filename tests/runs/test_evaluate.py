@@ -237,3 +237,14 @@ def test_detections_of_merged_classes_count_as_the_data_does(tmp_path, caplog):
     summary = evaluate_file(data, tmp_path / "found.json", EvaluationOptions(["voc"]))
     assert summary["num_objects"] == {"dog": 2} and summary["mAP"] == 1
     assert "left out 1 detection of" in caplog.text and "category_id 13 (1)" in caplog.text
+
+
+def test_a_file_and_a_folder_of_results_are_not_the_same(tmp_path):
+    place = str(tmp_path / "results.json")
+    for folder in ("report", "submission"):
+        with pytest.raises(UserError, match="is named for two results"):
+            EvaluationOptions(output=place, **{folder: place})
+    (tmp_path / "results.json").touch()
+    with pytest.raises(UserError, match=r"results\.json is a file, but must be a folder"):
+        EvaluationOptions(report=place)
+    EvaluationOptions(report=str(tmp_path / "new"), submission=str(tmp_path / "new"))
