@@ -210,3 +210,12 @@ def test_files_beyond_a_limit_are_not_read(tmp_path):
         file.truncate(2**40)  # takes no place
     with pytest.raises(OSError, match="it has 1,099,511,627,776 bytes, more than the 1,000"):
         files.read_bytes(tmp_path / "file", 1000)
+
+
+def test_a_line_that_is_too_long_is_named_as_that(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "MAX_LINE", 8)
+    (tmp_path / "file").write_text("short\nfar too long\n")
+    lines = files.read_lines(tmp_path / "file")
+    assert next(lines) == "short"
+    with pytest.raises(UserError, match=r"file has a line of more than 8 characters$"):
+        next(lines)
