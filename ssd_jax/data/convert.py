@@ -108,7 +108,9 @@ def convert_data(
 
 def _check_apart(folder: Path, spec: str) -> None:
     """Raises a `UserError` if a folder lies in one that a source names."""
-    for root in filter(os.path.isdir, re.split("[:,]", spec)):
+    # In quotes, or without where they exist, the names of folders may hold commas and colons.
+    places = [spec, *re.split("[:,]", spec), *re.findall('"([^"]*)"', spec)]
+    for root in filter(os.path.isdir, places):
         if folder.is_relative_to(os.path.realpath(root)):
             raise UserError(
                 f"--output={folder} lies in {root} of --source, so what is written would be found "

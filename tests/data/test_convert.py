@@ -133,6 +133,9 @@ def test_folders_that_are_there_are_not_written_to(source, tmp_path):
         convert_data(source, "coco", tmp_path / "out")
     with pytest.raises(UserError, match="only coco, voc, yolo"):
         convert_data(source, "csv", tmp_path / "new")
+    (tmp_path / "a, b").symlink_to(tmp_path / "train")
+    with pytest.raises(UserError, match=r"lies in .*a, b of --source"):
+        convert_data(str(tmp_path / "a, b"), "coco", tmp_path / "a, b" / "new")
     (tmp_path / "empty").mkdir()
     convert_data(source, "coco", tmp_path / "empty")
     assert (tmp_path / "empty" / "annotations" / "instances_train.json").is_file()
