@@ -59,6 +59,8 @@ def main(arguments: list[str]) -> int:
     from ssd_jax.inference.predict import load_detector, predict
 
     output = OUTPUT.value or ""
+    if SERVE.value and (output or arguments):
+        raise UserError("--serve takes no files and no --output: images are given to the page")
     if not SERVE.value and not output:
         raise UserError("name a folder to write to with --output")
     detector = load_detector(WORKDIR.value, WEIGHTS.value, CHECKPOINT.value)

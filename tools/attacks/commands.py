@@ -78,6 +78,8 @@ PROGRAMS = (
     ("train", "--config=quickstart", "--workdir={folder}/w", "--flagfile={folder}/none"),
     ("train", "--config=quickstart", "--workdir={folder}/w", "--num_processes=x"),
     ("evaluate", "--workdir={folder}", "--metric=all"),
+    ("predict", "--serve", "--workdir={folder}", "image.jpg"),
+    ("predict", "--serve", "--workdir={folder}", "--output={folder}/out"),
     ("export", "--to=safetensors", "--workdir={folder}/none", "--output={folder}/out"),
     ("evaluate", "--workdir=hf:abc"),
 )
