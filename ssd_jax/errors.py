@@ -81,6 +81,7 @@ EXTRAS = {
     "array_record": ("this data", "array_record", "train"),
     "tensorboardX": ("training", "tensorboardX", "train"),
     "keras": ("weights of Keras", "Keras", "train"),
+    "h5py": ("weights of Keras", "h5py", "train"),
     "pycocotools": ("evaluation", "pycocotools", "evaluate"),
     "defusedxml": ("reading annotations", "defusedxml", "evaluate"),
     "matplotlib": ("a chart", "Matplotlib", "evaluate"),

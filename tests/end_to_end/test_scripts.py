@@ -243,13 +243,14 @@ def test_mistakes_end_in_one_line(workdir, tmp_path):
 def test_updates_that_are_not_finite_are_skipped_and_kept_for_inspection(tmp_path):
     config = tiny.get_config()
     # The first update makes the parameters so large that everything after it overflows.
-    config.update(learning_rate=1e15, warmup_steps=0, optimizer="sgd", steps=9, checkpoint_every=1)
+    config.update(learning_rate=1e17, warmup_steps=0, optimizer="sgd", steps=9, checkpoint_every=1)
     config.update(on_nonfinite="skip", max_skipped=2)
     with pytest.raises(UserError) as error:
         train(config, str(tmp_path))
     message = str(error.value)
-    assert "step 4: the loss is nan" in message and "config.max_skipped is 2" in message
-    assert "learning rate 1e+15" in message and str(tmp_path / "nonfinite" / "4") in message
+    assert "norm of the gradient nan" in message and "step 4: " in message
+    assert "config.max_skipped is 2" in message
+    assert "learning rate 1e+17" in message and str(tmp_path / "nonfinite" / "4") in message
 
     checkpoints = Checkpoints(tmp_path / "checkpoints", read_only=True)
     assert checkpoints.steps() == [1, 2, 3]
@@ -262,7 +263,7 @@ def test_updates_that_are_not_finite_are_skipped_and_kept_for_inspection(tmp_pat
     assert np.isfinite(metrics(tmp_path)[0]["train/loss"])
     kept = tmp_path / "nonfinite" / "4"
     numbers = json.loads((kept / "numbers.json").read_text())
-    assert numbers["step"] == 4 and numbers["loss"] == "nan"
+    assert numbers["step"] == 4
     assert ", ".join(numbers["image_id"]) in message
     batch = np.load(kept / "batch.npz")
     source = open_training_data(as_config(config))
