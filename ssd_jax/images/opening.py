@@ -152,7 +152,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _converted_in_strips(image: Image.Image, lower: Image.Image | None) -> Image.Image:
     """`_converted` with little memory beside that of the result."""
-    num_bits = max(_num_bits(*strips) for _, *strips in _strips(image, lower))
+    num_bits = max(_num_bits(upper, below) for _, upper, below in _strips(image, lower))
     converted = Image.new("RGB", image.size)
     for top, strip, lower_strip in _strips(image, lower):
         converted.paste(_converted(strip, lower_strip, num_bits), (0, top))
