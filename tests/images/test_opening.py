@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from ssd_jax.errors import UserError
+from ssd_jax.images import opening
 from ssd_jax.images.opening import (
     MAX_PIXELS,
     open_image,
@@ -282,3 +283,17 @@ def test_resizing_equals_opencv(size):
     reference = carried("opencv")
     resized = resize_to_square(reference["picture"], size).astype(int)
     np.testing.assert_allclose(resized, reference[f"bilinear_{size}"], rtol=0, atol=1)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "L", "I;16", "CMYK"])
+def test_large_images_are_converted_in_strips_to_the_same(mode, monkeypatch):
+    random = np.random.default_rng(0)
+    if mode == "I;16":
+        image = Image.fromarray(random.integers(0, 4096, (13, 7), dtype=np.uint16))
+    else:
+        channels = len(Image.new(mode, (1, 1)).getbands())
+        values = random.integers(0, 256, (13, 7, channels), dtype=np.uint8)
+        image = Image.frombytes(mode, (7, 13), values.tobytes())
+    whole = np.asarray(opening.to_rgb(image.copy()))
+    monkeypatch.setattr(opening, "STRIP_PIXELS", 20)
+    np.testing.assert_array_equal(opening.to_rgb(image), whole)
