@@ -63,15 +63,16 @@ def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, No
 
 @contextlib.contextmanager
 def pool_of_threads(workers: int) -> Iterator[Executor]:
-    """A pool that is waited for at the end of the block, but not where an error ends it.
+    """A pool that is waited for at the end of the block, but not where a signal ends it.
 
-    Its threads may read from storage that does not answer.
+    Its threads may read from storage that does not answer. After any other error they are waited
+    for, so that none still writes where the caller believes that all is over.
     """
     pool = ThreadPoolExecutor(workers)
     try:
         yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+    except BaseException as error:
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
         raise
     pool.shutdown()
 
