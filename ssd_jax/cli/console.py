@@ -26,6 +26,7 @@ from ssd_jax.errors import (
     one_line,
     printable,
 )
+from ssd_jax.storage.files import NO_SPACE
 
 MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
 CONTROL_C = 130  # what shells report of a program that Ctrl-C ended
@@ -46,7 +47,6 @@ OF_A_PATH = (
     errno.EPERM,
     errno.EROFS,
 )
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # How errors of JAX's runtime begin: with the code of a status.
 RUNTIME_ERROR = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED):")

@@ -363,8 +363,8 @@ def as_config(values: Config | ConfigDict | Mapping[str, Any]) -> Config:
     """Converts the values of a config file and checks them; fields that are left out take defaults.
 
     Raises:
-      UserError: fields are unknown, or have values that they cannot have; it names
-        them, the first ten of many.
+      UserError: fields are unknown, or have values that they cannot have; it names them, the
+        first ten of many.
     """
     return values if isinstance(values, Config) else checked(Config, values)
 

@@ -34,8 +34,11 @@ def _digests_of_part(part: FolderRecords) -> Iterator[tuple[str, str]]:
     numbers = np.column_stack([columns.boxes, columns.classes, columns.difficult, columns.crowd])
     numbers = np.ascontiguousarray(numbers, np.float64)
     for index, image_id in enumerate(columns.image_ids):
-        content = numbers[columns.objects(index)].tobytes()
-        yield image_id, hashlib.blake2b(content, digest_size=8).hexdigest()
+        yield image_id, _digest(numbers[columns.objects(index)].tobytes())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
@@ -68,7 +71,7 @@ def describe_renamed(before: Mapping[str, str], evaluated: set[str], train: Dige
       train: of the images that are trained on now.
     """
     gone = {before[name] for name in evaluated if name in before and name not in train}
-    gone.discard(hashlib.blake2b(b"", digest_size=8).hexdigest())  # images without objects
+    gone.discard(_digest(b""))  # images without objects
     return [name for name, digest in train.items() if name not in before and digest in gone]
 
 

@@ -1,7 +1,6 @@
 """Detects objects in files, folders, streams and cameras, and writes what it finds."""
 
 import contextlib
-import errno
 import logging
 import math
 import os
@@ -20,12 +19,10 @@ from ssd_jax.inference.inputs import Input, find_files, is_video
 from ssd_jax.inference.outputs import OutputFolder, Target, check_apart, only_run
 from ssd_jax.inference.results_file import PARTIAL, ResultsFile
 from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_frames
-from ssd_jax.storage.files import local_path
+from ssd_jax.storage.files import NO_SPACE, local_path
 from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
-
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last one: a limit of the process
 
 
 def load_detector(workdir: str | None, weights: str | None, checkpoint: int | None) -> Detector:
@@ -264,6 +261,6 @@ def _cannot_write(path: str, error: OSError) -> UserError:
     Raises:
       OSError: they will not: the disk is full.
     """
-    if error.errno in DISK_IS_FULL:
+    if error.errno in NO_SPACE:
         raise error
     return UserError(f"{path}: its results cannot be written: {error.strerror or error}")

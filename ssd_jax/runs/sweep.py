@@ -57,9 +57,9 @@ def sweep(
         train(config, workdir)
         jax.clear_caches()
         rows.append(summarise_run(name, config, workdir, (published or {}).get(name, "")))
-        name = "table.partial" if len(rows) < len(runs) else "table"
-        write_json(place / f"{name}.json", rows)
-        write_text(place / f"{name}.md", format_markdown(rows))
+        table = "table.partial" if len(rows) < len(runs) else "table"
+        write_json(place / f"{table}.json", rows)
+        write_text(place / f"{table}.md", format_markdown(rows))
     for suffix in (".json", ".md"):
         (place / f"table.partial{suffix}").unlink(missing_ok=True)
     return rows

@@ -11,7 +11,6 @@ from ssd_jax.errors import UserError, shown
 from ssd_jax.storage.files import open_file, read_text, write_text
 
 CHECKSUMS_FILE = "SHA256SUMS"
-PIECE = 2**20  # bytes read at once
 
 
 class DamageError(Exception):
@@ -70,11 +69,8 @@ def _files(folder: Path, names: Iterable[str]) -> Iterator[str]:
 
 
 def _digest(file: Path) -> str:
-    digest = hashlib.sha256()
     with open_file(file) as opened:
-        while piece := opened.read(PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(opened, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
 
 
 def _read(file: Path) -> Iterator[tuple[str, str]]:

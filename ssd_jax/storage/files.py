@@ -5,6 +5,7 @@ what is mounted like one); a path with a scheme, like `gs://bucket/run`, is refu
 """
 
 import codecs
+import contextlib
 import errno
 import io
 import json
@@ -19,6 +20,8 @@ from ssd_jax.errors import UserError
 from ssd_jax.storage.replacing import replacing
 
 MAX_LINE = 2**20  # characters
+# How systems answer where nothing more can be written; the last one is a limit of the process.
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONGEST_NAME = 255  # bytes of the name of a file, on most file systems
 
 AnyPath = str | os.PathLike[str]
@@ -194,10 +197,19 @@ def read_text(place: AnyPath, max_bytes: int | None = None) -> str:
       UserError: there is no such file, it is too large, or it is not such a text.
     """
     path = local_path(place)
-    try:
+    with _reading_text(path):
         content = read_bytes(path, max_bytes)
         is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
+
+
+@contextlib.contextmanager
+def _reading_text(path: Path) -> Iterator[None]:
+    """A block in which whatever keeps a text from being read is a `UserError`."""
+    try:
+        yield
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except OSError as error:
@@ -231,21 +243,14 @@ def read_lines(place: AnyPath) -> Iterator[str]:
       UserError: there is no such file, it is not such a text, or a line is longer than `MAX_LINE`.
     """
     path = local_path(place)
-    try:
-        with open_file(path) as file:
-            is_utf_16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-            file.seek(0)
-            text = io.TextIOWrapper(file, encoding="utf-16" if is_utf_16 else "utf-8-sig")
-            while line := text.readline(MAX_LINE):
-                if len(line) == MAX_LINE:
-                    raise UserError(f"{path} has a line of more than {MAX_LINE:,} characters")
-                yield line.rstrip("\n")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
+    with _reading_text(path), open_file(path) as file:
+        is_utf_16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        file.seek(0)
+        text = io.TextIOWrapper(file, encoding="utf-16" if is_utf_16 else "utf-8-sig")
+        while line := text.readline(MAX_LINE):
+            if len(line) == MAX_LINE:
+                raise UserError(f"{path} has a line of more than {MAX_LINE:,} characters")
+            yield line.rstrip("\n")
 
 
 def write_text(place: AnyPath, text: str) -> None:

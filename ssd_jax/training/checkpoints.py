@@ -1,7 +1,6 @@
 """Saves and restores states with Orbax. The only file that knows Orbax."""
 
 import contextlib
-import errno
 import json
 import os
 import re
@@ -20,11 +19,11 @@ from ssd_jax.distributed import watch
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import Variables
 from ssd_jax.storage.checksums import DamageError, verify_checksums, write_checksums
+from ssd_jax.storage.files import NO_SPACE
 from ssd_jax.training.state import TrainState
 
 UNFINISHED = f"*{ocp.utils.TMP_DIR_SUFFIX}*"  # what Orbax calls a folder until it is complete
 STATUS = re.compile("[A-Z_]+: ")  # how errors of TensorStore begin
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 ITEMS = ("model", "training", "progress")
 

@@ -94,9 +94,9 @@ def _listen(host: str, port: int) -> socket.socket:
         family, *_, place = min(found, key=lambda each: each[0] != socket.AF_INET)
         return socket.create_server(place[:2], family=family, backlog=256)
     except (OSError, UnicodeError, OverflowError) as error:
+        reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]
         raise UserError(
-            f"--port={port} on --host={host} cannot be used, it may be taken ({error}): name "
-            "another"
+            f"--port={port} on --host={host} cannot be used: {reason}. Name another"
         ) from error
 
 
