@@ -37,6 +37,7 @@ from ssd_jax.data.training_batches import training_batches
 from ssd_jax.errors import UserError
 from tools.formats.picture import Picture
 from tools.formats.writers import writers
+from tools.heard import Warnings
 from tools.spoiling import (
     IMAGES,
     JSON,
@@ -209,36 +210,15 @@ def read_both_ways(table: Table, kind: str, source: str, expected: list[int] | N
             assert stopped, error
 
 
-class Warnings(logging.Handler):
-    """Warnings of the package."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-    @contextlib.contextmanager
-    def heard(self) -> Iterator[None]:
-        """Collects those of a block, and shows none."""
-        logger = logging.getLogger("ssd_jax")
-        level, propagate = logger.level, logger.propagate
-        logger.addHandler(self)
-        logger.setLevel(logging.WARNING)
-        logger.propagate = False
-        try:
-            yield
-        finally:
-            logger.removeHandler(self)
-            logger.setLevel(level)
-            logger.propagate = propagate
-
-
 def fuzz_images(table: Table, rng: random.Random, folder: Path, count: int) -> None:
-    """Many bad images in one folder, through training and evaluation."""
+    """Many bad images in one folder, through training and evaluation.
+
+    An intact one is beside those of each kind: where all are damaged, reading ends.
+    """
     names = collections.defaultdict(list)
     voc_split(folder, ())
+    (folder / "JPEGImages" / "intact.jpg").write_bytes(noise_image(rng, "JPEG"))
+    (folder / "Annotations" / "intact.xml").write_text(NO_OBJECTS)
     for i in range(count):
         image_format = FORMATS[i % len(FORMATS)]
         change = IMAGES[i // len(FORMATS) % len(IMAGES)]
@@ -248,15 +228,15 @@ def fuzz_images(table: Table, rng: random.Random, folder: Path, count: int) -> N
         (folder / "Annotations" / f"{name}.xml").write_text(NO_OBJECTS)
         names[kind].append(name)
     for kind, of_kind in names.items():
-        spec = voc_split(folder, of_kind)
+        spec = voc_split(folder, [*of_kind, "intact"])
         with table.watch(kind, len(of_kind)) as row:
             row.files += len(of_kind)
             broken = stop_at_images(folder, of_kind, row)
-            trained, evaluated = skip_images(spec, len(of_kind))
+            trained, evaluated = skip_images(spec, len(of_kind) + 1)
             row.skips += len(trained)
             row.differ += len((trained ^ broken) | (trained ^ evaluated))
             if trained and evaluated:
-                stop_at_once(spec, len(of_kind))
+                stop_at_once(spec, len(of_kind) + 1)
 
 
 def noise_image(rng: random.Random, image_format: str) -> bytes:

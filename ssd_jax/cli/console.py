@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from ssd_jax.cli.early_signals import CONTROL_C
 from ssd_jax.errors import (
     START_AGAIN,
     TRY_AGAIN,
@@ -29,7 +30,6 @@ from ssd_jax.errors import (
 from ssd_jax.storage.files import NO_SPACE
 
 MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
-CONTROL_C = 130  # what shells report of a program that Ctrl-C ended
 TERMINATED = 143  # what they report of one that SIGTERM ended
 CLOSED_PIPE = 141  # what they report of one that wrote to `| head` after that had ended
 # How terminals and files that are not in UTF-8 show signs that our texts have.

@@ -13,8 +13,8 @@ from types import FrameType
 
 # Commands that go on where they stopped, as the exit status 75 says.
 CONTINUED = ("train", "sweep")
-TRY_AGAIN = 75
-CONTROL_C = 130
+TRY_AGAIN = 75  # as in `errors.py`, which is not imported yet
+CONTROL_C = 130  # what shells report of a program that Ctrl-C ended
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 

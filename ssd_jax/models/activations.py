@@ -10,6 +10,7 @@ from jax.extend.core import Jaxpr, jaxprs_in_params
 from ssd_jax.models.network import Network
 
 
+@functools.cache
 def activation_bytes(network: Network, batch_size: int) -> int:
     """`largest_convolution` of a network that is run on a batch."""
     size = network.tiling.image_size

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ssd_jax.config.schema import Config
 from ssd_jax.data.changes import (
+    Digests,
     annotation_digests,
     describe_changes,
     describe_renamed,
@@ -87,9 +88,13 @@ def record_data(folder: Path, data: RunData) -> None:
     before = read_digests(folder)
     train = annotation_digests(data.train)
     evaluation = {} if data.evaluation is None else annotation_digests(data.evaluation)
+    if before:
+        _tell_changes(before, train, evaluation)
+    # Last, so that a kill in between leaves what was not told yet.
     write_digests(folder, train, evaluation)
-    if not before:
-        return
+
+
+def _tell_changes(before: dict[str, Digests], train: Digests, evaluation: Digests) -> None:
     for name, now in (("train", train), ("evaluation", evaluation)):
         changes = describe_changes(before.get(name, {}), now)
         if changes:

@@ -89,7 +89,7 @@ def outcome(workdir: Path) -> tuple[list[dict], str]:
 
 @functools.cache
 def unbroken(count: int) -> tuple[list[dict], str]:
-    """The outcome of a run that was left in peace."""
+    """The outcome of a run that nothing stopped."""
     folder = Path(tempfile.mkdtemp())
     try:
         check_statuses(train(folder / "run", [""] * count), [0] * count)

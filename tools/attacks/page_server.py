@@ -194,25 +194,16 @@ def picture(width: int = 60, height: int = 40, kind: str = "PNG", **options: Any
 @functools.cache
 def tiny_detector() -> Path:
     """The folder of a detector of 64 × 64 pixels with random parameters."""
-    from configs import quickstart
-    from ssd_jax.config.schema import as_config
+    from ssd_jax.config.files import load_config
     from ssd_jax.interop.trained import Trained, save_folder
     from ssd_jax.models.network import build_network
+    from tools.small_run import TINY
 
-    config = quickstart.get_config()
-    config.model.image_size = 64
-    config.model.width = 0.02
-    config.model.extra_blocks = ((256, 512, 3, 2, 1), (128, 256, 3, 2, 1))
-    config.model.feature_sizes = (8, 4, 2, 1)
-    config.model.strides = (8, 16, 32, 64)
-    config.model.min_sizes = (8, 16, 28, 40)
-    config.model.max_sizes = (16, 28, 40, 52)
-    config.model.aspect_ratios = ((2,), (2,), (2,), (2,))
-    checked = as_config(config)
+    config = load_config(str(TINY))
     names = ("circle", "star")
-    network = build_network(checked.model, len(names))
+    network = build_network(config.model, len(names))
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
     place = Path(folder.name, "detector")
-    save_folder(Trained(network, network.init(7), names, (1, 2), checked), place)
+    save_folder(Trained(network, network.init(7), names, (1, 2), config), place)
     return place

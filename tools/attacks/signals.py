@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tools.attacks.attack import ROOT, Attack
@@ -46,22 +47,39 @@ sys.meta_path.insert(0, Told())
 """
 
 
-def end_at(module: str, number: signal.Signals, command: list[str], status: int, folder: Path):
-    """Sends a signal when a module begins to be imported."""
+def signal_at(
+    module: str, number: signal.Signals, command: Sequence[str], folder: Path
+) -> subprocess.Popen[str]:
+    """A program to which a signal came when it began to import a module.
+
+    Args:
+      module: the module.
+      number: the signal.
+      command: the arguments of Python.
+      folder: for a file that Python reads at its start.
+    """
     (folder / "sitecustomize.py").write_text(TELL.format(name=module))
     process = subprocess.Popen(
-        [sys.executable, *command, f"--workdir={folder / 'run'}"],
+        [sys.executable, *command],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(folder), "JAX_PLATFORMS": "cpu"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stdout is not None
+    if process.stdout.readline() != "now\n":
+        process.kill()
+        raise AssertionError(f"{module} is not imported")
+    time.sleep(0.05)
+    process.send_signal(number)
+    return process
+
+
+def end_at(module: str, number: signal.Signals, command: list[str], status: int, folder: Path):
+    """Sends a signal when a module begins to be imported."""
+    process = signal_at(module, number, [*command, f"--workdir={folder / 'run'}"], folder)
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "now\n", f"{module} is not imported"
-        time.sleep(0.05)
-        process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()

@@ -1,7 +1,6 @@
 """Training of seconds on a small data set on disk, in this process."""
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from ssd_jax.runs.train import train
 from tools.formats import voc_xml
 from tools.formats.noise import picture
 from tools.formats.picture import Picture
+from tools.heard import Warnings
 from tools.small_run import TINY
 
 DOG = Object("dog", (6, 4, 30, 24))
@@ -47,26 +47,13 @@ def train_small(data: Path, workdir: Path, **changes: object) -> list[str]:
         "data.eval": "",
         **{name.replace("__", "."): value for name, value in changes.items()},
     }
-    warnings = _Warnings()
-    logger = logging.getLogger("ssd_jax")
-    logger.addHandler(warnings)
+    warnings = Warnings()
     try:
-        train(load_config(str(TINY)).replace(dict(values)), workdir, change_config=True)
+        with warnings.heard():
+            train(load_config(str(TINY)).replace(dict(values)), workdir, change_config=True)
     finally:
-        logger.removeHandler(warnings)
         check_metrics(workdir)
     return warnings.messages
-
-
-class _Warnings(logging.Handler):
-    """Keeps messages from the level of warnings on."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
 
 
 def check_metrics(workdir: Path) -> None:

@@ -66,7 +66,7 @@ class Uploads:
 
     @contextlib.asynccontextmanager
     async def _room(self, size: int) -> AsyncIterator[None]:
-        """Waits until there is room for an upload of so many bytes, and holds it."""
+        """Waits until the other uploads leave so many bytes, and takes them."""
         if self._under_way >= MAX_UNDER_WAY:
             raise busy(f"{self._under_way} images are under way already")
         self._under_way += 1
