@@ -92,7 +92,15 @@ def read_classes(folder: Path) -> list[dict[str, Any]]:
     """
     classes = _read(folder, "classes.json")
     read_format(folder)
+    if classes == [] and _has_no_heads(folder):
+        return []
     return check_described(classes, folder / "classes.json")
+
+
+def _has_no_heads(folder: Path) -> bool:
+    """Whether a work directory holds the imported weights of a backbone alone."""
+    names = read_json(folder / "imported.json") if (folder / "imported.json").is_file() else None
+    return isinstance(names, list) and not any(str(name).startswith("heads") for name in names)
 
 
 def read_format(folder: Path) -> int:

@@ -20,6 +20,7 @@ from ssd_jax.runs.workdir import read_config
 from tests.helpers.reference_results import CARRIED
 
 TIMES = "train/images_per_second"
+LATER = {"train/update_norm"}  # which these versions did not write
 
 
 @pytest.fixture
@@ -73,9 +74,9 @@ def test_it_trains_on_to_the_recorded_end(older_run):
     assert train(read_config(older_run), older_run) == result  # there is nothing left to do
     assert [line["step"] for line in reached] == [2, 4, 4] and reached[0] == recorded[0]
     for ours, theirs in zip(reached[1:], recorded[1:], strict=True):
-        assert set(ours) == set(theirs)
+        assert set(ours) == set(theirs) | (LATER if "train/loss" in theirs else set())
         expected = {name: value for name, value in theirs.items() if name != TIMES}
-        given = {name: value for name, value in ours.items() if name != TIMES}
+        given = {name: ours[name] for name in expected}
         assert given == pytest.approx(expected, rel=1e-3, abs=1e-3)
     assert json.loads((older_run / "format.json").read_text()) == {"format": FORMAT}
     written = json.loads((older_run / "config.json").read_text())
