@@ -189,7 +189,9 @@ def only_run(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):  # of Windows: it is open
+            # While it is held: another run that has opened the file meanwhile finds it removed, and
+            # is refused. Windows removes no file that is open; there the lock itself does it.
+            with contextlib.suppress(OSError):
                 (folder / "lock").unlink(missing_ok=True)
 
 

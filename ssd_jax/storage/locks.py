@@ -27,7 +27,7 @@ def locked(
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(folder / "lock")
+        lock = FileLock(folder / "lock", fallback_to_soft=False)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(

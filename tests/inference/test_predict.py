@@ -1,5 +1,7 @@
 """Prediction as a user runs it: folders of good and bad files, and what is written."""
 
+import contextlib
+import fcntl
 import functools
 import http.server
 import json
@@ -284,6 +286,26 @@ def test_an_output_in_use_is_refused(detector, thirty, tmp_path):
     with only_run(tmp_path / "out"), refused:
         predict(detector, [str(thirty)], str(tmp_path / "out"))
     assert not any((tmp_path / "out").iterdir())
+
+
+def test_a_lock_that_was_removed_meanwhile_locks_nothing(tmp_path, monkeypatch):
+    flock, runs = fcntl.flock, contextlib.ExitStack()
+    ended = only_run(tmp_path)
+    ended.__enter__()
+
+    def late(descriptor, operation):
+        """The second run has opened the file when the first ends, and a third begins."""
+        monkeypatch.setattr(fcntl, "flock", flock)
+        ended.__exit__(None, None, None)
+        runs.enter_context(only_run(tmp_path))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with runs, pytest.raises(UserError, match="in use by another process"), only_run(tmp_path):
+        pytest.fail("two runs hold the folder")
+    with only_run(tmp_path):
+        pass
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
