@@ -18,7 +18,8 @@ from ssd_jax.cli.command_line import Command
 from ssd_jax.config.files import define_config, given_config
 from ssd_jax.config.schema import Config
 from ssd_jax.errors import UserError
-from ssd_jax.storage.files import check_outputs, write_json
+from ssd_jax.storage.files import write_json
+from ssd_jax.storage.outputs import check_outputs
 
 MODES = ("train", "predict", "parts", "data", "files", "all")
 

@@ -9,7 +9,8 @@ from absl import flags
 
 from ssd_jax.cli.command_line import Command
 from ssd_jax.config.files import define_config, given_config
-from ssd_jax.storage.files import check_outputs, write_text
+from ssd_jax.storage.files import write_text
+from ssd_jax.storage.outputs import check_outputs
 
 FLAGS = flags.FlagValues()
 define_config(values=FLAGS)

@@ -28,6 +28,7 @@ from ssd_jax.data.writers.yolo import YoloWriter
 from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.images.opening import format_of, open_image, upright_size
 from ssd_jax.storage.files import LONGEST_NAME, local_path, shortened
+from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import UNFINISHED
 from ssd_jax.threads import map_ahead, num_cores
 
@@ -80,6 +81,7 @@ def convert_data(
     if target not in TARGETS:
         raise UserError(f"there is no target {target!r}, only {', '.join(TARGETS)}")
     folder = Path(os.path.realpath(local_path(output)))  # with a name, also where it is "."
+    check_outputs(folder)
     _check_apart(folder, spec)
     unfinished = folder.with_name(folder.name + UNFINISHED)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -33,7 +33,8 @@ from ssd_jax.diagnostics.record_lines import RecordLines
 from ssd_jax.diagnostics.same_images import SameImages
 from ssd_jax.diagnostics.telling import quiet, told
 from ssd_jax.errors import UserError, counted, first_names
-from ssd_jax.storage.files import check_outputs, local_path
+from ssd_jax.storage.files import local_path
+from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import replacing
 from ssd_jax.threads import map_ahead, num_cores
 

@@ -15,7 +15,7 @@ from ssd_jax.images.drawing import draw_boxes
 from ssd_jax.inference.detector import Detections, open_as_rgb
 from ssd_jax.inference.inputs import Input
 from ssd_jax.storage.files import LONGEST_NAME, shortened
-from ssd_jax.storage.locks import locked
+from ssd_jax.storage.locks import LOCK, locked
 from ssd_jax.storage.replacing import replacing
 
 ANNOTATED, CROPS = "annotated", "crops"
@@ -192,7 +192,7 @@ def only_run(folder: Path) -> Iterator[None]:
             # While it is held: another run that has opened the file meanwhile finds it removed, and
             # is refused. Windows removes no file that is open; there the lock itself does it.
             with contextlib.suppress(OSError):
-                (folder / "lock").unlink(missing_ok=True)
+                (folder / LOCK).unlink(missing_ok=True)
 
 
 def _save(image: Image.Image, path: Path) -> None:

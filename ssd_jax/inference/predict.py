@@ -20,6 +20,8 @@ from ssd_jax.inference.outputs import OutputFolder, Target, check_apart, only_ru
 from ssd_jax.inference.results_file import PARTIAL, ResultsFile
 from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_frames
 from ssd_jax.storage.files import NO_SPACE, local_path
+from ssd_jax.storage.locks import LOCK
+from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ def predict(
     if not arguments:
         raise UserError("name files, folders, URLs of video streams, or camera:0")
     folder = local_path(output)
+    check_outputs(folder / LOCK)
     files, videos, failed = _find(arguments, folder)
     results = ResultsFile(folder, detector.class_names, detector.category_ids)
     try:

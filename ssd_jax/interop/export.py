@@ -16,9 +16,10 @@ from ssd_jax.detection.selection import indices_of_largest
 from ssd_jax.errors import UserError, missing_package
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, torchvision_layout
 from ssd_jax.interop.renaming import to_pytorch
-from ssd_jax.interop.trained import Trained, check_no_run, save_folder
+from ssd_jax.interop.trained import Trained, save_folder
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, write_checksums
 from ssd_jax.storage.files import local_path, write_bytes, write_json
+from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import replacing_files
 
 FORMATS = ("safetensors", "stablehlo", "onnx", "ssd.pytorch", "torchvision")
@@ -40,14 +41,15 @@ def export(kind: str, trained: Trained, output: str) -> None:
       output: the folder to write.
 
     Raises:
-      UserError: there is no such format, it cannot hold the network, or see `check_no_run`.
+      UserError: there is no such format, it cannot hold the network, or the folder is the work
+        directory of a run, or lies among its files.
     """
     check_export_format(kind)
     folder = local_path(output)
     if kind == "safetensors":
         save_folder(trained, folder)
         return
-    check_no_run(folder)
+    check_outputs(folder / "classes.json")
     tensors = {} if kind in ("stablehlo", "onnx") else state_dict(trained, kind)
     with replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
         if kind == "stablehlo":

@@ -4,7 +4,6 @@ The folder holds `model.safetensors`, the arrays by path; `config.json`: the ver
 the classes, and what of the config describes the network and its detections; and `SHA256SUMS`.
 """
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +26,7 @@ from ssd_jax.storage.files import (
     write_bytes,
     write_json,
 )
+from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import replacing_files
 
 FILES = ("config.json", "model.safetensors")
@@ -54,10 +54,10 @@ def save_folder(trained: Trained, place: AnyPath) -> None:
     """Writes a folder to share.
 
     Raises:
-      UserError: see `check_no_run`.
+      UserError: the folder is the work directory of a run, or lies among its files.
     """
     folder = local_path(place)
-    check_no_run(folder)
+    check_outputs(*(folder / name for name in FILES))
     arrays = {name: np.asarray(array) for name, array in flatten(trained.variables).items()}
     content = {
         "format": FORMAT,
@@ -70,15 +70,6 @@ def save_folder(trained: Trained, place: AnyPath) -> None:
         write_bytes(unfinished / "model.safetensors", safetensors.numpy.save(arrays))
         write_json(unfinished / "config.json", content)
         write_checksums(unfinished, FILES)
-
-
-def check_no_run(folder: Path) -> None:
-    """Raises a `UserError` where a folder is the work directory of a run, with files of its own."""
-    if (folder / "format.json").exists():
-        raise UserError(
-            f"{folder} is the work directory of a run, whose files would be replaced: name another "
-            "folder"
-        )
 
 
 def load_folder(place: AnyPath) -> Trained:

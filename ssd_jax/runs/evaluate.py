@@ -29,7 +29,8 @@ from ssd_jax.runs.agreement import (
 )
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.trained import load_workdir
-from ssd_jax.storage.files import check_keeps, check_outputs, local_path, write_json
+from ssd_jax.storage.files import local_path, write_json
+from ssd_jax.storage.outputs import check_keeps, check_outputs
 
 logger = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from ssd_jax.interop.transfer import Classes, Transfer, format_transfer, transfe
 from ssd_jax.models.network import build_network
 from ssd_jax.runs import workdir
 from ssd_jax.storage.files import AnyPath, local_path, write_json, write_text
+from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.state import initial_state
 
@@ -53,6 +54,7 @@ def import_weights(
     folder = local_path(output)
     if (folder / "classes.json").exists():
         raise UserError(f"{output} holds a run already: name another folder")
+    check_outputs(folder)
     check_class_list(class_names, "--classes")
     check_class_list(config.data.class_names)
     class_names = class_names or config.data.class_names

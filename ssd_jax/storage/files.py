@@ -141,37 +141,6 @@ def real_paths(paths: Iterable[str]) -> Iterator[str]:
         yield os.path.realpath(real) if os.path.islink(real) else real
 
 
-def check_outputs(*places: AnyPath | None) -> None:
-    """Checks, before work that takes long, the files where its results go; empty ones are none.
-
-    Raises:
-      UserError: two are the same; see also `local_path`.
-    """
-    known = set()
-    for place in places:
-        if place:
-            real = os.path.realpath(local_path(place))
-            if real in known and (os.path.isfile(real) or not os.path.exists(real)):
-                raise UserError(f"{place} is named for two results: name another file for one")
-            known.add(real)
-
-
-def check_keeps(outputs: Iterable[AnyPath], *inputs: AnyPath) -> None:
-    """Checks that no output takes the place of an input, or of a file in one that is a folder.
-
-    Raises:
-      UserError: one would.
-    """
-    for output in outputs:
-        real = os.path.realpath(output)
-        for place in (os.path.realpath(each) for each in inputs):
-            if real == place or os.path.dirname(real) == place:
-                raise UserError(
-                    f"{output} would take the place of input, or lie in its folder: name another "
-                    "output"
-                )
-
-
 def check_no_scheme(text: str) -> None:
     """Raises a `UserError` if a text that holds paths, like `ROOT:SPLIT`, names a scheme."""
     scheme = SCHEME_INSIDE.search(text)

@@ -8,6 +8,8 @@ from filelock import FileLock, Timeout
 
 from ssd_jax.errors import UserError
 
+LOCK = "lock"  # the file, in a folder
+
 
 @contextlib.contextmanager
 def locked(
@@ -27,7 +29,7 @@ def locked(
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(folder / "lock", fallback_to_soft=False)
+        lock = FileLock(folder / LOCK, fallback_to_soft=False)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(
@@ -36,7 +38,7 @@ def locked(
         ) from error
     except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{folder / 'lock'} cannot be written or locked: {reason}") from error
+        raise UserError(f"{folder / LOCK} cannot be written or locked: {reason}") from error
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from ssd_jax.errors import UserError
-from ssd_jax.storage.files import check_keeps, check_outputs, shortened
+from ssd_jax.storage.files import shortened
 from ssd_jax.storage.locks import locked
 from ssd_jax.storage.replacing import replacing, replacing_files
 
@@ -72,19 +72,6 @@ def test_nothing_is_left_of_a_new_folder_that_fails(tmp_path):
     with pytest.raises(ZeroDivisionError), replacing_files(tmp_path / "a", last="x"):
         raise ZeroDivisionError
     assert names(tmp_path) == []
-
-
-def test_results_keep_apart(tmp_path):
-    (tmp_path / "data.json").touch()
-    (tmp_path / "link").symlink_to("data.json")
-    with pytest.raises(UserError, match="would take the place of input"):
-        check_keeps([tmp_path / "link"], tmp_path / "data.json")
-    with pytest.raises(UserError, match="lie in its folder"):
-        check_keeps([tmp_path / "new"], tmp_path)
-    check_keeps([tmp_path / "new"], tmp_path / "data.json")
-    with pytest.raises(UserError, match="is named for two results"):
-        check_outputs(tmp_path / "link", "", tmp_path / "data.json")
-    check_outputs(tmp_path, None, tmp_path)  # a folder holds several
 
 
 def test_names_are_cut_between_signs():

@@ -1,0 +1,70 @@
+"""Where results may go: to no place of another result, of an input, or of a run."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ssd_jax.errors import UserError
+from ssd_jax.storage.files import AnyPath, local_path
+
+# The files and folders of a work directory: see `runs/workdir.py`.
+OF_A_RUN = {
+    "format.json",
+    "config.json",
+    "classes.json",
+    "split.json",
+    "data.json",
+    "starts.jsonl",
+    "weights.txt",
+    "imported.json",
+    "data_errors.jsonl",
+    "checkpoints",
+    "metrics.jsonl",
+    "tensorboard",
+    "pictures",
+    "nonfinite",
+    "lock",
+}
+
+
+def check_outputs(*places: AnyPath | None) -> None:
+    """Checks, before work that takes long, the files where its results go; empty ones are none.
+
+    Raises:
+      UserError: two are the same, or one belongs to a run; see also `local_path`.
+    """
+    known = set()
+    for place in places:
+        if place:
+            real = os.path.realpath(local_path(place))
+            if real in known and (os.path.isfile(real) or not os.path.exists(real)):
+                raise UserError(f"{place} is named for two results: name another file for one")
+            known.add(real)
+            _check_no_run(place, real)
+
+
+def check_keeps(outputs: Iterable[AnyPath], *inputs: AnyPath) -> None:
+    """Checks that no output takes the place of an input, or of a file in one that is a folder.
+
+    Raises:
+      UserError: one would.
+    """
+    for output in outputs:
+        real = os.path.realpath(output)
+        for place in (os.path.realpath(each) for each in inputs):
+            if real == place or os.path.dirname(real) == place:
+                raise UserError(
+                    f"{output} would take the place of input, or lie in its folder: name another "
+                    "output"
+                )
+
+
+def _check_no_run(place: AnyPath, real: str) -> None:
+    """Refuses what belongs to a run, or lies in a folder that does."""
+    path = Path(real)
+    for inner, folder in zip([path, *path.parents], path.parents, strict=False):
+        belongs = inner.name.casefold() in OF_A_RUN  # some file systems know no capitals
+        if belongs and os.path.isfile(folder / "format.json"):
+            raise UserError(
+                f"{place} would take the place of files of the run in {folder}: name another output"
+            )

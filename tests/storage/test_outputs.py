@@ -1,0 +1,67 @@
+from types import SimpleNamespace
+
+import pytest
+
+from ssd_jax.config.schema import as_config
+from ssd_jax.data.convert import convert_data
+from ssd_jax.diagnostics import check_data, show_data
+from ssd_jax.errors import UserError
+from ssd_jax.inference.predict import predict
+from ssd_jax.interop.export import export
+from ssd_jax.runs.evaluate import EvaluationOptions
+from ssd_jax.runs.import_weights import import_weights
+from ssd_jax.storage.outputs import check_keeps, check_outputs
+from tests import tiny
+from tests.helpers.random_detector import random_trained
+
+CONFIG = as_config(tiny.get_config())
+SHAPES = "shapes:test[:2]"
+
+# Everything that writes results, to a file or folder of a run.
+OUTPUTS = {
+    "evaluate output": lambda run: EvaluationOptions(output=run / "config.json"),
+    "evaluate report": lambda run: EvaluationOptions(report=run / "pictures"),
+    "evaluate submission": lambda run: EvaluationOptions(submission=run / "checkpoints" / "5"),
+    "predict": lambda run: predict(SimpleNamespace(class_names=("a",)), ["x.jpg"], str(run)),
+    "export to safetensors": lambda run: export("safetensors", random_trained(), str(run)),
+    "export to onnx": lambda run: export("onnx", random_trained(), str(run)),
+    "import": lambda run: import_weights("torchvision", "x.npz", CONFIG, run / "nonfinite"),
+    "check-data": lambda run: check_data.check_data(SHAPES, (), str(run / "metrics.jsonl")),
+    "convert-data": lambda run: convert_data(SHAPES, "coco", run / "pictures"),
+    "show-data": lambda run: show_data.show_training_images(CONFIG, run / "pictures" / "a.png", 1),
+    "by another name": lambda run: check_outputs(run / "new" / ".." / "Metrics.jsonl"),
+    "by a link": lambda run: check_outputs(run / "link.json"),
+}
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_the_files_of_a_run_are_no_output(output, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "link.json").symlink_to("classes.json")
+    for name in ("format.json", "config.json", "classes.json", "metrics.jsonl"):
+        (tmp_path / name).write_text("before")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=r"would take the place of files of the run in .* another"):
+        OUTPUTS[output](tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_results_may_lie_beside_the_files_of_a_run(tmp_path):
+    (tmp_path / "format.json").touch()
+    check_outputs(tmp_path / "result.json", tmp_path / "report" / "index.html")
+    EvaluationOptions(report=tmp_path, submission=tmp_path)
+    (tmp_path / "format.json").unlink()
+    check_outputs(tmp_path / "config.json")
+
+
+def test_results_keep_apart(tmp_path):
+    (tmp_path / "data.json").touch()
+    (tmp_path / "link").symlink_to("data.json")
+    with pytest.raises(UserError, match="would take the place of input"):
+        check_keeps([tmp_path / "link"], tmp_path / "data.json")
+    with pytest.raises(UserError, match="lie in its folder"):
+        check_keeps([tmp_path / "new"], tmp_path)
+    check_keeps([tmp_path / "new"], tmp_path / "data.json")
+    with pytest.raises(UserError, match="is named for two results"):
+        check_outputs(tmp_path / "link", "", tmp_path / "data.json")
+    check_outputs(tmp_path, None, tmp_path)  # a folder holds several
