@@ -3,11 +3,12 @@
 import colorsys
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ssd_jax.images.fonts import font_and_text
+from ssd_jax.images.fonts import Font, font_and_text
 
 DRAWN_SIDE = 480  # pixels to which images are enlarged before boxes are drawn
 CASE_SIDE = 320  # pixels of the larger side of a case
@@ -27,38 +28,68 @@ def draw_boxes(
     class_names: Sequence[str],
     scores: np.ndarray | None = None,
 ) -> Image.Image:
-    """Draws boxes, class names and scores on an image, and returns it.
+    """Draws boxes, class names and scores on an image, and returns it: see `BoxDrawing`."""
+    BoxDrawing(image.size, boxes, labels, class_names, scores).draw(image)
+    return image
+
+
+class BoxDrawing:
+    """Boxes, class names and scores, laid out for an image, which may be drawn on in parts.
 
     Args:
-      image: RGB.
+      size: width and height of the image.
       boxes: `[objects, 4] xyxy` in pixels.
       labels: `[objects]` from 1.
       class_names: class i + 1 is called `class_names[i]`.
       scores: `[objects]` in [0, 1], written behind the names.
     """
-    canvas = ImageDraw.Draw(image)
-    unit = math.sqrt(image.width * image.height) / 100
-    line_width = max(2, round(unit * 0.4))
-    # Boxes before labels, so that no line crosses a name; the best last, on top of the others.
-    for box, label in zip(boxes[::-1], labels[::-1], strict=True):
-        canvas.rectangle(tuple(box.tolist()), outline=class_color(int(label)), width=line_width)
-    texts = [class_names[int(label) - 1] for label in labels]
-    if scores is not None:
-        texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores, strict=True)]
-    colors = [class_color(int(label)) for label in labels]
-    _write_labels(canvas, image.size, boxes, texts, colors, max(10, round(unit * 3)))
-    return image
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        class_names: Sequence[str],
+        scores: np.ndarray | None = None,
+    ) -> None:
+        unit = math.sqrt(size[0] * size[1]) / 100
+        self._line_width = max(2, round(unit * 0.4))
+        self._boxes = boxes
+        self._colors = [class_color(int(label)) for label in labels]
+        texts = [class_names[int(label) - 1] for label in labels]
+        if scores is not None:
+            texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores, strict=True)]
+        self._labels = _lay_out_labels(size, boxes, texts, max(10, round(unit * 3)))
+
+    def draw(self, image: Image.Image, corner: tuple[int, int] = (0, 0)) -> None:
+        """Draws on the image, or on a part of it, whose left and top are `corner`."""
+        canvas = ImageDraw.Draw(image)
+        # Boxes before labels, so that no line crosses a name; the best last, on top of the others.
+        for box, color in zip(self._boxes[::-1], self._colors[::-1], strict=True):
+            canvas.rectangle(_in_part(box, corner), outline=color, width=self._line_width)
+        _write_labels(canvas, self._labels, self._colors, corner)
 
 
-def _write_labels(
-    canvas: ImageDraw.ImageDraw,
-    size: tuple[int, int],
-    boxes: np.ndarray,
-    texts: Sequence[str],
-    colors: Sequence[str | tuple[int, int, int]],
-    font_size: int,
-) -> None:
-    """Writes beside boxes, the first on top."""
+class _Label(NamedTuple):
+    """A text beside a box.
+
+    Attributes:
+      place: `[4] xyxy` in pixels, of the area behind the text.
+      start: x and y where the text begins, whole so that all parts of an image show the same.
+      text: what is written, with this font.
+    """
+
+    place: np.ndarray
+    start: tuple[int, int]
+    text: str
+    font: Font
+
+
+def _lay_out_labels(
+    size: tuple[int, int], boxes: np.ndarray, texts: Sequence[str], font_size: int
+) -> list[_Label]:
+    """Labels beside boxes, in an image of some width and height."""
+    canvas = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     drawn = [font_and_text(text, font_size) for text in texts]
     extents = [canvas.textbbox((0, 0), text, font=font) for font, text in drawn]
     places = _place_labels(
@@ -66,12 +97,33 @@ def _write_labels(
         boxes,
         size,
     )
-    for i in reversed(range(len(texts))):
-        x, y, x_max, y_max = places[i].tolist()
-        left, top, _, _ = extents[i]
-        canvas.rectangle((x, y, x_max, y_max), fill=colors[i])
-        font, text = drawn[i]
-        canvas.text((x + 2 - left, y + 2 - top), text, fill=(0, 0, 0), font=font)
+    return [
+        _Label(place, (int(place[0] + 2 - left), int(place[1] + 2 - top)), text, font)
+        for place, (left, top, _, _), (font, text) in zip(places, extents, drawn, strict=True)
+    ]
+
+
+def _write_labels(
+    canvas: ImageDraw.ImageDraw,
+    labels: Sequence[_Label],
+    colors: Sequence[str | tuple[int, int, int]],
+    corner: tuple[int, int] = (0, 0),
+) -> None:
+    """Writes labels, the first on top, on the part of an image with this corner."""
+    width, height = canvas.im.size
+    for label, color in zip(labels[::-1], colors[::-1], strict=True):
+        place = _in_part(label.place, corner)
+        if place[0] < width and place[1] < height and place[2] >= 0 and place[3] >= 0:
+            canvas.rectangle(place, fill=color)
+            start = (label.start[0] - corner[0], label.start[1] - corner[1])
+            canvas.text(start, label.text, fill=(0, 0, 0), font=label.font)
+
+
+def _in_part(box: np.ndarray, corner: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The whole pixels of a box, counted from the corner of a part of the image."""
+    x_min, y_min, x_max, y_max = np.trunc(box).astype(int).tolist()
+    left, top = corner
+    return x_min - left, y_min - top, x_max - left, y_max - top
 
 
 def _place_labels(
@@ -154,7 +206,8 @@ def draw_case(
         canvas.rectangle(tuple(box.tolist()), outline="#ffffff", width=3)
     for box in (boxes - origin) * scale:
         canvas.rectangle(tuple(box.tolist()), outline=color, width=4)
-    _write_labels(canvas, part.size, (boxes - origin) * scale, texts, [color] * len(texts), 20)
+    labels = _lay_out_labels(part.size, (boxes - origin) * scale, texts, 20)
+    _write_labels(canvas, labels, [color] * len(texts))
     return part
 
 

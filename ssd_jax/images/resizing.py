@@ -1,5 +1,7 @@
 """Brings an image to a network's square. Pillow and NumPy alone."""
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 
@@ -28,12 +30,23 @@ def image_to_square(image: Image.Image, side: int) -> np.ndarray:
     width, height = image.size
     if width * height <= WHOLE_PIXELS:
         return resize_to_square(np.asarray(image), side)
-    above, below, weight = _neighbours(height, side)
 
     def rows(places: np.ndarray) -> np.ndarray:
         each = [np.asarray(image.crop((0, y, width, y + 1))).ravel() for y in places.tolist()]
         return np.stack(each)
 
+    return rows_to_square(rows, height, side)
+
+
+def rows_to_square(rows: Callable[[np.ndarray], np.ndarray], height: int, side: int) -> np.ndarray:
+    """`resize_to_square` of an image of which only the rows that are needed are made.
+
+    Args:
+      rows: gives the rows with some numbers, `[rows, width * 3] uint8`.
+      height: of the image.
+      side: of the square.
+    """
+    above, below, weight = _neighbours(height, side)
     return _resize_rows(rows(above), rows(below), weight, side)
 
 

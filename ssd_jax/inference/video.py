@@ -1,6 +1,6 @@
 """Videos, streams and cameras: every frame through a detector, into a video with boxes.
 
-Reading, detecting and writing each run in a thread of their own. PyAV is needed here alone.
+Reading, detecting and writing each run in a thread of their own, but for large frames.
 """
 
 import contextlib
@@ -17,9 +17,19 @@ import numpy as np
 from PIL import Image
 
 from ssd_jax.errors import UserError, missing_package
+from ssd_jax.images.drawing import BoxDrawing
 from ssd_jax.images.limits import MAX_PIXELS
-from ssd_jax.images.opening import LARGE
 from ssd_jax.inference.detector import Detections, Detector, Prepared
+from ssd_jax.inference.frames import (
+    Part,
+    parts_of_frame,
+    parts_of_image,
+    paste,
+    rgb,
+    to_square,
+    upright_size,
+    yuv_frame,
+)
 from ssd_jax.storage.files import check_file
 from ssd_jax.threads import in_background, map_ahead, num_cores
 
@@ -43,9 +53,10 @@ FILE_FORMATS = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,asf,fl
 # Frames between the reader and the writer, all together: each stage holds so many at a time.
 BYTES_IN_FLIGHT = 2**29
 STAGES = 6
+# Of larger frames, one at a time is worked on, strip by strip.
+LARGE = BYTES_IN_FLIGHT // (2 * STAGES * 3)  # pixels
 # Frames may grow to this, and not beyond that of the first frame, by which queues are measured.
 GROWN_PIXELS = 2560 * 1600
-PIECE_PIXELS = 2**22
 # Frames that the encoder looks ahead.
 LOOKAHEAD_BYTES, MOST_LOOKAHEAD = 2**28, 40
 
@@ -65,8 +76,7 @@ class Frame(NamedTuple):
     pts: int
 
 
-Drawn = tuple[Frame, Detections, Image.Image]
-Draw = Callable[[tuple[Frame, Detections]], Drawn]
+Select = Callable[[Detections], Detections]
 
 
 def is_live(source: str) -> bool:
@@ -84,7 +94,7 @@ def detect_in_video(
     source: str,
     output: Path,
     batch_size: int,
-    select: Callable[[Detections], Detections],
+    select: Select,
 ) -> Generator[tuple[int, Detections], None, None]:
     """Detects on every frame, and writes a video with boxes: same frame rate, same times, no sound.
 
@@ -98,67 +108,77 @@ def detect_in_video(
       select: which detections to keep.
 
     Yields:
-      The number of each frame, from 0, and its detections, in order.
+      The number of each frame, from 0, and its detections, in order. Large frames are not kept:
+      the `image` of their detections is the source.
 
     Raises:
       UserError: the source cannot be read, or not to its end; what came before is written. Or
         PyAV is not installed.
     """
     av = _import_av()
-
-    def prepare(frame: tuple[Frame, np.ndarray]) -> tuple[Frame, Prepared]:
-        return frame[0], detector.prepare(frame[1])
-
-    def draw(frame: tuple[Frame, Detections]) -> Drawn:
-        detections = select(frame[1])
-        return frame[0], detections, detections.draw()
-
     with contextlib.ExitStack() as stack:
         container = stack.enter_context(_open(av, source))
         stream = container.streams.video[0]
         frames = _frames(av, container, stream, source)
         first = next(frames)
-        at_once = _frames_at_once(first[1])
+        num_pixels = first[1].width * first[1].height
         frames = itertools.chain([first], frames)
-        writer = stack.enter_context(_Writer(av, output, stream))
-        if at_once == 1:
-            drawn = _one_by_one(detector, map(prepare, frames), draw)
-        else:
-            batch_size, workers = min(batch_size, at_once), min(num_cores(), at_once)
-            pool = stack.enter_context(ThreadPoolExecutor(workers))
-
-            def in_thread(items: Iterable[Item]) -> Iterator[Item]:
-                return stack.enter_context(contextlib.closing(in_background(items, batch_size)))
-
-            prepared = map_ahead(pool, prepare, in_thread(frames), workers)
-            detected = in_thread(detector.stream(prepared, batch_size))
-            drawn = map_ahead(pool, draw, detected, workers)
         del first
-        for frame, detections, image in drawn:
-            writer.write(image, frame.pts)
-            del image
-            yield frame.index, detections
-            del detections
+        writer = stack.enter_context(_Writer(av, output, stream))
+        if num_pixels > LARGE:
+            yield from _in_large_frames(av, detector, frames, source, writer, select)
+            return
+        at_once = BYTES_IN_FLIGHT // (STAGES * 3 * num_pixels)  # frames that a stage may hold
+        batch_size, workers = min(batch_size, at_once), min(num_cores(), at_once)
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
+
+        def in_thread(items: Iterable[Item]) -> Iterator[Item]:
+            return stack.enter_context(contextlib.closing(in_background(items, batch_size)))
+
+        def prepare(frame: tuple[Frame, np.ndarray]) -> tuple[Frame, Prepared]:
+            return frame[0], detector.prepare(frame[1])
+
+        def draw(frame: tuple[Frame, Detections]) -> tuple[Frame, Detections, Image.Image]:
+            found = select(frame[1])
+            return frame[0], found, found.draw()
+
+        pixels = in_thread((index, rgb(frame)) for index, frame in frames)
+        prepared = map_ahead(pool, prepare, pixels, workers)
+        detected = in_thread(detector.stream(prepared, batch_size))
+        for frame, found, drawn in map_ahead(pool, draw, detected, workers):
+            writer.write(drawn.size, parts_of_image(drawn), frame.pts)
+            yield frame.index, found
 
 
-def _one_by_one(
-    detector: Detector, frames: Iterable[tuple[Frame, Prepared]], draw: Draw
-) -> Iterator[Drawn]:
-    """Detects on frames that are large: each thread, and a batch ahead, would hold one of them.
-
-    None is kept while the next one is read.
-    """
-    for frame in frames:
-        detected = list(detector.stream([frame], 1))
+def _in_large_frames(
+    av: Any,
+    detector: Detector,
+    frames: Iterable[tuple[Frame, Any]],
+    source: str,
+    writer: "_Writer",
+    select: Select,
+) -> Iterator[tuple[int, Detections]]:
+    """Detects in one frame after the other; none is kept while the next one is read."""
+    for index, frame in frames:
+        height, width = upright_size(frame)
+        prepared = Prepared(source, (height, width), to_square(av, frame, detector.side))
+        ((_, found),) = detector.stream([(None, prepared)], 1)
+        found = select(found)
+        drawing = BoxDrawing(
+            (width, height), found.boxes, found.labels, found.class_names, found.scores
+        )
+        parts = _drawn(parts_of_frame(av, frame), drawing)
         del frame
-        drawn = draw(detected.pop())
-        yield drawn
-        del drawn
+        writer.write((width, height), parts, index.pts)
+        del parts
+        yield index.index, found
 
 
-def _frames_at_once(pixels: np.ndarray) -> int:
-    """The number of frames like this one that a stage may hold."""
-    return max(1, BYTES_IN_FLIGHT // (STAGES * pixels.nbytes))
+def _drawn(parts: Iterable[Part], drawing: BoxDrawing) -> Iterator[Part]:
+    """The parts of an image with boxes, names and scores."""
+    for part in parts:
+        drawing.draw(part.image, (part.left, part.top))
+        yield part
 
 
 def num_frames(source: str) -> int | None:
@@ -211,10 +231,8 @@ def _open(av: Any, source: str) -> Any:
     return container
 
 
-def _frames(
-    av: Any, container: Any, stream: Any, source: str
-) -> Iterator[tuple[Frame, np.ndarray]]:
-    """Frames with upright `[height, width, 3] uint8` RGB pixels, at growing times."""
+def _frames(av: Any, container: Any, stream: Any, source: str) -> Iterator[tuple[Frame, Any]]:
+    """Frames at growing times."""
     first, last, index, damaged, most = None, -1, 0, 0, 0
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     is_large = stream.width * stream.height > LARGE
@@ -227,7 +245,8 @@ def _frames(
             except av.InvalidDataError:
                 damaged += 1  # what comes behind may be whole
                 continue
-            for frame in frames:
+            while frames:
+                frame = frames.pop(0)
                 size = frame.width * frame.height
                 most = most or max(size, GROWN_PIXELS)
                 if size > most:
@@ -239,9 +258,8 @@ def _frames(
                 first = pts if first is None else first
                 # Streams may jump back in time; a video file must not.
                 last = max(pts - first, last + 1)
-                pixels = _pixels(frame)
-                yield Frame(index, last), np.rot90(pixels, frame.rotation // 90)
-                del pixels
+                yield Frame(index, last), frame
+                del frame  # the decoder uses its memory for the next one
                 index += 1
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{source} cannot be read to its end: {_reason(error)}") from error
@@ -249,13 +267,6 @@ def _frames(
         raise UserError(f"{source} cannot be read: it has no frames")
     if damaged:
         raise UserError(f"{source} is damaged: {damaged} of its packets cannot be read")
-
-
-def _pixels(frame: Any) -> np.ndarray:
-    """The pixels of a frame, `[height, width, 3] uint8` RGB, without a copy of them."""
-    plane = frame.reformat(format="rgb24").planes[0]
-    shape, strides = (frame.height, frame.width, 3), (plane.line_size, 3, 1)
-    return np.ndarray(shape, np.uint8, plane, strides=strides)
 
 
 def _rate(stream: Any) -> Any:
@@ -275,33 +286,23 @@ class _Writer:
     def __enter__(self) -> "_Writer":
         return self
 
-    def write(self, image: Image.Image, pts: int) -> None:
+    def write(self, size: tuple[int, int], parts: Iterable[Part], pts: int) -> None:
+        """Writes an image of a width and height, which comes in parts."""
         if self._container is None:
-            self._container = self._open(image.size)
-        if image.size != self._size:  # some streams change it
-            image = image.resize(self._size)
-        frame = self._frame_of(image)
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+            self._container = self._open(size)
+        if size != self._size:  # some streams change it
+            image = Image.new("RGB", size)
+            for part in parts:
+                image.paste(part.image, part[:2])
+            parts = parts_of_image(image.resize(self._size))
+        frame = yuv_frame(self._av, *self._size)
+        for part in parts:
+            paste(self._av, frame, part)
         frame.pts, frame.time_base = pts, self._time_base
         try:
             self._container.mux(self._stream.encode(frame))
         except (self._av.FFmpegError, OSError) as error:
             raise UserError(f"{self._path} cannot be written: {_reason(error)}") from error
-
-    def _frame_of(self, image: Image.Image) -> Any:
-        """An image as a frame, filled some rows at a time: at once it would take three images."""
-        # Colours have half the resolution, so sides must be even: the last pixels are repeated.
-        width, height = (side + side % 2 for side in image.size)
-        frame = self._av.VideoFrame(width, height, "rgb24")
-        rows = np.frombuffer(frame.planes[0], np.uint8).reshape(height, -1)
-        step, end = max(1, PIECE_PIXELS // width), 3 * image.width
-        for top in range(0, image.height, step):
-            bottom = min(image.height, top + step)
-            piece = np.asarray(image.crop((0, top, image.width, bottom)))
-            rows[top:bottom, :end] = piece.reshape(bottom - top, end)
-        rows[:, end : 3 * width] = rows[:, end - 3 : end][:, : 3 * width - end]
-        rows[image.height :] = rows[image.height - 1]
-        return frame
 
     def _open(self, size: tuple[int, int]) -> Any:
         """Opens the file for images of this width and height."""

@@ -1,7 +1,13 @@
 import numpy as np
 from PIL import Image
 
-from ssd_jax.images.drawing import _place_labels, class_color, contact_sheet, draw_boxes
+from ssd_jax.images.drawing import (
+    BoxDrawing,
+    _place_labels,
+    class_color,
+    contact_sheet,
+    draw_boxes,
+)
 
 
 def test_a_box_is_drawn_where_it_is():
@@ -16,6 +22,21 @@ def test_a_box_is_drawn_where_it_is():
     )
     assert tuple(drawn[70, 40]) == tuple(drawn[50, 20]) == class_color(2)
     assert not drawn[50, 40].any() and not drawn[75, 90].any()
+
+
+def test_parts_of_an_image_show_what_the_whole_shows():
+    size, part = (200, 150), 47
+    boxes = np.array([[20.6, 30.2, 160.9, 93.7], [44.3, 93.5, 120.0, 149.0]])
+    given = (boxes, np.array([2, 1]), ["cat", "dog"], np.array([0.5, 0.4]))
+    drawing = BoxDrawing(size, *given)
+    joined = Image.new("RGB", size)
+    for top in range(0, size[1], part):
+        for left in range(0, size[0], part):
+            piece = Image.new("RGB", (min(part, size[0] - left), min(part, size[1] - top)))
+            drawing.draw(piece, (left, top))
+            joined.paste(piece, (left, top))
+    whole = draw_boxes(Image.new("RGB", size), *given)
+    np.testing.assert_array_equal(np.asarray(joined), np.asarray(whole))
 
 
 def test_classes_have_colours_of_their_own():

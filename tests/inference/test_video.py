@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ssd_jax.errors import UserError
+from ssd_jax.inference import frames, video
 from ssd_jax.inference.video import detect_in_video, live_name, num_frames
 
 av = pytest.importorskip("av")
@@ -122,6 +123,30 @@ def test_turned_videos_come_out_upright(detector, tmp_path):
     with av.open(str(tmp_path / "out.mp4")) as container:
         (frame, *_) = container.decode(video=0)
         assert (frame.width, frame.height, frame.rotation) == (64, 96, 0)
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+def test_large_frames_come_out_as_others_do(detector, tmp_path, monkeypatch, rotation):
+    source = write_video(tmp_path / "in.mp4", 3, size=(64, 96), rotation=rotation)
+
+    def best(detections):
+        return detections.select(np.arange(len(detections)) < 3)
+
+    def detect_to(name):
+        found = detect(detector, source, tmp_path / name, select=best)
+        with av.open(str(tmp_path / name)) as container:
+            drawn = [each.to_ndarray(format="rgb24") for each in container.decode(video=0)]
+        return [each for _, each in found], np.array(drawn).astype(int)
+
+    wanted, wanted_drawn = detect_to("whole.mp4")
+    monkeypatch.setattr(video, "LARGE", 0)
+    monkeypatch.setattr(frames, "STRIP_PIXELS", 32 * 96)
+    found, drawn = detect_to("strips.mp4")
+    for ours, right in zip(found, wanted, strict=True):
+        assert ours.size == right.size and ours.image == source
+        np.testing.assert_allclose(ours.boxes, right.boxes, atol=1)
+    # What compression leaves: large frames are compressed with less effort.
+    assert drawn.shape == wanted_drawn.shape and np.abs(drawn - wanted_drawn).mean() < 8
 
 
 def test_what_is_whole_of_a_damaged_video_is_written(detector, tmp_path):
