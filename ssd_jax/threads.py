@@ -12,6 +12,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+PATIENCE = 1.0  # seconds that who closes an iterator waits for its thread
+
 _END = object()
 
 
@@ -25,7 +27,9 @@ def num_cores() -> int:
 def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
     """Yields the items of an iterator that runs in a thread, up to `ahead` of them in advance.
 
-    What the iterator raises is raised here, behind the items before it. Closing it ends the thread.
+    What the iterator raises is raised here, behind the items before it. Closing it, as a signal
+    does, asks the thread to end, and does not wait for ever: it may read from storage that does not
+    answer. So what the thread reads from is closed by the iterator, at its end.
     """
     waiting = queue.Queue(ahead)
     stopped = threading.Event()
@@ -58,7 +62,7 @@ def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, No
             yield item
     finally:
         stopped.set()
-        thread.join()
+        thread.join(PATIENCE)
 
 
 @contextlib.contextmanager

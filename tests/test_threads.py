@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ssd_jax import threads
 from ssd_jax.threads import in_background, map_ahead, pool_of_threads
 
 
@@ -50,6 +51,22 @@ def test_closing_ends_the_thread_and_the_iterator():
     threads = threading.active_count()
     numbers.close()
     assert ended.is_set() and threading.active_count() == threads - 1
+
+
+def test_closing_does_not_wait_for_a_thread_that_hangs(monkeypatch):
+    monkeypatch.setattr(threads, "PATIENCE", 0.01)
+    hangs, ended = threading.Event(), threading.Event()
+
+    def items():
+        yield 0
+        hangs.wait(60)
+        ended.set()
+
+    numbers = in_background(items(), 1)
+    next(numbers)
+    numbers.close()
+    assert not ended.is_set()
+    hangs.set()
 
 
 def test_a_pool_maps_in_order_with_few_under_way():

@@ -4,7 +4,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from ml_collections import ConfigDict
 from ssd_jax.benchmark.voc_like import VOC_OBJECTS, write_voc_like
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.errors import UserError
-from ssd_jax.threads import num_cores
+from ssd_jax.threads import num_cores, pool_of_threads
 
 if TYPE_CHECKING:
     from ssd_jax.inference.detector import Detector
@@ -137,7 +136,7 @@ def benchmark_files(
     detector = _random_detector(as_config(config))
 
     def decode(files: Sequence[str]) -> None:
-        with ThreadPoolExecutor(num_cores()) as pool:
+        with pool_of_threads(num_cores()) as pool:
             for _ in pool.map(detector.prepare, files):
                 pass
 

@@ -229,4 +229,6 @@ def _end(message: str, status: int) -> NoReturn:
             watch.end_process(status, message)
     if message:
         print(message, file=sys.stderr)
-    sys.exit(status)
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    os._exit(status)  # Python would wait for threads, which may read from storage that hangs

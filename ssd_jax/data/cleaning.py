@@ -8,7 +8,6 @@ reading (a box that reaches outside) is fixed, counted, and told with the names 
 import collections
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +22,7 @@ from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.images.opening import size_and_turned
 from ssd_jax.storage.files import may_not_end
-from ssd_jax.threads import map_ahead, num_cores
+from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +127,7 @@ def _looks(columns: Columns) -> Iterator[tuple[tuple[int, int], bool] | UserErro
         except UserError as error:
             return error
 
-    with ThreadPoolExecutor(2 * num_cores()) as pool:
+    with pool_of_threads(2 * num_cores()) as pool:
         yield from map_ahead(pool, look, range(len(columns)), 64)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.images.opening import upright_size
-from ssd_jax.threads import map_ahead, num_cores
+from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 # Records of TFDS have to be read for this, so no more than the first ones are.
 RECORDS_COUNTED = 2000
@@ -154,5 +153,5 @@ def _read(
             size = (np.nan, np.nan)
         return record.labels, record.crowd, record.boxes, size
 
-    with ThreadPoolExecutor(num_cores()) as pool:
+    with pool_of_threads(num_cores()) as pool:
         yield from map_ahead(pool, read, range(len(part)), 64)

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ from ssd_jax.images.opening import format_of, open_image, upright_size
 from ssd_jax.storage.files import LONGEST_NAME, local_path, shortened
 from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import UNFINISHED
-from ssd_jax.threads import map_ahead, num_cores
+from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +172,7 @@ def _write(
     damaged: list[str] = []
     total = sum(len(part) for parts in splits.values() for part in parts)
     with (
-        ThreadPoolExecutor(num_cores()) as pool,
+        pool_of_threads(num_cores()) as pool,
         tqdm(total=total, desc="convert", unit=" images", dynamic_ncols=True) as bar,
     ):
         for split, parts in splits.items():

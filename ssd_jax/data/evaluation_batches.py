@@ -13,7 +13,6 @@ import functools
 import itertools
 import os
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from ssd_jax.data.records import Record
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import open_image, upright_size
 from ssd_jax.images.resizing import resize_to_square
-from ssd_jax.threads import in_background, map_ahead, num_cores
+from ssd_jax.threads import in_background, map_ahead, num_cores, pool_of_threads
 
 BATCHES_AHEAD = 2
 
@@ -66,7 +65,7 @@ def evaluation_batches(
     prepare = functools.partial(_prepare, dataset, image_size)
 
     def batches() -> Iterator[dict[str, np.ndarray]]:
-        with ThreadPoolExecutor(num_cores()) as pool:
+        with pool_of_threads(num_cores()) as pool:
             examples = map_ahead(pool, prepare, indices, batch_size + num_cores())
             for _ in range(num_evaluation_batches(dataset, batch_size, process_count)):
                 own = list(itertools.islice(examples, batch_size))
@@ -139,7 +138,7 @@ def read_objects(dataset: Dataset) -> Iterator[tuple[Record, tuple[int, int]]]:
         except UserError as error:
             return record, error
 
-    with ThreadPoolExecutor(num_cores()) as pool:
+    with pool_of_threads(num_cores()) as pool:
         for record, size in map_ahead(pool, read, range(len(dataset)), 4 * num_cores()):
             if isinstance(size, UserError):
                 dataset.problems.add_unreadable(record.path, record.image_id, str(size))

@@ -6,7 +6,6 @@ few, and their thumbnails are the same but for what resizing and compression cha
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -15,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import gray_thumbnail
-from ssd_jax.threads import map_ahead, num_cores
+from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 SIDE = 32  # of thumbnails
 CELLS = 8  # differences along a side
@@ -45,7 +44,7 @@ def read_thumbnails(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         except UserError:
             return None
 
-    with ThreadPoolExecutor(num_cores()) as pool:
+    with pool_of_threads(num_cores()) as pool:
         for index, read_one in enumerate(map_ahead(pool, read, range(len(dataset)), 64)):
             if read_one is not None:
                 thumbnails[index], readable[index] = read_one, True

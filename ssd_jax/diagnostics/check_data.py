@@ -7,7 +7,6 @@ import os
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +35,7 @@ from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.storage.files import local_path
 from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import replacing
-from ssd_jax.threads import map_ahead, num_cores
+from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 
 class _Source(NamedTuple):
@@ -124,7 +123,7 @@ class _Check:
 
         indices = range(len(source.part))
         with (
-            ThreadPoolExecutor() as pool,
+            pool_of_threads(num_cores() + 4) as pool,
             tqdm(total=len(indices), desc="check", unit=" images", dynamic_ncols=True) as bar,
         ):
             for index, looked in enumerate(map_ahead(pool, look, indices, 4 * num_cores())):

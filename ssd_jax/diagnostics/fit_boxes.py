@@ -3,7 +3,6 @@
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from ssd_jax.detection.default_boxes import Shapes, Tiling
 from ssd_jax.detection.fit import Fit, measure
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
-from ssd_jax.threads import map_ahead, num_cores
+from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 # An object belongs to the coarsest map whose step goes so many times into its side.
 STEPS_PER_SIDE = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
@@ -94,7 +93,7 @@ def fit_boxes(config: Config | ConfigDict, source: str = "", num_images: int = 2
 def _read_boxes(dataset: Dataset, num_images: int) -> list[np.ndarray]:
     """`[objects, 4] xyxy` of random images, without crowds."""
     chosen = np.random.default_rng(0).permutation(len(dataset))[:num_images].tolist()
-    with ThreadPoolExecutor(num_cores()) as pool:
+    with pool_of_threads(num_cores()) as pool:
         records = map_ahead(pool, dataset.__getitem__, chosen, 4 * num_cores())
         return [record.boxes[~record.crowd] for record in records]
 

@@ -9,7 +9,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,7 +30,7 @@ from ssd_jax.inference.frames import (
     yuv_frame,
 )
 from ssd_jax.storage.files import check_file
-from ssd_jax.threads import in_background, map_ahead, num_cores
+from ssd_jax.threads import in_background, map_ahead, num_cores, pool_of_threads
 
 # How cameras are opened: FFmpeg's device and the name of camera N there.
 CAMERAS = {
@@ -117,7 +116,7 @@ def detect_in_video(
     """
     av = _import_av()
     with contextlib.ExitStack() as stack:
-        container = stack.enter_context(_open(av, source))
+        container = _open(av, source)
         stream = container.streams.video[0]
         frames = _frames(av, container, stream, source)
         first = next(frames)
@@ -130,7 +129,7 @@ def detect_in_video(
             return
         at_once = BYTES_IN_FLIGHT // (STAGES * 3 * num_pixels)  # frames that a stage may hold
         batch_size, workers = min(batch_size, at_once), min(num_cores(), at_once)
-        pool = stack.enter_context(ThreadPoolExecutor(workers))
+        pool = stack.enter_context(pool_of_threads(workers))
 
         def in_thread(items: Iterable[Item]) -> Iterator[Item]:
             return stack.enter_context(contextlib.closing(in_background(items, batch_size)))
@@ -232,7 +231,7 @@ def _open(av: Any, source: str) -> Any:
 
 
 def _frames(av: Any, container: Any, stream: Any, source: str) -> Iterator[tuple[Frame, Any]]:
-    """Frames at growing times."""
+    """Frames at growing times. It closes the container at its end."""
     first, last, index, damaged, most = None, -1, 0, 0, 0
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     is_large = stream.width * stream.height > LARGE
@@ -263,6 +262,8 @@ def _frames(av: Any, container: Any, stream: Any, source: str) -> Iterator[tuple
                 index += 1
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{source} cannot be read to its end: {_reason(error)}") from error
+    finally:
+        container.close()  # here, for no other thread may do it while this one reads
     if not index:
         raise UserError(f"{source} cannot be read: it has no frames")
     if damaged:

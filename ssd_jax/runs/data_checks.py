@@ -2,7 +2,6 @@
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.images.opening import open_image
 from ssd_jax.runs.data_table import format_data
-from ssd_jax.threads import map_ahead, num_cores
+from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +154,7 @@ def check_images(dataset: Dataset) -> None:
     indices = list(dataset.share(devices.process_index(), devices.process_count()))
     damaged = []
     with (
-        ThreadPoolExecutor(num_cores()) as pool,
+        pool_of_threads(num_cores()) as pool,
         tqdm(
             total=len(indices),
             desc="check evaluation images",

@@ -3,7 +3,6 @@
 import functools
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from ssd_jax.data.tensorflow_setup import tf
 from ssd_jax.errors import UserError
 from ssd_jax.storage.files import check_file, open_file
+from ssd_jax.threads import pool_of_threads
 
 # A record of TFRecord: 8 bytes of length, 4 of a checksum, the content, 4 of a checksum.
 LENGTH_BYTES = 8
@@ -52,7 +52,7 @@ class TFRecordShards:
 
     def __init__(self, instructions: Sequence[Any]):
         """Reads the headers of all records, 12 bytes each; images are passed over."""
-        with ThreadPoolExecutor(FILES_AT_ONCE) as pool:
+        with pool_of_threads(FILES_AT_ONCE) as pool:
             offsets = list(pool.map(_chosen_offsets, instructions))
         numbers = np.repeat(np.arange(len(offsets)), [len(own) for own in offsets])
         # Made here, once, and not in every function that reads.
