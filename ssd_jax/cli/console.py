@@ -49,7 +49,11 @@ OF_A_PATH = (
 )
 
 # How errors of JAX's runtime begin: with the code of a status.
-RUNTIME_ERROR = re.compile(r"(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED):")
+# In the second form while devices are shared out, where INTERNAL is rather a driver that will not work.
+RUNTIME_ERROR = re.compile(
+    "(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED):"
+    "|Unable to initialize backend '[a-z]+': (UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED):"
+)
 
 
 def print_anything() -> None:

@@ -8,7 +8,7 @@ from tests.helpers.processes import run_together
 
 pytestmark = pytest.mark.multiprocess
 
-# All wait for one process, mostly process 1, in one of three ways.
+# All wait for one process, mostly process 1, in one of these ways.
 WAIT = """
     import jax, subprocess
     def on_device():
@@ -18,6 +18,7 @@ WAIT = """
     ways = {
         "exchange": lambda: exchange.gather_from_processes(index),
         "device": on_device,
+        "devices": jax.devices,
         "host": lambda: time.sleep(60),
     }
     if "WAY" == "device":
@@ -69,9 +70,10 @@ def test_who_gives_no_sign_of_life_is_named(number):
     assert all("Start all of them again" in line for line in lines)
 
 
-@pytest.mark.parametrize("way", ["host", "exchange"])
+@pytest.mark.parametrize("way", ["host", "exchange", "devices"])
 def test_without_process_0_the_others_end_as_without_any_other(way):
-    done = run_with("os.kill(os.getpid(), signal.SIGKILL)", way, odd=0, wait=50)
+    once_all_have_joined = "time.sleep(1); os.kill(os.getpid(), signal.SIGKILL)"
+    done = run_with(once_all_have_joined, way, odd=0, wait=50)
     assert [each.returncode for each in done] == [-signal.SIGKILL, 75, 75]
     assert all("Start all of them again" in each.stderr for each in done[1:])
 

@@ -15,7 +15,7 @@ from ssd_jax.distributed import devices, exchange, watch
 with console.session():
     place = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     devices.initialize(*place, heartbeat_timeout={heartbeat}, join_timeout=60, wait_timeout={wait})
-    index = devices.process_index()
+    index = place[2]
 """
 
 
