@@ -22,11 +22,16 @@ QUICK_TO_COMPILE = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Starts the longest files first, so that no xdist worker is left alone with one at the end.
 
     Files with `slow` tests come first, and among them those that also start several processes.
+    Whatever starts several processes is slow.
     """
+    for item in items:
+        if item.get_closest_marker("multiprocess"):
+            item.add_marker("slow")
     marks: dict[Path, set[str]] = {}
     for item in items:
         marks.setdefault(item.path, set()).update(mark.name for mark in item.iter_markers())

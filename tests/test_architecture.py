@@ -165,6 +165,7 @@ def test_tools_import_no_tests(path):
     assert "tests" not in distributions(path)
 
 
+@pytest.mark.slow
 def test_heavy_packages_stay_in_their_place():
     # Training batches and their benchmark, and sets of TFDS.
     by_way_of = "ssd_jax.data.tensorflow_setup"

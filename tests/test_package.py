@@ -145,6 +145,7 @@ except ssd_jax.errors.UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_detecting_and_exporting_need_no_extra(tmp_path):
     others = packages_of_others()
     assert {"tensorflow", "pycocotools", "matplotlib", "jinja2", "defusedxml"} <= set(others)

@@ -111,6 +111,7 @@ def test_what_an_encoding_lacks_is_shown_in_another_way(encoding, shown):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["check-data", "--source=shapes:no"]])
+@pytest.mark.slow
 def test_a_pipe_that_nobody_reads_ends_a_command_without_a_word(arguments):
     read, write = os.pipe()
     os.close(read)

@@ -16,6 +16,7 @@ TRAIN = ("train.py", "--config=tests/tiny.py", "--workdir=")
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.slow
 def test_training_that_is_asked_to_end_while_it_imports_says_try_again(moment, number, tmp_path):
     process = signal_at(moment, number, [*TRAIN[:2], f"{TRAIN[2]}{tmp_path}/run"], tmp_path)
     output, errors = process.communicate(timeout=60)

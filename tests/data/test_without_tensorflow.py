@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.pictures import VocFolder, write_coco
 
 PROGRAM = """
@@ -35,6 +37,7 @@ except ImportError:
 """
 
 
+@pytest.mark.slow
 def test_folders_are_read_evaluated_and_checked(tmp_path):
     voc = VocFolder(tmp_path / "voc")
     for name in ("one", "two"):

@@ -236,6 +236,7 @@ def test_without_starlette_it_says_what_to_install(detector, monkeypatch):
         serve(detector, 0.5, "127.0.0.1", 0)
 
 
+@pytest.mark.slow
 def test_the_package_and_its_commands_import_no_server():
     code = (
         "import sys, ssd_jax; ssd_jax.Detector; import ssd_jax.cli.predict; "

@@ -16,6 +16,7 @@ print(*sorted(loaded & {"jinja2", "matplotlib", "tensorflow", "keras"}), end="")
 """
 
 
+@pytest.mark.slow
 def test_training_imports_no_report_and_no_tensorflow():
     command = [sys.executable, "-c", IMPORTS]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == ""
