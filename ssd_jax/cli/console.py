@@ -49,7 +49,8 @@ OF_A_PATH = (
 )
 
 # How errors of JAX's runtime begin: with the code of a status.
-# In the second form while devices are shared out, where INTERNAL is rather a driver that will not work.
+# In the second form while devices are shared out; INTERNAL there is rather a driver that does not
+# work.
 RUNTIME_ERROR = re.compile(
     "(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED):"
     "|Unable to initialize backend '[a-z]+': (UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED):"
