@@ -128,8 +128,7 @@ def why_unreadable(file: str | bytes) -> str | None:
         return str(error)
 
     def decode(content):
-        encoded = upright(content)
-        return rendering.image_size(encoded), rendering.decode_whole(encoded)
+        return rendering.decode_whole(upright(content)[0])
 
     try:
         content = tf.constant(file) if isinstance(file, bytes) else tf.io.read_file(file)

@@ -47,8 +47,8 @@ class RecordReader:
     def read(self, index: tf.Tensor) -> Tensors:
         """A record; fails where its image cannot be read."""
         record = self._choose(self._with_image, index)
-        image = upright(record["image"])
-        return record | {"image": image, "size": rendering.image_size(image)}
+        image, size = upright(record["image"])
+        return record | {"image": image, "size": size}
 
     def read_without_image(self, index: tf.Tensor) -> Tensors:
         """A record whose `image` is empty, of one pixel."""
@@ -159,10 +159,13 @@ def remembered(read: Read) -> Read:
     return read_once
 
 
-def upright(encoded: tf.Tensor) -> tf.Tensor:
+def upright(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The encoded image in a form that TensorFlow decodes to the pixels of `open_image`.
 
-    That is a JPEG or PNG file, upright; or nothing where it cannot be opened.
+    Fails, or gives nothing to decode, where it cannot be opened.
+
+    Returns:
+      A JPEG or PNG file, upright, and `[2] int32`, its height and width.
     """
     # TensorFlow's decoders know nothing of EXIF and XMP, which turn images, and lay nothing that
     # is transparent on white. Few files have these, and all near their beginning.
@@ -171,12 +174,18 @@ def upright(encoded: tf.Tensor) -> tf.Tensor:
         beginning,
         r"\C*(Exif|eXIf|tiff:Orientation|tRNS)\C*",  # \C is any byte
     )
-    is_jpeg = tf.io.is_jpeg(beginning) & rendering.has_few_scans(encoded)
-    is_plain = is_jpeg | rendering.is_plain_png(beginning)
-    return tf.cond(
-        is_plain & ~is_special,
-        lambda: encoded,
-        lambda: tf.ensure_shape(
-            tf.numpy_function(upright_file, [encoded], tf.string, stateful=False), []
-        ),
-    )
+    is_plain = tf.io.is_jpeg(beginning) | rendering.is_plain_png(beginning)
+    image = tf.cond(is_plain & ~is_special, lambda: encoded, lambda: _by_pillow(encoded))
+    size = rendering.image_size(image)
+
+    def limited() -> tf.Tensor:
+        may_have_many = rendering.may_have_many_scans(image)
+        return tf.cond(may_have_many, lambda: _by_pillow(image), lambda: image)
+
+    return tf.cond(rendering.is_small(image, size), lambda: image, limited), size
+
+
+def _by_pillow(encoded: tf.Tensor) -> tf.Tensor:
+    """`upright_file` of `images/opening.py` as an operation of TensorFlow."""
+    file = tf.numpy_function(upright_file, [encoded], tf.string, stateful=False)
+    return tf.ensure_shape(file, [])

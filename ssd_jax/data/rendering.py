@@ -12,6 +12,9 @@ from ssd_jax.images.limits import MAX_PIXELS, SCANS_OF_LARGEST
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER = 26  # bytes up to what says which channels there are
 
+# Bytes times pixels of a JPEG whose scans are not counted.
+SMALL = 10**11
+
 # Caffe draws one of these for every training image.
 RESIZE_METHODS = ("bilinear", "area", "nearest", "bicubic", "lanczos3")
 
@@ -97,10 +100,25 @@ def is_plain_png(encoded: tf.Tensor) -> tf.Tensor:
     return (tf.strings.substr(padded, 0, len(PNG_SIGNATURE)) == PNG_SIGNATURE) & is_simple
 
 
-def has_few_scans(encoded: tf.Tensor) -> tf.Tensor:
-    """`has_few_scans` of `images/limits.py` as operations of TensorFlow."""
+def is_small(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Whether a JPEG is decoded within a second or two, however many scans it has.
+
+    Most images of data sets are small: those of 640 × 480 pixels up to 260 kB.
+
+    Args:
+      encoded: the file.
+      size: `[2]` its height and width.
+    """
+    num_bytes = tf.cast(tf.strings.length(encoded), tf.int64)
+    # A scan has 10 bytes or more, and takes 0.1 ns a pixel, of small images somewhat more.
+    num_pixels = tf.reduce_prod(tf.cast(size, tf.int64) + 64)
+    return num_bytes * num_pixels <= SMALL
+
+
+def may_have_many_scans(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether it is a JPEG without `has_few_scans` of `images/limits.py`."""
     pieces = tf.raw_ops.StringSplitV2(input=[encoded], sep=b"\xff\xda").values
-    return tf.size(pieces) <= SCANS_OF_LARGEST + 1
+    return tf.io.is_jpeg(encoded) & (tf.size(pieces) > SCANS_OF_LARGEST + 1)
 
 
 def image_size(encoded: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """Pictures that cannot be read once batches are on their way."""
 
 import dataclasses
+import io
 import json
 import zlib
 
@@ -218,13 +219,32 @@ def test_training_shows_the_pixels_of_evaluation(voc, mode, options):
     else:
         path = save(voc, mode, **options)
     file = tf.data.Dataset.from_tensors(path.read_bytes())
-    encoded = file.map(upright).get_single_element()
+    encoded, size = file.map(upright).get_single_element()
     expected = np.asarray(open_image(path)).astype(int)
-    np.testing.assert_array_equal(rendering.image_size(encoded), expected.shape[:2])
+    np.testing.assert_array_equal(size, expected.shape[:2])
     # Two libraries decode JPEG, with roundings of their own.
     tolerance = 3 if options["format"] == "JPEG" else 0
     decoded = rendering.decode_whole(encoded).numpy().astype(int)
     np.testing.assert_allclose(decoded, expected, rtol=0, atol=tolerance)
+
+
+def test_a_jpeg_of_too_many_scans_is_not_decoded_unless_it_is_small():
+    def scans(side: int, count: int) -> bytes:
+        file = io.BytesIO()
+        Image.new("RGB", (side, side)).save(file, "JPEG", progressive=True)
+        whole = file.getvalue()
+        last = whole.rindex(b"\xff\xda")
+        return whole[:-2] + whole[last:-2] * count + whole[-2:]
+
+    def length(content: bytes) -> int:
+        files = tf.data.Dataset.from_tensors(content)
+        return len(files.map(upright).get_single_element()[0].numpy())
+
+    small, large, few = scans(64, 1000), scans(3000, 1000), scans(3000, 5)
+    assert length(small) == len(small) and length(few) == len(few)
+    assert length(large) == 0
+    # Behind the image they are no scans of it.
+    assert length(few + b"\xff\xda" * 5000) == len(few) + 10_000
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG"])
