@@ -179,8 +179,7 @@ def upright(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     size = rendering.image_size(image)
 
     def limited() -> tf.Tensor:
-        may_have_many = rendering.may_have_many_scans(image)
-        return tf.cond(may_have_many, lambda: _by_pillow(image), lambda: image)
+        return tf.cond(rendering.has_few_parts(image), lambda: image, lambda: _by_pillow(image))
 
     return tf.cond(rendering.is_small(image, size), lambda: image, limited), size
 

@@ -7,13 +7,13 @@ import functools
 from typing import NamedTuple
 
 from ssd_jax.data.tensorflow_setup import tf
-from ssd_jax.images.limits import MAX_PIXELS, SCANS_OF_LARGEST
+from ssd_jax.images.limits import MAX_PIXELS, MAX_TEXTS, SCANS_OF_LARGEST
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER = 26  # bytes up to what says which channels there are
 
-# Bytes times pixels of a JPEG whose scans are not counted.
-SMALL = 10**11
+# Bytes times pixels of an image whose scans are not counted, and bytes of one whose texts are not.
+SMALL, SMALL_BYTES = 10**11, 500_000
 
 # Caffe draws one of these for every training image.
 RESIZE_METHODS = ("bilinear", "area", "nearest", "bicubic", "lanczos3")
@@ -101,24 +101,32 @@ def is_plain_png(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def is_small(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Whether a JPEG is decoded within a second or two, however many scans it has.
+    """Whether an image is decoded within a second or two, whatever scans and texts it has.
 
-    Most images of data sets are small: those of 640 × 480 pixels up to 260 kB.
+    Most images of data sets are small: JPEGs of 640 × 480 pixels up to 260 kB.
 
     Args:
-      encoded: the file.
+      encoded: a JPEG or PNG file.
       size: `[2]` its height and width.
     """
     num_bytes = tf.cast(tf.strings.length(encoded), tf.int64)
-    # A scan has 10 bytes or more, and takes 0.1 ns a pixel, of small images somewhat more.
+    # A scan has 10 bytes or more, and takes 0.1 ns a pixel, of small images somewhat more. A text
+    # of a PNG has 8 kB or more where it takes the longest, 30 ms.
     num_pixels = tf.reduce_prod(tf.cast(size, tf.int64) + 64)
-    return num_bytes * num_pixels <= SMALL
+    return (num_bytes * num_pixels <= SMALL) & (num_bytes <= SMALL_BYTES)
 
 
-def may_have_many_scans(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether it is a JPEG without `has_few_scans` of `images/limits.py`."""
-    pieces = tf.raw_ops.StringSplitV2(input=[encoded], sep=b"\xff\xda").values
-    return tf.io.is_jpeg(encoded) & (tf.size(pieces) > SCANS_OF_LARGEST + 1)
+def has_few_parts(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether `has_few_scans` or `has_few_texts` of `images/limits.py` holds for a JPEG or PNG."""
+
+    def count(part: bytes) -> tf.Tensor:
+        return tf.size(tf.raw_ops.StringSplitV2(input=[encoded], sep=part).values) - 1
+
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: count(b"\xff\xda") <= SCANS_OF_LARGEST,
+        lambda: count(b"zTXt") + count(b"iTXt") <= MAX_TEXTS,
+    )
 
 
 def image_size(encoded: tf.Tensor) -> tf.Tensor:

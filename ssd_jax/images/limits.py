@@ -22,6 +22,9 @@ MAX_PIXELS = 178_956_970
 MAX_SCANS = 100
 SCANS_OF_LARGEST = 20
 
+# Of a PNG, compressed ones. Pillow limits their bytes; other decoders take 30 ms for each.
+MAX_TEXTS = 20
+
 # Of a header: Pillow reads about 50 times for a JPEG, and once for each byte of a PPM's comment.
 MAX_READS = 3000
 # While pixels are decoded one more is allowed for so many bytes of the file, of which a read as a
@@ -88,6 +91,11 @@ def has_few_scans(content: bytes) -> bool:
     """Whether a JPEG of any size has not too many scans; true for nearly all."""
     # Metadata, and what some phones append, may hold the marker by chance as well.
     return content.count(b"\xff\xda") <= SCANS_OF_LARGEST
+
+
+def has_few_texts(content: bytes) -> bool:
+    """Whether a PNG has not too many compressed texts; true for nearly all."""
+    return content.count(b"zTXt") + content.count(b"iTXt") <= MAX_TEXTS
 
 
 def _num_scans(content: bytes, most: int) -> int:

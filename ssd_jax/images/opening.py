@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ssd_jax.errors import UserError
-from ssd_jax.images.limits import MAX_PIXELS, LimitedReader, check_scans
+from ssd_jax.images.limits import MAX_PIXELS, LimitedReader, check_scans, has_few_texts
 from ssd_jax.storage.files import open_file, scheme_hint
 
 # Pillow refuses more than `MAX_PIXELS` as well, and warns from half of it on, which is not worth a
@@ -238,8 +238,8 @@ def _identify(
 
 
 def _is_plain_png(encoded: bytes, image: Image.Image) -> bool:
-    """Whether it has 8 bits of gray or RGB, and nothing is transparent."""
-    is_simple = encoded[24:26] in (b"\x08\x00", b"\x08\x02")
+    """Whether it has 8 bits of gray or RGB, nothing is transparent, and its texts are few."""
+    is_simple = encoded[24:26] in (b"\x08\x00", b"\x08\x02") and has_few_texts(encoded)
     return image.format == "PNG" and is_simple and not image.has_transparency_data
 
 

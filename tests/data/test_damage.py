@@ -228,6 +228,31 @@ def test_training_shows_the_pixels_of_evaluation(voc, mode, options):
     np.testing.assert_allclose(decoded, expected, rtol=0, atol=tolerance)
 
 
+def length_for_tensorflow(content: bytes) -> int:
+    files = tf.data.Dataset.from_tensors(content)
+    return len(files.map(upright).get_single_element()[0].numpy())
+
+
+def test_a_png_of_too_many_large_texts_is_not_decoded():
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "PNG")
+    whole = file.getvalue()
+
+    def texts(count: int, size: int) -> bytes:
+        content = b"zTXta\0\0" + zlib.compress(bytes(size), 0 if size < 10**6 else 9)
+        piece = len(content[4:]).to_bytes(4, "big") + content
+        return (piece + zlib.crc32(content).to_bytes(4, "big")) * count
+
+    for place in (33, len(whole) - 12):  # before the pixels, and behind them
+        large = whole[:place] + texts(700, 1_000_000) + whole[place:]
+        assert length_for_tensorflow(large) == 0
+        several = whole[:place] + texts(15, 40_000) + whole[place:]
+        assert length_for_tensorflow(several) == len(several)
+        # Small texts are left out.
+        many = whole[:place] + texts(30, 40_000) + whole[place:]
+        assert 0 < length_for_tensorflow(many) < 1000
+
+
 def test_a_jpeg_of_too_many_scans_is_not_decoded_unless_it_is_small():
     def scans(side: int, count: int) -> bytes:
         file = io.BytesIO()
@@ -236,15 +261,11 @@ def test_a_jpeg_of_too_many_scans_is_not_decoded_unless_it_is_small():
         last = whole.rindex(b"\xff\xda")
         return whole[:-2] + whole[last:-2] * count + whole[-2:]
 
-    def length(content: bytes) -> int:
-        files = tf.data.Dataset.from_tensors(content)
-        return len(files.map(upright).get_single_element()[0].numpy())
-
     small, large, few = scans(64, 1000), scans(3000, 1000), scans(3000, 5)
-    assert length(small) == len(small) and length(few) == len(few)
-    assert length(large) == 0
+    assert length_for_tensorflow(small) == len(small) and length_for_tensorflow(few) == len(few)
+    assert length_for_tensorflow(large) == 0
     # Behind the image they are no scans of it.
-    assert length(few + b"\xff\xda" * 5000) == len(few) + 10_000
+    assert length_for_tensorflow(few + b"\xff\xda" * 5000) == len(few) + 10_000
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG"])
