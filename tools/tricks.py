@@ -56,18 +56,29 @@ def top_k(values, k):
     return jax.lax.top_k(values, min(k, values.shape[-1]))[1]
 
 
-def unpacked_suppression(boxes, scores, iou_threshold):
-    """The same rounds over a byte for each pair."""
+def packed(bits):
+    """32 rows of bits to one row of integers, the last of which may be shorter."""
+    missing = -bits.shape[-2] % 32
+    bits = jnp.pad(bits, [(0, 0)] * (bits.ndim - 2) + [(0, missing), (0, 0)])
+    words = (
+        jnp.where(row, jnp.uint32(1 << place), jnp.uint32(0))
+        for place, row in enumerate(jnp.split(bits, 32, axis=-2))
+    )
+    return functools.reduce(jnp.bitwise_or, words)
+
+
+def suppression_of_all_pairs(boxes, scores, iou_threshold):
+    """Rounds over all pairs of boxes, until nothing changes; no sorting."""
     every_pair = jnp.vectorize(intersection_over_union, signature="(n,k),(m,k)->(n,m)")
     place, score = jnp.arange(scores.shape[-1]), scores[..., None, :]
     other_place, other_score = place[:, None], scores[..., :, None]
     before = (other_score > score) | ((other_score == score) & (other_place < place))
-    suppresses = before & (every_pair(boxes, boxes) > iou_threshold)
+    suppresses = packed(before & (every_pair(boxes, boxes) > iou_threshold))
     candidate = scores > 0
 
     def settle(state):
         keep, _ = state
-        new_keep = candidate & ~jnp.any(suppresses & keep[..., None], axis=-2)
+        new_keep = candidate & ~jnp.any((suppresses & packed(keep[..., None])) != 0, axis=-2)
         return new_keep, jnp.any(new_keep != keep)
 
     return jax.lax.while_loop(lambda state: state[1], settle, (candidate, jnp.array(True)))[0]
@@ -92,9 +103,9 @@ TRICKS = {
     ),
     "counting in mining": ("train", (losses, "largest", sorted_largest)),
     "counting in detection": ("predict", (prediction, "best_detections", with_top_k)),
-    "packed suppression": (
+    "suppression in blocks": (
         "predict",
-        (postprocess, "non_maximum_suppression", unpacked_suppression),
+        (postprocess, "non_maximum_suppression", suppression_of_all_pairs),
     ),
 }
 

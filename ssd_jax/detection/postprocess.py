@@ -13,6 +13,8 @@ from ssd_jax.detection.box_coder import decode
 from ssd_jax.detection.boxes import ArrayLike, intersection_over_union
 from ssd_jax.detection.selection import indices_of_largest
 
+BLOCK = 32  # boxes, a bit of an integer each
+
 
 class Detections(NamedTuple):
     """The objects found in each image, best first, padded with zeros."""
@@ -25,46 +27,74 @@ class Detections(NamedTuple):
 def non_maximum_suppression(
     boxes: Float[ArrayLike, "*rows boxes 4"],
     scores: Float[ArrayLike, "*rows boxes"],
-    iou_threshold: float | Float[Array, ""],
+    iou_threshold: float | Float[ArrayLike, ""],
 ) -> Bool[Array, "*rows boxes"]:
     """Greedy non-maximum suppression, computed in parallel.
 
     A box survives if no surviving box with a higher score overlaps it by more than the threshold;
-    of equal scores the lower index counts as higher. Repeating that rule from the guess "all
-    survive" settles at least one more box in each round, and in practice all of them in a handful.
+    of equal scores the lower index counts as higher. All rows go through their boxes at once, best
+    first and 32 at a time, and only as far as the row with the most boxes whose score is not 0.
 
     Args:
       boxes: `xyxy`; each row of boxes for itself.
-      scores: boxes whose score is 0 neither survive nor suppress.
+      scores: 0 or more; boxes whose score is 0 neither survive nor suppress.
       iou_threshold: a higher IoU suppresses.
 
     Returns:
       Which boxes survive.
     """
-    every_pair = jnp.vectorize(intersection_over_union, signature="(n,k),(m,k)->(n,m)")
-    place, score = jnp.arange(scores.shape[-1]), scores[..., None, :]
-    other_place, other_score = place[:, None], scores[..., :, None]
-    comes_before = (other_score > score) | ((other_score == score) & (other_place < place))
-    # Rows of bits, so that little memory is read in each round.
-    suppresses = _pack(comes_before & (every_pair(boxes, boxes) > iou_threshold))
-    candidate = jnp.asarray(scores) > 0
+    boxes, scores = jnp.asarray(boxes), jnp.asarray(scores)
+    num_boxes = scores.shape[-1]
+    missing = -num_boxes % BLOCK if num_boxes else BLOCK
+    scores = jnp.pad(scores, [(0, 0)] * (scores.ndim - 1) + [(0, missing)])
+    boxes = jnp.pad(boxes, [(0, 0)] * (boxes.ndim - 2) + [(0, missing), (0, 0)])
 
-    def settle(state):
-        keep, _ = state
-        suppressed = jnp.any((suppresses & _pack(keep[..., None])) != 0, axis=-2)
-        new_keep = candidate & ~suppressed
-        return new_keep, jnp.any(new_keep != keep)
+    order = jnp.argsort(-scores, axis=-1, stable=True)
+    boxes = jnp.take_along_axis(boxes, order[..., None], axis=-2)
+    candidate = jnp.take_along_axis(scores, order, axis=-1) > 0
+    num_blocks = -(-jnp.max(jnp.sum(candidate, axis=-1), initial=0) // BLOCK)
 
-    return jax.lax.while_loop(lambda state: state[1], settle, (candidate, jnp.array(True)))[0]
+    def settle(block: Array, alive: Array) -> Array:
+        """Takes the boxes of a block as final, and ends those behind that they suppress."""
+        start = block * BLOCK
+        own_boxes = jax.lax.dynamic_slice_in_dim(boxes, start, BLOCK, axis=-2)
+        overlaps = intersection_over_union(own_boxes, boxes) > iou_threshold
+        suppressors = _pack(overlaps)
+        survivors = _survivors(
+            jax.lax.dynamic_slice_in_dim(alive, start, BLOCK, axis=-1),
+            jax.lax.dynamic_slice_in_dim(suppressors, start, BLOCK, axis=-1),
+        )
+        suppressed = (suppressors & _pack(survivors[..., None])) != 0
+        is_behind = jnp.arange(alive.shape[-1]) >= start + BLOCK
+        alive &= ~(suppressed & is_behind)
+        return jax.lax.dynamic_update_slice_in_dim(alive, survivors, start, axis=-1)
+
+    survives = jax.lax.fori_loop(0, num_blocks, settle, candidate)
+    places = jnp.argsort(order, axis=-1)[..., :num_boxes]
+    return jnp.take_along_axis(survives, places, axis=-1)
 
 
-def _pack(bits: Bool[Array, "*rows n m"]) -> UInt32[Array, "*rows packed m"]:
-    """32 rows of bits to one row of integers; `packed` is ceil(n / 32)."""
-    missing = -bits.shape[-2] % 32
-    bits = jnp.pad(bits, [(0, 0)] * (bits.ndim - 2) + [(0, missing), (0, 0)])
-    rows = jnp.split(bits, 32, axis=-2)
+def _survivors(
+    alive: Bool[Array, "*rows 32"], suppressors: UInt32[Array, "*rows 32"]
+) -> Bool[Array, "*rows 32"]:
+    """The boxes of a block that no box before them in it suppresses.
+
+    Args:
+      alive: those which no block before suppresses.
+      suppressors: for each box, a bit for each of the block that overlaps it too much.
+    """
+    survivors = jnp.zeros(alive.shape[:-1], jnp.uint32)
+    for place in range(BLOCK):  # so far `survivors` holds only boxes before this one
+        survives = alive[..., place] & ((suppressors[..., place] & survivors) == 0)
+        survivors |= survives.astype(jnp.uint32) << place
+    return (survivors[..., None] >> jnp.arange(BLOCK, dtype=jnp.uint32) & 1).astype(bool)
+
+
+def _pack(bits: Bool[Array, "*rows 32 m"]) -> UInt32[Array, "*rows m"]:
+    """32 rows of bits to one of integers."""
     words = (
-        jnp.where(row, jnp.uint32(1 << place), jnp.uint32(0)) for place, row in enumerate(rows)
+        jnp.where(bits[..., place, :], jnp.uint32(1 << place), jnp.uint32(0))
+        for place in range(BLOCK)
     )
     return functools.reduce(jnp.bitwise_or, words)
 

@@ -14,10 +14,12 @@ detect = jax.jit(postprocess.detect, static_argnames="settings")
 non_maximum_suppression = jax.jit(postprocess.non_maximum_suppression)
 
 
-def greedy_nms(boxes, candidate, threshold):
+def greedy_nms(boxes, scores, threshold):
     """The definition, one box after the other."""
     keep = []
-    for i in np.flatnonzero(candidate):
+    for i in np.argsort(-scores, kind="stable"):
+        if scores[i] == 0:
+            break
         size = np.minimum(boxes[i, 2:], boxes[keep, 2:]) - np.maximum(boxes[i, :2], boxes[keep, :2])
         intersection = np.maximum(size, 0).prod(axis=1)
         area = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
@@ -26,19 +28,50 @@ def greedy_nms(boxes, candidate, threshold):
     return np.isin(np.arange(len(boxes)), keep)
 
 
-def test_nms_equals_greedy_nms():
-    random = np.random.default_rng(0)
-    for _ in range(200):
-        corner = random.uniform(0, 0.6, (60, 2))
-        boxes = np.concatenate([corner, corner + random.uniform(0.1, 0.5, (60, 2))], axis=1)
-        boxes[40:50] = boxes[:10]  # ties
-        boxes = boxes.astype(np.float32)
-        scores = random.integers(0, 20, 60).astype(np.float32)  # ties here too, and zeros
+def random_boxes(random, *shape):
+    corner = random.uniform(0, 0.6, (*shape, 2))
+    sides = random.uniform(0.1, 0.5, (*shape, 2))
+    boxes = np.concatenate([corner, corner + sides], axis=-1).astype(np.float32)
+    boxes[..., 10:20, :] = boxes[..., :10, :]  # ties
+    return boxes
+
+
+@pytest.mark.parametrize("num_boxes", [20, 32, 33, 100])
+def test_nms_equals_greedy_nms(num_boxes):
+    random = np.random.default_rng(num_boxes)
+    for _ in range(60):
+        boxes = random_boxes(random, num_boxes)
+        scores = random.integers(0, 20, num_boxes).astype(np.float32)  # ties here too, and zeros
         threshold = random.choice([0.3, 0.45, 0.6])
-        order = np.argsort(-scores, kind="stable")
-        expected = np.zeros(60, bool)
-        expected[order] = greedy_nms(boxes[order], scores[order] > 0, threshold)
+        expected = greedy_nms(boxes, scores, threshold)
         np.testing.assert_array_equal(non_maximum_suppression(boxes, scores, threshold), expected)
+
+
+def test_nms_of_each_row_is_for_itself():
+    random = np.random.default_rng(0)
+    boxes, scores = random_boxes(random, 2, 3, 70), random.random((2, 3, 70)).astype(np.float32)
+    scores[0, 0, 5:], scores[1, 2] = 0, 0  # a row of one block, and one of none
+    keep = np.asarray(non_maximum_suppression(boxes, scores, 0.45))
+    for row in np.ndindex(2, 3):
+        np.testing.assert_array_equal(keep[row], greedy_nms(boxes[row], scores[row], 0.45))
+    assert keep[0, 0].any() and not keep[1, 2].any()
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 5)])
+def test_nms_of_no_boxes(shape):
+    keep = non_maximum_suppression(np.zeros((*shape, 4), np.float32), np.zeros(shape), 0.45)
+    assert keep.shape == shape
+
+
+@pytest.mark.parametrize("distance", [1, 40])
+def test_only_an_iou_beyond_the_threshold_suppresses(distance):
+    # The second box has an IoU of a half with the first; those between overlap nothing.
+    boxes = np.full((distance + 1, 4), 5, np.float32)
+    boxes[0], boxes[-1] = [0, 0, 1, 1], [0, 0, 1, 0.5]
+    scores = np.linspace(0.9, 0.8, distance + 1).astype(np.float32)
+    for threshold, kept in ((0.5, True), (0.49, False)):
+        keep = non_maximum_suppression(boxes, scores, threshold)
+        assert keep[:-1].all() and keep[-1] == kept
 
 
 def test_detect_by_hand():
@@ -79,14 +112,9 @@ def test_nothing_above_the_threshold_gives_nothing():
     assert not found.labels.any() and not found.scores.any() and not found.boxes.any()
 
 
-def test_only_what_is_beyond_a_threshold_counts():
-    # An IoU of a half, and a score of a half.
-    boxes = np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.5]], np.float32)
-    for threshold, both in ((0.5, True), (0.49, False)):
-        keep = non_maximum_suppression(boxes, np.array([0.9, 0.8], np.float32), threshold)
-        assert keep.all() == both
+def test_only_scores_beyond_the_threshold_count():
     default = np.array([[0.5, 0.5, 0.2, 0.2]], np.float32)
-    for threshold, found in ((0.5, False), (0.49, True)):
+    for threshold, found in ((0.5, False), (0.49, True)):  # the score is a half
         settings = DetectionConfig(score_threshold=threshold)
         labels = detect(np.zeros((1, 1, 4)), np.zeros((1, 1, 2)), default, settings).labels
         assert labels.any() == found
