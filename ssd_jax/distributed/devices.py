@@ -38,7 +38,7 @@ def initialize(
     process_id: int = -1,
     heartbeat_timeout: int = 100,
     join_timeout: int = 300,
-    wait_timeout: int = 1800,
+    wait_timeout: float = watch.LONGEST_WAIT,
 ) -> None:
     """Joins the other processes of a run. To be called before anything else touches a device.
 

@@ -7,6 +7,7 @@ gives no sign of life, or a wait for the others lasts too long, this one ends.
 
 import contextlib
 import ctypes
+import faulthandler
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ FAREWELL = 6.0  # seconds that an ending process gives the others to hear why
 KEY = "ssd_jax/alive/"
 ENDED = "ssd_jax/ended"  # the first process that ends by an error tells here why
 LISTEN = 500  # milliseconds of one call that listens; ends of this process wait for it
+LONGEST_WAIT = 1800.0  # seconds, where nothing else is said
 LEFT = "left"  # what a process tells that has done its work
 SILENCE = 1.5 * PERIOD  # after which process 0 is asked by a connection whether it is there
 
@@ -174,10 +176,16 @@ def _delay_aborts() -> None:
     `sleep` of C: it gets the number of the signal, 6, as its seconds, and needs no thread of
     Python.
     """
+    if sys.platform == "win32":  # it has neither signal nor function of this form
+        return
     libc = ctypes.CDLL(None)
     libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
     libc.signal.restype = ctypes.c_void_p
+    writes_stacks = faulthandler.is_enabled()
+    faulthandler.disable()
     libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))
+    if writes_stacks:  # first, and then the handler before
+        faulthandler.enable()
 
 
 _watch: Watch | None = None
@@ -204,8 +212,7 @@ def is_watching() -> bool:
 
 def longest_wait() -> float:
     """Seconds that a wait for the other processes may take."""
-    assert _watch is not None
-    return _watch.longest_wait
+    return _watch.longest_wait if _watch else LONGEST_WAIT  # JAX may have joined them by itself
 
 
 def waiting(for_what: str) -> contextlib.AbstractContextManager[None]:

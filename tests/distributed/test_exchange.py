@@ -22,6 +22,7 @@ ALIKE = """
     value = {"process": index, "text": "ä\\udc80\\0", "x": [0.1, None]}
     values = exchange.gather_from_processes(value)
     first = exchange.from_main_process(["from", index])
+    watch.stop()  # as where the user joined them, by JAX alone
     arrays = exchange.gather_arrays({
         "numbers": np.arange(3 * index, dtype=np.float32).reshape(-1, 3) / 7,
         "flags": np.ones(index, bool),

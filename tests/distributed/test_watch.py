@@ -1,12 +1,23 @@
 """Where one process of a run ends, dies, stops or is stuck, the others end."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
+from ssd_jax.distributed import watch
 from tests.helpers.processes import run_together
 
 pytestmark = pytest.mark.multiprocess
+
+ABORT = """
+import faulthandler, os
+from ssd_jax.distributed import watch
+faulthandler.enable()
+watch._delay_aborts()
+os.abort()
+"""
 
 # All wait for one process, mostly process 1, in one of these ways.
 WAIT = """
@@ -90,3 +101,18 @@ def test_who_has_left_in_order_alarms_nobody():
     done = run_together("    devices.leave_together() if index else time.sleep(8)\n", heartbeat=4)
     assert [each.returncode for each in done] == [0, 0]
     assert not done[0].stderr and not done[1].stderr
+
+
+def test_who_aborts_writes_its_stacks_at_once_and_ends_later():
+    process = subprocess.Popen([sys.executable, "-c", ABORT], stderr=subprocess.PIPE, text=True)
+    with process:
+        assert process.stderr.readline() == "Fatal Python error: Aborted\n"
+        assert "in <module>" in "".join(process.stderr.readline() for _ in range(3))
+        assert process.poll() is None
+        process.kill()
+
+
+def test_windows_has_no_such_handler(monkeypatch):
+    monkeypatch.setattr(watch.sys, "platform", "win32")
+    monkeypatch.setattr(watch.ctypes, "CDLL", lambda name: name.lower())  # needs a name there
+    watch._delay_aborts()
