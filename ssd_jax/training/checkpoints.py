@@ -117,10 +117,7 @@ class Checkpoints:
             return
         if jax.process_count() > 1:
             # Orbax wants to be told that the copies on all processes are one array.
-            state = jax.tree.map(
-                ocp.utils.fully_replicated_host_local_array_to_global_array,
-                jax.tree.map(lambda array: array.addressable_data(0), state),
-            )
+            state = jax.tree.map(ocp.utils.fully_replicated_host_local_array_to_global_array, state)
         with self._explained():
             self._manager.save(
                 step,

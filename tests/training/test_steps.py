@@ -367,8 +367,11 @@ def test_the_average_of_the_parameters_by_hand(after_frozen_steps, after_one_ste
 # Of each way to take steps: what came out, and the first update.
 PROGRAM = """
 import json, sys
+from pathlib import Path
 import jax, numpy as np
-from ssd_jax.distributed import devices
+from ssd_jax.distributed import devices, exchange
+from ssd_jax.errors import UserError
+from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.steps import make_train_step
 from tests.training.test_steps import CONFIG, OPTIMIZER, make_batch, new_state, tiny_network
 
@@ -405,6 +408,26 @@ for accumulate in (1, 2):
                 arrays[f"{name}{accumulate}"] = np.concatenate([leaf.ravel() for leaf in leaves])
     results[accumulate] = {"step": int(devices.to_host(state.step)), "log": log}
 results["devices"] = jax.device_count(), jax.local_device_count()
+if devices.process_count() > 1:
+    folder = Path(file).with_name("checkpoints")
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(state)
+    checkpoints.wait()
+    expected = devices.to_host(state)
+    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(expected), expected)
+    if devices.is_main_process():
+        damaged = max((folder / "3" / "model").rglob("*"), key=lambda path: path.stat().st_size)
+        content = bytearray(damaged.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged.write_bytes(content)
+    exchange.from_main_process("damaged")
+    try:
+        checkpoints.restore(expected)
+        refusal = ""
+    except UserError as error:
+        refusal = str(error)
+    results["refusals"] = exchange.gather_from_processes(refusal)
+    checkpoints.close()
 np.savez(file, results=json.dumps(results), **arrays)
 devices.leave_together()
 """
@@ -479,3 +502,12 @@ def test_steps_are_counted_compiled_once_and_reuse_the_memory_of_the_state(runs,
         assert first > before
         assert later == [first, first]
         before = first
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
+def test_two_processes_save_a_state_and_both_refuse_one_that_is_damaged(runs):
+    refusals = runs["2 of each of 2"][0]["refusals"]
+    assert len(refusals) == 2
+    for line in refusals:
+        assert "the checkpoint of step 3" in line and "differs from its checksum" in line
