@@ -1,11 +1,15 @@
 """Exceptions that end a program in good order: mistakes of users, and interruptions."""
 
 import importlib.util
+import re
 import reprlib
 from collections.abc import Sequence
 
 TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h: the same command will continue
 START_AGAIN = "Start all of them again: they go on from the last checkpoint"
+
+# Its beginning and its end. Paths have up to 4,096 bytes, but hardly more than some hundred.
+LONG_WORD = re.compile(r"(\S{300})\S{300,}(\S{300})")
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -15,11 +19,12 @@ class UserError(ValueError):
     """Something given to the program is wrong; the message names it and says what to do.
 
     Commands print the message alone, without a traceback, in one line: what breaks a line or steers
-    a terminal, as it may stand in the name of a file or of a class, is shown as an escape.
+    a terminal, as it may stand in the name of a file or of a class, is shown as an escape; of a
+    word as long as pages the middle is left out.
     """
 
     def __init__(self, message: str):
-        super().__init__(one_line(message))
+        super().__init__(LONG_WORD.sub(r"\1…\2", one_line(message)))
 
 
 class Interrupted(KeyboardInterrupt):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssd_jax.errors import counted, first_names, one_line, printable
+from ssd_jax.errors import UserError, counted, first_names, one_line, printable
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,9 @@ def test_of_many_names_the_first_are_listed():
 def test_signs_that_steer_terminals_are_shown():
     assert one_line("a\nb\x1b[2J\udcff\u202e ä🐈") == "a\\nb\\x1b[2J\\udcff\\u202e ä🐈"
     assert printable("a\x07\nb") == "a\\x07\nb"
+
+
+def test_of_a_word_as_long_as_pages_the_middle_is_left_out():
+    path = "/folder" * 80
+    message = str(UserError(f"--port={'9' * 5000} and {path}"))
+    assert len(message) < 1300 and message.endswith(f"9 and {path}") and "9…9" in message

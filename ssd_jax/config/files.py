@@ -20,6 +20,8 @@ from ssd_jax.config.schema import Config, as_config, field_names, nearest_field
 from ssd_jax.config.spelling import did_you_mean
 from ssd_jax.errors import UserError
 
+LONGEST_FLAG = 100  # characters of a name
+
 # What absl and Python say of the values of flags.
 MEANINGS = {
     r"invalid literal for int\(\) with base .*": "must be a whole number",
@@ -171,6 +173,10 @@ def parse(values: flags.FlagValues, argv: list[str], *, known_only: bool = False
     """
     if "config" in values:
         _check_overrides(argv)
+    names = [word.lstrip("-").partition("=")[0] for word in argv[1:] if word.startswith("-")]
+    too_long = [name for name in names if len(name) > LONGEST_FLAG]
+    if too_long and not known_only:  # absl would look for what was meant, without an end
+        raise UserError(_describe_unknown(too_long[0], values))
     with _readable_messages():
         try:
             rest = values(argv, known_only=known_only)

@@ -36,7 +36,13 @@ from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
 from ssd_jax.runs.provenance import describe_program
-from ssd_jax.runs.workdir import check_classes, check_same_config, locked, record_run, record_start
+from ssd_jax.runs.workdir import (
+    check_can_continue,
+    check_classes,
+    locked,
+    record_run,
+    record_start,
+)
 from ssd_jax.storage.files import AnyPath, local_path, write_text
 from ssd_jax.training.checkpoints import Checkpoints, Progress, saved_steps
 from ssd_jax.training.guard import Guard
@@ -94,12 +100,11 @@ def train(
     check_metric(config.metric)
     with Interruption() as interruption, contextlib.ExitStack() as until_the_end:
         agreement.check_same_start(config, change_config=change_config)
-        if not change_config:
-            check_same_config(folder, config)
+        saved = saved_steps(folder / "checkpoints")
+        check_can_continue(folder, config, saved, change_config)
         parts = _build(config, folder)
         memory = batch_memory(parts.network, parts.batch_size, config.accumulate)
         until_the_end.enter_context(memory)
-        saved = saved_steps(folder / "checkpoints")
         agreement.check_same_data(parts.data.train, parts.data.evaluation, saved)
         check_classes(folder, parts.class_names)
         if not saved:
@@ -111,11 +116,6 @@ def train(
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
         start = _restore(parts, checkpoints) or _begin(parts)
         agreement.check_same_state(start.state)
-        if start.step > config.steps:
-            raise UserError(
-                f"{folder} is at step {start.step}, but config.steps is {config.steps}: raise it, "
-                "or name another work directory"
-            )
         if start.step == config.steps and (start.evaluated or not parts.evaluator):
             logger.info("nothing to do: raise config.steps with --change_config")
         else:

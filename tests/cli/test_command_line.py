@@ -171,6 +171,11 @@ def test_one_config_with_fields_given():
         load_config(TABLE, ["--config.step=7"])
 
 
+def test_a_flag_as_long_as_pages_is_unknown():
+    told = complaint(f"--{'9' * 5000}")
+    assert told.startswith("there is no flag --999") and len(told) < 1000
+
+
 @pytest.mark.parametrize(
     "command, arguments, status, told",
     [

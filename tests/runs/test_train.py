@@ -39,5 +39,7 @@ def test_a_new_run_tells_what_it_reached(tmp_path):
     rated = {step: values["eval/mAP"] for step, values in result.metrics.items()}
     assert result.best_mean_ap == max(rated.values()) == rated[result.best_step]
     # A run that is further than `config.steps` is neither shortened nor called done.
-    with pytest.raises(UserError, match=r"is at step 2, but config\.steps is 1: raise it"):
-        train(config.replace({"steps": 1}), tmp_path / "run", change_config=True)
+    further = r"is at step 2, but config\.steps is 1: set it to 2 or more, with --change_config"
+    for change_config in (False, True):
+        with pytest.raises(UserError, match=further):
+            train(config.replace({"steps": 1}), tmp_path / "run", change_config)
