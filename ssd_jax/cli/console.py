@@ -57,7 +57,7 @@ RUNTIME_ERROR = re.compile(
 )
 
 
-def print_anything() -> None:
+def escape_unencodable() -> None:
     """Has standard output and errors show what their encoding lacks in another way.
 
     Known signs become the nearest of ASCII, others escapes like `\\u732b`.

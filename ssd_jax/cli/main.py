@@ -53,7 +53,7 @@ def run(name: str, arguments: list[str] | None = None) -> NoReturn:
     """
     faulthandler.enable()
     arguments = sys.argv[1:] if arguments is None else arguments
-    console.print_anything()
+    console.escape_unencodable()
     with console.one_line_errors():
         if name not in COMMANDS:
             near = did_you_mean(name, COMMANDS) or f": known are {', '.join(COMMANDS)}"
@@ -72,7 +72,7 @@ def run(name: str, arguments: list[str] | None = None) -> NoReturn:
 
 
 def _print_and_exit(text: str, status: int = 0) -> NoReturn:
-    console.print_anything()
+    console.escape_unencodable()
     with console.one_line_errors():
         print(text, flush=True)
     sys.exit(status)

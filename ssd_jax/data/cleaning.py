@@ -21,7 +21,7 @@ from ssd_jax.data.problems import Problem, Problems, about_image
 from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.images.opening import size_and_turned
-from ssd_jax.storage.files import may_not_end
+from ssd_jax.storage.files import is_unsafe_to_read
 from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
@@ -98,8 +98,8 @@ def _sizes(read: Read, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
     for index, looked in enumerate(_looks(columns)):
         if isinstance(looked, UserError):
             found = [Problem("image unreadable", str(looked))]
-            hangs = may_not_end(columns.paths[index], MAX_BYTES)
-            if not problems.skips or columns.size(index) is None or hangs:
+            is_unsafe = is_unsafe_to_read(columns.paths[index], MAX_BYTES)
+            if not problems.skips or columns.size(index) is None or is_unsafe:
                 place = read.files[index] if columns.span(index) else columns.paths[index]
                 problems.add(place, columns.image_ids[index], found)
                 kept[index] = False

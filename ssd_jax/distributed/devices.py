@@ -65,7 +65,7 @@ def initialize(
     # It would receive SIGTERM in place of this program.
     jax.config.update("jax_enable_preemption_service", False)
     # Where it waits in vain, JAX ends the program with a stack trace of C++: it waits longer.
-    alarm = threading.Timer(join_timeout, _end_in_vain, [run, join_timeout])
+    alarm = threading.Timer(join_timeout, _end_unjoined, [run, join_timeout])
     alarm.daemon = True
     alarm.start()
     try:
@@ -103,7 +103,7 @@ def _check_port(port: int) -> None:
             ) from error
 
 
-def _end_in_vain(run: Membership, seconds: int) -> None:
+def _end_unjoined(run: Membership, seconds: int) -> None:
     of_how_many = f" of {run.num_processes}" if run.num_processes else ""
     watch.end_process(
         1,

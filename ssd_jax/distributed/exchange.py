@@ -80,7 +80,7 @@ def parsed_json(data: bytes, process: int) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise _strange(process, "JSON", error) from error
+        raise _malformed(process, "JSON", error) from error
 
 
 def parsed_arrays(data: bytes, process: int) -> dict[str, np.ndarray]:
@@ -92,10 +92,10 @@ def parsed_arrays(data: bytes, process: int) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise _strange(process, "arrays", error) from error
+        raise _malformed(process, "arrays", error) from error
 
 
-def _strange(process: int, expected: str, error: Exception) -> UserError:
+def _malformed(process: int, expected: str, error: Exception) -> UserError:
     return UserError(
         f"process {process} of the run sent what are no {expected} ({str(error)[:200]}): start all "
         "processes with the same version of the code, in a network that nobody else can reach"

@@ -34,7 +34,7 @@ def check_batch(batch_size: int, image_size: int, convolution_bytes: int, fix: s
 
 
 @contextlib.contextmanager
-def out_of_memory_told(batch_size: int, fix: str) -> Iterator[None]:
+def out_of_memory_as_user_error(batch_size: int, fix: str) -> Iterator[None]:
     """A block in which running out of memory is the user's error.
 
     Args:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from ssd_jax.distributed.memory import check_batch, out_of_memory_told
+from ssd_jax.distributed.memory import check_batch, out_of_memory_as_user_error
 from ssd_jax.errors import UserError, missing_package
 from ssd_jax.images.drawing import draw_boxes
 from ssd_jax.images.opening import open_image, to_rgb
@@ -218,7 +218,7 @@ class Detector:
         program = self._program(batch_size)
         running = None
         for batch in _batches(images, batch_size):
-            with out_of_memory_told(batch_size, FEWER):
+            with out_of_memory_as_user_error(batch_size, FEWER):
                 started = (batch, self._start(program, batch, batch_size))
             if running:
                 yield from self._finish(*running)
@@ -250,7 +250,7 @@ class Detector:
     def _finish(
         self, batch: list[tuple[Key, Prepared]], found: Any
     ) -> Iterator[tuple[Key, Detections]]:
-        with out_of_memory_told(len(found.labels), FEWER):
+        with out_of_memory_as_user_error(len(found.labels), FEWER):
             found = jax.device_get(found)
         for (key, prepared), boxes, scores, labels in zip(batch, *found, strict=False):
             real = labels > 0

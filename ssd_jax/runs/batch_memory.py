@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import jax
 
-from ssd_jax.distributed.memory import check_batch, out_of_memory_told
+from ssd_jax.distributed.memory import check_batch, out_of_memory_as_user_error
 from ssd_jax.models.activations import activation_bytes
 from ssd_jax.models.network import Network
 
@@ -30,5 +30,5 @@ def batch_memory(network: Network, batch_size: int, accumulate: int = 1) -> Iter
     per_device = batch_size // jax.local_device_count() // accumulate
     size = network.tiling.image_size
     check_batch(per_device, size, activation_bytes(network, per_device), FIX)
-    with out_of_memory_told(per_device, FIX):
+    with out_of_memory_as_user_error(per_device, FIX):
         yield

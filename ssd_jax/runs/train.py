@@ -98,13 +98,13 @@ def train(
     began = time.perf_counter()
     config, folder = as_config(config), local_path(workdir)
     check_metric(config.metric)
-    with Interruption() as interruption, contextlib.ExitStack() as until_the_end:
+    with Interruption() as interruption, contextlib.ExitStack() as stack:
         agreement.check_same_start(config, change_config=change_config)
         saved = saved_steps(folder / "checkpoints")
         check_can_continue(folder, config, saved, change_config)
         parts = _build(config, folder)
         memory = batch_memory(parts.network, parts.batch_size, config.accumulate)
-        until_the_end.enter_context(memory)
+        stack.enter_context(memory)
         agreement.check_same_data(parts.data.train, parts.data.evaluation, saved)
         check_classes(folder, parts.class_names)
         if not saved:
@@ -112,7 +112,7 @@ def train(
         elif devices.is_main_process():
             logger.info("%s", describe_continued(parts.data))
         if devices.is_main_process():
-            until_the_end.enter_context(locked(folder))
+            stack.enter_context(locked(folder))
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
         start = _restore(parts, checkpoints) or _begin(parts)
         agreement.check_same_state(start.state)

@@ -100,7 +100,7 @@ def check_file(place: AnyPath) -> None:
     open_file(place).close()
 
 
-def may_not_end(place: AnyPath, max_bytes: int) -> bool:
+def is_unsafe_to_read(place: AnyPath, max_bytes: int) -> bool:
     """Whether a library that reads a path whole may wait for ever, or run out of memory."""
     try:
         status = os.stat(place)

@@ -96,7 +96,7 @@ def test_other_wishes_are_heard(variables, tmp_path):
 )
 def test_what_an_encoding_lacks_is_shown_in_another_way(encoding, shown):
     program = (
-        "from ssd_jax.cli import console; import sys; console.print_anything();"
+        "from ssd_jax.cli import console; import sys; console.escape_unencodable();"
         "print('– 0.5 × 2… 猫 Löwe'); print('猫', file=sys.stderr)"
     )
     done = subprocess.run(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssd_jax.config.schema import as_config
-from ssd_jax.distributed.memory import check_batch, out_of_memory_told
+from ssd_jax.distributed.memory import check_batch, out_of_memory_as_user_error
 from ssd_jax.errors import UserError
 from ssd_jax.models.activations import activation_bytes, largest_convolution
 from ssd_jax.models.network import build_network
@@ -52,12 +52,12 @@ def test_what_cannot_fit_is_refused_before_anything_runs():
 )
 def test_memory_that_ends_is_told(error):
     told = pytest.raises(UserError, match=r"memory ended with a batch of 1,024 .*: take fewer")
-    with told, out_of_memory_told(1024, "take fewer"):
+    with told, out_of_memory_as_user_error(1024, "take fewer"):
         raise error
 
 
 def test_other_errors_stay_what_they_are():
-    with pytest.raises(RuntimeError, match="INTERNAL"), out_of_memory_told(8, ""):
+    with pytest.raises(RuntimeError, match="INTERNAL"), out_of_memory_as_user_error(8, ""):
         raise RuntimeError("INTERNAL: something else")
 
 
