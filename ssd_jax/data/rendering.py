@@ -7,13 +7,14 @@ import functools
 from typing import NamedTuple
 
 from ssd_jax.data.tensorflow_setup import tf
-from ssd_jax.images.limits import MAX_PIXELS, MAX_TEXTS, SCANS_OF_LARGEST
+from ssd_jax.images.limits import MAX_PIXELS, MAX_TEXTS, SCAN, SCANS_OF_LARGEST, TEXT
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER = 26  # bytes up to what says which channels there are
 
-# Bytes times pixels of an image whose scans are not counted, and bytes of one whose texts are not.
-SMALL, SMALL_BYTES = 10**11, 500_000
+# Of an image whose scans and texts are not counted: its bytes times its pixels, to which some are
+# added so that it has at most 650 kB.
+SMALL, MORE_PIXELS = 1.3e11, 2e5
 
 # Caffe draws one of these for every training image.
 RESIZE_METHODS = ("bilinear", "area", "nearest", "bicubic", "lanczos3")
@@ -101,32 +102,27 @@ def is_plain_png(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def is_small(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Whether an image is decoded within a second or two, whatever scans and texts it has.
+    """Whether an image is decoded within a few seconds, whatever scans and texts it has.
 
-    Most images of data sets are small: JPEGs of 640 × 480 pixels up to 260 kB.
+    Most images of data sets are small: JPEGs of 640 × 480 pixels up to 256 kB.
 
     Args:
       encoded: a JPEG or PNG file.
       size: `[2]` its height and width.
     """
-    num_bytes = tf.cast(tf.strings.length(encoded), tf.int64)
-    # A scan has 10 bytes or more, and takes 0.1 ns a pixel, of small images somewhat more. A text
-    # of a PNG has 8 kB or more where it takes the longest, 30 ms.
-    num_pixels = tf.reduce_prod(tf.cast(size, tf.int64) + 64)
-    return (num_bytes * num_pixels <= SMALL) & (num_bytes <= SMALL_BYTES)
+    # A scan has 10 bytes or more, and takes 0.1 ns a pixel. A text of a PNG has 8 kB or more where
+    # it takes the longest, 30 ms.
+    num_pixels = tf.reduce_prod(tf.cast(size, tf.float32))
+    return tf.cast(tf.strings.length(encoded), tf.float32) * (num_pixels + MORE_PIXELS) <= SMALL
 
 
 def has_few_parts(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether `has_few_scans` or `has_few_texts` of `images/limits.py` holds for a JPEG or PNG."""
-
-    def count(part: bytes) -> tf.Tensor:
-        return tf.size(tf.raw_ops.StringSplitV2(input=[encoded], sep=part).values) - 1
-
-    return tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: count(b"\xff\xda") <= SCANS_OF_LARGEST,
-        lambda: count(b"zTXt") + count(b"iTXt") <= MAX_TEXTS,
-    )
+    """`has_few_scans` of a JPEG, `has_few_texts` of a PNG: see `images/limits.py`."""
+    # One operation for both, as those of branches not taken cost time as well.
+    part = tf.where(tf.io.is_jpeg(encoded), SCAN, TEXT)
+    most = tf.where(tf.io.is_jpeg(encoded), SCANS_OF_LARGEST, MAX_TEXTS)
+    pieces = tf.raw_ops.StringSplitV2(input=[encoded], sep=part).values
+    return tf.size(pieces) <= most + 1
 
 
 def image_size(encoded: tf.Tensor) -> tf.Tensor:

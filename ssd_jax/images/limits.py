@@ -24,6 +24,7 @@ SCANS_OF_LARGEST = 20
 
 # Of a PNG, compressed ones. Pillow limits their bytes; other decoders take 30 ms for each.
 MAX_TEXTS = 20
+TEXT = b"TXt"  # of zTXt and iTXt
 
 # Of a header: Pillow reads about 50 times for a JPEG, and once for each byte of a PPM's comment.
 MAX_READS = 3000
@@ -31,6 +32,7 @@ MAX_READS = 3000
 # rule takes thousands.
 BYTES_A_READ = 16
 
+SCAN = b"\xff\xda"
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 # Inside a scan FF00 is a value, and no segment follows FFD0 to FFD7.
 MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
@@ -90,12 +92,12 @@ def check_scans(content: bytes, num_pixels: int) -> None:
 def has_few_scans(content: bytes) -> bool:
     """Whether a JPEG of any size has not too many scans; true for nearly all."""
     # Metadata, and what some phones append, may hold the marker by chance as well.
-    return content.count(b"\xff\xda") <= SCANS_OF_LARGEST
+    return content.count(SCAN) <= SCANS_OF_LARGEST
 
 
 def has_few_texts(content: bytes) -> bool:
     """Whether a PNG has not too many compressed texts; true for nearly all."""
-    return content.count(b"zTXt") + content.count(b"iTXt") <= MAX_TEXTS
+    return content.count(TEXT) <= MAX_TEXTS
 
 
 def _num_scans(content: bytes, most: int) -> int:
