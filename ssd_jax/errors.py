@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import reprlib
+import textwrap
 from collections.abc import Sequence
 
 TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h: the same command will continue
@@ -65,6 +66,12 @@ def printable(text: str) -> str:
 def shown(value: object) -> str:
     """A value from a file as messages show it: in one line, and short however long it is."""
     return _short.repr(value)
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, in one line that is not long, whatever a file made it say."""
+    lines = (getattr(error, "strerror", None) or str(error)).splitlines()
+    return textwrap.shorten(lines[0], 200) if lines else type(error).__name__
 
 
 def counted(number: int, noun: str) -> str:

@@ -16,7 +16,7 @@ from ssd_jax.data import rendering
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.reading import upright
 from ssd_jax.data.records import Record
-from ssd_jax.data.tensorflow_setup import Tensors, reason_of, tf
+from ssd_jax.data.tensorflow_setup import Tensors, tensorflow_reason, tf
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import open_image
 from ssd_jax.threads import num_cores
@@ -115,7 +115,7 @@ def explain_failure(
             for record in records(number):
                 if reason := why_unreadable(record.image):
                     problems.add_unreadable(record.path, record.image_id, reason)
-            raise UserError(f"the data cannot be read: {reason_of(error)}") from error
+            raise UserError(f"the data cannot be read: {tensorflow_reason(error)}") from error
         yield batch
         number += 1
 
@@ -134,5 +134,5 @@ def why_unreadable(file: str | bytes) -> str | None:
         content = tf.constant(file) if isinstance(file, bytes) else tf.io.read_file(file)
         tf.data.Dataset.from_tensors(content).map(decode).get_single_element()
     except tf.errors.OpError as error:
-        return f"the image cannot be decoded by TensorFlow: {reason_of(error)}"
+        return f"the image cannot be decoded by TensorFlow: {tensorflow_reason(error)}"
     return None

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ssd_jax.data.problems import Problem
 from ssd_jax.data.split_names import is_split
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, reason_of, shown
 
 IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pnm .jp2 .avif".split()  # noqa: SIM905
@@ -201,7 +201,7 @@ class FileTree:
 
 def _walk(root: Path) -> Iterator[str]:
     def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be listed: {error.strerror}") from error
+        raise UserError(f"{error.filename} cannot be listed: {reason_of(error)}") from error
 
     seen = set()
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):

@@ -1,6 +1,6 @@
 """Reads the bytes of an image that lies inside a larger file."""
 
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.files import open_file
 
 
@@ -20,7 +20,7 @@ def read_span(path: str, span: tuple[int, int]) -> bytes:
             file.seek(offset)
             content = file.read(length)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {reason_of(error)}") from error
     if len(content) < length:
         raise UserError(f"{path} ends inside an image: copy the file anew")
     return content

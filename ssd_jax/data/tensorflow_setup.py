@@ -16,7 +16,7 @@ tf.config.set_visible_devices([], "TPU")
 Tensors = dict[str, tf.Tensor]
 
 
-def reason_of(error: tf.errors.OpError) -> str:
+def tensorflow_reason(error: tf.errors.OpError) -> str:
     """The reason of an error in one line, without its place in TensorFlow's graph."""
     lines = (error.message or str(error)).strip().splitlines()
     plain = [line for line in lines if line.strip() and not line[0].isspace()]

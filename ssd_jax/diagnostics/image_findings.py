@@ -15,7 +15,7 @@ from ssd_jax.data.near_duplicates import SIDE
 from ssd_jax.data.problems import about_image
 from ssd_jax.data.records import Annotation
 from ssd_jax.diagnostics.findings import Finding
-from ssd_jax.errors import UserError, counted
+from ssd_jax.errors import UserError, counted, reason_of
 from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.images.opening import (
     LARGE,
@@ -66,7 +66,7 @@ def look_at(annotation: Annotation, lock: threading.Lock) -> Look:
         image_format = format_of(encoded, name="the image")
         is_turned = is_turned_by_exif(encoded, name="the image")
     except OSError as error:
-        return Look(error=f"the image cannot be read: {error.strerror or error}")
+        return Look(error=f"the image cannot be read: {reason_of(error)}")
     except UserError as error:
         return Look(error=str(error))
     counts = np.cumsum(gray.histogram())

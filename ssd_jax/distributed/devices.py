@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ssd_jax.distributed import watch
 from ssd_jax.distributed.launchers import Membership, find_membership
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, reason_of
 
 JAX_LATER = 30  # seconds after which JAX itself ends a process that cannot reach the others
 DEVICES = "devices"  # the name of the pmapped axis
@@ -98,8 +98,8 @@ def _check_port(port: int) -> None:
             probe.bind(("", port))
         except OSError as error:
             raise UserError(
-                f"process 0 cannot listen at port {port} of --coordinator: {error.strerror}; name "
-                "another port, the same for all processes"
+                f"process 0 cannot listen at port {port} of --coordinator: {reason_of(error)}; "
+                "name another port, the same for all processes"
             ) from error
 
 

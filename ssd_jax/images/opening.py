@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, reason_of
 from ssd_jax.images.limits import MAX_PIXELS, LimitedReader, check_scans, has_few_texts
 from ssd_jax.storage.files import open_file, scheme_hint
 
@@ -320,7 +320,6 @@ def _reason(error: Exception) -> str:
         return f"it is no image of a known format ({', '.join(FORMATS)})"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {MAX_PIXELS:,} pixels"
-    if isinstance(error, OSError) and error.strerror:
-        is_missing = isinstance(error, FileNotFoundError) and error.filename
-        return error.strerror + (scheme_hint(error.filename) if is_missing else "")
-    return str(error) or type(error).__name__
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return reason_of(error) + scheme_hint(error.filename)
+    return reason_of(error)

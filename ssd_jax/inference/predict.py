@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ssd_jax.data.classes import check_class_list
-from ssd_jax.errors import Terminated, UserError, one_line
+from ssd_jax.errors import Terminated, UserError, one_line, reason_of
 from ssd_jax.images.opening import LARGE, open_image, size_in_file
 from ssd_jax.inference.detector import Detections, Detector, Prepared
 from ssd_jax.inference.inputs import Input, find_files, is_video
@@ -96,7 +96,7 @@ def predict(
             for video in videos:
                 run.detect_in_video(video)
     except OSError as error:
-        raise UserError(f"{output} cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{output} cannot be written: {reason_of(error)}") from error
     finally:
         if results.is_partial:
             logger.warning("the images that were done are in %s", folder / PARTIAL)
@@ -116,7 +116,7 @@ def _find(
     check_apart(output, [path for path in paths if os.path.isdir(path)], found.files)
     failed = {name: f"{name}: there is no image or video" for name in found.empty}
     failed |= {
-        str(error.filename): f"{error.filename} cannot be read: {error.strerror}"
+        str(error.filename): f"{error.filename} cannot be read: {reason_of(error)}"
         for error in found.unreadable
     }
     videos = [file for file in found.files if is_video(file.path)]
@@ -266,4 +266,4 @@ def _cannot_write(path: str, error: OSError) -> UserError:
     """
     if error.errno in NO_SPACE:
         raise error
-    return UserError(f"{path}: its results cannot be written: {error.strerror or error}")
+    return UserError(f"{path}: its results cannot be written: {reason_of(error)}")

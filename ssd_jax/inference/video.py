@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 
-from ssd_jax.errors import UserError, missing_package
+from ssd_jax.errors import UserError, missing_package, reason_of
 from ssd_jax.images.drawing import BoxDrawing
 from ssd_jax.images.limits import MAX_PIXELS
 from ssd_jax.inference.detector import Detections, Detector, Prepared
@@ -220,7 +220,7 @@ def _open(av: Any, source: str) -> Any:
             check_file(source)
         container = av.open(file, timeout=WAITING_SECONDS, options=limits, **options)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise UserError(f"{source} cannot be read: {_reason(error)}") from error
+        raise UserError(f"{source} cannot be read: {reason_of(error)}") from error
     if not container.streams.video:
         container.close()
         raise UserError(f"{source} cannot be read: it has no video in it")
@@ -261,7 +261,7 @@ def _frames(av: Any, container: Any, stream: Any, source: str) -> Iterator[tuple
                 del frame  # the decoder uses its memory for the next one
                 index += 1
     except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{source} cannot be read to its end: {_reason(error)}") from error
+        raise UserError(f"{source} cannot be read to its end: {reason_of(error)}") from error
     finally:
         container.close()  # here, for no other thread may do it while this one reads
     if not index:
@@ -303,7 +303,7 @@ class _Writer:
         try:
             self._container.mux(self._stream.encode(frame))
         except (self._av.FFmpegError, OSError) as error:
-            raise UserError(f"{self._path} cannot be written: {_reason(error)}") from error
+            raise UserError(f"{self._path} cannot be written: {reason_of(error)}") from error
 
     def _open(self, size: tuple[int, int]) -> Any:
         """Opens the file for images of this width and height."""
@@ -325,7 +325,3 @@ class _Writer:
         if self._container is not None:
             self._container.mux(self._stream.encode(None))
             self._container.close()
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

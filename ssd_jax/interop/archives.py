@@ -2,7 +2,6 @@
 
 import os
 import struct
-import textwrap
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
@@ -47,12 +46,6 @@ def check_claim(path: Path, claimed: int, most: int, what: str = "tensors") -> N
             f"{path} is refused: its {what} would take {claimed:,} bytes, more than {most:,}, "
             "which the file and the network that it is for explain"
         )
-
-
-def reason_of(error: Exception) -> str:
-    """What an error says, in one line that is not long, whatever a file made it say."""
-    lines = (getattr(error, "strerror", None) or str(error)).splitlines()
-    return textwrap.shorten(lines[0], 200) if lines else type(error).__name__
 
 
 def open_archive(file: BinaryIO) -> zipfile.ZipFile:

@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from ssd_jax.errors import UserError, shown
-from ssd_jax.interop.archives import check_claim, open_archive, reason_of
+from ssd_jax.errors import UserError, reason_of, shown
+from ssd_jax.interop.archives import check_claim, open_archive
 from ssd_jax.interop.pickle_reader import MAX_BYTES, Name, PickleReader, RefusedError
 from ssd_jax.storage.files import open_file
 

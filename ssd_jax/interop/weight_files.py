@@ -9,8 +9,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ssd_jax.errors import UserError
-from ssd_jax.interop.archives import check_claim, max_tensor_bytes, open_archive, reason_of
+from ssd_jax.errors import UserError, reason_of
+from ssd_jax.interop.archives import check_claim, max_tensor_bytes, open_archive
 from ssd_jax.interop.caffe_model import read_caffe_model
 from ssd_jax.interop.torch_pickle import read_torch_file
 from ssd_jax.storage.files import local_path, open_file, scheme_hint

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, reason_of, shown
 from ssd_jax.storage.files import open_file, read_text, write_text
 
 CHECKSUMS_FILE = "SHA256SUMS"
@@ -55,7 +55,7 @@ def verify_checksums(folder: Path, names: Iterable[str]) -> None:
             try:
                 found = _digest(folder / name)
             except OSError as error:
-                raise DamageError(f"{name} cannot be read: {error.strerror}") from error
+                raise DamageError(f"{name} cannot be read: {reason_of(error)}") from error
             if found != listed[name]:
                 raise DamageError(f"{name} differs from its checksum in {CHECKSUMS_FILE}")
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.replacing import replacing
 
 MAX_LINE = 2**20  # characters
@@ -182,7 +182,7 @@ def _reading_text(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {reason_of(error)}") from error
     except ValueError as error:
         raise UserError(f"{path} is not a text file in UTF-8: {error}") from error
 
@@ -285,7 +285,7 @@ def read_json_lines(place: AnyPath) -> list[dict[str, Any]]:
     try:
         *lines, unfinished = read_bytes(path).split(b"\n")
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {reason_of(error)}") from error
     values = []
     for number, line in enumerate([*lines, unfinished], 1):
         try:

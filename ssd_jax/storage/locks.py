@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, reason_of
 
 LOCK = "lock"  # the file, in a folder
 
@@ -37,7 +37,7 @@ def locked(
             f"name another {another}"
         ) from error
     except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
-        reason = getattr(error, "strerror", None) or error
+        reason = reason_of(error)
         raise UserError(f"{folder / LOCK} cannot be written or locked: {reason}") from error
     try:
         yield

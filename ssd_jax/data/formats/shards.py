@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ssd_jax.data.tensorflow_setup import tf
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.files import check_file, open_file
 from ssd_jax.threads import pool_of_threads
 
@@ -99,7 +99,7 @@ def _check(instruction: Any) -> None:
         if "://" not in path:
             check_file(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {reason_of(error)}") from error
 
 
 def _chosen_offsets(instruction: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssd_jax.data.formats.crc32c import masked_crc32c
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.files import open_file
 
 # More than a record can have that holds one image.
@@ -73,7 +73,7 @@ def read_records(path: Path) -> Iterator[TfRecord]:
                 yield TfRecord(offset + 12, content, intact)
                 offset += length + 16
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {reason_of(error)}") from error
 
 
 def is_compressed(path: Path) -> bool:

@@ -17,7 +17,7 @@ from ssd_jax.data.formats.shapes_builder import Shapes
 from ssd_jax.data.formats.shards import open_shards
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.records import Annotation, Record
-from ssd_jax.data.tensorflow_setup import Tensors, reason_of, tf
+from ssd_jax.data.tensorflow_setup import Tensors, tensorflow_reason, tf
 from ssd_jax.errors import UserError, counted, first_names
 
 logger = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ class TfdsRecords:
             tensors = self._read(tf.constant(index, tf.int64))
         except tf.errors.OpError as error:
             raise UserError(
-                f"{self.origin}: record {index} cannot be read: {reason_of(error)}"
+                f"{self.origin}: record {index} cannot be read: {tensorflow_reason(error)}"
             ) from error
         record = {key: value.numpy() for key, value in tensors.items()}
         return Record(

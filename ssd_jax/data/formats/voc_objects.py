@@ -10,7 +10,7 @@ from defusedxml import DefusedXmlException, ElementTree
 from ssd_jax.data.formats import values
 from ssd_jax.data.problems import MAX_PIXEL, Problem, file_exists
 from ssd_jax.data.records import Object
-from ssd_jax.errors import shown
+from ssd_jax.errors import reason_of, shown
 from ssd_jax.storage.files import read_bytes
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -34,7 +34,7 @@ def parse(path: Path, found: list[Problem]) -> Element | None:
     try:
         return _root(read_bytes(path, MAX_BYTES))
     except OSError as error:
-        message = f"cannot be read: {error.strerror or error}"
+        message = f"cannot be read: {reason_of(error)}"
         found.append(Problem("annotation unreadable", message))
         return None
     # LookupError: of an unknown encoding; ValueError: of one that is not kept.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ssd_jax.errors import UserError, check_installed
+from ssd_jax.errors import UserError, check_installed, reason_of
 from ssd_jax.inference.detector import Detector
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family, *_, place = min(found, key=lambda each: each[0] != socket.AF_INET)
         return socket.create_server(place[:2], family=family, backlog=256)
     except (OSError, UnicodeError, OverflowError) as error:
-        reason = str(getattr(error, "strerror", None) or error).partition(" (while")[0]
+        reason = reason_of(error).partition(" (while")[0]
         raise UserError(
             f"--port={port} on --host={host} cannot be used: {reason}. Name another"
         ) from error
