@@ -8,7 +8,7 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from ssd_jax.data.formats.tf_example import fields
+from ssd_jax.data.protobuf import fields
 from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.files import read_bytes
 

@@ -3,22 +3,19 @@
 Keras is imported by the function that needs it: it brings TensorFlow with it.
 """
 
-import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ssd_jax.errors import UserError, shown
-from ssd_jax.interop.archives import check_claim, max_tensor_bytes, open_archive
+from ssd_jax.errors import UserError
+from ssd_jax.interop.keras_files import check_keras_file
 from ssd_jax.interop.transfer import Arrays
 from ssd_jax.models import mobilenet_v2, resnet, vgg
-from ssd_jax.storage.files import local_path, open_file
+from ssd_jax.storage.files import local_path
 
 # Ours everywhere. A network that was trained with another gets variances that make up for it.
 BATCH_NORM_EPSILON = 1e-5
-MAX_ITEMS = 10_000  # datasets and groups of a file
 
 
 class Application(NamedTuple):
@@ -60,7 +57,7 @@ def load_application(backbone: str, weights: str, network_bytes: int = 0) -> Any
     application = APPLICATIONS[backbone]
     try:
         if weights != "imagenet":
-            _check_file(path, network_bytes)
+            check_keras_file(path, network_bytes)
         return getattr(keras.applications, application.name)(weights=weights)
     except UserError:
         raise
@@ -71,39 +68,6 @@ def load_application(backbone: str, weights: str, network_bytes: int = 0) -> Any
             "~/.keras/models, or name its path: --config.init=keras:PATH. To start from scratch: "
             "--config.init="
         ) from error
-
-
-def _check_file(path: Path, network_bytes: int) -> None:
-    """Refuses a file that claims too much, or leads to other files, before Keras reads it.
-
-    Raises:
-      UserError: it does.
-    """
-    import h5py
-
-    most = max_tensor_bytes(path, network_bytes)
-    if zipfile.is_zipfile(path):
-        with open_file(path) as file, open_archive(file) as archive:
-            check_claim(path, sum(entry.file_size for entry in archive.infolist()), most)
-        return
-    claimed, groups, num_items = 0, [], 0
-    with h5py.File(path) as file:
-        groups.append(file)
-        while groups:
-            group = groups.pop()
-            for name in group:
-                num_items += 1
-                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise UserError(f"{path} is refused: its {shown(name)} is a link")
-                item = group[name]
-                if isinstance(item, h5py.Group):
-                    groups.append(item)
-                elif item.external or item.is_virtual:
-                    raise UserError(f"{path} is refused: its {shown(name)} is in another file")
-                else:
-                    claimed += item.nbytes
-            check_claim(path, num_items, MAX_ITEMS, "parts")
-            check_claim(path, claimed, most)
 
 
 def arrays_from_keras(model: Any, backbone: str) -> Arrays:

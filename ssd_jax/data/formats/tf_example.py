@@ -9,18 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ssd_jax.data.formats.crc32c import masked_crc32c
+from ssd_jax.data.protobuf import BYTES, FIXED32, VARINT, MalformedMessageError, fields, varint
 from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.files import open_file
 
 # More than a record can have that holds one image.
 MAX_RECORD = 2**30
 COMPRESSED = {b"\x1f\x8b": "GZIP", b"\x78\x01": "ZLIB", b"\x78\x9c": "ZLIB", b"\x78\xda": "ZLIB"}
-# The kinds of a protobuf's fields, by their numbers on the wire.
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-
-
-class MalformedRecordError(ValueError):
-    """A record is damaged; the ones after it are not."""
 
 
 class TfRecord(NamedTuple):
@@ -101,7 +96,7 @@ def parse_example(content: bytes) -> dict[str, Feature]:
     """The features of a `tf.train.Example` by their names.
 
     Raises:
-      MalformedRecordError: it is no such message.
+      MalformedMessageError: it is no such message.
     """
     features = {}
     for number, _, (start, end) in fields(content, 0, len(content)):
@@ -133,40 +128,8 @@ def _feature(content: bytes, start: int, end: int) -> Feature:
             elif kind == 3 and wire in (VARINT, BYTES):
                 place = span[0]
                 while place < span[1]:
-                    integer, place = _varint(content, place, span[1])
+                    integer, place = varint(content, place, span[1])
                     feature.integers.append(integer - 2**64 if integer >= 2**63 else integer)
             else:
-                raise MalformedRecordError("a list of values has an unknown form")
+                raise MalformedMessageError("a list of values has an unknown form")
     return feature
-
-
-def fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
-    """The number, kind, and (start, end) of the value of each field of a message."""
-    while start < end:
-        tag, start = _varint(content, start, end)
-        wire = tag & 7
-        if wire == VARINT:
-            _, stop = _varint(content, start, end)
-        elif wire == BYTES:
-            length, start = _varint(content, start, end)
-            stop = start + length
-        elif wire in (FIXED32, FIXED64):
-            stop = start + (4 if wire == FIXED32 else 8)
-        else:
-            raise MalformedRecordError(f"a field has the unknown kind {wire}")
-        if stop > end:
-            raise MalformedRecordError("a field ends behind its message")
-        yield tag >> 3, wire, (start, stop)
-        start = stop
-
-
-def _varint(content: bytes, start: int, end: int) -> tuple[int, int]:
-    """A whole number of one to ten bytes, and where it ends."""
-    value = shift = 0
-    for place in range(start, min(end, start + 10)):
-        byte = content[place]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value & (2**64 - 1), place + 1
-        shift += 7
-    raise MalformedRecordError("a number does not end")

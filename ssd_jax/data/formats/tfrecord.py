@@ -18,7 +18,6 @@ from ssd_jax.data.discovery import Splits
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.formats.tf_example import (
     Feature,
-    MalformedRecordError,
     TfRecord,
     is_compressed,
     parse_example,
@@ -26,6 +25,7 @@ from ssd_jax.data.formats.tf_example import (
 )
 from ssd_jax.data.image_folders import split_of
 from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems
+from ssd_jax.data.protobuf import MalformedMessageError
 from ssd_jax.data.records import Annotation, Object, annotation
 from ssd_jax.data.spec import compose
 from ssd_jax.data.split_names import kind_of
@@ -151,7 +151,7 @@ def _is_detection_file(path: Path) -> bool:
         keys = set(parse_example(record.content)) if record else set()
     except UserError:  # of a damaged or compressed file, which is told when it is opened
         return ".tfrecord" in path.name.lower() or is_compressed(path)
-    except MalformedRecordError:
+    except MalformedMessageError:
         return False
     has_image = bool(keys & {"image/encoded", "image/filename"})
     return has_image and any(key.startswith("image/object/") for key in keys)
@@ -180,9 +180,9 @@ class _Reader:
                 found: list[Problem] = []
                 try:
                     if not record.intact:
-                        raise MalformedRecordError("its content does not have its checksum")
+                        raise MalformedMessageError("its content does not have its checksum")
                     read = self._read(record, path, place, found)
-                except MalformedRecordError as error:
+                except MalformedMessageError as error:
                     message = f"record {number} is damaged: {error}"
                     self.problems.add(path, place, [Problem("annotation form", message)])
                     continue

@@ -13,9 +13,10 @@ from ssd_jax.config.schema import as_config
 from ssd_jax.data.evaluation_batches import evaluation_batches
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.formats.crc32c import crc32c, masked_crc32c
-from ssd_jax.data.formats.tf_example import MalformedRecordError, parse_example
+from ssd_jax.data.formats.tf_example import parse_example
 from ssd_jax.data.formats.tfrecord import find_tfrecord, parse_label_map
 from ssd_jax.data.problems import Problems
+from ssd_jax.data.protobuf import MalformedMessageError
 from ssd_jax.data.records import Object
 from ssd_jax.data.sources import open_dataset, open_part
 from ssd_jax.data.training_batches import training_batches
@@ -129,7 +130,7 @@ def test_any_bytes_are_parsed_or_refused():
         changed = bytearray(content)
         for _ in range(random.integers(1, 4)):
             changed[random.integers(len(changed))] = random.integers(256)
-        with contextlib.suppress(MalformedRecordError):
+        with contextlib.suppress(MalformedMessageError):
             parse_example(bytes(changed[: random.integers(len(changed) + 1)]))
 
 
