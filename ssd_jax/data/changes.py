@@ -16,17 +16,22 @@ from ssd_jax.storage.files import read_json, write_json
 
 DIGESTS_FILE = "data.json"
 
-Digests = dict[str, str]  # of the annotations of images, by their ids
+# Of the annotations of images, by their ids. An id that several sources have is followed by the
+# number of the source from the second one on.
+Digests = dict[str, str]
 
 
 def annotation_digests(dataset: Dataset) -> Digests:
     """The digest of the objects of each image; sets of TFDS, which do not change, are left out."""
-    return {
-        name: digest
-        for part in dataset.parts
-        if isinstance(part, FolderRecords)
-        for name, digest in _digests_of_part(part)
-    }
+    digests: Digests = {}
+    for number, part in enumerate(dataset.parts, 1):
+        if isinstance(part, FolderRecords):
+            own = dict(_digests_of_part(part))
+            digests |= {
+                f"{name} (source {number})" if name in digests else name: digest
+                for name, digest in own.items()
+            }
+    return digests
 
 
 def _digests_of_part(part: FolderRecords) -> Iterator[tuple[str, str]]:

@@ -33,6 +33,18 @@ def test_images_that_came_went_or_changed_are_counted(digests):
     )
 
 
+def test_images_of_two_sources_with_one_id_are_two(tmp_path):
+    specs = []
+    for number in (1, 2):
+        folder = VocFolder(tmp_path / str(number))
+        folder.add("a", [("dog", number, 4, 30, 20)])
+        specs.append(folder.split("all", "a"))
+    first, second, both = map(
+        annotation_digests, map(open_dataset, (specs[0], specs[1], ",".join(specs)))
+    )
+    assert both == {"a": first["a"], "a (source 2)": second["a"]} and first != second
+
+
 def test_a_renamed_image_of_the_evaluation_is_recognised(digests):
     before = digests({"a": 1, "b": 2, "c": 3})
     assert describe_renamed(before, {"c"}, digests({"a": 1, "b": 2, "z": 3})) == ["z"]
