@@ -84,7 +84,7 @@ def choose_sources(data: DataConfig) -> Sources:
     return Sources(train, None, words, cut)
 
 
-def check_apart(data: DataConfig, workdir: Path) -> None:
+def check_workdir_apart(data: DataConfig, workdir: Path) -> None:
     """Refuses a work directory that is the folder of the data.
 
     Raises:
@@ -132,7 +132,7 @@ def open_run_data(
         return make_problems(data, workdir, is_main_process)
 
     if workdir is not None:
-        check_apart(data, Path(workdir))
+        check_workdir_apart(data, Path(workdir))
     sources = _choose_sources(config, is_cut=stored is not None)
     train, cut = _open_training(sources, config, problems(), stored)
     if cut is not None:

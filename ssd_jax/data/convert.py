@@ -81,7 +81,7 @@ def convert_data(
         raise UserError(f"there is no target {target!r}, only {', '.join(TARGETS)}")
     folder = Path(os.path.realpath(local_path(output)))  # with a name, also where it is "."
     check_outputs(folder)
-    _check_apart(folder, spec)
+    _check_outside_sources(folder, spec)
     unfinished = folder.with_name(folder.name + UNFINISHED)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is there and not empty: name another folder")
@@ -107,7 +107,7 @@ def convert_data(
     return conversion
 
 
-def _check_apart(folder: Path, spec: str) -> None:
+def _check_outside_sources(folder: Path, spec: str) -> None:
     """Raises a `UserError` if a folder lies in one that a source names."""
     # In quotes, or without where they exist, the names of folders may hold commas and colons.
     places = [spec, *re.split("[:,]", spec), *re.findall('"([^"]*)"', spec)]

@@ -30,7 +30,7 @@ from ssd_jax.runs.agreement import (
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.trained import load_workdir
 from ssd_jax.storage.files import local_path, write_json
-from ssd_jax.storage.outputs import check_keeps, check_outputs
+from ssd_jax.storage.outputs import check_no_input_replaced, check_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ def evaluate_file(
     Raises:
       UserError: the data or the file is wrong, or a result would take the place of the file.
     """
-    check_keeps(options.files(), detections)
+    check_no_input_replaced(options.files(), detections)
     dataset, origin, images = _open_objects(data, seed)
     results = _read_detections(detections, data, dataset, images)
     summary = summarise(results, dataset.class_names, options.metrics, options.metric_iou_threshold)
@@ -190,7 +190,7 @@ def compare_files(
         raise UserError(
             f"--compare names {len(detections)}, but must name 2 to {MOST_COMPARED} of them"
         )
-    check_keeps(options.files(), *detections)
+    check_no_input_replaced(options.files(), *detections)
     dataset, origin, images = _open_objects(data, seed)
     candidates = [_read_detections(path, data, dataset, images) for path in detections]
     comparison = compare(

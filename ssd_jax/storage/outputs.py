@@ -43,7 +43,7 @@ def check_outputs(*places: AnyPath | None) -> None:
             _check_no_run(place, real)
 
 
-def check_keeps(outputs: Iterable[AnyPath], *inputs: AnyPath) -> None:
+def check_no_input_replaced(outputs: Iterable[AnyPath], *inputs: AnyPath) -> None:
     """Checks that no output takes the place of an input, or of a file in one that is a folder.
 
     Raises:

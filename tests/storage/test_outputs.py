@@ -10,7 +10,7 @@ from ssd_jax.inference.predict import predict
 from ssd_jax.interop.export import export
 from ssd_jax.runs.evaluate import EvaluationOptions
 from ssd_jax.runs.import_weights import import_weights
-from ssd_jax.storage.outputs import check_keeps, check_outputs
+from ssd_jax.storage.outputs import check_no_input_replaced, check_outputs
 from tests import tiny
 from tests.helpers.random_detector import random_trained
 
@@ -58,10 +58,10 @@ def test_results_keep_apart(tmp_path):
     (tmp_path / "data.json").touch()
     (tmp_path / "link").symlink_to("data.json")
     with pytest.raises(UserError, match="would take the place of input"):
-        check_keeps([tmp_path / "link"], tmp_path / "data.json")
+        check_no_input_replaced([tmp_path / "link"], tmp_path / "data.json")
     with pytest.raises(UserError, match="lie in its folder"):
-        check_keeps([tmp_path / "new"], tmp_path)
-    check_keeps([tmp_path / "new"], tmp_path / "data.json")
+        check_no_input_replaced([tmp_path / "new"], tmp_path)
+    check_no_input_replaced([tmp_path / "new"], tmp_path / "data.json")
     with pytest.raises(UserError, match="is named for two results"):
         check_outputs(tmp_path / "link", "", tmp_path / "data.json")
     check_outputs(tmp_path, None, tmp_path)  # a folder holds several
