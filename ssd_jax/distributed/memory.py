@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import jax
 
 from ssd_jax.errors import UserError
 
+# How XLA, its kernels for CPUs and TensorFlow say that they get no memory.
+OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|YNNPACK operation failed|OOM when allocating")
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -46,8 +49,8 @@ def out_of_memory_as_user_error(batch_size: int, fix: str) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+    except Exception as error:
+        if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
         raise UserError(
             f"memory ended with a batch of {batch_size:,} images on a device: {fix}"

@@ -48,7 +48,13 @@ def test_what_cannot_fit_is_refused_before_anything_runs():
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError("12 GiB"), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating")]
+    "error",
+    [
+        MemoryError("12 GiB"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating"),
+        RuntimeError("INTERNAL: YNNPACK operation failed: error"),
+        Exception("OOM when allocating tensor with shape[8,300]"),  # TensorFlow's own kind
+    ],
 )
 def test_memory_that_ends_is_told(error):
     told = pytest.raises(UserError, match=r"memory ended with a batch of 1,024 .*: take fewer")
