@@ -7,7 +7,7 @@ import functools
 from typing import NamedTuple
 
 from ssd_jax.data.tensorflow_setup import tf
-from ssd_jax.images.limits import MAX_PIXELS, MAX_TEXTS, SCAN, SCANS_OF_LARGEST, TEXT
+from ssd_jax.images.limits import FEW_SCANS, MAX_PIXELS, MAX_TEXTS, SCAN, TEXT
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER = 26  # bytes up to what says which channels there are
@@ -117,10 +117,10 @@ def is_small(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 
 def has_few_parts(encoded: tf.Tensor) -> tf.Tensor:
-    """`has_few_scans` of a JPEG, `has_few_texts` of a PNG: see `images/limits.py`."""
+    """Whether a JPEG of any size has not too many scans, or a PNG too many compressed texts."""
     # One operation for both, as those of branches not taken cost time as well.
     part = tf.where(tf.io.is_jpeg(encoded), SCAN, TEXT)
-    most = tf.where(tf.io.is_jpeg(encoded), SCANS_OF_LARGEST, MAX_TEXTS)
+    most = tf.where(tf.io.is_jpeg(encoded), FEW_SCANS, MAX_TEXTS)
     pieces = tf.raw_ops.StringSplitV2(input=[encoded], sep=part).values
     return tf.size(pieces) <= most + 1
 

@@ -9,18 +9,28 @@ import io
 import re
 from typing import IO, BinaryIO
 
-from PIL import TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 # Larger files are refused unread: those of cameras have less than 100 MB.
 MAX_BYTES = 400_000_000
 
 # Checked in the header, before anything is decoded; of images and of the frames of videos.
-MAX_PIXELS = 178_956_970
+MAX_PIXELS = 110_000_000
+MAX_SIDE = 1_000_000  # pixels; rows are worked on one at a time
+
+# Bytes that opening an image may take, the file apart. Also checked in the header: of kinds of
+# images that take more than the 4 bytes a pixel of an RGB image in Pillow, fewer pixels are read.
+MAX_MEMORY = 470_000_000
+BYTES_OF_RGB = 4
+BYTES_BY_MODE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+# What decoders hold at their worst, the image included.
+BYTES_BY_FORMAT = {"WEBP": 20, "AVIF": 20, "JPEG2000": 24}
 
 # Of a JPEG. Encoders write about 10, and libtiff has the same limit. The largest images may have
 # fewer, for the time of decoding goes with the pixels of all scans.
 MAX_SCANS = 100
-SCANS_OF_LARGEST = 20
+MAX_SCANNED_PIXELS = 3_600_000_000
+FEW_SCANS = 20  # which any image may have
 
 # Of a PNG, compressed ones. Pillow limits their bytes; other decoders take 30 ms for each.
 MAX_TEXTS = 20
@@ -33,6 +43,8 @@ MAX_READS = 3000
 BYTES_A_READ = 16
 
 SCAN = b"\xff\xda"
+TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of TIFF
+
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 # Inside a scan FF00 is a value, and no segment follows FFD0 to FFD7.
 MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
@@ -78,26 +90,81 @@ class LimitedReader(io.BufferedReader):
         self._reads, self._max_reads = 0, MAX_READS + self.size // BYTES_A_READ
 
 
-def check_scans(content: bytes, num_pixels: int) -> None:
+def check_scans(content: bytes, num_pixels: int) -> int:
     """Refuses a JPEG whose scans would take minutes to decode.
+
+    Returns:
+      The number of its scans.
 
     Raises:
       ReadingLimitError: it has too many of them.
     """
-    limit = min(MAX_SCANS, SCANS_OF_LARGEST * MAX_PIXELS // max(num_pixels, 1))
-    if not has_few_scans(content) and _num_scans(content, limit) > limit:
+    limit = min(MAX_SCANS, MAX_SCANNED_PIXELS // max(num_pixels, 1))
+    scans = _num_scans(content, limit) if content.count(SCAN) > 1 else 1
+    if scans > limit:
         raise ReadingLimitError(f"its pixels are in more than {limit} scans")
-
-
-def has_few_scans(content: bytes) -> bool:
-    """Whether a JPEG of any size has not too many scans; true for nearly all."""
-    # Metadata, and what some phones append, may hold the marker by chance as well.
-    return content.count(SCAN) <= SCANS_OF_LARGEST
+    return scans
 
 
 def has_few_texts(content: bytes) -> bool:
     """Whether a PNG has not too many compressed texts; true for nearly all."""
     return content.count(TEXT) <= MAX_TEXTS
+
+
+def check_memory(image: Image.Image, is_turned: bool, scans: int) -> None:
+    """Refuses an image that would take more than `MAX_MEMORY` to open.
+
+    Args:
+      image: not decoded yet.
+      is_turned: whether EXIF turns or mirrors it.
+      scans: of a JPEG; 1 for others.
+
+    Raises:
+      ReadingLimitError: it has too many pixels for its kind.
+    """
+    width, height = image.size
+    decoded = BYTES_BY_MODE.get(image.mode, BYTES_OF_RGB)
+    # Several scans are put together as 2 bytes a value.
+    decoding = decoded + (2 * len(image.getbands()) if scans > 1 else 0)
+    decoding = max(decoding, BYTES_BY_FORMAT.get(str(image.format), 0)) + _bytes_of_pieces(image)
+    if is_deep_colour(image):
+        decoded = 2 * decoded + 1  # the lower bytes as well, and strips of whole numbers
+    is_plain = image.mode == "RGB" and not image.has_transparency_data and not is_turned
+    opening = decoded if is_plain and not is_deep_colour(image) else decoded + BYTES_OF_RGB
+    if is_turned:
+        opening = max(opening, 2 * BYTES_OF_RGB)
+    most = int(MAX_MEMORY / max(decoding, opening))
+    if width * height > most:
+        raise ReadingLimitError(
+            f"it has {width} × {height} pixels, more than the {most:,} that are read of an image "
+            "of its kind: make it smaller, or save it as a baseline JPEG or a PNG, in RGB of 8 "
+            "bits, upright"
+        )
+
+
+def is_deep_colour(image: Image.Image) -> bool:
+    """Whether it has colours of 16 bits, of which Pillow decodes the upper 8; not decoded yet."""
+    if not getattr(image, "tile", None) or image.mode not in ("RGB", "RGBA"):
+        return False
+    args = image.tile[0][3]  # pyright: ignore[reportAttributeAccessIssue]
+    mode = args if isinstance(args, str) else str(*args[:1])
+    return mode.startswith(f"{image.mode};16")
+
+
+def _bytes_of_pieces(image: Image.Image) -> float:
+    """Bytes a pixel of the image that the strip or tile of a TIFF takes, or the text of a PPM."""
+    tiles = getattr(image, "tile", None)
+    if image.format == "PPM" and tiles and tiles[0][0] != "raw":
+        return 8.0  # decoded in Python
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or not tiles:
+        return 0.0
+    if tiles[0][0] != "libtiff":
+        return 0.0
+    tags, (width, height) = image.tag_v2, image.size
+    rows = min(int(tags.get(TiffImagePlugin.ROWSPERSTRIP, height)), height)
+    pixels = max(width * rows, int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0)))
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (8,))
+    return max(1, sum(bits) / 8) * pixels / (width * height)
 
 
 def _num_scans(content: bytes, most: int) -> int:

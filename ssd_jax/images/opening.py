@@ -2,17 +2,10 @@
 
 Training, prediction, evaluation and all diagnostics open images here, so that a network is given
 the same pixels by each.
-
-Images of 16 bits a channel are brought to 8 by the range that the file uses: with the fewest bits
-that hold its largest value, of which the upper 8 stay. A camera of 10 or 12 bits so gives the whole
-range of brightness, what uses 8 bits stays as it is, fewer bits are scaled up, and what uses all 16
-loses the lower 8. The factor is a power of two, so that the images of one camera keep their
-brightness to each other, but for those that are darker than half of the range.
 """
 
 import contextlib
 import io
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,17 +14,24 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ssd_jax.errors import UserError, reason_of
-from ssd_jax.images.limits import MAX_PIXELS, LimitedReader, check_scans, has_few_texts
+from ssd_jax.images.limits import (
+    MAX_PIXELS,
+    MAX_SIDE,
+    LimitedReader,
+    check_memory,
+    check_scans,
+    has_few_texts,
+)
+from ssd_jax.images.sixteen_bits import from_two_bytes, lower_bytes, num_bits, to_8_bits
 from ssd_jax.storage.files import open_file, scheme_hint
 
-# Pillow refuses more than `MAX_PIXELS` as well, and warns from half of it on, which is not worth a
-# warning here.
+# Pillow warns of images of half of what it refuses; `MAX_PIXELS` is below that.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # Images of more pixels are decoded one at a time, so that memory stays bounded.
 LARGE = 16_000_000
 # They are converted a strip at a time: as a whole that would take several images.
-STRIP_PIXELS = 4_000_000
+STRIP_PIXELS = 1_000_000
 
 # What is tried, whatever the name says. Not all that Pillow knows: for EPS it would start another
 # program. Older ones know no AVIF.
@@ -41,6 +41,9 @@ FORMATS = [
     for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
     if name in Image.OPEN
 ]
+
+# Their decoders hold several images as long as Pillow's image of the file is there.
+KEEPING_FORMATS = ("WEBP", "AVIF", "JPEG2000")
 
 # By EXIF's number for where row 0 and column 0 of the file are.
 ORIENTATION_TAG = 0x0112
@@ -70,7 +73,7 @@ def open_image(
       UserError: it is damaged, incomplete, no image, or beyond one of the limits of `limits.py`.
     """
     with _opened(file, name, max_pixels, decodes=True) as image:
-        return to_rgb(image)
+        return _own_to_rgb(image)
 
 
 def gray_thumbnail(file: str | Path | bytes, side: int, name: str = "") -> np.ndarray:
@@ -89,7 +92,7 @@ def gray_thumbnail(file: str | Path | bytes, side: int, name: str = "") -> np.nd
             part = drafted[1] if drafted else (0, 0, *image.size)
             small = image.resize((side, side), Image.Resampling.BICUBIC, part)
         else:
-            small = to_rgb(image).convert("L").resize((side, side), Image.Resampling.BICUBIC)
+            small = _own_to_rgb(image).convert("L").resize((side, side), Image.Resampling.BICUBIC)
         return np.asarray(small)
 
 
@@ -125,37 +128,61 @@ def size_and_turned(file: str | Path | bytes, name: str = "") -> tuple[tuple[int
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any image as RGB, upright.
+    """Any image as RGB, upright; the same object where it is that already.
 
-    16 bits are scaled to 8 (see the top of this file), what is transparent is laid on white, colour
+    16 bits are scaled to 8 (see `sixteen_bits.py`), what is transparent is laid on white, colour
     profiles are ignored.
 
     Raises:
       ValueError: the range of its numbers is not known, or it cannot be decoded.
     """
-    lower = _lower_bytes(image)
+    lower = lower_bytes(image)
     image.load()  # some formats have their orientation behind the pixels
+    return _turned(_in_rgb(image, lower), _orientation(image))
+
+
+def _own_to_rgb(image: Image.Image) -> Image.Image:
+    """`to_rgb` of an image that nothing else needs: its memory is given back on the way."""
+    lower = lower_bytes(image)
+    image.load()
     orientation = _orientation(image)
+    check_memory(image, orientation in ORIENTATIONS, 1)
+    rgb = _in_rgb(image, lower)
+    if rgb is image and image.format in KEEPING_FORMATS:
+        rgb = image.copy()
+    if rgb is not image:
+        image.close()
+    rgb = _turned(rgb, orientation)
+    rgb.info = {}  # an orientation that is no longer true, above all
+    return rgb
+
+
+def _in_rgb(image: Image.Image, lower: Image.Image | None) -> Image.Image:
+    """A decoded image as RGB, not turned; the same object where it is that already."""
     if image.mode == "F":
         raise ValueError("its pixels are fractions of unknown range: save it with 8 or 16 bits")
     if image.mode == "RGB" and lower is None and not image.has_transparency_data:
-        image = image._new(image.im)  # the same pixels, not a copy of them
-    elif image.width * image.height <= STRIP_PIXELS:
-        image = _converted(image, lower, _num_bits(image, lower))
-    else:
-        image = _converted_in_strips(image, lower)
-    if orientation in ORIENTATIONS:
-        image = image.transpose(ORIENTATIONS[orientation])
-    image.info = {}  # an orientation that is no longer true, above all
-    return image
+        return image
+    if image.width * image.height <= STRIP_PIXELS:
+        return _converted(image, lower, num_bits(image, lower))
+    return _converted_in_strips(image, lower)
+
+
+def _turned(image: Image.Image, orientation: int) -> Image.Image:
+    """An image, turned as EXIF says; the same object where it is upright."""
+    if orientation not in ORIENTATIONS:
+        return image
+    turned = image.transpose(ORIENTATIONS[orientation])
+    turned.info = {}
+    return turned
 
 
 def _converted_in_strips(image: Image.Image, lower: Image.Image | None) -> Image.Image:
     """`_converted` with little memory beside that of the result."""
-    num_bits = max(_num_bits(upper, below) for _, upper, below in _strips(image, lower))
+    bits = max(num_bits(upper, below) for _, upper, below in _strips(image, lower))
     converted = Image.new("RGB", image.size)
     for top, strip, lower_strip in _strips(image, lower):
-        converted.paste(_converted(strip, lower_strip, num_bits), (0, top))
+        converted.paste(_converted(strip, lower_strip, bits), (0, top))
     return converted
 
 
@@ -169,19 +196,19 @@ def _strips(
         yield top, image.crop(box), lower and lower.crop(box)
 
 
-def _converted(image: Image.Image, lower: Image.Image | None, num_bits: int) -> Image.Image:
+def _converted(image: Image.Image, lower: Image.Image | None, bits: int) -> Image.Image:
     """An image as RGB of 8 bits, what is transparent on white.
 
     Args:
       image: of any mode but F.
       lower: of 16 bits a channel the lower ones, where `image` has the upper ones.
-      num_bits: that the numbers of the whole file use, if they have 16.
+      bits: that the numbers of the whole file use, if they have 16.
     """
     if image.mode.startswith("I"):
-        image = Image.fromarray(_to_8_bits(np.asarray(image), num_bits))
+        image = Image.fromarray(to_8_bits(np.asarray(image), bits))
     elif lower is not None:
         alpha = np.asarray(image)[..., 3:]
-        values = _to_8_bits(_from_two_bytes(image, lower), num_bits)
+        values = to_8_bits(from_two_bytes(image, lower), bits)
         image = Image.fromarray(np.concatenate([values, alpha], axis=2))
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -202,7 +229,7 @@ def upright_file(encoded: bytes) -> bytes:
             if simple and _orientation(image) not in ORIENTATIONS:
                 return encoded
             file = io.BytesIO()
-            to_rgb(image).save(file, "PNG", compress_level=1)
+            _own_to_rgb(image).save(file, "PNG", compress_level=1)
             return file.getvalue()
     except Exception:
         return b""  # `open_image` says what is wrong
@@ -230,9 +257,17 @@ def _identify(
         width, height = image.size
         if width * height > max_pixels:
             raise ValueError(f"it has {width} × {height} pixels, more than {max_pixels:,} in all")
+        if max(width, height) > MAX_SIDE:
+            raise ValueError(f"it has {width} × {height} pixels, more than {MAX_SIDE:,} in a row")
         if decodes:
+            scans = 1
             if image.format in ("JPEG", "MPO"):
-                check_scans(file if isinstance(file, bytes) else reader.whole(), width * height)
+                content = file if isinstance(file, bytes) else reader.whole()
+                scans = check_scans(content, width * height)
+                del content
+            # Of a PNG without EXIF in the header, Pillow would look behind the pixels for it.
+            is_known = image.format != "PNG" or "exif" in image.info
+            check_memory(image, is_known and _orientation(image) in ORIENTATIONS, scans)
             reader.allow_pixels()
         yield image
 
@@ -253,66 +288,6 @@ def _orientation(image: Image.Image) -> int:
 def _is_special(image: Image.Image) -> bool:
     """Whether it is turned by EXIF, or partly transparent."""
     return _orientation(image) in ORIENTATIONS or image.has_transparency_data
-
-
-def _num_bits(image: Image.Image, lower: Image.Image | None) -> int:
-    """The bits that the largest number of an image of 16 bits needs; 0 for others."""
-    if lower is not None:
-        values = _from_two_bytes(image, lower)
-    elif image.mode.startswith("I"):
-        values = np.asarray(image)
-    else:
-        return 0
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise ValueError("its pixels have 32 bits: save it with 8 or 16 bits")
-    return int(values.max()).bit_length()
-
-
-def _to_8_bits(values: np.ndarray, num_bits: int) -> np.ndarray:
-    """Whole numbers below 2¹⁶ as uint8, scaled by a power of two: see the top of this file."""
-    surplus = num_bits - 8
-    scaled = values >> surplus if surplus >= 0 else values << -surplus
-    return scaled.astype(np.uint8)
-
-
-def _lower_bytes(image: Image.Image) -> Image.Image | None:
-    """The lower bytes of a colour image of 16 bits, of which Pillow decodes the upper ones.
-
-    Args:
-      image: not decoded yet.
-
-    Returns:
-      An image of the same mode; None for any other image.
-    """
-    file, tile = getattr(image, "fp", None), getattr(image, "tile", None)
-    if (
-        file is None
-        or not tile
-        or image.mode not in ("RGB", "RGBA")
-        or "transparency" in image.info
-    ):
-        return None
-    form = tile[0][3]
-    mode, _, order = (form if isinstance(form, str) else str(*form[:1])).partition(";16")
-    if mode != image.mode or mode not in ("RGB", "RGBA") or not order:
-        return None
-    # Read in the other order of bytes, the lower ones take the place of the upper.
-    is_big = order == "B" or (order == "N" and sys.byteorder == "big")
-    name = f"{mode};16{'L' if is_big else 'B'}"
-    place = file.tell()
-    file.seek(0)
-    other = Image.open(io.BytesIO(file.read()), formats=FORMATS)
-    file.seek(place)
-    args = name if isinstance(form, str) else (name, *form[1:])
-    other.tile = [each._replace(args=args) for each in other.tile]
-    other.load()
-    return other
-
-
-def _from_two_bytes(upper: Image.Image, lower: Image.Image) -> np.ndarray:
-    """`[height, width, 3] uint16`: the colours of an image of 16 bits, in two of 8 bits."""
-    high = np.asarray(upper)[..., :3].astype(np.uint16)
-    return high << 8 | np.asarray(lower)[..., :3]
 
 
 def _reason(error: Exception) -> str:

@@ -7,6 +7,7 @@ from PIL import Image
 
 # Of images with more pixels only the rows that are needed are copied out of Pillow.
 WHOLE_PIXELS = 16_000_000
+PIECE_BYTES = 2**22  # of the rows that are blended at a time
 
 
 def resize_to_square(pixels: np.ndarray, side: int) -> np.ndarray:
@@ -20,9 +21,8 @@ def resize_to_square(pixels: np.ndarray, side: int) -> np.ndarray:
       `[side, side, 3] uint8`.
     """
     height, width, _ = pixels.shape
-    above, below, weight = _neighbours(height, side)
     rows = np.ascontiguousarray(pixels).reshape(height, width * 3)
-    return _resize_rows(rows[above], rows[below], weight, side)
+    return rows_to_square(rows.__getitem__, (height, width), side)
 
 
 def image_to_square(image: Image.Image, side: int) -> np.ndarray:
@@ -35,23 +35,29 @@ def image_to_square(image: Image.Image, side: int) -> np.ndarray:
         each = [np.asarray(image.crop((0, y, width, y + 1))).ravel() for y in places.tolist()]
         return np.stack(each)
 
-    return rows_to_square(rows, height, side)
+    return rows_to_square(rows, (height, width), side)
 
 
-def rows_to_square(rows: Callable[[np.ndarray], np.ndarray], height: int, side: int) -> np.ndarray:
+def rows_to_square(
+    rows: Callable[[np.ndarray], np.ndarray], size: tuple[int, int], side: int
+) -> np.ndarray:
     """`resize_to_square` of an image of which only the rows that are needed are made.
 
     Args:
       rows: gives the rows with some numbers, `[rows, width * 3] uint8`.
-      height: of the image.
+      size: height and width of the image.
       side: of the square.
     """
-    above, below, weight = _neighbours(height, side)
-    return _resize_rows(rows(above), rows(below), weight, side)
+    above, below, weight = _neighbours(size[0], side)
+    step = max(1, PIECE_BYTES // (3 * size[1]))  # rows
+    pieces = [slice(start, start + step) for start in range(0, side, step)]
+    return np.concatenate(
+        [_resize_rows(rows(above[each]), rows(below[each]), weight[each], side) for each in pieces]
+    )
 
 
 def _resize_rows(above: np.ndarray, below: np.ndarray, weight: np.ndarray, side: int) -> np.ndarray:
-    """Blends the rows, `[side, width * 3] uint8`, above and below each new one; then columns."""
+    """Blends the rows, `[rows, width * 3] uint8`, above and below each new one; then columns."""
     # One direction after the other, on rows of bytes: fewer and longer pieces are faster.
     rows = _blend(above, below, weight[:, None])
     width = rows.shape[1] // 3
@@ -62,7 +68,7 @@ def _resize_rows(above: np.ndarray, below: np.ndarray, weight: np.ndarray, side:
         rows[:, (3 * right[:, None] + channels).ravel()],
         weight.repeat(3),
     )
-    return np.rint(columns).astype(np.uint8).reshape(side, side, 3)
+    return np.rint(columns).astype(np.uint8).reshape(-1, side, 3)
 
 
 def _neighbours(length: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -73,8 +73,9 @@ class Detections:
     def draw(self) -> Image.Image:
         """The image with boxes, names and scores; one that was given as a path is read again."""
         image = open_as_rgb(self.image)
-        if isinstance(self.image, Image.Image):
+        if image is self.image:
             image = image.copy()  # the user's own stays as it is
+            image.info = {}
         return draw_boxes(image, self.boxes, self.labels, self.class_names, self.scores)
 
     def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:

@@ -42,14 +42,14 @@ def to_square(av: Any, frame: Any, side: int) -> np.ndarray:
     """A frame, upright, for the network: `[side, side, 3] uint8`."""
 
     def rows(places: np.ndarray) -> np.ndarray:
-        found = np.empty((side, frame.width * 3), np.uint8)
+        found = np.empty((len(places), frame.width * 3), np.uint8)
         for top, strip in _strips(av, frame):
             inside = (top <= places) & (places < top + strip.height)
             if inside.any():
                 found[inside] = _rgb(strip)[places[inside] - top].reshape(-1, frame.width * 3)
         return found
 
-    return np.rot90(rows_to_square(rows, frame.height, side), _turns(frame))
+    return np.rot90(rows_to_square(rows, (frame.height, frame.width), side), _turns(frame))
 
 
 def parts_of_frame(av: Any, frame: Any) -> Iterator[Part]:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -12,6 +13,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.images import opening
 from ssd_jax.images.opening import (
     MAX_PIXELS,
+    ORIENTATION_TAG,
     open_image,
     size_in_file,
     to_rgb,
@@ -218,7 +220,7 @@ def noise(image_format):
         (noise("PNG")[:-500], "truncated"),
         (noise("PNG")[:40], "cannot be read"),
         (noise("WEBP")[:-500], "cannot be read"),
-        (png_header(20_000, 20_000), "20000 × 20000 pixels, more than 178,956,970|more than 178"),
+        (png_header(20_000, 20_000), "20000 × 20000 pixels, more than 110,000,000|more than 110"),
         (png_header(64, 64), "cannot be read"),
         (encoded(np.zeros((4, 4), np.float32), "TIFF"), "fractions of unknown range"),
         (encoded(np.full((4, 4), 70_000, np.int32), "TIFF"), "32 bits"),
@@ -237,17 +239,62 @@ def test_bad_files_are_named_with_the_reason(file, reason, tmp_path):
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_limits_hold_before_anything_is_decoded(tmp_path):
     path = tmp_path / "picture.png"
-    path.write_bytes(png_header(13_377, 13_377))  # just within the limit
-    assert size_in_file(path) == (13_377, 13_377)
-    assert 13_377**2 <= MAX_PIXELS < 13_378**2
-    path.write_bytes(png_header(13_378, 13_378))
-    with pytest.raises(UserError, match=r"13378 × 13378|more than 178,956,970"):
+    path.write_bytes(png_header(10_488, 10_488))  # just within the limit
+    assert size_in_file(path) == (10_488, 10_488)
+    assert 10_488**2 <= MAX_PIXELS < 10_489**2
+    path.write_bytes(png_header(10_489, 10_489))
+    with pytest.raises(UserError, match=r"10489 × 10489|more than 110,000,000"):
         size_in_file(path)
     with pytest.raises(UserError, match="my name cannot be read: it has 3 × 2 pixels, more than 5"):
         open_image(encoded(PICTURE), name="my name", max_pixels=5)
     assert open_image(encoded(PICTURE), max_pixels=6).size == (3, 2)
     with pytest.raises(UserError, match=r"none.jpg cannot be read: No such file"):
         open_image(tmp_path / "none.jpg")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    "bits, kind, most",
+    [(8, 2, 110_000_000), (8, 0, 94_000_000), (8, 6, 58_750_000), (16, 2, 36_153_846)],
+    ids=["RGB", "gray", "RGBA", "RGB of 16 bits"],
+)
+def test_kinds_that_take_more_memory_may_have_fewer_pixels(bits, kind, most):
+    side = int(most**0.5)
+    with pytest.raises(UserError, match=r"truncated|broken"):  # decoded, up to where it ends
+        open_image(png(side, 1, bits, kind, b"\0"))
+    with pytest.raises(
+        UserError, match=rf"{side + 1} × {side + 1} pixels, more than (the )?{most:,}"
+    ):
+        open_image(png(side + 1, side + 1, bits, kind, b"\0"))
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_scans_and_exif_count_as_memory():
+    small = Image.new("RGB", (64, 64))
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = 6
+    for file, most in [
+        (encoded(small, "JPEG"), 110_000_000),
+        (encoded(small, "JPEG", progressive=True), 47_000_000),
+        (encoded(small, "JPEG", exif=exif), 58_750_000),
+    ]:
+        content = bytearray(file)
+        start = max(content.rfind(b"\xff\xc0"), content.rfind(b"\xff\xc2")) + 5
+        content[start : start + 4] = (int(most**0.5) + 1).to_bytes(2, "big") * 2
+        with pytest.raises(UserError, match=rf"more than (the )?{most:,}"):
+            open_image(bytes(content))
+
+
+def test_an_image_of_one_row_takes_little_memory():
+    with pytest.raises(UserError, match=r"1000001 × 1 pixels, more than 1,000,000 in a row"):
+        open_image(png(1_000_001, 1, 8, 2, b"\0"))
+    row = np.arange(300_000, dtype=np.uint32)[None, :, None].repeat(3, 2) % 251
+    tracemalloc.start()
+    square = resize_to_square(row.astype(np.uint8), 300)
+    assert tracemalloc.get_traced_memory()[1] < 60_000_000  # all rows at once would take 2 GB
+    tracemalloc.stop()
+    np.testing.assert_array_equal(square, square[:1].repeat(300, 0))
+    assert square[0, 7, 0] == round(np.mean([7 * 1000 + 499, 7 * 1000 + 500]) % 251)
 
 
 def test_resizing_sixteen_pixels():

@@ -1,5 +1,6 @@
 """The page: its endpoint, and in a browser without a window."""
 
+import asyncio
 import base64
 import io
 import json
@@ -17,6 +18,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.images.drawing import class_color
 from ssd_jax.inference.page import uploads
 from ssd_jax.inference.page.guard import AllowedNames, check_auth
+from ssd_jax.inference.page.preparers import Preparer
 from ssd_jax.inference.page.server import serve
 from tests.helpers.browser import find_chromium, new_page
 from tests.helpers.page_server import page_server
@@ -412,3 +414,16 @@ def test_the_command_serves_until_a_signal(number):
         assert not psutil.wait_procs(children, timeout=5)[1]
     finally:
         server.end()
+
+
+def test_a_decoder_that_ended_is_told_with_how():
+    preparer = Preparer(64)
+
+    async def end_at_work() -> None:
+        await preparer.start()
+        assert preparer._process is not None
+        preparer._process.kill()
+        with pytest.raises(UserError, match="the process that decodes it was ended by SIGKILL"):
+            await preparer.prepare(b"an image")
+
+    asyncio.run(end_at_work())

@@ -6,12 +6,15 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ssd_jax.images.limits import MAX_MEMORY, MAX_PIXELS
+from ssd_jax.images.opening import ORIENTATION_TAG
 from tools.attacks.attack import Attack
-from tools.attacks.measuring import check_refused, run_measured
+from tools.attacks.measuring import MAX_BYTES, check_refused, run_measured
 
 KIND = "image bombs"
 Make = Callable[[], bytes]
@@ -156,7 +159,101 @@ READ: dict[str, Make] = {
     "a JPEG of 20 scans": lambda: encoded("JPEG", 256, progressive=True),
     "a JPEG with the mark of scans behind it": lambda: encoded("JPEG") + b"\xff\xda" * 10_000,
 }
+
+
+def largest(image_format: str, mode: str, limit: float, folder: Path, **options: Any) -> None:
+    """The largest image of its kind that is read: it stays within the memory of an attack.
+
+    Args:
+      image_format: of Pillow.
+      mode: of Pillow.
+      limit: bytes a pixel that `check_memory` reckons with.
+      folder: where it is written.
+      options: see `Image.save`.
+    """
+    side = int((MAX_MEMORY / limit) ** 0.5) if limit else int(MAX_PIXELS**0.5)
+    random = np.random.default_rng(0)
+    small = random.integers(0, 256, (side // 64 + 1, side // 64 + 1, 3), dtype=np.uint8)
+    image = Image.fromarray(small).resize((side, side), Image.Resampling.NEAREST)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 200)
+    elif mode == "P":
+        image = image.quantize(64, method=Image.Quantize.FASTOCTREE)
+    elif mode != "RGB":
+        image = image.convert(mode)
+    if mode == "RGBA":
+        image.putalpha(77)
+    file = folder / "image"
+    image.save(file, image_format, **options)
+    del image
+    printed, taken = run_measured(BEFORE, f"image_to_square(open_image({str(file)!r}), 300)")
+    assert printed == "", printed
+    assert taken < MAX_BYTES, f"it took {taken:,} bytes"
+
+
+def turned() -> Image.Exif:
+    """EXIF that turns an image by a quarter."""
+    exif = Image.Exif()
+    exif[ORIENTATION_TAG] = 6
+    return exif
+
+
+def deep(folder: Path) -> None:
+    """The largest PNG of 16-bit colours."""
+    side = int((MAX_MEMORY / 13) ** 0.5)
+    packed = zlib.compressobj(1)
+    row = b"\0" + np.arange(3 * side, dtype=">u2").tobytes()
+    pixels = b"".join([packed.compress(row) for _ in range(side)]) + packed.flush()
+    header = struct.pack(">LLBBBBB", side, side, 16, 2, 0, 0, 0)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    file = folder / "image"
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    printed, taken = run_measured(BEFORE, f"image_to_square(open_image({str(file)!r}), 300)")
+    assert printed == "", printed
+    assert taken < MAX_BYTES, f"it took {taken:,} bytes"
+
+
+def wide(size: tuple[int, int], folder: Path) -> None:
+    """An image of few rows, or columns."""
+    file = folder / "image"
+    Image.new("RGB", size).save(file, "PNG")
+    printed, taken = run_measured(BEFORE, f"image_to_square(open_image({str(file)!r}), 300)")
+    assert printed == "", printed
+    assert taken < MAX_BYTES, f"it took {taken:,} bytes"
+
+
+Run = Callable[[Path], None]
+LARGEST: dict[str, Run] = {
+    "RGB JPEG": functools.partial(largest, "JPEG", "RGB", 0),
+    "RGB PNG": functools.partial(largest, "PNG", "RGB", 0, compress_level=1),
+    "RGB TIFF": functools.partial(largest, "TIFF", "RGB", 0),
+    "packed TIFF of one strip": functools.partial(
+        largest, "TIFF", "RGB", 7, compression="tiff_adobe_deflate", strip_size=2**40
+    ),
+    "gray JPEG": functools.partial(largest, "JPEG", "L", 5),
+    "palette": functools.partial(largest, "GIF", "P", 5),
+    "palette with transparency": functools.partial(
+        largest, "PNG", "P", 5, transparency=bytes(range(64)), compress_level=1
+    ),
+    "RGBA PNG": functools.partial(largest, "PNG", "RGBA", 8, compress_level=1),
+    "CMYK JPEG": functools.partial(largest, "JPEG", "CMYK", 8),
+    "JPEG turned by EXIF": functools.partial(largest, "JPEG", "RGB", 8, exif=turned()),
+    "gray of 16 bits": functools.partial(largest, "PNG", "I;16", 6, compress_level=1),
+    "progressive JPEG": functools.partial(
+        largest, "JPEG", "RGB", 10, progressive=True, subsampling=0
+    ),
+    "progressive CMYK JPEG": functools.partial(
+        largest, "JPEG", "CMYK", 12, progressive=True, subsampling=0
+    ),
+    "WebP": functools.partial(largest, "WEBP", "RGBA", 20, method=0),
+    "AVIF": functools.partial(largest, "AVIF", "RGBA", 20, speed=10, quality=40),
+    "JPEG 2000": functools.partial(largest, "JPEG2000", "RGBA", 24, num_resolutions=2),
+    "colours of 16 bits": deep,
+    "a million columns": functools.partial(wide, (10**6, 100)),
+    "a million rows": functools.partial(wide, (100, 10**6)),
+}
 BEFORE = "from pathlib import Path\nfrom ssd_jax.images.opening import open_image, upright_file"
+BEFORE += "\nfrom ssd_jax.images.resizing import image_to_square"
 
 
 def opened(make: Make, folder: Path) -> None:
@@ -201,6 +298,7 @@ ATTACKS: list[Attack] = [
         if name not in QUICK_FOR_TENSORFLOW
     ),
     *(Attack(KIND, name, functools.partial(well, make)) for name, make in READ.items()),
+    *(Attack(KIND, f"the largest {name}", run) for name, run in LARGEST.items()),
     Attack(KIND, "a file of holes", functools.partial(holes, b"")),
     Attack(KIND, "a JPEG and holes", functools.partial(holes, encoded("JPEG"))),
 ]

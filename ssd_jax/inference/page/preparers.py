@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
@@ -105,8 +106,7 @@ class Preparer:
                 f"the image cannot be read: that takes longer than {MAX_SECONDS} seconds"
             ) from None
         except (asyncio.IncompleteReadError, ConnectionError):  # the process has ended
-            await self.end()
-            raise UserError(preparing.NO_MEMORY) from None
+            raise UserError(await self._ended()) from None
         except BaseException:  # it would give this answer to the next question
             await self.end()
             raise
@@ -130,6 +130,22 @@ class Preparer:
         pixels = b"" if "error" in head else await process.stdout.readexactly(side * side * 3)
         return head, pixels
 
+    async def _ended(self) -> str:
+        """How the process ended by itself, which decoders make it do by crashing."""
+        process = self._process
+        assert process is not None
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), 1)
+        status = process.returncode
+        await self.end()
+        if status is None:
+            how = "closed its output"
+        elif status >= 0:
+            how = f"ended with the status {status}"
+        else:
+            how = f"was ended by {_name_of_signal(-status)}"
+        return f"the image cannot be read: the process that decodes it {how}"
+
     async def end(self) -> None:
         """Ends the process."""
         process, self._process = self._process, None
@@ -137,3 +153,10 @@ class Preparer:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+def _name_of_signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time one
+        return f"signal {number}"

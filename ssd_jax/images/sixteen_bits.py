@@ -1,0 +1,68 @@
+"""Images of 16 bits a channel, brought to 8 bits. Pillow and NumPy alone.
+
+The range that the file uses decides: with the fewest bits that hold its largest value, the upper 8
+of these stay. A camera of 10 or 12 bits so gives the whole range of brightness, what uses 8 bits
+stays as it is, fewer bits are scaled up, and what uses all 16 loses the lower 8. The factor is a
+power of two, so that the images of one camera keep their brightness to each other, but for those
+that are darker than half of the range.
+"""
+
+import sys
+
+import numpy as np
+from PIL import Image
+
+from ssd_jax.images.limits import is_deep_colour
+
+
+def num_bits(image: Image.Image, lower: Image.Image | None) -> int:
+    """The bits that the largest number of an image of 16 bits needs; 0 for others."""
+    if lower is not None:
+        values = from_two_bytes(image, lower)
+    elif image.mode.startswith("I"):
+        values = np.asarray(image)
+    else:
+        return 0
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise ValueError("its pixels have 32 bits: save it with 8 or 16 bits")
+    return int(values.max()).bit_length()
+
+
+def to_8_bits(values: np.ndarray, num_bits: int) -> np.ndarray:
+    """Whole numbers below 2¹⁶ as uint8, scaled by a power of two: see the top of this file."""
+    surplus = num_bits - 8
+    scaled = values >> surplus if surplus >= 0 else values << -surplus
+    return scaled.astype(np.uint8)
+
+
+def lower_bytes(image: Image.Image) -> Image.Image | None:
+    """The lower bytes of a colour image of 16 bits, of which Pillow decodes the upper ones.
+
+    Args:
+      image: not decoded yet.
+
+    Returns:
+      An image of the same mode; None for any other image.
+    """
+    file = getattr(image, "fp", None)
+    if file is None or not is_deep_colour(image) or "transparency" in image.info:
+        return None
+    form = image.tile[0][3]  # pyright: ignore[reportAttributeAccessIssue]
+    _, _, order = (form if isinstance(form, str) else str(*form[:1])).partition(";16")
+    # Read in the other order of bytes, the lower ones take the place of the upper.
+    is_big = order == "B" or (order == "N" and sys.byteorder == "big")
+    name = f"{image.mode};16{'L' if is_big else 'B'}"
+    place = file.tell()
+    file.seek(0)
+    other = Image.open(file, formats=[str(image.format)])
+    args = name if isinstance(form, str) else (name, *form[1:])
+    other.tile = [each._replace(args=args) for each in other.tile]
+    other.load()
+    file.seek(place)
+    return other
+
+
+def from_two_bytes(upper: Image.Image, lower: Image.Image) -> np.ndarray:
+    """`[height, width, 3] uint16`: the colours of an image of 16 bits, in two of 8 bits."""
+    high = np.asarray(upper)[..., :3].astype(np.uint16)
+    return high << 8 | np.asarray(lower)[..., :3]
