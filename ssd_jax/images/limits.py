@@ -5,8 +5,11 @@ of thousands of segments, which Pillow joins one by one; or thousands of tags th
 same megabytes. No program writes such files, and each limit is far above what programs write.
 """
 
+import contextlib
+import contextvars
 import io
 import re
+from collections.abc import Iterator
 from typing import IO, BinaryIO
 
 from PIL import Image, TiffImagePlugin
@@ -201,10 +204,22 @@ class _CountedBytes:
 
 
 _load_tags = TiffImagePlugin.ImageFileDirectory_v2.load
+_tags_are_limited = contextvars.ContextVar("tags are limited", default=False)
+
+
+@contextlib.contextmanager
+def limited_tags() -> Iterator[None]:
+    """Limits what tags of TIFF and EXIF may hold that this thread reads in the block."""
+    token = _tags_are_limited.set(True)
+    try:
+        yield
+    finally:
+        _tags_are_limited.reset(token)
 
 
 def _load_limited(self: TiffImagePlugin.ImageFileDirectory_v2, fp: IO[bytes]) -> None:
-    _load_tags(self, _CountedBytes(fp))  # pyright: ignore[reportArgumentType]
+    file = _CountedBytes(fp) if _tags_are_limited.get() else fp
+    _load_tags(self, file)  # pyright: ignore[reportArgumentType]
 
 
 # For EXIF, in all formats, Pillow takes no file in place of bytes, so that no reader can be given.

@@ -21,6 +21,7 @@ from ssd_jax.images.limits import (
     check_memory,
     check_scans,
     has_few_texts,
+    limited_tags,
 )
 from ssd_jax.images.sixteen_bits import from_two_bytes, lower_bytes, num_bits, to_8_bits
 from ssd_jax.storage.files import open_file, scheme_hint
@@ -253,7 +254,11 @@ def _identify(
 ) -> Iterator[Image.Image]:
     """Reads the header; nothing is decoded yet, but may be then if `decodes`."""
     content = file if isinstance(file, bytes) else open_file(file, buffering=0)
-    with LimitedReader(content) as reader, Image.open(reader, formats=FORMATS) as image:
+    with (
+        LimitedReader(content) as reader,
+        limited_tags(),
+        Image.open(reader, formats=FORMATS) as image,
+    ):
         width, height = image.size
         if width * height > max_pixels:
             raise ValueError(f"it has {width} × {height} pixels, more than {max_pixels:,} in all")

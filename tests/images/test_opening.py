@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ssd_jax.errors import UserError
 from ssd_jax.images import opening
@@ -21,6 +21,7 @@ from ssd_jax.images.opening import (
 )
 from ssd_jax.images.resizing import resize_to_square
 from tests.helpers.reference_results import carried
+from tools.attacks.image_bombs import tags
 
 
 def encoded(image: Image.Image | np.ndarray, image_format="PNG", **options) -> bytes:
@@ -295,6 +296,14 @@ def test_an_image_of_one_row_takes_little_memory():
     tracemalloc.stop()
     np.testing.assert_array_equal(square, square[:1].repeat(300, 0))
     assert square[0, 7, 0] == round(np.mean([7 * 1000 + 499, 7 * 1000 + 500]) % 251)
+
+
+def test_tags_are_limited_here_and_not_for_others():
+    file = tags(50, 100_000)  # 5 MB of tags in 100 KB
+    with pytest.raises(UserError, match="its tags hold more than the file"):
+        open_image(file)
+    with pytest.raises(UnidentifiedImageError):  # of the tags that make an image it has none
+        Image.open(io.BytesIO(file))
 
 
 def test_resizing_sixteen_pixels():

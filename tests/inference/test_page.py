@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
@@ -426,4 +427,5 @@ def test_a_decoder_that_ended_is_told_with_how():
         with pytest.raises(UserError, match="the process that decodes it was ended by SIGKILL"):
             await preparer.prepare(b"an image")
 
-    asyncio.run(end_at_work())
+    with ThreadPoolExecutor(1) as pool:  # Playwright leaves a loop running in this thread
+        pool.submit(asyncio.run, end_at_work()).result()
