@@ -179,7 +179,8 @@ def upright(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     size = rendering.image_size(image)
 
     def limited() -> tf.Tensor:
-        return tf.cond(rendering.has_few_parts(image), lambda: image, lambda: _by_pillow(image))
+        is_simple = rendering.has_few_parts(image, size)
+        return tf.cond(is_simple, lambda: image, lambda: _by_pillow(image))
 
     return tf.cond(rendering.is_small(image, size), lambda: image, limited), size
 

@@ -15,6 +15,7 @@ PNG_HEADER = 26  # bytes up to what says which channels there are
 # Of an image whose scans and texts are not counted: its bytes times its pixels, to which some are
 # added so that it has at most 650 kB.
 SMALL, MORE_PIXELS = 1.3e11, 2e5
+SCANNED_PIXELS = 4e7  # of a JPEG with several scans, which Pillow checks beyond that
 
 # Caffe draws one of these for every training image.
 RESIZE_METHODS = ("bilinear", "area", "nearest", "bicubic", "lanczos3")
@@ -116,11 +117,18 @@ def is_small(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.strings.length(encoded), tf.float32) * (num_pixels + MORE_PIXELS) <= SMALL
 
 
-def has_few_parts(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether a JPEG of any size has not too many scans, or a PNG too many compressed texts."""
+def has_few_parts(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Whether a JPEG has not too many scans, or a PNG too many compressed texts.
+
+    Args:
+      encoded: a JPEG or PNG file.
+      size: `[2]` its height and width.
+    """
+    # Several scans of a large JPEG would take too much memory.
+    scans = tf.where(tf.reduce_prod(tf.cast(size, tf.float32)) > SCANNED_PIXELS, 1, FEW_SCANS)
     # One operation for both, as those of branches not taken cost time as well.
     part = tf.where(tf.io.is_jpeg(encoded), SCAN, TEXT)
-    most = tf.where(tf.io.is_jpeg(encoded), FEW_SCANS, MAX_TEXTS)
+    most = tf.where(tf.io.is_jpeg(encoded), scans, MAX_TEXTS)
     pieces = tf.raw_ops.StringSplitV2(input=[encoded], sep=part).values
     return tf.size(pieces) <= most + 1
 

@@ -243,3 +243,16 @@ def test_boxes_go_where_their_pixels_go():
             rendering.canvas_window(placement, 64),
             atol=1e-5,
         )
+
+
+def test_a_large_jpeg_of_several_scans_is_left_to_pillow():
+    image = Image.new("RGB", (64, 64))
+    for is_progressive, side, wanted in [
+        (True, 64, True),
+        (True, 7000, False),
+        (False, 7000, True),
+    ]:
+        file = io.BytesIO()
+        image.save(file, "JPEG", progressive=is_progressive)
+        encoded = tf.constant(file.getvalue())
+        assert bool(rendering.has_few_parts(encoded, tf.constant([side, side]))) == wanted
