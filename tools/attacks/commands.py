@@ -71,7 +71,9 @@ def config_file(content: str, folder: Path) -> None:
 
 
 def as_program(arguments: tuple[str, ...], folder: Path) -> None:
-    check_refused(command(*(argument.format(folder=folder) for argument in arguments)))
+    status = 2 if arguments[0] == "predict" else 1  # of predict 1 means that some files failed
+    given = (argument.format(folder=folder) for argument in arguments)
+    check_refused(command(*given), status=status)
 
 
 PROGRAMS = (
