@@ -1,6 +1,7 @@
 """Detects objects in files, folders, streams and cameras, and writes what it finds."""
 
 import contextlib
+import dataclasses
 import logging
 import math
 import os
@@ -25,6 +26,10 @@ from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
+
+# Of images that wait to be drawn; more are opened again, so that memory stays bounded.
+KEPT_BYTES = 2**29
+BYTES_A_PIXEL = 4  # of Pillow's RGB
 
 
 def load_detector(workdir: str | None, weights: str | None, checkpoint: int | None) -> Detector:
@@ -171,6 +176,7 @@ class _Run:
         self._output = output
         self._results = results
         self._large = threading.Lock()
+        self._kept_bytes, self._kept_lock = 0, threading.Lock()
 
     def detect_in_images(self, files: Sequence[Input]) -> None:
         """Opening, detecting and writing overlap: threads for the first and last, in order."""
@@ -236,9 +242,20 @@ class _Run:
                 prepared = self._detector.prepare(open_image(path))
         except UserError as error:
             return target, error
-        # Opened again to be drawn, so that memory stays bounded whatever the files are.
-        is_large = math.prod(size) > LARGE
-        return target, prepared._replace(image=path) if is_large else prepared
+        return target, prepared if self._keeps(size) else prepared._replace(image=path)
+
+    def _keeps(self, size: tuple[int, int]) -> bool:
+        """Whether an image of this size is kept until it is drawn; if so, it is counted."""
+        num_bytes = BYTES_A_PIXEL * math.prod(size)
+        with self._kept_lock:
+            if math.prod(size) > LARGE or self._kept_bytes + num_bytes > KEPT_BYTES:
+                return False
+            self._kept_bytes += num_bytes
+            return True
+
+    def _let_go(self, size: tuple[int, int]) -> None:
+        with self._kept_lock:
+            self._kept_bytes -= BYTES_A_PIXEL * math.prod(size)
 
     def _write(self, found: tuple[Target, Detections]) -> tuple[Target, Detections | UserError]:
         """Writes the detections that are kept, and returns them."""
@@ -251,7 +268,10 @@ class _Run:
             return target, error
         except OSError as error:
             return target, _cannot_write(target.file.path, error)
-        return target, detections
+        finally:
+            if not isinstance(detections.image, str):
+                self._let_go(detections.size)
+        return target, dataclasses.replace(detections, image=target.file.path)
 
     def _turn(self, size: tuple[int, int]) -> contextlib.AbstractContextManager:
         """A lock for large images, so that one is open at a time; nothing for others."""

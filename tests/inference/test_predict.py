@@ -144,8 +144,11 @@ def test_they_are_those_of_the_detector(detector, thirty, done):
     assert results["annotations"] == wanted
 
 
-def test_large_pictures_give_the_same(detector, thirty, done, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict_module, "LARGE", 3000)
+@pytest.mark.parametrize("limit, value", [("LARGE", 3000), ("KEPT_BYTES", 50_000)])
+def test_images_that_are_opened_again_give_the_same(
+    limit, value, detector, thirty, done, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(predict_module, limit, value)
     _, results = run(detector, tmp_path / "out", thirty)
     assert results == done[2]
     for path in ("annotated/rotated6.png", "annotated/plain13.jpg"):
