@@ -12,7 +12,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-PATIENCE = 1.0  # seconds that who closes an iterator waits for its thread
+PATIENCE = 1.0  # seconds that a signal, or who closes an iterator, waits for threads
 
 _END = object()
 
@@ -67,16 +67,19 @@ def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, No
 
 @contextlib.contextmanager
 def pool_of_threads(workers: int) -> Iterator[Executor]:
-    """A pool that is waited for at the end of the block, but not where a signal ends it.
+    """A pool that is waited for at the end of the block, so that no thread writes behind it.
 
-    Its threads may read from storage that does not answer. After any other error they are waited
-    for, so that none still writes where the caller believes that all is over.
+    Where a signal ends the block, that is waited for as `PATIENCE` says: a thread may read from
+    storage that does not answer.
     """
     pool = ThreadPoolExecutor(workers)
     try:
         yield pool
     except BaseException as error:
-        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        waiting = threading.Thread(target=pool.shutdown, daemon=True)
+        waiting.start()
+        waiting.join(None if isinstance(error, Exception) else PATIENCE)
         raise
     pool.shutdown()
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ssd_jax.errors import UserError
 from ssd_jax.images.drawing import class_color
+from ssd_jax.inference.detector import Prepared
 from ssd_jax.inference.page import uploads
 from ssd_jax.inference.page.guard import AllowedNames, check_auth
 from ssd_jax.inference.page.preparers import Preparer
@@ -417,15 +418,21 @@ def test_the_command_serves_until_a_signal(number):
         server.end()
 
 
-def test_a_decoder_that_ended_is_told_with_how():
+def test_a_decoder_that_ended_is_told_with_how_or_started_again():
     preparer = Preparer(64)
 
-    async def end_at_work() -> None:
+    async def end_at_work(number: signal.Signals) -> Prepared:
         await preparer.start()
         assert preparer._process is not None
-        preparer._process.kill()
-        with pytest.raises(UserError, match="the process that decodes it was ended by SIGKILL"):
-            await preparer.prepare(b"an image")
+        preparer._process.send_signal(number)
+        return await preparer.prepare(encoded())
+
+    async def end_twice() -> None:
+        with pytest.raises(UserError, match="the process that decodes it was ended by SIGSEGV"):
+            await end_at_work(signal.SIGSEGV)
+        # Somebody else's signal, which may have come before the image.
+        assert (await end_at_work(signal.SIGKILL)).size == (200, 300)
+        await preparer.end()
 
     with ThreadPoolExecutor(1) as pool:  # Playwright leaves a loop running in this thread
-        pool.submit(asyncio.run, end_at_work()).result()
+        pool.submit(asyncio.run, end_twice()).result()

@@ -239,7 +239,7 @@ def export_over_run(kind: str, folder: Path) -> None:
 
     for name in ("format.json", "config.json", "classes.json"):
         (folder / name).write_text("{}")
-    with refused_untouched(folder, "is the work directory of a run"):
+    with refused_untouched(folder, "would take the place of files of the run"):
         export(kind, load_folder(tiny_detector()), str(folder))
 
 

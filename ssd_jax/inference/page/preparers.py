@@ -99,14 +99,14 @@ class Preparer:
         """
         try:
             async with asyncio.timeout(MAX_SECONDS):
-                head, pixels = await self._exchange(file)
+                head, pixels = await self._exchange_again(file)
         except TimeoutError:
             await self.end()
             raise UserError(
                 f"the image cannot be read: that takes longer than {MAX_SECONDS} seconds"
             ) from None
         except (asyncio.IncompleteReadError, ConnectionError):  # the process has ended
-            raise UserError(await self._ended()) from None
+            raise UserError(_how_ended(await self._ended())) from None
         except BaseException:  # it would give this answer to the next question
             await self.end()
             raise
@@ -116,6 +116,16 @@ class Preparer:
         return Prepared(
             "", (head["height"], head["width"]), np.frombuffer(pixels, np.uint8).reshape(shape)
         )
+
+    async def _exchange_again(self, file: bytes | bytearray) -> tuple[dict[str, Any], bytes]:
+        """`_exchange`, once more where somebody killed the process, which may have been idle."""
+        try:
+            return await self._exchange(file)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            if await self._ended() != -signal.SIGKILL:
+                raise
+            await self.start()
+            return await self._exchange(file)
 
     async def _exchange(self, file: bytes | bytearray) -> tuple[dict[str, Any], bytes]:
         """The answer of the process to a file: see `preparing`."""
@@ -130,21 +140,13 @@ class Preparer:
         pixels = b"" if "error" in head else await process.stdout.readexactly(side * side * 3)
         return head, pixels
 
-    async def _ended(self) -> str:
-        """How the process ended by itself, which decoders make it do by crashing."""
+    async def _ended(self) -> int | None:
+        """The status of the process, which has ended by itself, or nearly so."""
         process = self._process
         assert process is not None
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), 1)
-        status = process.returncode
-        await self.end()
-        if status is None:
-            how = "closed its output"
-        elif status >= 0:
-            how = f"ended with the status {status}"
-        else:
-            how = f"was ended by {_name_of_signal(-status)}"
-        return f"the image cannot be read: the process that decodes it {how}"
+        return process.returncode
 
     async def end(self) -> None:
         """Ends the process."""
@@ -153,6 +155,17 @@ class Preparer:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+
+
+def _how_ended(status: int | None) -> str:
+    """Why there is no image, where decoders end their process by crashing."""
+    if status is None:
+        how = "closed its output"
+    elif status >= 0:
+        how = f"ended with the status {status}"
+    else:
+        how = f"was ended by {_name_of_signal(-status)}"
+    return f"the image cannot be read: the process that decodes it {how}"
 
 
 def _name_of_signal(number: int) -> str:
