@@ -16,7 +16,8 @@ from ssd_jax.data.problems import Problems
 from ssd_jax.data.records import Object
 from ssd_jax.data.sources import explicit_sources, open_dataset
 from ssd_jax.errors import UserError
-from ssd_jax.evaluation.detection_files import read_detections, write_detections
+from ssd_jax.evaluation.detection_files import read_detections
+from ssd_jax.evaluation.submission import write_detections
 from ssd_jax.images.opening import open_image, size_in_file, upright_file, upright_size
 from ssd_jax.inference.outputs import OutputFolder
 from ssd_jax.interop.caffe_model import NetParameter

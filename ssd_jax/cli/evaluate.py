@@ -3,6 +3,7 @@
     ssd-jax evaluate --workdir=runs/quickstart --report=report
     ssd-jax evaluate --detections=detections.json --source=path/to/dataset:test
     ssd-jax evaluate --compare=old.json,new.json --source=path/to/dataset:test
+    ssd-jax evaluate --detections=detections.json --workdir=runs/mine
 
 Prints the average precision of each class and its mean.
 """
@@ -19,14 +20,19 @@ from ssd_jax.errors import UserError
 FLAGS = flags.FlagValues()
 CONFIG = define_config("A config: a name, or a file; by default that of the run.", FLAGS)
 # What is evaluated.
-WORKDIR = flags.DEFINE_string("workdir", "", "The work directory of the run.", FLAGS)
+WORKDIR = flags.DEFINE_string(
+    "workdir",
+    "",
+    "The work directory of the run; with --detections or --compare, whose data and classes count.",
+    FLAGS,
+)
 CHECKPOINT = flags.DEFINE_integer(
     "checkpoint", None, "The step to evaluate; by default the last.", flag_values=FLAGS
 )
 DETECTIONS = flags.DEFINE_string(
     "detections",
     "",
-    "Instead of a run: a COCO results JSON, or a folder of VOC result files.",
+    "Instead of a run's: a COCO results JSON, that of predict, or a folder of VOC result files.",
     FLAGS,
 )
 COMPARE = flags.DEFINE_list(
@@ -80,7 +86,9 @@ PROCESSES = define_processes(FLAGS)
 def main(arguments: list[str]) -> None:
     """Flags in, one call, a printed result."""
     del arguments
-    if sum(map(bool, (WORKDIR.value, DETECTIONS.value, COMPARE.value))) != 1:
+    if DETECTIONS.value and COMPARE.value:
+        raise UserError("name --detections or --compare, not both")
+    if not (WORKDIR.value or DETECTIONS.value or COMPARE.value):
         raise UserError("name one of --workdir, --detections and --compare")
 
     from ssd_jax.distributed import devices
@@ -94,7 +102,7 @@ def main(arguments: list[str]) -> None:
         report=REPORT.value,
         submission=SUBMISSION.value,
     )
-    if WORKDIR.value and config:
+    if config and not (DETECTIONS.value or COMPARE.value):
         devices.initialize(**PROCESSES())
         evaluate(
             config,
@@ -105,13 +113,13 @@ def main(arguments: list[str]) -> None:
         )
         return
     if not SOURCE.value and config is None:
-        raise UserError("name the data with --source, or a --config")
+        raise UserError("name the data with --source, --config, or the --workdir of a run")
     data = config.data if config else DataConfig(eval=SOURCE.value)
     seed = config.seed if config else 0
     if DETECTIONS.value:
-        evaluate_file(data, DETECTIONS.value, options, seed)
+        evaluate_file(data, DETECTIONS.value, options, seed, WORKDIR.value)
     else:
-        compare_files(data, COMPARE.value, options, seed)
+        compare_files(data, COMPARE.value, options, seed, WORKDIR.value)
 
 
 def _config() -> Config | None:

@@ -1,96 +1,42 @@
-"""Detections in files, in the forms that the servers of Pascal VOC and COCO take.
+"""Reads detections from files, in the forms that the servers of Pascal VOC and COCO take.
 
 Pascal VOC: a folder with `comp4_det_test_CLASS.txt` for each class, whose lines are
 `image_id score x_min y_min x_max y_max`; the name may hold blanks. COCO: a JSON list of objects
-with `image_id`, `category_id`, `bbox` (x, y, width, height) and `score`. Boxes are in pixels of the
-image.
+with `image_id`, `category_id`, `bbox` (x, y, width, height) and `score`; or, as `ssd-jax predict`
+writes them, an object whose `annotations` are such a list and whose `images` and `categories` have
+the names of files and classes. Boxes are in pixels of the image.
 """
 
 import collections
 import json
 import logging
 import math
-import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ssd_jax.data.classes import Classes
 from ssd_jax.data.discovery import EVAL_NAMES, TRAIN_NAMES
-from ssd_jax.data.file_tree import IMAGE_SUFFIXES
 from ssd_jax.errors import UserError, counted, first_names, shown
+from ssd_jax.evaluation.known_images import KnownImages
 from ssd_jax.evaluation.results import ImageResult
-from ssd_jax.storage.files import read_text, write_json, write_text
-from ssd_jax.storage.replacing import replacing_files
+from ssd_jax.storage.files import read_text
 
 logger = logging.getLogger(__name__)
 
-LONGEST_NAME = 200  # bytes of a class, as part of a file's name; file systems take 255 in all
+
+_Category = tuple[int, str]  # label, 0 where the data does not have it; name, "" where not known
 
 
 class _Detection(NamedTuple):
-    image_id: str
+    image_id: str  # as the file has it
     label: int  # 0 where the class is not among those of the data
     class_name: str  # for messages
     score: float
     box: tuple[float, ...]  # xyxy in pixels
-
-
-def write_detections(
-    results: Sequence[ImageResult],
-    class_names: Sequence[str],
-    category_ids: Sequence[int],
-    folder: Path,
-) -> None:
-    """Writes `comp4_det_test_CLASS.txt` for every class, and `detections.json` in COCO's form.
-
-    Args:
-      results: the images.
-      class_names: class i + 1 is called `class_names[i]`.
-      category_ids: what COCO's form calls the classes.
-      folder: made where it does not exist.
-
-    Raises:
-      UserError: a class cannot be part of a file's name, or an image's name of a line.
-    """
-    for name in class_names:
-        if set(name) & set("/\\\0") or len(os.fsencode(name)) > LONGEST_NAME:
-            raise UserError(
-                f"the class {shown(name)} cannot be part of a file's name: rename it, without / "
-                f"and \\ and with at most {LONGEST_NAME} bytes"
-            )
-    for result in results:
-        name = result.image_id
-        is_text = name == name.encode(errors="replace").decode()
-        if not is_text or not name or name != name.strip() or len(name.splitlines()) > 1:
-            raise UserError(
-                f"the image {shown(name)} cannot stand in a line of VOC's form: rename it, in "
-                "UTF-8, without line breaks, and without blanks at its ends"
-            )
-    lines, entries = [[] for _ in class_names], []
-    for result in results:
-        for box, score, label in zip(
-            result.boxes.tolist(), result.scores.tolist(), result.labels.tolist(), strict=True
-        ):
-            corners = " ".join(f"{corner:.3f}" for corner in box)
-            lines[label - 1].append(f"{result.image_id} {score:.9g} {corners}\n")
-            x_min, y_min, x_max, y_max = box
-            extent = (x_min, y_min, x_max - x_min, y_max - y_min)
-            entries.append(
-                {
-                    "image_id": _coco_id(result.image_id),
-                    "category_id": category_ids[label - 1],
-                    "bbox": [round(number, 3) for number in extent],
-                    "score": float(f"{score:.9g}"),
-                }
-            )
-    with replacing_files(folder, last="detections.json") as unfinished:
-        for name, of_class in zip(class_names, lines, strict=True):
-            write_text(unfinished / f"comp4_det_test_{name}.txt", "".join(of_class))
-        write_json(unfinished / "detections.json", entries, indent=None)
 
 
 def read_detections(
@@ -101,10 +47,12 @@ def read_detections(
     left_out: Collection[str] = (),
     class_map: Mapping[str, str] | None = None,
     merged_ids: Mapping[int, int] | None = None,
+    paths: Mapping[str, str] | None = None,
 ) -> list[ImageResult]:
     """The images with the detections of a file.
 
-    Detections of other classes than these are left out and counted in a warning.
+    Detections of other classes than these are left out and counted in a warning. So are images that
+    the file has nothing of, for it may be of a part of the images.
 
     Args:
       path: a JSON file in COCO's form, or a folder of files in VOC's. A class that has no file
@@ -113,33 +61,39 @@ def read_detections(
       class_names: class i + 1 is called `class_names[i]`.
       category_ids: what COCO's form calls the classes.
       left_out: images that the file may name too; their detections are dropped.
-      class_map: names of VOC's files by the names of classes; "" leaves their detections out.
+      class_map: the names of classes by those that files use; "" leaves their detections out.
       merged_ids: labels by further ids of COCO's form.
+      paths: the files of the images by their names, where they are in files of their own.
 
     Raises:
       UserError: the path does not exist, a line or an entry cannot be understood or names an image
         that is not among those given, or all detections are of other classes.
     """
     classes = Classes(tuple(class_names), class_map or {})
-    if path.is_dir():
-        detections = _read_voc(path, classes)
-    elif path.is_file():
-        by_id = {number: label for label, number in enumerate(category_ids, start=1)}
-        detections = _read_coco(path, {**(merged_ids or {}), **by_id})
-    else:
-        raise UserError(f"{path} does not exist: name a JSON file in COCO's form, or a folder")
     of_image = {image.image_id: [] for image in images}
     if len(of_image) < len(images):
         raise UserError("two images of the evaluation data have the same name: rename one")
-    foreign = collections.Counter()
+    known = KnownImages((*of_image, *left_out), len(images), paths or {})
+    listed = None
+    if path.is_dir():
+        detections = _read_voc(path, classes)
+    elif path.is_file():
+        content = _read_json(path)
+        if isinstance(content, dict):
+            listed = _listed_images(path, content["images"], known)
+            category_of = _named_categories(path, content["categories"], classes)
+            detections = _read_coco(path, content["annotations"], category_of, listed)
+        else:
+            by_id = {number: label for label, number in enumerate(category_ids, start=1)}
+            label_of = {**(merged_ids or {}), **by_id}
+            category_of = {number: (label, "") for number, label in label_of.items()}
+            detections = _read_coco(path, content, category_of)
+    else:
+        raise UserError(f"{path} does not exist: name a JSON file in COCO's form, or a folder")
+    foreign, named = collections.Counter(), set()
     for place, detection in detections:
-        image_id = _known_image(detection.image_id, of_image, left_out)
-        if not image_id:
-            first = repr(images[0].image_id) if images else "none"
-            raise UserError(
-                f"{place}: the image {shown(detection.image_id)} is not in the evaluation data, "
-                f"which has {counted(len(images), 'image')}; the first is {first}"
-            )
+        image_id = known.find(detection.image_id, place)
+        named.add(image_id)
         _check_numbers(detection, place)
         if not detection.label:
             foreign[detection.class_name] += 1
@@ -147,8 +101,9 @@ def read_detections(
             of_image[image_id].append(detection)
     if foreign:
         pairs = zip(class_names, category_ids, strict=True)
-        known = [f"{name} ({number})" for name, number in pairs]
-        _tell_foreign(path, foreign, known, any(of_image.values()))
+        known_classes = [f"{name} ({number})" for name, number in pairs]
+        _tell_foreign(path, foreign, known_classes, any(of_image.values()))
+    _tell_missing(path, [*of_image], named, None if listed is None else {*listed.values()})
     return [_with_detections(image, of_image[image.image_id]) for image in images]
 
 
@@ -158,13 +113,6 @@ def _check_numbers(detection: _Detection, place: str) -> None:
     x_min, y_min, x_max, y_max = detection.box
     if x_max < x_min or y_max < y_min:
         raise UserError(f"{place}: the box {detection.box} ends before it begins")
-
-
-def _known_image(name: str, *known: Collection[str]) -> str:
-    """The name under which an image is known, with or without a suffix; "" where it is not."""
-    stem, dot, suffix = name.rpartition(".")
-    names = (name, stem) if f"{dot}{suffix.lower()}" in IMAGE_SUFFIXES else (name,)
-    return next((each for each in names if any(each in images for images in known)), "")
 
 
 def _tell_foreign(
@@ -182,6 +130,21 @@ def _tell_foreign(
         "%s: left out %s of classes that the evaluation data does not have: %s",
         *(path, count, listed),
     )
+
+
+def _tell_missing(
+    path: Path, image_ids: Sequence[str], named: Collection[str], listed: Collection[str] | None
+) -> None:
+    """Warns of images that a file has nothing of; where it lists its images, of all others."""
+    missing = [each for each in image_ids if each not in (named if listed is None else listed)]
+    if missing:
+        has = "have no detection in it" if listed is None else "are not among those that it lists"
+        logger.warning(
+            "%s: %d of the %s of the evaluation data %s, the first is %s; their objects count as "
+            "not found. If the file is of a part of the images, name that part: with --source, or "
+            "with --workdir the run that cut it off",
+            *(path, len(missing), counted(len(image_ids), "image"), has, shown(missing[0])),
+        )
 
 
 def _with_detections(image: ImageResult, detections: list[_Detection]) -> ImageResult:
@@ -242,16 +205,78 @@ def _class_of_file(path: Path, classes: Classes) -> str:
     return name
 
 
-def _read_coco(path: Path, label_of: Mapping[int, int]) -> Iterator[tuple[str, _Detection]]:
-    """The detections of a file; `label_of` has the labels of category ids."""
+def _read_json(path: Path) -> list[Any] | dict[str, list[Any]]:
+    """A list of detections, or an object with `images`, `annotations` and `categories`."""
     try:
-        entries = json.loads(read_text(path))
+        content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is not JSON: {error}") from error
-    if not isinstance(entries, list):
-        raise UserError(f"{path} must hold a list of detections, as COCO's results do")
+    is_object = isinstance(content, dict) and all(
+        isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
+    )
+    if not is_object and not isinstance(content, list):
+        raise UserError(
+            f"{path} must hold a list of detections, as COCO's results do, or an object with the "
+            "lists images, annotations and categories, as ssd-jax predict writes it"
+        )
+    return content
+
+
+def _listed_images(path: Path, entries: list[Any], known: KnownImages) -> dict[str, str]:
+    """The images of the evaluation data by the ids that a file has for them."""
+    listed: dict[str, str] = {}
+    files: dict[str, str] = {}
+    for number, entry in enumerate(entries, start=1):
+        place = f"{path}, image {number}"
+        try:
+            own_id, name = str(entry["id"]), entry["file_name"]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{place} needs id and file_name") from error
+        if not isinstance(name, str):
+            raise UserError(f"{place}: file_name is {shown(name)}, but must be text")
+        image_id = known.find_file(name, place)
+        if own_id in listed or image_id in files:
+            other = files.get(image_id, "another image")
+            raise UserError(
+                f"{place}: {shown(name)} has the id or the file of {shown(other)}: keep one"
+            )
+        listed[own_id], files[image_id] = image_id, name
+    return listed
+
+
+def _named_categories(path: Path, entries: list[Any], classes: Classes) -> dict[int, _Category]:
+    """Label and name of the categories that a file lists, by their ids."""
+    categories = {}
+    for number, entry in enumerate(entries, start=1):
+        try:
+            own_id, name = entry["id"], entry["name"]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}, category {number} needs id and name") from error
+        if not isinstance(own_id, int) or not isinstance(name, str):
+            raise UserError(
+                f"{path}, category {number} is {shown(entry)}, but its id must be a whole number "
+                "and its name text"
+            )
+        categories[own_id] = (classes.label(name), name)
+    return categories
+
+
+def _read_coco(
+    path: Path,
+    entries: list[Any],
+    category_of: Mapping[int, _Category],
+    listed: Mapping[str, str] | None = None,
+) -> Iterator[tuple[str, _Detection]]:
+    """The detections of a list.
+
+    Args:
+      path: the file, for messages.
+      entries: the list.
+      category_of: what category ids stand for.
+      listed: names of images by their ids in the file; None where these are the names.
+    """
     for number, entry in enumerate(entries, start=1):
         place = f"{path}, entry {number}"
         try:
@@ -264,17 +289,15 @@ def _read_coco(path: Path, label_of: Mapping[int, int]) -> Iterator[tuple[str, _
                 f"({type(error).__name__}: {str(error)[:80]})"
             ) from error
         if not isinstance(category_id, int):
-            known = ", ".join(map(str, label_of))
+            known = ", ".join(map(str, category_of))
             raise UserError(
                 f"{place}: category_id is {shown(category_id)}, but must be one of {known}"
             )
+        if listed is not None:
+            if image_id not in listed:
+                raise UserError(f"{place}: image_id {shown(image_id)} is not among its images")
+            image_id = listed[image_id]
         corners = (x, y, x + width, y + height)
-        label, class_name = label_of.get(category_id, 0), f"category_id {category_id}"
+        label, class_name = category_of.get(category_id, (0, ""))
+        class_name = class_name or f"category_id {category_id}"
         yield place, _Detection(image_id, label, class_name, score, corners)
-
-
-def _coco_id(image_id: str) -> int | str:
-    """A number where the name is one, as in COCO; "000012" of VOC stays a name."""
-    # No image of COCO has so many digits, and Python refuses numbers of thousands.
-    is_number = image_id.isascii() and image_id.isdigit() and len(image_id) < 20
-    return int(image_id) if is_number and str(int(image_id)) == image_id else image_id

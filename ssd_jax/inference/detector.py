@@ -78,20 +78,28 @@ class Detections:
             image.info = {}
         return draw_boxes(image, self.boxes, self.labels, self.class_names, self.scores)
 
-    def to_coco(self, image_id: int = 1) -> list[dict[str, Any]]:
-        """Results in COCO's form: `bbox` is x, y, width, height in pixels.
+    def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
+        """Annotations in COCO's form, with scores: `bbox` is x, y, width, height in pixels.
 
         Thousandths of a pixel and millionths of a score are kept.
+
+        Args:
+          image_id: the number of the image.
+          first_id: of the annotations, whose numbers differ in a file of many images.
         """
         return [
             {
+                "id": number,
                 "image_id": image_id,
                 "category_id": self.category_ids[label - 1],
                 "bbox": [round(x, 3), round(y, 3), round(x_max - x, 3), round(y_max - y, 3)],
+                "area": round((x_max - x) * (y_max - y), 3),
+                "iscrowd": 0,
                 "score": round(score, 6),
             }
-            for (x, y, x_max, y_max), score, label in zip(
-                self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
+            for number, ((x, y, x_max, y_max), score, label) in enumerate(
+                zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True),
+                start=first_id,
             )
         ]
 

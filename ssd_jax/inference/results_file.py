@@ -39,6 +39,7 @@ class ResultsFile:
         self._categories = describe_classes(class_names, category_ids)
         self.num_images = 0
         self.num_errors = 0
+        self._num_annotations = 0
         self.is_partial = False
 
     def __enter__(self) -> "ResultsFile":
@@ -51,8 +52,10 @@ class ResultsFile:
         number = self.num_images + 1
         height, width = detections.size
         image = {"id": number, "file_name": file_name, "width": width, "height": height}
-        self._write(image | more | {"annotations": detections.to_coco(number)})
+        annotations = detections.to_coco(number, self._num_annotations + 1)
+        self._write(image | more | {"annotations": annotations})
         self.num_images = number
+        self._num_annotations += len(annotations)
 
     def add_error(self, file_name: str, error: str) -> None:
         """Adds a file that could not be read."""

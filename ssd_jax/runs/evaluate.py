@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -16,11 +16,13 @@ from ssd_jax.data.datasets import Dataset
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.comparison import MOST_COMPARED, compare, format_comparison
-from ssd_jax.evaluation.detection_files import read_detections, write_detections
+from ssd_jax.evaluation.detection_files import read_detections
 from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.results import ImageResult, image_result, sort_results
+from ssd_jax.evaluation.submission import write_detections
 from ssd_jax.evaluation.summary import format_table, summarise
+from ssd_jax.interop.trained import names_and_ids
 from ssd_jax.runs.agreement import (
     check_same_data,
     check_same_start,
@@ -29,6 +31,7 @@ from ssd_jax.runs.agreement import (
 )
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.trained import load_workdir
+from ssd_jax.runs.workdir import read_classes
 from ssd_jax.storage.files import local_path, write_json
 from ssd_jax.storage.outputs import check_no_input_replaced, check_outputs
 
@@ -93,17 +96,16 @@ def evaluate(
     Raises:
       UserError: the work directory holds no such run, or config or data are wrong.
     """
+    from ssd_jax.data.choice import open_evaluation_data
+    from ssd_jax.data.problems import make_problems
+
     config, folder = as_config(config), local_path(workdir)
     check_same_start(config, checkpoint=checkpoint, flip=flip, metric=list(options.metrics))
     trained = load_workdir(folder, checkpoint, config)
-    named = config.data.class_names
-    if named and named != trained.class_names:
-        raise UserError(
-            f"config.data.classes names {len(named)} classes ({', '.join(named)}), but {workdir} "
-            f"was trained with {len(trained.class_names)} ({', '.join(trained.class_names)}): "
-            "leave it empty"
-        )
-    dataset, origin = _open_data(config, folder, trained.class_names)
+    _check_classes(config.data.class_names, trained.class_names, workdir)
+    problems = make_problems(config.data, folder, devices.is_main_process())
+    stored, seed = shared_cut(folder), _seed_of_cut(folder, config.seed)
+    dataset, origin = open_evaluation_data(config.data, trained.class_names, problems, stored, seed)
     check_same_data(None, dataset)
     check_same_state(trained.variables)
     evaluator = Evaluator(config, trained.network, dataset, flip)
@@ -118,17 +120,21 @@ def evaluate(
     return summary
 
 
-def _open_data(config: Config, folder: Path, class_names: Sequence[str]) -> tuple[Dataset, str]:
-    """The images that a run is evaluated on, and where they come from in words."""
-    from ssd_jax.data.choice import open_evaluation_data
-    from ssd_jax.data.problems import make_problems
+def _check_classes(named: Sequence[str], trained: Sequence[str], workdir: str | Path) -> None:
+    if named and tuple(named) != tuple(trained):
+        raise UserError(
+            f"config.data.classes names {len(named)} classes ({', '.join(named)}), but {workdir} "
+            f"was trained with {len(trained)} ({', '.join(trained)}): leave it empty"
+        )
 
-    stored = shared_cut(folder)
-    # A run that cuts images off says which.
-    seed = config.seed if (folder / "imported.json").is_file() else None
-    problems = make_problems(config.data, folder, devices.is_main_process())
-    dataset, origin = open_evaluation_data(config.data, class_names, problems, stored, seed)
-    return dataset, origin
+
+def _seed_of_cut(folder: Path, seed: int) -> int | None:
+    """The seed of a cut that a work directory does not record; None where no image may be cut off.
+
+    A run that cuts images off says which, so one that does not say was trained on all of them.
+    Imported weights were trained elsewhere.
+    """
+    return seed if (folder / "imported.json").is_file() else None
 
 
 def evaluate_file(
@@ -136,6 +142,7 @@ def evaluate_file(
     detections: str | Path,
     options: EvaluationOptions = EvaluationOptions(),
     seed: int = 0,
+    workdir: str | Path = "",
 ) -> dict[str, Any]:
     """Evaluates detections that lie in a file, whoever made them, and prints the numbers.
 
@@ -145,6 +152,8 @@ def evaluate_file(
       detections: see `read_detections`.
       options: what is measured and written.
       seed: `config.seed`, where evaluation data is cut off training data.
+      workdir: of the run whose classes these are, and whose evaluation data where it cut that off;
+        "" for none.
 
     Returns:
       The numbers: see `summarise`.
@@ -153,13 +162,13 @@ def evaluate_file(
       UserError: the data or the file is wrong, or a result would take the place of the file.
     """
     check_no_input_replaced(options.files(), detections)
-    dataset, origin, images = _open_objects(data, seed)
-    results = _read_detections(detections, data, dataset, images)
+    truth = _open_truth(data, seed, workdir)
+    dataset, results = truth.dataset, _read_detections(detections, data, truth)
     summary = summarise(results, dataset.class_names, options.metrics, options.metric_iou_threshold)
     _publish(
         results,
         summary,
-        {"run": str(detections), "data": origin},
+        {"run": str(detections), "data": truth.origin},
         dataset,
         options,
     )
@@ -171,6 +180,7 @@ def compare_files(
     detections: Sequence[str | Path],
     options: EvaluationOptions = EvaluationOptions(),
     seed: int = 0,
+    workdir: str | Path = "",
 ) -> dict[str, Any]:
     """Compares detections of several detectors on the same data, each with the first.
 
@@ -179,6 +189,7 @@ def compare_files(
       detections: two or more, up to ten; see `read_detections`.
       options: what is measured and written.
       seed: see `evaluate_file`.
+      workdir: see `evaluate_file`.
 
     Returns:
       The comparison: see `compare`.
@@ -191,8 +202,9 @@ def compare_files(
             f"--compare names {len(detections)}, but must name 2 to {MOST_COMPARED} of them"
         )
     check_no_input_replaced(options.files(), *detections)
-    dataset, origin, images = _open_objects(data, seed)
-    candidates = [_read_detections(path, data, dataset, images) for path in detections]
+    truth = _open_truth(data, seed, workdir)
+    dataset = truth.dataset
+    candidates = [_read_detections(path, data, truth) for path in detections]
     comparison = compare(
         [str(path) for path in detections],
         candidates,
@@ -208,46 +220,67 @@ def compare_files(
 
             folder = local_path(options.report)
             names, images_of = dataset.class_names, _pictures_of(dataset)
-            write_comparison(folder, comparison, candidates, names, origin, images_of)
+            write_comparison(folder, comparison, candidates, names, truth.origin, images_of)
             logger.info("the report is %s", folder / "index.html")
     finally:  # the numbers are told, too, where the page cannot be made
         print(format_comparison(comparison))
     return comparison
 
 
-def _open_objects(data: DataConfig, seed: int) -> tuple[Dataset, str, list[ImageResult]]:
-    """The evaluation data, where it comes from, and its images without detections."""
+class _Truth(NamedTuple):
+    """What detections are judged by.
+
+    Attributes:
+      dataset: the evaluation data.
+      origin: where it comes from, in words.
+      images: its images, without detections.
+      paths: the files of the images by their names; "" of an image in no file of its own.
+    """
+
+    dataset: Dataset
+    origin: str
+    images: list[ImageResult]
+    paths: dict[str, str]
+
+
+def _open_truth(data: DataConfig, seed: int, workdir: str | Path) -> _Truth:
+    """The evaluation data; of a run, with its classes and its cut."""
     from ssd_jax.data.choice import open_evaluation_data
+    from ssd_jax.data.cut import read_cut
     from ssd_jax.data.evaluation_batches import read_objects
     from ssd_jax.data.problems import make_problems
 
-    dataset, origin = open_evaluation_data(data, data.class_names, make_problems(data), seed=seed)
-    images = [
-        image_result(
-            record.image_id,
-            size,
-            record.boxes,
-            record.labels,
-            record.difficult,
-            record.crowd,
-            record.area,
+    problems = make_problems(data)
+    if workdir:
+        folder = local_path(workdir)
+        names, ids = names_and_ids(read_classes(folder))
+        _check_classes(data.class_names, names, workdir)
+        dataset, origin = open_evaluation_data(
+            data, names, problems, read_cut(folder), _seed_of_cut(folder, seed)
         )
-        for record, size in read_objects(dataset)
-    ]
-    return dataset, origin, sort_results(images)
+        dataset = Dataset(dataset.parts, names, ids, problems, dataset.merged_ids)
+    else:
+        dataset, origin = open_evaluation_data(data, data.class_names, problems, seed=seed)
+    images, paths = [], {}
+    for record, size in read_objects(dataset):
+        objects = (record.boxes, record.labels, record.difficult, record.crowd, record.area)
+        images.append(image_result(record.image_id, size, *objects))
+        paths[record.image_id] = record.path
+    return _Truth(dataset, origin, sort_results(images), paths)
 
 
-def _read_detections(
-    path: str | Path, data: DataConfig, dataset: Dataset, images: Sequence[ImageResult]
-) -> list[ImageResult]:
+def _read_detections(path: str | Path, data: DataConfig, truth: _Truth) -> list[ImageResult]:
+    dataset = truth.dataset
+    left_out = {found.image_id: found.file for found in dataset.problems.found}
     return read_detections(
         local_path(path),
-        images,
+        truth.images,
         dataset.class_names,
         dataset.category_ids,
-        {found.image_id for found in dataset.problems.found},
+        left_out.keys(),
         data.renamed_classes,
         dataset.merged_ids,
+        {**left_out, **truth.paths},
     )
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ssd_jax.errors import UserError
-from ssd_jax.evaluation.detection_files import read_detections, write_detections
+from ssd_jax.evaluation.detection_files import read_detections
+from ssd_jax.evaluation.submission import write_detections
 from tests.helpers.results import result
 from tools.metric_speed import random_results
 
@@ -56,6 +57,15 @@ def test_a_class_may_end_like_another(tmp_path):
 
 ENTRY = {"image_id": "a", "category_id": 7, "bbox": [1, 1, 5, 5], "score": 0.5}
 
+# As `ssd-jax predict` writes it, where images have numbers, and categories names.
+IMAGE = {"id": 1, "file_name": "v/a.jpg"}
+LISTED = {
+    "images": [IMAGE, {"id": 2, "file_name": "u/a.jpg"}],
+    "annotations": [ENTRY | {"image_id": 1}, ENTRY | {"image_id": 2, "category_id": 8}],
+    "categories": [{"id": 8, "name": "bus"}, {"id": 7, "name": "cell phone"}],
+}
+PATHS = {"a": "/data/v/a.jpg", "other": "/data/u/a.jpg"}
+
 
 @pytest.mark.parametrize(
     "name, text, complaint",
@@ -75,6 +85,12 @@ ENTRY = {"image_id": "a", "category_id": 7, "bbox": [1, 1, 5, 5], "score": 0.5}
         ("x_bus.txt", "a b 0.5 1 1 9 9", "the image 'a b' is not in the evaluation data"),
         ("x.json", "[", "is not JSON"),
         ("x.json", {"annotations": []}, "must hold a list"),
+        ("x.json", LISTED | {"images": [{"id": 1}]}, "image 1 needs id and file_name"),
+        ("x.json", LISTED | {"images": 2 * [IMAGE]}, "image 2: 'v/a.jpg' has the id or the file"),
+        ("x.json", LISTED | {"images": [IMAGE | {"file_name": "a.jpg"}]}, "may be any of /data/"),
+        ("x.json", LISTED | {"images": [IMAGE | {"file_name": "w/a.jpg"}]}, "file 'w/a.jpg' is no"),
+        ("x.json", LISTED | {"images": [IMAGE | {"id": 3}]}, "image_id '1' is not among its imag"),
+        ("x.json", LISTED | {"categories": [{"id": "2"}]}, "category 1 needs id and name"),
         ("x.json", [3], "entry 1 needs image_id"),
         ("x.json", [ENTRY | {"category_id": 2}], "have, category_id 2 (1): its classes (and categ"),
         ("x.json", [ENTRY, ENTRY | {"category_id": "2"}], "entry 2: category_id is '2', but must"),
@@ -89,7 +105,8 @@ def test_what_cannot_be_understood_is_named(tmp_path, name, text, complaint):
     path.write_text(text if isinstance(text, str) else json.dumps(text))
     place = path if name.endswith("json") else tmp_path
     with pytest.raises(UserError, match=re.escape(str(tmp_path))) as error:
-        read_detections(place, [result(image_id="a")], NAMES, IDS)
+        images = [result(image_id="a"), result(image_id="other")]
+        read_detections(place, images, NAMES, IDS, paths=PATHS)
     assert complaint in str(error.value)
 
 
@@ -169,3 +186,31 @@ def test_files_of_classes_are_renamed_as_the_data_is(tmp_path, caplog):
     class_map = {"coach": "bus", "car": ""}
     (read,) = read_detections(tmp_path, [result(image_id="a")], NAMES, IDS, class_map=class_map)
     assert read.labels.tolist() == [1, 1] and "does not have: car (1)" in caplog.text
+
+
+def test_images_that_are_listed_are_found_by_their_files(tmp_path, caplog):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(LISTED))
+    images = [result(image_id=name) for name in ("a", "other", "c")]
+    paths = PATHS | {"c": "/data/v/c.jpg"}
+    read = read_detections(path, images, NAMES, IDS, paths=paths)
+    assert [each.labels.tolist() for each in read] == [[3], [1], []]
+    assert "1 of the 3 images of the evaluation data are not among those that it lists" in (
+        caplog.text
+    )
+    # One that is listed was looked at, though nothing was found in it.
+    caplog.clear()
+    path.write_text(json.dumps(LISTED | {"annotations": []}))
+    read_detections(path, images[:2], NAMES, IDS, paths=paths)
+    assert not caplog.text
+
+
+def test_images_without_detections_are_counted_in_a_warning(tmp_path, caplog):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps([ENTRY]))
+    read_detections(path, [result(image_id="a")], NAMES, IDS)
+    assert not caplog.text
+    read_detections(path, [result(image_id=name) for name in "abc"], NAMES, IDS)
+    assert "2 of the 3 images of the evaluation data have no detection in it, the first is 'b'" in (
+        caplog.text
+    )

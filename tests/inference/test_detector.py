@@ -89,9 +89,11 @@ def detections(**changes):
 
 
 def test_detections_in_cocos_form():
-    assert detections().to_coco(17) == [
-        {"image_id": 17, "category_id": 90, "bbox": [10.0, 20.0, 30.0, 40.0], "score": 0.75},
-        {"image_id": 17, "category_id": 3, "bbox": [0.0, 0.0, 5.0, 5.0], "score": 0.25},
+    large, small = [10.0, 20.0, 30.0, 40.0], [0.0, 0.0, 5.0, 5.0]
+    both = {"image_id": 17, "iscrowd": 0}
+    assert detections().to_coco(17, 4) == [
+        {"id": 4, "category_id": 90, "bbox": large, "area": 1200.0, "score": 0.75} | both,
+        {"id": 5, "category_id": 3, "bbox": small, "area": 25.002, "score": 0.25} | both,
     ]
 
 

@@ -12,6 +12,7 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
 
 from ssd_jax.errors import UserError
 from ssd_jax.inference import predict as predict_module
@@ -136,12 +137,18 @@ def test_they_are_those_of_the_detector(detector, thirty, done):
     _, _, results = done
     files = [thirty / image["file_name"] for image in results["images"]]
     prepared = ((None, detector.prepare(file)) for file in files)
-    wanted = [
-        annotation
-        for number, (_, detections) in enumerate(detector.stream(prepared, 2), 1)
-        for annotation in detections.to_coco(number)
-    ]
+    wanted = []
+    for number, (_, detections) in enumerate(detector.stream(prepared, 2), 1):
+        wanted += detections.to_coco(number, len(wanted) + 1)
     assert results["annotations"] == wanted
+
+
+def test_cocos_own_tool_reads_them(done, capsys):
+    output, _, results = done
+    coco = COCO(output / "detections.json")
+    assert len(coco.getAnnIds()) == len(results["annotations"]) > 100
+    assert len(coco.getImgIds()) == 24 and coco.getCatIds() == list(CATEGORY_IDS)
+    assert coco.getAnnIds(areaRng=(0, 32**2), iscrowd=False)
 
 
 @pytest.mark.parametrize("limit, value", [("LARGE", 3000), ("KEPT_BYTES", 50_000)])
@@ -163,10 +170,13 @@ def test_classes_and_threshold_choose(detector, thirty, done, tmp_path):
     options = {"score_threshold": middle, "classes": ["star", "cross"]}
     _, chosen = run(detector, tmp_path / "chosen", *arguments, **options)
     assert count == 2 and 0 < len(chosen["annotations"]) < len(scores) / 2
-    assert chosen["annotations"] == [
+    wanted = [
         annotation
         for annotation in all_of_them["annotations"]
         if annotation["category_id"] in (3, 8) and annotation["score"] >= middle
+    ]
+    assert chosen["annotations"] == [
+        annotation | {"id": number} for number, annotation in enumerate(wanted, start=1)
     ]
 
 

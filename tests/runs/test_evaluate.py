@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssd_jax.config.schema import DataConfig
+from ssd_jax.cli import evaluate as evaluate_command
+from ssd_jax.config.schema import DataConfig, as_config
+from ssd_jax.data.cut import Cut, write_cut
 from ssd_jax.errors import UserError
 from ssd_jax.runs.evaluate import EvaluationOptions, compare_files, evaluate_file
+from ssd_jax.runs.workdir import record_run
+from tests import tiny
 from tests.helpers.browser import new_page
 from tests.helpers.commands import run_command
-from tests.helpers.pictures import VocFolder, write_coco
+from tests.helpers.pictures import VocFolder, write_coco, write_ten
 from tests.helpers.reference_results import CARRIED, carried_json, shared
 
 OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>
@@ -76,13 +80,16 @@ def test_the_script_gives_the_reference_exactly(reference, tmp_path):
     "arguments, complaint",
     [
         ([], "name one of --workdir, --detections and --compare"),
-        (["--detections=x.json"], "name the data with --source, or a --config"),
+        (
+            ["--detections=x.json"],
+            "name the data with --source, --config, or the --workdir of a run",
+        ),
     ],
 )
 @pytest.mark.slow
 def test_what_is_missing_is_said_in_one_line(arguments, complaint):
     done = run_command("evaluate", *arguments, expect=1)
-    assert done.stderr.strip() == f"error: {complaint}"
+    assert done.stderr.startswith(f"error: {complaint}") and done.stderr.count("\n") == 1
 
 
 def test_a_comparison_needs_two(reference):
@@ -248,3 +255,52 @@ def test_a_file_and_a_folder_of_results_are_not_the_same(tmp_path):
     with pytest.raises(UserError, match=r"results\.json is a file, but must be a folder"):
         EvaluationOptions(report=place)
     EvaluationOptions(report=str(tmp_path / "new"), submission=str(tmp_path / "new"))
+
+
+def run_in_process(*arguments):
+    """`ssd-jax evaluate` with these flags, without a process of its own."""
+    flags = evaluate_command.FLAGS
+    try:
+        flags(["evaluate", *arguments])
+        evaluate_command.main([])
+    finally:
+        for name in flags:
+            flags[name].unparse()
+        flags.unparse_flags()
+
+
+def test_detections_are_judged_by_the_data_and_the_classes_of_a_run(tmp_path, caplog):
+    spec, workdir = write_ten(tmp_path / "data"), tmp_path / "run"
+    config = tiny.get_config()
+    config.data.update(train=spec, eval="")
+    record_run(workdir, as_config(config), ["zebra", "dog"], [7, 3])
+    write_cut(workdir, Cut((spec,), (("picture2", "picture5"),)))
+    dog = {"category_id": 3, "bbox": [5, 3, 25, 17], "score": 0.5}
+    found = tmp_path / "found.json"
+    found.write_text(json.dumps([dog | {"image_id": name} for name in ("picture2", "picture5")]))
+    output = tmp_path / "results.json"
+    run_in_process(f"--workdir={workdir}", f"--detections={found}", f"--output={output}")
+    summary = json.loads(output.read_text())
+    assert summary["num_objects"] == {"zebra": 0, "dog": 2} and summary["voc"]["mAP"] == 1
+    assert "no detection in it" not in caplog.text
+    run_in_process(f"--workdir={workdir}", f"--compare={found},{found}", f"--output={output}")
+    assert json.loads(output.read_text())["mAP"]["difference"] == [0.0]
+    # All images are another thing to measure, which is told.
+    summary = evaluate_file(DataConfig(eval=spec, classes="zebra,cat,dog"), found)
+    assert summary["num_objects"]["dog"] > 10 and summary["voc"]["mAP"] < 0.3
+    assert "8 of the 10 images of the evaluation data have no detection in it" in caplog.text
+
+
+def test_what_predict_wrote_is_evaluated(tmp_path, caplog):
+    spec = write_ten(tmp_path / "data")
+    dog = {"image_id": 1, "category_id": 9, "bbox": [5, 3, 25, 17], "score": 0.5}
+    found = {
+        "images": [{"id": 1, "file_name": "JPEGImages/picture2.jpg"}],
+        "annotations": [dog],
+        "categories": [{"id": 9, "name": "dog"}],
+        "errors": [],
+    }
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    (tmp_path / "data/ImageSets/Main/one.txt").write_text("picture2")
+    summary = evaluate_file(DataConfig(eval=spec.replace(":all", ":one")), tmp_path / "found.json")
+    assert summary["AP_per_class"] == {"cat": 0, "dog": 1} and not caplog.text

@@ -1,0 +1,90 @@
+"""The images of the evaluation data, as files of detections name them."""
+
+import collections
+import functools
+import os
+from collections.abc import Mapping, Sequence
+
+from ssd_jax.data.file_tree import IMAGE_SUFFIXES
+from ssd_jax.errors import UserError, counted, first_names, shown
+
+
+class KnownImages:
+    """Finds the image that a name or a file means.
+
+    Args:
+      image_ids: of all images, those that were left out as damaged at the end.
+      num_images: how many were not left out.
+      paths: the files of the images; missing or empty for one in no file of its own.
+    """
+
+    def __init__(self, image_ids: Sequence[str], num_images: int, paths: Mapping[str, str]) -> None:
+        self._image_ids = dict.fromkeys(image_ids)
+        self._first = shown(image_ids[0]) if num_images else "none"
+        self._num_images = num_images
+        self._paths = paths
+
+    def find(self, name: str, place: str) -> str:
+        """The image of this name, with or without the suffix of an image.
+
+        Raises:
+          UserError: there is none; `place` begins the message.
+        """
+        found = next((each for each in _forms(name) if each in self._image_ids), "")
+        if not found:
+            raise self._unknown(f"{place}: the image {shown(name)}", self._first)
+        return found
+
+    def find_file(self, name: str, place: str) -> str:
+        """The image in the file of this name, a path below some folder.
+
+        The path of the image ends with all of the name: `val/1.jpg` is not `train/1.jpg`. An image
+        in no file of its own is found by its name.
+
+        Raises:
+          UserError: there is none, or several; `place` begins the message.
+        """
+        end = f"/{name}"
+        near = self._by_last_part.get(name.rpartition("/")[2], [])
+        found = [image_id for image_id, path in near if path.endswith(end)]
+        if not found:
+            found = [each for each in _forms(name) if each in self._without_file][:1]
+        if not found:
+            paths = (path for each in self._image_ids if (path := self._paths.get(each)))
+            first = next(paths, "")
+            raise self._unknown(
+                f"{place}: the file {shown(name)}", shown(first) if first else self._first
+            )
+        if len(found) > 1:
+            paths = first_names([self._paths[each] for each in found])
+            raise UserError(
+                f"{place}: the file {shown(name)} may be any of {paths}: detect in the folder "
+                "that holds them, so that their names differ"
+            )
+        return found[0]
+
+    def _unknown(self, what: str, first: str) -> UserError:
+        return UserError(
+            f"{what} is not in the evaluation data, which has "
+            f"{counted(self._num_images, 'image')}; the first is {first}"
+        )
+
+    @functools.cached_property
+    def _by_last_part(self) -> dict[str, list[tuple[str, str]]]:
+        """Names and absolute paths of images by the last part of these."""
+        by_last: dict[str, list[tuple[str, str]]] = collections.defaultdict(list)
+        for image_id in self._image_ids:
+            if path := self._paths.get(image_id):
+                absolute = os.path.abspath(path)
+                by_last[os.path.basename(absolute)].append((image_id, absolute))
+        return by_last
+
+    @functools.cached_property
+    def _without_file(self) -> set[str]:
+        return {each for each in self._image_ids if not self._paths.get(each)}
+
+
+def _forms(name: str) -> tuple[str, ...]:
+    """A name, and the name without the suffix of an image where it has one."""
+    stem, dot, suffix = name.rpartition(".")
+    return (name, stem) if f"{dot}{suffix.lower()}" in IMAGE_SUFFIXES else (name,)
