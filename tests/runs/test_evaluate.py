@@ -271,9 +271,8 @@ def run_in_process(*arguments):
 
 def test_detections_are_judged_by_the_data_and_the_classes_of_a_run(tmp_path, caplog):
     spec, workdir = write_ten(tmp_path / "data"), tmp_path / "run"
-    config = tiny.get_config()
-    config.data.update(train=spec, eval="")
-    record_run(workdir, as_config(config), ["zebra", "dog"], [7, 3])
+    config = as_config(tiny.get_config()).replace({"data.train": spec, "data.eval": ""})
+    record_run(workdir, config, ["zebra", "dog"], [7, 3])
     write_cut(workdir, Cut((spec,), (("picture2", "picture5"),)))
     dog = {"category_id": 3, "bbox": [5, 3, 25, 17], "score": 0.5}
     found = tmp_path / "found.json"
