@@ -74,22 +74,8 @@ def read_detections(
     if len(of_image) < len(images):
         raise UserError("two images of the evaluation data have the same name: rename one")
     known = KnownImages((*of_image, *left_out), len(images), paths or {})
-    listed = None
-    if path.is_dir():
-        detections = _read_voc(path, classes)
-    elif path.is_file():
-        content = _read_json(path)
-        if isinstance(content, dict):
-            listed = _listed_images(path, content["images"], known)
-            category_of = _named_categories(path, content["categories"], classes)
-            detections = _read_coco(path, content["annotations"], category_of, listed)
-        else:
-            by_id = {number: label for label, number in enumerate(category_ids, start=1)}
-            label_of = {**(merged_ids or {}), **by_id}
-            category_of = {number: (label, "") for number, label in label_of.items()}
-            detections = _read_coco(path, content, category_of)
-    else:
-        raise UserError(f"{path} does not exist: name a JSON file in COCO's form, or a folder")
+    by_id = {**(merged_ids or {}), **{each: i for i, each in enumerate(category_ids, start=1)}}
+    detections, listed = _read(path, classes, by_id, known)
     foreign, named = collections.Counter(), set()
     for place, detection in detections:
         image_id = known.find(detection.image_id, place)
@@ -103,8 +89,31 @@ def read_detections(
         pairs = zip(class_names, category_ids, strict=True)
         known_classes = [f"{name} ({number})" for name, number in pairs]
         _tell_foreign(path, foreign, known_classes, any(of_image.values()))
-    _tell_missing(path, [*of_image], named, None if listed is None else {*listed.values()})
+    _tell_missing(path, [*of_image], named, None if listed is None else listed)
     return [_with_detections(image, of_image[image.image_id]) for image in images]
+
+
+def _read(
+    path: Path, classes: Classes, label_of: Mapping[int, int], known: KnownImages
+) -> tuple[Iterator[tuple[str, _Detection]], Collection[str] | None]:
+    """The detections of a file or folder, and the images that it lists; None where it lists none.
+
+    Args:
+      path: see `read_detections`.
+      classes: by their names.
+      label_of: the labels by ids of COCO's form.
+      known: the images.
+    """
+    if path.is_dir():
+        return _read_voc(path, classes), None
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: name a JSON file in COCO's form, or a folder")
+    content = _read_json(path)
+    if isinstance(content, list):
+        return _read_coco(path, content, {each: (label_of[each], "") for each in label_of}), None
+    listed = _listed_images(path, content["images"], known)
+    category_of = _named_categories(path, content["categories"], classes)
+    return _read_coco(path, content["annotations"], category_of, listed), set(listed.values())
 
 
 def _check_numbers(detection: _Detection, place: str) -> None:
