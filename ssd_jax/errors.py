@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h: the same command will continue
+GOES_ON = "the same command goes on from there"
 START_AGAIN = "Start all of them again: they go on from the last checkpoint"
 
 # Its beginning and its end. Paths have up to 4,096 bytes, but hardly more than some hundred.

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
+from ssd_jax.cli import early_signals
 from ssd_jax.cli.early_signals import CONTROL_C
 from ssd_jax.errors import (
+    GOES_ON,
     START_AGAIN,
     TRY_AGAIN,
     Interrupted,
@@ -117,7 +119,7 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
     except UserError as error:
         _end(f"error: {error}", failure_status)
     except Interrupted as error:
-        _end(f"{error}; the same command goes on from the last checkpoint, if any", TRY_AGAIN)
+        _end(f"{error}; {GOES_ON}", TRY_AGAIN)
     except LostProcessError as error:
         _end(f"error: {error}. {START_AGAIN}", TRY_AGAIN)
     except Terminated:
@@ -226,6 +228,7 @@ def _is_output_closed() -> bool:
 
 
 def _end(message: str, status: int) -> NoReturn:
+    early_signals.finish(status)
     message = printable(message)
     if "jax" in sys.modules:
         with contextlib.suppress(Exception):  # JAX may be half imported

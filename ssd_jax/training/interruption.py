@@ -4,20 +4,26 @@ import os
 import signal
 import socket
 import threading
+import time
 from types import FrameType
 
-from ssd_jax.distributed import devices
-from ssd_jax.errors import Interrupted
+from ssd_jax.distributed import devices, watch
+from ssd_jax.errors import GOES_ON, TRY_AGAIN, Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ONE_SIGNAL = 1.0  # seconds; `timeout` and launchers signal a process and its group at once
 
 
 class Interruption:
-    """The first signal requests a stop, which the training loop looks at; the second exits at once.
+    """The first signal requests a stop, which the training loop looks at; a second exits at once.
+
+    What comes less than a second after the first counts as one signal with it.
 
     A context manager: inside the block signals are received (if it runs in the main thread, as
     Python demands). Until `defer` is called there is nothing to save, and the first signal ends the
-    block at once.
+    block at once. Where the main thread does not come to that within a second, as while it
+    compiles, the process ends with the status 75; only in a program that leaves Ctrl-C to Python,
+    like a notebook, Ctrl-C waits for the main thread.
 
     Attributes:
       requested: whether this process or another one must stop, as of the last `exchange`.
@@ -27,7 +33,7 @@ class Interruption:
         self.requested = False
         self._received = ""  # the name of the signal
         self._deferred = False
-        self._agreement: devices.Agreement | None = None
+        self._agreement = devices.Agreement()
         self._handlers_before = {}
 
     def __enter__(self) -> "Interruption":
@@ -53,16 +59,14 @@ class Interruption:
             self._teller.close()  # which ends the thread
 
     def defer(self) -> None:
-        """From now on a signal only requests a stop."""
+        """From now on a signal only requests a stop: there is something to save."""
         self._deferred = True
-        self._agreement = devices.Agreement()
 
     def exchange(self) -> None:
         """Tells all processes of a signal and updates `requested`, which is the same on all.
 
-        To be called equally often by all processes, after `defer`.
+        To be called equally often by all processes.
         """
-        assert self._agreement is not None, "defer comes first"
         self.requested = self._agreement.any_process(bool(self._received))
 
     def check(self) -> None:
@@ -77,15 +81,34 @@ class Interruption:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
+        if self._received:
+            return
         self._received = signal.Signals(number).name
         if not self._deferred:
             raise Interrupted(f"{self._received}: stopped before the first step")
 
     def _listen(self) -> None:
-        """Counts signals until the block ends."""
-        count = 0
+        """Ends the process where the main thread may not: see the class. Until the block ends."""
+        first = 0.0
+        name = ""
         with self._told:
-            while received := self._told.recv(1):
-                count += received[0] in SIGNALS
-                if count == 2:
-                    os._exit(128 + received[0])  # as shells report it
+            while True:
+                try:
+                    received = self._told.recv(1)
+                except TimeoutError:
+                    if not self._deferred:
+                        reason = f"{name}: stopped before the first step"
+                        watch.end_process(TRY_AGAIN, f"{reason}; {GOES_ON}")
+                    self._told.settimeout(None)
+                    continue
+                if not received:
+                    return
+                number = received[0]
+                if number not in SIGNALS:
+                    continue
+                if not name:
+                    first, name = time.monotonic(), signal.Signals(number).name
+                    if self._handlers_before.get(number) is not signal.default_int_handler:
+                        self._told.settimeout(ONE_SIGNAL)
+                elif time.monotonic() - first >= ONE_SIGNAL:
+                    os._exit(128 + number)  # as shells report it

@@ -42,7 +42,6 @@ def train_loop(
     config, first_step = run.config, int(state.step)
     interval = Interval(run.guard, first_step, run.progress)
     with _progress_bar(run, first_step) as bar, run.saves_finished():
-        run.interruption.defer()
         if run.evaluation_is_due(first_step) and not run.evaluated:
             run.run_evaluation(first_step, state)
         placed = devices.prefetch(batches, DEVICE_KEYS) if first_step < config.steps else iter(())
@@ -58,6 +57,7 @@ def train_loop(
             if step == first_step + 1:
                 # The first step compiles: it is waited for, and left out of the speed.
                 devices.wait_for(metrics)
+                run.interruption.defer()
                 run.log_first_step(batch_came, time.perf_counter())
                 speed.restart()
             else:

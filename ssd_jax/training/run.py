@@ -105,9 +105,11 @@ class Run:
             self.checkpoints.rate(step, mean_ap)
 
     def interrupted(self, step: int) -> Interrupted:
-        """The exception that ends the run after a step."""
+        """The exception that ends the run after a step, whose checkpoint is there."""
         reason = self.interruption.reason()
-        return Interrupted(f"{reason}: stopped at step {step} of {self.config.steps}")
+        return Interrupted(
+            f"{reason}: stopped at step {step} of {self.config.steps}, which is saved"
+        )
 
     @contextlib.contextmanager
     def saves_finished(self) -> Iterator[None]:

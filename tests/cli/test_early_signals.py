@@ -1,6 +1,8 @@
 """Signals that come while a command imports what it needs."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -23,8 +25,7 @@ def test_training_that_is_asked_to_end_while_it_imports_says_try_again(moment, n
     assert process.returncode == 75 and not output, errors
     name = signal.Signals(number).name
     assert errors == (
-        f"{name}: stopped before the first step; the same command goes on from the last checkpoint"
-        ", if any\n"
+        f"{name}: stopped before the first step; the same command goes on from there\n"
     )
     assert not (tmp_path / "run").exists()
 
@@ -36,6 +37,53 @@ def test_control_c_ends_other_commands_with_one_line(moment, tmp_path):
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130 and not output
     assert errors == "stopped by Ctrl-C\n"
+
+
+# One command's argument vector, what it does, and two signals a moment apart meanwhile.
+TWICE = """
+import hashlib, os, sys, threading, time
+sys.argv = {argv!r}
+from ssd_jax.cli import early_signals
+
+def send():
+    for _ in range(2):
+        time.sleep(0.1)
+        os.kill(os.getpid(), {number})
+
+early_signals.release()
+threading.Thread(target=send).start()
+{work}
+"""
+
+
+def signal_twice(argv, number, work):
+    program = TWICE.format(argv=argv, number=int(number), work=work)
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_training_leaves_while_its_main_thread_waits_in_c():
+    # As for the other processes of a run.
+    work = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
+    done = signal_twice(["train.py"], signal.SIGTERM, work)
+    assert done.returncode == 75
+    said = "SIGTERM: stopped before the first step; the same command goes on from there\n"
+    assert done.stderr == said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_is_sent_twice_does_not_break_off_what_the_first_one_ends(number):
+    work = """
+try:
+    time.sleep(60)
+except KeyboardInterrupt as error:
+    time.sleep(0.3)
+    print("cleaned", type(error).__name__)
+"""
+    done = signal_twice(["ssd-jax", "predict"], number, work)
+    kind = "KeyboardInterrupt" if number == signal.SIGINT else "Terminated"
+    assert (done.returncode, done.stdout) == (0, f"cleaned {kind}\n"), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -35,20 +35,44 @@ def test_where_there_is_nothing_to_save_it_ends_at_once():
         pytest.fail("went on")
 
 
-def test_the_second_signal_ends_the_program_while_it_computes():
-    program = """
-import hashlib, os, signal, threading, time
+PROGRAM = """
+import hashlib, os, signal, sys, threading, time
+from ssd_jax.errors import Interrupted
 from ssd_jax.training.interruption import Interruption
 
 def send():
-    for number in (signal.SIGTERM, signal.SIGINT):
-        time.sleep(0.2)
+    for seconds, number in {signals}:
+        time.sleep(seconds)
         os.kill(os.getpid(), number)
 
-with Interruption() as interruption:
-    interruption.defer()
-    threading.Thread(target=send).start()
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes in which Python does nothing
+try:
+    with Interruption() as interruption:
+        if {deferred}:
+            interruption.defer()
+        threading.Thread(target=send).start()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", {rounds})  # during which Python does nothing
+except Interrupted:
+    sys.exit(3)
 """
-    done = subprocess.run([sys.executable, "-c", program], timeout=60)
-    assert done.returncode == 128 + signal.SIGINT
+TWICE = [(0.1, signal.SIGTERM.value), (0.002, signal.SIGTERM.value)]
+
+
+@pytest.mark.parametrize(
+    "signals, deferred, rounds, status",
+    [
+        # What comes at once is one signal, what comes later another one.
+        ([*TWICE, (1.0, signal.SIGINT.value)], True, 10**9, 128 + signal.SIGINT),
+        # There is nothing to save, and the main thread is busy.
+        (TWICE, False, 10**9, 75),
+        # As in a notebook, whose process stays.
+        ([(0.1, signal.SIGINT.value)] * 2, False, 7 * 10**6, 3),
+    ],
+)
+def test_signals_end_a_program_that_computes(signals, deferred, rounds, status):
+    program = PROGRAM.format(signals=signals, deferred=deferred, rounds=rounds)
+    done = subprocess.run(
+        [sys.executable, "-c", program], timeout=60, stderr=subprocess.PIPE, text=True
+    )
+    assert done.returncode == status, done.stderr
+    said = "SIGTERM: stopped before the first step; the same command goes on from there\n"
+    assert done.stderr == (said if status == 75 else "")
