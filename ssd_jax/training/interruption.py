@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from types import FrameType
@@ -44,6 +45,7 @@ class Interruption:
             self._teller.setblocking(False)
             self._wakeup_before = signal.set_wakeup_fd(self._teller.fileno())
             threading.Thread(target=self._listen, daemon=True).start()
+            self._hook_before, sys.unraisablehook = sys.unraisablehook, self._report
             self._handlers_before = {
                 number: signal.signal(number, self._handle) for number in SIGNALS
             }
@@ -56,6 +58,7 @@ class Interruption:
             for number, handler in self._handlers_before.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(self._wakeup_before)
+            sys.unraisablehook = self._hook_before
             self._teller.close()  # which ends the thread
 
     def defer(self) -> None:
@@ -86,6 +89,11 @@ class Interruption:
         self._received = signal.Signals(number).name
         if not self._deferred:
             raise Interrupted(f"{self._received}: stopped before the first step")
+
+    def _report(self, report: "sys.UnraisableHookArgs") -> None:
+        # Where Python collects garbage no exception gets out: the thread or the loop ends the run.
+        if not issubclass(report.exc_type, Interrupted):
+            self._hook_before(report)
 
     def _listen(self) -> None:
         """Ends the process where the main thread may not: see the class. Until the block ends."""
