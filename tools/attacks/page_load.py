@@ -207,13 +207,12 @@ def _preparers_stopped(folder: Path) -> None:
     server.check_well()
     one = psutil.Process(server.process.pid).children()[0]
     one.suspend()
-    with ThreadPoolExecutor(2) as pool:
-        answers = [pool.submit(server.detect, picture()) for _ in range(2)]
-        for _ in range(5):
-            server.check_well()
-        ours = [answer.result() for answer in answers]
-    assert {answer.status for answer in ours} <= {200, 422}, ours
-    assert not one.is_running() or all(answer.status == 200 for answer in ours)
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(server.detect, picture()) for _ in range(7)]
+        found = [answer.result().status for answer in answers]
+    # At most the one that came to the process which hangs.
+    assert sorted(found)[:-1] == [200] * 6 and found.count(422) <= 1, found
+    assert not one.is_running() or 422 not in found
     server.check_well()
 
 
