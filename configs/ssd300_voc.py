@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
     config.on_nonfinite = "stop"
     config.max_skipped = 10  # updates that may be skipped in a run
 
-    # ---- data: see README for the grammar
+    # ---- data: docs/data.md has the grammar
     config.data = ConfigDict()
     config.data.train = "tfds:voc/2007:train+validation,tfds:voc/2012:train+validation"
     config.data.eval = "tfds:voc/2007:test"

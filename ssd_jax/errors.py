@@ -124,4 +124,7 @@ def check_installed(package: str) -> None:
 def missing_package(package: str) -> UserError:
     """An error that says what to install, where a package of `EXTRAS` is missing."""
     purpose, name, extra = EXTRAS[package]
-    return UserError(f"{purpose} needs {name}: pip install 'ssd_jax[{extra}]'")
+    alone = ", in an environment of its own" if extra == "onnx" else ""
+    return UserError(
+        f"{purpose} needs {name}: pip install -e '.[{extra}]' in the folder of ssd_jax{alone}"
+    )

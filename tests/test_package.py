@@ -159,7 +159,7 @@ def test_detecting_and_exporting_need_no_extra(tmp_path):
     )
     assert done.stdout.splitlines() == [
         "True",
-        "training needs TensorFlow: pip install 'ssd_jax[train]'",
+        "training needs TensorFlow: pip install -e '.[train]' in the folder of ssd_jax",
     ], done.stderr
     assert {path.name for path in (tmp_path / "output").iterdir()} >= {
         "model.safetensors",
@@ -170,5 +170,5 @@ def test_detecting_and_exporting_need_no_extra(tmp_path):
 def test_a_missing_extra_is_named_with_its_command(monkeypatch):
     check_installed("tensorflow")
     monkeypatch.setitem(sys.modules, "pycocotools", None)
-    with pytest.raises(UserError, match=r"pip install 'ssd_jax\[evaluate\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[evaluate\]'"):
         check_installed("pycocotools")

@@ -35,7 +35,7 @@ BATCH_SIZES = flags.DEFINE_list(
     FLAGS,
 )
 SECONDS = flags.DEFINE_float("seconds", 4.0, "How long one measurement takes.", flag_values=FLAGS)
-SOURCE = flags.DEFINE_string("source", "", "Images for data: see README for the grammar.", FLAGS)
+SOURCE = flags.DEFINE_string("source", "", "Images for data: see docs/data.md.", FLAGS)
 CORES = flags.DEFINE_integer(
     "cores", 0, "How many of the machine's cores data uses; 0 = all.", flag_values=FLAGS
 )

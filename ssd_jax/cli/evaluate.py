@@ -38,7 +38,9 @@ DETECTIONS = flags.DEFINE_string(
 COMPARE = flags.DEFINE_list(
     "compare", [], "Several of such files, to compare with the first.", FLAGS
 )
-SOURCE = flags.DEFINE_string("source", "", "Other data than config.data.eval: see README.", FLAGS)
+SOURCE = flags.DEFINE_string(
+    "source", "", "Other data than config.data.eval: see docs/data.md.", FLAGS
+)
 # How it detects; by default as config.detection says.
 SCORE_THRESHOLD = flags.DEFINE_float(
     "score_threshold",

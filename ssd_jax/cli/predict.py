@@ -4,7 +4,8 @@
     ssd-jax predict --weights=my_detector --output=detected camera:0
     ssd-jax predict --workdir=runs/quickstart --serve
 
-Exit status 0: all was done; 1: some files could not be read; 2: nothing was done.
+Exit status 0: all was done; 1: some files could not be read; 2: nothing was done, or an error ended
+it, such as a full disk.
 """
 
 import os
@@ -12,7 +13,7 @@ import os
 from absl import flags
 
 from ssd_jax.cli.command_line import Command
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, counted
 
 FLAGS = flags.FlagValues()
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.", FLAGS)
@@ -74,7 +75,7 @@ def main(arguments: list[str]) -> int:
             os.environ.get("SSD_JAX_AUTH", "") if AUTH.value is None else AUTH.value,
         )
         return 0
-    done, failed = predict(
+    done = predict(
         detector,
         arguments,
         output,
@@ -83,8 +84,12 @@ def main(arguments: list[str]) -> int:
         batch_size=BATCH_SIZE.value,
         crops=CROPS.value,
     )
-    print(f"{output}: {done} images done, {failed} files failed")
-    return 0 if not failed else 1 if done else 2
+    images, frames = counted(done.images, "image"), counted(done.frames, "frame")
+    words = f"{images} and {frames} of videos" if done.images and done.frames else images
+    if done.frames and not done.images:
+        words = f"{frames} of videos"
+    print(f"{output}: {words} done, {counted(done.failed, 'file')} failed")
+    return 0 if not done.failed else 1 if done.images or done.frames else 2
 
 
 # 1 means that some files failed.

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.discovery import WHOLE
@@ -26,6 +25,7 @@ from ssd_jax.data.writers.written import Writer, Written
 from ssd_jax.data.writers.yolo import YoloWriter
 from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.images.opening import format_of, open_image, upright_size
+from ssd_jax.progress import progress_bar
 from ssd_jax.storage.files import LONGEST_NAME, local_path, shortened
 from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import UNFINISHED
@@ -173,7 +173,7 @@ def _write(
     total = sum(len(part) for parts in splits.values() for part in parts)
     with (
         pool_of_threads(num_cores()) as pool,
-        tqdm(total=total, desc="convert", unit=" images", dynamic_ncols=True) as bar,
+        progress_bar(total=total, desc="convert", unit=" images") as bar,
     ):
         for split, parts in splits.items():
             folder = root / writer.image_folder(split)

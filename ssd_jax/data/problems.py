@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -193,11 +192,10 @@ class Problems:
             place, problems = next(iter(self._found.items()))
             listed = f"they are listed in {self._file}; " if self._file else ""
             raise UserError(
-                f"{bad} of {counted(total, 'image')} ({bad / max(total, 1):.1%}) damaged, "
-                f"more than config.data.max_error_fraction={self._max_error_fraction:g} allows "
-                f"({math.ceil(bad / max(total, 1) * 100) / 100:g} would); "
-                f"the first: {place[0]}: {problems[0].message}; {listed}ssd-jax check-data "
-                "--source=… shows all and how to fix them"
+                f"{bad} of {counted(total, 'image')} ({bad / max(total, 1):.1%}) found damaged so "
+                f"far, more than config.data.max_error_fraction={self._max_error_fraction:g} "
+                f"allows; the first: {place[0]}: {problems[0].message}; {listed}ssd-jax check-data "
+                "--source=… counts all and shows how to fix them"
             )
 
     def _list_read(self) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from ssd_jax.config.schema import DataConfig
 from ssd_jax.data import sources
@@ -32,6 +31,7 @@ from ssd_jax.diagnostics.record_lines import RecordLines
 from ssd_jax.diagnostics.same_images import SameImages
 from ssd_jax.diagnostics.telling import quiet, told
 from ssd_jax.errors import UserError, counted, first_names
+from ssd_jax.progress import progress_bar
 from ssd_jax.storage.files import local_path
 from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import replacing
@@ -124,7 +124,7 @@ class _Check:
         indices = range(len(source.part))
         with (
             pool_of_threads(num_cores() + 4) as pool,
-            tqdm(total=len(indices), desc="check", unit=" images", dynamic_ncols=True) as bar,
+            progress_bar(total=len(indices), desc="check", unit=" images") as bar,
         ):
             for index, looked in enumerate(map_ahead(pool, look, indices, 4 * num_cores())):
                 bar.update()

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from ssd_jax.evaluation import voc
 from ssd_jax.evaluation.metric import IOU_THRESHOLD
@@ -12,6 +11,7 @@ from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.ranking import Average, Ranking, average_precision, best_f1
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.statistics import found_objects, thresholds
+from ssd_jax.progress import progress_bar
 
 LETTERS = "ABCDEFGHIJ"  # what tables call the detectors
 MOST_COMPARED = len(LETTERS)
@@ -79,7 +79,7 @@ def _bootstrap(
     values = np.full((len(rankings), num_classes), np.nan)
     samples = np.full((len(rankings), num_classes, NUM_SAMPLES), np.nan)
     pairs = [(i, j) for j in range(num_classes) for i in range(len(rankings))]
-    for i, j in tqdm(pairs, desc="bootstrap", unit="class", leave=False):
+    for i, j in progress_bar(pairs, total=len(pairs), desc="bootstrap", unit="class", leave=False):
         values[i, j] = average_precision(rankings[i][j], average)
         samples[i, j] = _resampled(rankings[i][j], average, drawn)
     return values, samples

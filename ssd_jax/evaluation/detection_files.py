@@ -89,7 +89,7 @@ def read_detections(
         pairs = zip(class_names, category_ids, strict=True)
         known_classes = [f"{name} ({number})" for name, number in pairs]
         _tell_foreign(path, foreign, known_classes, any(of_image.values()))
-    _tell_missing(path, [*of_image], named, None if listed is None else listed)
+    _tell_missing(path, [*of_image], named, listed)
     return [_with_detections(image, of_image[image.image_id]) for image in images]
 
 

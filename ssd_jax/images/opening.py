@@ -6,6 +6,7 @@ the same pixels by each.
 
 import contextlib
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -245,7 +246,7 @@ def _opened(
         with _identify(file, max_pixels, decodes) as image:
             yield image
     except Exception as error:  # decoders raise all kinds of errors for damaged files
-        raise UserError(f"{name or file} cannot be read: {_reason(error)}") from error
+        raise UserError(f"{name or file} cannot be read: {_reason(error, file)}") from error
 
 
 @contextlib.contextmanager
@@ -295,8 +296,10 @@ def _is_special(image: Image.Image) -> bool:
     return _orientation(image) in ORIENTATIONS or image.has_transparency_data
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, file: str | Path | bytes) -> str:
     if isinstance(error, UnidentifiedImageError):
+        if not (len(file) if isinstance(file, bytes) else os.path.getsize(file)):
+            return "it is empty"
         return f"it is no image of a known format ({', '.join(FORMATS)})"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {MAX_PIXELS:,} pixels"

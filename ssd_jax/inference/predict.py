@@ -8,9 +8,9 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from ssd_jax.data.classes import check_class_list
 from ssd_jax.errors import Terminated, UserError, one_line, reason_of
@@ -20,6 +20,7 @@ from ssd_jax.inference.inputs import Input, find_files, is_video
 from ssd_jax.inference.outputs import OutputFolder, Target, check_apart, only_run
 from ssd_jax.inference.results_file import PARTIAL, ResultsFile
 from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_frames
+from ssd_jax.progress import progress_bar
 from ssd_jax.storage.files import NO_SPACE, local_path
 from ssd_jax.storage.locks import LOCK
 from ssd_jax.storage.outputs import check_outputs
@@ -30,6 +31,20 @@ logger = logging.getLogger(__name__)
 # Of images that wait to be drawn; more are opened again, so that memory stays bounded.
 KEPT_BYTES = 2**29
 BYTES_A_PIXEL = 4  # of Pillow's RGB
+
+
+class Done(NamedTuple):
+    """What a prediction has done.
+
+    Attributes:
+      images: the images in files of their own.
+      frames: the frames of videos, streams and cameras.
+      failed: the files that could not be read.
+    """
+
+    images: int
+    frames: int
+    failed: int
 
 
 def load_detector(workdir: str | None, weights: str | None, checkpoint: int | None) -> Detector:
@@ -58,7 +73,7 @@ def predict(
     classes: Sequence[str] = (),
     batch_size: int = 8,
     crops: bool = False,
-) -> tuple[int, int]:
+) -> Done:
     """Detects in everything that the arguments name.
 
     Writes to the output folder `detections.json`, when all is done; `annotated/`, the images and
@@ -75,8 +90,7 @@ def predict(
       crops: whether to write `crops/`; of images, not of videos.
 
     Returns:
-      How many images and frames were done, and how many files could not be read; these are
-      logged, and stand in `detections.json`.
+      What was done; the files that could not be read are logged, and stand in `detections.json`.
 
     Raises:
       UserError: an argument is wrong, another run writes to the folder, or it cannot be written
@@ -105,7 +119,8 @@ def predict(
     finally:
         if results.is_partial:
             logger.warning("the images that were done are in %s", folder / PARTIAL)
-    return results.num_images, results.num_errors
+    frames = results.num_frames
+    return Done(results.num_images - frames, frames, results.num_errors)
 
 
 def _find(
@@ -185,7 +200,7 @@ class _Run:
         targets = [self._output.target(file, (".png", ".jpg", ".jpeg")) for file in files]
         workers = num_cores()
         ahead = self._batch_size + workers
-        progress = tqdm(total=len(files), desc="images", unit=" images")
+        progress = progress_bar(total=len(files), desc="images", unit=" images")
         with progress, pool_of_threads(workers) as pool:
 
             def readable() -> Iterator[tuple[Target, Prepared]]:
@@ -220,7 +235,8 @@ class _Run:
                 self._detector, video.path, path, self._batch_size, self._choice
             )
             with contextlib.closing(frames):
-                for index, detections in tqdm(frames, desc=video.name, total=total, unit=" images"):
+                bar = progress_bar(frames, total=total, desc=video.name, unit=" frames")
+                for index, detections in bar:
                     self._results.add(video.name, detections, frame=index)
         except UserError as error:
             self.report(video.name, str(error))

@@ -22,7 +22,8 @@ class ResultsFile:
     done, and an earlier `detections.json` as it was.
 
     Attributes:
-      num_images: the number of images so far.
+      num_images: the number of images so far, frames of videos among them.
+      num_frames: the number of frames so far.
       num_errors: the number of files that could not be read.
       is_partial: whether the block ended early and left images that are done.
     """
@@ -38,6 +39,7 @@ class ResultsFile:
         self._results, self._partial = folder / RESULTS, folder / PARTIAL
         self._categories = describe_classes(class_names, category_ids)
         self.num_images = 0
+        self.num_frames = 0
         self.num_errors = 0
         self._num_annotations = 0
         self.is_partial = False
@@ -55,6 +57,7 @@ class ResultsFile:
         annotations = detections.to_coco(number, self._num_annotations + 1)
         self._write(image | more | {"annotations": annotations})
         self.num_images = number
+        self.num_frames += "frame" in more
         self._num_annotations += len(annotations)
 
     def add_error(self, file_name: str, error: str) -> None:

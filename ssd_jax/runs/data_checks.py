@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ssd_jax.config.schema import Config
 from ssd_jax.data.changes import (
@@ -23,6 +22,7 @@ from ssd_jax.detection.default_boxes import Tiling
 from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.images.opening import open_image
+from ssd_jax.progress import progress_bar
 from ssd_jax.runs.data_table import format_data
 from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
@@ -155,12 +155,11 @@ def check_images(dataset: Dataset) -> None:
     damaged = []
     with (
         pool_of_threads(num_cores()) as pool,
-        tqdm(
+        progress_bar(
             total=len(indices),
             desc="check evaluation images",
             unit="image",
             leave=False,
-            dynamic_ncols=True,
             disable=not devices.is_main_process(),
         ) as progress,
     ):

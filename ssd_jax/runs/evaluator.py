@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from ssd_jax.config.schema import Config
 from ssd_jax.data.datasets import Dataset
@@ -27,6 +26,7 @@ from ssd_jax.evaluation.results import (
 from ssd_jax.evaluation.summary import summarise
 from ssd_jax.models.network import Network, Variables
 from ssd_jax.models.prediction import make_predict_step
+from ssd_jax.progress import progress_bar
 from ssd_jax.runs.batch_memory import batch_memory
 
 logger = logging.getLogger(__name__)
@@ -83,12 +83,11 @@ def run_detector(
       images `[size, size, 3] uint8` of this process's first images.
     """
     results, pictures, dropped = [], {}, 0
-    progress = tqdm(
+    progress = progress_bar(
         total=num_batches,
         desc="evaluate",
         unit="batch",
         leave=False,
-        dynamic_ncols=True,
         disable=not devices.is_main_process(),
     )
     with progress:

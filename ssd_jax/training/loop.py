@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ssd_jax.distributed import devices, watch
+from ssd_jax.progress import progress_bar
 from ssd_jax.training.interval import Interval, Speed
 from ssd_jax.training.run import Run
 from ssd_jax.training.state import TrainState
@@ -82,12 +83,11 @@ def train_loop(
 
 
 def _progress_bar(run: Run, first_step: int) -> tqdm:
-    return tqdm(
+    return progress_bar(
         total=run.config.steps,
         initial=first_step,
         desc="train",
         unit="step",
-        dynamic_ncols=True,
         disable=run.writer is None,
     )
 

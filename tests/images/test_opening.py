@@ -215,7 +215,7 @@ def noise(image_format):
 @pytest.mark.parametrize(
     "file, reason",
     [
-        (b"", "no image of a known format"),
+        (b"", "it is empty"),
         (b"only a text", "no image of a known format"),
         (noise("JPEG")[:-500], "truncated"),
         (noise("PNG")[:-500], "truncated"),

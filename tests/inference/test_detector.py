@@ -125,7 +125,7 @@ def test_detections_for_supervision(monkeypatch):
 
 def test_without_supervision_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(UserError, match=r"pip install 'ssd_jax\[supervision\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[supervision\]'"):
         detections().to_supervision()
 
 

@@ -128,7 +128,11 @@ def test_a_form_has_one_file_and_nothing_else(server):
     assert server.detect(body, content_type=kind)[0] == 400
     field = other.replace(b'; filename="b"', b"")
     body, kind = form(encoded(), extra=field)
-    assert server.detect(body, content_type=kind)[0] == 400
+    status, answer = server.detect(body, content_type=kind)
+    assert status == 400 and "it has a field that is no file" in answer["error"]
+    body, kind = form(b"")
+    status, answer = server.detect(body, content_type=kind)
+    assert status == 400 and "it is empty: send the bytes of an image" in answer["error"]
 
 
 def test_answers_have_headers_that_protect_and_other_addresses_are_unknown(server):
@@ -236,7 +240,7 @@ def test_a_port_that_is_taken_is_named(detector):
 
 def test_without_starlette_it_says_what_to_install(detector, monkeypatch):
     monkeypatch.setitem(sys.modules, "starlette", None)
-    with pytest.raises(UserError, match=r"pip install 'ssd_jax\[page\]'"):
+    with pytest.raises(UserError, match=r"pip install -e '\.\[page\]'"):
         serve(detector, 0.5, "127.0.0.1", 0)
 
 

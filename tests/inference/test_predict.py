@@ -93,7 +93,7 @@ def done(detector, thirty, tmp_path_factory):
 
 def test_good_files_are_done_and_bad_ones_named(done):
     output, counts, results = done
-    assert counts == (24, 6)
+    assert counts == (24, 0, 6)
     assert {error["file_name"] for error in results["errors"]} == FAILED
     assert all(error["file_name"] in error["error"] for error in results["errors"])
     assert [image["id"] for image in results["images"]] == list(range(1, 25))
@@ -164,7 +164,7 @@ def test_images_that_are_opened_again_give_the_same(
 
 def test_classes_and_threshold_choose(detector, thirty, done, tmp_path):
     arguments = [thirty / "upright.png", thirty / "plain05.jpg"]
-    (count, _), all_of_them = run(detector, tmp_path / "all", *arguments)
+    (count, _, _), all_of_them = run(detector, tmp_path / "all", *arguments)
     scores = sorted(annotation["score"] for annotation in all_of_them["annotations"])
     middle = scores[len(scores) // 2]
     options = {"score_threshold": middle, "classes": ["star", "cross"]}
@@ -201,7 +201,7 @@ def test_videos_stand_frame_by_frame_among_pictures(detector, thirty, tmp_path):
     (tmp_path / "in" / "bad.mp4").write_bytes(b"no video")
     Image.open(thirty / "plain00.jpg").save(tmp_path / "in" / "z.jpg")
     counts, results = run(detector, tmp_path / "out", tmp_path / "in", score_threshold=1.0)
-    assert counts == (10, 1)
+    assert counts == (1, 9, 1)
     assert [error["file_name"] for error in results["errors"]] == ["bad.mp4"]
     assert results["images"][0]["file_name"] == "z.jpg"
     assert results["images"][1:] == [
@@ -230,7 +230,7 @@ def test_a_video_can_come_from_a_url(detector, tmp_path):
             detector, tmp_path, f"http://user:word@{host}/clip.mkv", f"http://{host}/none.mkv"
         )
         server.shutdown()
-    assert counts == (5, 1)
+    assert counts == (0, 5, 1)
     assert results["images"][4]["file_name"] == f"http_{host.replace(':', '_')}_clip.mkv"
     assert "word" not in (tmp_path / "detections.json").read_text()
     assert (tmp_path / "annotated" / f"{results['images'][0]['file_name']}.mp4").is_file()
@@ -291,7 +291,7 @@ def test_results_never_lie_among_the_inputs(
 def test_results_may_lie_beside_the_inputs(detector, thirty, tmp_path):
     (tmp_path / "image.jpg").write_bytes((thirty / "plain00.jpg").read_bytes())
     counts, _ = run(detector, tmp_path / "image.jpg.out", tmp_path / "image.jpg")
-    assert counts == (1, 0)
+    assert counts == (1, 0, 0)
 
 
 def test_an_output_in_use_is_refused(detector, thirty, tmp_path):
@@ -366,7 +366,7 @@ def test_a_picture_that_vanishes_meanwhile_is_one_error(detector, thirty, tmp_pa
 
     monkeypatch.setattr(detector, "prepare", prepare_and_remove)
     counts, results = run(detector, tmp_path / "out", file, thirty / "plain01.jpg")
-    assert counts == (1, 1) and "gone.jpg cannot be read" in results["errors"][0]["error"]
+    assert counts == (1, 0, 1) and "gone.jpg cannot be read" in results["errors"][0]["error"]
 
 
 def test_one_detector_must_be_named():

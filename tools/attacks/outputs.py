@@ -105,7 +105,7 @@ MIXING = {
 def drawings_blocked(folder: Path) -> None:
     """Where no drawing can be written each file says so, and nothing is unfinished."""
     lay_out(folder)
-    assert predict(folder, ["in"], "no_drawings") == (0, 2)
+    assert predict(folder, ["in"], "no_drawings") == (0, 0, 2)
     assert not list(folder.rglob("*.tmp*"))
 
 
@@ -134,7 +134,7 @@ def dead_lock(content: bytes, folder: Path) -> None:
     lay_out(folder)
     (folder / "out").mkdir()
     (folder / "out" / "lock").write_bytes(content)
-    assert predict(folder, ["in"], "out") == (2, 0)
+    assert predict(folder, ["in"], "out") == (2, 0, 0)
     assert {path.name for path in (folder / "out").iterdir()} == {"annotated", "detections.json"}
 
 

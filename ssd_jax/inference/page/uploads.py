@@ -141,11 +141,17 @@ async def _file_of_form(request: Request) -> Upload:
             request.headers, _limited(request), max_files=1, max_fields=0
         ).parse()
     except MultiPartException as error:
-        raise RefusedError(400, f"the form cannot be read ({error.message}): {HOW}") from error
+        reason = error.message
+        if reason.startswith("Too many fields"):  # Starlette's, as of `--form image=photo.jpg`
+            reason = "it has a field that is no file"
+        raise RefusedError(400, f"the form cannot be read ({reason}): {HOW}") from error
     try:
         files = [each for each in form.values() if isinstance(each, UploadFile)]
         if not files:
             raise RefusedError(400, f"the form has no file: {HOW}")
-        return Upload(files[0].filename or "", await files[0].read())
+        content = await files[0].read()
+        if not content:
+            raise RefusedError(400, f"the file of the form cannot be read: it is empty: {HOW}")
+        return Upload(files[0].filename or "", content)
     finally:
         await form.close()
