@@ -136,6 +136,12 @@ def _without_image(content: dict) -> None:
     content["annotations"] = [box for box in content["annotations"] if box["image_id"] != gone]
 
 
+def _with_another_class(content: dict) -> None:
+    first = content["annotations"][0]
+    others = (category["id"] for category in content["categories"])
+    first["category_id"] = next(number for number in others if number != first["category_id"])
+
+
 # What differs in the data of one host, though it is named alike.
 DATA: dict[str, Callable[[dict], object]] = {
     "an image less": _without_image,
@@ -143,9 +149,7 @@ DATA: dict[str, Callable[[dict], object]] = {
     "a box moved by a pixel": lambda content: content["annotations"][0].update(
         bbox=[1 + number for number in content["annotations"][0]["bbox"]]
     ),
-    "an object of another class": lambda content: content["annotations"][0].update(
-        category_id=content["categories"][-1]["id"]
-    ),
+    "an object of another class": _with_another_class,
     "a class of another name": lambda content: content["categories"][0].update(name="hexagon"),
     "a crowd": lambda content: content["annotations"][0].update(iscrowd=1),
     "images in another order": lambda content: content["images"].reverse(),
