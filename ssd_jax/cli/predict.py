@@ -13,7 +13,7 @@ import os
 from absl import flags
 
 from ssd_jax.cli.command_line import Command
-from ssd_jax.errors import UserError, counted
+from ssd_jax.errors import UserError
 
 FLAGS = flags.FlagValues()
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.", FLAGS)
@@ -84,11 +84,7 @@ def main(arguments: list[str]) -> int:
         batch_size=BATCH_SIZE.value,
         crops=CROPS.value,
     )
-    images, frames = counted(done.images, "image"), counted(done.frames, "frame")
-    words = f"{images} and {frames} of videos" if done.images and done.frames else images
-    if done.frames and not done.images:
-        words = f"{frames} of videos"
-    print(f"{output}: {words} done, {counted(done.failed, 'file')} failed")
+    print(f"{output}: {done}")
     return 0 if not done.failed else 1 if done.images or done.frames else 2
 
 

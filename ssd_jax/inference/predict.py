@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssd_jax.data.classes import check_class_list
-from ssd_jax.errors import Terminated, UserError, one_line, reason_of
+from ssd_jax.errors import Terminated, UserError, counted, one_line, reason_of
 from ssd_jax.images.opening import LARGE, open_image, size_in_file
 from ssd_jax.inference.detector import Detections, Detector, Prepared
 from ssd_jax.inference.inputs import Input, find_files, is_video
@@ -45,6 +45,11 @@ class Done(NamedTuple):
     images: int
     frames: int
     failed: int
+
+    def __str__(self) -> str:
+        done = [counted(self.images, "image")] if self.images or not self.frames else []
+        done += [f"{counted(self.frames, 'frame')} of videos"] if self.frames else []
+        return f"{' and '.join(done)} done, {counted(self.failed, 'file')} failed"
 
 
 def load_detector(workdir: str | None, weights: str | None, checkpoint: int | None) -> Detector:

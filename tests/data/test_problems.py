@@ -353,3 +353,13 @@ def test_a_config_says_what_to_do_and_the_work_directory_holds_the_list(voc, tmp
         del config.data[field]
     with pytest.raises(UserError, match=r"bad\.xml"):
         open_training_data(as_config(config), tmp_path / "run")
+
+
+def test_too_many_damaged_images_are_told_as_far_as_they_were_found():
+    problems = Problems("skip", 0.01)
+    problems.num_images = 30
+    problems.finish_reading()
+    with pytest.raises(
+        UserError, match=r"^1 of 30 images \(3\.3%\) found damaged so far, more than"
+    ):
+        problems.add_unreadable("a.jpg", "a", "it is empty")

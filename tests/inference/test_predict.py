@@ -202,6 +202,7 @@ def test_videos_stand_frame_by_frame_among_pictures(detector, thirty, tmp_path):
     Image.open(thirty / "plain00.jpg").save(tmp_path / "in" / "z.jpg")
     counts, results = run(detector, tmp_path / "out", tmp_path / "in", score_threshold=1.0)
     assert counts == (1, 9, 1)
+    assert str(counts) == "1 image and 9 frames of videos done, 1 file failed"
     assert [error["file_name"] for error in results["errors"]] == ["bad.mp4"]
     assert results["images"][0]["file_name"] == "z.jpg"
     assert results["images"][1:] == [
@@ -231,6 +232,7 @@ def test_a_video_can_come_from_a_url(detector, tmp_path):
         )
         server.shutdown()
     assert counts == (0, 5, 1)
+    assert str(counts) == "5 frames of videos done, 1 file failed"
     assert results["images"][4]["file_name"] == f"http_{host.replace(':', '_')}_clip.mkv"
     assert "word" not in (tmp_path / "detections.json").read_text()
     assert (tmp_path / "annotated" / f"{results['images'][0]['file_name']}.mp4").is_file()
