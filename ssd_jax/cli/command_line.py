@@ -49,8 +49,11 @@ class Command(NamedTuple):
         arguments = parse(self.flags, argv, known_only=self.passes_unknown)[1:]
         for name in self.required:
             if self.flags[name].value is None:
-                meant = f" Did you mean --{name}={arguments[0]}?" if arguments else ""
-                raise UserError(f"--{name} is missing: {self.flags[name].help}{meant}")
+                meant = f". Did you mean --{name}={arguments[0]}?" if arguments else ""
+                text = self.flags[name].help.removesuffix(".")
+                raise UserError(
+                    f"--{name}=… is missing: it names {text[:1].lower()}{text[1:]}{meant}"
+                )
         if arguments and not self.arguments:
             raise UserError(f"there is no argument {arguments[0]!r}, only flags: --NAME=VALUE")
         if self.needs:

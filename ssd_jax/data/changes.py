@@ -94,7 +94,7 @@ def read_digests(folder: Path) -> dict[str, Digests]:
         isinstance(own, dict) and all(isinstance(digest, str) for digest in own.values())
         for own in content.values()
     ):
-        raise UserError(f"{path} is damaged: remove it, and changes of the data are not told once")
+        raise UserError(f"{path} is damaged: it does not hold the digests of images")
     return content
 
 

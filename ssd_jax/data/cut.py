@@ -270,8 +270,12 @@ def read_cut(folder: Path) -> Cut | None:
         return None
     try:
         return Cut.from_json(read_json(path))
-    except (TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged: name another work directory") from error
+    except (TypeError, KeyError, UserError) as error:
+        reason = f"{error}" if isinstance(error, UserError) else f"{path} is damaged"
+        raise UserError(
+            f"{reason}. Put back a copy of it; a new run with the same config and images, in "
+            "another work directory, writes the same file before its first step"
+        ) from error
 
 
 def write_cut(folder: Path, cut: Cut) -> None:

@@ -49,6 +49,8 @@ def out_of_memory_as_user_error(batch_size: int, fix: str) -> Iterator[None]:
     """
     try:
         yield
+    except UserError:  # as of a full disk, which libraries call by the same words
+        raise
     except Exception as error:
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise

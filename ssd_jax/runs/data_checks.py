@@ -79,12 +79,14 @@ def describe_continued(data: RunData) -> str:
 
 
 def record_data(folder: Path, data: RunData) -> None:
-    """Tells what changed in the data since the last start, and records what it is now.
-
-    Raises:
-      UserError: what was recorded is damaged.
-    """
-    before = read_digests(folder)
+    """Tells what changed in the data since the last start, and records what it is now."""
+    try:
+        before = read_digests(folder)
+    except UserError as error:
+        logger.warning(
+            "%s; it is written anew, and changes of the data are not told this time", error
+        )
+        before = {}
     train = annotation_digests(data.train)
     evaluation = {} if data.evaluation is None else annotation_digests(data.evaluation)
     if before:

@@ -1,7 +1,7 @@
 """From a config and a work directory to a trained detector: where the packages meet.
 
-`train` checks the config, builds the parts of the run, opens the work directory, restores the state
-or begins with a new one, and fits it. Mistakes are reported before anything is written.
+`train` checks the config, builds the parts of the run, restores the state or begins with a new one,
+and fits it. Mistakes are reported before anything is written.
 """
 
 import contextlib
@@ -39,6 +39,7 @@ from ssd_jax.runs.provenance import describe_program
 from ssd_jax.runs.workdir import (
     check_can_continue,
     check_classes,
+    is_recorded,
     locked,
     record_run,
     record_start,
@@ -116,10 +117,12 @@ def train(
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
         start = _restore(parts, checkpoints) or _begin(parts)
         agreement.check_same_state(start.state)
-        if start.step == config.steps and (start.evaluated or not parts.evaluator):
+        is_done = start.step == config.steps and (start.evaluated or not parts.evaluator)
+        if not is_done or not is_recorded(folder):
+            _record(parts, start)
+        if is_done:
             logger.info("nothing to do: raise config.steps with --change_config")
         else:
-            _record(parts, start)
             _fit(parts, start, checkpoints, interruption, began)
         return _result(folder, config.steps, checkpoints)
 
@@ -169,10 +172,8 @@ class _Parts:
 def _build(config: Config, folder: Path) -> _Parts:
     """Opens the data and makes network and optimiser."""
     batch_size = devices.per_process_batch_size(config.batch_size, config.accumulate)
-    stored = agreement.shared_cut(folder)
-    data = open_run_data(config, stored, folder, devices.is_main_process())
-    class_names = data.train.class_names
-    network = build_network(config.model, len(class_names))
+    data = open_run_data(config, agreement.shared_cut(folder), folder, devices.is_main_process())
+    network = build_network(config.model, len(data.train.class_names))
     parameter_shapes, _ = network.variable_shapes()
     check_frozen(parameter_shapes, config.freeze)
     schedule = make_schedule(config)
@@ -311,15 +312,14 @@ def _evaluate(
     The mAP is None where there is nothing to find; other numbers that there are not are left out.
     """
     assert parts.evaluator is not None
-    metric = parts.config.metric
     results, pictures = parts.evaluator(state.for_evaluation(), NUM_PICTURES, interruption.check)
-    summary = parts.evaluator.summarise(results, [metric])
+    summary = parts.evaluator.summarise(results, [parts.config.metric])
     if writer:
         step = int(state.step)
         logger.info("step %d\n%s", step, format_table(summary))
         drawn = draw_detections(pictures, results, parts.class_names)
         save_pictures(parts.folder, "detections", drawn, writer, step)
-    values = {name: summary.get(name) for name in METRICS[metric].numbers}
+    values = {name: summary.get(name) for name in METRICS[parts.config.metric].numbers}
     known = {name: value for name, value in values.items() if value is not None}
     return {"mAP": summary["mAP"], **known}
 

@@ -57,6 +57,11 @@ def record_run(
     write_json(folder / "format.json", {"format": FORMAT}, indent=None)
 
 
+def is_recorded(folder: Path) -> bool:
+    """Whether a work directory has the files of `record_run`."""
+    return all((folder / f"{name}.json").is_file() for name in ("config", "classes", "format"))
+
+
 def record_start(folder: Path, description: dict[str, Any]) -> None:
     """Adds a line to `starts.jsonl`."""
     append_json_line(folder / "starts.jsonl", description)
@@ -129,7 +134,9 @@ def read_config(folder: Path) -> Config:
     number = read_format(folder)
     values, file = _read(folder, "config.json"), folder / "config.json"
     if not isinstance(values, dict):
-        raise UserError(f"{file} is damaged: it is {shown(values)}, but must hold the fields")
+        raise UserError(
+            f"{file} is damaged: it is {shown(values)}, but must hold the fields. {_fix(file.name)}"
+        )
     try:
         return as_config(upgrade(values, number))
     except UserError as error:
@@ -208,4 +215,17 @@ def _read(folder: Path, name: str) -> Any:
         if (folder / "model.safetensors").is_file():
             reason = "it is the folder of a detector, for --weights or Detector.from_pretrained"
         raise UserError(f"{folder} is not the work directory of a run: {reason}")
-    return read_json(folder / name)
+    try:
+        return read_json(folder / name)
+    except UserError as error:
+        raise UserError(f"{error}. {_fix(name)}") from error
+
+
+def _fix(name: str) -> str:
+    """What to do where a file of a work directory is damaged."""
+    if name == "format.json":
+        return f'Put back a copy of it, or write {{"format": {FORMAT}}} into it'
+    return (
+        "Put back a copy of it, or remove it and start the same training again, which writes it "
+        "anew, also where it has nothing left to train"
+    )

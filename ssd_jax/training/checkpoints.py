@@ -20,6 +20,10 @@ from ssd_jax.errors import UserError
 from ssd_jax.models.network import Variables
 from ssd_jax.storage.checksums import DamageError, verify_checksums, write_checksums
 from ssd_jax.storage.files import NO_SPACE
+from ssd_jax.training.checkpoint_messages import (
+    ignore_closed_loops,
+    without_read_only_warnings,
+)
 from ssd_jax.training.state import TrainState
 
 UNFINISHED = f"*{ocp.utils.TMP_DIR_SUFFIX}*"  # what Orbax calls a folder until it is complete
@@ -75,20 +79,24 @@ class Checkpoints:
         policies = checkpoint_managers
         self._directory = Path(directory).resolve()
         self._best = _Best()
-        self._manager = ocp.CheckpointManager(
-            self._directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy(
-                    [policies.LatestN(keep), self._best]
+        ignore_closed_loops()
+        with without_read_only_warnings():
+            self._manager = ocp.CheckpointManager(
+                self._directory,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=policies.AnyPreservationPolicy(
+                        [policies.LatestN(keep), self._best]
+                    ),
+                    read_only=read_only,
+                    create=not read_only,
+                    cleanup_tmp_directories=not read_only,  # what a kill left unfinished
+                    # Called in the background by the process that gives a folder its own name.
+                    async_options=ocp.AsyncOptions(
+                        post_finalization_callback=self._write_checksums
+                    ),
                 ),
-                read_only=read_only,
-                create=not read_only,
-                cleanup_tmp_directories=not read_only,  # what a kill left unfinished
-                # Called in the background by the process that gives a folder its own name.
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
-            ),
-            item_names=ITEMS,
-        )
+                item_names=ITEMS,
+            )
 
     def steps(self) -> list[int]:
         """The steps that are saved, ascending."""

@@ -117,8 +117,8 @@ def test_a_required_flag_is_named_with_what_it_is():
     given = ["--config=tests/tiny.py", "--workdir=x"]
     parsed(*given, required=["config", "workdir"])
     told = complaint(given[0], required=["config", "workdir"])
-    assert told.startswith("--workdir ") and told.endswith("Where the run keeps everything.")
-    assert complaint(given[1], required=["config", "workdir"]).startswith("--config ")
+    assert told == "--workdir=… is missing: it names where the run keeps everything"
+    assert complaint(given[1], required=["config", "workdir"]).startswith("--config=… ")
 
 
 def test_files_and_rows_that_do_not_exist():

@@ -190,6 +190,10 @@ def test_a_stored_cut_is_followed_whatever_was_added_or_removed(voc, tmp_path, c
     write_cut(tmp_path, cut)
     assert read_cut(tmp_path) == cut
     assert read_cut(tmp_path / "elsewhere") is None
+    (tmp_path / "cut_off").mkdir()
+    (tmp_path / "cut_off" / "split.json").write_text((tmp_path / "split.json").read_text()[:-3])
+    with pytest.raises(UserError, match=r"split.json is not JSON.* Put back a copy of it; a new"):
+        read_cut(tmp_path / "cut_off")
     dataset = open_dataset(voc.split("all", *"abcj"))
     masks = cut.masks(dataset, ["voc"])
     assert [mask.tolist() for mask in masks] == [[False, True, True, False]]

@@ -65,6 +65,9 @@ def test_memory_that_ends_is_told(error):
 def test_other_errors_stay_what_they_are():
     with pytest.raises(RuntimeError, match="INTERNAL"), out_of_memory_as_user_error(8, ""):
         raise RuntimeError("INTERNAL: something else")
+    # TensorStore says so of a full disk.
+    with pytest.raises(UserError, match="no space left"), out_of_memory_as_user_error(8, ""):
+        raise UserError("RESOURCE_EXHAUSTED: no space left on device")
 
 
 def test_a_detector_refuses_too_many_at_once(detector):

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 
 from ssd_jax.config.schema import as_config
+from ssd_jax.data.choice import RunData
 from ssd_jax.data.content import count_content, nothing_to_learn, num_shared
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.detection.fit import default_box_recall, measure
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
-from ssd_jax.runs.data_checks import check_images
+from ssd_jax.runs.data_checks import check_images, record_data
 from ssd_jax.runs.data_table import format_data
 from ssd_jax.runs.evaluate import evaluate
 from ssd_jax.runs.train import train
@@ -224,3 +225,13 @@ def test_a_run_that_has_seen_all_images_cannot_be_evaluated_on_some(voc, config,
     more = config.replace({"eval_every": 0, "steps": 2})
     with pytest.raises(UserError, match=r"has trained on all of its images.* config\.data\.eval"):
         train(more, tmp_path / "run", change_config=True)
+
+
+def test_damaged_digests_are_told_and_written_anew(voc, tmp_path, caplog):
+    data = RunData(open_dataset(str(voc.split("all", *"abc"))), None, "voc", "none")
+    record_data(tmp_path, data)
+    whole = (tmp_path / "data.json").read_text()
+    (tmp_path / "data.json").write_text(whole[:-9])
+    record_data(tmp_path, data)
+    assert "data.json is not JSON" in caplog.text and "it is written anew" in caplog.text
+    assert (tmp_path / "data.json").read_text() == whole

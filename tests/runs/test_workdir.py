@@ -106,3 +106,28 @@ def test_the_revision_of_a_folder(tmp_path):
     assert provenance.git_revision(tmp_path) == git("rev-parse", "HEAD")
     (tmp_path / "file").write_text("2")
     assert provenance.git_revision(tmp_path) == git("rev-parse", "HEAD") + "+changes"
+
+
+@pytest.mark.parametrize(
+    "name, fix",
+    [
+        ("config.json", "remove it and start the same training again"),
+        ("classes.json", "remove it and start the same training again"),
+        ("format.json", r'write {"format": \d+} into it'),
+    ],
+)
+def test_what_to_do_is_told_where_a_file_is_cut_off(name, fix, tmp_path):
+    config = as_config(tiny.get_config())
+    workdir.record_run(tmp_path, config, ("a", "b"), (1, 2))
+    whole = (tmp_path / name).read_text()
+    (tmp_path / name).write_text(whole[:-3])
+    with pytest.raises(UserError, match=rf"{name} is not JSON.* Put back a copy of it, or {fix}"):
+        workdir.check_same_config(tmp_path, config)
+        workdir.check_classes(tmp_path, ("a", "b"))
+    if name != "format.json":
+        (tmp_path / name).unlink()
+        assert not workdir.is_recorded(tmp_path)
+        workdir.check_same_config(tmp_path, config)
+        workdir.check_classes(tmp_path, ("a", "b"))
+        workdir.record_run(tmp_path, config, ("a", "b"), (1, 2))
+    assert (tmp_path / name).read_text() == whole or name == "format.json"
