@@ -228,7 +228,7 @@ def test_mistakes_end_in_one_line(workdir, tmp_path):
         (workdir, "data.classes", "a", "holds a run with the classes circle, cross"),
     ):
         config = tiny.get_config()
-        config.update_from_flattened_dict({field: value})
+        config.update_from_flattened_dict({"steps": 6, field: value})  # as many as the run has
         with pytest.raises(UserError) as error:
             train(config, str(folder), change_config=True)
         assert complaint in str(error.value)
