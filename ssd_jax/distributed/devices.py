@@ -204,7 +204,8 @@ def replicate(tree: T) -> T:
     Given in another form, the first call would work too, but the second would compile again.
     """
     mesh = Mesh(np.array(jax.devices()), (DEVICES,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    with watch.waiting("values that all processes have"):  # JAX compares them
+        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def shard(batch: Any) -> Any:
@@ -289,5 +290,6 @@ class Agreement:
         if jax.process_count() == 1:
             return here
         before = self._waiting
-        self._waiting = self._sum(np.full(jax.local_device_count(), here, np.int32))
+        with watch.waiting("what all processes tell each other"):  # some platforms wait in the call
+            self._waiting = self._sum(np.full(jax.local_device_count(), here, np.int32))
         return before is not None and bool(to_host(before))

@@ -22,18 +22,16 @@ os.abort()
 # All wait for one process, mostly process 1, in one of these ways.
 WAIT = """
     import jax, subprocess
-    def on_device():
-        with watch.waiting("a sum"):
-            devices.to_host(total(np.ones(1)))
-    total = jax.pmap(devices.sum_over_devices, axis_name=devices.DEVICES, out_axes=None)
     ways = {
         "exchange": lambda: exchange.gather_from_processes(index),
-        "device": on_device,
+        "agreement": lambda: agreement.any_process(False),
+        "values": lambda: devices.replicate(np.ones(3)),
         "devices": jax.devices,
         "host": lambda: time.sleep(60),
     }
-    if "WAY" == "device":
-        on_device()
+    if "WAY" in ("agreement", "values"):
+        agreement = devices.Agreement()
+        agreement.any_process(False)  # compiled
     if index == ODD:
         BAD
     ways["WAY"]()
@@ -89,7 +87,7 @@ def test_without_process_0_the_others_end_as_without_any_other(way):
     assert all("Start all of them again" in each.stderr for each in done[1:])
 
 
-@pytest.mark.parametrize("way", ["exchange", "device"])
+@pytest.mark.parametrize("way", ["exchange", "agreement", "values"])
 def test_who_is_stuck_ends_the_wait_of_the_others(way):
     done = run_with("time.sleep(60)", way, wait=4)
     assert [each.returncode for each in done] == [75, 75, 75]
