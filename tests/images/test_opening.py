@@ -300,7 +300,8 @@ def test_an_image_of_one_row_takes_little_memory():
 
 def test_tags_are_limited_here_and_not_for_others():
     file = tags(50, 100_000)  # 5 MB of tags in 100 KB
-    with pytest.raises(UserError, match="its tags hold more than the file"):
+    # Newer versions of Pillow leave such tags out.
+    with pytest.raises(UserError, match=r"its tags hold more than the file|it is no image"):
         open_image(file)
     with pytest.raises(UnidentifiedImageError):  # of the tags that make an image it has none
         Image.open(io.BytesIO(file))

@@ -136,8 +136,8 @@ def test_mistakes_are_named(kind, file, complaint, tmp_path):
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        (["import", "--output=x", "--config=tests/tiny.py"], "error: --from is missing"),
-        (["export", "--output=x", "--workdir=x"], "error: --to is missing"),
+        (["import", "--output=x", "--config=tests/tiny.py"], "error: --from=… is missing"),
+        (["export", "--output=x", "--workdir=x"], "error: --to=… is missing"),
         (["export", "--to=onnx", "--workdir=/no/such", "--output=x"], "error: /no/such is not the"),
     ],
 )
