@@ -7,7 +7,6 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
-from ssd_jax.threads import num_cores
 from tests.helpers import type_checks
 
 # In tests alone, array shapes and types are checked where they are annotated. The hook is installed
@@ -42,12 +41,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 2 if "slow" not in of_file else 0 if "multiprocess" in of_file else 1
 
     items.sort(key=rank)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """The workers of `-n auto`: one more than cores, for many tests wait for programs."""
-    return num_cores() + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:
