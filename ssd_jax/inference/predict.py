@@ -14,6 +14,7 @@ import numpy as np
 
 from ssd_jax.data.classes import check_class_list
 from ssd_jax.errors import Terminated, UserError, counted, one_line, reason_of
+from ssd_jax.images.limits import BYTES_OF_RGB
 from ssd_jax.images.opening import LARGE, open_image, size_in_file
 from ssd_jax.inference.detector import Detections, Detector, Prepared
 from ssd_jax.inference.inputs import Input, find_files, is_video
@@ -30,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 # Of images that wait to be drawn; more are opened again, so that memory stays bounded.
 KEPT_BYTES = 2**29
-BYTES_A_PIXEL = 4  # of Pillow's RGB
 
 
 class Done(NamedTuple):
@@ -267,7 +267,7 @@ class _Run:
 
     def _keeps(self, size: tuple[int, int]) -> bool:
         """Whether an image of this size is kept until it is drawn; if so, it is counted."""
-        num_bytes = BYTES_A_PIXEL * math.prod(size)
+        num_bytes = BYTES_OF_RGB * math.prod(size)
         with self._kept_lock:
             if math.prod(size) > LARGE or self._kept_bytes + num_bytes > KEPT_BYTES:
                 return False
@@ -276,7 +276,7 @@ class _Run:
 
     def _let_go(self, size: tuple[int, int]) -> None:
         with self._kept_lock:
-            self._kept_bytes -= BYTES_A_PIXEL * math.prod(size)
+            self._kept_bytes -= BYTES_OF_RGB * math.prod(size)
 
     def _write(self, found: tuple[Target, Detections]) -> tuple[Target, Detections | UserError]:
         """Writes the detections that are kept, and returns them."""
