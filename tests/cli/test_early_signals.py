@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
+from ssd_jax import errors
+from ssd_jax.cli import early_signals
 from ssd_jax.cli.early_signals import command_of
+from ssd_jax.training import interruption
 from tests.helpers.commands import ROOT
 from tools.attacks.signals import signal_at
 
@@ -102,3 +105,9 @@ except KeyboardInterrupt as error:
 )
 def test_the_program_is_known_by_its_command_line(argv, command):
     assert command_of(argv) == command
+
+
+def test_it_says_what_the_modules_say_that_are_not_imported_yet():
+    ours = early_signals.TRY_AGAIN, early_signals.GOES_ON, early_signals.ONE_SIGNAL
+    assert ours == (errors.TRY_AGAIN, errors.GOES_ON, interruption.ONE_SIGNAL)
+    assert early_signals.SIGNALS == interruption.SIGNALS
