@@ -56,7 +56,6 @@ AUTH = flags.DEFINE_string(
 
 def main(arguments: list[str]) -> int:
     """Flags in, one call, a printed result."""
-    from ssd_jax.inference.page.server import serve
     from ssd_jax.inference.predict import load_detector, predict
 
     output = OUTPUT.value or ""
@@ -66,6 +65,8 @@ def main(arguments: list[str]) -> int:
         raise UserError("name a folder to write to with --output")
     detector = load_detector(WORKDIR.value, WEIGHTS.value, CHECKPOINT.value)
     if SERVE.value:
+        from ssd_jax.inference.page.server import serve
+
         serve(
             detector,
             SCORE_THRESHOLD.value,

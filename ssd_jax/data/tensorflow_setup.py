@@ -7,7 +7,14 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-import tensorflow as tf
+# TensorFlow imports Keras, which brings pandas and Matplotlib and takes a second. Asked for the
+# older Keras, which is seldom installed, it does not; `tf.keras` is imported when it is used.
+keras = os.environ.get("TF_USE_LEGACY_KERAS", "")
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+try:
+    import tensorflow as tf
+finally:
+    os.environ["TF_USE_LEGACY_KERAS"] = keras
 
 # The accelerator belongs to JAX; TensorFlow would reserve all of its memory.
 tf.config.set_visible_devices([], "GPU")

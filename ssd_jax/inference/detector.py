@@ -23,7 +23,6 @@ from ssd_jax.images.resizing import image_to_square, resize_to_square
 from ssd_jax.interop.trained import Trained, load_folder
 from ssd_jax.models.activations import largest_convolution
 from ssd_jax.models.prediction import make_predict_step
-from ssd_jax.runs.trained import load_workdir
 
 FEWER = "detect in fewer at a time (--batch_size, or a shorter list)"
 
@@ -158,6 +157,9 @@ class Detector:
     @classmethod
     def from_workdir(cls, workdir: str | Path, step: int | None = None) -> "Detector":
         """The detector of a run; `step` names a checkpoint, the last one where None."""
+        # Checkpoints are read by Orbax, which takes a third of a second to import.
+        from ssd_jax.runs.trained import load_workdir
+
         return cls(load_workdir(workdir, step))
 
     @classmethod

@@ -203,8 +203,10 @@ class _Run:
         if not files:
             return
         targets = [self._output.target(file, (".png", ".jpg", ".jpeg")) for file in files]
+        # A few images take a smaller batch, in powers of two so that few programs are compiled.
+        batch_size = min(self._batch_size, 2 ** (len(files) - 1).bit_length())
         workers = num_cores()
-        ahead = self._batch_size + workers
+        ahead = batch_size + workers
         progress = progress_bar(total=len(files), desc="images", unit=" images")
         with progress, pool_of_threads(workers) as pool:
 
@@ -216,7 +218,7 @@ class _Run:
                         progress.update()
                         self.report(target.file.name, str(prepared))
 
-            detected = self._detector.stream(readable(), self._batch_size)
+            detected = self._detector.stream(readable(), batch_size)
             for target, written in map_ahead(pool, self._write, detected, ahead):
                 progress.update()
                 if isinstance(written, Detections):

@@ -323,6 +323,21 @@ def test_a_lock_that_was_removed_meanwhile_locks_nothing(tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_few_images_take_a_batch_of_a_power_of_two(detector, thirty, tmp_path, monkeypatch):
+    stream, sizes = detector.stream, []
+
+    def stream_noting_size(images, batch_size):
+        sizes.append(batch_size)
+        return stream(images, batch_size)
+
+    monkeypatch.setattr(detector, "stream", stream_noting_size)
+    files = sorted(thirty.glob("plain*.jpg"))
+    for number, batch_size in ((1, 8), (2, 8), (3, 2)):
+        counts, _ = run(detector, tmp_path, *files[:number], batch_size=batch_size)
+        assert counts.images == number
+    assert sizes == [1, 2, 2]
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
 def test_a_run_that_ends_early_leaves_a_partial_file(
     detector, thirty, tmp_path, monkeypatch, error
