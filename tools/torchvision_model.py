@@ -1,30 +1,35 @@
-"""torchvision's SSD300 with random weights, and random batches for it, on the device."""
+"""An SSD of torchvision with random weights, and random batches for it, on the device."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-import torchvision
+from torch import nn
+from torchvision.models.detection.ssd import SSD
+
+from tools.torchvision_networks import NUM_CLASSES
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-IMAGE_SIZE, NUM_CLASSES, NUM_OBJECTS = 300, 21, 2.5
-SCORE_THRESHOLD, CANDIDATES = 0.01, 1000
+IMAGE_SIZE, NUM_OBJECTS = 300, 2.5
+CANDIDATES = 1000
 NUM_BATCHES = 4
 
 Batch = tuple[list[torch.Tensor], list[dict[str, torch.Tensor]]]
 
 
-def random_batches(batch_size: int, rng: np.random.Generator) -> list[Batch]:
-    """Images of noise, and boxes and labels that fit them, on the device."""
+def random_batches(
+    batch_size: int, rng: np.random.Generator, image_size: int = IMAGE_SIZE
+) -> list[Batch]:
+    """Square images of noise, and boxes and labels that fit them, on the device."""
     batches = []
     for _ in range(NUM_BATCHES):
-        pixels = torch.rand(batch_size, 3, IMAGE_SIZE, IMAGE_SIZE, device=DEVICE)
+        pixels = torch.rand(batch_size, 3, image_size, image_size, device=DEVICE)
         targets = []
         for _ in range(batch_size):
             count = 1 + rng.poisson(NUM_OBJECTS - 1)
-            sizes = rng.uniform(0.1, 0.9, (count, 2)) * IMAGE_SIZE
-            corners = rng.random((count, 2)) * (IMAGE_SIZE - sizes)
+            sizes = rng.uniform(0.1, 0.9, (count, 2)) * image_size
+            corners = rng.random((count, 2)) * (image_size - sizes)
             boxes = np.concatenate([corners, corners + sizes], axis=1).astype(np.float32)
             labels = rng.integers(1, NUM_CLASSES, count)
             targets.append(
@@ -38,32 +43,31 @@ def random_batches(batch_size: int, rng: np.random.Generator) -> list[Batch]:
 
 
 class Model:
-    """torchvision's SSD300 in one precision, compiled or not.
+    """A detector in one precision, compiled or not.
 
     Args:
+      model: the detector.
       precision: "bfloat16", "tf32" or "float32".
-      variant: "eager", or what is compiled: "parts" (backbone and head) or "whole".
+      variant: "eager"; what is compiled: "parts" (backbone and head) or "whole"; or
+        "channels_last", which is eager in that format of memory. It is always that of the others
+        but float32.
       training: whether it is to be trained.
       batches: what it works on; the steps below get a number, and take batches in turn.
     """
 
-    def __init__(self, precision: str, variant: str, training: bool, batches: list[Batch]):
+    def __init__(
+        self, model: SSD, precision: str, variant: str, training: bool, batches: list[Batch]
+    ):
         torch._dynamo.reset()
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
         self.half = precision == "bfloat16"
         self.batches = batches
-        self.model = torchvision.models.detection.ssd300_vgg16(
-            weights=None,
-            weights_backbone=None,
-            num_classes=NUM_CLASSES,
-            score_thresh=SCORE_THRESHOLD,
-            topk_candidates=400,
-            detections_per_img=200,
-        )
+        self.model = model
         self.model.to(DEVICE).train(training)
-        if precision != "float32":  # tensor cores want channels last
+        # Tensor cores want channels last.
+        if precision != "float32" or variant == "channels_last":
             self.model.to(memory_format=torch.channels_last)
         self.run: Callable[..., Any] = self.model
         if variant == "parts":
@@ -76,6 +80,8 @@ class Model:
             self.optimizer = torch.optim.SGD(
                 self.model.parameters(), lr=1e-6, momentum=0.9, weight_decay=5e-4, fused=True
             )
+            for parameter in self.model.parameters():  # else the first step makes them
+                self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
             self.loss = torch.zeros(())
         else:
             with torch.inference_mode():
@@ -101,25 +107,27 @@ class Model:
             features = self.model.backbone(self.inputs[number % NUM_BATCHES])
             return self.model.head(list(features.values()))
 
-    def candidates(self, background: float = 0.0) -> float:
-        """How many boxes of any class pass the score threshold, an image of the first batch.
-
-        Args:
-          background: what to add to the logits of the background.
-        """
-        logits = self.forward(0)["cls_logits"].float()
-        logits = torch.cat([logits[..., :1] + background, logits[..., 1:]], dim=-1)
-        return (logits.softmax(-1)[..., 1:] > SCORE_THRESHOLD).sum().item() / len(logits)
+    def candidates(self) -> float:
+        """How many boxes of any class pass the score threshold, an image of the first batch."""
+        return self._candidates(self.forward(0)["cls_logits"].float(), 0.0)
 
     def make_few(self) -> None:
         """Makes background likelier until there are `CANDIDATES` candidates an image."""
+        logits = self.forward(0)["cls_logits"].float()
         low, high = 0.0, 100.0
-        for _ in range(12):
+        for _ in range(40):  # random weights can have logits that hardly differ
             middle = (low + high) / 2
-            if self.candidates(middle) > CANDIDATES:
+            if self._candidates(logits, middle) > CANDIDATES:
                 low = middle
             else:
                 high = middle
         with torch.no_grad():
             for layer in self.model.head.classification_head.module_list:
-                layer.bias.view(-1, NUM_CLASSES)[:, 0] += high
+                last = layer[-1] if isinstance(layer, nn.Sequential) else layer
+                last.bias.view(-1, NUM_CLASSES)[:, 0] += high
+
+    def _candidates(self, logits: torch.Tensor, background: float) -> float:
+        """The same of these logits, where the background's are larger by a number."""
+        logits = torch.cat([logits[..., :1] + background, logits[..., 1:]], dim=-1)
+        scores = logits.softmax(-1)[..., 1:]
+        return (scores > self.model.score_thresh).sum().item() / len(logits)

@@ -37,9 +37,11 @@ import torchvision
 from torch._dynamo.utils import counters
 
 from tools.torchvision_model import DEVICE, NUM_BATCHES, Model, random_batches
+from tools.torchvision_networks import ssd300
 
 MAX_STEPS = 200  # more do not make the median better
 COMPILE_SECONDS = 200
+THRESHOLDS = {"score_thresh": 0.01, "topk_candidates": 400, "detections_per_img": 200}
 PRECISIONS = ("bfloat16", "tf32", "float32")
 MODES = ("train", "predict")
 VARIANTS = ("parts", "eager", "whole")
@@ -171,7 +173,9 @@ def measured_rows(
                 if model is None:
                     torch.manual_seed(0)
                     batches = random_batches(batch_size, np.random.default_rng(0))
-                    model = Model(precision, variant, mode == "train", batches)
+                    model = Model(
+                        ssd300(**THRESHOLDS), precision, variant, mode == "train", batches
+                    )
                 if part == "predict_few":
                     model.make_few()
                 step = getattr(model, "predict" if part == "predict_few" else part)

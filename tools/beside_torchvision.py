@@ -1,0 +1,135 @@
+"""The speed of `ssd_jax` on a CPU beside torchvision's, in pairs: one run of each in turns.
+
+    python -m tools.beside_torchvision --python=OTHER/bin/python
+    python -m tools.beside_torchvision --python=OTHER/bin/python --only=ssd300_train,ssd_small_train
+
+OTHER has torch and torchvision; this interpreter needs neither. Three networks in float32, the same
+layers, channels and default boxes on both sides (`tools/torchvision_networks.py`): SSD300-VGG16,
+SSDLite320 on MobileNetV2, and `ssd_small`. Weights and images are random.
+
+`train` is a step of SGD with momentum and weight decay; ours augments the images, too. `predict` is
+images to detections. With random weights nearly every box passes the score threshold;
+`predict_few` has about 1,000 boxes an image that do, as many as with a trained network. torchvision
+runs as it is (`eager`), in the other format of memory (`channels_last`), and for detection with
+`torch.compile` of backbone and head (`parts`) and of the model as a whole (`whole`).
+
+Every side is a process. What counts is the processor time and its ratio, ours over theirs; other
+work on the machine changes the wall time. PyTorch's threads usually wait for each other in a loop,
+which counts as processor time, up to four times the work itself where the cores have other things
+to do; here they sleep (`OMP_WAIT_POLICY=PASSIVE`), unless `--spinning` is given. Memory is by how
+much the process has grown at most since before its first run, where weights, momentum and images
+are there already; what XLA plans for ours includes these.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ssd_jax.config.files import load_config
+from tools.pairs.sides import ROOT, Side, SideError, take_turns, use_cores
+from tools.pairs.table import COLUMNS, compared_row, format_row
+
+CONFIGS = {
+    "ssd300": "ssd300_voc",
+    "ssdlite320": "ssdlite320_mobilenetv2_voc",
+    "ssd_small": "ssd_small",
+}
+TRAIN_BATCH_SIZES = {"ssd300": 4, "ssdlite320": 8, "ssd_small": 8}
+PREDICT_BATCH_SIZES = (1, 8)
+OUTPUT = ROOT / "runs" / "beside_torchvision.json"
+OURS = "ours"
+PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
+# By mode; "whole" comes last and may be given up.
+VARIANTS = {
+    "train": ("eager", "channels_last"),
+    "predict": ("eager", "channels_last", "parts", "whole"),
+}
+
+
+def cases() -> dict[str, dict[str, Any]]:
+    """By name what is measured, training first."""
+    found: dict[str, dict[str, Any]] = {}
+    for network, batch_size in TRAIN_BATCH_SIZES.items():
+        found[f"{network}_train"] = {"network": network, "batch_size": batch_size}
+    for network in CONFIGS:
+        for batch_size in PREDICT_BATCH_SIZES:
+            values = {"network": network, "batch_size": batch_size}
+            found[f"{network}_predict_{batch_size}"] = values
+    for name, case in found.items():
+        config = load_config(f"{ROOT}/configs/{CONFIGS[case['network']]}.py")
+        case["config"] = CONFIGS[case["network"]]
+        case["modes"] = ("train",) if name.endswith("train") else ("predict", "predict_few")
+        case["model"] = config.model.model_dump()
+        case["detection"] = config.detection.model_dump()
+    return found
+
+
+def measured_rows(name: str, case: dict[str, Any], options: argparse.Namespace) -> list[Any]:
+    """The rows of a case: one for each mode and variant of torchvision's."""
+    kind = case["modes"][0]
+    sides = [Side(OURS, [sys.executable, "-m", "tools.pairs.ours", str(ROOT)])]
+    worker = [options.python, "-m", "tools.pairs.torchvision_worker"]
+    sides += [
+        Side(variant, [*worker, variant], {} if options.spinning else PASSIVE)
+        for variant in VARIANTS[kind]
+        if variant in options.variants
+    ]
+    rows: list[dict[str, Any]] = []
+    try:
+        for mode in case["modes"]:
+            ready = {}
+            for side in list(sides):
+                try:
+                    ready[side.name] = side.prepare(case | {"mode": mode}, options.seconds)
+                except SideError as error:
+                    rows.append({"case": name, "mode": mode, "against": side.name})
+                    rows[-1]["error"] = str(error)
+                    side.close()
+                    sides.remove(side)
+            if OURS not in ready:
+                break
+            runs = take_turns(sides, options.rounds)
+            for side in sides[1:]:
+                row = {"case": name, "mode": mode, "against": side.name}
+                row |= compared_row(runs[OURS], runs[side.name], ready[OURS], ready[side.name])
+                rows.append(row)
+    finally:
+        for side in sides:
+            side.close()
+    return rows
+
+
+def main() -> None:
+    """Measures the cases that were chosen, and prints and writes each as it is ready."""
+    known = cases()
+    every_variant = VARIANTS["predict"]
+    parser = argparse.ArgumentParser(description="Our speed beside torchvision's, on a CPU.")
+    parser.add_argument("--python", required=True, help="an interpreter with torchvision")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="the JSON file")
+    parser.add_argument("--only", default=",".join(known), help="cases, joined by commas")
+    parser.add_argument("--variants", default=",".join(every_variant), help="of torchvision's")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each side")
+    parser.add_argument("--cores", type=int, default=2, help="of this machine, for every side")
+    parser.add_argument("--seconds", type=float, default=200.0, help="limit of compilation")
+    parser.add_argument("--spinning", action="store_true", help="PyTorch's threads wait in loops")
+    options = parser.parse_args()
+    for field, possible in (("only", known), ("variants", every_variant)):
+        chosen = getattr(options, field).split(",")
+        if unknown := sorted(set(chosen) - set(possible)):
+            parser.error(f"--{field} has {unknown[0]!r}, but must be of {', '.join(possible)}")
+        setattr(options, field, chosen)
+    use_cores(options.cores)
+    print("".join(COLUMNS), flush=True)
+    rows: list[dict[str, Any]] = []
+    for name in options.only:
+        for row in measured_rows(name, known[name], options):
+            rows.append(row)
+            print(format_row(row), flush=True)
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps({"cores": options.cores, "rows": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Variants of one piece of work, each in a process of its own, measured in turns."""

@@ -1,0 +1,93 @@
+"""A process that prepares cases and runs them when it is told to. Needs the standard library alone.
+
+It reads requests from stdin and answers on stdout, both one JSON object a line: `{"prepare": case}`
+prepares a case and answers what there is to know about it, `{}` runs it once and answers how long
+it took. An answer with `error` says why neither was possible.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Case = dict[str, Any]
+Prepared = tuple[Callable[[], object], dict[str, Any]]
+
+STATUS = Path("/proc/self/status")
+PEAK, CURRENT = "VmHWM", "VmRSS"
+
+
+def serve(prepare: Callable[[Case], Prepared]) -> None:
+    """Answers requests until stdin ends.
+
+    Args:
+      prepare: makes, of a case, the function to be measured, which returns when its work is over,
+        and what there is to know about it, as JSON.
+    """
+    # What libraries print must not come between the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    call: Callable[[], object] = _nothing
+    memory = 0
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if "prepare" in request:
+                call, answer = prepare(request["prepare"])
+                memory = _start_of_memory()
+                call()
+                call()
+                _reset_peak()
+            else:
+                answer = _measured(call)
+                answer["peak_bytes"] = max(0, _memory(PEAK) - memory)
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [""]
+            answer = {"error": f"{type(error).__name__}: {lines[0]}"[:300]}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _nothing() -> None:
+    """What is measured before anything is prepared."""
+
+
+def _measured(call: Callable[[], object]) -> dict[str, Any]:
+    """Runs a function: seconds of processor time, those of its child processes too, and of wall."""
+    start, processor_start = time.perf_counter(), _processor_time()
+    call()
+    return {
+        "cpu_seconds": _processor_time() - processor_start,
+        "wall_seconds": time.perf_counter() - start,
+    }
+
+
+def _processor_time() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _memory(name: str) -> int:
+    """Bytes of memory that this process has, or has had at most; 0 where Linux does not tell."""
+    if not STATUS.exists():
+        return 0
+    fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+    return int(fields[name].split()[0]) * 1024
+
+
+def _start_of_memory() -> int:
+    """Bytes of memory after what is free has gone back to the system."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:  # glibc
+            trim(0)
+    return _memory(CURRENT)
+
+
+def _reset_peak() -> None:
+    if STATUS.exists():
+        Path("/proc/self/clear_refs").write_text("5")
