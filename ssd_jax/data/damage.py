@@ -40,6 +40,7 @@ def each_image(
     *,
     batch_size: int,
     skips: bool,
+    padded: bool = True,
 ) -> tf.data.Dataset:
     """One stage: applies a function to each image, several at once, and batches what it gives.
 
@@ -49,20 +50,28 @@ def each_image(
       blank: gives the same form for an element that `function` fails on.
       batch_size: images a batch.
       skips: whether `blank` takes the place of a failure; otherwise it ends the batches.
+      padded: whether objects are padded with zeros to the most that an image of the batch has;
+        otherwise all that `function` gives has one shape, which takes less time to batch.
 
     Returns:
-      Batches; objects are padded with zeros to the most that an image of the batch has.
+      Batches.
     """
+
+    def batched(results: tf.data.Dataset) -> tf.data.Dataset:
+        batch = results.padded_batch if padded else results.batch
+        return batch(batch_size, drop_remainder=True)
+
     if not skips:
-        results = elements.map(function, num_parallel_calls=images_at_once())
-        return results.padded_batch(batch_size, drop_remainder=True)
+        return batched(elements.map(function, num_parallel_calls=images_at_once()))
     # Each batch is one piece of work, so fewer of them are under way.
-    guarded = _blank_on_failure(function, blank, batch_size)
+    guarded = _blank_on_failure(function, blank, batched)
     batches = elements.batch(batch_size, drop_remainder=True)
     return batches.map(guarded, num_parallel_calls=num_cores())
 
 
-def _blank_on_failure(function: PerImage, blank: PerImage, batch_size: int) -> PerImage:
+def _blank_on_failure(
+    function: PerImage, blank: PerImage, batched: Callable[[tf.data.Dataset], tf.data.Dataset]
+) -> PerImage:
     """A function of one element as one of a batch, with a blank for each that it fails on."""
 
     def for_batch(elements: Any) -> Tensors:
@@ -72,8 +81,8 @@ def _blank_on_failure(function: PerImage, blank: PerImage, batch_size: int) -> P
             one = tf.data.Dataset.from_tensors(element)
             return one.map(function).ignore_errors().concatenate(one.map(blank)).take(1)
 
-        quick = each.map(function).padded_batch(batch_size, drop_remainder=True)
-        careful = each.flat_map(try_one).padded_batch(batch_size, drop_remainder=True)
+        quick = batched(each.map(function))
+        careful = batched(each.flat_map(try_one))
         # What is left of a batch after an error is no batch, and dropped.
         return quick.ignore_errors().concatenate(careful).take(1).get_single_element()
 

@@ -1,5 +1,6 @@
 """TensorFlow, set up for reading data. Files that need it import `tf` from here."""
 
+import contextlib
 import os
 
 # TensorFlow reads these at import: only its errors are worth a user's time, and the pipeline uses
@@ -19,6 +20,10 @@ finally:
 # The accelerator belongs to JAX; TensorFlow would reserve all of its memory.
 tf.config.set_visible_devices([], "GPU")
 tf.config.set_visible_devices([], "TPU")
+# One image is a small piece of work: threads go to many images, not into the operations of one. A
+# program that has used TensorFlow before keeps its threads.
+with contextlib.suppress(RuntimeError):
+    tf.config.threading.set_intra_op_parallelism_threads(1)
 
 Tensors = dict[str, tf.Tensor]
 

@@ -84,7 +84,10 @@ def training_batches(
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
     windows = tf.data.Dataset.zip(steps, records).map(window).unbatch()
     examples = per_image(
-        windows, functools.partial(decode, size=size), functools.partial(decode_nothing, size=size)
+        windows,
+        functools.partial(decode, size=size),
+        functools.partial(decode_nothing, size=size),
+        padded=False,
     )
 
     def records_of(number: int) -> Iterator[Record]:
