@@ -32,6 +32,7 @@ from ssd_jax.errors import (
 from ssd_jax.storage.files import NO_SPACE
 
 MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
+KEPT_FROM = 0.1  # seconds that a program took to compile
 TERMINATED = 143  # what they report of one that SIGTERM ended
 CLOSED_PIPE = 141  # what they report of one that wrote to `| head` after that had ended
 # How terminals and files that are not in UTF-8 show signs that our texts have.
@@ -202,6 +203,9 @@ def _keep_compiled() -> None:
     warnings.filterwarnings("ignore", ".*persistent compilation cache")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", MAX_COMPILED_BYTES)
+    # By default JAX keeps what took a second.
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_FROM)
 
 
 def _joined_others() -> bool:

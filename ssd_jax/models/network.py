@@ -68,7 +68,7 @@ class Network:
             self.tiling.boxes_per_cell,
             self.num_classes,
             dtype=PRECISIONS[self.settings.precision].dtype,
-            rngs=nnx.Rngs(seed),
+            rngs=CountedKeys(seed),
         )
 
     @functools.cached_property
@@ -135,6 +135,23 @@ class Network:
         with jax.default_matmul_precision(PRECISIONS[self.settings.precision].products):
             outputs = module(jnp.asarray(images), train)
         return outputs, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+
+
+class CountedKeys(nnx.Rngs):
+    """The keys of `nnx.Rngs(seed)`, counted in Python.
+
+    Where `nnx.Rngs` is traced, it asks at each key for what JAX refuses with a message about all
+    that was traced before: half of the time that tracing takes.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed_key = nnx.data(jax.random.key(seed))
+        self.num_given = 0
+
+    def params(self) -> jax.Array:
+        """The next key."""
+        self.num_given += 1
+        return jax.random.fold_in(self.seed_key, self.num_given - 1)
 
 
 def _variables(module: SSD) -> tuple[Variables, Variables]:

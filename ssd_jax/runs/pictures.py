@@ -32,5 +32,5 @@ def save_pictures(
     files |= {f"{name}_{i:02d}.png": picture for i, picture in enumerate(pictures)}
     for file, image in files.items():
         with replacing(folder / "pictures" / file, survives_power_loss=False) as unfinished:
-            image.save(unfinished)
+            image.save(unfinished, compress_level=1)  # a third larger, in a fifth of the time
     writer.image(step, name, np.asarray(sheet))

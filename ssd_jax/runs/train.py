@@ -146,7 +146,7 @@ class _Parts:
         return self.data.train.class_names
 
     def new_state(self, parameters: Variables, batch_stats: Variables) -> TrainState:
-        """The state before the first step."""
+        """The state before the first step; compiled it is one program, not one for each array."""
         return initial_state(
             parameters,
             batch_stats,
@@ -227,7 +227,7 @@ def _begin(parts: _Parts) -> _Start:
     """The state before the first step, with the weights of `config.init`."""
     config = parts.config
     weights = initial_weights(config.init, parts.network, config.seed, parts.class_names)
-    return _Start(0, parts.new_state(*weights.variables), Progress(), False, weights)
+    return _Start(0, jax.jit(parts.new_state)(*weights.variables), Progress(), False, weights)
 
 
 def _evaluations(folder: Path) -> list[tuple[int, float | None]]:

@@ -20,7 +20,7 @@ from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
 from ssd_jax.models.layers import DepthwiseConv, L2Norm, max_pool, relu, scaled
 from ssd_jax.models.mobilenet_v2 import MobileNetV2
-from ssd_jax.models.network import build_network
+from ssd_jax.models.network import CountedKeys, build_network
 from tests import tiny
 from tests.helpers.all_configs import ALL_CONFIGS
 
@@ -321,6 +321,14 @@ def test_the_seed_decides_the_weights():
     first, again, other = (jax.tree.leaves(network.init(seed)) for seed in (1, 1, 2))
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
+
+
+def test_weights_are_made_of_the_keys_of_flax():
+    keys, flax_keys = CountedKeys(3), nnx.Rngs(3)
+    for _ in range(3):
+        np.testing.assert_array_equal(
+            *map(jax.random.key_data, (keys.params(), flax_keys.params()))
+        )
 
 
 @pytest.mark.slow
