@@ -23,12 +23,11 @@ are there already; what XLA plans for ours includes these.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from ssd_jax.config.files import load_config
-from tools.pairs.sides import ROOT, Side, SideError, take_turns, use_cores
+from tools.pairs.sides import ROOT, Side, SideError, ours, prepare_all, take_turns, use_cores
 from tools.pairs.table import COLUMNS, compared_row, format_row
 
 CONFIGS = {
@@ -69,7 +68,7 @@ def cases() -> dict[str, dict[str, Any]]:
 def measured_rows(name: str, case: dict[str, Any], options: argparse.Namespace) -> list[Any]:
     """The rows of a case: one for each mode and variant of torchvision's."""
     kind = case["modes"][0]
-    sides = [Side(OURS, [sys.executable, "-m", "tools.pairs.ours", str(ROOT)])]
+    sides = [ours(OURS, ROOT)]
     worker = [options.python, "-m", "tools.pairs.torchvision_worker"]
     sides += [
         Side(variant, [*worker, variant], {} if options.spinning else PASSIVE)
@@ -79,21 +78,22 @@ def measured_rows(name: str, case: dict[str, Any], options: argparse.Namespace) 
     rows: list[dict[str, Any]] = []
     try:
         for mode in case["modes"]:
-            ready = {}
-            for side in list(sides):
-                try:
-                    ready[side.name] = side.prepare(case | {"mode": mode}, options.seconds)
-                except SideError as error:
-                    rows.append({"case": name, "mode": mode, "against": side.name})
-                    rows[-1]["error"] = str(error)
-                    side.close()
-                    sides.remove(side)
-            if OURS not in ready:
+            about, failed = prepare_all(sides, case | {"mode": mode}, options.seconds)
+            for side in [side for side in sides if side.name in failed]:
+                rows.append({"case": name, "mode": mode, "against": side.name})
+                rows[-1]["error"] = failed[side.name]
+                side.close()
+                sides.remove(side)
+            if OURS in failed:
                 break
+            if len(counts := {of["parameters"] for of in about.values()}) > 1:
+                raise SideError(f"the networks of {name} differ in parameters: {sorted(counts)}")
             runs = take_turns(sides, options.rounds)
             for side in sides[1:]:
                 row = {"case": name, "mode": mode, "against": side.name}
-                row |= compared_row(runs[OURS], runs[side.name], ready[OURS], ready[side.name])
+                row |= compared_row(runs[OURS], runs[side.name], about[OURS], about[side.name])
+                if mode == "predict_few":
+                    row["peak"] = None  # the process has grown before
                 rows.append(row)
     finally:
         for side in sides:
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--variants", default=",".join(every_variant), help="of torchvision's")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each side")
     parser.add_argument("--cores", type=int, default=2, help="of this machine, for every side")
-    parser.add_argument("--seconds", type=float, default=200.0, help="limit of compilation")
+    parser.add_argument("--seconds", type=float, default=400.0, help="limit of compilation")
     parser.add_argument("--spinning", action="store_true", help="PyTorch's threads wait in loops")
     options = parser.parse_args()
     for field, possible in (("only", known), ("variants", every_variant)):

@@ -1,98 +1,123 @@
-"""Cases of `ssd_jax`, of this tree or of another one, as a worker process.
+"""Cases of the `ssd_jax` of this tree or of another one, as a worker process.
 
     python -m tools.pairs.ours ROOT
 
-A case has `mode` and, by mode, `config` (a name in `configs/`), `batch_size` and others.
+The programs that measure are those of this tree, what is measured is ROOT's. `mode` of a case says
+which function prepares it; see there for its other fields.
 """
 
+import functools
+import importlib.util
+import itertools
+import os
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import Any
 
+from tools.pairs.networks import prepare_network
 from tools.pairs.worker import Case, Prepared, serve
 
-CANDIDATES = 1000  # boxes of any class and an image that pass the threshold, of "predict_few"
+FOLDER = tempfile.TemporaryDirectory()  # what cases write; it lives as long as the process
 
 
-def prepare_network(root: Path, case: Case) -> Prepared:
-    """The train step, or images to detections, with random weights and images.
+def prepare(root: Path, case: Case) -> Prepared:
+    """What is to be measured of a case."""
+    functions = {"start": prepare_start, "input": prepare_input, "metrics": prepare_metrics}
+    return functions.get(case["mode"], prepare_network)(root, case)
 
-    `predict_few` has about as many candidates as a trained network.
+
+def prepare_start(root: Path, case: Case) -> Prepared:
+    """A command from the start of its process to its end, with what it keeps from run to run.
+
+    Args:
+      root: the tree whose command it is.
+      case: `command`, "help" or "predict": detection in one image, by `config` with random weights.
     """
-    import jax
+    folder = Path(FOLDER.name)
+    arguments = ["--help"]
+    if case["command"] == "predict":
+        _write_detector(root, case["config"], folder)
+        arguments = ["predict", f"--weights={folder}/detector", str(folder / "image.png")]
+    environment = os.environ | {"XDG_CACHE_HOME": f"{folder}/cache", "PYTHONPATH": str(root)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    numbers = itertools.count()
 
-    from ssd_jax.benchmark import network as benchmark
+    def start() -> None:
+        command = [sys.executable, "-m", "ssd_jax", *arguments]
+        if len(arguments) > 1:
+            command.append(f"--output={folder}/output{next(numbers)}")
+        options = {"cwd": folder, "env": environment, "text": True}
+        done = subprocess.run(command, capture_output=True, check=False, **options)
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip().splitlines()[-1])
+
+    return start, {}
+
+
+def _write_detector(root: Path, config_name: str, folder: Path) -> None:
+    """A detector with random weights as `ssd-jax export` writes it, and an image."""
+    import numpy as np
+    from PIL import Image
+
     from ssd_jax.config.files import load_config
+    from ssd_jax.interop.trained import Trained, save_folder
     from ssd_jax.models.network import build_network
 
-    config = benchmark.with_precision(load_config(f"{root}/configs/{case['config']}.py"), "float32")
-    config = config.replace({"optimizer": "sgd"})  # as torchvision trains
-    mode, batch_size = case["mode"].removesuffix("_few"), case["batch_size"]
-    network = build_network(config.model, benchmark.NUM_CLASSES)
-    counted, _ = network.variable_shapes()
-    about = {"parameters": sum(array.size for array in jax.tree.leaves(counted))}
-    weights = benchmark._weights
-    if case["mode"] == "predict_few":
-        benchmark._weights = lambda *arguments: _with_few_candidates(
-            config, network, weights(*arguments), batch_size
-        )
-    try:
-        prepared = benchmark._prepare(config, mode, batch_size)
-    finally:
-        benchmark._weights = weights
-    compiled = prepared.lowered.compile()
-    call = prepared.calls(compiled)
-    about["planned_bytes"] = benchmark._planned_memory(compiled)
-    return lambda: jax.block_until_ready(call()), about
+    config = load_config(f"{root}/configs/{config_name}.py")
+    network = build_network(config.model, 1)
+    trained = Trained(network, network.init(0), ("thing",), (1,), config)
+    save_folder(trained, folder / "detector")
+    pixels = np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "image.png")
 
 
-def _with_few_candidates(config: Any, network: Any, variables: Any, batch_size: int) -> Any:
-    """Weights whose background is likelier, until `CANDIDATES` boxes pass the score threshold."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
+def prepare_input(root: Path, case: Case) -> Prepared:
+    """Batches of the input pipeline, which works ahead.
 
-    from ssd_jax.benchmark.network import random_batch
+    Args:
+      root: the tree.
+      case: `config`; `images`, how many there are; and `batches` of a run.
+    """
+    from ssd_jax.benchmark.voc_like import write_voc_like
+    from ssd_jax.config.files import load_config
+    from ssd_jax.data.sources import open_dataset
+    from ssd_jax.data.training_batches import training_batches
 
-    parameters, batch_stats = variables
-    images = random_batch(config, batch_size)["image"]
+    config = load_config(f"{root}/configs/{case['config']}.py")
+    dataset = open_dataset(write_voc_like(Path(FOLDER.name) / "images", case["images"]))
+    batches = training_batches(config, dataset, config.batch_size)
 
-    @jax.jit
-    def logits_of(images: jax.Array) -> jax.Array:
-        return network.apply(*variables, network.normalise(images), train=False)[0][1]
+    def take() -> None:
+        for _ in range(case["batches"]):
+            next(batches)
 
-    logits = logits_of(images)
+    return take, {"works_ahead": True}
 
-    @jax.jit
-    def candidates(background: float) -> jax.Array:
-        scores = jax.nn.softmax(logits.at[..., 0].add(background))[..., 1:]
-        return jnp.sum(scores > config.detection.score_threshold) / batch_size
 
-    low, high = 0.0, 100.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if candidates(middle) > CANDIDATES else (low, middle)
+def prepare_metrics(root: Path, case: Case) -> Prepared:
+    """COCO's twelve numbers of random detections.
 
-    def raised(path: tuple[Any, ...], array: np.ndarray) -> np.ndarray:
-        names = [str(key.key) for key in path]
-        if names[:2] != ["heads", "logits"] or names[-1] != "bias":
-            return array
-        by_class = np.array(array).reshape(-1, logits.shape[-1])
-        by_class[:, 0] += high
-        return by_class.reshape(-1)
+    Args:
+      root: the tree.
+      case: `images`, and `detections` of each.
+    """
+    from ssd_jax.evaluation.summary import summarise
+    from tools.metric_speed import NUM_CLASSES, random_results
 
-    return jax.tree_util.tree_map_with_path(raised, parameters), batch_stats
+    results = random_results(case["images"], NUM_CLASSES, case["detections"])
+    names = [str(label) for label in range(1, NUM_CLASSES + 1)]
+    return lambda: summarise(results, names, ["coco"]), {}
 
 
 def main() -> None:
     """Answers requests; see `tools/pairs/worker.py`."""
     root = Path(sys.argv[1]).resolve()
     sys.path.insert(0, str(root))
-
-    def prepare(case: Case) -> Prepared:
-        return prepare_network(root, case)
-
-    serve(prepare)
+    package = importlib.util.find_spec("ssd_jax")
+    if package is None or not Path(str(package.origin)).is_relative_to(root):
+        sys.exit(f"{root} has no package ssd_jax")
+    serve(functools.partial(prepare, root))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,11 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +98,34 @@ class Side:
         return answer
 
 
+def ours(name: str, root: Path) -> Side:
+    """The `ssd_jax` of a tree, measured by the programs of this tree."""
+    return Side(name, [sys.executable, "-m", "tools.pairs.ours", str(root)])
+
+
 def use_cores(count: int) -> None:
     """Keeps this process, and those that it starts from now on, on so many of its cores."""
     if hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
+def prepare_all(
+    sides: Sequence[Side], case: dict[str, Any], seconds: float
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Prepares a case on all sides at once.
+
+    Returns:
+      By name of the side what it says of the case, and why others cannot prepare it.
+    """
+    about, failed = {}, {}
+    with ThreadPoolExecutor(len(sides)) as pool:
+        preparing = {side.name: pool.submit(side.prepare, case, seconds) for side in sides}
+    for name, future in preparing.items():
+        try:
+            about[name] = future.result()
+        except SideError as error:
+            failed[name] = str(error)
+    return about, failed
 
 
 def take_turns(sides: Sequence[Side], rounds: int) -> dict[str, list[dict[str, Any]]]:

@@ -17,7 +17,9 @@ WIDTHS = {
     "peak MiB": 15,
     "ratio ": 8,
     "planned MiB": 15,
+    "compile CPU s": 13,
 }
+LITTLE = 2**20  # bytes that are noise
 COLUMNS = [f"{title:<{width}}" for title, width in WIDTHS.items()]
 
 
@@ -30,11 +32,10 @@ def compared_row(
       `cpu` and `wall`, in seconds, and `peak`, in bytes, as `compare` gives them; `about`, of both
       sides.
     """
-    peaks = [[{"peak_bytes": max(run["peak_bytes"] for run in runs)}] for runs in (first, second)]
     return {
         "cpu": compare(first, second, "cpu_seconds"),
         "wall": compare(first, second, "wall_seconds"),
-        "peak": compare(*peaks, "peak_bytes"),
+        "peak": compare(first, second, "peak_bytes"),
         "about": [about_first, about_second],
     }
 
@@ -45,15 +46,18 @@ def format_row(row: dict[str, Any]) -> str:
     if "error" in row:
         return _aligned([*texts, row["error"]])
     cpu, wall, peak = row["cpu"], row["wall"], row["peak"]
+    grown = peak and max(peak["first"], peak["second"]) > LITTLE
     planned = [about.get("planned_bytes") for about in row["about"]]
+    compiling = [about.get("compile_cpu_seconds") for about in row["about"]]
     texts += [
         f"{cpu['first']:.3f} / {cpu['second']:.3f}",
         f"{_ratio(cpu)} ({cpu['lowest'] or 0:.2f} to {cpu['highest'] or 0:.2f})",
         f"{wall['first']:.3f} / {wall['second']:.3f}",
         _ratio(wall),
-        f"{_mebibytes(peak['first'])} / {_mebibytes(peak['second'])}",
-        _ratio(peak),
+        f"{_mebibytes(peak['first'])} / {_mebibytes(peak['second'])}" if grown else "",
+        _ratio(peak) if grown else "",
         " / ".join(map(_mebibytes, planned)) if any(planned) else "",
+        " / ".join(map(_seconds, compiling)) if any(compiling) else "",
     ]
     return _aligned(texts)
 
@@ -65,6 +69,10 @@ def _aligned(texts: Sequence[str]) -> str:
 
 def _ratio(values: dict[str, Any]) -> str:
     return "-" if values["ratio"] is None else f"{values['ratio']:.2f}"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _mebibytes(count: int | None) -> str:

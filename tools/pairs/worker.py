@@ -27,25 +27,33 @@ def serve(prepare: Callable[[Case], Prepared]) -> None:
 
     Args:
       prepare: makes, of a case, the function to be measured, which returns when its work is over,
-        and what there is to know about it, as JSON.
+        and what there is to know about it, as JSON. With `works_ahead` the processor time between
+        two runs belongs to the second.
     """
     # What libraries print must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    call: Callable[[], object] = _nothing
-    memory = 0
+    call, about = _nothing, {}
+    memory, last = 0, 0.0
     for line in sys.stdin:
         request = json.loads(line)
         try:
             if "prepare" in request:
-                call, answer = prepare(request["prepare"])
-                memory = _start_of_memory()
+                call, about = prepare(request["prepare"])
+                memory, answer = _start_of_memory(), about
                 call()
                 call()
                 _reset_peak()
             else:
-                answer = _measured(call)
-                answer["peak_bytes"] = max(0, _memory(PEAK) - memory)
+                start = last if about.get("works_ahead") else _processor_time()
+                wall_start = time.perf_counter()
+                call()
+                answer = {
+                    "cpu_seconds": _processor_time() - start,
+                    "wall_seconds": time.perf_counter() - wall_start,
+                    "peak_bytes": max(0, _memory(PEAK) - memory),
+                }
+            last = _processor_time()
         except Exception as error:
             lines = str(error).strip().splitlines() or [""]
             answer = {"error": f"{type(error).__name__}: {lines[0]}"[:300]}
@@ -56,17 +64,8 @@ def _nothing() -> None:
     """What is measured before anything is prepared."""
 
 
-def _measured(call: Callable[[], object]) -> dict[str, Any]:
-    """Runs a function: seconds of processor time, those of its child processes too, and of wall."""
-    start, processor_start = time.perf_counter(), _processor_time()
-    call()
-    return {
-        "cpu_seconds": _processor_time() - processor_start,
-        "wall_seconds": time.perf_counter() - start,
-    }
-
-
 def _processor_time() -> float:
+    """Seconds of this process, and of those that it has started and waited for."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 

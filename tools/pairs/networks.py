@@ -1,0 +1,85 @@
+"""The train step and detection of `ssd_jax` as cases of a comparison."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from tools.pairs.worker import Case, Prepared
+
+CANDIDATES = 1000  # boxes of any class and an image that pass the threshold, of "predict_few"
+
+
+def prepare_network(root: Path, case: Case) -> Prepared:
+    """The train step, or images to detections, with random weights and images.
+
+    Args:
+      root: a tree, whose `ssd_jax` is the one that is imported.
+      case: `config`, a name in `configs/`; `batch_size`; and `mode`: "train", "predict" or
+        "predict_few", with about as many candidates as a trained network has.
+    """
+    import jax
+
+    from ssd_jax.benchmark import network as benchmark
+    from ssd_jax.config.files import load_config
+    from ssd_jax.models.network import build_network
+
+    jax.config.update("jax_enable_compilation_cache", False)
+    config = benchmark.with_precision(load_config(f"{root}/configs/{case['config']}.py"), "float32")
+    config = config.replace({"optimizer": "sgd"})  # as torchvision trains
+    mode, batch_size = case["mode"].removesuffix("_few"), case["batch_size"]
+    network = build_network(config.model, benchmark.NUM_CLASSES)
+    counted, _ = network.variable_shapes()
+    about: dict[str, float] = {"parameters": sum(array.size for array in jax.tree.leaves(counted))}
+    weights = benchmark._weights
+    if case["mode"] == "predict_few":
+        benchmark._weights = lambda *arguments: _with_few_candidates(
+            config, network, weights(*arguments), batch_size
+        )
+    try:
+        prepared = benchmark._prepare(config, mode, batch_size)
+    finally:
+        benchmark._weights = weights
+    start = time.process_time()
+    compiled = prepared.lowered.compile()
+    about["compile_cpu_seconds"] = time.process_time() - start
+    call = prepared.calls(compiled)
+    about["planned_bytes"] = benchmark._planned_memory(compiled)
+    return lambda: jax.block_until_ready(call()), about
+
+
+def _with_few_candidates(config: Any, network: Any, variables: Any, batch_size: int) -> Any:
+    """Weights whose background is likelier, until `CANDIDATES` boxes pass the score threshold."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from ssd_jax.benchmark.network import random_batch
+
+    parameters, batch_stats = variables
+    images = random_batch(config, batch_size)["image"]
+
+    @jax.jit
+    def logits_of(images: jax.Array) -> jax.Array:
+        return network.apply(*variables, network.normalise(images), train=False)[0][1]
+
+    logits = logits_of(images)
+
+    @jax.jit
+    def candidates(background: float) -> jax.Array:
+        scores = jax.nn.softmax(logits.at[..., 0].add(background))[..., 1:]
+        return jnp.sum(scores > config.detection.score_threshold) / batch_size
+
+    low, high = 0.0, 100.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if candidates(middle) > CANDIDATES else (low, middle)
+
+    def raised(path: tuple[Any, ...], array: np.ndarray) -> np.ndarray:
+        names = [str(key.key) for key in path]
+        if names[:2] != ["heads", "logits"] or names[-1] != "bias":
+            return array
+        by_class = np.array(array).reshape(-1, logits.shape[-1])
+        by_class[:, 0] += high
+        return by_class.reshape(-1)
+
+    return jax.tree_util.tree_map_with_path(raised, parameters), batch_stats
