@@ -107,8 +107,8 @@ def draw_windows(config: Config, seed: tf.Tensor, records: Tensors) -> Tensors:
       records: a batch of records; objects are padded with zeros.
 
     Returns:
-      The records with boxes on the canvas, `data.max_objects` of each, with a `placement` and a
-      resize `method`.
+      The records with boxes on the canvas, `data.max_objects` of each, with a `placement`, its
+      `paddings`, the `window` and a resize `method`.
     """
     image_size, augment = config.model.image_size, config.augment
     window_seed, method_seed = tf.unstack(tf.random.split(seed, 2))
@@ -125,6 +125,8 @@ def draw_windows(config: Config, seed: tf.Tensor, records: Tensors) -> Tensors:
     records = records | {"boxes": tf.clip_by_value(boxes, 0.0, 1.0)}
     return keep_largest(records, kept, config.data.max_objects) | {
         "placement": placement,
+        "paddings": rendering.paddings(placement, image_size),
+        "window": rendering.canvas_window(placement, image_size),
         "method": tf.random.stateless_uniform(
             tf.shape(kept)[:1], method_seed, maxval=len(rendering.RESIZE_METHODS), dtype=tf.int32
         ),
@@ -161,9 +163,10 @@ def keep_largest(records: Tensors, kept: tf.Tensor, max_objects: int) -> Tensors
 def decode(record: Tensors, size: int) -> Tensors:
     """The decode stage: what the window shows of one image, on a canvas of side `size`."""
     placement = rendering.Placement(*record["placement"])
+    encoded, padded, method = record["image"], record["paddings"], record["method"]
     return {
-        "image": rendering.render(record["image"], placement, size, record["method"]),
-        "window": rendering.canvas_window(placement, size),
+        "image": rendering.render(encoded, placement, padded, size, method),
+        "window": record["window"],
         "size": record["size"],
         "mask": tf.constant(True),
         "broken": tf.constant(False),
