@@ -230,7 +230,8 @@ def _resize_lanczos3(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
     TensorFlow's operation is fast along the first axis and slow along the second, where it goes
     from pixel to pixel. So both directions take their turn as the first, with everything else
-    lying in one row: the same numbers as from `tf.image.resize`, three times as fast.
+    lying in one row: the same numbers as from `tf.image.resize`, three times as fast. The height
+    comes first: where an image is made much smaller, few of its rows are read.
     """
 
     def resize_rows(rows, num_rows):
@@ -245,10 +246,10 @@ def _resize_lanczos3(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         )[0, :, 0, :]
 
     height, width = tf.shape(pixels)[0], tf.shape(pixels)[1]
-    columns = tf.transpose(tf.reshape(pixels, [height, width * 3]))
-    columns = resize_rows(tf.reshape(columns, [width, 3 * height]), size[1])
-    rows = tf.transpose(tf.reshape(columns, [size[1] * 3, height]))
-    return tf.reshape(resize_rows(rows, size[0]), [size[0], size[1], 3])
+    rows = resize_rows(tf.reshape(pixels, [height, width * 3]), size[0])
+    columns = tf.reshape(tf.transpose(rows), [width, 3 * size[0]])
+    columns = tf.reshape(resize_rows(columns, size[1]), [size[1] * 3, size[0]])
+    return tf.reshape(tf.transpose(columns), [size[0], size[1], 3])
 
 
 def decode_whole(encoded: tf.Tensor) -> tf.Tensor:
