@@ -3,8 +3,15 @@
 import subprocess
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+from ssd_jax.benchmark.network import NUM_CLASSES, random_batch
+from ssd_jax.config.schema import as_config
+from ssd_jax.models.network import build_network
+from tests import tiny
+from tools.pairs.networks import CANDIDATES, with_few_candidates
 from tools.pairs.sides import ROOT, compare
 from tools.pairs.table import format_row
 from tools.regression import RevisionError, checked_out, measured_rows
@@ -68,3 +75,19 @@ def test_two_trees_are_measured_and_what_one_cannot_run_is_left_out(tmp_path):
         "left out: old: ModuleNotFoundError: No module named 'ssd_jax.evaluation'"
     )
     assert row["error"] in format_row(row)
+
+
+def test_a_likelier_background_leaves_few_candidates():
+    config = as_config(tiny.get_config()).replace({"model.separable": True})
+    network, images = build_network(config.model, NUM_CLASSES), random_batch(config, 2)["image"]
+    variables = network.init(0)
+
+    @jax.jit
+    def logits(variables, images):
+        return network.apply(*variables, network.normalise(images), train=False)[0][1]
+
+    before = logits(variables, images)
+    after = logits(with_few_candidates(config, network, variables, 2), images)
+    scores = np.asarray(jax.nn.softmax(after)[..., 1:])
+    assert (scores > config.detection.score_threshold).sum() / 2 == pytest.approx(CANDIDATES, 0.01)
+    assert np.array_equal(before[..., 1:], after[..., 1:])

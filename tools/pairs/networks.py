@@ -32,7 +32,7 @@ def prepare_network(root: Path, case: Case) -> Prepared:
     about: dict[str, float] = {"parameters": sum(array.size for array in jax.tree.leaves(counted))}
     weights = benchmark._weights
     if case["mode"] == "predict_few":
-        benchmark._weights = lambda *arguments: _with_few_candidates(
+        benchmark._weights = lambda *arguments: with_few_candidates(
             config, network, weights(*arguments), batch_size
         )
     try:
@@ -47,10 +47,9 @@ def prepare_network(root: Path, case: Case) -> Prepared:
     return lambda: jax.block_until_ready(call()), about
 
 
-def _with_few_candidates(config: Any, network: Any, variables: Any, batch_size: int) -> Any:
+def with_few_candidates(config: Any, network: Any, variables: Any, batch_size: int) -> Any:
     """Weights whose background is likelier, until `CANDIDATES` boxes pass the score threshold."""
     import jax
-    import jax.numpy as jnp
     import numpy as np
 
     from ssd_jax.benchmark.network import random_batch
@@ -59,15 +58,15 @@ def _with_few_candidates(config: Any, network: Any, variables: Any, batch_size: 
     images = random_batch(config, batch_size)["image"]
 
     @jax.jit
-    def logits_of(images: jax.Array) -> jax.Array:
+    def logits_of(variables: Any, images: jax.Array) -> jax.Array:
         return network.apply(*variables, network.normalise(images), train=False)[0][1]
 
-    logits = logits_of(images)
+    logits = np.array(logits_of(variables, images))
 
-    @jax.jit
-    def candidates(background: float) -> jax.Array:
-        scores = jax.nn.softmax(logits.at[..., 0].add(background))[..., 1:]
-        return jnp.sum(scores > config.detection.score_threshold) / batch_size
+    def candidates(background: float) -> float:
+        raised = np.exp(logits + background * (np.arange(logits.shape[-1]) == 0))
+        scores = raised[..., 1:] / raised.sum(axis=-1, keepdims=True)
+        return np.sum(scores > config.detection.score_threshold) / batch_size
 
     low, high = 0.0, 100.0
     for _ in range(40):
@@ -76,7 +75,7 @@ def _with_few_candidates(config: Any, network: Any, variables: Any, batch_size: 
 
     def raised(path: tuple[Any, ...], array: np.ndarray) -> np.ndarray:
         names = [str(key.key) for key in path]
-        if names[:2] != ["heads", "logits"] or names[-1] != "bias":
+        if names[:2] != ["heads", "logits"] or names[-1] != "bias" or "norm" in names:
             return array
         by_class = np.array(array).reshape(-1, logits.shape[-1])
         by_class[:, 0] += high
