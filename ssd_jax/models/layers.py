@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from types import EllipsisType
 
 import jax
 import jax.numpy as jnp
@@ -102,6 +103,34 @@ class ConvOptions:
     scale_init: nnx.Initializer = nnx.initializers.ones
 
 
+class RunningStatistic(nnx.BatchStat):
+    """A statistic of batch norm, which is always set as a whole.
+
+    Flax, which could set a part, compares what JAX refuses while it traces, with a message about
+    all that was traced before: in a train step of SSDLite that took two seconds of six.
+    """
+
+    def __setitem__(self, key: EllipsisType, value: jax.Array) -> None:
+        assert key is ...
+        self.set_value(value)
+
+
+class BatchNorm(nnx.BatchNorm):
+    """Batch norm with the options of a network."""
+
+    def __init__(self, channels: int, options: ConvOptions) -> None:
+        super().__init__(
+            channels,
+            momentum=0.9,
+            epsilon=1e-5,
+            scale_init=options.scale_init,
+            dtype=options.dtype,
+            rngs=options.rngs,
+        )
+        self.mean = RunningStatistic(self.mean.get_value())
+        self.var = RunningStatistic(self.var.get_value())
+
+
 class ConvBlock(nnx.Module):
     """Convolution, optional batch norm, activation.
 
@@ -145,18 +174,7 @@ class ConvBlock(nnx.Module):
                 dtype=options.dtype,
                 rngs=options.rngs,
             )
-        self.norm = (
-            nnx.BatchNorm(
-                out_channels,
-                momentum=0.9,
-                epsilon=1e-5,
-                scale_init=options.scale_init,
-                dtype=options.dtype,
-                rngs=options.rngs,
-            )
-            if options.batch_norm
-            else None
-        )
+        self.norm = BatchNorm(out_channels, options) if options.batch_norm else None
         self.activation = options.activation
 
     def __call__(
