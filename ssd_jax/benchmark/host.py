@@ -103,7 +103,11 @@ def format_data(result: dict[str, Any]) -> str:
         f"{title:<20}{result[name]:>10,.0f}{result['per_core'][name]:>10,.0f}"
         for name, title in titles.items()
     ]
-    lines.append(f"the pipeline runs at {result['fraction']:.0%} of decode + resize")
+    by_core = result["per_core"]["pipeline"] / result["per_core"]["decode_resize"]
+    lines.append(
+        f"the pipeline runs at {result['fraction']:.0%} of decode + resize, "
+        f"{by_core:.0%} by processor time"
+    )
     growth = result["memory_growth_bytes"] / 2**20
     lines.append(f"memory: {growth:+.0f} MiB after the first tenth of its images")
     return "\n".join(lines)
