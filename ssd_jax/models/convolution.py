@@ -1,6 +1,7 @@
 """Convolutions as functions of arrays, with gradients that are fast on CPUs too."""
 
 import functools
+import math
 from typing import NamedTuple, cast
 
 import jax
@@ -10,6 +11,8 @@ from jaxtyping import Array, Float
 
 Sides = tuple[int, int]  # along rows and columns
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+MANY_CHANNELS = 1024  # in times out
+PIECE = 3_000_000  # numbers of maps, of which XLA makes the gradient of a kernel well on a CPU
 
 
 class Geometry(NamedTuple):
@@ -111,13 +114,15 @@ def _gradients(
     (of_x,) = jax.linear_transpose(lambda x: _plain(x, kernel, geometry), x)(gradient)
 
     def by_convolution(x: jax.Array, gradient: jax.Array) -> jax.Array:
-        return jax.linear_transpose(lambda kernel: _plain(x, kernel, geometry), kernel)(gradient)[0]
+        return _gradient_of_kernel(x, gradient, kernel.shape, geometry)
 
-    if kernel.shape[:2] != (1, 1):
-        return of_x, by_convolution(x, gradient)
-    by_product = functools.partial(_gradient_of_one_cell, geometry=geometry)
-    of_kernel = jax.lax.platform_dependent(x, gradient, cpu=by_product, default=by_convolution)
-    return of_x, of_kernel
+    in_pieces = functools.partial(_gradient_in_pieces, kernel_shape=kernel.shape, geometry=geometry)
+    one_cell = functools.partial(_gradient_of_one_cell, geometry=geometry)
+    if kernel.shape[:2] == (1, 1):
+        on_cpu = one_cell
+    else:
+        on_cpu = in_pieces if math.prod(kernel.shape[2:]) >= MANY_CHANNELS else by_convolution
+    return of_x, jax.lax.platform_dependent(x, gradient, cpu=on_cpu, default=by_convolution)
 
 
 convolution.defvjp(_forward, _backward)
@@ -129,3 +134,41 @@ def _gradient_of_one_cell(x: jax.Array, gradient: jax.Array, *, geometry: Geomet
     row_step, column_step = geometry.strides
     read = x[:, ::row_step, ::column_step]
     return jnp.tensordot(read, gradient, axes=((0, 1, 2), (0, 1, 2)))[None, None]
+
+
+def _gradient_of_kernel(
+    x: jax.Array, gradient: jax.Array, kernel_shape: tuple[int, ...], geometry: Geometry
+) -> jax.Array:
+    kernel = jax.ShapeDtypeStruct(kernel_shape, x.dtype)
+    back = jax.linear_transpose(lambda kernel: _plain(x, kernel, geometry), kernel)
+    return back(gradient)[0]
+
+
+def _gradient_in_pieces(
+    x: jax.Array, gradient: jax.Array, *, kernel_shape: tuple[int, ...], geometry: Geometry
+) -> jax.Array:
+    """The gradient of a kernel as the sum of those of single images, or of bands of their rows."""
+    of_image = (x.size + gradient.size) // len(x)
+    images = max(n for n in range(1, len(x) + 1) if len(x) % n == 0 and n * of_image <= max(PIECE, of_image))
+    rows = -(-gradient.shape[1] // -(-of_image // PIECE))
+    total = jnp.zeros(kernel_shape, x.dtype)
+    for image in range(0, len(x), images):
+        for row in range(0, gradient.shape[1], rows):
+            band = gradient[image : image + images, row : row + rows]
+            read, there = _read_by(
+                x[image : image + images], row, band.shape[1], kernel_shape[0], geometry
+            )
+            total += _gradient_of_kernel(read, band, kernel_shape, there)
+    return total
+
+
+def _read_by(
+    x: jax.Array, first: int, rows: int, kernel_rows: int, geometry: Geometry
+) -> tuple[jax.Array, Geometry]:
+    """What some rows of a convolution's output are computed from, and how, padding included."""
+    stride, (top, _) = geometry.strides[0], geometry.pads[0]
+    begin = first * stride - top
+    end = begin + (rows - 1) * stride + (kernel_rows - 1) * geometry.dilation[0] + 1
+    height = x.shape[1]
+    pads = (max(0, -begin), max(0, end - height))
+    return x[:, max(0, begin) : min(end, height)], geometry._replace(pads=(pads, geometry.pads[1]))
