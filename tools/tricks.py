@@ -24,8 +24,9 @@ import jax.numpy as jnp
 from ssd_jax.benchmark import network as benchmark
 from ssd_jax.config.files import load_config
 from ssd_jax.detection import losses, postprocess
-from ssd_jax.detection.boxes import intersection_over_union
-from ssd_jax.models import heads, layers, prediction, ssd, vgg
+from ssd_jax.detection.boxes import overlap_more_than
+from ssd_jax.models import heads, layers, ssd, vgg
+from ssd_jax.models.prediction import compiler_options
 
 
 def plain_pool(x, window, stride, padding=0):
@@ -51,11 +52,6 @@ def sorted_largest(values, k):
     return jnp.argsort(order, axis=-1) < jnp.expand_dims(jnp.asarray(k), -1)
 
 
-def top_k(values, k):
-    """XLA's own, which sorts."""
-    return jax.lax.top_k(values, min(k, values.shape[-1]))[1]
-
-
 def packed(bits):
     """32 rows of bits to one row of integers, the last of which may be shorter."""
     missing = -bits.shape[-2] % 32
@@ -68,12 +64,10 @@ def packed(bits):
 
 
 def suppression_of_all_pairs(boxes, scores, iou_threshold):
-    """Rounds over all pairs of boxes, until nothing changes; no sorting."""
-    every_pair = jnp.vectorize(intersection_over_union, signature="(n,k),(m,k)->(n,m)")
-    place, score = jnp.arange(scores.shape[-1]), scores[..., None, :]
-    other_place, other_score = place[:, None], scores[..., :, None]
-    before = (other_score > score) | ((other_score == score) & (other_place < place))
-    suppresses = packed(before & (every_pair(boxes, boxes) > iou_threshold))
+    """Rounds over all pairs of boxes, until nothing changes."""
+    place = jnp.arange(scores.shape[-1])
+    before = place[:, None] < place
+    suppresses = packed(before & overlap_more_than(iou_threshold, boxes, boxes))
     candidate = scores > 0
 
     def settle(state):
@@ -84,7 +78,6 @@ def suppression_of_all_pairs(boxes, scores, iou_threshold):
     return jax.lax.while_loop(lambda state: state[1], settle, (candidate, jnp.array(True)))[0]
 
 
-with_top_k = functools.partial(postprocess.best_detections, select=top_k)
 VGG_OPTIONS = vgg.ConvOptions
 
 # By name the mode, and the functions that are exchanged: module, name, plain version.
@@ -102,7 +95,6 @@ TRICKS = {
         (heads, "convolve", unfilled_convolution),
     ),
     "counting in mining": ("train", (losses, "largest", sorted_largest)),
-    "counting in detection": ("predict", (prediction, "best_detections", with_top_k)),
     "suppression in blocks": (
         "predict",
         (postprocess, "non_maximum_suppression", suppression_of_all_pairs),
@@ -127,7 +119,8 @@ def compiled_call(config, mode: str, batch_size: int) -> Callable[[], Any]:
     """What starts a step once and returns what is to be waited for."""
     jax.clear_caches()
     case = benchmark._prepare(config, mode, batch_size)
-    return case.calls(case.lowered.compile())
+    options = {} if mode == "train" else compiler_options()
+    return case.calls(case.lowered.compile(options))
 
 
 def milliseconds(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:

@@ -23,7 +23,7 @@ from ssd_jax.config.schema import Config, PrecisionName, as_config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import PRECISIONS, Network, Variables, build_network
-from ssd_jax.models.prediction import make_predict_step
+from ssd_jax.models.prediction import compiler_options, make_predict_step
 from ssd_jax.storage.files import local_path
 from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.state import initial_state
@@ -209,7 +209,7 @@ def measure(
     try:
         case = _prepare(config, mode, batch_size)
         start = time.perf_counter()
-        compiled = case.lowered.compile()
+        compiled = case.lowered.compile({} if mode == "train" else compiler_options())
         compile_seconds = time.perf_counter() - start
         memory = _planned_memory(compiled)
         if memory > MEMORY_SHARE * device_memory():

@@ -7,7 +7,7 @@ both are float32 fractions of the image, so that [0, 1] spans it.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 # What functions of arrays take: JAX's arrays or NumPy's. They return JAX's.
 ArrayLike = jax.Array | np.ndarray
@@ -37,17 +37,20 @@ def area(boxes: Float[ArrayLike, "*shape 4"]) -> Float[Array, "*shape"]:
     return width_height[..., 0] * width_height[..., 1]
 
 
-def intersection_over_union(
-    boxes_a: Float[ArrayLike, "*shape n 4"], boxes_b: Float[ArrayLike, "*shape m 4"]
-) -> Float[Array, "*shape n m"]:
-    """IoU of every box of one set with every box of another.
+def overlap_more_than(
+    threshold: float | Float[ArrayLike, ""],
+    boxes_a: Float[ArrayLike, "*shape n 4"],
+    boxes_b: Float[ArrayLike, "*shape m 4"],
+) -> Bool[Array, "*shape n m"]:
+    """Whether the IoU of each box of one set with each of another is more than a threshold.
 
     Args:
+      threshold: 0 or more.
       boxes_a: `[..., n, 4] xyxy`.
       boxes_b: `[..., m, 4] xyxy`.
 
     Returns:
-      `[..., n, m]`; 0 where both boxes are empty.
+      `[..., n, m]`; not where both boxes are empty.
     """
     # One coordinate at a time: an intermediate [n, m, 2] would have a last axis of 2, which
     # accelerators pad to a full vector.
@@ -57,4 +60,5 @@ def intersection_over_union(
     height = jnp.maximum(jnp.minimum(a[3], b[3]) - jnp.maximum(a[1], b[1]), 0)
     intersection = width * height
     union = area(boxes_a)[..., :, None] + area(boxes_b)[..., None, :] - intersection
-    return jnp.where(union > 0, intersection / jnp.where(union > 0, union, 1), 0)
+    # Divisions would take half of the time of suppression on a GPU.
+    return intersection > threshold * union

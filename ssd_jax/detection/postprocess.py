@@ -1,7 +1,6 @@
 """From the network's output to detections: decode, NMS per class, best of the image."""
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -10,8 +9,7 @@ from jaxtyping import Array, Bool, Float, Int32, UInt32
 
 from ssd_jax.config.schema import DetectionConfig
 from ssd_jax.detection.box_coder import decode
-from ssd_jax.detection.boxes import ArrayLike, intersection_over_union
-from ssd_jax.detection.selection import indices_of_largest
+from ssd_jax.detection.boxes import ArrayLike, overlap_more_than
 
 BLOCK = 32  # boxes, a bit of an integer each
 
@@ -31,47 +29,44 @@ def non_maximum_suppression(
 ) -> Bool[Array, "*rows boxes"]:
     """Greedy non-maximum suppression, computed in parallel.
 
-    A box survives if no surviving box with a higher score overlaps it by more than the threshold;
-    of equal scores the lower index counts as higher. All rows go through their boxes at once, best
-    first and 32 at a time, and only as far as the row with the most boxes whose score is not 0.
+    A box survives if no surviving box before it overlaps it by more than the threshold. All rows go
+    through their boxes at once, 32 at a time, and only as far as the row with the most boxes whose
+    score is not 0.
 
     Args:
-      boxes: `xyxy`; each row of boxes for itself.
-      scores: 0 or more; boxes whose score is 0 neither survive nor suppress.
+      boxes: `xyxy`, the best first; each row of boxes for itself.
+      scores: 0 or more, descending; boxes whose score is 0 neither survive nor suppress.
       iou_threshold: a higher IoU suppresses.
 
     Returns:
       Which boxes survive.
     """
-    boxes, scores = jnp.asarray(boxes), jnp.asarray(scores)
-    num_boxes = scores.shape[-1]
+    boxes, candidate = jnp.asarray(boxes), jnp.asarray(scores) > 0
+    num_boxes = candidate.shape[-1]
     missing = -num_boxes % BLOCK if num_boxes else BLOCK
-    scores = jnp.pad(scores, [(0, 0)] * (scores.ndim - 1) + [(0, missing)])
+    candidate = jnp.pad(candidate, [(0, 0)] * (candidate.ndim - 1) + [(0, missing)])
     boxes = jnp.pad(boxes, [(0, 0)] * (boxes.ndim - 2) + [(0, missing), (0, 0)])
-
-    order = jnp.argsort(-scores, axis=-1, stable=True)
-    boxes = jnp.take_along_axis(boxes, order[..., None], axis=-2)
-    candidate = jnp.take_along_axis(scores, order, axis=-1) > 0
+    # Apart: from boxes of four numbers the loop would pick each of them in every round.
+    corners = [boxes[..., corner] for corner in range(4)]
     num_blocks = -(-jnp.max(jnp.sum(candidate, axis=-1), initial=0) // BLOCK)
 
     def settle(block: Array, alive: Array) -> Array:
         """Takes the boxes of a block as final, and ends those behind that they suppress."""
         start = block * BLOCK
-        own_boxes = jax.lax.dynamic_slice_in_dim(boxes, start, BLOCK, axis=-2)
-        overlaps = intersection_over_union(own_boxes, boxes) > iou_threshold
-        suppressors = _pack(overlaps)
-        survivors = _survivors(
-            jax.lax.dynamic_slice_in_dim(alive, start, BLOCK, axis=-1),
-            jax.lax.dynamic_slice_in_dim(suppressors, start, BLOCK, axis=-1),
-        )
+
+        def of_block(array: Array) -> Array:
+            return jax.lax.dynamic_slice_in_dim(array, start, BLOCK, axis=-1)
+
+        own_boxes = jnp.stack([of_block(corner) for corner in corners], axis=-1)
+        all_boxes = jnp.stack(corners, axis=-1)
+        suppressors = _pack(overlap_more_than(iou_threshold, own_boxes, all_boxes))
+        survivors = _survivors(of_block(alive), of_block(suppressors))
         suppressed = (suppressors & _pack(survivors[..., None])) != 0
         is_behind = jnp.arange(alive.shape[-1]) >= start + BLOCK
         alive &= ~(suppressed & is_behind)
         return jax.lax.dynamic_update_slice_in_dim(alive, survivors, start, axis=-1)
 
-    survives = jax.lax.fori_loop(0, num_blocks, settle, candidate)
-    places = jnp.argsort(order, axis=-1)[..., :num_boxes]
-    return jnp.take_along_axis(survives, places, axis=-1)
+    return jax.lax.fori_loop(0, num_blocks, settle, candidate)[..., :num_boxes]
 
 
 def _survivors(
@@ -123,7 +118,6 @@ def best_detections(
     boxes: Float[ArrayLike, "*batch boxes 4"],
     scores: Float[ArrayLike, "*batch classes boxes"],
     settings: DetectionConfig = DetectionConfig(),
-    select: Callable[[jax.Array, int], jax.Array] = indices_of_largest,
 ) -> Detections:
     """The detections of each image.
 
@@ -131,24 +125,20 @@ def best_detections(
       boxes: `xyxy`.
       scores: in [0, 1], without the background.
       settings: thresholds and how many boxes are kept.
-      select: finds the largest in each row, as `indices_of_largest` does, in any order.
     """
     # Classes for themselves: [..., classes, chosen boxes].
-    best = select(jnp.asarray(scores), settings.boxes_per_class)
-    best_scores = jnp.take_along_axis(scores, best, axis=-1)
+    boxes_of_class = min(settings.boxes_per_class, scores.shape[-1])
+    best_scores, best = jax.lax.top_k(scores, boxes_of_class)
     best_boxes = jnp.take_along_axis(boxes[..., None, :, :], best[..., None], axis=-2)
     best_scores *= best_scores > settings.score_threshold
     keep = non_maximum_suppression(best_boxes, best_scores, settings.nms_iou_threshold)
 
     # All classes together: [..., detections].
-    boxes_of_class = best.shape[-1]
     kept_scores = best_scores * keep
     kept_scores = kept_scores.reshape(*kept_scores.shape[:-2], -1)
     best_boxes = best_boxes.reshape(*kept_scores.shape, 4)
-    final = select(kept_scores, settings.detections_per_image)
-    final_scores = jnp.take_along_axis(kept_scores, final, axis=-1)
-    final_scores, order = jax.lax.top_k(final_scores, final.shape[-1])
-    final = jnp.take_along_axis(final, order, axis=-1)
+    num_final = min(settings.detections_per_image, kept_scores.shape[-1])
+    final_scores, final = jax.lax.top_k(kept_scores, num_final)
     found = final_scores > 0
     final_boxes = jnp.take_along_axis(best_boxes, final[..., None], axis=-2)
     labels = (final // boxes_of_class + 1).astype(jnp.int32)

@@ -1,7 +1,5 @@
 """The largest of many numbers without sorting them, which accelerators do slowly."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -67,24 +65,3 @@ def largest(
     above, tied = values > smallest, values == smallest
     still_wanted = jnp.expand_dims(k, -1) - jnp.sum(above, axis=-1, keepdims=True)
     return above | (tied & (jnp.cumsum(tied, axis=-1) <= still_wanted))
-
-
-def indices_of_largest(
-    values: Float[ArrayLike, "*rows columns"], k: int
-) -> Int[Array, "*rows chosen"]:
-    """The indices of the k largest of each row.
-
-    Args:
-      values: `[..., columns] float32`, not negative.
-      k: how many; all where there are not as many.
-
-    Returns:
-      `[..., k] int32`, ascending.
-    """
-    columns = values.shape[-1]
-    if columns <= k:
-        return jnp.broadcast_to(jnp.arange(columns), values.shape)
-    counts = jnp.cumsum(largest(values, k), axis=-1)
-    search = functools.partial(jnp.searchsorted, v=jnp.arange(1, k + 1), method="scan")
-    rows = jax.vmap(search)(counts.reshape(-1, columns))
-    return rows.reshape(*values.shape[:-1], k)

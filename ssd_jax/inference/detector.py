@@ -22,7 +22,7 @@ from ssd_jax.images.opening import open_image, to_rgb
 from ssd_jax.images.resizing import image_to_square, resize_to_square
 from ssd_jax.interop.trained import Trained, load_folder
 from ssd_jax.models.activations import largest_convolution
-from ssd_jax.models.prediction import make_predict_step
+from ssd_jax.models.prediction import compiler_options, make_predict_step
 
 FEWER = "detect in fewer at a time (--batch_size, or a shorter list)"
 
@@ -150,7 +150,8 @@ class Detector:
         self.category_ids = trained.category_ids
         self.side = trained.network.tiling.image_size
         self._variables = jax.device_put(trained.variables)
-        self._predict = jax.jit(make_predict_step(trained.network, trained.config.detection))
+        step = make_predict_step(trained.network, trained.config.detection)
+        self._predict = jax.jit(step, compiler_options=compiler_options())
         self._compiled: dict[int, Any] = {}  # by batch size
         self._compiling = threading.Lock()
 

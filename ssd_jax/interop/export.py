@@ -1,6 +1,5 @@
 """Turns a trained detector into files that run elsewhere."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import safetensors.numpy
 
 from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.detection.postprocess import Detections, best_detections, score_boxes
-from ssd_jax.detection.selection import indices_of_largest
 from ssd_jax.errors import UserError, missing_package
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, torchvision_layout
 from ssd_jax.interop.renaming import to_pytorch
@@ -94,7 +92,7 @@ def to_onnx(trained: Trained, folder: Path) -> None:
         raise missing_package("jax2onnx") from error
 
     def detect(images: jax.Array) -> tuple[jax.Array, ...]:
-        found = _detections(trained, *_outputs(trained, images), select=_sorted_first)
+        found = _detections(trained, *_outputs(trained, images))
         return tuple(array[0] for array in found)
 
     for name, function in (
@@ -122,22 +120,11 @@ def _outputs(trained: Trained, images: jax.Array) -> tuple[jax.Array, jax.Array]
     return outputs
 
 
-def _sorted_first(values: jax.Array, k: int) -> jax.Array:
-    """Like `indices_of_largest`, by an operation that ONNX has."""
-    return jax.lax.top_k(values, min(k, values.shape[-1]))[1]
-
-
-def _detections(
-    trained: Trained,
-    offsets: jax.Array,
-    logits: jax.Array,
-    select: Callable[[jax.Array, int], jax.Array] = indices_of_largest,
-) -> Detections:
+def _detections(trained: Trained, offsets: jax.Array, logits: jax.Array) -> Detections:
     """Detections, clipped to images, of `[..., boxes, 4]` and `[..., boxes, classes + 1]`."""
     found = best_detections(
         *score_boxes(offsets, logits, trained.network.default_boxes()),
         trained.config.detection,
-        select,
     )
     return found._replace(boxes=jnp.clip(found.boxes, 0, 1))
 

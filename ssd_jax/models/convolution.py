@@ -11,8 +11,10 @@ from jaxtyping import Array, Float
 
 Sides = tuple[int, int]  # along rows and columns
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-MANY_CHANNELS = 1024  # in times out
-PIECE = 3_000_000  # numbers of maps, of which XLA makes the gradient of a kernel well on a CPU
+# From so many channels, in times out, on a CPU the gradient of a kernel is made in pieces of maps
+# that have so many numbers: of larger ones XLA takes up to four times as long.
+MANY_CHANNELS = 1024
+PIECE = 3_000_000
 
 
 class Geometry(NamedTuple):
@@ -78,7 +80,8 @@ def convolution(
     """XLA's convolution.
 
     On CPUs the gradient of a kernel of 1 × 1 is a product of matrices, which takes a third to a
-    twenty-fourth of the time of XLA's (`docs/performance.md`).
+    twenty-fourth of the time of XLA's, and that of a larger one the sum of those of pieces of the
+    maps (`docs/performance.md`).
     """
     return _plain(x, kernel, geometry)
 
@@ -113,22 +116,37 @@ def _gradients(
 ) -> tuple[jax.Array, jax.Array]:
     (of_x,) = jax.linear_transpose(lambda x: _plain(x, kernel, geometry), x)(gradient)
 
-    def by_convolution(x: jax.Array, gradient: jax.Array) -> jax.Array:
-        return _gradient_of_kernel(x, gradient, kernel.shape, geometry)
-
-    in_pieces = functools.partial(_gradient_in_pieces, kernel_shape=kernel.shape, geometry=geometry)
-    one_cell = functools.partial(_gradient_of_one_cell, geometry=geometry)
-    if kernel.shape[:2] == (1, 1):
-        on_cpu = one_cell
-    else:
-        on_cpu = in_pieces if math.prod(kernel.shape[2:]) >= MANY_CHANNELS else by_convolution
-    return of_x, jax.lax.platform_dependent(x, gradient, cpu=on_cpu, default=by_convolution)
+    of_kernel = jax.lax.platform_dependent(
+        x,
+        gradient,
+        cpu=functools.partial(_gradient_on_cpus, kernel_shape=kernel.shape, geometry=geometry),
+        default=functools.partial(_plain_gradient, kernel_shape=kernel.shape, geometry=geometry),
+    )
+    return of_x, of_kernel
 
 
 convolution.defvjp(_forward, _backward)
 
 
-def _gradient_of_one_cell(x: jax.Array, gradient: jax.Array, *, geometry: Geometry) -> jax.Array:
+def _plain_gradient(
+    x: jax.Array, gradient: jax.Array, *, kernel_shape: tuple[int, ...], geometry: Geometry
+) -> jax.Array:
+    kernel = jax.ShapeDtypeStruct(kernel_shape, x.dtype)
+    back = jax.linear_transpose(lambda kernel: _plain(x, kernel, geometry), kernel)
+    return back(gradient)[0]
+
+
+def _gradient_on_cpus(
+    x: jax.Array, gradient: jax.Array, *, kernel_shape: tuple[int, ...], geometry: Geometry
+) -> jax.Array:
+    if kernel_shape[:2] == (1, 1):
+        return _gradient_of_one_cell(x, gradient, geometry)
+    if math.prod(kernel_shape[2:]) < MANY_CHANNELS:
+        return _plain_gradient(x, gradient, kernel_shape=kernel_shape, geometry=geometry)
+    return _gradient_in_pieces(x, gradient, kernel_shape, geometry)
+
+
+def _gradient_of_one_cell(x: jax.Array, gradient: jax.Array, geometry: Geometry) -> jax.Array:
     """The gradient of a kernel of 1 × 1: the product of what it has read with the gradient."""
     x = jnp.pad(x, ((0, 0), *geometry.pads, (0, 0)))
     row_step, column_step = geometry.strides
@@ -136,36 +154,29 @@ def _gradient_of_one_cell(x: jax.Array, gradient: jax.Array, *, geometry: Geomet
     return jnp.tensordot(read, gradient, axes=((0, 1, 2), (0, 1, 2)))[None, None]
 
 
-def _gradient_of_kernel(
+def _gradient_in_pieces(
     x: jax.Array, gradient: jax.Array, kernel_shape: tuple[int, ...], geometry: Geometry
 ) -> jax.Array:
-    kernel = jax.ShapeDtypeStruct(kernel_shape, x.dtype)
-    back = jax.linear_transpose(lambda kernel: _plain(x, kernel, geometry), kernel)
-    return back(gradient)[0]
-
-
-def _gradient_in_pieces(
-    x: jax.Array, gradient: jax.Array, *, kernel_shape: tuple[int, ...], geometry: Geometry
-) -> jax.Array:
-    """The gradient of a kernel as the sum of those of single images, or of bands of their rows."""
-    of_image = (x.size + gradient.size) // len(x)
-    images = max(n for n in range(1, len(x) + 1) if len(x) % n == 0 and n * of_image <= max(PIECE, of_image))
-    rows = -(-gradient.shape[1] // -(-of_image // PIECE))
+    """The sum of the gradients of some images at a time, or of bands of rows of single ones."""
+    batch, num_rows = gradient.shape[:2]
+    of_image = (x.size + gradient.size) // batch
+    fitting = (n for n in range(2, batch + 1) if batch % n == 0 and n * of_image <= PIECE)
+    images = max(fitting, default=1)
+    rows = -(-num_rows // -(-of_image // PIECE))
     total = jnp.zeros(kernel_shape, x.dtype)
-    for image in range(0, len(x), images):
-        for row in range(0, gradient.shape[1], rows):
-            band = gradient[image : image + images, row : row + rows]
-            read, there = _read_by(
-                x[image : image + images], row, band.shape[1], kernel_shape[0], geometry
-            )
-            total += _gradient_of_kernel(read, band, kernel_shape, there)
+    for image in range(0, batch, images):
+        for row in range(0, num_rows, rows):
+            of_rows = gradient[image : image + images, row : row + rows]
+            some = x[image : image + images]
+            read, there = _read_for(some, row, of_rows.shape[1], kernel_shape[0], geometry)
+            total += _plain_gradient(read, of_rows, kernel_shape=kernel_shape, geometry=there)
     return total
 
 
-def _read_by(
+def _read_for(
     x: jax.Array, first: int, rows: int, kernel_rows: int, geometry: Geometry
 ) -> tuple[jax.Array, Geometry]:
-    """What some rows of a convolution's output are computed from, and how, padding included."""
+    """What some rows of a convolution's output are computed from, and with which padding."""
     stride, (top, _) = geometry.strides[0], geometry.pads[0]
     begin = first * stride - top
     end = begin + (rows - 1) * stride + (kernel_rows - 1) * geometry.dilation[0] + 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
@@ -12,6 +13,16 @@ from ssd_jax.models.network import Network, Variables
 
 Images = UInt8[ArrayLike, "batch size size 3"]  # RGB
 PredictStep = Callable[[tuple[Variables, Variables], Images], Detections]
+
+
+# What a GPU starts as one graph: with one image, starting operations one by one takes longer than
+# the operations. Loops stay outside: in a graph, XLA (jaxlib 0.11.2) ended one too early.
+GRAPHS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONVOLUTION"
+
+
+def compiler_options() -> dict[str, str]:
+    """What XLA is to be told when it compiles a predict step for the devices of this process."""
+    return {"xla_gpu_enable_command_buffer": GRAPHS} if jax.default_backend() == "gpu" else {}
 
 
 def make_predict_step(

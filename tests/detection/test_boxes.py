@@ -15,17 +15,18 @@ def test_area_of_an_inverted_box_is_zero():
     np.testing.assert_allclose(boxes.area(jnp.array([[0.0, 0, 2, 3], [1.0, 1, 0, 0]])), [6, 0])
 
 
-def test_iou_by_hand():
+def test_overlaps_by_hand():
     a = jnp.array([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 1.0, 1.0]])
     b = jnp.array([[1.0, 1.0, 3.0, 3.0], [0.0, 0.0, 2.0, 2.0], [5.0, 5.0, 6.0, 6.0]])
-    np.testing.assert_allclose(
-        boxes.intersection_over_union(a, b), [[1 / 7, 1, 0], [0, 1 / 4, 0]], rtol=1e-6
-    )
+    iou = np.array([[1 / 7, 1, 0], [0, 1 / 4, 0]])
+    for threshold in (0, 0.1, 1 / 4, 0.26, 0.9, 1):
+        found = boxes.overlap_more_than(threshold, a, b)
+        np.testing.assert_array_equal(found, iou > threshold)
 
 
-def test_iou_of_two_empty_boxes_is_zero_not_nan():
+def test_two_empty_boxes_do_not_overlap():
     empty = jnp.zeros((1, 4))
-    assert boxes.intersection_over_union(empty, empty)[0, 0] == 0
+    assert not boxes.overlap_more_than(0, empty, empty)
 
 
 def test_mirroring_by_hand_and_back():

@@ -6,7 +6,6 @@ from ssd_jax.detection import selection
 
 kth_largest = jax.jit(selection.kth_largest)
 largest = jax.jit(selection.largest)
-indices_of_largest = jax.jit(selection.indices_of_largest, static_argnums=1)
 
 K = [1, 2, 7, 150, 299]
 
@@ -52,11 +51,3 @@ def test_of_equal_ones_the_first_are_chosen(values, k):
     expected = np.zeros(values.shape, bool)
     np.put_along_axis(expected, order, True, axis=1)
     np.testing.assert_array_equal(largest(values, k), expected)
-    found = indices_of_largest(values.reshape(5, 1, -1), k)
-    np.testing.assert_array_equal(found[:, 0], np.sort(order, axis=1))
-
-
-def test_where_there_are_fewer_all_are_chosen(values):
-    columns = values.shape[1]
-    expected = np.tile(np.arange(columns), (5, 1))
-    np.testing.assert_array_equal(indices_of_largest(values, columns + 1), expected)

@@ -69,7 +69,10 @@ def test_channels_are_filled_for_matrix_units(dtype, kernel):
         (7, 1, (3, 3), 1),
     ],
 )
-def test_gradients_are_those_of_xla(kernel, stride, pads, dilation):
+@pytest.mark.parametrize("piece", [1, 500, 10**9])  # bands of a row, of some rows, all at once
+def test_gradients_are_those_of_xla(kernel, stride, pads, dilation, piece, monkeypatch):
+    monkeypatch.setattr("ssd_jax.models.convolution.MANY_CHANNELS", 1)
+    monkeypatch.setattr("ssd_jax.models.convolution.PIECE", piece)
     geometry = Geometry((stride, stride), (pads, pads), (dilation, dilation), None)
     # Whole numbers, of which every sum is exact.
     random = np.random.default_rng(kernel * stride)
