@@ -223,9 +223,14 @@ def grouped_convolution(x, kernel, stride, padding):
     )
 
 
+def on_accelerators(*arguments, default, **_):
+    """In place of `jax.lax.platform_dependent`: what other devices than CPUs compute."""
+    return default(*arguments)
+
+
 @pytest.mark.parametrize("size", [7, 10])
 @pytest.mark.parametrize("stride, padding", [(1, 1), (2, 1), (1, "SAME"), (2, "SAME"), (2, 0)])
-def test_depthwise_convolution_equals_a_grouped_one(size, stride, padding):
+def test_depthwise_convolution_equals_a_grouped_one(size, stride, padding, monkeypatch):
     layer = DepthwiseConv(
         8,
         3,
@@ -240,14 +245,23 @@ def test_depthwise_convolution_equals_a_grouped_one(size, stride, padding):
     x = jax.random.normal(jax.random.key(1), (2, size, size, 8))
     wanted = grouped_convolution(x, layer.kernel[...], stride, padding) + jnp.arange(8.0)
     np.testing.assert_allclose(jax.jit(layer)(x), wanted, rtol=1e-4, atol=1e-5)
-    ours, theirs = (
-        jax.jit(jax.grad(lambda x, function=function: jnp.sum(jnp.sin(function(x)))))(x)
-        for function in (
-            layer,
-            lambda x: grouped_convolution(x, layer.kernel[...], stride, padding) + jnp.arange(8.0),
-        )
-    )
-    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+    graph, weights = nnx.split(layer)
+
+    def ours(x, weights):
+        return jnp.sum(jnp.sin(nnx.merge(graph, weights)(x)))
+
+    def theirs(x, kernel):
+        grouped = grouped_convolution(x, kernel, stride, padding)
+        return jnp.sum(jnp.sin(grouped + jnp.arange(8.0)))
+
+    kernel = layer.kernel[...]
+    wanted = jax.grad(theirs, argnums=(0, 1))(x, kernel)
+    for platform_dependent in (jax.lax.platform_dependent, on_accelerators):
+        monkeypatch.setattr(jax.lax, "platform_dependent", platform_dependent)
+        of_x, of_weights = jax.grad(ours, argnums=(0, 1))(x, weights)
+        np.testing.assert_allclose(of_x, wanted[0], rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(of_weights["kernel"][...], wanted[1], rtol=1e-3, atol=1e-4)
 
 
 def test_mobilenet_pads_as_pytorch_or_as_tensorflow():
