@@ -11,8 +11,10 @@ import collections
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxprs_in_params
 
 from ssd_jax.config.files import load_config
+from ssd_jax.models.convolution import plain_convolutions
 from ssd_jax.models.network import build_network
 
 OPERATIONS = 790e12  # a second, of a large product in bfloat16
@@ -23,15 +25,24 @@ def convolutions(config, num_classes=20):
     """(kernel's shape, cells of the output, operations, bytes of the maps, of the kernel)."""
     network, size = build_network(config.model, num_classes), config.model.image_size
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    program = jax.make_jaxpr(lambda *inputs: network.apply(*inputs, train=False)[0])(
-        *network.variable_shapes(), image
-    )
-    for equation in program.eqns:
+    with plain_convolutions():
+        program = jax.make_jaxpr(lambda *inputs: network.apply(*inputs, train=False)[0])(
+            *network.variable_shapes(), image
+        )
+    for equation in all_equations(program.jaxpr):
         if equation.primitive.name == "conv_general_dilated":
             x, kernel, y = (each.aval for each in (*equation.invars, *equation.outvars))
             cells = y.shape[1] * y.shape[2]
             map_bytes, kernel_bytes = 2 * (x.size + y.size), 2 * kernel.size
             yield kernel.shape, cells, 2 * cells * kernel.size, map_bytes, kernel_bytes
+
+
+def all_equations(program):
+    """Those of a program, and of the programs within."""
+    for equation in program.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from all_equations(inner)
 
 
 def main():

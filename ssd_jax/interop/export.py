@@ -15,6 +15,7 @@ from ssd_jax.errors import UserError, missing_package
 from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, torchvision_layout
 from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.interop.trained import Trained, save_folder
+from ssd_jax.models.convolution import plain_convolutions
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, write_checksums
 from ssd_jax.storage.files import local_path, write_bytes, write_json
 from ssd_jax.storage.outputs import check_outputs
@@ -74,7 +75,8 @@ def to_stablehlo(trained: Trained) -> bytes:
         return _detections(trained, *_outputs(trained, images))._asdict()
 
     (batch,) = jax.export.symbolic_shape("batch")
-    exported = jax.export.export(jax.jit(detect), platforms=PLATFORMS)(_images(trained, batch))
+    with plain_convolutions():
+        exported = jax.export.export(jax.jit(detect), platforms=PLATFORMS)(_images(trained, batch))
     return bytes(exported.serialize())
 
 
@@ -99,12 +101,13 @@ def to_onnx(trained: Trained, folder: Path) -> None:
         ("network", lambda images: _outputs(trained, images)),
         ("detector", detect),
     ):
-        jax2onnx.to_onnx(
-            function,
-            inputs=[_images(trained, 1)],
-            return_mode="file",
-            output_path=str(folder / f"{name}.onnx"),
-        )
+        with plain_convolutions():
+            jax2onnx.to_onnx(
+                function,
+                inputs=[_images(trained, 1)],
+                return_mode="file",
+                output_path=str(folder / f"{name}.onnx"),
+            )
 
 
 def _images(trained: Trained, batch: Any) -> jax.ShapeDtypeStruct:

@@ -1,14 +1,18 @@
 """Convolutions as functions of arrays, with gradients that are fast on CPUs too."""
 
+import contextlib
+import contextvars
 import functools
-import itertools
 import math
+from collections.abc import Iterator
 from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Float
+
+from ssd_jax.models.winograd import winograd
 
 Sides = tuple[int, int]  # along rows and columns
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -16,6 +20,8 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 # that have so many numbers: of larger ones XLA takes up to four times as long.
 MANY_CHANNELS = 1024
 PIECE = 3_000_000
+
+_plain_alone = contextvars.ContextVar("_plain_alone", default=False)
 
 
 class Geometry(NamedTuple):
@@ -78,13 +84,45 @@ def convolution(
     kernel: Float[Array, "rows columns channels new_channels"],
     geometry: Geometry,
 ) -> Float[Array, "batch new_height new_width new_channels"]:
-    """XLA's convolution.
+    """XLA's convolution; on CPUs in float32, where it is faster, one by Winograd's algorithm.
 
     On CPUs the gradient of a kernel of 1 × 1 is a product of matrices, which takes a third to a
     twenty-fourth of the time of XLA's, and that of a larger one the sum of those of pieces of the
     maps (`docs/performance.md`).
     """
-    return _plain(x, kernel, geometry)
+    if not _suits_winograd(x, kernel, geometry):
+        return _plain(x, kernel, geometry)
+    return jax.lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(winograd, pads=geometry.pads),
+        default=functools.partial(_plain, geometry=geometry),
+    )
+
+
+def _suits_winograd(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
+    """Whether Winograd's algorithm is faster on a CPU: for many channels and whole vectors."""
+    ones, new_channels = (1, 1), kernel.shape[-1]
+    return (
+        not _plain_alone.get()
+        and kernel.shape[:2] == (3, 3)
+        and geometry.strides == geometry.dilation == ones
+        and x.dtype == jnp.float32
+        and min(kernel.shape[2:]) >= 128
+        and new_channels % 32 == 0
+        and math.prod(x.shape[:3]) >= 400
+        and max(max(geometry.pads)) <= 2
+    )
+
+
+@contextlib.contextmanager
+def plain_convolutions() -> Iterator[None]:
+    """Convolutions traced within are operations of XLA for every platform."""
+    token = _plain_alone.set(True)
+    try:
+        yield
+    finally:
+        _plain_alone.reset(token)
 
 
 def _plain(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
@@ -101,7 +139,7 @@ def _plain(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:
 def _forward(
     x: jax.Array, kernel: jax.Array, geometry: Geometry
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _plain(x, kernel, geometry), (x, kernel)
+    return convolution(x, kernel, geometry), (x, kernel)
 
 
 def _backward(
@@ -115,7 +153,20 @@ def _backward(
 def _gradients(
     x: jax.Array, kernel: jax.Array, gradient: jax.Array, geometry: Geometry
 ) -> tuple[jax.Array, jax.Array]:
-    (of_x,) = jax.linear_transpose(lambda x: _plain(x, kernel, geometry), x)(gradient)
+    def by_transposition(gradient: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.linear_transpose(lambda x: _plain(x, kernel, geometry), x)(gradient)[0]
+
+    def by_winograd(gradient: jax.Array, kernel: jax.Array) -> jax.Array:
+        (top, bottom), (left, right) = geometry.pads
+        turned = kernel[::-1, ::-1].swapaxes(2, 3)
+        return winograd(gradient, turned, ((2 - top, 2 - bottom), (2 - left, 2 - right)))
+
+    if _suits_winograd(gradient, kernel.swapaxes(2, 3), geometry):
+        of_x = jax.lax.platform_dependent(
+            gradient, kernel, cpu=by_winograd, default=by_transposition
+        )
+    else:
+        of_x = by_transposition(gradient, kernel)
 
     of_kernel = jax.lax.platform_dependent(
         x,
@@ -149,7 +200,7 @@ def _gradient_on_cpus(
 
 def _gradient_of_one_cell(x: jax.Array, gradient: jax.Array, geometry: Geometry) -> jax.Array:
     """The gradient of a kernel of 1 × 1: the product of what it has read with the gradient."""
-    x = _pad(x, geometry.pads)
+    x = jnp.pad(x, ((0, 0), *geometry.pads, (0, 0)))
     row_step, column_step = geometry.strides
     read = x[:, ::row_step, ::column_step]
     return jnp.tensordot(read, gradient, axes=((0, 1, 2), (0, 1, 2)))[None, None]
@@ -184,107 +235,3 @@ def _read_for(
     height = x.shape[1]
     pads = (max(0, -begin), max(0, end - height))
     return x[:, max(0, begin) : min(end, height)], geometry._replace(pads=(pads, geometry.pads[1]))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def depthwise(
-    x: Float[Array, "batch height width channels"],
-    kernel: Float[Array, "side side channels"],
-    stride: int,
-    pads: tuple[Sides, Sides],
-) -> Float32[Array, "batch new_height new_width channels"]:
-    """A convolution of each channel for itself, as a sum of shifted products.
-
-    What a grouped convolution computes; XLA's takes 4 to 40 times as long on CPUs. Nothing but `x`
-    and the kernel is kept for the gradients.
-    """
-    return _sum_of_products(_pad(x, pads), kernel, stride)
-
-
-def _pad(x: jax.Array, pads: tuple[Sides, Sides]) -> jax.Array:
-    return jnp.pad(x, ((0, 0), *pads, (0, 0)))
-
-
-def _windows(padded: jax.Array, side: int, stride: int) -> list[list[jax.Array]]:
-    """For each cell of a kernel, by row and column, what it reads."""
-    rows, columns = (size - side + 1 for size in padded.shape[1:3])
-    return [
-        [padded[:, i : i + rows : stride, j : j + columns : stride] for j in range(side)]
-        for i in range(side)
-    ]
-
-
-def _sum_of_products(padded: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    total = jnp.float32(0)
-    for row, weights in zip(_windows(padded, len(kernel), stride), kernel, strict=True):
-        for read, weight in zip(row, weights, strict=True):
-            total += (read * weight).astype(jnp.float32)
-    return total
-
-
-def _depthwise_forward(
-    x: jax.Array, kernel: jax.Array, stride: int, pads: tuple[Sides, Sides]
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return depthwise(x, kernel, stride, pads), (x, kernel)
-
-
-def _depthwise_backward(
-    stride: int,
-    pads: tuple[Sides, Sides],
-    residuals: tuple[jax.Array, jax.Array],
-    gradient: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = residuals
-    side = len(kernel)
-    # The gradient of x is the convolution of the other, its cells apart, with the turned kernel.
-    around = []
-    for size, new_size, (before, _) in zip(x.shape[1:3], gradient.shape[1:3], pads, strict=True):
-        low = side - 1 - before
-        around.append((low, size + before - (new_size - 1) * stride - 1, stride - 1))
-    spread = jax.lax.pad(
-        gradient.astype(x.dtype), jnp.array(0, x.dtype), [(0, 0, 0), *around, (0, 0, 0)]
-    )
-    of_x = _sum_of_products(spread, kernel[::-1, ::-1], 1).astype(x.dtype)
-
-    by_rows = functools.partial(_depthwise_gradient_by_rows, side=side, stride=stride)
-    by_sums = functools.partial(_depthwise_gradient_by_sums, side=side, stride=stride)
-    of_kernel = jax.lax.platform_dependent(_pad(x, pads), gradient, cpu=by_rows, default=by_sums)
-    return of_x, of_kernel.astype(kernel.dtype)
-
-
-depthwise.defvjp(_depthwise_forward, _depthwise_backward)
-
-
-def _depthwise_gradient_by_sums(
-    padded: jax.Array, gradient: jax.Array, *, side: int, stride: int
-) -> jax.Array:
-    """The gradient of the kernel: what each cell has read, times the gradient, summed."""
-    sums = [
-        [jnp.sum(read * gradient, axis=(0, 1, 2)) for read in row]
-        for row in _windows(padded, side, stride)
-    ]
-    return jnp.stack([jnp.stack(row) for row in sums])
-
-
-def _depthwise_gradient_by_rows(
-    padded: jax.Array, gradient: jax.Array, *, side: int, stride: int
-) -> jax.Array:
-    """The same, a row of an image at a time: on a CPU XLA's sums take ten times as long."""
-    batch, num_rows, num_columns, channels = gradient.shape
-    width = padded.shape[2]
-
-    def add(place: jax.Array, sums: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        image, row = place // num_rows, place % num_rows
-        of_row = jax.lax.dynamic_slice(gradient, (image, row, 0, 0), (1, 1, num_columns, channels))
-        read = jax.lax.dynamic_slice(
-            padded, (image, row * stride, 0, 0), (1, side, width, channels)
-        )
-        windows = itertools.chain.from_iterable(_windows(read, side, stride))
-        return tuple(
-            total + (window * of_row)[0, 0] for total, window in zip(sums, windows, strict=True)
-        )
-
-    zeros = (jnp.zeros((num_columns, channels), jnp.float32),) * side**2
-    sums = jax.lax.fori_loop(0, batch * num_rows, add, zeros)
-    totals = jnp.stack([jnp.sum(each, axis=0) for each in sums])
-    return totals.reshape(side, side, channels)

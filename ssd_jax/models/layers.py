@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ssd_jax.models.convolution import convolve, depthwise
+from ssd_jax.models.convolution import convolve
+from ssd_jax.models.depthwise import depthwise
 
 
 def scaled(channels: int, width: float) -> int:
@@ -47,7 +48,7 @@ class DepthwiseConv(nnx.Module):
         else:
             pads = [(padding, padding)] * 2
         top_bottom, left_right = pads
-        total = depthwise(x.astype(self.dtype), kernel, stride, (top_bottom, left_right))
+        total: jax.Array = depthwise(x.astype(self.dtype), kernel, stride, (top_bottom, left_right))
         if self.bias is not None:
             total += self.bias[...]
         return total.astype(self.dtype)

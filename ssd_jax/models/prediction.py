@@ -20,7 +20,7 @@ PredictStep = Callable[[tuple[Variables, Variables], Images], Detections]
 GRAPHS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONVOLUTION"
 
 
-def compiler_options() -> dict[str, str]:
+def compiler_options() -> dict[str, str | bool]:
     """What XLA is to be told when it compiles a predict step for the devices of this process."""
     return {"xla_gpu_enable_command_buffer": GRAPHS} if jax.default_backend() == "gpu" else {}
 
