@@ -20,6 +20,11 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 # that have so many numbers: of larger ones XLA takes up to four times as long.
 MANY_CHANNELS = 1024
 PIECE = 3_000_000
+SMALL = 1_100_000  # numbers of the maps of an image, up to which nothing is gained
+
+# From so many, of each image with one cell of the kernel, Winograd's algorithm gains more time than
+# it takes to compile.
+MANY_PRODUCTS = 90_000_000
 
 _plain_alone = contextvars.ContextVar("_plain_alone", default=False)
 
@@ -101,7 +106,7 @@ def convolution(
 
 
 def _suits_winograd(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
-    """Whether Winograd's algorithm is faster on a CPU: for many channels and whole vectors."""
+    """Whether Winograd's algorithm is faster on a CPU: for much to do, and whole vectors."""
     ones, new_channels = (1, 1), kernel.shape[-1]
     return (
         not _plain_alone.get()
@@ -110,7 +115,7 @@ def _suits_winograd(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool
         and x.dtype == jnp.float32
         and min(kernel.shape[2:]) >= 128
         and new_channels % 32 == 0
-        and math.prod(x.shape[:3]) >= 400
+        and math.prod(x.shape[1:]) * new_channels >= MANY_PRODUCTS
         and max(max(geometry.pads)) <= 2
     )
 
@@ -193,7 +198,8 @@ def _gradient_on_cpus(
 ) -> jax.Array:
     if kernel_shape[:2] == (1, 1):
         return _gradient_of_one_cell(x, gradient, geometry)
-    if math.prod(kernel_shape[2:]) < MANY_CHANNELS:
+    of_image = (x.size + gradient.size) // len(x)
+    if math.prod(kernel_shape[2:]) < MANY_CHANNELS or of_image <= SMALL:
         return _plain_gradient(x, gradient, kernel_shape=kernel_shape, geometry=geometry)
     return _gradient_in_pieces(x, gradient, kernel_shape, geometry)
 

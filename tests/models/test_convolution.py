@@ -73,6 +73,7 @@ def test_channels_are_filled_for_matrix_units(dtype, kernel):
 def test_gradients_are_those_of_xla(kernel, stride, pads, dilation, piece, monkeypatch):
     monkeypatch.setattr("ssd_jax.models.convolution.MANY_CHANNELS", 1)
     monkeypatch.setattr("ssd_jax.models.convolution.PIECE", piece)
+    monkeypatch.setattr("ssd_jax.models.convolution.SMALL", 0)
     geometry = Geometry((stride, stride), (pads, pads), (dilation, dilation), None)
     # Whole numbers, of which every sum is exact.
     random = np.random.default_rng(kernel * stride)
