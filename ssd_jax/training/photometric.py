@@ -44,7 +44,9 @@ def adjust_saturation_and_hue(
     chroma = jnp.minimum(chroma * saturation_factor, value)
 
     def channel(offset: int) -> jax.Array:
-        k = (offset + hue) % 6
+        # Not with %, which on a CPU calls a function for each pixel: five times the time of it all.
+        k = offset + hue
+        k -= 6 * jnp.floor(k / 6)
         return value - chroma * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)
 
     return jnp.stack([channel(5), channel(3), channel(1)], axis=-1)
