@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from ssd_jax.models.winograd import winograd
+from ssd_jax.models import winograd
 
 Sides = tuple[int, int]  # along rows and columns
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -95,25 +95,25 @@ def convolution(
     twenty-fourth of the time of XLA's, and that of a larger one the sum of those of pieces of the
     maps (`docs/performance.md`).
     """
-    if not _suits_winograd(x, kernel, geometry):
+    if not _suits_winograd(x, kernel.shape, geometry):
         return _plain(x, kernel, geometry)
     return jax.lax.platform_dependent(
         x,
         kernel,
-        cpu=functools.partial(winograd, pads=geometry.pads),
+        cpu=functools.partial(winograd.winograd, pads=geometry.pads),
         default=functools.partial(_plain, geometry=geometry),
     )
 
 
-def _suits_winograd(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> bool:
+def _suits_winograd(x: jax.Array, kernel_shape: tuple[int, ...], geometry: Geometry) -> bool:
     """Whether Winograd's algorithm is faster on a CPU: for much to do, and whole vectors."""
-    ones, new_channels = (1, 1), kernel.shape[-1]
+    ones, new_channels = (1, 1), kernel_shape[-1]
     return (
         not _plain_alone.get()
-        and kernel.shape[:2] == (3, 3)
+        and kernel_shape[:2] == (3, 3)
         and geometry.strides == geometry.dilation == ones
         and x.dtype == jnp.float32
-        and min(kernel.shape[2:]) >= 128
+        and min(kernel_shape[2:]) >= 128
         and new_channels % 32 == 0
         and math.prod(x.shape[1:]) * new_channels >= MANY_PRODUCTS
         and max(max(geometry.pads)) <= 2
@@ -164,9 +164,9 @@ def _gradients(
     def by_winograd(gradient: jax.Array, kernel: jax.Array) -> jax.Array:
         (top, bottom), (left, right) = geometry.pads
         turned = kernel[::-1, ::-1].swapaxes(2, 3)
-        return winograd(gradient, turned, ((2 - top, 2 - bottom), (2 - left, 2 - right)))
+        return winograd.winograd(gradient, turned, ((2 - top, 2 - bottom), (2 - left, 2 - right)))
 
-    if _suits_winograd(gradient, kernel.swapaxes(2, 3), geometry):
+    if _suits_winograd(gradient, kernel.swapaxes(2, 3).shape, geometry):
         of_x = jax.lax.platform_dependent(
             gradient, kernel, cpu=by_winograd, default=by_transposition
         )
@@ -198,6 +198,8 @@ def _gradient_on_cpus(
 ) -> jax.Array:
     if kernel_shape[:2] == (1, 1):
         return _gradient_of_one_cell(x, gradient, geometry)
+    if _suits_winograd(x, kernel_shape, geometry):
+        return winograd.kernel_gradient(x, gradient, geometry.pads)
     of_image = (x.size + gradient.size) // len(x)
     if math.prod(kernel_shape[2:]) < MANY_CHANNELS or of_image <= SMALL:
         return _plain_gradient(x, gradient, kernel_shape=kernel_shape, geometry=geometry)

@@ -6,6 +6,7 @@ algorithm.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,58 @@ TILE = 2  # cells along a side of the outputs that are computed together
 TILES = 400  # at a time: what is computed between stays in the caches
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
+Step = jax.Array | int
+_Sums = tuple[list[jax.Array], tuple[jax.Array, jax.Array]]  # and what is read next
+
+
+class _Bands(NamedTuple):
+    """Which tiles are computed at a time: some rows of those of an image, or of some images.
+
+    Attributes:
+      images: at a time.
+      rows: of tiles, at a time.
+      columns: of tiles.
+      of_image: bands of an image.
+      steps: bands of all images.
+    """
+
+    images: int
+    rows: int
+    columns: int
+    of_image: int
+    steps: int
+
+    def place(self, step: Step) -> tuple[Step, Step, int, int]:
+        """Where a band begins in feature maps."""
+        rows = step % self.of_image * self.rows * TILE
+        return step // self.of_image * self.images, rows, 0, 0
+
+    def cut(self, array: jax.Array, step: Step, more: int) -> jax.Array:
+        """A band of padded feature maps; with some more rows than its outputs have."""
+        shape = (self.images, self.rows * TILE + more, *array.shape[2:])
+        return jax.lax.dynamic_slice(array, self.place(step), shape)
+
+    def pad(self, x: jax.Array, pads: Pads) -> jax.Array:
+        """Feature maps with zeros around, so that all tiles have what they read."""
+        needed = (self.of_image * self.rows * TILE + 2, self.columns * TILE + 2)
+        around = [
+            (before, total - side - before)
+            for total, side, (before, _) in zip(needed, x.shape[1:3], pads, strict=True)
+        ]
+        return jnp.pad(x, ((0, 0), *around, (0, 0)))
+
+
+def _bands(batch: int, height: int, width: int) -> _Bands:
+    """The bands of a batch whose outputs have so many cells."""
+    rows, columns = -(-height // TILE), -(-width // TILE)
+    tiles = rows * columns
+    if tiles <= TILES:
+        fitting = (n for n in range(1, batch + 1) if batch % n == 0 and n * tiles <= TILES)
+        images = max(fitting)
+        return _Bands(images, rows, columns, 1, batch // images)
+    rows_of_band = -(-rows // -(-tiles // TILES))
+    of_image = -(-rows // rows_of_band)
+    return _Bands(1, rows_of_band, columns, of_image, batch * of_image)
 
 
 def winograd(
@@ -22,60 +75,75 @@ def winograd(
     kernel: Float[Array, "3 3 channels new_channels"],
     pads: Pads,
 ) -> Float[Array, "batch new_height new_width new_channels"]:
-    """A convolution of 3 × 3 with stride 1, some rows of tiles of an image, or images, at a time.
+    """A convolution of 3 × 3 with stride 1.
 
     Args:
       x: feature maps.
       kernel: its weights.
       pads: cells of zeros before and after, along rows and columns.
     """
-    batch, *size, channels = x.shape
     height, width = (
-        side + before + after - 2 for side, (before, after) in zip(size, pads, strict=True)
+        side + before + after - 2 for side, (before, after) in zip(x.shape[1:3], pads, strict=True)
     )
-    tile_rows, tile_columns = -(-height // TILE), -(-width // TILE)
-    images, rows = _together(batch, tile_rows, tile_columns)
-    bands = -(-tile_rows // rows)
-    needed = (bands * rows * TILE + 2, tile_columns * TILE + 2)
-    around = [
-        (before, total - side - before)
-        for total, side, (before, _) in zip(needed, size, pads, strict=True)
-    ]
-    padded = jnp.pad(x, ((0, 0), *around, (0, 0)))
+    bands = _bands(len(x), height, width)
+    padded = bands.pad(x, pads)
     weights = [_of_kernel(row) for row in _of_kernel(kernel)]
-
-    def place(step: jax.Array | int) -> tuple[jax.Array | int, ...]:
-        return step // bands * images, step % bands * rows * TILE, 0, 0
-
-    def band(step: jax.Array | int) -> jax.Array:
-        shape = (images, rows * TILE + 2, needed[1], channels)
-        return jax.lax.dynamic_slice(padded, place(step), shape)
 
     def convolve_next(
         step: jax.Array, state: tuple[jax.Array, jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
         outputs, read = state
-        outputs = jax.lax.dynamic_update_slice(outputs, _convolve(read, weights), place(step))
+        of_band = _convolve(read, weights)
+        outputs = jax.lax.dynamic_update_slice(outputs, of_band, bands.place(step))
         # The next is read here: where it is used, XLA would read it anew for each of 16 sums.
-        return outputs, band(step + 1)
+        return outputs, bands.cut(padded, step + 1, 2)
 
-    steps = batch // images * bands
-    if steps == 1:
+    if bands.steps == 1:
         return _convolve(padded, weights)[:, :height, :width]
-    shape = (batch, bands * rows * TILE, tile_columns * TILE, kernel.shape[-1])
-    start = jnp.zeros(shape, x.dtype), band(0)
-    outputs, _ = jax.lax.fori_loop(0, steps, convolve_next, start)
+    shape = (len(x), padded.shape[1] - 2, padded.shape[2] - 2, kernel.shape[-1])
+    start = jnp.zeros(shape, x.dtype), bands.cut(padded, 0, 2)
+    outputs, _ = jax.lax.fori_loop(0, bands.steps, convolve_next, start)
     return outputs[:, :height, :width]
 
 
-def _together(batch: int, tile_rows: int, tile_columns: int) -> tuple[int, int]:
-    """How many images, and how many of their rows of tiles, are computed at a time."""
-    tiles = tile_rows * tile_columns
-    if tiles <= TILES:
-        return max(
-            n for n in range(1, batch + 1) if batch % n == 0 and n * tiles <= TILES
-        ), tile_rows
-    return 1, -(-tile_rows // -(-tiles // TILES))
+def kernel_gradient(
+    x: Float[Array, "batch height width channels"],
+    gradient: Float[Array, "batch new_height new_width new_channels"],
+    pads: Pads,
+) -> Float[Array, "3 3 channels new_channels"]:
+    """The gradient of the kernel of `winograd`.
+
+    Args:
+      x: what the convolution has read.
+      gradient: of its outputs.
+      pads: its own.
+    """
+    batch, height, width, new_channels = gradient.shape
+    channels = x.shape[-1]
+    bands = _bands(batch, height, width)
+    padded = bands.pad(x, pads)
+    below, right = padded.shape[1] - 2 - height, padded.shape[2] - 2 - width
+    gradient = jnp.pad(gradient, ((0, 0), (0, below), (0, right), (0, 0)))
+
+    def both(step: Step) -> tuple[jax.Array, jax.Array]:
+        return bands.cut(padded, step, 2), bands.cut(gradient, step, 0)
+
+    def add(step: jax.Array, state: _Sums) -> _Sums:
+        sums, (read, of_outputs) = state
+        tiles = [each for row in _of_map(read, axis=1) for each in _of_map(row, axis=2)]
+        others = [
+            each for row in _of_outputs(of_outputs, axis=1) for each in _of_outputs(row, axis=2)
+        ]
+        sums = [
+            total + tile.reshape(-1, channels).T @ other.reshape(-1, new_channels)
+            for total, tile, other in zip(sums, tiles, others, strict=True)
+        ]
+        return sums, both(step + 1)
+
+    start = [jnp.zeros((channels, new_channels), x.dtype) for _ in range(16)]
+    sums, _ = jax.lax.fori_loop(0, bands.steps, add, (start, both(0)))
+    columns = [_to_kernel(sums[column::4]) for column in range(4)]
+    return _to_kernel(columns).swapaxes(0, 1)
 
 
 def _convolve(padded: jax.Array, weights: Sequence[Sequence[jax.Array]]) -> jax.Array:
@@ -86,9 +154,9 @@ def _convolve(padded: jax.Array, weights: Sequence[Sequence[jax.Array]]) -> jax.
         [tile.reshape(-1, channels) @ weight for tile, weight in zip(*pair, strict=True)]
         for pair in zip(tiles, weights, strict=True)
     ]
-    by_column = [_of_products(column) for column in zip(*products, strict=True)]
+    by_column = [_to_outputs(column) for column in zip(*products, strict=True)]
     outputs = [
-        [each.reshape(images, rows, columns, -1) for each in _of_products(row)]
+        [each.reshape(images, rows, columns, -1) for each in _to_outputs(row)]
         for row in zip(*by_column, strict=True)
     ]
     together = jnp.stack([jnp.stack(row, axis=3) for row in outputs], axis=2)
@@ -96,7 +164,7 @@ def _convolve(padded: jax.Array, weights: Sequence[Sequence[jax.Array]]) -> jax.
 
 
 def _of_map(x: jax.Array, axis: int) -> tuple[jax.Array, ...]:
-    """Along an axis, for each tile: sums of the four cells that it reads."""
+    """Along an axis, for each tile: four sums of the four cells that it reads."""
     last = x.shape[axis] - 3
     a, b, c, d = (jax.lax.slice_in_dim(x, first, first + last, TILE, axis) for first in range(4))
     return a - c, b + c, c - b, b - d
@@ -108,7 +176,20 @@ def _of_kernel(kernel: jax.Array) -> tuple[jax.Array, ...]:
     return a, (a + b + c) / 2, (a - b + c) / 2, c
 
 
-def _of_products(products: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
+def _to_outputs(products: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
     """Of four products the two outputs of a tile."""
     a, b, c, d = products
     return a + b + c, b - c - d
+
+
+def _of_outputs(gradient: jax.Array, axis: int) -> tuple[jax.Array, ...]:
+    """Along an axis, for each tile: the gradients of four products from those of its outputs."""
+    size = gradient.shape[axis]
+    a, b = (jax.lax.slice_in_dim(gradient, first, size, TILE, axis) for first in range(2))
+    return a, a + b, a - b, -b
+
+
+def _to_kernel(factors: Sequence[jax.Array]) -> jax.Array:
+    """The gradients of three weights from those of their four factors."""
+    a, b, c, d = factors
+    return jnp.stack([a + (b + c) / 2, (b - c) / 2, (b + c) / 2 + d])
