@@ -35,7 +35,7 @@ def _pad(x: jax.Array, pads: Pads) -> jax.Array:
     return jnp.pad(x, ((0, 0), *pads, (0, 0)))
 
 
-def _windows(padded: jax.Array, side: int, stride: int) -> list[list[jax.Array]]:
+def windows(padded: jax.Array, side: int, stride: int) -> list[list[jax.Array]]:
     """For each cell of a kernel, by row and column, what it reads."""
     rows, columns = (size - side + 1 for size in padded.shape[1:3])
     return [
@@ -46,7 +46,7 @@ def _windows(padded: jax.Array, side: int, stride: int) -> list[list[jax.Array]]
 
 def _sum_of_products(padded: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     total = jnp.float32(0)
-    for row, weights in zip(_windows(padded, len(kernel), stride), kernel, strict=True):
+    for row, weights in zip(windows(padded, len(kernel), stride), kernel, strict=True):
         for read, weight in zip(row, weights, strict=True):
             total += (read * weight).astype(jnp.float32)
     return total
@@ -91,7 +91,7 @@ def _depthwise_gradient_by_sums(
     """The gradient of the kernel: what each cell has read, times the gradient, summed."""
     sums = [
         [jnp.sum(read * gradient, axis=(0, 1, 2)) for read in row]
-        for row in _windows(padded, side, stride)
+        for row in windows(padded, side, stride)
     ]
     return jnp.stack([jnp.stack(row) for row in sums])
 
@@ -109,9 +109,9 @@ def _depthwise_gradient_by_rows(
         read = jax.lax.dynamic_slice(
             padded, (image, row * stride, 0, 0), (1, side, width, channels)
         )
-        windows = itertools.chain.from_iterable(_windows(read, side, stride))
+        reads = itertools.chain.from_iterable(windows(read, side, stride))
         return tuple(
-            total + (window * of_row)[0, 0] for total, window in zip(sums, windows, strict=True)
+            total + (window * of_row)[0, 0] for total, window in zip(sums, reads, strict=True)
         )
 
     zeros = (jnp.zeros((num_columns, channels), jnp.float32),) * side**2

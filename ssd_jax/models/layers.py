@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from types import EllipsisType
 
@@ -11,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ssd_jax.models.convolution import convolve
-from ssd_jax.models.depthwise import depthwise
+from ssd_jax.models.depthwise import depthwise, windows
 
 
 def scaled(channels: int, width: float) -> int:
@@ -243,12 +244,7 @@ def _window_slices(
     # In the type of x: converters to other formats take a plain number for float64.
     filled = jnp.array(fill, x.dtype)
     x = jnp.pad(x, _window_pads(x, window, stride, padding), constant_values=filled)
-    rows, columns = (size - window for size in x.shape[1:3])
-    return [
-        x[:, i : i + rows + 1 : stride, j : j + columns + 1 : stride]
-        for i in range(window)
-        for j in range(window)
-    ]
+    return list(itertools.chain.from_iterable(windows(x, window, stride)))
 
 
 def _max_pool_forward(

@@ -8,6 +8,7 @@ VARIANT is one of those of `tools/torchvision_model.py`. A case has `mode`, `net
 
 import functools
 import itertools
+import json
 import sys
 
 import numpy as np
@@ -20,22 +21,21 @@ from tools.torchvision_speed import warm_up
 
 
 @functools.lru_cache(maxsize=1)
-def prepared_model(name: str, variant: str, training: bool, batch_size: int) -> list[Model]:
-    """Room for the model of these values; modes of detection share one."""
-    return []
+def prepared_model(variant: str, training: bool, values: str) -> Model:
+    """The model of a case, whose values but `mode` are JSON; modes of detection share one."""
+    case = json.loads(values)
+    torch.manual_seed(0)
+    size = case["model"]["image_size"]
+    batches = random_batches(case["batch_size"], np.random.default_rng(0), size)
+    network = build_network(case["network"], case["model"], case["detection"])
+    return Model(network, "float32", variant, training, batches)
 
 
 def prepare(variant: str, case: Case) -> Prepared:
     """A whole train step, or images to detections, with random weights and images."""
-    mode, batch_size = case["mode"], case["batch_size"]
-    room = prepared_model(case["network"], variant, mode == "train", batch_size)
-    if not room:
-        torch.manual_seed(0)
-        size = case["model"]["image_size"]
-        batches = random_batches(batch_size, np.random.default_rng(0), size)
-        network = build_network(case["network"], case["model"], case["detection"])
-        room.append(Model(network, "float32", variant, mode == "train", batches))
-    (model,) = room
+    mode = case["mode"]
+    values = json.dumps({name: value for name, value in case.items() if name != "mode"})
+    model = prepared_model(variant, mode == "train", values)
     if mode == "predict_few":
         model.make_few()
     step = model.train if mode == "train" else model.predict
