@@ -50,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     xdist and the processes that tests start inherit the variables.
     """
     os.environ.setdefault("XLA_FLAGS", QUICK_TO_COMPILE)
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # as the commands have it
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder.name) / "compiled")

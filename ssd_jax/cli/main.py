@@ -1,6 +1,6 @@
 """`ssd-jax COMMAND`: finds the command, parses its flags and runs it."""
 
-from ssd_jax.cli import early_signals
+from ssd_jax.cli import early_signals, huge_pages  # noqa: F401, which starts the program anew
 
 # isort: split
 import faulthandler

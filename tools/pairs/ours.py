@@ -40,7 +40,8 @@ def prepare_start(root: Path, case: Case) -> Prepared:
         _write_detector(root, case["config"], folder)
         arguments = ["predict", f"--weights={folder}/detector", str(folder / "image.png")]
     environment = os.environ | {"XDG_CACHE_HOME": f"{folder}/cache", "PYTHONPATH": str(root)}
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    for name in ("JAX_COMPILATION_CACHE_DIR", "GLIBC_TUNABLES"):  # the command's own matter
+        environment.pop(name, None)
     numbers = itertools.count()
 
     def start() -> None:

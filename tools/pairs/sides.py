@@ -99,8 +99,9 @@ class Side:
 
 
 def ours(name: str, root: Path) -> Side:
-    """The `ssd_jax` of a tree, measured by the programs of this tree."""
-    return Side(name, [sys.executable, "-m", "tools.pairs.ours", str(root)])
+    """The `ssd_jax` of a tree, measured by the programs of this tree, with memory as commands have."""
+    command = [sys.executable, "-m", "tools.pairs.ours", str(root)]
+    return Side(name, command, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
 
 
 def use_cores(count: int) -> None:
