@@ -16,11 +16,11 @@ runs as it is (`eager`), in the other format of memory (`channels_last`), and fo
 Every side is a process. What counts is the processor time and its ratio, ours over theirs; other
 work on the machine changes the wall time. PyTorch's threads usually wait for each other in a loop,
 which counts as processor time, up to four times the work itself where the cores have other things
-to do; here they sleep (`OMP_WAIT_POLICY=PASSIVE`), unless `--spinning` is given. Ours has its memory in
-huge pages, as the commands of `ssd_jax` have; theirs too where the variable
-`GLIBC_TUNABLES=glibc.malloc.hugetlb=1` is set for this program. Memory is by how
-much the process has grown at most since before its first run, where weights, momentum and images
-are there already; what XLA plans for ours includes these.
+to do; here they sleep (`OMP_WAIT_POLICY=PASSIVE`), unless `--spinning` is given. Ours takes its
+memory in huge pages, as the commands of `ssd_jax` do; theirs too where the variable
+`GLIBC_TUNABLES=glibc.malloc.hugetlb=1` is set for this program. Memory is by how much the process
+has grown at most since before its first run, where weights, momentum and images are there already;
+what XLA plans for ours includes these.
 """
 
 import argparse

@@ -12,6 +12,8 @@ from ssd_jax.detection.box_coder import decode
 from ssd_jax.detection.boxes import ArrayLike, overlap_more_than
 
 BLOCK = 32  # boxes, a bit of an integer each
+# Where no class has more candidates, as with most trained networks, no more enter suppression.
+FEW = 128
 
 
 class Detections(NamedTuple):
@@ -126,11 +128,28 @@ def best_detections(
       scores: in [0, 1], without the background.
       settings: thresholds and how many boxes are kept.
     """
+    scores = jnp.where(scores > settings.score_threshold, scores, 0.0)
+    num_boxes = scores.shape[-1]
+    all_of_class = functools.partial(
+        _detections_of_best, number=min(settings.boxes_per_class, num_boxes), settings=settings
+    )
+    if min(settings.boxes_per_class, num_boxes) <= FEW:
+        return all_of_class(boxes, scores)
+    few = functools.partial(_detections_of_best, number=FEW, settings=settings)
+    most_of_a_class = jnp.max(jnp.sum(scores > 0, axis=-1), initial=0)
+    return jax.lax.cond(most_of_a_class <= FEW, few, all_of_class, boxes, scores)
+
+
+def _detections_of_best(
+    boxes: Float[ArrayLike, "*batch boxes 4"],
+    scores: Float[Array, "*batch classes boxes"],
+    number: int,
+    settings: DetectionConfig,
+) -> Detections:
+    """The detections among so many of the best boxes of each class; scores of 0 do not count."""
     # Classes for themselves: [..., classes, chosen boxes].
-    boxes_of_class = min(settings.boxes_per_class, scores.shape[-1])
-    best_scores, best = jax.lax.top_k(scores, boxes_of_class)
+    best_scores, best = jax.lax.top_k(scores, number)
     best_boxes = jnp.take_along_axis(boxes[..., None, :, :], best[..., None], axis=-2)
-    best_scores *= best_scores > settings.score_threshold
     keep = non_maximum_suppression(best_boxes, best_scores, settings.nms_iou_threshold)
 
     # All classes together: [..., detections].
@@ -141,7 +160,7 @@ def best_detections(
     final_scores, final = jax.lax.top_k(kept_scores, num_final)
     found = final_scores > 0
     final_boxes = jnp.take_along_axis(best_boxes, final[..., None], axis=-2)
-    labels = (final // boxes_of_class + 1).astype(jnp.int32)
+    labels = (final // number + 1).astype(jnp.int32)
 
     def padded(array: jax.Array, axis: int) -> jax.Array:
         missing = settings.detections_per_image - final.shape[-1]

@@ -11,6 +11,7 @@ from tests.helpers.reference_results import references
 from tests.helpers.tilings import SSD300_VOC
 
 detect = jax.jit(postprocess.detect, static_argnames="settings")
+best_detections = jax.jit(postprocess.best_detections, static_argnames="settings")
 non_maximum_suppression = jax.jit(postprocess.non_maximum_suppression)
 
 
@@ -103,6 +104,27 @@ def test_the_best_400_of_a_class_enter_suppression():
     found = detect(jnp.zeros((1, 401, 4)), logits, default)
     np.testing.assert_allclose(found.boxes[0, :2, 0], [0.05, 0.45], rtol=1e-5)
     assert (found.labels[0] > 0).sum() == 2
+
+
+@pytest.mark.parametrize("candidates", [127, 128, 129])
+def test_few_candidates_are_treated_as_many(candidates):
+    # More than `FEW` of one class have all that it has enter suppression.
+    random = np.random.default_rng(candidates)
+    boxes = random_boxes(random, 300)
+    scores = np.zeros((2, 300), np.float32)
+    scores[0, random.permutation(300)[:candidates]] = random.uniform(0.1, 1, candidates)
+    scores[1] = scores[0, ::-1] * (random.random(300) < 0.1) + 0.01  # the threshold is no candidate
+    settings = DetectionConfig(detections_per_image=250, boxes_per_class=300)
+    found = best_detections(boxes[None], scores[None], settings)
+    expected = []
+    for label, of_class in enumerate(scores, start=1):
+        best = [i for i in np.argsort(-of_class, kind="stable") if of_class[i] > np.float32(0.01)]
+        kept = np.array(best)[greedy_nms(boxes[best], of_class[best], 0.45)]
+        expected += [(-of_class[i], label, *boxes[i]) for i in kept]
+    expected = np.array(sorted(expected, key=lambda row: row[0]))
+    rows = (-found.scores[0], found.labels[0], *found.boxes[0].T)
+    np.testing.assert_array_equal(np.stack(rows, axis=1)[: len(expected)], expected)
+    assert not found.labels[0, len(expected) :].any()
 
 
 def test_nothing_above_the_threshold_gives_nothing():

@@ -99,7 +99,7 @@ class Side:
 
 
 def ours(name: str, root: Path) -> Side:
-    """The `ssd_jax` of a tree, measured by the programs of this tree, with memory as commands have."""
+    """The `ssd_jax` of a tree, measured by the programs of this one; memory as commands have."""
     command = [sys.executable, "-m", "tools.pairs.ours", str(root)]
     return Side(name, command, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
 
