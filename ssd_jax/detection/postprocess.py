@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int32, UInt32
 
 from ssd_jax.config.schema import DetectionConfig
@@ -44,16 +45,19 @@ def non_maximum_suppression(
       Which boxes survive.
     """
     boxes, candidate = jnp.asarray(boxes), jnp.asarray(scores) > 0
+    if not candidate.size:
+        return candidate
     num_boxes = candidate.shape[-1]
-    missing = -num_boxes % BLOCK if num_boxes else BLOCK
+    missing = -num_boxes % BLOCK
     candidate = jnp.pad(candidate, [(0, 0)] * (candidate.ndim - 1) + [(0, missing)])
     boxes = jnp.pad(boxes, [(0, 0)] * (boxes.ndim - 2) + [(0, missing), (0, 0)])
     # Apart: from boxes of four numbers the loop would pick each of them in every round.
     corners = [boxes[..., corner] for corner in range(4)]
-    num_blocks = -(-jnp.max(jnp.sum(candidate, axis=-1), initial=0) // BLOCK)
+    num_blocks = -(-jnp.max(jnp.sum(candidate, axis=-1)) // BLOCK)
 
-    def settle(block: Array, alive: Array) -> Array:
+    def settle(state: tuple[Array, Array]) -> tuple[Array, Array]:
         """Takes the boxes of a block as final, and ends those behind that they suppress."""
+        block, alive = state
         start = block * BLOCK
 
         def of_block(array: Array) -> Array:
@@ -66,9 +70,12 @@ def non_maximum_suppression(
         suppressed = (suppressors & _pack(survivors[..., None])) != 0
         is_behind = jnp.arange(alive.shape[-1]) >= start + BLOCK
         alive &= ~(suppressed & is_behind)
-        return jax.lax.dynamic_update_slice_in_dim(alive, survivors, start, axis=-1)
+        return block + 1, jax.lax.dynamic_update_slice_in_dim(alive, survivors, start, axis=-1)
 
-    return jax.lax.fori_loop(0, num_blocks, settle, candidate)[..., :num_boxes]
+    # Converters to other formats know no `fori_loop` whose end is computed.
+    start = (jnp.zeros((), num_blocks.dtype), candidate)
+    _, alive = jax.lax.while_loop(lambda state: state[0] < num_blocks, settle, start)
+    return alive[..., :num_boxes]
 
 
 def _survivors(
@@ -84,7 +91,7 @@ def _survivors(
     for place in range(BLOCK):  # so far `survivors` holds only boxes before this one
         survives = alive[..., place] & ((suppressors[..., place] & survivors) == 0)
         survivors |= survives.astype(jnp.uint32) << place
-    return (survivors[..., None] >> jnp.arange(BLOCK, dtype=jnp.uint32) & 1).astype(bool)
+    return (survivors[..., None] >> np.arange(BLOCK, dtype=np.uint32) & 1).astype(bool)
 
 
 def _pack(bits: Bool[Array, "*rows 32 m"]) -> UInt32[Array, "*rows m"]:
@@ -136,8 +143,8 @@ def best_detections(
     if min(settings.boxes_per_class, num_boxes) <= FEW:
         return all_of_class(boxes, scores)
     few = functools.partial(_detections_of_best, number=FEW, settings=settings)
-    most_of_a_class = jnp.max(jnp.sum(scores > 0, axis=-1), initial=0)
-    return jax.lax.cond(most_of_a_class <= FEW, few, all_of_class, boxes, scores)
+    are_many = jnp.any(jnp.sum(scores > 0, axis=-1) > FEW)
+    return jax.lax.cond(are_many, all_of_class, few, boxes, scores)
 
 
 def _detections_of_best(
