@@ -13,6 +13,8 @@ from ssd_jax.config.schema import Config, OptimizerConfig
 from ssd_jax.models.network import Variables
 from ssd_jax.training.parameters import Mask, matching
 
+BIASES = "*/bias"
+
 
 def step_schedule(
     learning_rate: float, steps: int, drops: Sequence[float], warmup_steps: int
@@ -78,7 +80,7 @@ def sgd(settings: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTr
         return jax.tree.map(
             lambda update, is_bias: update * settings.bias_rate if is_bias else update,
             updates,
-            matching(cast(Variables, updates), "*/bias"),
+            matching(cast(Variables, updates), BIASES),
         )
 
     return optax.chain(
@@ -110,6 +112,15 @@ def _decays(no_weight_decay: str) -> Callable[[Variables], Mask]:
     """Marks the parameters that decay: all but those of some patterns (`parameters.py`)."""
     return lambda parameters: jax.tree.map(
         lambda left_out: not left_out, matching(parameters, no_weight_decay)
+    )
+
+
+def treatment(settings: OptimizerConfig, parameters: Variables) -> Variables:
+    """What decides how each parameter is trained: those of equal values here are trained alike."""
+    return jax.tree.map(
+        lambda *marks: marks,
+        matching(parameters, settings.no_weight_decay),
+        matching(parameters, BIASES),
     )
 
 

@@ -1,8 +1,9 @@
 """One training step: a pure function of state and batch, run on every device."""
 
+import functools
 import operator
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from ssd_jax.distributed import devices
 from ssd_jax.models.network import Network, Variables
 from ssd_jax.training.augmentation import image_keys
 from ssd_jax.training.detection_loss import Batch, detection_loss
+from ssd_jax.training.joining import Joined, StateJoining
+from ssd_jax.training.optimizer import treatment
 from ssd_jax.training.parameters import Mask, merge, split
 from ssd_jax.training.state import TrainState
 
@@ -64,21 +67,14 @@ def make_train_step(
         gradients, sums, batch_stats = accumulate_gradients(
             loss_of_part, trainable, state.batch_stats, (batch, keys), config.accumulate
         )
-        gradients, metrics = mean_over_devices(gradients, sums, config.loss)
-
-        with jax.named_scope("update"):
-            updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
-            trained = cast(Variables, optax.apply_updates(trainable, updates))
-            parameters = merge(trained, fixed)
-            metrics["update_norm"] = optax.tree.norm(updates)
-        new_state = TrainState(
-            step=state.step + 1,
-            parameters=parameters,
-            averaged=moving_average(state, parameters, config.ema),
-            batch_stats=batch_stats,
-            opt_state=opt_state,
+        joining = StateJoining(state, frozen, functools.partial(treatment, config))
+        joined = joining.join(state)
+        gradients, metrics = mean_over_devices(
+            joining.parameters.join(gradients), sums, config.loss
         )
-        return unless_nonfinite(state, new_state, metrics), metrics
+        new_state, metrics["update_norm"] = update(joined, gradients, optimizer, config.ema)
+        new_state = new_state._replace(batch_stats=joining.batch_stats.join(batch_stats))
+        return joining.separate(unless_nonfinite(joined, new_state, metrics)), metrics
 
     return train_step
 
@@ -164,6 +160,24 @@ def mean_over_devices(
     }
 
 
+@jax.named_scope("update")
+def update(
+    joined: TrainState, gradients: Joined, optimizer: optax.GradientTransformation, ema: float
+) -> tuple[TrainState, jax.Array]:
+    """The state after an update, and the update's norm; both states are those of `StateJoining`."""
+    before = joined.parameters["trained"]
+    updates, opt_state = optimizer.update(gradients, joined.opt_state, before)
+    parameters = joined.parameters | {"trained": optax.apply_updates(before, updates)}
+    new = TrainState(
+        step=joined.step + 1,
+        parameters=parameters,
+        averaged=moving_average(joined, parameters, ema),
+        batch_stats=joined.batch_stats,
+        opt_state=opt_state,
+    )
+    return new, optax.tree.norm(updates)
+
+
 def moving_average(state: TrainState, parameters: Variables, decay: float) -> Variables:
     """The averaged parameters after one more step; early ones count for less and less.
 
@@ -185,8 +199,15 @@ def unless_nonfinite(old: TrainState, new: TrainState, metrics: Metrics) -> Trai
     watched = ("loss", "gradient_norm", "update_norm")
     finite = jnp.all(jnp.isfinite(jnp.stack([metrics[name] for name in watched])))
 
+    on_cpu = jax.default_backend() == "cpu"
+
     def choose(old: jax.Array, new: jax.Array) -> jax.Array:
-        is_count = jnp.issubdtype(new.dtype, jnp.integer)
-        return new if is_count else jnp.where(finite, new, old)
+        if jnp.issubdtype(new.dtype, jnp.integer):
+            return new
+        if on_cpu and new.ndim == 1:
+            # Vectors were joined of many arrays: XLA, which would compile their update anew for
+            # each array that is cut out of them, leaves what comes of a condition as it is.
+            return jax.lax.cond(finite, lambda: new, lambda: old)
+        return jnp.where(finite, new, old)
 
     return jax.tree.map(choose, old, new)

@@ -174,15 +174,16 @@ def test_an_update_that_is_not_finite_changes_nothing_but_counts(factor):
         np.testing.assert_array_equal(new, expected)
 
 
+@pytest.mark.parametrize("shape", [2, (1, 2)])
 @pytest.mark.parametrize("name", ["loss", "gradient_norm", "update_norm"])
-def test_a_state_is_taken_only_where_all_is_finite(name):
+def test_a_state_is_taken_only_where_all_is_finite(name, shape):
     old, new = (
-        {"kernel": jnp.full(2, float(value)), "count": jnp.int32(value)} for value in (1, 2)
+        {"kernel": jnp.full(shape, float(value)), "count": jnp.int32(value)} for value in (1, 2)
     )
     metrics = dict.fromkeys(("loss", "gradient_norm", "update_norm"), jnp.float32(3))
-    np.testing.assert_array_equal(unless_nonfinite(old, new, metrics)["kernel"], [2, 2])
+    np.testing.assert_array_equal(unless_nonfinite(old, new, metrics)["kernel"], np.full(shape, 2))
     kept = unless_nonfinite(old, new, metrics | {name: jnp.float32(np.inf)})
-    np.testing.assert_array_equal(kept["kernel"], [1, 1])
+    np.testing.assert_array_equal(kept["kernel"], np.full(shape, 1))
     assert kept["count"] == 2
 
 

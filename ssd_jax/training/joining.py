@@ -1,0 +1,146 @@
+"""Many small arrays of parameters joined into few long ones, while they are updated.
+
+An update does the same with all of them, but XLA compiles it for each array: of a small network
+with a hundred that takes as long as all the rest of the train step.
+"""
+
+import math
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssd_jax.models.network import Variables, path_name
+from ssd_jax.training.parameters import Mask, merge, split
+from ssd_jax.training.state import TrainState
+
+MAX_JOINED = 2**16  # numbers of an array: copying longer ones costs each step too much
+
+Joined = dict[str, jax.Array]
+
+
+class Joining:
+    """Joins variables of one structure, and separates them again.
+
+    Joined, they are long vectors of the small arrays, one for each kind, and the large arrays as
+    they are; both by the path of the array, a vector by that of its first one.
+    """
+
+    def __init__(self, like: Variables, kinds: Variables | None = None) -> None:
+        """Chooses what is joined.
+
+        Args:
+          like: variables with the structure and the shapes, None in the places of what is left out.
+          kinds: the kind of each array, in the same structure: arrays of different kinds are not
+            joined; None where all are of one kind.
+        """
+        arrays, self._structure = jax.tree.flatten_with_path(like)
+        of_arrays = [None] * len(arrays) if kinds is None else self._structure.flatten_up_to(kinds)
+        self._shapes = {path_name(path): array.shape for path, array in arrays}
+        groups: dict[Hashable, list[str]] = {}
+        for (name, shape), kind in zip(self._shapes.items(), of_arrays, strict=True):
+            groups.setdefault(kind if _is_joined(shape) else name, []).append(name)
+        self._groups = list(groups.values())
+        self._joined_structure = jax.tree.structure({names[0]: 0 for names in self._groups})
+
+    def join(self, variables: Variables) -> Joined:
+        """Joins variables."""
+        arrays = dict(zip(self._shapes, jax.tree.leaves(variables), strict=True))
+        return {names[0]: _joined([arrays[name] for name in names]) for names in self._groups}
+
+    def separate(self, joined: Joined) -> Variables:
+        """The inverse of `join`."""
+        arrays: Joined = {}
+        for names in self._groups:
+            shapes = [self._shapes[name] for name in names]
+            arrays |= zip(names, _separated(joined[names[0]], shapes), strict=True)
+        return jax.tree.unflatten(self._structure, [arrays[name] for name in self._shapes])
+
+    def join_all(self, tree: Any) -> Any:
+        """Joins all in a tree that is of the structure, as is much of an optimiser's state."""
+        return _map_parts(self.join, tree, self._structure)
+
+    def separate_all(self, tree: Any) -> Any:
+        """The inverse of `join_all`."""
+        return _map_parts(self.separate, tree, self._joined_structure)
+
+
+class StateJoining:
+    """Joins and separates states before and after one update.
+
+    Attributes:
+      parameters: joins and separates those that are trained.
+      batch_stats: joins and separates batch statistics.
+    """
+
+    def __init__(
+        self, state: TrainState, frozen: Mask | None, kinds: Callable[[Variables], Variables]
+    ) -> None:
+        """Chooses what is joined.
+
+        Args:
+          state: with the structure and the shapes.
+          frozen: which parameters are not trained, and stay as they are; None for none.
+          kinds: of parameters that are trained, which of them are trained alike.
+        """
+        self._frozen = frozen
+        trainable, _ = split(state.parameters, frozen)
+        self.parameters = Joining(trainable, kinds(trainable))
+        self.batch_stats = Joining(state.batch_stats)
+
+    def join(self, state: TrainState) -> TrainState:
+        """A state with parameters, and averages of them, as `trained`, joined, and `frozen`."""
+        return TrainState(
+            step=state.step,
+            parameters=self._join(state.parameters),
+            averaged=self._join(state.averaged) if state.averaged else {},
+            batch_stats=self.batch_stats.join(state.batch_stats),
+            opt_state=self.parameters.join_all(state.opt_state),
+        )
+
+    def separate(self, state: TrainState) -> TrainState:
+        """The inverse of `join`."""
+        return TrainState(
+            step=state.step,
+            parameters=self._separate(state.parameters),
+            averaged=self._separate(state.averaged) if state.averaged else {},
+            batch_stats=self.batch_stats.separate(state.batch_stats),
+            opt_state=self.parameters.separate_all(state.opt_state),
+        )
+
+    def _join(self, parameters: Variables) -> Variables:
+        trainable, frozen = split(parameters, self._frozen)
+        return {"trained": self.parameters.join(trainable), "frozen": frozen}
+
+    def _separate(self, joined: Variables) -> Variables:
+        return merge(self.parameters.separate(joined["trained"]), joined["frozen"])
+
+
+def _is_joined(shape: tuple[int, ...]) -> bool:
+    # Other devices run small operations side by side.
+    return jax.default_backend() == "cpu" and math.prod(shape) <= MAX_JOINED
+
+
+def _joined(arrays: list[jax.Array]) -> jax.Array:
+    if len(arrays) == 1:
+        return arrays[0]
+    return jnp.concatenate([jnp.ravel(array) for array in arrays])
+
+
+def _separated(joined: jax.Array, shapes: list[tuple[int, ...]]) -> list[jax.Array]:
+    if len(shapes) == 1:
+        return [joined]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    parts = jnp.split(joined, ends[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _map_parts(function: Callable[[Any], Any], tree: Any, structure: Any) -> Any:
+    def is_part(part: Any) -> bool:
+        return jax.tree.structure(part) == structure
+
+    return jax.tree.map(
+        lambda part: function(part) if is_part(part) else part, tree, is_leaf=is_part
+    )
