@@ -1,3 +1,4 @@
+import functools
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ pytestmark = pytest.mark.slow
 OPTIMIZER = make_optimizer(OptimizerConfig(), lambda step: 1e-2)
 
 
+@functools.cache
 def state_at(step, num_classes=5):
     network = build_network(as_config(tiny.get_config()).model, num_classes)
     state = initial_state(*network.init(seed=step), OPTIMIZER)

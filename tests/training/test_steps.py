@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ssd_jax.config.schema import AugmentConfig, Config, OptimizerConfig, as_config
-from ssd_jax.detection.losses import multibox_loss
+from ssd_jax.detection.losses import MultiboxLoss, multibox_loss
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.distributed import devices
 from ssd_jax.models.network import build_network
@@ -21,7 +21,7 @@ from ssd_jax.training.detection_loss import detection_loss
 from ssd_jax.training.optimizer import make_optimizer
 from ssd_jax.training.parameters import matching
 from ssd_jax.training.state import initial_state
-from ssd_jax.training.steps import make_train_step, unless_nonfinite
+from ssd_jax.training.steps import accumulate_gradients, make_train_step, unless_nonfinite
 from tests import tiny
 from tests.helpers.commands import free_port, with_devices
 
@@ -292,7 +292,7 @@ def test_accumulation_makes_the_update_of_the_large_batch():
     # digits grow with every step, the faster the higher the rate.
     options = {"augment.flip": True, "optimizer": sgd(1e-4)}
     (*_, whole), whole_metrics = steps(network, make_batch(), 3, **options)
-    (*_, parts), parts_metrics = steps(network, make_batch(), 3, accumulate=4, **options)
+    (*_, parts), parts_metrics = steps(network, make_batch(), 3, accumulate=2, **options)
     assert parts.step == whole.step == 3
     # Parts differ in positives: dividing each by its own would give another update.
     for name in ("positives", "negatives"):
@@ -305,6 +305,21 @@ def test_accumulation_makes_the_update_of_the_large_batch():
     )
     assert np.abs(parts - whole).max() < 1e-4
     assert np.linalg.norm(parts - whole) < 1e-3 * np.linalg.norm(whole - start)
+
+
+def test_gradients_and_sums_of_four_parts_by_hand():
+    values = np.arange(8.0)
+
+    def loss(parameters, statistics, part, keys):
+        sums = MultiboxLoss(*[part.sum()] * len(MultiboxLoss._fields))
+        return (parameters["w"] ** 2 * part).sum(), (sums, 10 * statistics + part[0])
+
+    parameters = {"w": jnp.float32(3)}
+    share = jnp.array(values), jnp.zeros(8)
+    gradients, sums, statistics = accumulate_gradients(loss, parameters, jnp.zeros(()), share, 4)
+    assert gradients["w"] == 2 * 3 * values.sum()
+    assert all(total == values.sum() for total in sums)
+    assert statistics == 123  # parts begin with images 0, 1, 2, 3
 
 
 @pytest.mark.slow
