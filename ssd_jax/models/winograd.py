@@ -103,7 +103,10 @@ def winograd(
     if bands.steps == 1:
         return _convolve(padded, weights)[:, :height, :width]
     shape = (len(x), padded.shape[1] - 2, padded.shape[2] - 2, kernel.shape[-1])
-    start = jnp.zeros(shape, x.dtype), bands.cut(padded, 0, 2)
+    # All of it is written in the loop. Zeros would be one array for all layers of this shape, which
+    # XLA keeps from the first to the last.
+    unwritten = jnp.broadcast_to(x[0, 0, 0, 0], shape)
+    start = unwritten, bands.cut(padded, 0, 2)
     outputs, _ = jax.lax.fori_loop(0, bands.steps, convolve_next, start)
     return outputs[:, :height, :width]
 
