@@ -19,7 +19,7 @@ from PIL import Image
 
 from ssd_jax.config.files import load_config
 from ssd_jax.data import class_lists
-from tests.helpers.commands import ROOT, run_command
+from tests.helpers.commands import ROOT
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -186,29 +186,42 @@ def test_a_published_config_trains_on_its_own_data(data_dir, tmp_path, config, c
     assert any("eval/mAP" in line for line in lines)
 
 
-def records(source: str, data_dir: Path, file: Path) -> list[dict]:
-    """The records of a source, as `check-data` writes them, in the order of their names."""
-    done = run_command(
-        "check-data",
-        f"--source={source}",
-        f"--records={file}",
+# Writes the records of sources, each to its file. TFDS looks for its folder when it is imported.
+WRITE_RECORDS = """
+import sys
+from ssd_jax.diagnostics.check_data import check_data
+
+for source, file in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+    report = check_data(source, records=file)
+    assert not report.problems(), report
+"""
+
+
+def records(sources: list[str], data_dir: Path, folder: Path) -> list[list[dict]]:
+    """The records of each source as training reads them, in the order of their names."""
+    files = [folder / f"{number}.jsonl" for number in range(len(sources))]
+    arguments = [argument for pair in zip(sources, files, strict=True) for argument in pair]
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE_RECORDS, *arguments],
+        cwd=ROOT,
         env=os.environ | {"TFDS_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
     )
-    assert "no problems" in done.stdout
-    return sorted(map(json.loads, file.open()), key=lambda record: record["image_id"])
+    assert done.returncode == 0, done.stderr
+    lines = [map(json.loads, file.read_text().splitlines()) for file in files]
+    return [sorted(each, key=lambda record: record["image_id"]) for each in lines]
 
 
 def test_the_records_are_those_of_the_archives(data_dir, tmp_path):
-    voc = load_config("ssd300_voc").data
-    train = records(voc.train, data_dir, tmp_path / "train.jsonl")
-    test = records(voc.eval, data_dir, tmp_path / "test.jsonl")
+    voc, coco = (load_config(name).data for name in ("ssd300_voc", "ssd300_coco"))
+    train, test, coco = records([voc.train, voc.eval, coco.train], data_dir, tmp_path)
     ids = [[record["image_id"] for record in each] for each in (train, test)]
     assert ids == [["000001", "000002", "000003", "000020", "000021"], ["000010", "000011"]]
     for record in train + test:
         np.testing.assert_allclose(record["boxes"], [CAR, PERSON], atol=1e-2)
         assert (record["height"], record["width"]) == SIZE
         assert record["names"] == ["car", "person"] and record["difficult"] == [False, True]
-    coco = records(load_config("ssd300_coco").data.train, data_dir, tmp_path / "coco.jsonl")
     assert [record["image_id"] for record in coco] == ["10", "11", "12"]
     for record in coco:
         np.testing.assert_allclose(record["boxes"], [CAR], atol=1e-2)
