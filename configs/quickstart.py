@@ -20,7 +20,6 @@ def get_config() -> ConfigDict:
     config.data.eval = "shapes:test"
     config.data.max_objects = 12
     # The set is drawn in all colours and sizes: more of both would only make it slower to learn.
-    config.augment.color = False
     config.augment.expand_probability = 0.0
     config.augment.crop = False
 

@@ -18,6 +18,7 @@ def get_config() -> ConfigDict:
     config.metric = "voc07"  # of evaluations: voc07 (11-point), voc (area) or coco (0.50:0.95)
     config.batch_size = 32  # images a step, over all devices of all hosts
     config.steps = 120_000  # parameter updates
+    config.epochs = 0.0  # passes over the images, which then set steps; 0 = as many as steps take
     config.seed = 0  # of weights, order and augmentation
     # Where weights start: "" = from scratch, "run:WORKDIR", or "FORMAT:FILE" (README, "Start from
     # other weights").

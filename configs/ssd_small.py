@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config = ssd300_voc.get_config()
     config.init = ""
     config.batch_size = 8
-    config.steps = 900
+    config.steps = 600
     config.log_every = 20
     config.checkpoint_every = 100
     config.eval_every = 0
@@ -28,7 +28,9 @@ def get_config() -> ConfigDict:
     config.data.train = ""  # to be named
     config.data.eval = ""
 
-    config.augment.expand_max_ratio = 2.0  # in a short training 4 costs more than it brings
+    # In a short training these cost more than they bring.
+    config.augment.color = False
+    config.augment.expand_max_ratio = 2.0
 
     config.model.image_size = 256
     config.model.width = 0.25

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from ssd_jax.inference.detector import Detections, Detector
     from ssd_jax.models.network import build_network
     from ssd_jax.runs.evaluate import evaluate
-    from ssd_jax.runs.train import TrainResult, train
+    from ssd_jax.runs.result import TrainResult
+    from ssd_jax.runs.train import train
     from ssd_jax.training.augmentation import image_keys
     from ssd_jax.training.detection_loss import detection_loss
 
@@ -45,7 +46,7 @@ _HOMES = {
     "ModelConfig": "config.schema",
     "OptimizerConfig": "config.schema",
     "RunConfig": "config.schema",
-    "TrainResult": "runs.train",
+    "TrainResult": "runs.result",
     "build_network": "models.network",
     "default_boxes": "detection.default_boxes",
     "detect": "detection.postprocess",

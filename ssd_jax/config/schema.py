@@ -73,6 +73,8 @@ class RunConfig(Group):
     """Images a step, over all devices of all processes."""
     steps: Count = 120_000
     """Parameter updates of the whole run."""
+    epochs: PositiveOrZero = 0.0
+    """Passes over the training images, which then set `steps`; 0 = as many as `steps` take."""
     seed: CountOrZero = 0
     """Seed of weights, order and augmentation."""
     init: str = "keras:imagenet"

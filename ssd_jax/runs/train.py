@@ -33,9 +33,11 @@ from ssd_jax.runs.batch_memory import batch_memory
 from ssd_jax.runs.data_checks import describe_continued, look_at_data, record_data
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.initial_weights import initial_weights
+from ssd_jax.runs.length import with_steps
 from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
 from ssd_jax.runs.provenance import describe_program
+from ssd_jax.runs.result import TrainResult, read_evaluations, read_result
 from ssd_jax.runs.workdir import (
     check_can_continue,
     check_classes,
@@ -49,7 +51,7 @@ from ssd_jax.training.checkpoints import Checkpoints, Progress, saved_steps
 from ssd_jax.training.guard import Guard
 from ssd_jax.training.interruption import Interruption
 from ssd_jax.training.loop import train_loop
-from ssd_jax.training.metrics_writer import MetricsWriter, read_metrics
+from ssd_jax.training.metrics_writer import MetricsWriter
 from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.parameters import Mask, check_frozen, matching
 from ssd_jax.training.run import Run
@@ -59,26 +61,6 @@ from ssd_jax.training.steps import make_train_step
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainResult:
-    """The result of a run.
-
-    Attributes:
-      workdir: the work directory.
-      last_step: the step that the run ended at.
-      metrics: by step, what `metrics.jsonl` holds: `train/loss`, `eval/mAP`, …; the mAP is None
-        where there was nothing to find.
-      best_step: the checkpoint with the highest mAP; None where none was evaluated.
-      best_mean_ap: its mAP.
-    """
-
-    workdir: Path
-    last_step: int
-    metrics: dict[int, dict[str, float | None]]
-    best_step: int | None
-    best_mean_ap: float | None
 
 
 def train(
@@ -102,8 +84,11 @@ def train(
     with Interruption() as interruption, contextlib.ExitStack() as stack:
         agreement.check_same_start(config, change_config=change_config)
         saved = saved_steps(folder / "checkpoints")
+        cut = agreement.shared_cut(folder)
+        data = open_run_data(config, cut, folder, devices.is_main_process())
+        config = with_steps(config, len(data.train), folder)
         check_can_continue(folder, config, saved, change_config)
-        parts = _build(config, folder)
+        parts = _build(config, folder, data)
         memory = batch_memory(parts.network, parts.batch_size, config.accumulate)
         stack.enter_context(memory)
         agreement.check_same_data(parts.data.train, parts.data.evaluation, saved)
@@ -124,7 +109,7 @@ def train(
             logger.info("nothing to do: raise config.steps with --change_config")
         else:
             _fit(parts, start, checkpoints, interruption, began)
-        return _result(folder, config.steps, checkpoints)
+        return read_result(folder, config.steps, checkpoints)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,10 +154,9 @@ class _Parts:
         )
 
 
-def _build(config: Config, folder: Path) -> _Parts:
-    """Opens the data and makes network and optimiser."""
+def _build(config: Config, folder: Path, data: RunData) -> _Parts:
+    """Makes network, optimiser and whatever else trains on the data."""
     batch_size = devices.per_process_batch_size(config.batch_size, config.accumulate)
-    data = open_run_data(config, agreement.shared_cut(folder), folder, devices.is_main_process())
     network = build_network(config.model, len(data.train.class_names))
     parameter_shapes, _ = network.variable_shapes()
     check_frozen(parameter_shapes, config.freeze)
@@ -214,7 +198,7 @@ def _restore(parts: _Parts, checkpoints: Checkpoints) -> _Start | None:
             "off for evaluation: name evaluation data in config.data.eval"
         )
     state, progress = checkpoints.restore(shapes), checkpoints.restore_progress()
-    evaluations = dict(exchange.from_main_process(_evaluations(parts.folder)))
+    evaluations = dict(exchange.from_main_process(read_evaluations(parts.folder)))
     for step, mean_ap in evaluations.items():
         if mean_ap is not None:
             checkpoints.rate(step, mean_ap)
@@ -228,15 +212,6 @@ def _begin(parts: _Parts) -> _Start:
     config = parts.config
     weights = initial_weights(config.init, parts.network, config.seed, parts.class_names)
     return _Start(0, jax.jit(parts.new_state)(*weights.variables), Progress(), False, weights)
-
-
-def _evaluations(folder: Path) -> list[tuple[int, float | None]]:
-    """Step and mAP of each evaluation that a run has done."""
-    return [
-        (line["step"], line.get("eval/mAP"))
-        for line in read_metrics(folder)
-        if any(name.startswith("eval/") for name in line)
-    ]
 
 
 def _record(parts: _Parts, start: _Start) -> None:
@@ -294,6 +269,7 @@ def _fit(
         evaluate=evaluate if parts.evaluator else None,
         evaluated=start.evaluated,
         progress=start.progress,
+        num_images=len(parts.data.train),
         began=began,
     )
     state = devices.replicate(start.state)
@@ -316,7 +292,8 @@ def _evaluate(
     summary = parts.evaluator.summarise(results, [parts.config.metric])
     if writer:
         step = int(state.step)
-        logger.info("step %d\n%s", step, format_table(summary))
+        epoch = step * parts.config.batch_size / len(parts.data.train)
+        logger.info("step %d, epoch %.1f\n%s", step, epoch, format_table(summary))
         drawn = draw_detections(pictures, results, parts.class_names)
         save_pictures(parts.folder, "detections", drawn, writer, step)
     values = {name: summary.get(name) for name in METRICS[parts.config.metric].numbers}
@@ -332,19 +309,3 @@ def _save_nonfinite(parts: _Parts, step: int, numbers: dict[str, float]) -> str:
     shares = [next(parts.batches(step - 1, index)) for index in range(devices.process_count())]
     batch = {key: np.concatenate([share[key] for share in shares]) for key in shares[0]}
     return save_batch(parts.folder, batch, numbers, parts.class_names)
-
-
-def _result(folder: Path, last_step: int, checkpoints: Checkpoints) -> TrainResult:
-    """The result of a run, read from its files; the same on all processes."""
-    metrics: dict[int, dict[str, float | None]] = {}
-    for line in exchange.from_main_process(read_metrics(folder)):
-        values = {name: value for name, value in line.items() if name != "step"}
-        metrics.setdefault(line["step"], {}).update(values)
-    best = checkpoints.best()
-    return TrainResult(
-        workdir=folder,
-        last_step=last_step,
-        metrics=metrics,
-        best_step=best,
-        best_mean_ap=None if best is None else metrics[best]["eval/mAP"],
-    )

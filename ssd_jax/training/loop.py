@@ -96,10 +96,12 @@ def _log(
     run: Run, step: int, values: dict[str, float], images_per_second: float, bar: tqdm
 ) -> None:
     run.write_metrics(step, values, images_per_second)
-    loss = values.get("loss", float("nan"))
-    # Of the first step, which compiles, there is no rate.
-    rate = "" if math.isnan(images_per_second) else f", {images_per_second:.1f} images/s"
-    bar.set_postfix_str(f"loss {loss:.3f}{rate}", False)
+    told = [f"loss {values.get('loss', math.nan):.3f}"]
+    if run.num_images:
+        told.append(f"epoch {run.epochs(step):.1f} of {run.epochs(run.config.steps):.1f}")
+    if not math.isnan(images_per_second):  # of the first step, which compiles
+        told.append(f"{images_per_second:.1f} images/s")
+    bar.set_postfix_str(", ".join(told), False)
 
 
 def _warn_of_dropped(count: int) -> None:

@@ -37,6 +37,7 @@ class Run:
       evaluate: gives metrics of a state, `mAP` among them; None to never evaluate.
       evaluated: whether the first state was evaluated before.
       progress: what was saved beside the first state.
+      num_images: that are trained on; 0 where they are not counted.
       began: when preparations began, by `time.perf_counter`.
     """
 
@@ -49,7 +50,12 @@ class Run:
     evaluate: Evaluate | None = None
     evaluated: bool = False
     progress: Progress = dataclasses.field(default_factory=Progress)
+    num_images: int = 0
     began: float = dataclasses.field(default_factory=time.perf_counter)
+
+    def epochs(self, steps: int) -> float:
+        """How many passes over the training images so many steps are; NaN where nobody knows."""
+        return steps * self.config.batch_size / self.num_images if self.num_images else math.nan
 
     def logging_is_due(self, step: int) -> bool:
         """Whether a line of metrics follows this step."""
@@ -83,6 +89,8 @@ class Run:
             return
         scalars = {f"train/{key}": value for key, value in values.items()}
         scalars["train/learning_rate"] = float(np.asarray(self.schedule(step - 1)))
+        if self.num_images:
+            scalars["train/epoch"] = self.epochs(step)
         if math.isfinite(speed):
             scalars["train/images_per_second"] = speed
         self.writer.scalars(step, scalars)

@@ -83,6 +83,7 @@ def test_training_leaves_what_the_readme_promises(workdir):
         "train/objects_dropped",
         "train/updates_skipped",
         "train/learning_rate",
+        "train/epoch",
         "train/images_per_second",
     }
 

@@ -38,15 +38,16 @@ def test_an_unknown_metric_is_refused_before_anything_is_written(tmp_path):
 
 @pytest.mark.slow
 def test_a_new_run_tells_what_it_reached(tmp_path):
-    config = as_config(tiny.get_config()).replace({"steps": 2, "log_every": 1, "eval_every": 1})
+    config = as_config(tiny.get_config()).replace({"epochs": 0.5, "log_every": 1, "eval_every": 1})
     result = train(config, str(tmp_path / "run"))
     assert (result.workdir, result.last_step) == (tmp_path / "run", 2)
     assert sorted(result.metrics) == [1, 2]
     assert all({"train/loss", "eval/mAP"} <= set(values) for values in result.metrics.values())
+    assert [values["train/epoch"] for values in result.metrics.values()] == [4 / 12, 8 / 12]
     rated = {step: values["eval/mAP"] for step, values in result.metrics.items()}
     assert result.best_mean_ap == max(rated.values()) == rated[result.best_step]
     # A run that is further than `config.steps` is neither shortened nor called done.
     further = r"is at step 2, but config\.steps is 1: set it to 2 or more, with --change_config"
     for change_config in (False, True):
         with pytest.raises(UserError, match=further):
-            train(config.replace({"steps": 1}), tmp_path / "run", change_config)
+            train(config.replace({"steps": 1, "epochs": 0}), tmp_path / "run", change_config)

@@ -1,0 +1,26 @@
+"""How long a run is: the steps that its epochs take."""
+
+import math
+from pathlib import Path
+
+from ssd_jax.config.schema import Config
+from ssd_jax.runs.workdir import is_recorded, read_config
+
+
+def with_steps(config: Config, num_images: int, folder: Path) -> Config:
+    """The config with as many steps as its epochs take, if it counts in epochs.
+
+    Args:
+      config: the config.
+      num_images: the training images.
+      folder: the work directory; a run that goes on there keeps its steps, also where images came
+        or went, for its schedule depends on them.
+    """
+    if not config.epochs:
+        return config
+    steps = max(1, math.ceil(config.epochs * num_images / config.batch_size))
+    if is_recorded(folder):
+        recorded = read_config(folder)
+        if (recorded.epochs, recorded.batch_size) == (config.epochs, config.batch_size):
+            steps = recorded.steps
+    return config.replace({"steps": steps})
