@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssd_jax.config.schema import OptimizerConfig
 from ssd_jax.models.network import Variables, path_name
+from ssd_jax.training.optimizer import treatment
 from ssd_jax.training.parameters import Mask, merge, split
 from ssd_jax.training.state import TrainState
 
@@ -75,19 +77,17 @@ class StateJoining:
       batch_stats: joins and separates batch statistics.
     """
 
-    def __init__(
-        self, state: TrainState, frozen: Mask | None, kinds: Callable[[Variables], Variables]
-    ) -> None:
+    def __init__(self, state: TrainState, frozen: Mask | None, settings: OptimizerConfig) -> None:
         """Chooses what is joined.
 
         Args:
           state: with the structure and the shapes.
           frozen: which parameters are not trained, and stay as they are; None for none.
-          kinds: of parameters that are trained, which of them are trained alike.
+          settings: of the optimiser; they decide which parameters are trained alike.
         """
         self._frozen = frozen
         trainable, _ = split(state.parameters, frozen)
-        self.parameters = Joining(trainable, kinds(trainable))
+        self.parameters = Joining(trainable, treatment(settings, trainable))
         self.batch_stats = Joining(state.batch_stats)
 
     def join(self, state: TrainState) -> TrainState:

@@ -1,6 +1,5 @@
 """One training step: a pure function of state and batch, run on every device."""
 
-import functools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,6 @@ from ssd_jax.models.network import Network, Variables
 from ssd_jax.training.augmentation import image_keys
 from ssd_jax.training.detection_loss import Batch, detection_loss
 from ssd_jax.training.joining import Joined, StateJoining
-from ssd_jax.training.optimizer import treatment
 from ssd_jax.training.parameters import Mask, merge, split
 from ssd_jax.training.state import TrainState
 
@@ -67,7 +65,7 @@ def make_train_step(
         gradients, sums, batch_stats = accumulate_gradients(
             loss_of_part, trainable, state.batch_stats, (batch, keys), config.accumulate
         )
-        joining = StateJoining(state, frozen, functools.partial(treatment, config))
+        joining = StateJoining(state, frozen, config)
         joined = joining.join(state)
         gradients, metrics = mean_over_devices(
             joining.parameters.join(gradients), sums, config.loss

@@ -50,7 +50,7 @@ def test_joined_parameters_are_trained_like_separate_ones(name, frozen):
     updates, expected = optimizer.update(gradients, state.opt_state, trainable)
     expected_parameters = optax.apply_updates(trainable, updates)
 
-    joining = StateJoining(state, mask, lambda parameters: treatment(settings, parameters))
+    joining = StateJoining(state, mask, settings)
     joined = joining.join(state)
     before = joined.parameters["trained"]
     updates, opt_state = optimizer.update(
