@@ -8,6 +8,7 @@ The test suite does the same with a few kills.
 import argparse
 import collections
 import functools
+import gc
 import json
 import multiprocessing
 import os
@@ -59,6 +60,7 @@ def train_here(steps, workdir, log, port, process_id):
     with open(log, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    gc.set_threshold(10_000)  # as `ssd-jax` does
     jax.config.update("jax_compilation_cache_dir", str(Path(log).parent / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,10 +1,6 @@
-"""The train step: its numbers in this process, and on one to eight devices of one or two."""
+"""The train step: its numbers on one device; `test_steps_on_devices.py` has more of them."""
 
 import functools
-import json
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +8,7 @@ import numpy as np
 import pytest
 
 from ssd_jax.config.schema import AugmentConfig, Config, OptimizerConfig, as_config
-from ssd_jax.detection.losses import MultiboxLoss, multibox_loss
+from ssd_jax.detection.losses import multibox_loss
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.distributed import devices
 from ssd_jax.models.network import build_network
@@ -21,9 +17,8 @@ from ssd_jax.training.detection_loss import detection_loss
 from ssd_jax.training.optimizer import make_optimizer
 from ssd_jax.training.parameters import matching
 from ssd_jax.training.state import initial_state
-from ssd_jax.training.steps import accumulate_gradients, make_train_step, unless_nonfinite
+from ssd_jax.training.steps import make_train_step, unless_nonfinite
 from tests import tiny
-from tests.helpers.commands import free_port, with_devices
 
 BATCH = 8
 # Without random augmentation.
@@ -285,58 +280,6 @@ def steps(network, batch, count, frozen=None, optimizer=OPTIMIZER, **options):
     return states, devices.to_host(metrics)
 
 
-@pytest.mark.slow
-def test_accumulation_makes_the_update_of_the_large_batch():
-    network = tiny_network(batch_norm=False)
-    # With mirroring, which follows an image's place in the whole batch. Differences in the last
-    # digits grow with every step, the faster the higher the rate.
-    options = {"augment.flip": True, "optimizer": sgd(1e-4)}
-    (*_, whole), whole_metrics = steps(network, make_batch(), 3, **options)
-    (*_, parts), parts_metrics = steps(network, make_batch(), 3, accumulate=2, **options)
-    assert parts.step == whole.step == 3
-    # Parts differ in positives: dividing each by its own would give another update.
-    for name in ("positives", "negatives"):
-        assert whole_metrics[name] == parts_metrics[name] > 0
-    for name, value in whole_metrics.items():
-        np.testing.assert_allclose(parts_metrics[name], value, rtol=1e-4)
-    start, whole, parts = (
-        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(parameters)])
-        for parameters in (initial_variables(network)[0], whole.parameters, parts.parameters)
-    )
-    assert np.abs(parts - whole).max() < 1e-4
-    assert np.linalg.norm(parts - whole) < 1e-3 * np.linalg.norm(whole - start)
-
-
-def test_gradients_and_sums_of_four_parts_by_hand():
-    values = np.arange(8.0)
-
-    def loss(parameters, statistics, part, keys):
-        sums = MultiboxLoss(*[part.sum()] * len(MultiboxLoss._fields))
-        return (parameters["w"] ** 2 * part).sum(), (sums, 10 * statistics + part[0])
-
-    parameters = {"w": jnp.float32(3)}
-    share = jnp.array(values), jnp.zeros(8)
-    gradients, sums, statistics = accumulate_gradients(loss, parameters, jnp.zeros(()), share, 4)
-    assert gradients["w"] == 2 * 3 * values.sum()
-    assert all(total == values.sum() for total in sums)
-    assert statistics == 123  # parts begin with images 0, 1, 2, 3
-
-
-@pytest.mark.slow
-def test_batch_statistics_follow_all_parts():
-    network, batch = tiny_network(), make_batch()
-    (state,), _ = steps(network, batch, 1, accumulate=2)
-    parameters, statistics = initial_variables(network)
-    for part in (0, 1):
-        images = network_input(batch["image"][part::2])
-        _, statistics = compiled_network(network)(parameters, statistics, images, True)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
-        state.batch_stats,
-        statistics,
-    )
-
-
 AVERAGE_DECAY = 0.15
 
 
@@ -378,152 +321,3 @@ def test_the_average_of_the_parameters_by_hand(after_frozen_steps, after_one_ste
     )
     assert last.for_evaluation()[0] is last.averaged
     assert plain.averaged == {} and plain.for_evaluation()[0] is plain.parameters
-
-
-# Of each way to take steps: what came out, and the first update.
-PROGRAM = """
-import json, sys
-from pathlib import Path
-import jax, numpy as np
-from ssd_jax.distributed import devices, exchange
-from ssd_jax.errors import UserError
-from ssd_jax.training.checkpoints import Checkpoints
-from ssd_jax.training.steps import make_train_step
-from tests.training.test_steps import CONFIG, OPTIMIZER, make_batch, new_state, tiny_network
-
-file, *place = sys.argv[1:]
-devices.initialize(*place[:1], *map(int, place[1:]))
-compilations, results, arrays = [], {}, {}
-jax.monitoring.register_event_duration_secs_listener(
-    lambda event, *_, **__: compilations.append(event) if "backend_compile" in event else None
-)
-share = 16 // devices.process_count()
-mine = slice(devices.process_index() * share, (devices.process_index() + 1) * share)
-batch = {name: array[mine] for name, array in make_batch(num_images=16).items()}
-for accumulate in (1, 2):
-    network = tiny_network()
-    state = new_state(network)
-    config = CONFIG.replace(
-        {"accumulate": accumulate, "augment.color": True, "augment.flip": True}
-    )
-    train_step = devices.pmap_train_step(make_train_step(config, network, OPTIMIZER))
-    log = []
-    for number in range(3):
-        before = state
-        state, metrics = train_step(state, devices.shard(batch))
-        log.append({key: float(value) for key, value in devices.to_host(metrics).items()})
-        log[-1]["compilations"] = len(compilations)
-        if number == 0:
-            # Before anything of the state is looked at here, which would keep it.
-            log[-1]["given_up"] = all(leaf.is_deleted() for leaf in jax.tree.leaves(before))
-            # The first momentum is the first update, before it is rounded into the parameters.
-            update = state.opt_state[-1].trace
-            trees = {"heads": update["heads"], "whole": update, "stats": state.batch_stats}
-            for name, tree in trees.items():
-                leaves = jax.tree.leaves(devices.to_host(tree))
-                arrays[f"{name}{accumulate}"] = np.concatenate([leaf.ravel() for leaf in leaves])
-    results[accumulate] = {"step": int(devices.to_host(state.step)), "log": log}
-results["devices"] = jax.device_count(), jax.local_device_count()
-if devices.process_count() > 1:
-    folder = Path(file).with_name("checkpoints")
-    checkpoints = Checkpoints(folder)
-    checkpoints.save(state)
-    checkpoints.wait()
-    expected = devices.to_host(state)
-    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(expected), expected)
-    if devices.is_main_process():
-        damaged = max((folder / "3" / "model").rglob("*"), key=lambda path: path.stat().st_size)
-        content = bytearray(damaged.read_bytes())
-        content[len(content) // 2] ^= 1
-        damaged.write_bytes(content)
-    exchange.from_main_process("damaged")
-    try:
-        checkpoints.restore(expected)
-        refusal = ""
-    except UserError as error:
-        refusal = str(error)
-    results["refusals"] = exchange.gather_from_processes(refusal)
-    checkpoints.close()
-np.savez(file, results=json.dumps(results), **arrays)
-devices.leave_together()
-"""
-
-# How many devices there are, and of how many processes.
-PLACES = {"1": (1, 1), "2": (2, 1), "4": (4, 1), "8": (8, 1), "2 of each of 2": (4, 2)}
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """What came out of each place; of two processes, of the second."""
-    folder = tmp_path_factory.mktemp("runs")
-
-    def run(name):
-        count, processes = PLACES[name]
-        environment = with_devices(count // processes)
-        together = [f"127.0.0.1:{free_port()}", str(processes)] if processes > 1 else []
-        children = []
-        for index in range(processes):
-            place = [*together, str(index)] if together else []
-            command = [sys.executable, "-c", PROGRAM, folder / f"{name}_{index}.npz", *place]
-            children.append(
-                subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-            )
-        for child in children:
-            _, errors = child.communicate(timeout=300)
-            assert child.returncode == 0, errors
-        arrays = dict(np.load(folder / f"{name}_{processes - 1}.npz"))
-        results = json.loads(arrays.pop("results").item())
-        assert results.pop("devices") == [count, count // processes]
-        return results, arrays
-
-    # More at a time would only wait for each other.
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(PLACES, pool.map(run, PLACES), strict=True))
-
-
-@pytest.mark.parametrize("accumulate", ["1", "2"])
-@pytest.mark.parametrize("place", list(PLACES)[1:])
-@pytest.mark.slow
-@pytest.mark.multiprocess
-def test_any_number_of_devices_makes_the_update_of_one(runs, place, accumulate):
-    (one, one_arrays), (many, many_arrays) = runs["1"], runs[place]
-    # Below the heads the gradient passes ReLUs, and one whose input rounds to the other side of 0
-    # changes it by percents.
-    for name, tolerance in (("heads", 2e-5), ("stats", 2e-5), ("whole", 0.05)):
-        expected, got = one_arrays[name + accumulate], many_arrays[name + accumulate]
-        assert np.linalg.norm(got - expected) < tolerance * np.linalg.norm(expected), name
-    for a, b in zip(one[accumulate]["log"], many[accumulate]["log"], strict=True):
-        assert a["negatives"] == b["negatives"] > a["positives"] == b["positives"] > 0
-    first, first_of_many = one[accumulate]["log"][0], many[accumulate]["log"][0]
-    np.testing.assert_allclose(first["loss"], first_of_many["loss"], rtol=1e-6)
-
-
-@pytest.mark.slow
-@pytest.mark.multiprocess
-def test_the_loss_falls(runs):
-    losses = [metrics["loss"] for metrics in runs["1"][0]["1"]["log"]]
-    assert losses[-1] < losses[0]
-
-
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.slow
-@pytest.mark.multiprocess
-def test_steps_are_counted_compiled_once_and_reuse_the_memory_of_the_state(runs, place):
-    before = 0
-    for accumulate in ("1", "2"):
-        result = runs[place][0][accumulate]
-        assert result["step"] == 3
-        assert result["log"][0]["given_up"]
-        first, *later = [metrics["compilations"] for metrics in result["log"]]
-        assert first > before
-        assert later == [first, first]
-        before = first
-
-
-@pytest.mark.slow
-@pytest.mark.multiprocess
-def test_two_processes_save_a_state_and_both_refuse_one_that_is_damaged(runs):
-    refusals = runs["2 of each of 2"][0]["refusals"]
-    assert len(refusals) == 2
-    for line in refusals:
-        assert "the checkpoint of step 3" in line and "differs from its checksum" in line
