@@ -13,7 +13,7 @@ import os
 from absl import flags
 
 from ssd_jax.cli.command_line import Command
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, printable
 
 FLAGS = flags.FlagValues()
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.", FLAGS)
@@ -86,6 +86,8 @@ def main(arguments: list[str]) -> int:
         crops=CROPS.value,
     )
     print(f"{output}: {done}")
+    if done.images or done.frames:
+        print(printable(done.describe_found()))
     return 0 if not done.failed else 1 if done.images or done.frames else 2
 
 

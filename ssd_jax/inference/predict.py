@@ -2,21 +2,20 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-
-from ssd_jax.data.classes import check_class_list
-from ssd_jax.errors import Terminated, UserError, counted, one_line, reason_of
+from ssd_jax.errors import Terminated, UserError, one_line, reason_of
 from ssd_jax.images.limits import BYTES_OF_RGB
 from ssd_jax.images.opening import LARGE, open_image, size_in_file
+from ssd_jax.inference.choice import Choice
 from ssd_jax.inference.detector import Detections, Detector, Prepared
+from ssd_jax.inference.done import Done
 from ssd_jax.inference.inputs import Input, find_files, is_video
 from ssd_jax.inference.outputs import OutputFolder, Target, check_apart, only_run
 from ssd_jax.inference.results_file import PARTIAL, ResultsFile
@@ -31,25 +30,6 @@ logger = logging.getLogger(__name__)
 
 # Of images that wait to be drawn; more are opened again, so that memory stays bounded.
 KEPT_BYTES = 2**29
-
-
-class Done(NamedTuple):
-    """What a prediction has done.
-
-    Attributes:
-      images: the images in files of their own.
-      frames: the frames of videos, streams and cameras.
-      failed: the files that could not be read.
-    """
-
-    images: int
-    frames: int
-    failed: int
-
-    def __str__(self) -> str:
-        done = [counted(self.images, "image")] if self.images or not self.frames else []
-        done += [f"{counted(self.frames, 'frame')} of videos"] if self.frames else []
-        return f"{' and '.join(done)} done, {counted(self.failed, 'file')} failed"
 
 
 def load_detector(workdir: str | None, weights: str | None, checkpoint: int | None) -> Detector:
@@ -101,7 +81,7 @@ def predict(
       UserError: an argument is wrong, another run writes to the folder, or it cannot be written
         or would hold results among the inputs.
     """
-    choice = _Choice(detector.class_names, score_threshold, classes)
+    choice = Choice(detector.class_names, score_threshold, classes)
     if batch_size < 1:
         raise UserError(f"--batch_size is {batch_size}, but must be 1 or more")
     if not arguments:
@@ -124,8 +104,18 @@ def predict(
     finally:
         if results.is_partial:
             logger.warning("the images that were done are in %s", folder / PARTIAL)
-    frames = results.num_frames
-    return Done(results.num_images - frames, frames, results.num_errors)
+    return _describe(results, choice)
+
+
+def _describe(results: ResultsFile, choice: Choice) -> Done:
+    return Done(
+        images=results.num_images - results.num_frames,
+        frames=results.num_frames,
+        failed=results.num_errors,
+        with_objects=results.num_with_objects,
+        objects=results.objects,
+        best_left_out=choice.best_left_out,
+    )
 
 
 def _find(
@@ -149,28 +139,6 @@ def _find(
     return [file for file in found.files if not is_video(file.path)], videos, failed
 
 
-class _Choice:
-    """Selects the detections that are kept."""
-
-    def __init__(
-        self, class_names: Sequence[str], score_threshold: float, classes: Sequence[str]
-    ) -> None:
-        if not 0 <= score_threshold <= 1:
-            raise UserError(f"--score_threshold is {score_threshold}, but must be between 0 and 1")
-        check_class_list(classes, "--classes")
-        for name in classes:
-            if name not in class_names:
-                raise UserError(
-                    f"--classes names {name!r}, but the detector knows {', '.join(class_names)}"
-                )
-        self._score_threshold = score_threshold
-        self._labels = [class_names.index(name) + 1 for name in classes or class_names]
-
-    def __call__(self, detections: Detections) -> Detections:
-        good = detections.scores >= self._score_threshold
-        return detections.select(good & np.isin(detections.labels, self._labels))
-
-
 class _Run:
     """Detects in one file after the other; files that cannot be read are reported.
 
@@ -185,7 +153,7 @@ class _Run:
     def __init__(
         self,
         detector: Detector,
-        choice: _Choice,
+        choice: Choice,
         batch_size: int,
         output: OutputFolder,
         results: ResultsFile,
@@ -238,9 +206,8 @@ class _Run:
         """Writes a video with boxes; where the source ends early, of the frames before."""
         try:
             total = num_frames(video.path)
-            frames = detect_in_video(
-                self._detector, video.path, path, self._batch_size, self._choice
-            )
+            choose = functools.partial(self._choice, video.name)
+            frames = detect_in_video(self._detector, video.path, path, self._batch_size, choose)
             with contextlib.closing(frames):
                 bar = progress_bar(frames, total=total, desc=video.name, unit=" frames")
                 for index, detections in bar:
@@ -283,7 +250,7 @@ class _Run:
     def _write(self, found: tuple[Target, Detections]) -> tuple[Target, Detections | UserError]:
         """Writes the detections that are kept, and returns them."""
         target, detections = found
-        detections = self._choice(detections)
+        detections = self._choice(target.file.name, detections)
         try:
             with self._turn(detections.size):
                 self._output.write(target, detections)

@@ -1,6 +1,7 @@
 """Detections of many images in one JSON file, in COCO's form, with constant memory."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,6 +26,8 @@ class ResultsFile:
       num_images: the number of images so far, frames of videos among them.
       num_frames: the number of frames so far.
       num_errors: the number of files that could not be read.
+      num_with_objects: the number of images with a detection.
+      objects: the number of detections by class, of those that have any.
       is_partial: whether the block ended early and left images that are done.
     """
 
@@ -41,6 +44,8 @@ class ResultsFile:
         self.num_images = 0
         self.num_frames = 0
         self.num_errors = 0
+        self.num_with_objects = 0
+        self.objects: Counter[str] = Counter()
         self._num_annotations = 0
         self.is_partial = False
 
@@ -58,6 +63,8 @@ class ResultsFile:
         self._write(image | more | {"annotations": annotations})
         self.num_images = number
         self.num_frames += "frame" in more
+        self.num_with_objects += len(detections) > 0
+        self.objects.update(detections.names)
         self._num_annotations += len(annotations)
 
     def add_error(self, file_name: str, error: str) -> None:

@@ -16,6 +16,8 @@ from pycocotools.coco import COCO
 
 from ssd_jax.errors import UserError
 from ssd_jax.inference import predict as predict_module
+from ssd_jax.inference.choice import LeftOut
+from ssd_jax.inference.done import Done
 from ssd_jax.inference.outputs import only_run
 from ssd_jax.inference.predict import load_detector, predict
 from ssd_jax.interop.trained import save_folder
@@ -93,7 +95,7 @@ def done(detector, thirty, tmp_path_factory):
 
 def test_good_files_are_done_and_bad_ones_named(done):
     output, counts, results = done
-    assert counts == (24, 0, 6)
+    assert counts[:3] == (24, 0, 6)
     assert {error["file_name"] for error in results["errors"]} == FAILED
     assert all(error["file_name"] in error["error"] for error in results["errors"])
     assert [image["id"] for image in results["images"]] == list(range(1, 25))
@@ -164,11 +166,11 @@ def test_images_that_are_opened_again_give_the_same(
 
 def test_classes_and_threshold_choose(detector, thirty, done, tmp_path):
     arguments = [thirty / "upright.png", thirty / "plain05.jpg"]
-    (count, _, _), all_of_them = run(detector, tmp_path / "all", *arguments)
+    (count, *_), all_of_them = run(detector, tmp_path / "all", *arguments)
     scores = sorted(annotation["score"] for annotation in all_of_them["annotations"])
     middle = scores[len(scores) // 2]
     options = {"score_threshold": middle, "classes": ["star", "cross"]}
-    _, chosen = run(detector, tmp_path / "chosen", *arguments, **options)
+    counts, chosen = run(detector, tmp_path / "chosen", *arguments, **options)
     assert count == 2 and 0 < len(chosen["annotations"]) < len(scores) / 2
     wanted = [
         annotation
@@ -178,6 +180,31 @@ def test_classes_and_threshold_choose(detector, thirty, done, tmp_path):
     assert chosen["annotations"] == [
         annotation | {"id": number} for number, annotation in enumerate(wanted, start=1)
     ]
+    assert sum(counts.objects.values()) == len(wanted) and set(counts.objects) <= {"star", "cross"}
+    # Of the wanted classes alone.
+    below = [a["score"] for a in all_of_them["annotations"] if a["category_id"] in (3, 8)]
+    best = max(score for score in below if score < middle)
+    assert counts.best_left_out.score == pytest.approx(best, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "done, words",
+    [
+        (
+            Done(20, 4, 0, 3, {"star": 9, "cross": 10, "circle": 1}, None),
+            "20 objects in 3 of 24 images and frames: 10 cross, 9 star, 1 circle",
+        ),
+        (Done(1, 0, 0, 1, {"star": 1}, None), "1 object in 1 of 1 image: 1 star"),
+        (
+            Done(0, 7, 1, 0, {}, LeftOut(0.2391, "star", "clip.mp4")),
+            "no object reaches the threshold: the best score is 0.239 (star in clip.mp4), which "
+            "--score_threshold=0.23 shows",
+        ),
+        (Done(2, 0, 0, 0, {}, None), "no object, whatever the score"),
+    ],
+)
+def test_what_was_found_is_told_in_a_line(done, words):
+    assert done.describe_found() == words
 
 
 def test_crops_are_what_is_in_the_boxes(detector, thirty, tmp_path):
@@ -201,8 +228,9 @@ def test_videos_stand_frame_by_frame_among_pictures(detector, thirty, tmp_path):
     (tmp_path / "in" / "bad.mp4").write_bytes(b"no video")
     Image.open(thirty / "plain00.jpg").save(tmp_path / "in" / "z.jpg")
     counts, results = run(detector, tmp_path / "out", tmp_path / "in", score_threshold=1.0)
-    assert counts == (1, 9, 1)
+    assert counts[:3] == (1, 9, 1)
     assert str(counts) == "1 image and 9 frames of videos done, 1 file failed"
+    assert counts.objects == {} and counts.best_left_out.file_name in ("clip.avi", "z.jpg")
     assert [error["file_name"] for error in results["errors"]] == ["bad.mp4"]
     assert results["images"][0]["file_name"] == "z.jpg"
     assert results["images"][1:] == [
@@ -231,7 +259,7 @@ def test_a_video_can_come_from_a_url(detector, tmp_path):
             detector, tmp_path, f"http://user:word@{host}/clip.mkv", f"http://{host}/none.mkv"
         )
         server.shutdown()
-    assert counts == (0, 5, 1)
+    assert counts[:3] == (0, 5, 1)
     assert str(counts) == "5 frames of videos done, 1 file failed"
     assert results["images"][4]["file_name"] == f"http_{host.replace(':', '_')}_clip.mkv"
     assert "word" not in (tmp_path / "detections.json").read_text()
@@ -293,7 +321,7 @@ def test_results_never_lie_among_the_inputs(
 def test_results_may_lie_beside_the_inputs(detector, thirty, tmp_path):
     (tmp_path / "image.jpg").write_bytes((thirty / "plain00.jpg").read_bytes())
     counts, _ = run(detector, tmp_path / "image.jpg.out", tmp_path / "image.jpg")
-    assert counts == (1, 0, 0)
+    assert counts[:3] == (1, 0, 0)
 
 
 def test_an_output_in_use_is_refused(detector, thirty, tmp_path):
@@ -383,7 +411,7 @@ def test_a_picture_that_vanishes_meanwhile_is_one_error(detector, thirty, tmp_pa
 
     monkeypatch.setattr(detector, "prepare", prepare_and_remove)
     counts, results = run(detector, tmp_path / "out", file, thirty / "plain01.jpg")
-    assert counts == (1, 0, 1) and "gone.jpg cannot be read" in results["errors"][0]["error"]
+    assert counts[:3] == (1, 0, 1) and "gone.jpg cannot be read" in results["errors"][0]["error"]
 
 
 def test_one_detector_must_be_named():
@@ -422,7 +450,9 @@ def test_the_script_says_by_its_status_what_was_done(thirty, done, tmp_path):
     )
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     assert all(f"error: {thirty / name} cannot be read" in ended.stderr for name in FAILED)
-    assert ended.stdout == f"{tmp_path / 'out'}: 24 images done, 6 files failed\n"
+    told, found = ended.stdout.splitlines()
+    assert told == f"{tmp_path / 'out'}: 24 images done, 6 files failed"
+    assert found == done[1].describe_found()
     results = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert results["images"] == done[2]["images"]
     nothing = run_command("predict", "--weights=/no/such", "--output=x", "a.jpg", expect=2)
