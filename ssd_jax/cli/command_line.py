@@ -29,6 +29,7 @@ class Command(NamedTuple):
       passes_unknown: whether flags that are not defined count as arguments.
       failure_status: the exit status after a `UserError`.
       needs: a package of `EXTRAS` without which nothing of it works.
+      defaults: flags to be added to those that are given, without the name of the program.
     """
 
     flags: flags.FlagValues
@@ -38,6 +39,7 @@ class Command(NamedTuple):
     passes_unknown: bool = False
     failure_status: int = 1
     needs: str = ""
+    defaults: Callable[[list[str]], list[str]] | None = None
 
     def parse(self, argv: list[str]) -> list[str]:
         """Parses a command line, the name of the program first; returns the arguments.
@@ -46,6 +48,8 @@ class Command(NamedTuple):
           UserError: see `files.parse`; or a flag or a package is missing, or there is an argument
             too many.
         """
+        if self.defaults is not None:
+            argv = [argv[0], *self.defaults(argv[1:]), *argv[1:]]
         arguments = parse(self.flags, argv, known_only=self.passes_unknown)[1:]
         for name in self.required:
             if self.flags[name].value is None:

@@ -1,16 +1,28 @@
 """Train a detector.
 
+    ssd-jax train --data=path/to/dataset
     ssd-jax train --config=quickstart --workdir=runs/quickstart
     ssd-jax train --config=ssd_small --workdir=runs/mine --config.data.train=path/to/dataset
 
-Started again with the same work directory it continues. Exit status 75 means that it was stopped
-and the same command continues.
+With --data alone it looks at the images and the machine, and says what it chose for them and why;
+every choice can be set. Started again with the same work directory it continues. Exit status 75
+means that it was stopped and the same command continues.
 """
+
+import re
+from pathlib import Path
 
 from absl import flags
 
 from ssd_jax.cli.command_line import Command, define_processes, given
-from ssd_jax.config.files import define_config, given_config
+from ssd_jax.config.files import (
+    config_name,
+    define_config,
+    given_config,
+    given_fields,
+    load_config,
+)
+from ssd_jax.errors import UserError
 
 FLAGS = flags.FlagValues()
 define_config(values=FLAGS)
@@ -21,7 +33,27 @@ CHANGE_CONFIG = flags.DEFINE_boolean(
     "Continue with another config than the run in the work directory has.",
     flag_values=FLAGS,
 )
+DATA = flags.DEFINE_string(
+    "data",
+    None,
+    "The training data: a folder of images in any format. Needs neither config nor workdir.",
+    FLAGS,
+)
 PROCESSES = define_processes(FLAGS)
+
+OWN_IMAGES = "own_images"  # the config where --data is given and --config is not
+
+
+def defaults(arguments: list[str]) -> list[str]:
+    """The flags that --data stands for: a config, and a work directory with the folder's name."""
+    given = {word.lstrip("-").partition("=")[0] for word in arguments if word.startswith("-")}
+    folder = [word.partition("=")[2] for word in arguments if re.match("--?data=", word)]
+    if not folder:
+        return []
+    added = [] if "config" in given else [f"--config={OWN_IMAGES}"]
+    if "workdir" not in given:
+        added.append(f"--workdir=runs/{Path(folder[-1].split(':')[0]).resolve().name}")
+    return added
 
 
 def main(arguments: list[str]) -> None:
@@ -31,7 +63,26 @@ def main(arguments: list[str]) -> None:
     from ssd_jax.runs.train import train
 
     devices.initialize(**PROCESSES())
-    train(given_config(FLAGS), given(WORKDIR), CHANGE_CONFIG.value)
+    config, fields = given_config(FLAGS), given_fields(FLAGS)
+    is_chosen = DATA.value is not None and config_name(FLAGS).partition(":")[0] == OWN_IMAGES
+    if DATA.value is not None:
+        if "data.train" in fields:
+            raise UserError("--data and --config.data.train both name the training data: give one")
+        if config_name(FLAGS) == OWN_IMAGES:
+            config = load_config(f"{OWN_IMAGES}:{_machine()}", list(fields.values()))
+        evaluation = {"data.eval": config.data.eval} if "data.eval" in fields else {}
+        config = config.replace({"data.train": DATA.value, **evaluation})
+    chosen = {*fields, "data.train"} if is_chosen else None
+    train(config, given(WORKDIR), CHANGE_CONFIG.value, chosen)
 
 
-COMMAND = Command(FLAGS, main, required=("config", "workdir"), needs="tensorflow")
+def _machine() -> str:
+    """The row of the config for this machine."""
+    import jax
+
+    return "cpu" if jax.default_backend() == "cpu" else "accelerator"
+
+
+COMMAND = Command(
+    FLAGS, main, required=("config", "workdir"), needs="tensorflow", defaults=defaults
+)

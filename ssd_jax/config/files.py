@@ -64,8 +64,27 @@ def given_config(values: flags.FlagValues) -> Config:
     try:
         return as_config(values["config"].value)
     except UserError as error:
-        name = config_flags.get_config_filename(values["config"])
-        raise UserError(f"--config={name}: {error}") from error
+        raise UserError(f"--config={config_name(values)}: {error}") from error
+
+
+def config_name(values: flags.FlagValues) -> str:
+    """What --config names, once it is parsed."""
+    return config_flags.get_config_filename(values["config"])
+
+
+def given_fields(values: flags.FlagValues, argv: Sequence[str] | None = None) -> dict[str, str]:
+    """By name of the field, the words --config.FIELD=VALUE of the command line.
+
+    Args:
+      values: the flags, parsed.
+      argv: the command line; that of this program where None.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    return {
+        name.removeprefix("config."): word
+        for word in words
+        if (name := re.sub("^(no)?", "", word.lstrip("-").partition("=")[0])).startswith("config.")
+    }
 
 
 def rows_of(name: str) -> tuple[str, ...]:

@@ -1,27 +1,21 @@
 """Measures how default boxes fit the objects of some data, and looks for better ones."""
 
-import dataclasses
-import warnings
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
-from scipy.cluster.vq import kmeans2
 
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.choice import open_training_data
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.problems import make_problems
 from ssd_jax.data.sources import open_dataset
-from ssd_jax.detection.default_boxes import Shapes, Tiling
+from ssd_jax.detection.box_clusters import clustered
+from ssd_jax.detection.default_boxes import Tiling
 from ssd_jax.detection.fit import Fit, measure
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
 from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
-
-# An object belongs to the coarsest map whose step goes so many times into its side.
-STEPS_PER_SIDE = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 
 
 class FitResult(NamedTuple):
@@ -79,8 +73,7 @@ def fit_boxes(config: Config | ConfigDict, source: str = "", num_images: int = 2
 
     current = measure(images, tiling, config.loss)
     found = [(current, tiling)]
-    for steps_per_side in STEPS_PER_SIDE:
-        candidate = dataclasses.replace(tiling, shapes=cluster(objects, tiling, steps_per_side))
+    for candidate in clustered(objects, tiling):
         found.append((measure(images, candidate, config.loss), candidate))
     best, best_tiling = max(
         found, key=lambda fit: (round(fit[0].recall(), 3), fit[0].best_iou.mean())
@@ -96,38 +89,3 @@ def _read_boxes(dataset: Dataset, num_images: int) -> list[np.ndarray]:
     with pool_of_threads(num_cores()) as pool:
         records = map_ahead(pool, dataset.__getitem__, chosen, 4 * num_cores())
         return [record.boxes[~record.crowd] for record in records]
-
-
-def cluster(objects: np.ndarray, tiling: Tiling, steps_per_side: float) -> tuple[Shapes, ...]:
-    """Default boxes at the centres of the objects' shapes, as many on each map as there were.
-
-    Every object goes to one map by its size, and k-means over the logarithms of width and height
-    finds the shapes of each map: the IoU of boxes with one centre depends on ratios of sides alone.
-
-    Args:
-      objects: `[objects, 2]` widths and heights in pixels of the input.
-      tiling: the maps, and how many boxes each has.
-      steps_per_side: see `STEPS_PER_SIDE`.
-    """
-    sides = np.sqrt(objects.prod(axis=1))
-    reach = steps_per_side * np.array(tiling.strides)
-    predicting = [i for i, shapes in enumerate(tiling.shapes) if shapes]
-    owner = np.array(
-        [max((i for i in predicting if reach[i] <= side), default=predicting[0]) for side in sides]
-    )
-    maps = []
-    for i, shapes in enumerate(tiling.shapes):
-        own = np.log(objects[owner == i])
-        if not shapes or len(np.unique(own, axis=0)) < len(shapes):
-            maps.append(_rounded(shapes))  # too few objects to say anything
-            continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an empty cluster: its shape stays where it began
-            options: dict[str, Any] = {"minit": "++", "seed": 0}  # which SciPy's types do not name
-            centres, _ = kmeans2(own, len(shapes), iter=50, **options)
-        maps.append(_rounded(np.exp(centres[np.argsort(centres.sum(axis=1))])))
-    return tuple(maps)
-
-
-def _rounded(shapes: Sequence[Sequence[float]]) -> Shapes:
-    return tuple((round(float(width), 1), round(float(height), 1)) for width, height in shapes)

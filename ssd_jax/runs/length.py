@@ -7,6 +7,13 @@ from ssd_jax.config.schema import Config
 from ssd_jax.runs.workdir import is_recorded, read_config
 
 
+def steps_of(config: Config, num_images: int) -> int:
+    """The steps of a config: those that its epochs take, if it counts in epochs."""
+    if not config.epochs:
+        return config.steps
+    return max(1, math.ceil(config.epochs * num_images / config.batch_size))
+
+
 def with_steps(config: Config, num_images: int, folder: Path) -> Config:
     """The config with as many steps as its epochs take, if it counts in epochs.
 
@@ -18,7 +25,7 @@ def with_steps(config: Config, num_images: int, folder: Path) -> Config:
     """
     if not config.epochs:
         return config
-    steps = max(1, math.ceil(config.epochs * num_images / config.batch_size))
+    steps = steps_of(config, num_images)
     if is_recorded(folder):
         recorded = read_config(folder)
         if (recorded.epochs, recorded.batch_size) == (config.epochs, config.batch_size):

@@ -10,7 +10,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import jax
@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.choice import RunData, open_run_data
+from ssd_jax.data.content import count_content
 from ssd_jax.data.cut import CUT_FILE, write_cut
 from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError
@@ -36,6 +37,7 @@ from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.runs.length import with_steps
 from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
+from ssd_jax.runs.plan import format_choices, plan
 from ssd_jax.runs.provenance import describe_program
 from ssd_jax.runs.result import TrainResult, read_evaluations, read_result
 from ssd_jax.runs.workdir import (
@@ -64,7 +66,10 @@ Batch = dict[str, np.ndarray]
 
 
 def train(
-    config: Config | ConfigDict, workdir: AnyPath, change_config: bool = False
+    config: Config | ConfigDict,
+    workdir: AnyPath,
+    change_config: bool = False,
+    given: Collection[str] | None = None,
 ) -> TrainResult:
     """Trains as the config says; goes on where an earlier run in the work directory stopped.
 
@@ -72,6 +77,8 @@ def train(
       config: the config of the run.
       workdir: the work directory, made where it does not exist.
       change_config: whether the earlier run may have had another config.
+      given: names of fields like `steps` and `model.width`; the others may be changed to what suits
+        the images and the machine. None where the config stands as it is.
 
     Raises:
       UserError: something in the config, the data or the work directory is wrong, or loss or
@@ -86,6 +93,8 @@ def train(
         saved = saved_steps(folder / "checkpoints")
         cut = agreement.shared_cut(folder)
         data = open_run_data(config, cut, folder, devices.is_main_process())
+        if given is not None:
+            config = _planned(config, given, data, folder)
         config = with_steps(config, len(data.train), folder)
         check_can_continue(folder, config, saved, change_config)
         parts = _build(config, folder, data)
@@ -152,6 +161,15 @@ class _Parts:
             process_index=process_index,
             process_count=devices.process_count(),
         )
+
+
+def _planned(config: Config, given: Collection[str], data: RunData, folder: Path) -> Config:
+    """The config with what suits the images and the machine; tells what was chosen."""
+    tiling = build_network(config.model, len(data.train.class_names)).tiling
+    config, choices = plan(config, given, count_content(data.train), tiling, folder)
+    if choices and devices.is_main_process():
+        logger.info("%s", format_choices(choices))
+    return config
 
 
 def _build(config: Config, folder: Path, data: RunData) -> _Parts:

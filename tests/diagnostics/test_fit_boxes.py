@@ -5,9 +5,10 @@ import pytest
 from PIL import Image
 
 from ssd_jax.config.schema import LossConfig, as_config
+from ssd_jax.detection.box_clusters import cluster
 from ssd_jax.detection.default_boxes import Tiling
 from ssd_jax.detection.fit import measure
-from ssd_jax.diagnostics.fit_boxes import cluster, fit_boxes
+from ssd_jax.diagnostics.fit_boxes import fit_boxes
 from ssd_jax.diagnostics.fit_plot import plot
 from ssd_jax.diagnostics.fit_report import by_side, format_fit, format_result, to_json
 from ssd_jax.errors import UserError

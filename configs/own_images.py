@@ -1,0 +1,44 @@
+r"""What `ssd-jax train --data=FOLDER` begins with: a detector for your own images.
+
+    ssd-jax train --data=path/to/dataset
+    python train.py --config=configs/own_images.py --workdir=runs/own --config.data.train=FOLDER
+
+Two rows: `cpu`, SSDLite with MobileNetV2 at 320 pixels, and `accelerator`, the paper's SSD300. Both
+start from ImageNet. With `--data` the machine says which it is, and `ssd_jax/runs/plan.py` chooses
+what depends on the images: steps, evaluations, augmentation, default boxes.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import ssd300_voc, ssdlite320_mobilenetv2_voc
+
+ROWS = ("cpu", "accelerator")
+
+
+def get_config(row: str = "cpu") -> ConfigDict:
+    """The network and the optimiser for a kind of machine.
+
+    Raises:
+      ValueError: there is no such row.
+    """
+    if row not in ROWS:
+        raise ValueError(f"own_images has no row {row!r}, but {', '.join(ROWS)}")
+    if row == "cpu":
+        config = ssdlite320_mobilenetv2_voc.get_config()
+        config.model.backbone = "mobilenet_v2_tensorflow"
+        config.init = "keras:imagenet"
+        config.batch_size = 8
+        config.optimizer = "adam"  # needs far fewer steps
+        config.learning_rate = 1e-3
+        config.steps = 900
+    else:
+        config = ssd300_voc.get_config()
+        config.model.precision = "bfloat16"
+        config.steps = 5000
+        config.warmup_steps = 500
+    config.data.train = ""  # to be named
+    config.data.eval = ""
+    # In a short training these cost more than they bring.
+    config.augment.color = False
+    config.augment.expand_max_ratio = 2.0
+    return config

@@ -1,0 +1,146 @@
+"""Chooses, for a run on somebody's own images, what depends on these and on the machine.
+
+What was given is left as it is. Every choice is a field of the config, has a reason in words, and
+is kept in the work directory, so that a run goes on with what it began with.
+"""
+
+import math
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ssd_jax.config.schema import Config
+from ssd_jax.data.content import Content
+from ssd_jax.detection.box_clusters import clustered
+from ssd_jax.detection.default_boxes import Tiling
+from ssd_jax.detection.fit import default_box_recall
+from ssd_jax.errors import counted
+from ssd_jax.runs.length import steps_of
+from ssd_jax.runs.workdir import is_recorded, read_config
+
+EVALUATIONS = 10  # in a run
+# Fewer objects than these with a default box of enough IoU: boxes in their shapes are looked for.
+LOW_RECALL = 0.95
+GAIN = 0.01  # of recall, from which such boxes are taken
+OBJECTS_FITTED = 5000  # random ones of more
+MANY_EPOCHS = 100  # from which on augmentation is the paper's
+
+
+class Length(NamedTuple):
+    """How long to train: so many epochs, within limits of steps."""
+
+    epochs: float
+    fewest: int
+    most: int
+    limit: str  # why no more
+
+
+CPU = Length(25, 600, 1500, "so that two cores need at most twenty minutes")
+ACCELERATOR = Length(100, 2000, 40_000, "as many as the paper's first rate takes")
+
+
+class Choice(NamedTuple):
+    """One field."""
+
+    field: str
+    value: Any
+    reason: str
+
+
+def plan(
+    config: Config, given: Collection[str], train: Content, tiling: Tiling, folder: Path
+) -> tuple[Config, list[Choice]]:
+    """The config of a run, and what was chosen for it.
+
+    Args:
+      config: to begin with.
+      given: the names of the fields that are not to be chosen.
+      train: what there is to train on.
+      tiling: the default boxes of the config.
+      folder: the work directory; a run that is recorded there keeps what was chosen for it.
+    """
+    if is_recorded(folder):
+        values = config.model_dump()
+        return read_config(folder).replace({name: _field(values, name) for name in given}), []
+    choices = _length(config, given, train.num_images)
+    length = config.replace({choice.field: choice.value for choice in choices})
+    steps = steps_of(length, train.num_images)
+    choices += _moments(steps)
+    choices += _augmentation(steps * config.batch_size / train.num_images)
+    choices += _shapes(config, train, tiling)
+    choices = [choice for choice in choices if choice.field not in given]
+    return config.replace({choice.field: choice.value for choice in choices}), choices
+
+
+def format_choices(choices: list[Choice]) -> str:
+    """A line for each choice."""
+    lines = ["chosen for these images and this machine; --config.FIELD=VALUE sets another value:"]
+    for choice in choices:
+        value = "…" if isinstance(choice.value, tuple) else choice.value
+        name = f"config.{choice.field}={value}"
+        lines.append(f"  {name:<38}{choice.reason}")
+    return "\n".join(lines)
+
+
+def _field(values: dict[str, Any], name: str) -> Any:
+    group, _, field = name.rpartition(".")
+    return values[group][field] if group else values[name]
+
+
+def _length(config: Config, given: Collection[str], num_images: int) -> list[Choice]:
+    if {"steps", "epochs"} & set(given):
+        return []
+    length = CPU if jax.default_backend() == "cpu" else ACCELERATOR
+    wanted = math.ceil(length.epochs * num_images / config.batch_size)
+    steps = min(max(wanted, length.fewest), length.most)
+    passes = steps * config.batch_size / num_images
+    reason = f"{passes:.3g} passes over {counted(num_images, 'image')}"
+    if steps == length.most:
+        reason += f", {length.limit}"
+    return [Choice("steps", steps, reason)]
+
+
+def _moments(steps: int) -> list[Choice]:
+    """When the run evaluates, saves and logs."""
+    every = max(1, steps // EVALUATIONS)
+    return [
+        Choice("eval_every", every, f"about {EVALUATIONS} evaluations"),
+        Choice("checkpoint_every", every, "a checkpoint before each of them; the best stays"),
+        Choice("log_every", max(1, min(20, steps // 20)), "a line of losses"),
+        Choice("warmup_steps", max(1, min(500, steps // 20)), "a twentieth, with rising rate"),
+    ]
+
+
+def _augmentation(passes: float) -> list[Choice]:
+    if passes < MANY_EPOCHS:
+        reason = f"in {passes:.3g} passes more costs more than it brings"
+        return [
+            Choice("augment.color", False, reason),
+            Choice("augment.expand_max_ratio", 2.0, reason),
+        ]
+    reason = f"in {passes:.3g} passes the paper's augmentation pays"
+    return [Choice("augment.color", True, reason), Choice("augment.expand_max_ratio", 4.0, reason)]
+
+
+def _shapes(config: Config, train: Content, tiling: Tiling) -> list[Choice]:
+    """Default boxes in the shapes of the objects, where those of the config fit too few of them."""
+    if not len(train.boxes):
+        return []
+    chosen = np.random.default_rng(0).permutation(len(train.boxes))[:OBJECTS_FITTED]
+    boxes = train.boxes[np.sort(chosen)]
+    recall = default_box_recall(boxes, tiling, config.loss)
+    if recall >= LOW_RECALL:
+        return []
+    sides = (boxes[:, 2:] - boxes[:, :2]) * config.model.image_size
+    recalls = {
+        candidate: default_box_recall(boxes, candidate, config.loss)
+        for candidate in clustered(sides, tiling)
+    }
+    best = max(recalls, key=lambda candidate: recalls[candidate])
+    if recalls[best] < recall + GAIN:
+        return []
+    reason = f"default boxes in shapes of the objects: {recalls[best]:.1%} of these fit, not "
+    return [Choice("model.shapes", best.shapes, f"{reason}{recall:.1%}")]
