@@ -15,7 +15,8 @@ def get_config() -> ConfigDict:
     config = ssd_small.get_config()
     config.batch_size = 16
     config.steps = 1000
-    config.learning_rate = 2e-3
+    config.learning_rate = 4e-3
+    config.learning_rate_drops = (0.75, 0.92)
     config.data.train = "shapes:train"
     config.data.eval = "shapes:test"
     config.data.max_objects = 12
@@ -24,6 +25,7 @@ def get_config() -> ConfigDict:
     config.augment.crop = False
 
     config.model.image_size = 96
+    config.model.width = 0.1875  # three quarters of the channels, for half of the time
     config.model.extra_blocks = ((256, 512, 3, 2, 1), (128, 256, 3, 2, 1), (128, 256, 3, 2, 1))
     config.model.feature_sizes = (12, 6, 3, 2, 1)
     config.model.strides = (8, 16, 32, 48, 96)

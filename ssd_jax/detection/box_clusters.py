@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -56,5 +56,5 @@ def cluster(objects: np.ndarray, tiling: Tiling, steps_per_side: float) -> tuple
     return tuple(maps)
 
 
-def _rounded(shapes: Sequence[Sequence[float]]) -> Shapes:
+def _rounded(shapes: Shapes | np.ndarray) -> Shapes:
     return tuple((round(float(width), 1), round(float(height), 1)) for width, height in shapes)

@@ -39,7 +39,8 @@ def test_help_has_examples_whose_flags_exist(name):
     examples = re.findall(rf"^    ssd-jax {name} ((?:.|\\\n)*?[^\\])$", text, flags=re.MULTILINE)
     assert examples
     for example in examples:
-        given = set(re.findall(r"--([\w.]+)", example))
+        added = command.defaults(example.split()) if command.defaults else []
+        given = set(re.findall(r"--([\w.]+)", " ".join([example, *added])))
         fields = {f"config.{field}" for field in field_names()}
         assert given - fields <= set(command.flags)
         assert set(command.required) <= given
