@@ -87,6 +87,8 @@ class RunConfig(Group):
     """How many of the last checkpoints stay; the best by the metric stays too."""
     eval_every: Annotated[int, Field(ge=-1)] = 10_000
     """Steps between two evaluations; 0 = after the last step only, -1 = never."""
+    patience: CountOrZero = 0
+    """Evaluations without a higher mAP after which the run ends; 0 = it takes all steps."""
     on_nonfinite: OnError = "stop"
     """What to do when loss or gradient are not finite: stop, or skip the update."""
     max_skipped: CountOrZero = 10

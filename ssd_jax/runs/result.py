@@ -7,6 +7,8 @@ from ssd_jax.distributed import exchange
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.metrics_writer import read_metrics
 
+DIFFERENCE = 0.01  # of mAP, from which one evaluation counts as better than another
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainResult:
@@ -28,7 +30,7 @@ class TrainResult:
     best_mean_ap: float | None
 
 
-def read_result(folder: Path, last_step: int, checkpoints: Checkpoints) -> TrainResult:
+def read_result(folder: Path, checkpoints: Checkpoints) -> TrainResult:
     """The result of a run, read from its files; the same on all processes."""
     metrics: dict[int, dict[str, float | None]] = {}
     for line in exchange.from_main_process(read_metrics(folder)):
@@ -37,11 +39,37 @@ def read_result(folder: Path, last_step: int, checkpoints: Checkpoints) -> Train
     best = checkpoints.best()
     return TrainResult(
         workdir=folder,
-        last_step=last_step,
+        last_step=checkpoints.steps()[-1],
         metrics=metrics,
         best_step=best,
         best_mean_ap=None if best is None else metrics[best]["eval/mAP"],
     )
+
+
+def describe_result(result: TrainResult) -> str:
+    """What a run has reached, in a few lines: the best step, and what to do next."""
+    done = f"done: checkpoints, metrics and pictures are in {result.workdir}"
+    mean_ap = {
+        step: value
+        for step, values in result.metrics.items()
+        if (value := values.get("eval/mAP")) is not None
+    }
+    if result.best_step is None or len(mean_ap) < 2:
+        return done
+    *_, before, last = (value for _, value in sorted(mean_ap.items()))
+    best = max(mean_ap.values())
+    lines = [f"best of {len(mean_ap)} evaluations: mAP {best:.4f} at step {result.best_step}"]
+    if best - last > DIFFERENCE:
+        lines.append(
+            f"the last, at step {result.last_step}, has {last:.4f}: longer training made it worse; "
+            f"detect with --checkpoint={result.best_step}, train with fewer steps or more images"
+        )
+    elif last - before > DIFFERENCE:
+        lines.append(
+            f"the mAP was still rising, by {last - before:.4f} since the evaluation before: more "
+            "steps may bring more"
+        )
+    return "\n".join([*lines, done])
 
 
 def read_evaluations(folder: Path) -> list[tuple[int, float | None]]:

@@ -39,7 +39,12 @@ from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
 from ssd_jax.runs.plan import format_choices, plan
 from ssd_jax.runs.provenance import describe_program
-from ssd_jax.runs.result import TrainResult, read_evaluations, read_result
+from ssd_jax.runs.result import (
+    TrainResult,
+    describe_result,
+    read_evaluations,
+    read_result,
+)
 from ssd_jax.runs.workdir import (
     check_can_continue,
     check_classes,
@@ -56,7 +61,7 @@ from ssd_jax.training.loop import train_loop
 from ssd_jax.training.metrics_writer import MetricsWriter
 from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.parameters import Mask, check_frozen, matching
-from ssd_jax.training.run import Run
+from ssd_jax.training.run import Run, patience_ends
 from ssd_jax.training.state import TrainState, initial_state
 from ssd_jax.training.steps import make_train_step
 
@@ -111,14 +116,20 @@ def train(
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
         start = _restore(parts, checkpoints) or _begin(parts)
         agreement.check_same_state(start.state)
-        is_done = start.step == config.steps and (start.evaluated or not parts.evaluator)
+        is_evaluated = start.step in start.evaluations or not parts.evaluator
+        has_ended = patience_ends(start.evaluations, config.patience)
+        is_done = is_evaluated and (start.step == config.steps or has_ended)
         if not is_done or not is_recorded(folder):
             _record(parts, start)
         if is_done:
-            logger.info("nothing to do: raise config.steps with --change_config")
+            field = "patience" if has_ended and start.step < config.steps else "steps"
+            logger.info("nothing to do: raise config.%s with --change_config", field)
         else:
             _fit(parts, start, checkpoints, interruption, began)
-        return read_result(folder, config.steps, checkpoints)
+        result = read_result(folder, checkpoints)
+        if devices.is_main_process() and not is_done:
+            logger.info("%s", describe_result(result))
+        return result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +212,7 @@ class _Start:
     step: int
     state: TrainState
     progress: Progress  # of the loop
-    evaluated: bool  # whether the state was evaluated
+    evaluations: dict[int, float | None]  # mAP by step, of those that were done before
     weights: Transfer | None  # what the weights were made of, at the beginning of a run
 
 
@@ -222,14 +233,14 @@ def _restore(parts: _Parts, checkpoints: Checkpoints) -> _Start | None:
             checkpoints.rate(step, mean_ap)
     step = int(state.step)
     logger.info("%s: continuing at step %d of %d", parts.folder, step, parts.config.steps)
-    return _Start(step, state, progress, step in evaluations, None)
+    return _Start(step, state, progress, evaluations, None)
 
 
 def _begin(parts: _Parts) -> _Start:
     """The state before the first step, with the weights of `config.init`."""
     config = parts.config
     weights = initial_weights(config.init, parts.network, config.seed, parts.class_names)
-    return _Start(0, jax.jit(parts.new_state)(*weights.variables), Progress(), False, weights)
+    return _Start(0, jax.jit(parts.new_state)(*weights.variables), Progress(), {}, weights)
 
 
 def _record(parts: _Parts, start: _Start) -> None:
@@ -285,7 +296,7 @@ def _fit(
         interruption=interruption,
         writer=writer,
         evaluate=evaluate if parts.evaluator else None,
-        evaluated=start.evaluated,
+        evaluations=start.evaluations,
         progress=start.progress,
         num_images=len(parts.data.train),
         began=began,
@@ -295,7 +306,6 @@ def _fit(
     checkpoints.close()
     if writer:
         writer.close()
-        logger.info("done: checkpoints, metrics and pictures are in %s", folder)
 
 
 def _evaluate(

@@ -26,7 +26,7 @@ def train_loop(
     batches: Iterator[dict[str, np.ndarray]],
     run: Run,
 ) -> None:
-    """Trains from the state's step up to `config.steps`.
+    """Trains from the state's step up to `config.steps`, or until `config.patience` ends.
 
     However often it is cut off and started again, what it does and writes is the same.
 
@@ -43,11 +43,14 @@ def train_loop(
     config, first_step = run.config, int(state.step)
     interval = Interval(run.guard, first_step, run.progress)
     with _progress_bar(run, first_step) as bar, run.saves_finished():
-        if run.evaluation_is_due(first_step) and not run.evaluated:
+        if run.evaluation_is_due(first_step) and first_step not in run.evaluations:
             run.run_evaluation(first_step, state)
         placed = devices.prefetch(batches, DEVICE_KEYS) if first_step < config.steps else iter(())
         speed = Speed(config.batch_size)
         for step in range(first_step + 1, config.steps + 1):
+            if run.patience_ends():
+                _tell_end(run, step - 1)
+                break
             batch, device_batch = next(placed)
             batch_came = time.perf_counter()
             with watch.waiting(f"step {step} of all processes"):
@@ -102,6 +105,14 @@ def _log(
     if not math.isnan(images_per_second):  # of the first step, which compiles
         told.append(f"{images_per_second:.1f} images/s")
     bar.set_postfix_str(", ".join(told), False)
+
+
+def _tell_end(run: Run, step: int) -> None:
+    if run.writer:
+        logger.info(
+            "no higher mAP in %d evaluations: the run ends at step %d of %d (config.patience)",
+            *(run.config.patience, step, run.config.steps),
+        )
 
 
 def _warn_of_dropped(count: int) -> None:

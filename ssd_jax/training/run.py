@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import optax
@@ -23,6 +23,17 @@ logger = logging.getLogger(__name__)
 Evaluate = Callable[[TrainState], dict[str, float | None]]
 
 
+def patience_ends(evaluations: Mapping[int, float | None], patience: int) -> bool:
+    """Whether so many evaluations since the best one were no better.
+
+    Args:
+      evaluations: mAP by step; those with None do not count.
+      patience: how many; 0 for any number.
+    """
+    rated = [mean_ap for _, mean_ap in sorted(evaluations.items()) if mean_ap is not None]
+    return bool(rated) and 0 < patience < len(rated) - rated.index(max(rated))
+
+
 @dataclasses.dataclass
 class Run:
     """Everything that the training loop asks and writes.
@@ -35,7 +46,7 @@ class Run:
       interruption: says when the run must end early.
       writer: where metrics go; None on all but the main process.
       evaluate: gives metrics of a state, `mAP` among them; None to never evaluate.
-      evaluated: whether the first state was evaluated before.
+      evaluations: mAP by step of those that were done before; None where there is nothing to find.
       progress: what was saved beside the first state.
       num_images: that are trained on; 0 where they are not counted.
       began: when preparations began, by `time.perf_counter`.
@@ -48,7 +59,7 @@ class Run:
     interruption: Interruption
     writer: MetricsWriter | None = None
     evaluate: Evaluate | None = None
-    evaluated: bool = False
+    evaluations: dict[int, float | None] = dataclasses.field(default_factory=dict)
     progress: Progress = dataclasses.field(default_factory=Progress)
     num_images: int = 0
     began: float = dataclasses.field(default_factory=time.perf_counter)
@@ -66,6 +77,10 @@ class Run:
         every = self.config.eval_every
         due = step == self.config.steps or (every > 0 and step % every == 0)
         return self.evaluate is not None and step > 0 and due
+
+    def patience_ends(self) -> bool:
+        """Whether `config.patience` evaluations since the best one were no better."""
+        return patience_ends(self.evaluations, self.config.patience)
 
     def checkpoint_is_due(self, step: int) -> bool:
         """Whether a checkpoint follows this step; before every evaluation, which may be cut off."""
@@ -108,7 +123,7 @@ class Run:
             raise self.interrupted(step) from error
         if self.writer:
             self.writer.scalars(step, {f"eval/{key}": value for key, value in numbers.items()})
-        mean_ap = numbers.get("mAP")
+        mean_ap = self.evaluations[step] = numbers.get("mAP")
         if mean_ap is not None:  # there is something to find
             self.checkpoints.rate(step, mean_ap)
 

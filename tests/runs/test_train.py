@@ -46,6 +46,11 @@ def test_a_new_run_tells_what_it_reached(tmp_path):
     assert [values["train/epoch"] for values in result.metrics.values()] == [4 / 12, 8 / 12]
     rated = {step: values["eval/mAP"] for step, values in result.metrics.items()}
     assert result.best_mean_ap == max(rated.values()) == rated[result.best_step]
+    # Nothing is learned, so nothing gets better than the first time.
+    impatient = config.replace({"epochs": 0, "steps": 9, "patience": 1, "learning_rate": 1e-12})
+    result = train(impatient, tmp_path / "impatient")
+    assert result.last_step == 2 and sorted(result.metrics) == [1, 2]
+    assert train(impatient, tmp_path / "impatient").last_step == 2
     # A run that is further than `config.steps` is neither shortened nor called done.
     further = r"is at step 2, but config\.steps is 1: set it to 2 or more, with --change_config"
     for change_config in (False, True):

@@ -11,7 +11,7 @@ from ssd_jax.training.guard import Guard
 from ssd_jax.training.interruption import Interruption
 from ssd_jax.training.interval import Interval
 from ssd_jax.training.loop import train_loop
-from ssd_jax.training.run import Run
+from ssd_jax.training.run import Run, patience_ends
 from ssd_jax.training.state import TrainState
 from tests import tiny
 
@@ -150,6 +150,24 @@ def test_what_is_due_after_which_step(changes, evaluated, logged, saved):
     assert {step for step in steps if run.checkpoint_is_due(step)} == saved
     run.evaluate = None
     assert not any(map(run.evaluation_is_due, steps))
+
+
+@pytest.mark.parametrize(
+    "mean_aps, patience, ends",
+    [
+        ((0.1, 0.3, 0.2, 0.3), 2, True),  # as high again is not higher
+        ((0.1, 0.3, 0.2, 0.3), 3, False),
+        ((0.1, 0.3, 0.2, 0.4), 2, False),
+        ((0.3, None, 0.2), 2, False),
+        ((0.3, None, 0.2, 0.1), 2, True),
+        ((None, None, None), 1, False),
+        ((), 1, False),
+        ((0.9, 0.1, 0.1, 0.1), 0, False),
+    ],
+)
+def test_patience_counts_evaluations_since_the_best(mean_aps, patience, ends):
+    evaluations = {10 * i: mean_ap for i, mean_ap in enumerate(mean_aps)}
+    assert patience_ends(dict(reversed(evaluations.items())), patience) == ends
 
 
 @pytest.mark.parametrize("mean_ap, rated", [(0.0, [(3, 0.0)]), (None, [])])
