@@ -26,7 +26,7 @@ ALLOWED = {
     "models": {"config", "detection"},
     "training": {"config", "detection", "distributed", "models", "progress", "storage"},
     "evaluation": {"data", "images", "progress", "storage"},
-    "interop": {"config", "data", "detection", "models", "storage"},
+    "interop": {"config", "data", "detection", "models", "progress", "storage"},
     "runs": {
         "config",
         "data",

@@ -12,7 +12,6 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NoReturn
 
 from ssd_jax.cli import early_signals
@@ -29,6 +28,7 @@ from ssd_jax.errors import (
     one_line,
     printable,
 )
+from ssd_jax.storage.caches import cache_folder
 from ssd_jax.storage.files import NO_SPACE
 
 MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
@@ -193,9 +193,7 @@ def _keep_compiled() -> None:
     if folder is not None:
         return
     try:
-        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(caches, "ssd_jax", "compiled")
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = cache_folder("compiled")
         (folder / ".lockfile").touch()  # what JAX will lock
     except (OSError, RuntimeError):  # RuntimeError: this user has no home
         return

@@ -15,7 +15,12 @@ from ssd_jax.config.files import define_config, given_config
 FLAGS = flags.FlagValues()
 define_config(values=FLAGS)
 FROM = flags.DEFINE_string("from", None, "Which implementation the weights are of.", FLAGS)
-INPUT = flags.DEFINE_string("input", None, "The file of weights; for keras also imagenet.", FLAGS)
+INPUT = flags.DEFINE_string(
+    "input",
+    None,
+    "The file of weights; for keras also imagenet, for torchvision imagenet and coco.",
+    FLAGS,
+)
 OUTPUT = flags.DEFINE_string("output", None, "The work directory to make.", FLAGS)
 CLASSES = flags.DEFINE_list(
     "classes", [], "Names of the classes, where not VOC's or COCO's.", FLAGS

@@ -116,12 +116,10 @@ COCO = [
 ]
 _COCO_BY_ID = dict(zip(COCO_IDS, COCO, strict=True))
 
-# By how many classes there are. torchvision gives every number up to 90 an output.
-KNOWN = {
-    20: tuple(VOC),
-    80: tuple(COCO),
-    90: tuple(_COCO_BY_ID.get(number, f"unused {number}") for number in range(1, 91)),
-}
+# torchvision gives every number up to 90 an output.
+TORCHVISION_COCO = tuple(_COCO_BY_ID.get(number, f"unused {number}") for number in range(1, 91))
+# By how many classes there are.
+KNOWN = {20: tuple(VOC), 80: tuple(COCO), 90: TORCHVISION_COCO}
 
 
 def category_ids(class_names: Sequence[str]) -> tuple[int, ...]:

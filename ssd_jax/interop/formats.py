@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssd_jax.data.class_lists import KNOWN
+from ssd_jax.data.class_lists import KNOWN, TORCHVISION_COCO
 from ssd_jax.errors import UserError
 from ssd_jax.interop import pytorch_layouts as layouts
 from ssd_jax.interop.keras_weights import APPLICATIONS, arrays_from_keras, load_application
+from ssd_jax.interop.published_weights import FILES, published_file
 from ssd_jax.interop.pytorch_layouts import Layout
 from ssd_jax.interop.renaming import rename
 from ssd_jax.interop.transfer import Arrays, flatten
@@ -44,7 +45,8 @@ def read_format(kind: str, file: str, network: Network, class_names: Sequence[st
 
     Args:
       kind: one of `FORMATS`.
-      file: see `read_weights`; for keras "imagenet" or a file that Keras wrote.
+      file: see `read_weights`; for keras "imagenet" or a file that Keras wrote; for torchvision
+        also "imagenet" and "coco", the weights that it publishes for the network's backbone.
       network: of the same config, with any number of classes.
       class_names: of the weights; where empty, VOC's or COCO's, by their number.
 
@@ -56,11 +58,20 @@ def read_format(kind: str, file: str, network: Network, class_names: Sequence[st
         model = load_application(network.settings.backbone, file, _num_bytes(network))
         return Foreign(arrays_from_keras(model, network.settings.backbone), (), [], [])
 
+    published = file if kind == "torchvision" and file in FILES else None
+    if published:
+        _check_backbone(f"{kind}:{file}", network, tuple(FILES[published]))
+        file = str(published_file(published, network.settings.backbone))
     tensors = read_weights(file, _num_bytes(network))
     if kind == "mmdetection":
         tensors = layouts.upgrade_mmdetection(tensors)
     layout = _find_layout(kind, tensors, network)
-    num_classes = _num_classes(tensors, layout, network)
+    if published == "coco":
+        # The number of boxes of a cell may be another here, so it does not tell that of classes.
+        class_names = TORCHVISION_COCO
+        num_classes = len(class_names)
+    else:
+        num_classes = _num_classes(tensors, layout, network)
     if num_classes is None:
         class_names = ()
     else:

@@ -24,7 +24,7 @@ def write_checksums(folder: Path, names: Iterable[str]) -> None:
       folder: the folder.
       names: of files and folders in it; of a folder, all files in it are meant.
     """
-    lines = [f"{_digest(folder / name)}  {name}\n" for name in _files(folder, names)]
+    lines = [f"{digest(folder / name)}  {name}\n" for name in _files(folder, names)]
     write_text(folder / CHECKSUMS_FILE, "".join(lines))
 
 
@@ -53,7 +53,7 @@ def verify_checksums(folder: Path, names: Iterable[str]) -> None:
             raise DamageError(f"{CHECKSUMS_FILE} is damaged itself: it has no line for {name}")
         for name in inside:
             try:
-                found = _digest(folder / name)
+                found = digest(folder / name)
             except OSError as error:
                 raise DamageError(f"{name} cannot be read: {reason_of(error)}") from error
             if found != listed[name]:
@@ -68,7 +68,12 @@ def _files(folder: Path, names: Iterable[str]) -> Iterator[str]:
         yield from (path.relative_to(folder).as_posix() for path in found if path.is_file())
 
 
-def _digest(file: Path) -> str:
+def digest(file: Path) -> str:
+    """The SHA-256 of a file, as 64 hexadecimal digits.
+
+    Raises:
+      OSError: the file cannot be read.
+    """
     with open_file(file) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()  # pyright: ignore[reportArgumentType]
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from ssd_jax.errors import UserError, reason_of
 
@@ -29,17 +29,43 @@ def locked(
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(folder / LOCK, fallback_to_soft=False)
-        lock.acquire(timeout=0)
+        lock = _acquire(folder, timeout=0)
     except Timeout as error:
         raise UserError(
             f"{folder} is in use by another process{holder(folder)}: wait until it ends, or "
             f"name another {another}"
         ) from error
-    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
-        reason = reason_of(error)
-        raise UserError(f"{folder / LOCK} cannot be written or locked: {reason}") from error
     try:
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def locked_in_turn(folder: Path) -> Iterator[None]:
+    """A block that one process at a time is in; the others wait.
+
+    Args:
+      folder: whose lock it is; it exists.
+
+    Raises:
+      UserError: the folder cannot be locked.
+    """
+    lock = _acquire(folder, timeout=-1)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(folder: Path, timeout: float) -> BaseFileLock:
+    """The lock of a folder, held, after so many seconds at most; -1 = however many."""
+    try:
+        lock = FileLock(folder / LOCK, fallback_to_soft=False)
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        raise
+    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
+        reason = reason_of(error)
+        raise UserError(f"{folder / LOCK} cannot be written or locked: {reason}") from error
+    return lock

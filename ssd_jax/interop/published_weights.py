@@ -1,0 +1,134 @@
+"""Weights that torchvision publishes: downloaded once, verified by their hash, and kept.
+
+They lie in the user's cache folder (`ssd_jax/weights`). A file that is put there by hand is used
+like one that was downloaded.
+"""
+
+import http.client
+import logging
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from ssd_jax.errors import UserError, reason_of
+from ssd_jax.progress import progress_bar
+from ssd_jax.storage.caches import cache_folder
+from ssd_jax.storage.checksums import digest
+from ssd_jax.storage.locks import locked_in_turn
+from ssd_jax.storage.replacing import UNFINISHED, replacing
+
+logger = logging.getLogger(__name__)
+
+ADDRESS = "https://download.pytorch.org/models"
+SECONDS = 30.0  # without a byte, after which a download is given up
+CHUNK = 2**20  # bytes
+
+_VGG16 = "vgg16_features-amdegroot-88682ab5.pth"  # reads pixels less their mean, as Caffe's does
+_MOBILENET_V2 = "mobilenet_v2-7ebf99e0.pth"  # top-1 accuracy 72.154 % (their first: 71.878 %)
+_SSD300 = "ssd300_vgg16_coco-b556d3b4.pth"  # 25.1 AP on COCO val2017
+
+# By the data that they were trained on, and by backbone. The eight hexadecimal digits in a name
+# begin the SHA-256 of the file. Accuracies are those that torchvision names.
+FILES = {
+    "imagenet": {
+        "vgg16": _VGG16,
+        "vgg16_mmdetection": _VGG16,
+        "resnet50": "resnet50-11ad3fa6.pth",  # top-1 accuracy 80.858 % (their first: 76.130 %)
+        "mobilenet_v2": _MOBILENET_V2,
+        "mobilenet_v2_narrow": _MOBILENET_V2,
+    },
+    "coco": {
+        "vgg16": _SSD300,
+        "vgg16_mmdetection": _SSD300,
+    },
+}
+
+
+def published_file(trained_on: str, backbone: str) -> Path:
+    """The file of the weights for a backbone; the first time it is downloaded.
+
+    Of several processes that share a cache folder one downloads, and the others wait.
+
+    Args:
+      trained_on: a key of `FILES`.
+      backbone: a key of its entry.
+
+    Raises:
+      UserError: the file cannot be downloaded or kept, or its hash is not that of its name.
+    """
+    name = FILES[trained_on][backbone]
+    address = f"{ADDRESS}/{name}"
+    try:
+        folder = cache_folder("weights")
+    except RuntimeError as error:
+        raise UserError(
+            f"{name} has no place to be kept, for this user has no home: set XDG_CACHE_HOME to a "
+            "folder"
+        ) from error
+    path = folder / name
+    if not path.exists():
+        with locked_in_turn(folder):
+            if not path.exists():
+                _download(address, path)
+    wrong = _wrong_hash(path, name)
+    if wrong:
+        raise UserError(
+            f"{path} is damaged: {wrong}; remove it, and it is downloaded again from {address}"
+        )
+    return path
+
+
+def _download(address: str, path: Path) -> None:
+    """Downloads a whole file with the right hash, or nothing; the caller has the folder's lock."""
+    for left in path.parent.glob(f".*{UNFINISHED}*"):  # of processes that were killed
+        left.unlink(missing_ok=True)
+    logger.info("downloading %s to %s", address, path)
+    with replacing(path) as unfinished:
+        with unfinished.open("wb") as file:
+            for chunk in _receive(address, path):
+                file.write(chunk)
+        wrong = _wrong_hash(unfinished, path.name)
+        if wrong:
+            raise UserError(
+                f"what came from {address} is not that file: {wrong}; download it again, or put "
+                f"the right file at {path}"
+            )
+
+
+def _receive(address: str, target: Path) -> Iterator[bytes]:
+    """The bytes at an address, piece by piece.
+
+    Raises:
+      UserError: not all of them came; it names the place to put the file at.
+    """
+    received = 0
+    try:
+        with urllib.request.urlopen(address, timeout=SECONDS) as answer:
+            total = answer.length  # None where the server does not tell
+            bar = progress_bar(total=total, desc=target.name, unit="B", unit_scale=True)
+            with bar:
+                while chunk := answer.read(CHUNK):
+                    received += len(chunk)
+                    bar.update(len(chunk))
+                    yield chunk
+        if total is not None and received < total:
+            raise OSError(f"the connection ended after {received:,} of {total:,} bytes")
+    except (OSError, http.client.HTTPException) as error:
+        cause = getattr(error, "reason", error)  # of a URLError, often another error
+        reason = reason_of(cause if isinstance(cause, Exception) else error)
+        raise UserError(
+            f"{address} cannot be downloaded ({reason}): download it where there is a network, and "
+            f"put it at {target}"
+        ) from error
+
+
+def _wrong_hash(file: Path, name: str) -> str:
+    """What is wrong with the hash of a file, in words; "" where it is that of the name."""
+    wanted = name.removesuffix(".pth").rpartition("-")[2]
+    try:
+        found = digest(file)
+    except OSError as error:
+        return f"it cannot be read ({reason_of(error)})"
+    if found.startswith(wanted):
+        return ""
+    return f"its SHA-256 begins with {found[: len(wanted)]}, but must begin with {wanted}"
