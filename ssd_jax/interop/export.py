@@ -12,7 +12,11 @@ import safetensors.numpy
 from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.detection.postprocess import Detections, best_detections, score_boxes
 from ssd_jax.errors import UserError, missing_package
-from ssd_jax.interop.pytorch_layouts import ssd_pytorch_layout, torchvision_layout
+from ssd_jax.interop.pytorch_layouts import (
+    ssd_pytorch_layout,
+    torchvision_layout,
+    torchvision_ssdlite_layout,
+)
 from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.interop.trained import Trained, save_folder
 from ssd_jax.models.convolution import plain_convolutions
@@ -133,7 +137,7 @@ def _detections(trained: Trained, offsets: jax.Array, logits: jax.Array) -> Dete
 
 
 def state_dict(trained: Trained, kind: str) -> dict[str, np.ndarray]:
-    """The tensors of an SSD with VGG16 as ssd.pytorch or torchvision names them.
+    """The tensors of a detector as ssd.pytorch or torchvision names them.
 
     Raises:
       UserError: the layout has no place for the network.
@@ -141,9 +145,19 @@ def state_dict(trained: Trained, kind: str) -> dict[str, np.ndarray]:
     network = trained.network
     settings = network.settings
     num_extras = len(settings.extra_blocks)
-    fits = settings.backbone == "vgg16" and not settings.batch_norm and not settings.separable
-    if not fits or (kind == "torchvision" and num_extras != 4):
-        what = "SSD300 with VGG16" if kind == "torchvision" else "SSD with VGG16"
-        raise UserError(f"{kind} has a place for an {what} without batch norm alone")
-    layout = torchvision_layout() if kind == "torchvision" else ssd_pytorch_layout(num_extras)
+    is_vgg16 = settings.backbone == "vgg16" and not settings.batch_norm and not settings.separable
+    is_lite = (
+        settings.backbone == "mobilenet_v3" and settings.separable and not settings.linear_extras
+    )
+    if kind == "ssd.pytorch":
+        if not is_vgg16:
+            raise UserError(f"{kind} has a place for an SSD with VGG16 without batch norm alone")
+        layout = ssd_pytorch_layout(num_extras)
+    else:
+        if not (is_vgg16 or is_lite) or num_extras != 4:
+            raise UserError(
+                f"{kind} has a place for an SSD300 with VGG16 without batch norm, and for an "
+                "SSDLite with MobileNetV3, alone"
+            )
+        layout = torchvision_layout() if is_vgg16 else torchvision_ssdlite_layout()
     return to_pytorch(trained.variables, layout, network.tiling.boxes_per_cell)

@@ -107,15 +107,7 @@ def _find_layout(kind: str, tensors: Mapping[str, np.ndarray], network: Network)
             return layouts.ssd_pytorch_layout(num_extras)
         return layouts.ssd_pytorch_backbone_layout()
     if kind == "torchvision":
-        if any(name.startswith("backbone.") for name in tensors):
-            _check_backbone(kind, network, _VGG16)
-            return layouts.torchvision_layout()
-        _check_backbone(kind, network, (*_VGG16, "vgg16_whole", "resnet50", *_MOBILENET_V2))
-        if network.settings.backbone == "resnet50":
-            return layouts.torchvision_resnet50_layout()
-        if network.settings.backbone in _MOBILENET_V2:
-            return layouts.torchvision_mobilenet_v2_layout()
-        return layouts.torchvision_vgg16_layout()
+        return _find_torchvision_layout(tensors, network)
     if kind == "mmdetection":
         _check_backbone(kind, network, _VGG16)
         return layouts.mmdetection_layout(num_extras)
@@ -128,6 +120,24 @@ def _find_layout(kind: str, tensors: Mapping[str, np.ndarray], network: Network)
         kind, network, ("resnet50",) if kind == "nvidia" else ("resnet50", *_MOBILENET_V2)
     )
     return layouts.nvidia_layout()
+
+
+def _find_torchvision_layout(tensors: Mapping[str, np.ndarray], network: Network) -> Layout:
+    backbone = network.settings.backbone
+    if any(name.startswith("backbone.") for name in tensors):
+        _check_backbone("torchvision", network, (*_VGG16, "mobilenet_v3"))
+        if backbone == "mobilenet_v3":
+            return layouts.torchvision_ssdlite_layout()
+        return layouts.torchvision_layout()
+    known = (*_VGG16, "vgg16_whole", "resnet50", *_MOBILENET_V2, "mobilenet_v3")
+    _check_backbone("torchvision", network, known)
+    if backbone == "resnet50":
+        return layouts.torchvision_resnet50_layout()
+    if backbone in _MOBILENET_V2:
+        return layouts.torchvision_mobilenet_v2_layout()
+    if backbone == "mobilenet_v3":
+        return layouts.torchvision_mobilenet_v3_layout()
+    return layouts.torchvision_vgg16_layout()
 
 
 def _check_backbone(kind: str, network: Network, fitting: Sequence[str]) -> None:

@@ -12,10 +12,11 @@ from ssd_jax.errors import UserError
 from ssd_jax.interop.keras_files import check_keras_file
 from ssd_jax.interop.transfer import Arrays
 from ssd_jax.models import mobilenet_v2, resnet, vgg
+from ssd_jax.models.layers import NORM
 from ssd_jax.storage.files import local_path
 
-# Ours everywhere. A network that was trained with another gets variances that make up for it.
-BATCH_NORM_EPSILON = 1e-5
+# Ours. A network that was trained with another gets variances that make up for it.
+BATCH_NORM_EPSILON = NORM.epsilon
 
 
 class Application(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssd_jax.models import mobilenet_v2, resnet
+from ssd_jax.models import mobilenet_v2, mobilenet_v3, resnet
 from ssd_jax.models.vgg import STAGES
 
 
@@ -186,6 +186,39 @@ def uvipen_ssdlite_layout() -> Layout:
     return Layout(names, values_first=True, unread=("loc.6.", "conf.6."))
 
 
+def torchvision_ssdlite_layout() -> Layout:
+    """The names of torchvision's `ssdlite320_mobilenet_v3_large`.
+
+    Its backbone is cut in two behind the layer that gives the finer map, the first of a block.
+    """
+    fine = mobilenet_v3.FINE_BLOCK
+    before, after = "backbone.features.0", "backbone.features.1"
+    blocks = [f"{before}.{i + 1}.block" for i in range(fine)]
+    blocks += [f"{after}.0", *(f"{after}.{i}.block" for i in range(1, 3))]
+    names = _mobilenet_v3_names(f"{before}.0", blocks, f"{after}.3")
+    names |= _block(
+        f"backbone.blocks.{fine}.widen", f"{before}.{fine + 1}.0", f"{before}.{fine + 1}.1"
+    )
+    for i in range(4):
+        parts = (f"narrow.{i}", f"shrink.{i}.depthwise", f"shrink.{i}.pointwise")
+        for j, part in enumerate(parts):
+            theirs = f"backbone.extra.{i}.{j}"
+            names |= _block(f"extras.{part}", f"{theirs}.0", f"{theirs}.1")
+    for ours, head in (("offsets", "regression"), ("logits", "classification")):
+        for i in range(6):
+            theirs = f"head.{head}_head.module_list.{i}"
+            names |= _block(f"heads.{ours}.{i}.depthwise", f"{theirs}.0.0", f"{theirs}.0.1")
+            names[f"heads.{ours}.{i}.pointwise"] = f"{theirs}.1"
+    return Layout(names)
+
+
+def torchvision_mobilenet_v3_layout() -> Layout:
+    """The names of the backbone in torchvision's `mobilenet_v3_large`."""
+    blocks = [f"features.{i + 1}.block" for i in range(len(mobilenet_v3.BLOCKS))]
+    names = _mobilenet_v3_names("features.0", blocks, f"features.{len(blocks) + 1}")
+    return Layout(names, unread=("classifier.",))
+
+
 def torchvision_resnet50_layout() -> Layout:
     """The names of the backbone in torchvision's `resnet50`."""
     stages = [f"layer{stage}" for stage in (1, 2, 3)]
@@ -229,3 +262,21 @@ def _mobilenet_v2_names(features: str) -> dict[str, str]:
             names |= _block(f"{ours}.narrow", f"{theirs}.{first + 1}", f"{theirs}.{first + 2}")
             number += 1
     return names | _block("backbone.last", f"{features}.18.0", f"{features}.18.1")
+
+
+def _mobilenet_v3_names(first: str, blocks: Sequence[str], last: str) -> dict[str, str]:
+    """The names of MobileNetV3's layers, from those of its first and last layer and its blocks."""
+    names = _block("backbone.first", f"{first}.0", f"{first}.1")
+    channels = mobilenet_v3.FIRST_CHANNELS
+    for number, (shape, theirs) in enumerate(zip(mobilenet_v3.BLOCKS, blocks, strict=True)):
+        ours = f"backbone.blocks.{number}"
+        parts = ["widen"] if shape.wide_channels != channels else []
+        parts += ["depthwise", "excite", "narrow"] if shape.excite else ["depthwise", "narrow"]
+        for place, part in enumerate(parts):
+            if part == "excite":
+                names[f"{ours}.excite.squeeze"] = f"{theirs}.{place}.fc1"
+                names[f"{ours}.excite.expand"] = f"{theirs}.{place}.fc2"
+            else:
+                names |= _block(f"{ours}.{part}", f"{theirs}.{place}.0", f"{theirs}.{place}.1")
+        channels = shape.channels
+    return names | _block("backbone.last", f"{last}.0", f"{last}.1")

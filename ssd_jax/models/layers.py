@@ -5,6 +5,7 @@ import functools
 import itertools
 from collections.abc import Callable
 from types import EllipsisType
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,6 +77,21 @@ def _relu_backward(y: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
 relu.defvjp(_relu_forward, _relu_backward)
 
 
+class NormOptions(NamedTuple):
+    """Options of batch norm.
+
+    Attributes:
+      momentum: the share of the running statistics that a step keeps.
+      epsilon: what is added to variances.
+    """
+
+    momentum: float
+    epsilon: float
+
+
+NORM = NormOptions(momentum=0.9, epsilon=1e-5)
+
+
 @dataclasses.dataclass(frozen=True)
 class ConvOptions:
     """Options that all convolutions of a network share.
@@ -87,6 +103,7 @@ class ConvOptions:
       rngs: the random numbers that parameters start from.
       activation: what ends a block; None for nothing.
       scale_init: how the scales of batch norm start.
+      norm: the other options of batch norm.
     """
 
     batch_norm: bool
@@ -95,6 +112,7 @@ class ConvOptions:
     rngs: nnx.Rngs
     activation: Callable[[jax.Array], jax.Array] | None = relu
     scale_init: nnx.Initializer = nnx.initializers.ones
+    norm: NormOptions = NORM
 
 
 class RunningStatistic(nnx.BatchStat):
@@ -115,8 +133,8 @@ class BatchNorm(nnx.BatchNorm):
     def __init__(self, channels: int, options: ConvOptions) -> None:
         super().__init__(
             channels,
-            momentum=0.9,
-            epsilon=1e-5,
+            momentum=options.norm.momentum,
+            epsilon=options.norm.epsilon,
             scale_init=options.scale_init,
             dtype=options.dtype,
             rngs=options.rngs,

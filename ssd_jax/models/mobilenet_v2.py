@@ -1,11 +1,10 @@
 """MobileNetV2 (Sandler et al. 2018, table 2) with the two feature maps that SSDLite reads."""
 
-import dataclasses
-
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from ssd_jax.models.inverted_residual import InvertedResidual
 from ssd_jax.models.layers import ConvBlock, ConvOptions, scaled
 
 # Expansion, output channels, blocks and stride of each stage.
@@ -20,38 +19,6 @@ STAGES = (
 )
 # The first block of the stage with 160 channels: its input, widened or not, is the finer map.
 FINE_BLOCK = 13
-
-
-class InvertedResidual(nnx.Module):
-    """1×1 that widens, 3×3 on each channel, 1×1 that narrows without activation."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        options: ConvOptions,
-        *,
-        expansion: int,
-        stride: int,
-        padding: int | str,
-    ) -> None:
-        channels = in_channels * expansion
-        self.widen = ConvBlock(in_channels, channels, 1, options) if expansion > 1 else None
-        self.depthwise = ConvBlock(
-            channels, channels, 3, options, stride=stride, padding=padding, depthwise=True
-        )
-        linear = dataclasses.replace(options, activation=None)
-        self.narrow = ConvBlock(channels, out_channels, 1, linear)
-        self.has_shortcut = stride == 1 and in_channels == out_channels
-        self.wide_channels = channels
-
-    def __call__(
-        self, x: Float[Array, "batch height width channels"], train: bool
-    ) -> tuple[Float[Array, "batch _ _ _"], Float[Array, "batch height width wide"]]:
-        """Its output, and its widened input."""
-        wide = x if self.widen is None else self.widen(x, train)
-        narrow = self.narrow(self.depthwise(wide, train), train)
-        return (x + narrow if self.has_shortcut else narrow), wide
 
 
 class MobileNetV2(nnx.Module):
@@ -94,9 +61,9 @@ class MobileNetV2(nnx.Module):
                 blocks.append(
                     InvertedResidual(
                         channels,
+                        channels * expansion,
                         out_channels,
                         options,
-                        expansion=expansion,
                         stride=1 if index else stride,
                         padding=padding,
                     )

@@ -10,8 +10,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Float32
 
 from ssd_jax.config.schema import ModelConfig
+from ssd_jax.models import mobilenet_v3
 from ssd_jax.models.heads import ExtraBlock, ExtraLayers, PredictionHeads
-from ssd_jax.models.layers import ConvOptions, relu
+from ssd_jax.models.layers import NORM, ConvOptions, NormOptions, relu
 from ssd_jax.models.mobilenet_v2 import MobileNetV2
 from ssd_jax.models.preprocess import (
     CAFFE,
@@ -43,12 +44,14 @@ class Backbone(NamedTuple):
       num_maps: how many feature maps it gives.
       input_range: what it reads.
       needs_batch_norm: whether it does not train without.
+      norm: options of batch norm in the layers after it; its own has the same.
     """
 
     make: Callable[..., "BackboneModule"]
     num_maps: int
     input_range: InputRange
     needs_batch_norm: bool
+    norm: NormOptions = NORM
 
 
 BACKBONES = {
@@ -64,6 +67,7 @@ BACKBONES = {
     "mobilenet_v2_tensorflow": Backbone(
         functools.partial(MobileNetV2, same_padding=True), 2, TENSORFLOW, True
     ),
+    "mobilenet_v3": Backbone(mobilenet_v3.MobileNetV3, 2, TENSORFLOW, True, mobilenet_v3.NORM),
 }
 
 
@@ -89,7 +93,8 @@ class SSD(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         batch_norm, separable = settings.batch_norm, settings.separable
-        self.backbone = BACKBONES[settings.backbone].make(
+        backbone = BACKBONES[settings.backbone]
+        self.backbone = backbone.make(
             width=settings.width, batch_norm=batch_norm, dtype=dtype, rngs=rngs
         )
         options = ConvOptions(
@@ -98,6 +103,7 @@ class SSD(nnx.Module):
             kernel_init=nnx.initializers.xavier_uniform(),
             dtype=dtype,
             rngs=rngs,
+            norm=backbone.norm,
         )
         self.extras = ExtraLayers(
             self.backbone.out_channels[-1],

@@ -307,7 +307,7 @@ def test_exports_that_cannot_be_are_explained(imported, tmp_path):
         ("magic", "--to is 'magic', but must be one of safetensors"),
         (
             "torchvision",
-            "torchvision has a place for an SSD300 with VGG16 without batch norm alone",
+            "torchvision has a place for an SSD300 with VGG16 without batch norm, and for an",
         ),
     ):
         with pytest.raises(UserError, match=complaint):

@@ -1,19 +1,27 @@
 import numpy as np
 import pytest
 
-from configs import ssd300_resnet50_coco, ssdlite300_mobilenetv2_coco
+from configs import (
+    ssd300_resnet50_coco,
+    ssdlite300_mobilenetv2_coco,
+    ssdlite320_mobilenetv3_coco,
+)
 from configs.ablations import table2
 from ssd_jax.config.schema import as_config
+from ssd_jax.data.class_lists import KNOWN
 from ssd_jax.errors import UserError
+from ssd_jax.interop.export import state_dict
 from ssd_jax.interop.formats import read_format
 from ssd_jax.interop.pytorch_layouts import (
     caffe_layout,
     mmdetection_layout,
     ssd_pytorch_layout,
     torchvision_mobilenet_v2_layout,
+    torchvision_mobilenet_v3_layout,
     torchvision_resnet50_layout,
 )
 from ssd_jax.interop.renaming import to_pytorch
+from ssd_jax.interop.trained import Trained
 from ssd_jax.interop.transfer import flatten
 from ssd_jax.models.network import build_network
 from tests import tiny
@@ -130,6 +138,7 @@ def test_caffe_reads_blue_first_and_has_numbers_for_names(tmp_path):
     [
         (ssd300_resnet50_coco, torchvision_resnet50_layout()),
         (ssdlite300_mobilenetv2_coco, torchvision_mobilenet_v2_layout()),
+        (ssdlite320_mobilenetv3_coco, torchvision_mobilenet_v3_layout()),
     ],
 )
 def test_backbones_of_torchvision(config, layout, tmp_path):
@@ -143,6 +152,21 @@ def test_backbones_of_torchvision(config, layout, tmp_path):
     foreign = read_format("torchvision", str(tmp_path / "backbone.npz"), network)
     assert foreign.left_over == ["surplus"] and foreign.class_names == ()
     assert_whole(foreign._replace(left_over=[]), backbone)
+
+
+def test_ssdlite_of_torchvision_goes_out_and_comes_in_again(tmp_path):
+    config = as_config(ssdlite320_mobilenetv3_coco.get_config())
+    network = build_network(config.model, num_classes=len(KNOWN[90]))
+    trained = Trained(network, random_variables(network), KNOWN[90], (), config)
+    tensors = state_dict(trained, "torchvision")
+    np.savez(tmp_path / "ssdlite.npz", **tensors)
+    foreign = read_format("torchvision", str(tmp_path / "ssdlite.npz"), network)
+    assert foreign.class_names == KNOWN[90]
+    assert_whole(foreign, trained.variables)
+    linear = config.model.model_copy(update={"linear_extras": True})
+    other = trained._replace(network=build_network(linear, num_classes=1))
+    with pytest.raises(UserError, match="and for an SSDLite with MobileNetV3, alone"):
+        state_dict(other, "torchvision")
 
 
 def test_the_backbone_that_torchvision_starts_from(tmp_path):

@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from configs import ssd300_resnet50_coco, ssd300_voc, ssdlite300_mobilenetv2_coco
+from configs import (
+    ssd300_resnet50_coco,
+    ssd300_voc,
+    ssdlite300_mobilenetv2_coco,
+    ssdlite320_mobilenetv3_coco,
+)
 from ssd_jax.config.schema import as_config
 from ssd_jax.data import class_lists
+from ssd_jax.detection.boxes import cxcywh_to_xyxy
 from ssd_jax.interop.formats import read_format
 from ssd_jax.interop.pytorch_layouts import (
     caffe_layout,
@@ -18,6 +24,7 @@ from ssd_jax.interop.pytorch_layouts import (
     torchvision_layout,
     torchvision_mobilenet_v2_layout,
     torchvision_resnet50_layout,
+    torchvision_ssdlite_layout,
     uvipen_ssdlite_layout,
 )
 from ssd_jax.interop.renaming import rename, to_pytorch
@@ -64,6 +71,13 @@ def by_cell(rows, tiling):
             ssdlite300_mobilenetv2_coco,
             80,
         ),
+        (
+            "torchvision_ssdlite320_mobilenet_v3_coco",
+            "torchvision",
+            torchvision_ssdlite_layout(),
+            ssdlite320_mobilenetv3_coco,
+            90,
+        ),
     ],
 )
 @pytest.mark.slow
@@ -92,7 +106,8 @@ def test_forward_pass_equals_the_reference(name, kind, layout, config, num_class
     )
     assert result.num_filled == len(result.fates)
 
-    image = np.random.default_rng([seed, 999999]).standard_normal((1, 300, 300, 3))
+    size = tiling.image_size
+    image = np.random.default_rng([seed, 999999]).standard_normal((1, size, size, 3))
     outputs, _ = jax.jit(network.apply, static_argnums=3)(
         *result.variables, image.astype(np.float32), False
     )
@@ -103,7 +118,10 @@ def test_forward_pass_equals_the_reference(name, kind, layout, config, num_class
         for ours, theirs in zip(outputs, (reference["offsets"], reference["logits"]), strict=True):
             ours = ours[:, rows]
             assert ours.shape == theirs.shape
-            assert np.abs(ours - theirs).max() < 1e-3 * theirs.std()
+            assert np.abs(ours - theirs).max() < 1e-4 * theirs.std()
+        if "xyxy_pixels" in reference:
+            boxes = np.asarray(cxcywh_to_xyxy(network.default_boxes()[rows])) * size
+            np.testing.assert_allclose(boxes, reference["xyxy_pixels"], atol=1e-4)
 
     # And back: every tensor bit for bit, but for those that say nothing to batch norm.
     back = to_pytorch(result.variables, layout, tiling.boxes_per_cell)

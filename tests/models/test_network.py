@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs import ssd300_resnet50_coco, ssdlite300_mobilenetv2_coco
+from configs import (
+    ssd300_resnet50_coco,
+    ssdlite300_mobilenetv2_coco,
+    ssdlite320_mobilenetv3_coco,
+)
 from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
-from ssd_jax.models.layers import DepthwiseConv, L2Norm, max_pool, relu, scaled
+from ssd_jax.models.layers import BatchNorm, DepthwiseConv, L2Norm, max_pool, relu, scaled
 from ssd_jax.models.mobilenet_v2 import MobileNetV2
 from ssd_jax.models.network import CountedKeys, build_network
 from ssd_jax.models.vgg import VGG16
@@ -58,11 +62,14 @@ def on_accelerators(*arguments, default, **_):
 
 
 @pytest.mark.parametrize("size", [7, 10])
-@pytest.mark.parametrize("stride, padding", [(1, 1), (2, 1), (1, "SAME"), (2, "SAME"), (2, 0)])
-def test_depthwise_convolution_equals_a_grouped_one(size, stride, padding, monkeypatch):
+@pytest.mark.parametrize(
+    "kernel, stride, padding",
+    [(3, 1, 1), (3, 2, 1), (3, 1, "SAME"), (3, 2, "SAME"), (3, 2, 0), (5, 2, 2)],
+)
+def test_depthwise_convolution_equals_a_grouped_one(size, kernel, stride, padding, monkeypatch):
     layer = DepthwiseConv(
         8,
-        3,
+        kernel,
         stride=stride,
         padding=padding,
         use_bias=True,
@@ -149,6 +156,22 @@ def test_precision_is_of_the_computation_alone():
         assert rough.dtype == jnp.float32
         error = np.linalg.norm(rough - exact) / np.linalg.norm(exact)
         assert 1e-5 < error < 0.05
+
+
+@pytest.mark.parametrize(
+    "config, momentum, epsilon",
+    [(ssdlite300_mobilenetv2_coco, 0.9, 1e-5), (ssdlite320_mobilenetv3_coco, 0.97, 1e-3)],
+)
+def test_batch_norm_has_the_options_of_the_backbone_in_every_layer(config, momentum, epsilon):
+    module = build_network(as_config(config.get_config()).model, 1)._abstract_module
+    norms = [node for _, node in nnx.iter_graph(module) if isinstance(node, BatchNorm)]
+    assert {(norm.momentum, norm.epsilon) for norm in norms} == {(momentum, epsilon)}
+    assert len(norms) > 60
+
+
+def test_mobilenet_v3_reads_minus_one_to_one():
+    network = build_network(as_config(ssdlite320_mobilenetv3_coco.get_config()).model, 1)
+    np.testing.assert_array_equal(network.normalise(np.array([0, 127.5, 255])), [-1, 0, 1])
 
 
 @pytest.mark.parametrize("config", [ssd300_resnet50_coco, ssdlite300_mobilenetv2_coco])

@@ -11,6 +11,7 @@ from configs import (
     ssd512_voc,
     ssdlite300_mobilenetv2_coco,
     ssdlite320_mobilenetv2_coco,
+    ssdlite320_mobilenetv3_coco,
 )
 from ssd_jax.config.schema import as_config
 from ssd_jax.models.network import build_network
@@ -30,6 +31,7 @@ def count(tree) -> int:
         (ssd512_coco, 80, 36_038_196, 0),
         (ssd300_resnet50_coco, 80, 22_894_902, 35_968),
         (ssdlite300_mobilenetv2_coco, 80, 4_445_876, 50_368),
+        (ssdlite320_mobilenetv3_coco, 90, 3_440_060, 32_944),
     ],
 )
 def test_networks_have_as_many_parameters_as_the_reference(
