@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from configs import ssd300_coco, ssd300_voc, ssd512_coco, ssd512_voc
+from configs import ssd300_coco, ssd300_coco_torchvision, ssd300_voc, ssd512_coco, ssd512_voc
 from configs.ablations import table2, table3
 from ssd_jax.config.schema import as_config
 from ssd_jax.detection.boxes import cxcywh_to_xyxy
@@ -11,7 +11,6 @@ from ssd_jax.detection.default_boxes import Tiling, default_boxes, shapes_from_s
 from ssd_jax.models.network import build_network
 from tests.helpers import tilings
 from tests.helpers.reference_results import references
-from tests.helpers.tilings import SSD300_COCO
 
 
 def test_one_cell_by_hand():
@@ -128,9 +127,8 @@ def test_tilings_equal_the_reference(name, count, whole_pixels, clip):
 
 
 def test_ssd300_coco_equals_torchvision():
-    boxes = default_boxes(SSD300_COCO)
-    boxes[:, 2:] = np.minimum(boxes[:, 2:], 1)  # torchvision cuts the sizes of two boxes
-    boxes = cxcywh_to_xyxy(boxes) * 300
+    config = as_config(ssd300_coco_torchvision.get_config())
+    boxes = cxcywh_to_xyxy(build_network(config.model, 1).default_boxes()) * 300
     for reference in references("default_boxes_torchvision_ssd300"):
         rows = reference.get("rows", slice(None))
         np.testing.assert_allclose(boxes[rows], reference["xyxy_pixels"], rtol=0, atol=1e-4)

@@ -49,4 +49,3 @@ def tiling(name: str, whole_pixels: bool = True, clip: bool = False) -> Tiling:
 
 
 SSD300_VOC = tiling("ssd300_voc")
-SSD300_COCO = tiling("ssd300_coco")
