@@ -21,10 +21,7 @@ DEVICE_KEYS = ("image", "window", "boxes", "labels")
 
 
 def train_loop(
-    state: TrainState,
-    train_step: Callable,
-    batches: Iterator[dict[str, np.ndarray]],
-    run: Run,
+    state: TrainState, train_step: Callable, batches: Iterator[dict[str, np.ndarray]], run: Run
 ) -> None:
     """Trains from the state's step up to `config.steps`, or until `config.patience` ends.
 
