@@ -1,6 +1,6 @@
 """Evaluation batches, and objects and images for reports: NumPy and threads, no TensorFlow.
 
-A batch is a dictionary as in training (`training_batches.py`), without `broken` and `file`, and
+A batch is a dictionary as in training (`training_batches.py`), without `broken`, and
 
     crowd      [batch, G] bool             a box round many objects
     area       [batch, G] float64          of the object's outline in square pixels, or NaN
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ssd_jax.data.datasets import Dataset
-from ssd_jax.data.records import Record
+from ssd_jax.data.records import NamedImage, Record
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import open_image, upright_size
 from ssd_jax.images.resizing import resize_to_square
@@ -107,6 +107,7 @@ def _batch(examples: Sequence[_Example], image_size: int, batch_size: int) -> di
         "crowd": np.zeros((batch_size, most), bool),
         "area": np.zeros((batch_size, most), np.float64),
         "image_id": np.full(batch_size, b"", object),
+        "file": np.full(batch_size, b"", object),
         "size": np.zeros((batch_size, 2), np.int32),
         "dropped": np.zeros(batch_size, np.int32),
         "mask": np.zeros(batch_size, bool),
@@ -115,6 +116,7 @@ def _batch(examples: Sequence[_Example], image_size: int, batch_size: int) -> di
         batch["image"][i], batch["size"][i] = image, size
         batch["window"][i] = (0, 0, 1, 1)
         batch["image_id"][i] = os.fsencode(record.image_id)
+        batch["file"][i] = os.fsencode(record.path)
         batch["dropped"][i], batch["mask"][i] = record.dropped, not error
         for key in ("boxes", "labels", "difficult", "crowd", "area"):
             values = getattr(record, key)
@@ -146,8 +148,8 @@ def read_objects(dataset: Dataset) -> Iterator[tuple[Record, tuple[int, int]]]:
                 yield record, size
 
 
-def read_images(dataset: Dataset, image_ids: Collection[str]) -> dict[str, np.ndarray]:
-    """The images of these names as `[height, width, 3] uint8` RGB, in the size of their files.
+def read_images(dataset: Dataset, image_ids: Collection[str]) -> dict[str, NamedImage]:
+    """The images that results call so, by these names, in the size of their files.
 
     Those that cannot be read are left out.
 
@@ -163,5 +165,5 @@ def read_images(dataset: Dataset, image_ids: Collection[str]) -> dict[str, np.nd
         except UserError as error:
             dataset.problems.add_unreadable(record.path, record.image_id, str(error))
             continue
-        images[record.image_id] = np.asarray(image)
+        images[record.image_id] = NamedImage(record.name, np.asarray(image))
     return images

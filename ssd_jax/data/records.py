@@ -137,6 +137,33 @@ class Record:
     dropped: int = 0
 
     @property
+    def name(self) -> str:
+        """What captions call the image: see `caption_name`."""
+        return caption_name(self.path, self.image_id)
+
+    @property
     def image(self) -> str | bytes:
         """The image for functions that open files: its bytes, or its path."""
         return self.encoded or self.path
+
+
+class NamedImage(NamedTuple):
+    """The pixels of an image, and what captions call it.
+
+    Attributes:
+      name: see `caption_name`.
+      pixels: `[height, width, 3] uint8` RGB.
+    """
+
+    name: str
+    pixels: np.ndarray
+
+    @classmethod
+    def of(cls, path: str, image_id: str, pixels: np.ndarray) -> "NamedImage":
+        """The pixels of the image in a file, or "" of one in no file of its own."""
+        return cls(caption_name(path, image_id), pixels)
+
+
+def caption_name(path: str, image_id: str) -> str:
+    """The name of an image's file; its own name where it is in no file of its own."""
+    return Path(path).name or image_id

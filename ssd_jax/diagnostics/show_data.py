@@ -7,15 +7,13 @@ from PIL import Image
 
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.datasets import Dataset
-from ssd_jax.errors import UserError
-from ssd_jax.images.drawing import DRAWN_SIDE, contact_sheet, draw_boxes, draw_input
+from ssd_jax.errors import UserError, counted
+from ssd_jax.images.drawing import DRAWN_SIDE, Picture, contact_sheet, draw_boxes, draw_input
 from ssd_jax.images.opening import open_image
 from ssd_jax.storage.files import local_path
 from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import replacing
 from ssd_jax.training.augmentation import augment, image_keys
-
-MAX_NAME = 22  # characters of an image's name in a caption
 
 
 def show_training_images(config: Config | ConfigDict, output: str, num_images: int) -> None:
@@ -39,7 +37,7 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
         raise UserError(f"images is {num_images}, but must be 1 or more")
     dataset = open_training_data(config)
     indices = training_order(dataset, config.seed).take(num_images)
-    drawn, captions = [], []
+    pictures = []
     for index, image, boxes, labels in zip(
         indices.as_numpy_iterator(), *_as_trained(config, dataset, num_images), strict=True
     ):
@@ -51,23 +49,18 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
         scale = DRAWN_SIDE / max(picture.size)
         picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
         in_pixels = record.boxes * np.array(picture.size * 2)
-        drawn.append(draw_boxes(picture, in_pixels, record.labels, dataset.class_names))
-        captions.append(f"{_shortened(record.image_id)}, as in its file")
+        drawn = draw_boxes(picture, in_pixels, record.labels, dataset.class_names)
+        pictures.append(Picture(drawn, f"{record.name}\nas in its file"))
 
         pixels = image.round().astype(np.uint8)
-        drawn.append(draw_input(pixels, boxes, labels, dataset.class_names))
-        captions.append(f"{(labels > 0).sum()} of {len(record.labels)} objects, for the network")
+        drawn = draw_input(pixels, boxes, labels, dataset.class_names)
+        told = f"for the network: {(labels > 0).sum()} of {counted(len(record.labels), 'object')}"
+        pictures.append(Picture(drawn, f"{record.name}\n{told}"))
     try:
         with replacing(picture_file) as unfinished:
-            contact_sheet(drawn, captions).save(unfinished)
+            contact_sheet(pictures).save(unfinished)
     except (OSError, ValueError) as error:
         raise UserError(f"{output} cannot be written: {error}") from error
-
-
-def _shortened(name: str) -> str:
-    """A long name without its middle."""
-    half = MAX_NAME // 2
-    return name if len(name) <= MAX_NAME else f"{name[:half]}…{name[-half:]}"
 
 
 def _as_trained(config: Config, dataset: Dataset, num_images: int) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 """Whether one detector is better than another: differences with confidence intervals."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.ranking import Average, Ranking, average_precision, best_f1
 from ssd_jax.evaluation.results import ImageResult
-from ssd_jax.evaluation.statistics import found_objects, thresholds
+from ssd_jax.evaluation.statistics import count_false, found_objects, thresholds
 from ssd_jax.progress import progress_bar
 
 LETTERS = "ABCDEFGHIJ"  # what tables call the detectors
@@ -26,6 +27,7 @@ def compare(
     class_names: Sequence[str],
     metric: str = "voc07",
     metric_iou_threshold: float = IOU_THRESHOLD,
+    file_names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Compares detectors on the same images, each with the first.
 
@@ -39,13 +41,14 @@ def compare(
       metric: of `METRICS`.
       metric_iou_threshold: IoU that a match must exceed, for metrics without thresholds of their
         own, and for what counts as found in an image.
+      file_names: what captions call the images; what results call them where None.
 
     Returns:
       `metric`, `iou_threshold`, `names`, `num_images`; `classes`, a list of rows with `name`, `AP`
       (one a detector; None without objects) and for each detector but the first `difference`,
       `low` and `high`; `mAP`, a row of the same form; and `images`, for each detector but the first
-      the images on which it does otherwise, those that changed most first: `image_id`, `found` and
-      `false` before and after, at each detector's operating points.
+      the images on which it does otherwise, those that changed most first: `image_id`, `file_name`,
+      `found` and `false` before and after, at each detector's operating points.
     """
     num_classes = len(class_names)
     rank, average = METRICS[metric].rank, METRICS[metric].average
@@ -57,6 +60,9 @@ def compare(
         _by_image(results, voc.rank(results, num_classes, metric_iou_threshold))
         for results in candidates
     ]
+    changed = [_changed_images(candidates[0], states[0], state) for state in states[1:]]
+    for image in itertools.chain(*changed):
+        image["file_name"] = (file_names or {}).get(image["image_id"], image["image_id"])
     return {
         "metric": metric,
         "iou_threshold": metric_iou_threshold,
@@ -64,7 +70,7 @@ def compare(
         "num_images": len(candidates[0]),
         "mAP": _mean_row(values, samples),
         "classes": [_row(name, values[:, j], samples[:, j]) for j, name in enumerate(class_names)],
-        "images": [_changed_images(candidates[0], states[0], state) for state in states[1:]],
+        "images": changed,
     }
 
 
@@ -138,9 +144,7 @@ def _by_image(
 ) -> list[tuple[np.ndarray, int]]:
     """For each image which objects were found, and how many detections are false."""
     least = thresholds([best_f1(ranking) for ranking in rankings])
-    false = np.zeros(len(results), int)
-    for ranking, score in zip(rankings, least, strict=True):
-        np.add.at(false, ranking.image[ranking.wrong[0] & (ranking.score >= score)], 1)
+    false = count_false(results, rankings, least)
     found = found_objects(results, rankings, least)
     return list(zip(found, false.tolist(), strict=True))
 
@@ -191,7 +195,6 @@ def format_comparison(comparison: dict[str, Any]) -> str:
         lines.append(f"{name}: {len(images)} of {comparison['num_images']} images differ")
         for image in images[:10]:
             (found, now_found), (false, now_false) = image["found"], image["false"]
-            lines.append(
-                f"  {image['image_id']}: found {found} -> {now_found}, false {false} -> {now_false}"
-            )
+            told = f"found {found} -> {now_found}, false {false} -> {now_false}"
+            lines.append(f"  {image['file_name']}: {told}")
     return "\n".join(lines)

@@ -1,45 +1,69 @@
 """Evaluated images with what was detected in them."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
 
+from ssd_jax.data.records import NamedImage
+from ssd_jax.evaluation import voc
 from ssd_jax.evaluation.results import ImageResult
-from ssd_jax.images.drawing import DRAWN_SIDE, draw_boxes
+from ssd_jax.evaluation.statistics import count_false, found_objects
+from ssd_jax.images.drawing import DRAWN_SIDE, Picture, draw_boxes
 
 LEAST_SCORE = 0.4  # of detections worth showing
 
 
 def draw_detections(
-    images: Mapping[str, np.ndarray],
+    images: Mapping[str, NamedImage],
     results: Sequence[ImageResult],
     class_names: Sequence[str],
-) -> list[Image.Image]:
+) -> list[Picture]:
     """Images with the detections worth showing, in the proportions of their files.
 
+    A caption names the file and says how many objects were found of how many there are; where no
+    detection is worth showing, the best score.
+
     Args:
-      images: by name, `[size, size, 3] uint8`, as the network saw them.
+      images: as the network saw them, by what results call them.
       results: those of other images are left out.
       class_names: class i + 1 is called `class_names[i]`.
     """
-    drawn = []
-    for result in results:
-        if result.image_id not in images:
-            continue
+    results = [result for result in results if result.image_id in images]
+    rankings = voc.rank(results, len(class_names))
+    least_scores = np.full(len(class_names), LEAST_SCORE)
+    found = found_objects(results, rankings, least_scores)
+    false = count_false(results, rankings, least_scores)
+    pictures = []
+    for result, own, wrong in zip(results, found, false.tolist(), strict=True):
+        name, pixels = images[result.image_id]
         # Scaled so that lines and letters come out fine also for small images.
         height, width = result.size
         scale = max(1.0, DRAWN_SIDE / max(width, height))
-        image = Image.fromarray(images[result.image_id])
+        image = Image.fromarray(pixels)
         image = image.resize((round(width * scale), round(height * scale)))
         shown = result.scores >= LEAST_SCORE
-        drawn.append(
-            draw_boxes(
-                image,
-                result.boxes[shown] * scale,
-                result.labels[shown],
-                class_names,
-                result.scores[shown],
-            )
+        drawn = draw_boxes(
+            image,
+            result.boxes[shown] * scale,
+            result.labels[shown],
+            class_names,
+            result.scores[shown],
         )
-    return drawn
+        told = _describe(result, int(own.sum()), wrong)
+        pictures.append(Picture(drawn, f"{name}\n{told}"))
+    return pictures
+
+
+def _describe(result: ImageResult, found: int, wrong: int) -> str:
+    """What was found in an image, in words that fit below it."""
+    wanted = int(np.sum(~(result.difficult | result.crowd)))
+    told = f"{found} of {wanted} found" if wanted else "no object"
+    if not len(result.scores):
+        return f"{told}: no detection"
+    best = float(result.scores.max())
+    if best < LEAST_SCORE:
+        best = math.floor(100 * best) / 100  # never rounded up to the limit
+        return f"{told}: best score {best:.2f}, below {LEAST_SCORE:g}"
+    return f"{told}, {wrong} wrong" if wrong else told

@@ -1,19 +1,18 @@
 """A page about an evaluation: one HTML file, complete in itself."""
 
-import base64
-import io
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import numpy as np
-from PIL import Image
 
 from ssd_jax.data.class_lists import similar_groups
 from ssd_jax.evaluation import error_analysis, figures, statistics, voc
 from ssd_jax.evaluation.comparison import LETTERS
-from ssd_jax.evaluation.error_analysis import KINDS, LOCALISATION, ErrorAnalysis
+from ssd_jax.evaluation.drawing import LEAST_SCORE
+from ssd_jax.evaluation.error_analysis import KINDS, ErrorAnalysis
+from ssd_jax.evaluation.galleries import PER_GALLERY, ReadImages, draw_galleries, picture_uri
 from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.ranking import OperatingPoint, Ranking, best_f1, mean_over_classes
@@ -22,19 +21,7 @@ from ssd_jax.evaluation.summary import by_metric
 from ssd_jax.images.drawing import draw_case
 from ssd_jax.storage.files import write_bytes
 
-PER_GALLERY = 12
 PER_OBJECT = 2.0 ** np.arange(-3, 4)  # where the figures of error kinds are read
-
-ReadImages = Callable[[Collection[str]], dict[str, np.ndarray]]
-
-
-class Case(NamedTuple):
-    """Something worth looking at: a detection, or an object that was missed."""
-
-    image: int  # the place of its image among the results
-    box: np.ndarray  # [4] xyxy in pixels
-    text: str  # what to write at the box
-    right: bool
 
 
 def write_report(
@@ -53,7 +40,7 @@ def write_report(
       class_names: class i + 1 is called `class_names[i]`.
       summary: from `summarise`.
       about: what was evaluated: `run` and `data`.
-      read_images: gives images `[height, width, 3] uint8` by their names.
+      read_images: gives images by what results call them.
     """
     metric_iou_threshold = summary.get("iou_threshold", IOU_THRESHOLD)
     # Errors are told apart at one threshold of IoU.
@@ -78,15 +65,14 @@ def write_report(
         "has_similar": bool(similar_groups(class_names)),
         "figures": _figures(results, rankings, class_names, least, analysis, costs),
         "curves": [
-            (name, point, figures.precision_recall_curve(ranking, point))
+            (name, point, len(ranking.score), figures.precision_recall_curve(ranking, point))
             for name, ranking, point in zip(class_names, rankings, points, strict=True)
             if ranking.num_objects.any()
         ],
         "calibration_error": statistics.calibration(rankings).expected_error,
         "data": _describe_data(results),
-        "galleries": _draw_galleries(
-            _galleries(results, rankings, class_names, least, analysis), results, read_images
-        ),
+        "scores": _describe_scores(results),
+        "galleries": draw_galleries(results, rankings, class_names, least, analysis, read_images),
     }
     _write(folder, "report.html.jinja", content)
 
@@ -107,7 +93,7 @@ def write_comparison(
       candidates: for each detector the results, as they were compared.
       class_names: class i + 1 is called `class_names[i]`.
       data: what they were compared on.
-      read_images: gives images `[height, width, 3] uint8` by their names.
+      read_images: gives images by what results call them.
     """
     place = {result.image_id: i for i, result in enumerate(candidates[0])}
     chosen = [changed[:PER_GALLERY] for changed in comparison["images"]]
@@ -125,8 +111,8 @@ def write_comparison(
         reached = result.scores >= least[candidate][result.labels - 1]
         boxes, labels = result.boxes[reached], result.labels[reached]
         texts = [class_names[int(label) - 1] for label in labels]
-        image = draw_case(shown[image_id], result.true_boxes, boxes, texts)
-        return _picture_uri(image)
+        image = draw_case(shown[image_id].pixels, result.true_boxes, boxes, texts)
+        return picture_uri(image)
 
     content = {
         "comparison": comparison,
@@ -239,6 +225,17 @@ def _figures(
     }
 
 
+def _describe_scores(results: Sequence[ImageResult]) -> dict[str, Any]:
+    """How many detections are shown by default, and the best score; None where there is none."""
+    scores = np.concatenate([result.scores for result in results])
+    return {
+        "count": len(scores),
+        "shown": int(np.sum(scores >= LEAST_SCORE)),
+        "least": LEAST_SCORE,
+        "best": float(scores.max()) if len(scores) else None,
+    }
+
+
 def _describe_data(results: Sequence[ImageResult]) -> dict[str, Any]:
     counts = np.array([len(result.true_labels) for result in results])
     heights, widths = np.array([result.size for result in results]).T
@@ -253,81 +250,3 @@ def _describe_data(results: Sequence[ImageResult]) -> dict[str, Any]:
         "widths": (int(widths.min()), int(np.median(widths)), int(widths.max())),
         "heights": (int(heights.min()), int(np.median(heights)), int(heights.max())),
     }
-
-
-def _galleries(
-    results: Sequence[ImageResult],
-    rankings: Sequence[Ranking],
-    class_names: Sequence[str],
-    least: np.ndarray,
-    analysis: ErrorAnalysis,
-) -> Iterator[tuple[str, list[Case]]]:
-    """The most confident false positives of each kind, missed objects, and random successes."""
-    detections = [
-        (ranking.score[place], kind, number, ranking.image[place], ranking.index[place])
-        for number, (ranking, kinds) in enumerate(zip(rankings, analysis.kinds, strict=True))
-        for place, kind in enumerate(kinds)
-    ]
-    detections.sort(key=lambda detection: -detection[0])
-
-    def case(detection: tuple) -> Case:
-        score, kind, number, image, index = detection
-        text = f"{class_names[number]} {score:.2f}"
-        return Case(image, results[image].boxes[index], text, right=kind == 0)
-
-    for kind in range(LOCALISATION, len(KINDS)):
-        of_kind = [detection for detection in detections if detection[1] == kind]
-        yield KINDS[kind], [case(detection) for detection in of_kind[:PER_GALLERY]]
-
-    missed = [
-        Case(
-            image,
-            result.true_boxes[number],
-            class_names[int(result.true_labels[number]) - 1],
-            False,
-        )
-        for image, result in enumerate(results)
-        for number in np.flatnonzero(analysis.missed[image])
-    ]
-    # The largest first: what is large should have been seen.
-    missed.sort(key=lambda case: -float(np.prod(case.box[2:] - case.box[:2])))
-    yield "missed", missed[:PER_GALLERY]
-
-    right = [d for d in detections if d[1] == 0 and d[0] >= least[d[2]]]
-    chosen = np.random.default_rng(0).permutation(len(right))[:PER_GALLERY]
-    yield "correct", [case(right[i]) for i in chosen]
-
-
-def _draw_galleries(
-    galleries: Iterator[tuple[str, list[Case]]],
-    results: Sequence[ImageResult],
-    read_images: ReadImages,
-) -> list[dict[str, Any]]:
-    all_galleries = list(galleries)
-    shown = read_images(
-        {results[case.image].image_id for _, cases in all_galleries for case in cases}
-    )
-    drawn = []
-    for name, cases in all_galleries:
-        items = []
-        for case in cases:
-            result = results[case.image]
-            image = draw_case(
-                shown[result.image_id],
-                result.true_boxes,
-                case.box[None],
-                [case.text],
-                color=figures.COLORS[name],
-                around=case.box,
-            )
-            items.append(
-                {"text": case.text, "image_id": result.image_id, "picture": _picture_uri(image)}
-            )
-        drawn.append({"name": name, "items": items})
-    return drawn
-
-
-def _picture_uri(image: Image.Image) -> str:
-    file = io.BytesIO()
-    image.save(file, format="JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

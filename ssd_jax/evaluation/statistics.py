@@ -63,6 +63,16 @@ def found_objects(
     return found
 
 
+def count_false(
+    results: Sequence[ImageResult], rankings: Sequence[Ranking], least_scores: np.ndarray
+) -> np.ndarray:
+    """`[images] int`: the wrong detections that reach the score of their class."""
+    false = np.zeros(len(results), int)
+    for ranking, least in zip(rankings, least_scores, strict=True):
+        np.add.at(false, ranking.image[ranking.wrong[0] & (ranking.score >= least)], 1)
+    return false
+
+
 def recall_by(
     results: Sequence[ImageResult],
     values: Sequence[np.ndarray],

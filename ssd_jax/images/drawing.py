@@ -211,38 +211,52 @@ def draw_case(
     return part
 
 
+class Picture(NamedTuple):
+    """An image that was drawn, and its caption of one or more lines."""
+
+    image: Image.Image
+    caption: str
+
+
 def contact_sheet(
-    images: Sequence[Image.Image],
-    captions: Sequence[str] = (),
-    *,
-    columns: int = 4,
-    cell: int = 320,
-    gap: int = 8,
+    pictures: Sequence[Picture], *, columns: int = 4, cell: int = 320, gap: int = 8
 ) -> Image.Image:
-    """Images side by side on white, each fitted into a square cell.
+    """Pictures side by side on white, each fitted into a square cell, with its caption below it.
 
     Args:
-      images: the images.
-      captions: a line below each; none where empty.
-      columns: images side by side.
-      cell: side of an image in pixels.
-      gap: pixels between images.
+      pictures: of a line that is too wide, the middle is left out.
+      columns: pictures side by side.
+      cell: side of a picture in pixels.
+      gap: pixels between pictures.
     """
-    rows = -(-len(images) // columns)
+    rows = -(-len(pictures) // columns)
     font_size = cell // 20
+    line_pitch = font_size * 5 // 4
+    most_lines = max((len(picture.caption.splitlines()) for picture in pictures), default=0)
     pitch_x = cell + gap
-    pitch_y = pitch_x + (2 * font_size if captions else 0)
+    pitch_y = pitch_x + (font_size // 2 + most_lines * line_pitch if most_lines else 0)
     sheet = Image.new("RGB", (columns * pitch_x + gap, rows * pitch_y + gap), "white")
     canvas = ImageDraw.Draw(sheet)
-    for i, image in enumerate(images):
+    for i, (image, caption) in enumerate(pictures):
         scale = cell / max(image.size)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         row, column = divmod(i, columns)
-        x = gap + column * pitch_x + (cell - size[0]) // 2
-        y = gap + row * pitch_y + (cell - size[1]) // 2
+        left, top = gap + column * pitch_x, gap + row * pitch_y
+        x, y = left + (cell - size[0]) // 2, top + (cell - size[1]) // 2
         sheet.paste(image.resize(size, Image.Resampling.LANCZOS), (x, y))
-        if captions:
-            place = (gap + column * pitch_x + cell // 2, row * pitch_y + gap + cell + font_size)
-            font, text = font_and_text(captions[i], font_size)
+        for number, line in enumerate(caption.splitlines()):
+            font, text = _fitted(line, font_size, cell)
+            place = (left + cell // 2, top + cell + number * line_pitch + font_size)
             canvas.text(place, text, fill=(0, 0, 0), font=font, anchor="mm")
     return sheet
+
+
+def _fitted(text: str, font_size: int, width: int) -> tuple[Font, str]:
+    """A font, and the text as it can be drawn with it; without its middle where it is too wide."""
+    font, whole = font_and_text(text, font_size)
+    shorter, kept = whole, len(whole)
+    while kept > 2 and font.getlength(shorter) > width:
+        kept -= 1
+        half = kept // 2
+        shorter = f"{whole[: kept - half]}…{whole[-half:]}"
+    return font, shorter

@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from ssd_jax.config.schema import Config, DataConfig, as_config
 from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.records import NamedImage, caption_name
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.comparison import MOST_COMPARED, compare, format_comparison
@@ -211,6 +211,7 @@ def compare_files(
         dataset.class_names,
         options.metrics[0],
         options.metric_iou_threshold,
+        {name: caption_name(path, name) for name, path in truth.paths.items()},
     )
     if options.output:
         write_json(options.output, comparison)
@@ -284,7 +285,7 @@ def _read_detections(path: str | Path, data: DataConfig, truth: _Truth) -> list[
     )
 
 
-def _pictures_of(dataset: Dataset) -> Callable[[Collection[str]], dict[str, np.ndarray]]:
+def _pictures_of(dataset: Dataset) -> Callable[[Collection[str]], dict[str, NamedImage]]:
     """Reads images of the data by their names."""
     from ssd_jax.data.evaluation_batches import read_images
 

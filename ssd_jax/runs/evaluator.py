@@ -12,6 +12,7 @@ import numpy as np
 
 from ssd_jax.config.schema import Config
 from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.records import NamedImage
 from ssd_jax.detection.postprocess import Detections
 from ssd_jax.distributed import devices, exchange
 from ssd_jax.evaluation.metric import IOU_THRESHOLD
@@ -48,11 +49,18 @@ class Stopwatch:
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
-    def describe(self, num_images: int) -> str:
-        """Speed and shares in words; `num_images` were seen since the start."""
-        total = sum(self.seconds.values())
+    @property
+    def total(self) -> float:
+        """The seconds of all parts."""
+        return sum(self.seconds.values())
+
+    def describe(self, later_images: int) -> str:
+        """Speed and shares in words; `later_images` came after the first batch."""
+        total = self.total
         running = self.seconds.get("input", 0.0) + self.seconds.get("network", 0.0)
-        parts = [f"{num_images / running:.1f} images/s"] if num_images and running else []
+        parts = []
+        if later_images and running:
+            parts = [f"{later_images / running:.1f} images/s from the second batch on"]
         parts += [f"{name} {seconds / total:.0%}" for name, seconds in self.seconds.items()]
         return ", ".join(parts)
 
@@ -65,7 +73,7 @@ def run_detector(
     stopwatch: Stopwatch,
     num_pictures: int = 0,
     after_batch: Callable[[], None] = lambda: None,
-) -> tuple[list[ImageResult], dict[str, np.ndarray]]:
+) -> tuple[list[ImageResult], dict[str, NamedImage]]:
     """Detects on all images of all processes.
 
     Args:
@@ -79,8 +87,8 @@ def run_detector(
       after_batch: called after every batch; may raise, to end early.
 
     Returns:
-      One result per image, in the order of their names, on every process the same; and by name the
-      images `[size, size, 3] uint8` of this process's first images.
+      One result per image, in the order of their names, on every process the same; and this
+      process's first images, as the network sees them, by what results call them.
     """
     results, pictures, dropped = [], {}, 0
     progress = progress_bar(
@@ -93,9 +101,10 @@ def run_detector(
     with progress:
         for batch, detections in _one_ahead(predict, variables, batches, stopwatch):
             results += _image_results(batch, detections)
-            names = batch["image_id"].tolist()
+            names, files = batch["image_id"].tolist(), batch["file"].tolist()
             for i in np.flatnonzero(batch["mask"])[: num_pictures - len(pictures)].tolist():
-                pictures[os.fsdecode(names[i])] = batch["image"][i]
+                name = os.fsdecode(names[i])
+                pictures[name] = NamedImage.of(os.fsdecode(files[i]), name, batch["image"][i])
             dropped += int(batch["dropped"].sum())
             progress.update()
             after_batch()
@@ -191,7 +200,7 @@ class Evaluator:
         variables: tuple[Variables, Variables],
         num_pictures: int = 0,
         after_batch: Callable[[], None] = lambda: None,
-    ) -> tuple[list[ImageResult], dict[str, np.ndarray]]:
+    ) -> tuple[list[ImageResult], dict[str, NamedImage]]:
         """Detects on all images; see `run_detector`."""
         from ssd_jax.data.evaluation_batches import evaluation_batches, num_evaluation_batches
 
@@ -227,10 +236,12 @@ class Evaluator:
             summary = summarise(results, self.dataset.class_names, metrics, metric_iou_threshold)
         if devices.is_main_process():
             first_batch = self._batch_size * devices.process_count()
+            total = self._stopwatch.total
             logger.info(
-                "%d images in %.1f s: %s",
+                "%d images in %.1f s, %.1f images/s (%s)",
                 len(results),
-                sum(self._stopwatch.seconds.values()),
+                total,
+                len(results) / total,
                 self._stopwatch.describe(max(0, len(results) - first_batch)),
             )
         return summary

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ssd_jax.images.drawing import contact_sheet, draw_input
+from ssd_jax.errors import first_names
+from ssd_jax.images.drawing import contact_sheet
+from ssd_jax.runs.pictures import draw_training_images, image_names
 from ssd_jax.storage.files import write_json
 
 NUM_PICTURES = 64
@@ -42,8 +44,6 @@ def save_batch(
     # Numbers alone: strings would be pickles, which nobody should have to load.
     numeric: dict[str, Any] = {key: array for key, array in batch.items() if array.dtype != object}
     np.savez_compressed(place / "batch.npz", **numeric)
-    inputs = list(zip(batch["image"], batch["boxes"], batch["labels"], strict=True))
-    pictures = [draw_input(*given, class_names) for given in inputs[:NUM_PICTURES]]
-    contact_sheet(pictures, names[:NUM_PICTURES]).save(place / "pictures.png")
-    more = f" and {len(names) - NUM_NAMES} more" if len(names) > NUM_NAMES else ""
-    return f"its batch ({', '.join(names[:NUM_NAMES])}{more}) is in {place}"
+    pictures = draw_training_images(batch, class_names, NUM_PICTURES)
+    contact_sheet(pictures).save(place / "pictures.png")
+    return f"its batch ({first_names(image_names(batch), NUM_NAMES)}) is in {place}"

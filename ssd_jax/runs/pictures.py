@@ -1,13 +1,15 @@
 """Pictures of a run: training images as they go to the device, and detections."""
 
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from ssd_jax.images.drawing import contact_sheet, draw_input
+from ssd_jax.data.records import caption_name
+from ssd_jax.errors import counted
+from ssd_jax.images.drawing import Picture, contact_sheet, draw_input
 from ssd_jax.storage.replacing import replacing
 from ssd_jax.training.metrics_writer import MetricsWriter
 
@@ -15,21 +17,38 @@ NUM_PICTURES = 12
 
 
 def draw_training_images(
-    batch: dict[str, np.ndarray], class_names: Sequence[str]
-) -> list[Image.Image]:
+    batch: dict[str, np.ndarray], class_names: Sequence[str], most: int = NUM_PICTURES
+) -> list[Picture]:
     """The first images of a batch with their boxes, as they go to the device."""
-    inputs = zip(batch["image"], batch["boxes"], batch["labels"], strict=True)
-    return [draw_input(*given, class_names) for given in itertools.islice(inputs, NUM_PICTURES)]
+    inputs = zip(batch["image"], batch["boxes"], batch["labels"], image_names(batch), strict=True)
+    return [
+        Picture(
+            draw_input(pixels, boxes, labels, class_names),
+            f"{name}\n{counted(int(np.sum(labels > 0)), 'object')}",
+        )
+        for pixels, boxes, labels, name in itertools.islice(inputs, most)
+    ]
+
+
+def image_names(batch: dict[str, np.ndarray]) -> list[str]:
+    """What captions and messages call the images of a batch."""
+    return [
+        caption_name(os.fsdecode(file), os.fsdecode(name))
+        for file, name in zip(batch["file"].tolist(), batch["image_id"].tolist(), strict=True)
+    ]
 
 
 def save_pictures(
-    folder: Path, name: str, pictures: Sequence[Image.Image], writer: MetricsWriter, step: int
+    folder: Path, name: str, pictures: Sequence[Picture], writer: MetricsWriter, step: int
 ) -> None:
-    """Writes `pictures/NAME.png` with all of them, and `pictures/NAME_00.png`, … one by one."""
+    """Writes `pictures/NAME.png` with all of them, and `pictures/NAME_00.png`, … one by one.
+
+    Captions stand below the pictures on the sheet of all.
+    """
     (folder / "pictures").mkdir(exist_ok=True)
     sheet = contact_sheet(pictures)
     files = {f"{name}.png": sheet}
-    files |= {f"{name}_{i:02d}.png": picture for i, picture in enumerate(pictures)}
+    files |= {f"{name}_{i:02d}.png": picture.image for i, picture in enumerate(pictures)}
     for file, image in files.items():
         with replacing(folder / "pictures" / file, survives_power_loss=False) as unfinished:
             image.save(unfinished, compress_level=1)  # a third larger, in a fifth of the time

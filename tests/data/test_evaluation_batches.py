@@ -80,5 +80,6 @@ def test_objects_can_be_read_without_pictures_and_pictures_by_name(source):
     images = read_images(source, names)
     assert sorted(images) == names
     for name, image in images.items():
-        assert image.dtype == np.uint8
-        assert image.shape == (*records[name][1], 3)
+        assert image.pixels.dtype == np.uint8
+        assert image.pixels.shape == (*records[name][1], 3)
+        assert image.name == f"{name}.jpg"

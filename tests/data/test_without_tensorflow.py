@@ -27,7 +27,7 @@ dataset = open_dataset(f"{voc},{coco}")
 (batch,) = evaluation_batches(dataset, image_size=32, batch_size=4)
 assert batch["mask"].tolist() == [True, True, True, False]
 assert [record.image_id for record, _ in read_objects(dataset)] == ["one", "two", "7"]
-assert read_images(dataset, ["two"])["two"].shape == (40, 60, 3)
+assert read_images(dataset, ["two"])["two"].pixels.shape == (40, 60, 3)
 assert check_data(f"{voc},{coco}").num_images == 3
 assert fit_boxes(Config().replace({"model.width": 0.1}), voc).num_images == 2
 try:

@@ -21,10 +21,10 @@ def test_images_stand_beside_their_files(tmp_path):
 
     # Without augmentation both pictures of a pair are the same, but for their resolution.
     sheet = np.asarray(Image.open(sheet_file)).astype(float)
-    assert sheet.shape == (3 * 360 + 8, 4 * 328 + 8, 3)
+    assert sheet.shape == (3 * 376 + 8, 4 * 328 + 8, 3)
     for row in range(3):
         cells = [
-            sheet[row * 360 + 8 : row * 360 + 328, column * 328 + 8 : column * 328 + 328]
+            sheet[row * 376 + 8 : row * 376 + 328, column * 328 + 8 : column * 328 + 328]
             for column in range(4)
         ]
         for file, image in (cells[:2], cells[2:]):

@@ -64,11 +64,24 @@ def test_changed_images_by_hand():
             boxes=np.array([A, FAR, B], float), scores=np.ones(3), labels=np.ones(3, int)
         ),
     ]
-    comparison = compare(["a", "b"], [first, second], ["cat"])
+    files = {"false ones": "0.jpg"}
+    comparison = compare(["a", "b"], [first, second], ["cat"], file_names=files)
     assert comparison["images"] == [
         [
-            {"image_id": "false ones", "found": [1, 1], "false": [0, 2], "changes": 2},
-            {"image_id": "one more", "found": [1, 2], "false": [0, 0], "changes": 1},
+            {
+                "image_id": "false ones",
+                "file_name": "0.jpg",
+                "found": [1, 1],
+                "false": [0, 2],
+                "changes": 2,
+            },
+            {
+                "image_id": "one more",
+                "file_name": "one more",
+                "found": [1, 2],
+                "false": [0, 0],
+                "changes": 1,
+            },
         ]
     ]
     printed = format_comparison(comparison)

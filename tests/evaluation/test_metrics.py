@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ssd_jax.data.records import NamedImage
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation import metrics, voc
 from ssd_jax.evaluation.comparison import compare
@@ -54,7 +55,8 @@ def test_a_new_metric_is_one_entry(monkeypatch, tmp_path):
     assert "best recall" in table and "More about recall\nhow many detections  1.0000" in table
     comparison = compare(["a", "b"], [half, whole], ["cat"], "recall")
     assert comparison["mAP"]["AP"] == [0.5, 1]
-    pictures = {"x": np.zeros((100, 100, 3), np.uint8)}
+    pictures = {"x": NamedImage("x.jpg", np.zeros((100, 100, 3), np.uint8))}
     about = {"run": "a", "data": "b"}
     write_report(tmp_path, half, ["cat"], summary, about, lambda image_ids: pictures)
-    assert "More about recall" in (tmp_path / "index.html").read_text()
+    page = (tmp_path / "index.html").read_text()
+    assert "More about recall" in page and "x.jpg" in page

@@ -3,6 +3,7 @@ from PIL import Image
 
 from ssd_jax.images.drawing import (
     BoxDrawing,
+    Picture,
     _place_labels,
     class_color,
     contact_sheet,
@@ -63,7 +64,17 @@ def test_labels_make_room_for_better_ones():
 
 
 def test_a_contact_sheet_has_a_cell_for_every_picture():
-    sheet = contact_sheet([Image.new("RGB", (40, 20), "red")] * 5, columns=2, cell=50, gap=10)
+    pictures = [Picture(Image.new("RGB", (40, 20), "red"), "")] * 5
+    sheet = contact_sheet(pictures, columns=2, cell=50, gap=10)
     assert sheet.size == (130, 190)
     assert sheet.getpixel((35, 35)) == (255, 0, 0)
     assert sheet.getpixel((95, 155)) == (255, 255, 255)
+
+
+def test_captions_stay_below_their_picture():
+    red = Image.new("RGB", (40, 40), "red")
+    pictures = [Picture(red, "a_name_that_is_far_too_long.jpg\n1 of 2"), Picture(red, "")]
+    sheet = np.asarray(contact_sheet(pictures, columns=2, cell=100, gap=10))
+    assert sheet.shape == (10 + 110 + 2 + 2 * 6, 230, 3)
+    written = np.argwhere((sheet < 100).all(axis=-1))
+    assert len(written) and written[:, 0].min() >= 110 and written[:, 1].max() <= 110

@@ -195,7 +195,11 @@ def test_a_report_of_nothing_found(reference, tmp_path):
         evaluate_file(DataConfig(eval=source), tmp_path / "none", options)
     assert json.loads(output.read_text())["mAP"] == 0
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "nothing found" in page and "nan" not in page.lower().split("base64")[0]
+    assert (
+        "nothing detected" in page
+        and "There is no detection." in page
+        and "nan" not in page.lower().split("base64")[0]
+    )
 
 
 def test_where_there_is_nothing_to_find_there_is_no_map(reference, tmp_path, capsys):

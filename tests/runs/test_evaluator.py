@@ -22,6 +22,7 @@ def make_batch(size, real):
         "crowd": np.array([[True, False, False]] * 2),
         "area": np.array([[123.5, np.nan, 0.0]] * 2),
         "image_id": np.array([b"a", b"b"], object),
+        "file": np.array([b"folder/a.jpg", b""], object),
         "size": np.array([size] * 2, np.int32),
         "dropped": np.zeros(2, np.int32),
         "mask": np.array([True, real]),
@@ -61,10 +62,17 @@ def test_padding_is_no_image():
     results, pictures = run_detector(find, None, batches, 2, stopwatch, num_pictures=9)
     # In the order of their names, whatever that of the data.
     assert [result.image_id for result in results] == ["0", "a", "b"]
-    assert set(pictures) == {"0", "a", "b"}
+    assert {key: image.name for key, image in pictures.items()} == {
+        "a": "a.jpg",
+        "b": "b",
+        "0": "a.jpg",
+    }
     assert set(stopwatch.seconds) == {"start", "input", "network"}
-    described = stopwatch.describe(3)
-    assert "images/s" in described and "start" in described and "%" in described
+    stopwatch.seconds = {"start": 6.0, "input": 1.0, "network": 3.0}
+    assert stopwatch.describe(6) == (
+        "1.5 images/s from the second batch on, start 60%, input 10%, network 30%"
+    )
+    assert stopwatch.describe(0) == "start 60%, input 10%, network 30%"
 
 
 class LeftHalf(Network):

@@ -1,0 +1,60 @@
+"""What the pictures of an evaluation say: captions of the sheet, and galleries of the report."""
+
+import numpy as np
+
+from ssd_jax.data.class_lists import similar_groups
+from ssd_jax.data.records import NamedImage
+from ssd_jax.evaluation import error_analysis, voc
+from ssd_jax.evaluation.drawing import draw_detections
+from ssd_jax.evaluation.galleries import draw_galleries
+from ssd_jax.evaluation.ranking import best_f1
+from ssd_jax.evaluation.statistics import thresholds
+from tests.helpers.results import result
+
+A, B, C = (0, 0, 19, 19), (30, 30, 49, 49), (60, 60, 79, 79)
+NEAR_B = (22, 30, 41, 49)  # with an IoU of 0.4
+TRUTH = [(1, False, A), (2, False, B), (2, True, C)]
+
+
+def images_of(*image_ids):
+    return {name: NamedImage(f"{name}.jpg", np.zeros((8, 8, 3), np.uint8)) for name in image_ids}
+
+
+def test_captions_say_how_many_objects_were_found():
+    results = [
+        result(TRUTH, [(1, 0.9, A), (1, 0.8, B), (2, 0.7, C), (2, 0.3, B)], "some"),
+        result(TRUTH, [(2, 0.399, B), (1, 0.2, A)], "below"),
+        result(TRUTH, [], "none"),
+        result([(2, True, C)], [(1, 0.5, A)], "empty"),
+        result(TRUTH, [(1, 0.9, A)], "of another process"),
+    ]
+    pictures = draw_detections(images_of("some", "below", "none", "empty"), results, ["cat", "dog"])
+    assert [picture.caption.splitlines() for picture in pictures] == [
+        ["some.jpg", "1 of 2 found, 1 wrong"],
+        ["below.jpg", "0 of 2 found: best score 0.39, below 0.4"],
+        ["none.jpg", "0 of 2 found: no detection"],
+        ["empty.jpg", "no object, 1 wrong"],
+    ]
+
+
+def test_objects_are_missed_where_no_right_detection_reaches_the_operating_point():
+    # A weak detector: its detections touch every object, so none is missed altogether.
+    results = [
+        result(TRUTH, [(1, 0.3, A), (2, 0.2, NEAR_B)], "first"),
+        result([(2, False, B)], [(2, 0.25, B), (2, 0.2, A)], "second"),
+    ]
+    rankings = voc.rank(results, 2)
+    analysis = error_analysis.analyse(results, rankings, ["cat", "dog"], similar_groups([]))
+    assert not any(missed.any() for missed in analysis.missed)
+    least = thresholds([best_f1(ranking) for ranking in rankings])
+    galleries = draw_galleries(
+        *(results, rankings, ["cat", "dog"], least, analysis), lambda names: images_of(*names)
+    )
+    told = {
+        gallery["name"]: [(item["text"], item["image"]) for item in gallery["items"]]
+        for gallery in galleries
+    }
+    assert told["missed"] == [("dog", "first.jpg")]
+    assert sorted(told["correct"]) == [("cat 0.30", "first.jpg"), ("dog 0.25", "second.jpg")]
+    assert told["localisation"] == [("dog 0.20", "first.jpg")]
+    assert [gallery["total"] for gallery in galleries] == [1, 0, 0, 1, 1, 2]
