@@ -109,7 +109,7 @@ def predict_all(folder: Path, names: tuple[bytes, ...]) -> None:
         score_threshold=0.0,
         batch_size=2,
     )
-    assert counts == (len(names), 0, 0), counts
+    assert counts[:3] == (len(names), 0, 0), counts
     results = json.loads((output / "detections.json").read_text())
     found = {image["file_name"] for image in results["images"]}
     assert found == {os.fsdecode(name) for name in names}, found
@@ -186,7 +186,7 @@ def bad_beside_good(content: bytes, folder: Path) -> None:
     (folder / "in" / "good.png").write_bytes(picture())
     output = folder / "out"
     counts = predict(loaded_detector(), [str(folder / "in")], str(output), batch_size=2)
-    assert counts == (1, 0, 1), counts
+    assert counts[:3] == (1, 0, 1), counts
     errors = json.loads((output / "detections.json").read_text())["errors"]
     assert [error["file_name"] for error in errors] == ["odd.png"]
 
@@ -199,7 +199,7 @@ def special_beside_good(make: Callable[[Path], object], folder: Path) -> None:
     make(folder / "in" / "odd.png")
     (folder / "in" / "good.png").write_bytes(picture())
     counts = predict(loaded_detector(), [str(folder / "in")], str(folder / "out"), batch_size=2)
-    assert counts == (1, 0, 1), counts
+    assert counts[:3] == (1, 0, 1), counts
 
 
 CONTENTS = {

@@ -19,12 +19,13 @@ KIND = "results whole or absent"
 PARTIAL = "detections.partial.jsonl"
 
 
-def predict(folder: Path, arguments: Sequence[str], output: str) -> tuple[int, int]:
-    """`ssd-jax predict` in a folder, in this process."""
+def predict(folder: Path, arguments: Sequence[str], output: str) -> tuple[int, int, int]:
+    """Images, frames and failures of `ssd-jax predict` in a folder, in this process."""
     from ssd_jax.inference import predict as module
 
     with contextlib.chdir(folder):
-        return module.predict(loaded_detector(), arguments, output, batch_size=2)
+        done = module.predict(loaded_detector(), arguments, output, batch_size=2)
+    return done.images, done.frames, done.failed
 
 
 def contents(folder: Path) -> dict[str, bytes]:
