@@ -49,6 +49,7 @@ def make_predict_step(
             other_boxes, other_scores = boxes_and_scores(variables, images[:, :, ::-1])
             boxes = jnp.concatenate([boxes, mirrored(other_boxes)], axis=1)
             scores = jnp.concatenate([scores, other_scores], axis=2)
-        return best_detections(boxes, scores, settings)
+        is_cpu = jax.default_backend() == "cpu"
+        return best_detections(boxes, scores, settings, few_together=is_cpu)
 
     return predict

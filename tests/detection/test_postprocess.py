@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,8 @@ from ssd_jax.detection.default_boxes import default_boxes
 from tests.helpers.reference_results import references
 from tests.helpers.tilings import SSD300_VOC
 
-detect = jax.jit(postprocess.detect, static_argnames="settings")
-best_detections = jax.jit(postprocess.best_detections, static_argnames="settings")
+STATIC = ("settings", "few_together")
+detect = jax.jit(postprocess.detect, static_argnames=STATIC)
 non_maximum_suppression = jax.jit(postprocess.non_maximum_suppression)
 
 
@@ -106,25 +108,41 @@ def test_the_best_400_of_a_class_enter_suppression():
     assert (found.labels[0] > 0).sum() == 2
 
 
-@pytest.mark.parametrize("candidates", [127, 128, 129])
-def test_few_candidates_are_treated_as_many(candidates):
-    # More than `FEW` of one class have all that it has enter suppression.
+@pytest.mark.parametrize("few_together", [True, False])
+@pytest.mark.parametrize("candidates", [60, 71, 110])
+def test_few_candidates_are_treated_as_many(candidates, few_together, monkeypatch):
+    # 60 and about 30 of two classes are few, 71 more than enter suppression, 110 and 30 many.
+    monkeypatch.setattr(postprocess, "FEW", 128)
     random = np.random.default_rng(candidates)
     boxes = random_boxes(random, 300)
     scores = np.zeros((2, 300), np.float32)
-    scores[0, random.permutation(300)[:candidates]] = random.uniform(0.1, 1, candidates)
-    scores[1] = scores[0, ::-1] * (random.random(300) < 0.1) + 0.01  # the threshold is no candidate
-    settings = DetectionConfig(detections_per_image=250, boxes_per_class=300)
-    found = best_detections(boxes[None], scores[None], settings)
+    scores[0, random.permutation(300)[:candidates]] = random.integers(11, 90, candidates) / 100
+    scores[1] = scores[0, ::-1] * (random.random(300) < 0.5) + 0.01  # the threshold is no candidate
+    settings = DetectionConfig(detections_per_image=250, boxes_per_class=70)
+    detect_best = functools.partial(
+        postprocess.best_detections, settings=settings, few_together=few_together
+    )
+    found = jax.jit(detect_best)(boxes[None], scores[None])
     expected = []
     for label, of_class in enumerate(scores, start=1):
         best = [i for i in np.argsort(-of_class, kind="stable") if of_class[i] > np.float32(0.01)]
+        best = best[:70]
         kept = np.array(best)[greedy_nms(boxes[best], of_class[best], 0.45)]
         expected += [(-of_class[i], label, *boxes[i]) for i in kept]
     expected = np.array(sorted(expected, key=lambda row: row[0]))
     rows = (-found.scores[0], found.labels[0], *found.boxes[0].T)
     np.testing.assert_array_equal(np.stack(rows, axis=1)[: len(expected)], expected)
     assert not found.labels[0, len(expected) :].any()
+
+
+def test_boxes_suppress_their_own_label_alone():
+    random = np.random.default_rng(0)
+    boxes, labels = random_boxes(random, 90), random.integers(1, 4, 90)
+    scores = -np.sort(-random.random(90)).astype(np.float32)
+    keep = np.asarray(non_maximum_suppression(boxes, scores, 0.45, labels))
+    for label in (1, 2, 3):
+        own = labels == label
+        np.testing.assert_array_equal(keep[own], greedy_nms(boxes[own], scores[own], 0.45))
 
 
 def test_nothing_above_the_threshold_gives_nothing():
