@@ -1,9 +1,9 @@
+import concurrent.futures
 import contextlib
 import hashlib
 import http.server
-import subprocess
-import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,25 +27,18 @@ from tests import tiny
 from tests.helpers.random_variables import random_variables
 from tools import torch_files
 
-PROCESS = """
-import sys
-from ssd_jax.interop import published_weights
-from ssd_jax.interop.formats import read_format
-published_weights.ADDRESS = sys.argv[1]
-published_weights.FILES["imagenet"]["vgg16"] = sys.argv[2]
-print(published_weights.published_file("imagenet", "vgg16"))
-"""
-
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """A server of weights: `files` by name, `requests` that came, `keep(name)` of the cache."""
-    files, requests = {}, []
+    """A server of weights: its `files` by name, the `requests` that came; it answers on `go_on`."""
+    files, requests, go_on = {}, [], threading.Event()
+    go_on.set()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             name = self.path.removeprefix("/models/")
             requests.append(name)
+            go_on.wait(60)
             if name not in files:
                 return self.send_error(404)
             content, length = files[name]
@@ -84,7 +77,7 @@ def published(tmp_path, monkeypatch):
     with contextlib.ExitStack() as stack:
         stack.callback(stop)
         yield SimpleNamespace(
-            address=address, files=files, requests=requests, publish=publish, stop=stop
+            address=address, files=files, requests=requests, go_on=go_on, publish=publish, stop=stop
         )
 
 
@@ -154,12 +147,18 @@ def test_without_a_network_the_address_and_the_place_are_named(published, is_rea
     )
 
 
-@pytest.mark.slow
-def test_of_several_processes_one_downloads(published):
-    kept = published.publish(bytes(2**20))
-    command = [sys.executable, "-c", PROCESS, published.address, kept.name]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert {process.communicate(timeout=60)[0].strip() for process in processes} == {str(kept)}
+def test_while_one_downloads_others_wait(published):
+    kept = published.publish(b"weights")
+    published.go_on.clear()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(published_file, "imagenet", "vgg16")
+        while not published.requests:
+            time.sleep(0.01)
+        second = pool.submit(published_file, "imagenet", "vgg16")
+        with pytest.raises(concurrent.futures.TimeoutError):
+            second.result(timeout=0.2)
+        published.go_on.set()
+        assert first.result(timeout=60) == second.result(timeout=60) == kept
     assert published.requests == [kept.name]
 
 
