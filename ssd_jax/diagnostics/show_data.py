@@ -8,7 +8,8 @@ from PIL import Image
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.errors import UserError, counted
-from ssd_jax.images.drawing import DRAWN_SIDE, Picture, contact_sheet, draw_boxes, draw_input
+from ssd_jax.images.contact_sheet import Picture, contact_sheet
+from ssd_jax.images.drawing import DRAWN_SIDE, draw_boxes, draw_input
 from ssd_jax.images.opening import open_image
 from ssd_jax.storage.files import local_path
 from ssd_jax.storage.outputs import check_outputs

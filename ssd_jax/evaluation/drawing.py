@@ -10,7 +10,8 @@ from ssd_jax.data.records import NamedImage
 from ssd_jax.evaluation import voc
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.statistics import count_false, found_objects
-from ssd_jax.images.drawing import DRAWN_SIDE, Picture, draw_boxes
+from ssd_jax.images.contact_sheet import Picture
+from ssd_jax.images.drawing import DRAWN_SIDE, draw_boxes
 
 LEAST_SCORE = 0.4  # of detections worth showing
 

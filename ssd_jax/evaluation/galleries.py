@@ -66,14 +66,8 @@ def draw_galleries(
         for case in cases:
             result = results[case.image]
             caption, pixels = images[result.image_id]
-            picture = draw_case(
-                pixels,
-                result.true_boxes,
-                case.box[None],
-                [case.text],
-                color=figures.COLORS[name],
-                around=case.box,
-            )
+            color = figures.COLORS[name]
+            picture = draw_case(pixels, result.true_boxes, case.box, case.text, color)
             items.append({"text": case.text, "image": caption, "picture": picture_uri(picture)})
         drawn.append({"name": name, "total": total, "items": items})
     return drawn

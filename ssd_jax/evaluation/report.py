@@ -18,7 +18,7 @@ from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.ranking import OperatingPoint, Ranking, best_f1, mean_over_classes
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.summary import by_metric
-from ssd_jax.images.drawing import draw_case
+from ssd_jax.images.drawing import draw_results
 from ssd_jax.storage.files import write_bytes
 
 PER_OBJECT = 2.0 ** np.arange(-3, 4)  # where the figures of error kinds are read
@@ -110,8 +110,8 @@ def write_comparison(
         result = candidates[candidate][place[image_id]]
         reached = result.scores >= least[candidate][result.labels - 1]
         boxes, labels = result.boxes[reached], result.labels[reached]
-        texts = [class_names[int(label) - 1] for label in labels]
-        image = draw_case(shown[image_id].pixels, result.true_boxes, boxes, texts)
+        pixels = shown[image_id].pixels
+        image = draw_results(pixels, result.true_boxes, boxes, labels, class_names)
         return picture_uri(image)
 
     content = {

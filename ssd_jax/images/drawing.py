@@ -1,17 +1,25 @@
-"""Draws boxes with labels onto images."""
+"""Draws boxes with names onto images."""
 
 import colorsys
 import math
+from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ssd_jax.images.fonts import Font, font_and_text
+from ssd_jax.images.labels import (
+    Color,
+    cover_objects,
+    lay_out_labels,
+    lay_out_legend,
+    moved,
+    write_labels,
+)
 
-DRAWN_SIDE = 480  # pixels to which images are enlarged before boxes are drawn
+DRAWN_SIDE = 480  # pixels to which smaller images are enlarged before boxes are drawn
 CASE_SIDE = 320  # pixels of the larger side of a case
+MOST_EXTENDED = 16_000_000  # pixels of an image that is copied to make place for a legend
 
 
 def class_color(label: int) -> tuple[int, int, int]:
@@ -28,20 +36,31 @@ def draw_boxes(
     class_names: Sequence[str],
     scores: np.ndarray | None = None,
 ) -> Image.Image:
-    """Draws boxes, class names and scores on an image, and returns it: see `BoxDrawing`."""
-    BoxDrawing(image.size, boxes, labels, class_names, scores).draw(image)
+    """Draws boxes, class names and scores on an image, and returns it: see `BoxDrawing`.
+
+    An image smaller than `DRAWN_SIDE` is enlarged to it, and a legend is added below the image, so
+    that another one is returned; but on one of more than `MOST_EXTENDED` pixels the legend lies.
+    """
+    image, scale = _enlarged(image)
+    boxes = boxes * scale
+    extends = math.prod(image.size) <= MOST_EXTENDED
+    drawing = BoxDrawing(image.size, boxes, labels, class_names, scores, extends)
+    if drawing.size != image.size:
+        extended = Image.new("RGB", drawing.size, "white")
+        extended.paste(image)
+        image = extended
+    drawing.draw(image)
     return image
 
 
 class BoxDrawing:
-    """Boxes, class names and scores, laid out for an image, which may be drawn on in parts.
+    """Boxes with names and scores, laid out for an image, which may be drawn on in parts.
 
-    Args:
-      size: width and height of the image.
-      boxes: `[objects, 4] xyxy` in pixels.
-      labels: `[objects]` from 1.
-      class_names: class i + 1 is called `class_names[i]`.
-      scores: `[objects]` in [0, 1], written behind the names.
+    Where names beside the boxes would cover much of the objects (see `cover_objects`), a legend of
+    the classes and their colours takes their place.
+
+    Attributes:
+      size: width and height of what is drawn, the place for the legend included.
     """
 
     def __init__(
@@ -51,103 +70,122 @@ class BoxDrawing:
         labels: np.ndarray,
         class_names: Sequence[str],
         scores: np.ndarray | None = None,
+        extends: bool = False,
     ) -> None:
-        unit = math.sqrt(size[0] * size[1]) / 100
-        self._line_width = max(2, round(unit * 0.4))
+        """Lays them out.
+
+        Args:
+          size: width and height of the image.
+          boxes: `[objects, 4] xyxy` in pixels.
+          labels: `[objects]` from 1.
+          class_names: class i + 1 is called `class_names[i]`.
+          scores: `[objects]` in [0, 1], written behind the names.
+          extends: whether a legend has place below the image, or lies on it, at the bottom.
+        """
+        self.size = self._image_size = size
         self._boxes = boxes
         self._colors = [class_color(int(label)) for label in labels]
+        self._widths = _line_widths(boxes, size)
         texts = [class_names[int(label) - 1] for label in labels]
+        counts = Counter(int(label) for label in labels).most_common()
         if scores is not None:
             texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores, strict=True)]
-        self._labels = _lay_out_labels(size, boxes, texts, max(10, round(unit * 3)))
+        font_size = max(10, round(3 * _unit(size)))
+        self._labels = lay_out_labels(size, boxes, texts, font_size)
+        self._label_colors = self._colors
+        if cover_objects(self._labels, boxes):
+            names = [f"{class_names[label - 1]} {count}" for label, count in counts]
+            legend, height = lay_out_legend(size[0], names, font_size)
+            if extends:
+                self.size = (size[0], size[1] + height)
+            top = np.array([0, self.size[1] - height])
+            self._labels = [moved(label, top) for label in legend]
+            self._label_colors = [class_color(label) for label, _ in counts]
 
     def draw(self, image: Image.Image, corner: tuple[int, int] = (0, 0)) -> None:
         """Draws on the image, or on a part of it, whose left and top are `corner`."""
         canvas = ImageDraw.Draw(image)
         # Boxes before labels, so that no line crosses a name; the best last, on top of the others.
-        for box, color in zip(self._boxes[::-1], self._colors[::-1], strict=True):
-            canvas.rectangle(_in_part(box, corner), outline=color, width=self._line_width)
-        _write_labels(canvas, self._labels, self._colors, corner)
+        drawn = zip(self._boxes[::-1], self._colors[::-1], self._widths[::-1], strict=True)
+        for box, color, width in drawn:
+            _draw_box(canvas, box, color, int(width), self._image_size, corner)
+        write_labels(canvas, self._labels, self._label_colors, corner)
 
 
-class _Label(NamedTuple):
-    """A text beside a box.
+def draw_results(
+    pixels: np.ndarray,
+    true_boxes: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+) -> Image.Image:
+    """An image with its objects in white, and detections in the colours of their classes.
 
-    Attributes:
-      place: `[4] xyxy` in pixels, of the area behind the text.
-      start: x and y where the text begins, whole so that all parts of an image show the same.
-      text: what is written, with this font.
+    Args:
+      pixels: `[height, width, 3] uint8` RGB.
+      true_boxes: `[objects, 4] xyxy` in pixels.
+      boxes: `[detections, 4] xyxy` in pixels.
+      labels: `[detections]` from 1.
+      class_names: class i + 1 is called `class_names[i]`.
     """
-
-    place: np.ndarray
-    start: tuple[int, int]
-    text: str
-    font: Font
-
-
-def _lay_out_labels(
-    size: tuple[int, int], boxes: np.ndarray, texts: Sequence[str], font_size: int
-) -> list[_Label]:
-    """Labels beside boxes, in an image of some width and height."""
-    canvas = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    drawn = [font_and_text(text, font_size) for text in texts]
-    extents = [canvas.textbbox((0, 0), text, font=font) for font, text in drawn]
-    places = _place_labels(
-        [(right - left + 4, bottom - top + 4) for left, top, right, bottom in extents],
-        boxes,
-        size,
-    )
-    return [
-        _Label(place, (int(place[0] + 2 - left), int(place[1] + 2 - top)), text, font)
-        for place, (left, top, _, _), (font, text) in zip(places, extents, drawn, strict=True)
-    ]
+    image, scale = _enlarged(Image.fromarray(pixels))
+    canvas = ImageDraw.Draw(image)
+    true_boxes = true_boxes * scale
+    for box, width in zip(true_boxes, _line_widths(true_boxes, image.size), strict=True):
+        _draw_box(canvas, box, (255, 255, 255), int(width), image.size)
+    return draw_boxes(image, boxes * scale, labels, class_names)
 
 
-def _write_labels(
+def _enlarged(image: Image.Image) -> tuple[Image.Image, np.ndarray]:
+    """An image, enlarged to `DRAWN_SIDE` where it is smaller, and what boxes are multiplied by."""
+    scale = DRAWN_SIDE / max(image.size)
+    if scale <= 1:
+        return image, np.ones(4)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    enlarged = image.resize((width, height), Image.Resampling.BICUBIC)
+    return enlarged, np.tile((width / image.width, height / image.height), 2)
+
+
+def _unit(size: tuple[int, int]) -> float:
+    """A hundredth of an image's side, in pixels."""
+    return math.sqrt(size[0] * size[1]) / 100
+
+
+def _line_widths(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`[objects] int`: visible in an image of this width and height; less round small objects."""
+    most = max(2, math.ceil(_unit(size) / 2))
+    sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
+    return np.clip(np.round(0.15 * sides), max(2, math.ceil(most / 3)), most).astype(int)
+
+
+def _draw_box(
     canvas: ImageDraw.ImageDraw,
-    labels: Sequence[_Label],
-    colors: Sequence[str | tuple[int, int, int]],
+    box: np.ndarray,
+    color: Color,
+    width: int,
+    size: tuple[int, int],
     corner: tuple[int, int] = (0, 0),
 ) -> None:
-    """Writes labels, the first on top, on the part of an image with this corner."""
-    width, height = canvas.im.size
-    for label, color in zip(labels[::-1], colors[::-1], strict=True):
-        place = _in_part(label.place, corner)
-        if place[0] < width and place[1] < height and place[2] >= 0 and place[3] >= 0:
-            canvas.rectangle(place, fill=color)
-            start = (label.start[0] - corner[0], label.start[1] - corner[1])
-            canvas.text(start, label.text, fill=(0, 0, 0), font=label.font)
+    """Draws lines round a box, a black one round a coloured one: seen on dark and light grounds.
 
+    They lie outside of the box, which may be small, but never beyond the sides of the image.
 
-def _in_part(box: np.ndarray, corner: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The whole pixels of a box, counted from the corner of a part of the image."""
+    Args:
+      canvas: an image, or the part of it with this corner.
+      box: `[4] xyxy` in pixels of the image.
+      color: of the inner line.
+      width: of the inner line.
+      size: width and height of the image.
+      corner: left and top of the part.
+    """
     x_min, y_min, x_max, y_max = np.trunc(box).astype(int).tolist()
     left, top = corner
-    return x_min - left, y_min - top, x_max - left, y_max - top
-
-
-def _place_labels(
-    label_sizes: Sequence[tuple[float, float]], boxes: np.ndarray, image_size: tuple[int, int]
-) -> np.ndarray:
-    """`[objects, 4] xyxy` of labels: above the box, or at its top, its bottom or below it.
-
-    The first of these that is free; earlier labels choose first. Never beyond the image's sides.
-    """
-    places = np.zeros((len(boxes), 4))
-    for i, (width, height) in enumerate(label_sizes):
-        x_min, y_min, _, y_max = boxes[i].tolist()
-        x = min(max(x_min, 0), max(image_size[0] - width, 0))
-        choices = [
-            (x, y, x + width, y + height)
-            for y in (y_min - height, y_min, y_max - height, y_max)
-            if 0 <= y <= image_size[1] - height
-        ] or [(x, 0, x + width, height)]
-        low, high = np.split(np.array(choices)[:, None], 2, axis=2)
-        earlier_low, earlier_high = np.split(places[:i], 2, axis=1)
-        overlapping = np.all((low < earlier_high) & (earlier_low < high), axis=2)
-        taken = np.any(overlapping, axis=1)
-        places[i] = choices[int(taken.argmin())]  # the first that is free, or the first
-    return places
+    black = max(1, width // 4)
+    for line, beyond, fill in ((black, width + black - 1, (0, 0, 0)), (width, width - 1, color)):
+        low = max(x_min - beyond, 0) - left, max(y_min - beyond, 0) - top
+        high = min(x_max + beyond, size[0] - 1) - left, min(y_max + beyond, size[1] - 1) - top
+        if low[0] <= high[0] and low[1] <= high[1]:  # not wholly beyond the image
+            canvas.rectangle((*low, *high), outline=fill, width=line)
 
 
 def draw_input(
@@ -167,96 +205,32 @@ def draw_input(
 
 
 def draw_case(
-    pixels: np.ndarray,
-    true_boxes: np.ndarray,
-    boxes: np.ndarray,
-    texts: Sequence[str],
-    *,
-    color: str = "#e3b23c",
-    around: np.ndarray | None = None,
+    pixels: np.ndarray, true_boxes: np.ndarray, box: np.ndarray, text: str, color: str
 ) -> Image.Image:
-    """An image, or the part round a box, with the objects in white and boxes in a colour.
+    """The part of an image round a box, three times as large, with the objects in white.
 
     Args:
       pixels: `[height, width, 3] uint8` RGB.
       true_boxes: `[objects, 4] xyxy` in pixels.
-      boxes: `[boxes, 4] xyxy` in pixels.
-      texts: what to write at each box.
-      color: of the boxes.
-      around: `[4] xyxy` in pixels; the part is three times as large. The whole where None.
+      box: `[4] xyxy` in pixels.
+      text: what to write at the box.
+      color: of the box.
     """
     image = Image.fromarray(pixels)
     width, height = image.size
-    left, top, side_x, side_y = 0.0, 0.0, float(width), float(height)
-    if around is not None:
-        extent = around[2:] - around[:2]
-        side = max(3 * float(extent.max()), CASE_SIDE / 3)
-        side_x, side_y = min(side, width), min(side, height)
-        centre_x, centre_y = (around[:2] + around[2:]) / 2
-        left = min(max(centre_x - side_x / 2, 0.0), width - side_x)
-        top = min(max(centre_y - side_y / 2, 0.0), height - side_y)
+    side = max(3 * float((box[2:] - box[:2]).max()), CASE_SIDE / 3)
+    side_x, side_y = min(side, width), min(side, height)
+    centre_x, centre_y = (box[:2] + box[2:]) / 2
+    left = min(max(centre_x - side_x / 2, 0.0), width - side_x)
+    top = min(max(centre_y - side_y / 2, 0.0), height - side_y)
     scale = CASE_SIDE / max(side_x, side_y)
     size = (max(1, round(side_x * scale)), max(1, round(side_y * scale)))
     part = image.resize(size, Image.Resampling.BICUBIC, (left, top, left + side_x, top + side_y))
     canvas = ImageDraw.Draw(part)
-    origin = np.array([left, top, left, top])
-    for box in (true_boxes - origin) * scale:
-        outside = (*(box[:2] - 1), *(box[2:] + 1))
-        canvas.rectangle(outside, outline="#000000", width=5)
-        canvas.rectangle(tuple(box.tolist()), outline="#ffffff", width=3)
-    for box in (boxes - origin) * scale:
-        canvas.rectangle(tuple(box.tolist()), outline=color, width=4)
-    labels = _lay_out_labels(part.size, (boxes - origin) * scale, texts, 20)
-    _write_labels(canvas, labels, [color] * len(texts))
+    whole, corner = (round(width * scale), round(height * scale)), np.array([left, top]) * scale
+    start = (round(corner[0]), round(corner[1]))
+    for own, fill, line in (*((each, "#ffffff", 3) for each in true_boxes), (box, color, 4)):
+        _draw_box(canvas, own * scale, fill, line, whole, start)
+    labels = lay_out_labels(part.size, (box * scale - np.tile(corner, 2))[None], [text], 20)
+    write_labels(canvas, labels, [color])
     return part
-
-
-class Picture(NamedTuple):
-    """An image that was drawn, and its caption of one or more lines."""
-
-    image: Image.Image
-    caption: str
-
-
-def contact_sheet(
-    pictures: Sequence[Picture], *, columns: int = 4, cell: int = 320, gap: int = 8
-) -> Image.Image:
-    """Pictures side by side on white, each fitted into a square cell, with its caption below it.
-
-    Args:
-      pictures: of a line that is too wide, the middle is left out.
-      columns: pictures side by side.
-      cell: side of a picture in pixels.
-      gap: pixels between pictures.
-    """
-    rows = -(-len(pictures) // columns)
-    font_size = cell // 20
-    line_pitch = font_size * 5 // 4
-    most_lines = max((len(picture.caption.splitlines()) for picture in pictures), default=0)
-    pitch_x = cell + gap
-    pitch_y = pitch_x + (font_size // 2 + most_lines * line_pitch if most_lines else 0)
-    sheet = Image.new("RGB", (columns * pitch_x + gap, rows * pitch_y + gap), "white")
-    canvas = ImageDraw.Draw(sheet)
-    for i, (image, caption) in enumerate(pictures):
-        scale = cell / max(image.size)
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        row, column = divmod(i, columns)
-        left, top = gap + column * pitch_x, gap + row * pitch_y
-        x, y = left + (cell - size[0]) // 2, top + (cell - size[1]) // 2
-        sheet.paste(image.resize(size, Image.Resampling.LANCZOS), (x, y))
-        for number, line in enumerate(caption.splitlines()):
-            font, text = _fitted(line, font_size, cell)
-            place = (left + cell // 2, top + cell + number * line_pitch + font_size)
-            canvas.text(place, text, fill=(0, 0, 0), font=font, anchor="mm")
-    return sheet
-
-
-def _fitted(text: str, font_size: int, width: int) -> tuple[Font, str]:
-    """A font, and the text as it can be drawn with it; without its middle where it is too wide."""
-    font, whole = font_and_text(text, font_size)
-    shorter, kept = whole, len(whole)
-    while kept > 2 and font.getlength(shorter) > width:
-        kept -= 1
-        half = kept // 2
-        shorter = f"{whole[: kept - half]}…{whole[-half:]}"
-    return font, shorter

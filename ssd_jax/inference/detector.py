@@ -70,7 +70,11 @@ class Detections:
         )
 
     def draw(self) -> Image.Image:
-        """The image with boxes, names and scores; one that was given as a path is read again."""
+        """The image with boxes, names and scores; one that was given as a path is read again.
+
+        A small image is enlarged; where names would cover the objects, a legend below the image
+        takes their place: see `draw_boxes`.
+        """
         image = open_as_rgb(self.image)
         if image is self.image:
             image = image.copy()  # the user's own stays as it is

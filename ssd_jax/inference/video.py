@@ -18,7 +18,7 @@ from PIL import Image
 from ssd_jax.errors import UserError, missing_package, reason_of
 from ssd_jax.images.drawing import BoxDrawing
 from ssd_jax.images.limits import MAX_PIXELS
-from ssd_jax.inference.detector import Detections, Detector, Prepared
+from ssd_jax.inference.detector import Detections, Detector, Prepared, open_as_rgb
 from ssd_jax.inference.frames import (
     Part,
     parts_of_frame,
@@ -139,7 +139,7 @@ def detect_in_video(
 
         def draw(frame: tuple[Frame, Detections]) -> tuple[Frame, Detections, Image.Image]:
             found = select(frame[1])
-            return frame[0], found, found.draw()
+            return frame[0], found, _drawn_frame(found)
 
         pixels = in_thread((index, rgb(frame)) for index, frame in frames)
         prepared = map_ahead(pool, prepare, pixels, workers)
@@ -163,14 +163,24 @@ def _in_large_frames(
         prepared = Prepared(source, (height, width), to_square(av, frame, detector.side))
         ((_, found),) = detector.stream([(None, prepared)], 1)
         found = select(found)
-        drawing = BoxDrawing(
-            (width, height), found.boxes, found.labels, found.class_names, found.scores
-        )
-        parts = _drawn(parts_of_frame(av, frame), drawing)
+        parts = _drawn(parts_of_frame(av, frame), _drawing(found))
         del frame
         writer.write((width, height), parts, index.pts)
         del parts
         yield index.index, found
+
+
+def _drawn_frame(found: Detections) -> Image.Image:
+    """A frame with boxes, names and scores, in its own size."""
+    image = open_as_rgb(found.image)
+    _drawing(found).draw(image)
+    return image
+
+
+def _drawing(found: Detections) -> BoxDrawing:
+    """What is drawn on a frame, whose size stays."""
+    height, width = found.size
+    return BoxDrawing((width, height), found.boxes, found.labels, found.class_names, found.scores)
 
 
 def _drawn(parts: Iterable[Part], drawing: BoxDrawing) -> Iterator[Part]:

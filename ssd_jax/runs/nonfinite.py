@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ssd_jax.errors import first_names
-from ssd_jax.images.drawing import contact_sheet
+from ssd_jax.images.contact_sheet import contact_sheet
 from ssd_jax.runs.pictures import draw_training_images, image_names
 from ssd_jax.storage.files import write_json
 

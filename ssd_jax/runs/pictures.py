@@ -9,7 +9,8 @@ import numpy as np
 
 from ssd_jax.data.records import caption_name
 from ssd_jax.errors import counted
-from ssd_jax.images.drawing import Picture, contact_sheet, draw_input
+from ssd_jax.images.contact_sheet import Picture, contact_sheet
+from ssd_jax.images.drawing import draw_input
 from ssd_jax.storage.replacing import replacing
 from ssd_jax.training.metrics_writer import MetricsWriter
 

@@ -107,8 +107,13 @@ def test_detections_draw_themselves(tmp_path):
     Image.new("RGB", (50, 70)).save(tmp_path / "black.png")
     for given in (np.zeros((70, 50, 3), np.uint8), tmp_path / "black.png"):
         drawn = np.asarray(detections(image=given).draw())
-        assert drawn.shape == (70, 50, 3)
-        assert drawn[60, 30].any() and drawn[50, 40].any() and not drawn[50, 30].any()
+        # Enlarged, with a legend below: names would cover the small objects.
+        assert drawn.shape[0] > 480 and drawn.shape[1] == 343
+        scale = 480 / 70
+        bottom, right, inside = (
+            drawn[round(scale * y), round(scale * x)] for y, x in ((60, 30), (50, 40), (50, 30))
+        )
+        assert bottom.any() and right.any() and not inside.any()
 
 
 def test_detections_for_supervision(monkeypatch):

@@ -335,10 +335,10 @@ def test_a_picture_is_detected_once_and_the_browser_chooses(
 
     assert save(tab, "#save-image", tmp_path / "drawn.png") == "picture_detections.png"
     drawn = np.asarray(Image.open(tmp_path / "drawn.png").convert("RGB"))
-    assert drawn.shape == (200, 300, 3)
-    middle = (left + right) / 2
-    # The best is on top; lines are wider than two pixels.
-    line = drawn[min(int(bottom), 200) - 4 : min(int(bottom), 200), int(middle)].astype(int)
+    # Enlarged; names would cover the objects, so that a legend stands below.
+    assert drawn.shape[0] > 320 and drawn.shape[1] == 480
+    left, _, right, bottom = np.minimum(found.boxes[0] * 1.6, (480, 320, 480, 320))
+    line = drawn[int(bottom) - 4 : int(bottom) + 4, int((left + right) / 2)].astype(int)
     assert np.abs(line - class_color(int(found.labels[0]))).sum(axis=1).min() < 12
     assert counting.count == count + 1
     assert not elsewhere  # no fonts, no scripts, no reports, no errors

@@ -1,4 +1,4 @@
-// Draws boxes with labels, as ssd_jax/images/drawing.py does.
+// Draws boxes with names or a legend, as ssd_jax/images/drawing.py and labels.py do.
 
 /** A bright colour of its own for every class: hues a golden section of a turn apart. */
 export function classColor(label) {
@@ -10,72 +10,144 @@ export function classColor(label) {
   return `rgb(${channel(5)}, ${channel(3)}, ${channel(1)})`;
 }
 
+// Names are written beside boxes where they cover no more than this, on average, of an object and of
+// each other.
+const MOST_COVERED = 0.1;
+
 /**
- * Draws detections onto a canvas that has the image on it already.
+ * Lays out detections for an image of a width and height in pixels of a canvas.
  *
  * detections: the best first, each with x, y, width and height in pixels of the image, label, name
- * and score. scale: pixels of the canvas per pixel of the image. chosen: is drawn wider. least: the
- * smallest size of letters in pixels.
+ * and score. scale: pixels of the canvas per pixel of the image. least: the smallest size of letters
+ * in pixels. Gives `legend`, the names of classes below the image, empty where names stand beside the
+ * boxes, and `height`, that of the image with the legend.
  */
-export function drawBoxes(canvas, detections, scale, { chosen = null, least = 10 } = {}) {
-  const context = canvas.getContext("2d");
-  const unit = Math.sqrt(canvas.width * canvas.height) / 100;
-  const lineWidth = Math.max(2, Math.round(unit * 0.4));
+export function layOut(context, size, detections, scale, least = 10) {
+  const unit = Math.sqrt(size.width * size.height) / 100;
   const fontSize = Math.max(least, Math.round(unit * 3));
+  const font = `${fontSize}px system-ui, sans-serif`;
   const boxes = detections.map((each) => ({
     x: each.x * scale,
     y: each.y * scale,
     width: each.width * scale,
     height: each.height * scale,
   }));
+  context.font = font;
+  const measure = (text) => context.measureText(text).width + 0.4 * fontSize;
+  const texts = detections.map((each) => `${each.name} ${each.score.toFixed(2)}`);
+  const places = placeLabels(texts.map(measure), 1.25 * fontSize, boxes, size);
+  const names = places.map((place, i) => ({ ...place, text: texts[i], label: detections[i].label }));
+  const isCrowded = covered(boxes, places) > MOST_COVERED || covered(places) > MOST_COVERED;
+  const legend = isCrowded ? layOutLegend(detections, measure, fontSize, size) : [];
+  const last = legend[legend.length - 1];
+  const height = size.height + (last ? last.y + last.height + fontSize / 3 - size.height : 0);
+  return { detections, boxes, names, legend, isCrowded, font, fontSize, unit, size, height };
+}
+
+/** Draws boxes, and names beside them, or the legend where there is place for it. */
+export function drawBoxes(canvas, layout, chosen = null) {
+  const context = canvas.getContext("2d");
+  const { boxes, detections, unit } = layout;
+  const most = Math.max(2, Math.ceil(unit / 2));
+  const fade = (i) => (chosen && detections[i] !== chosen ? 0.35 : 1);
   // Boxes before labels, so that no line crosses a name; the best last, on top of the others.
   for (let i = boxes.length - 1; i >= 0; i--) {
-    const { x, y, width, height } = boxes[i];
-    const line = detections[i] === chosen ? 2 * lineWidth : lineWidth;
-    context.globalAlpha = chosen && detections[i] !== chosen ? 0.35 : 1;
-    context.lineWidth = line;
-    context.strokeStyle = classColor(detections[i].label);
-    const inside = (side) => Math.max(side - line, 1);
-    context.strokeRect(x + line / 2, y + line / 2, inside(width), inside(height));
+    const side = Math.min(boxes[i].width, boxes[i].height);
+    const line = Math.min(Math.max(Math.round(0.15 * side), 2, Math.ceil(most / 3)), most);
+    context.globalAlpha = fade(i);
+    const wider = detections[i] === chosen ? 2 : 1;
+    drawBox(context, boxes[i], classColor(detections[i].label), line * wider, layout.size);
   }
-  context.font = `${fontSize}px system-ui, sans-serif`;
+  context.font = layout.font;
   context.textBaseline = "middle";
-  const texts = detections.map((each) => `${each.name} ${each.score.toFixed(2)}`);
-  const places = placeLabels(
-    texts.map((text) => context.measureText(text).width + 0.4 * fontSize),
-    1.25 * fontSize,
-    boxes,
-    canvas,
-  );
   for (let i = boxes.length - 1; i >= 0; i--) {
-    const { x, y, width, height } = places[i];
-    context.globalAlpha = chosen && detections[i] !== chosen ? 0.35 : 1;
-    context.fillStyle = classColor(detections[i].label);
-    context.fillRect(x, y, width, height);
-    context.fillStyle = "#000";
-    context.fillText(texts[i], x + 0.2 * fontSize, y + height / 2);
+    if (layout.isCrowded && detections[i] !== chosen) continue;
+    context.globalAlpha = fade(i);
+    drawLabel(context, layout.names[i], layout.fontSize);
   }
   context.globalAlpha = 1;
+  if (canvas.height > layout.size.height) {
+    for (const entry of layout.legend) drawLabel(context, entry, layout.fontSize);
+  }
+}
+
+/** A coloured line round a box and a black one round that, never beyond the image. */
+function drawBox(context, box, color, line, size) {
+  const black = Math.max(1, Math.floor(line / 4));
+  const stroke = (style, width, beyond) => {
+    const left = Math.max(Math.trunc(box.x) - beyond, 0);
+    const top = Math.max(Math.trunc(box.y) - beyond, 0);
+    const right = Math.min(Math.trunc(box.x + box.width) + 1 + beyond, size.width);
+    const bottom = Math.min(Math.trunc(box.y + box.height) + 1 + beyond, size.height);
+    const inside = (length) => Math.max(length - width, 1);
+    context.lineWidth = width;
+    context.strokeStyle = style;
+    context.strokeRect(left + width / 2, top + width / 2, inside(right - left), inside(bottom - top));
+  };
+  stroke("#000", black, line + black - 1);
+  stroke(color, line, line - 1);
+}
+
+function drawLabel(context, { x, y, width, height, text, label }, fontSize) {
+  context.fillStyle = classColor(label);
+  context.fillRect(x, y, width, height);
+  context.fillStyle = "#000";
+  context.fillText(text, x + 0.2 * fontSize, y + height / 2);
+}
+
+/** Names of the classes with their numbers, the most frequent first, in rows below the image. */
+function layOutLegend(detections, measure, fontSize, size) {
+  const counts = new Map();
+  for (const { label, name } of detections) {
+    counts.set(label, { label, name, count: (counts.get(label)?.count ?? 0) + 1 });
+  }
+  const gap = fontSize / 3;
+  const height = 1.25 * fontSize;
+  let x = 0;
+  let y = size.height + gap;
+  return [...counts.values()].sort((a, b) => b.count - a.count).map(({ label, name, count }) => {
+    const text = `${name} ${count}`;
+    const width = measure(text);
+    if (x && x + width > size.width) {
+      x = 0;
+      y += height + gap;
+    }
+    const entry = { x, y, width, height, text, label };
+    x += width + gap;
+    return entry;
+  });
+}
+
+/** The share of areas that others cover, on average: labels of boxes, or labels of each other. */
+function covered(areas, labels = areas) {
+  if (!areas.length) return 0;
+  const shares = areas.map((area) => {
+    const others = labels.filter((label) => label !== area);
+    const sum = others.reduce((total, label) => total + common(area, label), 0);
+    return Math.min(sum / Math.max(area.width * area.height, 1), 1);
+  });
+  return shares.reduce((total, share) => total + share, 0) / areas.length;
 }
 
 /** Above the box, or at its top, its bottom or below it: the first that is free. */
-function placeLabels(widths, height, boxes, canvas) {
+function placeLabels(widths, height, boxes, size) {
   const places = [];
   boxes.forEach((box, i) => {
     const width = widths[i];
-    const x = Math.min(Math.max(box.x, 0), Math.max(canvas.width - width, 0));
+    const x = Math.min(Math.max(box.x, 0), Math.max(size.width - width, 0));
     const bottom = box.y + box.height;
     let choices = [box.y - height, box.y, bottom - height, bottom]
-      .filter((y) => 0 <= y && y <= canvas.height - height)
+      .filter((y) => 0 <= y && y <= size.height - height)
       .map((y) => ({ x, y, width, height }));
     if (!choices.length) choices = [{ x, y: 0, width, height }];
-    places.push(choices.find((choice) => !places.some((p) => overlap(choice, p))) ?? choices[0]);
+    places.push(choices.find((choice) => !places.some((p) => common(choice, p))) ?? choices[0]);
   });
   return places;
 }
 
-function overlap(a, b) {
-  return (
-    a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height
-  );
+/** The area that two rectangles have in common. */
+function common(a, b) {
+  const width = Math.min(a.x + a.width, b.x + b.width) - Math.max(a.x, b.x);
+  const height = Math.min(a.y + a.height, b.y + b.height) - Math.max(a.y, b.y);
+  return Math.max(width, 0) * Math.max(height, 0);
 }

@@ -1,9 +1,10 @@
 // The page: sends an image once, and shows what was found, by threshold and class.
 
-import { classColor, drawBoxes } from "./drawing.js";
+import { classColor, drawBoxes, layOut } from "./drawing.js";
 
 const MAX_BYTES = Number(document.body.dataset.maxBytes);
 const MAX_CANVAS = 16_000_000; // pixels that every browser can hold
+const DRAWN_SIDE = 480; // pixels to which smaller images are enlarged when they are saved
 const TRIES = 5; // where the server is busy
 
 const element = Object.fromEntries(
@@ -254,16 +255,24 @@ function draw() {
   canvas.width = side(current.width);
   canvas.height = side(current.height);
   canvas.style.width = `${canvas.width / devicePixelRatio}px`;
-  paint(canvas, { chosen, least: 12 * devicePixelRatio });
+  // The buttons of the classes, with their colours, are the legend.
+  const imageSize = { width: canvas.width, height: canvas.height };
+  const context = canvas.getContext("2d");
+  const scale = canvas.width / current.width;
+  const layout = layOut(context, imageSize, shown(), scale, 12 * devicePixelRatio);
+  paint(canvas, layout, chosen);
 }
 
-function paint(canvas, options) {
+function paint(canvas, layout, chosen = null) {
   const context = canvas.getContext("2d");
-  context.fillStyle = current.image ? "#fff" : "#8a949e"; // white below what is transparent
+  const { width, height } = layout.size;
+  context.fillStyle = "#fff"; // below the legend and what is transparent
   context.fillRect(0, 0, canvas.width, canvas.height);
+  context.fillStyle = "#8a949e";
+  if (!current.image) context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = "high";
-  if (current.image) context.drawImage(current.image, 0, 0, canvas.width, canvas.height);
-  drawBoxes(canvas, shown(), canvas.width / current.width, options);
+  if (current.image) context.drawImage(current.image, 0, 0, width, height);
+  drawBoxes(canvas, layout, chosen);
 }
 
 // What is shown can be saved.
@@ -279,9 +288,13 @@ element["save-json"].addEventListener("click", () => {
 });
 element["save-image"].addEventListener("click", () => {
   const { width, height } = current;
-  const scale = Math.min(1, Math.sqrt(MAX_CANVAS / (width * height)));
-  const canvas = newCanvas(Math.round(width * scale), Math.round(height * scale));
-  paint(canvas, {});
+  const enlarged = Math.max(1, DRAWN_SIDE / Math.max(width, height));
+  const scale = Math.min(enlarged, Math.sqrt(MAX_CANVAS / (width * height)));
+  const side = (length) => Math.max(1, Math.round(length * scale));
+  const size = { width: side(width), height: side(height) };
+  const layout = layOut(newCanvas(1, 1).getContext("2d"), size, shown(), scale);
+  const canvas = newCanvas(size.width, Math.ceil(layout.height));
+  paint(canvas, layout);
   const stem = current.name.replace(/\.[^.]*$/, "");
   canvas.toBlob((blob) => save(blob, `${stem}_detections.png`), "image/png");
 });

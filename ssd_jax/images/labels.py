@@ -1,0 +1,152 @@
+"""Names on images: beside their boxes or, where those would cover the objects, in a legend."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ssd_jax.images.fonts import Font, font_and_text
+
+Color = str | tuple[int, int, int]
+
+# Names are written beside boxes where they cover no more than this, on average, of an object and of
+# each other.
+MOST_COVERED = 0.1
+MARGIN = 2  # pixels round a text
+
+
+class Label(NamedTuple):
+    """A text on a coloured area.
+
+    Attributes:
+      place: `[4] xyxy` in pixels, of the area behind the text.
+      start: x and y where the text begins, whole so that all parts of an image show the same.
+      text: what is written, with this font.
+    """
+
+    place: np.ndarray
+    start: tuple[int, int]
+    text: str
+    font: Font
+
+
+def lay_out_labels(
+    size: tuple[int, int], boxes: np.ndarray, texts: Sequence[str], font_size: int
+) -> list[Label]:
+    """Labels beside boxes, in an image of some width and height."""
+    measured = [_measure(text, font_size) for text in texts]
+    places = place_labels([label.place[2:] for label in measured], boxes, size)
+    return [moved(label, place[:2]) for label, place in zip(measured, places, strict=True)]
+
+
+def lay_out_legend(width: int, texts: Sequence[str], font_size: int) -> tuple[list[Label], int]:
+    """Labels in rows from the left, as many a row as its width holds, and the height of all."""
+    labels, gap = [], font_size // 3
+    x, y, pitch = 0, gap, 0
+    for label in (_measure(text, font_size, width) for text in texts):
+        label_width, height = label.place[2:].astype(int).tolist()
+        if x and x + label_width > width:
+            x, y = 0, y + pitch
+        pitch = max(pitch, height + gap)
+        labels.append(moved(label, np.array([x, y])))
+        x += label_width + gap
+    return labels, y + pitch
+
+
+def write_labels(
+    canvas: ImageDraw.ImageDraw,
+    labels: Sequence[Label],
+    colors: Sequence[Color],
+    corner: tuple[int, int] = (0, 0),
+) -> None:
+    """Writes labels, the first on top, on the part of an image with this corner."""
+    width, height = canvas.im.size
+    for label, color in zip(labels[::-1], colors[::-1], strict=True):
+        place = in_part(label.place, corner)
+        if place[0] < width and place[1] < height and place[2] >= 0 and place[3] >= 0:
+            canvas.rectangle(place, fill=color)
+            start = (label.start[0] - corner[0], label.start[1] - corner[1])
+            canvas.text(start, label.text, fill=(0, 0, 0), font=label.font)
+
+
+def in_part(box: np.ndarray, corner: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The whole pixels of a box, counted from the corner of a part of the image."""
+    x_min, y_min, x_max, y_max = np.trunc(box).astype(int).tolist()
+    left, top = corner
+    return x_min - left, y_min - top, x_max - left, y_max - top
+
+
+def cover_objects(labels: Sequence[Label], boxes: np.ndarray) -> bool:
+    """Whether labels cover more than `MOST_COVERED` of the boxes `[objects, 4]` or each other."""
+    if not labels:
+        return False
+    places = np.array([label.place for label in labels])
+    of_objects = _intersections(boxes, places).sum(axis=1) / np.maximum(_areas(boxes), 1)
+    others = _intersections(places, places) * ~np.eye(len(labels), dtype=bool)
+    of_labels = others.sum(axis=1) / _areas(places)
+    return any(np.minimum(share, 1).mean() > MOST_COVERED for share in (of_objects, of_labels))
+
+
+def place_labels(
+    label_sizes: Sequence[np.ndarray], boxes: np.ndarray, image_size: tuple[int, int]
+) -> np.ndarray:
+    """`[objects, 4] xyxy` of labels: above the box, or at its top, its bottom or below it.
+
+    The first of these that is free; earlier labels choose first. Never beyond the image's sides.
+    """
+    places = np.zeros((len(boxes), 4))
+    for i, (width, height) in enumerate(label_sizes):
+        x_min, y_min, _, y_max = boxes[i].tolist()
+        x = min(max(x_min, 0), max(image_size[0] - width, 0))
+        choices = [
+            (x, y, x + width, y + height)
+            for y in (y_min - height, y_min, y_max - height, y_max)
+            if 0 <= y <= image_size[1] - height
+        ] or [(x, 0, x + width, height)]
+        taken = _intersections(np.array(choices), places[:i]).any(axis=1)
+        places[i] = choices[int(taken.argmin())]  # the first that is free, or the first
+    return places
+
+
+def fitted_text(text: str, font_size: int, width: int) -> tuple[Font, str]:
+    """A font, and the text as it can be drawn with it; without its middle where it is too wide."""
+    font, whole = font_and_text(text, font_size)
+    shorter, kept = whole, len(whole)
+    while kept > 2 and font.getlength(shorter) > width:
+        kept -= 1
+        half = kept // 2
+        shorter = f"{whole[: kept - half]}…{whole[-half:]}"
+    return font, shorter
+
+
+def _measure(text: str, font_size: int, most: int | None = None) -> Label:
+    """A label in the corner of an image, no wider than `most`."""
+    if most is None:
+        font, text = font_and_text(text, font_size)
+    else:
+        font, text = fitted_text(text, font_size, most - 2 * MARGIN)
+    canvas = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
+    size = (right - left + 2 * MARGIN, bottom - top + 2 * MARGIN)
+    return Label(np.array([0, 0, *size]), (int(MARGIN - left), int(MARGIN - top)), text, font)
+
+
+def moved(label: Label, to: np.ndarray) -> Label:
+    """The label, so much to the right and down."""
+    x, y = to.tolist()
+    start = (int(x + label.start[0]), int(y + label.start[1]))
+    return label._replace(place=label.place + np.array([x, y, x, y]), start=start)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+
+
+def _intersections(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """`[n, m]`: the areas that `[n, 4]` and `[m, 4]` have in common."""
+    low, high = (
+        np.maximum(a[:, None, :2], b[None, :, :2]),
+        np.minimum(a[:, None, 2:], b[None, :, 2:]),
+    )
+    return np.maximum(high - low, 0).prod(axis=2)
