@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +63,10 @@ def read_format(kind: str, file: str, network: Network, class_names: Sequence[st
     if published:
         _check_backbone(f"{kind}:{file}", network, tuple(FILES[published]))
         file = str(published_file(published, network.settings.backbone))
+    elif kind == "torchvision" and not Path(file).suffix:
+        raise UserError(
+            f"weights of torchvision are {file!r}, but must be {', '.join(FILES)} or a file"
+        )
     tensors = read_weights(file, _num_bytes(network))
     if kind == "mmdetection":
         tensors = layouts.upgrade_mmdetection(tensors)

@@ -230,4 +230,6 @@ def test_another_backbone_is_refused(published):
     complaint = "weights of torchvision:coco are for the backbone vgg16, .*, not for mobilenet_v2"
     with pytest.raises(UserError, match=complaint):
         read_format("torchvision", "coco", ours)
+    with pytest.raises(UserError, match="are 'COCO', but must be imagenet, coco or a file"):
+        read_format("torchvision", "COCO", ours)
     assert not published.requests

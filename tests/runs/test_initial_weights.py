@@ -4,14 +4,23 @@ import pytest
 from configs import ssdlite300_mobilenetv2_coco
 from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
-from ssd_jax.interop.pytorch_layouts import torchvision_mobilenet_v2_layout
-from ssd_jax.interop.renaming import rename
+from ssd_jax.interop.formats import read_format
+from ssd_jax.interop.pytorch_layouts import torchvision_vgg16_layout
+from ssd_jax.interop.renaming import to_pytorch
+from ssd_jax.interop.transfer import flatten
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.initial_weights import initial_weights
 from tests import tiny
+from tests.helpers.random_variables import random_variables
 from tests.helpers.reference_results import shared
 
 CLASSES = ("a", "b", "c")
+
+
+def tiny_network():
+    config = tiny.get_config()
+    config.model.batch_norm = False
+    return build_network(as_config(config).model, len(CLASSES))
 
 
 def lite_network(backbone="mobilenet_v2_tensorflow"):
@@ -20,56 +29,31 @@ def lite_network(backbone="mobilenet_v2_tensorflow"):
     return build_network(as_config(config).model, len(CLASSES))
 
 
-@pytest.fixture(scope="module")
-def torchvision_file(tmp_path_factory):
-    """A MobileNetV2 with torchvision's names and random values."""
-    network = lite_network()
-    their_names = rename(
-        {},
-        torchvision_mobilenet_v2_layout(),
-        network.variable_shapes(),
-        network.tiling.boxes_per_cell,
-    ).their_names
-    random = np.random.default_rng(0)
-    tensors = {}
-    parameters, batch_stats = network.variable_shapes()
-    for path, name in their_names.items():
-        if path.startswith("backbone/"):
-            leaf = batch_stats if path.endswith(("mean", "var")) else parameters
-            for key in path.split("/"):
-                leaf = leaf[int(key) if key.isdigit() else key]
-            shape = leaf.shape
-            if len(shape) == 4:
-                shape = (shape[3], shape[2], shape[0], shape[1])
-            tensors[name] = random.standard_normal(shape).astype(np.float32)
-    file = tmp_path_factory.mktemp("weights") / "mobilenet.npz"
-    np.savez(file, **tensors, surplus=np.zeros(1))
-    return file, tensors
-
-
-@pytest.mark.slow
-def test_a_backbone_of_torchvision_is_taken_over(torchvision_file):
-    file, tensors = torchvision_file
-    result = initial_weights(f"torchvision:{file}", lite_network(), 0, CLASSES)
-    told = {name: fate for name, _, fate in result.fates}
-    for name, fate in told.items():
-        wanted = "taken over" if name.startswith("backbone/") else "new: not in the weights"
-        assert fate == wanted
-    first = result.variables[0]["backbone"]["first"]["conv"]["kernel"]
-    np.testing.assert_array_equal(first, tensors["features.0.0.weight"].transpose(2, 3, 1, 0))
-    mean = result.variables[1]["backbone"]["blocks"][3]["depthwise"]["norm"]["mean"]
-    np.testing.assert_array_equal(mean, tensors["features.4.conv.1.1.running_mean"])
-    assert result.unused == ["surplus"]
+def test_a_backbone_of_torchvision_is_taken_over(tmp_path):
+    network = tiny_network()
+    parameters, _ = random_variables(network)
+    tensors = to_pytorch(({"backbone": parameters["backbone"]}, {}), torchvision_vgg16_layout(), ())
+    theirs = {name: tensor for name, tensor in tensors.items() if name.startswith("features.")}
+    np.savez(tmp_path / "vgg16.npz", **theirs, surplus=np.zeros(1))
+    result = initial_weights(f"torchvision:{tmp_path / 'vgg16.npz'}", network, 0, CLASSES)
+    for name, _, fate in result.fates:
+        is_theirs = name.startswith("backbone/conv") and "norm" not in name
+        assert fate == ("taken over" if is_theirs else "new: not in the weights")
+    first = result.variables[0]["backbone"]["conv1_1"]["conv"]["kernel"]
+    np.testing.assert_array_equal(first, tensors["features.0.weight"].transpose(2, 3, 1, 0))
+    assert result.num_filled == 26 and result.unused == ["surplus"]
 
 
 @pytest.mark.slow
 def test_the_real_mobilenet_is_read_completely():
     file = shared("data") / "weights" / "mobilenet_v2_imagenet_torchvision_layout.npz"
-    result = initial_weights(f"torchvision:{file}", lite_network(), 0, CLASSES)
-    assert not result.unused
-    assert all(
-        fate == "taken over" for name, _, fate in result.fates if name.startswith("backbone/")
-    )
+    network = lite_network()
+    foreign = read_format("torchvision", str(file), network)
+    assert not foreign.left_over
+    wanted = {name: array.shape for name, array in flatten(network.variable_shapes()).items()}
+    assert {name: array.shape for name, array in foreign.arrays.items()} == {
+        name: shape for name, shape in wanted.items() if name.startswith("backbone/")
+    }
 
 
 @pytest.mark.parametrize(
@@ -104,10 +88,9 @@ def test_files_that_are_not_archives_are_refused(tmp_path):
 def test_nothing_that_fits_is_an_error(tmp_path):
     np.savez(tmp_path / "other.npz", other=np.zeros(1))
     with pytest.raises(UserError, match="none of its arrays fits the network"):
-        initial_weights(f"torchvision:{tmp_path / 'other.npz'}", lite_network(), 0, CLASSES)
+        initial_weights(f"torchvision:{tmp_path / 'other.npz'}", tiny_network(), 0, CLASSES)
 
 
 def test_from_scratch_everything_is_new():
-    network = build_network(as_config(tiny.get_config()).model, len(CLASSES))
-    result = initial_weights("", network, 0, CLASSES)
+    result = initial_weights("", tiny_network(), 0, CLASSES)
     assert result.num_filled == 0 and not result.unused
