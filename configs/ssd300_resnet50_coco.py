@@ -1,10 +1,9 @@
 r"""SSD300 with ResNet-50 on COCO 2017, as NVIDIA trains it.
 
     python train.py --config=configs/ssd300_resnet50_coco.py \
-        --workdir=runs/ssd300_resnet50_coco --config.init=torchvision:resnet50.npz
+        --workdir=runs/ssd300_resnet50_coco --config.init=torchvision:imagenet
 
-Published: 25.8 to 27.4 AP on val2017 (NVIDIA), from ResNet-50's ImageNet weights, which `init`
-names: the state dict of torchvision's `resnet50`, saved with `numpy.savez`.
+Published: 25.8 to 27.4 AP on val2017 (NVIDIA), from ResNet-50's ImageNet weights.
 """
 
 from ml_collections import ConfigDict

@@ -4,8 +4,7 @@ r"""SSDLite with MobileNetV2 at 320 pixels on VOC 2007 + 2012.
         --workdir=runs/ssdlite320_mobilenetv2_voc
 
 Published: nothing for this very network. It starts from a run on COCO; from ImageNet
-alone with `--config.init=torchvision:FILE.npz`, the state dict of torchvision's
-`mobilenet_v2`, saved with `numpy.savez`.
+alone with `--config.init=torchvision:imagenet`.
 """
 
 from ml_collections import ConfigDict
