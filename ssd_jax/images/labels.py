@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import ImageDraw
 
 from ssd_jax.images.fonts import Font, font_and_text
 
@@ -93,9 +93,11 @@ def place_labels(
 ) -> np.ndarray:
     """`[objects, 4] xyxy` of labels: above the box, or at its top, its bottom or below it.
 
-    The first of these that is free; earlier labels choose first. Never beyond the image's sides.
+    Of these that are free the one that covers the least of objects; earlier labels choose first.
+    Never beyond the image's sides.
     """
     places = np.zeros((len(boxes), 4))
+    areas = np.maximum(_areas(boxes), 1)
     for i, (width, height) in enumerate(label_sizes):
         x_min, y_min, _, y_max = boxes[i].tolist()
         x = min(max(x_min, 0), max(image_size[0] - width, 0))
@@ -105,7 +107,8 @@ def place_labels(
             if 0 <= y <= image_size[1] - height
         ] or [(x, 0, x + width, height)]
         taken = _intersections(np.array(choices), places[:i]).any(axis=1)
-        places[i] = choices[int(taken.argmin())]  # the first that is free, or the first
+        covered = (_intersections(np.array(choices), boxes) / areas).sum(axis=1).round(3)
+        places[i] = choices[np.lexsort([covered, taken])[0]]  # the first of equal ones
     return places
 
 
@@ -126,8 +129,7 @@ def _measure(text: str, font_size: int, most: int | None = None) -> Label:
         font, text = font_and_text(text, font_size)
     else:
         font, text = fitted_text(text, font_size, most - 2 * MARGIN)
-    canvas = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
+    left, top, right, bottom = font.getbbox(text)
     size = (right - left + 2 * MARGIN, bottom - top + 2 * MARGIN)
     return Label(np.array([0, 0, *size]), (int(MARGIN - left), int(MARGIN - top)), text, font)
 

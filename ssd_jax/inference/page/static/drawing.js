@@ -129,7 +129,7 @@ function covered(areas, labels = areas) {
   return shares.reduce((total, share) => total + share, 0) / areas.length;
 }
 
-/** Above the box, or at its top, its bottom or below it: the first that is free. */
+/** Above the box, at its top, its bottom or below it: what is free and covers least of objects. */
 function placeLabels(widths, height, boxes, size) {
   const places = [];
   boxes.forEach((box, i) => {
@@ -140,7 +140,14 @@ function placeLabels(widths, height, boxes, size) {
       .filter((y) => 0 <= y && y <= size.height - height)
       .map((y) => ({ x, y, width, height }));
     if (!choices.length) choices = [{ x, y: 0, width, height }];
-    places.push(choices.find((choice) => !places.some((p) => common(choice, p))) ?? choices[0]);
+    const cost = (choice) => {
+      const taken = places.some((place) => common(choice, place)) ? boxes.length + 1 : 0;
+      const share = (each) => common(choice, each) / Math.max(each.width * each.height, 1);
+      const sum = boxes.reduce((total, each) => total + share(each), taken);
+      return Math.round(1000 * sum);
+    };
+    const costs = choices.map(cost);
+    places.push(choices[costs.indexOf(Math.min(...costs))]);
   });
   return places;
 }
