@@ -342,6 +342,7 @@ def test_a_picture_is_detected_once_and_the_browser_chooses(
     # The names of very many would cover the objects: a legend stands below.
     move_threshold(tab, 0.01)
     save(tab, "#save-image", tmp_path / "many.png")
+    move_threshold(tab, threshold)
     below = np.asarray(Image.open(tmp_path / "many.png").convert("RGB"))[320:].astype(int)
     assert np.abs(below - class_color(int(found.labels[0]))).sum(axis=2).min() < 12
     assert counting.count == count + 1
