@@ -47,7 +47,8 @@ def format_data(
     ]
     notes = [f"training data: {origins[0]}"]
     if evaluation is not None:
-        notes.append(f"evaluation data: {origins[1]}")
+        # Of the same source it says what part that is, and not the source again.
+        notes.append(f"evaluation data: {origins[1].removeprefix(f'{config.data.train}, ')}")
     return "\n".join([*notes, *_aligned(rows), *_remarks(config, contents, tiling)])
 
 
