@@ -25,14 +25,15 @@ def get_config(row: str = "cpu") -> ConfigDict:
         raise ValueError(f"own_images has no row {row!r}, but {', '.join(ROWS)}")
     if row == "cpu":
         config = ssdlite320_mobilenetv2_voc.get_config()
-        config.model.backbone = "mobilenet_v2_tensorflow"
-        config.init = "keras:imagenet"
+        config.model.backbone = "mobilenet_v2"
+        config.init = "torchvision:imagenet"
         config.batch_size = 8
         config.optimizer = "adam"  # needs far fewer steps
         config.learning_rate = 1e-3
         config.steps = 900
     else:
         config = ssd300_voc.get_config()
+        config.init = "torchvision:imagenet"
         config.model.precision = "bfloat16"
         config.steps = 5000
         config.warmup_steps = 500

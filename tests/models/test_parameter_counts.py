@@ -136,18 +136,30 @@ def test_other_data_and_schedules_leave_the_network_as_it_is(name, classes, num_
 
 
 @pytest.mark.parametrize(
-    "name, boxes_per_cell", [("ssd_small", (4, 6, 6, 6, 4, 4)), ("quickstart", (4,) * 5)]
+    "name, boxes_per_cell, channels_of",
+    [
+        # A quarter of the channels, and three sixteenths, as a multiple of 8.
+        (
+            "ssd_small",
+            (4, 6, 6, 6, 4, 4),
+            {64: 16, 128: 32, 256: 64, 512: 128, 1024: 256},
+        ),
+        ("quickstart", (4,) * 5, {64: 16, 128: 24, 256: 48, 512: 96, 1024: 192}),
+    ],
 )
-def test_the_small_networks_have_so_many_parameters(name, boxes_per_cell):
-    # A quarter of the channels, and batch norm everywhere but in the heads.
-    widths = (16, 16, 32, 32, 64, 64, 64, 128, 128, 128, 128, 128, 128)
+def test_the_small_networks_have_so_many_parameters(name, boxes_per_cell, channels_of):
+    # Batch norm is everywhere but in the heads.
+    vgg16 = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+    widths = [channels_of[channels] for channels in vgg16]
     wanted = sum(
         normalised(inputs, outputs, 3)
         for inputs, outputs in zip((3, *widths), widths, strict=False)
     )
-    wanted += normalised(128, 256, 3) + normalised(256, 256, 1) + 128
-    channels = (128, 256)
-    for narrow, outputs in ((64, 128), (32, 64), (32, 64), (32, 64))[: len(boxes_per_cell) - 2]:
+    last, wide = channels_of[512], channels_of[1024]
+    wanted += normalised(last, wide, 3) + normalised(wide, wide, 1) + last
+    channels = (last, wide)
+    extras = ((256, 512), (128, 256), (128, 256), (128, 256))[: len(boxes_per_cell) - 2]
+    for narrow, outputs in [(channels_of[a], channels_of[b]) for a, b in extras]:
         wanted += normalised(channels[-1], narrow, 1) + normalised(narrow, outputs, 3)
         channels += (outputs,)
     wanted += heads(channels, boxes_per_cell, 5)
