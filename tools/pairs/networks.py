@@ -61,15 +61,16 @@ def with_few_candidates(config: Any, network: Any, variables: Any, batch_size: i
     def logits_of(variables: Any, images: jax.Array) -> jax.Array:
         return network.apply(*variables, network.normalise(images), train=False)[0][1]
 
-    logits = np.array(logits_of(variables, images))
+    logits = np.array(logits_of(variables, images), np.float64)
 
     def candidates(background: float) -> float:
-        raised = np.exp(logits + background * (np.arange(logits.shape[-1]) == 0))
+        raised = logits + background * (np.arange(logits.shape[-1]) == 0)
+        raised = np.exp(raised - raised.max(axis=-1, keepdims=True))
         scores = raised[..., 1:] / raised.sum(axis=-1, keepdims=True)
         return np.sum(scores > config.detection.score_threshold) / batch_size
 
-    low, high = 0.0, 100.0
-    for _ in range(40):
+    low, high = 0.0, 1e4  # logits of random weights can be as large
+    for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if candidates(middle) > CANDIDATES else (low, middle)
 
