@@ -112,10 +112,16 @@ class Model:
         return self._candidates(self.forward(0)["cls_logits"].float(), 0.0)
 
     def make_few(self) -> None:
-        """Makes background likelier until there are `CANDIDATES` candidates an image."""
+        """Makes background likelier until there are `CANDIDATES` candidates an image.
+
+        Logits have the standard deviation 1: those of random weights may differ by so little that
+        rounding decides what passes.
+        """
         logits = self.forward(0)["cls_logits"].float()
+        scale = 1 / logits.std()
+        logits = logits * scale
         low, high = 0.0, 100.0
-        for _ in range(40):  # random weights can have logits that hardly differ
+        for _ in range(40):
             middle = (low + high) / 2
             if self._candidates(logits, middle) > CANDIDATES:
                 low = middle
@@ -124,6 +130,8 @@ class Model:
         with torch.no_grad():
             for layer in self.model.head.classification_head.module_list:
                 last = layer[-1] if isinstance(layer, nn.Sequential) else layer
+                last.weight *= scale
+                last.bias *= scale
                 last.bias.view(-1, NUM_CLASSES)[:, 0] += high
 
     def _candidates(self, logits: torch.Tensor, background: float) -> float:

@@ -48,7 +48,10 @@ def prepare_network(root: Path, case: Case) -> Prepared:
 
 
 def with_few_candidates(config: Any, network: Any, variables: Any, batch_size: int) -> Any:
-    """Weights whose background is likelier, until `CANDIDATES` boxes pass the score threshold."""
+    """Weights whose background is likelier, until `CANDIDATES` boxes pass the score threshold.
+
+    Logits have the standard deviation 1.
+    """
     import jax
     import numpy as np
 
@@ -61,7 +64,10 @@ def with_few_candidates(config: Any, network: Any, variables: Any, batch_size: i
     def logits_of(variables: Any, images: jax.Array) -> jax.Array:
         return network.apply(*variables, network.normalise(images), train=False)[0][1]
 
+    # Those of random weights may differ by so little that rounding decides what passes.
     logits = np.array(logits_of(variables, images), np.float64)
+    scale = 1 / logits.std()
+    logits *= scale
 
     def candidates(background: float) -> float:
         raised = logits + background * (np.arange(logits.shape[-1]) == 0)
@@ -69,16 +75,18 @@ def with_few_candidates(config: Any, network: Any, variables: Any, batch_size: i
         scores = raised[..., 1:] / raised.sum(axis=-1, keepdims=True)
         return np.sum(scores > config.detection.score_threshold) / batch_size
 
-    low, high = 0.0, 1e4  # logits of random weights can be as large
+    low, high = 0.0, 100.0
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if candidates(middle) > CANDIDATES else (low, middle)
 
     def raised(path: tuple[Any, ...], array: np.ndarray) -> np.ndarray:
         names = [str(key.key) for key in path]
-        if names[:2] != ["heads", "logits"] or names[-1] != "bias" or "norm" in names:
+        if names[:2] != ["heads", "logits"] or {"norm", "depthwise"} & set(names):
             return array
-        by_class = np.array(array).reshape(-1, logits.shape[-1])
+        if names[-1] == "kernel":
+            return np.array(array) * np.float32(scale)
+        by_class = np.array(array).reshape(-1, logits.shape[-1]) * np.float32(scale)
         by_class[:, 0] += high
         return by_class.reshape(-1)
 
