@@ -86,8 +86,9 @@ def test_a_likelier_background_leaves_few_candidates():
     def logits(variables, images):
         return network.apply(*variables, network.normalise(images), train=False)[0][1]
 
-    before = logits(variables, images)
+    before = np.asarray(logits(variables, images))
     after = logits(with_few_candidates(config, network, variables, 2), images)
     scores = np.asarray(jax.nn.softmax(after)[..., 1:])
     assert (scores > config.detection.score_threshold).sum() / 2 == pytest.approx(CANDIDATES, 0.01)
-    assert np.array_equal(before[..., 1:], after[..., 1:])
+    # All others are as they were, but for their standard deviation, which was that of all.
+    np.testing.assert_allclose(after[..., 1:], before[..., 1:] / before.std(), rtol=1e-3, atol=1e-4)
