@@ -23,10 +23,11 @@ from ssd_jax.benchmark.timing import time_calls
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.detection.losses import hard_negatives, multibox_loss, softmax_cross_entropy
 from ssd_jax.detection.matcher import match_targets
-from ssd_jax.detection.postprocess import best_detections, score_boxes
+from ssd_jax.detection.postprocess import score_boxes
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import Network, Variables, build_network
+from ssd_jax.models.prediction import final_detections
 from ssd_jax.training.augmentation import augment, image_keys
 from ssd_jax.training.detection_loss import Batch
 
@@ -131,7 +132,7 @@ def _predict_parts(
     config: Config, network: Network, offsets: jax.Array, logits: jax.Array
 ) -> dict[str, Callable[[], Any]]:
     default_boxes = network.default_boxes()
-    suppression = functools.partial(best_detections, settings=config.detection)
+    suppression = functools.partial(final_detections, settings=config.detection)
     return {
         "decoding": _calling(score_boxes, offsets, logits, default_boxes),
         "suppression": _calling(suppression, *score_boxes(offsets, logits, default_boxes)),

@@ -9,6 +9,7 @@ every choice can be set. Started again with the same work directory it continues
 means that it was stopped and the same command continues.
 """
 
+import itertools
 import re
 from pathlib import Path
 
@@ -47,7 +48,12 @@ OWN_IMAGES = "own_images"  # the config where --data is given and --config is no
 def defaults(arguments: list[str]) -> list[str]:
     """The flags that --data stands for: a config, and a work directory with the folder's name."""
     given = {word.lstrip("-").partition("=")[0] for word in arguments if word.startswith("-")}
-    folder = [word.partition("=")[2] for word in arguments if re.match("--?data=", word)]
+    pairs = itertools.pairwise([*arguments, ""])  # --data=FOLDER or --data FOLDER
+    folder = [
+        word.partition("=")[2] or following
+        for word, following in pairs
+        if re.fullmatch("--?data(=.+)?", word)
+    ]
     if not folder:
         return []
     added = [] if "config" in given else [f"--config={OWN_IMAGES}"]
@@ -61,18 +67,20 @@ def main(arguments: list[str]) -> None:
     del arguments
     from ssd_jax.distributed import devices
     from ssd_jax.runs.train import train
+    from ssd_jax.runs.workdir import flat_fields
 
     devices.initialize(**PROCESSES())
-    config, fields = given_config(FLAGS), given_fields(FLAGS)
-    is_chosen = DATA.value is not None and config_name(FLAGS).partition(":")[0] == OWN_IMAGES
+    config, fields, chosen = given_config(FLAGS), given_fields(FLAGS), None
     if DATA.value is not None:
         if "data.train" in fields:
             raise UserError("--data and --config.data.train both name the training data: give one")
-        if config_name(FLAGS) == OWN_IMAGES:
-            config = load_config(f"{OWN_IMAGES}:{_machine()}", list(fields.values()))
-        evaluation = {"data.eval": config.data.eval} if "data.eval" in fields else {}
-        config = config.replace({"data.train": DATA.value, **evaluation})
-    chosen = {*fields, "data.train"} if is_chosen else None
+        name, values = config_name(FLAGS), flat_fields(config.model_dump())
+        if name == OWN_IMAGES:
+            own = load_config(f"{OWN_IMAGES}:{_machine()}")
+            config = own.replace({field: values[field] for field in fields})
+        evaluation = config.data.eval if "data.eval" in fields else ""
+        config = config.replace({"data.train": DATA.value, "data.eval": evaluation})
+        chosen = {*fields, "data.train"} if name.partition(":")[0] == OWN_IMAGES else None
     train(config, given(WORKDIR), CHANGE_CONFIG.value, chosen)
 
 

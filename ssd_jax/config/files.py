@@ -72,19 +72,9 @@ def config_name(values: flags.FlagValues) -> str:
     return config_flags.get_config_filename(values["config"])
 
 
-def given_fields(values: flags.FlagValues, argv: Sequence[str] | None = None) -> dict[str, str]:
-    """By name of the field, the words --config.FIELD=VALUE of the command line.
-
-    Args:
-      values: the flags, parsed.
-      argv: the command line; that of this program where None.
-    """
-    words = sys.argv[1:] if argv is None else argv
-    return {
-        name.removeprefix("config."): word
-        for word in words
-        if (name := re.sub("^(no)?", "", word.lstrip("-").partition("=")[0])).startswith("config.")
-    }
+def given_fields(values: flags.FlagValues) -> set[str]:
+    """The names of the fields that --config.FIELD=VALUE sets, once it is parsed."""
+    return {name.removeprefix("config.") for name in values if name.startswith("config.")}
 
 
 def rows_of(name: str) -> tuple[str, ...]:

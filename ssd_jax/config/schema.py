@@ -94,6 +94,10 @@ class RunConfig(Group):
     max_skipped: CountOrZero = 10
     """Updates that may be skipped in a run."""
 
+    def epochs_in(self, steps: int, num_images: int) -> float:
+        """How many passes over so many images so many steps are."""
+        return steps * self.batch_size / num_images
+
 
 class OptimizerConfig(Group):
     """The optimiser and its schedule: `config.FIELD`."""

@@ -13,6 +13,7 @@ from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 # Records of TFDS have to be read for this, so no more than the first ones are.
 RECORDS_COUNTED = 2000
+BOXES_SAMPLED = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Content:
     num_others: int
     sizes: np.ndarray
     boxes: np.ndarray
+
+    def some_boxes(self) -> np.ndarray:
+        """The boxes, or random ones of more than `BOXES_SAMPLED`."""
+        chosen = np.random.default_rng(0).permutation(len(self.boxes))[:BOXES_SAMPLED]
+        return self.boxes[np.sort(chosen)]
 
 
 def count_content(dataset: Dataset, most: int = RECORDS_COUNTED) -> Content:

@@ -223,7 +223,6 @@ def detect(
     logits: Float[ArrayLike, "batch boxes classes"],
     default_boxes: Float[ArrayLike, "boxes 4"],
     settings: DetectionConfig = DetectionConfig(),
-    few_together: bool = False,
 ) -> Detections:
     """Turns the network's output into detections (paper section 3.3, "Inference time").
 
@@ -232,6 +231,5 @@ def detect(
       logits: the network's; class 0 is background.
       default_boxes: `cxcywh`.
       settings: thresholds and how many boxes are kept.
-      few_together: see `best_detections`.
     """
-    return best_detections(*score_boxes(offsets, logits, default_boxes), settings, few_together)
+    return best_detections(*score_boxes(offsets, logits, default_boxes), settings)

@@ -25,6 +25,16 @@ def compiler_options() -> dict[str, str | bool]:
     return {"xla_gpu_enable_command_buffer": GRAPHS} if jax.default_backend() == "gpu" else {}
 
 
+def final_detections(
+    boxes: Float[ArrayLike, "*batch boxes 4"],
+    scores: Float[ArrayLike, "*batch classes boxes"],
+    settings: DetectionConfig,
+) -> Detections:
+    """`best_detections` in the way that is faster on the devices of this process."""
+    is_cpu = jax.default_backend() == "cpu"
+    return best_detections(boxes, scores, settings, few_together=is_cpu)
+
+
 def make_predict_step(
     network: Network, settings: DetectionConfig, flip: bool = False
 ) -> PredictStep:
@@ -49,7 +59,6 @@ def make_predict_step(
             other_boxes, other_scores = boxes_and_scores(variables, images[:, :, ::-1])
             boxes = jnp.concatenate([boxes, mirrored(other_boxes)], axis=1)
             scores = jnp.concatenate([scores, other_scores], axis=2)
-        is_cpu = jax.default_backend() == "cpu"
-        return best_detections(boxes, scores, settings, few_together=is_cpu)
+        return final_detections(boxes, scores, settings)
 
     return predict

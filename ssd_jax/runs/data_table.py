@@ -13,7 +13,6 @@ from ssd_jax.errors import counted, first_names
 MOST_CLASSES = 20
 MOST_NAMES = 10
 MAX_LABEL = 40  # columns
-OBJECTS_FITTED = 4096
 
 Row = tuple[str, list[str]]
 
@@ -103,15 +102,14 @@ def _remarks(config: Config, contents: list[Content], tiling: Tiling) -> list[st
         if content.num_counted < content.num_images:
             first = counted(content.num_counted, "image")
             remarks.append(f"objects and sizes of {name} data: of the first {first}")
-    passes = config.steps * config.batch_size / train.num_images
+    passes = config.epochs_in(config.steps, train.num_images)
     number = f"{passes:,.1f}" if passes >= 1 else f"{passes:.2g}"
     remarks.append(
         f"{counted(config.steps, 'step')} of {counted(config.batch_size, 'image')}: {number} "
         "passes over the training data"
     )
     if len(train.boxes):
-        chosen = np.random.default_rng(0).permutation(len(train.boxes))[:OBJECTS_FITTED]
-        recall = default_box_recall(train.boxes[np.sort(chosen)], tiling, config.loss)
+        recall = default_box_recall(train.some_boxes(), tiling, config.loss)
         remarks.append(
             f"default-box recall: {recall:.1%} of objects have a default box of IoU "
             f"{config.loss.match_iou_threshold:g} or more"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from ssd_jax.config.schema import Config
 from ssd_jax.data.content import Content
@@ -19,13 +18,12 @@ from ssd_jax.detection.default_boxes import Tiling
 from ssd_jax.detection.fit import default_box_recall
 from ssd_jax.errors import counted
 from ssd_jax.runs.length import steps_of
-from ssd_jax.runs.workdir import is_recorded, read_config
+from ssd_jax.runs.workdir import flat_fields, is_recorded, read_config
 
 EVALUATIONS = 10  # in a run
 # Fewer objects than these with a default box of enough IoU: boxes in their shapes are looked for.
 LOW_RECALL = 0.95
 GAIN = 0.01  # of recall, from which such boxes are taken
-OBJECTS_FITTED = 5000  # random ones of more
 MANY_EPOCHS = 100  # from which on augmentation is the paper's
 
 
@@ -63,13 +61,13 @@ def plan(
       folder: the work directory; a run that is recorded there keeps what was chosen for it.
     """
     if is_recorded(folder):
-        values = config.model_dump()
-        return read_config(folder).replace({name: _field(values, name) for name in given}), []
+        values = flat_fields(config.model_dump())
+        return read_config(folder).replace({name: values[name] for name in given}), []
     choices = _length(config, given, train.num_images)
     length = config.replace({choice.field: choice.value for choice in choices})
     steps = steps_of(length, train.num_images)
     choices += _moments(steps)
-    choices += _augmentation(steps * config.batch_size / train.num_images)
+    choices += _augmentation(config.epochs_in(steps, train.num_images))
     choices += _shapes(config, train, tiling)
     choices = [choice for choice in choices if choice.field not in given]
     return config.replace({choice.field: choice.value for choice in choices}), choices
@@ -85,18 +83,13 @@ def format_choices(choices: list[Choice]) -> str:
     return "\n".join(lines)
 
 
-def _field(values: dict[str, Any], name: str) -> Any:
-    group, _, field = name.rpartition(".")
-    return values[group][field] if group else values[name]
-
-
 def _length(config: Config, given: Collection[str], num_images: int) -> list[Choice]:
     if {"steps", "epochs"} & set(given):
         return []
     length = CPU if jax.default_backend() == "cpu" else ACCELERATOR
     wanted = math.ceil(length.epochs * num_images / config.batch_size)
     steps = min(max(wanted, length.fewest), length.most)
-    passes = steps * config.batch_size / num_images
+    passes = config.epochs_in(steps, num_images)
     reason = f"{passes:.3g} passes over {counted(num_images, 'image')}"
     if steps == length.most:
         reason += f", {length.limit}"
@@ -129,8 +122,7 @@ def _shapes(config: Config, train: Content, tiling: Tiling) -> list[Choice]:
     """Default boxes in the shapes of the objects, where those of the config fit too few of them."""
     if not len(train.boxes):
         return []
-    chosen = np.random.default_rng(0).permutation(len(train.boxes))[:OBJECTS_FITTED]
-    boxes = train.boxes[np.sort(chosen)]
+    boxes = train.some_boxes()
     recall = default_box_recall(boxes, tiling, config.loss)
     if recall >= LOW_RECALL:
         return []

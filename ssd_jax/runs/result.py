@@ -54,10 +54,10 @@ def describe_result(result: TrainResult) -> str:
         for step, values in result.metrics.items()
         if (value := values.get("eval/mAP")) is not None
     }
-    if result.best_step is None or len(mean_ap) < 2:
+    best = result.best_mean_ap
+    if best is None or len(mean_ap) < 2:
         return done
     *_, before, last = (value for _, value in sorted(mean_ap.items()))
-    best = max(mean_ap.values())
     lines = [f"best of {len(mean_ap)} evaluations: mAP {best:.4f} at step {result.best_step}"]
     if best - last > DIFFERENCE:
         lines.append(

@@ -320,7 +320,7 @@ def _evaluate(
     summary = parts.evaluator.summarise(results, [parts.config.metric])
     if writer:
         step = int(state.step)
-        epoch = step * parts.config.batch_size / len(parts.data.train)
+        epoch = parts.config.epochs_in(step, len(parts.data.train))
         logger.info("step %d, epoch %.1f\n%s", step, epoch, format_table(summary))
         drawn = draw_detections(pictures, results, parts.class_names)
         save_pictures(parts.folder, "detections", drawn, writer, step)

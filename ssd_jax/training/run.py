@@ -66,7 +66,7 @@ class Run:
 
     def epochs(self, steps: int) -> float:
         """How many passes over the training images so many steps are; NaN where nobody knows."""
-        return steps * self.config.batch_size / self.num_images if self.num_images else math.nan
+        return self.config.epochs_in(steps, self.num_images) if self.num_images else math.nan
 
     def logging_is_due(self, step: int) -> bool:
         """Whether a line of metrics follows this step."""

@@ -12,8 +12,7 @@ from ssd_jax.detection.default_boxes import default_boxes
 from tests.helpers.reference_results import references
 from tests.helpers.tilings import SSD300_VOC
 
-STATIC = ("settings", "few_together")
-detect = jax.jit(postprocess.detect, static_argnames=STATIC)
+detect = jax.jit(postprocess.detect, static_argnames="settings")
 non_maximum_suppression = jax.jit(postprocess.non_maximum_suppression)
 
 
