@@ -65,10 +65,14 @@ def get_config() -> ConfigDict:
     # ---- augmentation
     config.augment = ConfigDict()
     config.augment.color = True  # brightness, contrast, saturation, hue
+    config.augment.color_strength = 1.0  # part of the paper's ranges of these
     config.augment.expand_probability = 0.5  # of placing the image on a larger canvas
     config.augment.expand_max_ratio = 4.0  # the largest canvas, in sides of the image
     config.augment.crop = True  # one of the seven crop samplers
+    config.augment.crop_probability = 1.0  # of running them for an image
     config.augment.flip = True  # mirror half of the images
+    config.augment.plain_start = 0.0  # fraction of the run without colours, expansion and crop
+    config.augment.plain_end = 0.0  # the same at its end
 
     # ---- network and its default boxes
     config.model = ConfigDict()

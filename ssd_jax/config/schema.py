@@ -214,14 +214,22 @@ class AugmentConfig(Group):
 
     color: bool = True
     """Whether brightness, contrast, saturation and hue change."""
+    color_strength: Share = 1.0
+    """Part of the paper's ranges that these four are drawn from."""
     expand_probability: Share = 0.5
     """Probability of placing the image on a larger canvas."""
     expand_max_ratio: Annotated[float, Field(ge=1)] = 4.0
     """Largest canvas, in sides of the image."""
     crop: bool = True
     """Whether one of the seven crop samplers cuts out a patch."""
+    crop_probability: Share = 1.0
+    """Share of the images that the samplers are run for; the others stay whole."""
     flip: bool = True
     """Whether half of the images are mirrored."""
+    plain_start: Share = 0.0
+    """Fraction of the run, at its beginning, without colours, expansion and crop."""
+    plain_end: Share = 0.0
+    """Fraction of the run, at its end, without colours, expansion and crop."""
 
 
 class ModelConfig(Group):
@@ -334,6 +342,19 @@ class Config(DetectorConfig, OptimizerConfig, RunConfig):
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
+
+    def is_augmented(self, step: Any) -> Any:
+        """Whether a step has all of `augment`, or is one of those at start and end that are plain.
+
+        Args:
+          step: how many steps are done before: a number, or an array or tensor of these.
+        """
+        start, end = (
+            round(share * self.steps)
+            for share in (self.augment.plain_start, self.augment.plain_end)
+        )
+        is_later = step >= start
+        return is_later & (step < self.steps - end) if end else is_later
 
     def replace(self, changes: Mapping[str, Any]) -> "Config":
         """A config with other values, by names like `batch_size` and `data.train`.

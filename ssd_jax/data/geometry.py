@@ -132,7 +132,7 @@ def draw_windows(
     boxes: tf.Tensor,
     expand_probability: float,
     expand_max_ratio: float,
-    crop: bool,
+    crop_probability: float,
 ) -> tf.Tensor:
     """Expansion, then crop, as one window for each image.
 
@@ -142,7 +142,7 @@ def draw_windows(
         padding.
       expand_probability: 0 turns expansion off.
       expand_max_ratio: the largest ratio of canvas to image.
-      crop: whether a patch is cut out of the canvas.
+      crop_probability: that a patch is cut out of the canvas; 0 turns the crop off.
 
     Returns:
       `[batch, 4] xyxy` in the image's coordinates, in which the image is [0, 1].
@@ -150,11 +150,15 @@ def draw_windows(
     expand_seed, crop_seed = tf.unstack(tf.random.split(seed, 2))
     batch_size = tf.shape(boxes)[0]
     canvas = draw_expansion(expand_seed, batch_size, expand_probability, expand_max_ratio)
-    if not crop:
+    if not crop_probability:
         return canvas
     origin = tf.tile(canvas[:, :2], [1, 2])
     size = tf.tile(canvas[:, 2:] - canvas[:, :2], [1, 2])
     patches = draw_patches(crop_seed, (boxes - origin[:, None]) / size[:, None])
+    if crop_probability < 1:
+        chance_seed = tf.random.fold_in(crop_seed, 0)
+        is_cropped = tf.random.stateless_uniform([batch_size, 1], chance_seed) < crop_probability
+        patches = tf.where(is_cropped, patches, WHOLE_IMAGE)
     return origin + patches * size
 
 

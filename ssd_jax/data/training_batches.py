@@ -75,7 +75,7 @@ def training_batches(
 
     def window(step: tf.Tensor, records: Tensors) -> Tensors:
         seed = tf.stack([tf.constant(config.seed, tf.int64), step * process_count + process_index])
-        return draw_windows(config, seed, records)
+        return draw_windows(config, seed, records, config.is_augmented(step))
 
     # Images are read and decoded one by one; windows, which need numbers alone, are drawn for a
     # whole batch at once.
@@ -98,13 +98,16 @@ def training_batches(
     return report_broken(batches, problems) if problems.skips else batches
 
 
-def draw_windows(config: Config, seed: tf.Tensor, records: Tensors) -> Tensors:
+def draw_windows(
+    config: Config, seed: tf.Tensor, records: Tensors, is_augmented: tf.Tensor
+) -> Tensors:
     """The window stage: draws windows and resize methods, and places windows and boxes.
 
     Args:
       config: the image size, the augmentation and `data.max_objects` count.
       seed: `[2]`, for stateless random numbers.
       records: a batch of records; objects are padded with zeros.
+      is_augmented: `[] bool`: whether there is an expansion or a crop.
 
     Returns:
       The records with boxes on the canvas, `data.max_objects` of each, with a `placement`, its
@@ -117,8 +120,10 @@ def draw_windows(config: Config, seed: tf.Tensor, records: Tensors) -> Tensors:
         records["boxes"],
         augment.expand_probability,
         augment.expand_max_ratio,
-        augment.crop,
+        augment.crop_probability if augment.crop else 0.0,
     )
+    if augment.plain_start or augment.plain_end:
+        windows = tf.where(is_augmented, windows, geometry.WHOLE_IMAGE)
     placement = rendering.place(windows, records["size"], image_size)
     kept = (records["labels"] > 0) & geometry.centre_inside(records["boxes"], windows)
     boxes = rendering.place_boxes(records["boxes"], placement, records["size"], image_size)

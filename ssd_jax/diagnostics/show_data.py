@@ -14,7 +14,7 @@ from ssd_jax.images.opening import open_image
 from ssd_jax.storage.files import local_path
 from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import replacing
-from ssd_jax.training.augmentation import augment, image_keys
+from ssd_jax.training.augmentation import augment, image_keys, strength_at
 
 
 def show_training_images(config: Config | ConfigDict, output: str, num_images: int) -> None:
@@ -80,6 +80,7 @@ def _as_trained(config: Config, dataset: Dataset, num_images: int) -> list[np.nd
             jnp.asarray(batch["boxes"]),
             jnp.asarray(batch["labels"]),
             config.augment,
+            strength_at(config, jnp.array(step)),
         )
         parts.append((pixels, boxes, batch["labels"]))
     return [np.concatenate(arrays)[:num_images] for arrays in zip(*parts, strict=True)]

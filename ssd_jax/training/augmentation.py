@@ -8,8 +8,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from ssd_jax.config.schema import AugmentConfig
+from ssd_jax.config.schema import AugmentConfig, Config
 from ssd_jax.detection.boxes import mirrored
 from ssd_jax.models.preprocess import MEAN_RGB
 from ssd_jax.training.photometric import distort, draw_distortion
@@ -21,6 +22,13 @@ def image_keys(seed: int, step: jax.Array, positions: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, positions)
 
 
+def strength_at(config: Config, step: jax.Array) -> ArrayLike:
+    """The `strength` of `augment` after so many steps: 1, or 0 in those that are plain."""
+    if not (config.augment.plain_start or config.augment.plain_end):
+        return 1.0
+    return jnp.where(config.is_augmented(step), 1.0, 0.0)
+
+
 @jax.named_scope("augmentation")
 def augment(
     keys: jax.Array,
@@ -29,6 +37,7 @@ def augment(
     boxes: jax.Array,
     labels: jax.Array,
     settings: AugmentConfig,
+    strength: ArrayLike = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Colours, fill and mirror for a batch.
 
@@ -38,17 +47,20 @@ def augment(
       windows: `[batch, 4] xyxy`: where on the canvas the image lies.
       boxes: `[batch, objects, 4] xyxy`.
       labels: `[batch, objects]`, 0 = padding.
-      settings: `color` and `flip`: whether colours change, and half of the images are mirrored.
+      settings: `color` and `color_strength`: whether and how far colours change; `flip`: whether
+        half of the images are mirrored.
+      strength: of the colours, times `color_strength`; see `strength_at`.
 
     Returns:
       Pixels `[batch, size, size, 3]` float32 RGB in [0, 255], and boxes.
     """
-    augment_image = functools.partial(_augment_image, settings)
+    augment_image = functools.partial(_augment_image, settings, strength)
     return jax.vmap(augment_image)(keys, images, windows, boxes, labels)
 
 
 def _augment_image(
     settings: AugmentConfig,
+    strength: ArrayLike,
     key: jax.Array,
     image: jax.Array,
     window: jax.Array,
@@ -59,7 +71,7 @@ def _augment_image(
     color_key, flip_key = jax.random.split(key)
     pixels = image.astype(jnp.float32)
     if settings.color:
-        pixels = distort(pixels, draw_distortion(color_key))
+        pixels = distort(pixels, draw_distortion(color_key, settings.color_strength * strength))
     pixels = fill_outside(pixels, window)
     if settings.flip:
         pixels, boxes = mirror(jax.random.bernoulli(flip_key), pixels, boxes, labels)

@@ -4,6 +4,7 @@ Pure; it also runs outside of `steps.py` and its `pmap`.
 """
 
 import jax
+from jax.typing import ArrayLike
 
 from ssd_jax.config.schema import Config
 from ssd_jax.detection.losses import MultiboxLoss, multibox_loss
@@ -22,6 +23,7 @@ def detection_loss(
     batch: Batch,
     keys: jax.Array,
     batch_axis: str | None = None,
+    strength: ArrayLike = 1.0,
 ) -> tuple[MultiboxLoss, Variables]:
     """Augments a batch, runs the network on it and compares its outputs with the ground truth.
 
@@ -35,13 +37,20 @@ def detection_loss(
         `[batch, objects]`, where 0 marks padding.
       keys: `[batch]` random keys, from `image_keys`.
       batch_axis: see `Network.apply`.
+      strength: of the augmentation, from `strength_at`.
 
     Returns:
       The sums of the loss, to be divided by the positives of the global batch (at least 1), and the
       batch statistics after this batch.
     """
     pixels, boxes = augment(
-        keys, batch["image"], batch["window"], batch["boxes"], batch["labels"], settings.augment
+        keys,
+        batch["image"],
+        batch["window"],
+        batch["boxes"],
+        batch["labels"],
+        settings.augment,
+        strength,
     )
     images = network.normalise(pixels)
     (offsets, logits), batch_stats = network.apply(

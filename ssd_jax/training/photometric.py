@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 BRIGHTNESS = 32.0  # added to pixels in [0, 255], at most
 CONTRAST = (0.5, 1.5)
@@ -62,17 +63,24 @@ class Distortion(NamedTuple):
     contrast_first: jax.Array  # whether contrast comes before saturation and hue, or after
 
 
-def draw_distortion(key: jax.Array) -> Distortion:
-    """Brightness, contrast, saturation and hue, each with probability 0.5, in one of two orders."""
+def draw_distortion(key: jax.Array, strength: ArrayLike = 1.0) -> Distortion:
+    """Brightness, contrast, saturation and hue, each with probability 0.5, in one of two orders.
+
+    Args:
+      key: a random key.
+      strength: part of the ranges that is drawn from, in [0, 1]; with 0 nothing changes.
+    """
     coin_key, amount_key = jax.random.split(key)
     applies = jax.random.bernoulli(coin_key, 0.5, (5,))
+    neutral = jnp.array([0.0, 1.0, 1.0, 0.0])
+    lowest = jnp.array([-BRIGHTNESS, CONTRAST[0], SATURATION[0], -HUE])
+    highest = jnp.array([BRIGHTNESS, CONTRAST[1], SATURATION[1], HUE])
     amounts = jax.random.uniform(
         amount_key,
         (4,),
-        minval=jnp.array([-BRIGHTNESS, CONTRAST[0], SATURATION[0], -HUE]),
-        maxval=jnp.array([BRIGHTNESS, CONTRAST[1], SATURATION[1], HUE]),
+        minval=neutral + strength * (lowest - neutral),
+        maxval=neutral + strength * (highest - neutral),
     )
-    neutral = jnp.array([0.0, 1.0, 1.0, 0.0])
     return Distortion(*jnp.where(applies[:4], amounts, neutral), contrast_first=applies[4])
 
 

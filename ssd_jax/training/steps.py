@@ -12,7 +12,7 @@ from ssd_jax.config.schema import Config, LossConfig
 from ssd_jax.detection.losses import MultiboxLoss
 from ssd_jax.distributed import devices
 from ssd_jax.models.network import Network, Variables
-from ssd_jax.training.augmentation import image_keys
+from ssd_jax.training.augmentation import image_keys, strength_at
 from ssd_jax.training.detection_loss import Batch, detection_loss
 from ssd_jax.training.joining import Joined, StateJoining
 from ssd_jax.training.parameters import Mask, merge, split
@@ -45,6 +45,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         trainable, fixed = split(state.parameters, frozen)
+        strength = strength_at(config, state.step)
 
         def loss_of_part(
             trainable: Variables, batch_stats: Variables, part: Batch, keys: jax.Array
@@ -57,6 +58,7 @@ def make_train_step(
                 part,
                 keys,
                 batch_axis=devices.DEVICES,
+                strength=strength,
             )
             return sums.total(config.loss), (sums, batch_stats)
 

@@ -1,10 +1,11 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 
 from configs import ssd300_voc
-from ssd_jax.config.schema import Config, DataConfig, Group, as_config, field_names
+from ssd_jax.config.schema import AugmentConfig, Config, DataConfig, Group, as_config, field_names
 from ssd_jax.errors import UserError
 from ssd_jax.runs.train import train
 from tests import tiny
@@ -107,6 +108,14 @@ def test_a_config_is_frozen_and_replaced():
         config.replace({"stepz": 3})
     with pytest.raises(UserError, match=r"config\.steps is 0, but must be"):
         config.replace({"steps": 0})
+
+
+def test_plain_steps_are_the_first_and_the_last():
+    config = Config(steps=20, augment=AugmentConfig(plain_start=0.1, plain_end=0.26))
+    is_augmented = [False] * 2 + [True] * 13 + [False] * 5
+    assert [config.is_augmented(step) for step in range(20)] == is_augmented
+    np.testing.assert_array_equal(config.is_augmented(np.arange(20)), is_augmented)
+    assert all(Config(steps=20).is_augmented(np.arange(30)))  # also beyond the last step
 
 
 def test_groups_are_replaced_whole_or_field_by_field():

@@ -147,7 +147,7 @@ def test_the_window_is_the_patch_of_the_canvas():
     corner = canvas[:, None, :2]
     on_canvas = (for_all(BOXES).reshape(DRAWS, -1, 2) - corner) / side
     patches = geometry.draw_patches(crop_seed, on_canvas.reshape(DRAWS, -1, 4)).numpy()
-    windows = geometry.draw_windows(SEED, for_all(BOXES), 1.0, 4.0, crop=True)
+    windows = geometry.draw_windows(SEED, for_all(BOXES), 1.0, 4.0, crop_probability=1.0)
     np.testing.assert_allclose(
         windows, (corner + patches.reshape(DRAWS, 2, 2) * side).reshape(DRAWS, 4), atol=1e-5
     )
@@ -166,8 +166,18 @@ def test_expansion_by_hand():
 
 
 def test_no_augmentation_is_the_whole_picture():
-    windows = geometry.draw_windows(SEED, for_all(BOXES), 0.0, 4.0, crop=False)
+    windows = geometry.draw_windows(SEED, for_all(BOXES), 0.0, 4.0, crop_probability=0.0)
     assert (windows == geometry.WHOLE_IMAGE).numpy().all()
+
+
+def test_a_share_of_the_images_is_cropped():
+    cropped, some, canvas = (
+        geometry.draw_windows(SEED, for_all(BOXES), 0.5, 4.0, probability).numpy()
+        for probability in (1.0, 0.3, 0.0)
+    )
+    is_whole = (some == canvas).all(axis=1)
+    assert 0.66 < is_whole.mean() < 0.82  # the first sampler keeps one in seven whole, too
+    np.testing.assert_array_equal(some[~is_whole], cropped[~is_whole])
 
 
 def test_objects_count_by_their_centre():

@@ -73,7 +73,9 @@ def test_pixels_and_boxes_are_those_of_the_slow_way(image_format, seed):
     corner = random.uniform(0, 0.6, (draws, 3, 2))
     boxes = np.concatenate([corner, corner + random.uniform(0.05, 0.4, (draws, 3, 2))], axis=2)
     boxes = boxes.astype(np.float32)
-    windows = geometry.draw_windows(tf.constant([0, seed], tf.int64), boxes, 0.5, 4.0, crop=True)
+    windows = geometry.draw_windows(
+        tf.constant([0, seed], tf.int64), boxes, 0.5, 4.0, crop_probability=1.0
+    )
     windows = windows.numpy()
     for window, true_boxes in zip(windows, boxes, strict=True):
         size = random.integers(24, 80, 2)

@@ -138,6 +138,15 @@ def test_the_batch_of_step_137_is_the_same_after_resuming(source):
     assert_same([unbroken], take(training_batches(config, source, BATCH, first_step=137), 1))
 
 
+def test_plain_steps_show_whole_images(source):
+    ends = {"steps": 6, "augment.plain_start": 0.2, "augment.plain_end": 0.3}
+    config = CONFIG.replace({"model.image_size": 8} | ends)
+    batches = take(training_batches(config, source, BATCH), 6)
+    is_whole = [bool((batch["window"] == [0, 0, 1, 1]).all()) for batch in batches]
+    assert is_whole == [True, False, False, False, True, True]
+    assert_same(batches[3:], take(training_batches(config, source, BATCH, first_step=3), 3))
+
+
 @pytest.mark.parametrize("process_count", [1, 2])
 def test_processes_together_see_every_picture_once_an_epoch(source, process_count):
     # 10 pictures; each process has 5 or 10 of them, a batch of 5 is half or all of its share.

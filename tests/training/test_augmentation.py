@@ -1,8 +1,10 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssd_jax.config.schema import AugmentConfig
+from ssd_jax.config.schema import AugmentConfig, Config
 from ssd_jax.models.preprocess import CAFFE, MEAN_RGB, normalise
 from ssd_jax.training import augmentation
 from tests.helpers.reference_results import carried
@@ -26,6 +28,29 @@ def test_every_image_is_distorted_in_its_own_way_and_filled_afterwards():
     assert len(np.unique(pixels[:, 0, 2, 0].round(2))) > 200
     # The fill is the mean as it is, so that the network reads zeros there.
     assert not np.asarray(normalise(pixels, CAFFE))[:, 3].any()
+
+
+def test_colours_change_as_far_as_the_step_says():
+    config = Config(steps=10, augment=AugmentConfig(plain_end=0.2))
+    keys = augmentation.image_keys(0, jnp.int32(0), jnp.arange(8))
+    images = np.tile(PIXELS.astype(np.uint8), (8, 1, 1, 1))
+    windows = np.tile([0.0, 0, 1, 1], (8, 1)).astype(np.float32)
+    boxes, labels = np.zeros((8, 1, 4), np.float32), np.zeros((8, 1), np.int32)
+
+    @jax.jit
+    def pixels_at(step):
+        strength = augmentation.strength_at(config, step)
+        return augmentation.augment(keys, images, windows, boxes, labels, config.augment, strength)[
+            0
+        ]
+
+    full = jax.jit(functools.partial(augmentation.augment, settings=config.augment))
+    np.testing.assert_array_equal(pixels_at(7), full(keys, images, windows, boxes, labels)[0])
+    plain = np.asarray(pixels_at(8))
+    is_mirrored = np.abs(plain - PIXELS).max(axis=(1, 2, 3)) > 1e-3
+    assert 0 < is_mirrored.sum() < 8
+    np.testing.assert_allclose(plain[is_mirrored], images[is_mirrored][:, :, ::-1], atol=1e-3)
+    assert augmentation.strength_at(Config(), jnp.int32(3)) == 1.0
 
 
 def test_fill_is_the_mean_outside_the_window():

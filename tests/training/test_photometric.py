@@ -97,3 +97,16 @@ def test_distortions_are_drawn_as_in_caffe():
     np.testing.assert_allclose(applied[-1].mean(), 0.5, atol=0.03)
     # Each is decided on its own.
     np.testing.assert_allclose(np.corrcoef(applied), np.eye(5), atol=0.06)
+
+
+def test_strength_scales_the_ranges():
+    keys = jax.random.split(jax.random.key(0), 100)
+    draw = jax.jit(jax.vmap(photometric.draw_distortion, in_axes=(0, None)))
+    full, half, none = (draw(keys, jnp.float32(strength)) for strength in (1.0, 0.5, 0.0))
+    # Given as a number or computed, the whole strength is bit for bit the same.
+    for ours, theirs in zip(full, jax.vmap(photometric.draw_distortion)(keys), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs, unchanged in zip(half[:4], full[:4], (0, 1, 1, 0), strict=True):
+        np.testing.assert_allclose(ours - unchanged, (theirs - unchanged) / 2, atol=1e-5)
+    for ours, unchanged in zip(none[:4], (0, 1, 1, 0), strict=True):
+        np.testing.assert_array_equal(ours, np.full(100, unchanged))
