@@ -1,0 +1,102 @@
+"""The programs that run many short trainings, and their tables."""
+
+import json
+
+import pytest
+from filelock import FileLock
+
+from ssd_jax.config.files import load_config
+from tools.experiments import Parser, arguments, fields_of_size, parse_variants
+from tools.trials import RESULTS, Trial, format_table, read_results, run_all
+
+
+def trials(*variants, seeds=(0, 1)):
+    return [Trial("cells", 160, 300, seed, variant) for seed in seeds for variant in variants]
+
+
+def test_trials_are_not_run_twice_and_those_of_other_processes_not_at_all(tmp_path):
+    run = []
+
+    def half_the_seed(trial, place):
+        run.append(trial)
+        assert place.parent.is_dir()
+        if len(run) == 3:
+            raise KeyboardInterrupt
+        return None if trial.variant == "failing" else {"mAP": trial.seed / 2}
+
+    first, failing, third, fourth = trials("plain", "failing")
+    with pytest.raises(KeyboardInterrupt):
+        run_all(trials("plain", "failing"), tmp_path, half_the_seed)
+    assert run == [first, failing, third]
+    assert read_results(tmp_path) == {first: first._asdict() | {"mAP": 0.0}}
+    run.clear()
+    with FileLock(tmp_path / "trials" / f"{fourth.name}.lock"):
+        run_all(trials("plain", "failing"), tmp_path, half_the_seed)
+    assert run == [failing, third]
+    lines = (tmp_path / RESULTS).read_text().splitlines()
+    assert [json.loads(line)["seed"] for line in lines] == [0, 1]
+
+
+def test_the_table_has_means_spreads_and_gains_over_common_seeds():
+    values = {
+        "plain": {0: 0.5, 1: 0.52},
+        "colours": {0: 0.40, 1: 0.46},
+        "one seed": {1: 0.6},
+        "failed": {0: None},
+    }
+    results = {
+        Trial("cells", 160, steps, seed, variant): {"mAP": value}
+        for variant, of_seeds in values.items()
+        for seed, value in of_seeds.items()
+        for steps in ((300, 900) if variant == "plain" else (300,))
+    }
+    assert format_table(results, [*values, "later"]).splitlines() == [
+        "|  | cells, 160 pixels, 300 steps | cells, 160 pixels, 900 steps |",
+        "|---|---:|---:|",
+        "| plain | 51.0 ± 1.0 | 51.0 ± 1.0 |",
+        "| colours | 43.0 ± 3.0 (-8.0) | – |",
+        "| one seed | 60.0 (+8.0) | – |",
+        "| failed | – | – |",
+        "| later | – | – |",
+    ]
+    assert format_table({}, ["plain"]).splitlines()[-1] == "| plain |"
+
+
+def test_variants_change_what_a_trial_sets_and_may_leave_the_rest_to_the_plan():
+    fields = {"data.train": "a", "seed": 1}
+    assert arguments(fields, ["seed=2", "ema=0.9"]) == [
+        "--config=own_images:cpu",
+        "--config.data.train=a",
+        "--config.seed=2",
+        "--config.ema=0.9",
+    ]
+    assert arguments(fields, ["planned"]) == [
+        "--config=own_images",
+        "--data=a",
+        "--config.seed=1",
+    ]
+    with pytest.raises(SystemExit, match="FIELD=VALUE"):
+        arguments(fields, ["colours"])
+    assert parse_variants(["a: x=1 y='b c'", "b:"]) == {"a": ["x=1", "y=b c"], "b": []}
+
+
+def test_variants_stand_in_a_file_too(tmp_path):
+    (tmp_path / "variants").write_text("# of colours\nplain: x=1 y=2\n\ncolours:\n")
+    parser = Parser(fromfile_prefix_chars="@")
+    parser.add_argument("variants", nargs="+")
+    found = parser.parse_args([f"@{tmp_path / 'variants'}"])
+    assert found.variants == ["plain: x=1 y=2", "colours:"]
+
+
+def test_fields_of_an_input_size_are_in_proportion_to_those_of_the_config():
+    own = load_config("own_images:cpu").model
+    at_320 = {name.removeprefix("model."): value for name, value in fields_of_size(320).items()}
+    assert at_320.pop("strides") == (16, 32, 64, 320 / 3, 160, 320)
+    assert at_320 == {name: getattr(own, name) for name in at_320}
+    assert fields_of_size(160) == {
+        "model.image_size": 160,
+        "model.feature_sizes": (10, 5, 3, 2, 1, 1),
+        "model.strides": (16, 32, 160 / 3, 80, 160, 160),
+        "model.min_sizes": (24, 50, 75, 101, 126, 152),
+        "model.max_sizes": (50, 75, 101, 126, 152, 160),
+    }

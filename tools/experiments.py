@@ -1,0 +1,213 @@
+"""A table of short trainings: variants of one config, on several data sets, lengths and seeds.
+
+    python -m tools.experiments --folder=runs/experiments --init=torchvision:FILE \\
+        --data bccd voc_xml:BCCD:trainval voc_xml:BCCD:test --steps=300,900 --seeds=0,1 \\
+        "plain: augment.color=false augment.crop=false" "colours: augment.color=true"
+    python -m tools.experiments … @variants.txt     # a variant a line
+    python -m tools.experiments … --table           # the table of what is done, no training
+
+A variant is a name, a colon, and fields of the config with their values; the first one is what the
+others are compared with. The word `planned` among them leaves to `ssd-jax train --data` what is not
+set here. The config is `own_images:cpu`, at `--image_size`: SSDLite with MobileNetV2, 8 images a
+step, Adam; one evaluation, after the last step, unless a variant says otherwise.
+
+Each training is a run of `ssd-jax train`. What is done stands in FOLDER/results.jsonl, a line each,
+with its arguments; the same command goes on where it was stopped. Two of them divide the work:
+started with `taskset -c 0` and `taskset -c 1` they fill two cores, with one thread each.
+"""
+
+import argparse
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssd_jax.training.metrics_writer import read_metrics
+from tools.trials import Row, Trial, format_table, read_results, run_all
+
+PLANNED = "planned"
+TRY_AGAIN = 75  # the exit status of a training that was stopped and will go on
+SIZE = 320  # of the config
+MIN_SIZES = (48, 100, 150, 202, 253, 304)
+MAX_SIZES = (100, 150, 202, 253, 304, 320)
+FIRST_STRIDE = 16
+
+
+class Parser(argparse.ArgumentParser):
+    """A file of arguments has one a line; empty lines, and those with a #, are left out."""
+
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        line = arg_line.strip()
+        return [line] if line and not line.startswith("#") else []
+
+
+def fields_of_size(size: int) -> dict[str, Any]:
+    """The fields of the config that go with another input size.
+
+    Default boxes keep their size in proportion to the image; each map has half the cells of the
+    one before, rounded up.
+    """
+    cells = [-(-size // FIRST_STRIDE)]
+    while len(cells) < len(MIN_SIZES):
+        cells.append(-(-cells[-1] // 2))
+    return {
+        "model.image_size": size,
+        "model.feature_sizes": tuple(cells),
+        "model.strides": tuple(size / count for count in cells),
+        "model.min_sizes": tuple(round(side * size / SIZE) for side in MIN_SIZES),
+        "model.max_sizes": tuple(round(side * size / SIZE) for side in MAX_SIZES),
+    }
+
+
+def fields_of_trial(trial: Trial, sources: Sequence[str], init: str) -> dict[str, Any]:
+    """What a training sets beside its config, before the changes of its variant.
+
+    Args:
+      trial: the training.
+      sources: of training and evaluation data.
+      init: `config.init`.
+    """
+    return {
+        "data.train": sources[0],
+        "data.eval": sources[1],
+        "init": init,
+        "seed": trial.seed,
+        "steps": trial.steps,
+        "warmup_steps": max(1, trial.steps // 20),
+        "log_every": max(1, trial.steps // 20),
+        "checkpoint_every": max(1, trial.steps // 3),
+        "keep_checkpoints": 1,
+        "eval_every": 0,
+        **fields_of_size(trial.image_size),
+    }
+
+
+def arguments(fields: dict[str, Any], changes: Iterable[str]) -> list[str]:
+    """The arguments of `ssd-jax train`, but for the work directory.
+
+    Args:
+      fields: by name.
+      changes: `FIELD=VALUE`, which go before them, or `PLANNED`.
+    """
+    values, config = {name: str(value) for name, value in fields.items()}, "own_images:cpu"
+    for change in changes:
+        if change == PLANNED:
+            config = "own_images"
+        else:
+            name, equals, value = change.partition("=")
+            if not equals:
+                sys.exit(f"error: {change!r} is no change of a config: write FIELD=VALUE")
+            values[name] = value
+    words = [f"--config={config}"]
+    if config == "own_images":
+        words.append(f"--data={values.pop('data.train')}")
+    return words + [f"--config.{name}={value}" for name, value in values.items()]
+
+
+def trained(words: Sequence[str], workdir: Path) -> Row | None:
+    """Trains with these arguments, and removes the work directory.
+
+    Returns:
+      `mAP`, of the last evaluation, `evaluations`, the mAP of all of them by step, `cpu_seconds`,
+      of the last start, and `arguments`; None where it failed.
+    """
+    program = [sys.executable, "-m", "ssd_jax", "train", f"--workdir={workdir}", *words]
+    file = workdir.with_name(f"{workdir.name}.log")
+    with file.open("a") as log:
+        status, cpu_seconds = run_command(program, log)
+    if status == TRY_AGAIN or status < 0:
+        sys.exit(TRY_AGAIN)
+    if status:
+        last = (file.read_text().strip().splitlines() or ["no message"])[-1]
+        print(f"{workdir.name} failed: {last}", flush=True)
+        return None
+    lines = [line for line in read_metrics(workdir) if "eval/mAP" in line]
+    found = {line["step"]: line["eval/mAP"] for line in lines}
+    mean_ap = lines[-1]["eval/mAP"] if lines else None
+    shutil.rmtree(workdir)
+    print(f"{workdir.name}: mAP {mean_ap}, {cpu_seconds:.0f} CPU s", flush=True)
+    return {
+        "mAP": mean_ap,
+        "evaluations": found,
+        "cpu_seconds": cpu_seconds,
+        "arguments": list(words),
+    }
+
+
+def run_command(words: Sequence[str], log: Any) -> tuple[int, float]:
+    """Runs a command to its end, and hands signals on to it; its exit status and CPU seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT) as process:
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both
+        status = process.wait()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return status, round(used, 1)
+
+
+def numbers(text: str) -> list[int]:
+    """Whole numbers joined by commas."""
+    return [int(word) for word in text.split(",")]
+
+
+def parse_variants(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Changes by the name of the variant, of texts like "plain: augment.color=false"."""
+    pairs = [text.partition(":") for text in texts]
+    return {name.strip(): shlex.split(changes) for name, _, changes in pairs}
+
+
+def main() -> None:
+    """Runs what is not done yet, and prints the table."""
+    parser = Parser(description="A table of short trainings.", fromfile_prefix_chars="@")
+    parser.add_argument("variants", nargs="+", help='"NAME: FIELD=VALUE FIELD=VALUE"')
+    parser.add_argument("--folder", type=Path, required=True, help="of results and trainings")
+    parser.add_argument(
+        "--data",
+        nargs=3,
+        action="append",
+        required=True,
+        metavar=("NAME", "TRAIN", "EVAL"),
+        help="a data set: any name, and its two sources; may be given several times",
+    )
+    parser.add_argument("--steps", type=numbers, default=[300], help="lengths")
+    parser.add_argument("--seeds", type=numbers, default=[0, 1])
+    parser.add_argument("--image_size", type=int, default=160)
+    parser.add_argument("--init", default="torchvision:imagenet", help="config.init")
+    parser.add_argument("--table", action="store_true", help="print the table of what is done")
+    options = parser.parse_args()
+    variants = parse_variants(options.variants)
+    sources = {name: pair for name, *pair in options.data}
+    trials = [
+        Trial(name, options.image_size, steps, seed, variant)
+        for steps in options.steps
+        for seed in options.seeds
+        for name in sources
+        for variant in variants
+    ]
+    words = {}
+    for trial in trials:
+        fields = fields_of_trial(trial, sources[trial.data], options.init)
+        words[trial] = arguments(fields, variants[trial.variant])
+        done = read_results(options.folder).get(trial)
+        if done and done["arguments"] != words[trial]:
+            sys.exit(
+                f"error: the results of {options.folder} have {trial.name} with other values than "
+                "now: name the variant otherwise, or use another folder"
+            )
+    if not options.table:
+        run_all(trials, options.folder, lambda trial, place: trained(words[trial], place))
+    results = read_results(options.folder)
+    chosen = {trial: row for trial, row in results.items() if trial in words}
+    print(format_table(chosen, list(variants)), end="")
+
+
+if __name__ == "__main__":
+    main()
