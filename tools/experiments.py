@@ -31,7 +31,7 @@ from ssd_jax.training.metrics_writer import read_metrics
 from tools.trials import Row, Trial, format_table, read_results, run_all
 
 PLANNED = "planned"
-TRY_AGAIN = 75  # the exit status of a training that was stopped and will go on
+STOPPED = (75, 130, 143)  # exit statuses of a training that SIGTERM or Ctrl-C ended
 SIZE = 320  # of the config
 MIN_SIZES = (48, 100, 150, 202, 253, 304)
 MAX_SIZES = (100, 150, 202, 253, 304, 320)
@@ -120,8 +120,8 @@ def trained(words: Sequence[str], workdir: Path) -> Row | None:
     file = workdir.with_name(f"{workdir.name}.log")
     with file.open("a") as log:
         status, cpu_seconds = run_command(program, log)
-    if status == TRY_AGAIN or status < 0:
-        sys.exit(TRY_AGAIN)
+    if status in STOPPED or status < 0:  # below 0: it was killed
+        sys.exit("stopped; the same command goes on from there")
     if status:
         last = (file.read_text().strip().splitlines() or ["no message"])[-1]
         print(f"{workdir.name} failed: {last}", flush=True)
