@@ -71,6 +71,8 @@ def get_config() -> ConfigDict:
     config.augment.crop = True  # one of the seven crop samplers
     config.augment.crop_probability = 1.0  # of running them for an image
     config.augment.flip = True  # mirror half of the images
+    config.augment.vertical_flip = False  # mirror half of the images up and down
+    config.augment.quarter_turns = False  # turn images by 0, 90, 180 or 270 degrees
     config.augment.plain_start = 0.0  # fraction of the run without colours, expansion and crop
     config.augment.plain_end = 0.0  # the same at its end
 

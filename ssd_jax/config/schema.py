@@ -226,6 +226,10 @@ class AugmentConfig(Group):
     """Share of the images that the samplers are run for; the others stay whole."""
     flip: bool = True
     """Whether half of the images are mirrored."""
+    vertical_flip: bool = False
+    """Whether half of the images are turned upside down, as in a mirror below them."""
+    quarter_turns: bool = False
+    """Whether images are turned by 0, 90, 180 or 270 degrees, each with the same chance."""
     plain_start: Share = 0.0
     """Fraction of the run, at its beginning, without colours, expansion and crop."""
     plain_end: Share = 0.0

@@ -1,4 +1,4 @@
-"""The augmentation that runs on the device: colours, then the fill, then the mirror.
+"""The augmentation that runs on the device: colours, the fill, then mirrors and quarter turns.
 
 Caffe: `DistortImage` in `im_transforms.cpp`, then the mean as fill (`ExpandImage`), then the
 mirror. Everything is drawn from keys, one an image.
@@ -14,6 +14,8 @@ from ssd_jax.config.schema import AugmentConfig, Config
 from ssd_jax.detection.boxes import mirrored
 from ssd_jax.models.preprocess import MEAN_RGB
 from ssd_jax.training.photometric import distort, draw_distortion
+
+VERTICAL_FLIP, QUARTER_TURNS = 2, 3  # what the key of an image is folded with
 
 
 def image_keys(seed: int, step: jax.Array, positions: jax.Array) -> jax.Array:
@@ -39,7 +41,7 @@ def augment(
     settings: AugmentConfig,
     strength: ArrayLike = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Colours, fill and mirror for a batch.
+    """Colours, fill, mirrors and quarter turns for a batch.
 
     Args:
       keys: `[batch]` random keys.
@@ -47,8 +49,8 @@ def augment(
       windows: `[batch, 4] xyxy`: where on the canvas the image lies.
       boxes: `[batch, objects, 4] xyxy`.
       labels: `[batch, objects]`, 0 = padding.
-      settings: `color` and `color_strength`: whether and how far colours change; `flip`: whether
-        half of the images are mirrored.
+      settings: `color` and `color_strength`: whether and how far colours change; `flip`,
+        `vertical_flip` and `quarter_turns`: how images are mirrored and turned.
       strength: of the colours, times `color_strength`; see `strength_at`.
 
     Returns:
@@ -75,6 +77,13 @@ def _augment_image(
     pixels = fill_outside(pixels, window)
     if settings.flip:
         pixels, boxes = mirror(jax.random.bernoulli(flip_key), pixels, boxes, labels)
+    # Keys of their own, with which all that was drawn above stays as it is.
+    if settings.vertical_flip:
+        is_flipped = jax.random.bernoulli(jax.random.fold_in(key, VERTICAL_FLIP))
+        pixels, boxes = flip_vertically(is_flipped, pixels, boxes, labels)
+    if settings.quarter_turns:
+        turns = jax.random.randint(jax.random.fold_in(key, QUARTER_TURNS), (), 0, 4)
+        pixels, boxes = turn(turns, pixels, boxes, labels)
     return pixels, boxes
 
 
@@ -103,5 +112,44 @@ def mirror(
       boxes: `[objects, 4] xyxy`.
       labels: `[objects]`, 0 = padding, whose boxes stay zero.
     """
-    mirrored_boxes = jnp.where((labels > 0)[:, None], mirrored(boxes), 0)
-    return jnp.where(flip, pixels[:, ::-1], pixels), jnp.where(flip, mirrored_boxes, boxes)
+    return jnp.where(flip, pixels[:, ::-1], pixels), jnp.where(
+        flip, _without_padding(mirrored(boxes), labels), boxes
+    )
+
+
+def flip_vertically(
+    flip: jax.Array, pixels: jax.Array, boxes: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Swaps top and bottom of one image and its boxes where `flip` says so; see `mirror`."""
+    flipped = transposed(mirrored(transposed(boxes)))
+    return jnp.where(flip, pixels[::-1], pixels), jnp.where(
+        flip, _without_padding(flipped, labels), boxes
+    )
+
+
+def turn(
+    turns: jax.Array, pixels: jax.Array, boxes: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Turns one image and its boxes against the clock.
+
+    Args:
+      turns: `[] int32`: how many quarters of a turn, 0 to 3.
+      pixels: `[size, size, 3]`.
+      boxes: `[objects, 4] xyxy`.
+      labels: `[objects]`, 0 = padding, whose boxes stay zero.
+    """
+    turned = [boxes]
+    for _ in range(3):
+        turned.append(transposed(mirrored(turned[-1])))
+    pixels = jax.lax.select_n(turns, *(jnp.rot90(pixels, number) for number in range(4)))
+    return pixels, _without_padding(jax.lax.select_n(turns, *turned), labels)
+
+
+def transposed(boxes: jax.Array) -> jax.Array:
+    """`[..., 4] xyxy` boxes of images whose x and y are swapped."""
+    return boxes[..., jnp.array([1, 0, 3, 2])]
+
+
+def _without_padding(boxes: jax.Array, labels: jax.Array) -> jax.Array:
+    """The boxes `[objects, 4]`, with zeros where the label is 0."""
+    return jnp.where((labels > 0)[:, None], boxes, 0)

@@ -3,6 +3,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ssd_jax.config.schema import AugmentConfig, Config
 from ssd_jax.models.preprocess import CAFFE, MEAN_RGB, normalise
@@ -71,6 +72,71 @@ def test_mirror_turns_pixels_and_boxes():
     pixels, kept = augmentation.mirror(jnp.array(False), PIXELS, boxes, labels)
     np.testing.assert_array_equal(pixels, PIXELS)
     np.testing.assert_array_equal(kept, boxes)
+
+
+def drawn_boxes(pixels):
+    """The box round the pixels of each channel that are not 0."""
+    boxes = []
+    for channel in np.moveaxis(np.asarray(pixels), 2, 0):
+        rows, columns = np.nonzero(channel)
+        boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    return np.array(boxes) / len(pixels)
+
+
+def drawn_image():
+    """Three boxes, each of them drawn in a channel of an image of 16 × 16 pixels; and padding."""
+    boxes = np.array([[1, 2, 5, 4], [0, 9, 3, 16], [8, 8, 9, 9], [0, 0, 0, 0]]) / 16
+    pixels = np.zeros((16, 16, 3), np.float32)
+    for channel, (left, top, right, bottom) in enumerate((boxes[:3] * 16).astype(int)):
+        pixels[top:bottom, left:right, channel] = 100
+    return pixels, boxes.astype(np.float32), np.array([1, 2, 1, 0])
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_quarter_turns_move_boxes_with_their_pixels(turns):
+    image, boxes, labels = drawn_image()
+    pixels, turned = augmentation.turn(jnp.array(turns), image, boxes, labels)
+    np.testing.assert_array_equal(pixels, np.rot90(image, turns))
+    np.testing.assert_array_equal(turned[:3], drawn_boxes(pixels))
+    assert not np.asarray(turned[3]).any()
+    for _ in range(4):
+        pixels, turned = augmentation.turn(jnp.array(turns), pixels, turned, labels)
+    np.testing.assert_array_equal(pixels, np.rot90(image, turns))
+    np.testing.assert_array_equal(turned[:3], drawn_boxes(pixels))
+
+
+def test_a_vertical_flip_is_a_mirror_and_half_a_turn():
+    image, boxes, labels = drawn_image()
+    pixels, flipped = augmentation.flip_vertically(jnp.array(True), image, boxes, labels)
+    np.testing.assert_array_equal(flipped[:3], drawn_boxes(pixels))
+    mirrored = augmentation.mirror(jnp.array(True), image, boxes, labels)
+    for ours, theirs in zip(
+        (pixels, flipped), augmentation.turn(2, *mirrored, labels), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    unchanged = augmentation.flip_vertically(jnp.array(False), image, boxes, labels)
+    np.testing.assert_array_equal(unchanged[0], image)
+    np.testing.assert_array_equal(unchanged[1], boxes)
+
+
+def test_mirrors_and_turns_are_drawn_for_each_image():
+    image, boxes, labels = drawn_image()
+    count = 400
+    data = image.astype(np.uint8), np.array([0.0, 0, 1, 1]), boxes, labels
+    data = [np.tile(of, (count, *[1] * of.ndim)) for of in data]
+    settings = AugmentConfig(color=False, flip=False, vertical_flip=True, quarter_turns=True)
+    augment = jax.jit(functools.partial(augmentation.augment, settings=settings))
+    pixels, turned = map(np.asarray, augment(jax.random.split(jax.random.key(2), count), *data))
+    variants = {
+        (turns, flip): np.rot90(image[::-1] if flip else image, turns)
+        for turns in range(4)
+        for flip in (False, True)
+    }
+    shares = {key: (pixels == of).all(axis=(1, 2, 3)).mean() for key, of in variants.items()}
+    np.testing.assert_allclose(list(shares.values()), 1 / 8, atol=0.06)
+    assert sum(shares.values()) == 1
+    for one, own in zip(pixels[:20], turned, strict=False):
+        np.testing.assert_array_equal(own[:3], drawn_boxes(one))
 
 
 def test_a_batch_is_mirrored_half_the_time_and_each_image_has_its_own_key():
