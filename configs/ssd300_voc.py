@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
     # other weights").
     config.init = "keras:imagenet"
     config.log_every = 50  # steps between two lines of metrics
+    config.loggers = "tensorboard"  # beside metrics.jsonl: tensorboard, wandb, mlflow; "" = none
     config.checkpoint_every = 5_000  # steps between two checkpoints
     config.keep_checkpoints = 3  # how many of the last stay; the best by the metric stays too
     config.eval_every = 10_000  # steps between two evaluations; 0 = at the end only, -1 = never

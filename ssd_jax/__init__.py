@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ssd_jax.runs.train import train
     from ssd_jax.training.augmentation import image_keys
     from ssd_jax.training.detection_loss import detection_loss
+    from ssd_jax.training.hooks import Hook, StopTraining
 
 __version__ = "0.1.0"
 
@@ -42,10 +43,12 @@ _HOMES = {
     "DetectionConfig": "config.schema",
     "Detections": "inference.detector",
     "Detector": "inference.detector",
+    "Hook": "training.hooks",
     "LossConfig": "config.schema",
     "ModelConfig": "config.schema",
     "OptimizerConfig": "config.schema",
     "RunConfig": "config.schema",
+    "StopTraining": "training.hooks",
     "TrainResult": "runs.result",
     "build_network": "models.network",
     "default_boxes": "detection.default_boxes",
@@ -68,10 +71,12 @@ __all__ = [
     "DetectionConfig",
     "Detections",
     "Detector",
+    "Hook",
     "LossConfig",
     "ModelConfig",
     "OptimizerConfig",
     "RunConfig",
+    "StopTraining",
     "TrainResult",
     "build_network",
     "default_boxes",

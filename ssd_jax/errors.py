@@ -93,6 +93,8 @@ EXTRAS = {
     "tensorflow_datasets": ("this data", "TensorFlow Datasets", "train"),
     "array_record": ("this data", "array_record", "train"),
     "tensorboardX": ("training", "tensorboardX", "train"),
+    "wandb": ("logging to Weights & Biases", "wandb", "loggers"),
+    "mlflow": ("logging to MLflow", "MLflow", "loggers"),
     "keras": ("weights of Keras", "Keras", "train"),
     "h5py": ("weights of Keras", "h5py", "train"),
     "pycocotools": ("evaluation", "pycocotools", "evaluate"),

@@ -12,6 +12,8 @@ import ssd_jax
 from configs import ssd300_voc
 from ssd_jax.config.schema import as_config, field_names
 from ssd_jax.models.network import build_network
+from ssd_jax.training.checkpoints import saved_steps
+from tests import tiny
 from tests.helpers.all_configs import ALL_CONFIGS, ALL_PUBLISHED
 from tests.test_architecture import ALLOWED
 
@@ -210,6 +212,39 @@ def test_the_training_loop_of_the_api_page_trains(capsys):
         jax.tree.leaves(new), jax.tree.leaves(names["batch_stats"]), strict=True
     ):
         assert (before != after).any()
+
+
+@pytest.mark.slow
+def test_the_search_of_the_api_page_searches(tmp_path, monkeypatch):
+    """As it stands, but for a smaller network, fewer images, two steps and two trials."""
+    import optuna
+
+    class SecondTrial(optuna.pruners.BasePruner):
+        def prune(self, study, trial):
+            return trial.number == 1
+
+    section = PAGES["docs/api.md"].split("## Search")[1]
+    # As in other tests, so that little is compiled anew.
+    grid = {"learning_rate": [tiny.get_config().learning_rate], "augment.color": [True, False]}
+    program = section.split("```python")[1].split("```")[0]
+    for shown, tested in (
+        ('"ssd_small"', f'"{ROOT / "tests" / "tiny.py"}"'),
+        ("path/to/dataset", "shapes:test[:12]"),
+        ('"eval_every=200"', '"data.eval=shapes:test[:6]", "steps=2", "eval_every=1"'),
+        ('direction="maximize"', 'direction="maximize", pruner=pruner, sampler=sampler'),
+        ("n_trials=20", "n_trials=2"),
+    ):
+        assert program.count(shown) == 1
+        program = program.replace(shown, tested)
+    monkeypatch.chdir(tmp_path)
+    names = {"pruner": SecondTrial(), "sampler": optuna.samplers.GridSampler(grid)}
+    exec(compile(program, "docs/api.md", "exec"), names)
+    first, second = names["study"].trials
+    assert list(first.intermediate_values) == [1, 2] and list(second.intermediate_values) == [1]
+    assert [trial.state.name for trial in (first, second)] == ["COMPLETE", "PRUNED"]
+    assert set(names["study"].best_params) == {"learning_rate", "augment.color"}
+    # What was pruned is a run like others: it can be detected with, and go on.
+    assert saved_steps(tmp_path / "runs/search/1/checkpoints") == [1]
 
 
 def test_the_api_page_names_what_is_public():

@@ -24,6 +24,7 @@ DISTRIBUTIONS = {
     "google": "protobuf",
     "ml_collections": "ml-collections",
     "ml_dtypes": "ml-dtypes",
+    "mlflow": "mlflow-skinny",
     "orbax": "orbax-checkpoint",
     "PIL": "pillow",
     "yaml": "pyyaml",
@@ -72,6 +73,7 @@ def test_nothing_else_is_declared():
     # TensorFlow by its name on most machines; what TFDS needs; what runs models and shows curves.
     others = {"tensorflow-cpu", "importlib_resources", "onnxruntime", "tensorboard"}
     others |= {"python-multipart"}  # what Starlette reads forms with
+    others |= {"alembic"}  # what MLflow keeps its database with
     extras = set(PROJECT["optional-dependencies"]) - {"dev"}
     assert set().union(*map(extra, extras)) <= used | others
 

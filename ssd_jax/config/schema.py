@@ -26,6 +26,7 @@ ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveOrZero = Annotated[float, Field(ge=0)]
 OnError = Literal["stop", "skip"]
+LOGGERS = ("tensorboard", "wandb", "mlflow")  # that `loggers` may name
 PrecisionName = Literal["float32", "tf32", "bfloat16"]
 # A config read from JSON has lists where one of Python has tuples.
 ListOrTuple = Field(strict=False)
@@ -81,6 +82,9 @@ class RunConfig(Group):
     """Start weights: "" = from scratch, "run:WORKDIR", or "FORMAT:FILE" (README)."""
     log_every: Count = 50
     """Steps between two lines of metrics."""
+    loggers: str = "tensorboard"
+    """Where metrics and pictures go beside metrics.jsonl: tensorboard, wandb (Weights & Biases),
+    mlflow, joined by commas; "" = nowhere."""
     checkpoint_every: Count = 5_000
     """Steps between two checkpoints; the last step is always saved."""
     keep_checkpoints: Count = 3
@@ -93,6 +97,23 @@ class RunConfig(Group):
     """What to do when loss or gradient are not finite: stop, or skip the update."""
     max_skipped: CountOrZero = 10
     """Updates that may be skipped in a run."""
+
+    @property
+    def logger_names(self) -> tuple[str, ...]:
+        """`loggers` as a tuple."""
+        return split_names(self.loggers)
+
+    @model_validator(mode="after")
+    def _loggers_are_known(self) -> Self:
+        for name in self.logger_names:
+            if name not in LOGGERS:
+                near = did_you_mean(name, LOGGERS)
+                raise ValueError(
+                    f"loggers names {name!r}, but must be of {', '.join(LOGGERS)}{near}"
+                )
+            if self.logger_names.count(name) > 1:
+                raise ValueError(f"loggers names {name} twice: name it once")
+        return self
 
     def epochs_in(self, steps: int, num_images: int) -> float:
         """How many passes over so many images so many steps are."""

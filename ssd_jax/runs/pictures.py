@@ -12,7 +12,7 @@ from ssd_jax.errors import counted
 from ssd_jax.images.contact_sheet import Picture, contact_sheet
 from ssd_jax.images.drawing import draw_input
 from ssd_jax.storage.replacing import replacing
-from ssd_jax.training.metrics_writer import MetricsWriter
+from ssd_jax.training.hooks import Hooks
 
 NUM_PICTURES = 12
 
@@ -40,7 +40,7 @@ def image_names(batch: dict[str, np.ndarray]) -> list[str]:
 
 
 def save_pictures(
-    folder: Path, name: str, pictures: Sequence[Picture], writer: MetricsWriter, step: int
+    folder: Path, name: str, pictures: Sequence[Picture], hooks: Hooks, step: int
 ) -> None:
     """Writes `pictures/NAME.png` with all of them, and `pictures/NAME_00.png`, … one by one.
 
@@ -53,4 +53,4 @@ def save_pictures(
     for file, image in files.items():
         with replacing(folder / "pictures" / file, survives_power_loss=False) as unfinished:
             image.save(unfinished, compress_level=1)  # a third larger, in a fifth of the time
-    writer.image(step, name, np.asarray(sheet))
+    hooks.image(step, name, np.asarray(sheet))

@@ -10,7 +10,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -56,7 +56,9 @@ from ssd_jax.runs.workdir import (
 from ssd_jax.storage.files import AnyPath, local_path, write_text
 from ssd_jax.training.checkpoints import Checkpoints, Progress, saved_steps
 from ssd_jax.training.guard import Guard
+from ssd_jax.training.hooks import Hook, Hooks
 from ssd_jax.training.interruption import Interruption
+from ssd_jax.training.loggers import make_loggers
 from ssd_jax.training.loop import train_loop
 from ssd_jax.training.metrics_writer import MetricsWriter
 from ssd_jax.training.optimizer import make_optimizer, make_schedule
@@ -75,6 +77,7 @@ def train(
     workdir: AnyPath,
     change_config: bool = False,
     given: Collection[str] | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> TrainResult:
     """Trains as the config says; goes on where an earlier run in the work directory stopped.
 
@@ -84,10 +87,10 @@ def train(
       change_config: whether the earlier run may have had another config.
       given: names of fields like `steps` and `model.width`; the others may be changed to what suits
         the images and the machine. None where the config stands as it is.
+      hooks: are told metrics and pictures, and may end the run; on all processes alike.
 
     Raises:
-      UserError: something in the config, the data or the work directory is wrong, or loss or
-        gradient are not finite.
+      UserError: config, data or work directory are wrong, or loss or gradient are not finite.
       Interrupted: SIGTERM or SIGINT came. The state is saved; called again, it goes on.
     """
     began = time.perf_counter()
@@ -102,9 +105,8 @@ def train(
             config = _planned(config, given, data, folder)
         config = with_steps(config, len(data.train), folder)
         check_can_continue(folder, config, saved, change_config)
-        parts = _build(config, folder, data)
-        memory = batch_memory(parts.network, parts.batch_size, config.accumulate)
-        stack.enter_context(memory)
+        parts = _build(config, folder, data, hooks)
+        stack.enter_context(batch_memory(parts.network, parts.batch_size, config.accumulate))
         agreement.check_same_data(parts.data.train, parts.data.evaluation, saved)
         check_classes(folder, parts.class_names)
         if not saved:
@@ -145,6 +147,7 @@ class _Parts:
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
     evaluator: Evaluator | None
+    hooks: Hooks
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -183,7 +186,7 @@ def _planned(config: Config, given: Collection[str], data: RunData, folder: Path
     return config
 
 
-def _build(config: Config, folder: Path, data: RunData) -> _Parts:
+def _build(config: Config, folder: Path, data: RunData, hooks: Sequence[Hook]) -> _Parts:
     """Makes network, optimiser and whatever else trains on the data."""
     batch_size = devices.per_process_batch_size(config.batch_size, config.accumulate)
     network = build_network(config.model, len(data.train.class_names))
@@ -202,6 +205,7 @@ def _build(config: Config, folder: Path, data: RunData) -> _Parts:
         evaluator=(
             Evaluator(config, network, data.evaluation) if data.evaluation is not None else None
         ),
+        hooks=Hooks([MetricsWriter(), *make_loggers(config)], hooks),
     )
 
 
@@ -271,45 +275,43 @@ def _fit(
     began: float,
 ) -> None:
     """Trains up to the last step."""
-    config, folder = parts.config, parts.folder
+    config, folder, hooks = parts.config, parts.folder, parts.hooks
     batches = parts.batches(start.step, devices.process_index())
     train_step = make_train_step(config, parts.network, parts.optimizer, parts.frozen)
-    writer = None
-    if devices.is_main_process():
-        writer = MetricsWriter(folder, start.step)
-        first_batch = next(batches)
-        batches = itertools.chain([first_batch], batches)
-        pictures = draw_training_images(first_batch, parts.class_names)
-        save_pictures(folder, "training", pictures, writer, start.step)
-    evaluate = functools.partial(_evaluate, parts, interruption, writer)
-    run = Run(
-        config=config,
-        schedule=parts.schedule,
-        checkpoints=checkpoints,
-        guard=Guard(
-            config.on_nonfinite,
-            config.max_skipped,
-            parts.schedule,
-            functools.partial(_save_nonfinite, parts),
-            skipped=start.progress.skipped,
-        ),
-        interruption=interruption,
-        writer=writer,
-        evaluate=evaluate if parts.evaluator else None,
-        evaluations=start.evaluations,
-        progress=start.progress,
-        num_images=len(parts.data.train),
-        began=began,
-    )
-    state = devices.replicate(start.state)
-    train_loop(state, devices.pmap_train_step(train_step), batches, run)
-    checkpoints.close()
-    if writer:
-        writer.close()
+    with hooks:
+        hooks.start(config, folder, start.step)
+        if devices.is_main_process():
+            first_batch = next(batches)
+            batches = itertools.chain([first_batch], batches)
+            pictures = draw_training_images(first_batch, parts.class_names)
+            save_pictures(folder, "training", pictures, hooks, start.step)
+        evaluate = functools.partial(_evaluate, parts, interruption)
+        run = Run(
+            config=config,
+            schedule=parts.schedule,
+            checkpoints=checkpoints,
+            guard=Guard(
+                config.on_nonfinite,
+                config.max_skipped,
+                parts.schedule,
+                functools.partial(_save_nonfinite, parts),
+                skipped=start.progress.skipped,
+            ),
+            interruption=interruption,
+            hooks=hooks,
+            evaluate=evaluate if parts.evaluator else None,
+            evaluations=start.evaluations,
+            progress=start.progress,
+            num_images=len(parts.data.train),
+            began=began,
+        )
+        state = devices.replicate(start.state)
+        train_loop(state, devices.pmap_train_step(train_step), batches, run)
+        checkpoints.close()
 
 
 def _evaluate(
-    parts: _Parts, interruption: Interruption, writer: MetricsWriter | None, state: TrainState
+    parts: _Parts, interruption: Interruption, state: TrainState
 ) -> dict[str, float | None]:
     """The metrics of a state by name, and pictures of its detections.
 
@@ -318,12 +320,12 @@ def _evaluate(
     assert parts.evaluator is not None
     results, pictures = parts.evaluator(state.for_evaluation(), NUM_PICTURES, interruption.check)
     summary = parts.evaluator.summarise(results, [parts.config.metric])
-    if writer:
+    if devices.is_main_process():
         step = int(state.step)
         epoch = parts.config.epochs_in(step, len(parts.data.train))
         logger.info("step %d, epoch %.1f\n%s", step, epoch, format_table(summary))
         drawn = draw_detections(pictures, results, parts.class_names)
-        save_pictures(parts.folder, "detections", drawn, writer, step)
+        save_pictures(parts.folder, "detections", drawn, parts.hooks, step)
     values = {name: summary.get(name) for name in METRICS[parts.config.metric].numbers}
     known = {name: value for name, value in values.items() if value is not None}
     return {"mAP": summary["mAP"], **known}

@@ -14,6 +14,8 @@ A work directory holds
     checkpoints/     one folder a saved step
     metrics.jsonl    one object a line
     tensorboard/     the same for TensorBoard, with the pictures
+    loggers.json     if config.loggers names them: the run's ids at Weights & Biases and MLflow
+    wandb/           what Weights & Biases keeps here
     pictures/        training images as they go to the device; detections of the last evaluation
     nonfinite/       batches whose loss or gradient was not finite, if there were any
     lock             held by the process that trains here

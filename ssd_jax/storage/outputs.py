@@ -21,6 +21,8 @@ OF_A_RUN = {
     "checkpoints",
     "metrics.jsonl",
     "tensorboard",
+    "loggers.json",
+    "wandb",
     "pictures",
     "nonfinite",
     "lock",

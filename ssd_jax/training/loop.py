@@ -23,7 +23,7 @@ DEVICE_KEYS = ("image", "window", "boxes", "labels")
 def train_loop(
     state: TrainState, train_step: Callable, batches: Iterator[dict[str, np.ndarray]], run: Run
 ) -> None:
-    """Trains from the state's step up to `config.steps`, or until `config.patience` ends.
+    """Trains from the state's step up to `config.steps`, or until patience or a hook ends it.
 
     However often it is cut off and started again, what it does and writes is the same.
 
@@ -45,8 +45,8 @@ def train_loop(
         placed = devices.prefetch(batches, DEVICE_KEYS) if first_step < config.steps else iter(())
         speed = Speed(config.batch_size)
         for step in range(first_step + 1, config.steps + 1):
-            if run.patience_ends():
-                _tell_end(run, step - 1)
+            if reason := run.end_reason():
+                _tell_end(run, step - 1, reason)
                 break
             batch, device_batch = next(placed)
             batch_came = time.perf_counter()
@@ -88,7 +88,7 @@ def _progress_bar(run: Run, first_step: int) -> tqdm:
         initial=first_step,
         desc="train",
         unit="step",
-        disable=run.writer is None,
+        disable=not devices.is_main_process(),
     )
 
 
@@ -104,12 +104,9 @@ def _log(
     bar.set_postfix_str(", ".join(told), False)
 
 
-def _tell_end(run: Run, step: int) -> None:
-    if run.writer:
-        logger.info(
-            "no higher mAP in %d evaluations: the run ends at step %d of %d (config.patience)",
-            *(run.config.patience, step, run.config.steps),
-        )
+def _tell_end(run: Run, step: int, reason: str) -> None:
+    if devices.is_main_process():
+        logger.info("%s: the run ends at step %d of %d", reason, step, run.config.steps)
 
 
 def _warn_of_dropped(count: int) -> None:

@@ -11,11 +11,12 @@ import numpy as np
 import optax
 
 from ssd_jax.config.schema import Config
-from ssd_jax.errors import Interrupted, UserError
+from ssd_jax.distributed import devices
+from ssd_jax.errors import Interrupted, UserError, counted
 from ssd_jax.training.checkpoints import Checkpoints, Progress
 from ssd_jax.training.guard import Guard
+from ssd_jax.training.hooks import Hooks
 from ssd_jax.training.interruption import Interruption
-from ssd_jax.training.metrics_writer import MetricsWriter
 from ssd_jax.training.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -44,12 +45,13 @@ class Run:
       checkpoints: where states are saved.
       guard: watches the metrics of every step.
       interruption: says when the run must end early.
-      writer: where metrics go; None on all but the main process.
+      hooks: are told metrics.
       evaluate: gives metrics of a state, `mAP` among them; None to never evaluate.
       evaluations: mAP by step of those that were done before; None where there is nothing to find.
       progress: what was saved beside the first state.
       num_images: that are trained on; 0 where they are not counted.
       began: when preparations began, by `time.perf_counter`.
+      stopped_by_hook: why a hook ends the run; "" where none does.
     """
 
     config: Config
@@ -57,12 +59,13 @@ class Run:
     checkpoints: Checkpoints
     guard: Guard
     interruption: Interruption
-    writer: MetricsWriter | None = None
+    hooks: Hooks = dataclasses.field(default_factory=Hooks)
     evaluate: Evaluate | None = None
     evaluations: dict[int, float | None] = dataclasses.field(default_factory=dict)
     progress: Progress = dataclasses.field(default_factory=Progress)
     num_images: int = 0
     began: float = dataclasses.field(default_factory=time.perf_counter)
+    stopped_by_hook: str = ""
 
     def epochs(self, steps: int) -> float:
         """How many passes over the training images so many steps are; NaN where nobody knows."""
@@ -78,18 +81,22 @@ class Run:
         due = step == self.config.steps or (every > 0 and step % every == 0)
         return self.evaluate is not None and step > 0 and due
 
-    def patience_ends(self) -> bool:
-        """Whether `config.patience` evaluations since the best one were no better."""
-        return patience_ends(self.evaluations, self.config.patience)
+    def end_reason(self) -> str:
+        """Why the run ends before its last step; "" where it does not."""
+        patience = self.config.patience
+        if patience_ends(self.evaluations, patience):
+            return f"no higher mAP in {counted(patience, 'evaluation')} (config.patience)"
+        return self.stopped_by_hook
 
     def checkpoint_is_due(self, step: int) -> bool:
         """Whether a checkpoint follows this step; before every evaluation, which may be cut off."""
         every = self.config.checkpoint_every
-        return step % every == 0 or step == self.config.steps or self.evaluation_is_due(step)
+        ends = step == self.config.steps or bool(self.stopped_by_hook)
+        return step % every == 0 or ends or self.evaluation_is_due(step)
 
     def log_first_step(self, batch_came: float, finished: float) -> None:
         """Tells how long the first step took, by `time.perf_counter`."""
-        if self.writer:
+        if devices.is_main_process():
             logger.info(
                 "first step after %.1f s: %.1f s until its batch was there, %.1f s for the "
                 "step, compiling included",
@@ -100,15 +107,13 @@ class Run:
 
     def write_metrics(self, step: int, values: dict[str, float], speed: float) -> None:
         """Writes the metrics of an interval of steps; `speed` is left out where it is NaN."""
-        if self.writer is None:
-            return
         scalars = {f"train/{key}": value for key, value in values.items()}
         scalars["train/learning_rate"] = float(np.asarray(self.schedule(step - 1)))
         if self.num_images:
             scalars["train/epoch"] = self.epochs(step)
         if math.isfinite(speed):
             scalars["train/images_per_second"] = speed
-        self.writer.scalars(step, scalars)
+        self._tell(step, scalars)
 
     def run_evaluation(self, step: int, state: TrainState) -> None:
         """Evaluates the state after a step, writes its metrics and rates its checkpoint.
@@ -121,11 +126,19 @@ class Run:
             numbers = self.evaluate(state)
         except Interrupted as error:
             raise self.interrupted(step) from error
-        if self.writer:
-            self.writer.scalars(step, {f"eval/{key}": value for key, value in numbers.items()})
+        self._tell(step, {f"eval/{key}": value for key, value in numbers.items()})
         mean_ap = self.evaluations[step] = numbers.get("mAP")
         if mean_ap is not None:  # there is something to find
             self.checkpoints.rate(step, mean_ap)
+
+    def _tell(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Tells the hooks, which may end the run: in good order, or with an error of theirs."""
+        try:
+            reason = self.hooks.scalars(step, values)
+        except Exception:
+            self.checkpoints.wait()
+            raise
+        self.stopped_by_hook = self.stopped_by_hook or reason
 
     def interrupted(self, step: int) -> Interrupted:
         """The exception that ends the run after a step, whose checkpoint is there."""

@@ -8,6 +8,7 @@ import pytest
 from ssd_jax.config.schema import as_config
 from ssd_jax.training.checkpoints import Progress
 from ssd_jax.training.guard import Guard
+from ssd_jax.training.hooks import Hook, Hooks, StopTraining
 from ssd_jax.training.interruption import Interruption
 from ssd_jax.training.interval import Interval
 from ssd_jax.training.loop import train_loop
@@ -45,17 +46,21 @@ class NoCheckpoints:
         pass
 
 
-class Writer:
-    def __init__(self):
-        self.lines = []
+class Lines(Hook):
+    """Keeps what it is told, and may end the run after a step."""
+
+    def __init__(self, last_step=None):
+        self.last_step, self.lines = last_step, []
 
     def scalars(self, step, values):
         self.lines.append((step, values))
+        if step == self.last_step:
+            raise StopTraining("enough")
 
 
-def run(steps=12, log_every=5):
-    """When the numbers of which step were looked at, and what was written."""
-    looked, taken, writer = [], [], Writer()
+def run(steps=12, log_every=5, last_step=None, checkpoints=None, evaluate=None):
+    """When the numbers of which step were looked at, and what hooks were told."""
+    looked, taken, hook = [], [], Lines(last_step)
 
     def train_step(state, batch):
         number = len(taken) + 1
@@ -64,7 +69,7 @@ def run(steps=12, log_every=5):
             name: Number(number, lambda how: looked.append((how, number, len(taken))))
             for name in METRICS
         }
-        return state, metrics
+        return state._replace(step=np.int32(number)), metrics
 
     image = np.zeros((1, 2, 2, 3), np.uint8)
     batch = {name: image for name in ("image", "window", "boxes", "labels")}
@@ -80,13 +85,14 @@ def run(steps=12, log_every=5):
             Run(
                 config=config,
                 schedule=lambda step: 0.1,
-                checkpoints=NoCheckpoints(),
+                checkpoints=checkpoints or NoCheckpoints(),
                 guard=Guard("stop", 0, lambda step: 0.1, lambda *_: ""),
                 interruption=interruption,
-                writer=writer,
+                hooks=Hooks(given=[hook]),
+                evaluate=evaluate,
             ),
         )
-    return looked, writer.lines
+    return looked, hook.lines
 
 
 def test_it_waits_for_the_device_after_the_first_step_and_at_log_lines_alone():
@@ -99,6 +105,19 @@ def test_it_waits_for_the_device_after_the_first_step_and_at_log_lines_alone():
         *(("read", step) for step in (5, 10, 12)),
     }
     assert [of for how, of, _ in looked if how == "waited"] == [1] * len(METRICS)
+
+
+def test_a_hook_ends_the_run_after_its_step_is_saved(caplog):
+    saved = []
+
+    class Checkpoints(NoCheckpoints):
+        def save(self, state, progress):
+            saved.append(int(state.step))
+
+    with caplog.at_level(logging.INFO, "ssd_jax"):
+        looked, lines = run(last_step=5, checkpoints=Checkpoints())
+    assert saved == [step for step, _ in lines] == [5] == [max(of for _, of, _ in looked)]
+    assert "enough: the run ends at step 5 of 12" in caplog.text
 
 
 def test_it_tells_how_long_the_first_step_took(caplog):
@@ -172,7 +191,7 @@ def test_patience_counts_evaluations_since_the_best(mean_aps, patience, ends):
 
 @pytest.mark.parametrize("mean_ap, rated", [(0.0, [(3, 0.0)]), (None, [])])
 def test_a_checkpoint_without_a_map_is_not_rated(mean_ap, rated):
-    ratings, writer = [], Writer()
+    ratings, hook = [], Lines()
 
     class Checkpoints(NoCheckpoints):
         def rate(self, step, mean_ap):
@@ -185,7 +204,7 @@ def test_a_checkpoint_without_a_map_is_not_rated(mean_ap, rated):
             checkpoints=Checkpoints(),
             guard=Guard("stop", 0, lambda step: 0.1, lambda *_: ""),
             interruption=interruption,
-            writer=writer,
+            hooks=Hooks([hook]),
             evaluate=lambda state: {"mAP": mean_ap},
         ).run_evaluation(3, None)
-    assert ratings == rated and writer.lines == [(3, {"eval/mAP": mean_ap})]
+    assert ratings == rated and hook.lines == [(3, {"eval/mAP": mean_ap})]

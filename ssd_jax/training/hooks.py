@@ -1,0 +1,108 @@
+"""Hooks: objects that a run tells its config, metrics and pictures, and that can end it."""
+
+import contextlib
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from ssd_jax.config.schema import Config
+from ssd_jax.distributed import devices, exchange
+
+
+class StopTraining(Exception):  # noqa: N818, as StopIteration: no error
+    """Raised by `Hook.scalars` to end the run after this step; its message says why."""
+
+
+class Hook:
+    """What a run calls; loggers are hooks. A subclass defines the methods that it needs.
+
+    All are called in the main process alone. Any exception but `StopTraining` ends `train` with it,
+    once the checkpoints that were begun are complete.
+    """
+
+    def start(self, config: Config, workdir: Path, step: int) -> None:
+        """Called before the first step.
+
+        Args:
+          config: of the run.
+          workdir: its work directory.
+          step: the number of steps done before: 0, or where the run goes on.
+        """
+
+    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Called after every `config.log_every` steps, and after every evaluation.
+
+        A run that was cut off goes on from its last checkpoint, and does again what came later.
+
+        Args:
+          step: the number of steps done.
+          values: `train/loss`, … or `eval/mAP`, …; None is a number that there is not.
+
+        Raises:
+          StopTraining: the run shall end. This step is saved and, where that is due, evaluated.
+        """
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+        """Called with pictures `[height, width, 3] uint8`: "training" and "detections"."""
+
+    def end(self, error: BaseException | None) -> None:
+        """Called at the end, also where an error, a signal or another hook ended the run."""
+
+
+class Hooks:
+    """The hooks of a run: a context that calls `end` of all of them when it ends.
+
+    Exists on all processes, but calls in the main process alone.
+    """
+
+    def __init__(self, own: Sequence[Hook] = (), given: Sequence[Hook] = ()):
+        """Args:
+        own: that never end the run.
+        given: that may; on all processes alike.
+        """
+        self._hooks = [*own, *given] if devices.is_main_process() else []
+        self._may_stop = bool(given)
+        self._ends = contextlib.ExitStack()
+
+    def __enter__(self) -> "Hooks":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ends.__exit__(kind, error, traceback)
+
+    def start(self, config: Config, workdir: Path, step: int) -> None:
+        """See `Hook.start`."""
+        for hook in self._hooks:
+            hook.start(config, workdir, step)
+            self._ends.push(functools.partial(_end, hook))
+
+    def scalars(self, step: int, values: Mapping[str, float | None]) -> str:
+        """Calls `Hook.scalars` of all, and returns why the run ends; "" where it does not.
+
+        All processes must call it.
+        """
+        reason = ""
+        for hook in self._hooks:
+            try:
+                hook.scalars(step, values)
+            except StopTraining as error:  # the others are told all the same
+                reason = reason or str(error) or f"{type(hook).__name__} ended it"
+        return exchange.from_main_process(reason) if self._may_stop else ""
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+        """See `Hook.image`."""
+        for hook in self._hooks:
+            hook.image(step, name, picture)
+
+
+def _end(hook: Hook, kind: object, error: BaseException | None, traceback: object) -> None:
+    del kind, traceback
+    hook.end(error)
