@@ -115,6 +115,11 @@ def get_config() -> ConfigDict:
     config.loss.min_negatives = 0  # of each image, so that images without objects teach
     config.loss.localisation_weight = 1.0  # α
     config.loss.label_smoothing = 0.0  # share of the probability that all classes have alike
+    config.loss.confidence = "mining"  # or "focal": all negatives, by focal loss
+    config.loss.focal_alpha = 0.25  # weight of positives in focal loss; of negatives: 1 - alpha
+    config.loss.focal_gamma = 2.0  # power of 1 - p in focal loss
+    config.loss.class_weights = ""  # of objects, like "cat=2,dog=0.5", or "balanced"; "" = alike
+    config.loss.localisation = "smooth_l1"  # or "giou", "ciou": with localisation_weight 5
 
     # ---- detection
     config.detection = ConfigDict()

@@ -104,16 +104,16 @@ def _train_parts(
     images, boxes, labels = batch["image"], batch["boxes"], batch["labels"]
     keys = image_keys(0, jnp.int32(0), jnp.arange(len(images)))
     augmentation = functools.partial(augment, settings=config.augment)
-    matching = functools.partial(
-        match_targets, default_boxes=network.default_boxes(), settings=config.loss
-    )
+    default_boxes = network.default_boxes()
+    matching = functools.partial(match_targets, default_boxes=default_boxes, settings=config.loss)
     mining = functools.partial(hard_negatives, settings=config.loss)
     target_offsets, target_labels = jax.jit(matching)(boxes, labels)
 
     def loss(
         offsets: jax.Array, logits: jax.Array, target_offsets: jax.Array, target_labels: jax.Array
     ) -> jax.Array:
-        sums = multibox_loss(offsets, logits, target_offsets, target_labels, config.loss)
+        targets = target_offsets, target_labels
+        sums = multibox_loss(offsets, logits, *targets, config.loss, default_boxes)
         return sums.total(config.loss)
 
     cross_entropy = softmax_cross_entropy(logits, target_labels)

@@ -5,6 +5,7 @@
 """
 
 import copy
+import math
 import re
 import reprlib
 from collections.abc import Mapping
@@ -324,6 +325,9 @@ class ModelConfig(Group):
         return self
 
 
+BALANCED = "balanced"  # in place of class weights
+
+
 class LossConfig(Group):
     """`config.loss`: matching, mining and the multibox loss."""
 
@@ -339,6 +343,50 @@ class LossConfig(Group):
     """α of the paper's equation 1."""
     label_smoothing: ShareBelowOne = 0.0
     """Share of the probability that all classes have alike."""
+    confidence: Literal["mining", "focal"] = "mining"
+    """Which negatives teach: the hardest ones, or all of them, weighed by focal loss."""
+    focal_alpha: Share = 0.25
+    """Weight of positives in focal loss; that of negatives is 1 minus it."""
+    focal_gamma: PositiveOrZero = 2.0
+    """Power of 1 - p in focal loss, where p is the probability of the right class."""
+    class_weights: str = ""
+    """Weights of classes in the confidence loss, like "cat=2,dog=0.5", 1 for the others; or
+    "balanced": rare classes count for more; "" = all alike."""
+    localisation: Literal["smooth_l1", "giou", "ciou"] = "smooth_l1"
+    """Loss of boxes: smooth L1 of their offsets, or GIoU or CIoU, which take the
+    `localisation_weight` 5."""
+
+    @property
+    def weights_by_class(self) -> dict[str, float]:
+        """`class_weights` by name; empty where it is "balanced"."""
+        if self.class_weights == BALANCED:
+            return {}
+        entries = [entry.rpartition("=") for entry in split_names(self.class_weights)]
+        return {name.strip(): float(weight) for name, _, weight in entries}
+
+    @model_validator(mode="after")
+    def _class_weights_have_their_form(self) -> Self:
+        if self.class_weights == BALANCED:
+            return self
+        seen: set[str] = set()
+        for entry in split_names(self.class_weights):
+            name, _, weight = (part.strip() for part in entry.rpartition("="))
+            if not name or not _is_weight(weight):
+                raise ValueError(
+                    f"class_weights has the entry {entry!r}, but must be like cat=2,dog=0.5, with "
+                    f'numbers above 0, or "{BALANCED}"'
+                )
+            if name in seen:
+                raise ValueError(f"class_weights names the class {name!r} twice: name it once")
+            seen.add(name)
+        return self
+
+
+def _is_weight(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
 
 
 class DetectionConfig(Group):

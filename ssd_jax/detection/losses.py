@@ -1,15 +1,32 @@
-"""The multibox loss (paper equations 1-3) with hard negative mining at static shapes."""
+"""The multibox loss (paper equations 1-3) with hard negative mining at static shapes.
+
+Focal loss in place of mining, losses of boxes by overlap, and class weights are options.
+"""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Integer
 
 from ssd_jax.config.schema import LossConfig
+from ssd_jax.detection.box_coder import decode
 from ssd_jax.detection.boxes import ArrayLike
+from ssd_jax.detection.iou_losses import ciou_loss, giou_loss
 from ssd_jax.detection.labels import BACKGROUND
 from ssd_jax.detection.selection import largest
+
+# The probability of an object that a new network gives every default box for focal loss: otherwise
+# the many negatives make the first losses so large that they unlearn the rest (Lin et al. 2017,
+# section 4.1).
+FOCAL_PRIOR = 0.01
+
+IOU_LOSSES = {"giou": giou_loss, "ciou": ciou_loss}
+
+# Offsets of a size beyond these, a factor of e¹⁰ on the default box, count as these: the area of
+# what larger ones decode to is not finite.
+LIMIT = np.array([np.inf, np.inf, 50, 50], np.float32)
 
 
 def smooth_l1(difference: Float[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
@@ -37,6 +54,29 @@ def softmax_cross_entropy(
     if smoothing:
         label_logit = (1 - smoothing) * label_logit + smoothing * jnp.mean(logits, axis=-1)
     return jnp.maximum(jax.nn.logsumexp(logits, axis=-1) - label_logit, 0)
+
+
+def focal_loss(
+    logits: Float[ArrayLike, "*shape classes"],
+    labels: Integer[ArrayLike, "*shape"],
+    settings: LossConfig = LossConfig(),
+) -> Float[Array, "*shape"]:
+    """Cross entropy times α (1 - p)^γ, where p = softmax(logits)[label] (Lin et al. 2017).
+
+    That of the background has 1 - α in place of α.
+
+    Args:
+      logits: `[..., classes]`.
+      labels: `[...]` in [0, classes).
+      settings: α, γ and label smoothing; this changes the cross entropy alone, not p.
+    """
+    cross_entropy = softmax_cross_entropy(logits, labels)
+    # 1 - p, exact also where p is nearly 1. Its power has no gradient at 0 where γ is below 1.
+    doubt = jnp.maximum(-jnp.expm1(-cross_entropy), 1e-12)
+    if settings.label_smoothing:
+        cross_entropy = softmax_cross_entropy(logits, labels, settings.label_smoothing)
+    alpha = jnp.where(labels > BACKGROUND, settings.focal_alpha, 1 - settings.focal_alpha)
+    return alpha * doubt**settings.focal_gamma * cross_entropy
 
 
 @jax.named_scope("mining")
@@ -71,7 +111,7 @@ class MultiboxLoss(NamedTuple):
     localisation: Float[Array, ""]
     confidence: Float[Array, ""]
     num_positives: Float[Array, ""]
-    num_negatives: Float[Array, ""]  # those that were mined
+    num_negatives: Float[Array, ""]  # those that were mined; with focal loss all
 
     def total(self, settings: LossConfig) -> Float[Array, ""]:
         """Confidence plus α times localisation (paper equation 1)."""
@@ -85,28 +125,62 @@ def multibox_loss(
     target_offsets: Float[ArrayLike, "batch boxes 4"],
     target_labels: Integer[ArrayLike, "batch boxes"],
     settings: LossConfig = LossConfig(),
+    default_boxes: Float[ArrayLike, "boxes 4"] | None = None,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
 ) -> MultiboxLoss:
     """Smooth L1 over the positives, cross entropy over positives and hard negatives.
 
-    The sums are not divided: the normaliser N counts the positives of the *global* batch, which a
-    single device does not know.
+    Or what `settings` has in place of them. The sums are not divided: the normaliser N counts the
+    positives of the *global* batch, which a single device does not know.
 
     Args:
       offsets: the network's.
       logits: the network's; class 0 is background.
       target_offsets: read at positives only.
       target_labels: as of `match_targets`.
-      settings: the mining and the label smoothing.
+      settings: the mining, the label smoothing, and which losses.
+      default_boxes: `cxcywh`; needed for losses by overlap alone.
+      class_weights: factors on the confidence loss of boxes with these labels, the background
+        first; None = 1. They change neither the mining nor N.
+
+    Raises:
+      ValueError: `settings` has a loss by overlap, and there are no default boxes.
     """
     positive = target_labels > BACKGROUND
-    cross_entropy = softmax_cross_entropy(logits, target_labels, settings.label_smoothing)
-    negative = hard_negatives(jax.lax.stop_gradient(cross_entropy), target_labels, settings)
-    # Selected before smooth L1, so that what stands in the targets of negatives (it may be
-    # infinite) cannot reach the gradient.
-    difference = jnp.where(positive[..., None], offsets - target_offsets, 0)
+    if settings.confidence == "focal":
+        confidence = focal_loss(logits, target_labels, settings)
+        negative = target_labels == BACKGROUND
+    else:
+        confidence = softmax_cross_entropy(logits, target_labels, settings.label_smoothing)
+        negative = hard_negatives(jax.lax.stop_gradient(confidence), target_labels, settings)
+    if class_weights is not None:
+        confidence *= jnp.asarray(class_weights)[target_labels]
     return MultiboxLoss(
-        localisation=jnp.sum(smooth_l1(difference)),
-        confidence=jnp.sum(jnp.where(positive | negative, cross_entropy, 0)),
+        localisation=_localisation(offsets, target_offsets, positive, settings, default_boxes),
+        confidence=jnp.sum(jnp.where(positive | negative, confidence, 0)),
         num_positives=jnp.sum(positive, dtype=jnp.float32),
         num_negatives=jnp.sum(negative, dtype=jnp.float32),
     )
+
+
+def _localisation(
+    offsets: Float[ArrayLike, "batch boxes 4"],
+    target_offsets: Float[ArrayLike, "batch boxes 4"],
+    positive: Bool[ArrayLike, "batch boxes"],
+    settings: LossConfig,
+    default_boxes: Float[ArrayLike, "boxes 4"] | None,
+) -> Float[Array, ""]:
+    """The loss of the positives' boxes."""
+    # Positives are selected first, so that what stands in the targets of negatives (it may be
+    # infinite) cannot reach the gradient.
+    if settings.localisation == "smooth_l1":
+        difference = jnp.where(positive[..., None], offsets - target_offsets, 0)
+        return jnp.sum(smooth_l1(difference))
+    if default_boxes is None:
+        raise ValueError(f"the loss {settings.localisation} needs default_boxes: pass them")
+    boxes, targets = (
+        decode(jnp.clip(jnp.where(positive[..., None], each, 0), -LIMIT, LIMIT), default_boxes)
+        for each in (offsets, target_offsets)
+    )
+    loss = IOU_LOSSES[settings.localisation](boxes, targets)
+    return jnp.sum(jnp.where(positive, loss, 0))

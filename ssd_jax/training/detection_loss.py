@@ -60,8 +60,6 @@ def detection_loss(
         train=not settings.freeze_batch_norm,
         batch_axis=batch_axis,
     )
-    target_offsets, target_labels = match_targets(
-        boxes, batch["labels"], network.default_boxes(), settings.loss
-    )
-    sums = multibox_loss(offsets, logits, target_offsets, target_labels, settings.loss)
-    return sums, batch_stats
+    default_boxes = network.default_boxes()
+    targets = match_targets(boxes, batch["labels"], default_boxes, settings.loss)
+    return multibox_loss(offsets, logits, *targets, settings.loss, default_boxes), batch_stats
