@@ -118,7 +118,8 @@ def get_config() -> ConfigDict:
     config.loss.confidence = "mining"  # or "focal": all negatives, by focal loss
     config.loss.focal_alpha = 0.25  # weight of positives in focal loss; of negatives: 1 - alpha
     config.loss.focal_gamma = 2.0  # power of 1 - p in focal loss
-    config.loss.class_weights = ""  # of objects, like "cat=2,dog=0.5", or "balanced"; "" = alike
+    # Of the confidence loss of objects: "cat=2,dog=0.5", "balanced" or numbers; "" = all alike.
+    config.loss.class_weights = ""
     config.loss.localisation = "smooth_l1"  # or "giou", "ciou": with localisation_weight 5
 
     # ---- detection

@@ -350,35 +350,41 @@ class LossConfig(Group):
     focal_gamma: PositiveOrZero = 2.0
     """Power of 1 - p in focal loss, where p is the probability of the right class."""
     class_weights: str = ""
-    """Weights of classes in the confidence loss, like "cat=2,dog=0.5", 1 for the others; or
-    "balanced": rare classes count for more; "" = all alike."""
+    """Weights of classes in the confidence loss: "cat=2,dog=0.5", with 1 for the others; numbers
+    for all in their order, "2,0.5,1"; or "balanced", more for rare ones. "" = all alike."""
     localisation: Literal["smooth_l1", "giou", "ciou"] = "smooth_l1"
     """Loss of boxes: smooth L1 of their offsets, or GIoU or CIoU, which take the
     `localisation_weight` 5."""
 
     @property
     def weights_by_class(self) -> dict[str, float]:
-        """`class_weights` by name; empty where it is "balanced"."""
-        if self.class_weights == BALANCED:
-            return {}
+        """`class_weights` by name; empty where it has no names."""
         entries = [entry.rpartition("=") for entry in split_names(self.class_weights)]
-        return {name.strip(): float(weight) for name, _, weight in entries}
+        return {name.strip(): float(weight) for name, equals, weight in entries if equals}
+
+    @property
+    def weights_in_order(self) -> tuple[float, ...]:
+        """`class_weights` in the order of the classes; empty where it has other forms."""
+        if "=" in self.class_weights or self.class_weights == BALANCED:
+            return ()
+        return tuple(float(weight) for weight in split_names(self.class_weights))
 
     @model_validator(mode="after")
     def _class_weights_have_their_form(self) -> Self:
         if self.class_weights == BALANCED:
             return self
-        seen: set[str] = set()
-        for entry in split_names(self.class_weights):
-            name, _, weight = (part.strip() for part in entry.rpartition("="))
-            if not name or not _is_weight(weight):
-                raise ValueError(
-                    f"class_weights has the entry {entry!r}, but must be like cat=2,dog=0.5, with "
-                    f'numbers above 0, or "{BALANCED}"'
-                )
-            if name in seen:
+        entries = [entry.rpartition("=") for entry in split_names(self.class_weights)]
+        names = [name.strip() for name, equals, _ in entries if equals]
+        if not all(_is_weight(weight) for *_, weight in entries) or (
+            names and not (len(names) == len(entries) and all(names))
+        ):
+            raise ValueError(
+                f"class_weights is {self.class_weights!r}, but must be like cat=2,dog=0.5, or "
+                f'2,0.5,1 for all classes in their order, with numbers above 0, or "{BALANCED}"'
+            )
+        for name in names:
+            if names.count(name) > 1:
                 raise ValueError(f"class_weights names the class {name!r} twice: name it once")
-            seen.add(name)
         return self
 
 

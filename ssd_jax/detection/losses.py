@@ -126,7 +126,6 @@ def multibox_loss(
     target_labels: Integer[ArrayLike, "batch boxes"],
     settings: LossConfig = LossConfig(),
     default_boxes: Float[ArrayLike, "boxes 4"] | None = None,
-    class_weights: Float[ArrayLike, " classes"] | None = None,
 ) -> MultiboxLoss:
     """Smooth L1 over the positives, cross entropy over positives and hard negatives.
 
@@ -138,13 +137,14 @@ def multibox_loss(
       logits: the network's; class 0 is background.
       target_offsets: read at positives only.
       target_labels: as of `match_targets`.
-      settings: the mining, the label smoothing, and which losses.
+      settings: the mining, the label smoothing, and which losses. Class weights are numbers in
+        the order of the labels: factors on the confidence loss of the positives of a class, which
+        change neither the mining nor N.
       default_boxes: `cxcywh`; needed for losses by overlap alone.
-      class_weights: factors on the confidence loss of boxes with these labels, the background
-        first; None = 1. They change neither the mining nor N.
 
     Raises:
-      ValueError: `settings` has a loss by overlap, and there are no default boxes.
+      ValueError: there are no default boxes for a loss by overlap, or not one class weight for
+        each class.
     """
     positive = target_labels > BACKGROUND
     if settings.confidence == "focal":
@@ -153,14 +153,25 @@ def multibox_loss(
     else:
         confidence = softmax_cross_entropy(logits, target_labels, settings.label_smoothing)
         negative = hard_negatives(jax.lax.stop_gradient(confidence), target_labels, settings)
-    if class_weights is not None:
-        confidence *= jnp.asarray(class_weights)[target_labels]
+    if settings.class_weights:
+        confidence *= _label_weights(settings, logits.shape[-1])[target_labels]
     return MultiboxLoss(
         localisation=_localisation(offsets, target_offsets, positive, settings, default_boxes),
         confidence=jnp.sum(jnp.where(positive | negative, confidence, 0)),
         num_positives=jnp.sum(positive, dtype=jnp.float32),
         num_negatives=jnp.sum(negative, dtype=jnp.float32),
     )
+
+
+def _label_weights(settings: LossConfig, num_labels: int) -> Float[Array, " labels"]:
+    """The class weights after that of the background, which is 1."""
+    weights = settings.weights_in_order
+    if len(weights) != num_labels - 1:
+        raise ValueError(
+            f"class_weights is {settings.class_weights!r}, but the loss takes {num_labels - 1} "
+            "numbers, one for each class"
+        )
+    return jnp.array([1, *weights], jnp.float32)
 
 
 def _localisation(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -177,6 +178,18 @@ class PredictionHeads(nnx.Module):
         self.offsets, self.logits = nnx.List(heads(4)), nnx.List(heads(num_logits))
         self.num_logits = num_logits
         self.separable = separable
+
+    def set_prior(self, prior: float) -> None:
+        """Gives every box the probability `prior` of an object, by the bias of the background.
+
+        Lin et al. 2017, section 4.1, for softmax as in Detectron.
+        """
+        background = math.log((self.num_logits - 1) * (1 - prior) / prior)
+        for head in self.logits:
+            if head is not None:
+                bias = (head.pointwise if self.separable else head).bias
+                by_box = bias.get_value().reshape(-1, self.num_logits)
+                bias.set_value(by_box.at[:, 0].set(background).ravel())
 
     def __call__(
         self, features: Sequence[Float[Array, "batch _ _ _"]], train: bool

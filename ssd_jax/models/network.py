@@ -76,19 +76,29 @@ class Network:
         """The module with shapes and types in place of arrays."""
         return nnx.eval_shape(self._module)
 
-    def init(self, seed: int) -> tuple[Variables, Variables]:
-        """New parameters and batch statistics (an empty dictionary without batch norm)."""
+    def init(self, seed: int, prior: float = 0.0) -> tuple[Variables, Variables]:
+        """New parameters and batch statistics (an empty dictionary without batch norm).
+
+        Args:
+          seed: of the random numbers.
+          prior: the probability of an object that every box begins with; 0 = biases are 0, and
+            all classes and the background are about equally probable.
+        """
         # It runs once, for milliseconds: on a CPU optimising it would take seconds for nothing.
         on_cpu = jax.default_backend() == "cpu"
         options = {"xla_backend_optimization_level": 0} if on_cpu else None
-        return jax.jit(self._initialise, static_argnums=0, compiler_options=options)(seed)
+        initialise = jax.jit(self._initialise, static_argnums=(0, 1), compiler_options=options)
+        return initialise(seed, prior)
 
     def variable_shapes(self) -> tuple[Variables, Variables]:
         """The result of `init` as shapes and types without values."""
         return _variables(self._abstract_module)
 
-    def _initialise(self, seed: int) -> tuple[Variables, Variables]:
-        return _variables(self._module(seed))
+    def _initialise(self, seed: int, prior: float) -> tuple[Variables, Variables]:
+        module = self._module(seed)
+        if prior:
+            module.heads.set_prior(prior)
+        return _variables(module)
 
     def default_boxes(self) -> Float32[np.ndarray, "boxes 4"]:
         """`cxcywh`, in the order of the outputs."""

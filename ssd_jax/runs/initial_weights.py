@@ -11,7 +11,9 @@ from ssd_jax.runs.trained import load_workdir
 from ssd_jax.storage.files import local_path, read_json
 
 
-def initial_weights(init: str, network: Network, seed: int, class_names: Sequence[str]) -> Transfer:
+def initial_weights(
+    init: str, network: Network, seed: int, class_names: Sequence[str], prior: float = 0.0
+) -> Transfer:
     """New variables of a network, with all that fits of the weights that `init` names.
 
     Args:
@@ -19,6 +21,7 @@ def initial_weights(init: str, network: Network, seed: int, class_names: Sequenc
       network: what will be trained.
       seed: of everything that the weights do not give.
       class_names: the classes of the network, in the order of the labels.
+      prior: see `Network.init`; weights that have a background give theirs.
 
     Raises:
       UserError: `init` is none of the forms, its weights cannot be read, or nothing of them fits.
@@ -37,7 +40,7 @@ def initial_weights(init: str, network: Network, seed: int, class_names: Sequenc
 
     classes = Classes(class_names, given_classes)
     boxes_per_cell = network.tiling.boxes_per_cell
-    result = transfer(network.init(seed), given, classes, boxes_per_cell)
+    result = transfer(network.init(seed, prior), given, classes, boxes_per_cell)
     if init and not result.num_filled:
         raise UserError(
             f"config.init is {init!r}, but none of its arrays fits the network: the config must "

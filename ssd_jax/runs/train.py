@@ -18,10 +18,11 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from ssd_jax.config.schema import Config, as_config
+from ssd_jax.config.schema import Config, LossConfig, as_config
 from ssd_jax.data.choice import RunData, open_run_data
 from ssd_jax.data.content import count_content
 from ssd_jax.data.cut import CUT_FILE, write_cut
+from ssd_jax.detection.losses import FOCAL_PRIOR
 from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.drawing import draw_detections
@@ -31,6 +32,7 @@ from ssd_jax.interop.transfer import Transfer, format_transfer
 from ssd_jax.models.network import Network, Variables, build_network
 from ssd_jax.runs import agreement
 from ssd_jax.runs.batch_memory import batch_memory
+from ssd_jax.runs.class_weights import with_class_weights
 from ssd_jax.runs.data_checks import describe_continued, look_at_data, record_data
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.initial_weights import initial_weights
@@ -143,6 +145,7 @@ class _Parts:
     batch_size: int  # of this process
     data: RunData
     network: Network
+    loss: LossConfig  # with numbers as class weights
     frozen: Mask  # parameters that are not trained
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
@@ -199,6 +202,7 @@ def _build(config: Config, folder: Path, data: RunData, hooks: Sequence[Hook]) -
         batch_size=batch_size,
         data=data,
         network=network,
+        loss=with_class_weights(config.loss, data.train),
         frozen=matching(parameter_shapes, config.freeze),
         schedule=schedule,
         optimizer=make_optimizer(config, schedule),
@@ -243,7 +247,8 @@ def _restore(parts: _Parts, checkpoints: Checkpoints) -> _Start | None:
 def _begin(parts: _Parts) -> _Start:
     """The state before the first step, with the weights of `config.init`."""
     config = parts.config
-    weights = initial_weights(config.init, parts.network, config.seed, parts.class_names)
+    prior = FOCAL_PRIOR if config.loss.confidence == "focal" else 0.0
+    weights = initial_weights(config.init, parts.network, config.seed, parts.class_names, prior)
     return _Start(0, jax.jit(parts.new_state)(*weights.variables), Progress(), {}, weights)
 
 
@@ -277,7 +282,8 @@ def _fit(
     """Trains up to the last step."""
     config, folder, hooks = parts.config, parts.folder, parts.hooks
     batches = parts.batches(start.step, devices.process_index())
-    train_step = make_train_step(config, parts.network, parts.optimizer, parts.frozen)
+    learned = config.replace({"loss": parts.loss})
+    train_step = make_train_step(learned, parts.network, parts.optimizer, parts.frozen)
     with hooks:
         hooks.start(config, folder, start.step)
         if devices.is_main_process():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from configs import ssd300_voc
+from ssd_jax.config.files import load_config
 from ssd_jax.config.schema import AugmentConfig, Config, DataConfig, Group, as_config, field_names
 from ssd_jax.errors import UserError
 from ssd_jax.runs.train import train
@@ -172,6 +173,10 @@ def test_a_field_of_another_name_before_is_named():
         ("model.strides", 8, "tuple"),
         ("loss.match_iou_threshold", 0.0, "0"),
         ("loss.label_smoothing", 1.0, "1"),
+        ("loss.confidence", "hard", "focal"),
+        ("loss.focal_alpha", 1.5, "1"),
+        ("loss.focal_gamma", -1.0, "0"),
+        ("loss.localisation", "iou", "giou"),
         ("detection.score_threshold", 1.5, "1"),
         ("detection.detections_per_image", 0, "1"),
     ],
@@ -259,3 +264,24 @@ def test_training_tells_before_it_compiles(config, told, tmp_path):
     assert not compiled and not (tmp_path / "run").exists()
     jax.jit(lambda x: x + len(compiled))(1.5)  # what is counted
     assert compiled
+
+
+@pytest.mark.parametrize(
+    "written, by_class, in_order",
+    [
+        ('WBC=2,"a,b=c"=.5,x=1e1', {"WBC": 2, "a,b=c": 0.5, "x": 10}, ()),
+        ("2,.5, 1e1", {}, (2, 0.5, 10)),
+        ("balanced", {}, ()),
+        ("", {}, ()),
+    ],
+)
+def test_class_weights_are_read_from_the_command_line(written, by_class, in_order):
+    loss = load_config("ssd_small", [f"--config.loss.class_weights={written}"]).loss
+    assert (loss.weights_by_class, loss.weights_in_order) == (by_class, in_order)
+
+
+@pytest.mark.parametrize("entry", ["cat", "=2", "cat=", "cat=0", "cat=-1", "cat=inf", "nan", "3"])
+def test_class_weights_that_are_none_are_refused(entry):
+    told = complaint(changed(loss__class_weights=f"dog=2,{entry}"))
+    assert told.startswith(f"config.loss: class_weights is 'dog=2,{entry}', but must be like")
+    assert "names the class 'a' twice" in complaint(changed(loss__class_weights="a=1,b=2,a=3"))

@@ -3,11 +3,14 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from ssd_jax.config.schema import LossConfig
 from ssd_jax.detection import losses
+from ssd_jax.detection.box_coder import encode
 from ssd_jax.detection.default_boxes import default_boxes
-from ssd_jax.detection.losses import smooth_l1, softmax_cross_entropy
+from ssd_jax.detection.iou_losses import ciou_loss, giou_loss
+from ssd_jax.detection.losses import focal_loss, smooth_l1, softmax_cross_entropy
 from ssd_jax.detection.matcher import match_targets
 from tests.helpers.reference_results import references
 from tests.helpers.tilings import SSD300_VOC
@@ -177,6 +180,137 @@ def test_background_teaches_confidence_alone():
     # Of equal losses the first two boxes; softmax less the target.
     third = [[-2 / 3, 1 / 3, 1 / 3]] * 2 + [[0, 0, 0]] * 3
     np.testing.assert_allclose(gradients[1], [third] * 2, rtol=1e-5)
+
+
+def test_defaults_are_the_paper_bit_for_bit():
+    random = np.random.default_rng(0)
+    offsets, targets = random.normal(size=(2, 3, 50, 4)).astype(np.float32)
+    logits = random.normal(size=(3, 50, 5)).astype(np.float32)
+    labels = np.maximum(random.integers(-12, 5, (3, 50)), 0)
+
+    def paper(offsets, logits):
+        cross_entropy = softmax_cross_entropy(logits, labels)
+        mined = losses.hard_negatives(jax.lax.stop_gradient(cross_entropy), labels)
+        difference = jnp.where((labels > 0)[..., None], offsets - targets, 0)
+        used = jnp.where((labels > 0) | mined, cross_entropy, 0)
+        return jnp.sum(smooth_l1(difference)) + jnp.sum(used)
+
+    def ours(offsets, logits):
+        return losses.multibox_loss(offsets, logits, targets, labels).total(LossConfig())
+
+    expected, got = (
+        jax.jit(jax.value_and_grad(of, argnums=(0, 1)))(offsets, logits) for of in (paper, ours)
+    )
+    jax.tree.map(np.testing.assert_array_equal, expected, got)
+
+
+def test_focal_loss_by_hand():
+    logits = jnp.log(jnp.array([[0.1, 0.2, 0.7], [0.5, 0.25, 0.25]]))
+    labels = jnp.array([2, 0])
+    np.testing.assert_allclose(
+        focal_loss(logits, labels),
+        [0.25 * 0.3**2 * -np.log(0.7), 0.75 * 0.5**2 * -np.log(0.5)],
+        rtol=1e-5,
+    )
+    np.testing.assert_allclose(
+        focal_loss(logits, labels, LossConfig(focal_alpha=0.4, focal_gamma=0.5)),
+        [0.4 * 0.3**0.5 * -np.log(0.7), 0.6 * 0.5**0.5 * -np.log(0.5)],
+        rtol=1e-5,
+    )
+    # Without its power and with equal weights it is half of the cross entropy, smoothed or not.
+    for smoothing in (0.0, 0.1):
+        plain = LossConfig(focal_alpha=0.5, focal_gamma=0.0, label_smoothing=smoothing)
+        np.testing.assert_allclose(
+            focal_loss(logits, labels, plain),
+            softmax_cross_entropy(logits, labels, smoothing) / 2,
+            rtol=1e-6,
+        )
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_of_huge_logits_has_finite_gradients(gamma):
+    logits = jnp.array([[1e4, -1e4], [-1e4, 1e4], [30.0, 0.0], [0.0, 0.0]])
+    settings = LossConfig(focal_gamma=gamma)
+    total = jax.jit(lambda logits: focal_loss(logits, jnp.zeros(4, int), settings).sum())
+    gradient = jax.grad(total)(logits)
+    assert np.isfinite(gradient).all() and gradient[1, 1] > 0.7
+
+
+def test_with_focal_loss_every_negative_counts():
+    # A positive, two negatives, and a box that is ignored; then an image without objects.
+    logits = jnp.log(
+        jnp.array([[[0.5, 0.5], [0.8, 0.2], [0.4, 0.6], [0.1, 0.9]], [[0.5, 0.5]] * 4])
+    )
+    labels = jnp.array([[1, 0, 0, -1], [0, 0, 0, 0]])
+    zeros = jnp.zeros((2, 4, 4))
+    loss = multibox_loss(zeros, logits, zeros, labels, LossConfig(confidence="focal"))
+    half = -np.log(0.5) * 0.5**2
+    hard = -np.log(0.8) * 0.2**2 - np.log(0.4) * 0.6**2
+    np.testing.assert_allclose(loss, [0, 0.25 * half + 0.75 * (hard + 4 * half), 1, 6], rtol=1e-5)
+
+
+def test_class_weights_by_hand():
+    zeros = jnp.zeros((1, 6, 4))
+    logits = jnp.zeros((1, 6, 3)).at[0, 3].set(jnp.array([0, 9.0, 0]))
+    labels = jnp.array([[1, 2, 0, 0, 0, -1]])
+    settings = LossConfig(negatives_per_positive=0.5, class_weights="2,7")
+    hardest = np.log(2 + np.exp(9))
+    # Neither what is mined nor the count of positives changes.
+    np.testing.assert_allclose(
+        multibox_loss(zeros, logits, zeros, labels, settings),
+        [0, (2 + 7) * np.log(3) + hardest, 2, 1],
+        rtol=1e-5,
+    )
+    weighted, plain = (
+        multibox_loss(zeros, logits, zeros, labels, LossConfig(**focal)).confidence
+        for focal in (
+            {"confidence": "focal", "focal_gamma": 0.0, "class_weights": weights}
+            for weights in ("2,7", "")
+        )
+    )
+    np.testing.assert_allclose(weighted - plain, 0.25 * (1 + 6) * np.log(3), rtol=1e-5)
+
+
+@pytest.mark.parametrize("weights", ["2", "2,7,1", "cat=2,dog=7", "balanced"])
+def test_class_weights_are_one_number_for_each_class(weights):
+    boxes, logits, labels = jnp.zeros((1, 3, 4)), jnp.zeros((1, 3, 3)), jnp.array([[1, 0, 0]])
+    with pytest.raises(ValueError, match=f"class_weights is '{weights}', but the loss takes 2 num"):
+        multibox_loss(boxes, logits, boxes, labels, LossConfig(class_weights=weights))
+
+
+DEFAULT_BOXES = np.float32([[0.5, 0.5, 0.2, 0.4], [0.3, 0.3, 0.3, 0.3], [0.7, 0.6, 0.1, 0.1]])
+
+
+@pytest.mark.parametrize("name, function", [("giou", giou_loss), ("ciou", ciou_loss)])
+def test_losses_by_overlap_are_of_decoded_boxes_of_positives(name, function):
+    boxes = np.float32([[[0.4, 0.3, 0.7, 0.75], [0.1, 0.15, 0.55, 0.4], [0.6, 0.6, 0.9, 0.9]]])
+    targets = np.float32([[[0.45, 0.4, 0.6, 0.7], [0.2, 0.1, 0.4, 0.5], [0.6, 0.5, 0.8, 0.7]]])
+    labels, logits = jnp.array([[1, 2, 0]]), jnp.zeros((1, 3, 3))
+    offsets, target_offsets = (encode(each, DEFAULT_BOXES) for each in (boxes, targets))
+    # What stands in the targets of negatives does not matter.
+    target_offsets = target_offsets.at[0, 2].set(jnp.array([jnp.nan, jnp.inf, -jnp.inf, 0]))
+
+    def localisation(offsets):
+        settings = LossConfig(localisation=name)
+        sums = losses.multibox_loss(
+            offsets, logits, target_offsets, labels, settings, DEFAULT_BOXES
+        )
+        return sums.localisation
+
+    loss = jax.jit(jax.value_and_grad(localisation))
+    value, gradient = loss(offsets)
+    np.testing.assert_allclose(value, function(boxes, targets)[0, :2].sum(), rtol=1e-4)
+    assert gradient[0, :2].any(axis=-1).all() and not gradient[0, 2].any()
+    # Offsets whose boxes are not finite, or have no area, change nothing else.
+    for extreme in (1e5, -1e5):
+        value, gradient = loss(offsets.at[0, 0, 2:].set(extreme))
+        assert np.isfinite(value) and np.isfinite(gradient).all() and gradient[0, 1].any()
+
+
+def test_losses_by_overlap_need_default_boxes():
+    boxes, logits, labels = jnp.zeros((1, 3, 4)), jnp.zeros((1, 3, 2)), jnp.array([[1, 0, 0]])
+    with pytest.raises(ValueError, match="giou needs default_boxes"):
+        multibox_loss(boxes, logits, boxes, labels, LossConfig(localisation="giou"))
 
 
 def test_with_and_without_jit():

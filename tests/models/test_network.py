@@ -14,7 +14,17 @@ from configs import (
 )
 from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
-from ssd_jax.models.layers import BatchNorm, DepthwiseConv, L2Norm, max_pool, relu, scaled
+from ssd_jax.models.heads import PredictionHeads
+from ssd_jax.models.layers import (
+    NORM,
+    BatchNorm,
+    ConvOptions,
+    DepthwiseConv,
+    L2Norm,
+    max_pool,
+    relu,
+    scaled,
+)
 from ssd_jax.models.mobilenet_v2 import MobileNetV2
 from ssd_jax.models.network import CountedKeys, build_network
 from ssd_jax.models.vgg import VGG16
@@ -187,6 +197,30 @@ def test_the_seed_decides_the_weights():
     first, again, other = (jax.tree.leaves(network.init(seed)) for seed in (1, 1, 2))
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("separable", [False, True])
+def test_a_prior_is_the_probability_of_an_object_of_every_box(separable):
+    zeros = nnx.initializers.zeros
+    options = ConvOptions(
+        batch_norm=True,
+        activation=relu,
+        kernel_init=zeros,
+        dtype=jnp.float32,
+        rngs=nnx.Rngs(0),
+        norm=NORM,
+    )
+    heads = PredictionHeads(
+        (2, 2, 2), (3, 0, 1), 6, separable=separable, kernel_init=zeros, options=options
+    )
+    features = [jnp.ones((1, size, size, 2)) for size in (2, 2, 1)]
+    offsets, before = heads(features, False)
+    heads.set_prior(0.01)
+    same_offsets, logits = heads(features, False)
+    assert not before.any() and not offsets.any() and not same_offsets.any()
+    np.testing.assert_allclose(
+        nnx.softmax(logits)[0], [[0.99] + [0.01 / 5] * 5] * (3 * 4 + 1), rtol=1e-5
+    )
 
 
 def test_weights_are_made_of_the_keys_of_flax():

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from ssd_jax.config.schema import as_config
@@ -36,6 +37,13 @@ def test_an_unknown_metric_is_refused_before_anything_is_written(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+OTHER_LOSSES = {
+    "loss.confidence": "focal",
+    "loss.class_weights": "circle=2,cross=2,square=2,star=2,triangle=2",
+    "loss.localisation": "giou",
+}
+
+
 @pytest.mark.slow
 def test_a_new_run_tells_what_it_reached(tmp_path):
     config = as_config(tiny.get_config()).replace({"epochs": 0.5, "log_every": 1, "eval_every": 1})
@@ -48,7 +56,13 @@ def test_a_new_run_tells_what_it_reached(tmp_path):
     assert result.best_mean_ap == max(rated.values()) == rated[result.best_step]
     # Nothing is learned, so nothing gets better than the first time.
     impatient = config.replace({"epochs": 0, "steps": 9, "patience": 1, "learning_rate": 1e-12})
+    impatient = impatient.replace(OTHER_LOSSES)
     result = train(impatient, tmp_path / "impatient")
+    # A new network gives objects the probability 0.01, each of five classes a fifth of it.
+    assert result.metrics[1]["train/conf_loss"] == pytest.approx(
+        2 * 0.25 * 0.998**2 * -np.log(0.002), rel=0.01
+    )
+    assert 0 < result.metrics[1]["train/loc_loss"] < 1  # 1 - GIoU: 0 to 2
     assert result.last_step == 2 and sorted(result.metrics) == [1, 2]
     assert train(impatient, tmp_path / "impatient").last_step == 2
     # A run that is further than `config.steps` is neither shortened nor called done.
