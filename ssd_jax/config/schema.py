@@ -252,10 +252,23 @@ class AugmentConfig(Group):
     """Whether half of the images are turned upside down, as in a mirror below them."""
     quarter_turns: bool = False
     """Whether images are turned by 0, 90, 180 or 270 degrees, each with the same chance."""
+    custom: str = ""
+    """A function of your own, as "MODULE:FUNCTION", that is given every image before the crop."""
     plain_start: Share = 0.0
     """Fraction of the run, at its beginning, without colours, expansion and crop."""
     plain_end: Share = 0.0
     """Fraction of the run, at its end, without colours, expansion and crop."""
+
+    @model_validator(mode="after")
+    def _custom_names_a_function(self) -> Self:
+        module, colon, function = self.custom.partition(":")
+        if self.custom and not (
+            colon and function.isidentifier() and all(map(str.isidentifier, module.split(".")))
+        ):
+            raise ValueError(
+                f"custom is {self.custom!r}, but must be MODULE:FUNCTION, like my_images:blur"
+            )
+        return self
 
 
 class ModelConfig(Group):

@@ -14,8 +14,8 @@ A batch is a dictionary:
     broken     [batch] bool                an image that cannot be read: all zeros, no objects
     file       [batch] bytes               the image's; empty for those of TFDS
 
-The stages, one after the other: order (`training_order.py`), read (`reading.py`), window
-(`geometry.py`), decode (`rendering.py`).
+The stages, one after the other: order (`training_order.py`), read (`reading.py`), change
+(`custom.py`, if a function is named), window (`geometry.py`), decode (`rendering.py`).
 """
 
 # The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
@@ -29,6 +29,8 @@ import numpy as np
 
 from ssd_jax.config.schema import Config
 from ssd_jax.data import geometry, rendering
+from ssd_jax.data.custom import custom_augmentation
+from ssd_jax.data.custom_stage import numbered, raise_failure, reading_and_changing
 from ssd_jax.data.damage import Batch, each_image, explain_failure, report_broken
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.reading import OBJECT_KEYS, RecordReader
@@ -69,6 +71,7 @@ def training_batches(
     process = {"process_index": process_index, "process_count": process_count}
     per_image = functools.partial(each_image, batch_size=batch_size, skips=problems.skips)
     reader = RecordReader(dataset, config.data.cache)
+    custom = custom_augmentation(config, len(dataset.class_names), process_index)
 
     def order(step: int) -> tf.data.Dataset:
         return training_order(dataset, config.seed, first_position=step * batch_size, **process)
@@ -79,8 +82,11 @@ def training_batches(
 
     # Images are read and decoded one by one; windows, which need numbers alone, are drawn for a
     # whole batch at once.
-    indices = order(first_step)
-    records = per_image(indices, reader.read, reader.read_without_image)
+    indices, read, read_blank = order(first_step), reader.read, reader.read_without_image
+    if custom:
+        indices = numbered(indices, first_step * batch_size)
+        read, read_blank = reading_and_changing(reader, custom)
+    records = per_image(indices, read, read_blank)
     steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
     windows = tf.data.Dataset.zip(steps, records).map(window).unbatch()
     examples = per_image(
@@ -94,7 +100,8 @@ def training_batches(
         of_batch = order(first_step + number).take(batch_size)
         return (dataset[int(index)] for index in of_batch.as_numpy_iterator())
 
-    batches = explain_failure(as_numpy(examples), records_of, problems)
+    batches = raise_failure(as_numpy(examples), custom)
+    batches = explain_failure(batches, records_of, problems)
     return report_broken(batches, problems) if problems.skips else batches
 
 

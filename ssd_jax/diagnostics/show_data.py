@@ -55,13 +55,20 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
 
         pixels = image.round().astype(np.uint8)
         drawn = draw_input(pixels, boxes, labels, dataset.class_names)
-        told = f"for the network: {(labels > 0).sum()} of {counted(len(record.labels), 'object')}"
+        told = f"for the network: {_told_objects(config, (labels > 0).sum(), len(record.labels))}"
         pictures.append(Picture(drawn, f"{record.name}\n{told}"))
     try:
         with replacing(picture_file) as unfinished:
             contact_sheet(pictures).save(unfinished)
     except (OSError, ValueError) as error:
         raise UserError(f"{output} cannot be written: {error}") from error
+
+
+def _told_objects(config: Config, num_trained: int, num_in_file: int) -> str:
+    """How many objects an image has for the network, of how many, where these are the same."""
+    if config.augment.custom:
+        return counted(num_trained, "object")
+    return f"{num_trained} of {counted(num_in_file, 'object')}"
 
 
 def _as_trained(config: Config, dataset: Dataset, num_images: int) -> list[np.ndarray]:

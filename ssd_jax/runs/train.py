@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from ssd_jax.config.schema import Config, LossConfig, as_config
 from ssd_jax.data.choice import RunData, open_run_data
 from ssd_jax.data.content import count_content
+from ssd_jax.data.custom import find_function
 from ssd_jax.data.cut import CUT_FILE, write_cut
 from ssd_jax.detection.losses import FOCAL_PRIOR
 from ssd_jax.distributed import devices, exchange
@@ -195,6 +196,8 @@ def _build(config: Config, folder: Path, data: RunData, hooks: Sequence[Hook]) -
     network = build_network(config.model, len(data.train.class_names))
     parameter_shapes, _ = network.variable_shapes()
     check_frozen(parameter_shapes, config.freeze)
+    if config.augment.custom:
+        find_function(config.augment.custom)
     schedule = make_schedule(config)
     return _Parts(
         config=config,

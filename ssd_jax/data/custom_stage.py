@@ -1,0 +1,70 @@
+"""A user's own augmentation as a stage of the input pipeline; see `custom.py`."""
+
+from collections.abc import Iterator
+
+from ssd_jax.data import rendering
+from ssd_jax.data.custom import CustomAugmentation
+from ssd_jax.data.damage import Batch, PerImage
+from ssd_jax.data.reading import RecordReader
+from ssd_jax.data.tensorflow_setup import Tensors, tf
+
+
+def numbered(indices: tf.data.Dataset, first_position: int) -> tf.data.Dataset:
+    """The indices, each as an `index` with its `position`, counted from the first."""
+    pairs = indices.enumerate(first_position)
+    return pairs.map(lambda position, index: {"position": position, "index": index})
+
+
+def reading_and_changing(
+    reader: RecordReader, custom: CustomAugmentation
+) -> tuple[PerImage, PerImage]:
+    """`read` and `read_without_image` of a reader for `numbered` indices, the first changed."""
+
+    def read(element: Tensors) -> Tensors:
+        return changed(custom, reader.read(element["index"]), element["position"])
+
+    def read_blank(element: Tensors) -> Tensors:
+        return reader.read_without_image(element["index"])
+
+    return read, read_blank
+
+
+def changed(custom: CustomAugmentation, record: Tensors, position: tf.Tensor) -> Tensors:
+    """A record as the user's function changes it; fails where that does."""
+    file = tf.where(record["path"] == b"", record["image_id"], record["path"])
+    pixels = rendering.decode_whole(record["image"])
+    image, size, boxes, labels = tf.numpy_function(
+        custom,
+        [pixels, record["boxes"], record["labels"], file, position],
+        [tf.string, tf.int32, tf.float32, tf.int32],
+        stateful=False,
+    )
+    labels = tf.ensure_shape(labels, [None])
+    return record | {
+        "image": tf.ensure_shape(image, []),
+        "size": tf.ensure_shape(size, [2]),
+        "boxes": tf.ensure_shape(boxes, [None, 4]),
+        "labels": labels,
+        # Nobody knows which of them were.
+        "difficult": tf.zeros_like(labels, tf.bool),
+    }
+
+
+def raise_failure(batches: Iterator[Batch], custom: CustomAugmentation | None) -> Iterator[Batch]:
+    """The same batches, until the user's function fails: that is no damaged image.
+
+    Raises:
+      UserError: says how it failed.
+    """
+    while True:
+        try:
+            batch = next(batches, None)
+        except tf.errors.OpError:
+            if custom is None or custom.failure is None:
+                raise
+            batch = None
+        if custom and custom.failure:
+            raise custom.failure
+        if batch is None:
+            return
+        yield batch
