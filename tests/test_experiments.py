@@ -1,12 +1,21 @@
 """The programs that run many short trainings, and their tables."""
 
 import json
+import sys
 
 import pytest
 from filelock import FileLock
 
 from ssd_jax.config.files import load_config
-from tools.experiments import Parser, arguments, fields_of_size, parse_variants
+from tools.experiments import (
+    Parser,
+    arguments,
+    fields_of_size,
+    parse_variants,
+    run_command,
+    stop_if_stopped,
+)
+from tools.train_beside_torchvision import OURS, THEIRS, VARIANTS, torchvision_layout
 from tools.trials import RESULTS, Trial, format_table, read_results, run_all
 
 
@@ -50,7 +59,8 @@ def test_the_table_has_means_spreads_and_gains_over_common_seeds():
         for seed, value in of_seeds.items()
         for steps in ((300, 900) if variant == "plain" else (300,))
     }
-    assert format_table(results, [*values, "later"]).splitlines() == [
+    variants = dict.fromkeys([*values, "later"], "plain")
+    assert format_table(results, variants).splitlines() == [
         "|  | cells, 160 pixels, 300 steps | cells, 160 pixels, 900 steps |",
         "|---|---:|---:|",
         "| plain | 51.0 ± 1.0 | 51.0 ± 1.0 |",
@@ -59,7 +69,7 @@ def test_the_table_has_means_spreads_and_gains_over_common_seeds():
         "| failed | – | – |",
         "| later | – | – |",
     ]
-    assert format_table({}, ["plain"]).splitlines()[-1] == "| plain |"
+    assert format_table({}, {"plain": "plain"}).splitlines()[-1] == "| plain |"
 
 
 def test_variants_change_what_a_trial_sets_and_may_leave_the_rest_to_the_plan():
@@ -100,3 +110,33 @@ def test_fields_of_an_input_size_are_in_proportion_to_those_of_the_config():
         "model.min_sizes": (24, 50, 75, 101, 126, 152),
         "model.max_sizes": (50, 75, 101, 126, 152, 160),
     }
+
+
+def test_a_command_that_was_stopped_ends_the_program_and_one_that_failed_does_not(tmp_path):
+    with (tmp_path / "log").open("w") as log:
+        program = "import os, sys; print(os.environ['WORD']); sys.exit(3)"
+        status, seconds = run_command([sys.executable, "-c", program], log, {"WORD": "said"})
+    assert (status, (tmp_path / "log").read_text()) == (3, "said\n")
+    assert seconds > 0
+    for status in (0, 1, 3):
+        stop_if_stopped(status)
+    for status in (75, 143, -9):
+        with pytest.raises(SystemExit, match="goes on"):
+            stop_if_stopped(status)
+
+
+def test_every_variant_of_both_sides_is_compared_with_one_of_the_others():
+    assert VARIANTS.keys() == OURS.keys() | THEIRS.keys()
+    assert set(VARIANTS.values()) == THEIRS.keys()
+
+
+def test_names_of_torchvision_cut_its_backbone_at_the_finer_map():
+    names = torchvision_layout().names
+    assert len(set(names.values())) == len(names)
+    assert names["backbone.blocks.12.narrow.norm"] == "backbone.stages.0.13.conv.3"
+    assert names["backbone.blocks.13.widen.norm"] == "backbone.stages.0.14.1"
+    assert names["backbone.blocks.13.depthwise.conv"] == "backbone.stages.1.0.1.0"
+    assert names["backbone.blocks.13.narrow.conv"] == "backbone.stages.1.0.2"
+    assert names["backbone.last.conv"] == "backbone.stages.1.4.0"
+    assert names["extras.shrink.3.pointwise.conv"] == "backbone.stages.5.2.0"
+    assert names["heads.logits.0.pointwise"] == "head.classification_head.module_list.0.1"

@@ -17,18 +17,20 @@ started with `taskset -c 0` and `taskset -c 1` they fill two cores, with one thr
 """
 
 import argparse
+import os
 import resource
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import IO, Any
 
 from ssd_jax.training.metrics_writer import read_metrics
-from tools.trials import Row, Trial, format_table, read_results, run_all
+from tools.trials import Row, Trial, add_options, chosen_trials, run_and_print
 
 PLANNED = "planned"
 STOPPED = (75, 130, 143)  # exit statuses of a training that SIGTERM or Ctrl-C ended
@@ -120,8 +122,7 @@ def trained(words: Sequence[str], workdir: Path) -> Row | None:
     file = workdir.with_name(f"{workdir.name}.log")
     with file.open("a") as log:
         status, cpu_seconds = run_command(program, log)
-    if status in STOPPED or status < 0:  # below 0: it was killed
-        sys.exit("stopped; the same command goes on from there")
+    stop_if_stopped(status)
     if status:
         last = (file.read_text().strip().splitlines() or ["no message"])[-1]
         print(f"{workdir.name} failed: {last}", flush=True)
@@ -134,15 +135,34 @@ def trained(words: Sequence[str], workdir: Path) -> Row | None:
     return {
         "mAP": mean_ap,
         "evaluations": found,
-        "cpu_seconds": cpu_seconds,
+        "cpu_seconds": round(cpu_seconds, 1),
         "arguments": list(words),
     }
 
 
-def run_command(words: Sequence[str], log: Any) -> tuple[int, float]:
-    """Runs a command to its end, and hands signals on to it; its exit status and CPU seconds."""
+def stop_if_stopped(status: int) -> None:
+    """Ends this program where the command with this status was stopped."""
+    if status in STOPPED or status < 0:  # below 0: it was killed
+        sys.exit("stopped; the same command goes on from there")
+
+
+def run_command(
+    words: Sequence[str], log: IO[str], environment: Mapping[str, str] = MappingProxyType({})
+) -> tuple[int, float]:
+    """Runs a command to its end, and hands signals on to it.
+
+    Args:
+      words: the command.
+      log: where its output goes.
+      environment: variables beside those of this process.
+
+    Returns:
+      Its exit status, and the seconds of processor time that it took.
+    """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen(
+        words, stdout=log, stderr=subprocess.STDOUT, env=os.environ | dict(environment)
+    ) as process:
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to both
         status = process.wait()
@@ -150,12 +170,7 @@ def run_command(words: Sequence[str], log: Any) -> tuple[int, float]:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return status, round(used, 1)
-
-
-def numbers(text: str) -> list[int]:
-    """Whole numbers joined by commas."""
-    return [int(word) for word in text.split(",")]
+    return status, used
 
 
 def parse_variants(texts: Sequence[str]) -> dict[str, list[str]]:
@@ -168,45 +183,16 @@ def main() -> None:
     """Runs what is not done yet, and prints the table."""
     parser = Parser(description="A table of short trainings.", fromfile_prefix_chars="@")
     parser.add_argument("variants", nargs="+", help='"NAME: FIELD=VALUE FIELD=VALUE"')
-    parser.add_argument("--folder", type=Path, required=True, help="of results and trainings")
-    parser.add_argument(
-        "--data",
-        nargs=3,
-        action="append",
-        required=True,
-        metavar=("NAME", "TRAIN", "EVAL"),
-        help="a data set: any name, and its two sources; may be given several times",
-    )
-    parser.add_argument("--steps", type=numbers, default=[300], help="lengths")
-    parser.add_argument("--seeds", type=numbers, default=[0, 1])
-    parser.add_argument("--image_size", type=int, default=160)
-    parser.add_argument("--init", default="torchvision:imagenet", help="config.init")
-    parser.add_argument("--table", action="store_true", help="print the table of what is done")
+    add_options(parser)
     options = parser.parse_args()
     variants = parse_variants(options.variants)
     sources = {name: pair for name, *pair in options.data}
-    trials = [
-        Trial(name, options.image_size, steps, seed, variant)
-        for steps in options.steps
-        for seed in options.seeds
-        for name in sources
-        for variant in variants
-    ]
     words = {}
-    for trial in trials:
+    for trial in chosen_trials(options, variants):
         fields = fields_of_trial(trial, sources[trial.data], options.init)
         words[trial] = arguments(fields, variants[trial.variant])
-        done = read_results(options.folder).get(trial)
-        if done and done["arguments"] != words[trial]:
-            sys.exit(
-                f"error: the results of {options.folder} have {trial.name} with other values than "
-                "now: name the variant otherwise, or use another folder"
-            )
-    if not options.table:
-        run_all(trials, options.folder, lambda trial, place: trained(words[trial], place))
-    results = read_results(options.folder)
-    chosen = {trial: row for trial, row in results.items() if trial in words}
-    print(format_table(chosen, list(variants)), end="")
+    compared = dict.fromkeys(variants, next(iter(variants)))
+    run_and_print(options, words, compared, lambda trial, place: trained(words[trial], place))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,9 @@ class FeatureMaps(nn.Module):
         return features
 
 
-def build_network(name: str, model: dict[str, Any], detection: dict[str, Any]) -> SSD:
+def build_network(
+    name: str, model: dict[str, Any], detection: dict[str, Any], num_classes: int = NUM_CLASSES
+) -> SSD:
     """torchvision's detector with the same network as ours.
 
     Args:
@@ -52,6 +54,7 @@ def build_network(name: str, model: dict[str, Any], detection: dict[str, Any]) -
         with batch norm.
       model: `config.model` of ours.
       detection: `config.detection` of ours.
+      num_classes: with the background; not of "ssd300".
     """
     thresholds = {
         "score_thresh": detection["score_threshold"],
@@ -72,8 +75,8 @@ def build_network(name: str, model: dict[str, Any], detection: dict[str, Any]) -
     heads = {"ssdlite320": _separable_head, "ssd_small": SSDHead}
     backbones = {"ssdlite320": _mobilenet, "ssd_small": _narrow_vgg}
     backbone = backbones[name](model)
-    head = heads[name](backbone.out_channels, boxes.num_anchors_per_location(), NUM_CLASSES)
-    return SSD(backbone, boxes, (size, size), NUM_CLASSES, head=head, **thresholds)
+    head = heads[name](backbone.out_channels, boxes.num_anchors_per_location(), num_classes)
+    return SSD(backbone, boxes, (size, size), num_classes, head=head, **thresholds)
 
 
 def ssd300(**thresholds: float) -> SSD:
@@ -88,9 +91,17 @@ def _separable_head(*arguments: Any) -> nn.Module:
 
 
 def _mobilenet(model: dict[str, Any]) -> FeatureMaps:
-    """MobileNetV2 whose finer map has 96 channels, and SSDLite's extra layers."""
+    """MobileNetV2, whose finer map has 96 channels or these widened, and SSDLite's extra layers."""
     layers = torchvision.models.mobilenet_v2(weights=None).features
-    stages, out_channels = [layers[:14], layers[14:]], [96, 1280]
+    if model["backbone"] == "mobilenet_v2_narrow":
+        stages, out_channels = [layers[:14], layers[14:]], [96, 1280]
+    else:
+        block = layers[14].conv
+        stages = [
+            nn.Sequential(*layers[:14], block[0]),
+            nn.Sequential(block[1:], *layers[15:]),
+        ]
+        out_channels = [576, 1280]
     for _, channels, *_ in model["extra_blocks"]:
         stages.append(ssdlite._extra_block(out_channels[-1], channels, nn.BatchNorm2d))
         out_channels.append(channels)

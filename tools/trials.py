@@ -4,10 +4,12 @@ A trial is one training. Its result is a line of a file, so that a program that 
 where it was. Several processes may work on one folder; each takes a trial that no other has.
 """
 
+import argparse
 import contextlib
 import statistics
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,11 +80,15 @@ def claimed(file: Path) -> Iterator[bool]:
         lock.release()
 
 
-def format_table(results: dict[Trial, Row], variants: Sequence[str]) -> str:
+def format_table(results: Mapping[Trial, Row], variants: Mapping[str, str]) -> str:
     """The mAP of the variants in Markdown; a column for each data set, input size and length.
 
     A cell is the mean over seeds in percent, ± half the difference between highest and lowest, and,
-    where there are seeds in common, by how much they are above those of the first variant.
+    where there are seeds in common, by how much they are above those of another variant.
+
+    Args:
+      results: by trial.
+      variants: by name, the variant that each is compared with.
     """
     values: dict[tuple[Any, ...], dict[int, float]] = defaultdict(dict)
     for trial, row in results.items():
@@ -92,9 +98,9 @@ def format_table(results: dict[Trial, Row], variants: Sequence[str]) -> str:
     columns = sorted({key[:3] for key in values})
     titles = [f"{data}, {size} pixels, {steps:,} steps" for data, size, steps in columns]
     lines = ["| " + " | ".join(["", *titles]) + " |", "|---|" + "---:|" * len(columns)]
-    for variant in variants:
+    for variant, other in variants.items():
         cells = [
-            _cell(values.get((*column, variant), {}), values.get((*column, variants[0]), {}))
+            _cell(values.get((*column, variant), {}), values.get((*column, other), {}))
             for column in columns
         ]
         lines.append("| " + " | ".join([variant, *cells]) + " |")
@@ -102,7 +108,7 @@ def format_table(results: dict[Trial, Row], variants: Sequence[str]) -> str:
 
 
 def _cell(of_seeds: dict[int, float], baseline: dict[int, float]) -> str:
-    """The values of one variant, by seed, beside those of the first."""
+    """The values of one variant, by seed, beside those of another."""
     if not of_seeds:
         return "–"
     found = list(of_seeds.values())
@@ -114,3 +120,63 @@ def _cell(of_seeds: dict[int, float], baseline: dict[int, float]) -> str:
         gain = statistics.mean(of_seeds[seed] - baseline[seed] for seed in common)
         text += f" ({gain:+.1f})"
     return text
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of programs that run trials."""
+    parser.add_argument("--folder", type=Path, required=True, help="of results and trainings")
+    parser.add_argument(
+        "--data",
+        nargs=3,
+        action="append",
+        required=True,
+        metavar=("NAME", "TRAIN", "EVAL"),
+        help="a data set: any name, and its two sources; may be given several times",
+    )
+    parser.add_argument("--steps", type=_numbers, default=[300], help="lengths")
+    parser.add_argument("--seeds", type=_numbers, default=[0, 1])
+    parser.add_argument("--image_size", type=int, default=160)
+    parser.add_argument("--init", default="torchvision:imagenet", help="config.init")
+    parser.add_argument("--table", action="store_true", help="print the table of what is done")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
+def chosen_trials(options: argparse.Namespace, variants: Iterable[str]) -> list[Trial]:
+    """The trials of these options, short ones first."""
+    return [
+        Trial(name, options.image_size, steps, seed, variant)
+        for steps in options.steps
+        for seed in options.seeds
+        for name, *_ in options.data
+        for variant in variants
+    ]
+
+
+def run_and_print(
+    options: argparse.Namespace,
+    arguments: Mapping[Trial, Sequence[str]],
+    variants: Mapping[str, str],
+    run: Callable[[Trial, Path], Row | None],
+) -> None:
+    """Runs the trials that are not done yet, and prints the table.
+
+    Args:
+      options: of `add_options`.
+      arguments: of each trial, which results have too.
+      variants: see `format_table`.
+      run: see `run_all`.
+    """
+    for trial, row in read_results(options.folder).items():
+        if trial in arguments and row["arguments"] != list(arguments[trial]):
+            sys.exit(
+                f"error: the results of {options.folder} have {trial.name} with other values than "
+                "now: name the variant otherwise, or use another folder"
+            )
+    if not options.table:
+        run_all(arguments, options.folder, run)
+    results = read_results(options.folder)
+    chosen = {trial: row for trial, row in results.items() if trial in arguments}
+    print(format_table(chosen, variants), end="")
