@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     config = ssd_small.get_config()
     config.batch_size = 16
     config.steps = 1000
+    config.eval_every = 500
     config.learning_rate = 4e-3
     config.learning_rate_drops = (0.75, 0.92)
     config.data.train = "shapes:train"

@@ -31,7 +31,6 @@ def on_coco(config: ConfigDict, sizes: tuple[float, ...]) -> ConfigDict:
     config.steps = 400_000
     config.learning_rate_drops = (0.7, 0.9)  # 280k, 360k
     config.checkpoint_every = 10_000
-    config.eval_every = 40_000
     config.data.train = "tfds:coco/2017:train"
     config.data.eval = "tfds:coco/2017:validation"
     config.data.max_objects = 100

@@ -25,7 +25,6 @@ def get_config() -> ConfigDict:
     config.learning_rate_drops = (43 / 65, 54 / 65)
     config.warmup_steps = 300
     config.checkpoint_every = 5_000
-    config.eval_every = 10_000
 
     config.model.backbone = "resnet50"
     config.model.batch_norm = True

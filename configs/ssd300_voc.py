@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     config.loggers = "tensorboard"  # beside metrics.jsonl: tensorboard, wandb, mlflow; "" = none
     config.checkpoint_every = 5_000  # steps between two checkpoints
     config.keep_checkpoints = 3  # how many of the last stay; the best by the metric stays too
-    config.eval_every = 10_000  # steps between two evaluations; 0 = at the end only, -1 = never
+    config.eval_every = 0  # steps between two evaluations; 0 = ten in a run, -1 = never
     config.patience = 0  # evaluations without a higher mAP after which it ends; 0 = takes all steps
 
     # ---- optimiser

@@ -19,7 +19,6 @@ def get_config() -> ConfigDict:
     config.steps = 600
     config.log_every = 20
     config.checkpoint_every = 100
-    config.eval_every = 0
     config.optimizer = "adam"  # from scratch it needs far fewer steps
     config.learning_rate = 1.5e-3
     config.learning_rate_drops = (0.7, 0.9)

@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from ssd_jax.config.spelling import did_you_mean
 from ssd_jax.errors import UserError
 
+EVALUATIONS = 10  # of a run, unless `eval_every` says otherwise
 MOST_MISTAKES = 10  # of a config that one message names
 
 Count = Annotated[int, Field(ge=1)]
@@ -87,11 +88,11 @@ class RunConfig(Group):
     """Where metrics and pictures go beside metrics.jsonl: tensorboard, wandb (Weights & Biases),
     mlflow, joined by commas; "" = nowhere."""
     checkpoint_every: Count = 5_000
-    """Steps between two checkpoints; the last step is always saved."""
+    """Steps between two checkpoints; each evaluation and the last step have one too."""
     keep_checkpoints: Count = 3
     """How many of the last checkpoints stay; the best by the metric stays too."""
-    eval_every: Annotated[int, Field(ge=-1)] = 10_000
-    """Steps between two evaluations; 0 = after the last step only, -1 = never."""
+    eval_every: Annotated[int, Field(ge=-1)] = 0
+    """Steps between two evaluations, the last step has one too; 0 = ten in a run, -1 = never."""
     patience: CountOrZero = 0
     """Evaluations without a higher mAP after which the run ends; 0 = it takes all steps."""
     on_nonfinite: OnError = "stop"
@@ -115,6 +116,11 @@ class RunConfig(Group):
             if self.logger_names.count(name) > 1:
                 raise ValueError(f"loggers names {name} twice: name it once")
         return self
+
+    @property
+    def steps_between_evaluations(self) -> int:
+        """`eval_every`, or what it stands for; -1 where there is none."""
+        return self.eval_every or max(1, self.steps // EVALUATIONS)
 
     def epochs_in(self, steps: int, num_images: int) -> float:
         """How many passes over so many images so many steps are."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from ssd_jax.errors import counted
 from ssd_jax.models.network import Variables, path_name
 
 # By path: the names of the modules and of the array, slashes between them.
@@ -103,6 +104,23 @@ def format_transfer(result: Transfer) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     return "\n".join(
         f"{name:<{widths[0]}}  {shape:>{widths[1]}}  {fate}" for name, shape, fate in rows
+    )
+
+
+def summarise_transfer(result: Transfer) -> str:
+    """A line for each part of the network and what became of its arrays: what a terminal holds."""
+    fates = [
+        (name.partition("/")[0], "new: of another shape in the weights" if ": in" in fate else fate)
+        for name, _, fate in result.fates
+    ]
+    fates += [(name.partition("/")[0], "not used") for name in result.unused]
+    rows = [
+        (part, counted(count, "array"), fate)
+        for (part, fate), count in collections.Counter(fates).items()
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    return "\n".join(
+        f"{part:<{widths[0]}}  {count:>{widths[1]}}  {fate}" for part, count, fate in rows
     )
 
 

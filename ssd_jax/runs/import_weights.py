@@ -13,7 +13,7 @@ from ssd_jax.data.classes import check_class_list
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.interop.formats import FORMATS, Foreign, read_format
-from ssd_jax.interop.transfer import Classes, Transfer, format_transfer, transfer
+from ssd_jax.interop.transfer import Classes, Transfer, format_transfer, summarise_transfer, transfer
 from ssd_jax.models.network import build_network
 from ssd_jax.runs import workdir
 from ssd_jax.storage.files import AnyPath, local_path, write_json, write_text
@@ -96,12 +96,12 @@ def _describe_mismatch(foreign: Foreign, result: Transfer) -> str:
 def _write(folder: Path, config: Config, class_names: Sequence[str], result: Transfer) -> None:
     """Writes a work directory with a checkpoint of step 0."""
     workdir.record_run(folder, config, class_names, category_ids(class_names))
-    table = format_transfer(result)
-    write_text(folder / "weights.txt", table + "\n")
+    write_text(folder / "weights.txt", format_transfer(result) + "\n")
     filled = [name for name, _, fate in result.fates if not fate.startswith("new: ")]
     write_json(folder / "imported.json", filled)
     state = initial_state(*result.variables, optax.identity())
     checkpoints = Checkpoints(folder / "checkpoints")
     checkpoints.save(devices.replicate(state))
     checkpoints.close()
-    logger.info("%s\n%s: %d arrays imported", table, folder, result.num_filled)
+    summary = summarise_transfer(result)
+    logger.info("%s\n%s: %d arrays imported", summary, folder, result.num_filled)

@@ -20,7 +20,7 @@ from ssd_jax.errors import counted
 from ssd_jax.runs.length import steps_of
 from ssd_jax.runs.workdir import flat_fields, is_recorded, read_config
 
-EVALUATIONS = 10  # in a run
+CHECKPOINTS = 10  # of a run, as many as evaluations
 # Fewer objects than these with a default box of enough IoU: boxes in their shapes are looked for.
 LOW_RECALL = 0.95
 GAIN = 0.01  # of recall, from which such boxes are taken
@@ -98,10 +98,9 @@ def _length(config: Config, given: Collection[str], num_images: int) -> list[Cho
 
 def _moments(steps: int) -> list[Choice]:
     """When the run evaluates, saves and logs."""
-    every = max(1, steps // EVALUATIONS)
+    every = max(1, steps // CHECKPOINTS)
     return [
-        Choice("eval_every", every, f"about {EVALUATIONS} evaluations"),
-        Choice("checkpoint_every", every, "a checkpoint before each of them; the best stays"),
+        Choice("checkpoint_every", every, "ten in a run, each is evaluated; the best stays"),
         Choice("log_every", max(1, min(20, steps // 20)), "a line of losses"),
         Choice("warmup_steps", max(1, min(500, steps // 20)), "a twentieth, with rising rate"),
     ]

@@ -29,7 +29,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.evaluation.drawing import draw_detections
 from ssd_jax.evaluation.metrics import METRICS, check_metric
 from ssd_jax.evaluation.summary import format_table
-from ssd_jax.interop.transfer import Transfer, format_transfer
+from ssd_jax.interop.transfer import Transfer, format_transfer, summarise_transfer
 from ssd_jax.models.network import Network, Variables, build_network
 from ssd_jax.runs import agreement
 from ssd_jax.runs.batch_memory import batch_memory
@@ -270,9 +270,10 @@ def _record(parts: _Parts, start: _Start) -> None:
     described = {"step": start.step, "devices": devices.describe_devices()}
     record_start(folder, describe_program() | described)
     if config.init and start.weights:
-        table = format_transfer(start.weights)
-        logger.info("weights from %s:\n%s", config.init, table)
-        write_text(folder / "weights.txt", table + "\n")
+        file = folder / "weights.txt"
+        write_text(file, format_transfer(start.weights) + "\n")
+        summary = summarise_transfer(start.weights)
+        logger.info("weights from %s (array by array in %s)\n%s", config.init, file, summary)
 
 
 def _fit(

@@ -77,7 +77,7 @@ class Run:
 
     def evaluation_is_due(self, step: int) -> bool:
         """Whether an evaluation follows this step."""
-        every = self.config.eval_every
+        every = self.config.steps_between_evaluations
         due = step == self.config.steps or (every > 0 and step % every == 0)
         return self.evaluate is not None and step > 0 and due
 

@@ -102,7 +102,7 @@ def test_the_way_to_the_first_step_is_told(trained):
 
 
 def test_started_again_it_continues_and_evaluates(workdir):
-    changes = ("--config.steps=6", "--config.eval_every=0")
+    changes = ("--config.steps=6", "--config.eval_every=6")
     done = run("train", f"--workdir={workdir}", *changes, expect=1)
     assert "config.steps from 4 to 6" in done.stderr and "--change_config" in done.stderr
 

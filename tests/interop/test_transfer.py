@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from ssd_jax.config.schema import as_config
-from ssd_jax.interop.transfer import Classes, flatten, format_transfer, transfer
+from ssd_jax.interop.transfer import Classes, flatten, format_transfer, summarise_transfer, transfer
 from ssd_jax.models.network import build_network
 from tests import tiny
 from tests.helpers.random_variables import random_variables
@@ -119,6 +119,10 @@ def test_the_table_says_of_every_array_what_happened(transferred):
     lines = [line.split(maxsplit=2) for line in format_transfer(result).splitlines()]
     assert len(lines) == len(told)
     assert ["backbone/fc7/conv/kernel", "1×1×24×24", "taken over"] in lines
+    taken = sum(fate == "taken over" for name, fate in told.items() if name.startswith("backbone"))
+    in_short = [line.split(maxsplit=3) for line in summarise_transfer(result).splitlines()]
+    assert ["backbone", str(taken), "arrays", "taken over"] in in_short
+    assert sum(int(count) for _, count, _, _ in in_short) == len(told)
 
 
 def test_what_does_not_fit_stays_new_and_is_named():
@@ -137,3 +141,4 @@ def test_what_does_not_fit_stays_new_and_is_named():
     )
     assert result.unused == ["surplus"]
     assert format_transfer(result).splitlines()[-1].split() == ["surplus", "not", "used"]
+    assert summarise_transfer(result).splitlines()[-1].split() == "surplus 1 array not used".split()

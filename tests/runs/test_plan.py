@@ -36,16 +36,16 @@ def test_the_length_suits_the_number_of_images(num_images, steps, tmp_path):
     assert planned.steps == choices["steps"].value == steps
     passes = steps * 4 / num_images
     assert choices["steps"].reason.startswith(f"{passes:.3g} passes over {num_images:,} images")
-    assert planned.eval_every == planned.checkpoint_every == steps // 10
+    assert planned.steps_between_evaluations == planned.checkpoint_every == steps // 10
 
 
 def test_what_is_given_stays(tmp_path):
-    planned, choices = chosen(tmp_path, 100, given=("steps", "eval_every", "augment.color"))
-    assert not {"steps", "eval_every", "augment.color"} & set(choices)
-    assert (planned.steps, planned.eval_every) == (CONFIG.steps, CONFIG.eval_every)
+    planned, choices = chosen(tmp_path, 100, given=("steps", "checkpoint_every", "augment.color"))
+    assert not {"steps", "checkpoint_every", "augment.color"} & set(choices)
+    assert (planned.steps, planned.checkpoint_every) == (CONFIG.steps, CONFIG.checkpoint_every)
     epochs = CONFIG.replace({"epochs": 40.0})
     planned, choices = chosen(tmp_path, 100, given=("epochs",), config=epochs)
-    assert "steps" not in choices and planned.eval_every == 40 * 100 // 4 // 10
+    assert "steps" not in choices and planned.checkpoint_every == 40 * 100 // 4 // 10
 
 
 def test_much_training_has_the_augmentation_of_the_paper(tmp_path):

@@ -26,7 +26,7 @@ ROWS = {"squares": 98.7, "paper": 98.7}
 def get_config(row="paper"):
     config = tiny.get_config()
     config.steps = 2
-    config.eval_every = 0
+    config.eval_every = 2
     if row == "squares":
         config.model.aspect_ratios = ((),) * 4
     return config
@@ -46,7 +46,7 @@ def rows_file(tmp_path_factory):
 
 def squares_config():
     config = tiny.get_config()
-    config.update(steps=2, eval_every=0, log_every=1)
+    config.update(steps=2, eval_every=2, log_every=1)
     config.model.aspect_ratios = ((),) * 4
     return config
 

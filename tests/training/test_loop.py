@@ -153,7 +153,9 @@ def test_looking_at_an_interval_changes_nothing():
 @pytest.mark.parametrize(
     "changes, evaluated, logged, saved",
     [
-        ({"eval_every": 0}, {12}, {5, 10, 12}, {4, 8, 12}),
+        ({"eval_every": 12}, {12}, {5, 10, 12}, {4, 8, 12}),
+        ({"eval_every": 20}, {12}, {5, 10, 12}, {4, 8, 12}),
+        ({"eval_every": 0}, set(range(1, 13)), {5, 10, 12}, set(range(1, 13))),
         ({"eval_every": 3}, {3, 6, 9, 12}, {5, 10, 12}, {3, 4, 6, 8, 9, 12}),
         ({"eval_every": 5, "log_every": 6}, {5, 10, 12}, {6, 12}, {4, 5, 8, 10, 12}),
     ],
