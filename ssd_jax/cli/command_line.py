@@ -6,7 +6,7 @@ needs nothing of what training does.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypedDict, TypeVar
+from typing import Literal, NamedTuple, TypedDict, TypeVar
 
 from absl import flags
 
@@ -74,6 +74,27 @@ class Processes(TypedDict):
     heartbeat_timeout: int
     join_timeout: int
     wait_timeout: int
+
+
+def define_checkpoint(values: flags.FlagValues) -> Callable[[], int | Literal["best", "last"]]:
+    """Defines `--checkpoint`; returns what gives its value after parsing.
+
+    What it returns raises:
+      UserError: the value is none that the flag can have.
+    """
+    holder = flags.DEFINE_string(
+        "checkpoint", "best", "A step of the run, or best (by mAP), or last.", values
+    )
+
+    def value() -> int | Literal["best", "last"]:
+        text = given(holder)
+        if text == "best" or text == "last":
+            return text
+        if not text.isdecimal():
+            raise UserError(f"--checkpoint is {text!r}, but must be best, last or a step like 600")
+        return int(text)
+
+    return value
 
 
 def given(holder: flags.FlagHolder[ValueT | None]) -> ValueT:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from ssd_jax.cli.command_line import Command, define_processes
+from ssd_jax.cli.command_line import Command, define_checkpoint, define_processes
 from ssd_jax.config.files import define_config, given_config
 from ssd_jax.config.schema import Config, DataConfig
 from ssd_jax.errors import UserError
@@ -26,9 +26,7 @@ WORKDIR = flags.DEFINE_string(
     "The work directory of the run; with --detections or --compare, whose data and classes count.",
     FLAGS,
 )
-CHECKPOINT = flags.DEFINE_integer(
-    "checkpoint", None, "The step to evaluate; by default the last.", flag_values=FLAGS
-)
+CHECKPOINT = define_checkpoint(FLAGS)
 DETECTIONS = flags.DEFINE_string(
     "detections",
     "",
@@ -109,7 +107,7 @@ def main(arguments: list[str]) -> None:
         evaluate(
             config,
             WORKDIR.value,
-            checkpoint=CHECKPOINT.value,
+            checkpoint=CHECKPOINT(),
             flip=FLIP.value,
             options=options,
         )

@@ -7,15 +7,13 @@ To safetensors, stablehlo, onnx, ssd.pytorch, torchvision.
 
 from absl import flags
 
-from ssd_jax.cli.command_line import Command, given
+from ssd_jax.cli.command_line import Command, define_checkpoint, given
 
 FLAGS = flags.FlagValues()
 TO = flags.DEFINE_string("to", None, "What to make of the run.", FLAGS)
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.", FLAGS)
 OUTPUT = flags.DEFINE_string("output", None, "The folder to make.", FLAGS)
-CHECKPOINT = flags.DEFINE_integer(
-    "checkpoint", None, "The step to export; by default the last.", flag_values=FLAGS
-)
+CHECKPOINT = define_checkpoint(FLAGS)
 
 
 def main(arguments: list[str]) -> None:
@@ -25,7 +23,7 @@ def main(arguments: list[str]) -> None:
     from ssd_jax.runs.trained import load_workdir
 
     check_export_format(given(TO))
-    trained = load_workdir(given(WORKDIR), CHECKPOINT.value)
+    trained = load_workdir(given(WORKDIR), CHECKPOINT())
     export(given(TO), trained, given(OUTPUT))
     print(f"{OUTPUT.value}: written")
 

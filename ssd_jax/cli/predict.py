@@ -12,15 +12,13 @@ import os
 
 from absl import flags
 
-from ssd_jax.cli.command_line import Command
+from ssd_jax.cli.command_line import Command, define_checkpoint
 from ssd_jax.errors import UserError, printable
 
 FLAGS = flags.FlagValues()
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.", FLAGS)
 WEIGHTS = flags.DEFINE_string("weights", None, "Or a folder that `ssd-jax export` wrote.", FLAGS)
-CHECKPOINT = flags.DEFINE_integer(
-    "checkpoint", None, "The step of the run; by default the last.", flag_values=FLAGS
-)
+CHECKPOINT = define_checkpoint(FLAGS)
 OUTPUT = flags.DEFINE_string("output", None, "The folder to write to.", FLAGS)
 SCORE_THRESHOLD = flags.DEFINE_float(
     "score_threshold", 0.4, "The lowest score to show.", flag_values=FLAGS
@@ -63,7 +61,7 @@ def main(arguments: list[str]) -> int:
         raise UserError("--serve takes no files and no --output: images are given to the page")
     if not SERVE.value and not output:
         raise UserError("name a folder to write to with --output")
-    detector = load_detector(WORKDIR.value, WEIGHTS.value, CHECKPOINT.value)
+    detector = load_detector(WORKDIR.value, WEIGHTS.value, CHECKPOINT())
     if SERVE.value:
         from ssd_jax.inference.page.server import serve
 

@@ -9,7 +9,7 @@ import dataclasses
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard, TypeVar, cast, overload
+from typing import Any, Literal, NamedTuple, TypeGuard, TypeVar, cast, overload
 
 import jax
 import numpy as np
@@ -160,12 +160,17 @@ class Detector:
         self._compiling = threading.Lock()
 
     @classmethod
-    def from_workdir(cls, workdir: str | Path, step: int | None = None) -> "Detector":
-        """The detector of a run; `step` names a checkpoint, the last one where None."""
+    def from_workdir(
+        cls, workdir: str | Path, checkpoint: int | Literal["best", "last"] = "best"
+    ) -> "Detector":
+        """The detector of a run: of the checkpoint with the best mAP, the last, or that of a step.
+
+        Of a run without evaluations the best is the last.
+        """
         # Checkpoints are read by Orbax, which takes a third of a second to import.
         from ssd_jax.runs.trained import load_workdir
 
-        return cls(load_workdir(workdir, step))
+        return cls(load_workdir(workdir, checkpoint))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Detector":

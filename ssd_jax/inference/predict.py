@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from ssd_jax.errors import Terminated, UserError, one_line, reason_of
 from ssd_jax.images.limits import BYTES_OF_RGB
@@ -32,7 +33,9 @@ logger = logging.getLogger(__name__)
 KEPT_BYTES = 2**29
 
 
-def load_detector(workdir: str | None, weights: str | None, checkpoint: int | None) -> Detector:
+def load_detector(
+    workdir: str | None, weights: str | None, checkpoint: int | Literal["best", "last"]
+) -> Detector:
     """The detector that the flags name.
 
     Raises:
@@ -44,7 +47,7 @@ def load_detector(workdir: str | None, weights: str | None, checkpoint: int | No
         raise UserError(
             "name either --workdir, of a run, or --weights, a folder that `ssd-jax export` wrote"
         )
-    if checkpoint is not None:
+    if checkpoint != "best":
         raise UserError("--checkpoint goes with --workdir: the folder of --weights has only one")
     return Detector.from_pretrained(weights)
 

@@ -30,7 +30,7 @@ from ssd_jax.runs.agreement import (
     shared_cut,
 )
 from ssd_jax.runs.evaluator import Evaluator
-from ssd_jax.runs.trained import load_workdir
+from ssd_jax.runs.trained import Which, load_workdir
 from ssd_jax.runs.workdir import read_classes
 from ssd_jax.storage.files import local_path, write_json
 from ssd_jax.storage.outputs import check_no_input_replaced, check_outputs
@@ -75,7 +75,7 @@ def evaluate(
     config: Config | ConfigDict,
     workdir: str | Path,
     *,
-    checkpoint: int | None = None,
+    checkpoint: Which = "best",
     flip: bool = False,
     options: EvaluationOptions = EvaluationOptions(),
 ) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def evaluate(
     Args:
       config: the config of the run; `data.eval` may name other data, `detection` other thresholds.
       workdir: the work directory of the run.
-      checkpoint: which step; the last one where None.
+      checkpoint: which one; see `load_workdir`.
       flip: see `make_predict_step`.
       options: what is measured and written.
 

@@ -13,7 +13,13 @@ from ssd_jax.data.classes import check_class_list
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.interop.formats import FORMATS, Foreign, read_format
-from ssd_jax.interop.transfer import Classes, Transfer, format_transfer, summarise_transfer, transfer
+from ssd_jax.interop.transfer import (
+    Classes,
+    Transfer,
+    format_transfer,
+    summarise_transfer,
+    transfer,
+)
 from ssd_jax.models.network import build_network
 from ssd_jax.runs import workdir
 from ssd_jax.storage.files import AnyPath, local_path, write_json, write_text

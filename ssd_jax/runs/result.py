@@ -70,12 +70,3 @@ def describe_result(result: TrainResult) -> str:
             "steps may bring more"
         )
     return "\n".join([*lines, done])
-
-
-def read_evaluations(folder: Path) -> list[tuple[int, float | None]]:
-    """Step and mAP of each evaluation that a run has done."""
-    return [
-        (line["step"], line.get("eval/mAP"))
-        for line in read_metrics(folder)
-        if any(name.startswith("eval/") for name in line)
-    ]

@@ -45,9 +45,9 @@ from ssd_jax.runs.provenance import describe_program
 from ssd_jax.runs.result import (
     TrainResult,
     describe_result,
-    read_evaluations,
     read_result,
 )
+from ssd_jax.runs.trained import read_evaluations
 from ssd_jax.runs.workdir import (
     check_can_continue,
     check_classes,

@@ -1,23 +1,34 @@
 """The trained detector of a work directory."""
 
+import logging
+from pathlib import Path
+from typing import Literal
+
 from ml_collections import ConfigDict
 
 from ssd_jax.config.schema import Config, as_config
+from ssd_jax.distributed import exchange
 from ssd_jax.interop.trained import Trained, names_and_ids
 from ssd_jax.models.network import build_network
 from ssd_jax.runs import workdir
 from ssd_jax.storage.files import AnyPath, local_path
 from ssd_jax.training.checkpoints import Checkpoints
+from ssd_jax.training.metrics_writer import read_metrics
+
+logger = logging.getLogger(__name__)
+
+Which = int | Literal["best", "last"]  # of the checkpoints of a run
 
 
 def load_workdir(
-    place: AnyPath, step: int | None = None, config: Config | ConfigDict | None = None
+    place: AnyPath, checkpoint: Which = "best", config: Config | ConfigDict | None = None
 ) -> Trained:
     """A checkpoint of a run.
 
     Args:
       place: the work directory.
-      step: which checkpoint; the last one where None.
+      checkpoint: its step; or the one with the best mAP, which is the last one where the run was
+        not evaluated; or the last one.
       config: of the run; the one that the work directory records where None.
 
     Raises:
@@ -29,7 +40,38 @@ def load_workdir(
     network = build_network(config.model, len(classes))
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     variables = checkpoints.restore_model(
-        *network.variable_shapes(), step=step, averages=config.ema > 0
+        *network.variable_shapes(),
+        step=_step(checkpoints, folder, checkpoint),
+        averages=config.ema > 0,
     )
     checkpoints.close()
     return Trained(network, variables, *names_and_ids(classes), config)
+
+
+def _step(checkpoints: Checkpoints, folder: Path, which: Which) -> int | None:
+    """The step of a checkpoint; None for the last."""
+    if which == "last":
+        return None
+    if which != "best":
+        return which
+    # The main process writes the metrics.
+    evaluations = dict(exchange.from_main_process(read_evaluations(folder)))
+    for step, mean_ap in evaluations.items():
+        if mean_ap is not None:
+            checkpoints.rate(step, mean_ap)
+    best = checkpoints.best()
+    if best is not None and best != checkpoints.steps()[-1]:
+        logger.info(
+            "%s: the checkpoint of step %d, the best with mAP %.4f (--checkpoint=last: step %d)",
+            *(folder, best, evaluations[best], checkpoints.steps()[-1]),
+        )
+    return best
+
+
+def read_evaluations(folder: Path) -> list[tuple[int, float | None]]:
+    """Step and mAP of each evaluation that a run has done; None where there was nothing to find."""
+    return [
+        (line["step"], line.get("eval/mAP"))
+        for line in read_metrics(folder)
+        if any(name.startswith("eval/") for name in line)
+    ]

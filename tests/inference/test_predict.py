@@ -420,7 +420,7 @@ def test_a_picture_that_vanishes_meanwhile_is_one_error(detector, thirty, tmp_pa
 def test_one_detector_must_be_named():
     for workdir, weights in ((None, None), ("a", "b")):
         with pytest.raises(UserError, match="name either --workdir"):
-            load_detector(workdir, weights, None)
+            load_detector(workdir, weights, "best")
     with pytest.raises(UserError, match="--checkpoint goes with --workdir"):
         load_detector(None, "b", 3)
 

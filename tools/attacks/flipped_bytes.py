@@ -57,7 +57,7 @@ def flip_in_checkpoint(number: int, folder: Path) -> None:
     else:
         jax.tree.map(np.testing.assert_array_equal, loaded, state(2))
     # The one before is as good as it was.
-    intact = load_workdir(run, step=1).variables
+    intact = load_workdir(run, 1).variables
     jax.tree.map(np.testing.assert_array_equal, intact, state(1).for_evaluation())
 
 
