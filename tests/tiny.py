@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
     config.log_every = 2
     config.checkpoint_every = 2
     config.eval_every = -1
+    config.report = False
     config.warmup_steps = 2
     config.data.train = "shapes:test[:12]"
     config.data.eval = "shapes:test[:6]"

@@ -95,6 +95,8 @@ class RunConfig(Group):
     """Steps between two evaluations, the last step has one too; 0 = ten in a run, -1 = never."""
     patience: CountOrZero = 0
     """Evaluations without a higher mAP after which the run ends; 0 = it takes all steps."""
+    report: bool = True
+    """Whether an evaluated run ends with a page about its best checkpoint, in `report/`."""
     on_nonfinite: OnError = "stop"
     """What to do when loss or gradient are not finite: stop, or skip the update."""
     max_skipped: CountOrZero = 10

@@ -1,10 +1,9 @@
 """From a trained network, or a file of detections, to mAP, a report and a comparison."""
 
 import dataclasses
-import functools
 import logging
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from ml_collections import ConfigDict
 
 from ssd_jax.config.schema import Config, DataConfig, as_config
 from ssd_jax.data.datasets import Dataset
-from ssd_jax.data.records import NamedImage, caption_name
+from ssd_jax.data.records import caption_name
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.comparison import MOST_COMPARED, compare, format_comparison
@@ -30,6 +29,7 @@ from ssd_jax.runs.agreement import (
     shared_cut,
 )
 from ssd_jax.runs.evaluator import Evaluator
+from ssd_jax.runs.report import images_of, write_page
 from ssd_jax.runs.trained import Which, load_workdir
 from ssd_jax.runs.workdir import read_classes
 from ssd_jax.storage.files import local_path, write_json
@@ -220,8 +220,8 @@ def compare_files(
             from ssd_jax.evaluation.report import write_comparison
 
             folder = local_path(options.report)
-            names, images_of = dataset.class_names, _pictures_of(dataset)
-            write_comparison(folder, comparison, candidates, names, truth.origin, images_of)
+            names, read = dataset.class_names, images_of(dataset)
+            write_comparison(folder, comparison, candidates, names, truth.origin, read)
             logger.info("the report is %s", folder / "index.html")
     finally:  # the numbers are told, too, where the page cannot be made
         print(format_comparison(comparison))
@@ -285,13 +285,6 @@ def _read_detections(path: str | Path, data: DataConfig, truth: _Truth) -> list[
     )
 
 
-def _pictures_of(dataset: Dataset) -> Callable[[Collection[str]], dict[str, NamedImage]]:
-    """Reads images of the data by their names."""
-    from ssd_jax.data.evaluation_batches import read_images
-
-    return functools.partial(read_images, dataset)
-
-
 def _publish(
     results: Sequence[ImageResult],
     summary: dict[str, Any],
@@ -304,11 +297,6 @@ def _publish(
         write_json(options.output, summary)
     try:
         if options.report:
-            # Matplotlib and Jinja are not needed without a report.
-            from ssd_jax.evaluation.report import write_report
-
-            folder, images_of = local_path(options.report), _pictures_of(dataset)
-            write_report(folder, results, dataset.class_names, summary, about, images_of)
-            logger.info("the report is %s", folder / "index.html")
+            write_page(local_path(options.report), results, summary, about, dataset)
     finally:  # the numbers are told, too, where the page cannot be made
         print(format_table(summary))

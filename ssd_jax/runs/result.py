@@ -1,6 +1,7 @@
 """What a run has reached, read from its work directory."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 from ssd_jax.distributed import exchange
@@ -8,6 +9,8 @@ from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.metrics_writer import read_metrics
 
 DIFFERENCE = 0.01  # of mAP, from which one evaluation counts as better than another
+CHANCE = 0.3  # the same for few objects: by so much, divided by the root of their number
+RISEN = 1.1  # times the lowest loss on evaluation images, from which it counts as risen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,27 +49,62 @@ def read_result(folder: Path, checkpoints: Checkpoints) -> TrainResult:
     )
 
 
-def describe_result(result: TrainResult) -> str:
-    """What a run has reached, in a few lines: the best step, and what to do next."""
+def describe_result(result: TrainResult, num_objects: int = 0, weakest: str = "") -> str:
+    """What a run has reached, in a few lines: the best step, and what to do next.
+
+    Args:
+      result: of the run.
+      num_objects: that it was evaluated on; 0 where that is not known.
+      weakest: from `describe_weakest`.
+    """
     done = f"done: checkpoints, metrics and pictures are in {result.workdir}"
-    mean_ap = {
-        step: value
-        for step, values in result.metrics.items()
-        if (value := values.get("eval/mAP")) is not None
-    }
+    mean_ap = _series(result, "eval/mAP")
     best = result.best_mean_ap
     if best is None or len(mean_ap) < 2:
-        return done
-    *_, before, last = (value for _, value in sorted(mean_ap.items()))
+        return "\n".join([line for line in (weakest, done) if line])
     lines = [f"best of {len(mean_ap)} evaluations: mAP {best:.4f} at step {result.best_step}"]
-    if best - last > DIFFERENCE:
-        lines.append(
+    chance = CHANCE / math.sqrt(num_objects) if num_objects else 0.0
+    lines += _course(result, mean_ap, max(DIFFERENCE, chance))
+    return "\n".join([*lines, *filter(None, [weakest]), done])
+
+
+def _series(result: TrainResult, name: str) -> dict[int, float]:
+    """One of the metrics by step, ascending."""
+    return {
+        step: value
+        for step, values in sorted(result.metrics.items())
+        if (value := values.get(name)) is not None
+    }
+
+
+def _course(result: TrainResult, mean_ap: dict[int, float], difference: float) -> list[str]:
+    """Whether the run was too long or too short, in at most one line.
+
+    Args:
+      result: of the run.
+      mean_ap: of each evaluation, two or more.
+      difference: of mAP, up to which it may be chance.
+    """
+    *_, before, last = mean_ap.values()
+    best = max(mean_ap.values())
+    val_loss, train_loss = _series(result, "eval/loss"), _series(result, "train/loss")
+    if best - last > difference:
+        return [
             f"the last, at step {result.last_step}, has {last:.4f}: longer training made it worse; "
-            f"detect with --checkpoint={result.best_step}, train with fewer steps or more images"
-        )
-    elif last - before > DIFFERENCE:
-        lines.append(
+            "try fewer steps, more images or stronger augmentation"
+        ]
+    if last - before > difference:
+        return [
             f"the mAP was still rising, by {last - before:.4f} since the evaluation before: more "
             "steps may bring more"
-        )
-    return "\n".join([*lines, done])
+        ]
+    if len(val_loss) < 2 or not train_loss:
+        return []
+    *_, last_val = val_loss.values()
+    lowest = min(val_loss, key=lambda step: val_loss[step])
+    if last_val > RISEN * val_loss[lowest]:
+        return [
+            f"overfitting since step {lowest}: the loss on evaluation images has risen from "
+            f"{val_loss[lowest]:.3f} to {last_val:.3f}; try more images or stronger augmentation"
+        ]
+    return []

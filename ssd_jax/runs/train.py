@@ -42,11 +42,8 @@ from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
 from ssd_jax.runs.plan import format_choices, plan
 from ssd_jax.runs.provenance import describe_program
-from ssd_jax.runs.result import (
-    TrainResult,
-    describe_result,
-    read_result,
-)
+from ssd_jax.runs.report import describe_end
+from ssd_jax.runs.result import TrainResult, read_result
 from ssd_jax.runs.trained import read_evaluations
 from ssd_jax.runs.workdir import (
     check_can_continue,
@@ -132,8 +129,11 @@ def train(
         else:
             _fit(parts, start, checkpoints, interruption, began)
         result = read_result(folder, checkpoints)
-        if devices.is_main_process() and not is_done:
-            logger.info("%s", describe_result(result))
+        if not is_done:
+            origin, check = data.origin, interruption.check
+            told = describe_end(result, config, parts.network, parts.evaluator, origin, check)
+            if devices.is_main_process():
+                logger.info("%s", told)
         return result
 
 

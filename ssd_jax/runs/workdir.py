@@ -17,6 +17,7 @@ A work directory holds
     loggers.json     if config.loggers names them: the run's ids at Weights & Biases and MLflow
     wandb/           what Weights & Biases keeps here
     pictures/        training images as they go to the device; detections of the last evaluation
+    report/          a page about the best checkpoint, written at the end of an evaluated run
     nonfinite/       batches whose loss or gradient was not finite, if there were any
     lock             held by the process that trains here
 """

@@ -24,6 +24,7 @@ OF_A_RUN = {
     "loggers.json",
     "wandb",
     "pictures",
+    "report",
     "nonfinite",
     "lock",
 }

@@ -45,9 +45,12 @@ OTHER_LOSSES = {
 
 
 @pytest.mark.slow
-def test_a_new_run_tells_what_it_reached(tmp_path):
+def test_a_new_run_tells_what_it_reached(tmp_path, caplog):
     config = as_config(tiny.get_config()).replace({"epochs": 0.5, "log_every": 1, "eval_every": 1})
-    result = train(config, str(tmp_path / "run"))
+    caplog.set_level("INFO", "ssd_jax")
+    result = train(config.replace({"report": True}), str(tmp_path / "run"))
+    page = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert f"step {result.best_step}" in page and "weakest class: " in caplog.text
     assert (result.workdir, result.last_step) == (tmp_path / "run", 2)
     assert sorted(result.metrics) == [1, 2]
     assert all({"train/loss", "eval/mAP"} <= set(values) for values in result.metrics.values())

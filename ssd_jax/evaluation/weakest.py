@@ -1,0 +1,104 @@
+"""The class that is found worst, why, and what may help: in words."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ssd_jax.data.class_lists import similar_groups
+from ssd_jax.errors import counted
+from ssd_jax.evaluation import error_analysis, voc
+from ssd_jax.evaluation.error_analysis import OTHER, SIMILAR, ErrorAnalysis
+from ssd_jax.evaluation.ranking import Average, Ranking, average_precision
+from ssd_jax.evaluation.results import ImageResult
+
+SMALL = 24.0  # pixels of the input: the side of objects that a network of 300 pixels misses
+LEAST_GAIN = 0.02  # of AP, that is worth a word
+
+REASONS = {
+    "missed": "objects that are not found",
+    "localisation": "boxes that do not fit their objects well enough",
+    "similar": "objects of similar classes that are taken for it",
+    "other": "objects of other classes that are taken for it",
+    "background": "detections where no object is labelled",
+}
+ADVICE = {
+    "missed": "more images of it, or more steps",
+    "localisation": "more steps, or a larger input",
+    "similar": "more images of these classes; the report shows whether their labels agree",
+    "other": "more images of these classes; the report shows whether their labels agree",
+    "background": "the report, which shows whether objects there lack their label",
+}
+
+
+def describe_weakest(
+    results: Sequence[ImageResult],
+    class_names: Sequence[str],
+    image_size: int,
+    average: Average = voc.METRIC.average,
+) -> str:
+    """The class with the lowest AP, which errors cost it most, and what to try; by VOC's rules.
+
+    Args:
+      results: the images.
+      class_names: class i + 1 is called `class_names[i]`.
+      image_size: side of the network's input, in pixels.
+      average: of the metric "voc07" or "voc"; see `Metric`.
+
+    Returns:
+      One line; "" where there is no object, or nothing much to gain.
+    """
+    rankings = voc.rank(results, len(class_names))
+    ap = np.array([average_precision(ranking, average) for ranking in rankings])
+    if np.isnan(ap).all():
+        return ""
+    worst = int(np.nanargmin(ap))
+    analysis = error_analysis.analyse(results, rankings, class_names, similar_groups(class_names))
+    costs = error_analysis.costs(results, rankings, analysis, average)
+    gains = {kind: float(values[worst]) for kind, values in costs.items()}
+    kind = max(gains, key=lambda kind: gains[kind])
+    if gains[kind] < LEAST_GAIN:
+        return ""
+    name, count = class_names[worst], counted(int(rankings[worst].num_objects.sum()), "object")
+    reason, advice = REASONS[kind], ADVICE[kind]
+    if kind in ("similar", "other"):
+        code = SIMILAR if kind == "similar" else OTHER
+        mistaken = _most_mistaken(results, rankings[worst], analysis, worst, code)
+        reason += f", mostly {class_names[mistaken - 1]}"
+    side = _median_side(results, worst + 1, image_size)
+    if kind == "missed" and side < SMALL:
+        advice = (
+            f"a larger input: half of its objects have fewer than {side:.0f} pixels a side of the "
+            f"{image_size} × {image_size} that the network sees"
+        )
+    first = "weakest class" if len(class_names) > 1 else "class"
+    return (
+        f"{first}: {name}, AP {ap[worst]:.2f} ({count}); most is lost to {reason} (without them "
+        f"{ap[worst] + gains[kind]:.2f}); try {advice}"
+    )
+
+
+def _most_mistaken(
+    results: Sequence[ImageResult],
+    ranking: Ranking,
+    analysis: ErrorAnalysis,
+    number: int,
+    kind: int,
+) -> int:
+    """The label that the best detections of a class with an error of this kind overlap most."""
+    wrong = np.flatnonzero(analysis.kinds[number] == kind)[: max(1, ranking.num_objects.sum())]
+    labels = []
+    for place in wrong:
+        result = results[int(ranking.image[place])]
+        box = result.boxes[int(ranking.index[place])]
+        labels.append(result.true_labels[voc.inclusive_iou(box[None], result.true_boxes).argmax()])
+    return int(np.bincount(labels).argmax())
+
+
+def _median_side(results: Sequence[ImageResult], label: int, image_size: int) -> float:
+    """The side of a square with the area of a class's objects, in pixels of the input."""
+    areas = []
+    for result in results:
+        height, width = result.size
+        sides = result.true_boxes[result.true_labels == label] / [width, height, width, height]
+        areas += list(np.prod(sides[:, 2:] - sides[:, :2], axis=1))
+    return float(np.sqrt(np.median(areas)) * image_size)

@@ -1,0 +1,86 @@
+"""The page about an evaluation, and what a run has reached, written at its end."""
+
+import functools
+import logging
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssd_jax.config.schema import Config
+from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.records import NamedImage
+from ssd_jax.distributed import devices
+from ssd_jax.errors import UserError
+from ssd_jax.evaluation import voc
+from ssd_jax.evaluation.metrics import METRICS
+from ssd_jax.evaluation.results import ImageResult
+from ssd_jax.evaluation.weakest import describe_weakest
+from ssd_jax.models.network import Network
+from ssd_jax.runs.evaluator import Evaluator
+from ssd_jax.runs.result import TrainResult, describe_result
+from ssd_jax.training.checkpoints import Checkpoints
+
+logger = logging.getLogger(__name__)
+
+
+def images_of(dataset: Dataset) -> Callable[[Collection[str]], dict[str, NamedImage]]:
+    """Reads images of the data by their names."""
+    from ssd_jax.data.evaluation_batches import read_images
+
+    return functools.partial(read_images, dataset)
+
+
+def write_page(
+    folder: Path,
+    results: Sequence[ImageResult],
+    summary: dict[str, Any],
+    about: dict[str, str],
+    dataset: Dataset,
+) -> None:
+    """Writes a page about the results; see `evaluation.report.write_report`."""
+    # Matplotlib and Jinja are not needed without a page.
+    from ssd_jax.evaluation.report import write_report
+
+    write_report(folder, results, dataset.class_names, summary, about, images_of(dataset))
+    logger.info("the report is %s", folder / "index.html")
+
+
+def describe_end(
+    result: TrainResult,
+    config: Config,
+    network: Network,
+    evaluator: Evaluator | None,
+    origin: str,
+    check: Callable[[], None],
+) -> str:
+    """What a run has reached; its best checkpoint is evaluated once more, for a page about it.
+
+    Args:
+      result: of the run.
+      config: of the run.
+      network: of the run.
+      evaluator: on its evaluation data; None where there is none.
+      origin: where that data comes from, in words.
+      check: called after every batch; may raise, to end early.
+    """
+    if evaluator is None or result.best_step is None or not config.report:
+        return describe_result(result)
+    folder = result.workdir
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    variables = checkpoints.restore_model(
+        *network.variable_shapes(), step=result.best_step, averages=config.ema > 0
+    )
+    checkpoints.close()
+    results, _ = evaluator(devices.replicate(variables), after_batch=check)
+    summary = evaluator.summarise(results, [config.metric])
+    if devices.is_main_process():
+        about = {"run": f"{folder}, step {result.best_step}", "data": origin}
+        try:
+            write_page(folder / "report", results, summary, about, evaluator.dataset)
+        except UserError as error:  # what the run has reached is told all the same
+            logger.warning("there is no report: %s", error)
+    metric = METRICS[config.metric]
+    rule = voc.METRIC if metric.own_iou_thresholds else metric
+    names, image_size = evaluator.dataset.class_names, config.model.image_size
+    weakest = describe_weakest(results, names, image_size, rule.average)
+    return describe_result(result, sum(summary["num_objects"].values()), weakest)

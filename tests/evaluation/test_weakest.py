@@ -1,0 +1,41 @@
+import pytest
+
+from ssd_jax.evaluation.weakest import describe_weakest
+from tests.helpers.results import result
+
+NAMES = ["cat", "dog", "car"]
+A, B, C = (0, 0, 19, 19), (30, 30, 49, 49), (60, 60, 99, 99)
+HALF_A = (0, 0, 19, 7)  # an IoU of 0.4
+TRUTH = [(1, False, A), (2, False, B), (3, False, C)]
+FOUND = [(1, 0.9, A), (2, 0.9, B), (3, 0.9, C)]
+
+
+def told(found, truth=TRUTH, image_size=300, names=NAMES):
+    return describe_weakest([result(truth, found)], names, image_size)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (FOUND[1:], ("cat, AP 0.00 (1 object)", "not found", "(without them 1.00)")),
+        ([*FOUND[1:], (1, 0.9, HALF_A)], ("cat, AP 0.00", "do not fit", "a larger input")),
+        ([*FOUND, (2, 0.95, (80, 0, 99, 19))], ("dog, AP 0.50", "no object is labelled")),
+        ([*FOUND, (2, 0.95, A)], ("dog, AP 0.50", "similar classes", "mostly cat")),
+        ([*FOUND, (3, 0.95, B)], ("car, AP 0.50", "other classes", "mostly dog")),
+    ],
+)
+def test_the_class_and_what_it_loses_most_by(found, words):
+    line = told(found)
+    assert line.startswith("weakest class: ") and all(word in line for word in words)
+
+
+def test_small_objects_that_are_missed_want_a_larger_input():
+    # 19 of 100 pixels are 57 of 300 and 15 of 80.
+    assert "more images of it" in told(FOUND[1:])
+    assert "fewer than 15 pixels" in told(FOUND[1:], image_size=80)
+
+
+def test_nothing_is_told_where_nothing_can_be_gained():
+    assert told(FOUND) == ""
+    assert told([], truth=[]) == ""
+    assert told([], truth=TRUTH[:1], names=NAMES[:1]).startswith("class: cat, AP 0.00")
