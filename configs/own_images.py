@@ -25,7 +25,13 @@ def get_config(row: str = "cpu") -> ConfigDict:
         raise ValueError(f"own_images has no row {row!r}, but {', '.join(ROWS)}")
     if row == "cpu":
         config = ssdlite320_mobilenetv2_voc.get_config()
-        config.model.backbone = "mobilenet_v2"
+        # A seventh feature map, of stride 8, for objects of 15 pixels and more.
+        config.model.backbone = "mobilenet_v2_stride_8"
+        config.model.feature_sizes = (40, 20, 10, 5, 3, 2, 1)
+        config.model.strides = (8, 16, 32, 64, 107, 160, 320)
+        config.model.min_sizes = (22, 48, 100, 150, 202, 253, 304)
+        config.model.max_sizes = (48, 100, 150, 202, 253, 304, 320)
+        config.model.aspect_ratios = ((2,), *((2, 3),) * 6)
         config.init = "torchvision:imagenet"
         config.batch_size = 8
         config.optimizer = "adam"  # needs far fewer steps

@@ -22,7 +22,12 @@ from ssd_jax.models.network import Network
 FORMATS = ("keras", "ssd.pytorch", "torchvision", "nvidia", "uvipen", "mmdetection", "caffe")
 
 _VGG16 = ("vgg16", "vgg16_mmdetection")
-_MOBILENET_V2 = ("mobilenet_v2", "mobilenet_v2_narrow", "mobilenet_v2_tensorflow")
+_MOBILENET_V2 = (
+    "mobilenet_v2",
+    "mobilenet_v2_narrow",
+    "mobilenet_v2_stride_8",
+    "mobilenet_v2_tensorflow",
+)
 
 
 class Foreign(NamedTuple):

@@ -36,6 +36,7 @@ FILES = {
         "resnet50": "resnet50-11ad3fa6.pth",  # top-1 accuracy 80.858 % (their first: 76.130 %)
         "mobilenet_v2": _MOBILENET_V2,
         "mobilenet_v2_narrow": _MOBILENET_V2,
+        "mobilenet_v2_stride_8": _MOBILENET_V2,
         "mobilenet_v3": "mobilenet_v3_large-5c1a4163.pth",  # 75.274 % (their first: 74.042 %)
     },
     "coco": {

@@ -52,7 +52,7 @@ class InvertedResidual(nnx.Module):
         linear = dataclasses.replace(options, activation=None)
         self.narrow = ConvBlock(wide_channels, out_channels, 1, linear)
         self.has_shortcut = stride == 1 and in_channels == out_channels
-        self.wide_channels = wide_channels
+        self.in_channels, self.wide_channels = in_channels, wide_channels
 
     def __call__(
         self, x: Float[Array, "batch height width channels"], train: bool

@@ -1,4 +1,4 @@
-"""MobileNetV2 (Sandler et al. 2018, table 2) with the two feature maps that SSDLite reads."""
+"""MobileNetV2 (Sandler et al. 2018, table 2) with the feature maps that SSDLite reads."""
 
 import jax
 from flax import nnx
@@ -17,16 +17,18 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-# The first block of the stage with 160 channels: its input, widened or not, is the finer map.
-FINE_BLOCK = 13
+# By stride, the first blocks of the stages with 64 and 160 channels: the input of such a block,
+# widened or not, is a feature map.
+FINE_BLOCKS = {8: 6, 16: 13}
 
 
 class MobileNetV2(nnx.Module):
-    """Image to two feature maps, of stride 16 and 32.
+    """Image to feature maps, of stride 16 and 32.
 
     Args:
-      widened: whether the finer map is read after the widening of its 96 channels to 576, as
-        Sandler et al. do, or before it, as MMDetection does.
+      finest: stride of the finest map; with 8 there are three. Sandler et al. have 16.
+      widened: whether finer maps are read after the widening of their channels (96 to 576 at
+        stride 16), as Sandler et al. do, or before it, as MMDetection does.
       same_padding: whether convolutions pad as in TensorFlow: those of stride 2 at the bottom and
         the right of an even map alone, where PyTorch pads all four sides.
       width: multiplies the channels of every layer.
@@ -37,6 +39,7 @@ class MobileNetV2(nnx.Module):
     def __init__(
         self,
         *,
+        finest: int = 16,
         widened: bool = True,
         same_padding: bool = False,
         width: float,
@@ -73,19 +76,20 @@ class MobileNetV2(nnx.Module):
         last_channels = scaled(1280, max(width, 1.0))
         self.last = ConvBlock(channels, last_channels, 1, options)
         self.widened = widened
-        fine_channels = blocks[FINE_BLOCK].wide_channels if widened else scaled(96, width)
-        self.out_channels = (fine_channels, last_channels)
+        self.fine_blocks = [block for stride, block in FINE_BLOCKS.items() if stride >= finest]
+        fine = (blocks[index] for index in self.fine_blocks)
+        fine_channels = [block.wide_channels if widened else block.in_channels for block in fine]
+        self.out_channels = (*fine_channels, last_channels)
 
     def __call__(
         self, x: Float[Array, "batch height width 3"], train: bool
     ) -> list[Float[Array, "batch _ _ _"]]:
-        """Images to two feature maps."""
-        fine = None
+        """Images to feature maps."""
+        fine = []
         x = self.first(x, train)
         for index, block in enumerate(self.blocks):
             before = x
             x, wide = block(x, train)
-            if index == FINE_BLOCK:
-                fine = wide if self.widened else before
-        assert fine is not None
-        return [fine, self.last(x, train)]
+            if index in self.fine_blocks:
+                fine.append(wide if self.widened else before)
+        return [*fine, self.last(x, train)]

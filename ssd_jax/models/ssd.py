@@ -67,6 +67,7 @@ BACKBONES = {
     "mobilenet_v2_tensorflow": Backbone(
         functools.partial(MobileNetV2, same_padding=True), 2, TENSORFLOW, True
     ),
+    "mobilenet_v2_stride_8": Backbone(functools.partial(MobileNetV2, finest=8), 3, IMAGENET, True),
     "mobilenet_v3": Backbone(mobilenet_v3.MobileNetV3, 2, TENSORFLOW, True, mobilenet_v3.NORM),
 }
 

@@ -133,6 +133,10 @@ def test_mobilenet_reads_its_finer_map_widened_or_not():
         fine, coarse = nnx.eval_shape(lambda m, x: m(x, train=False), network, image)
         assert fine.shape == (1, 4, 4, channels) and coarse.shape == (1, 2, 2, 1280)
         assert network.out_channels == (channels, 1280)
+    three = nnx.eval_shape(lambda: MobileNetV2(finest=8, rngs=nnx.Rngs(0), **options))
+    maps = nnx.eval_shape(lambda m, x: m(x, train=False), three, image)
+    assert [fine.shape[1:] for fine in maps] == [(8, 8, 192), (4, 4, 576), (2, 2, 1280)]
+    assert three.out_channels == (192, 576, 1280)
 
 
 # One config of each network.
