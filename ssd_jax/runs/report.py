@@ -45,15 +45,15 @@ def write_page(
     logger.info("the report is %s", folder / "index.html")
 
 
-def describe_end(
+def tell_end(
     result: TrainResult,
     config: Config,
     network: Network,
     evaluator: Evaluator | None,
     origin: str,
     check: Callable[[], None],
-) -> str:
-    """What a run has reached; its best checkpoint is evaluated once more, for a page about it.
+) -> None:
+    """Tells what a run has reached; its best checkpoint is evaluated again, for a page about it.
 
     Args:
       result: of the run.
@@ -63,24 +63,40 @@ def describe_end(
       origin: where that data comes from, in words.
       check: called after every batch; may raise, to end early.
     """
-    if evaluator is None or result.best_step is None or not config.report:
-        return describe_result(result)
-    folder = result.workdir
-    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    num_objects, weakest = 0, ""
+    if evaluator is not None and result.best_step is not None and config.report:
+        results = _evaluate_again(result, config, network, evaluator, check)
+        summary = evaluator.summarise(results, [config.metric])
+        num_objects = sum(summary["num_objects"].values())
+        weakest = _weakest(results, config, evaluator.dataset)
+        if devices.is_main_process():
+            about = {"run": f"{result.workdir}, step {result.best_step}", "data": origin}
+            try:
+                write_page(result.workdir / "report", results, summary, about, evaluator.dataset)
+            except UserError as error:  # what the run has reached is told all the same
+                logger.warning("there is no report: %s", error)
+    if devices.is_main_process():
+        logger.info("%s", describe_result(result, num_objects, weakest))
+
+
+def _evaluate_again(
+    result: TrainResult,
+    config: Config,
+    network: Network,
+    evaluator: Evaluator,
+    check: Callable[[], None],
+) -> list[ImageResult]:
+    """What the best checkpoint detects."""
+    checkpoints = Checkpoints(result.workdir / "checkpoints", read_only=True)
     variables = checkpoints.restore_model(
         *network.variable_shapes(), step=result.best_step, averages=config.ema > 0
     )
     checkpoints.close()
-    results, _ = evaluator(devices.replicate(variables), after_batch=check)
-    summary = evaluator.summarise(results, [config.metric])
-    if devices.is_main_process():
-        about = {"run": f"{folder}, step {result.best_step}", "data": origin}
-        try:
-            write_page(folder / "report", results, summary, about, evaluator.dataset)
-        except UserError as error:  # what the run has reached is told all the same
-            logger.warning("there is no report: %s", error)
+    return evaluator(devices.replicate(variables), after_batch=check)[0]
+
+
+def _weakest(results: Sequence[ImageResult], config: Config, dataset: Dataset) -> str:
+    """The class that is found worst, by the metric of the config or the nearest of VOC's."""
     metric = METRICS[config.metric]
     rule = voc.METRIC if metric.own_iou_thresholds else metric
-    names, image_size = evaluator.dataset.class_names, config.model.image_size
-    weakest = describe_weakest(results, names, image_size, rule.average)
-    return describe_result(result, sum(summary["num_objects"].values()), weakest)
+    return describe_weakest(results, dataset.class_names, config.model.image_size, rule.average)

@@ -42,7 +42,7 @@ from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
 from ssd_jax.runs.plan import format_choices, plan
 from ssd_jax.runs.provenance import describe_program
-from ssd_jax.runs.report import describe_end
+from ssd_jax.runs.report import tell_end
 from ssd_jax.runs.result import TrainResult, read_result
 from ssd_jax.runs.trained import read_evaluations
 from ssd_jax.runs.workdir import (
@@ -130,10 +130,8 @@ def train(
             _fit(parts, start, checkpoints, interruption, began)
         result = read_result(folder, checkpoints)
         if not is_done:
-            origin, check = data.origin, interruption.check
-            told = describe_end(result, config, parts.network, parts.evaluator, origin, check)
-            if devices.is_main_process():
-                logger.info("%s", told)
+            evaluator, check = parts.evaluator, interruption.check
+            tell_end(result, config, parts.network, evaluator, data.origin, check)
         return result
 
 

@@ -68,7 +68,7 @@ def test_its_checkpoint_is_evaluated(older_run, tmp_path):
 @pytest.mark.slow
 def test_it_trains_on_to_the_recorded_end(older_run):
     recorded = lines_of(older_run)
-    result = train(read_config(older_run), older_run)
+    result = train(read_config(older_run).replace({"eval_every": 4}), older_run, True)
     reached = lines_of(older_run)
     assert (result.workdir, result.last_step, result.best_step) == (older_run, 4, 4)
     assert result.best_mean_ap == reached[2]["eval/mAP"] == result.metrics[4]["eval/mAP"]

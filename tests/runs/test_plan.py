@@ -8,7 +8,7 @@ from ssd_jax.runs.plan import format_choices, plan
 from ssd_jax.runs.workdir import record_run
 from tests import tiny
 
-CONFIG = as_config(tiny.get_config())
+CONFIG = as_config(tiny.get_config()).replace({"eval_every": 0})
 TILING = build_network(CONFIG.model, 1).tiling
 
 
