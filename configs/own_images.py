@@ -3,16 +3,17 @@ r"""What `ssd-jax train --data=FOLDER` begins with: a detector for your own imag
     ssd-jax train --data=path/to/dataset
     python train.py --config=configs/own_images.py --workdir=runs/own --config.data.train=FOLDER
 
-Two rows: `cpu`, SSDLite with MobileNetV2 at 320 pixels, and `accelerator`, the paper's SSD300. Both
-start from ImageNet. With `--data` the machine says which it is, and `ssd_jax/runs/plan.py` chooses
-what depends on the images: steps, evaluations, augmentation, default boxes.
+Three rows. From ImageNet: `cpu`, SSDLite with MobileNetV2 at 320 pixels, and `accelerator`, the
+paper's SSD300. Without weights: `scratch`, the small SSD of `ssd_small`. With `--data`,
+`ssd_jax/runs/plan.py` chooses the row, and what depends on the images: steps, checkpoints,
+augmentation, default boxes.
 """
 
 from ml_collections import ConfigDict
 
-from configs import ssd300_voc, ssdlite320_mobilenetv2_voc
+from configs import ssd300_voc, ssd_small, ssdlite320_mobilenetv2_voc
 
-ROWS = ("cpu", "accelerator")
+ROWS = ("cpu", "accelerator", "scratch")
 
 
 def get_config(row: str = "cpu") -> ConfigDict:
@@ -37,12 +38,14 @@ def get_config(row: str = "cpu") -> ConfigDict:
         config.optimizer = "adam"  # needs far fewer steps
         config.learning_rate = 1e-3
         config.steps = 900
-    else:
+    elif row == "accelerator":
         config = ssd300_voc.get_config()
         config.init = "torchvision:imagenet"
         config.model.precision = "bfloat16"
         config.steps = 5000
         config.warmup_steps = 500
+    else:
+        config = ssd_small.get_config()
     config.data.train = ""  # to be named
     config.data.eval = ""
     # In a short training these cost more than they bring.

@@ -66,8 +66,10 @@ def main(arguments: list[str]) -> None:
     """Flags in, one call."""
     del arguments
     from ssd_jax.distributed import devices
+    from ssd_jax.runs.plan import choose_row
     from ssd_jax.runs.train import train
     from ssd_jax.runs.workdir import flat_fields
+    from ssd_jax.storage.files import local_path
 
     devices.initialize(**PROCESSES())
     config, fields, chosen = given_config(FLAGS), given_fields(FLAGS), None
@@ -76,19 +78,15 @@ def main(arguments: list[str]) -> None:
             raise UserError("--data and --config.data.train both name the training data: give one")
         name, values = config_name(FLAGS), flat_fields(config.model_dump())
         if name == OWN_IMAGES:
-            own = load_config(f"{OWN_IMAGES}:{_machine()}")
+            row = choose_row(
+                values["init"] if "init" in fields else None, local_path(given(WORKDIR))
+            )
+            own = load_config(f"{OWN_IMAGES}:{row}")
             config = own.replace({field: values[field] for field in fields})
         evaluation = config.data.eval if "data.eval" in fields else ""
         config = config.replace({"data.train": DATA.value, "data.eval": evaluation})
         chosen = {*fields, "data.train"} if name.partition(":")[0] == OWN_IMAGES else None
     train(config, given(WORKDIR), CHANGE_CONFIG.value, chosen)
-
-
-def _machine() -> str:
-    """The row of the config for this machine."""
-    import jax
-
-    return "cpu" if jax.default_backend() == "cpu" else "accelerator"
 
 
 COMMAND = Command(

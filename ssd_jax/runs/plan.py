@@ -4,6 +4,7 @@ What was given is left as it is. Every choice is a field of the config, has a re
 is kept in the work directory, so that a run goes on with what it began with.
 """
 
+import logging
 import math
 from collections.abc import Collection
 from pathlib import Path
@@ -16,15 +17,26 @@ from ssd_jax.data.content import Content
 from ssd_jax.detection.box_clusters import clustered
 from ssd_jax.detection.default_boxes import Tiling
 from ssd_jax.detection.fit import default_box_recall
-from ssd_jax.errors import counted
+from ssd_jax.distributed import devices, exchange
+from ssd_jax.errors import UserError, counted
+from ssd_jax.interop.published_weights import published_file
 from ssd_jax.runs.length import steps_of
 from ssd_jax.runs.workdir import flat_fields, is_recorded, read_config
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINTS = 10  # of a run, as many as evaluations
 # Fewer objects than these with a default box of enough IoU: boxes in their shapes are looked for.
 LOW_RECALL = 0.95
 GAIN = 0.01  # of recall, from which such boxes are taken
 MANY_EPOCHS = 100  # from which on augmentation is the paper's
+
+
+NETWORKS = {
+    "cpu": "SSDLite with MobileNetV2 at 320 pixels, the quickest, for a CPU",
+    "accelerator": "the paper's SSD300 with VGG16, in bfloat16, for an accelerator",
+    "scratch": "a small SSD at 256 pixels",
+}
 
 
 class Length(NamedTuple):
@@ -46,6 +58,32 @@ class Choice(NamedTuple):
     field: str
     value: Any
     reason: str
+
+
+def choose_row(init: str | None, folder: Path) -> str:
+    """The row of `configs/own_images.py` for this machine, and why; see there.
+
+    Args:
+      init: `config.init` where it is given; None where it is to be chosen.
+      folder: the work directory; of a run that is recorded there nothing is told.
+    """
+    row = "cpu" if jax.default_backend() == "cpu" else "accelerator"
+    found = exchange.from_main_process(_reason_without_weights(row) if init is None else "")
+    if init == "" or found:
+        row = "scratch"
+    if devices.is_main_process() and not is_recorded(folder):
+        reason = f", without start weights{': ' * bool(found)}{found}" if row == "scratch" else ""
+        logger.info("network: %s%s", NETWORKS[row], reason)
+    return row
+
+
+def _reason_without_weights(row: str) -> str:
+    """Why the weights of ImageNet are not there; "" where they are."""
+    try:
+        published_file("imagenet", "mobilenet_v2" if row == "cpu" else "vgg16")
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def plan(
@@ -108,12 +146,12 @@ def _moments(steps: int) -> list[Choice]:
 
 def _augmentation(passes: float) -> list[Choice]:
     if passes < MANY_EPOCHS:
-        reason = f"in {passes:.3g} passes more costs more than it brings"
+        reason = f"more would cost more than it brings in {passes:.3g} passes"
         return [
             Choice("augment.color", False, reason),
             Choice("augment.expand_max_ratio", 2.0, reason),
         ]
-    reason = f"in {passes:.3g} passes the paper's augmentation pays"
+    reason = f"the augmentation of the paper pays from {MANY_EPOCHS} passes on"
     return [Choice("augment.color", True, reason), Choice("augment.expand_max_ratio", 4.0, reason)]
 
 
