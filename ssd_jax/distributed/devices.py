@@ -29,6 +29,7 @@ T = TypeVar("T")
 State = TypeVar("State")
 Metrics = TypeVar("Metrics")
 Variables = TypeVar("Variables")
+Inputs = TypeVar("Inputs")
 Outputs = TypeVar("Outputs")
 
 
@@ -192,9 +193,9 @@ def pmap_train_step(
 
 
 def pmap_predict(
-    predict: Callable[[Variables, jax.Array], Outputs],
-) -> Callable[[Variables, jax.Array], Outputs]:
-    """Runs `predict(variables, images)` on every device, each on its share of the images."""
+    predict: Callable[[Variables, Inputs], Outputs],
+) -> Callable[[Variables, Inputs], Outputs]:
+    """Runs `predict(variables, inputs)` on every device, each on its share of the images."""
     return jax.pmap(predict, axis_name=DEVICES, in_axes=(None, 0), out_axes=0)
 
 

@@ -109,7 +109,7 @@ def evaluate(
     check_same_data(None, dataset)
     check_same_state(trained.variables)
     evaluator = Evaluator(config, trained.network, dataset, flip)
-    results, _ = evaluator(devices.replicate(trained.variables))
+    results = evaluator(devices.replicate(trained.variables)).results
     summary = evaluator.summarise(results, options.metrics, options.metric_iou_threshold)
     if devices.is_main_process():
         about = {"run": str(workdir), "data": origin}

@@ -1,16 +1,18 @@
 """Runs a network over batches and collects what it detects."""
 
 import contextlib
+import functools
 import logging
+import operator
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from ssd_jax.config.schema import Config
+from ssd_jax.config.schema import Config, LossConfig
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.records import NamedImage
 from ssd_jax.detection.postprocess import Detections
@@ -29,11 +31,29 @@ from ssd_jax.models.network import Network, Variables
 from ssd_jax.models.prediction import make_predict_step
 from ssd_jax.progress import progress_bar
 from ssd_jax.runs.batch_memory import batch_memory
+from ssd_jax.training.detection_loss import make_evaluation_step
 
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
-Predict = Callable[[tuple[Variables, Variables], jax.Array], Detections]
+# What the device gives for its share of a batch: detections alone, or with losses `[batch, 2]`.
+Outputs = Detections | tuple[Detections, jax.Array]
+Predict = Callable[[tuple[Variables, Variables], Any], Outputs]
+
+
+class Evaluated(NamedTuple):
+    """What an evaluation gives.
+
+    Attributes:
+      results: one per image, in the order of their names, on every process the same.
+      pictures: this process's first images, as the network sees them, by what results call them.
+      loss: of all images, as in training but without augmentation; None where it is not measured,
+        or there is no object.
+    """
+
+    results: list[ImageResult]
+    pictures: dict[str, NamedImage]
+    loss: float | None
 
 
 class Stopwatch:
@@ -73,11 +93,12 @@ def run_detector(
     stopwatch: Stopwatch,
     num_pictures: int = 0,
     after_batch: Callable[[], None] = lambda: None,
-) -> tuple[list[ImageResult], dict[str, NamedImage]]:
+    inputs: Callable[[Batch], Any] = operator.itemgetter("image"),
+) -> Evaluated:
     """Detects on all images of all processes.
 
     Args:
-      predict: a predict step under `devices.pmap_predict`.
+      predict: a predict step, or an evaluation step, under `devices.pmap_predict`.
       variables: parameters and batch statistics.
       batches: this process's share, from `data.evaluation_batches`.
       num_batches: how many batches there are.
@@ -85,12 +106,9 @@ def run_detector(
         for the others how long this process waited for "input" and "network".
       num_pictures: how many images to return, for drawing.
       after_batch: called after every batch; may raise, to end early.
-
-    Returns:
-      One result per image, in the order of their names, on every process the same; and this
-      process's first images, as the network sees them, by what results call them.
+      inputs: what the step is given of a batch.
     """
-    results, pictures, dropped = [], {}, 0
+    results, pictures, dropped, losses = [], {}, 0, np.zeros(2)
     progress = progress_bar(
         total=num_batches,
         desc="evaluate",
@@ -99,7 +117,12 @@ def run_detector(
         disable=not devices.is_main_process(),
     )
     with progress:
-        for batch, detections in _one_ahead(predict, variables, batches, stopwatch):
+        for batch, outputs in _one_ahead(predict, variables, batches, stopwatch, inputs):
+            if isinstance(outputs, Detections):
+                detections = outputs
+            else:
+                detections, image_losses = outputs
+                losses += np.sum(image_losses, axis=0, where=batch["mask"][:, None])
             results += _image_results(batch, detections)
             names, files = batch["image_id"].tolist(), batch["file"].tolist()
             for i in np.flatnonzero(batch["mask"])[: num_pictures - len(pictures)].tolist():
@@ -112,7 +135,9 @@ def run_detector(
             progress.set_postfix_str(stopwatch.describe(later_images), False)
     if dropped:
         logger.warning("evaluation data: %d boxes without area were left out", dropped)
-    return sort_results(_of_all_processes(results)), pictures
+    total, positives = np.sum(exchange.gather_from_processes(losses.tolist()), axis=0)
+    loss = float(total / positives) if positives else None
+    return Evaluated(sort_results(_of_all_processes(results)), pictures, loss)
 
 
 def _of_all_processes(results: list[ImageResult]) -> list[ImageResult]:
@@ -127,12 +152,13 @@ def _one_ahead(
     variables: tuple[Variables, Variables],
     batches: Iterable[Batch],
     stopwatch: Stopwatch,
-) -> Iterator[tuple[Batch, Detections]]:
-    """Batches with their detections on the host; the device works on the next one meanwhile."""
+    inputs: Callable[[Batch], Any],
+) -> Iterator[tuple[Batch, Outputs]]:
+    """Batches with their outputs on the host; the device works on the next one meanwhile."""
     batches = iter(batches)
     with stopwatch.measure("start"):
         batch = next(batches)
-        waiting = predict(variables, devices.shard(batch["image"]))
+        waiting = predict(variables, devices.shard(inputs(batch)))
         jax.block_until_ready(waiting)
     following: Batch | None = batch
     while following is not None:
@@ -141,9 +167,9 @@ def _one_ahead(
         with stopwatch.measure("network"):
             running = None
             if following is not None:
-                running = predict(variables, devices.shard(following["image"]))
-            detections = devices.unshard(waiting)
-        yield batch, detections
+                running = predict(variables, devices.shard(inputs(following)))
+            outputs = devices.unshard(waiting)
+        yield batch, outputs
         if following is not None:
             batch, waiting = following, running
 
@@ -172,6 +198,25 @@ def _image_results(batch: Batch, detections: Detections) -> list[ImageResult]:
     return results
 
 
+def with_objects(most: int, batch: Batch) -> Batch:
+    """The images of a batch and so many of their objects, those that are trained on: the largest.
+
+    Their number is always the same, so that nothing is compiled again.
+    """
+    learned = (batch["labels"] > 0) & ~batch["crowd"] & batch["mask"][:, None]
+    sides = batch["boxes"][..., 2:] - batch["boxes"][..., :2]
+    largest_first = np.argsort(np.where(learned, -np.prod(sides, axis=-1), 1), stable=True)
+    chosen = largest_first[:, :most]
+    labels = np.take_along_axis(np.where(learned, batch["labels"], 0), chosen, axis=1)
+    boxes = np.take_along_axis(batch["boxes"], chosen[..., None], axis=1)
+    missing = ((0, 0), (0, most - chosen.shape[1]))
+    return {
+        "image": batch["image"],
+        "boxes": np.pad(np.where(labels[..., None] > 0, boxes, 0), (*missing, (0, 0))),
+        "labels": np.pad(labels, missing),
+    }
+
+
 class Evaluator:
     """Runs a network on evaluation data, again and again, compiled once.
 
@@ -179,7 +224,14 @@ class Evaluator:
       dataset: the data.
     """
 
-    def __init__(self, config: Config, network: Network, dataset: Dataset, flip: bool = False):
+    def __init__(
+        self,
+        config: Config,
+        network: Network,
+        dataset: Dataset,
+        flip: bool = False,
+        loss: LossConfig | None = None,
+    ):
         """Prepares the evaluation of a network.
 
         Args:
@@ -187,20 +239,29 @@ class Evaluator:
           network: what is evaluated.
           dataset: the images, with the classes that the network was trained on.
           flip: see `make_predict_step`.
+          loss: which loss is measured too; None for none.
         """
         self.dataset = dataset
         self._image_size = config.model.image_size
         self._batch_size = devices.per_process_batch_size(devices.round_up(config.batch_size))
         self._network = network
         self._stopwatch = Stopwatch()
-        self._predict = devices.pmap_predict(make_predict_step(network, config.detection, flip))
+        self._predict: Predict
+        if loss is None:
+            self._inputs = operator.itemgetter("image")
+            step = make_predict_step(network, config.detection, flip)
+            self._predict = devices.pmap_predict(step)
+        else:
+            self._inputs = functools.partial(with_objects, config.data.max_objects)
+            step = make_evaluation_step(network, config.replace({"loss": loss}))
+            self._predict = devices.pmap_predict(step)
 
     def __call__(
         self,
         variables: tuple[Variables, Variables],
         num_pictures: int = 0,
         after_batch: Callable[[], None] = lambda: None,
-    ) -> tuple[list[ImageResult], dict[str, NamedImage]]:
+    ) -> Evaluated:
         """Detects on all images; see `run_detector`."""
         from ssd_jax.data.evaluation_batches import evaluation_batches, num_evaluation_batches
 
@@ -223,6 +284,7 @@ class Evaluator:
                 self._stopwatch,
                 num_pictures,
                 after_batch,
+                self._inputs,
             )
 
     def summarise(

@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 import jax
 
 from ssd_jax.config.schema import Config
-from ssd_jax.data.content import Content
+from ssd_jax.data.content import Content, count_content
+from ssd_jax.data.datasets import Dataset
 from ssd_jax.detection.box_clusters import clustered
 from ssd_jax.detection.default_boxes import Tiling
 from ssd_jax.detection.fit import default_box_recall
 from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError, counted
 from ssd_jax.interop.published_weights import published_file
+from ssd_jax.models.network import build_network
 from ssd_jax.runs.length import steps_of
 from ssd_jax.runs.workdir import flat_fields, is_recorded, read_config
 
@@ -84,6 +86,15 @@ def _reason_without_weights(row: str) -> str:
     except UserError as error:
         return str(error)
     return ""
+
+
+def planned(config: Config, given: Collection[str], train: Dataset, folder: Path) -> Config:
+    """The config with what suits the images and the machine; tells what was chosen. See `plan`."""
+    tiling = build_network(config.model, len(train.class_names)).tiling
+    config, choices = plan(config, given, count_content(train), tiling, folder)
+    if choices and devices.is_main_process():
+        logger.info("%s", format_choices(choices))
+    return config
 
 
 def plan(

@@ -92,7 +92,7 @@ def _evaluate_again(
         *network.variable_shapes(), step=result.best_step, averages=config.ema > 0
     )
     checkpoints.close()
-    return evaluator(devices.replicate(variables), after_batch=check)[0]
+    return evaluator(devices.replicate(variables), after_batch=check).results
 
 
 def _weakest(results: Sequence[ImageResult], config: Config, dataset: Dataset) -> str:

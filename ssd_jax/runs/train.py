@@ -20,7 +20,6 @@ from ml_collections import ConfigDict
 
 from ssd_jax.config.schema import Config, LossConfig, as_config
 from ssd_jax.data.choice import RunData, open_run_data
-from ssd_jax.data.content import count_content
 from ssd_jax.data.custom import find_function
 from ssd_jax.data.cut import CUT_FILE, write_cut
 from ssd_jax.detection.losses import FOCAL_PRIOR
@@ -40,7 +39,7 @@ from ssd_jax.runs.initial_weights import initial_weights
 from ssd_jax.runs.length import with_steps
 from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
-from ssd_jax.runs.plan import format_choices, plan
+from ssd_jax.runs.plan import planned
 from ssd_jax.runs.provenance import describe_program
 from ssd_jax.runs.report import tell_end
 from ssd_jax.runs.result import TrainResult, read_result
@@ -102,7 +101,7 @@ def train(
         cut = agreement.shared_cut(folder)
         data = open_run_data(config, cut, folder, devices.is_main_process())
         if given is not None:
-            config = _planned(config, given, data, folder)
+            config = planned(config, given, data.train, folder)
         config = with_steps(config, len(data.train), folder)
         check_can_continue(folder, config, saved, change_config)
         parts = _build(config, folder, data, hooks)
@@ -179,15 +178,6 @@ class _Parts:
         )
 
 
-def _planned(config: Config, given: Collection[str], data: RunData, folder: Path) -> Config:
-    """The config with what suits the images and the machine; tells what was chosen."""
-    tiling = build_network(config.model, len(data.train.class_names)).tiling
-    config, choices = plan(config, given, count_content(data.train), tiling, folder)
-    if choices and devices.is_main_process():
-        logger.info("%s", format_choices(choices))
-    return config
-
-
 def _build(config: Config, folder: Path, data: RunData, hooks: Sequence[Hook]) -> _Parts:
     """Makes network, optimiser and whatever else trains on the data."""
     batch_size = devices.per_process_batch_size(config.batch_size, config.accumulate)
@@ -197,19 +187,20 @@ def _build(config: Config, folder: Path, data: RunData, hooks: Sequence[Hook]) -
     if config.augment.custom:
         find_function(config.augment.custom)
     schedule = make_schedule(config)
+    loss, evaluator = with_class_weights(config.loss, data.train), None
+    if data.evaluation is not None:
+        evaluator = Evaluator(config, network, data.evaluation, loss=loss)
     return _Parts(
         config=config,
         folder=folder,
         batch_size=batch_size,
         data=data,
         network=network,
-        loss=with_class_weights(config.loss, data.train),
+        loss=loss,
         frozen=matching(parameter_shapes, config.freeze),
         schedule=schedule,
         optimizer=make_optimizer(config, schedule),
-        evaluator=(
-            Evaluator(config, network, data.evaluation) if data.evaluation is not None else None
-        ),
+        evaluator=evaluator,
         hooks=Hooks([MetricsWriter(), *make_loggers(config)], hooks),
     )
 
@@ -326,15 +317,19 @@ def _evaluate(
     The mAP is None where there is nothing to find; other numbers that there are not are left out.
     """
     assert parts.evaluator is not None
-    results, pictures = parts.evaluator(state.for_evaluation(), NUM_PICTURES, interruption.check)
+    results, pictures, loss = parts.evaluator(
+        state.for_evaluation(), NUM_PICTURES, interruption.check
+    )
     summary = parts.evaluator.summarise(results, [parts.config.metric])
     if devices.is_main_process():
         step = int(state.step)
         epoch = parts.config.epochs_in(step, len(parts.data.train))
-        logger.info("step %d, epoch %.1f\n%s", step, epoch, format_table(summary))
+        told = "" if loss is None else f", loss {loss:.3f} on these images"
+        logger.info("step %d, epoch %.1f%s\n%s", step, epoch, told, format_table(summary))
         drawn = draw_detections(pictures, results, parts.class_names)
         save_pictures(parts.folder, "detections", drawn, parts.hooks, step)
     values = {name: summary.get(name) for name in METRICS[parts.config.metric].numbers}
+    values["loss"] = loss
     known = {name: value for name, value in values.items() if value is not None}
     return {"mAP": summary["mAP"], **known}
 

@@ -3,16 +3,22 @@
 Pure; it also runs outside of `steps.py` and its `pmap`.
 """
 
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ssd_jax.config.schema import Config
 from ssd_jax.detection.losses import MultiboxLoss, multibox_loss
 from ssd_jax.detection.matcher import match_targets
+from ssd_jax.detection.postprocess import Detections, score_boxes
 from ssd_jax.models.network import Network, Variables
+from ssd_jax.models.prediction import final_detections
 from ssd_jax.training.augmentation import augment
 
 Batch = dict[str, jax.Array]
+EvaluationStep = Callable[[tuple[Variables, Variables], Batch], tuple[Detections, jax.Array]]
 
 
 def detection_loss(
@@ -63,3 +69,32 @@ def detection_loss(
     default_boxes = network.default_boxes()
     targets = match_targets(boxes, batch["labels"], default_boxes, settings.loss)
     return multibox_loss(offsets, logits, *targets, settings.loss, default_boxes), batch_stats
+
+
+def make_evaluation_step(network: Network, settings: Config) -> EvaluationStep:
+    """Makes `step((parameters, batch_stats), batch)`: detections, and losses `[batch, 2]`.
+
+    These are the sum over an image's boxes, and how many of them are positive. It is the loss of
+    training, but without augmentation and with the batch statistics that training has collected.
+
+    Args:
+      network: what is evaluated.
+      settings: `detection` and `loss` are used.
+    """
+    default_boxes = network.default_boxes()
+
+    def image_loss(
+        offsets: jax.Array, logits: jax.Array, boxes: jax.Array, labels: jax.Array
+    ) -> jax.Array:
+        targets = match_targets(boxes[None], labels[None], default_boxes, settings.loss)
+        sums = multibox_loss(offsets[None], logits[None], *targets, settings.loss, default_boxes)
+        return jnp.stack([sums.total(settings.loss), sums.num_positives])
+
+    def step(variables: tuple[Variables, Variables], batch: Batch) -> tuple[Detections, jax.Array]:
+        images = network.normalise(batch["image"])
+        (offsets, logits), _ = network.apply(*variables, images, train=False)
+        scored = score_boxes(offsets, logits, default_boxes)
+        losses = jax.vmap(image_loss)(offsets, logits, batch["boxes"], batch["labels"])
+        return final_detections(*scored, settings.detection), losses
+
+    return step

@@ -185,13 +185,13 @@ def test_it_finds_what_evaluation_finds(detector, tmp_path):
     trained = random_trained()
     source = open_dataset(voc.split("all", *names), NAMES)
     predict = make_predict_step(trained.network, trained.config.detection)
-    results, _ = run_detector(
+    results = run_detector(
         devices.pmap_predict(predict),
         devices.replicate(trained.variables),
         evaluation_batches(source, image_size=64, batch_size=2),
         2,
         Stopwatch(),
-    )
+    ).results
     files = [tmp_path / "voc" / "JPEGImages" / f"{name}.jpg" for name in names]
     found = detector(files[:2]) + detector(files[2:])
     for ours, evaluated in zip(found, results, strict=True):

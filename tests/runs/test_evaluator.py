@@ -1,12 +1,19 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from ssd_jax.config.schema import DetectionConfig
+from ssd_jax.config.schema import DetectionConfig, as_config
 from ssd_jax.detection.postprocess import Detections
-from ssd_jax.models.network import Network
+from ssd_jax.distributed import devices
+from ssd_jax.models.network import Network, build_network
 from ssd_jax.models.prediction import make_predict_step
-from ssd_jax.runs.evaluator import Stopwatch, run_detector
+from ssd_jax.runs.evaluator import Stopwatch, run_detector, with_objects
+from ssd_jax.training.augmentation import image_keys
+from ssd_jax.training.detection_loss import detection_loss, make_evaluation_step
+from tests import tiny
 
 BOXES = np.array([[48, 240, 195, 371], [8, 12, 352, 498], [1, 1, 500, 375]])
 
@@ -42,7 +49,7 @@ def find(variables, images):
 def test_results_are_in_the_pixels_of_the_annotation():
     # Fractions in float32 are not exact, but the pixels are.
     for size in ((375, 500), (333, 500), (500, 375), (487, 501)):
-        results, _ = run_detector(find, None, [make_batch(size, True)], 1, Stopwatch())
+        results = run_detector(find, None, [make_batch(size, True)], 1, Stopwatch()).results
         for result in results:
             np.testing.assert_array_equal(result.true_boxes, BOXES[:2])
             np.testing.assert_array_equal(result.true_labels, [1, 2])
@@ -59,7 +66,8 @@ def test_padding_is_no_image():
     batches = [make_batch((40, 60), True), make_batch((40, 60), False)]
     batches[1]["image_id"] = np.array([b"0", b""], object)
     stopwatch = Stopwatch()
-    results, pictures = run_detector(find, None, batches, 2, stopwatch, num_pictures=9)
+    results, pictures, loss = run_detector(find, None, batches, 2, stopwatch, num_pictures=9)
+    assert loss is None
     # In the order of their names, whatever that of the data.
     assert [result.image_id for result in results] == ["0", "a", "b"]
     assert {key: image.name for key, image in pictures.items()} == {
@@ -106,3 +114,53 @@ def test_mirrored_pictures_add_their_boxes_where_they_are():
     np.testing.assert_allclose(found[True][0], [[0.75, 0, 1, 1]], atol=1e-6)
     for flip in (False, True):
         np.testing.assert_allclose(found[flip][1], [[0.25, 0, 0.5, 1]], atol=1e-6)
+
+
+def test_the_loss_is_that_of_training_on_the_images_as_they_are():
+    config = as_config(tiny.get_config()).replace(
+        {"augment.color": False, "augment.flip": False, "freeze_batch_norm": True}
+    )
+    network = build_network(config.model, num_classes=2)
+    parameters, batch_stats = network.init(0)
+    rng = np.random.default_rng(0)
+    batch = make_batch((40, 60), True)
+    batch["image"] = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
+    batch["boxes"] = np.array([[0.1, 0.1, 0.6, 0.7], [0.4, 0.3, 0.9, 0.8], [0, 0, 1, 1]] * 2)
+    batch["boxes"] = batch["boxes"].reshape(2, 3, 4).astype(np.float32)
+    batch["labels"] = np.array([[1, 2, 0], [2, 2, 1]], np.int32)
+    batch["crowd"] = np.array([[False, False, False], [False, False, True]])
+    batch["window"] = np.array([[0, 0, 1, 1]] * 2, np.float32)
+
+    sums, _ = detection_loss(
+        network,
+        config,
+        parameters,
+        batch_stats,
+        batch | {"labels": np.where(batch["crowd"], 0, batch["labels"])},
+        image_keys(0, jnp.int32(1), jnp.arange(2)),
+    )
+    expected = float(sums.total(config.loss) / sums.num_positives)
+    step = devices.pmap_predict(make_evaluation_step(network, config))
+    variables = devices.replicate((parameters, batch_stats))
+    padding = {key: np.zeros_like(value) for key, value in batch.items()} | {
+        "image_id": np.full(2, b"", object),
+        "file": np.full(2, b"", object),
+    }
+    inputs = functools.partial(with_objects, 5)
+    # What pads the last batch does not count.
+    found = run_detector(step, variables, [batch, padding], 2, Stopwatch(), inputs=inputs)
+    assert len(found.results) == 2
+    assert found.loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_of_too_many_objects_the_loss_takes_the_largest():
+    batch = make_batch((40, 60), True)
+    boxes = np.array([[0, 0, 0.1, 0.1], [0, 0, 1, 1], [0, 0, 0.5, 0.5], [0, 0, 0.9, 0.9]])
+    batch["boxes"] = np.stack([boxes, boxes]).astype(np.float32)
+    batch["labels"] = np.array([[1, 2, 3, 4], [1, 0, 0, 0]], np.int32)
+    batch["crowd"] = np.array([[False, True, False, False], [False] * 4])
+    inputs = with_objects(2, batch)
+    assert inputs["labels"].tolist() == [[4, 3], [1, 0]]
+    np.testing.assert_allclose(inputs["boxes"][0], boxes[[3, 2]])
+    np.testing.assert_allclose(inputs["boxes"][1], [boxes[0], [0, 0, 0, 0]])
+    assert with_objects(6, batch)["labels"].tolist() == [[4, 3, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0]]
