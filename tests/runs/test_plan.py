@@ -4,7 +4,7 @@ import pytest
 from ssd_jax.config.schema import as_config
 from ssd_jax.data.content import Content
 from ssd_jax.models.network import build_network
-from ssd_jax.runs.plan import format_choices, plan
+from ssd_jax.runs.plan import choose_row, format_choices, plan
 from ssd_jax.runs.workdir import record_run
 from tests import tiny
 
@@ -78,3 +78,18 @@ def test_every_choice_has_a_line(tmp_path):
     assert len(lines) == 1 + len(choices)
     reason = "20.5 passes over 292 images, so that two cores need at most twenty minutes"
     assert f"  config.steps=1500{'':21}{reason}" in lines
+
+
+def test_without_weights_a_small_network_begins_from_scratch(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "ssd_jax")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("ssd_jax.interop.published_weights.ADDRESS", "http://127.0.0.1:9")
+    assert choose_row(None, tmp_path) == "scratch"
+    assert "without start weights: http://127.0.0.1:9/mobilenet_v2" in caplog.text
+    assert "put it at" in caplog.text
+    assert choose_row("", tmp_path) == "scratch"
+    # Weights of one's own are those of the network that a CPU is given, and nothing is downloaded.
+    assert choose_row("torchvision:mine.pth", tmp_path) == "cpu"
+    caplog.clear()
+    record_run(tmp_path, CONFIG, ["dog"], [1])
+    assert choose_row("", tmp_path) == "scratch" and not caplog.text
