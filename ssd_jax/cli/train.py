@@ -31,7 +31,8 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps everything i
 CHANGE_CONFIG = flags.DEFINE_boolean(
     "change_config",
     False,
-    "Continue with another config than the run in the work directory has.",
+    "Continue with another config than the run in the work directory has: other steps, schedule, "
+    "batch, augmentation, loss or data, but no other network or optimiser.",
     flag_values=FLAGS,
 )
 DATA = flags.DEFINE_string(

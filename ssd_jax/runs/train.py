@@ -32,6 +32,7 @@ from ssd_jax.interop.transfer import Transfer, format_transfer, summarise_transf
 from ssd_jax.models.network import Network, Variables, build_network
 from ssd_jax.runs import agreement
 from ssd_jax.runs.batch_memory import batch_memory
+from ssd_jax.runs.changed_config import check_can_continue
 from ssd_jax.runs.class_weights import with_class_weights
 from ssd_jax.runs.data_checks import describe_continued, look_at_data, record_data
 from ssd_jax.runs.evaluator import Evaluator
@@ -45,7 +46,6 @@ from ssd_jax.runs.report import tell_end
 from ssd_jax.runs.result import TrainResult, read_result
 from ssd_jax.runs.trained import read_evaluations
 from ssd_jax.runs.workdir import (
-    check_can_continue,
     check_classes,
     is_recorded,
     locked,

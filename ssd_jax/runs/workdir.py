@@ -146,49 +146,6 @@ def read_config(folder: Path) -> Config:
         raise UserError(f"{file}: {error}") from error
 
 
-def check_can_continue(
-    folder: Path, config: Config, saved: Sequence[int], change_config: bool
-) -> None:
-    """Checks that a run may go on with a config.
-
-    Args:
-      folder: the work directory.
-      config: the config.
-      saved: the steps that are saved there; of a new run none.
-      change_config: whether it may be another config.
-
-    Raises:
-      UserError: the run is further than its last step would be, or see `check_same_config`.
-    """
-    if saved and saved[-1] > config.steps:
-        raise UserError(
-            f"{folder} is at step {saved[-1]}, but config.steps is {config.steps}: set it to "
-            f"{saved[-1]} or more, with --change_config where the run has another number, or name "
-            "another work directory"
-        )
-    if not change_config:
-        check_same_config(folder, config)
-
-
-def check_same_config(folder: Path, config: Config) -> None:
-    """Raises a `UserError` if a work directory belongs to a run with another config."""
-    if not (folder / "config.json").is_file():
-        return
-    recorded = flat_fields(read_config(folder).model_dump(mode="json"))
-    given = flat_fields(config.model_dump(mode="json"))
-    changes = [
-        f"config.{name} from {recorded[name]!r} to {given[name]!r}"
-        for name in sorted(given)
-        if recorded[name] != given[name]
-    ]
-    if changes:
-        raise UserError(
-            f"{folder} holds a run with another config. This one would change "
-            f"{', '.join(changes[:8])}{', …' if len(changes) > 8 else ''}: name another work "
-            "directory, or add --change_config to go on with the changes"
-        )
-
-
 def flat_fields(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """The values of a nested config by their names, like `model.width`."""
     fields = {}

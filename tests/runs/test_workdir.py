@@ -8,6 +8,7 @@ import pytest
 from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
 from ssd_jax.runs import provenance, workdir
+from ssd_jax.runs.changed_config import check_same_config, describe_changes
 from tests import tiny
 
 HOLD = """
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 from ssd_jax.runs import provenance
 from ssd_jax.runs import workdir
+from ssd_jax.runs.changed_config import check_same_config, describe_changes
 with workdir.locked(Path(sys.argv[1])):
     workdir.record_start(Path(sys.argv[1]), provenance.describe_program())
     print("held", flush=True)
@@ -41,17 +43,29 @@ def test_one_process_alone_trains_in_a_work_directory(tmp_path):
 
 def test_another_config_is_refused_and_its_changes_are_named(tmp_path):
     config = as_config(tiny.get_config())
-    workdir.check_same_config(tmp_path, config)  # nothing there yet
+    check_same_config(tmp_path, config)  # nothing there yet
     workdir.record_run(tmp_path, config, ("a", "b"), (1, 2))
-    workdir.check_same_config(tmp_path, config)
+    check_same_config(tmp_path, config)
     config = config.replace({"model.width": 0.5, "learning_rate_drops": (0.5,)})
     with pytest.raises(UserError) as error:
-        workdir.check_same_config(tmp_path, config)
+        check_same_config(tmp_path, config)
     message = str(error.value)
     assert "config.model.width from 0.02 to 0.5" in message
     assert "config.learning_rate_drops from " in message and "to [0.5]" in message
     assert "config.model.precision" not in message
     assert str(tmp_path) in message and "--change_config" in message
+
+
+def test_changes_of_a_run_that_goes_on_are_told_with_the_rate(tmp_path):
+    config = as_config(tiny.get_config()).replace({"steps": 100, "warmup_steps": 0})
+    workdir.record_run(tmp_path, config, ("a",), (1,))
+    assert describe_changes(tmp_path, config, 90) == ""
+    told = describe_changes(tmp_path, config.replace({"metric": "coco"}), 90)
+    assert told == "from step 90 on: config.metric from 'voc07' to 'coco'"
+    # Divided by 100 after five sixths of 100 steps, and by nothing before two thirds of 200.
+    told = describe_changes(tmp_path, config.replace({"steps": 200}), 90)
+    rate = config.learning_rate
+    assert told.endswith(f"next step is {rate:.3g}, and was to be {rate / 100:.3g}")
 
 
 @pytest.mark.parametrize("name", ["config.json", "classes.json"])
@@ -122,12 +136,12 @@ def test_what_to_do_is_told_where_a_file_is_cut_off(name, fix, tmp_path):
     whole = (tmp_path / name).read_text()
     (tmp_path / name).write_text(whole[:-3])
     with pytest.raises(UserError, match=rf"{name} is not JSON.* Put back a copy of it, or {fix}"):
-        workdir.check_same_config(tmp_path, config)
+        check_same_config(tmp_path, config)
         workdir.check_classes(tmp_path, ("a", "b"))
     if name != "format.json":
         (tmp_path / name).unlink()
         assert not workdir.is_recorded(tmp_path)
-        workdir.check_same_config(tmp_path, config)
+        check_same_config(tmp_path, config)
         workdir.check_classes(tmp_path, ("a", "b"))
         workdir.record_run(tmp_path, config, ("a", "b"), (1, 2))
     assert (tmp_path / name).read_text() == whole or name == "format.json"

@@ -1,0 +1,86 @@
+"""What may change in a run that goes on, and what does."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax.numpy as jnp
+
+from ssd_jax.config.schema import Config
+from ssd_jax.distributed import devices
+from ssd_jax.errors import UserError
+from ssd_jax.runs.workdir import flat_fields, read_config
+from ssd_jax.training.optimizer import make_schedule
+
+logger = logging.getLogger(__name__)
+
+
+def check_can_continue(
+    folder: Path, config: Config, saved: Sequence[int], change_config: bool
+) -> None:
+    """Checks that a run may go on with a config; tells what changes.
+
+    Args:
+      folder: the work directory.
+      config: the config.
+      saved: the steps that are saved there; of a new run none.
+      change_config: whether it may be another config.
+
+    Raises:
+      UserError: the run is further than its last step would be, or see `check_same_config`.
+    """
+    if saved and saved[-1] > config.steps:
+        raise UserError(
+            f"{folder} is at step {saved[-1]}, but config.steps is {config.steps}: set it to "
+            f"{saved[-1]} or more, with --change_config where the run has another number, or name "
+            "another work directory"
+        )
+    if not change_config:
+        check_same_config(folder, config)
+    elif saved and devices.is_main_process():
+        changes = describe_changes(folder, config, saved[-1])
+        if changes:
+            logger.info("%s", changes)
+
+
+def check_same_config(folder: Path, config: Config) -> None:
+    """Raises a `UserError` if a work directory belongs to a run with another config."""
+    changes = _changes(folder, config)
+    if changes:
+        raise UserError(
+            f"{folder} holds a run with another config. This one would change "
+            f"{_listed(changes)}: name another work directory, or add --change_config to go on "
+            "with the changes (all but the network, the optimiser, config.freeze and whether "
+            "there is an average, config.ema)"
+        )
+
+
+def describe_changes(folder: Path, config: Config, step: int) -> str:
+    """What changes in a run that goes on from a step with another config; "" where nothing does."""
+    changes = _changes(folder, config)
+    if not changes:
+        return ""
+    before, now = (
+        float(jnp.asarray(make_schedule(each)(step))) for each in (read_config(folder), config)
+    )
+    told = f"from step {step} on: {_listed(changes)}"
+    if before != now:
+        told += f"; the learning rate of the next step is {now:.3g}, and was to be {before:.3g}"
+    return told
+
+
+def _changes(folder: Path, config: Config) -> list[str]:
+    """The fields in which a config differs from that of a work directory, if there is any."""
+    if not (folder / "config.json").is_file():
+        return []
+    recorded = flat_fields(read_config(folder).model_dump(mode="json"))
+    given = flat_fields(config.model_dump(mode="json"))
+    return [
+        f"config.{name} from {recorded[name]!r} to {given[name]!r}"
+        for name in sorted(given)
+        if recorded[name] != given[name]
+    ]
+
+
+def _listed(changes: Sequence[str]) -> str:
+    return f"{', '.join(changes[:8])}{', …' if len(changes) > 8 else ''}"
