@@ -222,6 +222,7 @@ class Evaluator:
 
     Attributes:
       dataset: the data.
+      network: what is evaluated.
     """
 
     def __init__(
@@ -244,7 +245,7 @@ class Evaluator:
         self.dataset = dataset
         self._image_size = config.model.image_size
         self._batch_size = devices.per_process_batch_size(devices.round_up(config.batch_size))
-        self._network = network
+        self.network = network
         self._stopwatch = Stopwatch()
         self._predict: Predict
         if loss is None:
@@ -275,7 +276,7 @@ class Evaluator:
             process_count=process_count,
         )
         num_batches = num_evaluation_batches(self.dataset, self._batch_size, process_count)
-        with batch_memory(self._network, self._batch_size):
+        with batch_memory(self.network, self._batch_size):
             return run_detector(
                 self._predict,
                 variables,

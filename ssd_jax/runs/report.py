@@ -15,7 +15,6 @@ from ssd_jax.evaluation import voc
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.weakest import describe_weakest
-from ssd_jax.models.network import Network
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.result import TrainResult, describe_result
 from ssd_jax.training.checkpoints import Checkpoints
@@ -48,7 +47,6 @@ def write_page(
 def tell_end(
     result: TrainResult,
     config: Config,
-    network: Network,
     evaluator: Evaluator | None,
     origin: str,
     check: Callable[[], None],
@@ -58,14 +56,13 @@ def tell_end(
     Args:
       result: of the run.
       config: of the run.
-      network: of the run.
       evaluator: on its evaluation data; None where there is none.
       origin: where that data comes from, in words.
       check: called after every batch; may raise, to end early.
     """
     num_objects, weakest = 0, ""
     if evaluator is not None and result.best_step is not None and config.report:
-        results = _evaluate_again(result, config, network, evaluator, check)
+        results = _evaluate_again(result, config, evaluator, check)
         summary = evaluator.summarise(results, [config.metric])
         num_objects = sum(summary["num_objects"].values())
         weakest = _weakest(results, config, evaluator.dataset)
@@ -82,14 +79,13 @@ def tell_end(
 def _evaluate_again(
     result: TrainResult,
     config: Config,
-    network: Network,
     evaluator: Evaluator,
     check: Callable[[], None],
 ) -> list[ImageResult]:
     """What the best checkpoint detects."""
     checkpoints = Checkpoints(result.workdir / "checkpoints", read_only=True)
     variables = checkpoints.restore_model(
-        *network.variable_shapes(), step=result.best_step, averages=config.ema > 0
+        *evaluator.network.variable_shapes(), step=result.best_step, averages=config.ema > 0
     )
     checkpoints.close()
     return evaluator(devices.replicate(variables), after_batch=check).results

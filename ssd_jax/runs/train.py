@@ -129,8 +129,7 @@ def train(
             _fit(parts, start, checkpoints, interruption, began)
         result = read_result(folder, checkpoints)
         if not is_done:
-            evaluator, check = parts.evaluator, interruption.check
-            tell_end(result, config, parts.network, evaluator, data.origin, check)
+            tell_end(result, config, parts.evaluator, data.origin, interruption.check)
         return result
 
 

@@ -62,10 +62,10 @@ def test_changes_of_a_run_that_goes_on_are_told_with_the_rate(tmp_path):
     assert describe_changes(tmp_path, config, 90) == ""
     told = describe_changes(tmp_path, config.replace({"metric": "coco"}), 90)
     assert told == "from step 90 on: config.metric from 'voc07' to 'coco'"
-    # Divided by 100 after five sixths of 100 steps, and by nothing before two thirds of 200.
+    # Divided by 10 after two thirds of 100 steps (tiny.py), and by nothing before those of 200.
     told = describe_changes(tmp_path, config.replace({"steps": 200}), 90)
     rate = config.learning_rate
-    assert told.endswith(f"next step is {rate:.3g}, and was to be {rate / 100:.3g}")
+    assert told.endswith(f"next step is {rate:.3g}, and was to be {rate / 10:.3g}")
 
 
 @pytest.mark.parametrize("name", ["config.json", "classes.json"])
