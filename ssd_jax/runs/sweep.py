@@ -3,7 +3,6 @@
 import logging
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,10 +11,10 @@ from ml_collections import ConfigDict
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
-from ssd_jax.runs import workdir
+from ssd_jax.runs.result import TrainResult
 from ssd_jax.runs.train import train
+from ssd_jax.runs.workdir import read_class_names
 from ssd_jax.storage.files import AnyPath, local_path, write_json, write_text
-from ssd_jax.training.metrics_writer import read_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +52,9 @@ def sweep(
     rows = []
     for number, (name, config) in enumerate(checked, start=1):
         logger.info("%s (%d of %d)", name, number, len(runs))
-        workdir = place / name
-        train(config, workdir)
+        result = train(config, place / name)
         jax.clear_caches()
-        rows.append(summarise_run(name, config, workdir, (published or {}).get(name, "")))
+        rows.append(summarise_run(name, config, result, (published or {}).get(name, "")))
         table = "table.partial" if len(rows) < len(runs) else "table"
         write_json(place / f"{table}.json", rows)
         write_text(place / f"{table}.md", format_markdown(rows))
@@ -65,35 +63,35 @@ def sweep(
     return rows
 
 
-def summarise_run(name: str, config: Config, place: Path, published: str = "") -> Row:
+def summarise_run(name: str, config: Config, result: TrainResult, published: str = "") -> Row:
     """A finished run in one row.
 
     Args:
       name: of the run.
       config: its config.
-      place: its work directory.
+      result: what it reached.
       published: what was published for it.
 
     Returns:
-      `name`, `published`, `metric`, `mAP` by it (None if it was not evaluated), `parameters`,
-      `default_boxes`, `images_per_second` (the median; None in a run too short to say), `steps`.
+      `name`, `published`, `metric`, the last `mAP` by it (None if it was not evaluated),
+      `parameters`, `default_boxes`, `images_per_second` (the median; None in a run too short to
+      say), `steps` that it took.
     """
-    classes = workdir.read_class_names(place)
+    classes = read_class_names(result.workdir)
     network = build_network(config.model, len(classes))
     parameters, _ = network.variable_shapes()
-    lines = read_metrics(place)
-    evaluations = [line for line in lines if "eval/mAP" in line]
-    last = evaluations[-1] if evaluations else {}
-    speeds = [line[key] for line in lines if (key := "train/images_per_second") in line]
+    lines = [values for _, values in sorted(result.metrics.items())]
+    mean_aps = [values["eval/mAP"] for values in lines if "eval/mAP" in values]
+    speeds = [speed for values in lines if (speed := values.get("train/images_per_second"))]
     return {
         "name": name,
         "published": published,
         "metric": config.metric,
-        "mAP": last.get("eval/mAP"),
+        "mAP": mean_aps[-1] if mean_aps else None,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(parameters)),
         "default_boxes": network.tiling.num_boxes,
         "images_per_second": statistics.median(speeds) if speeds else None,
-        "steps": config.steps,
+        "steps": result.last_step,
     }
 
 

@@ -129,8 +129,9 @@ class MLflow(Hook):
           UserError: MLflow refuses, as where the server cannot be reached.
         """
         import mlflow
+        from mlflow import entities
 
-        self._error, self._entities = mlflow.MlflowException, mlflow.entities
+        self._error, self._entities = mlflow.MlflowException, entities
         known = _run_id(workdir, "mlflow")
         try:
             self._client = mlflow.MlflowClient()

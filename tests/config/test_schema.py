@@ -251,6 +251,8 @@ def unknown():
         (changed(model__extra_blocks=((256, 512, 3, 2, 1),)), "make 3"),
         (changed(model__shapes=(((8, 8),),) * 3), "shapes has 3 entries"),
         (changed(learning_rate_drops=(0.9, 0.5)), "learning_rate_drops is (0.9, 0.5)"),
+        (changed(loggers="tensorboard,wandbb"), "loggers names 'wandbb', but must be of tensorb"),
+        (changed(loggers="wandb,wandb"), "loggers names wandb twice: name it once"),
     ],
 )
 def test_training_tells_before_it_compiles(config, told, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
 from ssd_jax.runs.train import train
+from ssd_jax.training.hooks import Hook, StopTraining
 from tests import tiny
 
 IMPORTS = """
@@ -18,7 +19,7 @@ def loaded(*names):
 import ssd_jax.inference.predict
 print(loaded("orbax", "tensorstore", "jinja2", "tensorboardX", "tensorflow"))
 import ssd_jax.runs.train
-print(loaded("jinja2", "matplotlib", "tensorflow", "keras"))
+print(loaded("jinja2", "matplotlib", "tensorflow", "keras", "wandb", "mlflow"))
 import ssd_jax.data.training_batches
 print(loaded("jinja2", "matplotlib", "pandas", "keras"))
 """
@@ -44,6 +45,13 @@ OTHER_LOSSES = {
 }
 
 
+class StopAfterOne(Hook):
+    def scalars(self, step, values):
+        assert step == 1
+        if "train/loss" in values:
+            raise StopTraining
+
+
 @pytest.mark.slow
 def test_a_new_run_tells_what_it_reached(tmp_path, caplog):
     config = as_config(tiny.get_config()).replace({"epochs": 0.5, "log_every": 1, "eval_every": 1})
@@ -60,6 +68,9 @@ def test_a_new_run_tells_what_it_reached(tmp_path, caplog):
     # Nothing is learned, so nothing gets better than the first time.
     impatient = config.replace({"epochs": 0, "steps": 9, "patience": 1, "learning_rate": 1e-12})
     impatient = impatient.replace(OTHER_LOSSES)
+    # A hook ends the run, which goes on without it.
+    stopped = train(impatient, tmp_path / "impatient", hooks=[StopAfterOne()])
+    assert stopped.last_step == 1
     result = train(impatient, tmp_path / "impatient")
     # A new network gives objects the probability 0.01, each of five classes a fifth of it.
     assert result.metrics[1]["train/conf_loss"] == pytest.approx(
