@@ -100,10 +100,11 @@ def loss_by_hand(batch, train=True, **options):
     """The sums of the loss over a batch that is not augmented."""
     network, settings = tiny_network(), CONFIG.replace(options).loss
     match, loss = (jax.jit(of, static_argnames="settings") for of in (match_targets, multibox_loss))
-    targets = match(batch["boxes"], batch["labels"], network.default_boxes(), settings)
+    default_boxes = network.default_boxes()
+    targets = match(batch["boxes"], batch["labels"], default_boxes, settings)
     images = network_input(batch["image"])
     outputs, _ = compiled_network(network)(*initial_variables(network), images, train)
-    return loss(*outputs, *targets, settings)
+    return loss(*outputs, *targets, settings, default_boxes)
 
 
 def check_metrics(metrics, sums, localisation_weight):
@@ -189,15 +190,17 @@ LOSS_OPTIONS = {
     "loss.negatives_per_positive": 2.0,
     "loss.min_negatives": 8,
     "loss.label_smoothing": 0.1,
+    "loss.class_weights": "2,1,1,0.5,3",
 }
-OPTIONS = {"loss.localisation_weight": 2.0, "freeze_batch_norm": True} | LOSS_OPTIONS
+BOX_LOSS = {"loss.localisation": "ciou"}
+OPTIONS = {"loss.localisation_weight": 2.0, "freeze_batch_norm": True} | BOX_LOSS | LOSS_OPTIONS
 
 
 @pytest.mark.slow
 def test_options_by_hand(after_one_step):
     by_hand = functools.partial(loss_by_hand, make_batch())
     state, metrics = one_step(make_batch(), **OPTIONS)
-    sums = by_hand(train=False, **LOSS_OPTIONS)
+    sums = by_hand(train=False, **BOX_LOSS, **LOSS_OPTIONS)
     check_metrics(metrics, sums, 2)
     # Each matters: without one of them the loss is another.
     others = [by_hand(train=True, **LOSS_OPTIONS)]
@@ -206,6 +209,7 @@ def test_options_by_hand(after_one_step):
         others.append(by_hand(train=False, **rest))
     for other in others:
         assert abs(other.confidence / sums.confidence - 1) > 1e-2
+        assert abs(other.localisation / sums.localisation - 1) > 1e-2
 
     # Frozen batch norm keeps its statistics.
     before = initial_variables(tiny_network())[1]

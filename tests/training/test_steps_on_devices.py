@@ -33,11 +33,14 @@ jax.monitoring.register_event_duration_secs_listener(
 share = 16 // devices.process_count()
 mine = slice(devices.process_index() * share, (devices.process_index() + 1) * share)
 batch = {name: array[mine] for name, array in make_batch(num_images=16).items()}
-for accumulate in (1, 2):
+other_losses = {
+    "loss.confidence": "focal", "loss.localisation": "giou", "loss.class_weights": "2,1,1,0.5,3"
+}
+for accumulate, losses in ((1, {}), (2, other_losses)):
     network = tiny_network()
     state = new_state(network)
     config = CONFIG.replace(
-        {"accumulate": accumulate, "augment.color": True, "augment.flip": True}
+        {"accumulate": accumulate, "augment.color": True, "augment.flip": True} | losses
     )
     train_step = devices.pmap_train_step(make_train_step(config, network, OPTIMIZER))
     log = []
