@@ -74,8 +74,9 @@ def get_config() -> ConfigDict:
     config.augment.flip = True  # mirror half of the images
     config.augment.vertical_flip = False  # mirror half of the images up and down
     config.augment.quarter_turns = False  # turn images by 0, 90, 180 or 270 degrees
+    config.augment.mosaic = 0.0  # probability of four images in place of one
     config.augment.custom = ""  # "MODULE:FUNCTION": called with every image before the crop
-    config.augment.plain_start = 0.0  # fraction of the run without colours, expansion and crop
+    config.augment.plain_start = 0.0  # fraction of the run without all but flips and turns
     config.augment.plain_end = 0.0  # the same at its end
 
     # ---- network and its default boxes

@@ -184,6 +184,7 @@ def test_heavy_packages_stay_in_their_place():
         "data/formats/shards.py",
         "data/formats/tfds_records.py",
         "data/geometry.py",
+        "data/mosaic.py",
         "data/reading.py",
         "data/rendering.py",
         "data/tensorflow_setup.py",

@@ -260,12 +260,14 @@ class AugmentConfig(Group):
     """Whether half of the images are turned upside down, as in a mirror below them."""
     quarter_turns: bool = False
     """Whether images are turned by 0, 90, 180 or 270 degrees, each with the same chance."""
+    mosaic: Share = 0.0
+    """Probability of four images in place of one, each on a quarter of it, without expansion."""
     custom: str = ""
     """A function of your own, as "MODULE:FUNCTION", that is given every image before the crop."""
     plain_start: Share = 0.0
-    """Fraction of the run, at its beginning, without colours, expansion and crop."""
+    """Fraction of the run, at its beginning, without colours, expansion, crop and mosaics."""
     plain_end: Share = 0.0
-    """Fraction of the run, at its end, without colours, expansion and crop."""
+    """Fraction of the run, at its end, without colours, expansion, crop and mosaics."""
 
     @model_validator(mode="after")
     def _custom_names_a_function(self) -> Self:

@@ -9,16 +9,25 @@ from ssd_jax.data.reading import RecordReader
 from ssd_jax.data.tensorflow_setup import Tensors, tf
 
 
-def numbered(indices: tf.data.Dataset, first_position: int) -> tf.data.Dataset:
-    """The indices, each as an `index` with its `position`, counted from the first."""
-    pairs = indices.enumerate(first_position)
-    return pairs.map(lambda position, index: {"position": position, "index": index})
+def reading(
+    indices: tf.data.Dataset,
+    first_position: int,
+    reader: RecordReader,
+    custom: CustomAugmentation | None,
+) -> tuple[tf.data.Dataset, PerImage, PerImage]:
+    """The read stage, which the user's function is a part of, if there is one.
 
+    Args:
+      indices: `[] int64` of records.
+      first_position: how many indices came before.
+      reader: of records.
+      custom: the function.
 
-def reading_and_changing(
-    reader: RecordReader, custom: CustomAugmentation
-) -> tuple[PerImage, PerImage]:
-    """`read` and `read_without_image` of a reader for `numbered` indices, the first changed."""
+    Returns:
+      The elements of the stage, what it makes of one, and what it makes of one that fails.
+    """
+    if custom is None:
+        return indices, reader.read, reader.read_without_image
 
     def read(element: Tensors) -> Tensors:
         return changed(custom, reader.read(element["index"]), element["position"])
@@ -26,7 +35,9 @@ def reading_and_changing(
     def read_blank(element: Tensors) -> Tensors:
         return reader.read_without_image(element["index"])
 
-    return read, read_blank
+    pairs = indices.enumerate(first_position)
+    numbered = pairs.map(lambda position, index: {"position": position, "index": index})
+    return numbered, read, read_blank
 
 
 def changed(custom: CustomAugmentation, record: Tensors, position: tf.Tensor) -> Tensors:

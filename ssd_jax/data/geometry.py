@@ -25,14 +25,14 @@ PATCH_ASPECT_RATIO = (0.5, 2.0)
 
 
 def draw_expansion(
-    seed: tf.Tensor, batch_size: tf.Tensor, probability: float, max_ratio: float
+    seed: tf.Tensor, batch_size: tf.Tensor, probability: float | tf.Tensor, max_ratio: float
 ) -> tf.Tensor:
     """A canvas up to `max_ratio` times as wide and high, with the image somewhere on it.
 
     Args:
       seed: `[2]`, for stateless random numbers.
       batch_size: how many to draw.
-      probability: that there is an expansion at all.
+      probability: that there is an expansion at all; or `[batch]`, one for each.
       max_ratio: the largest ratio of canvas to image.
 
     Returns:
@@ -130,7 +130,7 @@ def _iou(patches: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
 def draw_windows(
     seed: tf.Tensor,
     boxes: tf.Tensor,
-    expand_probability: float,
+    expand_probability: float | tf.Tensor,
     expand_max_ratio: float,
     crop_probability: float,
 ) -> tf.Tensor:
@@ -140,7 +140,7 @@ def draw_windows(
       seed: `[2]`, for stateless random numbers.
       boxes: `[batch, objects, 4] xyxy` in the image's coordinates; those without area are
         padding.
-      expand_probability: 0 turns expansion off.
+      expand_probability: 0 turns expansion off; see `draw_expansion`.
       expand_max_ratio: the largest ratio of canvas to image.
       crop_probability: that a patch is cut out of the canvas; 0 turns the crop off.
 

@@ -3,7 +3,8 @@
 A batch is a dictionary:
 
     image      [batch, S, S, 3] uint8      the canvas; 0 outside the window
-    window     [batch, 4] float32 xyxy     where on the canvas the image lies; the rest is fill
+    window     [batch, 4] float32 xyxy     where on the canvas the image lies; the rest is fill;
+                                           with mosaics [batch, 4, 4], one for each quarter
     boxes      [batch, G, 4] float32 xyxy  objects on the canvas, padded with zeros
     labels     [batch, G] int32            classes from 1, 0 = padding
     difficult  [batch, G] bool
@@ -15,7 +16,8 @@ A batch is a dictionary:
     file       [batch] bytes               the image's; empty for those of TFDS
 
 The stages, one after the other: order (`training_order.py`), read (`reading.py`), change
-(`custom.py`, if a function is named), window (`geometry.py`), decode (`rendering.py`).
+(`custom.py`, if a function is named), window (`geometry.py`), decode (`rendering.py`), join
+(`mosaic.py`, if there are mosaics).
 """
 
 # The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
@@ -23,20 +25,21 @@ The stages, one after the other: order (`training_order.py`), read (`reading.py`
 
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ssd_jax.config.schema import Config
-from ssd_jax.data import geometry, rendering
+from ssd_jax.data import geometry, mosaic, rendering
 from ssd_jax.data.custom import custom_augmentation
-from ssd_jax.data.custom_stage import numbered, raise_failure, reading_and_changing
+from ssd_jax.data.custom_stage import raise_failure, reading
 from ssd_jax.data.damage import Batch, each_image, explain_failure, report_broken
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.reading import OBJECT_KEYS, RecordReader
 from ssd_jax.data.records import Record
 from ssd_jax.data.tensorflow_setup import Tensors, tf
 from ssd_jax.data.training_order import training_order
+from ssd_jax.threads import num_cores
 
 # Nothing here needs Python's statements turned into TensorFlow's, which takes seconds at the start.
 as_written = tf.autograph.experimental.do_not_convert
@@ -76,25 +79,24 @@ def training_batches(
     def order(step: int) -> tf.data.Dataset:
         return training_order(dataset, config.seed, first_position=step * batch_size, **process)
 
-    def window(step: tf.Tensor, records: Tensors) -> Tensors:
+    def draw(step: tf.Tensor) -> Draw:
         seed = tf.stack([tf.constant(config.seed, tf.int64), step * process_count + process_index])
-        return draw_windows(config, seed, records, config.is_augmented(step))
+        return Draw(seed, config.is_augmented(step))
 
     # Images are read and decoded one by one; windows, which need numbers alone, are drawn for a
     # whole batch at once.
-    indices, read, read_blank = order(first_step), reader.read, reader.read_without_image
-    if custom:
-        indices = numbered(indices, first_step * batch_size)
-        read, read_blank = reading_and_changing(reader, custom)
-    records = per_image(indices, read, read_blank)
-    steps = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max)
-    windows = tf.data.Dataset.zip(steps, records).map(window).unbatch()
+    records = per_image(*reading(order(first_step), first_step * batch_size, reader, custom))
+    draws = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max).map(draw)
+    windows = tf.data.Dataset.zip(records, draws).map(functools.partial(draw_windows, config))
     examples = per_image(
-        windows,
+        windows.unbatch(),
         functools.partial(decode, size=size),
         functools.partial(decode_nothing, size=size),
         padded=False,
     )
+    if config.augment.mosaic:
+        join = functools.partial(join_images, config)
+        examples = tf.data.Dataset.zip(examples, draws).map(join, num_parallel_calls=num_cores())
 
     def records_of(number: int) -> Iterator[Record]:
         of_batch = order(first_step + number).take(batch_size)
@@ -105,32 +107,46 @@ def training_batches(
     return report_broken(batches, problems) if problems.skips else batches
 
 
-def draw_windows(
-    config: Config, seed: tf.Tensor, records: Tensors, is_augmented: tf.Tensor
-) -> Tensors:
+class Draw(NamedTuple):
+    """What the random numbers of a batch follow from.
+
+    Attributes:
+      seed: `[2]`, for stateless random numbers.
+      is_augmented: `[] bool`: whether there are windows other than whole images, and mosaics.
+    """
+
+    seed: tf.Tensor
+    is_augmented: tf.Tensor
+
+
+def draw_windows(config: Config, records: Tensors, draw: Draw) -> Tensors:
     """The window stage: draws windows and resize methods, and places windows and boxes.
 
     Args:
       config: the image size, the augmentation and `data.max_objects` count.
-      seed: `[2]`, for stateless random numbers.
       records: a batch of records; objects are padded with zeros.
-      is_augmented: `[] bool`: whether there is an expansion or a crop.
+      draw: that of the batch.
 
     Returns:
       The records with boxes on the canvas, `data.max_objects` of each, with a `placement`, its
       `paddings`, the `window` and a resize `method`.
     """
     image_size, augment = config.model.image_size, config.augment
-    window_seed, method_seed = tf.unstack(tf.random.split(seed, 2))
+    window_seed, method_seed = tf.unstack(tf.random.split(draw.seed, 2))
+    expand_probability = augment.expand_probability
+    if augment.mosaic:  # which takes the place of the expansion
+        batch_size = tf.shape(records["boxes"])[0]
+        is_mosaic = mosaic.draw_places(draw.seed, batch_size, augment.mosaic)
+        expand_probability = tf.where(is_mosaic, 0.0, expand_probability)
     windows = geometry.draw_windows(
         window_seed,
         records["boxes"],
-        augment.expand_probability,
+        expand_probability,
         augment.expand_max_ratio,
         augment.crop_probability if augment.crop else 0.0,
     )
     if augment.plain_start or augment.plain_end:
-        windows = tf.where(is_augmented, windows, geometry.WHOLE_IMAGE)
+        windows = tf.where(draw.is_augmented, windows, geometry.WHOLE_IMAGE)
     placement = rendering.place(windows, records["size"], image_size)
     kept = (records["labels"] > 0) & geometry.centre_inside(records["boxes"], windows)
     boxes = rendering.place_boxes(records["boxes"], placement, records["size"], image_size)
@@ -143,6 +159,22 @@ def draw_windows(
             tf.shape(kept)[:1], method_seed, maxval=len(rendering.RESIZE_METHODS), dtype=tf.int32
         ),
     }
+
+
+def join_images(config: Config, batch: Tensors, draw: Draw) -> Tensors:
+    """The mosaic stage: puts mosaics in the place of some images; see `mosaic.py`.
+
+    Args:
+      config: the image size, `augment.mosaic` and `data.max_objects` count.
+      batch: see the top of this file.
+      draw: that of the batch.
+    """
+    batch_size = tf.shape(batch["labels"])[0]
+    is_mosaic = mosaic.draw_places(draw.seed, batch_size, config.augment.mosaic)
+    mosaics = mosaic.choose_images(is_mosaic & draw.is_augmented)
+    made = mosaic.make_mosaics(batch, mosaics, config.model.image_size)
+    made = keep_largest(made, made["labels"] > 0, config.data.max_objects)
+    return mosaic.replace_images(batch, made, mosaics.places)
 
 
 def keep_largest(records: Tensors, kept: tf.Tensor, max_objects: int) -> Tensors:

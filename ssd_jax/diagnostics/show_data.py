@@ -66,7 +66,7 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
 
 def _told_objects(config: Config, num_trained: int, num_in_file: int) -> str:
     """How many objects an image has for the network, of how many, where these are the same."""
-    if config.augment.custom:
+    if config.augment.custom or config.augment.mosaic:
         return counted(num_trained, "object")
     return f"{num_trained} of {counted(num_in_file, 'object')}"
 

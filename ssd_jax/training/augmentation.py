@@ -46,7 +46,7 @@ def augment(
     Args:
       keys: `[batch]` random keys.
       images: `[batch, size, size, 3]` uint8 RGB.
-      windows: `[batch, 4] xyxy`: where on the canvas the image lies.
+      windows: `[batch, 4] xyxy`: where on the canvas the image lies; `[batch, 4, 4]` with mosaics.
       boxes: `[batch, objects, 4] xyxy`.
       labels: `[batch, objects]`, 0 = padding.
       settings: `color` and `color_strength`: whether and how far colours change; `flip`,
@@ -92,13 +92,16 @@ def fill_outside(pixels: jax.Array, window: jax.Array) -> jax.Array:
 
     Args:
       pixels: `[size, size, 3]`.
-      window: `[4] xyxy`: where the image lies, as fractions of the canvas.
+      window: `[4] xyxy`: where the image lies, as fractions of the canvas; or `[quarters, 4]`, of
+        a mosaic of several.
     """
     size = pixels.shape[0]
     place = (jnp.arange(size) + 0.5) / size
-    in_x = (place > window[0]) & (place < window[2])
-    in_y = (place > window[1]) & (place < window[3])
-    return jnp.where((in_y[:, None] & in_x)[..., None], pixels, MEAN_RGB)
+    x_min, y_min, x_max, y_max = jnp.moveaxis(window.reshape(-1, 4, 1), 1, 0)
+    in_x = (place > x_min) & (place < x_max)
+    in_y = (place > y_min) & (place < y_max)
+    is_inside = jnp.any(in_y[:, :, None] & in_x[:, None], axis=0)
+    return jnp.where(is_inside[..., None], pixels, MEAN_RGB)
 
 
 def mirror(

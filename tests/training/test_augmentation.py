@@ -61,6 +61,10 @@ def test_fill_is_the_mean_outside_the_window():
     np.testing.assert_array_equal(filled[:3, 2:], 0)
     np.testing.assert_array_equal(filled[3], np.tile(MEAN_RGB, (4, 1)))
     np.testing.assert_array_equal(filled[:, :2], np.tile(MEAN_RGB, (4, 2, 1)))
+    # Of a mosaic, outside all windows.
+    windows = jnp.array([[0.0, 0.0, 0.5, 0.25], [0.5, 0.5, 1.0, 1.0], [0.0] * 4])
+    is_filled = np.asarray(augmentation.fill_outside(jnp.zeros((4, 4, 3)), windows))[..., 0] > 0
+    np.testing.assert_array_equal(is_filled, np.array([[0, 0, 1, 1], [1] * 4, *[[1, 1, 0, 0]] * 2]))
 
 
 def test_mirror_turns_pixels_and_boxes():
