@@ -135,9 +135,13 @@ def run_detector(
             progress.set_postfix_str(stopwatch.describe(later_images), False)
     if dropped:
         logger.warning("evaluation data: %d boxes without area were left out", dropped)
+    return Evaluated(sort_results(_of_all_processes(results)), pictures, _mean_loss(losses))
+
+
+def _mean_loss(losses: np.ndarray) -> float | None:
+    """The loss over the positives of all processes, from this one's sums of both `[2]`."""
     total, positives = np.sum(exchange.gather_from_processes(losses.tolist()), axis=0)
-    loss = float(total / positives) if positives else None
-    return Evaluated(sort_results(_of_all_processes(results)), pictures, loss)
+    return float(total / positives) if positives else None
 
 
 def _of_all_processes(results: list[ImageResult]) -> list[ImageResult]:
