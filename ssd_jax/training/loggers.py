@@ -146,8 +146,9 @@ class MLflow(Hook):
         except (self._error, ImportError) as error:
             new = f", remove {workdir / RUN_IDS} to begin a new run there" if known else ""
             raise UserError(
-                f"MLflow cannot be used: {reason_of(error)}: set MLFLOW_TRACKING_URI to a server"
-                f"{new}, or leave mlflow out of config.loggers"
+                f"MLflow cannot be used: {reason_of(error)}: set MLFLOW_TRACKING_URI to a server "
+                f"that answers or to sqlite:///mlflow.db{new}, or leave mlflow out of "
+                "config.loggers"
             ) from error
         _keep_run_id(workdir, "mlflow", self._id)
 
