@@ -99,11 +99,11 @@ def test_variants_stand_in_a_file_too(tmp_path):
 
 
 def test_fields_of_an_input_size_are_in_proportion_to_those_of_the_config():
-    own = load_config("own_images:cpu").model
-    at_320 = {name.removeprefix("model."): value for name, value in fields_of_size(320).items()}
+    model = load_config("ssdlite320_mobilenetv2_voc").model
+    at_320 = {name.partition(".")[2]: value for name, value in fields_of_size(model, 320).items()}
     assert at_320.pop("strides") == (16, 32, 64, 320 / 3, 160, 320)
-    assert at_320 == {name: getattr(own, name) for name in at_320}
-    assert fields_of_size(160) == {
+    assert at_320 == {name: getattr(model, name) for name in at_320}
+    assert fields_of_size(model, 160) == {
         "model.image_size": 160,
         "model.feature_sizes": (10, 5, 3, 2, 1, 1),
         "model.strides": (16, 32, 160 / 3, 80, 160, 160),
@@ -130,13 +130,20 @@ def test_every_variant_of_both_sides_is_compared_with_one_of_the_others():
     assert set(VARIANTS.values()) == THEIRS.keys()
 
 
-def test_names_of_torchvision_cut_its_backbone_at_the_finer_map():
-    names = torchvision_layout().names
+def test_names_of_torchvision_cut_its_backbone_at_the_finer_maps():
+    names = torchvision_layout(num_maps=7, num_extras=4).names
     assert len(set(names.values())) == len(names)
-    assert names["backbone.blocks.12.narrow.norm"] == "backbone.stages.0.13.conv.3"
+    assert names["backbone.blocks.5.narrow.norm"] == "backbone.stages.0.6.conv.3"
+    assert names["backbone.blocks.6.widen.norm"] == "backbone.stages.0.7.1"
+    assert names["backbone.blocks.6.depthwise.conv"] == "backbone.stages.1.0.1.0"
+    assert names["backbone.blocks.6.narrow.conv"] == "backbone.stages.1.0.2"
+    assert names["backbone.blocks.7.widen.conv"] == "backbone.stages.1.1.conv.0.0"
+    assert names["backbone.blocks.13.widen.norm"] == "backbone.stages.1.7.1"
+    assert names["backbone.last.conv"] == "backbone.stages.2.4.0"
+    assert names["extras.shrink.3.pointwise.conv"] == "backbone.stages.6.2.0"
+    assert names["heads.logits.6.pointwise"] == "head.classification_head.module_list.6.1"
+    names = torchvision_layout(num_maps=6, num_extras=4).names
     assert names["backbone.blocks.13.widen.norm"] == "backbone.stages.0.14.1"
-    assert names["backbone.blocks.13.depthwise.conv"] == "backbone.stages.1.0.1.0"
-    assert names["backbone.blocks.13.narrow.conv"] == "backbone.stages.1.0.2"
-    assert names["backbone.last.conv"] == "backbone.stages.1.4.0"
-    assert names["extras.shrink.3.pointwise.conv"] == "backbone.stages.5.2.0"
-    assert names["heads.logits.0.pointwise"] == "head.classification_head.module_list.0.1"
+    assert names["backbone.blocks.13.depthwise.norm"] == "backbone.stages.1.0.1.1"
+    assert names["heads.offsets.5.depthwise.conv"] == "head.regression_head.module_list.5.0.0"
+    assert "heads.offsets.6.depthwise.conv" not in names

@@ -17,6 +17,7 @@ started with `taskset -c 0` and `taskset -c 1` they fill two cores, with one thr
 """
 
 import argparse
+import math
 import os
 import resource
 import shlex
@@ -29,15 +30,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
+from ssd_jax.config.files import load_config
+from ssd_jax.config.schema import ModelConfig
 from ssd_jax.training.metrics_writer import read_metrics
 from tools.trials import Row, Trial, add_options, chosen_trials, run_and_print
 
 PLANNED = "planned"
 STOPPED = (75, 130, 143)  # exit statuses of a training that SIGTERM or Ctrl-C ended
-SIZE = 320  # of the config
-MIN_SIZES = (48, 100, 150, 202, 253, 304)
-MAX_SIZES = (100, 150, 202, 253, 304, 320)
-FIRST_STRIDE = 16
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,21 +47,22 @@ class Parser(argparse.ArgumentParser):
         return [line] if line and not line.startswith("#") else []
 
 
-def fields_of_size(size: int) -> dict[str, Any]:
-    """The fields of the config that go with another input size.
+def fields_of_size(model: ModelConfig, size: int) -> dict[str, Any]:
+    """The fields of a config with another input size.
 
     Default boxes keep their size in proportion to the image; each map has half the cells of the
     one before, rounded up.
     """
-    cells = [-(-size // FIRST_STRIDE)]
-    while len(cells) < len(MIN_SIZES):
+    cells = [math.ceil(size / model.strides[0])]
+    while len(cells) < len(model.strides):
         cells.append(-(-cells[-1] // 2))
+    factor = size / model.image_size
     return {
         "model.image_size": size,
         "model.feature_sizes": tuple(cells),
         "model.strides": tuple(size / count for count in cells),
-        "model.min_sizes": tuple(round(side * size / SIZE) for side in MIN_SIZES),
-        "model.max_sizes": tuple(round(side * size / SIZE) for side in MAX_SIZES),
+        "model.min_sizes": tuple(round(side * factor) for side in model.min_sizes),
+        "model.max_sizes": tuple(round(side * factor) for side in model.max_sizes),
     }
 
 
@@ -74,6 +74,7 @@ def fields_of_trial(trial: Trial, sources: Sequence[str], init: str) -> dict[str
       sources: of training and evaluation data.
       init: `config.init`.
     """
+    model = load_config("own_images:cpu").model
     return {
         "data.train": sources[0],
         "data.eval": sources[1],
@@ -85,7 +86,7 @@ def fields_of_trial(trial: Trial, sources: Sequence[str], init: str) -> dict[str
         "checkpoint_every": max(1, trial.steps // 3),
         "keep_checkpoints": 1,
         "eval_every": 0,
-        **fields_of_size(trial.image_size),
+        **fields_of_size(model, trial.image_size),
     }
 
 

@@ -13,6 +13,8 @@ from torchvision.models.detection.ssd import SSD, SSDHead
 from torchvision.ops.misc import Conv2dNormActivation
 
 NUM_CLASSES = 21  # the background among them
+# The layers of MobileNetV2 that the maps of stride 8 and 16 go into.
+FINE_LAYERS = (7, 14)
 # Output channels of the convolutions of each stage of VGG16; a pooling layer follows every stage.
 VGG_STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
@@ -91,17 +93,25 @@ def _separable_head(*arguments: Any) -> nn.Module:
 
 
 def _mobilenet(model: dict[str, Any]) -> FeatureMaps:
-    """MobileNetV2, whose finer map has 96 channels or these widened, and SSDLite's extra layers."""
+    """MobileNetV2, cut at its finer maps, and SSDLite's extra layers.
+
+    A finer map is read after it was widened, with "mobilenet_v2_narrow" before that.
+    """
     layers = torchvision.models.mobilenet_v2(weights=None).features
-    if model["backbone"] == "mobilenet_v2_narrow":
-        stages, out_channels = [layers[:14], layers[14:]], [96, 1280]
-    else:
-        block = layers[14].conv
-        stages = [
-            nn.Sequential(*layers[:14], block[0]),
-            nn.Sequential(block[1:], *layers[15:]),
-        ]
-        out_channels = [576, 1280]
+    stages, out_channels, begun, first = [], [], [], 0
+    num_fine = len(model["feature_sizes"]) - len(model["extra_blocks"]) - 1
+    for number in FINE_LAYERS[-num_fine:]:
+        before, block = layers[first:number], layers[number].conv
+        if model["backbone"] == "mobilenet_v2_narrow":
+            stages.append(nn.Sequential(*begun, *before))
+            out_channels.append(block[0][0].in_channels)
+            begun, first = [], number
+        else:
+            stages.append(nn.Sequential(*begun, *before, block[0]))
+            out_channels.append(block[0].out_channels)
+            begun, first = [block[1:]], number + 1
+    stages.append(nn.Sequential(*begun, *layers[first:]))
+    out_channels.append(layers[-1].out_channels)
     for _, channels, *_ in model["extra_blocks"]:
         stages.append(ssdlite._extra_block(out_channels[-1], channels, nn.BatchNorm2d))
         out_channels.append(channels)

@@ -36,6 +36,7 @@ from ssd_jax.interop.pytorch_layouts import (
     torchvision_ssdlite_layout,
 )
 from ssd_jax.interop.renaming import to_pytorch
+from ssd_jax.models.mobilenet_v2 import FINE_BLOCKS
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.evaluate import EvaluationOptions, evaluate_file
 from ssd_jax.runs.initial_weights import initial_weights
@@ -67,29 +68,36 @@ VARIANTS = {
     "torchvision's, mirror (hflip)": "torchvision's, mirror (hflip)",
     "ours, mirror": "torchvision's, mirror (hflip)",
 }
-FINE_BLOCK = 14  # of torchvision's MobileNetV2, whose first layer gives the finer map
 
 
-def torchvision_layout() -> Layout:
-    """The names in `tools/torchvision_networks.py` of the arrays of SSDLite with MobileNetV2."""
+def torchvision_layout(num_maps: int, num_extras: int) -> Layout:
+    """The names in `tools/torchvision_networks.py` of the arrays of SSDLite with MobileNetV2.
+
+    Args:
+      num_maps: of the network.
+      num_extras: how many of them are given by the extra layers.
+    """
+    num_fine = num_maps - num_extras - 1
+    cuts = [block + 1 for block in FINE_BLOCKS.values()][-num_fine:]
     names = {}
     for ours, theirs in torchvision_mobilenet_v2_layout().names.items():
         _, number, *rest = theirs.split(".")
-        place = int(number) - FINE_BLOCK
-        if place == 0 and rest[1] != "0":  # of "conv"
-            names[ours] = ".".join(["backbone.stages.1.0", *rest[1:]])
-        elif place == 0:
-            names[ours] = ".".join(["backbone.stages.0", number, *rest[2:]])
-        else:
-            stage, number = ("0", number) if place < 0 else ("1", str(place))
-            names[ours] = ".".join(["backbone.stages", stage, number, *rest])
+        layer = int(number)
+        # The first layer of a block that is cut belongs to the stage before.
+        is_before = layer in cuts and rest[1] == "0"
+        if layer in cuts:
+            rest = rest[2:] if is_before else rest[1:]
+        stage = sum(layer > cut or (layer == cut and not is_before) for cut in cuts)
+        place = layer - cuts[stage - 1] if stage else layer
+        names[ours] = ".".join(["backbone.stages", str(stage), str(place), *rest])
     for ours, theirs in torchvision_ssdlite_layout().names.items():
         group, _, rest = theirs.partition(".extra.")
         if rest:
             number, _, rest = rest.partition(".")
-            names[ours] = f"{group}.stages.{int(number) + 2}.{rest}"
-        elif ours.startswith("heads."):
-            names[ours] = theirs
+            names[ours] = f"{group}.stages.{int(number) + num_fine + 1}.{rest}"
+        elif ours.startswith(("heads.offsets.0.", "heads.logits.0.")):
+            for i in range(num_maps):
+                names[ours.replace(".0.", f".{i}.", 1)] = theirs.replace(".0.", f".{i}.", 1)
     return Layout(names)
 
 
@@ -106,7 +114,9 @@ def write_task(config: Config, preset: str, data: RunData, place: Path) -> None:
     classes = data.train.class_names
     network = build_network(config.model, len(classes))
     weights = initial_weights(config.init, network, config.seed, classes).variables
-    tensors = to_pytorch(weights, torchvision_layout(), network.tiling.boxes_per_cell)
+    boxes_per_cell = network.tiling.boxes_per_cell
+    layout = torchvision_layout(len(boxes_per_cell), len(config.model.extra_blocks))
+    tensors = to_pytorch(weights, layout, boxes_per_cell)
     np.savez(place / "weights.npz", **tensors)  # pyright: ignore[reportArgumentType]
     rates = jax.vmap(make_schedule(config))(jnp.arange(config.steps))
     task = {
