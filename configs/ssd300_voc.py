@@ -57,6 +57,7 @@ def get_config() -> ConfigDict:
     config.data.split = 0.8  # share that is trained on, where eval is cut from train
     config.data.classes = ""  # names joined by commas; "" = from the source
     config.data.class_map = ""  # other names, like "dog+puppy=dog,car=": merged, or left out
+    config.data.repeat_threshold = 0.0  # share of images below which a class is drawn more often
     config.data.cache = False  # keep the encoded training pictures in memory, once read
     config.data.max_objects = 64  # room for objects of an image; of more, the largest are kept
     # When a picture or its annotation is damaged: "stop", or "skip" the picture.

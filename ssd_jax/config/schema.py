@@ -191,6 +191,9 @@ class DataConfig(Group):
     split: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """Share of the images that is trained on where `eval` is "" and the data has no split for
     evaluation; near duplicates stay on one side."""
+    repeat_threshold: Share = 0.0
+    """Images with a class that a smaller share of the images has are drawn more often, as for LVIS;
+    0 = all images equally often."""
     cache: bool = False
     """Whether encoded training images stay in memory once they are read."""
     max_objects: Count = 64

@@ -70,14 +70,16 @@ def training_batches(
     Raises:
       UserError: when batches are taken: an image cannot be read, or too many cannot.
     """
-    size, problems = config.model.image_size, dataset.problems
+    problems = dataset.problems
+    size, threshold = config.model.image_size, config.data.repeat_threshold
     process = {"process_index": process_index, "process_count": process_count}
     per_image = functools.partial(each_image, batch_size=batch_size, skips=problems.skips)
     reader = RecordReader(dataset, config.data.cache)
     custom = custom_augmentation(config, len(dataset.class_names), process_index)
 
     def order(step: int) -> tf.data.Dataset:
-        return training_order(dataset, config.seed, first_position=step * batch_size, **process)
+        skipped = step * batch_size
+        return training_order(dataset, config.seed, threshold, first_position=skipped, **process)
 
     def draw(step: tf.Tensor) -> Draw:
         seed = tf.stack([tf.constant(config.seed, tf.int64), step * process_count + process_index])
@@ -102,8 +104,7 @@ def training_batches(
         of_batch = order(first_step + number).take(batch_size)
         return (dataset[int(index)] for index in of_batch.as_numpy_iterator())
 
-    batches = raise_failure(as_numpy(examples), custom)
-    batches = explain_failure(batches, records_of, problems)
+    batches = explain_failure(raise_failure(as_numpy(examples), custom), records_of, problems)
     return report_broken(batches, problems) if problems.skips else batches
 
 

@@ -37,7 +37,7 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
     if num_images < 1:
         raise UserError(f"images is {num_images}, but must be 1 or more")
     dataset = open_training_data(config)
-    indices = training_order(dataset, config.seed).take(num_images)
+    indices = training_order(dataset, config.seed, config.data.repeat_threshold).take(num_images)
     pictures = []
     for index, image, boxes, labels in zip(
         indices.as_numpy_iterator(), *_as_trained(config, dataset, num_images), strict=True
