@@ -227,7 +227,7 @@ def test_focal_loss_by_hand():
         )
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
 def test_focal_loss_of_huge_logits_has_finite_gradients(gamma):
     logits = jnp.array([[1e4, -1e4], [-1e4, 1e4], [30.0, 0.0], [0.0, 0.0]])
     settings = LossConfig(focal_gamma=gamma)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from flax import nnx
 
 from configs import (
@@ -217,14 +218,20 @@ def test_a_prior_is_the_probability_of_an_object_of_every_box(separable):
     heads = PredictionHeads(
         (2, 2, 2), (3, 0, 1), 6, separable=separable, kernel_init=zeros, options=options
     )
-    features = [jnp.ones((1, size, size, 2)) for size in (2, 2, 1)]
-    offsets, before = heads(features, False)
+    before = nnx.to_pure_dict(nnx.state(heads))
     heads.set_prior(0.01)
-    same_offsets, logits = heads(features, False)
-    assert not before.any() and not offsets.any() and not same_offsets.any()
-    np.testing.assert_allclose(
-        nnx.softmax(logits)[0], [[0.99] + [0.01 / 5] * 5] * (3 * 4 + 1), rtol=1e-5
-    )
+    after = nnx.to_pure_dict(nnx.state(heads))
+    for index, boxes in ((0, 3), (2, 1)):
+        new, old = (
+            (head["pointwise"] if separable else head).pop("bias")
+            for head in (after["logits"][index], before["logits"][index])
+        )
+        assert not old.any()
+        expected = [[0.99] + [0.01 / 5] * 5] * boxes
+        np.testing.assert_allclose(
+            scipy.special.softmax(new.reshape(-1, 6), axis=1), expected, 1e-5
+        )
+    jax.tree.map(np.testing.assert_array_equal, after, before)
 
 
 def test_weights_are_made_of_the_keys_of_flax():
