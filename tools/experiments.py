@@ -86,6 +86,7 @@ def fields_of_trial(trial: Trial, sources: Sequence[str], init: str) -> dict[str
         "checkpoint_every": max(1, trial.steps // 3),
         "keep_checkpoints": 1,
         "eval_every": 0,
+        "report": False,
         **fields_of_size(model, trial.image_size),
     }
 
