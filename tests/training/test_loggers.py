@@ -54,6 +54,9 @@ def test_wandb_goes_on_in_the_same_run_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     log_twice("wandb", tmp_path / "run")
+    import wandb
+
+    wandb.teardown()  # waits for its process, which writes a run of a known id in the background
     first, second = sorted((tmp_path / "run").glob("wandb/offline-run-*/run-*.wandb"))
     assert first.name == second.name
     for file, losses in ((first, [b"2", b"4", b"6"]), (second, [b"60"])):
