@@ -27,6 +27,7 @@ _MOBILENET_V2 = (
     "mobilenet_v2_narrow",
     "mobilenet_v2_stride_8",
     "mobilenet_v2_tensorflow",
+    "mobilenet_v2_tensorflow_stride_8",
 )
 
 

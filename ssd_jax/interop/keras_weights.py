@@ -28,6 +28,9 @@ class Application(NamedTuple):
 
 
 _VGG16 = Application("VGG16", "vgg16_weights_tf_dim_ordering_tf_kernels.h5")
+_MOBILENET_V2 = Application(
+    "MobileNetV2", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5", 1e-3
+)
 APPLICATIONS = {
     "vgg16": _VGG16,
     "vgg16_mmdetection": _VGG16,
@@ -35,9 +38,8 @@ APPLICATIONS = {
     "resnet50_keras": Application(
         "ResNet50", "resnet50_weights_tf_dim_ordering_tf_kernels.h5", 1.001e-5
     ),
-    "mobilenet_v2_tensorflow": Application(
-        "MobileNetV2", "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5", 1e-3
-    ),
+    "mobilenet_v2_tensorflow": _MOBILENET_V2,
+    "mobilenet_v2_tensorflow_stride_8": _MOBILENET_V2,
 }
 
 
@@ -80,7 +82,7 @@ def arrays_from_keras(model: Any, backbone: str) -> Arrays:
     """
     if backbone == "resnet50_keras":
         names = _resnet50_names()
-    elif backbone == "mobilenet_v2_tensorflow":
+    elif APPLICATIONS[backbone] is _MOBILENET_V2:
         names = _mobilenet_v2_names()
     else:
         return _vgg16_arrays(model, atrous=backbone != "vgg16_whole")

@@ -141,6 +141,30 @@ class BatchNorm(nnx.BatchNorm):
         )
         self.mean = RunningStatistic(self.mean.get_value())
         self.var = RunningStatistic(self.var.get_value())
+        self.measures = False  # see `Network.measure_norms`
+
+    def __call__(
+        self,
+        x: Float[Array, "batch height width channels"],
+        use_running_average: bool | None = None,
+        *,
+        mask: jax.Array | None = None,
+    ) -> Float[Array, "batch height width channels"]:
+        """Normalises, scales and shifts each channel."""
+        if self.measures:
+            self._measure(x)
+        return super().__call__(x, use_running_average, mask=mask)
+
+    def _measure(self, x: Float[Array, "batch height width channels"]) -> None:
+        """Takes the statistics of `x` over; scale and bias change so that the result does not."""
+        assert self.scale is not None and self.bias is not None
+        axes = (0, 1, 2)
+        mean, var = jnp.mean(x, axes, jnp.float32), jnp.var(x, axes, jnp.float32)
+        factor = self.scale[...] / jnp.sqrt(self.var[...] + self.epsilon)
+        self.bias.set_value(self.bias[...] + (mean - self.mean[...]) * factor)
+        self.scale.set_value(factor * jnp.sqrt(var + self.epsilon))
+        self.mean.set_value(mean)
+        self.var.set_value(var)
 
 
 class ConvBlock(nnx.Module):

@@ -18,6 +18,7 @@ from ssd_jax.config.schema import ModelConfig, PrecisionName
 from ssd_jax.detection.boxes import ArrayLike
 from ssd_jax.detection.default_boxes import Tiling, default_boxes, shapes_from_sizes
 from ssd_jax.errors import UserError
+from ssd_jax.models.layers import BatchNorm
 from ssd_jax.models.preprocess import normalise
 from ssd_jax.models.ssd import BACKBONES, SSD
 
@@ -145,6 +146,30 @@ class Network:
         with jax.default_matmul_precision(PRECISIONS[self.settings.precision].products):
             outputs = module(jnp.asarray(images), train)
         return outputs, nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
+
+    def measure_norms(
+        self,
+        parameters: Variables,
+        batch_stats: Variables,
+        images: Float[ArrayLike, "batch size size 3"],
+    ) -> tuple[Variables, Variables]:
+        """Parameters and batch statistics with those of these images in the backbone's batch norm.
+
+        For weights whose batch norm was folded into the convolutions, as for deployment: it has the
+        scale 1 and the mean 0, which are not those of what reaches it. Without training the network
+        stays as it was; trained, it begins with what it knows, where a batch normalised by its own
+        statistics would change what every layer gives.
+
+        Args:
+          parameters: as `init` makes them.
+          batch_stats: as `init` makes them.
+          images: from `normalise`; of the kind that is trained on.
+        """
+        module = nnx.merge(nnx.graphdef(self._abstract_module), parameters, batch_stats)
+        module.backbone.set_attributes(BatchNorm, measures=True, raise_if_not_found=False)
+        with jax.default_matmul_precision(PRECISIONS[self.settings.precision].products):
+            module.backbone(jnp.asarray(images), False)
+        return _variables(module)
 
 
 class CountedKeys(nnx.Rngs):

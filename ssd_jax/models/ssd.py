@@ -68,6 +68,9 @@ BACKBONES = {
         functools.partial(MobileNetV2, same_padding=True), 2, TENSORFLOW, True
     ),
     "mobilenet_v2_stride_8": Backbone(functools.partial(MobileNetV2, finest=8), 3, IMAGENET, True),
+    "mobilenet_v2_tensorflow_stride_8": Backbone(
+        functools.partial(MobileNetV2, finest=8, same_padding=True), 3, TENSORFLOW, True
+    ),
     "mobilenet_v3": Backbone(mobilenet_v3.MobileNetV3, 2, TENSORFLOW, True, mobilenet_v3.NORM),
 }
 

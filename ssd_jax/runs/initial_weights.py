@@ -1,14 +1,24 @@
 """The weights that a run starts from, as `config.init` names them."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ssd_jax.errors import UserError
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssd_jax.errors import UserError, counted
 from ssd_jax.interop.formats import FORMATS, read_format
 from ssd_jax.interop.transfer import Arrays, Classes, Transfer, flatten, transfer
 from ssd_jax.models.network import Network
 from ssd_jax.runs.trained import load_workdir
 from ssd_jax.storage.files import local_path, read_json
+from ssd_jax.training.augmentation import fill_outside
+
+logger = logging.getLogger(__name__)
+
+NUM_MEASURED = 48  # images, for statistics of batch norm
 
 
 def initial_weights(
@@ -48,6 +58,53 @@ def initial_weights(
             "model.batch_norm, …)"
         )
     return result._replace(unused=result.unused + unused)
+
+
+def has_folded_norms(weights: Transfer) -> bool:
+    """Whether batch norm in the backbone was folded into its convolutions, as for deployment.
+
+    All of it that was taken over has the scale 1 and the mean 0, which training never gives.
+    """
+    arrays = flatten(weights.variables)
+    constants = {
+        name: 1.0 if name.endswith("/norm/scale") else 0.0
+        for name, _, fate in weights.fates
+        if name.startswith("backbone/")
+        and name.endswith(("/norm/scale", "/norm/mean"))
+        and fate == "taken over"
+    }
+    return bool(constants) and all(
+        bool(np.all(np.asarray(arrays[name]) == value)) for name, value in constants.items()
+    )
+
+
+def with_measured_norms(
+    weights: Transfer, network: Network, batches: Iterable[dict[str, np.ndarray]]
+) -> Transfer:
+    """Weights whose batch norm has the statistics of `NUM_MEASURED` training images.
+
+    Args:
+      weights: of which `has_folded_norms` is true.
+      network: what will be trained.
+      batches: of training, the same on all processes.
+    """
+    canvases, count = [], 0
+    for batch in batches:
+        fill = jax.vmap(fill_outside)
+        canvases.append(
+            fill(jnp.asarray(batch["image"], jnp.float32), jnp.asarray(batch["window"]))
+        )
+        count += len(batch["image"])
+        if count >= NUM_MEASURED:
+            break
+    images = network.normalise(jnp.concatenate(canvases)[:NUM_MEASURED])
+    measured = network.measure_norms(*weights.variables, images)
+    logger.info(
+        "batch norm of these weights was folded into the convolutions: its statistics are measured "
+        "on %s",
+        counted(len(images), "training image"),
+    )
+    return weights._replace(variables=measured)
 
 
 def _from_run(folder: Path) -> tuple[Arrays, tuple[str, ...]]:

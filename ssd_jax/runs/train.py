@@ -36,7 +36,11 @@ from ssd_jax.runs.changed_config import check_can_continue
 from ssd_jax.runs.class_weights import with_class_weights
 from ssd_jax.runs.data_checks import describe_continued, look_at_data, record_data
 from ssd_jax.runs.evaluator import Evaluator
-from ssd_jax.runs.initial_weights import initial_weights
+from ssd_jax.runs.initial_weights import (
+    has_folded_norms,
+    initial_weights,
+    with_measured_norms,
+)
 from ssd_jax.runs.length import with_steps
 from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
@@ -240,6 +244,9 @@ def _begin(parts: _Parts) -> _Start:
     config = parts.config
     prior = FOCAL_PRIOR if config.loss.confidence == "focal" else 0.0
     weights = initial_weights(config.init, parts.network, config.seed, parts.class_names, prior)
+    if has_folded_norms(weights) and not config.freeze_batch_norm:
+        # Those of the main process, whichever process this is.
+        weights = with_measured_norms(weights, parts.network, parts.batches(0, 0))
     return _Start(0, jax.jit(parts.new_state)(*weights.variables), Progress(), {}, weights)
 
 

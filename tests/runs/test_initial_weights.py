@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from flax import nnx
 
 from configs import ssdlite300_mobilenetv2_coco
 from ssd_jax.config.schema import as_config
@@ -7,9 +8,13 @@ from ssd_jax.errors import UserError
 from ssd_jax.interop.formats import read_format
 from ssd_jax.interop.pytorch_layouts import torchvision_vgg16_layout
 from ssd_jax.interop.renaming import to_pytorch
-from ssd_jax.interop.transfer import flatten
+from ssd_jax.interop.transfer import Classes, flatten, transfer
 from ssd_jax.models.network import build_network
-from ssd_jax.runs.initial_weights import initial_weights
+from ssd_jax.runs.initial_weights import (
+    has_folded_norms,
+    initial_weights,
+    with_measured_norms,
+)
 from tests import tiny
 from tests.helpers.random_variables import random_variables
 from tests.helpers.reference_results import shared
@@ -94,3 +99,50 @@ def test_nothing_that_fits_is_an_error(tmp_path):
 def test_from_scratch_everything_is_new():
     result = initial_weights("", tiny_network(), 0, CLASSES)
     assert result.num_filled == 0 and not result.unused
+
+
+def folded(network, scale=1.0):
+    """Weights of a backbone whose batch norm was folded into its convolutions."""
+    parameters, batch_stats = network.init(1)
+    given = flatten(({"backbone": parameters["backbone"]}, {"backbone": batch_stats["backbone"]}))
+    constants = {"scale": scale, "mean": 0.0, "var": 1.0, "bias": 0.5}
+    return {
+        name: np.full_like(array, constants[name.rpartition("/")[2]])
+        if name.rpartition("/")[2] in constants
+        else array
+        for name, array in given.items()
+    }
+
+
+def test_folded_batch_norm_gets_the_statistics_of_training_images():
+    network = build_network(as_config(tiny.get_config()).model, len(CLASSES))
+    given, boxes = folded(network), network.tiling.boxes_per_cell
+    weights = transfer(network.init(0), given, Classes(CLASSES), boxes)
+    assert has_folded_norms(weights)
+    whole = transfer(network.init(0), folded(network, scale=1.1), Classes(CLASSES), boxes)
+    assert not has_folded_norms(whole)
+    assert not has_folded_norms(transfer(network.init(0), {}, Classes(CLASSES), boxes))
+
+    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    batch = {"image": images, "window": np.array([[0, 0, 1, 1]] * 3, np.float32)}
+    measured = with_measured_norms(weights, network, [batch])
+    maps = {
+        (name, train): network_maps(network, variables.variables, images, train)
+        for name, variables in (("folded", weights), ("measured", measured))
+        for train in (False, True)
+    }
+    for before, after, trained in zip(
+        maps["folded", False], maps["measured", False], maps["measured", True], strict=True
+    ):
+        np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(trained, before, rtol=1e-2, atol=1e-3)
+    # Without it the first step changes what the backbone gives.
+    assert not np.allclose(maps["folded", True][0], maps["folded", False][0], rtol=0.1, atol=0.1)
+    new = flatten(weights.variables)["extras/narrow/0/norm/scale"]
+    np.testing.assert_array_equal(flatten(measured.variables)["extras/narrow/0/norm/scale"], new)
+
+
+def network_maps(network, variables, images, train):
+    """The feature maps of the backbone."""
+    module = nnx.merge(nnx.graphdef(network._abstract_module), *variables)
+    return [np.asarray(fine) for fine in module.backbone(network.normalise(images), train)]
