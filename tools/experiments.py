@@ -85,7 +85,7 @@ def fields_of_trial(trial: Trial, sources: Sequence[str], init: str) -> dict[str
         "log_every": max(1, trial.steps // 20),
         "checkpoint_every": max(1, trial.steps // 3),
         "keep_checkpoints": 1,
-        "eval_every": 0,
+        "eval_every": trial.steps,
         "report": False,
         **fields_of_size(model, trial.image_size),
     }

@@ -13,6 +13,7 @@ Results are kept, and the work divided, as by `tools/experiments.py`.
 """
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ from ssd_jax.config.schema import Config, DataConfig
 from ssd_jax.data.choice import RunData, open_run_data
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.evaluation_batches import read_objects
+from ssd_jax.data.training_batches import training_batches
 from ssd_jax.interop.pytorch_layouts import (
     Layout,
     torchvision_mobilenet_v2_layout,
@@ -39,7 +41,7 @@ from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.models.mobilenet_v2 import FINE_BLOCKS
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.evaluate import EvaluationOptions, evaluate_file
-from ssd_jax.runs.initial_weights import initial_weights
+from ssd_jax.runs.initial_weights import start_weights
 from ssd_jax.training.optimizer import make_schedule
 from tools.experiments import arguments, fields_of_trial, run_command, stop_if_stopped, trained
 from tools.trials import Row, Trial, add_options, chosen_trials, run_and_print
@@ -113,7 +115,8 @@ def write_task(config: Config, preset: str, data: RunData, place: Path) -> None:
     assert data.evaluation is not None and not config.no_weight_decay
     classes = data.train.class_names
     network = build_network(config.model, len(classes))
-    weights = initial_weights(config.init, network, config.seed, classes).variables
+    batches = functools.partial(training_batches, config, data.train, config.batch_size)
+    weights = start_weights(config, network, classes, batches).variables
     boxes_per_cell = network.tiling.boxes_per_cell
     layout = torchvision_layout(len(boxes_per_cell), len(config.model.extra_blocks))
     tensors = to_pytorch(weights, layout, boxes_per_cell)

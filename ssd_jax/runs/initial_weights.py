@@ -1,13 +1,15 @@
 """The weights that a run starts from, as `config.init` names them."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ssd_jax.config.schema import Config
+from ssd_jax.detection.losses import FOCAL_PRIOR
 from ssd_jax.errors import UserError, counted
 from ssd_jax.interop.formats import FORMATS, read_format
 from ssd_jax.interop.transfer import Arrays, Classes, Transfer, flatten, transfer
@@ -18,7 +20,30 @@ from ssd_jax.training.augmentation import fill_outside
 
 logger = logging.getLogger(__name__)
 
+Batches = Iterable[dict[str, np.ndarray]]
+
 NUM_MEASURED = 48  # images, for statistics of batch norm
+
+
+def start_weights(
+    config: Config, network: Network, class_names: Sequence[str], batches: Callable[[], Batches]
+) -> Transfer:
+    """The weights before the first step: those of `config.init`, ready to be trained.
+
+    Args:
+      config: of the run.
+      network: what will be trained.
+      class_names: the classes of the network, in the order of the labels.
+      batches: gives training batches, the same on all processes; called where they are needed.
+
+    Raises:
+      UserError: see `initial_weights`.
+    """
+    prior = FOCAL_PRIOR if config.loss.confidence == "focal" else 0.0
+    weights = initial_weights(config.init, network, config.seed, class_names, prior)
+    if has_folded_norms(weights) and not config.freeze_batch_norm:
+        weights = with_measured_norms(weights, network, batches())
+    return weights
 
 
 def initial_weights(
@@ -78,9 +103,7 @@ def has_folded_norms(weights: Transfer) -> bool:
     )
 
 
-def with_measured_norms(
-    weights: Transfer, network: Network, batches: Iterable[dict[str, np.ndarray]]
-) -> Transfer:
+def with_measured_norms(weights: Transfer, network: Network, batches: Batches) -> Transfer:
     """Weights whose batch norm has the statistics of `NUM_MEASURED` training images.
 
     Args:

@@ -22,7 +22,6 @@ from ssd_jax.config.schema import Config, LossConfig, as_config
 from ssd_jax.data.choice import RunData, open_run_data
 from ssd_jax.data.custom import find_function
 from ssd_jax.data.cut import CUT_FILE, write_cut
-from ssd_jax.detection.losses import FOCAL_PRIOR
 from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.drawing import draw_detections
@@ -36,11 +35,7 @@ from ssd_jax.runs.changed_config import check_can_continue
 from ssd_jax.runs.class_weights import with_class_weights
 from ssd_jax.runs.data_checks import describe_continued, look_at_data, record_data
 from ssd_jax.runs.evaluator import Evaluator
-from ssd_jax.runs.initial_weights import (
-    has_folded_norms,
-    initial_weights,
-    with_measured_norms,
-)
+from ssd_jax.runs.initial_weights import start_weights
 from ssd_jax.runs.length import with_steps
 from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
@@ -242,11 +237,9 @@ def _restore(parts: _Parts, checkpoints: Checkpoints) -> _Start | None:
 def _begin(parts: _Parts) -> _Start:
     """The state before the first step, with the weights of `config.init`."""
     config = parts.config
-    prior = FOCAL_PRIOR if config.loss.confidence == "focal" else 0.0
-    weights = initial_weights(config.init, parts.network, config.seed, parts.class_names, prior)
-    if has_folded_norms(weights) and not config.freeze_batch_norm:
-        # Those of the main process, whichever process this is.
-        weights = with_measured_norms(weights, parts.network, parts.batches(0, 0))
+    # Batches of the main process, whichever this is.
+    batches = functools.partial(parts.batches, 0, 0)
+    weights = start_weights(config, parts.network, parts.class_names, batches)
     return _Start(0, jax.jit(parts.new_state)(*weights.variables), Progress(), {}, weights)
 
 
