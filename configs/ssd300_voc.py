@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
     config.keep_checkpoints = 3  # how many of the last stay; the best by the metric stays too
     config.eval_every = 0  # steps between two evaluations; 0 = ten in a run, -1 = never
     config.patience = 0  # evaluations without a higher mAP after which it ends; 0 = takes all steps
+    config.report = True  # whether an evaluated run ends with a page about its best checkpoint
 
     # ---- optimiser
     config.optimizer = "sgd"  # as in Caffe; or "adam"
