@@ -122,7 +122,7 @@ class RunConfig(Group):
     @property
     def steps_between_evaluations(self) -> int:
         """`eval_every`, or what it stands for; -1 where there is none."""
-        return self.eval_every or max(1, self.steps // EVALUATIONS)
+        return self.eval_every or math.ceil(self.steps / EVALUATIONS)
 
     def epochs_in(self, steps: int, num_images: int) -> float:
         """How many passes over so many images so many steps are."""

@@ -147,7 +147,7 @@ def _length(config: Config, given: Collection[str], num_images: int) -> list[Cho
 
 def _moments(steps: int) -> list[Choice]:
     """When the run evaluates, saves and logs."""
-    every = max(1, steps // CHECKPOINTS)
+    every = math.ceil(steps / CHECKPOINTS)
     return [
         Choice("checkpoint_every", every, "ten in a run, each is evaluated; the best stays"),
         Choice("log_every", max(1, min(20, steps // 20)), "a line of losses"),

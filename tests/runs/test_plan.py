@@ -36,7 +36,7 @@ def test_the_length_suits_the_number_of_images(num_images, steps, tmp_path):
     assert planned.steps == choices["steps"].value == steps
     passes = steps * 4 / num_images
     assert choices["steps"].reason.startswith(f"{passes:.3g} passes over {num_images:,} images")
-    assert planned.steps_between_evaluations == planned.checkpoint_every == steps // 10
+    assert planned.steps_between_evaluations == planned.checkpoint_every == -(-steps // 10)
 
 
 def test_what_is_given_stays(tmp_path):
