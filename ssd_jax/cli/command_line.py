@@ -5,6 +5,7 @@ calls when it calls it, so that `--help` and a mistyped flag are answered at onc
 needs nothing of what training does.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, TypedDict, TypeVar
 
@@ -53,7 +54,11 @@ class Command(NamedTuple):
         arguments = parse(self.flags, argv, known_only=self.passes_unknown)[1:]
         for name in self.required:
             if self.flags[name].value is None:
-                meant = f". Did you mean --{name}={arguments[0]}?" if arguments else ""
+                meant = ""
+                if arguments:
+                    is_data = "data" in self.flags and os.path.isdir(arguments[0])
+                    flag = "data" if is_data else name
+                    meant = f". Did you mean --{flag}={arguments[0]}?"
                 text = self.flags[name].help.removesuffix(".")
                 raise UserError(
                     f"--{name}=… is missing: it names {text[:1].lower()}{text[1:]}{meant}"

@@ -38,7 +38,8 @@ CHANGE_CONFIG = flags.DEFINE_boolean(
 DATA = flags.DEFINE_string(
     "data",
     None,
-    "The training data: a folder of images in any format. Needs neither config nor workdir.",
+    "The training data: a folder of images in any format, FOLDER:SPLIT, or another source. Needs "
+    "neither config nor workdir.",
     FLAGS,
 )
 PROCESSES = define_processes(FLAGS)
@@ -59,8 +60,20 @@ def defaults(arguments: list[str]) -> list[str]:
         return []
     added = [] if "config" in given else [f"--config={OWN_IMAGES}"]
     if "workdir" not in given:
-        added.append(f"--workdir=runs/{Path(folder[-1].split(':')[0]).resolve().name}")
+        added.append(f"--workdir=runs/{_name_of(folder[-1])}")
     return added
+
+
+def _name_of(source: str) -> str:
+    """A name for a source: that of its folder, or of the one above a file or a split."""
+    parts = source.split(",")[0].strip('"').split(":")  # FORMAT:FOLDER:SPLIT
+    path = next((Path(part) for part in parts if Path(part).exists()), None)
+    if path is None:
+        return re.sub(r"[^\w.-]+", "_", source).strip("_") or "own"
+    path = path.resolve()
+    if path.is_file() or path.name in ("train", "images", "data"):
+        path = path.parent
+    return path.name or "own"
 
 
 def main(arguments: list[str]) -> None:
@@ -78,10 +91,8 @@ def main(arguments: list[str]) -> None:
         if "data.train" in fields:
             raise UserError("--data and --config.data.train both name the training data: give one")
         name, values = config_name(FLAGS), flat_fields(config.model_dump())
-        if name == OWN_IMAGES:
-            row = choose_row(
-                values["init"] if "init" in fields else None, local_path(given(WORKDIR))
-            )
+        folder, init = local_path(given(WORKDIR)), values["init"] if "init" in fields else None
+        if name == OWN_IMAGES and (row := choose_row(init, folder)):
             own = load_config(f"{OWN_IMAGES}:{row}")
             config = own.replace({field: values[field] for field in fields})
         evaluation = config.data.eval if "data.eval" in fields else ""

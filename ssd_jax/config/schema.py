@@ -379,8 +379,8 @@ class LossConfig(Group):
     """Weights of classes in the confidence loss: "cat=2,dog=0.5", with 1 for the others; numbers
     for all in their order, "2,0.5,1"; or "balanced", more for rare ones. "" = all alike."""
     localisation: Literal["smooth_l1", "giou", "ciou"] = "smooth_l1"
-    """Loss of boxes: smooth L1 of their offsets, or GIoU or CIoU, which take the
-    `localisation_weight` 5."""
+    """Loss of boxes: smooth L1 of their offsets, or GIoU or CIoU, with which the
+    `localisation_weight` is to be set to 5."""
 
     @property
     def weights_by_class(self) -> dict[str, float]:

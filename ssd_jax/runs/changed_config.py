@@ -35,9 +35,11 @@ def check_can_continue(
             f"{saved[-1]} or more, with --change_config where the run has another number, or name "
             "another work directory"
         )
+    if not saved:
+        return  # nothing was learned with the config that may lie there
     if not change_config:
         check_same_config(folder, config)
-    elif saved and devices.is_main_process():
+    elif devices.is_main_process():
         changes = describe_changes(folder, config, saved[-1])
         if changes:
             logger.info("%s", changes)

@@ -175,7 +175,7 @@ def check_images(dataset: Dataset) -> None:
         dataset.problems.add_unreadable(path, image_id, reason, devices.is_main_process())
     if devices.is_main_process():
         logger.info(
-            "%s evaluation images decoded in %.1f s, before the first step only",
-            f"{len(dataset):,}",
+            "%s decoded in %.1f s, before the first step only",
+            counted(len(dataset), "evaluation image"),
             time.perf_counter() - began,
         )

@@ -23,7 +23,8 @@ from ssd_jax.errors import UserError, counted
 from ssd_jax.interop.published_weights import published_file
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.length import steps_of
-from ssd_jax.runs.workdir import flat_fields, is_recorded, read_config
+from ssd_jax.runs.workdir import flat_fields
+from ssd_jax.training.checkpoints import saved_steps
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ CHECKPOINTS = 10  # of a run, as many as evaluations
 # Fewer objects than these with a default box of enough IoU: boxes in their shapes are looked for.
 LOW_RECALL = 0.95
 GAIN = 0.01  # of recall, from which such boxes are taken
+FEW_EPOCHS = 15  # up to which images are only mirrored
 MANY_EPOCHS = 100  # from which on augmentation is the paper's
 
 
@@ -67,13 +69,18 @@ def choose_row(init: str | None, folder: Path) -> str:
 
     Args:
       init: `config.init` where it is given; None where it is to be chosen.
-      folder: the work directory; of a run that is recorded there nothing is told.
+      folder: the work directory.
+
+    Returns:
+      The row; "" for a run that goes on as it was recorded.
     """
+    if saved_steps(folder / "checkpoints"):
+        return ""
     row = "cpu" if jax.default_backend() == "cpu" else "accelerator"
     found = exchange.from_main_process(_reason_without_weights(row) if init is None else "")
     if init == "" or found:
         row = "scratch"
-    if devices.is_main_process() and not is_recorded(folder):
+    if devices.is_main_process():
         reason = f", without start weights{': ' * bool(found)}{found}" if row == "scratch" else ""
         logger.info("network: %s%s", NETWORKS[row], reason)
     return row
@@ -88,17 +95,23 @@ def _reason_without_weights(row: str) -> str:
     return ""
 
 
-def planned(config: Config, given: Collection[str], train: Dataset, folder: Path) -> Config:
+def planned(
+    config: Config, given: Collection[str], train: Dataset, recorded: Config | None
+) -> Config:
     """The config with what suits the images and the machine; tells what was chosen. See `plan`."""
     tiling = build_network(config.model, len(train.class_names)).tiling
-    config, choices = plan(config, given, count_content(train), tiling, folder)
+    config, choices = plan(config, given, count_content(train), tiling, recorded)
     if choices and devices.is_main_process():
         logger.info("%s", format_choices(choices))
     return config
 
 
 def plan(
-    config: Config, given: Collection[str], train: Content, tiling: Tiling, folder: Path
+    config: Config,
+    given: Collection[str],
+    train: Content,
+    tiling: Tiling,
+    recorded: Config | None = None,
 ) -> tuple[Config, list[Choice]]:
     """The config of a run, and what was chosen for it.
 
@@ -107,16 +120,29 @@ def plan(
       given: the names of the fields that are not to be chosen.
       train: what there is to train on.
       tiling: the default boxes of the config.
-      folder: the work directory; a run that is recorded there keeps what was chosen for it.
+      recorded: of a run that goes on, which keeps what was chosen for it, but for what depends on
+        its length where another is given.
+
+    Raises:
+      UserError: two lengths are given.
     """
-    if is_recorded(folder):
+    if {"steps", "epochs"} <= set(given) and config.epochs:
+        raise UserError(
+            f"config.steps is {config.steps} and config.epochs {config.epochs:g}: give one length"
+        )
+    if recorded is not None:
         values = flat_fields(config.model_dump())
-        return read_config(folder).replace({name: values[name] for name in given}), []
+        changed = recorded.replace({name: values[name] for name in given})
+        steps = steps_of(changed, train.num_images)
+        if steps == recorded.steps:
+            return changed, []
+        choices = [choice for choice in _moments(steps) if choice.field not in given]
+        return changed.replace({choice.field: choice.value for choice in choices}), choices
     choices = _length(config, given, train.num_images)
     length = config.replace({choice.field: choice.value for choice in choices})
     steps = steps_of(length, train.num_images)
     choices += _moments(steps)
-    choices += _augmentation(config.epochs_in(steps, train.num_images))
+    choices += _augmentation(given, config.epochs_in(steps, train.num_images))
     choices += _shapes(config, train, tiling)
     choices = [choice for choice in choices if choice.field not in given]
     return config.replace({choice.field: choice.value for choice in choices}), choices
@@ -149,21 +175,35 @@ def _moments(steps: int) -> list[Choice]:
     """When the run evaluates, saves and logs."""
     every = math.ceil(steps / CHECKPOINTS)
     return [
-        Choice("checkpoint_every", every, "ten in a run, each is evaluated; the best stays"),
+        Choice(
+            "checkpoint_every",
+            every,
+            f"{counted(math.ceil(steps / every), 'checkpoint')}, each evaluated; the best stays",
+        ),
         Choice("log_every", max(1, min(20, steps // 20)), "a line of losses"),
-        Choice("warmup_steps", max(1, min(500, steps // 20)), "a twentieth, with rising rate"),
+        Choice("warmup_steps", max(1, min(500, steps // 20)), "steps with a rising rate"),
     ]
 
 
-def _augmentation(passes: float) -> list[Choice]:
-    if passes < MANY_EPOCHS:
-        reason = f"more would cost more than it brings in {passes:.3g} passes"
+def _augmentation(given: Collection[str], passes: float) -> list[Choice]:
+    if "augment.color_strength" in given:
+        return [Choice("augment.color", True, "its strength is given")]
+    told = f"in {passes:.3g} passes"
+    if passes >= MANY_EPOCHS:
+        reason = f"{told} the augmentation of the paper pays"
         return [
-            Choice("augment.color", False, reason),
-            Choice("augment.expand_max_ratio", 2.0, reason),
+            Choice("augment.color", True, reason),
+            Choice("augment.expand_max_ratio", 4.0, reason),
         ]
-    reason = f"the augmentation of the paper pays from {MANY_EPOCHS} passes on"
-    return [Choice("augment.color", True, reason), Choice("augment.expand_max_ratio", 4.0, reason)]
+    reason = f"{told} it would cost more than it brings"
+    few = [
+        Choice("augment.crop", False, reason),
+        Choice("augment.expand_probability", 0.0, reason),
+    ]
+    return [
+        Choice("augment.color", False, reason),
+        *(few if passes < FEW_EPOCHS else [Choice("augment.expand_max_ratio", 2.0, reason)]),
+    ]
 
 
 def _shapes(config: Config, train: Content, tiling: Tiling) -> list[Choice]:

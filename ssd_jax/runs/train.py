@@ -48,6 +48,7 @@ from ssd_jax.runs.workdir import (
     check_classes,
     is_recorded,
     locked,
+    read_config,
     record_run,
     record_start,
 )
@@ -91,8 +92,7 @@ def train(
       UserError: config, data or work directory are wrong, or loss or gradient are not finite.
       Interrupted: SIGTERM or SIGINT came. The state is saved; called again, it goes on.
     """
-    began = time.perf_counter()
-    config, folder = as_config(config), local_path(workdir)
+    began, config, folder = time.perf_counter(), as_config(config), local_path(workdir)
     check_metric(config.metric)
     with Interruption() as interruption, contextlib.ExitStack() as stack:
         agreement.check_same_start(config, change_config=change_config)
@@ -100,18 +100,19 @@ def train(
         cut = agreement.shared_cut(folder)
         data = open_run_data(config, cut, folder, devices.is_main_process())
         if given is not None:
-            config = planned(config, given, data.train, folder)
+            config = planned(config, given, data.train, read_config(folder) if saved else None)
         config = with_steps(config, len(data.train), folder)
         check_can_continue(folder, config, saved, change_config)
         parts = _build(config, folder, data, hooks)
         stack.enter_context(batch_memory(parts.network, parts.batch_size, config.accumulate))
         agreement.check_same_data(parts.data.train, parts.data.evaluation, saved)
-        check_classes(folder, parts.class_names)
-        if not saved:
+        if saved:
+            check_classes(folder, parts.class_names)
+        else:
             look_at_data(config, parts.data, parts.network.tiling)
-        elif devices.is_main_process():
-            logger.info("%s", describe_continued(parts.data))
         if devices.is_main_process():
+            if saved:
+                logger.info("%s", describe_continued(parts.data))
             stack.enter_context(locked(folder))
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
         start = _restore(parts, checkpoints) or _begin(parts)
@@ -283,6 +284,7 @@ def _fit(
             batches = itertools.chain([first_batch], batches)
             pictures = draw_training_images(first_batch, parts.class_names)
             save_pictures(folder, "training", pictures, hooks, start.step)
+            logger.info("compiling the step, which takes long the first time on a machine")
         evaluate = functools.partial(_evaluate, parts, interruption)
         run = Run(
             config=config,
