@@ -7,7 +7,7 @@ from pathlib import Path
 from ssd_jax.errors import UserError
 from ssd_jax.storage.files import AnyPath, local_path
 
-# The files and folders of a work directory: see `runs/workdir.py`.
+# The files and folders of a work directory that nothing else may write: see `runs/workdir.py`.
 OF_A_RUN = {
     "format.json",
     "config.json",
@@ -24,7 +24,6 @@ OF_A_RUN = {
     "loggers.json",
     "wandb",
     "pictures",
-    "report",
     "nonfinite",
     "lock",
 }
