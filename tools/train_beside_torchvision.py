@@ -13,7 +13,6 @@ Results are kept, and the work divided, as by `tools/experiments.py`.
 """
 
 import argparse
-import functools
 import json
 import os
 import shutil
@@ -31,7 +30,6 @@ from ssd_jax.config.schema import Config, DataConfig
 from ssd_jax.data.choice import RunData, open_run_data
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.evaluation_batches import read_objects
-from ssd_jax.data.training_batches import training_batches
 from ssd_jax.interop.pytorch_layouts import (
     Layout,
     torchvision_mobilenet_v2_layout,
@@ -115,8 +113,7 @@ def write_task(config: Config, preset: str, data: RunData, place: Path) -> None:
     assert data.evaluation is not None and not config.no_weight_decay
     classes = data.train.class_names
     network = build_network(config.model, len(classes))
-    batches = functools.partial(training_batches, config, data.train, config.batch_size)
-    weights = start_weights(config, network, classes, batches).variables
+    weights = start_weights(config, network, data.train).variables
     boxes_per_cell = network.tiling.boxes_per_cell
     layout = torchvision_layout(len(boxes_per_cell), len(config.model.extra_blocks))
     tensors = to_pytorch(weights, layout, boxes_per_cell)

@@ -1,14 +1,13 @@
 """The weights that a run starts from, as `config.init` names them."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ssd_jax.config.schema import Config
+from ssd_jax.data.datasets import Dataset
 from ssd_jax.detection.losses import FOCAL_PRIOR
 from ssd_jax.errors import UserError, counted
 from ssd_jax.interop.formats import FORMATS, read_format
@@ -16,33 +15,27 @@ from ssd_jax.interop.transfer import Arrays, Classes, Transfer, flatten, transfe
 from ssd_jax.models.network import Network
 from ssd_jax.runs.trained import load_workdir
 from ssd_jax.storage.files import local_path, read_json
-from ssd_jax.training.augmentation import fill_outside
 
 logger = logging.getLogger(__name__)
-
-Batches = Iterable[dict[str, np.ndarray]]
 
 NUM_MEASURED = 48  # images, for statistics of batch norm
 
 
-def start_weights(
-    config: Config, network: Network, class_names: Sequence[str], batches: Callable[[], Batches]
-) -> Transfer:
+def start_weights(config: Config, network: Network, train: Dataset) -> Transfer:
     """The weights before the first step: those of `config.init`, ready to be trained.
 
     Args:
       config: of the run.
       network: what will be trained.
-      class_names: the classes of the network, in the order of the labels.
-      batches: gives training batches, the same on all processes; called where they are needed.
+      train: the training data.
 
     Raises:
       UserError: see `initial_weights`.
     """
     prior = FOCAL_PRIOR if config.loss.confidence == "focal" else 0.0
-    weights = initial_weights(config.init, network, config.seed, class_names, prior)
+    weights = initial_weights(config.init, network, config.seed, train.class_names, prior)
     if has_folded_norms(weights) and not config.freeze_batch_norm:
-        weights = with_measured_norms(weights, network, batches())
+        weights = with_measured_norms(weights, network, train)
     return weights
 
 
@@ -103,24 +96,21 @@ def has_folded_norms(weights: Transfer) -> bool:
     )
 
 
-def with_measured_norms(weights: Transfer, network: Network, batches: Batches) -> Transfer:
+def with_measured_norms(weights: Transfer, network: Network, train: Dataset) -> Transfer:
     """Weights whose batch norm has the statistics of `NUM_MEASURED` training images.
+
+    Of whole images, without augmentation: what the detector will be given.
 
     Args:
       weights: of which `has_folded_norms` is true.
       network: what will be trained.
-      batches: of training, the same on all processes.
+      train: the training data; its first images are taken, on all processes the same.
     """
-    canvases, count = [], 0
-    for batch in batches:
-        fill = jax.vmap(fill_outside)
-        canvases.append(
-            fill(jnp.asarray(batch["image"], jnp.float32), jnp.asarray(batch["window"]))
-        )
-        count += len(batch["image"])
-        if count >= NUM_MEASURED:
-            break
-    images = network.normalise(jnp.concatenate(canvases)[:NUM_MEASURED])
+    from ssd_jax.data.evaluation_batches import evaluation_batches
+
+    size = network.tiling.image_size
+    batch = next(evaluation_batches(train, image_size=size, batch_size=NUM_MEASURED))
+    images = network.normalise(batch["image"][batch["mask"]])
     measured = network.measure_norms(*weights.variables, images)
     logger.info(
         "batch norm of these weights was folded into the convolutions: its statistics are measured "

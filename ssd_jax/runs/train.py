@@ -238,9 +238,7 @@ def _restore(parts: _Parts, checkpoints: Checkpoints) -> _Start | None:
 def _begin(parts: _Parts) -> _Start:
     """The state before the first step, with the weights of `config.init`."""
     config = parts.config
-    # Batches of the main process, whichever this is.
-    batches = functools.partial(parts.batches, 0, 0)
-    weights = start_weights(config, parts.network, parts.class_names, batches)
+    weights = start_weights(config, parts.network, parts.data.train)
     return _Start(0, jax.jit(parts.new_state)(*weights.variables), Progress(), {}, weights)
 
 

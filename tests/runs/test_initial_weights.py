@@ -4,6 +4,8 @@ from flax import nnx
 
 from configs import ssdlite300_mobilenetv2_coco
 from ssd_jax.config.schema import as_config
+from ssd_jax.data.evaluation_batches import evaluation_batches
+from ssd_jax.data.sources import open_dataset
 from ssd_jax.errors import UserError
 from ssd_jax.interop.formats import read_format
 from ssd_jax.interop.pytorch_layouts import torchvision_vgg16_layout
@@ -123,9 +125,9 @@ def test_folded_batch_norm_gets_the_statistics_of_training_images():
     assert not has_folded_norms(whole)
     assert not has_folded_norms(transfer(network.init(0), {}, Classes(CLASSES), boxes))
 
-    images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
-    batch = {"image": images, "window": np.array([[0, 0, 1, 1]] * 3, np.float32)}
-    measured = with_measured_norms(weights, network, [batch])
+    train = open_dataset("shapes:train[:3]")
+    measured = with_measured_norms(weights, network, train)
+    images = next(evaluation_batches(train, image_size=64, batch_size=3))["image"]
     maps = {
         (name, train): network_maps(network, variables.variables, images, train)
         for name, variables in (("folded", weights), ("measured", measured))
