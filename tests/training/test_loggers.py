@@ -59,9 +59,11 @@ def test_wandb_goes_on_in_the_same_run_offline(tmp_path, monkeypatch):
     wandb.teardown()  # waits for its process, which writes a run of a known id in the background
     first, second = sorted((tmp_path / "run").glob("wandb/offline-run-*/run-*.wandb"))
     assert first.name == second.name
-    for file, losses in ((first, [b"2", b"4", b"6"]), (second, [b"60"])):
-        content = file.read_bytes()  # a length stands between name and value
-        logged = re.findall(rb"train/loss\x82\x01.(\d+)", content, re.DOTALL)
+    for file, losses in ((first, [2, 4, 6]), (second, [60])):
+        content = file.read_bytes()
+        # The name, its field, the length of the value, and the value in JSON.
+        found = re.finditer(rb"train/loss\x82\x01(.)", content, re.DOTALL)
+        logged = [float(content[match.end() :][: match[1][0]]) for match in found]
         assert list(dict.fromkeys(logged)) == losses
         assert b"eval/mAP" not in content and b"train/rate" not in content
         assert b"ssd_jax" in content  # the project
