@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ssd_jax.config.schema import Config
+from ssd_jax.config.schema import EVALUATIONS, Config
 from ssd_jax.data.content import Content, count_content
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.detection.box_clusters import clustered
@@ -28,7 +28,6 @@ from ssd_jax.training.checkpoints import saved_steps
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINTS = 10  # of a run, as many as evaluations
 # Fewer objects than these with a default box of enough IoU: boxes in their shapes are looked for.
 LOW_RECALL = 0.95
 GAIN = 0.01  # of recall, from which such boxes are taken
@@ -173,7 +172,7 @@ def _length(config: Config, given: Collection[str], num_images: int) -> list[Cho
 
 def _moments(steps: int) -> list[Choice]:
     """When the run evaluates, saves and logs."""
-    every = math.ceil(steps / CHECKPOINTS)
+    every = math.ceil(steps / EVALUATIONS)  # before each of them
     return [
         Choice(
             "checkpoint_every",

@@ -110,7 +110,7 @@ def test_batches_with_mosaics(tmp_path):
         assert batch["boxes"].shape == (5, 3, 4) and batch["window"].shape == (5, 4, 4)
         if mosaics.sum() > 3:
             np.testing.assert_array_equal(batch["window"][mosaics], [quarters] * mosaics.sum())
-            # One image has no objects and one three, the others two; three have room.
+            # Four images have six objects or more, of which a mosaic keeps three.
             assert (batch["dropped"][mosaics] >= 3).all()
         assert (batch["boxes"] <= 1).all()
     assert max(map(np.sum, is_mosaic)) > 3
