@@ -6,11 +6,9 @@ import sys
 import pytest
 from filelock import FileLock
 
-from ssd_jax.config.files import load_config
 from tools.experiments import (
     Parser,
     arguments,
-    fields_of_size,
     parse_variants,
     run_command,
     stop_if_stopped,
@@ -96,20 +94,6 @@ def test_variants_stand_in_a_file_too(tmp_path):
     parser.add_argument("variants", nargs="+")
     found = parser.parse_args([f"@{tmp_path / 'variants'}"])
     assert found.variants == ["plain: x=1 y=2", "colours:"]
-
-
-def test_fields_of_an_input_size_are_in_proportion_to_those_of_the_config():
-    model = load_config("ssdlite320_mobilenetv2_voc").model
-    at_320 = {name.partition(".")[2]: value for name, value in fields_of_size(model, 320).items()}
-    assert at_320.pop("strides") == (16, 32, 64, 320 / 3, 160, 320)
-    assert at_320 == {name: getattr(model, name) for name in at_320}
-    assert fields_of_size(model, 160) == {
-        "model.image_size": 160,
-        "model.feature_sizes": (10, 5, 3, 2, 1, 1),
-        "model.strides": (16, 32, 160 / 3, 80, 160, 160),
-        "model.min_sizes": (24, 50, 75, 101, 126, 152),
-        "model.max_sizes": (50, 75, 101, 126, 152, 160),
-    }
 
 
 def test_a_command_that_was_stopped_ends_the_program_and_one_that_failed_does_not(tmp_path):

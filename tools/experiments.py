@@ -17,7 +17,6 @@ started with `taskset -c 0` and `taskset -c 1` they fill two cores, with one thr
 """
 
 import argparse
-import math
 import os
 import resource
 import shlex
@@ -31,7 +30,7 @@ from types import MappingProxyType
 from typing import IO, Any
 
 from ssd_jax.config.files import load_config
-from ssd_jax.config.schema import ModelConfig
+from ssd_jax.models.input_size import fields_of_size
 from ssd_jax.training.metrics_writer import read_metrics
 from tools.trials import Row, Trial, add_options, chosen_trials, run_and_print
 
@@ -47,25 +46,6 @@ class Parser(argparse.ArgumentParser):
         return [line] if line and not line.startswith("#") else []
 
 
-def fields_of_size(model: ModelConfig, size: int) -> dict[str, Any]:
-    """The fields of a config with another input size.
-
-    Default boxes keep their size in proportion to the image; each map has half the cells of the
-    one before, rounded up.
-    """
-    cells = [math.ceil(size / model.strides[0])]
-    while len(cells) < len(model.strides):
-        cells.append(-(-cells[-1] // 2))
-    factor = size / model.image_size
-    return {
-        "model.image_size": size,
-        "model.feature_sizes": tuple(cells),
-        "model.strides": tuple(size / count for count in cells),
-        "model.min_sizes": tuple(round(side * factor) for side in model.min_sizes),
-        "model.max_sizes": tuple(round(side * factor) for side in model.max_sizes),
-    }
-
-
 def fields_of_trial(trial: Trial, sources: Sequence[str], init: str) -> dict[str, Any]:
     """What a training sets beside its config, before the changes of its variant.
 
@@ -74,7 +54,7 @@ def fields_of_trial(trial: Trial, sources: Sequence[str], init: str) -> dict[str
       sources: of training and evaluation data.
       init: `config.init`.
     """
-    model = load_config("own_images:cpu").model
+    sized = fields_of_size(load_config("own_images:cpu").model, trial.image_size)
     return {
         "data.train": sources[0],
         "data.eval": sources[1],
@@ -87,7 +67,7 @@ def fields_of_trial(trial: Trial, sources: Sequence[str], init: str) -> dict[str
         "keep_checkpoints": 1,
         "eval_every": trial.steps,
         "report": False,
-        **fields_of_size(model, trial.image_size),
+        **{f"model.{name}": value for name, value in sized.items()},
     }
 
 

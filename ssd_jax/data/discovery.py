@@ -129,6 +129,12 @@ def _hint(tree: FileTree) -> str:
     for pattern, whose in OTHER_FORMATS.items():
         if file := next((file for file in tree.files if re.fullmatch(pattern, file)), None):
             return f"{file} is in {whose} format, which is not read: export COCO, VOC or YOLO"
+    stems = {Path(image).stem for image in tree.images}
+    labels = [
+        file for file in tree.with_suffix(".txt", ".xml", ".json") if Path(file).stem in stems
+    ]
+    if labels and all((tree.root / file).stat().st_size == 0 for file in labels):
+        return f"{counted(len(labels), 'file')} like {labels[0]} are empty, so nothing is annotated"
     if len(tree.images) == len(tree.files):
         return "annotate the images, or name the folder that holds their annotations too"
     return "docs/data.md says what is found, and how to name it"

@@ -221,7 +221,7 @@ def build_network(settings: ModelConfig, num_classes: int) -> Network:
             f"feature maps of {settings.backbone} and {len(settings.extra_blocks)} extra_blocks "
             f"make {num_maps}"
         )
-    network = Network(_tiling(settings), num_classes, settings)
+    network = Network(tiling_of(settings), num_classes, settings)
     sizes = network.feature_sizes()
     if sizes != settings.feature_sizes:
         raise UserError(
@@ -231,7 +231,7 @@ def build_network(settings: ModelConfig, num_classes: int) -> Network:
     return network
 
 
-def _tiling(settings: ModelConfig) -> Tiling:
+def tiling_of(settings: ModelConfig) -> Tiling:
     """The default boxes of a config: of the shapes given, or of those of the paper."""
     shapes = settings.shapes or shapes_from_sizes(
         settings.min_sizes, settings.max_sizes, settings.aspect_ratios, settings.whole_pixels

@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
+from ssd_jax.config.files import load_config
 from ssd_jax.config.schema import EVALUATIONS, Config
 from ssd_jax.data.content import Content, count_content
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.detection.box_clusters import clustered
-from ssd_jax.detection.default_boxes import Tiling
 from ssd_jax.detection.fit import default_box_recall
 from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError, counted
 from ssd_jax.interop.published_weights import published_file
-from ssd_jax.models.network import build_network
+from ssd_jax.models.input_size import fields_of_size
+from ssd_jax.models.network import tiling_of
 from ssd_jax.runs.length import steps_of
 from ssd_jax.runs.workdir import flat_fields
 from ssd_jax.training.checkpoints import saved_steps
@@ -31,6 +33,10 @@ logger = logging.getLogger(__name__)
 # Fewer objects than these with a default box of enough IoU: boxes in their shapes are looked for.
 LOW_RECALL = 0.95
 GAIN = 0.01  # of recall, from which such boxes are taken
+SMALL = 24  # pixels: the side of an object, below which a larger input is taken
+LARGER = {256: 384, 300: 512, 320: 480}  # inputs of the configs, and what is taken then
+# Fields that go with the size of the input.
+SIZED = ("extra_blocks", "feature_sizes", "strides", "min_sizes", "max_sizes", "aspect_ratios")
 FEW_EPOCHS = 15  # up to which images are only mirrored
 MANY_EPOCHS = 100  # from which on augmentation is the paper's
 
@@ -49,9 +55,11 @@ class Length(NamedTuple):
     fewest: int
     most: int
     limit: str  # why no more
+    image_size: int = 0  # that `most` is for; larger ones take fewer steps; 0 = as many
 
 
-CPU = Length(25, 600, 1500, "so that two cores need at most twenty minutes")
+CPU = Length(25, 600, 1500, "so that two cores need at most twenty minutes", 320)
+SCRATCH = Length(100, 1500, 2400, CPU.limit, 256)
 ACCELERATOR = Length(100, 2000, 40_000, "as many as the paper's first rate takes")
 
 
@@ -97,30 +105,13 @@ def _reason_without_weights(row: str) -> str:
 def planned(
     config: Config, given: Collection[str], train: Dataset, recorded: Config | None
 ) -> Config:
-    """The config with what suits the images and the machine; tells what was chosen. See `plan`."""
-    tiling = build_network(config.model, len(train.class_names)).tiling
-    config, choices = plan(config, given, count_content(train), tiling, recorded)
-    if choices and devices.is_main_process():
-        logger.info("%s", format_choices(choices))
-    return config
-
-
-def plan(
-    config: Config,
-    given: Collection[str],
-    train: Content,
-    tiling: Tiling,
-    recorded: Config | None = None,
-) -> tuple[Config, list[Choice]]:
-    """The config of a run, and what was chosen for it.
+    """The config with what suits the images and the machine; tells what was chosen.
 
     Args:
       config: to begin with.
       given: the names of the fields that are not to be chosen.
       train: what there is to train on.
-      tiling: the default boxes of the config.
-      recorded: of a run that goes on, which keeps what was chosen for it, but for what depends on
-        its length where another is given.
+      recorded: of a run that goes on.
 
     Raises:
       UserError: two lengths are given.
@@ -129,22 +120,48 @@ def plan(
         raise UserError(
             f"config.steps is {config.steps} and config.epochs {config.epochs:g}: give one length"
         )
-    if recorded is not None:
-        values = flat_fields(config.model_dump())
-        changed = recorded.replace({name: values[name] for name in given})
-        steps = steps_of(changed, train.num_images)
-        if steps == recorded.steps:
-            return changed, []
-        choices = [choice for choice in _moments(steps) if choice.field not in given]
-        return changed.replace({choice.field: choice.value for choice in choices}), choices
-    choices = _length(config, given, train.num_images)
-    length = config.replace({choice.field: choice.value for choice in choices})
-    steps = steps_of(length, train.num_images)
-    choices += _moments(steps)
-    choices += _augmentation(given, config.epochs_in(steps, train.num_images))
-    choices += _shapes(config, train, tiling)
-    choices = [choice for choice in choices if choice.field not in given]
-    return config.replace({choice.field: choice.value for choice in choices}), choices
+    if recorded is None:
+        config, choices = plan(config, given, count_content(train))
+    else:
+        config, choices = plan_further(config, given, len(train), recorded)
+    if choices and devices.is_main_process():
+        logger.info("%s", format_choices(choices))
+    return config
+
+
+def plan(config: Config, given: Collection[str], train: Content) -> tuple[Config, list[Choice]]:
+    """The config of a new run, and what was chosen for it; see `planned`."""
+    choices: list[Choice] = []
+
+    def choose(found: list[Choice]) -> None:
+        nonlocal config
+        kept = [choice for choice in found if choice.field not in given]
+        config = config.replace({choice.field: choice.value for choice in kept})
+        choices.extend(kept)
+
+    choose(_input_size(config, given, train))
+    choose(_length(config, given, train.num_images))
+    steps = steps_of(config, train.num_images)
+    choose(_moments(steps))
+    choose(_augmentation(given, config.epochs_in(steps, train.num_images)))
+    choose(_shapes(config, train))
+    return config, choices
+
+
+def plan_further(
+    config: Config, given: Collection[str], num_images: int, recorded: Config
+) -> tuple[Config, list[Choice]]:
+    """The config of a run that goes on, and what was chosen anew; see `planned`.
+
+    It keeps what was chosen for it, but for what depends on its length where another is given.
+    """
+    values = flat_fields(config.model_dump())
+    changed = recorded.replace({name: values[name] for name in given})
+    steps = steps_of(changed, num_images)
+    if steps == recorded.steps:
+        return changed, []
+    choices = [choice for choice in _moments(steps) if choice.field not in given]
+    return changed.replace({choice.field: choice.value for choice in choices}), choices
 
 
 def format_choices(choices: list[Choice]) -> str:
@@ -157,15 +174,41 @@ def format_choices(choices: list[Choice]) -> str:
     return "\n".join(lines)
 
 
+def _input_size(config: Config, given: Collection[str], train: Content) -> list[Choice]:
+    """A larger input where objects are small, and what belongs to one that is given."""
+    model = config.model
+    boxes = train.some_boxes()
+    sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)) * model.image_size
+    if "model.image_size" in given:
+        size, reason = model.image_size, "of the input size that is given"
+    elif len(sides) and np.median(sides) < SMALL:
+        size = LARGER.get(model.image_size, model.image_size)
+        reason = f"half of the objects are below {SMALL} pixels at {model.image_size}"
+    else:
+        return []
+    if size == model.strides[-1] or {f"model.{name}" for name in SIZED} & set(given):
+        return []
+    if (model.backbone, size) == ("vgg16", 512) and not model.batch_norm:
+        paper = load_config("ssd512_voc").model
+        values = {name: getattr(paper, name) for name in ("image_size", *SIZED)}
+    else:
+        values = fields_of_size(model, size)
+    return [Choice(f"model.{name}", value, reason) for name, value in values.items()]
+
+
 def _length(config: Config, given: Collection[str], num_images: int) -> list[Choice]:
     if {"steps", "epochs"} & set(given):
         return []
-    length = CPU if jax.default_backend() == "cpu" else ACCELERATOR
+    length = ACCELERATOR
+    if jax.default_backend() == "cpu":
+        length = CPU if config.init else SCRATCH
     wanted = math.ceil(length.epochs * num_images / config.batch_size)
-    steps = min(max(wanted, length.fewest), length.most)
+    share = (length.image_size / config.model.image_size) ** 2 if length.image_size else 1
+    most = int(length.most * min(share, 1))
+    steps = min(max(wanted, length.fewest), most)
     passes = config.epochs_in(steps, num_images)
     reason = f"{passes:.3g} passes over {counted(num_images, 'image')}"
-    if steps == length.most:
+    if steps == most:
         reason += f", {length.limit}"
     return [Choice("steps", steps, reason)]
 
@@ -205,11 +248,11 @@ def _augmentation(given: Collection[str], passes: float) -> list[Choice]:
     ]
 
 
-def _shapes(config: Config, train: Content, tiling: Tiling) -> list[Choice]:
+def _shapes(config: Config, train: Content) -> list[Choice]:
     """Default boxes in the shapes of the objects, where those of the config fit too few of them."""
     if not len(train.boxes):
         return []
-    boxes = train.some_boxes()
+    boxes, tiling = train.some_boxes(), tiling_of(config.model)
     recall = default_box_recall(boxes, tiling, config.loss)
     if recall >= LOW_RECALL:
         return []

@@ -109,6 +109,16 @@ def test_a_folder_without_annotations_says_what_is_there(tmp_path, file, hint):
         find(tmp_path, {"via": lambda tree: {}})
 
 
+def test_label_files_that_are_all_empty_are_told(tmp_path):
+    for name in ("a", "b"):
+        write_picture(tmp_path / "images" / f"{name}.jpg")
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / f"{name}.txt").touch()
+    (tmp_path / "classes.txt").write_text("dog")
+    with pytest.raises(UserError, match="2 files like labels/a.txt are empty, so nothing is"):
+        open_dataset(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     "file, whose",
     [

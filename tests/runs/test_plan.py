@@ -1,15 +1,16 @@
 import numpy as np
 import pytest
 
+from ssd_jax.config.files import load_config
 from ssd_jax.config.schema import as_config
+from ssd_jax.data.choice import open_run_data
 from ssd_jax.data.content import Content
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
-from ssd_jax.runs.plan import choose_row, format_choices, plan
+from ssd_jax.runs.plan import choose_row, format_choices, plan, plan_further, planned
 from tests import tiny
 
-CONFIG = as_config(tiny.get_config()).replace({"eval_every": 0})
-TILING = build_network(CONFIG.model, 1).tiling
+CONFIG = as_config(tiny.get_config()).replace({"eval_every": 0, "init": "run:before"})
 
 
 def content(num_images, side=0.25):
@@ -21,9 +22,21 @@ def content(num_images, side=0.25):
 
 
 def chosen(num_images=292, given=(), side=0.25, config=CONFIG, recorded=None):
-    planned, choices = plan(config, given, content(num_images, side), TILING, recorded)
+    if recorded:
+        planned, choices = plan_further(config, given, num_images, recorded)
+    else:
+        planned, choices = plan(config, given, content(num_images, side))
     assert all(str(choice.value) for choice in choices)
     return planned, {choice.field: choice for choice in choices}
+
+
+def test_from_scratch_training_takes_more_passes():
+    scratch = CONFIG.replace({"init": ""})
+    assert [chosen(number, config=scratch)[0].steps for number in (10, 80, 1000)] == [
+        1500,
+        2000,
+        2400,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +99,35 @@ def test_a_run_that_goes_on_keeps_its_choices():
 def test_one_length_is_given():
     both = CONFIG.replace({"steps": 4, "epochs": 3.0})
     with pytest.raises(UserError, match="epochs 3: give one length"):
-        chosen(given=("steps", "epochs"), config=both)
+        planned(both, ("steps", "epochs"), open_run_data(CONFIG).train, None)
+
+
+@pytest.mark.parametrize("row", ["cpu", "scratch", "accelerator"])
+def test_small_objects_have_a_larger_input_and_fewer_steps(row):
+    config = load_config(f"own_images:{row}").replace({"init": "" if row == "scratch" else "x"})
+    size, larger = {"cpu": (320, 480), "scratch": (256, 384), "accelerator": (300, 512)}[row]
+    planned, choices = chosen(100_000, side=25 / size, config=config)
+    assert "model.image_size" not in choices and planned.model.image_size == size
+    smaller, choices = chosen(100_000, side=23 / size, config=config)
+    reason = f"half of the objects are below 24 pixels at {size}"
+    assert choices["model.image_size"] == ("model.image_size", larger, reason)
+    build_network(smaller.model, 1)  # which refuses feature maps that the network does not have
+    if row != "accelerator":
+        assert smaller.steps == int(planned.steps * size**2 / larger**2)
+    else:
+        paper = load_config("ssd512_voc").model.model_dump(exclude={"precision", "shapes"})
+        assert smaller.model.model_dump(exclude={"precision", "shapes"}) == paper
+
+
+def test_an_input_size_that_is_given_brings_what_belongs_to_it():
+    config = load_config("own_images:cpu", ["init=x", "model.image_size=256"])
+    planned, choices = chosen(given=("init", "model.image_size"), config=config)
+    assert planned.model.feature_sizes == (32, 16, 8, 4, 2, 1, 1)
+    assert choices["model.feature_sizes"].reason == "of the input size that is given"
+    build_network(planned.model, 1)
+    # Who gives more than the size gives all of it.
+    given = ("model.image_size", "model.feature_sizes")
+    assert "model.strides" not in chosen(given=given, config=config)[1]
 
 
 def test_a_strength_of_colours_that_is_given_counts():
