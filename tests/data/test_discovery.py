@@ -115,7 +115,7 @@ def test_label_files_that_are_all_empty_are_told(tmp_path):
         (tmp_path / "labels").mkdir(exist_ok=True)
         (tmp_path / "labels" / f"{name}.txt").touch()
     (tmp_path / "classes.txt").write_text("dog")
-    with pytest.raises(UserError, match="2 files like labels/a.txt are empty, so nothing is"):
+    with pytest.raises(UserError, match=r"2 files like labels/a\.txt are empty, so nothing is"):
         open_dataset(str(tmp_path))
 
 
