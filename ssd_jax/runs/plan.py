@@ -228,24 +228,21 @@ def _moments(steps: int) -> list[Choice]:
 
 
 def _augmentation(given: Collection[str], passes: float) -> list[Choice]:
-    if "augment.color_strength" in given:
-        return [Choice("augment.color", True, "its strength is given")]
     told = f"in {passes:.3g} passes"
-    if passes >= MANY_EPOCHS:
-        reason = f"{told} the augmentation of the paper pays"
+    pays = passes >= MANY_EPOCHS
+    reason = f"{told} the augmentation of the paper pays"
+    if not pays:
+        reason = f"{told} it would cost more than it brings"
+    color = Choice("augment.color", pays, reason)
+    if "augment.color_strength" in given:
+        color = Choice("augment.color", True, "its strength is given")
+    if passes < FEW_EPOCHS:
         return [
-            Choice("augment.color", True, reason),
-            Choice("augment.expand_max_ratio", 4.0, reason),
+            color,
+            Choice("augment.crop", False, reason),
+            Choice("augment.expand_probability", 0.0, reason),
         ]
-    reason = f"{told} it would cost more than it brings"
-    few = [
-        Choice("augment.crop", False, reason),
-        Choice("augment.expand_probability", 0.0, reason),
-    ]
-    return [
-        Choice("augment.color", False, reason),
-        *(few if passes < FEW_EPOCHS else [Choice("augment.expand_max_ratio", 2.0, reason)]),
-    ]
+    return [color, Choice("augment.expand_max_ratio", 4.0 if pays else 2.0, reason)]
 
 
 def _shapes(config: Config, train: Content) -> list[Choice]:
