@@ -148,12 +148,16 @@ def _layout(root: Path, split: str, source: str) -> Layout:
         raise UserError(f"{source}: {root} has no split {split!r}, but {there}")
     own = lists if is_listed else {}
     if len(layouts) == 1 and layouts[0].names:
-        return Layout(root, layouts[0].names, own, keypoints=layouts[0].keypoints)
-    return Layout(root, names_in(tree), own)
+        return layouts[0]._replace(file=root, splits=own, base="")
+    names_file, names = names_in(tree)
+    return Layout(root, names, own, names_file=names_file)
 
 
 def _with_names(layout: Layout) -> Layout:
-    return layout._replace(names=layout.names or names_in(FileTree(layout.folder)))
+    if layout.names:
+        return layout
+    names_file, names = names_in(FileTree(layout.folder))
+    return layout._replace(names=names, names_file=names_file)
 
 
 def _images(layout: Layout, split: str) -> list[Path]:
@@ -277,11 +281,12 @@ def _class_name(index: float, layout: Layout) -> str | Problem:
     if names is None:
         return str(int(index))
     if int(index) not in names:
+        ends = dict.fromkeys([*names][:1] + [*names][-1:])  # of one class once
+        listed = " to ".join(f"{end} ({names[end]})" for end in ends)
         return Problem(
             "class unknown",
-            f"has the class {index:g}, but the classes are from {min(names, default=0)} "
-            f"({next(iter(names.values()), '')}) to {max(names, default=0)} "
-            f"({next(reversed(names.values()), '')})",
+            f"has the class {index:g}, but {layout.names_file} lists "
+            f"{counted(len(names), 'class')}{', ' * bool(listed)}{listed}",
         )
     return names[int(index)]
 

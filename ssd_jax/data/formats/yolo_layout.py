@@ -33,6 +33,7 @@ class Layout(NamedTuple):
       splits: folders and lists of images by split, as written.
       base: `path` of a data.yaml, as written.
       keypoints: how many numbers a line has behind its box.
+      names_file: where the classes stand; None where there are none.
     """
 
     file: Path
@@ -40,6 +41,7 @@ class Layout(NamedTuple):
     splits: dict[str, list[str]]
     base: str = ""
     keypoints: int = 0
+    names_file: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -66,7 +68,7 @@ def declared(file: Path) -> Layout | None:
             splits[key] = [entry for entry in entries if entry]
     if "names" not in content and (count is None or not splits):
         return None
-    names = _declared_names(file, content.get("names"))
+    names_file, names = _declared_names(file, content.get("names"))
     if names is not None and count is not None and count not in (len(names), max(names) + 1):
         raise UserError(
             f"{file} says that there are {count:g} classes, but names {len(names)} "
@@ -74,7 +76,7 @@ def declared(file: Path) -> Layout | None:
         )
     shape = numbers(content.get("kpt_shape"))
     keypoints = int(shape[0] * shape[1]) if shape and len(shape) == 2 else 0
-    return Layout(file, names, splits, text(content.get("path")), keypoints)
+    return Layout(file, names, splits, text(content.get("path")), keypoints, names_file)
 
 
 def _content(file: Path, content: str) -> dict[str, object]:
@@ -95,17 +97,21 @@ def _content(file: Path, content: str) -> dict[str, object]:
     return {}
 
 
-def _declared_names(file: Path, value: object) -> dict[int, str] | None:
-    """The classes of the field `names`: a list, a dict by index, or a file with one a line."""
+def _declared_names(file: Path, value: object) -> tuple[Path, dict[int, str]] | tuple[None, None]:
+    """The classes of the field `names`: a list, a dict by index, or a file with one a line.
+
+    Returns:
+      The file where they stand and the classes; (None, None) where there are none.
+    """
     if value is None or value == "":
-        return None
+        return None, None
     if isinstance(value, str):
         listed = Path(value.replace("\\", "/"))
         places = (file.parent / listed, file.parent / listed.name, listed)
         found = next((place for place in places if place.is_file()), None)
         if found is None:
             raise UserError(f"{file} names the file {value} of its classes, which does not exist")
-        return read_names(found)
+        return found, read_names(found)
     if not isinstance(value, list | dict):
         raise UserError(f"{file}: names is {shown(value)}, which lists no classes")
     names: dict[int, str] = {}
@@ -118,7 +124,7 @@ def _declared_names(file: Path, value: object) -> dict[int, str] | None:
         names[int(index)] = text(name)
     if not names:
         raise UserError(f"{file}: names lists no classes")
-    return dict(sorted(names.items()))
+    return file, dict(sorted(names.items()))
 
 
 def read_names(file: Path) -> dict[int, str]:
@@ -134,8 +140,11 @@ def read_names(file: Path) -> dict[int, str]:
     return {index: name for index, name in enumerate(lines) if name}
 
 
-def names_in(tree: FileTree) -> dict[int, str] | None:
-    """The classes that files of a folder list, one a line; None without such a file.
+def names_in(tree: FileTree) -> tuple[Path, dict[int, str]] | tuple[None, None]:
+    """The classes that files of a folder list, one a line.
+
+    Returns:
+      The first of these files and the classes; (None, None) without such a file.
 
     Raises:
       UserError: two of them differ.
@@ -152,7 +161,7 @@ def names_in(tree: FileTree) -> dict[int, str] | None:
                 "name each folder as a source of its own"
             )
         known = known or (tree.path(file), names)
-    return known[1] if known else None
+    return known or (None, None)
 
 
 def layouts_in(tree: FileTree) -> Iterator[Layout]:
