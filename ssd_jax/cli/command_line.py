@@ -7,12 +7,13 @@ needs nothing of what training does.
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, TypedDict, TypeVar
+from typing import NamedTuple, TypedDict, TypeVar
 
 from absl import flags
 
 from ssd_jax.config.files import parse
 from ssd_jax.errors import UserError, check_installed
+from ssd_jax.runs.which_checkpoint import WhichCheckpoint
 
 ValueT = TypeVar("ValueT")
 HELP_WIDTH = 100
@@ -81,7 +82,7 @@ class Processes(TypedDict):
     wait_timeout: int
 
 
-def define_checkpoint(values: flags.FlagValues) -> Callable[[], int | Literal["best", "last"]]:
+def define_checkpoint(values: flags.FlagValues) -> Callable[[], WhichCheckpoint]:
     """Defines `--checkpoint`; returns what gives its value after parsing.
 
     What it returns raises:
@@ -91,7 +92,7 @@ def define_checkpoint(values: flags.FlagValues) -> Callable[[], int | Literal["b
         "checkpoint", "best", "A step of the run, or best (by mAP), or last.", values
     )
 
-    def value() -> int | Literal["best", "last"]:
+    def value() -> WhichCheckpoint:
         text = given(holder)
         if text == "best" or text == "last":
             return text

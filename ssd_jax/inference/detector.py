@@ -9,7 +9,7 @@ import dataclasses
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeGuard, TypeVar, cast, overload
+from typing import Any, NamedTuple, TypeGuard, TypeVar, cast, overload
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ from ssd_jax.images.resizing import image_to_square, resize_to_square
 from ssd_jax.interop.trained import Trained, load_folder
 from ssd_jax.models.activations import largest_convolution
 from ssd_jax.models.prediction import compiler_options, make_predict_step
+from ssd_jax.runs.which_checkpoint import WhichCheckpoint
 
 FEWER = "detect in fewer at a time (--batch_size, or a shorter list)"
 
@@ -160,9 +161,7 @@ class Detector:
         self._compiling = threading.Lock()
 
     @classmethod
-    def from_workdir(
-        cls, workdir: str | Path, checkpoint: int | Literal["best", "last"] = "best"
-    ) -> "Detector":
+    def from_workdir(cls, workdir: str | Path, checkpoint: WhichCheckpoint = "best") -> "Detector":
         """The detector of a run: of the checkpoint with the best mAP, the last, or that of a step.
 
         Of a run without evaluations the best is the last.

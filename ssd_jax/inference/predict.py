@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 from ssd_jax.errors import Terminated, UserError, one_line, reason_of
 from ssd_jax.images.limits import BYTES_OF_RGB
@@ -22,6 +21,7 @@ from ssd_jax.inference.outputs import OutputFolder, Target, check_apart, only_ru
 from ssd_jax.inference.results_file import PARTIAL, ResultsFile
 from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_frames
 from ssd_jax.progress import progress_bar
+from ssd_jax.runs.which_checkpoint import WhichCheckpoint
 from ssd_jax.storage.files import NO_SPACE, local_path
 from ssd_jax.storage.locks import LOCK
 from ssd_jax.storage.outputs import check_outputs
@@ -34,7 +34,7 @@ KEPT_BYTES = 2**29
 
 
 def load_detector(
-    workdir: str | None, weights: str | None, checkpoint: int | Literal["best", "last"]
+    workdir: str | None, weights: str | None, checkpoint: WhichCheckpoint
 ) -> Detector:
     """The detector that the flags name.
 

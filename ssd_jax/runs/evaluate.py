@@ -30,7 +30,8 @@ from ssd_jax.runs.agreement import (
 )
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.report import images_of, write_page
-from ssd_jax.runs.trained import Which, load_workdir
+from ssd_jax.runs.trained import load_workdir
+from ssd_jax.runs.which_checkpoint import WhichCheckpoint
 from ssd_jax.runs.workdir import read_classes
 from ssd_jax.storage.files import local_path, write_json
 from ssd_jax.storage.outputs import check_no_input_replaced, check_outputs
@@ -75,7 +76,7 @@ def evaluate(
     config: Config | ConfigDict,
     workdir: str | Path,
     *,
-    checkpoint: Which = "best",
+    checkpoint: WhichCheckpoint = "best",
     flip: bool = False,
     options: EvaluationOptions = EvaluationOptions(),
 ) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from typing import Literal
 
 from ml_collections import ConfigDict
 
@@ -11,17 +10,16 @@ from ssd_jax.distributed import exchange
 from ssd_jax.interop.trained import Trained, names_and_ids
 from ssd_jax.models.network import build_network
 from ssd_jax.runs import workdir
+from ssd_jax.runs.which_checkpoint import WhichCheckpoint
 from ssd_jax.storage.files import AnyPath, local_path
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.metrics_writer import read_metrics
 
 logger = logging.getLogger(__name__)
 
-Which = int | Literal["best", "last"]  # of the checkpoints of a run
-
 
 def load_workdir(
-    place: AnyPath, checkpoint: Which = "best", config: Config | ConfigDict | None = None
+    place: AnyPath, checkpoint: WhichCheckpoint = "best", config: Config | ConfigDict | None = None
 ) -> Trained:
     """A checkpoint of a run.
 
@@ -48,7 +46,7 @@ def load_workdir(
     return Trained(network, variables, *names_and_ids(classes), config)
 
 
-def _step(checkpoints: Checkpoints, folder: Path, which: Which) -> int | None:
+def _step(checkpoints: Checkpoints, folder: Path, which: WhichCheckpoint) -> int | None:
     """The step of a checkpoint; None for the last."""
     if which == "last":
         return None
