@@ -4,11 +4,16 @@ Gupta et al. 2019, "LVIS", appendix B.2. A class c that is in the share f(c) of 
 factor max(1, √(threshold / f(c))), and an image the largest factor of its classes.
 """
 
+import functools
+
 import numpy as np
 
 from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.folder_records import FolderRecords
+from ssd_jax.errors import first_names
 from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
+
+MOST_CLASSES = 20  # that a line lists
 
 
 def repeat_factors(dataset: Dataset, threshold: float) -> np.ndarray | None:
@@ -20,18 +25,56 @@ def repeat_factors(dataset: Dataset, threshold: float) -> np.ndarray | None:
     """
     if not threshold:
         return None
+    images, labels = images_by_class(dataset)
+    images_with = np.bincount(labels, minlength=len(dataset.class_names) + 1)
+    class_factors = np.sqrt(threshold * len(dataset) / np.maximum(images_with, 1))
+    factors = np.ones(len(dataset))
+    np.maximum.at(factors, images, class_factors[labels])
+    return factors
+
+
+def describe_repeats(dataset: Dataset, threshold: float) -> str:
+    """How many times as often as without the threshold images with each class are drawn.
+
+    Args:
+      dataset: see `repeat_factors`.
+      threshold: see there; above 0.
+    """
+    field, names = f"config.data.repeat_threshold={threshold:g}", dataset.class_names
+    images, labels = images_by_class(dataset)
+    count = np.bincount(labels, minlength=len(names) + 1)[1:]
+    present = np.flatnonzero(count)
+    factors = repeat_factors(dataset, threshold)
+    assert factors is not None
+    if not len(present) or factors.max() == factors.min():
+        rarest = present[np.argmin(count[present])] if len(present) else None
+        told = "no image has an object"
+        if rarest is not None:
+            told = f"the rarest class, {names[rarest]}, is in {count[rarest]} of {len(dataset):,}"
+        return f"{field} leaves all images equally often: {told}"
+    drawn = np.bincount(labels, factors[images] / factors.mean(), len(names) + 1)[1:]
+    times = drawn[present] / count[present]
+    order = np.argsort(-times, kind="stable")
+    listed = [f"{names[present[i]]} {times[i]:.2g}" for i in order]
+    return f"{field}: images with a class are drawn so many times as often: " + first_names(
+        listed, MOST_CLASSES
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def images_by_class(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Each image with each class that it has an object of: `[pairs]` images and `[pairs]` labels.
+
+    Records of TFDS are read for this; that takes long, and is asked more than once.
+    """
     owners, labels, start = [], [], 0
     for part in dataset.parts:
         part_owners, part_labels = _objects(part)
         owners.append(part_owners + start)
         labels.append(part_labels)
         start += len(part)
-    pairs = np.unique(np.stack([np.concatenate(owners), np.concatenate(labels)]), axis=1)
-    images_with = np.bincount(pairs[1], minlength=len(dataset.class_names) + 1)
-    class_factors = np.sqrt(threshold * len(dataset) / np.maximum(images_with, 1))
-    factors = np.ones(len(dataset))
-    np.maximum.at(factors, pairs[0], class_factors[pairs[1]])
-    return factors
+    images, of_class = np.unique(np.stack([np.concatenate(owners), np.concatenate(labels)]), axis=1)
+    return images, of_class
 
 
 def _objects(part: Part) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ssd_jax.config.schema import Config
+from ssd_jax.data.balance import describe_repeats
 from ssd_jax.data.changes import (
     Digests,
     annotation_digests,
@@ -44,7 +45,8 @@ def look_at_data(config: Config, data: RunData, tiling: Tiling) -> None:
     evaluation = None if data.evaluation is None else count_content(data.evaluation)
     if devices.is_main_process():
         origins = (data.trained, data.origin)
-        logger.info("%s", format_data(config, train, evaluation, origins, tiling))
+        table = format_data(config, train, evaluation, origins, tiling)
+        logger.info("%s", "\n".join([table, *_repeats(config, data)]))
     check_objects(train, evaluation, data.trained, data.origin)
     if devices.is_main_process():
         _warn_of_absent_classes(train)
@@ -70,12 +72,19 @@ def _warn_of_absent_classes(train: Content) -> None:
         )
 
 
-def describe_continued(data: RunData) -> str:
-    """The images of a run that goes on, in one line."""
-    images = f"data: {len(data.train):,} training images"
-    if data.evaluation is None:
-        return f"{images}, no evaluation"
-    return f"{images}, {len(data.evaluation):,} evaluation images ({data.origin})"
+def describe_continued(config: Config, data: RunData) -> str:
+    """The images of a run that goes on, in one line, and how often they are drawn."""
+    evaluated = "no evaluation"
+    if data.evaluation is not None:
+        evaluated = f"{len(data.evaluation):,} evaluation images ({data.origin})"
+    repeats = _repeats(config, data)
+    return "\n".join([f"data: {len(data.train):,} training images, {evaluated}", *repeats])
+
+
+def _repeats(config: Config, data: RunData) -> list[str]:
+    """A line about how often images are drawn, unless all are alike."""
+    threshold = config.data.repeat_threshold
+    return [describe_repeats(data.train, threshold)] if threshold else []
 
 
 def record_data(folder: Path, data: RunData) -> None:

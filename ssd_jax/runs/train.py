@@ -112,7 +112,7 @@ def train(
             look_at_data(config, parts.data, parts.network.tiling)
         if devices.is_main_process():
             if saved:
-                logger.info("%s", describe_continued(parts.data))
+                logger.info("%s", describe_continued(config, parts.data))
             stack.enter_context(locked(folder))
         checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
         start = _restore(parts, checkpoints) or _begin(parts)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ssd_jax.data.balance import repeat_factors
+from ssd_jax.data.balance import describe_repeats, repeat_factors
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.data.training_order import draw_repeated, training_order
 from tests.helpers.pictures import VocFolder
@@ -36,6 +36,15 @@ def test_factors_by_hand(source):
     np.testing.assert_allclose(factors, expected)
     np.testing.assert_array_equal(repeat_factors(source, 1 / 16), np.ones(16))
     assert repeat_factors(source, 0.0) is None
+
+
+def test_what_becomes_of_each_class_is_told(source):
+    # The mean factor is (√8 + 4 √2 + 11) / 16 = 1.2178; a dog is in all images but one of these.
+    told = describe_repeats(source, 0.5).removeprefix("config.data.repeat_threshold=0.5: ")
+    times = "drawn so many times as often: cat 2.3, bird 1.2, dog 1"
+    assert told == f"images with a class are {times}"
+    told = describe_repeats(source, 1 / 16)
+    assert told.endswith("all images equally often: the rarest class, cat, is in 1 of 16")
 
 
 def test_an_epoch_is_as_long_and_shares_follow_the_factors(source):
