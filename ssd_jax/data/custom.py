@@ -25,7 +25,7 @@ from PIL import Image
 
 from ssd_jax.config.schema import Config
 from ssd_jax.config.spelling import did_you_mean
-from ssd_jax.errors import UserError, reason_of, shown
+from ssd_jax.errors import UserError, counted, reason_of, shown
 from ssd_jax.images.limits import MAX_PIXELS
 
 ROUNDING = 1e-4  # that a box may lie beyond the image
@@ -46,7 +46,7 @@ def find_function(name: str) -> Function:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever the code of a user raises
+    except (Exception, SystemExit) as error:  # whatever the code of a user raises
         parents = [".".join(module_name.split(".")[:n]) for n in range(1, 9)]
         if isinstance(error, ModuleNotFoundError) and error.name in parents:
             raise UserError(
@@ -54,14 +54,15 @@ def find_function(name: str) -> Function:
                 "installed packages: name one without .py, or start in its folder"
             ) from error
         raise UserError(f"{field}, but it cannot be imported: {_describe(error)}") from error
+    # A module that Python brings, and a folder without `__init__.py`, have no file.
+    place = getattr(module, "__file__", None) or f"the module {module_name}"
     function = getattr(module, function_name, None)
     if function is None:
         near = did_you_mean(function_name, vars(module))
-        raise UserError(f"{field}, but {module.__file__} has no {function_name}{near}")
+        raise UserError(f"{field}, but {place} has no {function_name}{near}")
     if not callable(function):
         raise UserError(
-            f"{field}, but {function_name} of {module.__file__} is {shown(function)}, which is no "
-            "function"
+            f"{field}, but {function_name} of {place} is {shown(function)}, which is no function"
         )
     return function
 
@@ -93,31 +94,44 @@ class CustomAugmentation:
     ) -> tuple[bytes, np.ndarray, np.ndarray, np.ndarray]:
         """The changed image, encoded without loss, its height and width, its boxes and labels.
 
+        A failure is not raised, but kept: TensorFlow, whose threads call this, would log each one
+        with its traceback. The image stays as it is then, and is not trained on.
+
         Args:
           image: `[height, width, 3] uint8`.
           boxes: `[objects, 4] xyxy` in [0, 1].
           labels: `[objects]`.
           file: for messages.
           position: how many images the process has trained on before.
-
-        Raises:
-          UserError: the function raises an error, or returns what no record can hold.
         """
         generator = np.random.default_rng((*self._seed, int(position)))
         try:
-            try:
-                # Copies, as these arrays belong to TensorFlow.
-                result = self._function(image.copy(), boxes.copy(), labels.copy(), generator)
-            except Exception as error:  # whatever the code of a user raises
-                raise UserError(f"failed with {_describe(error)}") from error
-            image, boxes, labels = checked(result, self._num_classes)
+            image, boxes, labels = self._changed(image, boxes, labels, generator)
         except UserError as error:
             message = f"config.augment.custom={self._name}, given {os.fsdecode(file)}, {error}"
             self.failure = self.failure or UserError(message)
-            raise self.failure from error
         encoded = io.BytesIO()
         Image.fromarray(image).save(encoded, "BMP")
         return encoded.getvalue(), np.array(image.shape[:2], np.int32), boxes, labels
+
+    def _changed(
+        self,
+        image: np.ndarray,
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        generator: np.random.Generator,
+    ) -> Changed:
+        """What the function makes of an image.
+
+        Raises:
+          UserError: it raises an error, or returns what no record can hold.
+        """
+        try:
+            # Copies, as these arrays belong to TensorFlow.
+            result = self._function(image.copy(), boxes.copy(), labels.copy(), generator)
+        except BaseException as error:  # whatever the code of a user raises, SystemExit, too
+            raise UserError(f"failed with {_describe(error)}") from error
+        return checked(result, self._num_classes)
 
 
 def custom_augmentation(
@@ -135,7 +149,9 @@ def checked(result: Any, num_classes: int) -> Changed:
       UserError: it has another form; the message continues a sentence about the function.
     """
     if not isinstance(result, tuple | list) or len(result) != 3:
-        raise UserError(f"returned {shown(result)}, but must return image, boxes, labels")
+        is_listed = isinstance(result, tuple | list)
+        what = counted(len(result), "value") if is_listed else shown(result)
+        raise UserError(f"returned {what}, but must return three: image, boxes, labels")
     image = np.asarray(result[0])
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise UserError(
@@ -174,10 +190,14 @@ def checked(result: Any, num_classes: int) -> Changed:
 
 
 def _numbers(values: Any, what: str) -> np.ndarray:
+    message = f"returned {what} that are no array of numbers: {shown(values)}"
     try:
+        # Neither texts nor a mask, which NumPy would convert.
+        if np.asarray(values).dtype.kind in "bSU":
+            raise UserError(message)
         return np.asarray(values, np.float32)
     except (TypeError, ValueError) as error:
-        raise UserError(f"returned {what} that are no array of numbers: {shown(values)}") from error
+        raise UserError(message) from error
 
 
 def _describe(error: BaseException) -> str:

@@ -41,7 +41,7 @@ def reading(
 
 
 def changed(custom: CustomAugmentation, record: Tensors, position: tf.Tensor) -> Tensors:
-    """A record as the user's function changes it; fails where that does."""
+    """A record as the user's function changes it."""
     file = tf.where(record["path"] == b"", record["image_id"], record["path"])
     pixels = rendering.decode_whole(record["image"])
     image, size, boxes, labels = tf.numpy_function(
@@ -67,15 +67,7 @@ def raise_failure(batches: Iterator[Batch], custom: CustomAugmentation | None) -
     Raises:
       UserError: says how it failed.
     """
-    while True:
-        try:
-            batch = next(batches, None)
-        except tf.errors.OpError:
-            if custom is None or custom.failure is None:
-                raise
-            batch = None
+    for batch in batches:
         if custom and custom.failure:
             raise custom.failure
-        if batch is None:
-            return
         yield batch

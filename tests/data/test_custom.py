@@ -29,6 +29,9 @@ def grey_or_gone(image, boxes, labels, generator):
     image[:] = 128  # in place
     return image, boxes[:1], labels[:1]
 
+def exits(image, boxes, labels, generator):
+    raise SystemExit(3)
+
 def fails_once(image, boxes, labels, generator):
     if image.shape[0] == 43:
         raise ValueError("no\\nluck")
@@ -80,7 +83,15 @@ def test_a_failure_names_the_image_and_the_line(module, tmp_path, on_error):
     message = str(caught.value)
     assert message.startswith("config.augment.custom=own_images:fails_once, given ")
     assert "picture3.jpg, failed with ValueError: no (" in message
-    assert message.endswith("own_images.py, line 17)")
+    assert message.endswith("own_images.py, line 20)")
+
+
+def test_a_function_that_exits_is_named(module, tmp_path):
+    source = open_dataset(write_ten(tmp_path / "voc"))
+    with pytest.raises(
+        UserError, match=r"own_images:exits, given .* SystemExit: 3 \(.* line 16\)$"
+    ):
+        take(training_batches(named("exits"), source, BATCH), 1)
 
 
 GOOD = np.zeros((4, 5, 3), np.uint8), [[0.0, 0.0, 0.5, 1.00005]], [2]
@@ -89,8 +100,10 @@ GOOD = np.zeros((4, 5, 3), np.uint8), [[0.0, 0.0, 0.5, 1.00005]], [2]
 @pytest.mark.parametrize(
     "returned, complaint",
     [
-        (None, "returned None, but must return image, boxes, labels"),
-        (GOOD[:2], "but must return image, boxes, labels"),
+        (None, "returned None, but must return three: image, boxes, labels"),
+        (GOOD[:2], "returned 2 values, but must return three"),
+        ((*GOOD[:2], [True]), r"returned labels that are no array of numbers: \[True\]"),
+        ((*GOOD[:2], ["1"]), r"returned labels that are no array of numbers: \['1'\]"),
         ((GOOD[0] / 2, *GOOD[1:]), r"shape \(4, 5, 3\) and type float64, but it must be"),
         ((GOOD[0][..., 0], *GOOD[1:]), r"shape \(4, 5\) and type uint8"),
         ((GOOD[0][:0], *GOOD[1:]), r"shape \(0, 5, 3\)"),
@@ -126,11 +139,14 @@ def test_rounding_is_no_mistake():
         ("own_images:number", "number of .*own_images.py is 3, which is no function"),
         ("broken:x", r"cannot be imported: ModuleNotFoundError: No module named 'absent' \("),
         ("wrong:x", r"cannot be imported: SyntaxError"),
+        ("exits:x", r"cannot be imported: SystemExit: 2 \(.*exits.py, line 2\)"),
+        ("sys:x", r"but the module sys has no x"),
     ],
 )
 def test_a_function_that_is_not_there_is_named(module, tmp_path, name, complaint):
     (tmp_path / "broken.py").write_text("\nimport absent\n")
     (tmp_path / "wrong.py").write_text("def x(:\n")
+    (tmp_path / "exits.py").write_text("import sys\nsys.exit(2)\n")
     with pytest.raises(UserError, match=complaint) as caught:
         find_function(name)
     assert str(caught.value).startswith(f"config.augment.custom is {name}, but")
