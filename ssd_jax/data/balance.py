@@ -55,7 +55,7 @@ def describe_repeats(dataset: Dataset, threshold: float) -> str:
     drawn = np.bincount(labels, factors[images] / factors.mean(), len(names) + 1)[1:]
     times = drawn[present] / count[present]
     order = np.argsort(-times, kind="stable")
-    listed = [f"{names[present[i]]} {times[i]:.2g}" for i in order]
+    listed = [f"{names[present[i]]} {times[i]:.2f}" for i in order]
     return f"{field}: images with a class are drawn so many times as often: " + first_names(
         listed, MOST_CLASSES
     )
