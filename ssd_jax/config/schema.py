@@ -113,7 +113,8 @@ class RunConfig(Group):
             if name not in LOGGERS:
                 near = did_you_mean(name, LOGGERS)
                 raise ValueError(
-                    f"loggers names {name!r}, but must be of {', '.join(LOGGERS)}{near}"
+                    f"loggers names {name!r}, but must be of {', '.join(LOGGERS)}, joined by "
+                    f'commas, or "" for none{near}'
                 )
             if self.logger_names.count(name) > 1:
                 raise ValueError(f"loggers names {name} twice: name it once")

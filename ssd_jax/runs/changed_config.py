@@ -12,6 +12,12 @@ from ssd_jax.errors import UserError
 from ssd_jax.runs.workdir import flat_fields, read_config
 from ssd_jax.training.optimizer import make_schedule
 
+# Fields that decide what a checkpoint holds; of `ema` whether there is one. So does the network,
+# whose arrays are compared when they are read.
+STAYING = ("optimizer", "freeze", "ema")
+# What was done with this when the run began.
+WITHOUT_EFFECT = {"init": "the run goes on with its own weights"}
+
 logger = logging.getLogger(__name__)
 
 
@@ -39,7 +45,9 @@ def check_can_continue(
         return  # nothing was learned with the config that may lie there
     if not change_config:
         check_same_config(folder, config)
-    elif devices.is_main_process():
+        return
+    check_stays(folder, config)
+    if devices.is_main_process():
         changes = describe_changes(folder, config, saved[-1])
         if changes:
             logger.info("%s", changes)
@@ -55,6 +63,21 @@ def check_same_config(folder: Path, config: Config) -> None:
             "with the changes (all but the network, the optimiser, config.freeze and whether "
             "there is an average, config.ema)"
         )
+
+
+def check_stays(folder: Path, config: Config) -> None:
+    """Raises a `UserError` if a config has another value of a field that a run keeps to its end."""
+    if not (folder / "config.json").is_file():
+        return
+    recorded = read_config(folder)
+    for name in STAYING:
+        before, now = getattr(recorded, name), getattr(config, name)
+        if bool(before) != bool(now) if name == "ema" else before != now:
+            raise UserError(
+                f"config.{name} is {now!r}, but the run in {folder} has {before!r}, which stays to "
+                "its end: leave it as it is, or begin a run in another work directory with "
+                f"config.init=run:{folder}"
+            )
 
 
 def describe_changes(folder: Path, config: Config, step: int) -> str:
@@ -79,6 +102,7 @@ def _changes(folder: Path, config: Config) -> list[str]:
     given = flat_fields(config.model_dump(mode="json"))
     return [
         f"config.{name} from {recorded[name]!r} to {given[name]!r}"
+        + (f" (without effect: {WITHOUT_EFFECT[name]})" if name in WITHOUT_EFFECT else "")
         for name in sorted(given)
         if recorded[name] != given[name]
     ]

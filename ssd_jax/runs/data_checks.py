@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ssd_jax.config.schema import Config
+from ssd_jax.config.unused import unused_fields
 from ssd_jax.data.balance import describe_repeats
 from ssd_jax.data.changes import (
     Digests,
@@ -47,6 +48,8 @@ def look_at_data(config: Config, data: RunData, tiling: Tiling) -> None:
         origins = (data.trained, data.origin)
         table = format_data(config, train, evaluation, origins, tiling)
         logger.info("%s", "\n".join([table, *_repeats(config, data)]))
+        for line in unused_fields(config):
+            logger.warning("%s", line)
     check_objects(train, evaluation, data.trained, data.origin)
     if devices.is_main_process():
         _warn_of_absent_classes(train)

@@ -7,6 +7,7 @@ import pytest
 from configs import ssd300_voc
 from ssd_jax.config.files import load_config
 from ssd_jax.config.schema import AugmentConfig, Config, DataConfig, Group, as_config, field_names
+from ssd_jax.config.unused import unused_fields
 from ssd_jax.errors import UserError
 from ssd_jax.runs.train import train
 from tests import tiny
@@ -287,3 +288,23 @@ def test_class_weights_that_are_none_are_refused(entry):
     told = complaint(changed(loss__class_weights=f"dog=2,{entry}"))
     assert told.startswith(f"config.loss: class_weights is 'dog=2,{entry}', but must be like")
     assert "names the class 'a' twice" in complaint(changed(loss__class_weights="a=1,b=2,a=3"))
+
+
+def test_fields_without_effect_are_named():
+    assert unused_fields(as_config({})) == []
+    used = {"loss": {"confidence": "focal", "focal_alpha": 0.5}, "patience": 3}
+    assert unused_fields(as_config(used)) == []
+    useless = {
+        "patience": 3,
+        "eval_every": -1,
+        "loss": {"focal_gamma": 1.0},
+        "augment": {"color": False, "color_strength": 0.5},
+    }
+    assert unused_fields(as_config(useless)) == [
+        "config.patience=3 has no effect with config.eval_every=-1",
+        "config.loss.focal_gamma=1.0 has no effect with config.loss.confidence=mining",
+        "config.augment.color_strength=0.5 has no effect with config.augment.color=False",
+    ]
+    focal = {"loss": {"confidence": "focal", "min_negatives": 2}}
+    told = "config.loss.min_negatives=2 has no effect with config.loss.confidence=focal"
+    assert unused_fields(as_config(focal)) == [told]

@@ -8,7 +8,12 @@ import pytest
 from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
 from ssd_jax.runs import provenance, workdir
-from ssd_jax.runs.changed_config import check_same_config, describe_changes
+from ssd_jax.runs.changed_config import (
+    STAYING,
+    check_can_continue,
+    check_same_config,
+    describe_changes,
+)
 from tests import tiny
 
 HOLD = """
@@ -66,6 +71,19 @@ def test_changes_of_a_run_that_goes_on_are_told_with_the_rate(tmp_path):
     told = describe_changes(tmp_path, config.replace({"steps": 200}), 90)
     rate = config.learning_rate
     assert told.endswith(f"next step is {rate:.3g}, and was to be {rate / 10:.3g}")
+
+
+def test_what_stays_with_a_run_is_refused(tmp_path):
+    config = as_config(tiny.get_config()).replace({"ema": 0.9})
+    workdir.record_run(tmp_path, config, ("a",), (1,))
+    others = {"optimizer": "sgd", "freeze": "backbone/*", "ema": 0.0}
+    assert config.optimizer == "adam" and set(others) == set(STAYING)
+    for name, value in others.items():
+        with pytest.raises(UserError, match=rf"config\.{name} is .* with config\.init=run:/"):
+            check_can_continue(tmp_path, config.replace({name: value}), [2], change_config=True)
+    check_can_continue(tmp_path, config.replace({"ema": 0.99}), [2], change_config=True)
+    told = describe_changes(tmp_path, config.replace({"init": "run:before"}), 2)
+    assert told.endswith("to 'run:before' (without effect: the run goes on with its own weights)")
 
 
 @pytest.mark.parametrize("name", ["config.json", "classes.json"])
