@@ -30,6 +30,8 @@ def main(arguments: list[str]) -> None:
             near = did_you_mean(argument.lstrip("-").partition("=")[0], FLAGS, "--")
             raise UserError(f"{argument} is neither a flag nor --config.FIELD=VALUE{near}")
     configs = [row for config in given(CONFIGS) for row in _all_rows(config)]
+    if not configs:
+        raise UserError("--configs names no config: write --configs=ssd300_voc,ssd_small")
     names = [config.replace(".py", "").split("/")[-1].replace(":", "_") for config in configs]
     for name in names:
         if names.count(name) > 1:

@@ -137,3 +137,9 @@ def test_mistakes_are_told_before_the_first_run(arguments, complaint, tmp_path):
     with pytest.raises(UserError) as error:
         run(*arguments, f"--workdir={tmp_path / 'sweep'}")
     assert complaint in str(error.value) and not (tmp_path / "sweep").exists()
+
+
+def test_a_sweep_needs_a_config():
+    arguments = COMMAND.parse(["sweep", "--configs=", "--workdir=runs/none"])
+    with pytest.raises(UserError, match="--configs names no config: write --configs=ssd300_voc"):
+        COMMAND.main(arguments)
