@@ -148,12 +148,14 @@ class Detector:
       class_names: class i + 1 is called `class_names[i]`.
       category_ids: what results call the classes, in the same order.
       side: of the square images that the network is given, in pixels.
+      least_score: detections have a higher one.
     """
 
     def __init__(self, trained: Trained):
         self.class_names = trained.class_names
         self.category_ids = trained.category_ids
         self.side = trained.network.tiling.image_size
+        self.least_score = trained.config.detection.score_threshold
         self._variables = jax.device_put(trained.variables)
         step = make_predict_step(trained.network, trained.config.detection)
         self._predict = jax.jit(step, compiler_options=compiler_options())

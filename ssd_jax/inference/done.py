@@ -18,6 +18,7 @@ class Done(NamedTuple):
       with_objects: the images and frames in which something was found.
       objects: how many objects were found, by class; those of each frame count anew.
       best_left_out: the best detection below the threshold.
+      least_score: that a detection needs whatever the threshold, by `config.detection`.
     """
 
     images: int
@@ -26,6 +27,7 @@ class Done(NamedTuple):
     with_objects: int
     objects: Mapping[str, int]
     best_left_out: LeftOut | None
+    least_score: float
 
     def __str__(self) -> str:
         done = [counted(self.images, "image")] if self.images or not self.frames else []
@@ -42,7 +44,10 @@ class Done(NamedTuple):
             searched += " and frames" if self.images and self.frames else ""
             return f"{counted(total, 'object')} in {self.with_objects:,} of {searched}: {names}"
         if self.best_left_out is None:
-            return "no object, whatever the score"
+            return (
+                f"no object: none has a score above {self.least_score:g}, the least that the "
+                "detector gives (its config.detection.score_threshold)"
+            )
         score, name, file = self.best_left_out
         lower = math.floor(100 * score) / 100
         return (

@@ -107,10 +107,10 @@ def predict(
     finally:
         if results.is_partial:
             logger.warning("the images that were done are in %s", folder / PARTIAL)
-    return _describe(results, choice)
+    return _describe(results, choice, detector.least_score)
 
 
-def _describe(results: ResultsFile, choice: Choice) -> Done:
+def _describe(results: ResultsFile, choice: Choice, least_score: float) -> Done:
     return Done(
         images=results.num_images - results.num_frames,
         frames=results.num_frames,
@@ -118,6 +118,7 @@ def _describe(results: ResultsFile, choice: Choice) -> Done:
         with_objects=results.num_with_objects,
         objects=results.objects,
         best_left_out=choice.best_left_out,
+        least_score=least_score,
     )
 
 

@@ -194,16 +194,20 @@ def test_classes_and_threshold_choose(detector, thirty, done, tmp_path):
     "done, words",
     [
         (
-            Done(20, 4, 0, 3, {"star": 9, "cross": 10, "circle": 1}, None),
+            Done(20, 4, 0, 3, {"star": 9, "cross": 10, "circle": 1}, None, 0.01),
             "20 objects in 3 of 24 images and frames: 10 cross, 9 star, 1 circle",
         ),
-        (Done(1, 0, 0, 1, {"star": 1}, None), "1 object in 1 of 1 image: 1 star"),
+        (Done(1, 0, 0, 1, {"star": 1}, None, 0.01), "1 object in 1 of 1 image: 1 star"),
         (
-            Done(0, 7, 1, 0, {}, LeftOut(0.2391, "star", "clip.mp4")),
+            Done(0, 7, 1, 0, {}, LeftOut(0.2391, "star", "clip.mp4"), 0.01),
             "no object reaches the threshold: the best score is 0.239 (star in clip.mp4), which "
             "--score_threshold=0.23 shows",
         ),
-        (Done(2, 0, 0, 0, {}, None), "no object, whatever the score"),
+        (
+            Done(2, 0, 0, 0, {}, None, 0.01),
+            "no object: none has a score above 0.01, the least that the detector gives (its "
+            "config.detection.score_threshold)",
+        ),
     ],
 )
 def test_what_was_found_is_told_in_a_line(done, words):
