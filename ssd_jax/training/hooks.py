@@ -10,6 +10,7 @@ import numpy as np
 
 from ssd_jax.config.schema import Config
 from ssd_jax.distributed import devices, exchange
+from ssd_jax.errors import UserError
 
 
 class StopTraining(Exception):  # noqa: N818, as StopIteration: no error
@@ -62,7 +63,14 @@ class Hooks:
         """Args:
         own: that never end the run.
         given: that may; on all processes alike.
+
+        Raises:
+          UserError: a class is given in place of a hook.
         """
+        for hook in given:
+            if isinstance(hook, type):
+                name = hook.__name__
+                raise UserError(f"hooks has the class {name}: give an object of it, {name}(…)")
         self._hooks = [*own, *given] if devices.is_main_process() else []
         self._may_stop = bool(given)
         self._ends = contextlib.ExitStack()

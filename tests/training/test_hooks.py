@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ssd_jax.config.schema import Config
+from ssd_jax.errors import UserError
 from ssd_jax.training.hooks import Hook, Hooks, StopTraining
 
 
@@ -67,3 +68,8 @@ def test_a_hook_may_leave_out_every_method():
     with Hooks(given=[Hook()]) as hooks:
         hooks.start(Config(), Path("run"), 0)
         assert hooks.scalars(1, {}) == ""
+
+
+def test_a_class_is_no_hook():
+    with pytest.raises(UserError, match=r"the class Told: give an object of it, Told\(…\)"):
+        Hooks([], [Told])
