@@ -107,7 +107,7 @@ EXTRAS = {
     "uvicorn": ("--serve", "uvicorn", "page"),
     "python_multipart": ("--serve", "python-multipart", "page"),
     "supervision": ("to_supervision", "supervision", "supervision"),
-    "jax2onnx": ("export to ONNX", "jax2onnx", "onnx"),
+    "onnx": ("export to ONNX", "ONNX", "onnx"),
 }
 
 
@@ -126,7 +126,6 @@ def check_installed(package: str) -> None:
 def missing_package(package: str) -> UserError:
     """An error that says what to install, where a package of `EXTRAS` is missing."""
     purpose, name, extra = EXTRAS[package]
-    alone = ", in an environment of its own" if extra == "onnx" else ""
     return UserError(
-        f"{purpose} needs {name}: pip install -e '.[{extra}]' in the folder of ssd_jax{alone}"
+        f"{purpose} needs {name}: pip install -e '.[{extra}]' in the folder of ssd_jax"
     )

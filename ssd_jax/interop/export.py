@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.detection.postprocess import Detections, best_detections, score_boxes
-from ssd_jax.errors import UserError, missing_package
+from ssd_jax.errors import UserError, check_installed
 from ssd_jax.interop.pytorch_layouts import (
     ssd_pytorch_layout,
     torchvision_layout,
@@ -19,7 +19,7 @@ from ssd_jax.interop.pytorch_layouts import (
 )
 from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.interop.trained import Trained, save_folder
-from ssd_jax.models.convolution import plain_convolutions
+from ssd_jax.models.plain import plain_operations
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, write_checksums
 from ssd_jax.storage.files import local_path, write_bytes, write_json
 from ssd_jax.storage.outputs import check_outputs
@@ -79,39 +79,21 @@ def to_stablehlo(trained: Trained) -> bytes:
         return _detections(trained, *_outputs(trained, images))._asdict()
 
     (batch,) = jax.export.symbolic_shape("batch")
-    with plain_convolutions():
+    with plain_operations():
         exported = jax.export.export(jax.jit(detect), platforms=PLATFORMS)(_images(trained, batch))
     return bytes(exported.serialize())
 
 
 def to_onnx(trained: Trained, folder: Path) -> None:
-    """Writes `network.onnx` and `detector.onnx`, which take one `[1, size, size, 3]` uint8 image.
-
-    The first returns offsets and logits, the second boxes, scores and labels: see `to_stablehlo`.
+    """See `write_onnx`.
 
     Raises:
-      UserError: the converter is not installed.
+      UserError: the package `onnx` is not installed.
     """
-    try:
-        import jax2onnx  # pyright: ignore[reportMissingImports] (an extra)
-    except ImportError as error:
-        raise missing_package("jax2onnx") from error
+    check_installed("onnx")
+    from ssd_jax.interop.onnx_detector import write_onnx
 
-    def detect(images: jax.Array) -> tuple[jax.Array, ...]:
-        found = _detections(trained, *_outputs(trained, images))
-        return tuple(array[0] for array in found)
-
-    for name, function in (
-        ("network", lambda images: _outputs(trained, images)),
-        ("detector", detect),
-    ):
-        with plain_convolutions():
-            jax2onnx.to_onnx(
-                function,
-                inputs=[_images(trained, 1)],
-                return_mode="file",
-                output_path=str(folder / f"{name}.onnx"),
-            )
+    write_onnx(trained, folder)
 
 
 def _images(trained: Trained, batch: Any) -> jax.ShapeDtypeStruct:

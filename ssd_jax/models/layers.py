@@ -13,7 +13,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ssd_jax.models.convolution import convolve
-from ssd_jax.models.depthwise import depthwise, windows
+from ssd_jax.models.depthwise import depthwise, plain_depthwise, windows
+from ssd_jax.models.plain import is_plain
 
 
 def scaled(channels: int, width: float) -> int:
@@ -50,7 +51,8 @@ class DepthwiseConv(nnx.Module):
         else:
             pads = [(padding, padding)] * 2
         top_bottom, left_right = pads
-        total: jax.Array = depthwise(x.astype(self.dtype), kernel, stride, (top_bottom, left_right))
+        convolve = plain_depthwise if is_plain() else depthwise
+        total: jax.Array = convolve(x.astype(self.dtype), kernel, stride, (top_bottom, left_right))
         if self.bias is not None:
             total += self.bias[...]
         return total.astype(self.dtype)
@@ -257,7 +259,12 @@ def max_pool(
       padding: cells added on every side; "CEIL": at the bottom and the right, where a window would
         otherwise begin inside and end outside (75 becomes 38 for a window of 2, as in Caffe).
     """
-    return _max_pool(jnp.asarray(x), window, stride, padding)
+    x = jnp.asarray(x)
+    if is_plain():
+        sides, steps = (1, window, window, 1), (1, stride, stride, 1)
+        pads = _window_pads(x, window, stride, padding)
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, sides, steps, pads)
+    return _max_pool(x, window, stride, padding)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))

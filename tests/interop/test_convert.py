@@ -237,32 +237,6 @@ def test_stablehlo_runs_without_the_package(imported, detections, tmp_path):
             np.testing.assert_allclose(found["boxes"][i][:count] * 64, wanted.boxes, atol=1e-2)
 
 
-def test_onnx_computes_the_same(imported, detections, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("jax2onnx")
-    export("onnx", load_workdir(imported), str(tmp_path))
-
-    def compute(name):
-        session = onnxruntime.InferenceSession(tmp_path / f"{name}.onnx")
-        (given,) = (given.name for given in session.get_inputs())
-        return session.run(None, {given: PICTURES[:1]})
-
-    trained = load_workdir(imported)
-    images = trained.network.normalise(PICTURES[:1])
-    wanted, _ = trained.network.apply(*trained.variables, images, train=False)
-    for ours, theirs in zip(compute("network"), wanted, strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
-    saved = np.load(tmp_path / "default_boxes.npy")
-    np.testing.assert_array_equal(saved, trained.network.default_boxes())
-
-    boxes, scores, labels = compute("detector")
-    count = len(detections[0].scores)
-    np.testing.assert_array_equal(labels[:count], detections[0].labels)
-    assert not labels[count:].any()
-    np.testing.assert_allclose(scores[:count], detections[0].scores, atol=1e-4)
-    np.testing.assert_allclose(boxes[:count] * 64, detections[0].boxes, atol=1e-2)
-
-
 def test_runs_of_later_versions_are_refused(imported, tmp_path):
     later = tmp_path / "later"
     shutil.copytree(imported, later)

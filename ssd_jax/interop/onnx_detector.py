@@ -1,0 +1,174 @@
+"""A trained detector as one file of ONNX, with or without suppression."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.helper
+
+from ssd_jax import __version__
+from ssd_jax.config.schema import DetectionConfig
+from ssd_jax.data.class_lists import describe_classes
+from ssd_jax.detection.box_coder import CENTRE_VARIANCE, SIZE_VARIANCE
+from ssd_jax.interop.onnx_graph import BATCH, Graph, add_network
+from ssd_jax.interop.trained import Trained
+from ssd_jax.models.plain import plain_operations
+from ssd_jax.storage.files import write_bytes
+
+OPSET = 17  # which TensorRT 8.5, OpenVINO 2022.3 and onnxruntime 1.12 read already
+IR_VERSION = 8
+FLOAT, UINT8, INT32 = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8, onnx.TensorProto.INT32
+
+
+def write_onnx(trained: Trained, folder: Path) -> None:
+    """Writes `network.onnx` and `detector.onnx`.
+
+    Both take `images`, `[batch, size, size, 3]` uint8 RGB. The first gives `offsets`
+    `[batch, boxes, 4]` and `logits` `[batch, boxes, classes + 1]`; the second `boxes`
+    `[batch, detections, 4]` xyxy in [0, 1], `scores` and `labels` (from 1; 0 = none), the best
+    first.
+
+    Raises:
+      NotImplementedError: the network has an operation that is not known here.
+    """
+    num_boxes, num_logits = trained.network.tiling.num_boxes, trained.network.num_classes + 1
+    graph = Graph()
+    _add_network(graph, trained)
+    outputs = {"offsets": (FLOAT, (num_boxes, 4)), "logits": (FLOAT, (num_boxes, num_logits))}
+    write_bytes(folder / "network.onnx", _model(graph, trained, outputs).SerializeToString())
+    count = add_detection(
+        graph, trained.network.default_boxes(), num_logits, trained.config.detection
+    )
+    found = {"boxes": (FLOAT, (count, 4)), "scores": (FLOAT, (count,)), "labels": (INT32, (count,))}
+    write_bytes(folder / "detector.onnx", _model(graph, trained, found).SerializeToString())
+
+
+def _add_network(graph: Graph, trained: Trained) -> None:
+    network = trained.network
+    variables = jax.tree.map(jnp.asarray, trained.variables)
+
+    def outputs(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return network.apply(*variables, network.normalise(images), train=False)[0]
+
+    with plain_operations():
+        add_network(
+            graph, outputs, "images", network.tiling.image_size, names=("offsets", "logits")
+        )
+
+
+def _model(
+    graph: Graph, trained: Trained, outputs: dict[str, tuple[int, tuple[int, ...]]]
+) -> onnx.ModelProto:
+    """The file of a graph; `outputs` have a type and a shape without the batch."""
+    size = trained.network.tiling.image_size
+    make = onnx.helper.make_tensor_value_info
+    made = onnx.helper.make_graph(
+        graph.nodes,
+        "ssd",
+        [make("images", UINT8, [BATCH, size, size, 3])],
+        [make(name, kind, [BATCH, *shape]) for name, (kind, shape) in outputs.items()],
+        graph.constants,
+    )
+    model = onnx.helper.make_model(
+        made,
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="ssd_jax",
+        producer_version=__version__,
+    )
+    onnx.helper.set_model_props(model, metadata(trained))
+    onnx.checker.check_model(model)
+    return model
+
+
+def metadata(trained: Trained) -> dict[str, str]:
+    """What a program has to know that uses a file."""
+    classes = describe_classes(trained.class_names, trained.category_ids)
+    detection = trained.config.detection
+    return {
+        "classes": json.dumps(classes),  # of the labels 1, 2, …
+        "input": "RGB, uint8, [batch, height, width, 3]",
+        "image_size": str(trained.network.tiling.image_size),
+        "resize": "the whole image to the square, bilinear without antialiasing",
+        "boxes": "x_min, y_min, x_max, y_max in parts of the image",
+        "score_threshold": f"{detection.score_threshold:g}",
+        "nms_iou_threshold": f"{detection.nms_iou_threshold:g}",
+        "license": "",
+    }
+
+
+def add_detection(
+    graph: Graph, default_boxes: np.ndarray, num_logits: int, settings: DetectionConfig
+) -> int:
+    """Adds what turns `offsets` and `logits` into `boxes`, `scores` and `labels`.
+
+    Suppression is ONNX's own operator. It takes all boxes of a class that pass the threshold, not
+    the best `boxes_per_class` of them, and as many of a class are kept as of an image.
+
+    Args:
+      graph: with the network.
+      default_boxes: `[boxes, 4] cxcywh`.
+      num_logits: classes with the background.
+      settings: thresholds and how many detections are kept.
+
+    Returns:
+      How many detections each image has.
+    """
+
+    def constant(*numbers: float, kind: type = np.int64) -> str:
+        return graph.constant(np.array(numbers, kind))
+
+    num_boxes, num_classes = len(default_boxes), num_logits - 1
+    count = min(settings.detections_per_image, num_boxes * num_classes)
+    boxes = _decoded(graph, default_boxes)
+    probabilities = graph.one("Softmax", "logits", axis=2)
+    foreground = graph.one("Slice", probabilities, constant(1), constant(num_logits), constant(2))
+    scores = graph.one("Transpose", foreground, perm=[0, 2, 1])
+    chosen = graph.one(
+        "NonMaxSuppression",
+        boxes,
+        scores,
+        constant(count),
+        constant(settings.nms_iou_threshold, kind=np.float32),
+        constant(settings.score_threshold, kind=np.float32),
+    )  # of each detection: image, class, box
+    kept = graph.one(
+        "ScatterND",
+        graph.one("ConstantOfShape", graph.one("Shape", scores)),
+        chosen,
+        graph.one("GatherND", scores, chosen),
+    )
+    by_image = graph.one("Reshape", kept, constant(0, num_boxes * num_classes))
+    best, places = graph.node("TopK", [by_image, constant(count)], outputs=2, axis=1)
+    graph.one("Identity", best, name="scores")
+
+    zero = graph.constant(np.float32(0))
+    found = graph.one("Greater", best, zero)
+    label = graph.one("Div", places, graph.constant(np.int64(num_boxes)))
+    label = graph.one("Add", label, graph.constant(np.int64(1)))
+    label = graph.one("Where", found, label, graph.constant(np.int64(0)))
+    graph.one("Cast", label, name="labels", to=INT32)
+
+    box = graph.one("Mod", places, graph.constant(np.int64(num_boxes)))
+    box = graph.one("Unsqueeze", box, constant(2))
+    box = graph.one("GatherND", boxes, box, batch_dims=1)
+    box = graph.one("Where", graph.one("Unsqueeze", found, constant(2)), box, zero)
+    graph.one("Clip", box, zero, graph.constant(np.float32(1)), name="boxes")
+    return count
+
+
+def _decoded(graph: Graph, default_boxes: np.ndarray) -> str:
+    """`[batch, boxes, 4] xyxy`, not clipped; see `box_coder.decode`."""
+    centre, size = default_boxes[:, :2], default_boxes[:, 2:]
+    halves = graph.constant(np.array([2, 2]))
+    of_centre, of_size = graph.node("Split", ["offsets", halves], outputs=2, axis=2)
+    of_centre = graph.one("Mul", of_centre, graph.constant(size * np.float32(CENTRE_VARIANCE)))
+    of_centre = graph.one("Add", of_centre, graph.constant(centre))
+    of_size = graph.one("Mul", of_size, graph.constant(np.float32(SIZE_VARIANCE)))
+    half = graph.one("Mul", graph.one("Exp", of_size), graph.constant(size / 2))
+    corners = [graph.one(operator, of_centre, half) for operator in ("Sub", "Add")]
+    return graph.one("Concat", *corners, axis=2)

@@ -1,0 +1,415 @@
+"""From a traced network to a graph of ONNX: one node for each layer.
+
+A network is traced in plain operations (`models/plain.py`) with its weights as constants. What is
+computed from constants alone is computed here; batch norm behind a convolution becomes part of its
+weights; feature maps are `[batch, channels, height, width]`, as ONNX's operators want them.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import onnx.helper
+import onnx.numpy_helper
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+
+BATCH = "batch"  # the name of the first axis, of any size
+TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
+
+
+class Tensor(NamedTuple):
+    """What a node gives.
+
+    Attributes:
+      name: in the graph.
+      shape: as JAX has it; `[batch, height, width, channels]` for feature maps.
+      channels_first: whether the graph has `[batch, channels, height, width]` there.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    channels_first: bool = False
+
+
+class Convolution(NamedTuple):
+    """A convolution that is no node yet: what is multiplied or added becomes part of it."""
+
+    x: "Value"
+    weight: np.ndarray  # [new channels, channels of a group, rows, columns]
+    bias: np.ndarray
+    attributes: dict[str, Any]
+    shape: tuple[int, ...]
+
+
+class Relu(NamedTuple):
+    """A ReLU that is no node yet: with an upper limit it becomes a clip."""
+
+    x: "Value"
+    shape: tuple[int, ...]
+
+
+class Sum(NamedTuple):
+    """A sum over axes, which the graph keeps with one entry each."""
+
+    kept: Tensor
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+Value = Tensor | Convolution | Relu | Sum | np.ndarray
+
+NUMPY: dict[str, Callable[..., Any]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "max": np.maximum,
+    "min": np.minimum,
+    "sqrt": np.sqrt,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+}
+ELEMENTWISE = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min"}
+INLINED = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
+
+
+class Variable:
+    """What an equation gives."""
+
+
+class Graph:
+    """Nodes and constants of a graph that is being made."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self._numbers: Counter[str] = Counter()
+
+    def constant(self, array: np.ndarray, name: str = "constant") -> str:
+        """The name of an array."""
+        name = self._new_name(name)
+        array = np.ascontiguousarray(array) if array.ndim else np.asarray(array)
+        self.constants.append(onnx.numpy_helper.from_array(array, name))
+        return name
+
+    def node(
+        self, operator: str, inputs: Sequence[str], name: str = "", outputs: int = 1, **options: Any
+    ) -> list[str]:
+        """Adds a node; the names of what it gives."""
+        name = name or self._new_name(operator.lower())
+        names = [name] if outputs == 1 else [f"{name}_{i}" for i in range(outputs)]
+        self.nodes.append(onnx.helper.make_node(operator, inputs, names, name=name, **options))
+        return names
+
+    def one(self, operator: str, *inputs: str, name: str = "", **options: Any) -> str:
+        """Adds a node that gives one tensor."""
+        return self.node(operator, inputs, name, **options)[0]
+
+    def _new_name(self, kind: str) -> str:
+        number = self._numbers[kind]
+        self._numbers[kind] += 1
+        return f"{kind}_{number}"
+
+
+def add_network(
+    graph: Graph, function: Callable[[jax.Array], Any], images: str, size: int, names: Sequence[str]
+) -> None:
+    """Adds the nodes of a network.
+
+    Args:
+      graph: to which they are added.
+      function: from `[batch, size, size, 3]` uint8 images to the outputs.
+      images: the name of these images in the graph.
+      size: side of the images in pixels.
+      names: of the outputs.
+    """
+    traced = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8))
+    Tracer(graph).run(traced, Tensor(images, (1, size, size, 3)), names)
+
+
+class Tracer:
+    """Turns the equations of a traced network into nodes."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.values: dict[Variable, Value] = {}
+        self.uses: Counter[Variable] = Counter()
+        self._made: dict[int, tuple[Value, Tensor]] = {}  # with the value, so that it stays
+        self._transposed: dict[str, Tensor] = {}
+
+    def run(self, traced: ClosedJaxpr, images: Tensor, names: Sequence[str]) -> None:
+        """Adds the nodes of all equations; the outputs have these names."""
+        program = traced.jaxpr
+        known: dict[Any, Any] = dict(zip(program.constvars, traced.consts, strict=True))
+        known = {variable: np.asarray(array) for variable, array in known.items()}
+        known[program.invars[0]] = of_images = Variable()
+        self.values[of_images] = images
+        equations = list(_flat(program, known))
+        outputs = [_named(variable, known) for variable in program.outvars]
+        self.uses.update(v for _, inputs, _ in equations for v in inputs if isinstance(v, Variable))
+        self.uses.update(outputs)
+        for equation, inputs, results in equations:
+            self.values.update(zip(results, self._results(equation, inputs), strict=True))
+        for variable, name in zip(outputs, names, strict=True):
+            self.graph.one("Identity", self._settled(self.values[variable]).name, name=name)
+
+    def _results(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Value]:
+        name, shape = equation.primitive.name, tuple(equation.outvars[0].aval.shape)
+        given = [v if isinstance(v, np.ndarray) else self.values[v] for v in inputs]
+        if all(isinstance(value, np.ndarray) for value in given):
+            return _computed(equation, given, shape)
+        if name in ELEMENTWISE:
+            alone = all(self.uses[v] <= 1 for v in inputs if isinstance(v, Variable))
+            return [self._elementwise(name, given, shape, alone)]
+        method = getattr(self, f"_{name}", None)
+        if method is None:
+            raise NotImplementedError(f"a network with the operation {name} cannot be exported")
+        result = method(given, equation.params, shape)
+        return result if isinstance(result, list) else [result]
+
+    def _tensor(self, value: Value) -> Tensor:
+        """What a value is in the graph; what was put off becomes a node."""
+        graph = self.graph
+        if isinstance(value, Convolution):
+            inputs = [self._channels_first(value.x).name]
+            inputs += [graph.constant(value.weight, "weight"), graph.constant(value.bias, "bias")]
+            return Tensor(graph.one("Conv", *inputs, **value.attributes), value.shape, True)
+        if isinstance(value, Relu):
+            x = self._tensor(value.x)
+            return x._replace(name=graph.one("Relu", x.name))
+        if isinstance(value, Sum):
+            axes = graph.constant(np.array(value.axes))
+            return Tensor(graph.one("Squeeze", value.kept.name, axes), value.shape)
+        if isinstance(value, np.ndarray):
+            return Tensor(graph.constant(value), value.shape)
+        return value
+
+    def _settled(self, value: Value) -> Tensor:
+        """What a value is in the graph, where several nodes may read it."""
+        if id(value) not in self._made:
+            self._made[id(value)] = (value, self._tensor(value))
+        return self._made[id(value)][1]
+
+    def _channels_first(self, value: Value) -> Tensor:
+        return self._arranged(value, True)
+
+    def _channels_last(self, value: Value) -> Tensor:
+        return self._arranged(value, False)
+
+    def _arranged(self, value: Value, channels_first: bool) -> Tensor:
+        tensor = self._settled(value)
+        if len(tensor.shape) != 4 or tensor.channels_first == channels_first:
+            return tensor
+        if tensor.name not in self._transposed:
+            order = TO_CHANNELS_FIRST if channels_first else TO_CHANNELS_LAST
+            name = self.graph.one("Transpose", tensor.name, perm=order)
+            self._transposed[tensor.name] = Tensor(name, tensor.shape, channels_first)
+        return self._transposed[tensor.name]
+
+    def _elementwise(
+        self, name: str, given: list[Value], shape: tuple[int, ...], alone: bool
+    ) -> Value:
+        first, second = given
+        if isinstance(second, np.ndarray):
+            if isinstance(first, Convolution) and alone:
+                folded = _folded(name, first, second)
+                if folded is not None:
+                    return folded
+            if name == "max" and not second.any():
+                return Relu(first if alone else self._settled(first), shape)
+            if name == "min" and isinstance(first, Relu) and second.size == 1 and alone:
+                x = self._tensor(first.x)
+                limits = [self.graph.constant(np.float32(n)) for n in (0, second.item())]
+                return x._replace(name=self.graph.one("Clip", x.name, *limits))
+        elif isinstance(first, np.ndarray) and name in ("add", "mul", "max", "min"):
+            return self._elementwise(name, [second, first], shape, alone)
+        tensors = [None if isinstance(v, np.ndarray) else self._settled(v) for v in given]
+        is_first = any(tensor is not None and tensor.channels_first for tensor in tensors)
+        names = []
+        for value, tensor in zip(given, tensors, strict=True):
+            if isinstance(value, np.ndarray):
+                names.append(self.graph.constant(_broadcast(value, len(shape), is_first)))
+            else:
+                assert tensor is not None
+                names.append(self._arranged(tensor, is_first).name)
+        return Tensor(self.graph.one(ELEMENTWISE[name], *names), shape, is_first)
+
+    def _conv_general_dilated(
+        self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
+    ) -> Value:
+        x, kernel = given
+        assert isinstance(kernel, np.ndarray)
+        weight = kernel.transpose(3, 2, 0, 1)
+        attributes = {
+            "kernel_shape": weight.shape[2:],
+            "strides": params["window_strides"],
+            "pads": _pads(params["padding"]),
+            "dilations": params["rhs_dilation"],
+            "group": params["feature_group_count"],
+        }
+        bias = np.zeros(len(weight), np.float32)
+        return Convolution(self._settled(x), weight, bias, attributes, shape)
+
+    def _reduce_window_max(
+        self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
+    ) -> Value:
+        options = {
+            "kernel_shape": params["window_dimensions"][1:3],
+            "strides": params["window_strides"][1:3],
+            "pads": _pads(params["padding"][1:3]),
+        }
+        name = self.graph.one("MaxPool", self._channels_first(given[0]).name, **options)
+        return Tensor(name, shape, True)
+
+    def _reduce_sum(
+        self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
+    ) -> Value:
+        x = self._settled(given[0])
+        axes = params["axes"]
+        places = [TO_CHANNELS_FIRST.index(axis) if x.channels_first else axis for axis in axes]
+        name = self.graph.one("ReduceSum", x.name, self.graph.constant(np.array(places)))
+        kept = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape))
+        return Sum(Tensor(name, kept, x.channels_first), tuple(places), shape)
+
+    def _broadcast_in_dim(
+        self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
+    ) -> Value:
+        value = given[0]
+        if isinstance(value, Sum) and value.kept.shape == shape:
+            return value.kept
+        raise NotImplementedError("a network that repeats what it computed cannot be exported")
+
+    def _reshape(self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]) -> Value:
+        x = self._channels_last(given[0])
+        wanted = self.graph.constant(np.array([0, *shape[1:]]))
+        return Tensor(self.graph.one("Reshape", x.name, wanted), shape)
+
+    def _split(
+        self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
+    ) -> list[Value]:
+        x = self._channels_last(given[0])
+        sizes = self.graph.constant(np.array(params["sizes"]))
+        count, axis = len(params["sizes"]), params["axis"]
+        names = self.graph.node("Split", [x.name, sizes], outputs=count, axis=axis)
+        shapes = [(*x.shape[:axis], n, *x.shape[axis + 1 :]) for n in params["sizes"]]
+        return [Tensor(name, own) for name, own in zip(names, shapes, strict=True)]
+
+    def _concatenate(
+        self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
+    ) -> Value:
+        names = [self._channels_last(value).name for value in given]
+        return Tensor(self.graph.one("Concat", *names, axis=params["dimension"]), shape)
+
+    def _sqrt(self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]) -> Value:
+        x = self._settled(given[0])
+        return x._replace(name=self.graph.one("Sqrt", x.name))
+
+    def _convert_element_type(
+        self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
+    ) -> Value:
+        x = self._settled(given[0])
+        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(params["new_dtype"]))
+        return x._replace(name=self.graph.one("Cast", x.name, to=kind))
+
+
+def _flat(program: Jaxpr, names: dict[Any, Any]) -> Iterator[tuple[JaxprEqn, list[Any], list[Any]]]:
+    """The equations of a program and of those it calls, each with what it reads and gives.
+
+    Args:
+      program: whose variables may have the same names as those of a program that it calls.
+      names: what its variables stand for, which no other variable does; filled on the way.
+    """
+    for equation in program.eqns:
+        inputs = [_named(variable, names) for variable in equation.invars]
+        outputs: list[Any] = [Variable() for _ in equation.outvars]
+        if equation.primitive.name in INLINED:
+            called = equation.params[INLINED[equation.primitive.name]]
+            inner = dict(zip(called.jaxpr.invars, inputs, strict=True))
+            constants = map(np.asarray, called.consts)
+            inner |= dict(zip(called.jaxpr.constvars, constants, strict=True))
+            yield from _flat(called.jaxpr, inner)
+            outputs = [_named(variable, inner) for variable in called.jaxpr.outvars]
+        elif _changes_nothing(equation):
+            outputs = inputs[:1]
+        else:
+            yield equation, inputs, outputs
+        names.update(zip(equation.outvars, outputs, strict=True))
+
+
+def _named(variable: Any, names: dict[Any, Any]) -> Any:
+    """What a variable stands for; the array of a number that is written out."""
+    if isinstance(variable, Literal):
+        return np.asarray(variable.val, variable.aval.dtype)
+    return names[variable]
+
+
+def _changes_nothing(equation: JaxprEqn) -> bool:
+    before, after = equation.invars[0].aval, equation.outvars[0].aval
+    if before.shape != after.shape or before.dtype != after.dtype:
+        return False
+    if equation.primitive.name == "pad":
+        return all(set(axis) == {0} for axis in equation.params["padding_config"])
+    return equation.primitive.name in ("convert_element_type", "reshape", "broadcast_in_dim")
+
+
+def _computed(
+    equation: JaxprEqn, given: Sequence[np.ndarray], shape: tuple[int, ...]
+) -> list[np.ndarray]:
+    """What constants give, by NumPy: JAX would compile a program for each."""
+    name, params = equation.primitive.name, equation.params
+    if name in NUMPY:
+        return [NUMPY[name](*given)]
+    if name == "convert_element_type":
+        return [given[0].astype(params["new_dtype"])]
+    if name == "reshape":
+        return [given[0].reshape(shape)]
+    if name == "concatenate":
+        return [np.concatenate(given, params["dimension"])]
+    if name == "broadcast_in_dim":
+        places = params["broadcast_dimensions"]
+        kept = [n if axis in places else 1 for axis, n in enumerate(shape)]
+        own = dict(zip(places, given[0].shape, strict=True))
+        return [np.broadcast_to(given[0].reshape([own.get(i, 1) for i in range(len(kept))]), shape)]
+    results = equation.primitive.bind(*given, **params)
+    return [np.asarray(each) for each in (results if isinstance(results, list) else [results])]
+
+
+def _folded(name: str, value: Convolution, other: np.ndarray) -> Convolution | None:
+    """A convolution with an operation by constants in its weights; None where that cannot be."""
+    factor = _collapsed(other).ravel()
+    if name not in ("add", "sub", "mul", "div") or factor.size not in (1, len(value.bias)):
+        return None
+    if factor.size > 1 and other.shape[-1] != len(value.bias):
+        return None
+    operation = NUMPY[name]
+    bias = operation(value.bias, factor).astype(np.float32)
+    if name in ("add", "sub"):
+        return value._replace(bias=bias)
+    weight = operation(value.weight, factor[:, None, None, None]).astype(np.float32)
+    return value._replace(weight=weight, bias=bias)
+
+
+def _collapsed(array: np.ndarray) -> np.ndarray:
+    """An array with one entry along the axes along which all are the same."""
+    for axis in range(array.ndim):
+        first = np.take(array, [0], axis)
+        if array.shape[axis] > 1 and (array == first).all():
+            array = first
+    return array
+
+
+def _broadcast(array: np.ndarray, rank: int, channels_first: bool) -> np.ndarray:
+    """A constant beside a tensor of this rank."""
+    array = _collapsed(array)
+    if array.size == 1:
+        return array.reshape(())
+    array = array.reshape((1,) * (rank - array.ndim) + array.shape)
+    return array.transpose(TO_CHANNELS_FIRST) if channels_first and rank == 4 else array
+
+
+def _pads(padding: Sequence[tuple[int, int]]) -> list[int]:
+    """Rows before, columns before, rows behind, columns behind."""
+    return [int(cells) for side in zip(*padding, strict=True) for cells in side]
