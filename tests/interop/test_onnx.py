@@ -1,19 +1,25 @@
 """ONNX files compute what the network does, in operators of their own."""
 
+import json
 from collections import Counter
 
 import jax
 import numpy as np
 import onnx
+import onnx.helper
 import onnxruntime
 import pytest
 
 from ssd_jax.config.files import load_config
-from ssd_jax.config.schema import DetectorConfig
-from ssd_jax.interop.onnx_detector import write_onnx
+from ssd_jax.config.schema import DetectionConfig, DetectorConfig, as_config
+from ssd_jax.detection.postprocess import detect
+from ssd_jax.interop.export import export
+from ssd_jax.interop.onnx_detector import IR_VERSION, OPSET, add_detection, write_onnx
+from ssd_jax.interop.onnx_graph import Graph
 from ssd_jax.interop.trained import Trained
 from ssd_jax.models.input_size import fields_of_size
 from ssd_jax.models.network import build_network
+from tests import tiny
 
 NAMES = ("cat", "dog", "fox")
 SIZE = 96
@@ -64,3 +70,50 @@ def test_networks_compute_the_same_for_any_number_of_images(name, images, tmp_pa
     if name == "own_images:cpu":
         assert operators["Conv"] == 92 and operators["Clip"] == 61
         assert operators["Mul"] == 0 and operators["Pad"] == 0
+
+
+def test_detections_are_those_of_the_project():
+    rng = np.random.default_rng(2)
+    settings = load_config("ssd_small").model
+    boxes = build_network(settings, len(NAMES)).default_boxes()
+    offsets = rng.normal(0, 1, (2, len(boxes), 4)).astype(np.float32)
+    logits = rng.normal(0, 2, (2, len(boxes), len(NAMES) + 1)).astype(np.float32)
+    logits[..., 0] += 9
+    logits[1] = 0  # whose probabilities are below the threshold
+    detection = DetectionConfig(score_threshold=0.3, detections_per_image=100)
+    wanted = detect(offsets, logits, boxes, detection)
+    assert 20 < np.count_nonzero(wanted.labels[0]) < 100
+
+    graph, float_type = Graph(), onnx.TensorProto.FLOAT
+    assert add_detection(graph, boxes, len(NAMES) + 1, detection) == 100
+    make = onnx.helper.make_tensor_value_info
+    inputs = [make("offsets", float_type, ["n", None, 4]), make("logits", float_type, None)]
+    outputs = [make(name, float_type, None) for name in ("boxes", "scores")]
+    outputs.append(make("labels", onnx.TensorProto.INT32, None))
+    made = onnx.helper.make_graph(graph.nodes, "detection", inputs, outputs, graph.constants)
+    opset = [onnx.helper.make_opsetid("", OPSET)]
+    model = onnx.helper.make_model(made, opset_imports=opset, ir_version=IR_VERSION)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    found = session.run(["boxes", "scores", "labels"], {"offsets": offsets, "logits": logits})
+    clipped = wanted._replace(boxes=np.clip(wanted.boxes, 0, 1))
+    for ours, theirs in zip(clipped, found, strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-6)
+
+
+def test_files_say_what_is_in_them(tmp_path):
+    trained = random_trained(as_config(tiny.get_config()).model)
+    export("onnx", trained, str(tmp_path / "made"))
+    names = {"SHA256SUMS", "classes.json", "default_boxes.npy", "detector.onnx", "network.onnx"}
+    assert {file.name for file in (tmp_path / "made").iterdir()} == names
+    for name, outputs in (
+        ("network", ["offsets", "logits"]),
+        ("detector", ["boxes", "scores", "labels"]),
+    ):
+        session = onnxruntime.InferenceSession(tmp_path / "made" / f"{name}.onnx")
+        (images,) = session.get_inputs()
+        assert (images.name, images.type) == ("images", "tensor(uint8)")
+        assert images.shape == ["batch", 64, 64, 3]
+        assert [output.name for output in session.get_outputs()] == outputs
+        told = session.get_modelmeta().custom_metadata_map
+        assert json.loads(told["classes"])[1] == {"id": 5, "name": "dog"}
+        assert told["image_size"] == "64" and told["score_threshold"] == "0.01"
