@@ -1,7 +1,11 @@
 """ONNX files compute what the network does, in operators of their own."""
 
 import json
+import re
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,7 +13,9 @@ import onnx
 import onnx.helper
 import onnxruntime
 import pytest
+from PIL import Image
 
+from ssd_jax import Detector
 from ssd_jax.config.files import load_config
 from ssd_jax.config.schema import DetectionConfig, DetectorConfig, as_config
 from ssd_jax.detection.postprocess import detect
@@ -23,17 +29,17 @@ from tests import tiny
 
 NAMES = ("cat", "dog", "fox")
 SIZE = 96
+DOCS = Path(__file__).parents[2] / "docs" / "onnx.md"
 
 
 def random_trained(settings):
     network = build_network(settings, len(NAMES))
     rng = np.random.default_rng(0)
 
-    def noisy(array):
+    def noisy(array):  # so that no two boxes have the same score
         return (np.asarray(array) + rng.uniform(0.05, 0.15, array.shape)).astype(np.float32)
 
-    parameters, batch_stats = network.init(0)
-    variables = (parameters, jax.tree.map(noisy, batch_stats))
+    variables = jax.tree.map(noisy, network.init(0))
     return Trained(network, variables, NAMES, (1, 5, 9), DetectorConfig(model=settings))
 
 
@@ -117,3 +123,21 @@ def test_files_say_what_is_in_them(tmp_path):
         told = session.get_modelmeta().custom_metadata_map
         assert json.loads(told["classes"])[1] == {"id": 5, "name": "dog"}
         assert told["image_size"] == "64" and told["score_threshold"] == "0.01"
+
+
+def test_the_documented_program_detects_without_the_package(tmp_path):
+    trained = random_trained(as_config(tiny.get_config()).model)
+    export("onnx", trained, str(tmp_path / "deploy"))
+    image = np.random.default_rng(3).integers(0, 256, (50, 80, 3)).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "image.png")
+    (program,) = re.findall(r"```python\n(# detect\.py.*?)```", DOCS.read_text(), re.DOTALL)
+    assert "ssd_jax" not in program and "score > 0.3" in program
+    (tmp_path / "detect.py").write_text(program.replace("score > 0.3", "score > 0.01"))
+    arguments = [sys.executable, "-P", "detect.py", "image.png"]
+    done = subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True, text=True)
+    wanted = Detector(trained)(image)
+    lines = [
+        f"{NAMES[label - 1]} {score:.2f} {box.round().astype(int).tolist()}"
+        for box, score, label in zip(wanted.boxes, wanted.scores, wanted.labels, strict=True)
+    ]
+    assert len(lines) > 10 and sorted(done.stdout.splitlines()) == sorted(lines)
