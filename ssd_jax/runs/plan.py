@@ -31,7 +31,8 @@ from ssd_jax.training.checkpoints import saved_steps
 logger = logging.getLogger(__name__)
 
 # Fewer objects than these with a default box of enough IoU: boxes in their shapes are looked for.
-LOW_RECALL = 0.95
+# With more of them such boxes made short trainings worse (docs/benchmarks.md).
+LOW_RECALL = 0.5
 GAIN = 0.01  # of recall, from which such boxes are taken
 SMALL = 24  # pixels: the side of an object, below which a larger input is taken
 LARGER = {256: 384, 300: 512, 320: 480}  # inputs of the configs, and what is taken then
