@@ -21,7 +21,7 @@ from ssd_jax.storage.files import write_bytes
 
 OPSET = 17  # which TensorRT 8.5, OpenVINO 2022.3 and onnxruntime 1.12 read already
 IR_VERSION = 8
-FLOAT, UINT8, INT32 = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8, onnx.TensorProto.INT32
+FLOAT, UINT8, INT32 = 1, 2, 6  # of onnx.TensorProto
 
 
 def write_onnx(trained: Trained, folder: Path) -> None:
@@ -49,10 +49,10 @@ def write_onnx(trained: Trained, folder: Path) -> None:
 
 def _add_network(graph: Graph, trained: Trained) -> None:
     network = trained.network
-    variables = jax.tree.map(jnp.asarray, trained.variables)
+    parameters, batch_stats = jax.tree.map(jnp.asarray, trained.variables)
 
     def outputs(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return network.apply(*variables, network.normalise(images), train=False)[0]
+        return network.apply(parameters, batch_stats, network.normalise(images), train=False)[0]
 
     with plain_operations():
         add_network(

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnx.helper
 import onnx.numpy_helper
+from jax.core import ShapedArray
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 BATCH = "batch"  # the name of the first axis, of any size
@@ -88,10 +89,10 @@ class Graph:
         self.constants: list[onnx.TensorProto] = []
         self._numbers: Counter[str] = Counter()
 
-    def constant(self, array: np.ndarray, name: str = "constant") -> str:
-        """The name of an array."""
+    def constant(self, array: np.ndarray | np.generic, name: str = "constant") -> str:
+        """The name of an array, or of a number with its type."""
         name = self._new_name(name)
-        array = np.ascontiguousarray(array) if array.ndim else np.asarray(array)
+        array = np.asarray(array, order="C")
         self.constants.append(onnx.numpy_helper.from_array(array, name))
         return name
 
@@ -157,10 +158,11 @@ class Tracer:
             self.graph.one("Identity", self._settled(self.values[variable]).name, name=name)
 
     def _results(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Value]:
-        name, shape = equation.primitive.name, tuple(equation.outvars[0].aval.shape)
-        given = [v if isinstance(v, np.ndarray) else self.values[v] for v in inputs]
-        if all(isinstance(value, np.ndarray) for value in given):
-            return _computed(equation, given, shape)
+        name, shape = equation.primitive.name, _shaped(equation.outvars[0]).shape
+        given: list[Value] = [v if isinstance(v, np.ndarray) else self.values[v] for v in inputs]
+        known = [value for value in given if isinstance(value, np.ndarray)]
+        if len(known) == len(given):
+            return _computed(equation, known, shape)
         if name in ELEMENTWISE:
             alone = all(self.uses[v] <= 1 for v in inputs if isinstance(v, Variable))
             return [self._elementwise(name, given, shape, alone)]
@@ -342,12 +344,18 @@ def _flat(program: Jaxpr, names: dict[Any, Any]) -> Iterator[tuple[JaxprEqn, lis
 def _named(variable: Any, names: dict[Any, Any]) -> Any:
     """What a variable stands for; the array of a number that is written out."""
     if isinstance(variable, Literal):
-        return np.asarray(variable.val, variable.aval.dtype)
+        return np.asarray(variable.val, _shaped(variable).dtype)
     return names[variable]
 
 
+def _shaped(variable: Any) -> ShapedArray:
+    """The shape and type of what a variable stands for."""
+    assert isinstance(variable.aval, ShapedArray)
+    return variable.aval
+
+
 def _changes_nothing(equation: JaxprEqn) -> bool:
-    before, after = equation.invars[0].aval, equation.outvars[0].aval
+    before, after = _shaped(equation.invars[0]), _shaped(equation.outvars[0])
     if before.shape != after.shape or before.dtype != after.dtype:
         return False
     if equation.primitive.name == "pad":

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 # With more of them such boxes made short trainings worse (docs/benchmarks.md).
 LOW_RECALL = 0.5
 GAIN = 0.01  # of recall, from which such boxes are taken
-SMALL = 24  # pixels: the side of an object, below which a larger input is taken
+SMALL = 30  # pixels: half of the objects below that, and a larger input is taken
 LARGER = {256: 384, 300: 512, 320: 480}  # inputs of the configs, and what is taken then
 # Fields that go with the size of the input.
 SIZED = ("extra_blocks", "feature_sizes", "strides", "min_sizes", "max_sizes", "aspect_ratios")

@@ -46,7 +46,8 @@ def random_trained(settings):
 def run(file, images):
     session = onnxruntime.InferenceSession(file)
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, {"images": images}), strict=True))
+    found = map(np.asarray, session.run(None, {"images": images}))
+    return dict(zip(names, found, strict=True))
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_detections_are_those_of_the_project():
     found = session.run(["boxes", "scores", "labels"], {"offsets": offsets, "logits": logits})
     clipped = wanted._replace(boxes=np.clip(wanted.boxes, 0, 1))
     for ours, theirs in zip(clipped, found, strict=True):
-        np.testing.assert_allclose(theirs, ours, atol=1e-6)
+        np.testing.assert_allclose(np.asarray(theirs), ours, atol=1e-6)
 
 
 def test_files_say_what_is_in_them(tmp_path):

@@ -106,10 +106,10 @@ def test_one_length_is_given():
 def test_small_objects_have_a_larger_input_and_fewer_steps(row):
     config = load_config(f"own_images:{row}").replace({"init": "" if row == "scratch" else "x"})
     size, larger = {"cpu": (320, 480), "scratch": (256, 384), "accelerator": (300, 512)}[row]
-    planned, choices = chosen(100_000, side=25 / size, config=config)
+    planned, choices = chosen(100_000, side=31 / size, config=config)
     assert "model.image_size" not in choices and planned.model.image_size == size
-    smaller, choices = chosen(100_000, side=23 / size, config=config)
-    reason = f"half of the objects are below 24 pixels at {size}"
+    smaller, choices = chosen(100_000, side=29 / size, config=config)
+    reason = f"half of the objects are below 30 pixels at {size}"
     assert choices["model.image_size"] == ("model.image_size", larger, reason)
     build_network(smaller.model, 1)  # which refuses feature maps that the network does not have
     if row != "accelerator":
