@@ -10,7 +10,7 @@ import onnx
 import onnx.checker
 import onnx.helper
 
-from ssd_jax import __version__
+import ssd_jax
 from ssd_jax.config.schema import DetectionConfig
 from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.detection.box_coder import CENTRE_VARIANCE, SIZE_VARIANCE
@@ -78,7 +78,7 @@ def _model(
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="ssd_jax",
-        producer_version=__version__,
+        producer_version=ssd_jax.__version__,
     )
     onnx.helper.set_model_props(model, metadata(trained))
     onnx.checker.check_model(model)

@@ -6,7 +6,7 @@ weights; feature maps are `[batch, channels, height, width]`, as ONNX's operator
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,8 +15,9 @@ import numpy as np
 import onnx
 import onnx.helper
 import onnx.numpy_helper
-from jax.core import ShapedArray
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, JaxprEqn
+
+from ssd_jax.interop.equations import NUMPY, Variable, computed, equations, named, shaped
 
 BATCH = "batch"  # the name of the first axis, of any size
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
@@ -63,22 +64,7 @@ class Sum(NamedTuple):
 
 Value = Tensor | Convolution | Relu | Sum | np.ndarray
 
-NUMPY: dict[str, Callable[..., Any]] = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "div": np.divide,
-    "max": np.maximum,
-    "min": np.minimum,
-    "sqrt": np.sqrt,
-    "rsqrt": lambda x: 1 / np.sqrt(x),
-}
 ELEMENTWISE = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min"}
-INLINED = {"jit": "jaxpr", "custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
-
-
-class Variable:
-    """What an equation gives."""
 
 
 class Graph:
@@ -148,21 +134,21 @@ class Tracer:
         known = {variable: np.asarray(array) for variable, array in known.items()}
         known[program.invars[0]] = of_images = Variable()
         self.values[of_images] = images
-        equations = list(_flat(program, known))
-        outputs = [_named(variable, known) for variable in program.outvars]
-        self.uses.update(v for _, inputs, _ in equations for v in inputs if isinstance(v, Variable))
+        steps = list(equations(program, known))
+        outputs = [named(variable, known) for variable in program.outvars]
+        self.uses.update(v for _, inputs, _ in steps for v in inputs if isinstance(v, Variable))
         self.uses.update(outputs)
-        for equation, inputs, results in equations:
+        for equation, inputs, results in steps:
             self.values.update(zip(results, self._results(equation, inputs), strict=True))
         for variable, name in zip(outputs, names, strict=True):
             self.graph.one("Identity", self._settled(self.values[variable]).name, name=name)
 
     def _results(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Value]:
-        name, shape = equation.primitive.name, _shaped(equation.outvars[0]).shape
+        name, shape = equation.primitive.name, shaped(equation.outvars[0]).shape
         given: list[Value] = [v if isinstance(v, np.ndarray) else self.values[v] for v in inputs]
         known = [value for value in given if isinstance(value, np.ndarray)]
         if len(known) == len(given):
-            return _computed(equation, known, shape)
+            return computed(equation, known, shape)
         if name in ELEMENTWISE:
             alone = all(self.uses[v] <= 1 for v in inputs if isinstance(v, Variable))
             return [self._elementwise(name, given, shape, alone)]
@@ -315,74 +301,6 @@ class Tracer:
         x = self._settled(given[0])
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(params["new_dtype"]))
         return x._replace(name=self.graph.one("Cast", x.name, to=kind))
-
-
-def _flat(program: Jaxpr, names: dict[Any, Any]) -> Iterator[tuple[JaxprEqn, list[Any], list[Any]]]:
-    """The equations of a program and of those it calls, each with what it reads and gives.
-
-    Args:
-      program: whose variables may have the same names as those of a program that it calls.
-      names: what its variables stand for, which no other variable does; filled on the way.
-    """
-    for equation in program.eqns:
-        inputs = [_named(variable, names) for variable in equation.invars]
-        outputs: list[Any] = [Variable() for _ in equation.outvars]
-        if equation.primitive.name in INLINED:
-            called = equation.params[INLINED[equation.primitive.name]]
-            inner = dict(zip(called.jaxpr.invars, inputs, strict=True))
-            constants = map(np.asarray, called.consts)
-            inner |= dict(zip(called.jaxpr.constvars, constants, strict=True))
-            yield from _flat(called.jaxpr, inner)
-            outputs = [_named(variable, inner) for variable in called.jaxpr.outvars]
-        elif _changes_nothing(equation):
-            outputs = inputs[:1]
-        else:
-            yield equation, inputs, outputs
-        names.update(zip(equation.outvars, outputs, strict=True))
-
-
-def _named(variable: Any, names: dict[Any, Any]) -> Any:
-    """What a variable stands for; the array of a number that is written out."""
-    if isinstance(variable, Literal):
-        return np.asarray(variable.val, _shaped(variable).dtype)
-    return names[variable]
-
-
-def _shaped(variable: Any) -> ShapedArray:
-    """The shape and type of what a variable stands for."""
-    assert isinstance(variable.aval, ShapedArray)
-    return variable.aval
-
-
-def _changes_nothing(equation: JaxprEqn) -> bool:
-    before, after = _shaped(equation.invars[0]), _shaped(equation.outvars[0])
-    if before.shape != after.shape or before.dtype != after.dtype:
-        return False
-    if equation.primitive.name == "pad":
-        return all(set(axis) == {0} for axis in equation.params["padding_config"])
-    return equation.primitive.name in ("convert_element_type", "reshape", "broadcast_in_dim")
-
-
-def _computed(
-    equation: JaxprEqn, given: Sequence[np.ndarray], shape: tuple[int, ...]
-) -> list[np.ndarray]:
-    """What constants give, by NumPy: JAX would compile a program for each."""
-    name, params = equation.primitive.name, equation.params
-    if name in NUMPY:
-        return [NUMPY[name](*given)]
-    if name == "convert_element_type":
-        return [given[0].astype(params["new_dtype"])]
-    if name == "reshape":
-        return [given[0].reshape(shape)]
-    if name == "concatenate":
-        return [np.concatenate(given, params["dimension"])]
-    if name == "broadcast_in_dim":
-        places = params["broadcast_dimensions"]
-        kept = [n if axis in places else 1 for axis, n in enumerate(shape)]
-        own = dict(zip(places, given[0].shape, strict=True))
-        return [np.broadcast_to(given[0].reshape([own.get(i, 1) for i in range(len(kept))]), shape)]
-    results = equation.primitive.bind(*given, **params)
-    return [np.asarray(each) for each in (results if isinstance(results, list) else [results])]
 
 
 def _folded(name: str, value: Convolution, other: np.ndarray) -> Convolution | None:
