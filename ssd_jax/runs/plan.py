@@ -166,12 +166,18 @@ def plan_further(
 
 
 def format_choices(choices: list[Choice]) -> str:
-    """A line for each choice."""
+    """A line for each choice; one for all lists of numbers with the same reason."""
     lines = ["chosen for these images and this machine; --config.FIELD=VALUE sets another value:"]
-    for choice in choices:
-        value = "…" if isinstance(choice.value, tuple) else choice.value
-        name = f"config.{choice.field}={value}"
-        lines.append(f"  {name:<38}{choice.reason}")
+    lists: dict[str, list[str]] = {}
+    for field, value, reason in choices:
+        if isinstance(value, tuple):
+            lists.setdefault(reason, []).append(field)
+        else:
+            lines.append(f"  {f'config.{field}={value}':<38}{reason}")
+    for reason, fields in lists.items():
+        group, _, _ = fields[0].rpartition(".")
+        names = ", ".join([fields[0], *(field.removeprefix(f"{group}.") for field in fields[1:])])
+        lines.append(f"  config.{names}: {reason}")
     return "\n".join(lines)
 
 
@@ -181,7 +187,7 @@ def _input_size(config: Config, given: Collection[str], train: Content) -> list[
     boxes = train.some_boxes()
     sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)) * model.image_size
     if "model.image_size" in given:
-        size, reason = model.image_size, "of the input size that is given"
+        size, reason = model.image_size, ""
     elif len(sides) and np.median(sides) < SMALL:
         size = LARGER.get(model.image_size, model.image_size)
         reason = f"half of the objects are below {SMALL} pixels at {model.image_size}"
@@ -194,7 +200,11 @@ def _input_size(config: Config, given: Collection[str], train: Content) -> list[
         values = {name: getattr(paper, name) for name in ("image_size", *SIZED)}
     else:
         values = fields_of_size(model, size)
-    return [Choice(f"model.{name}", value, reason) for name, value in values.items()]
+    belonging = f"what belongs to an input of {size} pixels"
+    return [
+        Choice(f"model.{name}", value, reason if name == "image_size" else belonging)
+        for name, value in values.items()
+    ]
 
 
 def _length(config: Config, given: Collection[str], num_images: int) -> list[Choice]:

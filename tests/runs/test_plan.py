@@ -123,7 +123,10 @@ def test_an_input_size_that_is_given_brings_what_belongs_to_it():
     config = load_config("own_images:cpu", ["init=x", "model.image_size=256"])
     planned, choices = chosen(given=("init", "model.image_size"), config=config)
     assert planned.model.feature_sizes == (32, 16, 8, 4, 2, 1, 1)
-    assert choices["model.feature_sizes"].reason == "of the input size that is given"
+    reason = "what belongs to an input of 256 pixels"
+    lines = format_choices(list(choices.values())).splitlines()
+    fields = "feature_sizes, strides, min_sizes, max_sizes"
+    assert lines[-1] == f"  config.model.{fields}: {reason}"
     build_network(planned.model, 1)
     # Who gives more than the size gives all of it.
     given = ("model.image_size", "model.feature_sizes")
@@ -142,7 +145,7 @@ def test_a_strength_of_colours_that_is_given_counts():
 def test_every_choice_has_a_line():
     _, choices = chosen(292, side=0.04)
     lines = format_choices(list(choices.values())).splitlines()
-    assert len(lines) == 1 + len(choices)
+    assert len(lines) == 1 + len(choices)  # one list of numbers among them
     reason = "20.5 passes over 292 images, so that two cores need at most twenty minutes"
     assert f"  config.steps=1500{'':21}{reason}" in lines
 
