@@ -28,7 +28,7 @@ from ssd_jax.models.network import build_network
 from tests import tiny
 
 NAMES = ("cat", "dog", "fox")
-SIZE = 96
+SIZE = 64
 DOCS = Path(__file__).parents[2] / "docs" / "onnx.md"
 
 
@@ -36,10 +36,11 @@ def random_trained(settings):
     network = build_network(settings, len(NAMES))
     rng = np.random.default_rng(0)
 
-    def noisy(array):  # so that no two boxes have the same score
-        return (np.asarray(array) + rng.uniform(0.05, 0.15, array.shape)).astype(np.float32)
+    def random(shapes, low, high):
+        return jax.tree.map(lambda x: rng.uniform(low, high, x.shape).astype(x.dtype), shapes)
 
-    variables = jax.tree.map(noisy, network.init(0))
+    parameters, batch_stats = network.variable_shapes()
+    variables = (random(parameters, -0.1, 0.15), random(batch_stats, 0.5, 1.5))
     return Trained(network, variables, NAMES, (1, 5, 9), DetectorConfig(model=settings))
 
 
