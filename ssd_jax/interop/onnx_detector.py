@@ -1,5 +1,6 @@
 """A trained detector as one file of ONNX, with or without suppression."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -48,7 +49,9 @@ def write_onnx(trained: Trained, folder: Path) -> None:
 
 
 def _add_network(graph: Graph, trained: Trained) -> None:
-    network = trained.network
+    # In float32 whatever it is trained in: engines on CPUs have no convolutions in bfloat16.
+    settings = trained.network.settings.model_copy(update={"precision": "float32"})
+    network = dataclasses.replace(trained.network, settings=settings)
     parameters, batch_stats = jax.tree.map(jnp.asarray, trained.variables)
 
     def outputs(images: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -109,7 +109,8 @@ def test_detections_are_those_of_the_project():
 
 
 def test_files_say_what_is_in_them(tmp_path):
-    trained = random_trained(as_config(tiny.get_config()).model)
+    settings = as_config(tiny.get_config()).model.model_copy(update={"precision": "bfloat16"})
+    trained = random_trained(settings)
     export("onnx", trained, str(tmp_path / "made"))
     names = {"SHA256SUMS", "classes.json", "default_boxes.npy", "detector.onnx", "network.onnx"}
     assert {file.name for file in (tmp_path / "made").iterdir()} == names
