@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax.extend.core import jaxprs_in_params
 
 from ssd_jax.config.files import load_config
+from ssd_jax.models.convolution import plain_convolutions
 from ssd_jax.models.network import build_network
-from ssd_jax.models.plain import plain_operations
 
 OPERATIONS = 790e12  # a second, of a large product in bfloat16
 BANDWIDTH = 4.3e12  # bytes a second, of a large copy
@@ -25,7 +25,7 @@ def convolutions(config, num_classes=20):
     """(kernel's shape, cells of the output, operations, bytes of the maps, of the kernel)."""
     network, size = build_network(config.model, num_classes), config.model.image_size
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    with plain_operations():
+    with plain_convolutions():
         program = jax.make_jaxpr(lambda *inputs: network.apply(*inputs, train=False)[0])(
             *network.variable_shapes(), image
         )

@@ -11,8 +11,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ssd_jax.config.schema import Config
 from ssd_jax.distributed.devices import DEVICES
 from ssd_jax.errors import UserError
+from ssd_jax.models.convolution import plain_convolutions
 from ssd_jax.models.network import Variables, build_network
-from ssd_jax.models.plain import plain_operations
 from ssd_jax.models.prediction import make_predict_step
 from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.state import initial_state
@@ -91,7 +91,7 @@ def flops_per_image(config: Config, mode: str) -> float:
             "operations are counted for a CPU, which JAX may not use: name it in JAX_PLATFORMS "
             "too, as in JAX_PLATFORMS=cuda,cpu"
         ) from error
-    with plain_operations():
+    with plain_convolutions():
         lowered = lower_step("train" if mode == "train" else "forward", config, 1, mesh)
     costs = lowered.cost_analysis()
     assert isinstance(costs, dict), "XLA counts the operations of a lowered program"

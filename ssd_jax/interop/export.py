@@ -19,7 +19,7 @@ from ssd_jax.interop.pytorch_layouts import (
 )
 from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.interop.trained import Trained, save_folder
-from ssd_jax.models.plain import plain_operations
+from ssd_jax.models.convolution import plain_convolutions
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, write_checksums
 from ssd_jax.storage.files import local_path, write_bytes, write_json
 from ssd_jax.storage.outputs import check_outputs
@@ -79,7 +79,7 @@ def to_stablehlo(trained: Trained) -> bytes:
         return _detections(trained, *_outputs(trained, images))._asdict()
 
     (batch,) = jax.export.symbolic_shape("batch")
-    with plain_operations():
+    with plain_convolutions():
         exported = jax.export.export(jax.jit(detect), platforms=PLATFORMS)(_images(trained, batch))
     return bytes(exported.serialize())
 

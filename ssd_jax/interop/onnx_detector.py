@@ -17,6 +17,7 @@ from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.detection.box_coder import CENTRE_VARIANCE, SIZE_VARIANCE
 from ssd_jax.interop.onnx_graph import BATCH, Graph, add_network
 from ssd_jax.interop.trained import Trained
+from ssd_jax.models.convolution import plain_convolutions
 from ssd_jax.models.plain import plain_operations
 from ssd_jax.storage.files import write_bytes
 
@@ -57,7 +58,7 @@ def _add_network(graph: Graph, trained: Trained) -> None:
     def outputs(images: jax.Array) -> tuple[jax.Array, jax.Array]:
         return network.apply(parameters, batch_stats, network.normalise(images), train=False)[0]
 
-    with plain_operations():
+    with plain_convolutions(), plain_operations():
         add_network(
             graph, outputs, "images", network.tiling.image_size, names=("offsets", "logits")
         )

@@ -1,7 +1,10 @@
 """Convolutions as functions of arrays, with gradients that are fast on CPUs too."""
 
+import contextlib
+import contextvars
 import functools
 import math
+from collections.abc import Iterator
 from typing import NamedTuple, cast
 
 import jax
@@ -10,7 +13,6 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from ssd_jax.models import winograd
-from ssd_jax.models.plain import is_plain
 
 Sides = tuple[int, int]  # along rows and columns
 LAYOUT = ("NHWC", "HWIO", "NHWC")
@@ -23,6 +25,8 @@ SMALL = 1_100_000  # numbers of the maps of an image, up to which nothing is gai
 # From so many, of each image with one cell of the kernel, Winograd's algorithm gains more time than
 # it takes to compile.
 MANY_PRODUCTS = 90_000_000
+
+_plain_alone = contextvars.ContextVar("_plain_alone", default=False)
 
 
 class Geometry(NamedTuple):
@@ -105,7 +109,7 @@ def _suits_winograd(x: jax.Array, kernel_shape: tuple[int, ...], geometry: Geome
     """Whether Winograd's algorithm is faster on a CPU: for much to do, and whole vectors."""
     ones, new_channels = (1, 1), kernel_shape[-1]
     return (
-        not is_plain()
+        not _plain_alone.get()
         and kernel_shape[:2] == (3, 3)
         and geometry.strides == geometry.dilation == ones
         and x.dtype == jnp.float32
@@ -114,6 +118,16 @@ def _suits_winograd(x: jax.Array, kernel_shape: tuple[int, ...], geometry: Geome
         and math.prod(x.shape[1:]) * new_channels >= MANY_PRODUCTS
         and max(max(geometry.pads)) <= 2
     )
+
+
+@contextlib.contextmanager
+def plain_convolutions() -> Iterator[None]:
+    """Convolutions traced within are operations of XLA for every platform."""
+    token = _plain_alone.set(True)
+    try:
+        yield
+    finally:
+        _plain_alone.reset(token)
 
 
 def _plain(x: jax.Array, kernel: jax.Array, geometry: Geometry) -> jax.Array:

@@ -1,7 +1,7 @@
-"""The network in the operations that other programs have.
+"""Depthwise convolutions and pooling in the operations that other programs have.
 
-On its own, a network computes depthwise convolutions, pooling and large convolutions in the ways
-that are fastest in XLA. What is exported leaves as one operation each.
+On its own, a network computes them in the ways that are fastest in XLA, on CPUs above all. In files
+for other programs each is one operation; `plain_convolutions` does the same for the others.
 """
 
 import contextlib

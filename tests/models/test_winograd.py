@@ -3,8 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssd_jax.models.convolution import Geometry, _plain, convolution
-from ssd_jax.models.plain import plain_operations
+from ssd_jax.models.convolution import Geometry, _plain, convolution, plain_convolutions
 from ssd_jax.models.winograd import kernel_gradient, winograd
 
 
@@ -45,6 +44,6 @@ def test_a_large_convolution_on_a_cpu_is_one_by_winograd_and_so_are_its_gradient
     ours = outputs_and_gradients(x, kernel)
     assert num_convolutions("cuda") == 3
     assert num_convolutions("cpu") == 0
-    with plain_operations():
+    with plain_convolutions():
         assert num_convolutions("cpu") == 3
         jax.tree.map(np.testing.assert_array_equal, ours, outputs_and_gradients(x, kernel))
