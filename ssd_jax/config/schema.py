@@ -543,7 +543,7 @@ def _describe(error: Any) -> str:
         name = field.removeprefix("config.")
         return f"{field} is no field of a config{nearest_field(name, 'config.')}"
     if error["type"] == "value_error":
-        return f"{field}: {error['ctx']['error']}"
+        return f"{field}.{error['ctx']['error']}"  # a group says which of its fields is wrong
     if error["type"] == "missing":
         field, limit = _path(group), f"must have an entry {int(last) + 1}"
     elif error["type"] == "model_type":

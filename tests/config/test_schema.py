@@ -212,13 +212,13 @@ def test_a_wrong_entry_of_a_list_is_named_with_its_place(field, value, place, li
 def test_lists_have_one_entry_a_feature_map():
     for field in ("strides", "min_sizes", "max_sizes"):
         told = complaint(changed(**{f"model__{field}": (8, 16, 32)}))
-        assert told.startswith(f"config.model: {field} has 3 entries, but feature_sizes has 4")
+        assert told.startswith(f"config.model.{field} has 3 entries, but feature_sizes has 4")
     told = complaint(changed(model__aspect_ratios=((2,),) * 5))
-    assert told.startswith("config.model: aspect_ratios has 5 entries, but feature_sizes has 4")
+    assert told.startswith("config.model.aspect_ratios has 5 entries, but feature_sizes has 4")
     # Shapes take the place of sizes and aspect ratios.
     shapes = (((8, 8),),) * 4
     told = complaint(changed(model__shapes=shapes[:3]))
-    assert told.startswith("config.model: shapes has 3 entries, but feature_sizes has 4")
+    assert told.startswith("config.model.shapes has 3 entries, but feature_sizes has 4")
     as_config(changed(model__shapes=shapes, model__min_sizes=(), model__aspect_ratios=()))
 
 
@@ -286,7 +286,7 @@ def test_class_weights_are_read_from_the_command_line(written, by_class, in_orde
 @pytest.mark.parametrize("entry", ["cat", "=2", "cat=", "cat=0", "cat=-1", "cat=inf", "nan", "3"])
 def test_class_weights_that_are_none_are_refused(entry):
     told = complaint(changed(loss__class_weights=f"dog=2,{entry}"))
-    assert told.startswith(f"config.loss: class_weights is 'dog=2,{entry}', but must be like")
+    assert told.startswith(f"config.loss.class_weights is 'dog=2,{entry}', but must be like")
     assert "names the class 'a' twice" in complaint(changed(loss__class_weights="a=1,b=2,a=3"))
 
 
