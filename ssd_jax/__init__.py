@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ssd_jax.detection.matcher import match_targets
     from ssd_jax.detection.postprocess import detect
     from ssd_jax.inference.detector import Detections, Detector
+    from ssd_jax.inference.tiles import TiledDetector
     from ssd_jax.models.network import build_network
     from ssd_jax.runs.evaluate import evaluate
     from ssd_jax.runs.result import TrainResult
@@ -49,6 +50,7 @@ _HOMES = {
     "OptimizerConfig": "config.schema",
     "RunConfig": "config.schema",
     "StopTraining": "training.hooks",
+    "TiledDetector": "inference.tiles",
     "TrainResult": "runs.result",
     "build_network": "models.network",
     "default_boxes": "detection.default_boxes",
@@ -77,6 +79,7 @@ __all__ = [
     "OptimizerConfig",
     "RunConfig",
     "StopTraining",
+    "TiledDetector",
     "TrainResult",
     "build_network",
     "default_boxes",

@@ -28,6 +28,12 @@ BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 8, "Images the device works on at a time.", flag_values=FLAGS
 )
 CROPS = flags.DEFINE_bool("crops", False, "Also write an image of each object.", FLAGS)
+TILE = flags.DEFINE_integer(
+    "tile",
+    None,
+    "Side in pixels of the squares that large images are taken apart into, for small objects.",
+    flag_values=FLAGS,
+)
 SERVE = flags.DEFINE_bool("serve", False, "Open a page to try the detector instead.", FLAGS)
 HOST = flags.DEFINE_string("host", "127.0.0.1", "The address of the page; 0.0.0.0 for all.", FLAGS)
 PORT = flags.DEFINE_integer(
@@ -55,12 +61,15 @@ AUTH = flags.DEFINE_string(
 def main(arguments: list[str]) -> int:
     """Flags in, one call, a printed result."""
     from ssd_jax.inference.predict import load_detector, predict
+    from ssd_jax.inference.tiles import TiledDetector
 
     output = OUTPUT.value or ""
     if SERVE.value and (output or arguments):
         raise UserError("--serve takes no files and no --output: images are given to the page")
     if not SERVE.value and not output:
         raise UserError("name a folder to write to with --output")
+    if SERVE.value and TILE.value is not None:
+        raise UserError("--tile goes with files, not with --serve")
     detector = load_detector(WORKDIR.value, WEIGHTS.value, CHECKPOINT())
     if SERVE.value:
         from ssd_jax.inference.page.server import serve
@@ -75,7 +84,7 @@ def main(arguments: list[str]) -> int:
         )
         return 0
     done = predict(
-        detector,
+        detector if TILE.value is None else TiledDetector(detector, TILE.value),
         arguments,
         output,
         score_threshold=SCORE_THRESHOLD.value,

@@ -19,6 +19,7 @@ from ssd_jax.inference.done import Done
 from ssd_jax.inference.inputs import Input, find_files, is_video
 from ssd_jax.inference.outputs import OutputFolder, Target, check_apart, only_run
 from ssd_jax.inference.results_file import PARTIAL, ResultsFile
+from ssd_jax.inference.tiles import TiledDetector
 from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_frames
 from ssd_jax.progress import progress_bar
 from ssd_jax.runs.which_checkpoint import WhichCheckpoint
@@ -53,7 +54,7 @@ def load_detector(
 
 
 def predict(
-    detector: Detector,
+    detector: Detector | TiledDetector,
     arguments: Sequence[str],
     output: str,
     *,
@@ -156,7 +157,7 @@ class _Run:
 
     def __init__(
         self,
-        detector: Detector,
+        detector: Detector | TiledDetector,
         choice: Choice,
         batch_size: int,
         output: OutputFolder,
@@ -176,7 +177,9 @@ class _Run:
             return
         targets = [self._output.target(file, (".png", ".jpg", ".jpeg")) for file in files]
         # A few images take a smaller batch, in powers of two so that few programs are compiled.
-        batch_size = min(self._batch_size, 2 ** (len(files) - 1).bit_length())
+        batch_size = self._batch_size
+        if not isinstance(self._detector, TiledDetector):
+            batch_size = min(batch_size, 2 ** (len(files) - 1).bit_length())
         workers = num_cores()
         ahead = batch_size + workers
         progress = progress_bar(total=len(files), desc="images", unit=" images")

@@ -29,6 +29,7 @@ from ssd_jax.inference.frames import (
     upright_size,
     yuv_frame,
 )
+from ssd_jax.inference.tiles import TiledDetector
 from ssd_jax.storage.files import check_file
 from ssd_jax.threads import in_background, map_ahead, num_cores, pool_of_threads
 
@@ -89,7 +90,7 @@ def live_name(source: str) -> str:
 
 
 def detect_in_video(
-    detector: Detector,
+    detector: Detector | TiledDetector,
     source: str,
     output: Path,
     batch_size: int,
@@ -151,13 +152,18 @@ def detect_in_video(
 
 def _in_large_frames(
     av: Any,
-    detector: Detector,
+    detector: Detector | TiledDetector,
     frames: Iterable[tuple[Frame, Any]],
     source: str,
     writer: "_Writer",
     select: Select,
 ) -> Iterator[tuple[int, Detections]]:
     """Detects in one frame after the other; none is kept while the next one is read."""
+    if isinstance(detector, TiledDetector):
+        raise UserError(
+            f"{source} has frames of more than {LARGE:,} pixels, which --tile does not take apart: "
+            "leave it out"
+        )
     for index, frame in frames:
         height, width = upright_size(frame)
         prepared = Prepared(source, (height, width), to_square(av, frame, detector.side))
