@@ -108,6 +108,7 @@ EXTRAS = {
     "python_multipart": ("--serve", "python-multipart", "page"),
     "supervision": ("to_supervision", "supervision", "supervision"),
     "onnx": ("export to ONNX", "ONNX", "onnx"),
+    "onnxruntime": ("export to int8", "onnxruntime", "onnx"),
 }
 
 

@@ -2,6 +2,9 @@
 
     ssd-jax export --to=safetensors --workdir=runs/quickstart --output=my_detector
 
+    ssd-jax export --to=onnx --precision=int8 --calibration=path/to/dataset \\
+        --workdir=runs/quickstart --output=deploy
+
 To safetensors, stablehlo, onnx, ssd.pytorch, torchvision.
 """
 
@@ -13,18 +16,24 @@ FLAGS = flags.FlagValues()
 TO = flags.DEFINE_string("to", None, "What to make of the run.", FLAGS)
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.", FLAGS)
 OUTPUT = flags.DEFINE_string("output", None, "The folder to make.", FLAGS)
+PRECISION = flags.DEFINE_string(
+    "precision", "", "Of onnx: float32 (the default), float16 or int8.", FLAGS
+)
+CALIBRATION = flags.DEFINE_string(
+    "calibration", "", "For int8: images that show how large activations are; docs/data.md.", FLAGS
+)
 CHECKPOINT = define_checkpoint(FLAGS)
 
 
 def main(arguments: list[str]) -> None:
     """Flags in, one call, a printed result."""
     del arguments
-    from ssd_jax.interop.export import check_export_format, export
+    from ssd_jax.interop.export import check_export, export
     from ssd_jax.runs.trained import load_workdir
 
-    check_export_format(given(TO))
+    check_export(given(TO), PRECISION.value, CALIBRATION.value)
     trained = load_workdir(given(WORKDIR), CHECKPOINT())
-    export(given(TO), trained, given(OUTPUT))
+    export(given(TO), trained, given(OUTPUT), PRECISION.value, CALIBRATION.value)
     print(f"{OUTPUT.value}: written")
 
 

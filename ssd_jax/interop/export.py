@@ -26,28 +26,61 @@ from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import replacing_files
 
 FORMATS = ("safetensors", "stablehlo", "onnx", "ssd.pytorch", "torchvision")
+PRECISIONS = {"onnx": ("float32", "float16", "int8")}  # of the formats that have a choice
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def check_export_format(kind: str) -> None:
-    """Raises a `UserError` where a format is not one of `FORMATS`."""
+def check_export(kind: str, precision: str = "", calibration: str = "") -> None:
+    """Checks what is asked for, before anything is read.
+
+    Args:
+      kind: a format.
+      precision: of weights and activations; "" for the one that the format has by default.
+      calibration: a data set, whose images show how large activations are.
+
+    Raises:
+      UserError: there is no such format, it has no such precision, or int8 and a data set are not
+        named together.
+    """
     if kind not in FORMATS:
         raise UserError(f"--to is {kind!r}, but must be one of {', '.join(FORMATS)}")
+    known = PRECISIONS.get(kind, ())
+    if precision and not known:
+        raise UserError(
+            f"--precision is {precision!r}, but --to={kind} has no choice of it: leave it out, or "
+            f"export to {' or '.join(PRECISIONS)}"
+        )
+    if precision and precision not in known:
+        raise UserError(f"--precision is {precision!r}, but must be one of {', '.join(known)}")
+    if precision == "int8" and not calibration:
+        raise UserError(
+            "--precision=int8 needs images that show how large activations are: add "
+            "--calibration=SOURCE, best the training data, as voc_xml:FOLDER:train"
+        )
+    if calibration and precision != "int8":
+        raise UserError(
+            f"--calibration is {calibration!r}, but is of use to --precision=int8 alone: add that, "
+            "or leave --calibration out"
+        )
 
 
-def export(kind: str, trained: Trained, output: str) -> None:
+def export(
+    kind: str, trained: Trained, output: str, precision: str = "", calibration: str = ""
+) -> None:
     """Writes a folder with a trained detector, and the checksums of its files.
 
     Args:
       kind: one of `FORMATS`.
       trained: the detector.
       output: the folder to write.
+      precision: one of the format's `PRECISIONS`; "" for the first, or where it has none.
+      calibration: the data set that int8 needs; see `calibration_images`.
 
     Raises:
-      UserError: there is no such format, it cannot hold the network, or the folder is the work
-        directory of a run, or lies among its files.
+      UserError: see `check_export`; or the format cannot hold the network, the data set cannot be
+        read, or the folder is the work directory of a run, or lies among its files.
     """
-    check_export_format(kind)
+    check_export(kind, precision, calibration)
     folder = local_path(output)
     if kind == "safetensors":
         save_folder(trained, folder)
@@ -58,7 +91,7 @@ def export(kind: str, trained: Trained, output: str) -> None:
         if kind == "stablehlo":
             write_bytes(unfinished / "detector.stablehlo", to_stablehlo(trained))
         elif kind == "onnx":
-            to_onnx(trained, unfinished)
+            to_onnx(trained, unfinished, precision, calibration)
             np.save(unfinished / "default_boxes.npy", trained.network.default_boxes())
         else:
             # Written by safetensors itself, the file could be read by its owner alone.
@@ -84,16 +117,24 @@ def to_stablehlo(trained: Trained) -> bytes:
     return bytes(exported.serialize())
 
 
-def to_onnx(trained: Trained, folder: Path) -> None:
+def to_onnx(trained: Trained, folder: Path, precision: str, calibration: str) -> None:
     """See `write_onnx`.
 
     Raises:
-      UserError: the package `onnx` is not installed.
+      UserError: a package is not installed, the data set cannot be read, or ONNX has no operator
+        for something that the network computes.
     """
     check_installed("onnx")
+    images = None
+    if precision == "int8":
+        check_installed("onnxruntime")
+        # Reads annotations, which needs more than the core.
+        from ssd_jax.interop.calibration import calibration_images
+
+        images = calibration_images(calibration, trained.network.tiling.image_size)
     from ssd_jax.interop.onnx_detector import write_onnx
 
-    write_onnx(trained, folder)
+    write_onnx(trained, folder, precision, images)
 
 
 def _images(trained: Trained, batch: Any) -> jax.ShapeDtypeStruct:

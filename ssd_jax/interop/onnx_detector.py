@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -15,6 +16,7 @@ import ssd_jax
 from ssd_jax.config.schema import DetectionConfig
 from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.detection.box_coder import CENTRE_VARIANCE, SIZE_VARIANCE
+from ssd_jax.interop.onnx_float16 import to_float16
 from ssd_jax.interop.onnx_graph import BATCH, Graph, add_network
 from ssd_jax.interop.trained import Trained
 from ssd_jax.models.convolution import plain_convolutions
@@ -26,21 +28,39 @@ IR_VERSION = 8
 FLOAT, UINT8, INT32 = 1, 2, 6  # of onnx.TensorProto
 
 
-def write_onnx(trained: Trained, folder: Path) -> None:
+def write_onnx(
+    trained: Trained,
+    folder: Path,
+    precision: str = "",
+    calibration: Iterator[np.ndarray] | None = None,
+) -> None:
     """Writes `network.onnx` and `detector.onnx`.
 
     Both take `images`, `[batch, size, size, 3]` uint8 RGB. The first gives `offsets`
     `[batch, boxes, 4]` and `logits` `[batch, boxes, classes + 1]`; the second `boxes`
     `[batch, detections, 4]` xyxy in [0, 1], `scores` and `labels` (from 1; 0 = none), the best
-    first.
+    first. Whatever the precision of the network, these are float32, and made so of its outputs.
+
+    Args:
+      trained: the detector.
+      folder: where the files are written.
+      precision: of the network: float32 (or ""), float16 or int8.
+      calibration: batches of images for int8, `[batch, size, size, 3]` uint8.
 
     Raises:
-      NotImplementedError: the network has an operation that is not known here.
+      UserError: ONNX has no operator for something that the network computes.
     """
     num_boxes, num_logits = trained.network.tiling.num_boxes, trained.network.num_classes + 1
+    outputs = {"offsets": (FLOAT, (num_boxes, 4)), "logits": (FLOAT, (num_boxes, num_logits))}
     graph = Graph()
     _add_network(graph, trained)
-    outputs = {"offsets": (FLOAT, (num_boxes, 4)), "logits": (FLOAT, (num_boxes, num_logits))}
+    if precision == "float16":
+        to_float16(graph, tuple(outputs))
+    elif calibration is not None:
+        # Needs onnxruntime, whose import takes a second.
+        from ssd_jax.interop.onnx_int8 import to_int8
+
+        to_int8(graph, _model(graph, trained, outputs), calibration)
     write_bytes(folder / "network.onnx", _model(graph, trained, outputs).SerializeToString())
     count = add_detection(
         graph, trained.network.default_boxes(), num_logits, trained.config.detection

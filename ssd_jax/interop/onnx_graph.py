@@ -17,8 +17,10 @@ import onnx.helper
 import onnx.numpy_helper
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
+from ssd_jax.errors import UserError
 from ssd_jax.interop.equations import NUMPY, Variable, computed, equations, named, shaped
 
+NO_OPERATOR = "for which export to ONNX has no operator: add it to ssd_jax/interop/onnx_graph.py"
 BATCH = "batch"  # the name of the first axis, of any size
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
@@ -154,7 +156,7 @@ class Tracer:
             return [self._elementwise(name, given, shape, alone)]
         method = getattr(self, f"_{name}", None)
         if method is None:
-            raise NotImplementedError(f"a network with the operation {name} cannot be exported")
+            raise UserError(f"the network computes {name}, {NO_OPERATOR}")
         result = method(given, equation.params, shape)
         return result if isinstance(result, list) else [result]
 
@@ -229,7 +231,8 @@ class Tracer:
         self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
     ) -> Value:
         x, kernel = given
-        assert isinstance(kernel, np.ndarray)
+        if not isinstance(kernel, np.ndarray) or set(params["lhs_dilation"]) != {1}:
+            raise UserError(f"the network has a transposed or dynamic convolution, {NO_OPERATOR}")
         weight = kernel.transpose(3, 2, 0, 1)
         attributes = {
             "kernel_shape": weight.shape[2:],
@@ -268,7 +271,7 @@ class Tracer:
         value = given[0]
         if isinstance(value, Sum) and value.kept.shape == shape:
             return value.kept
-        raise NotImplementedError("a network that repeats what it computed cannot be exported")
+        raise UserError(f"the network repeats what it computed, {NO_OPERATOR}")
 
     def _reshape(self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]) -> Value:
         x = self._channels_last(given[0])

@@ -13,15 +13,18 @@ import onnx
 import onnx.helper
 import onnxruntime
 import pytest
+from jax import lax
 from PIL import Image
 
 from ssd_jax import Detector
 from ssd_jax.config.files import load_config
 from ssd_jax.config.schema import DetectionConfig, DetectorConfig, as_config
 from ssd_jax.detection.postprocess import detect
-from ssd_jax.interop.export import export
+from ssd_jax.errors import UserError
+from ssd_jax.interop.export import PRECISIONS, check_export, export
 from ssd_jax.interop.onnx_detector import IR_VERSION, OPSET, add_detection, write_onnx
-from ssd_jax.interop.onnx_graph import Graph
+from ssd_jax.interop.onnx_float16 import to_float16
+from ssd_jax.interop.onnx_graph import Graph, add_network
 from ssd_jax.interop.trained import Trained
 from ssd_jax.models.input_size import fields_of_size
 from ssd_jax.models.network import build_network
@@ -108,24 +111,149 @@ def test_detections_are_those_of_the_project():
         np.testing.assert_allclose(np.asarray(theirs), ours, atol=1e-6)
 
 
-def test_files_say_what_is_in_them(tmp_path):
+@pytest.fixture(scope="module")
+def tiny_trained():
     settings = as_config(tiny.get_config()).model.model_copy(update={"precision": "bfloat16"})
-    trained = random_trained(settings)
-    export("onnx", trained, str(tmp_path / "made"))
+    return random_trained(settings)
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory):
+    """A data set of two images."""
+    folder = tmp_path_factory.mktemp("calibration")
+    rng = np.random.default_rng(4)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(rng.integers(0, 256, (50, 70, 3)).astype(np.uint8)).save(folder / name)
+    rows = "filename,class,xmin,ymin,xmax,ymax\na.png,cat,1,2,30,40\nb.png,fox,5,5,60,40\n"
+    (folder / "objects.csv").write_text(rows)
+    return f"csv:{folder / 'objects.csv'}:{folder}"
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_trained, calibration, tmp_path_factory):
+    """Folders by the precision of the network in them."""
+    folder = tmp_path_factory.mktemp("exported")
+    for precision in PRECISIONS["onnx"]:
+        given = calibration if precision == "int8" else ""
+        export("onnx", tiny_trained, str(folder / precision), precision, given)
+    return folder
+
+
+@pytest.mark.parametrize("precision", PRECISIONS["onnx"])
+def test_files_say_what_is_in_them(precision, exported):
+    made = exported / precision
     names = {"SHA256SUMS", "classes.json", "default_boxes.npy", "detector.onnx", "network.onnx"}
-    assert {file.name for file in (tmp_path / "made").iterdir()} == names
+    assert {file.name for file in made.iterdir()} == names
     for name, outputs in (
-        ("network", ["offsets", "logits"]),
-        ("detector", ["boxes", "scores", "labels"]),
+        ("network", {"offsets": "float", "logits": "float"}),
+        ("detector", {"boxes": "float", "scores": "float", "labels": "int32"}),
     ):
-        session = onnxruntime.InferenceSession(tmp_path / "made" / f"{name}.onnx")
-        (images,) = session.get_inputs()
-        assert (images.name, images.type) == ("images", "tensor(uint8)")
-        assert images.shape == ["batch", 64, 64, 3]
-        assert [output.name for output in session.get_outputs()] == outputs
+        file = made / f"{name}.onnx"
+        assert file.stat().st_mode & 0o444 == 0o444
+        session = onnxruntime.InferenceSession(file)
+        (given,) = session.get_inputs()
+        assert (given.name, given.type) == ("images", "tensor(uint8)")
+        assert given.shape == ["batch", 64, 64, 3]
+        types = {output.name: output.type for output in session.get_outputs()}
+        assert types == {name: f"tensor({kind})" for name, kind in outputs.items()}
         told = session.get_modelmeta().custom_metadata_map
         assert json.loads(told["classes"])[1] == {"id": 5, "name": "dog"}
         assert told["image_size"] == "64" and told["score_threshold"] == "0.01"
+        model = onnx.load(file)
+        assert [(each.domain, each.version) for each in model.opset_import] == [("", OPSET)]
+        assert not any(node.domain for node in model.graph.node)
+        initializers = [each for each in model.graph.initializer if "weight" in each.name]
+        weights = [each for each in initializers if len(each.dims) == 4]  # no scale of weights
+        kind = onnx.TensorProto.DataType.Value(precision.replace("32", "").upper())
+        assert len(weights) == 23 and {each.data_type for each in weights} == {kind}
+
+
+# Shares of the standard deviation of what the network gives on noise, with random weights.
+@pytest.mark.parametrize("precision, least, most", [("float16", 1e-5, 1e-3), ("int8", 1e-3, 0.02)])
+def test_less_precision_gives_nearly_the_same(precision, least, most, exported, images):
+    wanted = run(exported / "float32" / "network.onnx", images)
+    found = run(exported / precision / "network.onnx", images)
+    for name, array in wanted.items():
+        error = np.sqrt(np.mean((found[name] - array) ** 2)) / array.std()
+        assert least < error < most
+
+
+def traced(function, side=4):
+    """The graph of a function of images of so many pixels."""
+    graph = Graph()
+    add_network(graph, function, "images", side, names=("found",))
+    return graph
+
+
+def convolution(images, factor):
+    """A convolution that multiplies by a factor."""
+    kernel = factor * np.eye(3, dtype=np.float32)[None, None]
+    dimensions = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        images.astype(np.float32), kernel, (1, 1), "SAME", dimension_numbers=dimensions
+    )
+
+
+def test_sums_of_squares_that_float16_cannot_hold_stay_in_float32():
+    def normalised(images):
+        x = convolution(images, 10)
+        return x / jax.numpy.sqrt(jax.numpy.sum(x * x, axis=-1, keepdims=True) + 1e-10)
+
+    graph = traced(normalised)
+    to_float16(graph, ("found",))
+    (weight,) = [each for each in graph.constants if "weight" in each.name]
+    assert weight.data_type == onnx.TensorProto.FLOAT16
+    make = onnx.helper.make_tensor_value_info
+    inputs = [make("images", onnx.TensorProto.UINT8, [1, 4, 4, 3])]
+    outputs = [make("found", onnx.TensorProto.FLOAT, None)]
+    made = onnx.helper.make_graph(graph.nodes, "sums", inputs, outputs, graph.constants)
+    opset = [onnx.helper.make_opsetid("", OPSET)]
+    model = onnx.helper.make_model(made, opset_imports=opset, ir_version=IR_VERSION)
+    images = np.full((1, 4, 4, 3), 200, np.uint8)  # 3 * 2000² = 12,000,000
+    images[0, 0, 0] = 0  # whose sum would be 0, without the 1e-10 that float16 cannot hold either
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (found,) = session.run(None, {"images": images})
+    found = np.asarray(found).transpose(0, 2, 3, 1)
+    assert not found[0, 0, 0].any()
+    np.testing.assert_allclose(found[0, 1:], 3**-0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "function, complaint",
+    [
+        (lambda x: jax.numpy.tanh(x.astype(np.float32)), "computes tanh, for which export to ONNX"),
+        (
+            lambda x: lax.broadcast_in_dim(x.astype(np.float32), (2, 1, 4, 4, 3), (1, 2, 3, 4)),
+            "repeats what it computed, for which",
+        ),
+        (
+            lambda x: lax.conv_transpose(
+                x.astype(np.float32), np.ones((2, 2, 3, 3), np.float32), (2, 2), "SAME"
+            ),
+            "has a transposed or dynamic convolution, for which export to ONNX has no operator",
+        ),
+    ],
+)
+def test_what_onnx_has_no_operator_for_is_named(function, complaint):
+    with pytest.raises(UserError, match=f"the network {complaint}"):
+        traced(function)
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (("keras",), "--to is 'keras', but must be one of safetensors, "),
+        (("safetensors", "int8", "x"), "'int8', but --to=safetensors has no choice of it: leave"),
+        (("stablehlo", "float32"), "'float32', but --to=stablehlo has no choice of it: leave"),
+        (("onnx", "bfloat16"), "'bfloat16', but must be one of float32, float16, int8$"),
+        (("onnx", "int8"), "int8 needs images that .* --calibration=SOURCE, best the training"),
+        (("onnx", "float16", "shapes:test"), "'shapes:test', but is of use to --precision=int8"),
+        (("onnx", "", "shapes:test"), "'shapes:test', but is of use to --precision=int8"),
+    ],
+)
+def test_precisions_that_cannot_be_are_named(arguments, complaint):
+    with pytest.raises(UserError, match=complaint):
+        check_export(*arguments)
 
 
 def test_the_documented_program_detects_without_the_package(tmp_path):
