@@ -108,7 +108,8 @@ EXTRAS = {
     "python_multipart": ("--serve", "python-multipart", "page"),
     "supervision": ("to_supervision", "supervision", "supervision"),
     "onnx": ("export to ONNX", "ONNX", "onnx"),
-    "onnxruntime": ("export to int8", "onnxruntime", "onnx"),
+    "onnxruntime": ("running a file of ONNX, as export to int8 does,", "onnxruntime", "onnx"),
+    "openvino": ("the engine openvino", "OpenVINO", "openvino"),
 }
 
 

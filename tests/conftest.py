@@ -66,6 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def detector():
     """A `Detector` with random weights, compiled once for all tests of a process."""
     from ssd_jax import Detector
+    from ssd_jax.inference.jax_engine import JaxEngine
     from tests.helpers.random_detector import random_trained
 
-    return Detector(random_trained())
+    return Detector(JaxEngine(random_trained()))

@@ -42,8 +42,10 @@ ALLOWED = {
         "training",
     },
     "inference": {
+        "config",
         "data",
         "distributed",
+        "evaluation",
         "images",
         "interop",
         "models",

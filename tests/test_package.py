@@ -70,8 +70,8 @@ def test_every_import_is_declared_where_it_is_needed():
 def test_nothing_else_is_declared():
     used = {DISTRIBUTIONS.get(package, package) for package in imported()}
     assert names(PROJECT["dependencies"]) <= used | {"flatbuffers"}
-    # TensorFlow by its name on most machines; what TFDS needs; what runs models and shows curves.
-    others = {"tensorflow-cpu", "importlib_resources", "onnxruntime", "tensorboard"}
+    # TensorFlow by its name on most machines; what TFDS needs; what shows curves.
+    others = {"tensorflow-cpu", "importlib_resources", "tensorboard"}
     others |= {"python-multipart"}  # what Starlette reads forms with
     others |= {"alembic"}  # what MLflow keeps its database with
     extras = set(PROJECT["optional-dependencies"]) - {"dev"}

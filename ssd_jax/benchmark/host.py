@@ -176,13 +176,15 @@ def _random_detector(config: Config) -> "Detector":
     """A detector of 20 classes with random weights that finds about as much as VOC has."""
     from ssd_jax.data.class_lists import VOC
     from ssd_jax.inference.detector import Detector
+    from ssd_jax.inference.jax_engine import JaxEngine
     from ssd_jax.interop.trained import Trained
     from ssd_jax.models.network import build_network
 
     config = config.replace({"detection.detections_per_image": round(VOC_OBJECTS)})
     network = build_network(config.model, len(VOC))
     ids = tuple(range(1, len(VOC) + 1))
-    return Detector(Trained(network, network.init(config.seed), tuple(VOC), ids, config))
+    trained = Trained(network, network.init(config.seed), tuple(VOC), ids, config)
+    return Detector(JaxEngine(trained))
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -103,6 +103,24 @@ def define_checkpoint(values: flags.FlagValues) -> Callable[[], WhichCheckpoint]
     return value
 
 
+def define_weights(values: flags.FlagValues) -> flags.FlagHolder[str | None]:
+    """Defines `--weights`."""
+    return flags.DEFINE_string(
+        "weights", None, "What `ssd-jax export` wrote: its folder, or detector.onnx.", values
+    )
+
+
+def define_engine(values: flags.FlagValues) -> flags.FlagHolder[str]:
+    """Defines `--engine`."""
+    return flags.DEFINE_string(
+        "engine",
+        "",
+        "What runs the network: jax, onnx (onnxruntime) or openvino; by default jax, or onnx where "
+        "--weights names a file of ONNX.",
+        values,
+    )
+
+
 def given(holder: flags.FlagHolder[ValueT | None]) -> ValueT:
     """The value of a flag that must be given: one of `Command.required`."""
     if holder.value is None:

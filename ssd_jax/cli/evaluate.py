@@ -1,6 +1,7 @@
 """Evaluate a trained detector, or detections made elsewhere, by VOC's and COCO's rules.
 
     ssd-jax evaluate --workdir=runs/quickstart --report=report
+    ssd-jax evaluate --weights=deploy/detector.onnx --source=path/to/dataset:test
     ssd-jax evaluate --detections=detections.json --source=path/to/dataset:test
     ssd-jax evaluate --compare=old.json,new.json --source=path/to/dataset:test
     ssd-jax evaluate --detections=detections.json --workdir=runs/mine
@@ -12,8 +13,14 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from ssd_jax.cli.command_line import Command, define_checkpoint, define_processes
-from ssd_jax.config.files import define_config, given_config
+from ssd_jax.cli.command_line import (
+    Command,
+    define_checkpoint,
+    define_engine,
+    define_processes,
+    define_weights,
+)
+from ssd_jax.config.files import define_config, given_config, given_fields
 from ssd_jax.config.schema import Config, DataConfig
 from ssd_jax.errors import UserError
 
@@ -23,9 +30,12 @@ CONFIG = define_config("A config: a name, or a file; by default that of the run.
 WORKDIR = flags.DEFINE_string(
     "workdir",
     "",
-    "The work directory of the run; with --detections or --compare, whose data and classes count.",
+    "The work directory of the run; with --weights, --detections or --compare, whose data and "
+    "classes count.",
     FLAGS,
 )
+WEIGHTS = define_weights(FLAGS)
+ENGINE = define_engine(FLAGS)
 CHECKPOINT = define_checkpoint(FLAGS)
 DETECTIONS = flags.DEFINE_string(
     "detections",
@@ -86,10 +96,12 @@ PROCESSES = define_processes(FLAGS)
 def main(arguments: list[str]) -> None:
     """Flags in, one call, a printed result."""
     del arguments
-    if DETECTIONS.value and COMPARE.value:
-        raise UserError("name --detections or --compare, not both")
-    if not (WORKDIR.value or DETECTIONS.value or COMPARE.value):
-        raise UserError("name one of --workdir, --detections and --compare")
+    files = [holder for holder in (WEIGHTS, DETECTIONS, COMPARE) if holder.value]
+    if len(files) > 1:
+        raise UserError(f"name --{files[0].name} or --{files[1].name}, not both")
+    if not (WORKDIR.value or files):
+        raise UserError("name one of --workdir, --weights, --detections and --compare")
+    _check_engine()
 
     from ssd_jax.distributed import devices
     from ssd_jax.runs.evaluate import EvaluationOptions, compare_files, evaluate, evaluate_file
@@ -102,7 +114,7 @@ def main(arguments: list[str]) -> None:
         report=REPORT.value,
         submission=SUBMISSION.value,
     )
-    if config and not (DETECTIONS.value or COMPARE.value):
+    if config and not files:
         devices.initialize(**PROCESSES())
         evaluate(
             config,
@@ -116,10 +128,46 @@ def main(arguments: list[str]) -> None:
         raise UserError("name the data with --source, --config, or the --workdir of a run")
     data = config.data if config else DataConfig(eval=SOURCE.value)
     seed = config.seed if config else 0
-    if DETECTIONS.value:
+    if WEIGHTS.value:
+        from ssd_jax.inference.evaluation import BATCH_SIZE, evaluate_detector
+        from ssd_jax.inference.loading import load_detector
+
+        evaluate_detector(
+            load_detector(None, WEIGHTS.value, engine=ENGINE.value),
+            WEIGHTS.value,
+            data,
+            options,
+            seed=seed,
+            workdir=WORKDIR.value,
+            batch_size=config.batch_size if config else BATCH_SIZE,
+        )
+    elif DETECTIONS.value:
         evaluate_file(data, DETECTIONS.value, options, seed, WORKDIR.value)
     else:
         compare_files(data, COMPARE.value, options, seed, WORKDIR.value)
+
+
+def _check_engine() -> None:
+    """Refuses flags that have no effect on what --weights names, and --engine without it."""
+    if not WEIGHTS.value:
+        if ENGINE.value:
+            raise UserError("--engine goes with --weights: a run is evaluated in JAX")
+        return
+    decided = ("checkpoint", "score_threshold", "nms_threshold", "top_k", "flip")
+    of_processes = ("coordinator", "num_processes", "process_id")
+    given = [name for name in (*decided, *of_processes) if FLAGS[name].present]
+    given += [
+        f"config.{name}"
+        for name in sorted(given_fields(FLAGS))
+        if name.startswith(("model.", "detection."))
+    ]
+    if given:
+        why = (
+            "one process detects"
+            if given[0] in of_processes
+            else "it detects with the network and the thresholds that were exported"
+        )
+        raise UserError(f"--{given[0]} does not go with --weights: {why}")
 
 
 def _config() -> Config | None:

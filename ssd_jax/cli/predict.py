@@ -2,6 +2,7 @@
 
     ssd-jax predict --workdir=runs/quickstart --output=detected pictures clip.mp4 'more/*.png'
     ssd-jax predict --weights=my_detector --output=detected camera:0
+    ssd-jax predict --weights=deploy/detector.onnx --output=detected pictures
     ssd-jax predict --workdir=runs/quickstart --serve
 
 Exit status 0: all was done; 1: some files could not be read; 2: nothing was done, or an error ended
@@ -12,12 +13,13 @@ import os
 
 from absl import flags
 
-from ssd_jax.cli.command_line import Command, define_checkpoint
+from ssd_jax.cli.command_line import Command, define_checkpoint, define_engine, define_weights
 from ssd_jax.errors import UserError, printable
 
 FLAGS = flags.FlagValues()
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.", FLAGS)
-WEIGHTS = flags.DEFINE_string("weights", None, "Or a folder that `ssd-jax export` wrote.", FLAGS)
+WEIGHTS = define_weights(FLAGS)
+ENGINE = define_engine(FLAGS)
 CHECKPOINT = define_checkpoint(FLAGS)
 OUTPUT = flags.DEFINE_string("output", None, "The folder to write to.", FLAGS)
 SCORE_THRESHOLD = flags.DEFINE_float(
@@ -60,7 +62,8 @@ AUTH = flags.DEFINE_string(
 
 def main(arguments: list[str]) -> int:
     """Flags in, one call, a printed result."""
-    from ssd_jax.inference.predict import load_detector, predict
+    from ssd_jax.inference.loading import load_detector
+    from ssd_jax.inference.predict import predict
     from ssd_jax.inference.tiles import TiledDetector
 
     output = OUTPUT.value or ""
@@ -70,7 +73,7 @@ def main(arguments: list[str]) -> int:
         raise UserError("name a folder to write to with --output")
     if SERVE.value and TILE.value is not None:
         raise UserError("--tile goes with files, not with --serve")
-    detector = load_detector(WORKDIR.value, WEIGHTS.value, CHECKPOINT())
+    detector = load_detector(WORKDIR.value, WEIGHTS.value, CHECKPOINT(), ENGINE.value)
     if SERVE.value:
         from ssd_jax.inference.page.server import serve
 

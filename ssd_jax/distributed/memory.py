@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
-
 from ssd_jax.errors import UserError
 
-# How XLA, its kernels for CPUs and TensorFlow say that they get no memory.
-OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|YNNPACK operation failed|OOM when allocating")
+# How XLA, its kernels for CPUs, TensorFlow, onnxruntime and OpenVINO say that they get no memory.
+OUT_OF_MEMORY = re.compile(
+    "RESOURCE_EXHAUSTED|YNNPACK operation failed|OOM when allocating"
+    r"|Failed to allocate (memory|\d+ bytes)|std::bad_alloc"
+)
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -27,6 +28,8 @@ def check_batch(batch_size: int, image_size: int, convolution_bytes: int, fix: s
     Raises:
       UserError: the machine has no memory for the images, or a device none for the convolution.
     """
+    import jax  # takes a second, and detectors of exported files do without
+
     on_host = jax.local_device_count() * batch_size * image_size**2 * 3
     statistics = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in statistics:
@@ -34,6 +37,21 @@ def check_batch(batch_size: int, image_size: int, convolution_bytes: int, fix: s
     else:  # its devices are the machine
         on_host += jax.local_device_count() * convolution_bytes
     _check(batch_size, on_host, _host_memory(), "this machine", fix)
+
+
+def check_images(batch_size: int, image_size: int, fix: str) -> None:
+    """Refuses a batch for whose images alone, as bytes and as floats, the machine has no memory.
+
+    Args:
+      batch_size: how many images.
+      image_size: the side of an image.
+      fix: what to do, for the message.
+
+    Raises:
+      UserError: there is none.
+    """
+    needed = batch_size * image_size**2 * 3 * (1 + 4)
+    _check(batch_size, needed, _host_memory(), "this machine", fix)
 
 
 @contextlib.contextmanager

@@ -6,26 +6,19 @@ print(detections.names, detections.scores, detections.boxes)
 """
 
 import dataclasses
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard, TypeVar, cast, overload
+from typing import Any, Literal, NamedTuple, TypeGuard, TypeVar, cast, overload
 
-import jax
 import numpy as np
 from PIL import Image
 
-from ssd_jax.distributed.memory import check_batch, out_of_memory_as_user_error
 from ssd_jax.errors import UserError, missing_package
 from ssd_jax.images.drawing import draw_boxes
 from ssd_jax.images.opening import open_image, to_rgb
 from ssd_jax.images.resizing import image_to_square, resize_to_square
-from ssd_jax.interop.trained import Trained, load_folder
-from ssd_jax.models.activations import largest_convolution
-from ssd_jax.models.prediction import compiler_options, make_predict_step
+from ssd_jax.inference.engine import Engine
 from ssd_jax.runs.which_checkpoint import WhichCheckpoint
-
-FEWER = "detect in fewer at a time (--batch_size, or a shorter list)"
 
 AnyImage = str | Path | Image.Image | np.ndarray
 Key = TypeVar("Key")
@@ -140,7 +133,7 @@ class Prepared(NamedTuple):
 
 
 class Detector:
-    """Detects objects in images of any size; compiled once for each number of images.
+    """Detects objects in images of any size.
 
     Several threads may use it at a time.
 
@@ -151,16 +144,11 @@ class Detector:
       least_score: detections have a higher one.
     """
 
-    def __init__(self, trained: Trained):
-        self.class_names = trained.class_names
-        self.category_ids = trained.category_ids
-        self.side = trained.network.tiling.image_size
-        self.least_score = trained.config.detection.score_threshold
-        self._variables = jax.device_put(trained.variables)
-        step = make_predict_step(trained.network, trained.config.detection)
-        self._predict = jax.jit(step, compiler_options=compiler_options())
-        self._compiled: dict[int, Any] = {}  # by batch size
-        self._compiling = threading.Lock()
+    # JAX and Orbax take a second to import: only detectors that need them do.
+
+    def __init__(self, engine: Engine):
+        self.class_names, self.category_ids, self.side, self.least_score = engine.description
+        self._engine = engine
 
     @classmethod
     def from_workdir(cls, workdir: str | Path, checkpoint: WhichCheckpoint = "best") -> "Detector":
@@ -168,15 +156,36 @@ class Detector:
 
         Of a run without evaluations the best is the last.
         """
-        # Checkpoints are read by Orbax, which takes a third of a second to import.
+        from ssd_jax.inference.jax_engine import JaxEngine
         from ssd_jax.runs.trained import load_workdir
 
-        return cls(load_workdir(workdir, checkpoint))
+        return cls(JaxEngine(load_workdir(workdir, checkpoint)))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Detector":
         """The detector of a folder that `ssd-jax export --to=safetensors` wrote."""
-        return cls(load_folder(folder))
+        from ssd_jax.inference.jax_engine import JaxEngine
+        from ssd_jax.interop.trained import load_folder
+
+        return cls(JaxEngine(load_folder(folder)))
+
+    @classmethod
+    def from_onnx(
+        cls, path: str | Path, engine: Literal["onnx", "openvino"] = "onnx"
+    ) -> "Detector":
+        """The detector of a folder that `ssd-jax export --to=onnx` wrote, or of its detector.onnx.
+
+        Args:
+          path: the folder or the file.
+          engine: what runs it on the CPU, in float32: onnxruntime, or OpenVINO.
+
+        Raises:
+          UserError: it is no such file, or damaged; or the engine is not installed.
+        """
+        from ssd_jax.inference.exported import read_exported
+        from ssd_jax.inference.onnx_files import load_onnx
+
+        return cls(load_onnx(read_exported(path, "detector.onnx"), engine))
 
     @overload
     def __call__(self, images: AnyImage, score_threshold: float = 0.0) -> Detections: ...
@@ -237,43 +246,21 @@ class Detector:
         Raises:
           UserError: the batch is too large for the memory; as a rule before an image is taken.
         """
-        program = self._program(batch_size)
+        self._engine.check_batch(batch_size)
         running = None
         for batch in _batches(images, batch_size):
-            with out_of_memory_as_user_error(batch_size, FEWER):
-                started = (batch, self._start(program, batch, batch_size))
+            pixels = np.stack([prepared.pixels for _, prepared in batch])
+            started = (batch, self._engine.start(pixels, batch_size))
             if running:
                 yield from self._finish(*running)
             running = started
         if running:
             yield from self._finish(*running)
 
-    def _program(self, batch_size: int) -> Any:
-        """The program for batches of a size, not compiled yet.
-
-        Raises:
-          UserError: such a batch cannot fit into the memory.
-        """
-        pixels = jax.ShapeDtypeStruct((batch_size, self.side, self.side, 3), np.uint8)
-        program = self._predict.trace(self._variables, pixels)
-        if batch_size not in self._compiled:
-            check_batch(batch_size, self.side, largest_convolution(program.jaxpr.jaxpr), FEWER)
-        return program
-
-    def _start(self, program: Any, batch: list[tuple[Key, Prepared]], batch_size: int) -> Any:
-        """Sends images to the device, as `[batch, size, size, 3] uint8`, and does not wait."""
-        pixels = np.stack([prepared.pixels for _, prepared in batch])
-        padding = [(0, batch_size - len(batch))] + [(0, 0)] * 3
-        with self._compiling:
-            if batch_size not in self._compiled:
-                self._compiled[batch_size] = program.lower().compile()
-        return self._compiled[batch_size](self._variables, np.pad(pixels, padding))
-
     def _finish(
-        self, batch: list[tuple[Key, Prepared]], found: Any
+        self, batch: list[tuple[Key, Prepared]], started: Any
     ) -> Iterator[tuple[Key, Detections]]:
-        with out_of_memory_as_user_error(len(found.labels), FEWER):
-            found = jax.device_get(found)
+        found = self._engine.fetch(started)
         for (key, prepared), boxes, scores, labels in zip(batch, *found, strict=False):
             real = labels > 0
             height, width = prepared.size

@@ -22,7 +22,6 @@ from ssd_jax.inference.results_file import PARTIAL, ResultsFile
 from ssd_jax.inference.tiles import TiledDetector
 from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_frames
 from ssd_jax.progress import progress_bar
-from ssd_jax.runs.which_checkpoint import WhichCheckpoint
 from ssd_jax.storage.files import NO_SPACE, local_path
 from ssd_jax.storage.locks import LOCK
 from ssd_jax.storage.outputs import check_outputs
@@ -32,25 +31,6 @@ logger = logging.getLogger(__name__)
 
 # Of images that wait to be drawn; more are opened again, so that memory stays bounded.
 KEPT_BYTES = 2**29
-
-
-def load_detector(
-    workdir: str | None, weights: str | None, checkpoint: WhichCheckpoint
-) -> Detector:
-    """The detector that the flags name.
-
-    Raises:
-      UserError: they name none or two, or it cannot be read.
-    """
-    if workdir is not None and weights is None:
-        return Detector.from_workdir(workdir, checkpoint)
-    if weights is None or workdir is not None:
-        raise UserError(
-            "name either --workdir, of a run, or --weights, a folder that `ssd-jax export` wrote"
-        )
-    if checkpoint != "best":
-        raise UserError("--checkpoint goes with --workdir: the folder of --weights has only one")
-    return Detector.from_pretrained(weights)
 
 
 def predict(

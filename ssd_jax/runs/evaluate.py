@@ -103,7 +103,7 @@ def evaluate(
     config, folder = as_config(config), local_path(workdir)
     check_same_start(config, checkpoint=checkpoint, flip=flip, metric=list(options.metrics))
     trained = load_workdir(folder, checkpoint, config)
-    _check_classes(config.data.class_names, trained.class_names, workdir)
+    check_classes(config.data.class_names, trained.class_names, workdir)
     problems = make_problems(config.data, folder, devices.is_main_process())
     stored, seed = shared_cut(folder), _seed_of_cut(folder, config.seed)
     dataset, origin = open_evaluation_data(config.data, trained.class_names, problems, stored, seed)
@@ -114,14 +114,15 @@ def evaluate(
     summary = evaluator.summarise(results, options.metrics, options.metric_iou_threshold)
     if devices.is_main_process():
         about = {"run": str(workdir), "data": origin}
-        _publish(results, summary, about, dataset, options)
+        publish(results, summary, about, dataset, options)
         if options.submission:  # last: it refuses names that its forms cannot hold
             place = local_path(options.submission)
             write_detections(results, trained.class_names, trained.category_ids, place)
     return summary
 
 
-def _check_classes(named: Sequence[str], trained: Sequence[str], workdir: str | Path) -> None:
+def check_classes(named: Sequence[str], trained: Sequence[str], workdir: str | Path) -> None:
+    """Raises a `UserError` where a config names other classes than were trained."""
     if named and tuple(named) != tuple(trained):
         raise UserError(
             f"config.data.classes names {len(named)} classes ({', '.join(named)}), but {workdir} "
@@ -166,7 +167,7 @@ def evaluate_file(
     truth = _open_truth(data, seed, workdir)
     dataset, results = truth.dataset, _read_detections(detections, data, truth)
     summary = summarise(results, dataset.class_names, options.metrics, options.metric_iou_threshold)
-    _publish(
+    publish(
         results,
         summary,
         {"run": str(detections), "data": truth.origin},
@@ -245,24 +246,41 @@ class _Truth(NamedTuple):
     paths: dict[str, str]
 
 
-def _open_truth(data: DataConfig, seed: int, workdir: str | Path) -> _Truth:
-    """The evaluation data; of a run, with its classes and its cut."""
+def open_data(
+    data: DataConfig, class_names: Sequence[str], seed: int, workdir: str | Path
+) -> tuple[Dataset, str]:
+    """Evaluation data for what was not made by a run, and where it comes from in words.
+
+    Args:
+      data: names it.
+      class_names: its classes; those of the data where empty.
+      seed: see `evaluate_file`.
+      workdir: of a run, whose classes and cut count; "" for none.
+
+    Raises:
+      UserError: the data is wrong.
+    """
     from ssd_jax.data.choice import open_evaluation_data
     from ssd_jax.data.cut import read_cut
-    from ssd_jax.data.evaluation_batches import read_objects
     from ssd_jax.data.problems import make_problems
 
     problems = make_problems(data)
-    if workdir:
-        folder = local_path(workdir)
-        names, ids = names_and_ids(read_classes(folder))
-        _check_classes(data.class_names, names, workdir)
-        dataset, origin = open_evaluation_data(
-            data, names, problems, read_cut(folder), _seed_of_cut(folder, seed)
-        )
-        dataset = Dataset(dataset.parts, names, ids, problems, dataset.merged_ids)
-    else:
-        dataset, origin = open_evaluation_data(data, data.class_names, problems, seed=seed)
+    if not workdir:
+        return open_evaluation_data(data, class_names, problems, seed=seed)
+    folder = local_path(workdir)
+    names, ids = names_and_ids(read_classes(folder))
+    check_classes(data.class_names, names, workdir)
+    dataset, origin = open_evaluation_data(
+        data, names, problems, read_cut(folder), _seed_of_cut(folder, seed)
+    )
+    return Dataset(dataset.parts, names, ids, problems, dataset.merged_ids), origin
+
+
+def _open_truth(data: DataConfig, seed: int, workdir: str | Path) -> _Truth:
+    """The evaluation data, with its objects."""
+    from ssd_jax.data.evaluation_batches import read_objects
+
+    dataset, origin = open_data(data, data.class_names, seed, workdir)
     images, paths = [], {}
     for record, size in read_objects(dataset):
         objects = (record.boxes, record.labels, record.difficult, record.crowd, record.area)
@@ -286,14 +304,22 @@ def _read_detections(path: str | Path, data: DataConfig, truth: _Truth) -> list[
     )
 
 
-def _publish(
+def publish(
     results: Sequence[ImageResult],
     summary: dict[str, Any],
     about: dict[str, str],
     dataset: Dataset,
     options: EvaluationOptions,
 ) -> None:
-    """Writes the numbers and a report where they are asked for, and prints the numbers."""
+    """Writes the numbers and a report where they are asked for, and prints the numbers.
+
+    Args:
+      results: one per image.
+      summary: the numbers.
+      about: what is evaluated (`run`) on what (`data`).
+      dataset: the data.
+      options: where to.
+    """
     if options.output:
         write_json(options.output, summary)
     try:

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,6 +24,18 @@ def run_command(
     assert done.returncode == expect, done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def run_in_process(command: ModuleType, *arguments: str) -> None:
+    """A command of `ssd_jax.cli` with flags of its own, without a process of its own."""
+    flags = command.COMMAND.flags
+    try:
+        flags([command.__name__, *arguments])
+        command.COMMAND.main([])
+    finally:
+        for name in flags:
+            flags[name].unparse()
+        flags.unparse_flags()
 
 
 def with_devices(count: int) -> dict[str, str]:

@@ -18,8 +18,9 @@ from ssd_jax.errors import UserError
 from ssd_jax.inference import predict as predict_module
 from ssd_jax.inference.choice import LeftOut
 from ssd_jax.inference.done import Done
+from ssd_jax.inference.loading import load_detector
 from ssd_jax.inference.outputs import only_run
-from ssd_jax.inference.predict import load_detector, predict
+from ssd_jax.inference.predict import predict
 from ssd_jax.interop.trained import save_folder
 from ssd_jax.storage.replacing import UNFINISHED
 from tests.helpers.commands import ROOT, run_command

@@ -21,6 +21,7 @@ from ssd_jax.config.files import load_config
 from ssd_jax.config.schema import DetectionConfig, DetectorConfig, as_config
 from ssd_jax.detection.postprocess import detect
 from ssd_jax.errors import UserError
+from ssd_jax.inference.jax_engine import JaxEngine
 from ssd_jax.interop.export import PRECISIONS, check_export, export
 from ssd_jax.interop.onnx_detector import IR_VERSION, OPSET, add_detection, write_onnx
 from ssd_jax.interop.onnx_float16 import to_float16
@@ -266,7 +267,7 @@ def test_the_documented_program_detects_without_the_package(tmp_path):
     (tmp_path / "detect.py").write_text(program.replace("score > 0.3", "score > 0.01"))
     arguments = [sys.executable, "-P", "detect.py", "image.png"]
     done = subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True, text=True)
-    wanted = Detector(trained)(image)
+    wanted = Detector(JaxEngine(trained))(image)
     lines = [
         f"{NAMES[label - 1]} {score:.2f} {box.round().astype(int).tolist()}"
         for box, score, label in zip(wanted.boxes, wanted.scores, wanted.labels, strict=True)

@@ -16,7 +16,7 @@ from ssd_jax.runs.evaluate import EvaluationOptions, compare_files, evaluate_fil
 from ssd_jax.runs.workdir import record_run
 from tests import tiny
 from tests.helpers.browser import new_page
-from tests.helpers.commands import run_command
+from tests.helpers.commands import run_command, run_in_process
 from tests.helpers.pictures import VocFolder, write_coco, write_ten
 from tests.helpers.reference_results import CARRIED, carried_json, shared
 
@@ -79,7 +79,7 @@ def test_the_script_gives_the_reference_exactly(reference, tmp_path):
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        ([], "name one of --workdir, --detections and --compare"),
+        ([], "name one of --workdir, --weights, --detections and --compare"),
         (
             ["--detections=x.json"],
             "name the data with --source, --config, or the --workdir of a run",
@@ -261,18 +261,6 @@ def test_a_file_and_a_folder_of_results_are_not_the_same(tmp_path):
     EvaluationOptions(report=str(tmp_path / "new"), submission=str(tmp_path / "new"))
 
 
-def run_in_process(*arguments):
-    """`ssd-jax evaluate` with these flags, without a process of its own."""
-    flags = evaluate_command.FLAGS
-    try:
-        flags(["evaluate", *arguments])
-        evaluate_command.main([])
-    finally:
-        for name in flags:
-            flags[name].unparse()
-        flags.unparse_flags()
-
-
 def test_detections_are_judged_by_the_data_and_the_classes_of_a_run(tmp_path, caplog):
     spec, workdir = write_ten(tmp_path / "data"), tmp_path / "run"
     config = as_config(tiny.get_config()).replace({"data.train": spec, "data.eval": ""})
@@ -282,11 +270,15 @@ def test_detections_are_judged_by_the_data_and_the_classes_of_a_run(tmp_path, ca
     found = tmp_path / "found.json"
     found.write_text(json.dumps([dog | {"image_id": name} for name in ("picture2", "picture5")]))
     output = tmp_path / "results.json"
-    run_in_process(f"--workdir={workdir}", f"--detections={found}", f"--output={output}")
+    run_in_process(
+        evaluate_command, f"--workdir={workdir}", f"--detections={found}", f"--output={output}"
+    )
     summary = json.loads(output.read_text())
     assert summary["num_objects"] == {"zebra": 0, "dog": 2} and summary["voc"]["mAP"] == 1
     assert "no detection in it" not in caplog.text
-    run_in_process(f"--workdir={workdir}", f"--compare={found},{found}", f"--output={output}")
+    run_in_process(
+        evaluate_command, f"--workdir={workdir}", f"--compare={found},{found}", f"--output={output}"
+    )
     assert json.loads(output.read_text())["mAP"]["difference"] == [0.0]
     # All images are another thing to measure, which is told.
     summary = evaluate_file(DataConfig(eval=spec, classes="zebra,cat,dog"), found)

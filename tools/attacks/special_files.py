@@ -128,9 +128,10 @@ PARTS = {
 BEFORE = """
 from pathlib import Path
 from ssd_jax import Detector
+from ssd_jax.inference.jax_engine import JaxEngine
 from ssd_jax.inference.video import detect_in_video
 from tests.helpers.random_detector import random_trained
-detector = Detector(random_trained())
+detector = Detector(JaxEngine(random_trained()))
 """
 
 

@@ -1,0 +1,100 @@
+"""The mAP of a detector as its users have it, whatever engine runs it."""
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ssd_jax.config.schema import DataConfig
+from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.records import Record
+from ssd_jax.errors import UserError
+from ssd_jax.evaluation.results import ImageResult, image_result, sort_results
+from ssd_jax.evaluation.submission import write_detections
+from ssd_jax.evaluation.summary import summarise
+from ssd_jax.images.opening import open_image
+from ssd_jax.inference.detector import Detector, Prepared
+from ssd_jax.progress import progress_bar
+from ssd_jax.runs.evaluate import EvaluationOptions, check_classes, open_data, publish
+from ssd_jax.storage.files import local_path
+from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
+
+logger = logging.getLogger(__name__)
+
+BATCH_SIZE = 8
+
+
+def evaluate_detector(
+    detector: Detector,
+    name: str,
+    data: DataConfig,
+    options: EvaluationOptions,
+    *,
+    seed: int = 0,
+    workdir: str = "",
+    batch_size: int = BATCH_SIZE,
+) -> dict[str, Any]:
+    """Evaluates a detector, and prints the numbers as a table.
+
+    Args:
+      detector: with the threshold that it has.
+      name: what messages and the report call it.
+      data: `eval` is what it is evaluated on.
+      options: what is measured and written.
+      seed: `config.seed`, where evaluation data is cut off training data.
+      workdir: of the run that trained it, whose evaluation data counts where the run cut that off;
+        "" for none.
+      batch_size: images that are detected in at a time.
+
+    Returns:
+      The numbers: see `summarise`.
+
+    Raises:
+      UserError: the data is wrong, or has other classes.
+    """
+    check_classes(data.class_names, detector.class_names, name)
+    dataset, origin = open_data(data, detector.class_names, seed, workdir)
+    check_classes(dataset.class_names, detector.class_names, name)
+    start = time.perf_counter()
+    results = sort_results(list(_results(detector, dataset, batch_size)))
+    seconds = time.perf_counter() - start
+    logger.info("%d images in %.1f s, %.1f images/s", len(results), seconds, len(results) / seconds)
+    names, ids = detector.class_names, detector.category_ids
+    summary = summarise(results, names, options.metrics, options.metric_iou_threshold)
+    publish(results, summary, {"run": name, "data": origin}, dataset, options)
+    if options.submission:  # last: it refuses names that its forms cannot hold
+        write_detections(results, names, ids, local_path(options.submission))
+    return summary
+
+
+def _results(detector: Detector, dataset: Dataset, batch_size: int) -> Iterator[ImageResult]:
+    """One for each image that can be read."""
+
+    def prepare(index: int) -> tuple[Record, Prepared | UserError]:
+        record = dataset[index]
+        try:
+            prepared = detector.prepare(open_image(record.image, name="the image"))
+        except UserError as error:
+            return record, error
+        return record, prepared._replace(image=record.path)  # the pixels are not kept
+
+    def readable() -> Iterator[tuple[Record, Prepared]]:
+        for record, prepared in map_ahead(pool, prepare, range(len(dataset)), ahead):
+            if isinstance(prepared, UserError):
+                error = str(prepared)
+                dataset.problems.add_unreadable(record.path, record.image_id, error)
+            else:
+                yield record, prepared
+
+    ahead, dropped = batch_size + num_cores(), 0
+    with pool_of_threads(num_cores()) as pool:
+        detected = detector.stream(readable(), batch_size)
+        bar = progress_bar(detected, total=len(dataset), desc="evaluate", unit="image", leave=False)
+        for record, found in bar:
+            objects = (record.boxes, record.labels, record.difficult, record.crowd, record.area)
+            yield image_result(record.image_id, found.size, *objects)._replace(
+                boxes=found.boxes, scores=found.scores, labels=found.labels
+            )
+            dropped += record.dropped
+    if dropped:
+        logger.warning("evaluation data: %d boxes without area were left out", dropped)

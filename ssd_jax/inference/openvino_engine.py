@@ -1,0 +1,87 @@
+"""Runs a detector in OpenVINO, on the CPU."""
+
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ssd_jax.distributed.memory import check_images, out_of_memory_as_user_error
+from ssd_jax.inference.engine import FEWER, Found
+from ssd_jax.inference.exported import Exported, Images, cannot_run, check_found, describe
+
+# Where a CPU has bfloat16, OpenVINO would compute in it, and detect something else.
+SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
+METADATA = ["framework"]  # where OpenVINO keeps the metadata of ONNX files
+
+
+class OpenvinoEngine:
+    """An `Engine`; the network is prepared once for each batch size, which makes it faster."""
+
+    def __init__(self, exported: Exported):
+        """Loads a file of ONNX.
+
+        Raises:
+          UserError: it is damaged, or no detector of this project.
+        """
+        self._core = _import_openvino().Core()
+        try:
+            self._model = self._core.read_model(exported.content)
+        except Exception as error:  # its errors have no class of their own
+            raise cannot_run(exported.name, "OpenVINO", error) from error
+        model = self._model
+        inputs = {
+            each.get_any_name(): Images(
+                each.element_type.to_dtype().name,
+                [size.get_length() if size.is_static else "any" for size in each.partial_shape],
+            )
+            for each in model.inputs
+        }
+        told = model.get_rt_info(METADATA).value if model.has_rt_info(METADATA) else {}
+        outputs = [each.get_any_name() for each in model.outputs]
+        self.description = describe(told, inputs, outputs, exported.name)
+        self._name = exported.name
+        self._compiled: dict[int, Any] = {}  # by batch size
+        self._worker = ThreadPoolExecutor(1, "openvino")
+
+    def check_batch(self, batch_size: int) -> None:
+        """See `Engine`."""
+        check_images(batch_size, self.description.side, FEWER)
+
+    def start(self, pixels: np.ndarray, batch_size: int) -> Future[Found]:
+        """See `Engine`."""
+        return self._worker.submit(self._run, pixels, batch_size)
+
+    def fetch(self, started: Future[Found]) -> Found:
+        """See `Engine`."""
+        return check_found(started.result(), self.description, self._name)
+
+    def _run(self, pixels: np.ndarray, batch_size: int) -> Found:
+        padding = [(0, batch_size - len(pixels))] + [(0, 0)] * 3
+        with out_of_memory_as_user_error(batch_size, FEWER):
+            if batch_size not in self._compiled:
+                side = self.description.side
+                self._model.reshape([batch_size, side, side, 3])
+                compiled = self._core.compile_model(self._model, "CPU", SETTINGS)
+                self._compiled[batch_size] = compiled
+            found = self._compiled[batch_size]({"images": np.pad(pixels, padding)})
+            return Found(*(np.array(found[name]) for name in Found._fields))
+
+
+def _import_openvino() -> ModuleType:
+    """OpenVINO without its telemetry.
+
+    Importing it would tell Google Analytics so, by a process that it forks, and leave a folder in
+    the user's home.
+    """
+    telemetry = "openvino_telemetry"
+    blocked = telemetry not in sys.modules and "openvino" not in sys.modules
+    if blocked:
+        sys.modules[telemetry] = None  # pyright: ignore[reportArgumentType]
+    try:
+        import openvino
+    finally:
+        if blocked:
+            del sys.modules[telemetry]
+    return openvino
