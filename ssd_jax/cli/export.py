@@ -4,8 +4,9 @@
 
     ssd-jax export --to=onnx --precision=int8 --calibration=path/to/dataset \\
         --workdir=runs/quickstart --output=deploy
+    ssd-jax export --to=web --workdir=runs/quickstart --output=page
 
-To safetensors, stablehlo, onnx, ssd.pytorch, torchvision.
+To safetensors, stablehlo, onnx, web (a page that detects in the browser), ssd.pytorch, torchvision.
 """
 
 from absl import flags
@@ -17,7 +18,7 @@ TO = flags.DEFINE_string("to", None, "What to make of the run.", FLAGS)
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.", FLAGS)
 OUTPUT = flags.DEFINE_string("output", None, "The folder to make.", FLAGS)
 PRECISION = flags.DEFINE_string(
-    "precision", "", "Of onnx: float32 (the default), float16 or int8.", FLAGS
+    "precision", "", "Of onnx and web: float32 (the default), float16 or int8.", FLAGS
 )
 CALIBRATION = flags.DEFINE_string(
     "calibration", "", "For int8: images that show how large activations are; docs/data.md.", FLAGS
@@ -28,12 +29,18 @@ CHECKPOINT = define_checkpoint(FLAGS)
 def main(arguments: list[str]) -> None:
     """Flags in, one call, a printed result."""
     del arguments
-    from ssd_jax.interop.export import check_export, export
+    from ssd_jax.inference.page.exported import export_page
+    from ssd_jax.interop.export import PAGE, check_export, export
     from ssd_jax.runs.trained import load_workdir
 
-    check_export(given(TO), PRECISION.value, CALIBRATION.value)
+    kind, chosen = given(TO), (PRECISION.value, CALIBRATION.value)
+    check_export(kind, *chosen)
     trained = load_workdir(given(WORKDIR), CHECKPOINT())
-    export(given(TO), trained, given(OUTPUT), PRECISION.value, CALIBRATION.value)
+    if kind == PAGE:
+        export_page(trained, given(OUTPUT), *chosen)
+        print(f"{OUTPUT.value}: written; docs/web.md says how to see it")
+        return
+    export(kind, trained, given(OUTPUT), *chosen)
     print(f"{OUTPUT.value}: written")
 
 

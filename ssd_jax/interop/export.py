@@ -26,7 +26,9 @@ from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import replacing_files
 
 FORMATS = ("safetensors", "stablehlo", "onnx", "ssd.pytorch", "torchvision")
-PRECISIONS = {"onnx": ("float32", "float16", "int8")}  # of the formats that have a choice
+PAGE = "web"  # an ONNX file in a page, which `inference/page/exported.py` writes
+ONNX_PRECISIONS = ("float32", "float16", "int8")
+PRECISIONS = {"onnx": ONNX_PRECISIONS, PAGE: ONNX_PRECISIONS}  # of the formats with a choice
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -34,7 +36,7 @@ def check_export(kind: str, precision: str = "", calibration: str = "") -> None:
     """Checks what is asked for, before anything is read.
 
     Args:
-      kind: a format.
+      kind: one of `FORMATS`, or `PAGE`.
       precision: of weights and activations; "" for the one that the format has by default.
       calibration: a data set, whose images show how large activations are.
 
@@ -42,8 +44,8 @@ def check_export(kind: str, precision: str = "", calibration: str = "") -> None:
       UserError: there is no such format, it has no such precision, or int8 and a data set are not
         named together.
     """
-    if kind not in FORMATS:
-        raise UserError(f"--to is {kind!r}, but must be one of {', '.join(FORMATS)}")
+    if kind not in (*FORMATS, PAGE):
+        raise UserError(f"--to is {kind!r}, but must be one of {', '.join((*FORMATS, PAGE))}")
     known = PRECISIONS.get(kind, ())
     if precision and not known:
         raise UserError(
@@ -81,6 +83,8 @@ def export(
         read, or the folder is the work directory of a run, or lies among its files.
     """
     check_export(kind, precision, calibration)
+    if kind == PAGE:
+        raise UserError(f"{PAGE} is written by ssd_jax.inference.page.exported.export_page")
     folder = local_path(output)
     if kind == "safetensors":
         save_folder(trained, folder)

@@ -2,12 +2,9 @@
 
 import asyncio
 import contextlib
-import html
 import logging
-import string
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,6 +17,7 @@ from starlette.types import ASGIApp
 from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.errors import UserError
 from ssd_jax.inference.detector import Detections, Detector, Prepared
+from ssd_jax.inference.page.files import page_files
 from ssd_jax.inference.page.guard import AllowedNames, Guard
 from ssd_jax.inference.page.preparers import Preparers
 from ssd_jax.inference.page.refusal import Refusal, RefusedError, answer_refused, answer_unknown
@@ -27,13 +25,7 @@ from ssd_jax.inference.page.uploads import MAX_BYTES, Uploads
 
 logger = logging.getLogger(__name__)
 
-# The files of the page, read once: no path of a request ever leads to the disk.
-STATIC = {
-    "page.css": "text/css",
-    "page.js": "text/javascript",
-    "drawing.js": "text/javascript",
-    "icon.svg": "image/svg+xml",
-}
+TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
 def make_app(detector: Detector, score_threshold: float, names: AllowedNames, auth: str) -> ASGIApp:
@@ -46,11 +38,13 @@ def make_app(detector: Detector, score_threshold: float, names: AllowedNames, au
       auth: USER:PASSWORD, or "".
     """
     endpoint = _Endpoint(detector)
-    page = string.Template(_file("index.html")).substitute(
-        score_threshold=html.escape(str(score_threshold)), max_bytes=MAX_BYTES
-    )
-    routes = [Route("/", _answering(page, "text/html"))]
-    routes += [Route(f"/{name}", _answering(_file(name), kind)) for name, kind in STATIC.items()]
+    # Read once: no path of a request ever leads to the disk.
+    files = page_files("on_server.js", score_threshold, MAX_BYTES)
+    routes = [Route("/", _answering(files.pop("index.html"), "text/html"))]
+    routes += [
+        Route(f"/{name}", _answering(text, TYPES[name.rpartition(".")[2]]))
+        for name, text in files.items()
+    ]
     routes += [Route("/detect", endpoint.detect, methods=["POST"])]
     app = Starlette(
         routes=routes,
@@ -63,10 +57,6 @@ def make_app(detector: Detector, score_threshold: float, names: AllowedNames, au
     )
     app.router.redirect_slashes = False
     return Guard(app, names, auth)
-
-
-def _file(name: str) -> str:
-    return resources.files("ssd_jax.inference.page").joinpath("static", name).read_text("utf-8")
 
 
 def _answering(content: str, kind: str) -> Any:

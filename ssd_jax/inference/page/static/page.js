@@ -1,17 +1,17 @@
-// The page: sends an image once, and shows what was found, by threshold and class.
+// The page: has an image detected once, and shows what was found, by threshold and class.
 
+import { detectIn, ready } from "./detecting.js";
 import { classColor, drawBoxes, layOut } from "./drawing.js";
 
 const MAX_BYTES = Number(document.body.dataset.maxBytes);
 const MAX_CANVAS = 16_000_000; // pixels that every browser can hold
 const DRAWN_SIDE = 480; // pixels to which smaller images are enlarged when they are saved
-const TRIES = 5; // where the server is busy
 
 const element = Object.fromEntries(
   [...document.querySelectorAll("[id]")].map((each) => [each.id, each]),
 );
 const hidden = new Set(); // labels of classes that are not shown
-let current = null; // {name, image, width, height, detections, answer}
+let current = null; // {name, image, width, height, detections, answer, milliseconds}
 let chosen = null; // the detection whose row is pointed at
 let running = null; // the AbortController of the request under way
 
@@ -71,7 +71,7 @@ element["camera-dialog"].addEventListener("close", () => {
   element.video.srcObject = null;
 });
 
-/** Sends an image, and shows what was found in it. */
+/** Has an image detected, and shows what was found in it. */
 async function detect(file, name) {
   running?.abort();
   const own = (running = new AbortController());
@@ -83,12 +83,16 @@ async function detect(file, name) {
   }
   showStatus(`Detecting in ${name} …`);
   try {
-    const [answer, image] = await Promise.all([send(file, own.signal), decode(file)]);
+    const [found, image] = await Promise.all([
+      detectIn(file, own.signal, showStatus),
+      decode(file),
+    ]);
     if (own.signal.aborted) return;
+    const { answer, milliseconds } = found;
     const { width, height } = answer.images[0];
     answer.images[0].file_name = name;
     current?.image?.close();
-    current = { name, image, width, height, answer, detections: listed(answer) };
+    current = { name, image, width, height, answer, milliseconds, detections: listed(answer) };
     hidden.clear();
     chosen = null;
     show();
@@ -97,32 +101,6 @@ async function detect(file, name) {
       showStatus("");
       showError(`${name}: ${error.message}`);
     }
-  }
-}
-
-/** The server's answer; where that is busy it is asked again. */
-async function send(file, signal) {
-  for (let i = 1; ; i++) {
-    let response;
-    try {
-      response = await fetch("detect", {
-        method: "POST",
-        body: file,
-        headers: { "Content-Type": "application/octet-stream" },
-        signal,
-      });
-    } catch (error) {
-      throw signal.aborted ? error : new Error("the server cannot be reached. Is it running?");
-    }
-    if (response.ok) return response.json();
-    if (response.status !== 503 || i === TRIES) {
-      const { error } = await response.json().catch(() => ({}));
-      throw new Error(error ?? `the server answered with the status ${response.status}`);
-    }
-    showStatus("The server is busy, waiting …");
-    const seconds = Number(response.headers.get("Retry-After") ?? 2) + Math.random();
-    await new Promise((done) => setTimeout(done, 1000 * seconds));
-    signal.throwIfAborted();
   }
 }
 
@@ -142,7 +120,7 @@ function listed(answer) {
   });
 }
 
-// The threshold and the classes choose among what was found; nothing is sent for that.
+// The threshold and the classes choose among what was found; nothing is detected for that.
 
 element.threshold.addEventListener("input", show);
 element["all-classes"].addEventListener("click", () => {
@@ -173,9 +151,10 @@ function show() {
   const count = `${detections.length} ${detections.length === 1 ? "object" : "objects"}`;
   element.canvas.setAttribute("aria-label", `${current.name} with ${count}`);
   const note = current.image ? "" : " (this browser cannot show this format)";
+  const time = current.milliseconds ? `, detected in ${current.milliseconds.toFixed(0)} ms` : "";
   element.caption.replaceChildren(
     newElement("span", `${current.name}${note}`),
-    newElement("span", `${current.width} × ${current.height} pixels, ${count}`),
+    newElement("span", `${current.width} × ${current.height} pixels, ${count}${time}`),
   );
   showStatus(`${count} in ${current.name} at a threshold of ${threshold}`, true);
 }
@@ -335,3 +314,5 @@ function newCanvas(width, height) {
 }
 
 show();
+showError("");
+ready.catch((error) => showError(error.message));

@@ -1,0 +1,44 @@
+"""The page as a folder that any web server gives: the browser itself detects."""
+
+from ssd_jax.images.limits import MAX_BYTES
+from ssd_jax.inference.page.files import page_files
+from ssd_jax.interop.export import check_export, to_onnx
+from ssd_jax.interop.trained import Trained
+from ssd_jax.storage.checksums import CHECKSUMS_FILE, write_checksums
+from ssd_jax.storage.files import local_path, write_json, write_text
+from ssd_jax.storage.outputs import check_outputs
+from ssd_jax.storage.replacing import replacing_files
+
+SCORE_THRESHOLD = 0.4  # where the slider begins
+NOTICE = (
+    "The scripts of this page do not run, because it was opened as a file or scripts are off. Run "
+    "`python -m http.server --bind 127.0.0.1` in its folder, and open http://127.0.0.1:8000/."
+)
+
+
+def export_page(trained: Trained, output: str, precision: str = "", calibration: str = "") -> None:
+    """Writes `index.html` with its scripts, `detector.onnx`, `detector.json`, and checksums.
+
+    onnxruntime-web, by which the page detects, is added by npm: see docs/web.md.
+
+    Args:
+      trained: the detector.
+      output: the folder to write.
+      precision: of the network; see `export`.
+      calibration: the data set that int8 needs.
+
+    Raises:
+      UserError: see `export`.
+    """
+    check_export("web", precision, calibration)
+    folder = local_path(output)
+    check_outputs(folder / "index.html")
+    with replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
+        to_onnx(trained, unfinished, precision, calibration)
+        (unfinished / "network.onnx").unlink()
+        from ssd_jax.interop.onnx_detector import metadata  # whose package was checked by now
+
+        write_json(unfinished / "detector.json", metadata(trained))
+        for name, text in page_files("in_browser.js", SCORE_THRESHOLD, MAX_BYTES, NOTICE).items():
+            write_text(unfinished / name, text)
+        write_checksums(unfinished, sorted(file.name for file in unfinished.iterdir()))
