@@ -2,20 +2,22 @@
 
     ssd-jax benchmark all --config=ssd300_voc --output=speed.json --chart=speed.png
     ssd-jax benchmark data --config=ssd300_voc
+    ssd-jax benchmark predict --weights=my_detector --engines=jax,onnx,openvino
 
 `train` is the train step on random images that lie on the device, `predict` detection with and
 without decoding and suppression: images a second, by precision and batch size. `parts` are the
 shares of matching, mining, suppression and others. `data` is the input pipeline (reading alone,
 decoding and resizing alone, and all of it), on images like those of Pascal VOC unless --source
 names others; `files` is `ssd-jax predict` on a folder of such images. `all` is all of these.
+`predict --engines` compares what runs the network, on the same images in turn.
 """
 
 from typing import Any
 
 from absl import flags
 
-from ssd_jax.cli.command_line import Command
-from ssd_jax.config.files import define_config, given_config
+from ssd_jax.cli.command_line import Command, define_weights, given
+from ssd_jax.config.files import config_name, define_config, given_config
 from ssd_jax.config.schema import Config
 from ssd_jax.errors import UserError
 from ssd_jax.storage.files import write_json
@@ -25,6 +27,13 @@ MODES = ("train", "predict", "parts", "data", "files", "all")
 
 FLAGS = flags.FlagValues()
 define_config(values=FLAGS)
+ENGINES = flags.DEFINE_list(
+    "engines",
+    [],
+    "For predict: jax, onnx, openvino; the others are compared with the first.",
+    FLAGS,
+)
+WEIGHTS = define_weights(FLAGS)
 PRECISIONS = flags.DEFINE_list(
     "precisions", [], "float32, tf32, bfloat16; by default those that differ.", FLAGS
 )
@@ -54,9 +63,10 @@ def main(arguments: list[str]) -> None:
             f"what to measure is {' '.join(arguments)!r}, but must be one of {', '.join(MODES)}"
         )
     check_outputs(PROFILE.value, OUTPUT.value, CHART.value)
+    _check_engines(arguments[0])
     wanted: set[str] = set(MODES) if arguments[0] == "all" else {arguments[0]}
     sizes = [_whole_number(size) for size in BATCH_SIZES.value]
-    config = given_config(FLAGS)
+    config = None if WEIGHTS.value else given_config(FLAGS)
 
     import jax
 
@@ -66,18 +76,35 @@ def main(arguments: list[str]) -> None:
     # What compiling takes is measured too.
     jax.config.update("jax_enable_compilation_cache", False)
     result = {"device": devices.describe_devices(), "versions": versions()}
+    if ENGINES.value:
+        result["detector"] = WEIGHTS.value or config_name(FLAGS)
+        _tell(result, _measure_engines(config or given(WEIGHTS), sizes))
+        return
+    assert config is not None
     result["config"] = config.model_dump(mode="json")
     for measure in (_measure_device, _measure_host):
-        numbers, texts = measure(config, wanted, sizes)
-        result |= numbers
-        if OUTPUT.value:  # before it is printed, for that can fail
-            write_json(OUTPUT.value, result)
-        for text in texts:
-            print(text)
+        _tell(result, measure(config, wanted, sizes))
 
 
 # The numbers by what was measured, and the texts about them.
 Measured = tuple[dict[str, Any], list[str]]
+
+
+def _tell(result: dict[str, Any], measured: Measured) -> None:
+    """Adds numbers to the result, writes it, and prints the texts."""
+    result |= measured[0]
+    if OUTPUT.value:  # before it is printed, for that can fail
+        write_json(OUTPUT.value, result)
+    for text in measured[1]:
+        print(text)
+
+
+def _measure_engines(detector: Config | str, sizes: list[int]) -> Measured:
+    """`predict` by several engines."""
+    from ssd_jax.benchmark.engines import benchmark_engines, format_engines
+
+    rows = benchmark_engines(detector, ENGINES.value, sizes, SECONDS.value)
+    return {"engines": rows}, [format_engines(rows)]
 
 
 def _measure_device(config: Config, wanted: set[str], sizes: list[int]) -> Measured:
@@ -123,10 +150,36 @@ def _measure_host(config: Config, wanted: set[str], sizes: list[int]) -> Measure
     return result, texts
 
 
+def _check_engines(what: str) -> None:
+    """Refuses flags that have no effect with --engines, and flags that need it."""
+    if not ENGINES.value:
+        if WEIGHTS.value:
+            raise UserError("--weights goes with predict --engines: name a config with --config")
+        if FLAGS["config"].value is None:
+            raise UserError("--config=… is missing: it names the config to measure, as ssd300_voc")
+        return
+    if what != "predict":
+        raise UserError(f"--engines goes with predict, not with {what}")
+    if bool(WEIGHTS.value) == (FLAGS["config"].value is not None):
+        raise UserError(
+            "name either --weights, what `ssd-jax export` wrote, or --config, whose network has "
+            "random weights"
+        )
+    for holder in (PRECISIONS, SOURCE, CORES, IMAGES, PROFILE, CHART):
+        if holder.present:
+            raise UserError(f"--{holder.name} does not go with --engines")
+    if SECONDS.value <= 0:
+        raise UserError(f"--seconds is {SECONDS.value}, but must be more than 0")
+
+    from ssd_jax.benchmark.engines import check_engines
+
+    check_engines(ENGINES.value, WEIGHTS.value or "")
+
+
 def _whole_number(text: str) -> int:
     if not text.isdecimal():
         raise UserError(f"--batch_sizes has {text!r}, but must be whole numbers: 8,16,32")
     return int(text)
 
 
-COMMAND = Command(FLAGS, main, required=("config",), arguments="WHAT")
+COMMAND = Command(FLAGS, main, arguments="WHAT")

@@ -5,26 +5,30 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
-from ssd_jax.benchmark import host, network, tables
+from ssd_jax import Detector
+from ssd_jax.benchmark import engines, host, network, tables
 from ssd_jax.benchmark.lowering import flops_per_image
 from ssd_jax.benchmark.network import benchmark_network, random_batch
 from ssd_jax.benchmark.parts import benchmark_parts
 from ssd_jax.benchmark.timing import measure_peaks, time_calls
 from ssd_jax.benchmark.tracing import PARTS, format_times, trace
 from ssd_jax.benchmark.voc_like import write_voc_like
+from ssd_jax.cli import benchmark as benchmark_command
 from ssd_jax.config.schema import as_config
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
+from ssd_jax.inference.jax_engine import JaxEngine
 from ssd_jax.models.network import build_network
 from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import make_train_step
 from tests import tiny
-from tests.helpers.commands import run_command
+from tests.helpers.commands import run_command, run_in_process
 from tests.helpers.pictures import VocFolder
 
 pytestmark = pytest.mark.slow
@@ -96,6 +100,44 @@ def test_prediction_is_measured_beside_what_bounds_it():
     assert all(result[name] > 0 for name in ("decode", "network", "predict"))
     assert 0 < result["fraction"] < 3
     assert f"{result['predict']:,.1f}" in host.format_files(result)
+
+
+def test_engines_are_measured_in_turn():
+    config = as_config(tiny.get_config())
+    trained = engines.random_trained(config)
+    found = Detector(JaxEngine(trained))(
+        np.random.default_rng(0).integers(0, 256, (64, 64, 3), "u1")
+    )
+    # The boxes that pass are about those that are meant to, and suppression takes some of them.
+    assert 20 < len(found) < 1.5 * engines.CANDIDATES
+
+    rows = engines.benchmark_engines(config, ("onnx", "jax"), (2,), seconds=0.05)
+    assert [(row["engine"], row["batch_size"]) for row in rows] == [("onnx", 2), ("jax", 2)]
+    assert rows[0]["version"] == onnxruntime.__version__ and rows[0]["speed"] == 1.0
+    for row in rows:
+        assert 0 < row["ms_median"] <= row["ms_p95"] and row["cpu_ms_median"] > 0
+        assert row["images_per_second"] == pytest.approx(2e3 / row["ms_median"])
+    table = engines.format_engines(rows)
+    assert "× onnx" in table and all(f"{row['ms_p95']:.2f}" in table for row in rows)
+
+
+@pytest.mark.parametrize(
+    "arguments, complaint",
+    [
+        (["predict", "--engines=onnx,cuda"], "--engines has 'cuda', but must be of jax, onnx, ope"),
+        (["train", "--engines=onnx"], "--engines goes with predict, not with train"),
+        (["predict", "--engines=onnx", "--cores=1"], "--cores does not go with --engines"),
+        (["predict", "--weights=a.onnx", "--engines=onnx"], "name either --weights, what"),
+    ],
+)
+def test_flags_of_engines_are_refused_by_name(arguments, complaint):
+    with pytest.raises(UserError, match=f"^{complaint}"):
+        run_in_process(benchmark_command, "--config=tests/tiny.py", *arguments)
+
+
+def test_jax_runs_no_file_of_onnx():
+    with pytest.raises(UserError, match=r"but a\.onnx is run by onnx and openvino alone"):
+        engines.check_engines(("onnx", "jax"), "a.onnx")
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,7 @@ def run_in_process(command: ModuleType, *arguments: str) -> None:
     """A command of `ssd_jax.cli` with flags of its own, without a process of its own."""
     flags = command.COMMAND.flags
     try:
-        flags([command.__name__, *arguments])
-        command.COMMAND.main([])
+        command.COMMAND.main(command.COMMAND.parse([command.__name__, *arguments]))
     finally:
         for name in flags:
             flags[name].unparse()

@@ -1,0 +1,204 @@
+"""Detection by each engine in turn, on the same batches: wall time and processor time.
+
+Images are random, from the bytes of a batch to its detections on the host, suppression included.
+"""
+
+import importlib.metadata
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssd_jax.benchmark.lowering import NUM_CLASSES
+from ssd_jax.config.schema import Config
+from ssd_jax.data.class_lists import VOC
+from ssd_jax.errors import UserError, check_installed
+from ssd_jax.inference.engine import Engine
+from ssd_jax.inference.exported import read_exported
+from ssd_jax.inference.loading import ENGINES, exported_now, is_onnx
+from ssd_jax.inference.onnx_files import ONNX_ENGINES, load_onnx
+from ssd_jax.interop.trained import Trained, load_folder
+from ssd_jax.models.network import build_network
+
+BATCH_SIZES = (1, 8)
+NUM_BATCHES = 4  # used in turn
+MINIMUM_TURNS = 5
+# Boxes of all classes that pass the threshold in an image, about as many as of trained detectors.
+CANDIDATES = 200
+ABOVE = 1e-5  # more than engines differ in a score: with random weights many may have the same
+
+
+def check_engines(names: Sequence[str], weights: str = "") -> None:
+    """Checks names of engines before anything is measured.
+
+    Args:
+      names: of engines.
+      weights: see `benchmark_engines`.
+
+    Raises:
+      UserError: there is no such engine, it is not installed, or it cannot run the weights.
+    """
+    for name in names:
+        if name not in ENGINES:
+            raise UserError(f"--engines has {name!r}, but must be of {', '.join(ENGINES)}")
+        if name in ONNX_ENGINES:
+            check_installed(ONNX_ENGINES[name])
+        elif weights and is_onnx(weights):
+            raise UserError(
+                f"--engines has jax, but {weights} is run by {' and '.join(ONNX_ENGINES)} alone: "
+                "name a folder of safetensors for all of them"
+            )
+
+
+def benchmark_engines(
+    detector: Config | str,
+    names: Sequence[str],
+    batch_sizes: Sequence[int] = (),
+    seconds: float = 4.0,
+) -> list[dict[str, Any]]:
+    """Measures detection by several engines, which take turns.
+
+    Args:
+      detector: the weights that `ssd-jax export` wrote, or a config: its network then has random
+        weights, 20 classes, and a threshold that as many boxes pass as in a trained one.
+      names: of `ENGINES`; the first is what others are compared with.
+      batch_sizes: images at a time.
+      seconds: how long each engine is measured for each batch size, at least 5 turns.
+
+    Returns:
+      For each batch size and engine: `engine`, `version` of its package, `batch_size`,
+      `start_seconds` until the first batch was detected in, `ms_median` and `ms_p95` of a batch,
+      `cpu_ms_median` of all threads, `images_per_second`, and `speed`: the median over turns of the
+      first engine's time divided by its own.
+
+    Raises:
+      UserError: see `check_engines`; or the weights or a size are wrong.
+    """
+    weights = detector if isinstance(detector, str) else ""
+    check_engines(names, weights)
+    for size in batch_sizes:
+        if size < 1:
+            raise UserError(f"--batch_sizes has {size}, but must be 1 or more")
+    makers = _makers(detector, names)
+    rows = []
+    for batch_size in batch_sizes or BATCH_SIZES:
+        rows += _measure(makers, batch_size, seconds)
+    return rows
+
+
+def _makers(detector: Config | str, names: Sequence[str]) -> dict[str, Callable[[], Engine]]:
+    """What starts each engine."""
+    from ssd_jax.inference.jax_engine import JaxEngine
+
+    if isinstance(detector, str) and is_onnx(detector):
+        exported, trained = read_exported(detector, "detector.onnx"), None
+    else:
+        if isinstance(detector, str):
+            name, trained = detector, load_folder(detector)
+        else:
+            name, trained = "the config", random_trained(detector)
+        exported = exported_now(trained, name) if set(names) - {"jax"} else None
+
+    def make(name: str) -> Engine:
+        if name == "jax":
+            assert trained is not None
+            return JaxEngine(trained)
+        assert exported is not None
+        return load_onnx(exported, name)
+
+    return {name: lambda name=name: make(name) for name in names}
+
+
+def _measure(
+    makers: Mapping[str, Callable[[], Engine]], batch_size: int, seconds: float
+) -> list[dict[str, Any]]:
+    """The rows of one batch size."""
+    engines: dict[str, Engine] = {}
+    starts: dict[str, float] = {}
+    batches: list[np.ndarray] = []
+    for name, make in makers.items():
+        start = time.perf_counter()
+        engine = engines[name] = make()
+        if not batches:
+            side = engine.description.side
+            shape = (NUM_BATCHES, batch_size, side, side, 3)
+            batches = list(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+        engine.check_batch(batch_size)
+        _call(engine, batches[0])
+        starts[name] = time.perf_counter() - start
+        _call(engine, batches[1])
+    wall: dict[str, list[float]] = {name: [] for name in engines}
+    cpu: dict[str, list[float]] = {name: [] for name in engines}
+    turn = 0
+    while turn < MINIMUM_TURNS or sum(map(sum, wall.values())) < seconds * len(engines):
+        order = list(engines)
+        if turn % 2:  # so that none always comes after the same
+            order.reverse()
+        for name in order:
+            start, cpu_start = time.perf_counter(), time.process_time()
+            _call(engines[name], batches[turn % NUM_BATCHES])
+            wall[name].append(time.perf_counter() - start)
+            cpu[name].append(time.process_time() - cpu_start)
+        turn += 1
+    first = np.array(next(iter(wall.values())))
+    return [
+        {
+            "engine": name,
+            "version": importlib.metadata.version(ONNX_ENGINES.get(name, name)),
+            "batch_size": batch_size,
+            "start_seconds": starts[name],
+            "ms_median": 1e3 * float(np.median(wall[name])),
+            "ms_p95": 1e3 * float(np.percentile(wall[name], 95)),
+            "cpu_ms_median": 1e3 * float(np.median(cpu[name])),
+            "images_per_second": batch_size / float(np.median(wall[name])),
+            "speed": float(np.median(first / np.array(wall[name]))),
+        }
+        for name in engines
+    ]
+
+
+def _call(engine: Engine, pixels: np.ndarray) -> None:
+    engine.fetch(engine.start(pixels, len(pixels)))
+
+
+def random_trained(config: Config) -> Trained:
+    """A detector with random weights, in which `CANDIDATES` boxes of an image pass the threshold.
+
+    With the threshold of the config every box of every class would, and suppression would take
+    longer than the network; where more have the same score, none of these does.
+    """
+    network = build_network(config.model, NUM_CLASSES)
+    variables = network.init(config.seed)
+    side = network.tiling.image_size
+    images = np.random.default_rng(1).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+
+    @jax.jit
+    def scores(images: jax.Array) -> jax.Array:
+        (_, logits), _ = network.apply(*variables, network.normalise(images), train=False)
+        return jax.nn.softmax(logits.astype(jnp.float32))[..., 1:].reshape(len(images), -1)
+
+    ranked = np.sort(np.asarray(scores(images)), axis=1)
+    threshold = float(ranked[:, -min(CANDIDATES, ranked.shape[1])].max()) + ABOVE
+    config = config.replace({"detection.score_threshold": min(threshold, 1.0)})
+    ids = tuple(range(1, NUM_CLASSES + 1))
+    return Trained(network, variables, tuple(VOC), ids, config)
+
+
+def format_engines(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows of `benchmark_engines` as a table."""
+    first = rows[0]["engine"]
+    speed = f"× {first}"
+    lines = [
+        f"{'engine':<12}{'version':<12}{'batch':>6}{'images/s':>11}{'median ms':>11}"
+        f"{'p95 ms':>10}{'CPU ms':>10}{'start s':>9}{speed:>{len(speed) + 2}}"
+    ]
+    lines += [
+        f"{row['engine']:<12}{row['version']:<12}{row['batch_size']:>6}{row['images_per_second']:>11,.1f}"
+        f"{row['ms_median']:>11,.2f}{row['ms_p95']:>10,.2f}{row['cpu_ms_median']:>10,.2f}"
+        f"{row['start_seconds']:>9,.1f}{row['speed']:>{len(speed) + 2}.2f}"
+        for row in rows
+    ]
+    return "\n".join(lines)
