@@ -174,7 +174,7 @@ def test_tools_import_no_tests(path):
 
 @pytest.mark.slow
 def test_heavy_packages_stay_in_their_place():
-    # Training batches and their benchmark, and sets of TFDS.
+    # Training batches and their benchmark, sets of TFDS, and export to TFLite.
     by_way_of = "ssd_jax.data.tensorflow_setup"
     assert files_importing("tensorflow", "tensorflow_datasets") | {
         path.relative_to(PACKAGE).as_posix() for path in FILES if by_way_of in imports(path)
@@ -192,6 +192,8 @@ def test_heavy_packages_stay_in_their_place():
         "data/tensorflow_setup.py",
         "data/training_batches.py",
         "data/training_order.py",
+        "interop/tflite_detector.py",  # its converter
+        "interop/tflite_network.py",
     }
     assert files_importing("orbax") == {"training/checkpoints.py"}
     assert files_importing("keras") == {"interop/keras_weights.py"}

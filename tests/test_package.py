@@ -21,6 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Where the name of a distribution is not that of its package.
 DISTRIBUTIONS = {
     "absl": "absl-py",
+    "ai_edge_litert": "ai-edge-litert",
     "google": "protobuf",
     "ml_collections": "ml-collections",
     "ml_dtypes": "ml-dtypes",

@@ -6,7 +6,8 @@
         --workdir=runs/quickstart --output=deploy
     ssd-jax export --to=web --workdir=runs/quickstart --output=page
 
-To safetensors, stablehlo, onnx, web (a page that detects in the browser), ssd.pytorch, torchvision.
+To safetensors, stablehlo, onnx, tflite, web (a page that detects in the browser), ssd.pytorch,
+torchvision.
 """
 
 from absl import flags
@@ -18,7 +19,7 @@ TO = flags.DEFINE_string("to", None, "What to make of the run.", FLAGS)
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.", FLAGS)
 OUTPUT = flags.DEFINE_string("output", None, "The folder to make.", FLAGS)
 PRECISION = flags.DEFINE_string(
-    "precision", "", "Of onnx and web: float32 (the default), float16 or int8.", FLAGS
+    "precision", "", "Of onnx, web, tflite: float32 (the default), float16 or int8.", FLAGS
 )
 CALIBRATION = flags.DEFINE_string(
     "calibration", "", "For int8: images that show how large activations are; docs/data.md.", FLAGS

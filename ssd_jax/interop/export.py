@@ -1,5 +1,6 @@
 """Turns a trained detector into files that run elsewhere."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ from ssd_jax.storage.files import local_path, write_bytes, write_json
 from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import replacing_files
 
-FORMATS = ("safetensors", "stablehlo", "onnx", "ssd.pytorch", "torchvision")
+FORMATS = ("safetensors", "stablehlo", "onnx", "tflite", "ssd.pytorch", "torchvision")
 PAGE = "web"  # an ONNX file in a page, which `inference/page/exported.py` writes
-ONNX_PRECISIONS = ("float32", "float16", "int8")
-PRECISIONS = {"onnx": ONNX_PRECISIONS, PAGE: ONNX_PRECISIONS}  # of the formats with a choice
+# Of the formats that have a choice.
+PRECISIONS = {kind: ("float32", "float16", "int8") for kind in ("onnx", "tflite", PAGE)}
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -90,12 +91,15 @@ def export(
         save_folder(trained, folder)
         return
     check_outputs(folder / "classes.json")
-    tensors = {} if kind in ("stablehlo", "onnx") else state_dict(trained, kind)
+    tensors = {} if kind in ("stablehlo", "onnx", "tflite") else state_dict(trained, kind)
     with replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
         if kind == "stablehlo":
             write_bytes(unfinished / "detector.stablehlo", to_stablehlo(trained))
         elif kind == "onnx":
             to_onnx(trained, unfinished, precision, calibration)
+            np.save(unfinished / "default_boxes.npy", trained.network.default_boxes())
+        elif kind == "tflite":
+            to_tflite(trained, unfinished, precision, calibration)
             np.save(unfinished / "default_boxes.npy", trained.network.default_boxes())
         else:
             # Written by safetensors itself, the file could be read by its owner alone.
@@ -129,16 +133,35 @@ def to_onnx(trained: Trained, folder: Path, precision: str, calibration: str) ->
         for something that the network computes.
     """
     check_installed("onnx")
-    images = None
     if precision == "int8":
         check_installed("onnxruntime")
-        # Reads annotations, which needs more than the core.
-        from ssd_jax.interop.calibration import calibration_images
-
-        images = calibration_images(calibration, trained.network.tiling.image_size)
     from ssd_jax.interop.onnx_detector import write_onnx
 
-    write_onnx(trained, folder, precision, images)
+    write_onnx(trained, folder, precision, _images_of(trained, calibration))
+
+
+def to_tflite(trained: Trained, folder: Path, precision: str, calibration: str) -> None:
+    """See `write_tflite`.
+
+    Raises:
+      UserError: a package is not installed, the data set cannot be read, or TFLite has no operator
+        for something that the network computes.
+    """
+    check_installed("ai_edge_litert")
+    check_installed("tensorflow")
+    from ssd_jax.interop.tflite_detector import write_tflite
+
+    write_tflite(trained, folder, precision, _images_of(trained, calibration))
+
+
+def _images_of(trained: Trained, source: str) -> Iterator[np.ndarray] | None:
+    """`calibration_images` of a data set; None without one."""
+    if not source:
+        return None
+    # Reads annotations, which needs more than the core.
+    from ssd_jax.interop.calibration import calibration_images
+
+    return calibration_images(source, trained.network.tiling.image_size)
 
 
 def _images(trained: Trained, batch: Any) -> jax.ShapeDtypeStruct:
