@@ -7,16 +7,21 @@
     ssd-jax export --to=web --workdir=runs/quickstart --output=page
 
 To safetensors, stablehlo, onnx, tflite, web (a page that detects in the browser), ssd.pytorch,
-torchvision.
+torchvision; hf: for the Hugging Face hub.
 """
+
+import os
 
 from absl import flags
 
 from ssd_jax.cli.command_line import Command, define_checkpoint, given
+from ssd_jax.errors import UserError
 
 FLAGS = flags.FlagValues()
 TO = flags.DEFINE_string("to", None, "What to make of the run.", FLAGS)
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.", FLAGS)
+PUSH = flags.DEFINE_string("push", None, "With hf: USER/NAME to upload the folder to.", FLAGS)
+LICENSE = flags.DEFINE_string("license", "", "With hf: for the model card, like mit.", FLAGS)
 OUTPUT = flags.DEFINE_string("output", None, "The folder to make.", FLAGS)
 PRECISION = flags.DEFINE_string(
     "precision", "", "Of onnx, web, tflite: float32 (the default), float16 or int8.", FLAGS
@@ -32,17 +37,28 @@ def main(arguments: list[str]) -> None:
     del arguments
     from ssd_jax.inference.page.exported import export_page
     from ssd_jax.interop.export import PAGE, check_export, export
-    from ssd_jax.runs.trained import load_workdir
+    from ssd_jax.interop.hub import ModelCard, check_repository, push, save_for_hub
+    from ssd_jax.runs.trained import load_workdir, read_evaluation
 
-    kind, chosen = given(TO), (PRECISION.value, CALIBRATION.value)
+    kind, workdir, output = given(TO), given(WORKDIR), given(OUTPUT)
+    chosen = (PRECISION.value, CALIBRATION.value)
     check_export(kind, *chosen)
-    trained = load_workdir(given(WORKDIR), CHECKPOINT())
-    if kind == PAGE:
-        export_page(trained, given(OUTPUT), *chosen)
-        print(f"{OUTPUT.value}: written; docs/web.md says how to see it")
-        return
-    export(kind, trained, given(OUTPUT), *chosen)
-    print(f"{OUTPUT.value}: written")
+    if kind != "hf" and (PUSH.value is not None or LICENSE.value):
+        raise UserError("--push and --license go with --to=hf alone")
+    if PUSH.value is not None:
+        check_repository(PUSH.value)
+    trained = load_workdir(workdir, CHECKPOINT())
+    if kind == "hf":
+        name = PUSH.value or os.path.basename(os.path.abspath(output))
+        numbers = read_evaluation(workdir, CHECKPOINT())
+        save_for_hub(trained, output, ModelCard(name, numbers, LICENSE.value))
+    elif kind == PAGE:
+        export_page(trained, output, *chosen)
+    else:
+        export(kind, trained, output, *chosen)
+    print(f"{output}: written{'; docs/web.md says how to see it' if kind == PAGE else ''}")
+    if PUSH.value is not None:
+        print(f"uploaded: {push(output, PUSH.value)}")
 
 
 COMMAND = Command(FLAGS, main, required=("to", "workdir", "output"))

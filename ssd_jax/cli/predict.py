@@ -30,6 +30,7 @@ BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", 8, "Images the device works on at a time.", flag_values=FLAGS
 )
 CROPS = flags.DEFINE_bool("crops", False, "Also write an image of each object.", FLAGS)
+TRACK = flags.DEFINE_bool("track", False, "Number the objects of a video.", FLAGS)
 TILE = flags.DEFINE_integer(
     "tile",
     None,
@@ -71,8 +72,9 @@ def main(arguments: list[str]) -> int:
         raise UserError("--serve takes no files and no --output: images are given to the page")
     if not SERVE.value and not output:
         raise UserError("name a folder to write to with --output")
-    if SERVE.value and TILE.value is not None:
-        raise UserError("--tile goes with files, not with --serve")
+    for name, is_given in (("tile", TILE.value is not None), ("track", TRACK.value)):
+        if SERVE.value and is_given:
+            raise UserError(f"--{name} goes with files, not with --serve")
     detector = load_detector(WORKDIR.value, WEIGHTS.value, CHECKPOINT(), ENGINE.value)
     if SERVE.value:
         from ssd_jax.inference.page.server import serve
@@ -94,6 +96,7 @@ def main(arguments: list[str]) -> int:
         classes=CLASSES.value,
         batch_size=BATCH_SIZE.value,
         crops=CROPS.value,
+        track=TRACK.value,
     )
     print(f"{output}: {done}")
     if done.images or done.frames:

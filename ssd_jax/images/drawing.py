@@ -71,6 +71,7 @@ class BoxDrawing:
         class_names: Sequence[str],
         scores: np.ndarray | None = None,
         extends: bool = False,
+        tracks: np.ndarray | None = None,
     ) -> None:
         """Lays them out.
 
@@ -81,6 +82,7 @@ class BoxDrawing:
           class_names: class i + 1 is called `class_names[i]`.
           scores: `[objects]` in [0, 1], written behind the names.
           extends: whether a legend has place below the image, or lies on it, at the bottom.
+          tracks: `[objects]` numbers from 1, written behind the names; 0 where there is none.
         """
         self.size = self._image_size = size
         self._boxes = boxes
@@ -88,6 +90,11 @@ class BoxDrawing:
         self._widths = _line_widths(boxes, size)
         texts = [class_names[int(label) - 1] for label in labels]
         counts = Counter(int(label) for label in labels).most_common()
+        if tracks is not None:
+            texts = [
+                f"{text} #{track}" if track else text
+                for text, track in zip(texts, tracks, strict=True)
+            ]
         if scores is not None:
             texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores, strict=True)]
         font_size = max(10, round(3 * _unit(size)))

@@ -36,6 +36,8 @@ class Detections:
       category_ids: and has the number `category_ids[i]` in results.
       image: what was given to the detector.
       size: height and width of the upright image.
+      tracks: `[objects]` the number of each object in its video, from 1; 0 where it has none yet.
+        None where objects are not tracked.
     """
 
     boxes: np.ndarray
@@ -45,6 +47,7 @@ class Detections:
     category_ids: tuple[int, ...]
     image: AnyImage = dataclasses.field(repr=False)
     size: tuple[int, int]
+    tracks: np.ndarray | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,6 +64,7 @@ class Detections:
             boxes=self.boxes[chosen],
             scores=self.scores[chosen],
             labels=self.labels[chosen],
+            tracks=None if self.tracks is None else self.tracks[chosen],
         )
 
     def draw(self) -> Image.Image:
@@ -78,12 +82,15 @@ class Detections:
     def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
         """Annotations in COCO's form, with scores: `bbox` is x, y, width, height in pixels.
 
+        Where objects are tracked, `track_id` is the number of each that has one.
+
         Thousandths of a pixel and millionths of a score are kept.
 
         Args:
           image_id: the number of the image.
           first_id: of the annotations, whose numbers differ in a file of many images.
         """
+        tracks = np.zeros(len(self), int) if self.tracks is None else self.tracks
         return [
             {
                 "id": number,
@@ -94,8 +101,15 @@ class Detections:
                 "iscrowd": 0,
                 "score": round(score, 6),
             }
-            for number, ((x, y, x_max, y_max), score, label) in enumerate(
-                zip(self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True),
+            | ({"track_id": track} if track else {})
+            for number, ((x, y, x_max, y_max), score, label, track) in enumerate(
+                zip(
+                    self.boxes.tolist(),
+                    self.scores.tolist(),
+                    self.labels.tolist(),
+                    tracks.tolist(),
+                    strict=True,
+                ),
                 start=first_id,
             )
         ]
@@ -163,11 +177,14 @@ class Detector:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Detector":
-        """The detector of a folder that `ssd-jax export --to=safetensors` wrote."""
-        from ssd_jax.inference.jax_engine import JaxEngine
-        from ssd_jax.interop.trained import load_folder
+        """The detector of a folder that `ssd-jax export --to=safetensors` wrote.
 
-        return cls(JaxEngine(load_folder(folder)))
+        Or of `hf:USER/NAME`, a repository of the Hugging Face hub.
+        """
+        from ssd_jax.inference.jax_engine import JaxEngine
+        from ssd_jax.interop.hub import load_pretrained
+
+        return cls(JaxEngine(load_pretrained(folder)))
 
     @classmethod
     def from_onnx(

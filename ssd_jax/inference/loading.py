@@ -24,7 +24,7 @@ def load_detector(
 
     Args:
       workdir: the work directory of a run.
-      weights: or what `ssd-jax export` wrote: a folder, or a file of ONNX.
+      weights: or what `ssd-jax export` wrote, a folder or a file of ONNX; or `hf:USER/NAME`.
       checkpoint: of the run.
       engine: one of `ENGINES`; "" for JAX, or of a file of ONNX for onnxruntime.
 
@@ -54,9 +54,9 @@ def load_detector(
         return Detector.from_onnx(weights, "openvino" if engine == "openvino" else "onnx")
     if engine in ("", "jax"):
         return Detector.from_pretrained(weights)
-    from ssd_jax.interop.trained import load_folder
+    from ssd_jax.interop.hub import load_pretrained
 
-    return Detector(load_onnx(exported_now(load_folder(weights), weights), engine))
+    return Detector(load_onnx(exported_now(load_pretrained(weights), weights), engine))
 
 
 def is_onnx(weights: str) -> bool:

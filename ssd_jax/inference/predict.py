@@ -20,6 +20,7 @@ from ssd_jax.inference.inputs import Input, find_files, is_video
 from ssd_jax.inference.outputs import OutputFolder, Target, check_apart, only_run
 from ssd_jax.inference.results_file import PARTIAL, ResultsFile
 from ssd_jax.inference.tiles import TiledDetector
+from ssd_jax.inference.tracking import Tracker
 from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_frames
 from ssd_jax.progress import progress_bar
 from ssd_jax.storage.files import NO_SPACE, local_path
@@ -42,6 +43,7 @@ def predict(
     classes: Sequence[str] = (),
     batch_size: int = 8,
     crops: bool = False,
+    track: bool = False,
 ) -> Done:
     """Detects in everything that the arguments name.
 
@@ -57,6 +59,7 @@ def predict(
       classes: the classes to detect; all where empty.
       batch_size: images that the device works on at a time.
       crops: whether to write `crops/`; of images, not of videos.
+      track: whether to number the objects of a video, the same object in all of its frames.
 
     Returns:
       What was done; the files that could not be read are logged, and stand in `detections.json`.
@@ -73,6 +76,8 @@ def predict(
     folder = local_path(output)
     check_outputs(folder / LOCK)
     files, videos, failed = _find(arguments, folder)
+    if track and not videos:
+        raise UserError("--track follows objects in videos, streams and cameras: name one")
     results = ResultsFile(folder, detector.class_names, detector.category_ids)
     try:
         with only_run(folder), results:
@@ -82,7 +87,7 @@ def predict(
                 run.report(name, error)
             run.detect_in_images(files)
             for video in videos:
-                run.detect_in_video(video)
+                run.detect_in_video(video, Tracker(score_threshold) if track else None)
     except OSError as error:
         raise UserError(f"{output} cannot be written: {reason_of(error)}") from error
     finally:
@@ -181,20 +186,22 @@ class _Run:
                 else:
                     self.report(target.file.name, str(written))
 
-    def detect_in_video(self, video: Input) -> None:
+    def detect_in_video(self, video: Input, track: Tracker | None) -> None:
         """Frame by frame; the user ends a camera or a stream with Ctrl-C."""
         try:
             with self._output.annotated(self._output.target(video, (".mp4",))) as unfinished:
-                self._detect_in_frames(video, unfinished)
+                self._detect_in_frames(video, unfinished, track)
         except OSError as error:
             self.report(video.name, str(_cannot_write(video.path, error)))
 
-    def _detect_in_frames(self, video: Input, path: Path) -> None:
+    def _detect_in_frames(self, video: Input, path: Path, track: Tracker | None) -> None:
         """Writes a video with boxes; where the source ends early, of the frames before."""
         try:
             total = num_frames(video.path)
             choose = functools.partial(self._choice, video.name)
-            frames = detect_in_video(self._detector, video.path, path, self._batch_size, choose)
+            frames = detect_in_video(
+                self._detector, video.path, path, self._batch_size, choose, track
+            )
             with contextlib.closing(frames):
                 bar = progress_bar(frames, total=total, desc=video.name, unit=" frames")
                 for index, detections in bar:

@@ -23,13 +23,13 @@ from ssd_jax.inference.frames import (
     Part,
     parts_of_frame,
     parts_of_image,
-    paste,
     rgb,
     to_square,
     upright_size,
-    yuv_frame,
 )
 from ssd_jax.inference.tiles import TiledDetector
+from ssd_jax.inference.tracking import Tracker
+from ssd_jax.inference.video_writer import VideoWriter
 from ssd_jax.storage.files import check_file
 from ssd_jax.threads import in_background, map_ahead, num_cores, pool_of_threads
 
@@ -57,9 +57,6 @@ STAGES = 6
 LARGE = BYTES_IN_FLIGHT // (2 * STAGES * 3)  # pixels
 # Frames may grow to this, and not beyond that of the first frame, by which queues are measured.
 GROWN_PIXELS = 2560 * 1600
-# Frames that the encoder looks ahead.
-LOOKAHEAD_BYTES, MOST_LOOKAHEAD = 2**28, 40
-
 
 Item = TypeVar("Item")
 
@@ -70,10 +67,12 @@ class Frame(NamedTuple):
     Attributes:
       index: from 0.
       pts: its time in units of the video's time base, from 0.
+      seconds: its time.
     """
 
     index: int
     pts: int
+    seconds: float
 
 
 Select = Callable[[Detections], Detections]
@@ -95,6 +94,7 @@ def detect_in_video(
     output: Path,
     batch_size: int,
     select: Select,
+    track: Tracker | None = None,
 ) -> Generator[tuple[int, Detections], None, None]:
     """Detects on every frame, and writes a video with boxes: same frame rate, same times, no sound.
 
@@ -106,6 +106,7 @@ def detect_in_video(
       output: the video file to write.
       batch_size: frames that the device works on at a time.
       select: which detections to keep.
+      track: follows objects from frame to frame, before some are kept; None to follow none.
 
     Yields:
       The number of each frame, from 0, and its detections, in order. Large frames are not kept:
@@ -119,14 +120,12 @@ def detect_in_video(
     with contextlib.ExitStack() as stack:
         container = _open(av, source)
         stream = container.streams.video[0]
-        frames = _frames(av, container, stream, source)
-        first = next(frames)
-        num_pixels = first[1].width * first[1].height
-        frames = itertools.chain([first], frames)
-        del first
-        writer = stack.enter_context(_Writer(av, output, stream))
-        if num_pixels > LARGE:
-            yield from _in_large_frames(av, detector, frames, source, writer, select)
+        frames, num_pixels = _measured(_frames(av, container, stream, source))
+        is_large = num_pixels > LARGE
+        writer = VideoWriter(av, output, _rate(stream), stream.time_base, is_large)
+        stack.enter_context(writer)
+        if is_large:
+            yield from _in_large_frames(av, detector, frames, source, writer, select, track)
             return
         at_once = BYTES_IN_FLIGHT // (STAGES * 3 * num_pixels)  # frames that a stage may hold
         batch_size, workers = min(batch_size, at_once), min(num_cores(), at_once)
@@ -144,10 +143,18 @@ def detect_in_video(
 
         pixels = in_thread((index, rgb(frame)) for index, frame in frames)
         prepared = map_ahead(pool, prepare, pixels, workers)
-        detected = in_thread(detector.stream(prepared, batch_size))
+        detected = in_thread(_tracked(detector.stream(prepared, batch_size), track))
         for frame, found, drawn in map_ahead(pool, draw, detected, workers):
             writer.write(drawn.size, parts_of_image(drawn), frame.pts)
             yield frame.index, found
+
+
+def _measured(
+    frames: Iterator[tuple[Frame, Any]],
+) -> tuple[Iterator[tuple[Frame, Any]], int]:
+    """The same frames, and the pixels of the first."""
+    first = next(frames)
+    return itertools.chain([first], frames), first[1].width * first[1].height
 
 
 def _in_large_frames(
@@ -155,8 +162,9 @@ def _in_large_frames(
     detector: Detector | TiledDetector,
     frames: Iterable[tuple[Frame, Any]],
     source: str,
-    writer: "_Writer",
+    writer: VideoWriter,
     select: Select,
+    track: Tracker | None,
 ) -> Iterator[tuple[int, Detections]]:
     """Detects in one frame after the other; none is kept while the next one is read."""
     if isinstance(detector, TiledDetector):
@@ -167,13 +175,21 @@ def _in_large_frames(
     for index, frame in frames:
         height, width = upright_size(frame)
         prepared = Prepared(source, (height, width), to_square(av, frame, detector.side))
-        ((_, found),) = detector.stream([(None, prepared)], 1)
+        ((_, found),) = _tracked(detector.stream([(index, prepared)], 1), track)
         found = select(found)
         parts = _drawn(parts_of_frame(av, frame), _drawing(found))
         del frame
         writer.write((width, height), parts, index.pts)
         del parts
         yield index.index, found
+
+
+def _tracked(
+    frames: Iterable[tuple[Frame, Detections]], track: Tracker | None
+) -> Iterator[tuple[Frame, Detections]]:
+    """Frames one after the other, with the numbers of objects where they are followed."""
+    for frame, found in frames:
+        yield frame, track(found, frame.seconds) if track else found
 
 
 def _drawn_frame(found: Detections) -> Image.Image:
@@ -186,7 +202,14 @@ def _drawn_frame(found: Detections) -> Image.Image:
 def _drawing(found: Detections) -> BoxDrawing:
     """What is drawn on a frame, whose size stays."""
     height, width = found.size
-    return BoxDrawing((width, height), found.boxes, found.labels, found.class_names, found.scores)
+    return BoxDrawing(
+        (width, height),
+        found.boxes,
+        found.labels,
+        found.class_names,
+        found.scores,
+        tracks=found.tracks,
+    )
 
 
 def _drawn(parts: Iterable[Part], drawing: BoxDrawing) -> Iterator[Part]:
@@ -273,7 +296,7 @@ def _frames(av: Any, container: Any, stream: Any, source: str) -> Iterator[tuple
                 first = pts if first is None else first
                 # Streams may jump back in time; a video file must not.
                 last = max(pts - first, last + 1)
-                yield Frame(index, last), frame
+                yield Frame(index, last, float(last * stream.time_base)), frame
                 del frame  # the decoder uses its memory for the next one
                 index += 1
     except (av.FFmpegError, OSError) as error:
@@ -288,56 +311,3 @@ def _frames(av: Any, container: Any, stream: Any, source: str) -> Iterator[tuple
 
 def _rate(stream: Any) -> Any:
     return stream.average_rate or stream.guessed_rate or FALLBACK_RATE
-
-
-class _Writer:
-    """Encodes images as H.264, in a file that opens with the first of them."""
-
-    def __init__(self, av: Any, path: Path, source: Any):
-        self._av = av
-        self._path = path
-        self._rate = _rate(source)
-        self._time_base = source.time_base
-        self._container: Any = None
-
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def write(self, size: tuple[int, int], parts: Iterable[Part], pts: int) -> None:
-        """Writes an image of a width and height, which comes in parts."""
-        if self._container is None:
-            self._container = self._open(size)
-        if size != self._size:  # some streams change it
-            image = Image.new("RGB", size)
-            for part in parts:
-                image.paste(part.image, part[:2])
-            parts = parts_of_image(image.resize(self._size))
-        frame = yuv_frame(self._av, *self._size)
-        for part in parts:
-            paste(self._av, frame, part)
-        frame.pts, frame.time_base = pts, self._time_base
-        try:
-            self._container.mux(self._stream.encode(frame))
-        except (self._av.FFmpegError, OSError) as error:
-            raise UserError(f"{self._path} cannot be written: {reason_of(error)}") from error
-
-    def _open(self, size: tuple[int, int]) -> Any:
-        """Opens the file for images of this width and height."""
-        self._size = size
-        container = self._av.open(str(self._path), "w")
-        lookahead = min(MOST_LOOKAHEAD, LOOKAHEAD_BYTES // (size[0] * size[1] * 3 // 2))
-        options = {} if lookahead == MOST_LOOKAHEAD else {"rc-lookahead": str(lookahead)}
-        if size[0] * size[1] > LARGE:
-            options = {"preset": "ultrafast", "tune": "zerolatency", "threads": "1"}
-        self._stream = container.add_stream("libx264", rate=self._rate, options=options)
-        self._stream.width, self._stream.height = (side + side % 2 for side in size)
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = self._time_base
-        self._stream.codec_context.colorspace = 1  # BT.709
-        self._stream.codec_context.color_range = 1  # 16 to 235
-        return container
-
-    def __exit__(self, *failure: object) -> None:
-        if self._container is not None:
-            self._container.mux(self._stream.encode(None))
-            self._container.close()

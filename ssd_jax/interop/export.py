@@ -13,6 +13,7 @@ import safetensors.numpy
 from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.detection.postprocess import Detections, best_detections, score_boxes
 from ssd_jax.errors import UserError, check_installed
+from ssd_jax.interop.hub import ModelCard, save_for_hub
 from ssd_jax.interop.pytorch_layouts import (
     ssd_pytorch_layout,
     torchvision_layout,
@@ -26,7 +27,7 @@ from ssd_jax.storage.files import local_path, write_bytes, write_json
 from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import replacing_files
 
-FORMATS = ("safetensors", "stablehlo", "onnx", "tflite", "ssd.pytorch", "torchvision")
+FORMATS = ("safetensors", "hf", "stablehlo", "onnx", "tflite", "ssd.pytorch", "torchvision")
 PAGE = "web"  # an ONNX file in a page, which `inference/page/exported.py` writes
 # Of the formats that have a choice.
 PRECISIONS = {kind: ("float32", "float16", "int8") for kind in ("onnx", "tflite", PAGE)}
@@ -88,8 +89,9 @@ def export(
         raise UserError(f"{PAGE} is written by ssd_jax.inference.page.exported.export_page")
     folder = local_path(output)
     if kind == "safetensors":
-        save_folder(trained, folder)
-        return
+        return save_folder(trained, folder)
+    if kind == "hf":
+        return save_for_hub(trained, folder, ModelCard(folder.name))
     check_outputs(folder / "classes.json")
     tensors = {} if kind in ("stablehlo", "onnx", "tflite") else state_dict(trained, kind)
     with replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:

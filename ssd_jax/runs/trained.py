@@ -39,11 +39,42 @@ def load_workdir(
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     variables = checkpoints.restore_model(
         *network.variable_shapes(),
-        step=_step(checkpoints, folder, checkpoint),
+        step=_chosen_step(checkpoints, folder, checkpoint),
         averages=config.ema > 0,
     )
     checkpoints.close()
     return Trained(network, variables, *names_and_ids(classes), config)
+
+
+def read_evaluation(place: AnyPath, checkpoint: WhichCheckpoint = "best") -> dict[str, float]:
+    """The metrics of a checkpoint by name, like `mAP`; empty where it was not evaluated.
+
+    Args:
+      place: the work directory.
+      checkpoint: as of `load_workdir`.
+    """
+    folder = local_path(place)
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    step = _step(checkpoints, folder, checkpoint)
+    step = checkpoints.steps()[-1] if step is None else step
+    checkpoints.close()
+    return {
+        name.removeprefix("eval/"): value
+        for line in read_metrics(folder)
+        for name, value in line.items()
+        if line["step"] == step and name.startswith("eval/") and value is not None
+    }
+
+
+def _chosen_step(checkpoints: Checkpoints, folder: Path, which: WhichCheckpoint) -> int | None:
+    """The step of a checkpoint; None for the last. Tells of one that is not the last."""
+    step = _step(checkpoints, folder, which)
+    if which == "best" and step is not None and step != checkpoints.steps()[-1]:
+        logger.info(
+            "%s: the checkpoint of step %d, the best with mAP %.4f (--checkpoint=last: step %d)",
+            *(folder, step, _evaluated(folder)[step], checkpoints.steps()[-1]),
+        )
+    return step
 
 
 def _step(checkpoints: Checkpoints, folder: Path, which: WhichCheckpoint) -> int | None:
@@ -52,18 +83,15 @@ def _step(checkpoints: Checkpoints, folder: Path, which: WhichCheckpoint) -> int
         return None
     if which != "best":
         return which
-    # The main process writes the metrics.
-    evaluations = dict(exchange.from_main_process(read_evaluations(folder)))
-    for step, mean_ap in evaluations.items():
+    for step, mean_ap in _evaluated(folder).items():
         if mean_ap is not None:
             checkpoints.rate(step, mean_ap)
-    best = checkpoints.best()
-    if best is not None and best != checkpoints.steps()[-1]:
-        logger.info(
-            "%s: the checkpoint of step %d, the best with mAP %.4f (--checkpoint=last: step %d)",
-            *(folder, best, evaluations[best], checkpoints.steps()[-1]),
-        )
-    return best
+    return checkpoints.best()
+
+
+def _evaluated(folder: Path) -> dict[int, float | None]:
+    """Of `read_evaluations` on the main process, which writes the metrics."""
+    return dict(exchange.from_main_process(read_evaluations(folder)))
 
 
 def read_evaluations(folder: Path) -> list[tuple[int, float | None]]:
