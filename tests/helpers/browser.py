@@ -5,6 +5,10 @@ import shutil
 
 import pytest
 
+# A camera of a moving picture, which may be used without asking.
+CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+ARGUMENTS = ["--no-sandbox", *CAMERA]
+
 
 def find_chromium() -> str:
     """The program; skips the test without it, or without Playwright."""
@@ -22,6 +26,6 @@ def new_page(**options):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as browsers:
-        browser = browsers.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = browsers.chromium.launch(executable_path=program, args=ARGUMENTS)
         yield browser.new_page(**options)
         browser.close()

@@ -129,4 +129,12 @@ def test_the_browser_finds_what_the_detector_finds(tab, folder, detector, tmp_pa
         assert theirs["category_id"] == ours["category_id"]
         assert theirs["score"] == pytest.approx(ours["score"], abs=1e-4)
         np.testing.assert_allclose(theirs["bbox"], ours["bbox"], atol=0.1)  # pixels
+
+    tab.click("#camera")  # of which each frame is detected
+    tab.wait_for_selector("#live:has-text('objects, ')")
+    boxes = "document.getElementById('overlay').getContext('2d').getImageData(0, 0, 300, 300).data"
+    assert tab.evaluate(f"{boxes}.some((value) => value > 0)")
+    tab.click("#take")
+    tab.wait_for_selector("#caption:has-text('photo.jpg')")
     assert not [url for url in elsewhere if not url.startswith((origin, "blob:", "data:"))]
+    assert tab.inner_text("#live") == "" and not tab.is_visible("#camera-dialog")

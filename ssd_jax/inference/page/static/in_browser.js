@@ -3,6 +3,8 @@
 const RUNTIME = "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
 const STRIP_PIXELS = 4_000_000; // of an image that are read at a time
 
+export const isLocal = true;
+
 /** The runtime, the detector, and what has to be known of it. */
 export const ready = load();
 
@@ -35,7 +37,10 @@ async function fetched(name) {
   return response;
 }
 
-/** What is found in a file, in the form of detections.json, and in how many milliseconds. */
+/**
+ * What is found in a file, or in a canvas, in the form of detections.json, and in how many
+ * milliseconds.
+ */
 export async function detectIn(file, signal) {
   const detector = await ready;
   // As other programs read it: no colour profile changes what the network is given.

@@ -2,6 +2,9 @@
 
 const TRIES = 5; // where the server is busy
 
+/** Each frame of a video would go over the network. */
+export const isLocal = false;
+
 /** The server is there, or the page would not be. */
 export const ready = Promise.resolve();
 

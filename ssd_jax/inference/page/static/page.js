@@ -1,6 +1,6 @@
 // The page: has an image detected once, and shows what was found, by threshold and class.
 
-import { detectIn, ready } from "./detecting.js";
+import { detectIn, isLocal, ready } from "./detecting.js";
 import { classColor, drawBoxes, layOut } from "./drawing.js";
 
 const MAX_BYTES = Number(document.body.dataset.maxBytes);
@@ -53,15 +53,46 @@ element.camera.addEventListener("click", async () => {
       video: { facingMode: "environment", width: { ideal: 1920 } },
     });
     element["camera-dialog"].showModal();
+    if (isLocal) await watch();
   } catch (error) {
+    element["camera-dialog"].close();
     showError(`The camera cannot be used: ${error.message}`);
   }
 });
-element.take.addEventListener("click", () => {
+
+/** What the camera sees now, as a canvas; null where it has not begun yet. */
+function frame() {
   const { videoWidth: width, videoHeight: height } = element.video;
-  if (!width) return; // it has not begun yet
+  if (!width) return null;
   const canvas = newCanvas(width, height);
   canvas.getContext("2d").drawImage(element.video, 0, 0);
+  return canvas;
+}
+
+/** Shows what is found in what the camera sees, until the dialog closes. */
+async function watch() {
+  const { overlay } = element;
+  const { signal } = new AbortController();
+  while (element["camera-dialog"].open) {
+    await new Promise(requestAnimationFrame);
+    const canvas = frame();
+    if (!canvas) continue;
+    const { answer, milliseconds } = await detectIn(canvas, signal);
+    if (!element["camera-dialog"].open) return;
+    const least = Number(element.threshold.value);
+    const detections = listed(answer).filter((each) => each.score >= least);
+    overlay.width = Math.round(overlay.clientWidth * devicePixelRatio);
+    overlay.height = Math.round(overlay.clientHeight * devicePixelRatio);
+    const size = { width: overlay.width, height: overlay.height };
+    const scale = overlay.width / answer.images[0].width;
+    const context = overlay.getContext("2d");
+    drawBoxes(overlay, layOut(context, size, detections, scale, 12 * devicePixelRatio));
+    element.live.textContent = `${counted(detections)}, ${milliseconds.toFixed(0)} ms`;
+  }
+}
+element.take.addEventListener("click", () => {
+  const canvas = frame();
+  if (!canvas) return;
   element["camera-dialog"].close();
   canvas.toBlob((blob) => detect(blob, "photo.jpg"), "image/jpeg", 0.95);
 });
@@ -69,6 +100,8 @@ element.cancel.addEventListener("click", () => element["camera-dialog"].close())
 element["camera-dialog"].addEventListener("close", () => {
   for (const track of element.video.srcObject?.getTracks() ?? []) track.stop();
   element.video.srcObject = null;
+  element.overlay.width = 0; // nothing is left of the last boxes
+  element.live.textContent = "";
 });
 
 /** Has an image detected, and shows what was found in it. */
@@ -148,7 +181,7 @@ function show() {
   showClasses();
   showRows(detections);
   draw();
-  const count = `${detections.length} ${detections.length === 1 ? "object" : "objects"}`;
+  const count = counted(detections);
   element.canvas.setAttribute("aria-label", `${current.name} with ${count}`);
   const note = current.image ? "" : " (this browser cannot show this format)";
   const time = current.milliseconds ? `, detected in ${current.milliseconds.toFixed(0)} ms` : "";
@@ -157,6 +190,10 @@ function show() {
     newElement("span", `${current.width} × ${current.height} pixels, ${count}${time}`),
   );
   showStatus(`${count} in ${current.name} at a threshold of ${threshold}`, true);
+}
+
+function counted(detections) {
+  return `${detections.length} ${detections.length === 1 ? "object" : "objects"}`;
 }
 
 /** A button for each class that was found, the best first; those that are hidden stay. */
