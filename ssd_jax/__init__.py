@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ssd_jax.detection.losses import multibox_loss
     from ssd_jax.detection.matcher import match_targets
     from ssd_jax.detection.postprocess import detect
-    from ssd_jax.inference.detector import Detections, Detector
+    from ssd_jax.inference.detections import Detections
+    from ssd_jax.inference.detector import Detector
     from ssd_jax.inference.tiles import TiledDetector
     from ssd_jax.models.network import build_network
     from ssd_jax.runs.evaluate import evaluate
@@ -42,7 +43,7 @@ _HOMES = {
     "Config": "config.schema",
     "DataConfig": "config.schema",
     "DetectionConfig": "config.schema",
-    "Detections": "inference.detector",
+    "Detections": "inference.detections",
     "Detector": "inference.detector",
     "Hook": "training.hooks",
     "LossConfig": "config.schema",

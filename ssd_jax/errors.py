@@ -112,7 +112,7 @@ EXTRAS = {
     "onnx": ("export to ONNX", "ONNX", "onnx"),
     "onnxruntime": ("running a file of ONNX, as export to int8 does,", "onnxruntime", "onnx"),
     "openvino": ("the engine openvino", "OpenVINO", "openvino"),
-    "ai_edge_litert": ("export to TFLite", "LiteRT", "tflite"),
+    "ai_edge_litert": ("TFLite", "LiteRT", "tflite"),
 }
 
 

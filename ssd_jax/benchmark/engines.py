@@ -17,10 +17,12 @@ from ssd_jax.config.schema import Config
 from ssd_jax.data.class_lists import VOC
 from ssd_jax.errors import UserError, check_installed
 from ssd_jax.inference.engine import Engine
-from ssd_jax.inference.exported import read_exported
-from ssd_jax.inference.loading import ENGINES, exported_now, is_onnx
-from ssd_jax.inference.onnx_files import ONNX_ENGINES, load_onnx
-from ssd_jax.interop.trained import Trained, load_folder
+from ssd_jax.inference.exported import Exported, read_exported
+from ssd_jax.inference.exported_engines import ENGINES_OF, KIND_OF, PACKAGES, load_exported
+from ssd_jax.inference.jax_engine import JaxEngine
+from ssd_jax.inference.loading import ENGINES, exported_kind, exported_now
+from ssd_jax.interop.hub import load_pretrained
+from ssd_jax.interop.trained import Trained
 from ssd_jax.models.network import build_network
 
 BATCH_SIZES = (1, 8)
@@ -41,16 +43,17 @@ def check_engines(names: Sequence[str], weights: str = "") -> None:
     Raises:
       UserError: there is no such engine, it is not installed, or it cannot run the weights.
     """
+    runs = ENGINES_OF.get(exported_kind(weights) if weights else "", ENGINES)
     for name in names:
         if name not in ENGINES:
             raise UserError(f"--engines has {name!r}, but must be of {', '.join(ENGINES)}")
-        if name in ONNX_ENGINES:
-            check_installed(ONNX_ENGINES[name])
-        elif weights and is_onnx(weights):
+        if name not in runs:
             raise UserError(
-                f"--engines has jax, but {weights} is run by {' and '.join(ONNX_ENGINES)} alone: "
-                "name a folder of safetensors for all of them"
+                f"--engines has {name}, but {weights} is run by {' and '.join(runs)} alone: name a "
+                "folder of safetensors, which all of them run"
             )
+        if name in PACKAGES:
+            check_installed(PACKAGES[name])
 
 
 def benchmark_engines(
@@ -91,23 +94,23 @@ def benchmark_engines(
 
 def _makers(detector: Config | str, names: Sequence[str]) -> dict[str, Callable[[], Engine]]:
     """What starts each engine."""
-    from ssd_jax.inference.jax_engine import JaxEngine
-
-    if isinstance(detector, str) and is_onnx(detector):
-        exported, trained = read_exported(detector, "detector.onnx"), None
+    exported: dict[str, Exported] = {}  # by kind
+    trained = None
+    if isinstance(detector, str) and exported_kind(detector):
+        kind = exported_kind(detector)
+        exported[kind] = read_exported(detector, kind)
     else:
-        if isinstance(detector, str):
-            name, trained = detector, load_folder(detector)
-        else:
-            name, trained = "the config", random_trained(detector)
-        exported = exported_now(trained, name) if set(names) - {"jax"} else None
+        name = detector if isinstance(detector, str) else "the config"
+        is_config = not isinstance(detector, str)
+        trained = random_trained(detector) if is_config else load_pretrained(detector)
+        for kind in {KIND_OF[engine] for engine in names if engine in KIND_OF}:
+            exported[kind] = exported_now(trained, kind, name)
 
     def make(name: str) -> Engine:
-        if name == "jax":
-            assert trained is not None
-            return JaxEngine(trained)
-        assert exported is not None
-        return load_onnx(exported, name)
+        if name in KIND_OF:
+            return load_exported(exported[KIND_OF[name]], name)
+        assert trained is not None
+        return JaxEngine(trained)
 
     return {name: lambda name=name: make(name) for name in names}
 
@@ -147,7 +150,7 @@ def _measure(
     return [
         {
             "engine": name,
-            "version": importlib.metadata.version(ONNX_ENGINES.get(name, name)),
+            "version": importlib.metadata.version(PACKAGES.get(name, name)),
             "batch_size": batch_size,
             "start_seconds": starts[name],
             "ms_median": 1e3 * float(np.median(wall[name])),

@@ -30,7 +30,7 @@ define_config(values=FLAGS)
 ENGINES = flags.DEFINE_list(
     "engines",
     [],
-    "For predict: jax, onnx, openvino; the others are compared with the first.",
+    "For predict: jax, onnx, openvino, tflite; the others are compared with the first.",
     FLAGS,
 )
 WEIGHTS = define_weights(FLAGS)

@@ -106,7 +106,10 @@ def define_checkpoint(values: flags.FlagValues) -> Callable[[], WhichCheckpoint]
 def define_weights(values: flags.FlagValues) -> flags.FlagHolder[str | None]:
     """Defines `--weights`."""
     return flags.DEFINE_string(
-        "weights", None, "What `ssd-jax export` wrote: its folder, or detector.onnx.", values
+        "weights",
+        None,
+        "What `ssd-jax export` wrote: its folder, detector.onnx or detector.tflite.",
+        values,
     )
 
 
@@ -115,8 +118,8 @@ def define_engine(values: flags.FlagValues) -> flags.FlagHolder[str]:
     return flags.DEFINE_string(
         "engine",
         "",
-        "What runs the network: jax, onnx (onnxruntime) or openvino; by default jax, or onnx where "
-        "--weights names a file of ONNX.",
+        "What runs the network: jax, onnx (onnxruntime), openvino or tflite (LiteRT); by default "
+        "jax, or what runs the file that --weights names.",
         values,
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ssd_jax.data.classes import check_class_list
 from ssd_jax.errors import UserError
-from ssd_jax.inference.detector import Detections
+from ssd_jax.inference.detections import Detections
 
 
 class LeftOut(NamedTuple):

@@ -25,10 +25,12 @@ class Exported(NamedTuple):
     """A file with a detector.
 
     Attributes:
+      kind: `onnx` or `tflite`.
       content: its bytes.
       name: what messages call it.
     """
 
+    kind: str
     content: bytes
     name: str
 
@@ -45,22 +47,22 @@ class Images(NamedTuple):
     shape: Sequence[object]
 
 
-def read_exported(place: str | Path, file_name: str) -> Exported:
+def read_exported(place: str | Path, kind: str) -> Exported:
     """The bytes of an exported file, compared with the checksum beside it.
 
     Args:
       place: the file, or its folder.
-      file_name: what the file is called in its folder.
+      kind: of the file, which is its suffix as well.
 
     Raises:
       UserError: there is no such file, it cannot be read, or it is damaged.
     """
-    path = local_path(place)
+    path, file_name = local_path(place), f"detector.{kind}"
     file = path / file_name if path.is_dir() else path
     if path.is_dir() and not file.exists():
         raise UserError(
-            f"{path} has no {file_name}: name the folder that `ssd-jax export "
-            f"--to={Path(file_name).suffix[1:]}` wrote, or the file itself"
+            f"{path} has no {file_name}: name the folder that `ssd-jax export --to={kind}` wrote, "
+            "or the file itself"
         )
     try:
         content = read_bytes(file)
@@ -75,7 +77,7 @@ def read_exported(place: str | Path, file_name: str) -> Exported:
             f"{file} is damaged: {error}. Export it again; or, if you changed the file yourself, "
             f"remove {CHECKSUMS_FILE}"
         ) from error
-    return Exported(content, str(file))
+    return Exported(kind, content, str(file))
 
 
 def cannot_run(name: str, engine: str, error: Exception) -> UserError:
@@ -86,7 +88,11 @@ def cannot_run(name: str, engine: str, error: Exception) -> UserError:
 
 
 def describe(
-    told: Mapping[str, str], inputs: Mapping[str, Images], outputs: Sequence[str], name: str
+    told: Mapping[str, str],
+    inputs: Mapping[str, Images],
+    outputs: Sequence[str],
+    name: str,
+    wanted: Sequence[str] = Found._fields,
 ) -> Description:
     """The detector in a file.
 
@@ -95,6 +101,7 @@ def describe(
       inputs: of its network, by name.
       outputs: the names of what the network gives.
       name: what messages call the file.
+      wanted: what the network of a detector gives.
 
     Raises:
       UserError: the file holds no detector of this project, or its metadata are damaged.
@@ -105,9 +112,9 @@ def describe(
             f"{name} is no detector that `ssd-jax export` wrote: its metadata lack "
             f"{', '.join(lacking)}"
         )
-    if not set(Found._fields) <= set(outputs):
+    if not set(wanted) <= set(outputs):
         raise UserError(
-            f"{name} gives {', '.join(outputs)}, but a detector gives {', '.join(Found._fields)}: "
+            f"{name} gives {', '.join(outputs)}, but a detector gives {', '.join(wanted)}: "
             "name the file that is called detector"
         )
     try:

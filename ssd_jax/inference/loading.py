@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from ssd_jax.errors import UserError, check_installed
 from ssd_jax.inference.detector import Detector
-from ssd_jax.inference.exported import Exported
-from ssd_jax.inference.onnx_files import ONNX_ENGINES, load_onnx
+from ssd_jax.inference.engine import Engine
+from ssd_jax.inference.exported import Exported, read_exported
+from ssd_jax.inference.exported_engines import ENGINES_OF, KIND_OF, check_engine, load_exported
 from ssd_jax.runs.which_checkpoint import WhichCheckpoint
 from ssd_jax.storage.files import local_path
 
 if TYPE_CHECKING:
     from ssd_jax.interop.trained import Trained
 
-ENGINES = ("jax", *ONNX_ENGINES)
+ENGINES = ("jax", *KIND_OF)
 
 
 def load_detector(
@@ -24,9 +25,10 @@ def load_detector(
 
     Args:
       workdir: the work directory of a run.
-      weights: or what `ssd-jax export` wrote, a folder or a file of ONNX; or `hf:USER/NAME`.
+      weights: or what `ssd-jax export` wrote, a folder or a file of ONNX or TFLite; or
+        `hf:USER/NAME`.
       checkpoint: of the run.
-      engine: one of `ENGINES`; "" for JAX, or of a file of ONNX for onnxruntime.
+      engine: one of `ENGINES`; "" for the first that runs the weights.
 
     Raises:
       UserError: they name none or two, it cannot be read, or the engine cannot run it.
@@ -38,48 +40,86 @@ def load_detector(
     if engine and engine not in ENGINES:
         raise UserError(f"--engine is {engine!r}, but must be one of {', '.join(ENGINES)}")
     if workdir is not None:
-        if engine in ("", "jax"):
-            return Detector.from_workdir(workdir, checkpoint)
+        if engine in KIND_OF:
+            check_engine(engine, KIND_OF[engine], workdir)
         from ssd_jax.runs.trained import load_workdir
 
-        return Detector(load_onnx(exported_now(load_workdir(workdir, checkpoint), workdir), engine))
+        return Detector(make_engine(load_workdir(workdir, checkpoint), engine, workdir))
     assert weights is not None
     if checkpoint != "best":
         raise UserError("--checkpoint goes with --workdir: --weights has only one")
-    if is_onnx(weights):
+    kind = exported_kind(weights)
+    if kind:
         if engine == "jax":
             raise UserError(
-                f"--engine is jax, but {weights} is run by {' or '.join(ONNX_ENGINES)} alone"
+                f"--engine is jax, but {weights} is run by {' or '.join(ENGINES_OF[kind])} alone"
             )
-        return Detector.from_onnx(weights, "openvino" if engine == "openvino" else "onnx")
-    if engine in ("", "jax"):
-        return Detector.from_pretrained(weights)
+        engine = engine or ENGINES_OF[kind][0]
+        return Detector(load_exported(read_exported(weights, kind), engine))
+    if engine in KIND_OF:
+        check_engine(engine, KIND_OF[engine], weights)
     from ssd_jax.interop.hub import load_pretrained
 
-    return Detector(load_onnx(exported_now(load_pretrained(weights), weights), engine))
+    return Detector(make_engine(load_pretrained(weights), engine, weights))
 
 
-def is_onnx(weights: str) -> bool:
-    """Whether weights are a file of ONNX, or a folder with one and without arrays of JAX."""
+def exported_kind(weights: str) -> str:
+    """The kind of file that weights are, or that their folder has; "" for arrays of JAX.
+
+    Raises:
+      UserError: a folder has two.
+    """
     path = local_path(weights)
-    return path.suffix == ".onnx" or (
-        (path / "detector.onnx").is_file() and not (path / "config.json").is_file()
-    )
+    if path.suffix[1:] in ENGINES_OF:
+        return path.suffix[1:]
+    if (path / "config.json").is_file():
+        return ""
+    kinds = [kind for kind in ENGINES_OF if (path / f"detector.{kind}").is_file()]
+    if len(kinds) > 1:
+        names = " and ".join(f"detector.{kind}" for kind in kinds)
+        raise UserError(f"{path} has {names}: name one of the files")
+    return kinds[0] if kinds else ""
 
 
-def exported_now(trained: "Trained", name: str) -> Exported:
-    """A detector as a file of ONNX, which lies nowhere.
+def make_engine(trained: "Trained", engine: str, name: str) -> Engine:
+    """What runs a detector, which for another engine than JAX is exported.
 
     Args:
       trained: the detector.
-      name: what messages call it.
+      engine: one of `ENGINES`; "" for JAX.
+      name: what messages call the detector.
 
     Raises:
-      UserError: the package `onnx` is not installed.
+      UserError: the engine, or what exports for it, is not installed.
     """
-    check_installed("onnx")
-    from ssd_jax.interop.onnx_detector import write_onnx
+    if engine in ("", "jax"):
+        from ssd_jax.inference.jax_engine import JaxEngine
 
+        return JaxEngine(trained)
+    return load_exported(exported_now(trained, KIND_OF[engine], name), engine)
+
+
+def exported_now(trained: "Trained", kind: str, name: str) -> Exported:
+    """A detector as an exported file, which is read and removed.
+
+    Args:
+      trained: the detector.
+      kind: of the file.
+      name: what messages call the detector.
+
+    Raises:
+      UserError: what exports it is not installed.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        write_onnx(trained, Path(folder))
-        return Exported((Path(folder) / "detector.onnx").read_bytes(), name)
+        if kind == "tflite":
+            check_installed("tensorflow")
+            check_installed("ai_edge_litert")
+            from ssd_jax.interop.tflite_detector import write_tflite
+
+            write_tflite(trained, Path(folder))
+        else:
+            check_installed("onnx")
+            from ssd_jax.interop.onnx_detector import write_onnx
+
+            write_onnx(trained, Path(folder))
+        return Exported(kind, (Path(folder) / f"detector.{kind}").read_bytes(), name)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ssd_jax.errors import UserError
 from ssd_jax.images.drawing import draw_boxes
-from ssd_jax.inference.detector import Detections, open_as_rgb
+from ssd_jax.inference.detections import Detections, open_as_rgb
 from ssd_jax.inference.inputs import Input
 from ssd_jax.storage.files import LONGEST_NAME, shortened
 from ssd_jax.storage.locks import LOCK, locked

@@ -14,7 +14,8 @@ from ssd_jax.errors import Terminated, UserError, one_line, reason_of
 from ssd_jax.images.limits import BYTES_OF_RGB
 from ssd_jax.images.opening import LARGE, open_image, size_in_file
 from ssd_jax.inference.choice import Choice
-from ssd_jax.inference.detector import Detections, Detector, Prepared
+from ssd_jax.inference.detections import Detections
+from ssd_jax.inference.detector import Detector, Prepared
 from ssd_jax.inference.done import Done
 from ssd_jax.inference.inputs import Input, find_files, is_video
 from ssd_jax.inference.outputs import OutputFolder, Target, check_apart, only_run

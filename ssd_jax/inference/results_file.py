@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ssd_jax.data.class_lists import describe_classes
-from ssd_jax.inference.detector import Detections
+from ssd_jax.inference.detections import Detections
 from ssd_jax.storage.replacing import replacing
 
 RESULTS = "detections.json"

@@ -11,7 +11,8 @@ from typing import NamedTuple, TypeVar, cast, overload
 import numpy as np
 
 from ssd_jax.errors import UserError
-from ssd_jax.inference.detector import AnyImage, Detections, Detector, Prepared, open_as_rgb
+from ssd_jax.inference.detections import AnyImage, Detections, open_as_rgb
+from ssd_jax.inference.detector import Detector, Prepared
 
 OVERLAP = 0.25  # of a tile's side with the next tile: objects of that size are whole in one of them
 MIN_TILE = 32  # pixels

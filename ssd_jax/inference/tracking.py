@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from ssd_jax.errors import missing_package
-from ssd_jax.inference.detector import Detections
+from ssd_jax.inference.detections import Detections
 
 LEAST_SCORE = 0.1  # of detections that go on with a track, as where an object is half hidden
 

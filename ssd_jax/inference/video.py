@@ -18,7 +18,8 @@ from PIL import Image
 from ssd_jax.errors import UserError, missing_package, reason_of
 from ssd_jax.images.drawing import BoxDrawing
 from ssd_jax.images.limits import MAX_PIXELS
-from ssd_jax.inference.detector import Detections, Detector, Prepared, open_as_rgb
+from ssd_jax.inference.detections import Detections, open_as_rgb
+from ssd_jax.inference.detector import Detector, Prepared
 from ssd_jax.inference.frames import (
     Part,
     parts_of_frame,

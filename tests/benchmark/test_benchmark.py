@@ -136,7 +136,7 @@ def test_flags_of_engines_are_refused_by_name(arguments, complaint):
 
 
 def test_jax_runs_no_file_of_onnx():
-    with pytest.raises(UserError, match=r"but a\.onnx is run by onnx and openvino alone"):
+    with pytest.raises(UserError, match=r"has jax, but a\.onnx is run by onnx and openvino"):
         engines.check_engines(("onnx", "jax"), "a.onnx")
 
 

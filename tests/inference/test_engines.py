@@ -1,4 +1,4 @@
-"""Files of ONNX detect, and are evaluated, as the detectors that they were exported from."""
+"""Files of ONNX and TFLite detect, and are evaluated, as what they were exported from."""
 
 import dataclasses
 import json
@@ -19,6 +19,7 @@ from ssd_jax.data.sources import open_dataset
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.inference.evaluation import evaluate_detector
+from ssd_jax.inference.exported_engines import KIND_OF
 from ssd_jax.inference.loading import load_detector
 from ssd_jax.inference.predict import predict
 from ssd_jax.interop.export import export
@@ -29,27 +30,37 @@ from tests.helpers.commands import run_command, run_in_process
 from tests.helpers.pictures import VocFolder
 from tests.helpers.random_detector import CATEGORY_IDS, NAMES, random_trained
 
-ENGINES = ("onnx", "openvino")
+ENGINES = {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "ai_edge_litert"}
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """Folders that `ssd-jax export` wrote, of one detector."""
     folder = tmp_path_factory.mktemp("exported")
-    for kind in ("onnx", "safetensors"):
+    for kind in ("onnx", "tflite", "safetensors"):
         export(kind, random_trained(), str(folder / kind))
     return folder
 
 
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request):
-    pytest.importorskip(request.param.replace("onnx", "onnxruntime"))
     return request.param
+
+
+def load(place, engine):
+    if engine == "tflite":
+        return Detector.from_tflite(place)
+    return Detector.from_onnx(place, engine)
+
+
+def file_of(exported, engine):
+    kind = KIND_OF[engine]
+    return exported / kind / f"detector.{kind}"
 
 
 @pytest.fixture(scope="module")
 def from_file(exported, engine):
-    return Detector.from_onnx(exported / "onnx", engine)
+    return load(file_of(exported, engine).parent, engine)
 
 
 def pictures(count):
@@ -71,7 +82,7 @@ def assert_alike(found, wanted):
 def test_a_file_detects_as_the_detector_does(detector, from_file):
     assert from_file.class_names == NAMES and from_file.category_ids == CATEGORY_IDS
     assert (from_file.side, from_file.least_score) == (64, pytest.approx(0.01))
-    images = pictures(3)
+    images = pictures(2)  # not 3, whose compiling test_detector.py counts
     found = from_file(images)
     for ours, theirs in zip(found, detector(images), strict=True):
         assert_alike(ours, theirs)
@@ -82,10 +93,10 @@ def test_a_file_detects_as_the_detector_does(detector, from_file):
 
 def test_streams_keep_the_order_and_the_last_batch_may_be_smaller(detector, from_file):
     prepared = list(enumerate(map(from_file.prepare, pictures(7))))
-    wanted = list(detector.stream(prepared, 3))
+    wanted = list(detector.stream(prepared, 2))
     # From several threads, with batches of two sizes at a time.
     with ThreadPoolExecutor(3) as pool:
-        many = list(pool.map(lambda size: list(from_file.stream(iter(prepared), size)), (3, 1, 3)))
+        many = list(pool.map(lambda size: list(from_file.stream(iter(prepared), size)), (2, 1, 2)))
     for found in many:
         assert [key for key, _ in found] == list(range(7))
         for (_, ours), (_, theirs) in zip(found, wanted, strict=True):
@@ -140,6 +151,7 @@ def fix_batch(model):
         (fix_batch, r"takes .*1, 64, 64, 3.* any number of images"),
     ],
 )
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_other_files_are_refused_in_one_line(exported, engine, change, complaint, tmp_path):
     write_changed(exported, tmp_path / "other.onnx", change)
     with pytest.raises(UserError, match=complaint) as refused:
@@ -147,6 +159,7 @@ def test_other_files_are_refused_in_one_line(exported, engine, change, complaint
     assert str(tmp_path / "other.onnx") in str(refused.value) and "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("engine", ["onnx", "openvino"])
 def test_a_class_without_a_name_is_told(exported, engine, tmp_path):
     one = set_metadata(classes=json.dumps([{"id": 1, "name": "circle"}]))
     write_changed(exported, tmp_path / "one.onnx", one)
@@ -155,22 +168,28 @@ def test_a_class_without_a_name_is_told(exported, engine, tmp_path):
 
 
 def test_what_is_no_detector_is_told(exported, engine, tmp_path):
-    content = (exported / "onnx" / "detector.onnx").read_bytes()
-    (tmp_path / "cut.onnx").write_bytes(content[: len(content) // 2])
-    (tmp_path / "empty.onnx").write_bytes(b"")
-    for name in ("cut.onnx", "empty.onnx"):
-        with pytest.raises(UserError, match=f"{name} is damaged, or no network that") as refused:
-            Detector.from_onnx(tmp_path / name, engine)
-        assert "\\n" not in str(refused.value) and len(str(refused.value)) < 600
-    cases = {
-        "none.onnx": "none.onnx does not exist",
-        ".": r"has no detector\.onnx: name the folder",
-    }
-    for name, complaint in cases.items():
-        with pytest.raises(UserError, match=complaint):
-            Detector.from_onnx(tmp_path / name, engine)
-    with pytest.raises(UserError, match=r"gives offsets, logits, but .* that is called detector"):
-        Detector.from_onnx(exported / "onnx" / "network.onnx", engine)
+    file = file_of(exported, engine)
+    content = file.read_bytes()
+    cut, empty, none = (tmp_path / f"{name}{file.suffix}" for name in ("cut", "empty", "none"))
+    cut.write_bytes(content[: len(content) // 2])
+    empty.write_bytes(b"")
+    for damaged in (cut, empty):
+        with pytest.raises(UserError, match=f"{damaged.name} is damaged, or no network") as told:
+            load(damaged, engine)
+        assert "\\n" not in str(told.value) and len(str(told.value)) < 600
+    with pytest.raises(UserError, match=f"{none.name} does not exist"):
+        load(none, engine)
+    with pytest.raises(UserError, match=rf"has no {file.name}: name the folder that `ssd-jax exp"):
+        load(tmp_path, engine)
+    with pytest.raises(UserError, match=r"offsets.*, but a detector gives boxes, .* called detec"):
+        load(file.with_stem("network"), engine)
+
+
+def test_a_file_of_tflite_without_a_description_is_refused(exported, tmp_path):
+    content = file_of(exported, "tflite").read_bytes()
+    (tmp_path / "other.tflite").write_bytes(content[: content.index(b"PK\3\4")])
+    with pytest.raises(UserError, match=r"no detector that .* lack classes, image_size, score_"):
+        Detector.from_tflite(tmp_path / "other.tflite")
 
 
 def test_a_changed_bit_is_found_by_the_checksum(exported, tmp_path):
@@ -184,33 +203,36 @@ def test_a_changed_bit_is_found_by_the_checksum(exported, tmp_path):
 
 
 def test_a_missing_engine_is_told_with_its_package(exported, monkeypatch):
-    for engine, package, extra in (
-        ("onnx", "onnxruntime", "onnx"),
-        ("openvino", "openvino", "openvino"),
-    ):
+    for engine, package in ENGINES.items():
         monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(UserError, match=rf"pip install -e '\.\[{extra}\]'"):
-            Detector.from_onnx(exported / "onnx", engine)
+        with pytest.raises(UserError, match=rf"pip install -e '\.\[{engine}\]'"):
+            load(file_of(exported, engine), engine)
     with pytest.raises(UserError, match="cannot be run by 'tensorrt', but by onnx or openvino"):
         Detector.from_onnx(exported / "onnx", "tensorrt")
 
 
-def test_weights_choose_their_engine(exported, monkeypatch):
+def test_weights_choose_their_engine(exported, tmp_path):
     image = pictures(1)[0]
     weights = str(exported / "safetensors")
     wanted = load_detector(None, weights)(image)
     for place, engine in (
         (str(exported / "onnx"), ""),
         (str(exported / "onnx" / "detector.onnx"), "onnx"),
-        (weights, "onnx"),  # exported in memory
+        (str(exported / "tflite"), ""),
+        (weights, "onnx"),  # exported by the way
     ):
         assert_alike(load_detector(None, place, engine=engine)(image), wanted)
-    with pytest.raises(UserError, match=r"--engine is jax, but .* run by onnx or openvino alone"):
-        load_detector(None, str(exported / "onnx"), engine="jax")
-    with pytest.raises(UserError, match="--engine is 'cuda', but must be one of jax, onnx, open"):
-        load_detector(None, weights, engine="cuda")
-    with pytest.raises(UserError, match=r"it has no config\.json"):
-        load_detector(None, str(exported))
+    for kind in ("onnx", "tflite"):
+        (tmp_path / f"detector.{kind}").touch()
+    for place, engine, complaint in (
+        (exported / "onnx", "jax", "--engine is jax, but .* is run by onnx or openvino alone"),
+        (exported / "tflite", "onnx", "cannot be run by 'onnx', but by tflite"),
+        (weights, "cuda", "--engine is 'cuda', but must be one of jax, onnx, openvino, tflite"),
+        (exported, "", r"it has no config\.json"),
+        (tmp_path, "", r"has detector\.onnx and detector\.tflite: name one of the files"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            load_detector(None, str(place), engine=engine)
 
 
 WITHOUT_JAX = """
@@ -218,15 +240,16 @@ import sys
 sys.modules["jax"] = None
 import numpy as np
 from ssd_jax import Detector
-for engine in sys.argv[2:]:
-    found = Detector.from_onnx(sys.argv[1], engine)(np.zeros((50, 40, 3), np.uint8))
-    print(len(found), "openvino_telemetry" in sys.modules)
+file, engine = sys.argv[1:]
+load = Detector.from_tflite if engine == "tflite" else Detector.from_onnx
+detector = load(file, *([] if engine == "tflite" else [engine]))
+print(len(detector(np.zeros((50, 40, 3), np.uint8))), "openvino_telemetry" in sys.modules)
 """
 
 
 @pytest.mark.slow
 def test_files_need_no_jax_and_tell_nobody(exported, engine):
-    arguments = [sys.executable, "-c", WITHOUT_JAX, exported / "onnx", engine]
+    arguments = [sys.executable, "-c", WITHOUT_JAX, file_of(exported, engine), engine]
     done = subprocess.run(arguments, capture_output=True, text=True)
     count, telemetry = done.stdout.split()
     assert int(count) > 0 and telemetry == "False", done.stderr
@@ -277,7 +300,7 @@ def test_weights_are_evaluated_as_a_run_is(exported, data, wanted, tmp_path):
 
 
 def test_the_command_prints_the_map_of_a_file(exported, engine, data, wanted, tmp_path, capsys):
-    file, output = exported / "onnx" / "detector.onnx", tmp_path / "numbers.json"
+    file, output = file_of(exported, engine), tmp_path / "numbers.json"
     run_in_process(
         evaluate_command,
         f"--weights={file}",

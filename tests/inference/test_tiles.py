@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from ssd_jax.errors import UserError
-from ssd_jax.inference.detector import Detections, Detector, Prepared
+from ssd_jax.inference.detections import Detections
+from ssd_jax.inference.detector import Detector, Prepared
 from ssd_jax.inference.predict import predict
 from ssd_jax.inference.tiles import MAX_TILES, Tile, TiledDetector, merged, tiles_of
 

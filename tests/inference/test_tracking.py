@@ -8,7 +8,7 @@ from PIL import Image
 
 from ssd_jax.errors import UserError
 from ssd_jax.images.drawing import BoxDrawing
-from ssd_jax.inference.detector import Detections
+from ssd_jax.inference.detections import Detections
 from ssd_jax.inference.predict import predict
 from ssd_jax.inference.tracking import Tracker
 from tests.inference.test_video import write_video

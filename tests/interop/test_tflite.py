@@ -25,6 +25,7 @@ from ssd_jax.config.schema import DetectionConfig, as_config
 from ssd_jax.data.tensorflow_setup import tf
 from ssd_jax.detection.postprocess import detect
 from ssd_jax.errors import UserError
+from ssd_jax.inference.jax_engine import JaxEngine
 from ssd_jax.interop.export import PRECISIONS, export
 from ssd_jax.interop.tflite_detector import add_detection, write_tflite
 from ssd_jax.interop.tflite_file import Model
@@ -307,7 +308,7 @@ def test_the_documented_program_detects_without_the_package(exported, tmp_path):
     (tmp_path / "detect.py").write_text(program)
     arguments = [sys.executable, "-P", "detect.py", "image.png"]
     done = subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True, text=True)
-    wanted = Detector(trained)(image)
+    wanted = Detector(JaxEngine(trained))(image)
     lines = [
         f"{NAMES[label - 1]} {score:.2f} {box.round().astype(int).tolist()}"
         for box, score, label in zip(wanted.boxes, wanted.scores, wanted.labels, strict=True)

@@ -16,7 +16,8 @@ from starlette.types import ASGIApp
 
 from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.errors import UserError
-from ssd_jax.inference.detector import Detections, Detector, Prepared
+from ssd_jax.inference.detections import Detections
+from ssd_jax.inference.detector import Detector, Prepared
 from ssd_jax.inference.page.files import page_files
 from ssd_jax.inference.page.guard import AllowedNames, Guard
 from ssd_jax.inference.page.preparers import Preparers

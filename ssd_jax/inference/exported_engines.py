@@ -1,0 +1,47 @@
+"""Which engines run which exported files."""
+
+from ssd_jax.errors import UserError, check_installed
+from ssd_jax.inference.engine import Engine
+from ssd_jax.inference.exported import Exported
+
+ENGINES_OF = {"onnx": ("onnx", "openvino"), "tflite": ("tflite",)}  # by kind of file
+PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino", "tflite": "ai_edge_litert"}
+KIND_OF = {engine: kind for kind, engines in ENGINES_OF.items() for engine in engines}
+
+
+def check_engine(engine: str, kind: str, name: str) -> None:
+    """Checks that an engine is there and runs a kind of file.
+
+    Args:
+      engine: its name.
+      kind: one of `ENGINES_OF`.
+      name: what messages call the file.
+
+    Raises:
+      UserError: it is another engine, or not installed.
+    """
+    if engine not in ENGINES_OF[kind]:
+        raise UserError(
+            f"{name} cannot be run by {engine!r}, but by {' or '.join(ENGINES_OF[kind])}"
+        )
+    check_installed(PACKAGES[engine])
+
+
+def load_exported(exported: Exported, engine: str) -> Engine:
+    """An engine that runs a file.
+
+    Raises:
+      UserError: see `check_engine`; or it cannot run the file.
+    """
+    check_engine(engine, exported.kind, exported.name)
+    if engine == "tflite":
+        from ssd_jax.inference.tflite_engine import TfliteEngine
+
+        return TfliteEngine(exported)
+    if engine == "openvino":
+        from ssd_jax.inference.openvino_engine import OpenvinoEngine
+
+        return OpenvinoEngine(exported)
+    from ssd_jax.inference.onnx_engine import OnnxEngine
+
+    return OnnxEngine(exported)

@@ -1,0 +1,90 @@
+"""Runs a detector in LiteRT, which was TensorFlow Lite, on the CPU."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+
+from ssd_jax.distributed.memory import check_images, out_of_memory_as_user_error
+from ssd_jax.inference.engine import FEWER, Found
+from ssd_jax.inference.exported import Exported, Images, cannot_run, check_found, describe
+from ssd_jax.interop.archives import open_archive
+
+DESCRIPTION_FILE = "detector.json"  # in the archive behind the model
+MAX_DESCRIPTION = 2**22  # bytes
+OUTPUTS = ("boxes", "classes", "scores", "count")
+# TFLite_Detection_PostProcess of LiteRT 2.3 shares the classes out to its threads, and forgets some
+# where their number is no multiple of that of the threads.
+NUM_THREADS = 1
+XYXY = [1, 0, 3, 2]  # where y_min, x_min, y_max and x_max have these
+
+
+class TfliteEngine:
+    """An `Engine`; a file of TFLite takes one image after the other."""
+
+    def __init__(self, exported: Exported):
+        """Loads a file of TFLite.
+
+        Raises:
+          UserError: it is damaged, or no detector of this project.
+        """
+        try:
+            interpreter = Interpreter(model_content=exported.content, num_threads=NUM_THREADS)
+            self._run_one = interpreter.get_signature_runner()
+        except Exception as error:  # its errors have no class of their own
+            raise cannot_run(exported.name, "LiteRT", error) from error
+        given, found = self._run_one.get_input_details(), self._run_one.get_output_details()
+        inputs = {name: _images(details) for name, details in given.items()}
+        self.description = describe(
+            _description(exported.content), inputs, list(found), exported.name, OUTPUTS
+        )
+        self._name = exported.name
+        self._worker = ThreadPoolExecutor(1, "tflite")
+
+    def check_batch(self, batch_size: int) -> None:
+        """See `Engine`."""
+        check_images(batch_size, self.description.side, FEWER)
+
+    def start(self, pixels: np.ndarray, batch_size: int) -> Future[Found]:
+        """See `Engine`."""
+        return self._worker.submit(self._run, pixels)
+
+    def fetch(self, started: Future[Found]) -> Found:
+        """See `Engine`."""
+        return check_found(started.result(), self.description, self._name)
+
+    def _run(self, pixels: np.ndarray) -> Found:
+        with out_of_memory_as_user_error(len(pixels), FEWER):
+            each = [self._run_one(images=image[None]) for image in pixels]
+        boxes, classes, scores, counts = (
+            np.concatenate([found[name] for found in each]) for name in OUTPUTS
+        )
+        real = np.arange(scores.shape[1]) < counts[:, None]
+        labels = np.where(real, classes + 1, 0).astype(np.int32)
+        return Found(boxes[..., XYXY], np.where(real, scores, 0), labels)
+
+
+def _images(details: Mapping[str, np.ndarray]) -> Images:
+    """An input, whose one image is one of any number here."""
+    first, *rest = np.asarray(details["shape"]).tolist()
+    return Images(np.dtype(details["dtype"]).name, ["any" if first == 1 else first, *rest])
+
+
+def _description(content: bytes) -> dict[str, str]:
+    """What the archive behind a model says of it; nothing where there is none."""
+    try:
+        with open_archive(io.BytesIO(content)) as archive:
+            if archive.getinfo(DESCRIPTION_FILE).file_size > MAX_DESCRIPTION:
+                return {}
+            told = json.loads(archive.read(DESCRIPTION_FILE))
+    except (OSError, ValueError, KeyError, RecursionError, EOFError, zipfile.BadZipFile):
+        return {}
+    if not isinstance(told, dict):
+        return {}
+    return {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()
+    }
