@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 LOW_RECALL = 0.5
 GAIN = 0.01  # of recall, from which such boxes are taken
 SMALL = 30  # pixels: half of the objects below that, and a larger input is taken
+# The same, but only where as many passes fit into the time as with the smaller input.
+RATHER_SMALL = 60
 LARGER = {256: 384, 300: 512, 320: 480}  # inputs of the configs, and what is taken then
 # Fields that go with the size of the input.
 SIZED = ("extra_blocks", "feature_sizes", "strides", "min_sizes", "max_sizes", "aspect_ratios")
@@ -188,9 +190,9 @@ def _input_size(config: Config, given: Collection[str], train: Content) -> list[
     sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)) * model.image_size
     if "model.image_size" in given:
         size, reason = model.image_size, ""
-    elif len(sides) and np.median(sides) < SMALL:
+    elif len(sides) and np.median(sides) < (limit := _small(config, train.num_images)):
         size = LARGER.get(model.image_size, model.image_size)
-        reason = f"half of the objects are below {SMALL} pixels at {model.image_size}"
+        reason = f"half of the objects are below {limit} pixels at {model.image_size}"
     else:
         return []
     if size == model.strides[-1] or {f"model.{name}" for name in SIZED} & set(given):
@@ -207,16 +209,37 @@ def _input_size(config: Config, given: Collection[str], train: Content) -> list[
     ]
 
 
+def _small(config: Config, num_images: int) -> int:
+    """Pixels below which half of the objects are where a larger input is taken."""
+    larger = LARGER.get(config.model.image_size, config.model.image_size)
+    length = _usual_length(config)
+    fits = length is CPU and _wanted(length, config, num_images) <= _most(length, larger)
+    return RATHER_SMALL if fits else SMALL
+
+
+def _usual_length(config: Config) -> Length:
+    if jax.default_backend() != "cpu":
+        return ACCELERATOR
+    return CPU if config.init else SCRATCH
+
+
+def _wanted(length: Length, config: Config, num_images: int) -> int:
+    """The steps of so many epochs."""
+    return max(math.ceil(length.epochs * num_images / config.batch_size), length.fewest)
+
+
+def _most(length: Length, image_size: int) -> int:
+    """The most steps for an input of this size."""
+    share = (length.image_size / image_size) ** 2 if length.image_size else 1
+    return int(length.most * min(share, 1))
+
+
 def _length(config: Config, given: Collection[str], num_images: int) -> list[Choice]:
     if {"steps", "epochs"} & set(given):
         return []
-    length = ACCELERATOR
-    if jax.default_backend() == "cpu":
-        length = CPU if config.init else SCRATCH
-    wanted = math.ceil(length.epochs * num_images / config.batch_size)
-    share = (length.image_size / config.model.image_size) ** 2 if length.image_size else 1
-    most = int(length.most * min(share, 1))
-    steps = min(max(wanted, length.fewest), most)
+    length = _usual_length(config)
+    most = _most(length, config.model.image_size)
+    steps = min(_wanted(length, config, num_images), most)
     passes = config.epochs_in(steps, num_images)
     reason = f"{passes:.3g} passes over {counted(num_images, 'image')}"
     if steps == most:

@@ -119,6 +119,23 @@ def test_small_objects_have_a_larger_input_and_fewer_steps(row):
         assert smaller.model.model_dump(exclude={"precision", "shapes"}) == paper
 
 
+def test_rather_small_objects_have_a_larger_input_where_all_passes_fit():
+    config = load_config("own_images:cpu").replace({"init": "x"})
+
+    def size(num_images, pixels, config=config):
+        planned, choices = chosen(num_images, side=pixels / 320, config=config)
+        return planned.model.image_size, planned.steps, choices
+
+    # 25 passes over 213 images are 666 steps of 8, as many as an input of 480 may have.
+    assert size(213, 59)[:2] == (480, 666) and size(213, 61)[:2] == (320, 666)
+    assert size(214, 59)[:2] == (320, 669) and size(214, 29)[:2] == (480, 666)
+    reason = "half of the objects are below 60 pixels at 320"
+    assert size(213, 59)[2]["model.image_size"].reason == reason
+    # From scratch more steps are worth more.
+    scratch = load_config("own_images:scratch").replace({"init": ""})
+    assert chosen(100, side=50 / 256, config=scratch)[0].model.image_size == 256
+
+
 def test_an_input_size_that_is_given_brings_what_belongs_to_it():
     config = load_config("own_images:cpu", ["init=x", "model.image_size=256"])
     planned, choices = chosen(given=("init", "model.image_size"), config=config)
