@@ -25,6 +25,7 @@ OUTPUTS = {
     "predict": lambda run: predict(SimpleNamespace(class_names=("a",)), ["x.jpg"], str(run)),
     "export to safetensors": lambda run: export("safetensors", random_trained(), str(run)),
     "export to onnx": lambda run: export("onnx", random_trained(), str(run)),
+    "export to tflite": lambda run: export("tflite", random_trained(), str(run)),
     "import": lambda run: import_weights("torchvision", "x.npz", CONFIG, run / "nonfinite"),
     "check-data": lambda run: check_data.check_data(SHAPES, (), str(run / "metrics.jsonl")),
     "convert-data": lambda run: convert_data(SHAPES, "coco", run / "pictures"),
