@@ -1,9 +1,10 @@
 """Detection by each engine in turn, on the same batches: wall time and processor time.
 
-Images are random, from the bytes of a batch to its detections on the host, suppression included.
+From the pixels of a batch to its detections on the host, suppression included.
 """
 
 import importlib.metadata
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ import numpy as np
 from ssd_jax.benchmark.lowering import NUM_CLASSES
 from ssd_jax.config.schema import Config
 from ssd_jax.data.class_lists import VOC
+from ssd_jax.data.evaluation_batches import evaluation_batches
+from ssd_jax.data.sources import open_dataset
 from ssd_jax.errors import UserError, check_installed
 from ssd_jax.inference.engine import Engine
 from ssd_jax.inference.exported import Exported, read_exported
@@ -61,6 +64,7 @@ def benchmark_engines(
     names: Sequence[str],
     batch_sizes: Sequence[int] = (),
     seconds: float = 4.0,
+    source: str = "",
 ) -> list[dict[str, Any]]:
     """Measures detection by several engines, which take turns.
 
@@ -70,6 +74,8 @@ def benchmark_engines(
       names: of `ENGINES`; the first is what others are compared with.
       batch_sizes: images at a time.
       seconds: how long each engine is measured for each batch size, at least 5 turns.
+      source: a data set, of which the first batches are detected in; random images where empty, in
+        which a trained detector finds little to suppress.
 
     Returns:
       For each batch size and engine: `engine`, `version` of its package, `batch_size`,
@@ -88,7 +94,7 @@ def benchmark_engines(
     makers = _makers(detector, names)
     rows = []
     for batch_size in batch_sizes or BATCH_SIZES:
-        rows += _measure(makers, batch_size, seconds)
+        rows += _measure(makers, batch_size, seconds, source)
     return rows
 
 
@@ -116,7 +122,7 @@ def _makers(detector: Config | str, names: Sequence[str]) -> dict[str, Callable[
 
 
 def _measure(
-    makers: Mapping[str, Callable[[], Engine]], batch_size: int, seconds: float
+    makers: Mapping[str, Callable[[], Engine]], batch_size: int, seconds: float, source: str
 ) -> list[dict[str, Any]]:
     """The rows of one batch size."""
     engines: dict[str, Engine] = {}
@@ -125,14 +131,14 @@ def _measure(
     for name, make in makers.items():
         start = time.perf_counter()
         engine = engines[name] = make()
+        made = time.perf_counter() - start
         if not batches:
-            side = engine.description.side
-            shape = (NUM_BATCHES, batch_size, side, side, 3)
-            batches = list(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+            batches = _batches(source, engine.description.side, batch_size)
         engine.check_batch(batch_size)
+        start = time.perf_counter()
         _call(engine, batches[0])
-        starts[name] = time.perf_counter() - start
-        _call(engine, batches[1])
+        starts[name] = made + time.perf_counter() - start
+        _call(engine, batches[-1])
     wall: dict[str, list[float]] = {name: [] for name in engines}
     cpu: dict[str, list[float]] = {name: [] for name in engines}
     turn = 0
@@ -142,7 +148,7 @@ def _measure(
             order.reverse()
         for name in order:
             start, cpu_start = time.perf_counter(), time.process_time()
-            _call(engines[name], batches[turn % NUM_BATCHES])
+            _call(engines[name], batches[turn % len(batches)])
             wall[name].append(time.perf_counter() - start)
             cpu[name].append(time.process_time() - cpu_start)
         turn += 1
@@ -161,6 +167,16 @@ def _measure(
         }
         for name in engines
     ]
+
+
+def _batches(source: str, side: int, batch_size: int) -> list[np.ndarray]:
+    """Up to `NUM_BATCHES` of `[batch, side, side, 3] uint8`."""
+    if not source:
+        shape = (NUM_BATCHES, batch_size, side, side, 3)
+        return list(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    dataset = open_dataset(source)
+    read = evaluation_batches(dataset, image_size=side, batch_size=batch_size)
+    return [batch["image"] for batch in itertools.islice(read, NUM_BATCHES)]
 
 
 def _call(engine: Engine, pixels: np.ndarray) -> None:

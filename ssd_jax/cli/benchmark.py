@@ -44,7 +44,9 @@ BATCH_SIZES = flags.DEFINE_list(
     FLAGS,
 )
 SECONDS = flags.DEFINE_float("seconds", 4.0, "How long one measurement takes.", flag_values=FLAGS)
-SOURCE = flags.DEFINE_string("source", "", "Images for data: see docs/data.md.", FLAGS)
+SOURCE = flags.DEFINE_string(
+    "source", "", "Images for data and for --engines: see docs/data.md.", FLAGS
+)
 CORES = flags.DEFINE_integer(
     "cores", 0, "How many of the machine's cores data uses; 0 = all.", flag_values=FLAGS
 )
@@ -103,7 +105,7 @@ def _measure_engines(detector: Config | str, sizes: list[int]) -> Measured:
     """`predict` by several engines."""
     from ssd_jax.benchmark.engines import benchmark_engines, format_engines
 
-    rows = benchmark_engines(detector, ENGINES.value, sizes, SECONDS.value)
+    rows = benchmark_engines(detector, ENGINES.value, sizes, SECONDS.value, SOURCE.value)
     return {"engines": rows}, [format_engines(rows)]
 
 
@@ -165,7 +167,7 @@ def _check_engines(what: str) -> None:
             "name either --weights, what `ssd-jax export` wrote, or --config, whose network has "
             "random weights"
         )
-    for holder in (PRECISIONS, SOURCE, CORES, IMAGES, PROFILE, CHART):
+    for holder in (PRECISIONS, CORES, IMAGES, PROFILE, CHART):
         if holder.present:
             raise UserError(f"--{holder.name} does not go with --engines")
     if SECONDS.value <= 0:

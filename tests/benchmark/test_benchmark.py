@@ -102,7 +102,7 @@ def test_prediction_is_measured_beside_what_bounds_it():
     assert f"{result['predict']:,.1f}" in host.format_files(result)
 
 
-def test_engines_are_measured_in_turn():
+def test_engines_are_measured_in_turn(tmp_path):
     config = as_config(tiny.get_config())
     trained = engines.random_trained(config)
     found = Detector(JaxEngine(trained))(
@@ -111,11 +111,16 @@ def test_engines_are_measured_in_turn():
     # The boxes that pass are about those that are meant to, and suppression takes some of them.
     assert 20 < len(found) < 1.5 * engines.CANDIDATES
 
-    rows = engines.benchmark_engines(config, ("onnx", "jax"), (2,), seconds=0.05)
+    voc = VocFolder(tmp_path / "voc")
+    for i in range(3):  # fewer than the batches have
+        voc.add(f"picture{i}", [("dog", 6, 4, 30, 20)])
+    source = voc.split("all", *[f"picture{i}" for i in range(3)])
+    rows = engines.benchmark_engines(config, ("onnx", "jax"), (2,), 0.05, source)
     assert [(row["engine"], row["batch_size"]) for row in rows] == [("onnx", 2), ("jax", 2)]
     assert rows[0]["version"] == onnxruntime.__version__ and rows[0]["speed"] == 1.0
     for row in rows:
         assert 0 < row["ms_median"] <= row["ms_p95"] and row["cpu_ms_median"] > 0
+        assert row["start_seconds"] > 0
         assert row["images_per_second"] == pytest.approx(2e3 / row["ms_median"])
     table = engines.format_engines(rows)
     assert "× onnx" in table and all(f"{row['ms_p95']:.2f}" in table for row in rows)
