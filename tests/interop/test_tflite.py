@@ -327,8 +327,10 @@ def test_mediapipe_takes_the_file(exported):
         given = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
         found = detector.detect(given).detections
     wanted = run(file, image[None])
-    count = int(wanted["count"][0])
-    assert len(found) == count > 10
-    assert found[0].categories[0].category_name == NAMES[int(wanted["classes"][0, 0])]
-    scores = [each.categories[0].score for each in found]
-    np.testing.assert_allclose(scores, wanted["scores"][0, :count], atol=1e-6)
+    # It leaves out boxes of which little is in the image: here none of the best.
+    best = found[:50]
+    assert len(best) == 50
+    names = [NAMES[int(number)] for number in wanted["classes"][0, :50]]
+    scores = [each.categories[0].score for each in best]
+    assert [each.categories[0].category_name for each in best] == names
+    np.testing.assert_allclose(scores, wanted["scores"][0, :50], atol=1e-6)
