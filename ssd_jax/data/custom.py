@@ -15,6 +15,7 @@ import importlib
 import io
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -205,5 +206,11 @@ def _describe(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     ours = str(Path(__file__).parent)
     places = [frame for frame in frames if not frame.filename.startswith((ours, "<frozen"))]
-    place = f" ({places[-1].filename}, line {places[-1].lineno})" if places else ""
+    # It may have failed in what it calls of Python or of packages; its own line is to be mended.
+    paths = sysconfig.get_paths()
+    libraries = tuple(
+        paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    )
+    own = [frame for frame in places if not frame.filename.startswith(libraries)] or places
+    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {reason_of(error)}{place}"

@@ -140,6 +140,7 @@ def test_rounding_is_no_mistake():
         ("broken:x", r"cannot be imported: ModuleNotFoundError: No module named 'absent' \("),
         ("wrong:x", r"cannot be imported: SyntaxError"),
         ("exits:x", r"cannot be imported: SystemExit: 2 \(.*exits.py, line 2\)"),
+        ("calls:x", r"cannot be imported: JSONDecodeError: .* \(.*calls.py, line 3\)"),
         ("sys:x", r"but the module sys has no x"),
     ],
 )
@@ -147,6 +148,7 @@ def test_a_function_that_is_not_there_is_named(module, tmp_path, name, complaint
     (tmp_path / "broken.py").write_text("\nimport absent\n")
     (tmp_path / "wrong.py").write_text("def x(:\n")
     (tmp_path / "exits.py").write_text("import sys\nsys.exit(2)\n")
+    (tmp_path / "calls.py").write_text("import json\n\njson.loads('x')\n")
     with pytest.raises(UserError, match=complaint) as caught:
         find_function(name)
     assert str(caught.value).startswith(f"config.augment.custom is {name}, but")
