@@ -206,7 +206,7 @@ def _describe(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     ours = str(Path(__file__).parent)
     places = [frame for frame in frames if not frame.filename.startswith((ours, "<frozen"))]
-    # It may have failed in what it calls of Python or of packages; its own line is to be mended.
+    # It may have failed inside Python or a package, but the user looks for a line of their own.
     paths = sysconfig.get_paths()
     libraries = tuple(
         paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")

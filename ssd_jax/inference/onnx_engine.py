@@ -1,19 +1,18 @@
 """Runs a detector in onnxruntime, on the CPU."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
-
 import numpy as np
 import onnxruntime
 
-from ssd_jax.distributed.memory import check_images, out_of_memory_as_user_error
+from ssd_jax.distributed.memory import out_of_memory_as_user_error
 from ssd_jax.inference.engine import FEWER, Found
-from ssd_jax.inference.exported import Exported, Images, cannot_run, check_found, describe
+from ssd_jax.inference.exported import Exported, Images, cannot_run, describe
+from ssd_jax.inference.host_engine import HostEngine
 from ssd_jax.threads import num_cores
 
 SILENT = 4  # fatal errors alone: others are raised, too
 
 
-class OnnxEngine:
+class OnnxEngine(HostEngine):
     """An `Engine`; it takes batches of any size."""
 
     def __init__(self, exported: Exported):
@@ -34,28 +33,16 @@ class OnnxEngine:
             )
         except Exception as error:  # its errors have no class of their own
             raise cannot_run(exported.name, "onnxruntime", error) from error
-        self.description = describe(
+        description = describe(
             self._session.get_modelmeta().custom_metadata_map,
             {each.name: Images(each.type, each.shape) for each in self._session.get_inputs()},
             [each.name for each in self._session.get_outputs()],
             exported.name,
         )
-        self._name = exported.name
-        self._worker = ThreadPoolExecutor(1, "onnxruntime")
+        super().__init__(description, exported.name)
 
-    def check_batch(self, batch_size: int) -> None:
-        """See `Engine`."""
-        check_images(batch_size, self.description.side, FEWER)
-
-    def start(self, pixels: np.ndarray, batch_size: int) -> Future[Found]:
-        """See `Engine`."""
-        return self._worker.submit(self._run, pixels)
-
-    def fetch(self, started: Future[Found]) -> Found:
-        """See `Engine`."""
-        return check_found(started.result(), self.description, self._name)
-
-    def _run(self, pixels: np.ndarray) -> Found:
+    def _run(self, pixels: np.ndarray, batch_size: int) -> Found:
+        del batch_size
         with out_of_memory_as_user_error(len(pixels), FEWER):
             found = self._session.run(list(Found._fields), {"images": pixels})
         return Found(*map(np.asarray, found))

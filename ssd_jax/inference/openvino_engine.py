@@ -1,22 +1,22 @@
 """Runs a detector in OpenVINO, on the CPU."""
 
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from ssd_jax.distributed.memory import check_images, out_of_memory_as_user_error
+from ssd_jax.distributed.memory import out_of_memory_as_user_error
 from ssd_jax.inference.engine import FEWER, Found
-from ssd_jax.inference.exported import Exported, Images, cannot_run, check_found, describe
+from ssd_jax.inference.exported import Exported, Images, cannot_run, describe
+from ssd_jax.inference.host_engine import HostEngine
 
 # Where a CPU has bfloat16, OpenVINO would compute in it, and detect something else.
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
 METADATA = ["framework"]  # where OpenVINO keeps the metadata of ONNX files
 
 
-class OpenvinoEngine:
+class OpenvinoEngine(HostEngine):
     """An `Engine`; the network is prepared once for each batch size, which makes it faster."""
 
     def __init__(self, exported: Exported):
@@ -40,22 +40,8 @@ class OpenvinoEngine:
         }
         told = model.get_rt_info(METADATA).value if model.has_rt_info(METADATA) else {}
         outputs = [each.get_any_name() for each in model.outputs]
-        self.description = describe(told, inputs, outputs, exported.name)
-        self._name = exported.name
+        super().__init__(describe(told, inputs, outputs, exported.name), exported.name)
         self._compiled: dict[int, Any] = {}  # by batch size
-        self._worker = ThreadPoolExecutor(1, "openvino")
-
-    def check_batch(self, batch_size: int) -> None:
-        """See `Engine`."""
-        check_images(batch_size, self.description.side, FEWER)
-
-    def start(self, pixels: np.ndarray, batch_size: int) -> Future[Found]:
-        """See `Engine`."""
-        return self._worker.submit(self._run, pixels, batch_size)
-
-    def fetch(self, started: Future[Found]) -> Found:
-        """See `Engine`."""
-        return check_found(started.result(), self.description, self._name)
 
     def _run(self, pixels: np.ndarray, batch_size: int) -> Found:
         padding = [(0, batch_size - len(pixels))] + [(0, 0)] * 3

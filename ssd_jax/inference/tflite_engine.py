@@ -4,14 +4,14 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from ssd_jax.distributed.memory import check_images, out_of_memory_as_user_error
+from ssd_jax.distributed.memory import out_of_memory_as_user_error
 from ssd_jax.inference.engine import FEWER, Found
-from ssd_jax.inference.exported import Exported, Images, cannot_run, check_found, describe
+from ssd_jax.inference.exported import Exported, Images, cannot_run, describe
+from ssd_jax.inference.host_engine import HostEngine
 from ssd_jax.interop.archives import open_archive
 
 DESCRIPTION_FILE = "detector.json"  # in the archive behind the model
@@ -23,7 +23,7 @@ NUM_THREADS = 1
 XYXY = [1, 0, 3, 2]  # where y_min, x_min, y_max and x_max have these
 
 
-class TfliteEngine:
+class TfliteEngine(HostEngine):
     """An `Engine`; a file of TFLite takes one image after the other."""
 
     def __init__(self, exported: Exported):
@@ -39,25 +39,13 @@ class TfliteEngine:
             raise cannot_run(exported.name, "LiteRT", error) from error
         given, found = self._run_one.get_input_details(), self._run_one.get_output_details()
         inputs = {name: _images(details) for name, details in given.items()}
-        self.description = describe(
+        description = describe(
             _description(exported.content), inputs, list(found), exported.name, OUTPUTS
         )
-        self._name = exported.name
-        self._worker = ThreadPoolExecutor(1, "tflite")
+        super().__init__(description, exported.name)
 
-    def check_batch(self, batch_size: int) -> None:
-        """See `Engine`."""
-        check_images(batch_size, self.description.side, FEWER)
-
-    def start(self, pixels: np.ndarray, batch_size: int) -> Future[Found]:
-        """See `Engine`."""
-        return self._worker.submit(self._run, pixels)
-
-    def fetch(self, started: Future[Found]) -> Found:
-        """See `Engine`."""
-        return check_found(started.result(), self.description, self._name)
-
-    def _run(self, pixels: np.ndarray) -> Found:
+    def _run(self, pixels: np.ndarray, batch_size: int) -> Found:
+        del batch_size
         with out_of_memory_as_user_error(len(pixels), FEWER):
             each = [self._run_one(images=image[None]) for image in pixels]
         boxes, classes, scores, counts = (
