@@ -7,7 +7,7 @@ needs nothing of what training does.
 
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypedDict, TypeVar
+from typing import Any, NamedTuple, TypedDict, TypeVar
 
 from absl import flags
 
@@ -60,9 +60,8 @@ class Command(NamedTuple):
                     is_data = "data" in self.flags and os.path.isdir(arguments[0])
                     flag = "data" if is_data else name
                     meant = f". Did you mean --{flag}={arguments[0]}?"
-                text = self.flags[name].help.removesuffix(".")
                 raise UserError(
-                    f"--{name}=… is missing: it names {text[:1].lower()}{text[1:]}{meant}"
+                    f"--{name}=… is missing: it names {_named(self.flags[name])}{meant}"
                 )
         if arguments and not self.arguments:
             raise UserError(f"there is no argument {arguments[0]!r}, only flags: --NAME=VALUE")
@@ -122,6 +121,14 @@ def define_engine(values: flags.FlagValues) -> flags.FlagHolder[str]:
         "jax, or what runs the file that --weights names.",
         values,
     )
+
+
+def _named(flag: flags.Flag[Any]) -> str:
+    """What a flag names: its help within a sentence."""
+    text, choices = flag.help.removesuffix("."), getattr(flag.parser, "enum_values", ())
+    if choices:  # absl puts them before the help, between brackets
+        text = f"{text.partition('>: ')[2]}, one of {', '.join(choices)}"
+    return text[:1].lower() + text[1:]
 
 
 def given(holder: flags.FlagHolder[ValueT | None]) -> ValueT:

@@ -274,6 +274,15 @@ class AugmentConfig(Group):
     """Fraction of the run, at its end, without colours, expansion, crop and mosaics."""
 
     @model_validator(mode="after")
+    def _some_steps_are_augmented(self) -> Self:
+        if self.plain_start + self.plain_end >= 1:
+            raise ValueError(
+                f"plain_start and plain_end are {self.plain_start} and {self.plain_end}, which "
+                "leaves no step with augmentation: make their sum smaller than 1"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _custom_names_a_function(self) -> Self:
         module, colon, function = self.custom.partition(":")
         if self.custom and not (

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from ssd_jax.config.schema import Config
+from ssd_jax.config.schema import Config, ModelConfig
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.runs.workdir import flat_fields, read_config
 from ssd_jax.training.optimizer import make_schedule
 
-# Fields that decide what a checkpoint holds; of `ema` whether there is one. So does the network,
-# whose arrays are compared when they are read.
+# Fields that decide what a checkpoint holds; of `ema` whether there is one.
 STAYING = ("optimizer", "freeze", "ema")
+# The fields of the network that may change; with other default boxes its outputs would mean others.
+CHANGING_OF_MODEL = ("precision",)
 # What was done with this when the run began.
 WITHOUT_EFFECT = {"init": "the run goes on with its own weights"}
 
@@ -69,9 +70,13 @@ def check_stays(folder: Path, config: Config) -> None:
     """Raises a `UserError` if a config has another value of a field that a run keeps to its end."""
     if not (folder / "config.json").is_file():
         return
-    recorded = read_config(folder)
-    for name in STAYING:
-        before, now = getattr(recorded, name), getattr(config, name)
+    recorded, given = (
+        flat_fields(read_config(folder).model_dump()),
+        flat_fields(config.model_dump()),
+    )
+    of_model = set(ModelConfig.model_fields).difference(CHANGING_OF_MODEL)
+    for name in (*STAYING, *(f"model.{field}" for field in sorted(of_model))):
+        before, now = recorded[name], given[name]
         if bool(before) != bool(now) if name == "ema" else before != now:
             raise UserError(
                 f"config.{name} is {now!r}, but the run in {folder} has {before!r}, which stays to "

@@ -124,7 +124,10 @@ def train(
             _record(parts, start)
         if is_done:
             field = "patience" if has_ended and start.step < config.steps else "steps"
-            logger.info("nothing to do: raise config.%s with --change_config", field)
+            told = (
+                "the run has ended at step %d: to train on, raise config.%s, with --change_config"
+            )
+            logger.info(told, start.step, field)
         else:
             _fit(parts, start, checkpoints, interruption, began)
         result = read_result(folder, checkpoints)

@@ -3,6 +3,7 @@
 import pytest
 from absl import flags
 
+from ssd_jax.cli import convert_data
 from ssd_jax.cli.command_line import Command
 from ssd_jax.config.files import define_config, load_config, published, rows_of
 from ssd_jax.errors import UserError
@@ -119,6 +120,11 @@ def test_a_required_flag_is_named_with_what_it_is():
     told = complaint(given[0], required=["config", "workdir"])
     assert told == "--workdir=… is missing: it names where the run keeps everything"
     assert complaint(given[1], required=["config", "workdir"]).startswith("--config=… ")
+    with pytest.raises(UserError) as error:
+        convert_data.COMMAND.parse(["convert-data", "--source=pictures"])
+    assert str(error.value) == (
+        "--to=… is missing: it names the layout to write, one of coco, voc, yolo"
+    )
 
 
 def test_files_and_rows_that_do_not_exist():

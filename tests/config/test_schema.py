@@ -118,6 +118,8 @@ def test_plain_steps_are_the_first_and_the_last():
     assert [config.is_augmented(step) for step in range(20)] == is_augmented
     np.testing.assert_array_equal(config.is_augmented(np.arange(20)), is_augmented)
     assert all(Config(steps=20).is_augmented(np.arange(30)))  # also beyond the last step
+    with pytest.raises(UserError, match="which leaves no step with augmentation"):
+        Config().replace({"augment.plain_start": 0.5, "augment.plain_end": 0.5})
 
 
 def test_groups_are_replaced_whole_or_field_by_field():
