@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssd_jax.errors import UserError, check_installed
+from ssd_jax.errors import UserError
 from ssd_jax.inference.detector import Detector
 from ssd_jax.inference.engine import Engine
 from ssd_jax.inference.exported import Exported, read_exported
@@ -110,16 +110,8 @@ def exported_now(trained: "Trained", kind: str, name: str) -> Exported:
     Raises:
       UserError: what exports it is not installed.
     """
+    from ssd_jax.interop.export import write_for_engines
+
     with tempfile.TemporaryDirectory() as folder:
-        if kind == "tflite":
-            check_installed("tensorflow")
-            check_installed("ai_edge_litert")
-            from ssd_jax.interop.tflite_detector import write_tflite
-
-            write_tflite(trained, Path(folder))
-        else:
-            check_installed("onnx")
-            from ssd_jax.interop.onnx_detector import write_onnx
-
-            write_onnx(trained, Path(folder))
+        write_for_engines(kind, trained, Path(folder))
         return Exported(kind, (Path(folder) / f"detector.{kind}").read_bytes(), name)

@@ -31,6 +31,8 @@ FORMATS = ("safetensors", "hf", "stablehlo", "onnx", "tflite", "ssd.pytorch", "t
 PAGE = "web"  # an ONNX file in a page, which `inference/page/exported.py` writes
 # Of the formats that have a choice.
 PRECISIONS = {kind: ("float32", "float16", "int8") for kind in ("onnx", "tflite", PAGE)}
+# Packages by the formats that other engines run.
+NEEDED = {"onnx": ("onnx",), "tflite": ("ai_edge_litert", "tensorflow")}
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -93,15 +95,12 @@ def export(
     if kind == "hf":
         return save_for_hub(trained, folder, ModelCard(folder.name))
     check_outputs(folder / "classes.json")
-    tensors = {} if kind in ("stablehlo", "onnx", "tflite") else state_dict(trained, kind)
+    tensors = {} if kind in ("stablehlo", *NEEDED) else state_dict(trained, kind)
     with replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
         if kind == "stablehlo":
             write_bytes(unfinished / "detector.stablehlo", to_stablehlo(trained))
-        elif kind == "onnx":
-            to_onnx(trained, unfinished, precision, calibration)
-            np.save(unfinished / "default_boxes.npy", trained.network.default_boxes())
-        elif kind == "tflite":
-            to_tflite(trained, unfinished, precision, calibration)
+        elif kind in NEEDED:
+            write_for_engines(kind, trained, unfinished, precision, calibration)
             np.save(unfinished / "default_boxes.npy", trained.network.default_boxes())
         else:
             # Written by safetensors itself, the file could be read by its owner alone.
@@ -127,33 +126,35 @@ def to_stablehlo(trained: Trained) -> bytes:
     return bytes(exported.serialize())
 
 
-def to_onnx(trained: Trained, folder: Path, precision: str, calibration: str) -> None:
-    """See `write_onnx`.
+def write_for_engines(
+    kind: str, trained: Trained, folder: Path, precision: str = "", calibration: str = ""
+) -> None:
+    """Writes the detector and its network as files for other engines.
+
+    Args:
+      kind: one of `NEEDED`.
+      trained: the detector.
+      folder: where the files are written: see `write_onnx` and `write_tflite`.
+      precision: see `export`.
+      calibration: see `export`.
 
     Raises:
-      UserError: a package is not installed, the data set cannot be read, or ONNX has no operator
-        for something that the network computes.
+      UserError: a package is not installed, the data set cannot be read, or the format has no
+        operator for something that the network computes.
     """
-    check_installed("onnx")
-    if precision == "int8":
+    for package in NEEDED[kind]:
+        check_installed(package)
+    if kind == "onnx" and precision == "int8":
         check_installed("onnxruntime")
-    from ssd_jax.interop.onnx_detector import write_onnx
+    images = _images_of(trained, calibration)
+    if kind == "onnx":
+        from ssd_jax.interop.onnx_detector import write_onnx
 
-    write_onnx(trained, folder, precision, _images_of(trained, calibration))
+        write_onnx(trained, folder, precision, images)
+    else:
+        from ssd_jax.interop.tflite_detector import write_tflite
 
-
-def to_tflite(trained: Trained, folder: Path, precision: str, calibration: str) -> None:
-    """See `write_tflite`.
-
-    Raises:
-      UserError: a package is not installed, the data set cannot be read, or TFLite has no operator
-        for something that the network computes.
-    """
-    check_installed("ai_edge_litert")
-    check_installed("tensorflow")
-    from ssd_jax.interop.tflite_detector import write_tflite
-
-    write_tflite(trained, folder, precision, _images_of(trained, calibration))
+        write_tflite(trained, folder, precision, images)
 
 
 def _images_of(trained: Trained, source: str) -> Iterator[np.ndarray] | None:

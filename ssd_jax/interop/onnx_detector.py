@@ -1,12 +1,9 @@
 """A trained detector as one file of ONNX, with or without suppression."""
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import onnx
 import onnx.checker
@@ -14,13 +11,11 @@ import onnx.helper
 
 import ssd_jax
 from ssd_jax.config.schema import DetectionConfig
-from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.detection.box_coder import CENTRE_VARIANCE, SIZE_VARIANCE
+from ssd_jax.interop.deployed import description, inference_function
 from ssd_jax.interop.onnx_float16 import to_float16
 from ssd_jax.interop.onnx_graph import BATCH, Graph, add_network
 from ssd_jax.interop.trained import Trained
-from ssd_jax.models.convolution import plain_convolutions
-from ssd_jax.models.plain import plain_operations
 from ssd_jax.storage.files import write_bytes
 
 OPSET = 17  # which TensorRT 8.5, OpenVINO 2022.3 and onnxruntime 1.12 read already
@@ -53,7 +48,8 @@ def write_onnx(
     num_boxes, num_logits = trained.network.tiling.num_boxes, trained.network.num_classes + 1
     outputs = {"offsets": (FLOAT, (num_boxes, 4)), "logits": (FLOAT, (num_boxes, num_logits))}
     graph = Graph()
-    _add_network(graph, trained)
+    size = trained.network.tiling.image_size
+    add_network(graph, inference_function(trained), "images", size, names=tuple(outputs))
     if precision == "float16":
         to_float16(graph, tuple(outputs))
     elif calibration is not None:
@@ -67,21 +63,6 @@ def write_onnx(
     )
     found = {"boxes": (FLOAT, (count, 4)), "scores": (FLOAT, (count,)), "labels": (INT32, (count,))}
     write_bytes(folder / "detector.onnx", _model(graph, trained, found).SerializeToString())
-
-
-def _add_network(graph: Graph, trained: Trained) -> None:
-    # In float32 whatever it is trained in: engines on CPUs have no convolutions in bfloat16.
-    settings = trained.network.settings.model_copy(update={"precision": "float32"})
-    network = dataclasses.replace(trained.network, settings=settings)
-    parameters, batch_stats = jax.tree.map(jnp.asarray, trained.variables)
-
-    def outputs(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return network.apply(parameters, batch_stats, network.normalise(images), train=False)[0]
-
-    with plain_convolutions(), plain_operations():
-        add_network(
-            graph, outputs, "images", network.tiling.image_size, names=("offsets", "logits")
-        )
 
 
 def _model(
@@ -111,17 +92,10 @@ def _model(
 
 def metadata(trained: Trained) -> dict[str, str]:
     """What a program has to know that uses a file."""
-    classes = describe_classes(trained.class_names, trained.category_ids)
-    detection = trained.config.detection
+    told = description(trained, BATCH, boxes="x_min, y_min, x_max, y_max in parts of the image")
+    told["license"] = ""
     return {
-        "classes": json.dumps(classes),  # of the labels 1, 2, …
-        "input": "RGB, uint8, [batch, height, width, 3]",
-        "image_size": str(trained.network.tiling.image_size),
-        "resize": "the whole image to the square, bilinear without antialiasing",
-        "boxes": "x_min, y_min, x_max, y_max in parts of the image",
-        "score_threshold": f"{detection.score_threshold:g}",
-        "nms_iou_threshold": f"{detection.nms_iou_threshold:g}",
-        "license": "",
+        name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()
     }
 
 

@@ -1,28 +1,23 @@
 """A trained detector as files of TFLite: the network, and the network with suppression."""
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
 import ssd_jax
 from ssd_jax.config.schema import DetectionConfig
-from ssd_jax.data.class_lists import describe_classes
 from ssd_jax.data.tensorflow_setup import tf
 from ssd_jax.detection.box_coder import CENTRE_VARIANCE, SIZE_VARIANCE
+from ssd_jax.interop.deployed import description, inference_function
 from ssd_jax.interop.tflite_file import Model
 from ssd_jax.interop.tflite_metadata import LABELS_FILE, detector_metadata, network_metadata
 from ssd_jax.interop.tflite_network import network_function
 from ssd_jax.interop.trained import Trained
-from ssd_jax.models.convolution import plain_convolutions
-from ssd_jax.models.plain import plain_operations
 from ssd_jax.storage.files import write_bytes
 
 DESCRIPTION_FILE = "detector.json"
@@ -79,17 +74,8 @@ def write_tflite(
 
 def _converted(trained: Trained, precision: str, calibration: Iterator[np.ndarray] | None) -> bytes:
     """The network as TensorFlow's converter writes it; offsets and logits in float32."""
-    # In float32 whatever it is trained in: engines on CPUs have no convolutions in bfloat16.
-    settings = trained.network.settings.model_copy(update={"precision": "float32"})
-    network = dataclasses.replace(trained.network, settings=settings)
-    parameters, batch_stats = jax.tree.map(jnp.asarray, trained.variables)
-    size = network.tiling.image_size
-
-    def outputs(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return network.apply(parameters, batch_stats, network.normalise(images), train=False)[0]
-
-    with plain_convolutions(), plain_operations():
-        run = network_function(outputs, size)
+    size = trained.network.tiling.image_size
+    run = network_function(inference_function(trained), size)
     # The converter itself makes whole numbers of an input in float32.
     kind = tf.uint8 if calibration is None else tf.float32
     given = tf.TensorSpec((1, size, size, 3), kind, name="images")
@@ -196,16 +182,10 @@ def _suppression(settings: DetectionConfig, num_classes: int, count: int) -> byt
 
 def _description(trained: Trained, precision: str) -> dict[str, Any]:
     """What a program has to know that uses a file."""
-    detection = trained.config.detection
-    return {
-        "classes": describe_classes(trained.class_names, trained.category_ids),
-        "input": "RGB, uint8, [1, height, width, 3]",
-        "image_size": trained.network.tiling.image_size,
-        "resize": "the whole image to the square, bilinear without antialiasing",
-        "boxes": "y_min, x_min, y_max, x_max in parts of the image",
-        "precision": precision or "float32",
-        "score_threshold": detection.score_threshold,
-        "nms_iou_threshold": detection.nms_iou_threshold,
-        "version": ssd_jax.__version__,
-        "license": "",
-    }
+    told = description(
+        trained,
+        batch=1,
+        boxes="y_min, x_min, y_max, x_max in parts of the image",
+        precision=precision or "float32",
+    )
+    return told | {"version": ssd_jax.__version__, "license": ""}

@@ -2,7 +2,7 @@
 
 from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.inference.page.files import page_files
-from ssd_jax.interop.export import check_export, to_onnx
+from ssd_jax.interop.export import check_export, write_for_engines
 from ssd_jax.interop.trained import Trained
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, write_checksums
 from ssd_jax.storage.files import local_path, write_json, write_text
@@ -34,7 +34,7 @@ def export_page(trained: Trained, output: str, precision: str = "", calibration:
     folder = local_path(output)
     check_outputs(folder / "index.html")
     with replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
-        to_onnx(trained, unfinished, precision, calibration)
+        write_for_engines("onnx", trained, unfinished, precision, calibration)
         (unfinished / "network.onnx").unlink()
         from ssd_jax.interop.onnx_detector import metadata  # whose package was checked by now
 
