@@ -39,10 +39,14 @@ def main(arguments: list[str]) -> None:
     from ssd_jax.interop.export import PAGE, check_export, export
     from ssd_jax.interop.hub import ModelCard, check_repository, push, save_for_hub
     from ssd_jax.runs.trained import load_workdir, read_evaluation
+    from ssd_jax.storage.files import check_no_scheme
+    from ssd_jax.storage.outputs import check_outputs
 
     kind, workdir, output = given(TO), given(WORKDIR), given(OUTPUT)
     chosen = (PRECISION.value, CALIBRATION.value)
     check_export(kind, *chosen)
+    check_no_scheme(CALIBRATION.value)
+    check_outputs(output)
     if kind != "hf" and (PUSH.value is not None or LICENSE.value):
         raise UserError("--push and --license go with --to=hf alone")
     if PUSH.value is not None:

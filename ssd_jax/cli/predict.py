@@ -64,7 +64,7 @@ AUTH = flags.DEFINE_string(
 def main(arguments: list[str]) -> int:
     """Flags in, one call, a printed result."""
     from ssd_jax.inference.loading import load_detector
-    from ssd_jax.inference.predict import predict
+    from ssd_jax.inference.predict import check_places, predict
     from ssd_jax.inference.tiles import TiledDetector
 
     output = OUTPUT.value or ""
@@ -75,6 +75,8 @@ def main(arguments: list[str]) -> int:
     for name, is_given in (("tile", TILE.value is not None), ("track", TRACK.value)):
         if SERVE.value and is_given:
             raise UserError(f"--{name} goes with files, not with --serve")
+    if not SERVE.value:
+        check_places(arguments, output)
     detector = load_detector(WORKDIR.value, WEIGHTS.value, CHECKPOINT(), ENGINE.value)
     if SERVE.value:
         from ssd_jax.inference.page.server import serve

@@ -48,6 +48,8 @@ def main(arguments: list[str]) -> None:
 
 def _all_rows(config: str) -> list[str]:
     """`CONFIG:ROW` for every row of a config that has rows; otherwise the config itself."""
+    if "://" in config:
+        return [config]  # `load_config` refuses it
     file, _, row = config.partition(":")
     rows = rows_of(file)
     return [f"{file}:{name}" for name in rows] if rows and not row else [config]

@@ -228,6 +228,11 @@ class _ConfigFile(flags.ArgumentParser):
 
     def parse(self, argument: str) -> ConfigDict:
         """The config, locked. What it raises absl reports with the flag and its value."""
+        if "://" in argument:  # what follows the colon is no row
+            raise UserError(
+                f"{argument} begins with {argument.partition('://')[0]}://, but configs are local "
+                "files of Python: copy it here and name the copy"
+            )
         name, colon, row = argument.partition(":")
         file = find_file(name)
         module = _run_file(file)

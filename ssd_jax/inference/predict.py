@@ -97,6 +97,18 @@ def predict(
     return _describe(results, choice, detector.least_score)
 
 
+def check_places(arguments: Sequence[str], output: str) -> None:
+    """Checks what can be checked of files and output before a detector is read.
+
+    Raises:
+      UserError: one has a scheme that is not read or written, or the output belongs to a run.
+    """
+    for name in arguments:
+        if not is_live(name):
+            local_path(name)
+    check_outputs(local_path(output) / LOCK)
+
+
 def _describe(results: ResultsFile, choice: Choice, least_score: float) -> Done:
     return Done(
         images=results.num_images - results.num_frames,

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from ssd_jax import Detector
+from ssd_jax.cli.main import command_module
 from ssd_jax.config.schema import DataConfig, as_config
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.diagnostics import check_data, fit_plot, show_data
@@ -32,7 +33,7 @@ from ssd_jax.storage.files import (
 )
 from ssd_jax.storage.replacing import replacing
 from tests import tiny
-from tests.helpers.commands import run_command
+from tests.helpers.commands import run_command, run_in_process
 from tests.helpers.random_detector import random_trained
 
 GS = "gs://bucket/run"
@@ -150,6 +151,24 @@ def test_a_benchmark_refuses_such_a_path_before_it_measures(flag):
     arguments = ["benchmark", "train", "--config=tests/tiny.py", f"--{flag}={GS}"]
     done = run_command(*arguments, expect=1)
     assert done.stderr.startswith(f"error: {GS} begins with gs://")
+
+
+COMMANDS = {
+    "train": ["--config=ftp://host/x.py", "--workdir=new"],
+    "sweep": ["--configs=ftp://host/x.py", "--workdir=new"],
+    "export": ["--to=web", "--workdir=nowhere", "--output=ftp://host/x"],
+    "predict": ["--weights=nowhere", "--output=new", "ftp://host/x.mp4"],
+    "import": ["--from=torchvision", "--config=ssd300_voc", "--input=ftp://host/x.pth"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_refuses_such_a_path_before_anything_is_read(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = COMMANDS[name] + (["--output=new"] if name == "import" else [])
+    with pytest.raises(UserError, match=r"ftp://host/x.* begins with ftp://, but"):
+        run_in_process(command_module(name), *arguments)
+    assert not any(tmp_path.iterdir())
 
 
 def test_an_empty_path_is_refused():
