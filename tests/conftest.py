@@ -60,6 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder.name) / "compiled")
         config.add_cleanup(folder.cleanup)
+    # By default JAX keeps what took a second, which few of these programs do.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 @pytest.fixture(scope="session")

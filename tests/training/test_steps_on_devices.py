@@ -85,7 +85,7 @@ devices.leave_together()
 """
 
 # How many devices there are, and of how many processes.
-PLACES = {"1": (1, 1), "2": (2, 1), "4": (4, 1), "8": (8, 1), "2 of each of 2": (4, 2)}
+PLACES = {"1": (1, 1), "2": (2, 1), "8": (8, 1), "2 of each of 2": (4, 2)}
 
 
 @pytest.fixture(scope="module")
