@@ -122,15 +122,20 @@ def missing_extra(error: ImportError) -> UserError | None:
     return missing_package(package) if package in EXTRAS else None
 
 
-def check_installed(package: str) -> None:
-    """Raises a `UserError` that says what to install, where a package of `EXTRAS` is missing."""
+def check_installed(package: str, purpose: str = "") -> None:
+    """Raises the `UserError` of `missing_package` where a package of `EXTRAS` is missing."""
     if importlib.util.find_spec(package) is None:
-        raise missing_package(package)
+        raise missing_package(package, purpose)
 
 
-def missing_package(package: str) -> UserError:
-    """An error that says what to install, where a package of `EXTRAS` is missing."""
-    purpose, name, extra = EXTRAS[package]
+def missing_package(package: str, purpose: str = "") -> UserError:
+    """An error that says what to install, where a package of `EXTRAS` is missing.
+
+    Args:
+      package: as it is imported.
+      purpose: what needs it; "" for what `EXTRAS` says.
+    """
+    usual, name, extra = EXTRAS[package]
     return UserError(
-        f"{purpose} needs {name}: pip install -e '.[{extra}]' in the folder of ssd_jax"
+        f"{purpose or usual} needs {name}: pip install -e '.[{extra}]' in the folder of ssd_jax"
     )

@@ -174,7 +174,7 @@ def test_tools_import_no_tests(path):
 
 @pytest.mark.slow
 def test_heavy_packages_stay_in_their_place():
-    # Training batches and their benchmark, sets of TFDS, and export to TFLite.
+    # Training batches and their benchmark, sets of TFDS, export to TFLite and SavedModel.
     by_way_of = "ssd_jax.data.tensorflow_setup"
     assert files_importing("tensorflow", "tensorflow_datasets") | {
         path.relative_to(PACKAGE).as_posix() for path in FILES if by_way_of in imports(path)
@@ -192,6 +192,7 @@ def test_heavy_packages_stay_in_their_place():
         "data/tensorflow_setup.py",
         "data/training_batches.py",
         "data/training_order.py",
+        "interop/saved_model.py",
         "interop/tflite_detector.py",  # its converter
         "interop/tflite_network.py",
     }

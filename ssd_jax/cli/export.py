@@ -6,8 +6,8 @@
         --workdir=runs/quickstart --output=deploy
     ssd-jax export --to=web --workdir=runs/quickstart --output=page
 
-To safetensors, stablehlo, onnx, tflite, web (a page that detects in the browser), ssd.pytorch,
-torchvision; hf: for the Hugging Face hub.
+To safetensors, stablehlo, onnx, tflite, saved_model, web (a page that detects in the browser),
+ssd.pytorch, torchvision; hf: for the Hugging Face hub.
 """
 
 import os
@@ -21,7 +21,9 @@ FLAGS = flags.FlagValues()
 TO = flags.DEFINE_string("to", None, "What to make of the run.", FLAGS)
 WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.", FLAGS)
 PUSH = flags.DEFINE_string("push", None, "With hf: USER/NAME to upload the folder to.", FLAGS)
-LICENSE = flags.DEFINE_string("license", "", "With hf: for the model card, like mit.", FLAGS)
+LICENSE = flags.DEFINE_string(
+    "license", "", "Of hf, onnx, tflite, saved_model, web: what they say, like mit.", FLAGS
+)
 OUTPUT = flags.DEFINE_string("output", None, "The folder to make.", FLAGS)
 PRECISION = flags.DEFINE_string(
     "precision", "", "Of onnx, web, tflite: float32 (the default), float16 or int8.", FLAGS
@@ -43,12 +45,12 @@ def main(arguments: list[str]) -> None:
     from ssd_jax.storage.outputs import check_outputs
 
     kind, workdir, output = given(TO), given(WORKDIR), given(OUTPUT)
-    chosen = (PRECISION.value, CALIBRATION.value)
+    chosen = (PRECISION.value, CALIBRATION.value, LICENSE.value)
     check_export(kind, *chosen)
     check_no_scheme(CALIBRATION.value)
     check_outputs(output)
-    if kind != "hf" and (PUSH.value is not None or LICENSE.value):
-        raise UserError("--push and --license go with --to=hf alone")
+    if kind != "hf" and PUSH.value is not None:
+        raise UserError("--push goes with --to=hf alone")
     if PUSH.value is not None:
         check_repository(PUSH.value)
     trained = load_workdir(workdir, CHECKPOINT())

@@ -27,26 +27,43 @@ from ssd_jax.storage.files import local_path, write_bytes, write_json
 from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import replacing_files
 
-FORMATS = ("safetensors", "hf", "stablehlo", "onnx", "tflite", "ssd.pytorch", "torchvision")
+FORMATS = (
+    "safetensors",
+    "hf",
+    "stablehlo",
+    "onnx",
+    "tflite",
+    "saved_model",
+    "ssd.pytorch",
+    "torchvision",
+)
 PAGE = "web"  # an ONNX file in a page, which `inference/page/exported.py` writes
+LICENSED = ("hf", "onnx", "tflite", "saved_model", PAGE)  # which say what is in them
 # Of the formats that have a choice.
 PRECISIONS = {kind: ("float32", "float16", "int8") for kind in ("onnx", "tflite", PAGE)}
 # Packages by the formats that other engines run.
-NEEDED = {"onnx": ("onnx",), "tflite": ("ai_edge_litert", "tensorflow")}
+NEEDED = {
+    "onnx": ("onnx",),
+    "tflite": ("ai_edge_litert", "tensorflow"),
+    "saved_model": ("tensorflow",),
+}
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def check_export(kind: str, precision: str = "", calibration: str = "") -> None:
+def check_export(
+    kind: str, precision: str = "", calibration: str = "", license_name: str = ""
+) -> None:
     """Checks what is asked for, before anything is read.
 
     Args:
       kind: one of `FORMATS`, or `PAGE`.
       precision: of weights and activations; "" for the one that the format has by default.
       calibration: a data set, whose images show how large activations are.
+      license_name: of the detector; "" where it is not said.
 
     Raises:
-      UserError: there is no such format, it has no such precision, or int8 and a data set are not
-        named together.
+      UserError: there is no such format, it has no such precision or no place for a licence, or
+        int8 and a data set are not named together.
     """
     if kind not in (*FORMATS, PAGE):
         raise UserError(f"--to is {kind!r}, but must be one of {', '.join((*FORMATS, PAGE))}")
@@ -68,10 +85,20 @@ def check_export(kind: str, precision: str = "", calibration: str = "") -> None:
             f"--calibration is {calibration!r}, but is of use to --precision=int8 alone: add that, "
             "or leave --calibration out"
         )
+    if license_name and kind not in LICENSED:
+        raise UserError(
+            f"--license is {license_name!r}, but --to={kind} has no place for it: leave it out, or "
+            f"export to {', '.join(LICENSED[:-1])} or {LICENSED[-1]}"
+        )
 
 
 def export(
-    kind: str, trained: Trained, output: str, precision: str = "", calibration: str = ""
+    kind: str,
+    trained: Trained,
+    output: str,
+    precision: str = "",
+    calibration: str = "",
+    license_name: str = "",
 ) -> None:
     """Writes a folder with a trained detector, and the checksums of its files.
 
@@ -81,27 +108,29 @@ def export(
       output: the folder to write.
       precision: one of the format's `PRECISIONS`; "" for the first, or where it has none.
       calibration: the data set that int8 needs; see `calibration_images`.
+      license_name: like "apache-2.0", for the formats that are `LICENSED`; "" where it is not said.
 
     Raises:
       UserError: see `check_export`; or the format cannot hold the network, the data set cannot be
         read, or the folder is the work directory of a run, or lies among its files.
     """
-    check_export(kind, precision, calibration)
+    check_export(kind, precision, calibration, license_name)
     if kind == PAGE:
         raise UserError(f"{PAGE} is written by ssd_jax.inference.page.exported.export_page")
     folder = local_path(output)
     if kind == "safetensors":
         return save_folder(trained, folder)
     if kind == "hf":
-        return save_for_hub(trained, folder, ModelCard(folder.name))
+        return save_for_hub(trained, folder, ModelCard(folder.name, license_name=license_name))
     check_outputs(folder / "classes.json")
     tensors = {} if kind in ("stablehlo", *NEEDED) else state_dict(trained, kind)
     with replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
         if kind == "stablehlo":
             write_bytes(unfinished / "detector.stablehlo", to_stablehlo(trained))
         elif kind in NEEDED:
-            write_for_engines(kind, trained, unfinished, precision, calibration)
-            np.save(unfinished / "default_boxes.npy", trained.network.default_boxes())
+            write_for_engines(kind, trained, unfinished, precision, calibration, license_name)
+            if kind != "saved_model":  # which holds no network without suppression
+                np.save(unfinished / "default_boxes.npy", trained.network.default_boxes())
         else:
             # Written by safetensors itself, the file could be read by its owner alone.
             write_bytes(unfinished / "model.safetensors", safetensors.numpy.save(tensors))
@@ -127,34 +156,44 @@ def to_stablehlo(trained: Trained) -> bytes:
 
 
 def write_for_engines(
-    kind: str, trained: Trained, folder: Path, precision: str = "", calibration: str = ""
+    kind: str,
+    trained: Trained,
+    folder: Path,
+    precision: str = "",
+    calibration: str = "",
+    license_name: str = "",
 ) -> None:
-    """Writes the detector and its network as files for other engines.
+    """Writes a detector for other engines.
 
     Args:
       kind: one of `NEEDED`.
       trained: the detector.
-      folder: where the files are written: see `write_onnx` and `write_tflite`.
+      folder: where the files are written: see `write_onnx`, `write_tflite` and `write_saved_model`.
       precision: see `export`.
       calibration: see `export`.
+      license_name: see `export`.
 
     Raises:
       UserError: a package is not installed, the data set cannot be read, or the format has no
         operator for something that the network computes.
     """
     for package in NEEDED[kind]:
-        check_installed(package)
+        check_installed(package, f"export to {kind}")
     if kind == "onnx" and precision == "int8":
         check_installed("onnxruntime")
     images = _images_of(trained, calibration)
     if kind == "onnx":
         from ssd_jax.interop.onnx_detector import write_onnx
 
-        write_onnx(trained, folder, precision, images)
-    else:
+        write_onnx(trained, folder, precision, images, license_name)
+    elif kind == "tflite":
         from ssd_jax.interop.tflite_detector import write_tflite
 
-        write_tflite(trained, folder, precision, images)
+        write_tflite(trained, folder, precision, images, license_name)
+    else:
+        from ssd_jax.interop.saved_model import write_saved_model
+
+        write_saved_model(trained, folder, license_name)
 
 
 def _images_of(trained: Trained, source: str) -> Iterator[np.ndarray] | None:

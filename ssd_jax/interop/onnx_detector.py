@@ -28,6 +28,7 @@ def write_onnx(
     folder: Path,
     precision: str = "",
     calibration: Iterator[np.ndarray] | None = None,
+    license_name: str = "",
 ) -> None:
     """Writes `network.onnx` and `detector.onnx`.
 
@@ -41,11 +42,13 @@ def write_onnx(
       folder: where the files are written.
       precision: of the network: float32 (or ""), float16 or int8.
       calibration: batches of images for int8, `[batch, size, size, 3]` uint8.
+      license_name: of the detector; "" where it is not said.
 
     Raises:
       UserError: ONNX has no operator for something that the network computes.
     """
     num_boxes, num_logits = trained.network.tiling.num_boxes, trained.network.num_classes + 1
+    told = metadata(trained, license_name)
     outputs = {"offsets": (FLOAT, (num_boxes, 4)), "logits": (FLOAT, (num_boxes, num_logits))}
     graph = Graph()
     size = trained.network.tiling.image_size
@@ -56,20 +59,22 @@ def write_onnx(
         # Needs onnxruntime, whose import takes a second.
         from ssd_jax.interop.onnx_int8 import to_int8
 
-        to_int8(graph, _model(graph, trained, outputs), calibration)
-    write_bytes(folder / "network.onnx", _model(graph, trained, outputs).SerializeToString())
+        to_int8(graph, _model(graph, size, outputs, told), calibration)
+    write_bytes(folder / "network.onnx", _model(graph, size, outputs, told).SerializeToString())
     count = add_detection(
         graph, trained.network.default_boxes(), num_logits, trained.config.detection
     )
     found = {"boxes": (FLOAT, (count, 4)), "scores": (FLOAT, (count,)), "labels": (INT32, (count,))}
-    write_bytes(folder / "detector.onnx", _model(graph, trained, found).SerializeToString())
+    write_bytes(folder / "detector.onnx", _model(graph, size, found, told).SerializeToString())
 
 
 def _model(
-    graph: Graph, trained: Trained, outputs: dict[str, tuple[int, tuple[int, ...]]]
+    graph: Graph,
+    size: int,
+    outputs: dict[str, tuple[int, tuple[int, ...]]],
+    told: dict[str, str],
 ) -> onnx.ModelProto:
     """The file of a graph; `outputs` have a type and a shape without the batch."""
-    size = trained.network.tiling.image_size
     make = onnx.helper.make_tensor_value_info
     made = onnx.helper.make_graph(
         graph.nodes,
@@ -85,15 +90,15 @@ def _model(
         producer_name="ssd_jax",
         producer_version=ssd_jax.__version__,
     )
-    onnx.helper.set_model_props(model, metadata(trained))
+    onnx.helper.set_model_props(model, told)
     onnx.checker.check_model(model)
     return model
 
 
-def metadata(trained: Trained) -> dict[str, str]:
+def metadata(trained: Trained, license_name: str) -> dict[str, str]:
     """What a program has to know that uses a file."""
     told = description(trained, BATCH, boxes="x_min, y_min, x_max, y_max in parts of the image")
-    told["license"] = ""
+    told["license"] = license_name
     return {
         name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()
     }

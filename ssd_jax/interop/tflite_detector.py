@@ -30,6 +30,7 @@ def write_tflite(
     folder: Path,
     precision: str = "",
     calibration: Iterator[np.ndarray] | None = None,
+    license_name: str = "",
 ) -> None:
     """Writes `network.tflite` and `detector.tflite`.
 
@@ -43,13 +44,14 @@ def write_tflite(
       folder: where to.
       precision: of the network: float32 (or ""), float16 for the weights, or int8.
       calibration: batches of images for int8, `[batch, size, size, 3]` uint8.
+      license_name: of the detector; "" where it is not said.
 
     Raises:
       UserError: the network has an operation that is not known here, or an image cannot be read.
     """
     converted = _converted(trained, precision, calibration)
     size, version = trained.network.tiling.image_size, ssd_jax.__version__
-    detector_file = json.dumps(_description(trained, precision), indent=2).encode()
+    detector_file = json.dumps(_description(trained, precision, license_name), indent=2).encode()
     files = {DESCRIPTION_FILE: detector_file, LABELS_FILE: "\n".join(trained.class_names).encode()}
     texts = {DESCRIPTION_FILE: "Classes with ids, thresholds, and what goes in and comes out."}
 
@@ -57,7 +59,7 @@ def write_tflite(
     images, outputs = network.inputs["images"], network.outputs
     network.name({"images": images}, {name: outputs[name] for name in OUTPUTS})
     texts_network = texts | {LABELS_FILE: "Names of the logits 1, 2, …, one a line."}
-    metadata = network_metadata(size, version, texts_network)
+    metadata = network_metadata(size, version, texts_network, license_name)
     write_bytes(folder / "network.tflite", network.serialise("SSD network", metadata, files))
 
     detector = Model(converted)
@@ -68,7 +70,7 @@ def write_tflite(
         trained.config.detection,
     )
     detector.name({"images": images}, found)
-    metadata = detector_metadata(size, version, texts)
+    metadata = detector_metadata(size, version, texts, license_name)
     write_bytes(folder / "detector.tflite", detector.serialise("SSD detector", metadata, files))
 
 
@@ -180,7 +182,7 @@ def _suppression(settings: DetectionConfig, num_classes: int, count: int) -> byt
     )
 
 
-def _description(trained: Trained, precision: str) -> dict[str, Any]:
+def _description(trained: Trained, precision: str, license_name: str) -> dict[str, Any]:
     """What a program has to know that uses a file."""
     told = description(
         trained,
@@ -188,4 +190,4 @@ def _description(trained: Trained, precision: str) -> dict[str, Any]:
         boxes="y_min, x_min, y_max, x_max in parts of the image",
         precision=precision or "float32",
     )
-    return told | {"version": ssd_jax.__version__, "license": ""}
+    return told | {"version": ssd_jax.__version__, "license": license_name}

@@ -28,13 +28,16 @@ SLOTS = {
 }
 
 
-def detector_metadata(size: int, version: str, names: Mapping[str, str]) -> bytes:
+def detector_metadata(
+    size: int, version: str, names: Mapping[str, str], license_name: str
+) -> bytes:
     """The metadata of a detector with the four outputs of `TFLite_Detection_PostProcess`.
 
     Args:
       size: side of the image in pixels.
       version: of this package.
       names: files that lie behind the model, with what is in each.
+      license_name: of the detector; "" where it is not said.
     """
     pair = {0: np.int32(2), 1: np.int32(2)}
     corners = {0: np.array([1, 0, 3, 2], np.uint32), 1: BOUNDARIES}
@@ -47,16 +50,16 @@ def detector_metadata(size: int, version: str, names: Mapping[str, str]) -> byte
         {0: "number of detections", 1: "How many of them are detections; zeros follow."},
     ]
     group = {0: "detection_result", 1: [each[0] for each in outputs[:3]]}
-    return _metadata("detector", version, size, outputs, names, groups=[group])
+    return _metadata("detector", version, size, outputs, names, license_name, groups=[group])
 
 
-def network_metadata(size: int, version: str, names: Mapping[str, str]) -> bytes:
+def network_metadata(size: int, version: str, names: Mapping[str, str], license_name: str) -> bytes:
     """The metadata of a network without what makes detections of its outputs."""
     outputs = [
         {0: "offsets", 1: "Of the default boxes, as default_boxes.npy has them."},
         {0: "logits", 1: "Of the background and of the classes."},
     ]
-    return _metadata("network", version, size, outputs, names)
+    return _metadata("network", version, size, outputs, names, license_name)
 
 
 def _metadata(
@@ -65,6 +68,7 @@ def _metadata(
     size: int,
     outputs: Sequence[Table],
     names: Mapping[str, str],
+    license_name: str,
     groups: Sequence[Table] = (),
 ) -> bytes:
     content = {0: IMAGE, 1: {0: RGB, 1: {0: np.uint32(size), 1: np.uint32(size)}}}
@@ -82,7 +86,7 @@ def _metadata(
         1: "Single Shot MultiBox Detector of ssd_jax.",
         2: version,
         3: [graph],
-        5: "",
+        5: license_name,
         6: [{0: file, 1: text} for file, text in names.items()],
         7: PARSER,
     }

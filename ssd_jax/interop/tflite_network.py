@@ -1,4 +1,4 @@
-"""A traced network in operations of TensorFlow that its converter turns into those of TFLite.
+"""A traced network in operations of TensorFlow, which its converter turns into those of TFLite.
 
 A network is traced in plain operations (`models/plain.py`) with its weights as constants. What is
 computed from constants alone is computed here; batch norm and ReLU6 become part of the convolution
@@ -57,7 +57,7 @@ OTHERS: dict[str, Callable[..., Any]] = {
 def network_function(
     function: Callable[[jax.Array], Any], size: int
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-    """A function of JAX as one of TensorFlow, for one image.
+    """A function of JAX as one of TensorFlow, for one image or a batch of a size that is open.
 
     Args:
       function: from `[1, size, size, 3]` float32 to arrays.
@@ -105,7 +105,7 @@ def _results(equation: JaxprEqn, given: list[Value]) -> Sequence[Value]:
 
 def _tensor(value: Value) -> Any:
     if isinstance(value, Sum):
-        return tf.reshape(value.kept, value.shape)
+        return _reshaped(value.kept, value.shape)
     if isinstance(value, Convolution):
         return value.result
     return _collapsed(value) if isinstance(value, np.ndarray) else value
@@ -213,15 +213,20 @@ def _sum(given: list[Any], params: dict[str, Any], shape: tuple[int, ...]) -> Su
 
 
 def _broadcast(value: Value, shape: tuple[int, ...]) -> Any:
-    if isinstance(value, Sum) and tuple(value.kept.shape) == shape:
+    if isinstance(value, Sum) and value.kept.shape[1:] == shape[1:]:
         return value.kept
     raise UserError(f"the network repeats what it computed, {NO_OPERATOR}")
+
+
+def _reshaped(x: Any, shape: tuple[int, ...]) -> Any:
+    """A tensor in the shape that one image has, or as many images as there are."""
+    return tf.reshape(x, (-1, *shape[1:]) if x.shape[0] is None else shape)
 
 
 BY_NAME: dict[str, Callable[..., Any]] = {
     "reduce_window_max": _max_pool,
     "reduce_sum": _sum,
-    "reshape": lambda given, params, shape: tf.reshape(given[0], shape),
-    "squeeze": lambda given, params, shape: tf.reshape(given[0], shape),
+    "reshape": lambda given, params, shape: _reshaped(given[0], shape),
+    "squeeze": lambda given, params, shape: _reshaped(given[0], shape),
     "concatenate": lambda given, params, shape: tf.concat(given, params["dimension"]),
 }

@@ -49,7 +49,8 @@ def replacing(path: Path, survives_power_loss: bool = True) -> Iterator[Path]:
 def replacing_files(folder: Path, last: str) -> Iterator[Path]:
     """Gives an empty folder to write to; at the end its files take the places of those of `folder`.
 
-    Where the block ends early, `folder` stays as it was and nothing else is left.
+    So do the files of folders in it. Where the block ends early, `folder` stays as it was and
+    nothing else is left.
 
     Args:
       folder: made where it does not exist.
@@ -62,11 +63,14 @@ def replacing_files(folder: Path, last: str) -> Iterator[Path]:
     try:
         unfinished.mkdir()
         yield unfinished
-        files = sorted(unfinished.iterdir(), key=lambda file: file.name == last)
+        files = [file for file in unfinished.rglob("*") if file.is_file()]
+        files.sort(key=lambda file: file == unfinished / last)
         for file in files:
             _write_to_disk(file)
         for file in files:
-            os.replace(file, real / file.name)
+            place = real / file.relative_to(unfinished)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, place)
     except OSError as error:
         if error.filename is None or str(unfinished) in str(error.filename):
             error.filename = str(folder)

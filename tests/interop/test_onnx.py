@@ -1,11 +1,7 @@
 """ONNX files compute what the network does, in operators of their own."""
 
 import json
-import re
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,12 +12,10 @@ import pytest
 from jax import lax
 from PIL import Image
 
-from ssd_jax import Detector
 from ssd_jax.config.files import load_config
 from ssd_jax.config.schema import DetectionConfig, DetectorConfig, as_config
 from ssd_jax.detection.postprocess import detect
 from ssd_jax.errors import UserError
-from ssd_jax.inference.jax_engine import JaxEngine
 from ssd_jax.interop.export import PRECISIONS, check_export, export
 from ssd_jax.interop.onnx_detector import IR_VERSION, OPSET, add_detection, write_onnx
 from ssd_jax.interop.onnx_float16 import to_float16
@@ -33,7 +27,6 @@ from tests import tiny
 
 NAMES = ("cat", "dog", "fox")
 SIZE = 64
-DOCS = Path(__file__).parents[2] / "docs" / "onnx.md"
 
 
 def random_trained(settings):
@@ -255,21 +248,3 @@ def test_what_onnx_has_no_operator_for_is_named(function, complaint):
 def test_precisions_that_cannot_be_are_named(arguments, complaint):
     with pytest.raises(UserError, match=complaint):
         check_export(*arguments)
-
-
-def test_the_documented_program_detects_without_the_package(tmp_path):
-    trained = random_trained(as_config(tiny.get_config()).model)
-    export("onnx", trained, str(tmp_path / "deploy"))
-    image = np.random.default_rng(3).integers(0, 256, (50, 80, 3)).astype(np.uint8)
-    Image.fromarray(image).save(tmp_path / "image.png")
-    (program,) = re.findall(r"```python\n(# detect\.py.*?)```", DOCS.read_text(), re.DOTALL)
-    assert "ssd_jax" not in program and "score > 0.3" in program
-    (tmp_path / "detect.py").write_text(program.replace("score > 0.3", "score > 0.01"))
-    arguments = [sys.executable, "-P", "detect.py", "image.png"]
-    done = subprocess.run(arguments, cwd=tmp_path, check=True, capture_output=True, text=True)
-    wanted = Detector(JaxEngine(trained))(image)
-    lines = [
-        f"{NAMES[label - 1]} {score:.2f} {box.round().astype(int).tolist()}"
-        for box, score, label in zip(wanted.boxes, wanted.scores, wanted.labels, strict=True)
-    ]
-    assert len(lines) > 10 and sorted(done.stdout.splitlines()) == sorted(lines)

@@ -56,6 +56,17 @@ def test_a_folder_of_files_is_replaced_together(tmp_path):
     assert names(folder) == ["index", "x"] and (folder / "x").read_text() == "new"
 
 
+def test_files_in_folders_of_it_are_replaced_too(tmp_path):
+    for text in ("old", "new"):
+        with replacing_files(tmp_path / "out", last="index") as unfinished:
+            (unfinished / "a" / "b").mkdir(parents=True)
+            (unfinished / "a" / "b" / "index").write_text(text)
+            (unfinished / "index").write_text(text)
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert found == {"out", "out/index", "out/a", "out/a/b", "out/a/b/index"}
+    assert (tmp_path / "out" / "a" / "b" / "index").read_text() == "new"
+
+
 def test_the_last_file_is_replaced_last(tmp_path, monkeypatch):
     replaced = []
     replace = os.replace

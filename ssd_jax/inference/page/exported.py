@@ -16,7 +16,13 @@ NOTICE = (
 )
 
 
-def export_page(trained: Trained, output: str, precision: str = "", calibration: str = "") -> None:
+def export_page(
+    trained: Trained,
+    output: str,
+    precision: str = "",
+    calibration: str = "",
+    license_name: str = "",
+) -> None:
     """Writes `index.html` with its scripts, `detector.onnx`, `detector.json`, and checksums.
 
     onnxruntime-web, by which the page detects, is added by npm: see docs/web.md.
@@ -26,19 +32,21 @@ def export_page(trained: Trained, output: str, precision: str = "", calibration:
       output: the folder to write.
       precision: of the network; see `export`.
       calibration: the data set that int8 needs.
+      license_name: of the detector; "" where it is not said.
 
     Raises:
       UserError: see `export`.
     """
-    check_export("web", precision, calibration)
+    chosen = (precision, calibration, license_name)
+    check_export("web", *chosen)
     folder = local_path(output)
     check_outputs(folder / "index.html")
     with replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
-        write_for_engines("onnx", trained, unfinished, precision, calibration)
+        write_for_engines("onnx", trained, unfinished, *chosen)
         (unfinished / "network.onnx").unlink()
         from ssd_jax.interop.onnx_detector import metadata  # whose package was checked by now
 
-        write_json(unfinished / "detector.json", metadata(trained))
+        write_json(unfinished / "detector.json", metadata(trained, license_name))
         for name, text in page_files("in_browser.js", SCORE_THRESHOLD, MAX_BYTES, NOTICE).items():
             write_text(unfinished / name, text)
         write_checksums(unfinished, sorted(file.name for file in unfinished.iterdir()))

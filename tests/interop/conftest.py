@@ -1,0 +1,41 @@
+"""One detector, exported once to each format that a test asks for."""
+
+import functools
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def exported_trained():
+    """The detector that is exported, in float32 as its files are."""
+    from ssd_jax.config.schema import as_config
+    from tests import tiny
+    from tests.interop.test_onnx import random_trained
+
+    return random_trained(as_config(tiny.get_config()).model)
+
+
+@pytest.fixture(scope="session")
+def exported_detector(exported_trained, tmp_path_factory):
+    """The folder of a format, by its name; the detector has a licence where there is a place."""
+    from ssd_jax.interop.export import LICENSED, export
+
+    @functools.cache
+    def folder(kind):
+        made = tmp_path_factory.mktemp(kind)
+        export(kind, exported_trained, str(made), license_name="mit" if kind in LICENSED else "")
+        return made
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_images(exported_trained):
+    """`[3, size, size, 3]` images of noise, and what the detector itself finds in them."""
+    from ssd_jax import Detector
+    from ssd_jax.inference.jax_engine import JaxEngine
+
+    size = exported_trained.network.tiling.image_size
+    images = np.random.default_rng(3).integers(0, 256, (3, size, size, 3)).astype(np.uint8)
+    return images, Detector(JaxEngine(exported_trained))(list(images))

@@ -1,0 +1,71 @@
+"""A SavedModel detects in TensorFlow alone what the detector finds, and says what it is."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ssd_jax.data.tensorflow_setup import tf
+from ssd_jax.errors import UserError
+from ssd_jax.interop import export as exports
+from ssd_jax.storage.checksums import verify_checksums
+from tests.interop.test_onnx import SIZE
+
+
+def rows(boxes, scores, labels):
+    """Detections as one array: box in parts of the image, score, label."""
+    return np.concatenate([boxes, scores[:, None], labels[:, None]], axis=1)
+
+
+def assert_each_is_among(some, others, last):
+    """But for those whose score is that of the last one kept, of which others may be kept."""
+    nearest = np.abs(some[:, None] - others).max(-1).min(1)
+    assert (nearest[some[:, 4] > last + 1e-4] < 1e-4).all()
+
+
+def test_it_detects_the_same_for_any_number_of_images(exported_detector, exported_images):
+    folder, (images, wanted) = exported_detector("saved_model"), exported_images
+    model = tf.saved_model.load(str(folder))
+    for count in (1, len(images)):
+        found = model.signatures["serving_default"](images=tf.constant(images[:count]))
+        found = {name: tensor.numpy() for name, tensor in found.items()}
+        assert set(found) == {"boxes", "scores", "labels"} and len(found["boxes"]) == count
+        for i, ours in enumerate(wanted[:count]):
+            boxes, scores, labels = (found[name][i] for name in ("boxes", "scores", "labels"))
+            most = len(ours.scores)
+            assert most > 10 and np.count_nonzero(labels) == most
+            assert not boxes[most:].any() and not scores[most:].any()
+            np.testing.assert_allclose(scores[:most], ours.scores, atol=1e-4)
+            theirs = rows(boxes[:most], scores[:most], labels[:most])
+            expected = rows(ours.boxes / SIZE, ours.scores, ours.labels)
+            last = ours.scores[-1] if most == len(scores) else 0
+            assert (theirs[:, 4] > last + 1e-4).sum() > 10
+            assert_each_is_among(theirs, expected, last)
+            assert_each_is_among(expected, theirs, last)
+
+
+def test_its_folder_says_what_is_in_it(exported_detector):
+    folder = exported_detector("saved_model")
+    assert json.loads((folder / "classes.json").read_text())[1] == {"id": 5, "name": "dog"}
+    told = json.loads((folder / "assets" / "detector.json").read_text())
+    assert told["classes"][1] == {"id": 5, "name": "dog"} and told["license"] == "mit"
+    assert told["image_size"] == SIZE and told["boxes"].startswith("x_min, y_min")
+    verify_checksums(folder, ["saved_model.pb", "variables", "assets", "classes.json"])
+    run = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    given = run.structured_input_signature[1]["images"]
+    assert (given.dtype, given.shape.as_list()) == (tf.uint8, [None, SIZE, SIZE, 3])
+    kinds = {name: spec.dtype for name, spec in run.structured_outputs.items()}
+    assert kinds == {"boxes": tf.float32, "scores": tf.float32, "labels": tf.int32}
+
+
+def test_without_tensorflow_it_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^export to saved_model needs TensorFlow: .*\.\[train\]"):
+        exports.write_for_engines("saved_model", None, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "stablehlo", "ssd.pytorch", "torchvision"])
+def test_formats_without_a_place_for_a_licence_are_refused(kind):
+    wanted = f"'mit', but --to={kind} has no place .* hf, onnx, tflite, saved_model or web$"
+    with pytest.raises(UserError, match=wanted):
+        exports.check_export(kind, license_name="mit")
