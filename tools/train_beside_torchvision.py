@@ -21,8 +21,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ssd_jax.config.files import load_config
@@ -118,7 +116,7 @@ def write_task(config: Config, preset: str, data: RunData, place: Path) -> None:
     layout = torchvision_layout(len(boxes_per_cell), len(config.model.extra_blocks))
     tensors = to_pytorch(weights, layout, boxes_per_cell)
     np.savez(place / "weights.npz", **tensors)  # pyright: ignore[reportArgumentType]
-    rates = jax.vmap(make_schedule(config))(jnp.arange(config.steps))
+    rates = make_schedule(config)(np.arange(config.steps))
     task = {
         "seed": config.seed,
         "preset": preset,

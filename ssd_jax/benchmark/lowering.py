@@ -16,7 +16,7 @@ from ssd_jax.models.network import Variables, build_network
 from ssd_jax.models.prediction import make_predict_step
 from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.state import initial_state
-from ssd_jax.training.steps import make_train_step
+from ssd_jax.training.steps import make_train_step, step_numbers
 
 NUM_CLASSES = 20
 
@@ -61,7 +61,7 @@ def lower_step(mode: str, config: Config, batch_size: int, mesh: Mesh) -> jax.st
         step = make_predict_step(network, config.detection)
         return jax.jit(step).lower(placed(variables), placed(image))
     optimizer = make_optimizer(config, make_schedule(config))
-    step = make_train_step(config, network, optimizer)
+    step = make_train_step(config, network)
     make_state = functools.partial(initial_state, optimizer=optimizer, averages=config.ema > 0)
     state = jax.eval_shape(make_state, *variables)
     batch = {
@@ -71,9 +71,10 @@ def lower_step(mode: str, config: Config, batch_size: int, mesh: Mesh) -> jax.st
         "labels": array((objects,), jnp.int32),
     }
     on_mesh = jax.shard_map(
-        step, mesh=mesh, in_specs=(shared, split), out_specs=shared, check_vma=False
+        step, mesh=mesh, in_specs=(shared, split, shared), out_specs=shared, check_vma=False
     )
-    return jax.jit(on_mesh, donate_argnums=0).lower(placed(state), placed(batch, split))
+    arguments = placed(state), placed(batch, split), placed(step_numbers(config)(0))
+    return jax.jit(on_mesh, donate_argnums=0).lower(*arguments)
 
 
 def flops_per_image(config: Config, mode: str) -> float:

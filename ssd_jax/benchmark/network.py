@@ -27,7 +27,7 @@ from ssd_jax.models.prediction import compiler_options, make_predict_step
 from ssd_jax.storage.files import local_path
 from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.state import initial_state
-from ssd_jax.training.steps import make_train_step
+from ssd_jax.training.steps import make_train_step, step_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -176,22 +176,23 @@ def _prepare_training(
     batches: Sequence[dict[str, np.ndarray]],
 ) -> _Case:
     optimizer = make_optimizer(config, make_schedule(config))
-    step = devices.pmap_train_step(make_train_step(config, network, optimizer))
+    step = devices.pmap_train_step(make_train_step(config, network))
     averages = config.ema > 0
     state = devices.replicate(initial_state(*variables, optimizer, averages=averages))
     placed = [devices.place(batch) for batch in batches]
+    numbers = step_numbers(config)(0)
 
     def calls(compiled: Callable[..., Any]) -> Callable[[], Any]:
         turns, last_state = itertools.cycle(placed), state
 
         def call() -> Any:
             nonlocal last_state
-            last_state, metrics = compiled(last_state, next(turns))
+            last_state, metrics = compiled(last_state, next(turns), numbers)
             return metrics
 
         return call
 
-    return _Case(step.lower(state, placed[0]), calls)
+    return _Case(step.lower(state, placed[0], numbers), calls)
 
 
 def measure(

@@ -87,7 +87,7 @@ def _as_trained(config: Config, dataset: Dataset, num_images: int) -> list[np.nd
             jnp.asarray(batch["boxes"]),
             jnp.asarray(batch["labels"]),
             config.augment,
-            strength_at(config, jnp.array(step)),
+            strength_at(config, step),
         )
         parts.append((pixels, boxes, batch["labels"]))
     return [np.concatenate(arrays)[:num_images] for arrays in zip(*parts, strict=True)]

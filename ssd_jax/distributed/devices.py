@@ -28,6 +28,7 @@ DeviceBatch = dict[str, jax.Array]
 T = TypeVar("T")
 State = TypeVar("State")
 Metrics = TypeVar("Metrics")
+Numbers = TypeVar("Numbers")
 Variables = TypeVar("Variables")
 Inputs = TypeVar("Inputs")
 Outputs = TypeVar("Outputs")
@@ -180,15 +181,16 @@ def per_process_batch_size(batch_size: int, accumulate: int = 1) -> int:
 
 
 def pmap_train_step(
-    step: Callable[[State, DeviceBatch], tuple[State, Metrics]],
-) -> Callable[[State, DeviceBatch], tuple[State, Metrics]]:
-    """Runs `step(state, batch) -> (state, metrics)` on every device, each on its share of a batch.
+    step: Callable[[State, DeviceBatch, Numbers], tuple[State, Metrics]],
+) -> Callable[[State, DeviceBatch, Numbers], tuple[State, Metrics]]:
+    """Runs `step(state, batch, numbers) -> (state, metrics)` on every device, on its share.
 
+    Each has a share of the batch, and all have the same state and numbers.
     The state and metrics that `step` returns must be the same on every device. The state that goes
     in is donated: its memory is used for the one that comes out.
     """
     return jax.pmap(
-        step, axis_name=DEVICES, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0
+        step, axis_name=DEVICES, in_axes=(None, 0, None), out_axes=(None, None), donate_argnums=0
     )
 
 

@@ -4,8 +4,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax.numpy as jnp
-
 from ssd_jax.config.schema import Config, ModelConfig
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
@@ -90,9 +88,7 @@ def describe_changes(folder: Path, config: Config, step: int) -> str:
     changes = _changes(folder, config)
     if not changes:
         return ""
-    before, now = (
-        float(jnp.asarray(make_schedule(each)(step))) for each in (read_config(folder), config)
-    )
+    before, now = (float(make_schedule(each)(step)) for each in (read_config(folder), config))
     told = f"from step {step} on: {_listed(changes)}"
     if before != now:
         told += f"; the learning rate of the next step is {now:.3g}, and was to be {before:.3g}"

@@ -60,7 +60,7 @@ from ssd_jax.training.interruption import Interruption
 from ssd_jax.training.loggers import make_loggers
 from ssd_jax.training.loop import train_loop
 from ssd_jax.training.metrics_writer import MetricsWriter
-from ssd_jax.training.optimizer import make_optimizer, make_schedule
+from ssd_jax.training.optimizer import Schedule, make_optimizer, make_schedule
 from ssd_jax.training.parameters import Mask, check_frozen, matching
 from ssd_jax.training.run import Run, patience_ends
 from ssd_jax.training.state import TrainState, initial_state
@@ -147,7 +147,7 @@ class _Parts:
     network: Network
     loss: LossConfig  # with numbers as class weights
     frozen: Mask  # parameters that are not trained
-    schedule: optax.Schedule
+    schedule: Schedule
     optimizer: optax.GradientTransformation
     evaluator: Evaluator | None
     hooks: Hooks
@@ -277,7 +277,7 @@ def _fit(
     config, folder, hooks = parts.config, parts.folder, parts.hooks
     batches = parts.batches(start.step, devices.process_index())
     learned = config.replace({"loss": parts.loss})
-    train_step = make_train_step(learned, parts.network, parts.optimizer, parts.frozen)
+    train_step = make_train_step(learned, parts.network, parts.frozen)
     with hooks:
         hooks.start(config, folder, start.step)
         if devices.is_main_process():

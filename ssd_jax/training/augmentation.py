@@ -8,6 +8,8 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
 from jax.typing import ArrayLike
 
 from ssd_jax.config.schema import AugmentConfig, Config
@@ -18,17 +20,22 @@ from ssd_jax.training.photometric import distort, draw_distortion
 VERTICAL_FLIP, QUARTER_TURNS = 2, 3  # what the key of an image is folded with
 
 
-def image_keys(seed: int, step: jax.Array, positions: jax.Array) -> jax.Array:
-    """`[batch]` random keys of the images at `[batch]` positions of the batch of a step."""
-    step_key = jax.random.fold_in(jax.random.key(seed), step)
+def image_keys(seed: int | jax.Array, step: ArrayLike, positions: jax.Array) -> jax.Array:
+    """`[batch]` random keys of the images at `[batch]` positions of the batch of a step.
+
+    Args:
+      seed: of the run; or its key, from `jax.random.key`.
+      step: how many steps are done before.
+      positions: of the images.
+    """
+    run_key = jax.random.key(seed) if isinstance(seed, int) else seed
+    step_key = jax.random.fold_in(run_key, step)
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(step_key, positions)
 
 
-def strength_at(config: Config, step: jax.Array) -> ArrayLike:
+def strength_at(config: Config, step: npt.ArrayLike) -> np.ndarray:
     """The `strength` of `augment` after so many steps: 1, or 0 in those that are plain."""
-    if not (config.augment.plain_start or config.augment.plain_end):
-        return 1.0
-    return jnp.where(config.is_augmented(step), 1.0, 0.0)
+    return np.where(config.is_augmented(np.asarray(step)), np.float32(1), np.float32(0))
 
 
 @jax.named_scope("augmentation")

@@ -6,10 +6,8 @@ import math
 import statistics
 from collections.abc import Callable
 
-import numpy as np
-import optax
-
 from ssd_jax.errors import UserError
+from ssd_jax.training.optimizer import Schedule
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +31,7 @@ class Guard:
         self,
         on_nonfinite: str,
         max_skipped: int,
-        learning_rate: optax.Schedule,
+        learning_rate: Schedule,
         save_batch: Callable[[int, dict[str, float]], str],
         skipped: int = 0,
     ):
@@ -82,7 +80,7 @@ class Guard:
 
     def _report_skipped(self, step: int, watched: dict[str, float]) -> None:
         """Warns of a step that is not finite, or ends the run."""
-        rate = float(np.asarray(self._learning_rate(step - 1)))
+        rate = float(self._learning_rate(step - 1))
         numbers = {"step": step, **watched, "learning_rate": rate}
         message = (
             f"step {step}: the loss is {watched['loss']:.6g}, the norm of the gradient "

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from tqdm import tqdm
@@ -13,6 +13,7 @@ from ssd_jax.progress import progress_bar
 from ssd_jax.training.interval import Interval, Speed
 from ssd_jax.training.run import Run
 from ssd_jax.training.state import TrainState
+from ssd_jax.training.steps import TrainStep, step_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ DEVICE_KEYS = ("image", "window", "boxes", "labels")
 
 
 def train_loop(
-    state: TrainState, train_step: Callable, batches: Iterator[dict[str, np.ndarray]], run: Run
+    state: TrainState, train_step: TrainStep, batches: Iterator[dict[str, np.ndarray]], run: Run
 ) -> None:
     """Trains from the state's step up to `config.steps`, or until patience or a hook ends it.
 
@@ -37,7 +38,7 @@ def train_loop(
       UserError: loss or gradient are not finite, or a checkpoint cannot be written.
       Interrupted: a signal came; the state is saved.
     """
-    config, first_step = run.config, int(state.step)
+    config, first_step, numbers = run.config, int(state.step), step_numbers(run.config)
     interval = Interval(run.guard, first_step, run.progress)
     with _progress_bar(run, first_step) as bar, run.saves_finished():
         if run.evaluation_is_due(first_step) and first_step not in run.evaluations:
@@ -51,7 +52,7 @@ def train_loop(
             batch, device_batch = next(placed)
             batch_came = time.perf_counter()
             with watch.waiting(f"step {step} of all processes"):
-                state, metrics = train_step(state, device_batch)
+                state, metrics = train_step(state, device_batch, numbers(step - 1))
                 run.interruption.exchange()
             interval.add(metrics, int(batch["dropped"].sum()))
             stop = run.interruption.requested

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import jax
-import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
 import optax
-from jax.typing import ArrayLike
 
 from ssd_jax.config.schema import Config, OptimizerConfig
 from ssd_jax.models.network import Variables
@@ -15,10 +15,13 @@ from ssd_jax.training.parameters import Mask, matching
 
 BIASES = "*/bias"
 
+# The learning rate after so many steps, a number or an array; computed outside of the train step.
+Schedule = Callable[[npt.ArrayLike], np.ndarray]
+
 
 def step_schedule(
     learning_rate: float, steps: int, drops: Sequence[float], warmup_steps: int
-) -> optax.Schedule:
+) -> Schedule:
     """A learning rate that is divided by 10 at given points of the run.
 
     Args:
@@ -27,16 +30,16 @@ def step_schedule(
       drops: ascending fractions of the run at which the rate is divided by 10.
       warmup_steps: steps over which the rate rises linearly from 0.
     """
-    boundaries = jnp.array([round(drop * steps) for drop in drops])
+    boundaries = sorted(round(drop * steps) for drop in drops)
 
-    def schedule(step: ArrayLike) -> jax.Array:
-        passed = jnp.sum(step >= boundaries)
+    def schedule(step: npt.ArrayLike) -> np.ndarray:
+        passed = np.searchsorted(boundaries, step, side="right")
         return learning_rate * 0.1**passed * _warmup(step, warmup_steps)
 
     return schedule
 
 
-def cosine_schedule(learning_rate: float, steps: int, warmup_steps: int) -> optax.Schedule:
+def cosine_schedule(learning_rate: float, steps: int, warmup_steps: int) -> Schedule:
     """A learning rate that falls to 0 along half a wave of the cosine.
 
     Args:
@@ -45,18 +48,18 @@ def cosine_schedule(learning_rate: float, steps: int, warmup_steps: int) -> opta
       warmup_steps: steps over which the rate rises linearly from 0.
     """
 
-    def schedule(step: ArrayLike) -> jax.Array:
-        fall = 0.5 * (1 + jnp.cos(math.pi * jnp.minimum(step / steps, 1.0)))
+    def schedule(step: npt.ArrayLike) -> np.ndarray:
+        fall = 0.5 * (1 + np.cos(math.pi * np.minimum(np.asarray(step) / steps, 1.0)))
         return learning_rate * fall * _warmup(step, warmup_steps)
 
     return schedule
 
 
-def _warmup(step: ArrayLike, warmup_steps: int) -> jax.Array | float:
-    return jnp.minimum(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+def _warmup(step: npt.ArrayLike, warmup_steps: int) -> np.ndarray:
+    return np.minimum(1.0, (np.asarray(step) + 1) / max(warmup_steps, 1))
 
 
-def make_schedule(config: Config) -> optax.Schedule:
+def make_schedule(config: Config) -> Schedule:
     """The learning rate by step, of the global batch size and the steps of a run."""
     learning_rate = config.learning_rate
     if config.base_batch_size:

@@ -7,9 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-import numpy as np
-import optax
-
 from ssd_jax.config.schema import Config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import Interrupted, UserError, counted
@@ -17,6 +14,7 @@ from ssd_jax.training.checkpoints import Checkpoints, Progress
 from ssd_jax.training.guard import Guard
 from ssd_jax.training.hooks import Hooks
 from ssd_jax.training.interruption import Interruption
+from ssd_jax.training.optimizer import Schedule
 from ssd_jax.training.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -55,7 +53,7 @@ class Run:
     """
 
     config: Config
-    schedule: optax.Schedule
+    schedule: Schedule
     checkpoints: Checkpoints
     guard: Guard
     interruption: Interruption
@@ -108,7 +106,7 @@ class Run:
     def write_metrics(self, step: int, values: dict[str, float], speed: float) -> None:
         """Writes the metrics of an interval of steps; `speed` is left out where it is NaN."""
         scalars = {f"train/{key}": value for key, value in values.items()}
-        scalars["train/learning_rate"] = float(np.asarray(self.schedule(step - 1)))
+        scalars["train/learning_rate"] = float(self.schedule(step - 1))
         if self.num_images:
             scalars["train/epoch"] = self.epochs(step)
         if math.isfinite(speed):

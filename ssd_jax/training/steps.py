@@ -2,11 +2,13 @@
 
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from ssd_jax.config.schema import Config, LossConfig
 from ssd_jax.detection.losses import MultiboxLoss
@@ -15,20 +17,35 @@ from ssd_jax.models.network import Network, Variables
 from ssd_jax.training.augmentation import image_keys, strength_at
 from ssd_jax.training.detection_loss import Batch, detection_loss
 from ssd_jax.training.joining import Joined, StateJoining
+from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.parameters import Mask, merge, split
 from ssd_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
-def make_train_step(
-    config: Config,
-    network: Network,
-    optimizer: optax.GradientTransformation,
-    frozen: Mask | None = None,
-) -> TrainStep:
-    """Makes `step(state, batch) -> (state, metrics)`, to be run under `devices.pmap_train_step`.
+class StepNumbers(NamedTuple):
+    """Numbers of a step that are no part of its program: a run with others compiles nothing."""
+
+    seed: ArrayLike  # [2] uint32: the data of the run's key
+    learning_rate: ArrayLike  # [] float32
+    strength: ArrayLike  # [] float32: of the augmentation, see `strength_at`
+
+
+TrainStep = Callable[[TrainState, Batch, StepNumbers], tuple[TrainState, Metrics]]
+
+
+def step_numbers(config: Config) -> Callable[[int], StepNumbers]:
+    """The numbers of a run's steps, by how many steps are done before."""
+    seed = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
+    done = np.arange(config.steps)
+    rates = make_schedule(config)(done).astype(np.float32)
+    strengths = strength_at(config, done)
+    return lambda step: StepNumbers(seed, rates[step], strengths[step])
+
+
+def make_train_step(config: Config, network: Network, frozen: Mask | None = None) -> TrainStep:
+    """Makes `step(state, batch, numbers) -> (state, metrics)`, for `devices.pmap_train_step`.
 
     The batch holds this device's share of `image`, `window`, `boxes` and `labels` (see
     `data/training_batches.py`). Sums of losses and gradients, and counts, are added up over
@@ -39,13 +56,16 @@ def make_train_step(
     Args:
       config: how it is trained.
       network: what is trained.
-      optimizer: see `optimizer.py`.
       frozen: which parameters stay as they are; None for none.
     """
+    has_plain_steps = bool(config.augment.plain_start or config.augment.plain_end)
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def train_step(
+        state: TrainState, batch: Batch, numbers: StepNumbers
+    ) -> tuple[TrainState, Metrics]:
         trainable, fixed = split(state.parameters, frozen)
-        strength = strength_at(config, state.step)
+        strength = numbers.strength if has_plain_steps else 1.0
+        optimizer = make_optimizer(config, lambda _: numbers.learning_rate)
 
         def loss_of_part(
             trainable: Variables, batch_stats: Variables, part: Batch, keys: jax.Array
@@ -63,7 +83,8 @@ def make_train_step(
             return sums.total(config.loss), (sums, batch_stats)
 
         positions = devices.global_position(batch["image"].shape[0])
-        keys = image_keys(config.seed, state.step, positions)
+        run_key = jax.random.wrap_key_data(jnp.asarray(numbers.seed))
+        keys = image_keys(run_key, state.step, positions)
         gradients, sums, batch_stats = accumulate_gradients(
             loss_of_part, trainable, state.batch_stats, (batch, keys), config.accumulate
         )

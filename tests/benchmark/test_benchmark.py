@@ -26,7 +26,7 @@ from ssd_jax.inference.jax_engine import JaxEngine
 from ssd_jax.models.network import build_network
 from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.state import initial_state
-from ssd_jax.training.steps import make_train_step
+from ssd_jax.training.steps import make_train_step, step_numbers
 from tests import tiny
 from tests.helpers.commands import run_command, run_in_process
 from tests.helpers.pictures import VocFolder
@@ -209,10 +209,10 @@ def test_the_parts_of_a_step_have_names():
     config = as_config(tiny.get_config())
     tiny_network = build_network(config.model, 20)
     optimizer = make_optimizer(config, make_schedule(config))
-    step = devices.pmap_train_step(make_train_step(config, tiny_network, optimizer))
+    step = devices.pmap_train_step(make_train_step(config, tiny_network))
     state = jax.eval_shape(lambda *v: initial_state(*v, optimizer), *tiny_network.variable_shapes())
     batch = devices.shard(random_batch(config, 2))
-    lowered = step.lower(state, batch).as_text(debug_info=True)
+    lowered = step.lower(state, batch, step_numbers(config)(0)).as_text(debug_info=True)
     assert all(part in lowered for part in PARTS if part != "suppression")
 
 

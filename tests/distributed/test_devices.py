@@ -31,13 +31,17 @@ def test_what_was_sent_ahead_compiles_a_step_once():
         lambda event, *_, **__: compilations.append(event) if "backend_compile" in event else None
     )
     step = devices.pmap_train_step(
-        lambda state, batch: (state + devices.sum_over_devices(batch["x"].sum()), batch["x"].sum())
+        lambda state, batch, factor: (
+            state + factor * devices.sum_over_devices(batch["x"].sum()),
+            batch["x"].sum(),
+        )
     )
     state, counts = devices.replicate(np.float32(0)), []
-    for _, batch in devices.prefetch(({"x": np.ones((8, 3), np.float32)} for _ in range(4)), ["x"]):
-        state, _ = step(state, batch)
+    batches = ({"x": np.ones((8, 3), np.float32)} for _ in range(4))
+    for number, (_, batch) in enumerate(devices.prefetch(batches, ["x"])):
+        state, _ = step(state, batch, np.float32(number))
         counts.append(len(compilations))
-    assert state == 4 * 24
+    assert state == (0 + 1 + 2 + 3) * 24
     assert counts[0] > 0 and counts[1:] == [counts[0]] * 3
 
 

@@ -12,7 +12,6 @@ from tests.training.test_steps import (
     initial_variables,
     make_batch,
     network_input,
-    sgd,
     steps,
     tiny_network,
 )
@@ -23,7 +22,7 @@ def test_accumulation_makes_the_update_of_the_large_batch():
     network = tiny_network(batch_norm=False)
     # With mirroring, which follows an image's place in the whole batch. Differences in the last
     # digits grow with every step, the faster the higher the rate.
-    options = {"augment.flip": True, "optimizer": sgd(1e-4)}
+    options = {"augment.flip": True, "learning_rate": 1e-4}
     (*_, whole), whole_metrics = steps(network, make_batch(), 3, **options)
     (*_, parts), parts_metrics = steps(network, make_batch(), 3, accumulate=2, **options)
     assert parts.step == whole.step == 3

@@ -12,6 +12,7 @@ from ssd_jax.training.hooks import Hook, Hooks, StopTraining
 from ssd_jax.training.interruption import Interruption
 from ssd_jax.training.interval import Interval
 from ssd_jax.training.loop import train_loop
+from ssd_jax.training.optimizer import make_schedule
 from ssd_jax.training.run import Run, patience_ends
 from ssd_jax.training.state import TrainState
 from tests import tiny
@@ -60,9 +61,10 @@ class Lines(Hook):
 
 def run(steps=12, log_every=5, last_step=None, checkpoints=None, evaluate=None):
     """When the numbers of which step were looked at, and what hooks were told."""
-    looked, taken, hook = [], [], Lines(last_step)
+    looked, taken, rates, hook = [], [], [], Lines(last_step)
 
-    def train_step(state, batch):
+    def train_step(state, batch, numbers):
+        rates.append(numbers.learning_rate)
         number = len(taken) + 1
         taken.append(number)
         metrics = {
@@ -92,6 +94,9 @@ def run(steps=12, log_every=5, last_step=None, checkpoints=None, evaluate=None):
                 evaluate=evaluate,
             ),
         )
+    # Each step has the learning rate of those that were done before.
+    schedule = make_schedule(config)
+    np.testing.assert_allclose(rates, [schedule(step) for step in range(len(rates))], rtol=1e-6)
     return looked, hook.lines
 
 

@@ -7,33 +7,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssd_jax.config.schema import AugmentConfig, Config, OptimizerConfig, as_config
+from ssd_jax.config.schema import AugmentConfig, Config, as_config
 from ssd_jax.detection.losses import multibox_loss
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.distributed import devices
 from ssd_jax.models.network import build_network
 from ssd_jax.training.augmentation import image_keys
 from ssd_jax.training.detection_loss import detection_loss
-from ssd_jax.training.optimizer import make_optimizer
+from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.parameters import matching
 from ssd_jax.training.state import initial_state
-from ssd_jax.training.steps import make_train_step, unless_nonfinite
+from ssd_jax.training.steps import make_train_step, step_numbers, unless_nonfinite
 from tests import tiny
 
 BATCH = 8
 # Without random augmentation.
 CONFIG = Config(
     seed=1,
+    warmup_steps=0,
+    learning_rate=1e-2,
+    weight_decay=0,
+    bias_rate=1,
     model=as_config(tiny.get_config()).model,
     augment=AugmentConfig(color=False, flip=False),
 )
 
 
-def sgd(learning_rate):
-    return make_optimizer(OptimizerConfig(weight_decay=0, bias_rate=1), lambda step: learning_rate)
-
-
-OPTIMIZER = sgd(1e-2)
+OPTIMIZER = make_optimizer(CONFIG, make_schedule(CONFIG))
+NUMBERS = step_numbers(CONFIG)(0)
 
 
 def make_batch(num_objects=5, without_objects=3, num_images=BATCH):
@@ -62,21 +63,22 @@ def initial_variables(network):
     return network.init(seed=0)
 
 
-def new_state(network, optimizer=OPTIMIZER, **options):
+def new_state(network, **options):
     # Copies, for a step is given up its state.
     variables = jax.tree.map(jnp.array, initial_variables(network))
-    return devices.replicate(initial_state(*variables, optimizer, **options))
+    return devices.replicate(initial_state(*variables, OPTIMIZER, **options))
 
 
 @functools.cache
 def compiled_step(precision="float32", **options):
     network = tiny_network(precision)
-    return devices.pmap_train_step(make_train_step(CONFIG.replace(options), network, OPTIMIZER))
+    return devices.pmap_train_step(make_train_step(CONFIG.replace(options), network))
 
 
 def one_step(batch, **options):
     """State and metrics after one step."""
-    state, metrics = compiled_step(**options)(new_state(tiny_network()), devices.shard(batch))
+    state, batch = new_state(tiny_network()), devices.shard(batch)
+    state, metrics = compiled_step(**options)(state, batch, NUMBERS)
     return state, devices.to_host(metrics)
 
 
@@ -152,7 +154,7 @@ def test_the_loss_needs_no_pmap(after_one_step):
 def test_a_step_has_no_scatter():
     # It is slow on GPUs.
     state, batch = new_state(tiny_network()), devices.shard(make_batch())
-    assert "scatter" not in compiled_step().lower(state, batch).as_text()
+    assert "scatter" not in compiled_step().lower(state, batch, NUMBERS).as_text()
 
 
 @pytest.mark.parametrize("factor", [np.nan, 1e25])
@@ -161,7 +163,7 @@ def test_an_update_that_is_not_finite_changes_nothing_but_counts(factor):
     # With the second factor the loss is finite, but the norm of the gradient is not.
     state.parameters["heads"]["offsets"][0]["kernel"] *= factor
     before = jax.tree.map(np.array, state)
-    after, metrics = compiled_step()(state, devices.shard(make_batch()))
+    after, metrics = compiled_step()(state, devices.shard(make_batch()), NUMBERS)
     assert np.isfinite(metrics["loss"]) == np.isfinite(factor)
     assert not np.isfinite(metrics["gradient_norm"])
     assert after.step == 1
@@ -272,14 +274,15 @@ def test_one_object_in_the_batch_is_enough():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
 
 
-def steps(network, batch, count, frozen=None, optimizer=OPTIMIZER, **options):
+def steps(network, batch, count, frozen=None, **options):
     """The states after each of some steps, and the metrics of the last."""
     config = CONFIG.replace(options)
-    step = devices.pmap_train_step(make_train_step(config, network, optimizer, frozen))
-    state = new_state(network, optimizer, frozen=frozen, averages=config.ema > 0)
+    numbers = step_numbers(config)(0)
+    step = devices.pmap_train_step(make_train_step(config, network, frozen))
+    state = new_state(network, frozen=frozen, averages=config.ema > 0)
     states = []
     for _ in range(count):
-        state, metrics = step(state, devices.shard(batch))
+        state, metrics = step(state, devices.shard(batch), numbers)
         states.append(devices.to_host(state))
     return states, devices.to_host(metrics)
 
@@ -325,3 +328,26 @@ def test_the_average_of_the_parameters_by_hand(after_frozen_steps, after_one_ste
     )
     assert last.for_evaluation()[0] is last.averaged
     assert plain.averaged == {} and plain.for_evaluation()[0] is plain.parameters
+
+
+def test_another_seed_or_rate_compiles_nothing():
+    compilations = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compilations.append(event) if "backend_compile" in event else None
+    )
+    config = CONFIG.replace({"augment.flip": True, "augment.plain_start": 0.5, "steps": 10})
+    step, batch = compiled_step(**{"augment.flip": True}), devices.shard(make_batch())
+    first = step_numbers(config)(0)
+    updates = []
+    for numbers in (
+        first,
+        step_numbers(config.replace({"seed": 2}))(0),
+        step_numbers(config.replace({"learning_rate": 2e-2, "steps": 99}))(0),
+    ):
+        state, _ = step(new_state(tiny_network()), batch, numbers)
+        updates.append(jax.tree.leaves(devices.to_host(state.opt_state[-1].trace))[0])
+        compilations.append("step")
+    assert "backend_compile" not in str(compilations[compilations.index("step") + 1 :])
+    assert not np.array_equal(updates[1], updates[0])  # other images are mirrored
+    np.testing.assert_allclose(updates[2], 2 * updates[0], rtol=1e-5)
+    assert (first.strength, step_numbers(config)(5).strength) == (0, 1)
