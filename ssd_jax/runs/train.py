@@ -123,11 +123,7 @@ def train(
         if not is_done or not is_recorded(folder):
             _record(parts, start)
         if is_done:
-            field = "patience" if has_ended and start.step < config.steps else "steps"
-            told = (
-                "the run has ended at step %d: to train on, raise config.%s, with --change_config"
-            )
-            logger.info(told, start.step, field)
+            _tell_how_to_go_on(config, start.step)
         else:
             _fit(parts, start, checkpoints, interruption, began)
         result = read_result(folder, checkpoints)
@@ -309,6 +305,14 @@ def _fit(
         state = devices.replicate(start.state)
         train_loop(state, devices.pmap_train_step(train_step), batches, run)
         checkpoints.close()
+
+
+def _tell_how_to_go_on(config: Config, step: int) -> None:
+    """Tells what a run that has ended at a step would need to go on."""
+    field = "steps" if step == config.steps else "patience"
+    logger.info(
+        "the run has ended at step %d: to go on, raise config.%s, with --change_config", step, field
+    )
 
 
 def _evaluate(

@@ -65,7 +65,6 @@ def make_train_step(config: Config, network: Network, frozen: Mask | None = None
     ) -> tuple[TrainState, Metrics]:
         trainable, fixed = split(state.parameters, frozen)
         strength = numbers.strength if has_plain_steps else 1.0
-        optimizer = make_optimizer(config, lambda _: numbers.learning_rate)
 
         def loss_of_part(
             trainable: Variables, batch_stats: Variables, part: Batch, keys: jax.Array
@@ -93,7 +92,7 @@ def make_train_step(config: Config, network: Network, frozen: Mask | None = None
         gradients, metrics = mean_over_devices(
             joining.parameters.join(gradients), sums, config.loss
         )
-        new_state, metrics["update_norm"] = update(joined, gradients, optimizer, config.ema)
+        new_state, metrics["update_norm"] = update(joined, gradients, config, numbers.learning_rate)
         new_state = new_state._replace(batch_stats=joining.batch_stats.join(batch_stats))
         return joining.separate(unless_nonfinite(joined, new_state, metrics)), metrics
 
@@ -183,16 +182,17 @@ def mean_over_devices(
 
 @jax.named_scope("update")
 def update(
-    joined: TrainState, gradients: Joined, optimizer: optax.GradientTransformation, ema: float
+    joined: TrainState, gradients: Joined, config: Config, learning_rate: ArrayLike
 ) -> tuple[TrainState, jax.Array]:
     """The state after an update, and the update's norm; both states are those of `StateJoining`."""
+    optimizer = make_optimizer(config, lambda _: learning_rate)
     before = joined.parameters["trained"]
     updates, opt_state = optimizer.update(gradients, joined.opt_state, before)
     parameters = joined.parameters | {"trained": optax.apply_updates(before, updates)}
     new = TrainState(
         step=joined.step + 1,
         parameters=parameters,
-        averaged=moving_average(joined, parameters, ema),
+        averaged=moving_average(joined, parameters, config.ema),
         batch_stats=joined.batch_stats,
         opt_state=opt_state,
     )

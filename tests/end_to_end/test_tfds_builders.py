@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssd_jax.config.files import load_config
 from ssd_jax.data import class_lists
 from tests.helpers.commands import ROOT
 
@@ -148,50 +149,24 @@ def data_dir(tmp_path_factory) -> Path:
     return folder
 
 
-# The configs train two steps on their own data, with a small network, and evaluate; then the
-# records of their sources are written, each to its file. It is a process of its own because TFDS
-# looks for its folder when it is imported.
-PROGRAM = """
-import sys
-from pathlib import Path
-from ssd_jax.config.files import load_config
-from ssd_jax.config.schema import as_config
-from ssd_jax.diagnostics.check_data import check_data
-from ssd_jax.runs.train import train
-from tests import tiny
-
-folder = Path(sys.argv[1])
-short = {"steps": 2, "batch_size": 2, "init": ""}
-configs = {name: load_config(name).replace(short) for name in ("ssd300_voc", "ssd300_coco")}
-for name, config in configs.items():
-    small = as_config(tiny.get_config()).model
-    train(config.model_copy(update={"model": small}), folder / name)
-voc, coco = (config.data for config in configs.values())
-for name, source in (("train", voc.train), ("test", voc.eval), ("coco", coco.train)):
-    report = check_data(source, records=folder / f"{name}.jsonl")
-    assert not report.problems(), report
-"""
-
-
-@pytest.fixture(scope="module")
-def done(data_dir: Path, tmp_path_factory) -> Path:
-    """A folder with a run of each config, and the records of its data."""
-    folder = tmp_path_factory.mktemp("done")
-    process = subprocess.run(
-        [sys.executable, "-c", PROGRAM, folder],
+def train(config: str, data_dir: Path, workdir: Path) -> subprocess.CompletedProcess[str]:
+    """Trains two steps with the data of the config, and evaluates."""
+    return subprocess.run(
+        [
+            sys.executable,
+            "train.py",
+            f"--config=configs/{config}.py",
+            f"--workdir={workdir}",
+            "--config.steps=2",
+            "--config.batch_size=2",
+            "--config.init=",
+            "--config.model.width=0.02",
+        ],
         cwd=ROOT,
         env=os.environ | {"TFDS_DATA_DIR": str(data_dir)},
         capture_output=True,
         text=True,
     )
-    assert process.returncode == 0, process.stderr
-    return folder
-
-
-def records(file: Path) -> list[dict]:
-    """The records of a source as training reads them, in the order of their names."""
-    lines = map(json.loads, file.read_text().splitlines())
-    return sorted(lines, key=lambda record: record["image_id"])
 
 
 @pytest.mark.parametrize(
@@ -201,16 +176,46 @@ def records(file: Path) -> list[dict]:
         ("ssd300_coco", class_lists.COCO, class_lists.COCO_IDS),
     ],
 )
-def test_a_published_config_trains_on_its_own_data(done, config, classes, ids):
-    described = json.loads((done / config / "classes.json").read_text())
+def test_a_published_config_trains_on_its_own_data(data_dir, tmp_path, config, classes, ids):
+    done = train(config, data_dir, tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    described = json.loads((tmp_path / "run" / "classes.json").read_text())
     assert [entry["name"] for entry in described] == list(classes)
     assert [entry["id"] for entry in described] == list(ids)
-    lines = [json.loads(line) for line in (done / config / "metrics.jsonl").open()]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
     assert any("eval/mAP" in line for line in lines)
 
 
-def test_the_records_are_those_of_the_archives(done):
-    train, test, coco = (records(done / f"{name}.jsonl") for name in ("train", "test", "coco"))
+# Writes the records of sources, each to its file. TFDS looks for its folder when it is imported.
+WRITE_RECORDS = """
+import sys
+from ssd_jax.diagnostics.check_data import check_data
+
+for source, file in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+    report = check_data(source, records=file)
+    assert not report.problems(), report
+"""
+
+
+def records(sources: list[str], data_dir: Path, folder: Path) -> list[list[dict]]:
+    """The records of each source as training reads them, in the order of their names."""
+    files = [folder / f"{number}.jsonl" for number in range(len(sources))]
+    arguments = [argument for pair in zip(sources, files, strict=True) for argument in pair]
+    done = subprocess.run(
+        [sys.executable, "-c", WRITE_RECORDS, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"TFDS_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [map(json.loads, file.read_text().splitlines()) for file in files]
+    return [sorted(each, key=lambda record: record["image_id"]) for each in lines]
+
+
+def test_the_records_are_those_of_the_archives(data_dir, tmp_path):
+    voc, coco = (load_config(name).data for name in ("ssd300_voc", "ssd300_coco"))
+    train, test, coco = records([voc.train, voc.eval, coco.train], data_dir, tmp_path)
     ids = [[record["image_id"] for record in each] for each in (train, test)]
     assert ids == [["000001", "000002", "000003", "000020", "000021"], ["000010", "000011"]]
     for record in train + test:
