@@ -49,6 +49,7 @@ def config(steps, port=0):
             "steps": steps,
             "log_every": 7,
             "ema": 0.9,
+            "loggers": "tensorboard",
             "checkpoint_every": 6 if port else 20,
             "eval_every": 12 if port else EVAL_EVERY,
         }

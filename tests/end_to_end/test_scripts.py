@@ -35,7 +35,7 @@ def run(script, *arguments, expect=0):
 def trained(tmp_path_factory):
     """A work directory, and what training there printed."""
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
-    return workdir, run("train", f"--workdir={workdir}").stderr
+    return workdir, run("train", f"--workdir={workdir}", "--config.loggers=tensorboard").stderr
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_the_way_to_the_first_step_is_told(trained):
 
 
 def test_started_again_it_continues_and_evaluates(workdir):
-    changes = ("--config.steps=6", "--config.eval_every=6")
+    changes = ("--config.steps=6", "--config.eval_every=6", "--config.loggers=tensorboard")
     done = run("train", f"--workdir={workdir}", *changes, expect=1)
     assert "config.steps from 4 to 6" in done.stderr and "--change_config" in done.stderr
 

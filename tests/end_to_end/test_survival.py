@@ -16,19 +16,25 @@ STEPS = 120
 
 
 @pytest.fixture(scope="module")
-def peaceful(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs") / "peaceful"
+def runs(tmp_path_factory):
+    """The folder of all runs, which so find each other's compiled programs."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def peaceful(runs):
+    workdir = runs / "peaceful"
     kill_training.train_uninterrupted(STEPS, workdir)
     return workdir
 
 
-def test_a_run_that_is_killed_goes_on_to_the_same_end(peaceful, tmp_path):
-    seen = kill_training.survive(3, STEPS, tmp_path / "killed", peaceful)
+def test_a_run_that_is_killed_goes_on_to_the_same_end(peaceful, runs):
+    seen = kill_training.survive(3, STEPS, runs / "killed", peaceful)
     assert seen.total() == 3
 
 
-def test_a_run_that_is_asked_to_end_saves_and_goes_on(peaceful, tmp_path):
-    workdir, last_step = tmp_path / "asked", 0
+def test_a_run_that_is_asked_to_end_saves_and_goes_on(peaceful, runs):
+    workdir, last_step = runs / "asked", 0
     # Early, for only the last three checkpoints stay.
     for number in (signal.SIGTERM, signal.SIGINT):
         child = start(STEPS, workdir)
@@ -56,9 +62,9 @@ def assert_statuses(children, workdir, statuses):
 
 
 @pytest.mark.multiprocess
-def test_two_processes_end_together_and_go_on(peaceful, tmp_path):
+def test_two_processes_end_together_and_go_on(peaceful, runs):
     # They go on where one process was.
-    together, cut_off = tmp_path / "together", tmp_path / "cut_off"
+    together, cut_off = runs / "together", runs / "cut_off"
     for workdir in (together, cut_off):
         shutil.copytree(peaceful, workdir)
     steps = STEPS + 24
