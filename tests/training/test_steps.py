@@ -34,7 +34,12 @@ CONFIG = Config(
 
 
 OPTIMIZER = make_optimizer(CONFIG, make_schedule(CONFIG))
-NUMBERS = step_numbers(CONFIG)(0)
+
+
+@functools.cache
+def first_numbers():
+    """A function, for a program of several processes imports this before they are joined."""
+    return step_numbers(CONFIG)(0)
 
 
 def make_batch(num_objects=5, without_objects=3, num_images=BATCH):
@@ -78,7 +83,7 @@ def compiled_step(precision="float32", **options):
 def one_step(batch, **options):
     """State and metrics after one step."""
     state, batch = new_state(tiny_network()), devices.shard(batch)
-    state, metrics = compiled_step(**options)(state, batch, NUMBERS)
+    state, metrics = compiled_step(**options)(state, batch, first_numbers())
     return state, devices.to_host(metrics)
 
 
@@ -154,7 +159,7 @@ def test_the_loss_needs_no_pmap(after_one_step):
 def test_a_step_has_no_scatter():
     # It is slow on GPUs.
     state, batch = new_state(tiny_network()), devices.shard(make_batch())
-    assert "scatter" not in compiled_step().lower(state, batch, NUMBERS).as_text()
+    assert "scatter" not in compiled_step().lower(state, batch, first_numbers()).as_text()
 
 
 @pytest.mark.parametrize("factor", [np.nan, 1e25])
@@ -163,7 +168,7 @@ def test_an_update_that_is_not_finite_changes_nothing_but_counts(factor):
     # With the second factor the loss is finite, but the norm of the gradient is not.
     state.parameters["heads"]["offsets"][0]["kernel"] *= factor
     before = jax.tree.map(np.array, state)
-    after, metrics = compiled_step()(state, devices.shard(make_batch()), NUMBERS)
+    after, metrics = compiled_step()(state, devices.shard(make_batch()), first_numbers())
     assert np.isfinite(metrics["loss"]) == np.isfinite(factor)
     assert not np.isfinite(metrics["gradient_norm"])
     assert after.step == 1

@@ -21,7 +21,7 @@ from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.steps import make_train_step
-from tests.training.test_steps import CONFIG, NUMBERS, make_batch, new_state, tiny_network
+from tests.training.test_steps import CONFIG, first_numbers, make_batch, new_state, tiny_network
 
 gc.set_threshold(10_000)  # as `ssd-jax` does
 file, *place = sys.argv[1:]
@@ -46,7 +46,7 @@ for accumulate, losses in ((1, {}), (2, other_losses)):
     log = []
     for number in range(3):
         before = state
-        state, metrics = train_step(state, devices.shard(batch), NUMBERS)
+        state, metrics = train_step(state, devices.shard(batch), first_numbers())
         log.append({key: float(value) for key, value in devices.to_host(metrics).items()})
         log[-1]["compilations"] = len(compilations)
         if number == 0:
