@@ -99,6 +99,7 @@ EXTRAS = {
     "h5py": ("weights of Keras", "h5py", "train"),
     "pycocotools": ("evaluation", "pycocotools", "evaluate"),
     "defusedxml": ("reading annotations", "defusedxml", "evaluate"),
+    "msgspec": ("reading annotations", "msgspec", "evaluate"),
     "matplotlib": ("a chart", "Matplotlib", "evaluate"),
     "jinja2": ("a report", "Jinja", "evaluate"),
     "psutil": ("a benchmark", "psutil", "benchmark"),

@@ -1,13 +1,13 @@
 """Annotations of images that lie in files, as a format reads them, in columns."""
 
 import collections
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ssd_jax.data.classes import Classes
 from ssd_jax.data.cleaning import clean
-from ssd_jax.data.columns import Columns, Strings
+from ssd_jax.data.columns import Columns, Repeated, Strings
 from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.image_bytes import read_span
 from ssd_jax.data.problems import Problems
@@ -55,7 +55,7 @@ class Annotations:
             area += annotation.area.astype(np.float64).tobytes()
         self.names = tuple(known)
         self.in_pixels = np.array(in_pixels, bool)
-        self.files = Strings.of(files)
+        self.files: Sequence[str] = Strings.of(files)
         self.columns = Columns(
             image_ids=Strings.of(ids),
             paths=Strings.of(paths),
@@ -68,6 +68,23 @@ class Annotations:
             crowd=np.frombuffer(crowd, bool),
             area=np.frombuffer(area, np.float64),
         )
+
+    @classmethod
+    def of_columns(
+        cls,
+        columns: Columns,
+        file: str,
+        names: Sequence[str],
+        origin: str,
+        category_ids: dict[str, int],
+    ) -> "Annotations":
+        """Those that one file describes, in pixels; see the attributes."""
+        made = cls((), origin, category_ids)
+        made.columns = columns
+        made.in_pixels = np.ones(len(columns), bool)
+        made.files = Repeated(file, len(columns))
+        made.names = tuple(names)
+        return made
 
     def __len__(self) -> int:
         return len(self.columns)

@@ -7,14 +7,14 @@ reading (a box that reaches outside) is fixed, counted, and told with the names 
 
 import collections
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from ssd_jax.data.classes import Classes
-from ssd_jax.data.columns import Columns, Strings
+from ssd_jax.data.columns import Columns
 from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.image_bytes import read_span
 from ssd_jax.data.problems import Problem, Problems, about_image
@@ -36,7 +36,7 @@ class Read(Protocol):
     origin: str
     columns: Columns
     in_pixels: np.ndarray
-    files: Strings
+    files: Sequence[str]
     names: tuple[str, ...]
 
     def __len__(self) -> int: ...
@@ -184,7 +184,7 @@ def _without_misspelt(read: Read, classes: Classes, problems: Problems) -> np.nd
     meant = [classes.misspelt(name) for name in read.names]
     of_object = np.array([bool(name) for name in meant], bool)[columns.classes]
     kept = np.ones(len(read), bool)
-    for index in np.unique(columns.owners()[of_object]).tolist():
+    for index in map(int, np.unique(columns.owners()[of_object])):
         kept[index] = False
         own = columns.objects(index)
         image = _image_name(columns, index)

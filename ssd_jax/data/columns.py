@@ -42,6 +42,26 @@ class Strings(Sequence[str]):
         return self if mask.all() else Strings.of(self[i] for i in np.flatnonzero(mask).tolist())
 
 
+class Repeated(Sequence[str]):
+    """One string, many times."""
+
+    def __init__(self, string: str, count: int):
+        """Takes the string, and how many times."""
+        self._string = string
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Repeated": ...
+    def __getitem__(self, index: int | slice) -> "str | Repeated":
+        places = range(self._count)[index]
+        return self._string if isinstance(places, int) else Repeated(self._string, len(places))
+
+
 @dataclasses.dataclass(frozen=True)
 class Columns:
     """Images that lie in files, with their objects.

@@ -75,7 +75,7 @@ class FileTree:
         Args:
           name: the path or name in the annotation.
         """
-        if name in self._file_set:
+        if name in self.places:
             return self.root / name
         name = without_server(name)
         inside = self.inside(name)
@@ -168,8 +168,9 @@ class FileTree:
         return "/".join(parts)
 
     @functools.cached_property
-    def _file_set(self) -> frozenset[str]:
-        return frozenset(self.files)
+    def places(self) -> dict[str, int]:
+        """The index in `files` of each of them."""
+        return {file: index for index, file in enumerate(self.files)}
 
     @functools.cached_property
     def _image_set(self) -> frozenset[str]:

@@ -166,14 +166,14 @@ def read_text(place: AnyPath, max_bytes: int | None = None) -> str:
       UserError: there is no such file, it is too large, or it is not such a text.
     """
     path = local_path(place)
-    with _reading_text(path):
+    with reading_text(path):
         content = read_bytes(path, max_bytes)
         is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
 
 
 @contextlib.contextmanager
-def _reading_text(path: Path) -> Iterator[None]:
+def reading_text(path: Path) -> Iterator[None]:
     """A block in which whatever keeps a text from being read is a `UserError`."""
     try:
         yield
@@ -212,7 +212,7 @@ def read_lines(place: AnyPath) -> Iterator[str]:
       UserError: there is no such file, it is not such a text, or a line is longer than `MAX_LINE`.
     """
     path = local_path(place)
-    with _reading_text(path), open_file(path) as file:
+    with reading_text(path), open_file(path) as file:
         is_utf_16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         file.seek(0)
         text = io.TextIOWrapper(file, encoding="utf-16" if is_utf_16 else "utf-8-sig")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ssd_jax.data.formats.values import number, text
-from ssd_jax.data.problems import MAX_PIXEL
+from ssd_jax.data.problems import MAX_PIXEL, Problem
+from ssd_jax.errors import shown
 
 YES_AND_NO = {"true": True, "yes": True, "false": False, "no": False}
 
@@ -51,6 +52,32 @@ def box_of(value: object) -> tuple[float, float, float, float] | None:
     if x is None or y is None or width is None or height is None:
         return None
     return x, y, x + width, y + height
+
+
+def box_of_entry(entry: dict) -> tuple[float, float, float, float] | None:
+    """The corners of an object's box, or of the box round its outline; None without either."""
+    box = box_of(entry.get("bbox"))
+    if box is None and not entry.get("bbox"):
+        box = box_of_outline(entry.get("segmentation"))
+    return box
+
+
+def name_of(image: dict) -> str | None:
+    """The name of an image's file; None where it has none."""
+    return next(filter(is_text, map(image.get, ("file_name", "path", "coco_url"))), None)
+
+
+def size_of(image: dict, place: str, found: list[Problem]) -> tuple[float, float] | None:
+    """(height, width) of an image, or None where they are not there; adds what is wrong."""
+    stated = image.get("height"), image.get("width")
+    if any(value is None or value == "" for value in stated):
+        return None
+    height, width = map(number, stated)
+    if height is None or width is None or height < 0 or width < 0:
+        message = f"{place} has the width and height {shown(stated[::-1])}, which are not pixels"
+        found.append(Problem("size", message))
+        return None
+    return height, width
 
 
 def box_of_outline(segmentation: object) -> tuple[float, float, float, float] | None:
