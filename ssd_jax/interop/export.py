@@ -1,5 +1,6 @@
 """Turns a trained detector into files that run elsewhere."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,9 +151,21 @@ def to_stablehlo(trained: Trained) -> bytes:
         return _detections(trained, *_outputs(trained, images))._asdict()
 
     (batch,) = jax.export.symbolic_shape("batch")
-    with plain_convolutions():
+    with plain_convolutions(), _without_folders():
         exported = jax.export.export(jax.jit(detect), platforms=PLATFORMS)(_images(trained, batch))
     return bytes(exported.serialize())
+
+
+@contextlib.contextmanager
+def _without_folders() -> Iterator[None]:
+    """A block in which JAX notes source files by their names, without this machine's folders."""
+    option = "jax_hlo_source_file_canonicalization_regex"
+    before = jax.config.values[option]
+    jax.config.update(option, ".*/")
+    try:
+        yield
+    finally:
+        jax.config.update(option, before)
 
 
 def write_for_engines(

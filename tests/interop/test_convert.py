@@ -4,12 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
+import ssd_jax
 from ssd_jax import Detector
 from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
@@ -225,6 +227,8 @@ def test_stablehlo_runs_without_the_package(imported, detections, tmp_path):
     assert [entry["name"] for entry in classes] == list(NAMES)
     np.save(tmp_path / "pictures.npy", PICTURES)
     (tmp_path / "program.py").write_text(WITHOUT_THE_PACKAGE)
+    program = (tmp_path / "hlo" / "detector.stablehlo").read_bytes()
+    assert b"export.py" in program and str(Path(ssd_jax.__file__).parent).encode() not in program
     arguments = [tmp_path / "hlo" / "detector.stablehlo", tmp_path / "pictures.npy"]
     subprocess.run(
         [sys.executable, "program.py", *arguments, "found.npz"], cwd=tmp_path, check=True
