@@ -1,6 +1,7 @@
 """Annotations of many images in a few arrays, so that millions of images fit in memory."""
 
 import dataclasses
+import mmap
 import os
 from collections.abc import Iterable, Sequence
 from typing import overload
@@ -11,7 +12,7 @@ import numpy as np
 class Strings(Sequence[str]):
     """Many strings as one string of bytes and the places where each ends."""
 
-    def __init__(self, content: bytes, ends: np.ndarray):
+    def __init__(self, content: bytes | mmap.mmap, ends: np.ndarray):
         """Takes the encoded strings joined, and `[strings] int64` ends."""
         self.content = content
         self.bounds = np.concatenate([np.zeros(1, np.int64), ends])

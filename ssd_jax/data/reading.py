@@ -96,9 +96,12 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
     # Made here, once, and not in every function that reads.
     splits, boxes = tf.constant(columns.splits), tf.constant(columns.boxes)
     labels, difficult = tf.constant(columns.classes), tf.constant(columns.difficult)
-    paths, path_bounds = tf.constant(columns.paths.content), tf.constant(columns.paths.bounds)
+    paths, path_bounds = tf.constant(columns.paths.content[:]), tf.constant(columns.paths.bounds)
     is_inside = tf.constant(columns.spans[:, 1] > 0)
-    ids, id_bounds = tf.constant(columns.image_ids.content), tf.constant(columns.image_ids.bounds)
+    ids, id_bounds = (
+        tf.constant(columns.image_ids.content[:]),
+        tf.constant(columns.image_ids.bounds),
+    )
 
     def path(index: tf.Tensor) -> tf.Tensor:
         return _between(paths, path_bounds, index)

@@ -2,11 +2,13 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ssd_jax.data.annotations import Annotations
+from ssd_jax.data.column_cache import Kept, kept
+from ssd_jax.data.columns import Columns
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.formats.arguments import file_and_folder
 from ssd_jax.data.formats.coco_matching import CocoFile, match
@@ -54,15 +56,42 @@ def open_coco_json(annotations: str, image_dir: str, problems: Problems) -> Anno
         message names the file.
     """
     spec, path, folder = file_and_folder("coco_json", annotations, image_dir)
+    tree, damaged = FileTree(folder), len(problems.found)
+
+    def read() -> tuple[Kept, bool]:
+        columns, details = _read(path, tree, problems)
+        return Kept(columns, details), len(problems.found) == damaged
+
+    columns, details = kept(path, tree, read)
+    ids = _ids_by_name(details["categories"], path)
+    problems.num_images += details["num_images"]
+    if details["unlisted"] and not problems.found:
+        logger.info("%s: left out %s", path, details["unlisted"])
+    return Annotations.of_columns(columns, str(path), details["classes"], spec, ids)
+
+
+def _read(path: Path, tree: FileTree, problems: Problems) -> tuple[Columns, dict[str, Any]]:
+    """The columns of a file.
+
+    Returns:
+      The columns, and `num_images`: how many it lists; `categories`: their ids and names;
+      `classes`: the names of those in the columns; `unlisted`: words for the images of the folder
+      that it does not list.
+    """
     content = _parse(path)
     names = _category_names(content.categories, path)
     if not len(content.images):
         raise UserError(f"{path} lists no images")
-    ids = _ids_by_name(names, path)
     _check_form(content.objects, path)
-    file = CocoFile(path, FileTree(folder), names, content.ids)
-    columns, classes = match(content.images, content.objects, file, problems)
-    return Annotations.of_columns(columns, str(path), classes, spec, ids)
+    file = CocoFile(path, tree, names, content.ids)
+    columns, classes, unlisted = match(content.images, content.objects, file, problems)
+    details = {
+        "num_images": len(content.images),
+        "categories": list(names.items()),
+        "classes": classes,
+        "unlisted": unlisted,
+    }
+    return columns, details
 
 
 class _Content(NamedTuple):
@@ -135,10 +164,10 @@ def _category_names(listed: list, path: Path) -> dict[int, str]:
     return dict(sorted(names.items()))
 
 
-def _ids_by_name(names: Mapping[int, str], path: Path) -> dict[str, int]:
+def _ids_by_name(categories: Iterable[tuple[int, str]], path: Path) -> dict[str, int]:
     """The first id of each name; tells of others."""
     ids: dict[str, int] = {}
-    for category_id, name in names.items():
+    for category_id, name in categories:
         if name in ids:
             logger.warning(
                 "%s: the categories %d and %d have one name, %s, and are taken as one class",

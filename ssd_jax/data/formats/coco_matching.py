@@ -3,7 +3,6 @@
 What is as it should be is worked on in columns; one by one only what may be damaged.
 """
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +23,6 @@ from ssd_jax.data.formats.coco_values import (
 )
 from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems
 from ssd_jax.errors import counted, first_names, shown
-
-logger = logging.getLogger(__name__)
 
 AT_ONCE = 2**20  # objects that are looked up together
 
@@ -48,7 +45,7 @@ class CocoFile(NamedTuple):
 
 def match(
     images: ImageRows, objects: ObjectRows, file: CocoFile, problems: Problems
-) -> tuple[Columns, tuple[str, ...]]:
+) -> tuple[Columns, tuple[str, ...], str]:
     """The annotation of every image.
 
     Args:
@@ -58,10 +55,9 @@ def match(
       problems: collects damaged images, in the order of the file.
 
     Returns:
-      The columns, with boxes in pixels, and the names of their classes, in the order of their first
-      occurrence.
+      The columns, with boxes in pixels; the names of their classes, in the order of their first
+      occurrence; and words for the images of the folder that are not in the file, if any.
     """
-    problems.num_images += len(images)
     numbers = images.columns.column("number")
     wanted = objects.columns.pop("image")
     owners, is_repeated = _owners(wanted, numbers)
@@ -86,9 +82,8 @@ def match(
     for row in np.flatnonzero(doubtful).tolist():
         place = looks.look(row, order[splits[row] : splits[row + 1]])
         places[row] = -1 if place is None else place
-    _tell_unlisted(file, places, problems)
-
-    return _columns(images, objects, file, places, categories, order, splits)
+    unlisted = _unlisted(file.tree, places)
+    return *_columns(images, objects, file, places, categories, order, splits), unlisted
 
 
 def _columns(
@@ -267,20 +262,15 @@ class _Looks:
             yield self._objects.odd.get(row, {"category_id": category_id, "bbox": [0, 0, 0, 0]})
 
 
-def _tell_unlisted(file: CocoFile, places: np.ndarray, problems: Problems) -> None:
-    """Logs how many images of the folder are not in the file."""
-    if problems.found:
-        return
-    is_listed = np.zeros(len(file.tree.files), bool)
+def _unlisted(tree: FileTree, places: np.ndarray) -> str:
+    """How many images of a folder are not in a file, and their names; "" where all are."""
+    is_listed = np.zeros(len(tree.files), bool)
     is_listed[places[places >= 0]] = True
     if is_listed.all():
-        return
-    without = [image for image in file.tree.images if not is_listed[file.tree.places[image]]]
-    if without:
-        count = counted(len(without), "image")
-        logger.info(
-            "%s: left out %s that it does not list: %s", file.path, count, first_names(without)
-        )
+        return ""
+    without = [image for image in tree.images if not is_listed[tree.places[image]]]
+    count = counted(len(without), "image")
+    return f"{count} that it does not list: {first_names(without)}" if without else ""
 
 
 def _by_occurrence(categories: np.ndarray, names: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:

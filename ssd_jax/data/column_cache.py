@@ -1,0 +1,176 @@
+"""Keeps the columns of large annotation files in the user's cache folder.
+
+They are mapped into memory, so that all processes of a machine share them. An entry is a folder
+that is called by the digest of all that decides what it holds; so it never has to be changed, and
+whatever is damaged is made anew.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import mmap
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ssd_jax.data.columns import Columns, Strings
+from ssd_jax.data.file_tree import FileTree
+from ssd_jax.errors import UserError, reason_of
+from ssd_jax.storage.caches import cache_folder
+from ssd_jax.storage.files import open_file
+from ssd_jax.storage.locks import locked_in_turn
+from ssd_jax.storage.replacing import unfinished_name
+
+logger = logging.getLogger(__name__)
+
+# To be raised when the same file would give other columns or details.
+VERSION = 1
+# Smaller files are read in a second.
+SMALLEST = 2**26  # bytes
+# Entries that were not used for longest are removed beyond this.
+MOST_BYTES = 2**34
+
+PIECE = 2**22  # bytes that are read together
+
+STRINGS = ("image_ids", "paths")
+ARRAYS = ("sizes", "spans", "splits", "boxes", "classes", "difficult", "crowd", "area")
+DETAILS = "details.json"
+
+
+class Kept(NamedTuple):
+    """What is kept of an annotation file.
+
+    Attributes:
+      columns: of its images.
+      details: what else it says, as JSON can hold it.
+    """
+
+    columns: Columns
+    details: dict[str, Any]
+
+
+def kept(file: Path, tree: FileTree, read: Callable[[], tuple[Kept, bool]]) -> Kept:
+    """What a file holds, from the cache if it is there.
+
+    Args:
+      file: the annotation file; small ones are not kept.
+      tree: the folder of its images, whose names count as well.
+      read: reads the file; the second value says whether that may be kept.
+
+    Raises:
+      UserError: `read` does.
+    """
+    try:
+        status = os.stat(file)
+        if status.st_size < SMALLEST:
+            return read()[0]
+        folder = cache_folder("annotations")
+        entry = folder / _digest(file, tree)
+    except (OSError, RuntimeError):  # `read` tells of the file, and a cache need not be
+        return read()[0]
+    if known := _load(entry):
+        return known
+    with _turn(folder):
+        # Another process may have made it meanwhile.
+        if known := _load(entry):
+            return known
+        made, may_be_kept = read()
+        try:
+            now = os.stat(file)
+            is_same = (now.st_mtime_ns, now.st_size) == (status.st_mtime_ns, status.st_size)
+            if not (is_same and may_be_kept):
+                return made
+            _save(made, entry)
+            _make_room(folder, entry)
+        except OSError as error:
+            logger.info("%s is not kept in %s: %s", file, folder, reason_of(error))
+            return made
+    return _load(entry) or made
+
+
+@contextlib.contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """A block that one process at a time is in, where the folder can be locked."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(UserError):
+            stack.enter_context(locked_in_turn(folder))
+        yield
+
+
+def _digest(file: Path, tree: FileTree) -> str:
+    """The digest of what decides the columns: the file, the images, and where these lie."""
+    content = _file_digest(file)
+    names = hashlib.sha256("\0".join(tree.files).encode(errors="surrogateescape")).hexdigest()
+    deciding = json.dumps([VERSION, str(tree.root), content, names])
+    return hashlib.sha256(deciding.encode()).hexdigest()
+
+
+def _save(made: Kept, entry: Path) -> None:
+    """Writes an entry, which appears when it is whole."""
+    unfinished = entry.with_name(unfinished_name())
+    try:
+        unfinished.mkdir()
+        for name in STRINGS:
+            strings: Strings = getattr(made.columns, name)
+            (unfinished / name).write_bytes(strings.content[:])
+            np.save(unfinished / f"{name}_bounds.npy", strings.bounds)
+        for name in ARRAYS:
+            np.save(unfinished / f"{name}.npy", getattr(made.columns, name))
+        digests = {path.name: _file_digest(path) for path in unfinished.iterdir()}
+        (unfinished / DETAILS).write_text(json.dumps({"digests": digests, **made.details}))
+        shutil.rmtree(entry, ignore_errors=True)  # a damaged one
+        unfinished.rename(entry)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _load(entry: Path) -> Kept | None:
+    """An entry; None where there is none, or it is damaged."""
+    try:
+        details = json.loads((entry / DETAILS).read_text())
+        digests = details.pop("digests")
+        if any(_file_digest(entry / name) != digest for name, digest in digests.items()):
+            return None
+        image_ids, paths = (_mapped_strings(entry / name) for name in STRINGS)
+        arrays = {name: _mapped(entry / f"{name}.npy") for name in ARRAYS}
+        columns = Columns(image_ids, paths, **arrays)
+        os.utime(entry)  # it was used last
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return Kept(columns, details)
+
+
+def _mapped(file: Path) -> np.ndarray:
+    return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+
+
+def _mapped_strings(file: Path) -> Strings:
+    with file.open("rb") as opened:
+        content = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    return Strings(content, _mapped(file.with_name(f"{file.name}_bounds.npy"))[1:])
+
+
+def _file_digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with open_file(file, buffering=0) as opened:
+        while piece := opened.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _make_room(folder: Path, entry: Path) -> None:
+    """Removes the entries that were not used for longest, but for one, where they are too many."""
+    entries = [path for path in folder.iterdir() if path.is_dir() and path != entry]
+    entries.sort(key=lambda path: path.stat().st_mtime)
+    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in entries}
+    room = MOST_BYTES - sum(file.stat().st_size for file in entry.iterdir()) - sum(sizes.values())
+    for path in entries:
+        if room >= 0:
+            break
+        shutil.rmtree(path, ignore_errors=True)
+        room += sizes[path]
