@@ -1,25 +1,32 @@
-"""Turn a run into files that run elsewhere.
+"""Turn a trained detector into files that run elsewhere.
 
     ssd-jax export --to=safetensors --workdir=runs/quickstart --output=my_detector
 
     ssd-jax export --to=onnx --precision=int8 --calibration=path/to/dataset \\
         --workdir=runs/quickstart --output=deploy
-    ssd-jax export --to=web --workdir=runs/quickstart --output=page
+    ssd-jax export --to=web --weights=my_detector --output=page
 
 To safetensors, stablehlo, onnx, tflite, saved_model, web (a page that detects in the browser),
 ssd.pytorch, torchvision; hf: for the Hugging Face hub.
 """
 
 import os
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from ssd_jax.cli.command_line import Command, define_checkpoint, given
 from ssd_jax.errors import UserError
 
+if TYPE_CHECKING:
+    from ssd_jax.interop.trained import Trained
+
 FLAGS = flags.FlagValues()
-TO = flags.DEFINE_string("to", None, "What to make of the run.", FLAGS)
-WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of the run.", FLAGS)
+TO = flags.DEFINE_string("to", None, "What to make of the detector.", FLAGS)
+WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.", FLAGS)
+WEIGHTS = flags.DEFINE_string(
+    "weights", None, "Or a folder exported to safetensors or hf, or hf:USER/NAME.", FLAGS
+)
 PUSH = flags.DEFINE_string("push", None, "With hf: USER/NAME to upload the folder to.", FLAGS)
 LICENSE = flags.DEFINE_string(
     "license", "", "Of hf, onnx, tflite, saved_model, web: what they say, like mit.", FLAGS
@@ -40,11 +47,10 @@ def main(arguments: list[str]) -> None:
     from ssd_jax.inference.page.exported import export_page
     from ssd_jax.interop.export import PAGE, check_export, export
     from ssd_jax.interop.hub import ModelCard, check_repository, push, save_for_hub
-    from ssd_jax.runs.trained import load_workdir, read_evaluation
     from ssd_jax.storage.files import check_no_scheme
     from ssd_jax.storage.outputs import check_outputs
 
-    kind, workdir, output = given(TO), given(WORKDIR), given(OUTPUT)
+    kind, output = given(TO), given(OUTPUT)
     chosen = (PRECISION.value, CALIBRATION.value, LICENSE.value)
     check_export(kind, *chosen)
     check_no_scheme(CALIBRATION.value)
@@ -53,10 +59,9 @@ def main(arguments: list[str]) -> None:
         raise UserError("--push goes with --to=hf alone")
     if PUSH.value is not None:
         check_repository(PUSH.value)
-    trained = load_workdir(workdir, CHECKPOINT())
+    trained, numbers = _detector()
     if kind == "hf":
         name = PUSH.value or os.path.basename(os.path.abspath(output))
-        numbers = read_evaluation(workdir, CHECKPOINT())
         save_for_hub(trained, output, ModelCard(name, numbers, LICENSE.value))
     elif kind == PAGE:
         export_page(trained, output, *chosen)
@@ -67,4 +72,19 @@ def main(arguments: list[str]) -> None:
         print(f"uploaded: {push(output, PUSH.value)}")
 
 
-COMMAND = Command(FLAGS, main, required=("to", "workdir", "output"))
+def _detector() -> "tuple[Trained, dict[str, float]]":
+    """The detector that the flags name, and the numbers of its evaluation, as far as known."""
+    from ssd_jax.interop.hub import load_pretrained
+    from ssd_jax.runs.trained import load_workdir, read_evaluation
+
+    if (WORKDIR.value is None) == (WEIGHTS.value is None):
+        raise UserError("name either --workdir, of a run, or --weights, a detector's folder")
+    if WEIGHTS.value is None:
+        checkpoint = CHECKPOINT()
+        return load_workdir(given(WORKDIR), checkpoint), read_evaluation(given(WORKDIR), checkpoint)
+    if CHECKPOINT() != "best":
+        raise UserError("--checkpoint goes with --workdir: --weights has only one")
+    return load_pretrained(WEIGHTS.value), {}
+
+
+COMMAND = Command(FLAGS, main, required=("to", "output"))

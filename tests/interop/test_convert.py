@@ -141,6 +141,10 @@ def test_mistakes_are_named(kind, file, complaint, tmp_path):
         (["import", "--output=x", "--config=tests/tiny.py"], "error: --from=… is missing"),
         (["export", "--output=x", "--workdir=x"], "error: --to=… is missing"),
         (["export", "--to=onnx", "--workdir=/no/such", "--output=x"], "error: /no/such is not the"),
+        (
+            ["export", "--to=onnx", "--output=x"],
+            "error: name either --workdir, of a run, or --weig",
+        ),
     ],
 )
 @pytest.mark.slow
@@ -199,6 +203,10 @@ def test_a_shared_folder_detects_the_same(imported, detections, tmp_path):
     assert files == dict.fromkeys(
         ("model.safetensors", "config.json", "SHA256SUMS"), files["config.json"]
     )
+    again = tmp_path / "again"
+    convert("export", "--to=safetensors", f"--weights={output}", f"--output={again}")
+    for name in files:
+        assert (again / name).read_bytes() == (tmp_path / "shared" / name).read_bytes()
     trained = load_folder(tmp_path / "shared")
     jax.tree.map(np.testing.assert_array_equal, trained.variables, load_workdir(imported).variables)
     assert trained.class_names == NAMES and trained.category_ids == (1, 2, 3, 4, 5)
