@@ -6,6 +6,7 @@ reading (a box that reaches outside) is fixed, counted, and told with the names 
 """
 
 import collections
+import dataclasses
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,12 @@ logger = logging.getLogger(__name__)
 
 # Fractions of the image above this are those of no box, but pixels.
 MAX_FRACTION = 1.5
+
+
+# Odd numbers of 64 bits, by which the bits of rows are multiplied.
+FACTORS = np.random.default_rng(0).integers(2**63, size=6, dtype=np.uint64) * np.uint64(
+    2
+) + np.uint64(1)
 
 
 class Read(Protocol):
@@ -64,25 +71,45 @@ def clean(read: Read, classes: Classes, problems: Problems) -> FolderRecords:
     kept &= _without_misspelt(read, classes, problems)
     kept &= _in_their_unit(read, kept, problems)
 
-    scales = np.where(read.in_pixels[:, None], sizes, 1.0)[owners][:, [1, 0, 1, 0]]
-    with np.errstate(invalid="ignore"):
-        boxes = (columns.boxes / scales).astype(np.float32)
-        outside = (
-            np.maximum(-boxes, boxes - 1) * np.nan_to_num(sizes, nan=1.0)[owners][:, [1, 0, 1, 0]]
-        )
-        clipped = np.clip(boxes, 0.0, 1.0)
-        has_area = np.all(clipped[:, 2:] > clipped[:, :2], axis=1)
+    clipped, has_area, is_outside = _clipped(read, sizes)
     in_class, of_kept = labels > 0, kept[owners]
     others = of_kept & ~in_class
     objects = of_kept & in_class & has_area
     _tell_classes(read, others)
     _tell(read, of_kept & in_class & ~has_area, "dropped {} without area")
-    # Less than half a pixel is what rounding makes.
-    _tell(read, objects & np.any(outside > 0.5, axis=1), "clipped {} at the edge of the image")
+    _tell(read, objects & is_outside, "clipped {} at the edge of the image")
     _tell(read, objects & _repeated(columns), "kept {} twice")
 
-    chosen, num_others = columns.chosen(kept, objects), int(others.sum())
-    return FolderRecords(chosen, clipped[objects], labels[objects], sizes[kept], num_others)
+    columns = dataclasses.replace(columns, boxes=clipped, classes=labels, sizes=sizes)
+    chosen = columns.chosen(kept, objects)
+    return FolderRecords(chosen, chosen.boxes, chosen.classes, chosen.sizes, int(others.sum()))
+
+
+def _clipped(read: Read, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Brings boxes into fractions of their images, and cuts off what is outside.
+
+    Args:
+      read: the annotations.
+      sizes: `[images, 2]` height and width.
+
+    Returns:
+      `[objects, 4]` float32, `[objects] bool`: the box has some area, and `[objects] bool`: more
+      than half a pixel of it was outside, which is more than rounding makes.
+    """
+    columns, owners = read.columns, read.columns.owners()
+    clipped = np.empty(columns.boxes.shape, np.float32)
+    has_area, is_outside = (np.empty(len(owners), bool) for _ in range(2))
+    units = np.where(read.in_pixels[:, None], sizes, 1.0)[:, [1, 0, 1, 0]]
+    pixels = np.nan_to_num(sizes, nan=1.0)[:, [1, 0, 1, 0]]
+    for piece in columns.pieces():
+        own = owners[piece]
+        with np.errstate(invalid="ignore"):
+            boxes = (columns.boxes[piece] / units[own]).astype(np.float32)
+            outside = np.maximum(-boxes, boxes - 1) * pixels[own]
+            clipped[piece] = np.clip(boxes, 0.0, 1.0)
+        is_outside[piece] = np.any(outside > 0.5, axis=1)
+        has_area[piece] = np.all(clipped[piece, 2:] > clipped[piece, :2], axis=1)
+    return clipped, has_area, is_outside
 
 
 def _sizes(read: Read, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
@@ -148,19 +175,21 @@ def _wrong_size(stated: tuple[float, float], actual: tuple[int, int], is_turned:
 def _in_their_unit(read: Read, kept: np.ndarray, problems: Problems) -> np.ndarray:
     """`[images] bool`: pixels are no fractions, and fractions no pixels."""
     columns = read.columns
-    owners, boxes = columns.owners(), columns.boxes
-    has_area = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
-    largest = np.full(len(read), -np.inf)
-    np.maximum.at(largest, owners[has_area], boxes[has_area].max(axis=1))
-    is_fraction = read.in_pixels & (largest <= 1) & (largest > 0)
-    # A part of the first pixel is no object, whatever the others are.
-    in_part = has_area & (boxes.min(axis=1) >= 0) & (boxes.max(axis=1) <= 1)
-    in_part &= np.any(boxes % 1 > 0, axis=1) & read.in_pixels[owners]
-    is_fraction[owners[in_part]] = True
+    owners = columns.owners()
+    largest, has_part = np.full(len(read), -np.inf), np.zeros(len(read), bool)
+    for piece in columns.pieces():
+        boxes, own = columns.boxes[piece], owners[piece]
+        has_area = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
+        np.maximum.at(largest, own[has_area], boxes[has_area].max(axis=1))
+        # A part of the first pixel is no object, whatever the others are.
+        in_part = has_area & (boxes.min(axis=1) >= 0) & (boxes.max(axis=1) <= 1)
+        in_part[in_part] = np.any(boxes[in_part] % 1 > 0, axis=1)
+        has_part[own[in_part]] = True
+    is_fraction = read.in_pixels & (((largest <= 1) & (largest > 0)) | has_part)
     is_pixel = ~read.in_pixels & (largest > MAX_FRACTION)
     wrong = kept & (is_fraction | is_pixel)
     for index in np.flatnonzero(wrong).tolist():
-        own = boxes[columns.objects(index)]
+        own = columns.boxes[columns.objects(index)]
         in_part = own[own.max(axis=1) <= 1]
         first = (in_part if is_fraction[index] else own)[0].round(4).tolist()
         image = _image_name(columns, index)
@@ -202,12 +231,18 @@ def _without_misspelt(read: Read, classes: Classes, problems: Problems) -> np.nd
 
 def _repeated(columns: Columns) -> np.ndarray:
     """`[objects] bool`: an earlier object of the image has the same class and box."""
-    if not len(columns.boxes):
-        return np.zeros(0, bool)
-    rows = np.column_stack([columns.owners(), columns.classes, columns.boxes])
-    _, first = np.unique(rows, axis=0, return_index=True)
-    repeated = np.ones(len(rows), bool)
-    repeated[first] = False
+    repeated, owners = np.zeros(len(columns.boxes), bool), columns.owners()
+    for piece in columns.pieces():
+        numbers = [owners[piece], columns.classes[piece], *columns.boxes[piece].T]
+        rows = np.column_stack(numbers) + 0.0  # which makes 0 of -0
+        # Of a few million rows hardly two have the same sum by chance; those that do are compared.
+        sums = (np.ascontiguousarray(rows).view(np.uint64) * FACTORS).sum(axis=1, dtype=np.uint64)
+        order = np.argsort(sums)
+        same = sums[order[1:]] == sums[order[:-1]]
+        places = np.unique(np.concatenate([order[1:][same], order[:-1][same]]))
+        if len(places):
+            _, first = np.unique(rows[places], axis=0, return_index=True)
+            repeated[piece.start + np.delete(places, first)] = True
     return repeated
 
 

@@ -3,10 +3,12 @@
 import dataclasses
 import mmap
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import overload
 
 import numpy as np
+
+AT_ONCE = 2**20  # objects that are computed together
 
 
 class Strings(Sequence[str]):
@@ -114,8 +116,19 @@ class Columns:
         """`[objects]`: the index of the image that each belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.splits))
 
+    def pieces(self) -> Iterator[slice]:
+        """Places of objects, in order: those of some images at a time, about `AT_ONCE`."""
+        start = 0
+        while start < len(self):
+            beyond = np.searchsorted(self.splits, self.splits[start] + AT_ONCE, side="right")
+            end = max(start + 1, int(beyond) - 1)
+            yield slice(int(self.splits[start]), int(self.splits[end]))
+            start = end
+
     def chosen(self, images: np.ndarray, objects: np.ndarray) -> "Columns":
         """The images and objects for which `[images] bool` and `[objects] bool` are true."""
+        if images.all() and objects.all():
+            return self
         owners = self.owners()
         objects = objects & images[owners]
         counts = np.bincount(owners[objects], minlength=len(self))[images]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssd_jax.data import columns
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.classes import Classes
 from ssd_jax.data.problems import Problems
@@ -133,3 +134,34 @@ def test_an_image_inside_a_larger_file(image, tmp_path):
     assert record.encoded == content and record.image == content and record.size == (100, 200)
     with pytest.raises(UserError, match="ends inside an image"):
         clean(tmp_path / "many", (20, 10, 80, 60), span=(6, 10**6))
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 10**6])
+def test_how_many_objects_are_computed_together_changes_nothing(image, told, monkeypatch, at_once):
+    monkeypatch.setattr(columns, "AT_ONCE", at_once)
+    boxes = {
+        "a": [(0, 10, 80, 60), (20, 10, 80, 60), (-0.0, 10, 80, 60), (20, 10, 20, 60)],
+        "b": [],
+        "c": [(20, 10, 80, 60), (190, 90, 210, 100), (20, 10, 80, 60), (20, 10, 80, 60)],
+        "d": [(150, 10, 200, 60)],
+    }
+    read = Annotations(
+        [
+            annotation(name, image, f"{name}.xml", [Object("cat", box) for box in own])
+            for name, own in boxes.items()
+        ],
+        "set",
+    )
+    assert [piece.stop for piece in read.columns.pieces()] == {
+        1: [4, 4, 8, 9], 3: [4, 8, 9], 10**6: [9]
+    }[at_once]  # fmt: skip
+    records = read.with_classes(Classes(("cat",)), Problems())
+    assert np.diff(records.columns.splits).tolist() == [3, 0, 4, 1]
+    np.testing.assert_allclose(records[0].boxes[:, 0], [0, 0.1, 0])
+    np.testing.assert_allclose(records[2].boxes[1], [0.95, 0.9, 1, 1])
+    folder = image.parent.name
+    assert told() == [
+        "set: dropped 1 box without area: a.jpg",
+        "set: clipped 1 box at the edge of the image: a.jpg",
+        f"set: kept 3 boxes twice: {folder}/a.jpg, {folder}/a.jpg (2)",
+    ]
