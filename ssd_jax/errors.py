@@ -26,7 +26,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str):
-        super().__init__(LONG_WORD.sub(r"\1…\2", one_line(message)))
+        super().__init__(LONG_WORD.sub(r"\1…\2", one_line(as_named(message))))
 
 
 class Interrupted(KeyboardInterrupt):
@@ -46,6 +46,21 @@ class LostProcessError(RuntimeError):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM came: the program ends as after Ctrl-C, but it is one signal for all that it does."""
+
+
+_shown_instead: dict[str, str] = {}
+
+
+def shown_instead(path: str, name: str) -> None:
+    """Has messages say `name` for `path`, as for a copy of what the user named."""
+    _shown_instead[path] = name
+
+
+def as_named(text: str) -> str:
+    """A message with the names that the user knows."""
+    for path, name in _shown_instead.items():
+        text = text.replace(path, name)
+    return text
 
 
 def one_line(text: str) -> str:
@@ -109,6 +124,8 @@ EXTRAS = {
     "uvicorn": ("--serve", "uvicorn", "page"),
     "python_multipart": ("--serve", "python-multipart", "page"),
     "supervision": ("to_supervision", "supervision", "supervision"),
+    "gcsfs": ("a path that begins with gs://", "gcsfs", "gcs"),
+    "s3fs": ("a path that begins with s3://", "s3fs", "s3"),
     "huggingface_hub": ("the Hugging Face hub", "huggingface_hub", "hub"),
     "onnx": ("export to ONNX", "ONNX", "onnx"),
     "onnxruntime": ("running a file of ONNX, as export to int8 does,", "onnxruntime", "onnx"),

@@ -24,11 +24,13 @@ from ssd_jax.errors import (
     LostProcessError,
     Terminated,
     UserError,
+    as_named,
     missing_extra,
     one_line,
     printable,
 )
 from ssd_jax.storage.caches import cache_folder
+from ssd_jax.storage.copies import remove_copies
 from ssd_jax.storage.files import NO_SPACE
 
 MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
@@ -162,7 +164,7 @@ class _Formatter(logging.Formatter):
     """Messages whose signs are all printable, whatever the names in them."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return printable(as_named(super().format(record)))
 
 
 def _describe_system_error(error: OSError) -> str:
@@ -231,7 +233,8 @@ def _is_output_closed() -> bool:
 
 def _end(message: str, status: int) -> NoReturn:
     early_signals.finish(status)
-    message = printable(message)
+    remove_copies()
+    message = printable(as_named(message))
     if "jax" in sys.modules:
         with contextlib.suppress(Exception):  # JAX may be half imported
             from ssd_jax.distributed import watch

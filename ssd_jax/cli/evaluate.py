@@ -172,13 +172,13 @@ def _check_engine() -> None:
 
 def _config() -> Config | None:
     """The config that was given, or that of the run, with the flags; None without either."""
+    from ssd_jax.runs.stores import run_copy
     from ssd_jax.runs.workdir import read_config
-    from ssd_jax.storage.files import local_path
 
     if CONFIG.value is not None:
         config = given_config(FLAGS)
     elif WORKDIR.value:
-        config = read_config(local_path(WORKDIR.value))
+        config = read_config(run_copy(WORKDIR.value))
     else:
         return None
     given = {

@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
     chosen = (PRECISION.value, CALIBRATION.value, LICENSE.value)
     check_export(kind, *chosen)
     check_no_scheme(CALIBRATION.value)
-    check_outputs(output)
+    check_outputs(output, also_remote=True)
     if kind != "hf" and PUSH.value is not None:
         raise UserError("--push goes with --to=hf alone")
     if PUSH.value is not None:

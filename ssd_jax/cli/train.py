@@ -83,7 +83,6 @@ def main(arguments: list[str]) -> None:
     from ssd_jax.runs.plan import choose_row
     from ssd_jax.runs.train import train
     from ssd_jax.runs.workdir import flat_fields
-    from ssd_jax.storage.files import local_path
 
     devices.initialize(**PROCESSES())
     config, fields, chosen = given_config(FLAGS), given_fields(FLAGS), None
@@ -91,8 +90,8 @@ def main(arguments: list[str]) -> None:
         if "data.train" in fields:
             raise UserError("--data and --config.data.train both name the training data: give one")
         name, values = config_name(FLAGS), flat_fields(config.model_dump())
-        folder, init = local_path(given(WORKDIR)), values["init"] if "init" in fields else None
-        if name == OWN_IMAGES and (row := choose_row(init, folder)):
+        init = values["init"] if "init" in fields else None
+        if name == OWN_IMAGES and (row := choose_row(init, given(WORKDIR))):
             own = load_config(f"{OWN_IMAGES}:{row}")
             config = own.replace({field: values[field] for field in fields})
         evaluation = config.data.eval if "data.eval" in fields else ""

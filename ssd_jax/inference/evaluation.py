@@ -16,7 +16,7 @@ from ssd_jax.images.opening import open_image
 from ssd_jax.inference.detector import Detector, Prepared
 from ssd_jax.progress import progress_bar
 from ssd_jax.runs.evaluate import EvaluationOptions, check_classes, open_data, publish
-from ssd_jax.storage.files import local_path
+from ssd_jax.storage.copies import sending
 from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,8 @@ def evaluate_detector(
     summary = summarise(results, names, options.metrics, options.metric_iou_threshold)
     publish(results, summary, {"run": name, "data": origin}, dataset, options)
     if options.submission:  # last: it refuses names that its forms cannot hold
-        write_detections(results, names, ids, local_path(options.submission))
+        with sending(options.submission) as place:
+            write_detections(results, names, ids, place)
     return summary
 
 

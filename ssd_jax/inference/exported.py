@@ -13,10 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ssd_jax.data.class_lists import check_described
-from ssd_jax.errors import UserError, reason_of, shown
+from ssd_jax.errors import UserError, as_named, reason_of, shown
 from ssd_jax.inference.engine import Description, Found
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, DamageError, verify_checksums
-from ssd_jax.storage.files import local_path, read_bytes, scheme_hint
+from ssd_jax.storage.clouds import is_remote
+from ssd_jax.storage.copies import local_copy, top_level
+from ssd_jax.storage.files import read_bytes, scheme_hint
 
 TOLD = ("classes", "image_size", "score_threshold")  # of the metadata
 
@@ -57,7 +59,7 @@ def read_exported(place: str | Path, kind: str) -> Exported:
     Raises:
       UserError: there is no such file, it cannot be read, or it is damaged.
     """
-    path, file_name = local_path(place), f"detector.{kind}"
+    path, file_name = _copy(str(place), kind), f"detector.{kind}"
     file = path / file_name if path.is_dir() else path
     if path.is_dir() and not file.exists():
         raise UserError(
@@ -77,7 +79,15 @@ def read_exported(place: str | Path, kind: str) -> Exported:
             f"{file} is damaged: {error}. Export it again; or, if you changed the file yourself, "
             f"remove {CHECKSUMS_FILE}"
         ) from error
-    return Exported(kind, content, str(file))
+    return Exported(kind, content, as_named(str(file)))
+
+
+def _copy(place: str, kind: str) -> Path:
+    """The path of a file or folder; of one in an object store a copy, with the file's checksum."""
+    folder, _, name = place.rstrip("/").rpartition("/")
+    if is_remote(place) and name == f"detector.{kind}":
+        return local_copy(folder, {name, CHECKSUMS_FILE}.intersection) / name
+    return local_copy(place, top_level)
 
 
 def cannot_run(name: str, engine: str, error: Exception) -> UserError:

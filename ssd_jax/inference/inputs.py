@@ -2,9 +2,13 @@
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from ssd_jax.storage.clouds import is_remote
+from ssd_jax.storage.copies import local_copy
+from ssd_jax.storage.files import local_path
 
 IMAGE_SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
@@ -65,6 +69,26 @@ def find_files(arguments: Sequence[str]) -> Found:
         for absolute, file in found.items()
     ]
     return Found(inputs, empty, unreadable)
+
+
+def input_copy(argument: str) -> str:
+    """An argument as a local path or pattern; what it names in an object store is copied first.
+
+    Raises:
+      UserError: see `local_copy`.
+    """
+    if not is_remote(argument):
+        return str(local_path(argument))
+    folder, pattern = argument, ""
+    while glob.has_magic(folder):
+        folder, _, part = folder.rpartition("/")
+        pattern = f"{part}/{pattern}" if pattern else part
+    return str(local_copy(folder, _of_media) / pattern)
+
+
+def _of_media(names: Collection[str]) -> list[str]:
+    """The images and videos among files."""
+    return [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES]
 
 
 def is_video(file: str) -> bool:

@@ -1,7 +1,8 @@
 """The detector that the flags of a command name."""
 
 import tempfile
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ssd_jax.errors import UserError
@@ -10,6 +11,8 @@ from ssd_jax.inference.engine import Engine
 from ssd_jax.inference.exported import Exported, read_exported
 from ssd_jax.inference.exported_engines import ENGINES_OF, KIND_OF, check_engine, load_exported
 from ssd_jax.runs.which_checkpoint import WhichCheckpoint
+from ssd_jax.storage import clouds
+from ssd_jax.storage.clouds import is_remote
 from ssd_jax.storage.files import local_path
 
 if TYPE_CHECKING:
@@ -69,16 +72,25 @@ def exported_kind(weights: str) -> str:
     Raises:
       UserError: a folder has two.
     """
-    path = local_path(weights)
-    if path.suffix[1:] in ENGINES_OF:
-        return path.suffix[1:]
-    if (path / "config.json").is_file():
+    suffix = PurePosixPath(weights).suffix[1:]
+    has = _has_file(weights)
+    if suffix in ENGINES_OF:
+        return suffix
+    if has("config.json"):
         return ""
-    kinds = [kind for kind in ENGINES_OF if (path / f"detector.{kind}").is_file()]
+    kinds = [kind for kind in ENGINES_OF if has(f"detector.{kind}")]
     if len(kinds) > 1:
         names = " and ".join(f"detector.{kind}" for kind in kinds)
-        raise UserError(f"{path} has {names}: name one of the files")
+        raise UserError(f"{weights} has {names}: name one of the files")
     return kinds[0] if kinds else ""
+
+
+def _has_file(folder: str) -> Callable[[str], bool]:
+    """Tells of a name whether a folder has such a file."""
+    if is_remote(folder):
+        return clouds.objects_at(folder).__contains__
+    path = local_path(folder)
+    return lambda name: (path / name).is_file()
 
 
 def make_engine(trained: "Trained", engine: str, name: str) -> Engine:

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ssd_jax.errors import Terminated, UserError, one_line, reason_of
@@ -17,16 +17,18 @@ from ssd_jax.inference.choice import Choice
 from ssd_jax.inference.detections import Detections
 from ssd_jax.inference.detector import Detector, Prepared
 from ssd_jax.inference.done import Done
-from ssd_jax.inference.inputs import Input, find_files, is_video
+from ssd_jax.inference.inputs import Input, find_files, input_copy, is_video
 from ssd_jax.inference.outputs import OutputFolder, Target, check_apart, only_run
 from ssd_jax.inference.results_file import PARTIAL, ResultsFile
 from ssd_jax.inference.tiles import TiledDetector
 from ssd_jax.inference.tracking import Tracker
 from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_frames
 from ssd_jax.progress import progress_bar
+from ssd_jax.storage.clouds import is_remote
+from ssd_jax.storage.copies import sending
 from ssd_jax.storage.files import NO_SPACE, local_path
 from ssd_jax.storage.locks import LOCK
-from ssd_jax.storage.outputs import check_outputs
+from ssd_jax.storage.outputs import check_outputs_in
 from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
@@ -74,10 +76,24 @@ def predict(
         raise UserError(f"--batch_size is {batch_size}, but must be 1 or more")
     if not arguments:
         raise UserError("name files, folders, URLs of video streams, or camera:0")
-    folder = local_path(output)
-    check_outputs(folder / LOCK)
+    check_places(arguments, output)
+    tracker = functools.partial(Tracker, score_threshold) if track else None
+    with sending(output, even_unfinished=True) as folder:
+        return _predict(detector, choice, arguments, folder, batch_size, crops, tracker)
+
+
+def _predict(
+    detector: Detector | TiledDetector,
+    choice: Choice,
+    arguments: Sequence[str],
+    folder: Path,
+    batch_size: int,
+    crops: bool,
+    tracker: Callable[[], Tracker] | None,
+) -> Done:
+    """`predict` into a local folder."""
     files, videos, failed = _find(arguments, folder)
-    if track and not videos:
+    if tracker and not videos:
         raise UserError("--track follows objects in videos, streams and cameras: name one")
     results = ResultsFile(folder, detector.class_names, detector.category_ids)
     try:
@@ -88,9 +104,9 @@ def predict(
                 run.report(name, error)
             run.detect_in_images(files)
             for video in videos:
-                run.detect_in_video(video, Tracker(score_threshold) if track else None)
+                run.detect_in_video(video, tracker() if tracker else None)
     except OSError as error:
-        raise UserError(f"{output} cannot be written: {reason_of(error)}") from error
+        raise UserError(f"{folder} cannot be written: {reason_of(error)}") from error
     finally:
         if results.is_partial:
             logger.warning("the images that were done are in %s", folder / PARTIAL)
@@ -104,9 +120,14 @@ def check_places(arguments: Sequence[str], output: str) -> None:
       UserError: one has a scheme that is not read or written, or the output belongs to a run.
     """
     for name in arguments:
-        if not is_live(name):
+        if is_remote(name) and f"{output}/".startswith(f"{name.rstrip('/')}/"):
+            raise UserError(
+                f"{output} is among the inputs, of {name}: results would become inputs the next "
+                "time, so name another output"
+            )
+        if not (is_live(name) or is_remote(name)):
             local_path(name)
-    check_outputs(local_path(output) / LOCK)
+    check_outputs_in(output, LOCK)
 
 
 def _describe(results: ResultsFile, choice: Choice, least_score: float) -> Done:
@@ -129,7 +150,7 @@ def _find(
     Raises:
       UserError: see `check_apart`.
     """
-    paths = [str(local_path(name)) for name in arguments if not is_live(name)]
+    paths = [input_copy(name) for name in arguments if not is_live(name)]
     found = find_files(paths)
     check_apart(output, [path for path in paths if os.path.isdir(path)], found.files)
     failed = {name: f"{name}: there is no image or video" for name in found.empty}

@@ -24,8 +24,9 @@ from ssd_jax.interop.renaming import to_pytorch
 from ssd_jax.interop.trained import Trained, save_folder
 from ssd_jax.models.convolution import plain_convolutions
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, write_checksums
-from ssd_jax.storage.files import local_path, write_bytes, write_json
-from ssd_jax.storage.outputs import check_outputs
+from ssd_jax.storage.copies import name_of, sending
+from ssd_jax.storage.files import AnyPath, write_bytes, write_json
+from ssd_jax.storage.outputs import check_outputs_in
 from ssd_jax.storage.replacing import replacing_files
 
 FORMATS = (
@@ -96,7 +97,7 @@ def check_export(
 def export(
     kind: str,
     trained: Trained,
-    output: str,
+    output: AnyPath,
     precision: str = "",
     calibration: str = "",
     license_name: str = "",
@@ -118,14 +119,14 @@ def export(
     check_export(kind, precision, calibration, license_name)
     if kind == PAGE:
         raise UserError(f"{PAGE} is written by ssd_jax.inference.page.exported.export_page")
-    folder = local_path(output)
     if kind == "safetensors":
-        return save_folder(trained, folder)
+        return save_folder(trained, output)
     if kind == "hf":
-        return save_for_hub(trained, folder, ModelCard(folder.name, license_name=license_name))
-    check_outputs(folder / "classes.json")
+        card = ModelCard(name_of(output), license_name=license_name)
+        return save_for_hub(trained, output, card)
+    check_outputs_in(output, "classes.json")
     tensors = {} if kind in ("stablehlo", *NEEDED) else state_dict(trained, kind)
-    with replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
+    with sending(output) as folder, replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
         if kind == "stablehlo":
             write_bytes(unfinished / "detector.stablehlo", to_stablehlo(trained))
         elif kind in NEEDED:

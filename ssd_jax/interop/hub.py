@@ -12,7 +12,10 @@ import ssd_jax
 from ssd_jax.errors import UserError, check_installed, missing_package, reason_of
 from ssd_jax.interop.trained import FILES, Trained, load_folder, save_folder
 from ssd_jax.storage.checksums import CHECKSUMS_FILE
-from ssd_jax.storage.files import AnyPath, local_path, write_text
+from ssd_jax.storage.clouds import is_remote
+from ssd_jax.storage.copies import local_copy, sending
+from ssd_jax.storage.files import AnyPath, write_text
+from ssd_jax.storage.outputs import check_outputs
 
 PREFIX = "hf:"
 CARD = "README.md"
@@ -72,7 +75,7 @@ def push(place: AnyPath, name: str) -> str:
         hub.create_repo(name, exist_ok=True)
         commit = hub.upload_folder(
             repo_id=name,
-            folder_path=local_path(place),
+            folder_path=local_copy(place),
             allow_patterns=[*FILES, CHECKSUMS_FILE, CARD],
             commit_message=f"Detector of ssd_jax {ssd_jax.__version__}",
         )
@@ -189,8 +192,11 @@ def save_for_hub(trained: Trained, place: AnyPath, card: ModelCard) -> None:
     Raises:
       UserError: see `save_folder`.
     """
-    save_folder(trained, place)
-    write_text(local_path(place) / CARD, card.text(trained))
+    if is_remote(place):
+        check_outputs(place, also_remote=True)
+    with sending(place) as folder:
+        save_folder(trained, folder)
+        write_text(folder / CARD, card.text(trained))
 
 
 def _table(numbers: Mapping[str, float]) -> list[str]:

@@ -13,7 +13,7 @@ from ssd_jax.interop.keras_files import check_keras_file
 from ssd_jax.interop.transfer import Arrays
 from ssd_jax.models import mobilenet_v2, resnet, vgg
 from ssd_jax.models.layers import NORM
-from ssd_jax.storage.files import local_path
+from ssd_jax.storage.copies import local_copy
 
 # Ours. A network that was trained with another gets variances that make up for it.
 BATCH_NORM_EPSILON = NORM.epsilon
@@ -54,14 +54,14 @@ def load_application(backbone: str, weights: str, network_bytes: int = 0) -> Any
     Raises:
       UserError: the weights cannot be had.
     """
-    path = local_path(weights)
+    path = local_copy(weights)
     import keras
 
     application = APPLICATIONS[backbone]
     try:
         if weights != "imagenet":
             check_keras_file(path, network_bytes)
-        return getattr(keras.applications, application.name)(weights=weights)
+        return getattr(keras.applications, application.name)(weights=str(path))
     except UserError:
         raise
     except Exception as error:  # Keras passes on whatever its download or file reader met

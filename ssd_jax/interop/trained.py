@@ -18,15 +18,15 @@ from ssd_jax.errors import UserError
 from ssd_jax.interop.transfer import flatten
 from ssd_jax.models.network import Network, Variables, build_network
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, DamageError, verify_checksums, write_checksums
+from ssd_jax.storage.copies import local_copy, sending, top_level
 from ssd_jax.storage.files import (
     AnyPath,
-    local_path,
     read_json,
     scheme_hint,
     write_bytes,
     write_json,
 )
-from ssd_jax.storage.outputs import check_outputs
+from ssd_jax.storage.outputs import check_outputs_in
 from ssd_jax.storage.replacing import replacing_files
 
 FILES = ("config.json", "model.safetensors")
@@ -56,8 +56,7 @@ def save_folder(trained: Trained, place: AnyPath) -> None:
     Raises:
       UserError: the folder is the work directory of a run, or lies among its files.
     """
-    folder = local_path(place)
-    check_outputs(*(folder / name for name in FILES))
+    check_outputs_in(place, *FILES)
     arrays = {name: np.asarray(array) for name, array in flatten(trained.variables).items()}
     content = {
         "format": FORMAT,
@@ -65,7 +64,7 @@ def save_folder(trained: Trained, place: AnyPath) -> None:
         "model": trained.config.model.model_dump(mode="json"),
         "detection": trained.config.detection.model_dump(mode="json"),
     }
-    with replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
+    with sending(place) as folder, replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
         # Written by safetensors itself, the file could be read by its owner alone.
         write_bytes(unfinished / "model.safetensors", safetensors.numpy.save(arrays))
         write_json(unfinished / "config.json", content)
@@ -78,7 +77,7 @@ def load_folder(place: AnyPath) -> Trained:
     Raises:
       UserError: the folder is none, damaged, or of a later version.
     """
-    folder = local_path(place)
+    folder = local_copy(place, top_level)
     if (folder / "format.json").is_file():
         raise UserError(
             f"{folder} is the work directory of a run, not the folder of a detector: name it with "

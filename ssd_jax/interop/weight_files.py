@@ -13,7 +13,8 @@ from ssd_jax.errors import UserError, reason_of
 from ssd_jax.interop.archives import check_claim, max_tensor_bytes, open_archive
 from ssd_jax.interop.caffe_model import read_caffe_model
 from ssd_jax.interop.torch_pickle import read_torch_file
-from ssd_jax.storage.files import local_path, open_file, scheme_hint
+from ssd_jax.storage.copies import local_copy
+from ssd_jax.storage.files import open_file, scheme_hint
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 # Of a .safetensors file: some 100 bytes a tensor.
@@ -30,7 +31,7 @@ def read_weights(file: str, network_bytes: int = 0) -> dict[str, np.ndarray]:
     Raises:
       UserError: the file cannot be read, or claims more than its bytes and the network explain.
     """
-    path = local_path(file)
+    path = local_copy(file)
     try:
         max_bytes = max_tensor_bytes(path, network_bytes)
         if path.suffix == ".caffemodel":

@@ -30,10 +30,13 @@ from ssd_jax.runs.agreement import (
 )
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.report import images_of, write_page
+from ssd_jax.runs.stores import run_copy
 from ssd_jax.runs.trained import load_workdir
 from ssd_jax.runs.which_checkpoint import WhichCheckpoint
 from ssd_jax.runs.workdir import read_classes
-from ssd_jax.storage.files import local_path, write_json
+from ssd_jax.storage.clouds import is_remote
+from ssd_jax.storage.copies import local_copy, sending
+from ssd_jax.storage.files import AnyPath, write_json
 from ssd_jax.storage.outputs import check_no_input_replaced, check_outputs
 
 logger = logging.getLogger(__name__)
@@ -59,17 +62,18 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         # Refused before an evaluation that may take an hour.
-        check_outputs(*self.files())
+        check_outputs(*self.files(), also_remote=True)
         for folder in (self.report, self.submission):
-            check_outputs(self.output, folder)  # which cannot be a file as well
+            # Which cannot be a file as well.
+            check_outputs(self.output, folder, also_remote=True)
             if os.path.isfile(folder):
                 raise UserError(f"{folder} is a file, but must be a folder: name another")
 
-    def files(self) -> list[Path]:
+    def files(self) -> list[AnyPath]:
         """The files to write, or the last one of a folder."""
         named = ((self.output, ""), (self.report, "index.html"))
         named += ((self.submission, "detections.json"),)
-        return [Path(place, file) for place, file in named if place]
+        return [place if is_remote(place) else Path(place, file) for place, file in named if place]
 
 
 def evaluate(
@@ -100,7 +104,7 @@ def evaluate(
     from ssd_jax.data.choice import open_evaluation_data
     from ssd_jax.data.problems import make_problems
 
-    config, folder = as_config(config), local_path(workdir)
+    config, folder = as_config(config), run_copy(workdir)
     check_same_start(config, checkpoint=checkpoint, flip=flip, metric=list(options.metrics))
     trained = load_workdir(folder, checkpoint, config)
     check_classes(config.data.class_names, trained.class_names, workdir)
@@ -116,8 +120,8 @@ def evaluate(
         about = {"run": str(workdir), "data": origin}
         publish(results, summary, about, dataset, options)
         if options.submission:  # last: it refuses names that its forms cannot hold
-            place = local_path(options.submission)
-            write_detections(results, trained.class_names, trained.category_ids, place)
+            with sending(options.submission) as place:
+                write_detections(results, trained.class_names, trained.category_ids, place)
     return summary
 
 
@@ -216,14 +220,15 @@ def compare_files(
         {name: caption_name(path, name) for name, path in truth.paths.items()},
     )
     if options.output:
-        write_json(options.output, comparison)
+        with sending(options.output) as file:
+            write_json(file, comparison)
     try:
         if options.report:
             from ssd_jax.evaluation.report import write_comparison
 
-            folder = local_path(options.report)
             names, read = dataset.class_names, images_of(dataset)
-            write_comparison(folder, comparison, candidates, names, truth.origin, read)
+            with sending(options.report) as folder:
+                write_comparison(folder, comparison, candidates, names, truth.origin, read)
             logger.info("the report is %s", folder / "index.html")
     finally:  # the numbers are told, too, where the page cannot be made
         print(format_comparison(comparison))
@@ -267,7 +272,7 @@ def open_data(
     problems = make_problems(data)
     if not workdir:
         return open_evaluation_data(data, class_names, problems, seed=seed)
-    folder = local_path(workdir)
+    folder = run_copy(workdir)
     names, ids = names_and_ids(read_classes(folder))
     check_classes(data.class_names, names, workdir)
     dataset, origin = open_evaluation_data(
@@ -293,7 +298,7 @@ def _read_detections(path: str | Path, data: DataConfig, truth: _Truth) -> list[
     dataset = truth.dataset
     left_out = {found.image_id: found.file for found in dataset.problems.found}
     return read_detections(
-        local_path(path),
+        local_copy(path),
         truth.images,
         dataset.class_names,
         dataset.category_ids,
@@ -321,9 +326,11 @@ def publish(
       options: where to.
     """
     if options.output:
-        write_json(options.output, summary)
+        with sending(options.output) as file:
+            write_json(file, summary)
     try:
         if options.report:
-            write_page(local_path(options.report), results, summary, about, dataset)
+            with sending(options.report) as folder:
+                write_page(folder, results, summary, about, dataset)
     finally:  # the numbers are told, too, where the page cannot be made
         print(format_table(summary))

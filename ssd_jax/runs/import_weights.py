@@ -22,6 +22,8 @@ from ssd_jax.interop.transfer import (
 )
 from ssd_jax.models.network import build_network
 from ssd_jax.runs import workdir
+from ssd_jax.storage.clouds import is_remote
+from ssd_jax.storage.copies import sending
 from ssd_jax.storage.files import AnyPath, local_path, write_json, write_text
 from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.training.checkpoints import Checkpoints
@@ -57,10 +59,9 @@ def import_weights(
     config = as_config(config)
     if kind not in FORMATS:
         raise UserError(f"--from is {kind!r}, but must be one of {', '.join(FORMATS)}")
-    folder = local_path(output)
-    if (folder / "classes.json").exists():
+    check_outputs(output, also_remote=True)
+    if not is_remote(output) and (local_path(output) / "classes.json").exists():
         raise UserError(f"{output} holds a run already: name another folder")
-    check_outputs(folder)
     check_class_list(class_names, "--classes")
     check_class_list(config.data.class_names)
     class_names = class_names or config.data.class_names
@@ -82,7 +83,8 @@ def import_weights(
             f"--partial: {listed}"
         )
 
-    _write(folder, config, class_names, result._replace(unused=foreign.left_over))
+    with sending(output, last="format.json") as folder:
+        _write(folder, config, class_names, result._replace(unused=foreign.left_over))
 
 
 def _describe_mismatch(foreign: Foreign, result: Transfer) -> str:

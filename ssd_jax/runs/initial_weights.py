@@ -11,10 +11,19 @@ from ssd_jax.data.datasets import Dataset
 from ssd_jax.detection.losses import FOCAL_PRIOR
 from ssd_jax.errors import UserError, counted
 from ssd_jax.interop.formats import FORMATS, read_format
-from ssd_jax.interop.transfer import Arrays, Classes, Transfer, flatten, transfer
+from ssd_jax.interop.transfer import (
+    Arrays,
+    Classes,
+    Transfer,
+    flatten,
+    format_transfer,
+    summarise_transfer,
+    transfer,
+)
 from ssd_jax.models.network import Network
+from ssd_jax.runs.stores import run_copy
 from ssd_jax.runs.trained import load_workdir
-from ssd_jax.storage.files import local_path, read_json
+from ssd_jax.storage.files import read_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +66,7 @@ def initial_weights(
     given, given_classes, unused = {}, (), []
     kind, _, place = init.partition(":")
     if kind == "run" and place:
-        given, given_classes = _from_run(local_path(place))
+        given, given_classes = _from_run(run_copy(place))
     elif kind in FORMATS and place:
         given, given_classes, _, unused = read_format(kind, place, network)
     elif init:
@@ -76,6 +85,20 @@ def initial_weights(
             "model.batch_norm, …)"
         )
     return result._replace(unused=result.unused + unused)
+
+
+def record_weights(folder: Path, init: str, weights: Transfer) -> None:
+    """Writes what became of each array, and tells a summary.
+
+    Args:
+      folder: the work directory.
+      init: `config.init`.
+      weights: of `start_weights`.
+    """
+    file = folder / "weights.txt"
+    write_text(file, format_transfer(weights) + "\n")
+    summary = summarise_transfer(weights)
+    logger.info("weights from %s (array by array in %s)\n%s", init, file, summary)
 
 
 def has_folded_norms(weights: Transfer) -> bool:

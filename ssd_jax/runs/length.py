@@ -1,10 +1,13 @@
 """How long a run is: the steps that its epochs take."""
 
+import logging
 import math
 from pathlib import Path
 
 from ssd_jax.config.schema import Config
 from ssd_jax.runs.workdir import is_recorded, read_config
+
+logger = logging.getLogger(__name__)
 
 
 def steps_of(config: Config, num_images: int) -> int:
@@ -31,3 +34,11 @@ def with_steps(config: Config, num_images: int, folder: Path) -> Config:
         if (recorded.epochs, recorded.batch_size) == (config.epochs, config.batch_size):
             steps = recorded.steps
     return config.replace({"steps": steps})
+
+
+def tell_how_to_go_on(config: Config, step: int) -> None:
+    """Tells what a run that has ended at a step would need to go on."""
+    field = "steps" if step == config.steps else "patience"
+    logger.info(
+        "the run has ended at step %d: to go on, raise config.%s, with --change_config", step, field
+    )

@@ -7,7 +7,6 @@ is kept in the work directory, so that a run goes on with what it began with.
 import logging
 import math
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,8 +24,9 @@ from ssd_jax.interop.published_weights import published_file
 from ssd_jax.models.input_size import fields_of_size
 from ssd_jax.models.network import tiling_of
 from ssd_jax.runs.length import steps_of
+from ssd_jax.runs.stores import steps_at
 from ssd_jax.runs.workdir import flat_fields
-from ssd_jax.training.checkpoints import saved_steps
+from ssd_jax.storage.files import AnyPath
 
 logger = logging.getLogger(__name__)
 
@@ -74,17 +74,17 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose_row(init: str | None, folder: Path) -> str:
+def choose_row(init: str | None, workdir: AnyPath) -> str:
     """The row of `configs/own_images.py` for this machine, and why; see there.
 
     Args:
       init: `config.init` where it is given; None where it is to be chosen.
-      folder: the work directory.
+      workdir: the work directory.
 
     Returns:
       The row; "" for a run that goes on as it was recorded.
     """
-    if saved_steps(folder / "checkpoints"):
+    if steps_at(workdir):
         return ""
     row = "cpu" if jax.default_backend() == "cpu" else "accelerator"
     found = exchange.from_main_process(_reason_without_weights(row) if init is None else "")

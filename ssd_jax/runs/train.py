@@ -27,7 +27,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.evaluation.drawing import draw_detections
 from ssd_jax.evaluation.metrics import METRICS, check_metric
 from ssd_jax.evaluation.summary import format_table
-from ssd_jax.interop.transfer import Transfer, format_transfer, summarise_transfer
+from ssd_jax.interop.transfer import Transfer
 from ssd_jax.models.network import Network, Variables, build_network
 from ssd_jax.runs import agreement
 from ssd_jax.runs.batch_memory import batch_memory
@@ -35,14 +35,15 @@ from ssd_jax.runs.changed_config import check_can_continue
 from ssd_jax.runs.class_weights import with_class_weights
 from ssd_jax.runs.data_checks import describe_continued, look_at_data, record_data
 from ssd_jax.runs.evaluator import Evaluator
-from ssd_jax.runs.initial_weights import start_weights
-from ssd_jax.runs.length import with_steps
+from ssd_jax.runs.initial_weights import record_weights, start_weights
+from ssd_jax.runs.length import tell_how_to_go_on, with_steps
 from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
 from ssd_jax.runs.plan import planned
 from ssd_jax.runs.provenance import describe_program
 from ssd_jax.runs.report import tell_end
 from ssd_jax.runs.result import TrainResult, read_result
+from ssd_jax.runs.stores import training_copy
 from ssd_jax.runs.trained import read_evaluations
 from ssd_jax.runs.workdir import (
     check_classes,
@@ -52,7 +53,7 @@ from ssd_jax.runs.workdir import (
     record_run,
     record_start,
 )
-from ssd_jax.storage.files import AnyPath, local_path, write_text
+from ssd_jax.storage.files import AnyPath
 from ssd_jax.training.checkpoints import Checkpoints, Progress, saved_steps
 from ssd_jax.training.guard import Guard
 from ssd_jax.training.hooks import Hook, Hooks
@@ -92,17 +93,25 @@ def train(
       UserError: config, data or work directory are wrong, or loss or gradient are not finite.
       Interrupted: SIGTERM or SIGINT came. The state is saved; called again, it goes on.
     """
-    began, config, folder = time.perf_counter(), as_config(config), local_path(workdir)
+    with training_copy(workdir) as (folder, own_hooks):
+        return _train(as_config(config), folder, change_config, given, [*hooks, *own_hooks])
+
+
+def _train(
+    config: Config, folder: Path, may_change: bool, given: Collection[str] | None, hooks: list[Hook]
+) -> TrainResult:
+    """`train` in a local folder."""
+    began = time.perf_counter()
     check_metric(config.metric)
     with Interruption() as interruption, contextlib.ExitStack() as stack:
-        agreement.check_same_start(config, change_config=change_config)
+        agreement.check_same_start(config, change_config=may_change)
         saved = saved_steps(folder / "checkpoints")
         cut = agreement.shared_cut(folder)
         data = open_run_data(config, cut, folder, devices.is_main_process())
         if given is not None:
             config = planned(config, given, data.train, read_config(folder) if saved else None)
         config = with_steps(config, len(data.train), folder)
-        check_can_continue(folder, config, saved, change_config)
+        check_can_continue(folder, config, saved, may_change)
         parts = _build(config, folder, data, hooks)
         stack.enter_context(batch_memory(parts.network, parts.batch_size, config.accumulate))
         agreement.check_same_data(parts.data.train, parts.data.evaluation, saved)
@@ -123,7 +132,7 @@ def train(
         if not is_done or not is_recorded(folder):
             _record(parts, start)
         if is_done:
-            _tell_how_to_go_on(config, start.step)
+            tell_how_to_go_on(config, start.step)
         else:
             _fit(parts, start, checkpoints, interruption, began)
         result = read_result(folder, checkpoints)
@@ -256,10 +265,7 @@ def _record(parts: _Parts, start: _Start) -> None:
     described = {"step": start.step, "devices": devices.describe_devices()}
     record_start(folder, describe_program() | described)
     if config.init and start.weights:
-        file = folder / "weights.txt"
-        write_text(file, format_transfer(start.weights) + "\n")
-        summary = summarise_transfer(start.weights)
-        logger.info("weights from %s (array by array in %s)\n%s", config.init, file, summary)
+        record_weights(folder, config.init, start.weights)
 
 
 def _fit(
@@ -305,14 +311,6 @@ def _fit(
         state = devices.replicate(start.state)
         train_loop(state, devices.pmap_train_step(train_step), batches, run)
         checkpoints.close()
-
-
-def _tell_how_to_go_on(config: Config, step: int) -> None:
-    """Tells what a run that has ended at a step would need to go on."""
-    field = "steps" if step == config.steps else "patience"
-    logger.info(
-        "the run has ended at step %d: to go on, raise config.%s, with --change_config", step, field
-    )
 
 
 def _evaluate(

@@ -10,8 +10,9 @@ from ssd_jax.distributed import exchange
 from ssd_jax.interop.trained import Trained, names_and_ids
 from ssd_jax.models.network import build_network
 from ssd_jax.runs import workdir
+from ssd_jax.runs.stores import run_copy
 from ssd_jax.runs.which_checkpoint import WhichCheckpoint
-from ssd_jax.storage.files import AnyPath, local_path
+from ssd_jax.storage.files import AnyPath
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.metrics_writer import read_metrics
 
@@ -32,7 +33,7 @@ def load_workdir(
     Raises:
       UserError: the folder is not the work directory of a run, or a later version wrote it.
     """
-    folder = local_path(place)
+    folder = run_copy(place)
     classes = workdir.read_classes(folder)
     config = workdir.read_config(folder) if config is None else as_config(config)
     network = build_network(config.model, len(classes))
@@ -53,7 +54,7 @@ def read_evaluation(place: AnyPath, checkpoint: WhichCheckpoint = "best") -> dic
       place: the work directory.
       checkpoint: as of `load_workdir`.
     """
-    folder = local_path(place)
+    folder = run_copy(place)
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
     step = _step(checkpoints, folder, checkpoint)
     step = checkpoints.steps()[-1] if step is None else step

@@ -1,7 +1,8 @@
 """Paths of users, and files that are written whole or not at all.
 
 Every path that a run or a command reads or writes goes through here. Files lie on local disks (and
-what is mounted like one); a path with a scheme, like `gs://bucket/run`, is refused by name.
+what is mounted like one); a path with a scheme is refused by name. Where `gs://bucket/run` may be
+named, `copies.py` gives a local path for it.
 """
 
 import codecs
@@ -149,9 +150,13 @@ def check_no_scheme(text: str) -> None:
 
 
 def _refusal(place: str, scheme: str) -> UserError:
+    is_known = scheme in ("gs", "s3")
+    told = (
+        "can be read and written here" if is_known else ", gs:// and s3:// can be read and written"
+    )
     return UserError(
-        f"{place} begins with {scheme}://, but only local paths can be read and written: name a "
-        "local file or folder, or mount the storage and name the folder where it is mounted"
+        f"{place} begins with {scheme}://, but only local paths{' ' * is_known}{told}: "
+        "name a local file or folder, or mount the storage and name the folder where it is mounted"
     )
 
 

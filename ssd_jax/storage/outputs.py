@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ssd_jax.errors import UserError
+from ssd_jax.storage import clouds
+from ssd_jax.storage.clouds import is_remote
 from ssd_jax.storage.files import AnyPath, local_path
 
 # The files and folders of a work directory that nothing else may write: see `runs/workdir.py`.
@@ -29,20 +31,37 @@ OF_A_RUN = {
 }
 
 
-def check_outputs(*places: AnyPath | None) -> None:
+def check_outputs(*places: AnyPath | None, also_remote: bool = False) -> None:
     """Checks, before work that takes long, the files where its results go; empty ones are none.
+
+    Args:
+      *places: the files.
+      also_remote: whether they may lie in an object store.
 
     Raises:
       UserError: two are the same, or one belongs to a run; see also `local_path`.
     """
     known = set()
     for place in places:
-        if place:
+        if also_remote and is_remote(place):
+            if str(place) in known:
+                raise UserError(f"{place} is named for two results: name another file for one")
+            known.add(str(place))
+            _check_no_remote_run(str(place))
+        elif place:
             real = os.path.realpath(local_path(place))
             if real in known and (os.path.isfile(real) or not os.path.exists(real)):
                 raise UserError(f"{place} is named for two results: name another file for one")
             known.add(real)
             _check_no_run(place, real)
+
+
+def check_outputs_in(folder: AnyPath, *names: str) -> None:
+    """`check_outputs` of files in a folder, which in an object store is one place."""
+    if is_remote(folder):
+        check_outputs(folder, also_remote=True)
+    else:
+        check_outputs(*(local_path(folder) / name for name in names))
 
 
 def check_no_input_replaced(outputs: Iterable[AnyPath], *inputs: AnyPath) -> None:
@@ -59,6 +78,17 @@ def check_no_input_replaced(outputs: Iterable[AnyPath], *inputs: AnyPath) -> Non
                     f"{output} would take the place of input, or lie in its folder: name another "
                     "output"
                 )
+
+
+def _check_no_remote_run(place: str) -> None:
+    """Refuses a run in an object store, and what belongs to one."""
+    folder, _, name = place.rstrip("/").rpartition("/")
+    runs = [place, *([folder] if name.casefold() in OF_A_RUN else [])]
+    for run in runs:
+        if not run.endswith(":/") and clouds.exists(f"{run}/format.json"):
+            raise UserError(
+                f"{place} would take the place of files of the run in {run}: name another output"
+            )
 
 
 def _check_no_run(place: AnyPath, real: str) -> None:

@@ -36,52 +36,70 @@ from tests import tiny
 from tests.helpers.commands import run_command, run_in_process
 from tests.helpers.random_detector import random_trained
 
-GS = "gs://bucket/run"
+UNKNOWN = "hdfs://bucket/run"
+GS = "gs://bucket/run"  # refused where only local paths are of use
 CONFIG = as_config(tiny.get_config())
 DATA = DataConfig(eval="shapes:test[:2]")
 
 # Everything that takes a path from a user, with one of each.
 DOORS = {
-    "train": lambda: train(CONFIG, GS),
-    "config.init run": lambda: initial_weights(f"run:{GS}", random_trained().network, 0, ("a",)),
-    "config.init file": lambda: initial_weights(
-        f"torchvision:{GS}.npz", random_trained().network, 0, ("a",)
+    "train": lambda place: train(CONFIG, place),
+    "config.init run": lambda place: initial_weights(
+        f"run:{place}", random_trained().network, 0, ("a",)
     ),
-    "config.init keras": lambda: initial_weights(
-        f"keras:{GS}.h5", random_trained().network, 0, ("a",)
+    "config.init file": lambda place: initial_weights(
+        f"torchvision:{place}.npz", random_trained().network, 0, ("a",)
     ),
-    "config.data.train": lambda: open_dataset(f"voc_xml:{GS}:train"),
-    "coco annotations": lambda: open_dataset(f"coco_json:{GS}.json:/pictures"),
-    "coco images": lambda: open_dataset(f"coco_json:/instances.json:{GS}"),
-    "one of several data sets": lambda: open_dataset(f"shapes:test[:2],voc_xml:{GS}:train"),
-    "sweep": lambda: sweep([("tiny", CONFIG)], GS),
-    "load_workdir": lambda: load_workdir(GS),
-    "from_workdir": lambda: Detector.from_workdir(GS),
-    "from_pretrained": lambda: Detector.from_pretrained(GS),
-    "load_folder": lambda: load_folder(Path(GS)),
-    "save_folder": lambda: save_folder(random_trained(), GS),
-    "export": lambda: export("safetensors", random_trained(), GS),
-    "import": lambda: import_weights("torchvision", "x.npz", CONFIG, GS),
-    "import from": lambda: import_weights("torchvision", f"{GS}.npz", CONFIG, "new"),
-    "evaluate": lambda: evaluate(CONFIG, GS),
-    "evaluate output": lambda: evaluate(CONFIG, "x", options=EvaluationOptions(output=GS)),
-    "evaluate report": lambda: evaluate(CONFIG, "x", options=EvaluationOptions(report=GS)),
-    "evaluate submission": lambda: evaluate(CONFIG, "x", options=EvaluationOptions(submission=GS)),
-    "evaluate detections": lambda: evaluate_file(DATA, GS),
-    "compare": lambda: compare_files(DATA, [GS, GS]),
-    "predict": lambda: predict(SimpleNamespace(class_names=("a",)), ["x.jpg"], GS),
-    "predict input": lambda: predict(SimpleNamespace(class_names=("a",)), [f"{GS}.jpg"], "out"),
-    "check-data": lambda: check_data.check_data("shapes:test[:2]", (), GS),
-    "show-data": lambda: show_data.show_training_images(CONFIG, GS, 1),
-    "fit-boxes": lambda: fit_plot.plot({}, GS),
+    "config.init keras": lambda place: initial_weights(
+        f"keras:{place}.h5", random_trained().network, 0, ("a",)
+    ),
+    "config.data.train": lambda place: open_dataset(f"voc_xml:{place}:train"),
+    "coco annotations": lambda place: open_dataset(f"coco_json:{place}.json:/pictures"),
+    "coco images": lambda place: open_dataset(f"coco_json:/instances.json:{place}"),
+    "one of several data sets": lambda place: open_dataset(
+        f"shapes:test[:2],voc_xml:{place}:train"
+    ),
+    "sweep": lambda place: sweep([("tiny", CONFIG)], place),
+    "load_workdir": lambda place: load_workdir(place),
+    "from_workdir": lambda place: Detector.from_workdir(place),
+    "from_pretrained": lambda place: Detector.from_pretrained(place),
+    "load_folder": lambda place: load_folder(Path(place)),
+    "save_folder": lambda place: save_folder(random_trained(), place),
+    "export": lambda place: export("safetensors", random_trained(), place),
+    "import": lambda place: import_weights("torchvision", "x.npz", CONFIG, place),
+    "import from": lambda place: import_weights("torchvision", f"{place}.npz", CONFIG, "new"),
+    "evaluate": lambda place: evaluate(CONFIG, place),
+    "evaluate output": lambda place: evaluate(CONFIG, "x", options=EvaluationOptions(output=place)),
+    "evaluate report": lambda place: evaluate(CONFIG, "x", options=EvaluationOptions(report=place)),
+    "evaluate submission": lambda place: evaluate(
+        CONFIG, "x", options=EvaluationOptions(submission=place)
+    ),
+    "evaluate detections": lambda place: evaluate_file(DATA, place),
+    "compare": lambda place: compare_files(DATA, [place, place]),
+    "predict": lambda place: predict(SimpleNamespace(class_names=("a",)), ["x.jpg"], place),
+    "predict input": lambda place: predict(
+        SimpleNamespace(class_names=("a",)), [f"{place}.jpg"], "out"
+    ),
+    "check-data": lambda place: check_data.check_data("shapes:test[:2]", (), place),
+    "show-data": lambda place: show_data.show_training_images(CONFIG, place, 1),
+    "fit-boxes": lambda place: fit_plot.plot({}, place),
 }
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_a_path_with_a_scheme_is_refused_before_anything_is_written(door, tmp_path, monkeypatch):
+LOCAL_ALONE = ("config.data.train", "coco images", "sweep", "check-data", "show-data", "fit-boxes")
+
+
+@pytest.mark.parametrize(
+    "door, place", [*((door, UNKNOWN) for door in DOORS), *((door, GS) for door in LOCAL_ALONE)]
+)
+def test_a_path_with_a_scheme_is_refused_before_anything_is_written(
+    door, place, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"gs:/+bucket/run.* begins with gs://, but only local"):
-        DOORS[door]()
+    scheme = place.partition(":")[0]
+    refused = f"{scheme}:/+bucket/run.* begins with {scheme}://, but only local"
+    with pytest.raises(UserError, match=refused):
+        DOORS[door](place)
     assert not any(tmp_path.iterdir())
 
 

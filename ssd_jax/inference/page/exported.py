@@ -5,8 +5,9 @@ from ssd_jax.inference.page.files import page_files
 from ssd_jax.interop.export import check_export, write_for_engines
 from ssd_jax.interop.trained import Trained
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, write_checksums
-from ssd_jax.storage.files import local_path, write_json, write_text
-from ssd_jax.storage.outputs import check_outputs
+from ssd_jax.storage.copies import sending
+from ssd_jax.storage.files import write_json, write_text
+from ssd_jax.storage.outputs import check_outputs_in
 from ssd_jax.storage.replacing import replacing_files
 
 SCORE_THRESHOLD = 0.4  # where the slider begins
@@ -39,9 +40,8 @@ def export_page(
     """
     chosen = (precision, calibration, license_name)
     check_export("web", *chosen)
-    folder = local_path(output)
-    check_outputs(folder / "index.html")
-    with replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
+    check_outputs_in(output, "index.html")
+    with sending(output) as folder, replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
         write_for_engines("onnx", trained, unfinished, *chosen)
         (unfinished / "network.onnx").unlink()
         from ssd_jax.interop.onnx_detector import metadata  # whose package was checked by now

@@ -1,0 +1,109 @@
+"""Work directories in object stores: copied here to be read, or to be trained in."""
+
+import contextlib
+import functools
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+from ssd_jax.distributed import devices
+from ssd_jax.errors import UserError
+from ssd_jax.storage import clouds
+from ssd_jax.storage.checksums import CHECKSUMS_FILE
+from ssd_jax.storage.clouds import is_remote
+from ssd_jax.storage.copies import local_copy
+from ssd_jax.storage.files import AnyPath, local_path
+from ssd_jax.storage.mirror import Mirror
+from ssd_jax.training.checkpoints import saved_steps
+from ssd_jax.training.hooks import Hook
+
+CHECKPOINT = re.compile(r"checkpoints/(\d+)/(.*)")
+
+
+def run_copy(place: AnyPath) -> Path:
+    """A local path of a work directory, to read it: what describes the run, and its weights.
+
+    Raises:
+      UserError: see `local_copy`.
+    """
+    return local_copy(place, functools.partial(_of_run, leaves_out=("training/",)))
+
+
+def steps_at(place: AnyPath) -> list[int]:
+    """The steps of the complete checkpoints in a work directory; see `run_copy`."""
+    if is_remote(place):
+        return sorted(_complete(clouds.objects_at(str(place))))
+    return saved_steps(local_path(place) / "checkpoints")
+
+
+@contextlib.contextmanager
+def training_copy(place: AnyPath) -> Iterator[tuple[Path, list[Hook]]]:
+    """A local path of a work directory to train in; of one in a store a copy, which is sent there.
+
+    Yields:
+      The path, and hooks for the run.
+
+    Raises:
+      UserError: the store cannot be reached, another process trains there, or this run has several
+        processes.
+    """
+    if not is_remote(place):
+        yield local_path(place), []
+        return
+    if devices.joined():
+        raise UserError(
+            f"{place} is in an object store, where one process can train, but this run has several:"
+            " name a work directory on a disk that all of them share"
+        )
+    place = str(place).rstrip("/")
+    objects = clouds.objects_at(place)
+    folder = local_copy(place, _of_run, "run", may_be_missing=True)
+    mirror = Mirror(folder, place)
+    clouds.remove(place, _incomplete(objects))
+    mirror.start()
+    try:
+        yield folder, [_Owned(mirror)]
+    finally:
+        try:
+            mirror.end()
+        except (UserError, OSError) as error:
+            kept = Path(tempfile.mkdtemp(prefix="ssd_jax_run_"), folder.name)
+            shutil.move(os.fspath(folder), kept)
+            raise UserError(f"{error}; what was not copied is kept in {kept}") from error
+
+
+class _Owned(Hook):
+    """Ends a run whose work directory another process has taken over."""
+
+    def __init__(self, mirror: Mirror):
+        self._mirror = mirror
+
+    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Checks it."""
+        self._mirror.check()
+
+
+def _of_run(names: Collection[str], leaves_out: tuple[str, ...] = ()) -> set[str]:
+    """The objects that describe a run, and those of its complete checkpoints."""
+    complete = _complete(names)
+    wanted = {name for name in names if "/" not in name}
+    for name in names:
+        found = CHECKPOINT.fullmatch(name)
+        if found and int(found[1]) in complete and not found[2].startswith(leaves_out):
+            wanted.add(name)
+    return wanted
+
+
+def _complete(names: Collection[str]) -> set[int]:
+    """The steps of the checkpoints whose checksums are there, which come last."""
+    matches = map(CHECKPOINT.fullmatch, names)
+    return {int(found[1]) for found in matches if found and found[2] == CHECKSUMS_FILE}
+
+
+def _incomplete(names: Collection[str]) -> list[str]:
+    """What a process that was killed has left of a checkpoint."""
+    wanted = _of_run(names)
+    return [name for name in names if CHECKPOINT.fullmatch(name) and name not in wanted]

@@ -1,0 +1,211 @@
+"""Object stores: what lies at `gs://…` and `s3://…`, listed and copied, by gcsfs and s3fs.
+
+Objects are not files: none is appended to, none is locked, and a folder is no more than the
+beginning of their names. So nothing is opened in place: objects are copied to local files, which
+are worked on and copied back whole (`copies.py`). A write replaces its object in one step.
+"""
+
+import contextlib
+import datetime
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from ssd_jax.errors import UserError, check_installed, reason_of, shown
+
+PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
+REMOTE = re.compile(r"(gs|s3)://([^/]+)(?:/+(.*))?", re.DOTALL)
+CREDENTIALS = {
+    "gs": "`gcloud auth application-default login`, or GOOGLE_APPLICATION_CREDENTIALS",
+    "s3": "`aws configure`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+}
+# What errors are called, or say, where the store does not know or not trust who asks.
+NO_CREDENTIALS = re.compile(
+    "credential|anonymous|token|forbidden|unauthorized|access ?denied|InvalidAccessKey|Signature",
+    re.IGNORECASE,
+)
+
+
+class Object(NamedTuple):
+    """An object of a store.
+
+    Attributes:
+      size: in bytes.
+      mark: another one whenever the object was replaced.
+    """
+
+    size: int
+    mark: str
+
+
+def is_remote(place: object) -> bool:
+    """Whether a path that a user named lies in an object store."""
+    return isinstance(place, str) and place.startswith(("gs://", "s3://"))
+
+
+def parts_of(place: str) -> tuple[str, str, str]:
+    """Scheme, bucket and key, the latter without slashes at its ends.
+
+    Raises:
+      UserError: the bucket is missing, or the key could lead out of a folder of copies.
+    """
+    found = REMOTE.fullmatch(place)
+    if not found:
+        raise UserError(f"{place} names no bucket: write {place.partition('://')[0]}://BUCKET/PATH")
+    scheme, bucket, key = found[1], found[2], (found[3] or "").strip("/")
+    if {bucket, *key.split("/")} & {"..", "."} or "//" in key or "\0" in key:
+        raise UserError(f"{place} has a part that is empty, . or ..: leave it out")
+    return scheme, bucket, key
+
+
+def objects_at(place: str) -> dict[str, Object]:
+    """The object at a place as "", and those below it by their paths from there.
+
+    Raises:
+      UserError: the store cannot be reached, or there is no such bucket.
+    """
+    scheme, bucket, key = parts_of(place)
+    path = f"{bucket}/{key}".rstrip("/")
+    with answering(place):
+        found: Mapping[str, Any] = _file_system(scheme).find(path, detail=True)
+    objects = {}
+    for name, about in found.items():
+        inside = name.removeprefix(path).removeprefix("/")
+        if name.endswith("/") or about.get("type") == "directory":
+            continue  # what some tools make for an empty folder
+        if inside and {"..", ".", ""} & set(inside.split("/")):
+            raise UserError(f"{place} holds an object called {shown(inside)}: rename it")
+        mark = about.get("etag") or about.get("ETag") or about.get("generation") or ""
+        objects[inside] = Object(int(about.get("size") or 0), str(mark))
+    return objects
+
+
+def exists(place: str) -> bool:
+    """Whether there is an object at a place; see `objects_at`."""
+    return "" in objects_at(place)
+
+
+def age_of(place: str) -> float | None:
+    """Seconds since an object was written; None where there is none."""
+    scheme, bucket, key = parts_of(place)
+    try:
+        with answering(place):
+            written = _file_system(scheme).modified(f"{bucket}/{key}")
+    except MissingError:
+        return None
+    return (datetime.datetime.now(datetime.UTC) - written).total_seconds()
+
+
+def fetch(place: str, folder: Path, names: Sequence[str]) -> None:
+    """Copies objects below a place to files of the same names below a folder; see `objects_at`."""
+    scheme, bucket, key = parts_of(place)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    if names:
+        sources = ["/".join(filter(None, (bucket, key, name))) for name in names]
+        with answering(place):
+            _file_system(scheme).get(sources, [str(folder / name) for name in names])
+
+
+def send(folder: Path, place: str, names: Sequence[str]) -> None:
+    """Copies files below a folder to objects of the same names below a place.
+
+    Raises:
+      UserError: the store cannot be reached or refuses.
+      OSError: a file cannot be read.
+    """
+    scheme, bucket, key = parts_of(place)
+    if names:
+        targets = ["/".join(filter(None, (bucket, key, name))) for name in names]
+        for name in names:
+            (folder / name).stat()  # what is missing here is not the store's fault
+        with answering(place):
+            _file_system(scheme).put([str(folder / name) for name in names], targets)
+
+
+def read(place: str) -> bytes | None:
+    """The bytes of an object; None where there is none."""
+    scheme, bucket, key = parts_of(place)
+    try:
+        with answering(place):
+            return _file_system(scheme).cat_file(f"{bucket}/{key}")
+    except MissingError:
+        return None
+
+
+def write(place: str, content: bytes) -> None:
+    """Writes an object; see `send`."""
+    scheme, bucket, key = parts_of(place)
+    with answering(place):
+        _file_system(scheme).pipe_file(f"{bucket}/{key}", content)
+
+
+def remove(place: str, names: Sequence[str]) -> None:
+    """Removes objects below a place, those that are there."""
+    scheme, bucket, key = parts_of(place)
+    for name in names:
+        with contextlib.suppress(MissingError), answering(place):
+            _file_system(scheme).rm_file("/".join(filter(None, (bucket, key, name))))
+
+
+class MissingError(UserError):
+    """There is no such object, or no such bucket."""
+
+
+@contextlib.contextmanager
+def answering(place: str) -> Iterator[None]:
+    """A block in which whatever a store refuses is a `UserError` of one line.
+
+    Args:
+      place: for the message.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        scheme, bucket, _ = parts_of(place)
+        raise MissingError(
+            f"{place} does not exist, or there is no bucket {bucket} that these credentials can "
+            f"see: check both names, with `{_lister(scheme)} {scheme}://{bucket}/`"
+        ) from error
+    except Exception as error:  # of gcsfs, s3fs, google-auth, botocore, aiohttp
+        # The system's answer about a local file, as of a full disk.
+        if isinstance(error, OSError) and error.errno and error.filename:
+            raise
+        scheme, _, _ = parts_of(place)
+        said = f"{type(error).__name__}: {error}"
+        if isinstance(error, PermissionError) or NO_CREDENTIALS.search(said):
+            fix = f"give credentials that may read and write there: {CREDENTIALS[scheme]}"
+        else:
+            fix = "check the name and the network, and try again"
+        raise UserError(f"{place} cannot be reached: {reason_of(error)}; {fix}") from error
+
+
+def _lister(scheme: str) -> str:
+    return "gcloud storage ls" if scheme == "gs" else "aws s3 ls"
+
+
+@functools.cache
+def _file_system(scheme: str) -> Any:
+    """The client of a store, made once, which keeps no lists of objects.
+
+    Raises:
+      UserError: its package is not installed.
+    """
+    check_installed(PACKAGES[scheme])
+    if scheme == "gs":
+        from gcsfs.core import GCSFileSystem
+
+        return GCSFileSystem(use_listings_cache=False)
+    import s3fs
+
+    return s3fs.S3FileSystem(use_listings_cache=False)
+
+
+def file_name(place: str) -> str:
+    """The last part of a place, or the name of its bucket."""
+    _, bucket, key = parts_of(place)
+    return PurePosixPath(key).name or bucket

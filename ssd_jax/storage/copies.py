@@ -1,0 +1,139 @@
+"""Local copies of what lies in object stores, and results that are sent there.
+
+Whoever reads or writes a path that a user named may ask here for a local one. A local path is
+itself; of `gs://…` and `s3://…` the objects are copied first, or sent at the end. Copies live until
+the process ends, in a folder for temporary files, and a copy that is asked for again is brought up
+to date: only objects that changed are copied anew.
+"""
+
+import atexit
+import contextlib
+import functools
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from ssd_jax.errors import UserError, shown_instead
+from ssd_jax.storage import clouds
+from ssd_jax.storage.checksums import CHECKSUMS_FILE
+from ssd_jax.storage.clouds import Object, is_remote
+from ssd_jax.storage.files import AnyPath, local_path
+
+_known: dict[Path, dict[str, Object]] = {}  # what was copied, by the folder of the copy
+
+
+def local_copy(
+    place: AnyPath,
+    wanted: Callable[[Collection[str]], Collection[str]] = lambda names: names,
+    below: str = "in",
+    may_be_missing: bool = False,
+) -> Path:
+    """A local path that holds what a place does: the place itself, or a copy.
+
+    Args:
+      place: a path, or the place of an object, or the beginning of the names of many.
+      wanted: of the paths of objects below the place, those to copy.
+      below: tells several copies of one place apart.
+      may_be_missing: whether the copy is an empty folder where nothing is there.
+
+    Raises:
+      UserError: the path has another scheme, the store cannot be reached, or nothing is there.
+    """
+    if not is_remote(place):
+        return local_path(place)
+    objects = clouds.objects_at(str(place))
+    if not objects and not may_be_missing:
+        raise UserError(f"{place} does not exist: there is no such object, and none below it")
+    copy = copy_place(str(place), below)
+    if "" in objects:  # one object, whatever lies below its name
+        objects = {"": objects[""]}
+    else:
+        copy.mkdir(parents=True, exist_ok=True)
+        objects = {name: objects[name] for name in wanted(objects)}
+    before = _known.get(copy, {})
+    for name in before.keys() - objects.keys():
+        (copy / name).unlink(missing_ok=True)
+    changed = [name for name, found in objects.items() if before.get(name) != found]
+    clouds.fetch(str(place), copy, changed)
+    _known[copy] = objects
+    return copy
+
+
+@contextlib.contextmanager
+def sending(
+    place: AnyPath, last: str = CHECKSUMS_FILE, even_unfinished: bool = False
+) -> Iterator[Path]:
+    """Gives a local path to write a file or a folder to; at the end it is sent to its place.
+
+    A local place is written directly. Where the block ends early, nothing is sent.
+
+    Args:
+      place: where results go.
+      last: the name of the file that tells readers of the others, and is sent after them.
+      even_unfinished: whether what there is is sent where the block ends early, too.
+
+    Raises:
+      UserError: the path has another scheme, or the store cannot be reached.
+    """
+    if not is_remote(place):
+        yield local_path(place)
+        return
+    clouds.objects_at(f"{place}/{last}")  # before work that takes long: whether it can be reached
+    copy = copy_place(str(place), "out")
+    if copy.is_dir():  # of an earlier result
+        shutil.rmtree(copy)
+    copy.unlink(missing_ok=True)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield copy
+    except BaseException:
+        if even_unfinished:
+            _send_all(copy, str(place), last)
+        raise
+    _send_all(copy, str(place), last)
+
+
+def _send_all(copy: Path, place: str, last: str) -> None:
+    if not copy.is_dir():
+        clouds.send(copy, place, [""] if copy.exists() else [])
+        return
+    names = [file.relative_to(copy).as_posix() for file in copy.rglob("*") if file.is_file()]
+    clouds.send(copy, place, sorted(name for name in names if name != last))
+    clouds.send(copy, place, [last] if last in names else [])
+
+
+def top_level(names: Collection[str]) -> list[str]:
+    """Of the paths of files those that lie in no folder."""
+    return [name for name in names if "/" not in name]
+
+
+def name_of(place: AnyPath) -> str:
+    """The name of a file or folder that a user named."""
+    return clouds.file_name(str(place)) if is_remote(place) else local_path(place).name
+
+
+def copy_place(place: str, below: str) -> Path:
+    """Where the copy of a place lies; its parents need not exist.
+
+    Messages name the place where they name the copy.
+    """
+    scheme, bucket, key = clouds.parts_of(place)
+    root = folder_of_copies() / below
+    shown_instead(f"{root / scheme}/", f"{scheme}://")
+    return root / scheme / bucket / key
+
+
+@functools.cache
+def folder_of_copies() -> Path:
+    """A folder that is removed when the process ends."""
+    atexit.register(remove_copies)
+    return Path(tempfile.mkdtemp(prefix="ssd_jax_"))
+
+
+def remove_copies() -> None:
+    """Removes all copies, before an end that calls no functions of `atexit`."""
+    if folder_of_copies.cache_info().currsize:
+        shutil.rmtree(folder_of_copies(), ignore_errors=True)
+        folder_of_copies.cache_clear()
+        _known.clear()
