@@ -113,8 +113,8 @@ class Columns:
         return (offset, length) if length else None
 
     def owners(self) -> np.ndarray:
-        """`[objects]`: the index of the image that each belongs to."""
-        return np.repeat(np.arange(len(self)), np.diff(self.splits))
+        """`[objects] int32`: the index of the image that each belongs to."""
+        return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.splits))
 
     def pieces(self) -> Iterator[slice]:
         """Places of objects, in order: those of some images at a time, about `AT_ONCE`."""
