@@ -54,6 +54,7 @@ class Mirror:
         self.is_lost = False
         self._folder, self._place = folder, place
         self._token = secrets.token_hex(8)
+        self._started = time.strftime("%Y-%m-%d %H:%M:%S%z")
         self._sent = self._files()
         self._claim()
         self._ending = threading.Event()
@@ -156,7 +157,7 @@ class Mirror:
             "token": self._token,
             "process": os.getpid(),
             "host": socket.gethostname(),
-            "time": time.strftime("%Y-%m-%d %H:%M:%S%z"),
+            "time": self._started,
         }
         clouds.write(f"{self._place}/{OWNER}", json.dumps(owner).encode())
 
