@@ -199,10 +199,10 @@ def _file_system(scheme: str) -> Any:
     if scheme == "gs":
         from gcsfs.core import GCSFileSystem
 
-        return GCSFileSystem(use_listings_cache=False)
+        return GCSFileSystem(use_listings_cache=False, skip_instance_cache=True)
     import s3fs
 
-    return s3fs.S3FileSystem(use_listings_cache=False)
+    return s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
 
 
 def file_name(place: str) -> str:

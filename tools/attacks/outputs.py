@@ -95,7 +95,7 @@ MIXING = {
     "crops by a link in the input": (["in"], "crops_lead_out", "crops is a link"),
     "a file": (["in"], "file", "cannot be written"),
     "below a file": (["in"], "file/out", "cannot be written"),
-    "a scheme": (["in"], "s3://bucket/out", "only local paths"),
+    "a scheme": (["in"], "hdfs://host/out", "only local paths"),
     "nothing": (["in"], "", "a path is empty"),
     "a name of 300 bytes": (["in"], "x" * 300, "cannot be written"),
     "one whose lock is a folder": (["in"], "lock_is_folder", "cannot be written or locked"),
