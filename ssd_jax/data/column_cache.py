@@ -168,9 +168,11 @@ def _make_room(folder: Path, entry: Path) -> None:
     entries = [path for path in folder.iterdir() if path.is_dir() and path != entry]
     entries.sort(key=lambda path: path.stat().st_mtime)
     sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in entries}
-    room = MOST_BYTES - sum(file.stat().st_size for file in entry.iterdir()) - sum(sizes.values())
+    bytes_left = (
+        MOST_BYTES - sum(file.stat().st_size for file in entry.iterdir()) - sum(sizes.values())
+    )
     for path in entries:
-        if room >= 0:
+        if bytes_left >= 0:
             break
         shutil.rmtree(path, ignore_errors=True)
-        room += sizes[path]
+        bytes_left += sizes[path]

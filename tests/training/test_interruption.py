@@ -61,7 +61,8 @@ TWICE = [(0.1, signal.SIGTERM.value), (0.002, signal.SIGTERM.value)]
     "signals, deferred, rounds, status",
     [
         # What comes at once is one signal, what comes later another one.
-        ([*TWICE, (1.0, signal.SIGINT.value)], True, 10**9, 128 + signal.SIGINT),
+        # After more than a second, for that begins when the listening thread hears of the first.
+        ([*TWICE, (1.5, signal.SIGINT.value)], True, 10**9, 128 + signal.SIGINT),
         # There is nothing to save, and the main thread is busy.
         (TWICE, False, 10**9, 75),
         # As in a notebook, whose process stays.
