@@ -79,6 +79,7 @@ def _name_of(source: str) -> str:
 def main(arguments: list[str]) -> None:
     """Flags in, one call."""
     del arguments
+    from ssd_jax.data.choice import choose_sources
     from ssd_jax.distributed import devices
     from ssd_jax.runs.plan import choose_row
     from ssd_jax.runs.train import train
@@ -89,13 +90,16 @@ def main(arguments: list[str]) -> None:
     if DATA.value is not None:
         if "data.train" in fields:
             raise UserError("--data and --config.data.train both name the training data: give one")
-        name, values = config_name(FLAGS), flat_fields(config.model_dump())
-        init = values["init"] if "init" in fields else None
-        if name == OWN_IMAGES and (row := choose_row(init, given(WORKDIR))):
-            own = load_config(f"{OWN_IMAGES}:{row}")
-            config = own.replace({field: values[field] for field in fields})
         evaluation = config.data.eval if "data.eval" in fields else ""
         config = config.replace({"data.train": DATA.value, "data.eval": evaluation})
+        name, values = config_name(FLAGS), flat_fields(config.model_dump())
+        if name == OWN_IMAGES:
+            choose_sources(config.data)  # a wrong name ends here, before weights are downloaded
+            init = values["init"] if "init" in fields else None
+            if row := choose_row(init, given(WORKDIR)):
+                own = load_config(f"{OWN_IMAGES}:{row}")
+                taken = {*fields, "data.train", "data.eval"}
+                config = own.replace({field: values[field] for field in taken})
         chosen = {*fields, "data.train"} if name.partition(":")[0] == OWN_IMAGES else None
     train(config, given(WORKDIR), CHANGE_CONFIG.value, chosen)
 

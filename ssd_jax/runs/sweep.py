@@ -9,6 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from ssd_jax.config.schema import Config, as_config
+from ssd_jax.data.choice import open_run_data
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
 from ssd_jax.runs.result import TrainResult
@@ -40,15 +41,10 @@ def sweep(
       A row for each run: see `summarise_run`.
 
     Raises:
-      UserError: a config is wrong, before the first run; see also `train`.
+      UserError: a config is wrong or its data cannot be read, before the first run; see `train`.
     """
     place = local_path(folder)
-    checked = []
-    for name, config in runs:
-        try:
-            checked.append((name, as_config(config)))
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from error
+    checked = _checked(runs)
     rows = []
     for number, (name, config) in enumerate(checked, start=1):
         logger.info("%s (%d of %d)", name, number, len(runs))
@@ -61,6 +57,20 @@ def sweep(
     for suffix in (".json", ".md"):
         (place / f"table.partial{suffix}").unlink(missing_ok=True)
     return rows
+
+
+def _checked(runs: Sequence[tuple[str, Config | ConfigDict]]) -> list[tuple[str, Config]]:
+    """The runs with checked configs, whose data sets can all be opened."""
+    checked: list[tuple[str, Config]] = []
+    for name, given in runs:
+        try:
+            config = as_config(given)
+            if all(config.data != earlier.data for _, earlier in checked):
+                open_run_data(config)
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from error
+        checked.append((name, config))
+    return checked
 
 
 def summarise_run(name: str, config: Config, result: TrainResult, published: str = "") -> Row:

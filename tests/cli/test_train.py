@@ -1,6 +1,7 @@
 import pytest
 
-from ssd_jax.cli.train import defaults
+from ssd_jax.cli.train import COMMAND, defaults
+from ssd_jax.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,10 @@ def test_a_run_is_called_like_its_folder(tmp_path):
     }.items():
         added = defaults([f"--data={source.replace('{}', str(tmp_path))}", "--config=ssd_small"])
         assert added == [f"--workdir=runs/{name}"], source
+
+
+def test_data_that_is_not_there_is_told_before_weights_are_fetched(tmp_path, caplog):
+    caplog.set_level("INFO")
+    with pytest.raises(UserError, match="does not exist"):
+        COMMAND.main(COMMAND.parse(["ssd-jax", f"--data={tmp_path}/no", f"--workdir={tmp_path}"]))
+    assert "downloading" not in caplog.text

@@ -73,10 +73,10 @@ def test_a_sweep_makes_a_table_and_resumes(rows_file, tmp_path, capsys):
     # Of two runs the first is done, as if the sweep had been stopped.
     config = row_config("squares")
     finish_run(config, tmp_path / "rows_squares")
-    missing = tiny.get_config()
-    missing.data.train = "voc_xml:/no/such:train"
-    with pytest.raises(UserError, match="/no/such"):
-        runs = [("rows_squares", config), ("missing", missing)]
+    wrong = tiny.get_config()
+    wrong.freeze = "no_such_layer"  # is found where the network is built
+    with pytest.raises(UserError, match="no_such_layer"):
+        runs = [("rows_squares", config), ("wrong", wrong)]
         sweep(runs, str(tmp_path), {"rows_squares": "98.7 mAP"})
     (first,) = json.loads((tmp_path / "table.partial.json").read_text())
     assert first["mAP"] == 0.25 and (tmp_path / "table.partial.md").read_text().count("\n") == 3
@@ -121,6 +121,10 @@ def test_a_wrong_config_is_named_before_the_first_run(tmp_path):
     right, wrong = tiny.get_config(), tiny.get_config()
     wrong.batch_size = 0
     with pytest.raises(UserError, match=r"^second: config\.batch_size is 0"):
+        sweep([("first", right), ("second", wrong)], str(tmp_path))
+    wrong = tiny.get_config()
+    wrong.data.train = "voc_xml:/no/such:train"
+    with pytest.raises(UserError, match=r"^second: .*/no/such"):
         sweep([("first", right), ("second", wrong)], str(tmp_path))
     assert not any(tmp_path.iterdir())
 
