@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # An image to train and to predict in; docs/docker.md says how.
-FROM python:3.12-slim
+FROM python:3.11-slim
 
 # "" for the CPU; cuda13 or cuda12 for NVIDIA GPUs: jax brings CUDA itself, the host its driver.
 ARG ACCELERATOR=""
@@ -11,9 +11,10 @@ ENV PIP_NO_CACHE_DIR=1 \
 
 WORKDIR /app
 # Only what names the dependencies, so that a change of the code does not install them anew.
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY ssd_jax/__init__.py ssd_jax/
 COPY configs/__init__.py configs/
+ENV PIP_CONSTRAINT=/app/requirements.lock
 RUN pip install --editable ".[train,benchmark,tensorboard,video,page,supervision]" \
     && if [ -n "${ACCELERATOR}" ]; then pip install "jax[${ACCELERATOR}]"; fi
 COPY . .

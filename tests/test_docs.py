@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT, ROOT / "ssd_jax", ROOT / "tests")
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
 }
 RECIPE = PAGES["docs/recipe.md"]
 CODE = [

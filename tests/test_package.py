@@ -2,12 +2,16 @@
 
 import ast
 import importlib.metadata
+import itertools
 import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
+import yaml
+from hatchling.builders.wheel import WheelBuilder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -16,6 +20,7 @@ from ssd_jax.errors import EXTRAS, UserError, check_installed
 from ssd_jax.interop.trained import save_folder
 from tests.helpers.commands import ROOT
 from tests.helpers.random_detector import random_trained
+from tools.release_check import expected_files, files_of_wheel
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Where the name of a distribution is not that of its package.
@@ -89,6 +94,59 @@ def test_the_files_of_requirements_name_extras_alone(file):
     lines = [line for line in (ROOT / file).read_text().splitlines() if not line.startswith("#")]
     (extras,) = re.findall(r"^--editable \.\[(.*)\]$", "\n".join(lines), flags=re.MULTILINE)
     assert len(lines) == 1 and set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
+
+
+def locked():
+    """The release of each distribution in the lock file."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pairs = [line.split("==") for line in lines if not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def test_the_lock_file_holds_a_release_of_everything_within_its_range():
+    versions = locked()
+    extras = PROJECT["optional-dependencies"].values()
+    for text in itertools.chain(PROJECT["dependencies"], *extras):
+        requirement = Requirement(text)
+        on_linux = {"platform_machine": "x86_64", "sys_platform": "linux"}
+        if requirement.name != PROJECT["name"] and (
+            not requirement.marker or requirement.marker.evaluate(on_linux)
+        ):
+            version = versions[canonicalize_name(requirement.name)]
+            assert requirement.specifier.contains(version), text
+
+
+def test_the_wheel_holds_the_package_with_its_configs(tmp_path):
+    wheel = Path(next(WheelBuilder(str(ROOT)).build(directory=str(tmp_path))))
+    files = files_of_wheel(wheel)
+    assert files == expected_files()
+    assert files >= {
+        "ssd_jax/py.typed",
+        "ssd_jax/configs/quickstart.py",
+        "ssd_jax/evaluation/pages/report.html.jinja",
+        "ssd_jax/inference/page/static/index.html",
+    }
+    assert wheel.name == f"ssd_jax-{ssd_jax.__version__}-py3-none-any.whl"
+
+
+def test_the_changelog_begins_with_this_version():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## (\S+)$", text, flags=re.MULTILINE)[0] == ssd_jax.__version__
+
+
+def test_hooks_of_commits_are_what_ci_runs():
+    (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = {hook["entry"] for hook in local["hooks"]}
+    last = (ROOT / ".ci" / "run").read_text().rpartition("section ")[2].splitlines()[1:]
+    assert {line.removesuffix(" .") for line in last} == hooks
+    assert {hook.split()[0] for hook in hooks} <= names(PROJECT["optional-dependencies"]["dev"])
+
+
+def test_the_citation_names_this_project_and_no_version_of_its_own():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["title"].startswith(PROJECT["name"])
+    assert citation["license"] == PROJECT["license"]
+    assert "version" not in citation
 
 
 def test_public_names_are_there():
