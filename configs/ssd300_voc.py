@@ -20,8 +20,8 @@ def get_config() -> ConfigDict:
     config.steps = 120_000  # parameter updates
     config.epochs = 0.0  # passes over the images, which then set steps; 0 = as many as steps take
     config.seed = 0  # of weights, order and augmentation
-    # Where weights start: "" = from scratch, "run:WORKDIR", or "FORMAT:FILE" (README, "Start from
-    # other weights").
+    # Where weights start: "" = from scratch, "run:WORKDIR", or "FORMAT:FILE"
+    # (docs/weights.md).
     config.init = "keras:imagenet"
     config.log_every = 50  # steps between two lines of metrics
     config.loggers = "tensorboard"  # beside metrics.jsonl: tensorboard, wandb, mlflow; "" = none

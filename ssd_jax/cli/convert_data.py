@@ -12,7 +12,7 @@ from ssd_jax.config.schema import DataConfig, checked
 from ssd_jax.errors import counted
 
 FLAGS = flags.FlagValues()
-SOURCE = flags.DEFINE_string("source", None, "The data: see the README.", FLAGS)
+SOURCE = flags.DEFINE_string("source", None, "The data: see docs/data.md.", FLAGS)
 TO = flags.DEFINE_enum("to", None, ["coco", "voc", "yolo"], "The layout to write.", FLAGS)
 OUTPUT = flags.DEFINE_string("output", None, "The folder to write, new or empty.", FLAGS)
 CLASSES = flags.DEFINE_string(

@@ -81,7 +81,7 @@ class RunConfig(Group):
     seed: CountOrZero = 0
     """Seed of weights, order and augmentation."""
     init: str = "keras:imagenet"
-    """Start weights: "" = from scratch, "run:WORKDIR", or "FORMAT:FILE" (README)."""
+    """Start weights: "" = from scratch, "run:WORKDIR", or "FORMAT:FILE" (docs/weights.md)."""
     log_every: Count = 50
     """Steps between two lines of metrics."""
     loggers: str = "tensorboard"
@@ -181,7 +181,7 @@ class DataConfig(Group):
     """`config.data`: which images, and what happens to damaged ones."""
 
     train: str = "tfds:voc/2007:train+validation,tfds:voc/2012:train+validation"
-    """Training data: a folder, or a source (README, "Train", has the grammar)."""
+    """Training data: a folder, or a source (docs/data.md has the grammar)."""
     eval: str = "tfds:voc/2007:test"
     """Evaluation data; "" = the training data's own validation or test split, or else images cut
     off it by `split`. Becomes "" where `train` alone is changed or given: it belongs to that."""

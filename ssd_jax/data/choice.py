@@ -227,8 +227,8 @@ def _named(data: DataConfig) -> str:
     """The spec of the training data."""
     if not data.train.strip():
         raise UserError(
-            "config.data.train is empty: name your data with --config.data.train=FOLDER (README, "
-            '"Your own images")'
+            "config.data.train is empty: name your data with --config.data.train=FOLDER "
+            "(docs/training.md)"
         )
     return data.train
 
