@@ -254,6 +254,29 @@ def test_the_api_page_names_what_is_public():
         assert getattr(ssd_jax, name) is not None
 
 
+def test_the_reference_describes_what_is_public_where_it_is_defined():
+    described = re.findall(r"^::: (\S+)$", PAGES["docs/reference.md"], flags=re.MULTILINE)
+    assert len(described) == len(set(described))
+    for path in described:
+        module, _, name = path.rpartition(".")
+        assert name in names_defined_in(module_file(module)), path
+    assert {path.rpartition(".")[2] for path in described} >= set(ssd_jax.__all__)
+
+
+def test_readme_is_short_and_its_results_stand_on_the_page_of_benchmarks():
+    readme, benchmarks = PAGES["README.md"], PAGES["docs/benchmarks.md"]
+    assert len(readme.splitlines()) <= 170
+    table = readme.split("## Measured results\n")[1].split("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][1:]
+    assert rows
+    for row in rows:
+        _, _, result, _ = row.split("|", 3)
+        numbers = re.findall(r"\d[\d,.]*", result)
+        assert numbers, row
+        for number in numbers:
+            assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d])", benchmarks), number
+
+
 ARCHITECTURE = PAGES["docs/architecture.md"]
 
 

@@ -45,7 +45,7 @@ def main() -> None:
             source = f"voc_xml:{options.data}:test"
             given = [f"--weights={options.weights}", f"--source={source}", f"--report={report}"]
             command("evaluate", *given)
-        with new_page(1100, 1000) as page:
+        with new_page(1100, 1350) as page:
             page.goto((report.resolve() / "index.html").as_uri())
             page.screenshot(path=options.output / "report.jpg", quality=85)
         take_served_page(options.weights, images[0], options.output / "page.png")
@@ -86,7 +86,7 @@ def take_served_page(weights: str, image: Path, output: Path) -> None:
     given = [f"--weights={weights}", "--serve", f"--port={PORT}", f"--score_threshold={THRESHOLD}"]
     server = subprocess.Popen([sys.executable, "-m", "ssd_jax", "predict", *given])
     try:
-        with new_page(1200, 690) as page:
+        with new_page(1200, 790) as page:
             wait_for(f"http://127.0.0.1:{PORT}", server)
             show(page, image)
             page.screenshot(path=output)
