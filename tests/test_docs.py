@@ -117,7 +117,7 @@ def words_of_the_code() -> set[str]:
 
 
 def test_every_row_of_the_recipe_names_code_and_a_test():
-    tables = RECIPE.split("## What others do")[0]
+    tables = RECIPE.split("## Other implementations")[0]
     rows = [line for line in tables.splitlines() if line.startswith("| ") and "::" in line]
     headings = tables.count("| paper / Caffe | we | code | test |")
     assert len([line for line in tables.splitlines() if line.startswith("|")]) == (
