@@ -68,7 +68,9 @@ def train_here(steps, workdir, log, port, process_id):
     with console.session():
         if port:
             devices.initialize(f"127.0.0.1:{port}", 2, process_id, heartbeat_timeout=20)
-        train(config(steps, port), str(workdir), change_config=bool(port))
+        # What the second process names is on no disk: it never needs it.
+        own = workdir if process_id == 0 else f"{workdir}_of_another_host"
+        train(config(steps, port), str(own), change_config=bool(port))
         devices.leave_together()  # as programs do in the end, but not forked children
 
 

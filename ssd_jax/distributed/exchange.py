@@ -5,8 +5,9 @@ Nothing that is received can run code: text is parsed as JSON, arrays are read b
 
 import itertools
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -14,10 +15,12 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from jax._src import distributed  # orbax, too, has no other way to the coordinator
+from jax.experimental import multihost_utils
 
 from ssd_jax.distributed import watch
 from ssd_jax.errors import LostProcessError, UserError
 
+Tree = TypeVar("Tree")
 JsonT = TypeVar("JsonT")  # what JSON gives back alike: lists, not tuples, and strings as keys
 
 _numbers = itertools.count()
@@ -38,6 +41,36 @@ def from_main_process(value: JsonT) -> JsonT:
     text = json.dumps(value) if distributed.global_state.process_id == 0 else ""
     (data,) = _exchange(text.encode(), [0])
     return parsed_json(data, 0)
+
+
+def arrays_from_main_process(read: Callable[[], Tree] | None, shapes: Tree) -> Tree:
+    """The arrays that the main process reads, as NumPy arrays on every process.
+
+    They travel between the devices, bit for bit, after all processes have come here.
+
+    Args:
+      read: gives them, on the main process.
+      shapes: a tree of the same structure, whose leaves have `shape` and `dtype`.
+
+    Raises:
+      LostProcessError: a process did not come to this call.
+    """
+    tree = read() if distributed.global_state.process_id == 0 and read else shapes
+    if distributed.global_state.num_processes == 1:
+        return tree
+    from_main_process(True)  # a wait between devices would end after seconds
+    leaves, structure = jax.tree.flatten(shapes)
+    sizes = [math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in leaves]
+    packed = np.zeros(-(-sum(sizes) // 4) * 4, np.uint8)
+    if tree is not shapes:
+        arrays = [np.ascontiguousarray(leaf).reshape(-1) for leaf in jax.tree.leaves(tree)]
+        packed[: sum(sizes)] = np.concatenate([array.view(np.uint8) for array in arrays])
+    with watch.waiting("arrays that the main process has read"):
+        packed = multihost_utils.broadcast_one_to_all(packed.view(np.uint32)).view(np.uint8)
+    parts = np.split(packed[: sum(sizes)], np.cumsum(sizes)[:-1])
+    return structure.unflatten(
+        part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
+    )
 
 
 def gather_from_processes(value: JsonT) -> list[JsonT]:

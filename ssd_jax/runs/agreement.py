@@ -6,20 +6,20 @@ without an error to weights that mean nothing, or wait for each other for ever.
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
 
 import ssd_jax
-from ssd_jax.config.schema import Config
+from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.cut import Cut, read_cut
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError, shown
 from ssd_jax.runs.provenance import versions
-from ssd_jax.runs.workdir import flat_fields
+from ssd_jax.runs.workdir import flat_fields, is_recorded, read_config
 
 MOST_DIFFERENCES = 6  # that a message names
 
@@ -62,15 +62,12 @@ def check_same_start(config: Config, **others: object) -> None:
     )
 
 
-def check_same_data(
-    train: Dataset | None, evaluation: Dataset | None, steps: Sequence[int] = ()
-) -> None:
-    """Compares classes, images and checkpoints.
+def check_same_data(train: Dataset | None, evaluation: Dataset | None) -> None:
+    """Compares classes and images.
 
     Args:
       train: what is trained on, if anything.
       evaluation: what is evaluated on, if anything.
-      steps: of the checkpoints that are in the work directory.
 
     Raises:
       UserError: they are not the same on all processes.
@@ -79,7 +76,7 @@ def check_same_data(
         return
     from ssd_jax.data.fingerprint import describe_parts
 
-    facts: dict[str, object] = {"the list of checkpoints in the work directory": list(steps)}
+    facts: dict[str, object] = {}
     for name, dataset in (("training", train), ("evaluation", evaluation)):
         if dataset is not None:
             facts[f"the classes of the {name} data"] = list(dataset.class_names)
@@ -87,7 +84,7 @@ def check_same_data(
                 f"part {number} of the {name} data": words
                 for number, words in enumerate(describe_parts(dataset), 1)
             }
-    _check(facts, "let all processes see the same data and the same work directory")
+    _check(facts, "let all processes see the same data")
 
 
 def check_same_state(state: object) -> None:
@@ -103,7 +100,7 @@ def check_same_state(state: object) -> None:
         digest.update(np.asarray(array).tobytes())
     _check(
         {"the digest of the parameters": digest.hexdigest()},
-        "name a work directory that all processes see, and weights that are the same for all",
+        "name weights that are the same for all processes",
     )
 
 
@@ -132,6 +129,22 @@ def _code_digest() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def recorded_config(folder: Path) -> Config | None:
+    """`shared_config`; None where no run is recorded in the folder."""
+    recorded = exchange.from_main_process(devices.is_main_process() and is_recorded(folder))
+    return shared_config(folder) if recorded else None
+
+
+def shared_config(folder: Path) -> Config:
+    """The config that the main process reads from a work directory, on every process.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    own = read_config(folder).model_dump(mode="json") if devices.is_main_process() else {}
+    return as_config(exchange.from_main_process(own))
 
 
 def shared_cut(folder: Path) -> Cut | None:

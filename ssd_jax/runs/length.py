@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from ssd_jax.config.schema import Config
-from ssd_jax.runs.workdir import is_recorded, read_config
+from ssd_jax.runs import agreement
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +29,9 @@ def with_steps(config: Config, num_images: int, folder: Path) -> Config:
     if not config.epochs:
         return config
     steps = steps_of(config, num_images)
-    if is_recorded(folder):
-        recorded = read_config(folder)
-        if (recorded.epochs, recorded.batch_size) == (config.epochs, config.batch_size):
-            steps = recorded.steps
+    recorded, fields = agreement.recorded_config(folder), (config.epochs, config.batch_size)
+    if recorded is not None and (recorded.epochs, recorded.batch_size) == fields:
+        steps = recorded.steps
     return config.replace({"steps": steps})
 
 

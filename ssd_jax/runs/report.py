@@ -9,12 +9,13 @@ from typing import Any
 from ssd_jax.config.schema import Config
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.records import NamedImage
-from ssd_jax.distributed import devices
+from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation import voc
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.weakest import describe_weakest
+from ssd_jax.models.network import Variables
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.result import TrainResult, describe_result
 from ssd_jax.training.checkpoints import Checkpoints
@@ -83,11 +84,17 @@ def _evaluate_again(
     check: Callable[[], None],
 ) -> list[ImageResult]:
     """What the best checkpoint detects."""
-    checkpoints = Checkpoints(result.workdir / "checkpoints", read_only=True)
-    variables = checkpoints.restore_model(
-        *evaluator.network.variable_shapes(), step=result.best_step, averages=config.ema > 0
-    )
-    checkpoints.close()
+    shapes = evaluator.network.variable_shapes()
+
+    def read() -> tuple[Variables, Variables]:
+        checkpoints = Checkpoints(result.workdir / "checkpoints", read_only=True)
+        variables = checkpoints.restore_model(
+            *shapes, step=result.best_step, averages=config.ema > 0
+        )
+        checkpoints.close()
+        return variables
+
+    variables = exchange.arrays_from_main_process(read, shapes)
     return evaluator(devices.replicate(variables), after_batch=check).results
 
 

@@ -5,8 +5,8 @@ import math
 from pathlib import Path
 
 from ssd_jax.distributed import exchange
-from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.metrics_writer import read_metrics
+from ssd_jax.training.run_checkpoints import RunCheckpoints
 
 DIFFERENCE = 0.01  # of mAP, from which one evaluation counts as better than another
 CHANCE = 0.3  # the same for few objects: by so much, divided by the root of their number
@@ -33,7 +33,7 @@ class TrainResult:
     best_mean_ap: float | None
 
 
-def read_result(folder: Path, checkpoints: Checkpoints) -> TrainResult:
+def read_result(folder: Path, checkpoints: RunCheckpoints) -> TrainResult:
     """The result of a run, read from its files; the same on all processes."""
     metrics: dict[int, dict[str, float | None]] = {}
     for line in exchange.from_main_process(read_metrics(folder)):

@@ -9,12 +9,12 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from ssd_jax.distributed import devices
+from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError
 from ssd_jax.storage import clouds
 from ssd_jax.storage.checksums import CHECKSUMS_FILE
 from ssd_jax.storage.clouds import is_remote
-from ssd_jax.storage.copies import local_copy
+from ssd_jax.storage.copies import copy_place, local_copy
 from ssd_jax.storage.files import AnyPath, local_path
 from ssd_jax.storage.mirror import Mirror
 from ssd_jax.training.checkpoints import saved_steps
@@ -33,7 +33,11 @@ def run_copy(place: AnyPath) -> Path:
 
 
 def steps_at(place: AnyPath) -> list[int]:
-    """The steps of the complete checkpoints in a work directory; see `run_copy`."""
+    """The steps of complete checkpoints in a work directory, on every process; see `run_copy`."""
+    return exchange.from_main_process(_steps_at(place) if devices.is_main_process() else [])
+
+
+def _steps_at(place: AnyPath) -> list[int]:
     if is_remote(place):
         return sorted(_complete(clouds.objects_at(str(place))))
     return saved_steps(local_path(place) / "checkpoints")
@@ -43,22 +47,21 @@ def steps_at(place: AnyPath) -> list[int]:
 def training_copy(place: AnyPath) -> Iterator[tuple[Path, list[Hook]]]:
     """A local path of a work directory to train in; of one in a store a copy, which is sent there.
 
+    The main process alone has the copy: the others read and write nothing there.
+
     Yields:
       The path, and hooks for the run.
 
     Raises:
-      UserError: the store cannot be reached, another process trains there, or this run has several
-        processes.
+      UserError: the store cannot be reached, or another run trains there.
     """
     if not is_remote(place):
         yield local_path(place), []
         return
-    if devices.joined():
-        raise UserError(
-            f"{place} is in an object store, where one process can train, but this run has several:"
-            " name a work directory on a disk that all of them share"
-        )
     place = str(place).rstrip("/")
+    if not devices.is_main_process():
+        yield copy_place(place, "run"), [Hook()]  # as many as there, for all are asked together
+        return
     objects = clouds.objects_at(place)
     folder = local_copy(place, _of_run, "run", may_be_missing=True)
     mirror = Mirror(folder, place)

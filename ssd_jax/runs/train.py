@@ -49,12 +49,11 @@ from ssd_jax.runs.workdir import (
     check_classes,
     is_recorded,
     locked,
-    read_config,
     record_run,
     record_start,
 )
 from ssd_jax.storage.files import AnyPath
-from ssd_jax.training.checkpoints import Checkpoints, Progress, saved_steps
+from ssd_jax.training.checkpoints import Progress, saved_steps
 from ssd_jax.training.guard import Guard
 from ssd_jax.training.hooks import Hook, Hooks
 from ssd_jax.training.interruption import Interruption
@@ -64,6 +63,7 @@ from ssd_jax.training.metrics_writer import MetricsWriter
 from ssd_jax.training.optimizer import Schedule, make_optimizer, make_schedule
 from ssd_jax.training.parameters import Mask, check_frozen, matching
 from ssd_jax.training.run import Run, patience_ends
+from ssd_jax.training.run_checkpoints import RunCheckpoints
 from ssd_jax.training.state import TrainState, initial_state
 from ssd_jax.training.steps import make_train_step
 
@@ -105,25 +105,27 @@ def _train(
     check_metric(config.metric)
     with Interruption() as interruption, contextlib.ExitStack() as stack:
         agreement.check_same_start(config, change_config=may_change)
-        saved = saved_steps(folder / "checkpoints")
+        saved = exchange.from_main_process(saved_steps(folder / "checkpoints"))
         cut = agreement.shared_cut(folder)
         data = open_run_data(config, cut, folder, devices.is_main_process())
         if given is not None:
-            config = planned(config, given, data.train, read_config(folder) if saved else None)
+            recorded = agreement.shared_config(folder) if saved else None
+            config = planned(config, given, data.train, recorded)
         config = with_steps(config, len(data.train), folder)
-        check_can_continue(folder, config, saved, may_change)
+        if devices.is_main_process():  # the others end with it
+            check_can_continue(folder, config, saved, may_change)
+            if saved:
+                check_classes(folder, data.train.class_names)
         parts = _build(config, folder, data, hooks)
         stack.enter_context(batch_memory(parts.network, parts.batch_size, config.accumulate))
-        agreement.check_same_data(parts.data.train, parts.data.evaluation, saved)
-        if saved:
-            check_classes(folder, parts.class_names)
-        else:
+        agreement.check_same_data(parts.data.train, parts.data.evaluation)
+        if not saved:
             look_at_data(config, parts.data, parts.network.tiling)
         if devices.is_main_process():
             if saved:
                 logger.info("%s", describe_continued(config, parts.data))
             stack.enter_context(locked(folder))
-        checkpoints = Checkpoints(folder / "checkpoints", keep=config.keep_checkpoints)
+        checkpoints = RunCheckpoints(folder / "checkpoints", config.keep_checkpoints)
         start = _restore(parts, checkpoints) or _begin(parts)
         agreement.check_same_state(start.state)
         is_evaluated = start.step in start.evaluations or not parts.evaluator
@@ -223,7 +225,7 @@ class _Start:
     weights: Transfer | None  # what the weights were made of, at the beginning of a run
 
 
-def _restore(parts: _Parts, checkpoints: Checkpoints) -> _Start | None:
+def _restore(parts: _Parts, checkpoints: RunCheckpoints) -> _Start | None:
     """The state of the last checkpoint; None where there is none."""
     if not checkpoints.steps():
         return None
@@ -233,7 +235,7 @@ def _restore(parts: _Parts, checkpoints: Checkpoints) -> _Start | None:
             f"{parts.folder} holds a run that has trained on all of its images, so none can be cut "
             "off for evaluation: name evaluation data in config.data.eval"
         )
-    state, progress = checkpoints.restore(shapes), checkpoints.restore_progress()
+    state, progress = checkpoints.restore(shapes)
     evaluations = dict(exchange.from_main_process(read_evaluations(parts.folder)))
     for step, mean_ap in evaluations.items():
         if mean_ap is not None:
@@ -271,7 +273,7 @@ def _record(parts: _Parts, start: _Start) -> None:
 def _fit(
     parts: _Parts,
     start: _Start,
-    checkpoints: Checkpoints,
+    checkpoints: RunCheckpoints,
     interruption: Interruption,
     began: float,
 ) -> None:

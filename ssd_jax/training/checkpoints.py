@@ -15,7 +15,6 @@ import pydantic
 from orbax.checkpoint import checkpoint_managers
 
 from ssd_jax.config.schema import RunConfig
-from ssd_jax.distributed import watch
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import Variables
 from ssd_jax.storage.checksums import DamageError, verify_checksums, write_checksums
@@ -58,6 +57,8 @@ def saved_steps(directory: Path) -> list[int]:
 class Checkpoints:
     """The checkpoints of one work directory: the last few, and the best by mAP.
 
+    They are this process's own affair: it waits for no other process of the run.
+
     Every checkpoint holds three items: `model` (parameters, averaged and last, and batch
     statistics, all that evaluation needs), `training` (step and optimiser state), and `progress`,
     what the loop wants to know when it goes on. Saving goes on in the background, in a folder of
@@ -76,8 +77,10 @@ class Checkpoints:
           keep: how many of the last checkpoints stay.
           read_only: whether nothing will be saved.
         """
-        policies = checkpoint_managers
+        policies, index = checkpoint_managers, jax.process_index()
         self._directory = Path(directory).resolve()
+        if not read_only:
+            self._directory.mkdir(parents=True, exist_ok=True)
         self._best = _Best()
         ignore_closed_loops()
         with without_read_only_warnings():
@@ -88,7 +91,12 @@ class Checkpoints:
                         [policies.LatestN(keep), self._best]
                     ),
                     read_only=read_only,
-                    create=not read_only,
+                    create=False,
+                    multiprocessing_options=ocp.options.MultiprocessingOptions(
+                        primary_host=index,
+                        active_processes={index},
+                        barrier_sync_key_prefix=str(index),
+                    ),
                     cleanup_tmp_directories=not read_only,  # what a kill left unfinished
                     # Called in the background by the process that gives a folder its own name.
                     async_options=ocp.AsyncOptions(
@@ -123,9 +131,8 @@ class Checkpoints:
         step = int(state.step.addressable_data(0))
         if step in self._manager.all_steps():
             return
-        if jax.process_count() > 1:
-            # Orbax wants to be told that the copies on all processes are one array.
-            state = jax.tree.map(ocp.utils.fully_replicated_host_local_array_to_global_array, state)
+        if jax.process_count() > 1:  # Orbax would have all processes save their arrays
+            state = jax.tree.map(lambda array: np.asarray(array.addressable_data(0)), state)
         with self._explained():
             self._manager.save(
                 step,
@@ -200,13 +207,9 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turns what a full disk makes Orbax raise into a `UserError`.
-
-        All processes save together, and wait for each other.
-        """
+        """Turns what a full disk makes Orbax raise into a `UserError`."""
         try:
-            with watch.waiting("a checkpoint that all processes save"):
-                yield
+            yield
         except Exception as error:
             if not _is_about_space(error):
                 raise

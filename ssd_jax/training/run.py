@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from ssd_jax.config.schema import Config
 from ssd_jax.distributed import devices
 from ssd_jax.errors import Interrupted, UserError, counted
-from ssd_jax.training.checkpoints import Checkpoints, Progress
+from ssd_jax.training.checkpoints import Progress
 from ssd_jax.training.guard import Guard
 from ssd_jax.training.hooks import Hooks
 from ssd_jax.training.interruption import Interruption
 from ssd_jax.training.optimizer import Schedule
+from ssd_jax.training.run_checkpoints import RunCheckpoints
 from ssd_jax.training.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Run:
 
     config: Config
     schedule: Schedule
-    checkpoints: Checkpoints
+    checkpoints: RunCheckpoints
     guard: Guard
     interruption: Interruption
     hooks: Hooks = dataclasses.field(default_factory=Hooks)
@@ -150,7 +151,10 @@ class Run:
         """A block whose saves are complete when it ends, also where it ends early in good order."""
         try:
             yield
-        except (UserError, Interrupted):
+        except UserError:  # maybe of this process alone
             self.checkpoints.wait()
             raise
-        self.checkpoints.wait()
+        except Interrupted:
+            self.checkpoints.wait_together()
+            raise
+        self.checkpoints.wait_together()

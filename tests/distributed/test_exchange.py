@@ -22,6 +22,14 @@ ALIKE = """
     value = {"process": index, "text": "ä\\udc80\\0", "x": [0.1, None]}
     values = exchange.gather_from_processes(value)
     first = exchange.from_main_process(["from", index])
+    read = {
+        "few": np.float32([[-0.0, np.nan, 1e-40]]).view(np.int32).view(np.float32),
+        "odd": np.arange(3, dtype=np.int8), "one": np.int32(7), "none": np.zeros((0, 2), bool),
+    }
+    told = exchange.arrays_from_main_process(
+        (lambda: read) if index == 0 else None, jax.eval_shape(lambda: read)
+    )
+    told = {name: [str(a.dtype), a.shape, a.tobytes().hex()] for name, a in told.items()}
     watch.stop()  # as where the user joined them, by JAX alone
     arrays = exchange.gather_arrays({
         "numbers": np.arange(3 * index, dtype=np.float32).reshape(-1, 3) / 7,
@@ -30,7 +38,7 @@ ALIKE = """
     described = [
         {name: [str(a.dtype), a.shape, a.tolist()] for name, a in own.items()} for own in arrays
     ]
-    print(json.dumps([values, first, described]))
+    print(json.dumps([values, first, told, described]))
     devices.leave_together()
 """
 
@@ -40,11 +48,17 @@ def test_every_process_gets_the_same():
     done = run_together(ALIKE, 3)
     for each in done:
         assert each.returncode == 0 and not each.stderr, each.stderr
-        values, first, arrays = json.loads(each.stdout)
+        values, first, told, arrays = json.loads(each.stdout.splitlines()[-1])
         assert values == [
             {"process": index, "text": "ä\udc80\0", "x": [0.1, None]} for index in range(3)
         ]
         assert first == ["from", 0]
+        assert told == {
+            "few": ["float32", [1, 3], "000000800000c07fc2160100"],
+            "odd": ["int8", [3], "000102"],
+            "one": ["int32", [], "07000000"],
+            "none": ["bool", [0, 2], ""],
+        }
         for index in range(3):
             numbers = np.arange(3 * index, dtype=np.float32).reshape(-1, 3) / 7
             assert arrays[index] == {

@@ -89,3 +89,4 @@ def test_two_processes_end_together_and_go_on(peaceful, runs):
 
     assert_statuses(start_both(cut_off, steps), cut_off, (0, 0))
     kill_training.assert_same_run(cut_off, together)
+    assert not list(runs.glob("*_of_another_host"))

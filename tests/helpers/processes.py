@@ -8,6 +8,7 @@ from tests.helpers.commands import ROOT, free_port, with_devices
 
 START = """
 import json, os, signal, sys, time
+import jax
 import numpy as np
 from ssd_jax.cli import console
 from ssd_jax.distributed import devices, exchange, watch

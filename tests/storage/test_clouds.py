@@ -26,6 +26,7 @@ from ssd_jax.storage.mirror import OWNED_SECONDS, OWNER, Mirror
 from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.training.metrics_writer import read_metrics
 from tests import tiny
+from tests.helpers.processes import run_together
 from tests.helpers.random_detector import random_trained
 from tests.helpers.stores import running_stores
 
@@ -216,6 +217,26 @@ def test_one_process_at_a_time_owns_a_place(place, tmp_path_factory, monkeypatch
     second.check()
     second.end()
     assert names(place) == ["late.txt"]
+
+
+TWO = """
+    from pathlib import Path
+    from ssd_jax.runs.stores import training_copy
+    with training_copy("gs://bucket/two") as (folder, hooks):
+        exchange.from_main_process(1)  # the main process has claimed the place
+        print(Path(folder).exists(), len(hooks))
+        if index == 0:
+            (Path(folder) / "config.json").write_text("written by process 0")
+    devices.leave_together()
+"""
+
+
+@pytest.mark.multiprocess
+def test_of_several_processes_the_main_one_has_the_copy():
+    for each, said in zip(run_together(TWO), ("True 1\n", "False 0\n"), strict=True):
+        assert each.returncode == 0 and each.stdout == said, each.stderr
+    assert clouds.read("gs://bucket/two/config.json") == b"written by process 0"
+    assert names("gs://bucket/two") == ["config.json"]
 
 
 def test_checkpoints_are_removed_after_new_ones_are_there(place, tmp_path_factory, monkeypatch):

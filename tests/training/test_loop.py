@@ -46,6 +46,8 @@ class NoCheckpoints:
     def wait(self):
         pass
 
+    wait_together = wait
+
 
 class Lines(Hook):
     """Keeps what it is told, and may end the run after a step."""

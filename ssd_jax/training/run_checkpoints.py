@@ -1,0 +1,70 @@
+"""The checkpoints of a run, of one process or several."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from ssd_jax.distributed import devices, exchange, watch
+from ssd_jax.training.checkpoints import Checkpoints, Progress
+from ssd_jax.training.state import TrainState
+
+
+class RunCheckpoints:
+    """Checkpoints that the main process reads and writes; the others are told what it read.
+
+    So the work directory need not be seen by other hosts. All processes call the methods alike.
+    """
+
+    def __init__(self, directory: Path, keep: int):
+        """Opens a directory of checkpoints; see `Checkpoints`."""
+        self._own = Checkpoints(directory, keep) if devices.is_main_process() else None
+
+    def steps(self) -> list[int]:
+        """The steps that are saved, ascending."""
+        return exchange.from_main_process(self._own.steps() if self._own else [])
+
+    def rate(self, step: int, mean_ap: float) -> None:
+        """Tells how good a checkpoint is: the best stays."""
+        if self._own:
+            self._own.rate(step, mean_ap)
+
+    def best(self) -> int | None:
+        """The saved step with the highest mAP; None where none is rated."""
+        return exchange.from_main_process(self._own.best() if self._own else None)
+
+    def save(self, state: TrainState, progress: Progress | None = None) -> None:
+        """Saves a state in the background; see `Checkpoints.save`."""
+        if self._own:
+            self._own.save(state, progress)
+
+    def restore(self, template: TrainState) -> tuple[TrainState, Progress]:
+        """Reads the last state, as NumPy arrays, and the progress beside it.
+
+        Raises:
+          UserError: there is no checkpoint, it is damaged, or it is of another network.
+        """
+        own = self._own
+        state = exchange.arrays_from_main_process(
+            (lambda: own.restore(template)) if own else None, template
+        )
+        progress = own.restore_progress().model_dump() if own else {}
+        return state, Progress.model_validate(exchange.from_main_process(cast(Any, progress)))
+
+    def wait(self) -> None:
+        """Returns when what this process writes is on disk.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        if self._own:
+            self._own.wait()
+
+    def wait_together(self) -> None:
+        """Returns on all processes when everything is on disk; see `wait`."""
+        self.wait()
+        with watch.waiting("a checkpoint that the main process saves"):
+            exchange.from_main_process(True)
+
+    def close(self) -> None:
+        """Finishes saving; see `wait`."""
+        if self._own:
+            self._own.close()
