@@ -116,6 +116,27 @@ def words_of_the_code() -> set[str]:
     return {word for text in texts for word in re.findall(r"\w+", text)}
 
 
+CONTRIBUTING = PAGES["CONTRIBUTING.md"]
+WORDS = CONTRIBUTING.split("\n## Words\n")[1].split("| avoid | write |\n")[1]
+
+
+def words_to_avoid() -> list[str]:
+    """The words of the left column of the table in CONTRIBUTING."""
+    rows = [line for line in WORDS.splitlines() if line.startswith("| ")]
+    return [word.strip() for row in rows for word in row.split("|")[1].split(",")]
+
+
+@every_page
+def test_pages_use_none_of_the_words_to_avoid(page):
+    # Names of code, and words of others in links' addresses, are not ours.
+    text = re.sub(r"`[^`\n]*`|<!--.*?-->|\]\([^)]*\)", "x", prose(page).replace(WORDS, ""))
+    text = " ".join(text.split())
+    words = "|".join(map(re.escape, words_to_avoid()))
+    found = re.findall(rf"[^.]{{0,40}}\b(?:{words})\b[^.]{{0,20}}", text, flags=re.IGNORECASE)
+    assert not found
+    assert not re.findall(r"(?:^|[.:|#] )What [^.?|#]*[.|]", text)
+
+
 def test_every_row_of_the_recipe_names_code_and_a_test():
     tables = RECIPE.split("## Other implementations")[0]
     rows = [line for line in tables.splitlines() if line.startswith("| ") and "::" in line]
@@ -191,7 +212,7 @@ def test_what_the_page_on_scaling_says_of_commands_and_parameters_is_so():
 def test_the_training_loop_of_the_api_page_trains(capsys):
     """As it stands, but for a smaller network, fewer images and two steps."""
     page = PAGES["docs/api.md"]
-    block = page.split("## A training loop of your own")[1].split("```python")[1].split("```")[0]
+    block = page.split("## Your own training loop")[1].split("```python")[1].split("```")[0]
     assert len([line for line in block.splitlines() if line.strip()]) <= 25
     program = block
     for shown, tested in (
