@@ -20,7 +20,7 @@ from ssd_jax.distributed import watch
 from ssd_jax.distributed.launchers import Membership, find_membership
 from ssd_jax.errors import UserError, reason_of
 
-JAX_LATER = 30  # seconds after which JAX itself ends a process that cannot reach the others
+JAX_LATER = 30  # seconds after `watch` at which JAX itself ends a process, at the earliest
 DEVICES = "devices"  # the name of the pmapped axis
 
 Batch = dict[str, np.ndarray]
@@ -77,8 +77,9 @@ def initialize(
             process_id=run.process_id if run.process_id >= 0 else None,
             local_device_ids=None if "JAX_LOCAL_DEVICE_IDS" in os.environ else run.gpus,
             initialization_timeout=join_timeout + 60,
-            # Later than `watch`, which says what to do and ends the process with a status.
-            heartbeat_timeout_seconds=heartbeat_timeout + JAX_LATER,
+            # Later than `watch`, which says what to do and ends the process with a status. JAX
+            # sends a heartbeat every half of this time: a process may die that long after its last.
+            heartbeat_timeout_seconds=2 * (heartbeat_timeout + JAX_LATER),
         )
     except Exception as error:  # whatever the clients of clusters raise
         raise UserError(

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from ssd_jax.distributed import devices
+from ssd_jax.distributed import devices, watch
 from tests.helpers.commands import ROOT, free_port, with_devices
 
 
@@ -49,7 +49,7 @@ JOIN = """
 import sys
 import jax.numpy as jnp
 from ssd_jax.cli import console
-from ssd_jax.distributed import devices
+from ssd_jax.distributed import devices, watch
 
 with console.session():
     devices.initialize(*sys.argv[1:2], *map(int, sys.argv[2:4]), join_timeout=60)
@@ -139,3 +139,16 @@ def test_a_port_in_use_is_told():
     assert process.returncode == 1
     (line,) = errors.splitlines()
     assert f"port {port} of --coordinator: Address already in use" in line
+
+
+def test_jax_ends_a_process_later_than_the_watch_does(monkeypatch):
+    told = {}
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **options: told.update(options))
+    monkeypatch.setattr(watch, "start", lambda timeout, wait: told.update(watch=timeout))
+    monkeypatch.setattr(devices.atexit, "register", lambda function: None)
+    before = jax.config.jax_enable_preemption_service
+    devices.initialize(f"127.0.0.1:{free_port()}", 2, 0, heartbeat_timeout=100)
+    jax.config.update("jax_enable_preemption_service", before)
+    # JAX sends a heartbeat in each half of its timeout: the last one may have been sent half of it
+    # before a process died.
+    assert told["heartbeat_timeout_seconds"] / 2 > told["watch"] + watch.FAREWELL + watch.PERIOD
