@@ -1,6 +1,6 @@
 """SSD: Single Shot MultiBox Detector (Liu et al., ECCV 2016) in JAX and Flax.
 
-Names are imported when they are used: `ssd_jax.Detector` needs no TensorFlow, `ssd_jax.train` does.
+Names are imported on first use: `ssd_jax.Detector` needs no TensorFlow, `ssd_jax.train` does.
 """
 
 import importlib
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Where each public name is defined.
+# The module of each public name.
 _HOMES = {
     "AugmentConfig": "config.schema",
     "Config": "config.schema",
@@ -98,14 +98,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is asked for.
+    """Imports a public name on its first use.
 
     Raises:
       UserError: it needs a package of an extra that is not installed.
     """
     if name not in _HOMES:
         raise AttributeError(f"module 'ssd_jax' has no attribute {name!r}")
-    # Not earlier: a command receives signals before anything else is imported.
+    # Not earlier: a command installs its signal handlers before other imports.
     from ssd_jax.errors import check_installed, missing_extra
 
     try:

@@ -1,4 +1,4 @@
-"""Exceptions that end a program in good order: mistakes of users, and interruptions."""
+"""Exceptions that end a program with a message: mistakes of users, and interruptions."""
 
 import importlib.util
 import re
@@ -7,10 +7,11 @@ import textwrap
 from collections.abc import Sequence
 
 TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h: the same command will continue
-GOES_ON = "the same command goes on from there"
-START_AGAIN = "Start all of them again: they go on from the last checkpoint"
+GOES_ON = "the same command continues from there"
+START_AGAIN = "Start all of them again: they continue from the last checkpoint"
 
-# Its beginning and its end. Paths have up to 4,096 bytes, but hardly more than some hundred.
+# Its beginning and its end are shown. Paths have up to 4,096 bytes, but rarely more than a few
+# hundred.
 LONG_WORD = re.compile(r"(\S{300})\S{300,}(\S{300})")
 
 _short = reprlib.Repr()
@@ -18,11 +19,11 @@ _short.maxstring = _short.maxother = 80
 
 
 class UserError(ValueError):
-    """Something given to the program is wrong; the message names it and says what to do.
+    """A mistake of the user; the message names the wrong value and the fix.
 
-    Commands print the message alone, without a traceback, in one line: what breaks a line or steers
-    a terminal, as it may stand in the name of a file or of a class, is shown as an escape; of a
-    word as long as pages the middle is left out.
+    Commands print the message without a traceback, in one line. Line breaks and control
+    characters, as in the name of a file or of a class, are escaped. The middle of a very long word
+    is left out.
     """
 
     def __init__(self, message: str):
@@ -30,43 +31,43 @@ class UserError(ValueError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """The program was asked to end, and will go on when it is started again.
+    """The program was asked to end, and will continue when it is started again.
 
-    Commands print the message and leave with the status 75, "try again". It is a
-    `KeyboardInterrupt`, so that no handler of errors takes it for a failure of its own.
+    Commands print the message and exit with status 75, "try again". It is a `KeyboardInterrupt`, so
+    that code that handles errors does not catch it.
     """
 
 
 class LostProcessError(RuntimeError):
-    """Another process of the run is gone, or does not answer.
+    """Another process of the run has ended or does not respond.
 
-    Commands print the message and leave with the status 75, like `Interrupted`.
+    Commands print the message and exit with status 75, like `Interrupted`.
     """
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came: the program ends as after Ctrl-C, but it is one signal for all that it does."""
+    """SIGTERM arrived: the program removes unfinished files and ends, as after Ctrl-C."""
 
 
 _shown_instead: dict[str, str] = {}
 
 
 def shown_instead(path: str, name: str) -> None:
-    """Has messages say `name` for `path`, as for a copy of what the user named."""
+    """Makes messages show `name` instead of `path`, as for a local copy of a remote file."""
     _shown_instead[path] = name
 
 
 def as_named(text: str) -> str:
-    """A message with the names that the user knows."""
+    """A message with the names that the user gave: see `shown_instead`."""
     for path, name in _shown_instead.items():
         text = text.replace(path, name)
     return text
 
 
 def one_line(text: str) -> str:
-    """A message in one line: signs that are not printable, as names of files may hold, escaped.
+    """A message in one line, with escapes for characters that are not printable.
 
-    They could end the line, or steer the terminal.
+    In the name of a file, they could end the line or control the terminal.
     """
     return "".join(
         sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode()
@@ -75,17 +76,17 @@ def one_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A message of one or more lines, each as `one_line` makes it."""
+    """A message of one or more lines, each passed through `one_line`."""
     return "\n".join(map(one_line, text.split("\n")))
 
 
 def shown(value: object) -> str:
-    """A value from a file as messages show it: in one line, and short however long it is."""
+    """A value from a file as messages show it: in one line, shortened if it is long."""
     return _short.repr(value)
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error says, in one line that is not long, whatever a file made it say."""
+    """The message of an error in one short line, even if it quotes a file."""
     lines = (getattr(error, "strerror", None) or str(error)).splitlines()
     return textwrap.shorten(lines[0], 200) if lines else type(error).__name__
 
@@ -102,7 +103,7 @@ def first_names(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-# Packages that the core does without: what needs them, their name, the extra that installs them.
+# Optional packages: the feature that needs one, its name, the extra that installs it.
 EXTRAS = {
     "tensorflow": ("training", "TensorFlow", "train"),
     "tensorflow_datasets": ("this data", "TensorFlow Datasets", "train"),
@@ -135,7 +136,7 @@ EXTRAS = {
 
 
 def missing_extra(error: ImportError) -> UserError | None:
-    """An error that says what to install, where an import failed for an extra; otherwise None."""
+    """The error for a failed import of an optional package, with the extra to install; or None."""
     package = (error.name or "").partition(".")[0]
     return missing_package(package) if package in EXTRAS else None
 
@@ -147,11 +148,11 @@ def check_installed(package: str, purpose: str = "") -> None:
 
 
 def missing_package(package: str, purpose: str = "") -> UserError:
-    """An error that says what to install, where a package of `EXTRAS` is missing.
+    """The error for a missing package of `EXTRAS`, with the extra to install.
 
     Args:
-      package: as it is imported.
-      purpose: what needs it; "" for what `EXTRAS` says.
+      package: its name in an import statement.
+      purpose: the feature that needs it; "" for that of `EXTRAS`.
     """
     usual, name, extra = EXTRAS[package]
     return UserError(

@@ -1,4 +1,4 @@
-"""Progress bars: of tqdm on a terminal, and lines elsewhere, as in a log."""
+"""Progress bars: tqdm on a terminal, and a line from time to time elsewhere, as in a log."""
 
 import io
 import os
@@ -37,13 +37,13 @@ def progress_bar(
         dynamic_ncols=is_terminal,
         file=sys.stderr if is_terminal else _Lines(sys.stderr),
         mininterval=float(os.environ.get("TQDM_MININTERVAL", seconds)),
-        # After so long tqdm shows an update all the same.
+        # After this time tqdm shows an update even if few steps were done.
         maxinterval=10.0 if is_terminal else 2 * LOG_SECONDS,
     )
 
 
 class _Lines(io.TextIOBase):
-    """Writes each state of a bar as a line, without what moves the cursor."""
+    """Writes each state of a bar as a line, without codes that move the cursor."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file

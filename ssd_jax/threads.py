@@ -12,7 +12,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-PATIENCE = 1.0  # seconds that a signal, or who closes an iterator, waits for threads
+PATIENCE = 1.0  # seconds to wait for threads after a signal or when an iterator is closed
 
 _END = object()
 
@@ -27,9 +27,9 @@ def num_cores() -> int:
 def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
     """Yields the items of an iterator that runs in a thread, up to `ahead` of them in advance.
 
-    What the iterator raises is raised here, behind the items before it. Closing it, as a signal
-    does, asks the thread to end, and does not wait for ever: it may read from storage that does not
-    answer. So what the thread reads from is closed by the iterator, at its end.
+    An error of the iterator is raised here, after the items before it. Closing this generator, as a
+    signal does, asks the thread to end, but waits only `PATIENCE` for it: the thread may be reading
+    from storage that does not respond. The iterator closes its own files at its end.
     """
     waiting = queue.Queue(ahead)
     stopped = threading.Event()
@@ -67,10 +67,10 @@ def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, No
 
 @contextlib.contextmanager
 def pool_of_threads(workers: int) -> Iterator[Executor]:
-    """A pool that is waited for at the end of the block, so that no thread writes behind it.
+    """A pool of threads; the end of the block waits for them, so that none writes afterwards.
 
-    Where a signal ends the block, that is waited for as `PATIENCE` says: a thread may read from
-    storage that does not answer.
+    If a signal ends the block, it waits only `PATIENCE`: a thread may be reading from storage that
+    does not respond.
     """
     pool = ThreadPoolExecutor(workers)
     try:
@@ -87,7 +87,7 @@ def pool_of_threads(workers: int) -> Iterator[Executor]:
 def map_ahead(
     pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Iterator[Result]:
-    """`map` in the threads of a pool: results in order, at most `ahead` of them under way."""
+    """`map` in the threads of a pool: results in order, at most `ahead` calls at a time."""
     running = collections.deque()
     for item in items:
         running.append(pool.submit(function, item))

@@ -125,7 +125,7 @@ def trained(words: Sequence[str], workdir: Path) -> Row | None:
 def stop_if_stopped(status: int) -> None:
     """Ends this program where the command with this status was stopped."""
     if status in STOPPED or status < 0:  # below 0: it was killed
-        sys.exit("stopped; the same command goes on from there")
+        sys.exit("stopped; the same command continues from there")
 
 
 def run_command(

@@ -1,1 +1,1 @@
-"""The command `ssd-jax`: one file a command, with flags in, one call, a printed result."""
+"""The command `ssd-jax`: one file for each command, which defines flags and prints a result."""

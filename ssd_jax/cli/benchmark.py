@@ -1,15 +1,21 @@
-"""Measure how fast this machine is.
+"""Measure the speed of training, prediction, data loading and inference engines.
 
     ssd-jax benchmark all --config=ssd300_voc --output=speed.json --chart=speed.png
     ssd-jax benchmark data --config=ssd300_voc
     ssd-jax benchmark predict --weights=my_detector --engines=jax,onnx,openvino
 
-`train` is the train step on random images that lie on the device, `predict` detection with and
-without decoding and suppression: images a second, by precision and batch size. `parts` are the
-shares of matching, mining, suppression and others. `data` is the input pipeline (reading alone,
-decoding and resizing alone, and all of it), on images like those of Pascal VOC unless --source
-names others; `files` is `ssd-jax predict` on a folder of such images. `all` is all of these.
-`predict --engines` compares what runs the network, on the same images in turn.
+WHAT is one of:
+
+    train     the training step, on random images in device memory
+    predict   detection, with and without box decoding and non-maximum suppression (NMS);
+              with --engines, several inference engines on the same images in turn
+    parts     the shares of matching, hard negative mining, NMS and other parts of a step
+    data      the input pipeline: reading alone, decoding and resizing alone, and all of it
+    files     `ssd-jax predict` on a folder of images
+    all       all of these
+
+`train` and `predict` print images per second by precision and batch size. `data` and `files` read
+generated images like those of Pascal VOC; --source names other images for `data`.
 """
 
 from typing import Any
@@ -30,39 +36,47 @@ define_config(values=FLAGS)
 ENGINES = flags.DEFINE_list(
     "engines",
     [],
-    "For predict: jax, onnx, openvino, tflite; the others are compared with the first.",
+    "For predict: jax, onnx, openvino, tflite, joined by commas; the others are compared with the "
+    "first.",
     FLAGS,
 )
 WEIGHTS = define_weights(FLAGS)
 PRECISIONS = flags.DEFINE_list(
-    "precisions", [], "float32, tf32, bfloat16; by default those that differ.", FLAGS
+    "precisions",
+    [],
+    "float32, tf32, bfloat16, joined by commas; by default those that differ on this device.",
+    FLAGS,
 )
 BATCH_SIZES = flags.DEFINE_list(
     "batch_sizes",
     [],
-    "Images of all devices together; by default doubled until memory ends.",
+    "Batch sizes over all devices, joined by commas; by default doubled until memory is full.",
     FLAGS,
 )
-SECONDS = flags.DEFINE_float("seconds", 4.0, "How long one measurement takes.", flag_values=FLAGS)
+SECONDS = flags.DEFINE_float(
+    "seconds", 4.0, "The duration of one measurement in seconds.", flag_values=FLAGS
+)
 SOURCE = flags.DEFINE_string(
-    "source", "", "Images for data and for --engines: see docs/data.md.", FLAGS
+    "source", "", "The images for data and for --engines: docs/data.md.", FLAGS
 )
 CORES = flags.DEFINE_integer(
-    "cores", 0, "How many of the machine's cores data uses; 0 = all.", flag_values=FLAGS
+    "cores", 0, "The number of CPU cores for data; 0 for all.", flag_values=FLAGS
 )
 IMAGES = flags.DEFINE_integer(
-    "images", 0, "How many images data and files take at least.", flag_values=FLAGS
+    "images", 0, "The minimum number of images for data and files.", flag_values=FLAGS
 )
 PROFILE = flags.DEFINE_string("profile", "", "A folder for traces of train and predict.", FLAGS)
-OUTPUT = flags.DEFINE_string("output", "", "A JSON file to write the numbers to.", FLAGS)
-CHART = flags.DEFINE_string("chart", "", "A PNG file for images a second by batch size.", FLAGS)
+OUTPUT = flags.DEFINE_string("output", "", "A JSON file for the numbers.", FLAGS)
+CHART = flags.DEFINE_string(
+    "chart", "", "A PNG file for a chart: images per second by batch size.", FLAGS
+)
 
 
 def main(arguments: list[str]) -> None:
-    """Flags in, calls, printed results."""
+    """Runs the command with its flags and prints the results."""
     if len(arguments) != 1 or arguments[0] not in MODES:
         raise UserError(
-            f"what to measure is {' '.join(arguments)!r}, but must be one of {', '.join(MODES)}"
+            f"WHAT to measure is {' '.join(arguments)!r}, but must be one of {', '.join(MODES)}"
         )
     check_outputs(PROFILE.value, OUTPUT.value, CHART.value)
     _check_engines(arguments[0])
@@ -75,7 +89,7 @@ def main(arguments: list[str]) -> None:
     from ssd_jax.distributed import devices
     from ssd_jax.runs.provenance import versions
 
-    # What compiling takes is measured too.
+    # The time of compiling is measured too.
     jax.config.update("jax_enable_compilation_cache", False)
     result = {"device": devices.describe_devices(), "versions": versions()}
     if ENGINES.value:
@@ -88,14 +102,14 @@ def main(arguments: list[str]) -> None:
         _tell(result, measure(config, wanted, sizes))
 
 
-# The numbers by what was measured, and the texts about them.
+# The numbers by their subject, and the texts about them.
 Measured = tuple[dict[str, Any], list[str]]
 
 
 def _tell(result: dict[str, Any], measured: Measured) -> None:
     """Adds numbers to the result, writes it, and prints the texts."""
     result |= measured[0]
-    if OUTPUT.value:  # before it is printed, for that can fail
+    if OUTPUT.value:  # before printing, which can fail
         write_json(OUTPUT.value, result)
     for text in measured[1]:
         print(text)
@@ -164,8 +178,8 @@ def _check_engines(what: str) -> None:
         raise UserError(f"--engines goes with predict, not with {what}")
     if bool(WEIGHTS.value) == (FLAGS["config"].value is not None):
         raise UserError(
-            "name either --weights, what `ssd-jax export` wrote, or --config, whose network has "
-            "random weights"
+            "name either --weights, an exported detector, or --config, whose network has random "
+            "weights"
         )
     for holder in (PRECISIONS, CORES, IMAGES, PROFILE, CHART):
         if holder.present:

@@ -1,11 +1,12 @@
 """Commands and their flags.
 
-A command is a file of `ssd_jax/cli` with its flags, a `main` and a `COMMAND`. It imports what it
-calls when it calls it, so that `--help` and a mistyped flag are answered at once, and `predict`
-needs nothing of what training does.
+A command is a file of `ssd_jax/cli` with its flags, a `main` and a `COMMAND`. It imports heavy
+packages inside `main`, so that `--help` and a mistyped flag are answered at once, and `predict`
+needs no package of training.
 """
 
 import os
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypedDict, TypeVar
 
@@ -17,7 +18,9 @@ from ssd_jax.runs.which_checkpoint import WhichCheckpoint
 
 ValueT = TypeVar("ValueT")
 HELP_WIDTH = 100
-JOIN_TIMEOUT = 300  # seconds until all processes must have come
+NO_BREAK = "\u00a0"  # a space at which `textwrap` does not break a line
+HELP_COLUMN = 24  # where the text of a flag begins
+JOIN_TIMEOUT = 300  # seconds until all processes must have joined
 
 
 class Command(NamedTuple):
@@ -27,11 +30,11 @@ class Command(NamedTuple):
       flags: its flags.
       main: gets the arguments that are not flags; returns the exit status, None for 0.
       required: names of flags that must be given.
-      arguments: what the arguments are, for the help; "" where there are none.
-      passes_unknown: whether flags that are not defined count as arguments.
+      arguments: the arguments as the help shows them; "" where there are none.
+      passes_unknown: whether undefined flags count as arguments.
       failure_status: the exit status after a `UserError`.
-      needs: a package of `EXTRAS` without which nothing of it works.
-      defaults: flags to be added to those that are given, without the name of the program.
+      needs: a package of `EXTRAS` that the whole command depends on.
+      defaults: gets the given arguments without the name of the program; returns flags to add.
     """
 
     flags: flags.FlagValues
@@ -47,8 +50,8 @@ class Command(NamedTuple):
         """Parses a command line, the name of the program first; returns the arguments.
 
         Raises:
-          UserError: see `files.parse`; or a flag or a package is missing, or there is an argument
-            too many.
+          UserError: see `files.parse`; or a flag or a package is missing, or there are too many
+            arguments.
         """
         if self.defaults is not None:
             argv = [argv[0], *self.defaults(argv[1:]), *argv[1:]]
@@ -64,7 +67,9 @@ class Command(NamedTuple):
                     f"--{name}=… is missing: it names {_named(self.flags[name])}{meant}"
                 )
         if arguments and not self.arguments:
-            raise UserError(f"there is no argument {arguments[0]!r}, only flags: --NAME=VALUE")
+            raise UserError(
+                f"unexpected argument {arguments[0]!r}: this command takes only flags, --NAME=VALUE"
+            )
         if self.needs:
             check_installed(self.needs)
         return arguments
@@ -82,13 +87,13 @@ class Processes(TypedDict):
 
 
 def define_checkpoint(values: flags.FlagValues) -> Callable[[], WhichCheckpoint]:
-    """Defines `--checkpoint`; returns what gives its value after parsing.
+    """Defines `--checkpoint`; returns a function that gives its value after parsing.
 
-    What it returns raises:
-      UserError: the value is none that the flag can have.
+    The returned function raises:
+      UserError: the value is neither best, last nor a step.
     """
     holder = flags.DEFINE_string(
-        "checkpoint", "best", "A step of the run, or best (by mAP), or last.", values
+        "checkpoint", "best", "The checkpoint: best (by mAP), last, or a step like 600.", values
     )
 
     def value() -> WhichCheckpoint:
@@ -107,7 +112,8 @@ def define_weights(values: flags.FlagValues) -> flags.FlagHolder[str | None]:
     return flags.DEFINE_string(
         "weights",
         None,
-        "What `ssd-jax export` wrote: its folder, detector.onnx or detector.tflite.",
+        "An exported detector: the folder that `ssd-jax export` wrote, detector.onnx or "
+        "detector.tflite.",
         values,
     )
 
@@ -117,18 +123,26 @@ def define_engine(values: flags.FlagValues) -> flags.FlagHolder[str]:
     return flags.DEFINE_string(
         "engine",
         "",
-        "What runs the network: jax, onnx (onnxruntime), openvino or tflite (LiteRT); by default "
-        "jax, or what runs the file that --weights names.",
+        "The inference engine: jax, onnx (onnxruntime), openvino or tflite (LiteRT). By default "
+        "jax, or the engine for the file that --weights names.",
         values,
     )
 
 
 def _named(flag: flags.Flag[Any]) -> str:
-    """What a flag names: its help within a sentence."""
-    text, choices = flag.help.removesuffix("."), getattr(flag.parser, "enum_values", ())
-    if choices:  # absl puts them before the help, between brackets
-        text = f"{text.partition('>: ')[2]}, one of {', '.join(choices)}"
+    """The help of a flag as the object of a sentence."""
+    text, choices = _text_and_choices(flag)
+    text = text.removesuffix(".")
+    if choices:
+        text = f"{text}, one of {', '.join(choices)}"
     return text[:1].lower() + text[1:]
+
+
+def _text_and_choices(flag: flags.Flag[Any]) -> tuple[str, Sequence[str]]:
+    """The help of a flag and the values that it allows; empty where it allows any."""
+    choices = getattr(flag.parser, "enum_values", ())
+    # absl puts the choices before the help, between brackets.
+    return (flag.help.partition(">: ")[2] if choices else flag.help), choices
 
 
 def given(holder: flags.FlagHolder[ValueT | None]) -> ValueT:
@@ -142,36 +156,40 @@ def define_processes(values: flags.FlagValues) -> Callable[[], Processes]:
     """Defines the flags of a command that may run as several processes.
 
     Returns:
-      Gives, once flags are parsed, the arguments of `devices.initialize`.
+      A function that gives the arguments of `devices.initialize` once flags are parsed.
     """
     coordinator = flags.DEFINE_string(
-        "coordinator", "", 'host:port of process 0; "" asks the launcher.', values
+        "coordinator",
+        "",
+        "HOST:PORT of process 0. By default the launcher gives this and the next two: Slurm, Open "
+        "MPI, Kubernetes, TPU pods.",
+        values,
     )
     num_processes = flags.DEFINE_integer(
         "num_processes",
         0,
-        "How many processes; 0 asks the launcher.",
+        "The number of processes; 0 asks the launcher.",
         lower_bound=0,
         flag_values=values,
     )
     process_id = flags.DEFINE_integer(
         "process_id",
         -1,
-        "Which one this is; -1 asks the launcher.",
+        "The number of this process, from 0; -1 asks the launcher.",
         lower_bound=-1,
         flag_values=values,
     )
     heartbeat_timeout = flags.DEFINE_integer(
         "heartbeat_timeout",
         100,
-        "Seconds without a sign of life after which a process counts as dead.",
+        "Seconds without a heartbeat after which a process counts as dead.",
         lower_bound=1,
         flag_values=values,
     )
     wait_timeout = flags.DEFINE_integer(
         "wait_timeout",
         1800,
-        "Seconds that a wait for other processes may take before this one ends.",
+        "The longest wait for other processes, in seconds; then this process ends.",
         lower_bound=1,
         flag_values=values,
     )
@@ -190,10 +208,25 @@ def format_help(name: str, description: str, command: Command) -> str:
     usage = f"usage: ssd-jax {name} {command.arguments}".rstrip() + " [FLAGS]"
     lines = [usage, "", description.strip(), "", "flags:"]
     for flag in (command.flags[name] for name in command.flags):
-        value = "--[no]" if flag.boolean else "--"
-        default = "" if flag.default in (None, "", [], False) else f" (default: {flag.default})"
-        text = f"{value}{flag.name}: {flag.help}{default}"
-        lines.append(flags.text_wrap(text, HELP_WIDTH, indent="      ", firstline_indent="  "))
-    if "config" in command.flags:
-        lines.append("  --config.FIELD: any field of the config: --config.batch_size=8")
+        text, choices = _text_and_choices(flag)
+        notes = [text]
+        if choices:
+            notes.append(f"One of {', '.join(choices)}.")
+        if flag.default not in (None, "", [], False):
+            notes.append(f"(default:{NO_BREAK}{flag.default})")
+        elif flag.name in command.required and command.defaults is None:
+            notes.append("(required)")
+        lines.append(_flag_help(f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}", notes))
+        if flag.name == "config":
+            fields = "Any field of the config, like --config.batch_size=8; ssd_jax/config/schema.py"
+            lines.append(_flag_help("--config.FIELD", [f"{fields} describes them."]))
     return "\n".join(lines)
+
+
+def _flag_help(name: str, notes: Sequence[str]) -> str:
+    """The lines of a flag in the help: its name, and its text in a column."""
+    indent = " " * HELP_COLUMN
+    text = textwrap.fill(
+        " ".join(notes), HELP_WIDTH, initial_indent=indent, subsequent_indent=indent
+    )
+    return f"  {name}".ljust(HELP_COLUMN) + text.lstrip().replace(NO_BREAK, " ")

@@ -33,14 +33,14 @@ from ssd_jax.storage.caches import cache_folder
 from ssd_jax.storage.copies import remove_copies
 from ssd_jax.storage.files import NO_SPACE
 
-MAX_COMPILED_BYTES = 2 * 2**30  # what was not used for longest is removed first
-KEPT_FROM = 0.1  # seconds that a program took to compile
-TERMINATED = 143  # what they report of one that SIGTERM ended
-CLOSED_PIPE = 141  # what they report of one that wrote to `| head` after that had ended
-# How terminals and files that are not in UTF-8 show signs that our texts have.
+MAX_COMPILED_BYTES = 2 * 2**30  # the least recently used programs are removed first
+KEPT_FROM = 0.1  # seconds; a program that compiles faster is not cached
+TERMINATED = 143  # the status that shells report for a program that SIGTERM ended
+CLOSED_PIPE = 141  # and for one that wrote to `| head` after `head` had ended
+# Replacements of our non-ASCII characters, for terminals and files without UTF-8.
 PLAIN = {"–": "-", "—": "-", "…": "...", "×": "x", "²": "2", "≥": ">=", "≤": "<=", "→": "->"}
 
-# What a path that the user named can make the system answer.
+# Errors of the system that a wrong path of the user causes.
 OF_A_PATH = (
     errno.EACCES,
     errno.EEXIST,
@@ -53,9 +53,9 @@ OF_A_PATH = (
     errno.EROFS,
 )
 
-# How errors of JAX's runtime begin: with the code of a status.
-# In the second form while devices are shared out; INTERNAL there is rather a driver that does not
-# work.
+# The beginnings of errors of JAX's runtime: a status code.
+# The second form appears while processes exchange their devices. INTERNAL is left out there,
+# because it rather means a broken driver.
 RUNTIME_ERROR = re.compile(
     "(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED):"
     "|Unable to initialize backend '[a-z]+': (UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED):"
@@ -63,9 +63,9 @@ RUNTIME_ERROR = re.compile(
 
 
 def escape_unencodable() -> None:
-    """Has standard output and errors show what their encoding lacks in another way.
+    """Makes standard output and errors replace characters that their encoding lacks.
 
-    Known signs become the nearest of ASCII, others escapes like `\\u732b`.
+    The characters of `PLAIN` become ASCII, others escapes like `\\u732b`.
     """
 
     def replaced(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -89,7 +89,7 @@ def escape_unencodable() -> None:
 def session(failure_status: int = 1) -> Iterator[None]:
     """Shows the messages of this package; errors end the program: see `one_line_errors`.
 
-    What JAX compiles is kept for the next start, in the user's cache folder.
+    Programs that JAX compiles are kept in the user's cache folder for the next start.
     """
     import absl.logging
     from tqdm.contrib.logging import logging_redirect_tqdm
@@ -100,8 +100,8 @@ def session(failure_status: int = 1) -> Iterator[None]:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    # JAX, Orbax and TFDS report every backend they try and every file they touch; Orbax also what
-    # it raises.
+    # JAX, Orbax and TFDS log every backend that they try and every file that they open; Orbax also
+    # logs the errors that it raises.
     absl.logging.set_verbosity(absl.logging.FATAL)
     logging.getLogger().setLevel(logging.CRITICAL)
     _keep_compiled()
@@ -111,11 +111,11 @@ def session(failure_status: int = 1) -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_line_errors(failure_status: int = 1) -> Iterator[None]:
-    """Ends the program with one line for an error of the user's, or of the machine's.
+    """Ends the program with one line after a mistake of the user or an error of the system.
 
     Args:
-      failure_status: the exit status after a `UserError`. After `Interrupted`, and where another
-        process of the run is gone, it is 75: the same command will continue.
+      failure_status: the exit status after a `UserError`. After `Interrupted`, and after the loss
+        of another process of the run, it is 75: the same command will continue.
     """
     try:
         yield
@@ -139,7 +139,7 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
             raise
         _end("", CLOSED_PIPE)
     except OSError as error:
-        # The system's answer, about a file or a connection: no error of a program has a number.
+        # Only errors of the system, about a file or a connection, have a number.
         if error.errno is None:
             raise
         _end(f"error: {_describe_system_error(error)}", failure_status)
@@ -150,7 +150,7 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
         if not _joined_others():
             raise
         if not (isinstance(error, ValueError | RuntimeError) and RUNTIME_ERROR.match(str(error))):
-            # The others must not wait for this process.
+            # End the process, so that the others do not wait for it.
             traceback.print_exc()
             _end(f"error: {type(error).__name__}: {str(error)[:500]}", 1)
         _end(
@@ -161,17 +161,17 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
 
 
 class _Formatter(logging.Formatter):
-    """Messages whose signs are all printable, whatever the names in them."""
+    """Formats messages with printable characters only, whatever names they contain."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(as_named(super().format(record)))
 
 
 def _describe_system_error(error: OSError) -> str:
-    """What the system refused, the file that it is about, and what to do."""
+    """A system error in words: the file, the reason and the fix."""
     reason = error.strerror or os.strerror(error.errno or 0)
     if error.errno in NO_SPACE:
-        what = error.filename2 or error.filename or "a file"  # of a copy, the second
+        what = error.filename2 or error.filename or "a file"  # filename2: the target of a copy
         return one_line(f"{_path(what)} cannot be written: {reason}")
     if error.filename is None:
         return f"{reason} (error {error.errno} of the system)"
@@ -180,14 +180,14 @@ def _describe_system_error(error: OSError) -> str:
 
 
 def _path(name: object) -> str:
-    """The path that an error is about, as the user knows it."""
+    """The path of an error as text."""
     return os.fsdecode(name) if isinstance(name, bytes) else str(name)
 
 
 def _keep_compiled() -> None:
-    """Has JAX keep what it compiles, unless its own settings name another folder.
+    """Switches on JAX's cache of compiled programs, unless JAX's settings name another folder.
 
-    Where nothing can be written it goes on without.
+    Without a writable folder the program runs without the cache.
     """
     import jax
 
@@ -196,21 +196,21 @@ def _keep_compiled() -> None:
         return
     try:
         folder = cache_folder("compiled")
-        (folder / ".lockfile").touch()  # what JAX will lock
-    except (OSError, RuntimeError):  # RuntimeError: this user has no home
+        (folder / ".lockfile").touch()  # the file that JAX will lock
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home directory
         return
-    # JAX tells where its cache fails, as on a full disk, and compiles.
+    # Where the cache fails, as on a full disk, JAX warns and compiles.
     warnings.filterwarnings("ignore", ".*persistent compilation cache")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_compilation_cache_max_size", MAX_COMPILED_BYTES)
-    # By default JAX keeps what took a second.
+    # By default JAX keeps programs that took a second to compile.
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", KEPT_FROM)
 
 
 def _joined_others() -> bool:
     """Whether this process is one of several."""
-    if "jax" not in sys.modules:  # then it joined no others, and importing JAX takes a second
+    if "jax" not in sys.modules:  # without JAX it joined no others; importing JAX takes a second
         return False
     from ssd_jax.distributed import devices
 
@@ -218,7 +218,7 @@ def _joined_others() -> bool:
 
 
 def _is_output_closed() -> bool:
-    """Whether nobody reads standard output or errors; nothing more is written to them then."""
+    """Whether the reader of standard output or errors has ended; then redirects to /dev/null."""
     is_closed = False
     for stream in (sys.stdout, sys.stderr) if hasattr(select, "poll") else ():  # not on Windows
         poll = select.poll()

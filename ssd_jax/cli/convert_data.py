@@ -16,15 +16,15 @@ SOURCE = flags.DEFINE_string("source", None, "The data: see docs/data.md.", FLAG
 TO = flags.DEFINE_enum("to", None, ["coco", "voc", "yolo"], "The layout to write.", FLAGS)
 OUTPUT = flags.DEFINE_string("output", None, "The folder to write, new or empty.", FLAGS)
 CLASSES = flags.DEFINE_string(
-    "classes", "", "The classes to write, in order, joined by commas; else all.", FLAGS
+    "classes", "", "The classes to write, in order, joined by commas; by default all.", FLAGS
 )
 CLASS_MAP = flags.DEFINE_string(
-    "class_map", "", "Classes by other names, as config.data.class_map.", FLAGS
+    "class_map", "", "Renamed, joined and removed classes, as in config.data.class_map.", FLAGS
 )
 
 
 def main(arguments: list[str]) -> None:
-    """Flags in, one call, a printed result."""
+    """Runs the command with its flags and prints the result."""
     del arguments
     from ssd_jax.data.convert import convert_data, training_source
 

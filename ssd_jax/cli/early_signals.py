@@ -1,8 +1,7 @@
-"""Signals that come before a command has begun. Importing this receives them.
+"""Handlers for signals that arrive before a command has started. Importing this installs them.
 
-To be imported before everything that takes long: a program that is asked to end while it imports
-JAX and TensorFlow ends as one does later. It imports nothing but modules of Python that are loaded
-already.
+Import this module first: a signal during the long imports of JAX and TensorFlow then ends the
+program as a later signal does. It imports only standard modules that are already loaded.
 """
 
 import os
@@ -12,22 +11,22 @@ import threading
 import time
 from types import FrameType
 
-# Commands that go on where they stopped, as the exit status 75 says.
+# Commands that continue when they are started again, as the exit status 75 says.
 CONTINUED = ("train", "sweep")
-TRY_AGAIN = 75  # this and the next as in `errors.py`, which is not imported yet
-GOES_ON = "the same command goes on from there"
+TRY_AGAIN = 75  # this and the next equal those of `errors.py`, which is not imported yet
+GOES_ON = "the same command continues from there"
 CONTROL_C = 130  # what shells report of a program that Ctrl-C ended
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ONE_SIGNAL = 1.0  # seconds; `timeout` and launchers signal a process and its group at once
 
-_first = 0.0  # when the first signal came, by `time.monotonic`
+_first = 0.0  # the time of the first signal, by `time.monotonic`
 
 
 def receive() -> None:
-    """Has signals end this program with its own status, if it is `ssd-jax` or one of its scripts.
+    """Installs signal handlers, if this program is `ssd-jax` or one of its scripts.
 
-    `train` and `sweep` leave with 75, until the training itself receives signals; of the others
-    Ctrl-C ends with one line.
+    `train` and `sweep` exit with status 75 after a signal, until the training installs its own
+    handlers. Other commands exit with one line after Ctrl-C.
     """
     command = command_of(sys.argv)
     if not command or threading.current_thread() is not threading.main_thread():
@@ -44,10 +43,10 @@ def receive() -> None:
 
 
 def release() -> None:
-    """Has signals raise a `KeyboardInterrupt`, so that nothing unfinished is left behind.
+    """Makes signals raise a `KeyboardInterrupt`, so that unfinished files are removed.
 
-    Those that come within a second of the first raise none: they would break off what removes it.
-    Where signals leave with 75 they still do.
+    Further signals within a second of the first raise nothing: they would interrupt the removal.
+    Commands that exit with status 75 still do.
     """
     if signal.getsignal(signal.SIGINT) is _stop:
         signal.signal(signal.SIGINT, _raise)
@@ -57,7 +56,7 @@ def release() -> None:
 
 
 def finish(status: int) -> None:
-    """The program is about to end with a status: a signal, a second from now or later, ends it."""
+    """Prepares the end of the program: a signal after one second or later ends it at once."""
     if threading.current_thread() is not threading.main_thread():
         return
     began = time.monotonic()
@@ -81,7 +80,7 @@ def command_of(argv: list[str]) -> str:
 
 
 def _is_repeated() -> bool:
-    """Whether a signal counts as one with the first."""
+    """Whether a signal came so soon after the first that both count as one."""
     global _first
     now = time.monotonic()
     if _first and now - _first < ONE_SIGNAL:
@@ -97,7 +96,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
     reason = _reason(number)
     watch = sys.modules.get("ssd_jax.distributed.watch")
     if watch is not None and watch.is_watching():
-        # The other processes of the run hear of it.
+        # `Interrupted` is passed on to the other processes of the run.
         from ssd_jax.errors import Interrupted
 
         raise Interrupted(reason)
@@ -105,10 +104,10 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _leave_from_thread(told: int) -> None:
-    """Leaves where the main thread does not come to it, as while it waits for other processes.
+    """Ends the program where the main thread cannot, as while it waits for other processes.
 
     Args:
-      told: where the numbers of signals are read from, until the training receives them itself.
+      told: the pipe with the numbers of signals, until the training handles signals itself.
     """
     number = 0
     while number not in SIGNALS:
@@ -139,7 +138,7 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def _end(message: str, status: int) -> None:
-    """Ends the program; nothing that is being imported can catch it."""
+    """Ends the program at once, without an exception that an import could catch."""
     os.write(2, f"{message}\n".encode())
     os._exit(status)
 

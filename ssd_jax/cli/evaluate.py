@@ -1,4 +1,4 @@
-"""Evaluate a trained detector, or detections made elsewhere, by VOC's and COCO's rules.
+"""Evaluate a detector, or a file of detections, by the rules of Pascal VOC and COCO.
 
     ssd-jax evaluate --workdir=runs/quickstart --report=report
     ssd-jax evaluate --weights=deploy/detector.onnx --source=path/to/dataset:test
@@ -6,7 +6,7 @@
     ssd-jax evaluate --compare=old.json,new.json --source=path/to/dataset:test
     ssd-jax evaluate --detections=detections.json --workdir=runs/mine
 
-Prints the average precision of each class and its mean.
+Prints the average precision (AP) of each class, and their mean (mAP).
 """
 
 from collections.abc import Sequence
@@ -25,13 +25,12 @@ from ssd_jax.config.schema import Config, DataConfig
 from ssd_jax.errors import UserError
 
 FLAGS = flags.FlagValues()
-CONFIG = define_config("A config: a name, or a file; by default that of the run.", FLAGS)
-# What is evaluated.
+# The subject of the evaluation.
 WORKDIR = flags.DEFINE_string(
     "workdir",
     "",
-    "The work directory of the run; with --weights, --detections or --compare, whose data and "
-    "classes count.",
+    "The work directory of a run. With --weights, --detections or --compare, only its data and "
+    "classes are used.",
     FLAGS,
 )
 WEIGHTS = define_weights(FLAGS)
@@ -40,20 +39,25 @@ CHECKPOINT = define_checkpoint(FLAGS)
 DETECTIONS = flags.DEFINE_string(
     "detections",
     "",
-    "Instead of a run's: a COCO results JSON, that of predict, or a folder of VOC result files.",
+    "Detections to evaluate: a COCO results JSON, detections.json of `ssd-jax predict`, or a "
+    "folder of VOC result files.",
     FLAGS,
 )
 COMPARE = flags.DEFINE_list(
-    "compare", [], "Several of such files, to compare with the first.", FLAGS
+    "compare",
+    [],
+    "Two or more such files, joined by commas; the others are compared with the first.",
+    FLAGS,
 )
 SOURCE = flags.DEFINE_string(
-    "source", "", "Other data than config.data.eval: see docs/data.md.", FLAGS
+    "source", "", "The data to evaluate on, instead of config.data.eval: docs/data.md.", FLAGS
 )
-# How it detects; by default as config.detection says.
+CONFIG = define_config("The config: a name or a file; by default that of the run.", FLAGS)
+# The settings of the detector; by default those of config.detection.
 SCORE_THRESHOLD = flags.DEFINE_float(
     "score_threshold",
     None,
-    "Leaves out lower scores.",
+    "The lowest score of a detection; by default that of the config, like the next two.",
     lower_bound=0.0,
     upper_bound=1.0,
     flag_values=FLAGS,
@@ -61,40 +65,42 @@ SCORE_THRESHOLD = flags.DEFINE_float(
 NMS_THRESHOLD = flags.DEFINE_float(
     "nms_threshold",
     None,
-    "IoU above which a worse box is dropped.",
+    "Non-maximum suppression: the IoU above which the box with the lower score is removed.",
     lower_bound=0.0,
     upper_bound=1.0,
     flag_values=FLAGS,
 )
 TOP_K = flags.DEFINE_integer(
-    "top_k", None, "Detections kept of an image.", lower_bound=1, flag_values=FLAGS
+    "top_k", None, "The maximum number of detections per image.", lower_bound=1, flag_values=FLAGS
 )
-FLIP = flags.DEFINE_bool("flip", False, "Detects in the mirrored image too.", FLAGS)
-# How it is measured, and what is written.
+FLIP = flags.DEFINE_bool("flip", False, "Also detect in the mirrored image.", FLAGS)
+# The metrics and the output.
 METRIC = flags.DEFINE_string(
-    "metric", "all", "voc07 (11-point AP), voc (area), coco, or all of them.", FLAGS
+    "metric", "all", "voc07 (11-point AP), voc (area under the curve), coco, or all.", FLAGS
 )
 IOU_THRESHOLD = flags.DEFINE_float(
     "iou_threshold",
     0.5,
-    "IoU of a match by VOC's rules.",
+    "The lowest IoU of a detection and its object, for VOC's rules.",
     lower_bound=0.0,
     upper_bound=1.0,
     flag_values=FLAGS,
 )
-OUTPUT = flags.DEFINE_string("output", "", "A JSON file to write the numbers to.", FLAGS)
+OUTPUT = flags.DEFINE_string("output", "", "A JSON file for the numbers.", FLAGS)
 SUBMISSION = flags.DEFINE_string(
     "submission",
     "",
-    "A folder to write the detections to, as the servers of VOC and COCO take them.",
+    "A folder for the detections, in the form that the servers of VOC and COCO accept.",
     FLAGS,
 )
-REPORT = flags.DEFINE_string("report", "", "A folder to write a page about the results to.", FLAGS)
+REPORT = flags.DEFINE_string(
+    "report", "", "A folder for an HTML report: curves, kinds of errors, worst images.", FLAGS
+)
 PROCESSES = define_processes(FLAGS)
 
 
 def main(arguments: list[str]) -> None:
-    """Flags in, one call, a printed result."""
+    """Runs the command with its flags and prints the result."""
     del arguments
     files = [holder for holder in (WEIGHTS, DETECTIONS, COMPARE) if holder.value]
     if len(files) > 1:
@@ -171,7 +177,7 @@ def _check_engine() -> None:
 
 
 def _config() -> Config | None:
-    """The config that was given, or that of the run, with the flags; None without either."""
+    """The given config, or that of the run, with the flags applied; None without either."""
     from ssd_jax.runs.stores import run_copy
     from ssd_jax.runs.workdir import read_config
 

@@ -1,13 +1,12 @@
-"""Turn a trained detector into files that run elsewhere.
+"""Export a trained detector to ONNX, TFLite, TensorFlow, a web page and other formats.
 
     ssd-jax export --to=safetensors --workdir=runs/quickstart --output=my_detector
-
     ssd-jax export --to=onnx --precision=int8 --calibration=path/to/dataset \\
         --workdir=runs/quickstart --output=deploy
     ssd-jax export --to=web --weights=my_detector --output=page
 
-To safetensors, stablehlo, onnx, tflite, saved_model, web (a page that detects in the browser),
-ssd.pytorch, torchvision; hf: for the Hugging Face hub.
+Formats: safetensors, onnx, tflite, saved_model (TensorFlow), stablehlo, web (a page that detects in
+the browser), hf (for the Hugging Face hub), ssd.pytorch, torchvision.
 """
 
 import os
@@ -22,27 +21,36 @@ if TYPE_CHECKING:
     from ssd_jax.interop.trained import Trained
 
 FLAGS = flags.FlagValues()
-TO = flags.DEFINE_string("to", None, "What to make of the detector.", FLAGS)
-WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.", FLAGS)
-WEIGHTS = flags.DEFINE_string(
-    "weights", None, "Or a folder exported to safetensors or hf, or hf:USER/NAME.", FLAGS
-)
-PUSH = flags.DEFINE_string("push", None, "With hf: USER/NAME to upload the folder to.", FLAGS)
-LICENSE = flags.DEFINE_string(
-    "license", "", "Of hf, onnx, tflite, saved_model, web: what they say, like mit.", FLAGS
-)
-OUTPUT = flags.DEFINE_string("output", None, "The folder to make.", FLAGS)
-PRECISION = flags.DEFINE_string(
-    "precision", "", "Of onnx, web, tflite: float32 (the default), float16 or int8.", FLAGS
-)
-CALIBRATION = flags.DEFINE_string(
-    "calibration", "", "For int8: images that show how large activations are; docs/data.md.", FLAGS
+TO = flags.DEFINE_string("to", None, "The format to write.", FLAGS)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The work directory of a run. Give it or --weights.", FLAGS
 )
 CHECKPOINT = define_checkpoint(FLAGS)
+WEIGHTS = flags.DEFINE_string(
+    "weights", None, "A folder exported to safetensors or hf, or hf:USER/NAME.", FLAGS
+)
+OUTPUT = flags.DEFINE_string("output", None, "The folder to create.", FLAGS)
+PRECISION = flags.DEFINE_string(
+    "precision", "", "For onnx, web, tflite: float32 (the default), float16 or int8.", FLAGS
+)
+CALIBRATION = flags.DEFINE_string(
+    "calibration",
+    "",
+    "For int8: a data set, best the training data; its images show how large activations are "
+    "(docs/data.md).",
+    FLAGS,
+)
+LICENSE = flags.DEFINE_string(
+    "license",
+    "",
+    "For hf, onnx, tflite, saved_model, web: the licence to record in the files, like mit.",
+    FLAGS,
+)
+PUSH = flags.DEFINE_string("push", None, "For hf: USER/NAME to upload the folder to.", FLAGS)
 
 
 def main(arguments: list[str]) -> None:
-    """Flags in, one call, a printed result."""
+    """Runs the command with its flags and prints the result."""
     del arguments
     from ssd_jax.inference.page.exported import export_page
     from ssd_jax.interop.export import PAGE, check_export, export
@@ -56,7 +64,7 @@ def main(arguments: list[str]) -> None:
     check_no_scheme(CALIBRATION.value)
     check_outputs(output, also_remote=True)
     if kind != "hf" and PUSH.value is not None:
-        raise UserError("--push goes with --to=hf alone")
+        raise UserError("--push goes only with --to=hf")
     if PUSH.value is not None:
         check_repository(PUSH.value)
     trained, numbers = _detector()
@@ -73,7 +81,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _detector() -> "tuple[Trained, dict[str, float]]":
-    """The detector that the flags name, and the numbers of its evaluation, as far as known."""
+    """The detector that the flags name, and the results of its evaluation where there are any."""
     from ssd_jax.interop.hub import load_pretrained
     from ssd_jax.runs.trained import load_workdir, read_evaluation
 

@@ -1,8 +1,8 @@
-"""Show how the default boxes of a config fit the objects of data; propose better ones.
+"""Measure how well the default boxes of a config fit the objects; propose better ones.
 
     ssd-jax fit-boxes --config=quickstart --output=boxes.png
 
-Prints recall by size and the line that a config needs for the proposed boxes.
+Prints recall by object size, and the line of a config that sets the proposed boxes.
 """
 
 from absl import flags
@@ -14,14 +14,18 @@ from ssd_jax.storage.outputs import check_outputs
 
 FLAGS = flags.FlagValues()
 define_config(values=FLAGS)
-SOURCE = flags.DEFINE_string("source", "", "Which objects; by default the training data's.", FLAGS)
-IMAGES = flags.DEFINE_integer("images", 2000, "How many images to read at most.", flag_values=FLAGS)
-OUTPUT = flags.DEFINE_string("output", None, "The image file to write.", FLAGS)
-JSON = flags.DEFINE_string("json", None, "A JSON file to write the numbers to.", FLAGS)
+SOURCE = flags.DEFINE_string(
+    "source", "", "The data with the objects; by default config.data.train.", FLAGS
+)
+IMAGES = flags.DEFINE_integer(
+    "images", 2000, "The maximum number of images to read.", flag_values=FLAGS
+)
+OUTPUT = flags.DEFINE_string("output", None, "An image file for the charts.", FLAGS)
+JSON = flags.DEFINE_string("json", None, "A JSON file for the numbers.", FLAGS)
 
 
 def main(arguments: list[str]) -> None:
-    """Flags in, one call, a printed result."""
+    """Runs the command with its flags and prints the result."""
     del arguments
     from ssd_jax.diagnostics.fit_boxes import fit_boxes
     from ssd_jax.diagnostics.fit_plot import plot

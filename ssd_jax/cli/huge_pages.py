@@ -1,9 +1,9 @@
-"""Memory in pages of 2 MiB, for commands that compute. Importing this starts the program anew.
+"""Memory in huge pages of 2 MiB, for commands that compute. Importing this restarts the program.
 
-XLA takes the memory of a program from the system at each call, and gives it back afterwards. In
-pages of 4 KiB Linux then fills a hundred thousand of them in a step, a fifth to two fifths of its
-time on a CPU. glibc asks for huge pages where the variable `GLIBC_TUNABLES` says so, which it reads
-only when a program starts. To be imported early, so that little is done twice.
+XLA allocates the memory of a program at each call and frees it afterwards. With pages of 4 KiB,
+Linux clears a hundred thousand pages in a training step, which takes a fifth to two fifths of the
+step on a CPU. glibc requests huge pages if the variable `GLIBC_TUNABLES` says so, but reads it only
+when a program starts. Import this module early, so that little work is done twice.
 """
 
 import os
@@ -14,12 +14,12 @@ from ssd_jax.cli.early_signals import command_of
 COMPUTING = ("train", "evaluate", "predict", "sweep", "benchmark")
 VARIABLE = "GLIBC_TUNABLES"
 TUNABLE = "glibc.malloc.hugetlb"
-# Has "[madvise]" where programs get huge pages if they ask for them.
+# Contains "[madvise]" where programs get huge pages on request.
 SETTING = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 
 def use() -> None:
-    """Starts the program anew, as the same process, if it computes and can ask for huge pages."""
+    """Restarts the program in the same process, if it computes and can request huge pages."""
     settings = os.environ.get(VARIABLE, "")
     if command_of(sys.argv) not in COMPUTING or TUNABLE in settings or not _are_on_request():
         return
@@ -28,7 +28,7 @@ def use() -> None:
 
 
 def _are_on_request() -> bool:
-    """Whether this is glibc, on a Linux that gives huge pages to those who ask."""
+    """Whether this is glibc on a Linux that gives huge pages on request."""
     try:
         with open(SETTING) as file:
             return "[madvise]" in file.read() and bool(os.confstr("CS_GNU_LIBC_VERSION"))

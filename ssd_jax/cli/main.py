@@ -1,6 +1,6 @@
 """`ssd-jax COMMAND`: finds the command, parses its flags and runs it."""
 
-from ssd_jax.cli import early_signals, huge_pages  # noqa: F401, which starts the program anew
+from ssd_jax.cli import early_signals, huge_pages  # noqa: F401, which restarts the program
 
 # isort: split
 import faulthandler
@@ -32,16 +32,27 @@ COMMANDS = (
 # `import` cannot be the name of a module.
 MODULES = {"import": "import_weights"}
 
-GARBAGE_THRESHOLD = 10_000  # new objects until those that refer to each other are looked for
+GARBAGE_THRESHOLD = 10_000  # new objects until Python searches for reference cycles
 
 HELP = ("--help", "-help", "-h")
 
+OVERVIEW = """\
+usage: ssd-jax COMMAND [FLAGS]
+
+SSD, the Single Shot MultiBox Detector: train it on your images, evaluate, detect, export.
+
+    ssd-jax train --data=path/to/dataset
+    ssd-jax evaluate --workdir=runs/dataset --report=report
+    ssd-jax predict --workdir=runs/dataset --output=detected path/to/images
+
+commands:"""
+
 
 def main() -> NoReturn:
-    """The command that the command line names, with the rest of it."""
+    """Runs the command that the command line names, with the remaining arguments."""
     name, *arguments = sys.argv[1:] or [""]
     if name in (*HELP, "help", ""):
-        _print_and_exit(overview(), 0 if name else 1)  # 1: nothing was done
+        _print_and_exit(overview(), 0 if name else 1)  # 1: no command was run
     if name == "--version":
         _print_and_exit(f"ssd-jax {ssd_jax.__version__}")
     run(name, arguments)
@@ -55,8 +66,8 @@ def run(name: str, arguments: list[str] | None = None) -> NoReturn:
       arguments: its flags and arguments; those of the program where None.
     """
     faulthandler.enable()
-    # Imports and traced programs are many objects that stay: the garbage collection that looks at
-    # them again after every 700 new ones takes a fifth of the time of a start.
+    # Imports and traced programs create many objects that stay. By default, Python scans them again
+    # after every 700 new ones, which takes a fifth of the start-up time.
     gc.set_threshold(GARBAGE_THRESHOLD)
     arguments = sys.argv[1:] if arguments is None else arguments
     console.escape_unencodable()
@@ -73,7 +84,7 @@ def run(name: str, arguments: list[str] | None = None) -> NoReturn:
     with console.session(command.failure_status):
         early_signals.release()
         status = command.main(others)
-        sys.stdout.flush()  # a pipe that is closed ends the program in good order
+        sys.stdout.flush()  # here, so that a closed pipe ends the program without a traceback
     sys.exit(status)
 
 
@@ -90,10 +101,10 @@ def command_module(name: str) -> ModuleType:
 
 
 def overview() -> str:
-    """The commands, with a line each."""
-    lines = ["usage: ssd-jax COMMAND [FLAGS]", "", "SSD: Single Shot MultiBox Detector.", ""]
+    """The help of `ssd-jax`: examples, and one line for each command."""
+    lines = [OVERVIEW]
     for name in COMMANDS:
         first = (command_module(name).__doc__ or "").strip().splitlines()[0]
         lines.append(f"  {name:<14}{first}")
-    lines += ["", "ssd-jax COMMAND --help tells the flags of a command, with examples."]
+    lines += ["", "ssd-jax COMMAND --help shows examples and the flags of a command."]
     return "\n".join(lines)

@@ -5,8 +5,8 @@
     ssd-jax predict --weights=deploy/detector.onnx --output=detected pictures
     ssd-jax predict --workdir=runs/quickstart --serve
 
-Exit status 0: all was done; 1: some files could not be read; 2: nothing was done, or an error ended
-it, such as a full disk.
+Exit status 0: all files were processed; 1: some files could not be read; 2: no file was processed,
+or an error such as a full disk ended the command.
 """
 
 import os
@@ -17,32 +17,45 @@ from ssd_jax.cli.command_line import Command, define_checkpoint, define_engine, 
 from ssd_jax.errors import UserError, printable
 
 FLAGS = flags.FlagValues()
-WORKDIR = flags.DEFINE_string("workdir", None, "The work directory of a run.", FLAGS)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The work directory of a run. Give it or --weights.", FLAGS
+)
 WEIGHTS = define_weights(FLAGS)
 ENGINE = define_engine(FLAGS)
 CHECKPOINT = define_checkpoint(FLAGS)
-OUTPUT = flags.DEFINE_string("output", None, "The folder to write to.", FLAGS)
+OUTPUT = flags.DEFINE_string(
+    "output", None, "The folder for the images with boxes and detections.json.", FLAGS
+)
 SCORE_THRESHOLD = flags.DEFINE_float(
-    "score_threshold", 0.4, "The lowest score to show.", flag_values=FLAGS
+    "score_threshold", 0.4, "The lowest score of a detection.", flag_values=FLAGS
 )
-CLASSES = flags.DEFINE_list("classes", [], "The classes to detect; by default all.", FLAGS)
+CLASSES = flags.DEFINE_list(
+    "classes", [], "The classes to detect, joined by commas; by default all.", FLAGS
+)
 BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 8, "Images the device works on at a time.", flag_values=FLAGS
+    "batch_size", 8, "The number of images in a batch on the device.", flag_values=FLAGS
 )
-CROPS = flags.DEFINE_bool("crops", False, "Also write an image of each object.", FLAGS)
-TRACK = flags.DEFINE_bool("track", False, "Number the objects of a video.", FLAGS)
+CROPS = flags.DEFINE_bool("crops", False, "Also write a cropped image of each object.", FLAGS)
+TRACK = flags.DEFINE_bool(
+    "track", False, "Track objects in videos: each object gets a number.", FLAGS
+)
 TILE = flags.DEFINE_integer(
     "tile",
     None,
-    "Side in pixels of the squares that large images are taken apart into, for small objects.",
+    "Split large images into overlapping square tiles with this side in pixels, to find small "
+    "objects.",
     flag_values=FLAGS,
 )
-SERVE = flags.DEFINE_bool("serve", False, "Open a page to try the detector instead.", FLAGS)
-HOST = flags.DEFINE_string("host", "127.0.0.1", "The address of the page; 0.0.0.0 for all.", FLAGS)
+SERVE = flags.DEFINE_bool(
+    "serve", False, "Open a page in the browser to try the detector; takes no files.", FLAGS
+)
+HOST = flags.DEFINE_string(
+    "host", "127.0.0.1", "The address of the page; 0.0.0.0 for all network interfaces.", FLAGS
+)
 PORT = flags.DEFINE_integer(
     "port",
     7860,
-    "The port of the page; 0 for one that is free.",
+    "The port of the page; 0 for any free port.",
     lower_bound=0,
     upper_bound=65535,
     flag_values=FLAGS,
@@ -50,19 +63,20 @@ PORT = flags.DEFINE_integer(
 ALLOWED_HOSTS = flags.DEFINE_list(
     "allowed_hosts",
     [],
-    "Names that the page answers to, as behind a proxy, beside those of its address.",
+    "Further host names under which the page may be opened, for example behind a proxy.",
     FLAGS,
 )
 AUTH = flags.DEFINE_string(
     "auth",
     None,
-    "USER:PASSWORD that the page asks for; also from SSD_JAX_AUTH, which other users cannot see.",
+    "USER:PASSWORD that the page asks for. The environment variable SSD_JAX_AUTH sets it too, and "
+    "hides it from other users of the machine.",
     FLAGS,
 )
 
 
 def main(arguments: list[str]) -> int:
-    """Flags in, one call, a printed result."""
+    """Runs the command with its flags and prints the result."""
     from ssd_jax.inference.loading import load_detector
     from ssd_jax.inference.predict import check_places, predict
     from ssd_jax.inference.tiles import TiledDetector

@@ -1,8 +1,8 @@
-"""Draw training images as the network gets them, each beside its file, with boxes.
+"""Draw training images with boxes: each image file beside the augmented network input.
 
     ssd-jax show-data --config=quickstart --output=training_images.png
 
-What is wrong in the annotations shows here.
+Wrong annotations become visible.
 """
 
 from absl import flags
@@ -13,11 +13,11 @@ from ssd_jax.config.files import define_config, given_config
 FLAGS = flags.FlagValues()
 define_config(values=FLAGS)
 OUTPUT = flags.DEFINE_string("output", None, "The image file to write.", FLAGS)
-IMAGES = flags.DEFINE_integer("images", 12, "How many training images.", flag_values=FLAGS)
+IMAGES = flags.DEFINE_integer("images", 12, "The number of images.", flag_values=FLAGS)
 
 
 def main(arguments: list[str]) -> None:
-    """Flags in, one call, a printed result."""
+    """Runs the command with its flags and prints the result."""
     del arguments
     from ssd_jax.diagnostics.show_data import show_training_images
 

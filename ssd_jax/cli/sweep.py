@@ -1,12 +1,11 @@
-"""Train several configs, one after the other, and put what they reach into one table.
+"""Train several configs, one after the other, and write their results to one table.
 
     ssd-jax sweep --configs=ablations/table2 --workdir=runs/table2
     ssd-jax sweep --configs=ssd300_voc,ablations/table2:squares --workdir=runs/two \\
         --config.steps=5000
 
-`--configs` are names or files, joined by commas. One with several rows stands for all of them;
-CONFIG:ROW selects a row. Fields given as --config.FIELD=VALUE hold for every run. Started again
-with the same work directory it continues where it stopped.
+A config with several rows counts as all of its rows; CONFIG:ROW selects one. --config.FIELD=VALUE
+applies to every run. Started again with the same work directory, the sweep continues.
 """
 
 from absl import flags
@@ -18,13 +17,13 @@ from ssd_jax.errors import UserError
 
 FLAGS = flags.FlagValues()
 CONFIGS = flags.DEFINE_list(
-    "configs", None, "Configs, names or files, with :ROW for one row, joined by commas.", FLAGS
+    "configs", None, "The configs: names, files or CONFIG:ROW, joined by commas.", FLAGS
 )
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the runs and the table are kept.", FLAGS)
+WORKDIR = flags.DEFINE_string("workdir", None, "The folder for the runs and the table.", FLAGS)
 
 
 def main(arguments: list[str]) -> None:
-    """Flags in, one call, a printed result."""
+    """Runs the command with its flags and prints the result."""
     for argument in arguments:
         if not argument.startswith("--config.") or "=" not in argument:
             near = did_you_mean(argument.lstrip("-").partition("=")[0], FLAGS, "--")

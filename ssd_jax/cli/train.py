@@ -1,12 +1,13 @@
-"""Train a detector.
+"""Train a detector on your own images, Pascal VOC or COCO.
 
     ssd-jax train --data=path/to/dataset
     ssd-jax train --config=quickstart --workdir=runs/quickstart
     ssd-jax train --config=ssd_small --workdir=runs/mine --config.data.train=path/to/dataset
 
-With --data alone it looks at the images and the machine, and says what it chose for them and why;
-every choice can be set. Started again with the same work directory it continues. Exit status 75
-means that it was stopped and the same command continues.
+With --data alone, the command inspects the images and the machine, chooses network and settings,
+and prints each choice with its reason; --config.FIELD=VALUE sets another value. Started again with
+the same work directory, it continues from the last checkpoint. Exit status 75: the run was
+interrupted, and the same command continues it.
 """
 
 import itertools
@@ -26,21 +27,23 @@ from ssd_jax.config.files import (
 from ssd_jax.errors import UserError
 
 FLAGS = flags.FlagValues()
-define_config(values=FLAGS)
-WORKDIR = flags.DEFINE_string("workdir", None, "Where the run keeps everything it writes.", FLAGS)
-CHANGE_CONFIG = flags.DEFINE_boolean(
-    "change_config",
-    False,
-    "Continue with another config than the run in the work directory has: other steps, schedule, "
-    "batch, augmentation, loss or data, but no other network or optimiser.",
-    flag_values=FLAGS,
-)
 DATA = flags.DEFINE_string(
     "data",
     None,
-    "The training data: a folder of images in any format, FOLDER:SPLIT, or another source. Needs "
-    "neither config nor workdir.",
+    "The training data: a folder in any supported format, FOLDER:SPLIT, or another source "
+    "(docs/data.md). Needs neither --config nor --workdir.",
     FLAGS,
+)
+define_config(values=FLAGS)
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The work directory: the run writes checkpoints and logs there.", FLAGS
+)
+CHANGE_CONFIG = flags.DEFINE_boolean(
+    "change_config",
+    False,
+    "Continue the run in the work directory with a changed config. Steps, schedule, batch size, "
+    "augmentation, loss and data may differ, but not the network or the optimiser.",
+    flag_values=FLAGS,
 )
 PROCESSES = define_processes(FLAGS)
 
@@ -48,7 +51,7 @@ OWN_IMAGES = "own_images"  # the config where --data is given and --config is no
 
 
 def defaults(arguments: list[str]) -> list[str]:
-    """The flags that --data stands for: a config, and a work directory with the folder's name."""
+    """The flags that --data implies: a config, and a work directory with the folder's name."""
     given = {word.lstrip("-").partition("=")[0] for word in arguments if word.startswith("-")}
     pairs = itertools.pairwise([*arguments, ""])  # --data=FOLDER or --data FOLDER
     folder = [
@@ -77,7 +80,7 @@ def _name_of(source: str) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Flags in, one call."""
+    """Runs the command with its flags."""
     del arguments
     from ssd_jax.data.choice import choose_sources
     from ssd_jax.distributed import devices

@@ -146,7 +146,7 @@ def find_file(name: str) -> Path:
 
 
 def define_config(
-    help_text: str = "The config: a name like ssd_small, or a file; a row of it after a colon.",
+    help_text: str = "The config: a name like ssd_small, a file, or FILE:ROW for one of its rows.",
     values: flags.FlagValues = flags.FLAGS,
     argv: list[str] | None = None,
 ) -> flags.FlagHolder[ConfigDict | None]:

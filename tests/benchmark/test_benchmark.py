@@ -62,7 +62,7 @@ def test_the_input_pipeline_is_measured(tmp_path):
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
-        (["speed"], "what to measure is 'speed', but must be one of train, predict, parts, data,"),
+        (["speed"], "WHAT to measure is 'speed', but must be one of train, predict, parts, data,"),
         (["train", "--batch_sizes=8,x"], "--batch_sizes has 'x', but must be whole numbers"),
     ],
 )

@@ -197,4 +197,4 @@ def test_commands_leave_with_one_line(command, arguments, status, told):
 
 def test_help_lists_the_flags_of_the_command():
     done = run_command("fit-boxes", "--help")
-    assert all(f"--{name}:" in done.stdout for name in ("config", "source", "images", "output"))
+    assert all(f"  --{name} " in done.stdout for name in ("config", "source", "images", "output"))

@@ -28,7 +28,7 @@ def test_training_that_is_asked_to_end_while_it_imports_says_try_again(moment, n
     assert process.returncode == 75 and not output, errors
     name = signal.Signals(number).name
     assert errors == (
-        f"{name}: stopped before the first step; the same command goes on from there\n"
+        f"{name}: stopped before the first step; the same command continues from there\n"
     )
     assert not (tmp_path / "run").exists()
 
@@ -71,7 +71,7 @@ def test_training_leaves_while_its_main_thread_waits_in_c():
     work = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
     done = signal_twice(["train.py"], signal.SIGTERM, work)
     assert done.returncode == 75
-    said = "SIGTERM: stopped before the first step; the same command goes on from there\n"
+    said = "SIGTERM: stopped before the first step; the same command continues from there\n"
     assert done.stderr == said
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ssd_jax.cli.command_line import Command, format_help
+from ssd_jax.cli.command_line import HELP_WIDTH, Command, format_help
 from ssd_jax.cli.main import COMMANDS, command_module, overview
 from ssd_jax.config.schema import field_names
 from tests.helpers.commands import ROOT, run_command
@@ -45,7 +45,8 @@ def test_help_has_examples_whose_flags_exist(name):
         assert given - fields <= set(command.flags)
         assert set(command.required) <= given
     for flag in command.flags:
-        assert f"{flag}: " in text
+        assert re.search(rf"^  --(\[no\])?{flag} +\S", text, flags=re.MULTILINE)
+    assert max(map(len, text.splitlines())) <= HELP_WIDTH
 
 
 def test_what_is_no_command_is_named_with_the_nearest():
@@ -63,7 +64,10 @@ def test_the_version_is_that_of_the_package():
 def test_arguments_that_a_command_does_not_take_are_refused():
     arguments = ("--config=tests/tiny.py", "--config.data.cache", "True", "--workdir=x")
     done = run_command("train", *arguments, expect=1)
-    assert done.stderr == "error: there is no argument 'True', only flags: --NAME=VALUE\n"
+    assert (
+        done.stderr
+        == "error: unexpected argument 'True': this command takes only flags, --NAME=VALUE\n"
+    )
 
 
 IMPORTS_ALL = """

@@ -75,5 +75,5 @@ def test_signals_end_a_program_that_computes(signals, deferred, rounds, status):
         [sys.executable, "-c", program], timeout=60, stderr=subprocess.PIPE, text=True
     )
     assert done.returncode == status, done.stderr
-    said = "SIGTERM: stopped before the first step; the same command goes on from there\n"
+    said = "SIGTERM: stopped before the first step; the same command continues from there\n"
     assert done.stderr == (said if status == 75 else "")
