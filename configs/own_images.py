@@ -1,12 +1,12 @@
-r"""What `ssd-jax train --data=FOLDER` begins with: a detector for your own images.
+r"""The config that `ssd-jax train --data=FOLDER` starts from: a detector for your own images.
 
     ssd-jax train --data=path/to/dataset
     python train.py --config=configs/own_images.py --workdir=runs/own --config.data.train=FOLDER
 
 Three rows. From ImageNet: `cpu`, SSDLite with MobileNetV2 at 320 pixels, and `accelerator`, the
 paper's SSD300. Without weights: `scratch`, the small SSD of `ssd_small`. With `--data`,
-`ssd_jax/runs/plan.py` chooses the row, and what depends on the images: steps, checkpoints,
-augmentation, default boxes.
+`ssd_jax/runs/plan.py` chooses the row and all values that depend on the images:
+steps, checkpoints, augmentation, default boxes.
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +23,7 @@ def get_config(row: str = "cpu") -> ConfigDict:
       ValueError: there is no such row.
     """
     if row not in ROWS:
-        raise ValueError(f"own_images has no row {row!r}, but {', '.join(ROWS)}")
+        raise ValueError(f"own_images has no row {row!r}: its rows are {', '.join(ROWS)}")
     if row == "cpu":
         config = ssdlite320_mobilenetv2_voc.get_config()
         # A seventh feature map, of stride 8, for objects of 15 pixels and more.
@@ -46,9 +46,9 @@ def get_config(row: str = "cpu") -> ConfigDict:
         config.warmup_steps = 500
     else:
         config = ssd_small.get_config()
-    config.data.train = ""  # to be named
+    config.data.train = ""  # required
     config.data.eval = ""
-    # In a short training these cost more than they bring.
+    # In a short training these cost more than they gain.
     config.augment.color = False
     config.augment.expand_max_ratio = 2.0
     return config

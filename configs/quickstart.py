@@ -1,4 +1,4 @@
-"""A small SSD on the embedded shapes: trains in a few minutes on a CPU of two cores.
+"""A small SSD on the embedded shapes: trains in a few minutes on two CPU cores.
 
     python train.py --config=configs/quickstart.py --workdir=runs/quickstart
 
@@ -11,7 +11,7 @@ from configs import ssd_small
 
 
 def get_config() -> ConfigDict:
-    """What differs from the small SSD."""
+    """The differences from the small SSD."""
     config = ssd_small.get_config()
     config.batch_size = 16
     config.steps = 1000
@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.data.train = "shapes:train"
     config.data.eval = "shapes:test"
     config.data.max_objects = 12
-    # The set is drawn in all colours and sizes: more of both would only make it slower to learn.
+    # The images have all colours and sizes: more variation would only slow the training down.
     config.augment.expand_probability = 0.0
     config.augment.crop = False
 

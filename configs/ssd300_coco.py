@@ -16,7 +16,7 @@ COCO_PICTURES = 117_266  # of the training set of 2017, with objects
 
 
 def get_config() -> ConfigDict:
-    """What differs from SSD300 on VOC."""
+    """The differences from SSD300 on VOC."""
     return on_coco(ssd300_voc.get_config(), (21, 45, 99, 153, 207, 261, 315))
 
 
@@ -24,8 +24,8 @@ def on_coco(config: ConfigDict, sizes: tuple[float, ...]) -> ConfigDict:
     """A config of VOC with the data, the schedule and the smaller default boxes of COCO.
 
     Args:
-      config: to be changed.
-      sizes: of the default boxes: the small squares' in pixels, and the last large one's.
+      config: the config to change.
+      sizes: sides in pixels of the small squares of each feature map, then of the last large one.
     """
     config.metric = "coco"
     config.steps = 400_000

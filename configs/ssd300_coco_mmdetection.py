@@ -16,7 +16,7 @@ PUBLISHED = "25.5 AP on COCO val2017 (MMDetection)"
 
 
 def get_config() -> ConfigDict:
-    """What differs from the paper's SSD300 on COCO."""
+    """The differences from the paper's SSD300 on COCO."""
     config = with_schedule(ssd300_coco.get_config())
     return config
 
@@ -25,7 +25,7 @@ def with_schedule(config: ConfigDict) -> ConfigDict:
     """A config of COCO with MMDetection's schedule."""
     config.model.backbone = "vgg16_mmdetection"
     config.batch_size = 64
-    config.steps = 24 * 5 * COCO_PICTURES // 64  # 24 epochs of the set five times over
+    config.steps = 24 * 5 * COCO_PICTURES // 64  # 24 epochs, each of five passes
     config.learning_rate = 2e-3
     config.base_batch_size = 64
     config.learning_rate_drops = (16 / 24, 22 / 24)

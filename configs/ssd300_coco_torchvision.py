@@ -18,7 +18,7 @@ PUBLISHED = "25.1 AP on COCO val2017 (torchvision)"
 
 
 def get_config() -> ConfigDict:
-    """What differs from the paper's SSD300 on COCO."""
+    """The differences from the paper's SSD300 on COCO."""
     config = ssd300_coco.get_config()
     config.init = "torchvision:imagenet"
     config.steps = 120 * COCO_PICTURES // 32  # 120 epochs

@@ -15,7 +15,7 @@ PUBLISHED = "43.4 mAP on ILSVRC2014 DET val2 (paper, section 3.5)"
 
 
 def get_config() -> ConfigDict:
-    """What differs from SSD300 on COCO, whose network and default boxes it has."""
+    """The differences from SSD300 on COCO, whose network and default boxes it has."""
     config = ssd300_coco.get_config()
     config.metric = "voc"
     config.steps = 440_000

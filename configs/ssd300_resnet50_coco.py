@@ -15,7 +15,7 @@ PUBLISHED = "25.8 to 27.4 AP on COCO val2017 (NVIDIA)"
 
 
 def get_config() -> ConfigDict:
-    """What differs from the paper's SSD300 on COCO."""
+    """The differences from the paper's SSD300 on COCO."""
     config = ssd300_coco.get_config()
     config.init = ""
     config.steps = 65 * COCO_PICTURES // 32  # 65 epochs

@@ -18,36 +18,36 @@ def get_config() -> ConfigDict:
     config.metric = "voc07"  # of evaluations: voc07 (11-point), voc (area) or coco (0.50:0.95)
     config.batch_size = 32  # images a step, over all devices of all hosts
     config.steps = 120_000  # parameter updates
-    config.epochs = 0.0  # passes over the images, which then set steps; 0 = as many as steps take
+    config.epochs = 0.0  # passes over the images, which determine steps; 0 = steps as above
     config.seed = 0  # of weights, order and augmentation
     # Where weights start: "" = from scratch, "run:WORKDIR", or "FORMAT:FILE"
     # (docs/weights.md).
     config.init = "keras:imagenet"
     config.log_every = 50  # steps between two lines of metrics
-    config.loggers = "tensorboard"  # beside metrics.jsonl: tensorboard, wandb, mlflow; "" = none
+    config.loggers = "tensorboard"  # and metrics.jsonl; or wandb, mlflow; "" = none
     config.checkpoint_every = 5_000  # steps between two checkpoints
-    config.keep_checkpoints = 3  # how many of the last stay; the best by the metric stays too
+    config.keep_checkpoints = 3  # the latest ones; the best by the metric is kept too
     config.eval_every = 0  # steps between two evaluations; 0 = ten in a run, -1 = never
-    config.patience = 0  # evaluations without a higher mAP after which it ends; 0 = takes all steps
+    config.patience = 0  # evaluations without a higher mAP until it ends; 0 = never early
     config.report = True  # whether an evaluated run ends with a page about its best checkpoint
 
     # ---- optimiser
     config.optimizer = "sgd"  # as in Caffe; or "adam"
     config.learning_rate = 1e-3
-    config.base_batch_size = 0  # images a step that the rate is for: it grows with more; 0 = fixed
-    config.bias_rate = 2.0  # how many times as fast biases learn, with sgd
+    config.base_batch_size = 0  # batch size of the rate, which scales with batch_size; 0 = fixed
+    config.bias_rate = 2.0  # factor on the learning rate of biases, with sgd
     config.schedule = "step"  # or "cosine"
     config.learning_rate_drops = (2 / 3, 5 / 6)  # ÷ 10 at these fractions of the run: 80k, 100k
     config.warmup_steps = 500  # the rate rises from 0; not in the paper, but needed from scratch
     config.momentum = 0.9  # of sgd
     config.weight_decay = 5e-4
     config.no_weight_decay = "*/bias,*/scale"  # parameters without it: biases, batch norm's scales
-    config.clip_norm = 0.0  # longer gradients are shortened to this norm; 0 = never
-    config.accumulate = 1  # parts in which a device works through its share, to need less memory
-    config.ema = 0.0  # decay of the averaged parameters that are evaluated, like 0.9998; 0 = none
-    config.freeze = ""  # parameters that stay as they are: patterns like "backbone/conv1_*"
-    config.freeze_batch_norm = False  # keep batch norm's statistics as they are
-    # When loss or gradient are not numbers: "stop", or "skip" the update.
+    config.clip_norm = 0.0  # maximum norm of the gradient; 0 = none
+    config.accumulate = 1  # gradient accumulation steps, to need less memory
+    config.ema = 0.0  # decay of the averaged parameters for evaluation, like 0.9998; 0 = none
+    config.freeze = ""  # parameters that are not trained: patterns like "backbone/conv1_*"
+    config.freeze_batch_norm = False  # do not update batch norm's statistics
+    # When the loss or gradient is not finite: "stop", or "skip" the update.
     config.on_nonfinite = "stop"
     config.max_skipped = 10  # updates that may be skipped in a run
 
@@ -55,30 +55,30 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     config.data.train = "tfds:voc/2007:train+validation,tfds:voc/2012:train+validation"
     config.data.eval = "tfds:voc/2007:test"
-    config.data.split = 0.8  # share that is trained on, where eval is cut from train
+    config.data.split = 0.8  # share for training, where eval is cut from train
     config.data.classes = ""  # names joined by commas; "" = from the source
     config.data.class_map = ""  # other names, like "dog+puppy=dog,car=": merged, or left out
     config.data.repeat_threshold = 0.0  # share of images below which a class is drawn more often
-    config.data.cache = False  # keep the encoded training pictures in memory, once read
-    config.data.max_objects = 64  # room for objects of an image; of more, the largest are kept
-    # When a picture or its annotation is damaged: "stop", or "skip" the picture.
+    config.data.cache = False  # keep the encoded training images in memory, once read
+    config.data.max_objects = 64  # maximum number in an image; of more, the largest are kept
+    # When an image or its annotation is damaged: "stop", or "skip" the image.
     config.data.on_error = "stop"
-    config.data.max_error_fraction = 0.01  # of the pictures may be skipped
+    config.data.max_error_fraction = 0.01  # maximum share of skipped images
 
     # ---- augmentation
     config.augment = ConfigDict()
     config.augment.color = True  # brightness, contrast, saturation, hue
-    config.augment.color_strength = 1.0  # part of the paper's ranges of these
+    config.augment.color_strength = 1.0  # factor on the paper's ranges of these
     config.augment.expand_probability = 0.5  # of placing the image on a larger canvas
-    config.augment.expand_max_ratio = 4.0  # the largest canvas, in sides of the image
+    config.augment.expand_max_ratio = 4.0  # largest side of the canvas, in image sides
     config.augment.crop = True  # one of the seven crop samplers
     config.augment.crop_probability = 1.0  # of running them for an image
     config.augment.flip = True  # mirror half of the images
     config.augment.vertical_flip = False  # mirror half of the images up and down
     config.augment.quarter_turns = False  # turn images by 0, 90, 180 or 270 degrees
-    config.augment.mosaic = 0.0  # probability of four images in place of one
+    config.augment.mosaic = 0.0  # probability of four images instead of one
     config.augment.custom = ""  # "MODULE:FUNCTION": called with every image before the crop
-    config.augment.plain_start = 0.0  # fraction of the run without all but flips and turns
+    config.augment.plain_start = 0.0  # fraction of the run, at its start, with flips and turns only
     config.augment.plain_end = 0.0  # the same at its end
 
     # ---- network and its default boxes
@@ -89,9 +89,9 @@ def get_config() -> ConfigDict:
     config.model.batch_norm = False  # batch norm after every convolution
     config.model.separable = False  # separable extra layers and heads, as in SSDLite
     config.model.linear_extras = False  # separable extra layers without a last activation
-    # Of the computation: bfloat16 is fastest on GPUs and TPUs, float32 exact everywhere. Between
-    # them tf32: float32, with factors rounded to 10 bits where NVIDIA's GPUs multiply (PyTorch's
-    # default there); on other devices as exact as float32, or nearly.
+    # Of the computation: bfloat16 is fastest on GPUs and TPUs, float32 exact everywhere. tf32 is
+    # between them: float32, except that NVIDIA GPUs round the factors of products to 10 bits, as
+    # PyTorch does by default there. On other devices it is as exact as float32, or nearly.
     config.model.precision = "tf32"
     # One entry a feature map after fc7: 1×1 channels, 3×3 channels, kernel, stride, padding.
     config.model.extra_blocks = (
@@ -106,7 +106,7 @@ def get_config() -> ConfigDict:
     config.model.min_sizes = (30, 60, 111, 162, 213, 264)  # side of the small square in pixels
     config.model.max_sizes = (60, 111, 162, 213, 264, 315)  # the large one: sqrt(min · max)
     config.model.aspect_ratios = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))  # and their inverses
-    config.model.whole_pixels = True  # sizes are cut down to whole pixels, as in Caffe
+    config.model.whole_pixels = True  # sizes are rounded down to whole pixels, as in Caffe
     # Any shapes instead: for each feature map a tuple of (width, height) in pixels; () = as above.
     config.model.shapes = ()
     config.model.clip = False  # default boxes may exceed the image, as in Caffe
@@ -116,13 +116,13 @@ def get_config() -> ConfigDict:
     config.loss.match_iou_threshold = 0.5  # from which a default box is matched to an object
     config.loss.boundary_boxes = True  # train also default boxes that reach beyond the image
     config.loss.negatives_per_positive = 3.0  # hard negatives
-    config.loss.min_negatives = 0  # of each image, so that images without objects teach
+    config.loss.min_negatives = 0  # of each image, so that images without objects count
     config.loss.localisation_weight = 1.0  # α
-    config.loss.label_smoothing = 0.0  # share of the probability that all classes have alike
+    config.loss.label_smoothing = 0.0  # target probability spread over all classes
     config.loss.confidence = "mining"  # or "focal": all negatives, by focal loss
     config.loss.focal_alpha = 0.25  # weight of positives in focal loss; of negatives: 1 - alpha
     config.loss.focal_gamma = 2.0  # power of 1 - p in focal loss
-    # Of the confidence loss of objects: "cat=2,dog=0.5", "balanced" or numbers; "" = all alike.
+    # Of the confidence loss of objects: "cat=2,dog=0.5", "balanced" or numbers; "" = equal.
     config.loss.class_weights = ""
     config.loss.localisation = "smooth_l1"  # or "giou", "ciou": with localisation_weight 5
 

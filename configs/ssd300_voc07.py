@@ -13,14 +13,14 @@ PUBLISHED = "68.0 mAP on VOC2007 test (paper, table 1)"
 
 
 def get_config() -> ConfigDict:
-    """What differs from SSD300 on VOC 2007 + 2012."""
+    """The differences from SSD300 on VOC 2007 + 2012."""
     config = before_expansion(ssd300_voc.get_config())
     config.data.train = "tfds:voc/2007:train+validation"
     return config
 
 
 def before_expansion(config: ConfigDict) -> ConfigDict:
-    """A config of VOC as the paper trained before it expanded images: half as long."""
+    """A config of VOC as in the paper before expansion: without it, and with half of the steps."""
     config.augment.expand_probability = 0.0
     config.steps = 60_000
     config.learning_rate_drops = (2 / 3, 5 / 6)  # 40k, 50k

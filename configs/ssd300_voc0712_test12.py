@@ -4,7 +4,7 @@ r"""SSD300 for VOC 2012's test set ("07++12"), as in the paper (Table 6).
         --workdir=runs/ssd300_voc0712_test12
 
 Published: 75.8 mAP on VOC2012 test, from VGG16's ImageNet weights. The objects
-of that test set are not public: its server counts, and nothing is evaluated here.
+of that test set are not public: its server evaluates, and this config does not.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ PUBLISHED = "75.8 mAP on VOC2012 test (paper, table 6)"
 
 
 def get_config() -> ConfigDict:
-    """What differs from SSD300 on VOC 2007 + 2012."""
+    """The differences from SSD300 on VOC 2007 + 2012."""
     config = ssd300_voc.get_config()
     config.metric = "voc"
     config.steps = 160_000

@@ -13,7 +13,7 @@ PUBLISHED = "28.8 AP on COCO test-dev2015 (paper, table 6)"
 
 
 def get_config() -> ConfigDict:
-    """What differs from SSD512 on VOC."""
+    """The differences from SSD512 on VOC."""
     sizes = (20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72)
     config = ssd300_coco.on_coco(ssd512_voc.get_config(), sizes)
     return config

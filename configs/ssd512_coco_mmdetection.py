@@ -15,6 +15,6 @@ PUBLISHED = "29.5 AP on COCO val2017 (MMDetection)"
 
 
 def get_config() -> ConfigDict:
-    """What differs from the paper's SSD512 on COCO."""
+    """The differences from the paper's SSD512 on COCO."""
     config = ssd300_coco_mmdetection.with_schedule(ssd512_coco.get_config())
     return config

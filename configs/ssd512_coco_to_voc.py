@@ -2,9 +2,9 @@ r"""SSD512 on VOC 2007 + 2012, starting from COCO ("07+12+COCO"), as in the pape
 
     python train.py --config=configs/ssd512_coco_to_voc.py --workdir=runs/ssd512_coco_to_voc
 
-Published: 83.2 mAP on VOC2007 test (81.6 without expansion, Table 1). All of VOC's classes are in
-COCO's list: the classifiers start from their rows. The paper names no schedule for this: it is that
-of VOC.
+Published: 83.2 mAP on VOC2007 test (81.6 without expansion, Table 1). COCO has all
+classes of VOC: the classifiers start from the weights of these. The paper names no schedule for
+this; the config uses that of VOC.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ PUBLISHED = "83.2 mAP on VOC2007 test (paper, table 6)"
 
 
 def get_config() -> ConfigDict:
-    """What differs from SSD512 on VOC 2007 + 2012."""
+    """The differences from SSD512 on VOC 2007 + 2012."""
     config = ssd512_voc.get_config()
     config.init = "run:runs/ssd512_coco"
     return config

@@ -13,7 +13,7 @@ PUBLISHED = "79.8 mAP on VOC2007 test (paper, table 6)"
 
 
 def get_config() -> ConfigDict:
-    """What differs from the paper's SSD300."""
+    """The differences from the paper's SSD300."""
     config = ssd300_voc.get_config()
     config.model.image_size = 512
     config.model.extra_blocks = (

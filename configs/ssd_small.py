@@ -1,4 +1,4 @@
-r"""A small SSD for one's own pictures on a modest machine, trained from scratch.
+r"""A small SSD for your own images on a small machine, trained from scratch.
 
     python train.py --config=configs/ssd_small.py --workdir=runs/mine --config.data.train=FOLDER
 
@@ -12,7 +12,7 @@ from configs import ssd300_voc
 
 
 def get_config() -> ConfigDict:
-    """What differs from the paper's SSD300."""
+    """The differences from the paper's SSD300."""
     config = ssd300_voc.get_config()
     config.init = ""
     config.batch_size = 8
@@ -24,10 +24,10 @@ def get_config() -> ConfigDict:
     config.learning_rate_drops = (0.7, 0.9)
     config.warmup_steps = 20
 
-    config.data.train = ""  # to be named
+    config.data.train = ""  # required
     config.data.eval = ""
 
-    # In a short training these cost more than they bring.
+    # In a short training these cost more than they gain.
     config.augment.color = False
     config.augment.expand_max_ratio = 2.0
 

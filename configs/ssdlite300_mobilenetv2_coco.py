@@ -1,4 +1,4 @@
-r"""SSDLite with MobileNetV2 on COCO 2017, as uvipen's SSD-pytorch has it.
+r"""SSDLite with MobileNetV2 on COCO 2017, as in uvipen's SSD-pytorch.
 
     python train.py --config=configs/ssdlite300_mobilenetv2_coco.py \
         --workdir=runs/ssdlite300_mobilenetv2_coco
@@ -14,7 +14,7 @@ PUBLISHED = "22.1 AP on COCO test-dev at 320 pixels (MobileNetV2 paper)"
 
 
 def get_config() -> ConfigDict:
-    """What differs from SSD300 with ResNet-50."""
+    """The differences from SSD300 with ResNet-50."""
     config = ssd300_resnet50_coco.get_config()
     config.model.backbone = "mobilenet_v2"
     config.model.separable = True

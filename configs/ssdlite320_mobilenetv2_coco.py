@@ -1,4 +1,4 @@
-r"""SSDLite with MobileNetV2 at 320 pixels on COCO 2017, as MMDetection has it.
+r"""SSDLite with MobileNetV2 at 320 pixels on COCO 2017, as in MMDetection.
 
     python train.py --config=configs/ssdlite320_mobilenetv2_coco.py \
         --workdir=runs/ssdlite320_mobilenetv2_coco
@@ -15,11 +15,11 @@ PUBLISHED = "21.3 AP on COCO val2017 (MMDetection)"
 
 
 def get_config() -> ConfigDict:
-    """What differs from the paper's SSD300 on COCO."""
+    """The differences from the paper's SSD300 on COCO."""
     config = ssd300_coco.get_config()
     config.init = ""
     config.batch_size = 192
-    config.steps = 120 * 5 * COCO_PICTURES // 192  # 120 epochs of the set five times over
+    config.steps = 120 * 5 * COCO_PICTURES // 192  # 120 epochs, each of five passes
     config.learning_rate = 0.015
     config.base_batch_size = 192
     config.bias_rate = 1.0

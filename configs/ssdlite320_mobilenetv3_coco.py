@@ -1,11 +1,12 @@
-r"""SSDLite with MobileNetV3-Large at 320 pixels on COCO 2017, as torchvision has it.
+r"""SSDLite with MobileNetV3-Large at 320 pixels on COCO 2017, as in torchvision.
 
     python train.py --config=configs/ssdlite320_mobilenetv3_coco.py \
         --workdir=runs/ssdlite320_mobilenetv3_coco
 
 Published: 21.3 AP on val2017 (torchvision), from scratch. `--config.init=torchvision:coco` starts
 from torchvision's detector. `--config.init=torchvision:imagenet` starts from its backbone for
-ImageNet, whose last layers have twice as many channels: the last two blocks start new.
+ImageNet, whose last layers have twice as many channels: the last two blocks start from random
+weights.
 """
 
 from ml_collections import ConfigDict
@@ -17,11 +18,11 @@ PUBLISHED = "21.3 AP on COCO val2017 (torchvision)"
 
 
 def get_config() -> ConfigDict:
-    """What differs from SSDLite with MobileNetV2."""
+    """The differences from SSDLite with MobileNetV2."""
     config = ssdlite320_mobilenetv2_coco.get_config()
     config.steps = 660 * COCO_PICTURES // 192  # 660 epochs
     config.learning_rate = 0.15
-    # Of torchvision's: the crop and the mirror image alone.
+    # As in torchvision: only crops and mirrored images.
     config.augment.color = False
     config.augment.expand_probability = 0.0
 

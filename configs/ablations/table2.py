@@ -1,4 +1,4 @@
-r"""Table 2 of the paper: what augmentation, shapes of default boxes and atrous bring to SSD300.
+r"""Table 2 of the paper: the effect of augmentation, default box shapes and atrous on SSD300.
 
     python train.py --config=configs/ablations/table2.py:no_atrous --workdir=runs/no_atrous
 
@@ -29,13 +29,13 @@ ROWS = {"flip_only": 65.5, "squares": 71.6, "no_thirds": 73.7, "no_atrous": 74.2
 
 
 def get_config(row: str = "complete") -> ConfigDict:
-    """One row of the table: what differs from SSD300 on VOC 2007 + 2012.
+    """One row of the table: the differences from SSD300 on VOC 2007 + 2012.
 
     Raises:
       ValueError: the table has no such row.
     """
     if row not in ROWS:
-        raise ValueError(f"table 2 has no row {row!r}, but {', '.join(ROWS)}")
+        raise ValueError(f"table 2 has no row {row!r}: its rows are {', '.join(ROWS)}")
     config = ssd300_voc07.before_expansion(ssd300_voc.get_config())
     if row == "flip_only":
         config.augment.crop = False

@@ -1,4 +1,4 @@
-r"""Table 3 of the paper: how many feature maps SSD300 predicts from, and boxes at the boundary.
+r"""Table 3 of the paper: the number of feature maps of SSD300, and default boxes at the boundary.
 
     python train.py --config=configs/ablations/table3.py:four --workdir=runs/four
 
@@ -8,7 +8,7 @@ or all of them, into one table:
 
 Published: mAP on VOC2007 test of
 
-    row     maps of so many cells a side   boxes    mAP   `row_inside`
+    row     cells a side of each map       boxes    mAP   `row_inside`
     six     38, 19, 10, 5, 3, 1             8732   74.3           63.4
     five    38, 19, 10, 5, 3                8764   74.6           63.1
     four    38, 19, 10, 5                   8942   73.8           68.4
@@ -17,8 +17,8 @@ Published: mAP on VOC2007 test of
     one     19                              8664   62.4           64.0
 
 In the rows `six_inside`, … default boxes that reach beyond the image are not trained. The paper
-gives the number of boxes, and that scales were moved to the maps that remain; which ones is chosen
-here.
+gives the number of boxes, and says that scales were moved to the maps that remain. The choice of
+these scales is ours.
 """
 
 from ml_collections import ConfigDict
@@ -43,7 +43,7 @@ ROWS = {
     "one_inside": 64.0,
 }
 
-# Sides of the small squares in pixels; a large one lies between each and the next.
+# Sides of the small squares in pixels; a large one is between each and the next.
 SIZES = (30, 60, 111, 162, 213, 264, 315)
 
 
@@ -72,13 +72,13 @@ SHAPES = {
 
 
 def get_config(row: str = "six") -> ConfigDict:
-    """One row of the table: what differs from SSD300 on VOC 2007 + 2012.
+    """One row of the table: the differences from SSD300 on VOC 2007 + 2012.
 
     Raises:
       ValueError: the table has no such row.
     """
     if row not in ROWS:
-        raise ValueError(f"table 3 has no row {row!r}, but {', '.join(ROWS)}")
+        raise ValueError(f"table 3 has no row {row!r}: its rows are {', '.join(ROWS)}")
     config = ssd300_voc07.before_expansion(ssd300_voc.get_config())
     shapes = SHAPES[row.removesuffix("_inside")]
     config.loss.boundary_boxes = not row.endswith("_inside")

@@ -1,4 +1,4 @@
-r"""Table 6 of the paper: what expansion brings, on VOC 2007 + 2012.
+r"""Table 6 of the paper: the effect of expansion, on VOC 2007 + 2012.
 
     python train.py --config=configs/ablations/table6.py:ssd512 --workdir=runs/ssd512
 
@@ -25,13 +25,13 @@ ROWS = {"ssd300": 74.3, "ssd300_expansion": 77.2, "ssd512": 76.8, "ssd512_expans
 
 
 def get_config(row: str = "ssd300_expansion") -> ConfigDict:
-    """One row of the table: what differs from SSD300 or SSD512 on VOC 2007 + 2012.
+    """One row of the table: the differences from SSD300 or SSD512 on VOC 2007 + 2012.
 
     Raises:
       ValueError: the table has no such row.
     """
     if row not in ROWS:
-        raise ValueError(f"table 6 has no row {row!r}, but {', '.join(ROWS)}")
+        raise ValueError(f"table 6 has no row {row!r}: its rows are {', '.join(ROWS)}")
     system = ssd300_voc if row.startswith("ssd300") else ssd512_voc
     config = system.get_config()
     if not row.endswith("_expansion"):

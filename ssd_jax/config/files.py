@@ -1,6 +1,6 @@
-"""Config files: found by name or path, run, and changed by `--config.FIELD=VALUE`.
+"""Finds config files by name or path, runs them, and applies `--config.FIELD=VALUE`.
 
-`ssd_small` and `ablations/table2:squares` name configs that come with the package, from any folder;
+`ssd_small` and `ablations/table2:squares` name configs of the package, and work in any folder;
 `configs/ssd_small.py` and `my_config.py:row` are files.
 """
 
@@ -22,7 +22,7 @@ from ssd_jax.errors import UserError
 
 LONGEST_FLAG = 100  # characters of a name
 
-# What absl and Python say of the values of flags.
+# Messages of absl and Python about the values of flags, and ours in their place.
 MEANINGS = {
     r"invalid literal for int\(\) with base .*": "must be a whole number",
     r"Exceeds the limit \(\d+ digits\) for integer .*": "must be a number with fewer digits",
@@ -34,17 +34,17 @@ MEANINGS = {
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
-    """A config by its name, with other values for some fields.
+    """Loads a config by its name and applies overrides.
 
     Args:
-      name: of a config that comes with the package, like `ssd_small`, or a file; a row of it after
-        a colon.
+      name: of a config that comes with the package, like `ssd_small`, or a file; `NAME:ROW` selects
+        a row.
       overrides: `FIELD=VALUE`, like `batch_size=8` and `data.train=path/to/dataset`,
         also with `--config.` before it.
 
     Raises:
-      UserError: there is no such config, row or field, the file cannot be run, or a field cannot
-        have its value.
+      UserError: there is no such config, row or field, the file cannot be run, or a value is not
+        allowed.
     """
     given = [word if word.startswith("-") else f"--config.{word}" for word in overrides]
     values, argv = flags.FlagValues(), ["", f"--config={name}", *given]
@@ -54,7 +54,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def given_config(values: flags.FlagValues) -> Config:
-    """The config that --config and --config.FIELD say, once they are parsed.
+    """The config given by --config and --config.FIELD, after parsing.
 
     Raises:
       UserError: --config is missing; or see `as_config`, where the message names the config.
@@ -68,17 +68,17 @@ def given_config(values: flags.FlagValues) -> Config:
 
 
 def config_name(values: flags.FlagValues) -> str:
-    """What --config names, once it is parsed."""
+    """The value of --config, after parsing."""
     return config_flags.get_config_filename(values["config"])
 
 
 def given_fields(values: flags.FlagValues) -> set[str]:
-    """The names of the fields that --config.FIELD=VALUE sets, once it is parsed."""
+    """The names of the fields set by --config.FIELD=VALUE, after parsing."""
     return {name.removeprefix("config.") for name in values if name.startswith("config.")}
 
 
 def rows_of(name: str) -> tuple[str, ...]:
-    """The rows of a config file; none where it has only one config.
+    """The rows of a config file; empty if it has only one config.
 
     Raises:
       UserError: there is no such file, or it cannot be run.
@@ -97,7 +97,7 @@ def published(name: str) -> str:
 def shipped_folder() -> Path:
     """The folder of the configs that come with the package.
 
-    It lies in the package when that is installed, and beside it in a checkout.
+    It is inside the package when installed, and beside it in a checkout.
     """
     package = Path(__file__).absolute().parents[1]
     installed = package / "configs"
@@ -111,7 +111,7 @@ def shipped_names() -> list[str]:
 
 
 def shipped_configs() -> list[str]:
-    """The configs that come with the package, a file with rows as one config for each row."""
+    """The configs that come with the package; a file with rows counts as one config per row."""
     rows = {name: rows_of(name) for name in shipped_names()}
     return [
         config
@@ -127,16 +127,16 @@ def find_file(name: str) -> Path:
       name: the name of a config that comes with the package, or the path of a file.
 
     Raises:
-      UserError: there is none; it says which is nearest.
+      UserError: there is no such config; the message suggests the nearest name.
     """
     path, shipped = Path(name), shipped_names()
     if name in shipped:
         return shipped_folder() / f"{name}.py"
     if path.is_file():
         if path.suffix != ".py":
-            raise UserError(f"{name} is no file of Python: its name must end in .py")
+            raise UserError(f"{name} is not a Python file: its name must end in .py")
         return path
-    # The name of a shipped config where the folder `configs` is not here.
+    # A shipped config may be named by its path in a checkout, from any folder.
     stem = name.removeprefix("configs/").removesuffix(".py")
     beside = [str(file) for file in path.parent.glob("*.py")]
     near = did_you_mean(name, beside) or did_you_mean(stem, shipped)
@@ -153,11 +153,11 @@ def define_config(
     """Defines --config, and --config.FIELD for every field of it.
 
     Args:
-      help_text: what --help says of it.
+      help_text: the text for --help.
       values: where to define it.
-      argv: the command line that names the fields; that of this program where None.
+      argv: the command line that names the fields; None = that of this program.
     """
-    with _readable_messages():  # it reads --flagfile already
+    with _readable_messages():  # the definition already reads --flagfile
         holder = config_flags.DEFINE_config_file(
             "config", None, help_text, values, lock_config=True, sys_argv=argv
         )
@@ -171,7 +171,7 @@ def parse(values: flags.FlagValues, argv: list[str], *, known_only: bool = False
     Args:
       values: the flags.
       argv: the command line, the name of the program first.
-      known_only: whether flags that are not defined are returned too, and not refused.
+      known_only: whether unknown flags are returned instead of refused.
 
     Returns:
       The name of the program, and the arguments that are not flags.
@@ -184,7 +184,7 @@ def parse(values: flags.FlagValues, argv: list[str], *, known_only: bool = False
         _check_overrides(argv)
     names = [word.lstrip("-").partition("=")[0] for word in argv[1:] if word.startswith("-")]
     too_long = [name for name in names if len(name) > LONGEST_FLAG]
-    if too_long and not known_only:  # absl would look for what was meant, without an end
+    if too_long and not known_only:  # absl's search for similar names would not end
         raise UserError(_describe_unknown(too_long[0], values))
     with _readable_messages():
         try:
@@ -197,7 +197,7 @@ def parse(values: flags.FlagValues, argv: list[str], *, known_only: bool = False
 
 @contextlib.contextmanager
 def _readable_messages() -> Iterator[None]:
-    """Turns errors of absl about a command line into a `UserError` without words of Python."""
+    """Converts absl's errors about a command line to a `UserError` without Python terms."""
     try:
         yield
     except (flags.Error, OSError, UnicodeDecodeError) as error:
@@ -211,7 +211,7 @@ def _readable_messages() -> Iterator[None]:
 
 
 def _clear_evaluation(values: flags.FlagValues, argv: Sequence[str]) -> None:
-    """Makes `data.eval` "" where `data.train` alone is given: the config's own belongs to its own.
+    """Resets `data.eval` to "" if only `data.train` is given: the config's belongs to other data.
 
     Args:
       values: the flags, parsed.
@@ -224,14 +224,14 @@ def _clear_evaluation(values: flags.FlagValues, argv: Sequence[str]) -> None:
 
 
 class _ConfigFile(flags.ArgumentParser):
-    """Makes a config of the value of --config."""
+    """Parses the value of --config into a config."""
 
     def parse(self, argument: str) -> ConfigDict:
-        """The config, locked. What it raises absl reports with the flag and its value."""
-        if "://" in argument:  # what follows the colon is no row
+        """Returns the config, locked. absl adds the flag and its value to error messages."""
+        if "://" in argument:  # the text after this colon is not a row
             raise UserError(
                 f"{argument} begins with {argument.partition('://')[0]}://, but configs are local "
-                "files of Python: copy it here and name the copy"
+                "Python files: copy it here and name the copy"
             )
         name, colon, row = argument.partition(":")
         file = find_file(name)
@@ -267,7 +267,7 @@ def _fill_in_defaults(config: ConfigDict) -> None:
             config[name] = default
         elif isinstance(default, dict) and isinstance(group, ConfigDict):
             if name == "data" and "train" in group and "eval" not in group:
-                group.eval = ""  # that of the defaults belongs to their training data
+                group.eval = ""  # the default belongs to the default training data
             for field, value in default.items():
                 if field not in group:
                     group[field] = value
@@ -276,7 +276,7 @@ def _fill_in_defaults(config: ConfigDict) -> None:
 def _run_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path.absolute())
     if spec is None or spec.loader is None:
-        raise UserError(f"{path} is no file of Python: its name must end in .py")
+        raise UserError(f"{path} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     _make_configs_importable()
     try:
@@ -305,7 +305,7 @@ def _make_configs_importable() -> None:
 
 
 def _check_names(config: ConfigDict) -> None:
-    """Refuses fields that no config has, before flags can change their values."""
+    """Refuses unknown fields before flags can change their values."""
     known = field_names()
     for name, value in config.items():
         inner = [f"{name}.{field}" for field in value] if isinstance(value, ConfigDict) else []
@@ -326,7 +326,7 @@ def _check_overrides(argv: Sequence[str]) -> None:
 
 
 def _describe_failure(error: BaseException, file: Path) -> str:
-    """Describes an error in a config file: its line, and what went wrong."""
+    """Describes an error in a config file: its line and its message."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -337,7 +337,7 @@ def _describe_failure(error: BaseException, file: Path) -> str:
 
 def _describe_unknown(name: str, values: flags.FlagValues) -> str:
     if name.removeprefix("no").startswith("config."):
-        return f"--{name} changes a field of a config: name that with --config before"
+        return f"--{name} changes a field of a config: give the config with --config too"
     near = did_you_mean(name, values, "--")
     if not near and "config" in values:
         near = nearest_field(name, "--config.")

@@ -1,4 +1,4 @@
-"""Saved configs and their format: what older versions wrote is read as it was meant."""
+"""The format of saved configs, and the upgrade of configs that older versions saved."""
 
 import copy
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from typing import Any
 from ssd_jax.config.schema import RENAMED
 from ssd_jax.errors import UserError, shown
 
-# Raised when older versions can no longer read what newer ones write. Format 1 had other names for
-# some fields, and one field that is gone.
+# Increased when older versions can no longer read the files of newer ones. Format 1 had other names
+# for some fields, and one field that was removed.
 FORMAT = 2
 REMOVED = ("published",)
 

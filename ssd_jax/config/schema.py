@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from ssd_jax.config.spelling import did_you_mean
 from ssd_jax.errors import UserError
 
-EVALUATIONS = 10  # of a run, unless `eval_every` says otherwise
+EVALUATIONS = 10  # in a run, if `eval_every` is 0
 MOST_MISTAKES = 10  # of a config that one message names
 
 Count = Annotated[int, Field(ge=1)]
@@ -28,9 +28,9 @@ ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 PositiveOrZero = Annotated[float, Field(ge=0)]
 OnError = Literal["stop", "skip"]
-LOGGERS = ("tensorboard", "wandb", "mlflow")  # that `loggers` may name
+LOGGERS = ("tensorboard", "wandb", "mlflow")  # the names that `loggers` may contain
 PrecisionName = Literal["float32", "tf32", "bfloat16"]
-# A config read from JSON has lists where one of Python has tuples.
+# A config from JSON has lists where a config from Python has tuples.
 ListOrTuple = Field(strict=False)
 Sizes = Annotated[tuple[Positive, ...], ListOrTuple]
 ExtraBlock = Annotated[tuple[Count, Count, Count, Count, CountOrZero], ListOrTuple]
@@ -39,7 +39,7 @@ BoxShapes = Annotated[tuple[BoxShape, ...], ListOrTuple]
 
 
 def split_names(listed: str) -> tuple[str, ...]:
-    """The names of a list joined by commas; a name with commas stands in double quotes.
+    """The names of a list joined by commas; a name with commas is in double quotes.
 
     Raises:
       UserError: a quote is not closed.
@@ -53,7 +53,7 @@ def split_names(listed: str) -> tuple[str, ...]:
 
 
 class Group(pydantic.BaseModel):
-    """Frozen fields; no others than these, and no string or bool in place of a number."""
+    """A group of fields: frozen, no unknown fields, and no string or bool instead of a number."""
 
     model_config = pydantic.ConfigDict(
         extra="forbid",
@@ -68,7 +68,7 @@ GroupT = TypeVar("GroupT", bound=Group)
 
 
 class RunConfig(Group):
-    """How long a run trains, and what it does in between: `config.FIELD`."""
+    """The length of a run, its evaluations, checkpoints and loggers: `config.FIELD`."""
 
     metric: str = "voc07"
     """Metric of evaluations: voc07 (11-point), voc (area) or coco (0.50:0.95)."""
@@ -77,7 +77,7 @@ class RunConfig(Group):
     steps: Count = 120_000
     """Parameter updates of the whole run."""
     epochs: PositiveOrZero = 0.0
-    """Passes over the training images, which then set `steps`; 0 = as many as `steps` take."""
+    """Passes over the training images; they determine `steps`. 0 = `steps` is used."""
     seed: CountOrZero = 0
     """Seed of weights, order and augmentation."""
     init: str = "keras:imagenet"
@@ -85,20 +85,20 @@ class RunConfig(Group):
     log_every: Count = 50
     """Steps between two lines of metrics."""
     loggers: str = "tensorboard"
-    """Where metrics and pictures go beside metrics.jsonl: tensorboard, wandb (Weights & Biases),
-    mlflow, joined by commas; "" = nowhere."""
+    """Loggers of metrics and images, in addition to metrics.jsonl: tensorboard, wandb (Weights &
+    Biases), mlflow, joined by commas; "" = none."""
     checkpoint_every: Count = 5_000
     """Steps between two checkpoints; each evaluation and the last step have one too."""
     keep_checkpoints: Count = 3
-    """How many of the last checkpoints stay; the best by the metric stays too."""
+    """Number of latest checkpoints that are kept; the best by the metric is kept too."""
     eval_every: Annotated[int, Field(ge=-1)] = 0
-    """Steps between two evaluations, the last step has one too; 0 = ten in a run, -1 = never."""
+    """Steps between two evaluations; the last step has one too. 0 = ten in a run, -1 = never."""
     patience: CountOrZero = 0
-    """Evaluations without a higher mAP after which the run ends; 0 = it takes all steps."""
+    """Early stopping after this many evaluations without a higher mAP; 0 = off."""
     report: bool = True
     """Whether an evaluated run ends with a page about its best checkpoint, in `report/`."""
     on_nonfinite: OnError = "stop"
-    """What to do when loss or gradient are not finite: stop, or skip the update."""
+    """Reaction to a loss or gradient that is not finite: stop, or skip the update."""
     max_skipped: CountOrZero = 10
     """Updates that may be skipped in a run."""
 
@@ -122,11 +122,11 @@ class RunConfig(Group):
 
     @property
     def steps_between_evaluations(self) -> int:
-        """`eval_every`, or what it stands for; -1 where there is none."""
+        """`eval_every`, with 0 replaced by its meaning; -1 = no evaluations."""
         return self.eval_every or math.ceil(self.steps / EVALUATIONS)
 
     def epochs_in(self, steps: int, num_images: int) -> float:
-        """How many passes over so many images so many steps are."""
+        """The number of passes over `num_images` images in `steps` steps."""
         return steps * self.batch_size / num_images
 
 
@@ -138,9 +138,9 @@ class OptimizerConfig(Group):
     learning_rate: Positive = 1e-3
     """Learning rate after the warm-up, before the first drop."""
     base_batch_size: CountOrZero = 0
-    """Batch size that the rate is given for; the rate grows with a larger one. 0 = fixed rate."""
+    """Batch size of `learning_rate`, which grows in proportion to `batch_size`; 0 = fixed rate."""
     bias_rate: PositiveOrZero = 2.0
-    """How many times as fast biases learn, with SGD."""
+    """Factor on the learning rate of biases, with SGD."""
     schedule: Literal["step", "cosine"] = "step"
     """The rate drops by a factor of 10 at `learning_rate_drops`, or falls along a cosine to 0."""
     learning_rate_drops: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], ListOrTuple] = (
@@ -157,15 +157,15 @@ class OptimizerConfig(Group):
     no_weight_decay: str = "*/bias,*/scale"
     """Patterns of the parameters without weight decay, joined by commas."""
     clip_norm: PositiveOrZero = 0.0
-    """Longer gradients are shortened to this norm; 0 = never."""
+    """Maximum norm of the gradient, which is scaled down to it; 0 = no maximum."""
     accumulate: Count = 1
-    """Gradient accumulation steps: a device works through its share in so many parts."""
+    """Gradient accumulation steps: the parts in which a device processes its share of a batch."""
     ema: ShareBelowOne = 0.0
     """Decay of the moving average of parameters that is evaluated, like 0.9998; 0 = none."""
     freeze: str = ""
     """Patterns of the parameters that are not trained, like "backbone/conv1_*"."""
     freeze_batch_norm: bool = False
-    """Whether batch norm uses, and keeps, the statistics that it started with."""
+    """Whether batch norm uses its initial statistics and does not update them."""
 
     @model_validator(mode="after")
     def _drops_ascend(self) -> Self:
@@ -178,29 +178,29 @@ class OptimizerConfig(Group):
 
 
 class DataConfig(Group):
-    """`config.data`: which images, and what happens to damaged ones."""
+    """`config.data`: the images, their classes, and the treatment of damaged images."""
 
     train: str = "tfds:voc/2007:train+validation,tfds:voc/2012:train+validation"
     """Training data: a folder, or a source (docs/data.md has the grammar)."""
     eval: str = "tfds:voc/2007:test"
-    """Evaluation data; "" = the training data's own validation or test split, or else images cut
-    off it by `split`. Becomes "" where `train` alone is changed or given: it belongs to that."""
+    """Evaluation data; "" = the validation or test split of the training data, or else a part of it
+    (see `split`). Reset to "" when only `train` is set, because it belongs to the old `train`."""
     classes: str = ""
-    """Class names joined by commas; "" = those of the data. Objects of others are left out."""
+    """Class names joined by commas; "" = those of the data. Other objects are left out."""
     class_map: str = ""
-    """Classes by other names, like "dog+puppy=dog,car=": merged, renamed, or left out."""
+    """Classes to merge, rename or leave out: "dog+puppy=dog,car=" merges two and leaves out one."""
     split: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """Share of the images that is trained on where `eval` is "" and the data has no split for
-    evaluation; near duplicates stay on one side."""
+    """Share of the images for training if `eval` is "" and the data has no split for evaluation;
+    near duplicates stay on one side."""
     repeat_threshold: Share = 0.0
-    """Images with a class that a smaller share of the images has are drawn more often, as for LVIS;
-    0 = all images equally often."""
+    """Classes in a smaller share of the images are rare: their images are drawn more often, as for
+    LVIS. 0 = all images equally often."""
     cache: bool = False
     """Whether encoded training images stay in memory once they are read."""
     max_objects: Count = 64
-    """Objects of an image that are trained on; of more, the largest are kept."""
+    """Maximum number of objects of a training image; of more, the largest are kept."""
     on_error: OnError = "stop"
-    """What to do with a damaged image or annotation: stop, or skip the image."""
+    """Reaction to a damaged image or annotation: stop, or skip the image."""
     max_error_fraction: Share = 0.01
     """Fraction of the images that may be skipped."""
 
@@ -213,12 +213,12 @@ class DataConfig(Group):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """`classes` as a tuple; empty where they are those of the data."""
+        """`classes` as a tuple; empty = the classes of the data."""
         return split_names(self.classes)
 
     @property
     def renamed_classes(self) -> dict[str, str]:
-        """`class_map` as new names by old ones; "" where objects are left out."""
+        """`class_map` as new names by old names; "" = its objects are left out."""
         renamed = {}
         for entry in split_names(self.class_map):
             olds, _, new = entry.rpartition("=")
@@ -249,11 +249,11 @@ class AugmentConfig(Group):
     color: bool = True
     """Whether brightness, contrast, saturation and hue change."""
     color_strength: Share = 1.0
-    """Part of the paper's ranges that these four are drawn from."""
+    """Factor on the paper's ranges of these four."""
     expand_probability: Share = 0.5
     """Probability of placing the image on a larger canvas."""
     expand_max_ratio: Annotated[float, Field(ge=1)] = 4.0
-    """Largest canvas, in sides of the image."""
+    """Largest side of the canvas, as a multiple of the image's side."""
     crop: bool = True
     """Whether one of the seven crop samplers cuts out a patch."""
     crop_probability: Share = 1.0
@@ -261,13 +261,13 @@ class AugmentConfig(Group):
     flip: bool = True
     """Whether half of the images are mirrored."""
     vertical_flip: bool = False
-    """Whether half of the images are turned upside down, as in a mirror below them."""
+    """Whether half of the images are flipped vertically."""
     quarter_turns: bool = False
     """Whether images are turned by 0, 90, 180 or 270 degrees, each with the same chance."""
     mosaic: Share = 0.0
-    """Probability of four images in place of one, each on a quarter of it, without expansion."""
+    """Probability of a mosaic: four images, one in each quarter of the canvas, not expanded."""
     custom: str = ""
-    """A function of your own, as "MODULE:FUNCTION", that is given every image before the crop."""
+    """Your own augmentation, "MODULE:FUNCTION", called with every image before the crop."""
     plain_start: Share = 0.0
     """Fraction of the run, at its beginning, without colours, expansion, crop and mosaics."""
     plain_end: Share = 0.0
@@ -297,8 +297,8 @@ class AugmentConfig(Group):
 class ModelConfig(Group):
     """`config.model`: the network and its default boxes.
 
-    `feature_sizes` and what follows have one entry a feature map: those of the backbone, then one
-    for each of `extra_blocks`.
+    `feature_sizes` and the fields after it have one entry per feature map: those of the backbone,
+    then one for each of `extra_blocks`.
     """
 
     backbone: str = "vgg16"
@@ -314,8 +314,8 @@ class ModelConfig(Group):
     linear_extras: bool = False
     """Whether separable extra layers end without an activation."""
     precision: PrecisionName = "tf32"
-    """Precision of the computation: bfloat16, float32, or tf32 (float32, with factors rounded to
-    10 bits where NVIDIA's GPUs multiply)."""
+    """Precision of the computation: bfloat16, float32, or tf32 (float32, except that NVIDIA GPUs
+    round the factors of products to 10 bits)."""
     extra_blocks: Annotated[tuple[ExtraBlock, ...], ListOrTuple] = (
         (256, 512, 3, 2, 1),
         (128, 256, 3, 2, 1),
@@ -341,9 +341,9 @@ class ModelConfig(Group):
     )
     """Aspect ratios above 1; each adds a wide and a tall box."""
     whole_pixels: bool = True
-    """Whether sizes are cut down to whole pixels, as in Caffe."""
+    """Whether sizes are rounded down to whole pixels, as in Caffe."""
     shapes: Annotated[tuple[BoxShapes, ...], ListOrTuple] = ()
-    """(width, height) in pixels of each box, in place of sizes and ratios; () = not given."""
+    """(width, height) in pixels of each box, instead of sizes and ratios; () = not given."""
     clip: bool = False
     """Whether default boxes are clipped to the image (not in Caffe)."""
 
@@ -361,7 +361,7 @@ class ModelConfig(Group):
         return self
 
 
-BALANCED = "balanced"  # in place of class weights
+BALANCED = "balanced"  # instead of class weights
 
 
 class LossConfig(Group):
@@ -374,33 +374,33 @@ class LossConfig(Group):
     negatives_per_positive: PositiveOrZero = 3.0
     """Hard negatives for each positive of an image."""
     min_negatives: CountOrZero = 0
-    """Hard negatives of an image at least, so that images without objects teach too."""
+    """Minimum number of hard negatives of an image, so that images without objects count too."""
     localisation_weight: PositiveOrZero = 1.0
     """α of the paper's equation 1."""
     label_smoothing: ShareBelowOne = 0.0
-    """Share of the probability that all classes have alike."""
+    """Share of the target probability that is spread evenly over all classes."""
     confidence: Literal["mining", "focal"] = "mining"
-    """Which negatives teach: the hardest ones, or all of them, weighed by focal loss."""
+    """Negatives in the loss: the hardest ones, or all of them, weighted by focal loss."""
     focal_alpha: Share = 0.25
     """Weight of positives in focal loss; that of negatives is 1 minus it."""
     focal_gamma: PositiveOrZero = 2.0
     """Power of 1 - p in focal loss, where p is the probability of the right class."""
     class_weights: str = ""
     """Weights of classes in the confidence loss: "cat=2,dog=0.5", with 1 for the others; numbers
-    for all in their order, "2,0.5,1"; or "balanced", more for rare ones. "" = all alike."""
+    for all in their order, "2,0.5,1"; or "balanced", higher for rare ones. "" = equal."""
     localisation: Literal["smooth_l1", "giou", "ciou"] = "smooth_l1"
-    """Loss of boxes: smooth L1 of their offsets, or GIoU or CIoU, with which the
-    `localisation_weight` is to be set to 5."""
+    """Loss of boxes: smooth L1 of their offsets, GIoU or CIoU. With GIoU and CIoU set
+    `localisation_weight` to 5."""
 
     @property
     def weights_by_class(self) -> dict[str, float]:
-        """`class_weights` by name; empty where it has no names."""
+        """`class_weights` by name; empty if it has no names."""
         entries = [entry.rpartition("=") for entry in split_names(self.class_weights)]
         return {name.strip(): float(weight) for name, equals, weight in entries if equals}
 
     @property
     def weights_in_order(self) -> tuple[float, ...]:
-        """`class_weights` in the order of the classes; empty where it has other forms."""
+        """`class_weights` in the order of the classes; empty if it has another form."""
         if "=" in self.class_weights or self.class_weights == BALANCED:
             return ()
         return tuple(float(weight) for weight in split_names(self.class_weights))
@@ -435,13 +435,13 @@ class DetectionConfig(Group):
     """`config.detection`: from outputs to detections."""
 
     score_threshold: Share = 0.01
-    """Boxes with no higher score are left out."""
+    """Boxes with this score or a lower one are left out."""
     nms_iou_threshold: Share = 0.45
     """IoU above which non-maximum suppression drops the worse box."""
     boxes_per_class: Count = 400
-    """The best boxes of a class that enter non-maximum suppression."""
+    """Maximum number of boxes of a class that enter non-maximum suppression."""
     detections_per_image: Count = 200
-    """The best detections of an image that are kept."""
+    """Maximum number of detections of an image; the best are kept."""
 
 
 class DetectorConfig(Group):
@@ -459,10 +459,10 @@ class Config(DetectorConfig, OptimizerConfig, RunConfig):
     loss: LossConfig = LossConfig()
 
     def is_augmented(self, step: Any) -> Any:
-        """Whether a step has all of `augment`, or is one of those at start and end that are plain.
+        """Whether a step uses all of `augment`: it is not within `plain_start` or `plain_end`.
 
         Args:
-          step: how many steps are done before: a number, or an array or tensor of these.
+          step: the number of steps done before it; also an array or a tensor of such numbers.
         """
         start, end = (
             round(share * self.steps)
@@ -472,9 +472,9 @@ class Config(DetectorConfig, OptimizerConfig, RunConfig):
         return is_later & (step < self.steps - end) if end else is_later
 
     def replace(self, changes: Mapping[str, Any]) -> "Config":
-        """A config with other values, by names like `batch_size` and `data.train`.
+        """Returns a copy with other values, by names like `batch_size` and `data.train`.
 
-        Another `data.train` without a `data.eval` makes that "": the old one belonged to the old.
+        A new `data.train` without `data.eval` resets that to "": it belonged to the old data.
 
         Raises:
           UserError: there is no such field, or it cannot have this value.
@@ -489,7 +489,7 @@ class Config(DetectorConfig, OptimizerConfig, RunConfig):
             if name not in field_names():
                 raise UserError(f"a config has no field {name}{nearest_field(name, '')}")
             inside = values[group] if group else values
-            if isinstance(inside, dict):  # what else a group holds is refused below
+            if isinstance(inside, dict):  # another value instead of a group is refused below
                 inside[field] = value
         return as_config(values)
 
@@ -507,14 +507,14 @@ def as_config(values: Config | ConfigDict | Mapping[str, Any]) -> Config:
     """Converts the values of a config file and checks them; fields that are left out take defaults.
 
     Raises:
-      UserError: fields are unknown, or have values that they cannot have; it names them, the
-        first ten of many.
+      UserError: fields are unknown or have values that are not allowed; the message names the
+        first ten.
     """
     return values if isinstance(values, Config) else checked(Config, values)
 
 
 def checked(group: type[GroupT], values: ConfigDict | Mapping[str, Any]) -> GroupT:
-    """One group of a config from its values; see `as_config`."""
+    """Converts values to one group of a config and checks them; see `as_config`."""
     plain = values.to_dict() if isinstance(values, ConfigDict) else dict(values)
     try:
         return group.model_validate(plain)
@@ -535,17 +535,17 @@ def field_names() -> list[str]:
 
 
 def nearest_field(name: str, prefix: str) -> str:
-    """As `did_you_mean`, for what is no field of a config."""
+    """`did_you_mean` for a name that is not a field of a config."""
     if name in RENAMED:
         return f": it is called {prefix}{RENAMED[name]} now"
     known = field_names()
-    # One of this name in another group comes before one that only looks alike.
+    # A field of this name in another group is preferred to a similar name.
     elsewhere = [field for field in known if field.split(".")[-1] == name.split(".")[-1]]
     return did_you_mean(elsewhere[0] if elsewhere else name, known, prefix)
 
 
 def _describe(error: Any) -> str:
-    """One mistake: the field, its value, and what it must be."""
+    """Describes one mistake: the field, its value and the limit."""
     *group, last = error["loc"] or ("",)
     field = _path(error["loc"])
     if error["type"] == "extra_forbidden":

@@ -6,9 +6,9 @@ from ssd_jax.config.schema import Config
 
 
 def unused_fields(config: Config) -> list[str]:
-    """A line for each field with another value than by default that another field makes useless."""
+    """Returns one line for each field that was changed but has no effect."""
     augment, confidence = config.augment, config.loss.confidence
-    # What switches them off, whether it does, and the fields.
+    # The setting that switches fields off, whether it is set, and the fields.
     switches = (
         ("eval_every=-1", config.eval_every < 0, ("patience",)),
         (

@@ -1,4 +1,4 @@
-"""Default boxes in the shapes that the objects of a data set have."""
+"""Fits the shapes of default boxes to the objects of a data set, by clustering."""
 
 import dataclasses
 import warnings
@@ -10,30 +10,33 @@ from scipy.cluster.vq import kmeans2
 
 from ssd_jax.detection.default_boxes import Shapes, Tiling
 
-# An object belongs to the coarsest map whose step goes so many times into its side.
+# An object belongs to the coarsest map whose stride, times this factor, is at most its side. Each
+# factor gives one candidate.
 STEPS_PER_SIDE = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 
 
 def clustered(objects: np.ndarray, tiling: Tiling) -> Iterator[Tiling]:
-    """Tilings of as many boxes, in shapes of the objects; which fits best is to be measured.
+    """Yields tilings with clustered shapes; the caller measures which one fits best.
+
+    They have as many boxes as the given one.
 
     Args:
       objects: `[objects, 2]` widths and heights in pixels of the input.
-      tiling: the maps, and how many boxes each has.
+      tiling: the maps, and the number of boxes of each.
     """
     for steps_per_side in STEPS_PER_SIDE:
         yield dataclasses.replace(tiling, shapes=cluster(objects, tiling, steps_per_side))
 
 
 def cluster(objects: np.ndarray, tiling: Tiling, steps_per_side: float) -> tuple[Shapes, ...]:
-    """Default boxes at the centres of the objects' shapes, as many on each map as there were.
+    """Returns default boxes from clusters of the objects' shapes, as many per map as before.
 
     Every object goes to one map by its size, and k-means over the logarithms of width and height
     finds the shapes of each map: the IoU of boxes with one centre depends on ratios of sides alone.
 
     Args:
       objects: `[objects, 2]` widths and heights in pixels of the input.
-      tiling: the maps, and how many boxes each has.
+      tiling: the maps, and the number of boxes of each.
       steps_per_side: see `STEPS_PER_SIDE`.
     """
     sides = np.sqrt(objects.prod(axis=1))
@@ -46,11 +49,11 @@ def cluster(objects: np.ndarray, tiling: Tiling, steps_per_side: float) -> tuple
     for i, shapes in enumerate(tiling.shapes):
         own = np.log(objects[owner == i])
         if not shapes or len(np.unique(own, axis=0)) < len(shapes):
-            maps.append(_rounded(shapes))  # too few objects to say anything
+            maps.append(_rounded(shapes))  # too few objects to cluster
             continue
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an empty cluster: its shape stays where it began
-            options: dict[str, Any] = {"minit": "++", "seed": 0}  # which SciPy's types do not name
+            warnings.simplefilter("ignore")  # an empty cluster keeps its initial shape
+            options: dict[str, Any] = {"minit": "++", "seed": 0}  # missing in SciPy's types
             centres, _ = kmeans2(own, len(shapes), iter=50, **options)
         maps.append(_rounded(np.exp(centres[np.argsort(centres.sum(axis=1))])))
     return tuple(maps)

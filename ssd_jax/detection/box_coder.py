@@ -1,4 +1,4 @@
-"""Boxes to regression targets and back (paper equation 2; Caffe's CENTER_SIZE coding)."""
+"""Converts boxes to regression targets and back (paper equation 2; Caffe's CENTER_SIZE coding)."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -32,7 +32,7 @@ def encode(
 def decode(
     offsets: Float[ArrayLike, "*shape boxes 4"], default_boxes: Float[ArrayLike, "boxes 4"]
 ) -> Float[Array, "*shape boxes 4"]:
-    """Boxes that offsets make of default boxes: the inverse of `encode`.
+    """Applies offsets to default boxes; the inverse of `encode`.
 
     Args:
       offsets: `[..., boxes, 4]`.

@@ -9,30 +9,30 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-# What functions of arrays take: JAX's arrays or NumPy's. They return JAX's.
+# Functions take arrays of JAX or NumPy, and return arrays of JAX.
 ArrayLike = jax.Array | np.ndarray
 
 
 def cxcywh_to_xyxy(boxes: Float[ArrayLike, "*shape 4"]) -> Float[Array, "*shape 4"]:
-    """Turns `[..., 4] cxcywh` into `[..., 4] xyxy`."""
+    """Converts `[..., 4] cxcywh` to `[..., 4] xyxy`."""
     centre, size = boxes[..., :2], boxes[..., 2:]
     return jnp.concatenate([centre - size / 2, centre + size / 2], axis=-1)
 
 
 def xyxy_to_cxcywh(boxes: Float[ArrayLike, "*shape 4"]) -> Float[Array, "*shape 4"]:
-    """Turns `[..., 4] xyxy` into `[..., 4] cxcywh`."""
+    """Converts `[..., 4] xyxy` to `[..., 4] cxcywh`."""
     top_left, bottom_right = boxes[..., :2], boxes[..., 2:]
     return jnp.concatenate([(top_left + bottom_right) / 2, bottom_right - top_left], axis=-1)
 
 
 def mirrored(boxes: Float[ArrayLike, "*shape 4"]) -> Float[Array, "*shape 4"]:
-    """`[..., 4] xyxy` boxes where they lie once the image is mirrored: left becomes right."""
+    """Mirrors `[..., 4] xyxy` boxes together with the image: left becomes right."""
     x_min, y_min, x_max, y_max = jnp.moveaxis(boxes, -1, 0)
     return jnp.stack([1 - x_max, y_min, 1 - x_min, y_max], axis=-1)
 
 
 def area(boxes: Float[ArrayLike, "*shape 4"]) -> Float[Array, "*shape"]:
-    """Area of `[..., 4] xyxy` boxes as `[...]`; a box turned inside out has area 0."""
+    """Area of `[..., 4] xyxy` boxes as `[...]`; 0 where a maximum is below its minimum."""
     width_height = jnp.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     return width_height[..., 0] * width_height[..., 1]
 
@@ -50,7 +50,7 @@ def overlap_more_than(
       boxes_b: `[..., m, 4] xyxy`.
 
     Returns:
-      `[..., n, m]`; not where both boxes are empty.
+      `[..., n, m]`; False where both boxes are empty.
     """
     # One coordinate at a time: an intermediate [n, m, 2] would have a last axis of 2, which
     # accelerators pad to a full vector.
@@ -60,5 +60,5 @@ def overlap_more_than(
     height = jnp.maximum(jnp.minimum(a[3], b[3]) - jnp.maximum(a[1], b[1]), 0)
     intersection = width * height
     union = area(boxes_a)[..., :, None] + area(boxes_b)[..., None, :] - intersection
-    # Divisions would take half of the time of suppression on a GPU.
+    # Not as a division, which would take half of the time of suppression on a GPU.
     return intersection > threshold * union

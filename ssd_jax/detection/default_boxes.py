@@ -15,15 +15,15 @@ Shapes = tuple[tuple[float, float], ...]  # width and height of each box of a ce
 
 @dataclasses.dataclass(frozen=True)
 class Tiling:
-    """The layout of default boxes over an image. One entry a feature map in every tuple.
+    """The layout of default boxes over an image. Every tuple has one entry per feature map.
 
     Attributes:
       image_size: side of the square input, in pixels.
       feature_sizes: side of each square feature map, in cells.
       strides: distance of neighbouring cell centres, in pixels of the input.
-      shapes: widths and heights of the boxes of a cell, in pixels of the input; a map without any
-        is not predicted from.
-      clip: whether centres and sizes are clipped to [0, 1], as by ssd.pytorch (Caffe does not).
+      shapes: widths and heights of the boxes of a cell, in pixels of the input; a map without
+        boxes has no predictions.
+      clip: whether centres and sizes are clipped to [0, 1], as in ssd.pytorch (not in Caffe).
     """
 
     image_size: int
@@ -56,7 +56,7 @@ def shapes_from_sizes(
     aspect_ratios: Sequence[Sequence[float]],
     whole_pixels: bool = True,
 ) -> tuple[Shapes, ...]:
-    """The shapes of the paper, for feature maps of one entry each.
+    """Computes the box shapes of the paper; every argument has one entry per feature map.
 
     A small square, a large square, then (wide, tall) for each aspect ratio.
 
@@ -64,7 +64,7 @@ def shapes_from_sizes(
       min_sizes: s, the side of the small square box, in pixels.
       max_sizes: s', so that the large square box has the side sqrt(s * s').
       aspect_ratios: the ratios a > 1; each adds a box of ratio a and one of 1 / a.
-      whole_pixels: whether sizes are cut down to whole pixels, as by Caffe (ssd.pytorch does not).
+      whole_pixels: whether to round sizes down to whole pixels, as in Caffe (not in ssd.pytorch).
     """
     sizes = {"min_sizes": min_sizes, "max_sizes": max_sizes, "aspect_ratios": aspect_ratios}
     _check_lengths(sizes)

@@ -1,11 +1,11 @@
-"""IoU in whole numbers, exact enough that every device ranks overlaps alike.
+"""Fixed-point IoU, exact enough that every device ranks overlaps in the same order.
 
 float32 rounds an IoU by 6e-8, but default boxes of one scale differ less in area: 0.0707 · 0.1414
-from 0.1 · 0.1 by 1e-8. Which of them fits an object best would hang on rounding, so on the device
-and on what its compiler fused, and matching would not be the same everywhere. Here numbers are
-pairs `(high, low)` of float32 whose exact sum they stand for (Dekker 1971): good for about 40 bits
-without float64, which TPUs lack. Where a product must be exact its factors have 12 bits, so that
-it makes no difference whether the compiler contracts it with a sum.
+from 0.1 · 0.1 by 1e-8. The best match of an object would then depend on rounding, hence on the
+device and on the operations that its compiler fuses. Here a number is a pair `(high, low)` of
+float32, and its value is their exact sum (Dekker 1971): about 40 bits without float64, which TPUs
+lack. Where a product must be exact, its factors have 12 bits, so that the result is the same
+whether or not the compiler contracts it with a sum.
 """
 
 import jax
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int32
 
 from ssd_jax.detection.boxes import ArrayLike
 
-# IoU is counted in units of 2⁻³⁰: this stands for 1.
+# IoU is counted in units of 2⁻³⁰: this is 1.
 ONE = 1 << 30
 
 Pair = tuple[jax.Array, jax.Array]
@@ -84,8 +84,8 @@ def fixed_point_iou(
         low, high = boxes[:, None, axis], boxes[:, None, 2 + axis]
         centre, size = default_boxes[None, :, axis], default_boxes[None, :, 2 + axis]
         default_low, default_high = _two_sum(centre, -size / 2), _two_sum(centre, size / 2)
-        # The shortest of four distances. That an object inside a default box gives its own side
-        # keeps true ties: it overlaps all default boxes of this size around it alike.
+        # The shortest of four distances. Where an object is inside a default box, this is the
+        # object's side, which keeps true ties between all default boxes of one size around it.
         object_side = _two_sum(high, -low)
         default_side = (size, jnp.zeros_like(size))
         overlap = _minimum(object_side, default_side)
@@ -100,7 +100,7 @@ def fixed_point_iou(
     union = _add(areas, _negative(intersection))
     overlapping = (overlaps[0][0] > 0) & (overlaps[1][0] > 0)
 
-    # Division: a float32 quotient, and what it leaves over.
+    # Division: a float32 quotient and its remainder.
     divisor = jnp.where(overlapping, union[0], 1)
     quotient = intersection[0] / divisor
     product = _two_product(quotient, divisor)

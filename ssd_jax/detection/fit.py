@@ -1,4 +1,4 @@
-"""How default boxes fit objects."""
+"""Measures how well default boxes fit objects."""
 
 import functools
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class Fit(NamedTuple):
 
     Attributes:
       sides: `[objects]` square root of the area, in pixels of the input.
-      best_iou: `[objects]` with the default box that fits best.
-      matched: `[objects]` how many default boxes the matching gives to the object.
+      best_iou: `[objects]` IoU with the best default box.
+      matched: `[objects]` number of default boxes that are matched to the object.
       iou_threshold: IoU from which a default box is matched to an object.
     """
 
@@ -39,10 +39,10 @@ class Fit(NamedTuple):
 def measure(
     images: Sequence[np.ndarray], tiling: Tiling, settings: LossConfig = LossConfig()
 ) -> Fit:
-    """Fits a tiling to the objects of some images.
+    """Measures how well a tiling fits the objects of some images.
 
     Args:
-      images: `[objects, 4] xyxy` in [0, 1] of each.
+      images: for each image, `[objects, 4] xyxy` in [0, 1].
       tiling: the default boxes.
       settings: the matching threshold, and whether boxes that reach beyond the image count.
     """
@@ -67,7 +67,7 @@ def _fit_image(
 ) -> tuple[jax.Array, jax.Array]:
     """Best IoU and number of matched default boxes `[boxes, 4]` of padded objects `[objects, 4]`.
 
-    Compiled once for all tilings of as many boxes.
+    Compiled once for all tilings with the same number of boxes.
     """
     iou = fixed_point_iou(objects, boxes)
     iou = jnp.where((objects[:, 2] > objects[:, 0])[:, None], iou, 0)
@@ -83,7 +83,7 @@ def default_box_recall(
 ) -> float:
     """The share of objects that some default box overlaps by the matching threshold or more.
 
-    Much quicker than `measure`, which matches image by image.
+    Much faster than `measure`, which matches image by image.
 
     Args:
       objects: `[objects, 4] xyxy` in [0, 1], one or more.

@@ -1,6 +1,6 @@
 """Target labels of default boxes: 0 is background, 1 and more are the classes of objects.
 
-Labels of ground truth are the same, where 0 marks padding.
+Ground truth has the same labels; there 0 marks padding.
 """
 
 BACKGROUND = 0

@@ -1,6 +1,6 @@
 """The multibox loss (paper equations 1-3) with hard negative mining at static shapes.
 
-Focal loss in place of mining, losses of boxes by overlap, and class weights are options.
+Focal loss instead of mining, losses of boxes by overlap, and class weights are options.
 """
 
 from typing import NamedTuple
@@ -17,15 +17,15 @@ from ssd_jax.detection.iou_losses import ciou_loss, giou_loss
 from ssd_jax.detection.labels import BACKGROUND
 from ssd_jax.detection.selection import largest
 
-# The probability of an object that a new network gives every default box for focal loss: otherwise
-# the many negatives make the first losses so large that they unlearn the rest (Lin et al. 2017,
-# section 4.1).
+# The probability of an object in every default box of a new network, for focal loss: otherwise the
+# many negatives make the first losses so large that they undo the rest (Lin et al. 2017, section
+# 4.1).
 FOCAL_PRIOR = 0.01
 
 IOU_LOSSES = {"giou": giou_loss, "ciou": ciou_loss}
 
-# Offsets of a size beyond these, a factor of e¹⁰ on the default box, count as these: the area of
-# what larger ones decode to is not finite.
+# Offsets are clipped to these, for sizes a factor of e¹⁰ on the default box: larger ones decode to
+# boxes whose area is not finite.
 LIMIT = np.array([np.inf, np.inf, 50, 50], np.float32)
 
 
@@ -45,10 +45,10 @@ def softmax_cross_entropy(
     Args:
       logits: `[..., classes]`.
       labels: `[...]` in [0, classes).
-      smoothing: the share of the probability that all classes have in equal parts, the labelled
-        one included (Szegedy et al. 2015).
+      smoothing: the share of the target probability that is spread evenly over all classes, the
+        labelled one included (Szegedy et al. 2015).
     """
-    # A comparison in place of a gather: the gather's gradient would be a scatter-add.
+    # A comparison instead of a gather: the gather's gradient would be a scatter-add.
     chosen = labels[..., None] == jnp.arange(logits.shape[-1])
     label_logit = jnp.sum(jnp.where(chosen, logits, 0), axis=-1)
     if smoothing:
@@ -63,12 +63,12 @@ def focal_loss(
 ) -> Float[Array, "*shape"]:
     """Cross entropy times α (1 - p)^γ, where p = softmax(logits)[label] (Lin et al. 2017).
 
-    That of the background has 1 - α in place of α.
+    Background has the factor 1 - α instead of α.
 
     Args:
       logits: `[..., classes]`.
       labels: `[...]` in [0, classes).
-      settings: α, γ and label smoothing; this changes the cross entropy alone, not p.
+      settings: α, γ and label smoothing, which changes only the cross entropy, not p.
     """
     cross_entropy = softmax_cross_entropy(logits, labels)
     # 1 - p, exact also where p is nearly 1. Its power has no gradient at 0 where γ is below 1.
@@ -85,13 +85,13 @@ def hard_negatives(
     target_labels: Integer[ArrayLike, "batch boxes"],
     settings: LossConfig = LossConfig(),
 ) -> Bool[Array, "batch boxes"]:
-    """Chooses, image by image, the negatives on which the network errs most.
+    """Chooses the negatives with the highest loss in each image.
 
     Paper section 2.2, "Hard negative mining". Among equal losses the lower index is taken.
 
     Args:
       background_loss: the confidence loss of each box, not negative.
-      target_labels: as of `match_targets`. Only background is chosen.
+      target_labels: from `match_targets`. Only background is chosen.
       settings: how many are chosen: `negatives_per_positive` and `min_negatives`.
     """
     num_positive = jnp.sum(target_labels > BACKGROUND, axis=1)
@@ -111,7 +111,7 @@ class MultiboxLoss(NamedTuple):
     localisation: Float[Array, ""]
     confidence: Float[Array, ""]
     num_positives: Float[Array, ""]
-    num_negatives: Float[Array, ""]  # those that were mined; with focal loss all
+    num_negatives: Float[Array, ""]  # the mined ones; with focal loss all
 
     def total(self, settings: LossConfig) -> Float[Array, ""]:
         """Confidence plus α times localisation (paper equation 1)."""
@@ -129,21 +129,21 @@ def multibox_loss(
 ) -> MultiboxLoss:
     """Smooth L1 over the positives, cross entropy over positives and hard negatives.
 
-    Or what `settings` has in place of them. The sums are not divided: the normaliser N counts the
-    positives of the *global* batch, which a single device does not know.
+    `settings` may replace them by other losses. The sums are not divided: the normaliser N counts
+    the positives of the *global* batch, which a single device does not know.
 
     Args:
-      offsets: the network's.
-      logits: the network's; class 0 is background.
-      target_offsets: read at positives only.
-      target_labels: as of `match_targets`.
-      settings: the mining, the label smoothing, and which losses. Class weights are numbers in
+      offsets: outputs of the network.
+      logits: outputs of the network; class 0 is background.
+      target_offsets: used at positives only.
+      target_labels: from `match_targets`.
+      settings: the losses, the mining and the label smoothing. Class weights are numbers in
         the order of the labels: factors on the confidence loss of the positives of a class, which
         change neither the mining nor N.
-      default_boxes: `cxcywh`; needed for losses by overlap alone.
+      default_boxes: `cxcywh`; needed only for losses by overlap.
 
     Raises:
-      ValueError: there are no default boxes for a loss by overlap, or not one class weight for
+      ValueError: a loss by overlap has no default boxes, or there is not one class weight for
         each class.
     """
     positive = target_labels > BACKGROUND
@@ -164,7 +164,7 @@ def multibox_loss(
 
 
 def _label_weights(settings: LossConfig, num_labels: int) -> Float[Array, " labels"]:
-    """The class weights after that of the background, which is 1."""
+    """The weight of each label: 1 for background, then the class weights."""
     weights = settings.weights_in_order
     if len(weights) != num_labels - 1:
         raise ValueError(
@@ -182,8 +182,8 @@ def _localisation(
     default_boxes: Float[ArrayLike, "boxes 4"] | None,
 ) -> Float[Array, ""]:
     """The loss of the positives' boxes."""
-    # Positives are selected first, so that what stands in the targets of negatives (it may be
-    # infinite) cannot reach the gradient.
+    # Positives are selected first, so that the targets of negatives, which may be infinite, cannot
+    # reach the gradient.
     if settings.localisation == "smooth_l1":
         difference = jnp.where(positive[..., None], offsets - target_offsets, 0)
         return jnp.sum(smooth_l1(difference))

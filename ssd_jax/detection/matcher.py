@@ -1,7 +1,7 @@
 """Matches default boxes to objects (paper section 2.2, "Matching strategy").
 
-First every object gets a default box of its own: the pair of highest IoU in the whole image is
-matched and taken out, then the next, until no object is left. Then every default box still free
+First every object gets its own default box: the pair of highest IoU in the whole image is
+matched and removed, then the next, until no object is left. Then every default box still free
 joins the object it overlaps best, if their IoU reaches a threshold. Caffe: `MatchBBox` in
 `bbox_util.cpp`.
 """
@@ -18,7 +18,7 @@ from ssd_jax.detection.boxes import ArrayLike, cxcywh_to_xyxy
 from ssd_jax.detection.exact_iou import ONE, fixed_point_iou
 from ssd_jax.detection.labels import BACKGROUND, IGNORED
 
-UNMATCHED = -1  # in place of the index of an object: the default box is matched to none
+UNMATCHED = -1  # instead of an object's index: the default box is not matched
 
 # Caffe does not count an IoU below this as an overlap.
 MINIMUM_IOU = round(1e-6 * ONE)
@@ -27,7 +27,7 @@ MINIMUM_IOU = round(1e-6 * ONE)
 def _best(
     iou: Int32[ArrayLike, "objects boxes"], axis: int
 ) -> tuple[Int32[Array, " rest"], Int32[Array, " rest"]]:
-    """The largest numbers along an axis and their places, of equal ones the first; in one pass."""
+    """The largest numbers along an axis and their indices (the first of equal ones)."""
 
     def better(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
         (iou, place), (other_iou, other_place) = one, other
@@ -41,10 +41,10 @@ def _best(
 def bipartite_match(iou: Int32[ArrayLike, "objects boxes"]) -> Int32[Array, " boxes"]:
     """Greedy one-to-one matching: highest IoU first, every object and box used once.
 
-    Done as deferred acceptance: each object proposes to the best default box that does not hold a
-    better object yet; each box keeps the best proposal. Both sides rank pairs by the same IoU, so
-    the result is the greedy one, in a few parallel rounds instead of one round an object. Among
-    equal IoUs the lower object index goes first, then the lower box index.
+    Implemented as deferred acceptance: each object proposes to the best default box that does not
+    hold a better object yet; each box keeps the best proposal. Both sides rank pairs by the same
+    IoU, so the result is the greedy one, in a few parallel rounds instead of one round an object.
+    Among equal IoUs the lower object index goes first, then the lower box index.
 
     Args:
       iou: `[objects, boxes] int32`, in units of 1 / `exact_iou.ONE`; zeros in rows of padding.
@@ -58,7 +58,7 @@ def bipartite_match(iou: Int32[ArrayLike, "objects boxes"]) -> Int32[Array, " bo
     iou = jnp.where(iou > MINIMUM_IOU, iou, 0)
 
     def propose(matching):
-        """One round. A matching is the object each box holds, its IoU, and whether more follow."""
+        """Runs a round. A matching is the object of each box, its IoU, and whether to continue."""
         held_object, held_iou, _ = matching
         open_to = (iou > held_iou) | ((iou == held_iou) & (objects <= held_object))
         wish = jnp.where(open_to, iou, 0)
@@ -98,7 +98,7 @@ def match_targets(
     default_boxes: Float[ArrayLike, "boxes 4"],
     settings: LossConfig = LossConfig(),
 ) -> tuple[Float[Array, "batch boxes 4"], Integer[Array, "batch boxes"]]:
-    """The targets of the network for each image.
+    """Computes the training targets of each image.
 
     Args:
       boxes: ground truth, `xyxy`, padded.
@@ -109,8 +109,8 @@ def match_targets(
         `ignore_cross_boundary_bbox`).
 
     Returns:
-      Offsets, meaningful where matched, and labels: those of matched objects, or `BACKGROUND`, or
-      `IGNORED` where nothing is to be learned (`labels.py`).
+      Offsets, meaningful where matched, and labels: those of matched objects, `BACKGROUND`, or
+      `IGNORED` for default boxes that are not trained (`labels.py`).
     """
     match_image = functools.partial(_match_image, default_boxes=default_boxes, settings=settings)
     return jax.vmap(match_image)(boxes, labels)
@@ -136,6 +136,6 @@ def _match_image(
 
 
 def lies_inside(default_boxes: Float[ArrayLike, "boxes 4"]) -> Bool[Array, " boxes"]:
-    """Whether a box `cxcywh` lies within the image."""
+    """Whether a box `cxcywh` is within the image."""
     corners = cxcywh_to_xyxy(default_boxes)
     return jnp.all((corners >= 0) & (corners <= 1), axis=-1)

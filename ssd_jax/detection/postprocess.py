@@ -1,4 +1,4 @@
-"""From the network's output to detections: decode, NMS per class, best of the image."""
+"""Converts network outputs to detections: decode, NMS per class, best of the image."""
 
 import functools
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from ssd_jax.config.schema import DetectionConfig
 from ssd_jax.detection.box_coder import decode
 from ssd_jax.detection.boxes import ArrayLike, overlap_more_than
 
-BLOCK = 32  # boxes, a bit of an integer each
+BLOCK = 32  # boxes; each is a bit of an integer
 FEW = 1024  # candidates of an image; most trained networks have fewer
 
 
@@ -32,18 +32,18 @@ def non_maximum_suppression(
 ) -> Bool[Array, "*rows boxes"]:
     """Greedy non-maximum suppression, computed in parallel.
 
-    A box survives if no surviving box before it overlaps it by more than the threshold. All rows go
-    through their boxes at once, 32 at a time, and only as far as the row with the most boxes whose
-    score is not 0.
+    A box survives if no surviving box before it overlaps it by more than the threshold. All rows
+    are processed in parallel, 32 boxes at a time, up to the number of boxes whose score is not 0 in
+    the longest row.
 
     Args:
-      boxes: `xyxy`, the best first; each row of boxes for itself.
+      boxes: `xyxy`, the best first; rows are independent.
       scores: 0 or more, descending; boxes whose score is 0 neither survive nor suppress.
       iou_threshold: a higher IoU suppresses.
-      labels: boxes suppress those of the same label alone; None where all have the same.
+      labels: boxes suppress only boxes of the same label; None = all have the same label.
 
     Returns:
-      Which boxes survive.
+      True for the boxes that survive.
     """
     boxes, candidate = jnp.asarray(boxes), jnp.asarray(scores) > 0
     if not candidate.size:
@@ -55,12 +55,12 @@ def non_maximum_suppression(
     padded_labels = None
     if labels is not None:
         padded_labels = jnp.pad(labels, [(0, 0)] * (candidate.ndim - 1) + [(0, missing)])
-    # Apart: from boxes of four numbers the loop would pick each of them in every round.
+    # One array per corner: otherwise the loop would extract them from the boxes in every round.
     corners = [boxes[..., corner] for corner in range(4)]
     num_blocks = -(-jnp.max(jnp.sum(candidate, axis=-1)) // BLOCK)
 
     def settle(state: tuple[Array, Array]) -> tuple[Array, Array]:
-        """Takes the boxes of a block as final, and ends those behind that they suppress."""
+        """Finishes the boxes of a block, and removes the later boxes that they suppress."""
         block, alive = state
         start = block * BLOCK
 
@@ -79,7 +79,7 @@ def non_maximum_suppression(
         alive &= ~(suppressed & is_behind)
         return block + 1, jax.lax.dynamic_update_slice_in_dim(alive, survivors, start, axis=-1)
 
-    # Converters to other formats know no `fori_loop` whose end is computed.
+    # Converters to other formats do not support a `fori_loop` with a computed end.
     start = (jnp.zeros((), num_blocks.dtype), candidate)
     _, alive = jax.lax.while_loop(lambda state: state[0] < num_blocks, settle, start)
     return alive[..., :num_boxes]
@@ -88,11 +88,11 @@ def non_maximum_suppression(
 def _survivors(
     alive: Bool[Array, "*rows 32"], suppressors: UInt32[Array, "*rows 32"]
 ) -> Bool[Array, "*rows 32"]:
-    """The boxes of a block that no box before them in it suppresses.
+    """The boxes of a block that no earlier box of the block suppresses.
 
     Args:
-      alive: those which no block before suppresses.
-      suppressors: for each box, a bit for each of the block that overlaps it too much.
+      alive: the boxes that no earlier block suppresses.
+      suppressors: for each box, one bit for each box of the block that overlaps it too much.
     """
     survivors = jnp.zeros(alive.shape[:-1], jnp.uint32)
     for place in range(BLOCK):  # so far `survivors` holds only boxes before this one
@@ -102,7 +102,7 @@ def _survivors(
 
 
 def _pack(bits: Bool[Array, "*rows 32 m"]) -> UInt32[Array, "*rows m"]:
-    """32 rows of bits to one of integers."""
+    """Packs 32 rows of bits into one row of integers."""
     words = (
         jnp.where(bits[..., place, :], jnp.uint32(1 << place), jnp.uint32(0))
         for place in range(BLOCK)
@@ -115,11 +115,11 @@ def score_boxes(
     logits: Float[ArrayLike, "*batch boxes classes"],
     default_boxes: Float[ArrayLike, "boxes 4"],
 ) -> tuple[Float[Array, "*batch boxes 4"], Float[Array, "*batch classes-1 boxes"]]:
-    """Boxes, and how sure the network is of each class in them.
+    """Decodes boxes, and computes the score of each class in them.
 
     Args:
-      offsets: the network's.
-      logits: the network's; class 0 is background.
+      offsets: outputs of the network.
+      logits: outputs of the network; class 0 is background.
       default_boxes: `cxcywh`.
 
     Returns:
@@ -136,14 +136,14 @@ def best_detections(
     settings: DetectionConfig = DetectionConfig(),
     few_together: bool = False,
 ) -> Detections:
-    """The detections of each image.
+    """Selects the detections of each image.
 
     Args:
       boxes: `xyxy`.
       scores: in [0, 1], without the background.
       settings: thresholds and how many boxes are kept.
-      few_together: whether all classes go through suppression together where an image has no more
-        than `FEW` candidates. The results are the same; on a CPU it is faster.
+      few_together: whether one suppression handles all classes if no image has more than `FEW`
+        candidates. The results are the same; on a CPU it is faster.
     """
     boxes, scores = jnp.asarray(boxes), jnp.asarray(scores)
     scores = jnp.where(scores > settings.score_threshold, scores, 0.0)
@@ -163,7 +163,7 @@ def _detections_of_classes(
     settings: DetectionConfig,
 ) -> Detections:
     """The detections among the best boxes of each class; scores of 0 do not count."""
-    # Classes for themselves: [..., classes, chosen boxes].
+    # Each class separately: [..., classes, chosen boxes].
     boxes_of_class = min(settings.boxes_per_class, scores.shape[-1])
     best_scores, best = jax.lax.top_k(scores, boxes_of_class)
     best_boxes = jnp.take_along_axis(boxes[..., None, :, :], best[..., None], axis=-2)
@@ -227,8 +227,8 @@ def detect(
     """Turns the network's output into detections (paper section 3.3, "Inference time").
 
     Args:
-      offsets: the network's.
-      logits: the network's; class 0 is background.
+      offsets: outputs of the network.
+      logits: outputs of the network; class 0 is background.
       default_boxes: `cxcywh`.
       settings: thresholds and how many boxes are kept.
     """

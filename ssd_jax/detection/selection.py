@@ -1,4 +1,4 @@
-"""The largest of many numbers without sorting them, which accelerators do slowly."""
+"""Selects the largest of many numbers without sorting, which is slow on accelerators."""
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,10 @@ from ssd_jax.detection.boxes import ArrayLike
 def kth_largest(
     values: Float[ArrayLike, "*rows columns"], k: Int[ArrayLike, "*rows"] | Int[ArrayLike, ""] | int
 ) -> Float[Array, "*rows"]:
-    """The k-th largest of each row, for a k that may differ from row to row and is 1 or more.
+    """The k-th largest value of each row; k may differ between rows and is 1 or more.
 
     Floats that are not negative are ordered like their bit patterns read as integers, so the
-    answer is built from the top, two bits at a time: 16 counting passes, exact.
+    result is built from the highest bits, two at a time: 16 counting passes, exact.
 
     Args:
       values: `[..., columns] float32`; negative ones count as smaller than everything.
@@ -22,7 +22,7 @@ def kth_largest(
     Returns:
       `[...] float32`; 0 where fewer than k values are not negative.
     """
-    # Three counts of up to 1,023 share an integer, so that one sum makes all of them.
+    # Three counts of up to 1,023 share an integer, so that one sum computes all three.
     columns = values.shape[-1]
     blocks = -(-columns // 1023)
     missing = -columns % blocks
@@ -31,7 +31,7 @@ def kth_largest(
     bits = bits.reshape(*bits.shape[:-1], blocks, (columns + missing) // blocks)
 
     def find_digit(position, digits, found):
-        """Gives a digit of the number the largest value with which k numbers still reach it."""
+        """Sets one digit of the result to the largest value that k numbers still reach."""
         packed = 0
         for i, digit in enumerate(digits):
             reached = bits >= (found | (digit << position))[..., None, None]
@@ -40,7 +40,8 @@ def kth_largest(
         counts = [jnp.sum(packed >> 10 * i & 1023, axis=-1) for i in range(len(digits))]
         return found | (sum((count >= k).astype(jnp.int32) for count in counts) << position)
 
-    # The top bit is the sign, so the first digit has one bit. A loop, for it is compiled sooner.
+    # The top bit is the sign, so the first digit has one bit. The others are in a loop, which
+    # compiles faster.
     found = find_digit(30, (1,), jnp.zeros(bits.shape[:-2], jnp.int32))
     found = jax.lax.fori_loop(
         1, 16, lambda place, found: find_digit(30 - 2 * place, (1, 2, 3), found), found

@@ -1,4 +1,4 @@
-"""How much memory the activations of a network need at least."""
+"""A lower bound on the memory that the activations of a network need."""
 
 import functools
 
@@ -12,7 +12,7 @@ from ssd_jax.models.network import Network
 
 @functools.cache
 def activation_bytes(network: Network, batch_size: int) -> int:
-    """`largest_convolution` of a network that is run on a batch."""
+    """`largest_convolution` of a network for a batch size."""
     size = network.tiling.image_size
     images = jax.ShapeDtypeStruct((batch_size, size, size, 3), jnp.float32)
     parameters, batch_stats = network.variable_shapes()
@@ -21,7 +21,7 @@ def activation_bytes(network: Network, batch_size: int) -> int:
 
 
 def largest_convolution(program: Jaxpr) -> int:
-    """Bytes of input and output, which are there together, of the convolution that has the most."""
+    """Bytes of input plus output of the largest convolution; both are in memory together."""
     largest = 0
     for equation in program.eqns:
         if equation.primitive.name == "conv_general_dilated":

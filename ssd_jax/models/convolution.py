@@ -16,27 +16,28 @@ from ssd_jax.models import winograd
 
 Sides = tuple[int, int]  # along rows and columns
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-# From so many channels, in times out, on a CPU the gradient of a kernel is made in pieces of maps
-# that have so many numbers: of larger ones XLA takes up to four times as long.
+# On a CPU, the gradient of a kernel with MANY_CHANNELS or more (in times out) is computed in pieces
+# of maps of PIECE numbers: for larger ones XLA takes up to four times as long.
 MANY_CHANNELS = 1024
 PIECE = 3_000_000
-SMALL = 1_100_000  # numbers of the maps of an image, up to which nothing is gained
+SMALL = 1_100_000  # numbers in the maps of an image, up to which pieces are no faster
 
-# From so many, of each image with one cell of the kernel, Winograd's algorithm gains more time than
-# it takes to compile.
+# From this number of products of an image with one cell of the kernel, Winograd's algorithm saves
+# more time than its compilation takes.
 MANY_PRODUCTS = 90_000_000
 
 _plain_alone = contextvars.ContextVar("_plain_alone", default=False)
 
 
 class Geometry(NamedTuple):
-    """How a kernel moves over a map, and how exactly products are computed.
+    """The movement of a kernel over a map, and the precision of products.
 
     Attributes:
       strides: cells between two places of the kernel.
       pads: cells of zeros before and after.
       dilation: cells between two cells of the kernel.
-      products: see `jax.default_matmul_precision`. Gradients are traced where it is no longer set.
+      products: see `jax.default_matmul_precision`. Kept here because it is no longer set
+        when gradients are traced.
     """
 
     strides: Sides
@@ -50,8 +51,8 @@ def convolve(
 ) -> Float[Array, "batch new_height new_width new_channels"]:
     """Applies several convolutions to one feature map and concatenates their outputs.
 
-    They must differ in nothing but their weights, and are computed as one, which reads the map
-    once. In bfloat16 channels are filled up to a multiple of 8, as the matrix units of GPUs want.
+    They may differ only in their weights, and are computed as one, which reads the map once. In
+    bfloat16, channels are padded to a multiple of 8, for the matrix units of GPUs.
     """
     first = convolutions[0]
     kernel = jnp.concatenate([jnp.asarray(each.kernel[...]) for each in convolutions], axis=-1)
@@ -71,7 +72,7 @@ def convolve(
 
 
 def _geometry(layer: nnx.Conv, size: tuple[int, ...]) -> Geometry:
-    # As `ConvBlock` and the heads give them.
+    # The types that `ConvBlock` and the heads pass.
     strides, dilation = cast(Sides, layer.strides), cast(Sides, layer.kernel_dilation)
     kernel_size, padding = cast(Sides, layer.kernel_size), cast(int | str, layer.padding)
     if isinstance(padding, str):
@@ -89,11 +90,11 @@ def convolution(
     kernel: Float[Array, "rows columns channels new_channels"],
     geometry: Geometry,
 ) -> Float[Array, "batch new_height new_width new_channels"]:
-    """XLA's convolution; on CPUs in float32, where it is faster, one by Winograd's algorithm.
+    """XLA's convolution, or Winograd's algorithm on CPUs in float32 where it is faster.
 
-    On CPUs the gradient of a kernel of 1 × 1 is a product of matrices, which takes a third to a
-    twenty-fourth of the time of XLA's, and that of a larger one the sum of those of pieces of the
-    maps (`docs/performance.md`).
+    On CPUs, the gradient of a kernel of 1 × 1 is a product of matrices, 3 to 24 times as fast as
+    XLA's. The gradient of a larger kernel is the sum over pieces of the maps
+    (`docs/performance.md`).
     """
     if not _suits_winograd(x, kernel.shape, geometry):
         return _plain(x, kernel, geometry)
@@ -106,7 +107,7 @@ def convolution(
 
 
 def _suits_winograd(x: jax.Array, kernel_shape: tuple[int, ...], geometry: Geometry) -> bool:
-    """Whether Winograd's algorithm is faster on a CPU: for much to do, and whole vectors."""
+    """Whether Winograd's algorithm is faster on a CPU: large layers, channels in whole vectors."""
     ones, new_channels = (1, 1), kernel_shape[-1]
     return (
         not _plain_alone.get()
@@ -122,7 +123,7 @@ def _suits_winograd(x: jax.Array, kernel_shape: tuple[int, ...], geometry: Geome
 
 @contextlib.contextmanager
 def plain_convolutions() -> Iterator[None]:
-    """Convolutions traced within are operations of XLA for every platform."""
+    """A block in which convolutions are traced as plain XLA operations on every platform."""
     token = _plain_alone.set(True)
     try:
         yield
@@ -207,7 +208,7 @@ def _gradient_on_cpus(
 
 
 def _gradient_of_one_cell(x: jax.Array, gradient: jax.Array, geometry: Geometry) -> jax.Array:
-    """The gradient of a kernel of 1 × 1: the product of what it has read with the gradient."""
+    """The gradient of a kernel of 1 × 1: the product of its inputs and the output gradient."""
     x = jnp.pad(x, ((0, 0), *geometry.pads, (0, 0)))
     row_step, column_step = geometry.strides
     read = x[:, ::row_step, ::column_step]
@@ -217,7 +218,7 @@ def _gradient_of_one_cell(x: jax.Array, gradient: jax.Array, geometry: Geometry)
 def _gradient_in_pieces(
     x: jax.Array, gradient: jax.Array, kernel_shape: tuple[int, ...], geometry: Geometry
 ) -> jax.Array:
-    """The sum of the gradients of some images at a time, or of bands of rows of single ones."""
+    """Sums the gradients of groups of images, or of bands of rows of single images."""
     batch, num_rows = gradient.shape[:2]
     of_image = (x.size + gradient.size) // batch
     fitting = (n for n in range(2, batch + 1) if batch % n == 0 and n * of_image <= PIECE)
@@ -236,7 +237,7 @@ def _gradient_in_pieces(
 def _read_for(
     x: jax.Array, first: int, rows: int, kernel_rows: int, geometry: Geometry
 ) -> tuple[jax.Array, Geometry]:
-    """What some rows of a convolution's output are computed from, and with which padding."""
+    """The input rows of some output rows of a convolution, and their padding."""
     stride, (top, _) = geometry.strides[0], geometry.pads[0]
     begin = first * stride - top
     end = begin + (rows - 1) * stride + (kernel_rows - 1) * geometry.dilation[0] + 1

@@ -1,4 +1,4 @@
-"""Depthwise convolutions: each channel for itself."""
+"""Depthwise convolutions: each channel is convolved separately."""
 
 import functools
 import itertools
@@ -19,8 +19,8 @@ def depthwise(
 ) -> Float32[Array, "batch new_height new_width channels"]:
     """A depthwise convolution as a sum of shifted products.
 
-    What a grouped convolution computes; XLA's takes 4 to 40 times as long on CPUs. Nothing but `x`
-    and the kernel is kept for the gradients.
+    The result is that of a grouped convolution, of which XLA's takes 4 to 40 times as long on CPUs.
+    Only `x` and the kernel are kept for the gradients.
 
     Args:
       x: feature maps.
@@ -32,7 +32,7 @@ def depthwise(
 
 
 def plain_depthwise(x: jax.Array, kernel: jax.Array, stride: int, pads: Pads) -> jax.Array:
-    """The same as one operation: a convolution with a group for each channel."""
+    """`depthwise` as one operation: a convolution with a group for each channel."""
     return jax.lax.conv_general_dilated(
         x,
         kernel[:, :, None],
@@ -48,7 +48,7 @@ def _pad(x: jax.Array, pads: Pads) -> jax.Array:
 
 
 def windows(padded: jax.Array, side: int, stride: int) -> list[list[jax.Array]]:
-    """For each cell of a kernel, by row and column, what it reads."""
+    """The inputs of each cell of a kernel, by row and column."""
     rows, columns = (size - side + 1 for size in padded.shape[1:3])
     return [
         [padded[:, i : i + rows : stride, j : j + columns : stride] for j in range(side)]
@@ -78,7 +78,8 @@ def _depthwise_backward(
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
     side = len(kernel)
-    # The gradient of x is the convolution of the other, its cells apart, with the turned kernel.
+    # The gradient of x: the output gradient, with its cells `stride` apart, convolved with the
+    # kernel turned by 180 degrees.
     around = []
     for size, new_size, (before, _) in zip(x.shape[1:3], gradient.shape[1:3], pads, strict=True):
         low = side - 1 - before
@@ -100,7 +101,7 @@ depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 def _depthwise_gradient_by_sums(
     padded: jax.Array, gradient: jax.Array, *, side: int, stride: int
 ) -> jax.Array:
-    """The gradient of the kernel: what each cell has read, times the gradient, summed."""
+    """The gradient of the kernel: the inputs of each cell times the output gradient, summed."""
     sums = [
         [jnp.sum(read * gradient, axis=(0, 1, 2)) for read in row]
         for row in windows(padded, side, stride)
@@ -111,7 +112,7 @@ def _depthwise_gradient_by_sums(
 def _depthwise_gradient_by_rows(
     padded: jax.Array, gradient: jax.Array, *, side: int, stride: int
 ) -> jax.Array:
-    """The same, a row of an image at a time: on a CPU XLA's sums take ten times as long."""
+    """The same, one row of an image at a time: on a CPU XLA's sums take ten times as long."""
     batch, num_rows, num_columns, channels = gradient.shape
     width = padded.shape[2]
 

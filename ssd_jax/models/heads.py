@@ -16,9 +16,9 @@ from ssd_jax.models.layers import ConvBlock, ConvOptions, scaled
 
 
 class SeparableBlock(nnx.Module):
-    """SSDLite's convolution in place of a full one: depthwise, then 1×1.
+    """SSDLite's convolution instead of a full one: depthwise, then 1×1.
 
-    Both have batch norm and end in ReLU6; with `linear` the first alone does.
+    Both have batch norm and ReLU6; with `linear` the 1×1 has no activation.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class ExtraLayers(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"], train: bool
     ) -> list[Float[Array, "batch _ _ _"]]:
-        """The last feature map of the backbone to all the added ones."""
+        """Computes the added feature maps from the backbone's last one."""
         features = []
         for narrow, shrink in zip(self.narrow, self.shrink, strict=True):
             x = shrink(narrow(x, train), train)
@@ -139,9 +139,9 @@ class ExtraLayers(nnx.Module):
 
 
 class PredictionHeads(nnx.Module):
-    """Two 3×3 convolutions on every feature map that has boxes: their offsets and class logits.
+    """Two 3×3 convolutions on every feature map with boxes, for offsets and class logits.
 
-    With `separable` each is a `SeparableHead`, whose depthwise half has these options.
+    With `separable` each is a `SeparableHead`; `options` are those of its depthwise half.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class PredictionHeads(nnx.Module):
         self.separable = separable
 
     def set_prior(self, prior: float) -> None:
-        """Gives every box the probability `prior` of an object, by the bias of the background.
+        """Sets the background biases so that every box has an object with probability `prior`.
 
         Lin et al. 2017, section 4.1, for softmax as in Detectron.
         """
@@ -194,7 +194,7 @@ class PredictionHeads(nnx.Module):
     def __call__(
         self, features: Sequence[Float[Array, "batch _ _ _"]], train: bool
     ) -> tuple[Float32[Array, "batch boxes 4"], Float32[Array, "batch boxes classes"]]:
-        """Feature maps to offsets and logits.
+        """Computes offsets and logits from feature maps.
 
         Boxes come in the order of `default_boxes`: map, row, column, box of the cell.
         """

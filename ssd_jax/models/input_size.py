@@ -1,4 +1,4 @@
-"""The same network for a larger or smaller input."""
+"""Changes a network to a larger or smaller input."""
 
 import math
 from typing import Any
@@ -10,11 +10,11 @@ def fields_of_size(settings: ModelConfig, size: int) -> dict[str, Any]:
     """The fields of `config.model` for another size of the input.
 
     Default boxes keep their sizes in proportion to the image. Each feature map has half the cells
-    of the one before, rounded up, as where convolutions of stride 2 are padded; the last two of the
-    paper's SSD300 are not.
+    of the one before, rounded up, because convolutions of stride 2 are padded; in the paper's
+    SSD300 the last two are not.
 
     Args:
-      settings: whose last feature map has one cell, as wide as the image that they are for.
+      settings: for another size; the last feature map has one cell, as wide as the image.
       size: side of the square input, in pixels.
     """
     cells = [math.ceil(size / settings.strides[0])]

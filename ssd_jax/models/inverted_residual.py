@@ -12,17 +12,17 @@ from ssd_jax.models.layers import ConvBlock, ConvOptions, relu
 
 
 class InvertedResidual(nnx.Module):
-    """1×1 that widens, 3×3 or 5×5 on each channel, 1×1 that narrows without activation.
+    """1×1 that widens, depthwise 3×3 or 5×5, 1×1 that narrows without activation.
 
     Args:
       in_channels: of its input.
-      wide_channels: those in the middle; nothing is widened where they are the `in_channels`.
+      wide_channels: of the middle; if they equal `in_channels`, the first 1×1 is left out.
       out_channels: of its output.
       options: of its convolutions.
       stride: of the middle one.
       padding: of the middle one.
       kernel: side of the middle one.
-      excite: whether squeeze-and-excite scales what is narrowed.
+      excite: whether squeeze-and-excite scales the input of the last 1×1.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class InvertedResidual(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch height width channels"], train: bool
     ) -> tuple[Float[Array, "batch _ _ _"], Float[Array, "batch height width wide"]]:
-        """Its output, and its widened input."""
+        """Returns the output, and the widened input."""
         wide = x if self.widen is None else self.widen(x, train)
         middle = self.depthwise(wide, train)
         if self.excite is not None:
@@ -99,7 +99,7 @@ class SqueezeExcite(nnx.Module):
 
 
 def squeezed_channels(channels: int) -> int:
-    """A quarter of them as a multiple of 8: the nearest, but never less than 90 % of a quarter."""
+    """A quarter of the channels, to the nearest multiple of 8, but at least 90 % of the quarter."""
     quarter = channels // 4
     nearest = max(8, (quarter + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * quarter else nearest

@@ -23,7 +23,7 @@ def scaled(channels: int, width: float) -> int:
 
 
 class DepthwiseConv(nnx.Module):
-    """A depthwise convolution: each channel for itself."""
+    """A depthwise convolution: each channel is convolved separately."""
 
     def __init__(
         self,
@@ -60,9 +60,9 @@ class DepthwiseConv(nnx.Module):
 
 @jax.custom_vjp
 def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """max(x, 0), whose gradient is read off the result.
+    """max(x, 0), with a gradient that is computed from the output.
 
-    So what went in need not be kept, and XLA can fuse a convolution with what follows it.
+    So the input need not be kept, and XLA can fuse a convolution with the operations after it.
     """
     return jnp.maximum(x, 0)
 
@@ -84,7 +84,7 @@ class NormOptions(NamedTuple):
 
     Attributes:
       momentum: the share of the running statistics that a step keeps.
-      epsilon: what is added to variances.
+      epsilon: added to variances.
     """
 
     momentum: float
@@ -100,11 +100,11 @@ class ConvOptions:
 
     Attributes:
       batch_norm: whether batch norm follows each of them.
-      kernel_init: how kernels start.
+      kernel_init: initialiser of kernels.
       dtype: of the computation; parameters stay float32.
       rngs: the random numbers that parameters start from.
-      activation: what ends a block; None for nothing.
-      scale_init: how the scales of batch norm start.
+      activation: at the end of a block; None = none.
+      scale_init: initialiser of the scales of batch norm.
       norm: the other options of batch norm.
     """
 
@@ -120,8 +120,9 @@ class ConvOptions:
 class RunningStatistic(nnx.BatchStat):
     """A statistic of batch norm, which is always set as a whole.
 
-    Flax, which could set a part, compares what JAX refuses while it traces, with a message about
-    all that was traced before: in a train step of SSDLite that took two seconds of six.
+    Flax can also set a part, and for this makes a comparison that JAX refuses during tracing, with
+    a message about everything traced so far. In a train step of SSDLite that took two of six
+    seconds.
     """
 
     def __setitem__(self, key: EllipsisType, value: jax.Array) -> None:
@@ -158,7 +159,7 @@ class BatchNorm(nnx.BatchNorm):
         return super().__call__(x, use_running_average, mask=mask)
 
     def _measure(self, x: Float[Array, "batch height width channels"]) -> None:
-        """Takes the statistics of `x` over; scale and bias change so that the result does not."""
+        """Adopts the statistics of `x`; scale and bias change so that outputs stay the same."""
         assert self.scale is not None and self.bias is not None
         axes = (0, 1, 2)
         mean, var = jnp.mean(x, axes, jnp.float32), jnp.var(x, axes, jnp.float32)
@@ -172,8 +173,8 @@ class BatchNorm(nnx.BatchNorm):
 class ConvBlock(nnx.Module):
     """Convolution, optional batch norm, activation.
 
-    With `depthwise` each channel is convolved for itself, and as many come out as go in.
-    `Network.apply` says over which mapped axis batch norm averages its statistics.
+    With `depthwise` each channel is convolved separately, and `out_channels` are the `in_channels`.
+    `Network.apply` sets the mapped axis over which batch norm averages its statistics.
     """
 
     def __init__(
@@ -234,7 +235,7 @@ class L2Norm(nnx.Module):
         self.weight = nnx.Param(jnp.full(channels, initial_scale, jnp.float32))
 
     def __call__(self, x: Float[Array, "*cells channels"]) -> Float[Array, "*cells channels"]:
-        # float32 throughout: a sum of 512 squares overflows no bfloat16, but loses its digits.
+        # float32 throughout: in bfloat16 a sum of 512 squares does not overflow, but loses digits.
         wide = x.astype(jnp.float32)
         length = jnp.sqrt(jnp.sum(wide * wide, axis=-1, keepdims=True) + 1e-10)
         return (wide / length * self.weight[...]).astype(x.dtype)
@@ -253,7 +254,7 @@ def max_pool(
     takes 11 % longer with it.
 
     Args:
-      x: what is pooled.
+      x: the feature maps.
       window: side of the window.
       stride: cells between two windows.
       padding: cells added on every side; "CEIL": at the bottom and the right, where a window would
@@ -289,8 +290,8 @@ def _window_pads(
 def _window_slices(
     x: jax.Array, window: int, stride: int, padding: int | str, fill: float = -jnp.inf
 ) -> list[jax.Array]:
-    """For each place in the window, row by row, what all windows have there."""
-    # In the type of x: converters to other formats take a plain number for float64.
+    """For each place in the window, row by row, the values of all windows there."""
+    # In the type of x: converters to other formats treat a plain number as float64.
     filled = jnp.array(fill, x.dtype)
     x = jnp.pad(x, _window_pads(x, window, stride, padding), constant_values=filled)
     return list(itertools.chain.from_iterable(windows(x, window, stride)))
@@ -304,7 +305,7 @@ def _max_pool_forward(
     for index, values in enumerate(slices[1:], start=1):
         place = jnp.where(values > largest, jnp.uint8(index), place)
         largest = jnp.maximum(largest, values)
-    # A byte a window says where the gradient goes. Of x, only the shape is kept.
+    # One byte per window holds the place that gets the gradient. Of x, only the shape is kept.
     return largest, (place, jnp.zeros((0, *x.shape[1:]), x.dtype))
 
 
@@ -332,7 +333,7 @@ def _spread(
     x: jax.ShapeDtypeStruct,
     pads: list[tuple[int, int]],
 ) -> jax.Array:
-    """The gradient of pooling whose windows do not overlap: each cell looks into its own window."""
+    """The gradient of pooling with windows that do not overlap: each cell reads its window."""
     places = jnp.arange(window**2, dtype=jnp.uint8).reshape(1, 1, window, 1, window, 1)
     chosen = place[:, :, None, :, None] == places
     spread = jnp.where(chosen, gradient[:, :, None, :, None], 0)

@@ -29,8 +29,8 @@ class MobileNetV2(nnx.Module):
       finest: stride of the finest map; with 8 there are three. Sandler et al. have 16.
       widened: whether finer maps are read after the widening of their channels (96 to 576 at
         stride 16), as Sandler et al. do, or before it, as MMDetection does.
-      same_padding: whether convolutions pad as in TensorFlow: those of stride 2 at the bottom and
-        the right of an even map alone, where PyTorch pads all four sides.
+      same_padding: whether convolutions pad as in TensorFlow: with stride 2, an even map is padded
+        only at the bottom and the right, where PyTorch pads all four sides.
       width: multiplies the channels of every layer.
       batch_norm: whether batch norm follows every convolution.
       dtype: of the computation; parameters stay float32.

@@ -74,7 +74,7 @@ class Network:
 
     @functools.cached_property
     def _abstract_module(self) -> SSD:
-        """The module with shapes and types in place of arrays."""
+        """The module with shapes and types instead of arrays."""
         return nnx.eval_shape(self._module)
 
     def init(self, seed: int, prior: float = 0.0) -> tuple[Variables, Variables]:
@@ -82,10 +82,10 @@ class Network:
 
         Args:
           seed: of the random numbers.
-          prior: the probability of an object that every box begins with; 0 = biases are 0, and
-            all classes and the background are about equally probable.
+          prior: the initial probability of an object in every box; 0 = biases are 0, and all
+            classes and the background are about equally probable.
         """
-        # It runs once, for milliseconds: on a CPU optimising it would take seconds for nothing.
+        # It runs once, for milliseconds: on a CPU, compiler optimisations would only cost seconds.
         on_cpu = jax.default_backend() == "cpu"
         options = {"xla_backend_optimization_level": 0} if on_cpu else None
         initialise = jax.jit(self._initialise, static_argnums=(0, 1), compiler_options=options)
@@ -102,18 +102,18 @@ class Network:
         return _variables(module)
 
     def default_boxes(self) -> Float32[np.ndarray, "boxes 4"]:
-        """`cxcywh`, in the order of the outputs."""
+        """The default boxes, `cxcywh`, in the order of the outputs."""
         return default_boxes(self.tiling)
 
     def feature_sizes(self) -> tuple[int, ...]:
-        """Cells along a side of each feature map that the module gives."""
+        """Cells along a side of each feature map of the module."""
         size = self.tiling.image_size
         image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
         features = nnx.eval_shape(SSD.feature_maps, self._abstract_module, image)
         return tuple(feature.shape[1] for feature in features)
 
     def normalise(self, pixels: Shaped[ArrayLike, "*shape 3"]) -> Float32[Array, "*shape 3"]:
-        """RGB in [0, 255] to what the backbone reads."""
+        """Converts RGB in [0, 255] to the input range of the backbone."""
         return normalise(pixels, BACKBONES[self.settings.backbone].input_range)
 
     @jax.named_scope("network")
@@ -153,12 +153,12 @@ class Network:
         batch_stats: Variables,
         images: Float[ArrayLike, "batch size size 3"],
     ) -> tuple[Variables, Variables]:
-        """Parameters and batch statistics with those of these images in the backbone's batch norm.
+        """Returns variables whose backbone has the batch norm statistics of these images.
 
-        For weights whose batch norm was folded into the convolutions, as for deployment: it has the
-        scale 1 and the mean 0, which are not those of what reaches it. Without training the network
-        stays as it was; trained, it begins with what it knows, where a batch normalised by its own
-        statistics would change what every layer gives.
+        For weights whose batch norm was folded into the convolutions, as for deployment: its scale
+        is 1 and its mean 0, which are not those of its inputs. The outputs of the network stay the
+        same, and training starts from them. Without this, the first batch, normalised by its own
+        statistics, would change the output of every layer.
 
         Args:
           parameters: as `init` makes them.
@@ -175,8 +175,8 @@ class Network:
 class CountedKeys(nnx.Rngs):
     """The keys of `nnx.Rngs(seed)`, counted in Python.
 
-    Where `nnx.Rngs` is traced, it asks at each key for what JAX refuses with a message about all
-    that was traced before: half of the time that tracing takes.
+    During tracing, `nnx.Rngs` does something for each key that JAX refuses with a message about
+    everything traced so far, which takes half of the time of tracing.
     """
 
     def __init__(self, seed: int) -> None:
@@ -203,7 +203,7 @@ def build_network(settings: ModelConfig, num_classes: int) -> Network:
       num_classes: classes without the background.
 
     Raises:
-      UserError: there is no such backbone, it needs batch norm, or the feature maps are others.
+      UserError: there is no such backbone, it needs batch norm, or the feature maps do not fit.
     """
     if settings.backbone not in BACKBONES:
         raise UserError(
@@ -232,7 +232,7 @@ def build_network(settings: ModelConfig, num_classes: int) -> Network:
 
 
 def tiling_of(settings: ModelConfig) -> Tiling:
-    """The default boxes of a config: of the shapes given, or of those of the paper."""
+    """The default boxes of a config: of its `shapes` if given, or else as in the paper."""
     shapes = settings.shapes or shapes_from_sizes(
         settings.min_sizes, settings.max_sizes, settings.aspect_ratios, settings.whole_pixels
     )

@@ -1,7 +1,7 @@
-"""Depthwise convolutions and pooling in the operations that other programs have.
+"""Depthwise convolutions and pooling as single operations, for export to other programs.
 
-On its own, a network computes them in the ways that are fastest in XLA, on CPUs above all. In files
-for other programs each is one operation; `plain_convolutions` does the same for the others.
+By default a network computes them in the way that is fastest in XLA, above all on CPUs. In exported
+files each is one operation; `plain_convolutions` does the same for other convolutions.
 """
 
 import contextlib
@@ -12,13 +12,13 @@ _is_plain = contextvars.ContextVar("_is_plain", default=False)
 
 
 def is_plain() -> bool:
-    """Whether what is traced now leaves for other programs."""
+    """Whether the current trace is exported to other programs."""
     return _is_plain.get()
 
 
 @contextlib.contextmanager
 def plain_operations() -> Iterator[None]:
-    """What is traced within has one operation for each layer, without gradients of its own."""
+    """A block that is traced with one operation for each layer, without custom gradients."""
     token = _is_plain.set(True)
     try:
         yield

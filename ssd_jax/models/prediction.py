@@ -15,13 +15,13 @@ Images = UInt8[ArrayLike, "batch size size 3"]  # RGB
 PredictStep = Callable[[tuple[Variables, Variables], Images], Detections]
 
 
-# What a GPU starts as one graph: with one image, starting operations one by one takes longer than
-# the operations. Loops stay outside: in a graph, XLA (jaxlib 0.11.2) ended one too early.
+# Operations that a GPU launches as one graph: with one image, launching them one by one takes
+# longer than running them. Loops are left out: in a graph, XLA (jaxlib 0.11.2) ended one too early.
 GRAPHS = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONVOLUTION"
 
 
 def compiler_options() -> dict[str, str | bool]:
-    """What XLA is to be told when it compiles a predict step for the devices of this process."""
+    """The options of XLA for compiling a predict step for the devices of this process."""
     return {"xla_gpu_enable_command_buffer": GRAPHS} if jax.default_backend() == "gpu" else {}
 
 
@@ -30,7 +30,7 @@ def final_detections(
     scores: Float[ArrayLike, "*batch classes boxes"],
     settings: DetectionConfig,
 ) -> Detections:
-    """`best_detections` in the way that is faster on the devices of this process."""
+    """`best_detections` with the method that is faster on the devices of this process."""
     is_cpu = jax.default_backend() == "cpu"
     return best_detections(boxes, scores, settings, few_together=is_cpu)
 
@@ -41,9 +41,9 @@ def make_predict_step(
     """Makes `predict((parameters, batch_stats), images)`: images to detections, on the device.
 
     Args:
-      network: what is run.
+      network: the network to run.
       settings: see `best_detections`.
-      flip: whether the mirrored image is looked at too; boxes of both enter suppression.
+      flip: whether to run on the mirrored image too; boxes of both enter suppression.
     """
     default_boxes = network.default_boxes()
 

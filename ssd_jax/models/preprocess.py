@@ -1,4 +1,4 @@
-"""From the pixels of an image to the numbers that a network reads."""
+"""Converts the pixels of an image to the input of a network."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class InputRange(NamedTuple):
 CAFFE = InputRange(np.array([123.0, 117.0, 104.0], np.float32), np.ones(3, np.float32))
 # VGG16 in MMDetection: the mean of ImageNet alone.
 MMDETECTION = InputRange(np.array([123.675, 116.28, 103.53], np.float32), np.ones(3, np.float32))
-# ResNet in Keras: a mean of its own, alone.
+# ResNet in Keras: its own mean alone.
 KERAS = InputRange(np.array([123.68, 116.779, 103.939], np.float32), np.ones(3, np.float32))
 # ResNet and later networks in PyTorch: mean 0.485, 0.456, 0.406 and deviation 0.229, 0.224, 0.225.
 IMAGENET = InputRange(
@@ -29,12 +29,12 @@ IMAGENET = InputRange(
 # MobileNet in TensorFlow: from -1 to 1.
 TENSORFLOW = InputRange(np.full(3, 127.5, np.float32), np.full(3, 127.5, np.float32))
 
-# Fills the canvas outside the image, for every network.
+# The colour of the canvas outside the image, for every network.
 MEAN_RGB = CAFFE.mean
 
 
 def normalise(
     pixels: Shaped[ArrayLike, "*shape 3"], input_range: InputRange
 ) -> Float32[Array, "*shape 3"]:
-    """RGB in [0, 255], of any type of number, to numbers around zero."""
+    """Converts RGB in [0, 255], of any numeric type, to numbers around zero."""
     return (jnp.asarray(pixels, jnp.float32) - input_range.mean) / input_range.deviation

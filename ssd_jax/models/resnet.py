@@ -31,7 +31,7 @@ class Bottleneck(nnx.Module):
         self.narrow = ConvBlock(in_channels, channels, 1, options, stride=strides[0])
         self.conv = ConvBlock(channels, channels, 3, options, stride=strides[1], padding=1)
         linear = dataclasses.replace(options, activation=None)
-        # Blocks begin as their shortcuts (Goyal et al. 2017): otherwise thirteen of them add up.
+        # A block starts as its shortcut (Goyal et al. 2017): otherwise thirteen outputs add up.
         quiet = dataclasses.replace(linear, scale_init=nnx.initializers.zeros)
         self.widen = ConvBlock(channels, out_channels, 1, quiet)
         self.shortcut = (

@@ -27,7 +27,7 @@ from ssd_jax.models.vgg import VGG16
 
 
 class BackboneModule(Protocol):
-    """A module that gives feature maps, and how many channels they have."""
+    """A module that computes feature maps, and the number of their channels."""
 
     out_channels: tuple[int, ...]
 
@@ -40,11 +40,11 @@ class Backbone(NamedTuple):
     Attributes:
       make: makes the module from `width`, `batch_norm`, `dtype` and `rngs`. Called with images
         `[batch, size, size, 3]` and `train`, the module gives its feature maps from the finest to
-        the coarsest; its `out_channels` are theirs.
-      num_maps: how many feature maps it gives.
-      input_range: what it reads.
-      needs_batch_norm: whether it does not train without.
-      norm: options of batch norm in the layers after it; its own has the same.
+        the coarsest; its `out_channels` holds their channels.
+      num_maps: the number of its feature maps.
+      input_range: of its input.
+      needs_batch_norm: whether it cannot be trained without batch norm.
+      norm: options of its batch norm, which the layers after it share.
     """
 
     make: Callable[..., "BackboneModule"]
@@ -122,8 +122,8 @@ class SSD(nnx.Module):
             boxes_per_cell,
             num_classes + 1,
             separable=separable,
-            # Xavier as in Caffe. A network from scratch starts quietly: it would spend its first
-            # steps on unlearning the noise of large weights.
+            # Xavier as in Caffe. A network from scratch starts with small weights: it would spend
+            # its first steps on unlearning the noise of large ones.
             kernel_init=(
                 nnx.initializers.normal(0.01) if batch_norm else nnx.initializers.xavier_uniform()
             ),
@@ -133,12 +133,12 @@ class SSD(nnx.Module):
     def feature_maps(
         self, images: Float[Array, "batch size size 3"], train: bool = False
     ) -> list[Float[Array, "batch _ _ _"]]:
-        """The maps that the heads read, from the finest to the coarsest."""
+        """Computes the feature maps for the heads, from the finest to the coarsest."""
         features = self.backbone(images, train)
         return features + self.extras(features[-1], train)
 
     def __call__(
         self, images: Float[Array, "batch size size 3"], train: bool = False
     ) -> tuple[Float32[Array, "batch boxes 4"], Float32[Array, "batch boxes classes"]]:
-        """Normalised images to offsets and logits, where class 0 is background."""
+        """Computes offsets and logits, where class 0 is background, from normalised images."""
         return self.heads(self.feature_maps(images, train), train)

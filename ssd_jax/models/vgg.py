@@ -9,7 +9,7 @@ from ssd_jax.models.layers import ConvBlock, ConvOptions, L2Norm, max_pool, scal
 # Output channels of the convolutions of each stage; a pooling layer follows every stage.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
-# What a pixel minus the mean measures, as a rule.
+# The usual size of a pixel minus the mean.
 PIXEL_SIZE = 64.0
 
 
@@ -17,8 +17,8 @@ class VGG16(nnx.Module):
     """Image to feature maps, of which conv4_3 (stride 8, L2-normalised) is the first.
 
     Layers carry Caffe's names; there is no dropout. With `atrous`, pool5 is 3×3 with stride 1, and
-    fc6 is a 3×3 convolution of dilation 6 in place of VGG's 7×7 fully connected layer; the second
-    map is fc7 (stride 16). Without it, VGG stays whole (paper section 3.2, "Atrous is faster"):
+    fc6 is a 3×3 convolution of dilation 6 instead of VGG's 7×7 fully connected layer; the second
+    map is fc7 (stride 16). Without it, VGG is unchanged (paper section 3.2, "Atrous is faster"):
     pool5 halves the map, fc6 is 7×7 and has 4096 channels, as fc7 has, and the maps after the first
     are conv5_3 (stride 16) and fc7 (stride 32).
 
@@ -38,8 +38,8 @@ class VGG16(nnx.Module):
         dtype: jax.typing.DTypeLike,
         rngs: nnx.Rngs,
     ) -> None:
-        # He et al. 2015: without batch norm 15 ReLU layers need it to start from scratch, and the
-        # first of them has to bring pixels, which are not scaled, to the size of one.
+        # He et al. 2015: without batch norm 15 ReLU layers need this to train from scratch, and the
+        # first of them has to scale pixels, which are not normalised, to a size of about 1.
         scale_of_pixels = 2.0 if batch_norm else 2 / PIXEL_SIZE**2
         first, options = (
             ConvOptions(
@@ -66,7 +66,7 @@ class VGG16(nnx.Module):
             self.fc6 = ConvBlock(channels, fc_channels, 7, options, padding=3)
         self.fc7 = ConvBlock(fc_channels, fc_channels, 1, options)
         conv4_3_channels = scaled(512, width)
-        # 20 at 512 channels, and in proportion the same size of each feature at fewer.
+        # 20 at 512 channels; with fewer channels, scaled so that each feature has the same size.
         self.conv4_3_norm = L2Norm(conv4_3_channels, 20.0 * (conv4_3_channels / 512) ** 0.5)
         self.atrous = atrous
         if atrous:

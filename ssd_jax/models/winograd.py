@@ -1,4 +1,4 @@
-"""Convolutions of 3 × 3 by Winograd's algorithm, for CPUs: 16 products a tile in place of 36.
+"""Convolutions of 3 × 3 by Winograd's algorithm, for CPUs: 16 products a tile instead of 36.
 
 Winograd (1980), "Arithmetic Complexity of Computations", as Lavin and Gray (CVPR 2016) apply it:
 F(2 × 2, 3 × 3). It adds and halves before it multiplies, and rounds as little as the plain
@@ -13,20 +13,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 TILE = 2  # cells along a side of the outputs that are computed together
-TILES = 400  # at a time: what is computed between stays in the caches
+TILES = 400  # computed at a time: intermediate results stay in the caches
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 Step = jax.Array | int
-_Sums = tuple[list[jax.Array], tuple[jax.Array, jax.Array]]  # and what is read next
+_Sums = tuple[list[jax.Array], tuple[jax.Array, jax.Array]]  # sums, and the inputs of the next band
 
 
 class _Bands(NamedTuple):
-    """Which tiles are computed at a time: some rows of those of an image, or of some images.
+    """The tiles that are computed at a time: some rows of one image, or all of some images.
 
     Attributes:
-      images: at a time.
-      rows: of tiles, at a time.
-      columns: of tiles.
+      images: images of a band.
+      rows: rows of tiles of a band.
+      columns: columns of tiles.
       of_image: bands of an image.
       steps: bands of all images.
     """
@@ -38,17 +38,17 @@ class _Bands(NamedTuple):
     steps: int
 
     def place(self, step: Step) -> tuple[Step, Step, int, int]:
-        """Where a band begins in feature maps."""
+        """The indices in feature maps where a band begins."""
         rows = step % self.of_image * self.rows * TILE
         return step // self.of_image * self.images, rows, 0, 0
 
     def cut(self, array: jax.Array, step: Step, more: int) -> jax.Array:
-        """A band of padded feature maps; with some more rows than its outputs have."""
+        """Cuts a band out of padded feature maps, with `more` rows than its outputs have."""
         shape = (self.images, self.rows * TILE + more, *array.shape[2:])
         return jax.lax.dynamic_slice(array, self.place(step), shape)
 
     def pad(self, x: jax.Array, pads: Pads) -> jax.Array:
-        """Feature maps with zeros around, so that all tiles have what they read."""
+        """Pads feature maps with zeros, so that all tiles have their inputs."""
         needed = (self.of_image * self.rows * TILE + 2, self.columns * TILE + 2)
         around = [
             (before, total - side - before)
@@ -58,7 +58,7 @@ class _Bands(NamedTuple):
 
 
 def _bands(batch: int, height: int, width: int) -> _Bands:
-    """The bands of a batch whose outputs have so many cells."""
+    """The bands of a batch whose outputs have `height` × `width` cells."""
     rows, columns = -(-height // TILE), -(-width // TILE)
     tiles = rows * columns
     if tiles <= TILES:
@@ -87,7 +87,8 @@ def winograd(
     )
     bands = _bands(len(x), height, width)
     padded = bands.pad(x, pads)
-    # Otherwise XLA computes those of all layers first, and keeps them: this is never true.
+    # The condition is never true. Without it XLA transforms the kernels of all layers first, and
+    # keeps them in memory.
     kernel = jnp.where(x[0, 0, 0, 0] < -jnp.inf, 0, kernel)
     weights = [_of_kernel(row) for row in _of_kernel(kernel)]
 
@@ -97,14 +98,14 @@ def winograd(
         outputs, read = state
         of_band = _convolve(read, weights)
         outputs = jax.lax.dynamic_update_slice(outputs, of_band, bands.place(step))
-        # The next is read here: where it is used, XLA would read it anew for each of 16 sums.
+        # The next band is read here. Read where it is used, XLA would read it for each of 16 sums.
         return outputs, bands.cut(padded, step + 1, 2)
 
     if bands.steps == 1:
         return _convolve(padded, weights)[:, :height, :width]
     shape = (len(x), padded.shape[1] - 2, padded.shape[2] - 2, kernel.shape[-1])
-    # All of it is written in the loop. Zeros would be one array for all layers of this shape, which
-    # XLA keeps from the first to the last.
+    # The loop overwrites all of it. Zeros would be one array for all layers of this shape, which
+    # XLA keeps in memory from the first to the last.
     unwritten = jnp.broadcast_to(x[0, 0, 0, 0], shape)
     start = unwritten, bands.cut(padded, 0, 2)
     outputs, _ = jax.lax.fori_loop(0, bands.steps, convolve_next, start)
@@ -119,9 +120,9 @@ def kernel_gradient(
     """The gradient of the kernel of `winograd`.
 
     Args:
-      x: what the convolution has read.
+      x: the input of the convolution.
       gradient: of its outputs.
-      pads: its own.
+      pads: of the convolution.
     """
     batch, height, width, new_channels = gradient.shape
     channels = x.shape[-1]
@@ -176,13 +177,13 @@ def _of_map(x: jax.Array, axis: int) -> tuple[jax.Array, ...]:
 
 
 def _of_kernel(kernel: jax.Array) -> tuple[jax.Array, ...]:
-    """Along the first axis, of three weights four factors."""
+    """Four factors from three weights, along the first axis."""
     a, b, c = kernel
     return a, (a + b + c) / 2, (a - b + c) / 2, c
 
 
 def _to_outputs(products: Sequence[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """Of four products the two outputs of a tile."""
+    """The two outputs of a tile from four products."""
     a, b, c, d = products
     return a + b + c, b - c - d
 
