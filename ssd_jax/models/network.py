@@ -5,7 +5,7 @@ The rest of the project trains and runs a `Network` and does not know the module
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -63,19 +63,19 @@ class Network:
     num_classes: int
     settings: ModelConfig
 
-    def _module(self, seed: int = 0) -> SSD:
+    def _module(self, key: jax.Array) -> SSD:
         return SSD(
             self.settings,
             self.tiling.boxes_per_cell,
             self.num_classes,
             dtype=PRECISIONS[self.settings.precision].dtype,
-            rngs=CountedKeys(seed),
+            rngs=CountedKeys(key),
         )
 
     @functools.cached_property
     def _abstract_module(self) -> SSD:
         """The module with shapes and types instead of arrays."""
-        return nnx.eval_shape(self._module)
+        return nnx.eval_shape(lambda: self._module(jax.random.key(0)))
 
     def init(self, seed: int, prior: float = 0.0) -> tuple[Variables, Variables]:
         """New parameters and batch statistics (an empty dictionary without batch norm).
@@ -85,18 +85,22 @@ class Network:
           prior: the initial probability of an object in every box; 0 = biases are 0, and all
             classes and the background are about equally probable.
         """
-        # It runs once, for milliseconds: on a CPU, compiler optimisations would only cost seconds.
-        on_cpu = jax.default_backend() == "cpu"
-        options = {"xla_backend_optimization_level": 0} if on_cpu else None
-        initialise = jax.jit(self._initialise, static_argnums=(0, 1), compiler_options=options)
-        return initialise(seed, prior)
+        return self._compiled_init(jax.random.key(seed), prior)
 
     def variable_shapes(self) -> tuple[Variables, Variables]:
         """The result of `init` as shapes and types without values."""
         return _variables(self._abstract_module)
 
-    def _initialise(self, seed: int, prior: float) -> tuple[Variables, Variables]:
-        module = self._module(seed)
+    @functools.cached_property
+    def _compiled_init(self) -> Callable[[jax.Array, float], tuple[Variables, Variables]]:
+        """`_initialise` as one program for all seeds."""
+        # It runs once, for milliseconds: on a CPU, compiler optimisations would only cost seconds.
+        on_cpu = jax.default_backend() == "cpu"
+        options = {"xla_backend_optimization_level": 0} if on_cpu else None
+        return jax.jit(self._initialise, static_argnums=1, compiler_options=options)
+
+    def _initialise(self, key: jax.Array, prior: float) -> tuple[Variables, Variables]:
+        module = self._module(key)
         if prior:
             module.heads.set_prior(prior)
         return _variables(module)
@@ -173,14 +177,14 @@ class Network:
 
 
 class CountedKeys(nnx.Rngs):
-    """The keys of `nnx.Rngs(seed)`, counted in Python.
+    """The keys of `nnx.Rngs(key)`, counted in Python.
 
     During tracing, `nnx.Rngs` does something for each key that JAX refuses with a message about
     everything traced so far, which takes half of the time of tracing.
     """
 
-    def __init__(self, seed: int) -> None:
-        self.seed_key = nnx.data(jax.random.key(seed))
+    def __init__(self, key: jax.Array) -> None:
+        self.seed_key = nnx.data(key)
         self.num_given = 0
 
     def params(self) -> jax.Array:

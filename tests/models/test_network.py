@@ -199,9 +199,17 @@ def test_deep_backbones_need_batch_norm(config):
 @pytest.mark.slow
 def test_the_seed_decides_the_weights():
     network = build_network(as_config(tiny.get_config()).model, num_classes=5)
+    compilations = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compilations.append(event) if "backend_compile" in event else None
+    )
     first, again, other = (jax.tree.leaves(network.init(seed)) for seed in (1, 1, 2))
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
+    # Seeds share one program; the others make keys.
+    count = len(compilations)
+    network.init(3), network.init(4)
+    assert count > 0 and len(compilations) == count
 
 
 @pytest.mark.parametrize("separable", [False, True])
@@ -235,7 +243,7 @@ def test_a_prior_is_the_probability_of_an_object_of_every_box(separable):
 
 
 def test_weights_are_made_of_the_keys_of_flax():
-    keys, flax_keys = CountedKeys(3), nnx.Rngs(3)
+    keys, flax_keys = CountedKeys(jax.random.key(3)), nnx.Rngs(3)
     for _ in range(3):
         np.testing.assert_array_equal(
             *map(jax.random.key_data, (keys.params(), flax_keys.params()))

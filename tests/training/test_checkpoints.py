@@ -24,9 +24,13 @@ OPTIMIZER = make_optimizer(OptimizerConfig(), lambda step: 1e-2)
 
 
 @functools.cache
+def network_of(num_classes):
+    return build_network(as_config(tiny.get_config()).model, num_classes)
+
+
+@functools.cache
 def state_at(step, num_classes=5):
-    network = build_network(as_config(tiny.get_config()).model, num_classes)
-    state = initial_state(*network.init(seed=step), OPTIMIZER)
+    state = initial_state(*network_of(num_classes).init(seed=step), OPTIMIZER)
     return devices.replicate(state._replace(step=np.int32(step)))
 
 
