@@ -1,15 +1,14 @@
 """Devices of this process, and processes that join."""
 
 import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
 
 from ssd_jax.distributed import devices, watch
-from tests.helpers.commands import ROOT, free_port, with_devices
+from tests.helpers import forked
+from tests.helpers.commands import free_port, with_devices
 
 
 def test_batches_are_sent_one_ahead_in_order(monkeypatch):
@@ -68,14 +67,7 @@ def start(*arguments, program=JOIN, **variables):
         for name, value in with_devices(2).items()
         if not name.startswith(("SLURM_", "OMPI_", "TPU_", "KUBERNETES_", "JOB_"))
     }
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        cwd=ROOT,
-        env=ours | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return forked.start(["-c", program, *arguments], ours | variables)
 
 
 def by_slurm(number, port):

@@ -2,13 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
 
+from ssd_jax.cli import evaluate as evaluate_command
 from ssd_jax.config.schema import DataConfig, as_config
 from ssd_jax.data.choice import open_training_data
 from ssd_jax.data.training_batches import training_batches
@@ -21,7 +20,8 @@ from ssd_jax.runs.workdir import locked, read_class_names, read_config
 from ssd_jax.storage.outputs import OF_A_RUN
 from ssd_jax.training.checkpoints import Checkpoints
 from tests import tiny
-from tests.helpers.commands import ROOT, free_port, run_command, with_devices
+from tests.helpers import forked
+from tests.helpers.commands import free_port, run_command, run_in_process, with_devices
 from tests.helpers.pictures import VocFolder
 
 pytestmark = pytest.mark.slow
@@ -103,8 +103,9 @@ def test_the_way_to_the_first_step_is_told(trained):
 
 def test_started_again_it_continues_and_evaluates(workdir):
     changes = ("--config.steps=6", "--config.eval_every=6", "--config.loggers=tensorboard")
-    done = run("train", f"--workdir={workdir}", *changes, expect=1)
-    assert "config.steps from 4 to 6" in done.stderr and "--change_config" in done.stderr
+    longer = read_config(workdir).replace({"steps": 6, "eval_every": 6})
+    with pytest.raises(UserError, match=r"config\.steps from 4 to 6.*--change_config"):
+        train(longer, str(workdir))
 
     done = run("train", f"--workdir={workdir}", *changes, "--change_config")
     assert "continuing at step 4 of 6" in done.stderr
@@ -207,9 +208,8 @@ def test_a_run_can_start_from_one_with_other_classes(workdir, tmp_path):
 
 
 def test_evaluate_names_the_steps_there_are(workdir):
-    done = run("evaluate", f"--workdir={workdir}", "--checkpoint=3", expect=1)
-    assert done.stderr.splitlines()[-1].startswith("error: ")
-    assert "no checkpoint of step 3" in done.stderr
+    with pytest.raises(UserError, match="no checkpoint of step 3, but of "):
+        run_in_process(evaluate_command, f"--workdir={workdir}", "--checkpoint=3")
 
 
 def test_mistakes_end_in_one_line(workdir, tmp_path):
@@ -218,8 +218,8 @@ def test_mistakes_end_in_one_line(workdir, tmp_path):
     assert done.stderr.splitlines()[-1].startswith(
         "error: --config=tests/tiny.py: config.batch_size is 0"
     )
-    done = run("evaluate", f"--workdir={new}", expect=1)
-    assert "is not the work directory of a run" in done.stderr
+    with pytest.raises(UserError, match="is not the work directory of a run"):
+        run_in_process(evaluate_command, f"--workdir={new}")
 
     for folder, field, value, complaint in (
         (new, "data.train", "voc_xml:/no/such:train", "/no/such does not exist"),
@@ -283,9 +283,8 @@ def test_two_processes_evaluate_as_one(workdir, tmp_path):
     # Eight devices, of two processes, for six images; and one device in this process.
     output = tmp_path / "two.json"
     processes = [
-        subprocess.Popen(
+        forked.start(
             [
-                sys.executable,
                 "evaluate.py",
                 "--config=tests/tiny.py",
                 f"--workdir={workdir}",
@@ -295,11 +294,7 @@ def test_two_processes_evaluate_as_one(workdir, tmp_path):
                 "--num_processes=2",
                 f"--process_id={index}",
             ],
-            cwd=ROOT,
-            env=with_devices(4),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            with_devices(4),
         )
         for index in range(2)
     ]

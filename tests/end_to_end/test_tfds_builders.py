@@ -8,7 +8,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -19,7 +18,7 @@ from PIL import Image
 
 from ssd_jax.config.files import load_config
 from ssd_jax.data import class_lists
-from tests.helpers.commands import ROOT
+from tests.helpers import forked
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -151,9 +150,8 @@ def data_dir(tmp_path_factory) -> Path:
 
 def train(config: str, data_dir: Path, workdir: Path) -> subprocess.CompletedProcess[str]:
     """Trains two steps with the data of the config, and evaluates."""
-    return subprocess.run(
+    return forked.run(
         [
-            sys.executable,
             "train.py",
             f"--config=configs/{config}.py",
             f"--workdir={workdir}",
@@ -162,10 +160,7 @@ def train(config: str, data_dir: Path, workdir: Path) -> subprocess.CompletedPro
             "--config.init=",
             "--config.model.width=0.02",
         ],
-        cwd=ROOT,
-        env=os.environ | {"TFDS_DATA_DIR": str(data_dir)},
-        capture_output=True,
-        text=True,
+        os.environ | {"TFDS_DATA_DIR": str(data_dir)},
     )
 
 
@@ -201,13 +196,8 @@ def records(sources: list[str], data_dir: Path, folder: Path) -> list[list[dict]
     """The records of each source as training reads them, in the order of their names."""
     files = [folder / f"{number}.jsonl" for number in range(len(sources))]
     arguments = [argument for pair in zip(sources, files, strict=True) for argument in pair]
-    done = subprocess.run(
-        [sys.executable, "-c", WRITE_RECORDS, *arguments],
-        cwd=ROOT,
-        env=os.environ | {"TFDS_DATA_DIR": str(data_dir)},
-        capture_output=True,
-        text=True,
-    )
+    environment = os.environ | {"TFDS_DATA_DIR": str(data_dir)}
+    done = forked.run(["-c", WRITE_RECORDS, *arguments], environment)
     assert done.returncode == 0, done.stderr
     lines = [map(json.loads, file.read_text().splitlines()) for file in files]
     return [sorted(each, key=lambda record: record["image_id"]) for each in lines]

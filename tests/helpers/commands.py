@@ -3,9 +3,10 @@
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
+
+from tests.helpers import forked
 
 ROOT = Path(__file__).parents[2]
 
@@ -14,13 +15,7 @@ def run_command(
     command: str, *arguments: object, expect: int = 0, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """A command to its end; it must leave with this status, and never with a traceback."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ssd_jax", command, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=env,
-    )
+    done = forked.run(["-m", "ssd_jax", command, *arguments], env)
     assert done.returncode == expect, done.stderr
     assert "Traceback" not in done.stderr
     return done

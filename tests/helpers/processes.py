@@ -1,10 +1,9 @@
 """Programs in several processes that work together."""
 
 import subprocess
-import sys
-from collections.abc import Sequence
 
-from tests.helpers.commands import ROOT, free_port, with_devices
+from tests.helpers import forked
+from tests.helpers.commands import free_port, with_devices
 
 START = """
 import json, os, signal, sys, time
@@ -32,25 +31,13 @@ def run_together(
       wait: seconds.
     """
     beginning = START.format(heartbeat=heartbeat, wait=wait)
-    return run_commands([[sys.executable, "-c", beginning + program]] * count)
-
-
-def run_commands(commands: Sequence[Sequence[str]]) -> list[subprocess.CompletedProcess[str]]:
-    """Commands side by side; each gets the address, how many there are, and its number."""
-    address, count = f"127.0.0.1:{free_port()}", len(commands)
+    address = f"127.0.0.1:{free_port()}"
     processes = [
-        subprocess.Popen(
-            [*command, address, str(count), str(index)],
-            cwd=ROOT,
-            env=with_devices(1),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index, command in enumerate(commands)
+        forked.start(["-c", beginning + program, address, count, index], with_devices(1))
+        for index in range(count)
     ]
     outputs = [process.communicate(timeout=100) for process in processes]
     return [
-        subprocess.CompletedProcess(process.args, process.returncode, *output)
+        subprocess.CompletedProcess(process.args, process.returncode or 0, *output)
         for process, output in zip(processes, outputs, strict=True)
     ]

@@ -1,13 +1,12 @@
 """The train step on one to eight devices, of one process or two: its update is the same."""
 
 import json
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from tests.helpers import forked
 from tests.helpers.commands import free_port, with_devices
 
 pytestmark = [pytest.mark.slow, pytest.mark.multiprocess]
@@ -91,10 +90,8 @@ def runs(tmp_path_factory):
         children = []
         for index in range(processes):
             place = [*together, str(index)] if together else []
-            command = [sys.executable, "-c", PROGRAM, folder / f"{name}_{index}.npz", *place]
-            children.append(
-                subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-            )
+            command = ["-c", PROGRAM, folder / f"{name}_{index}.npz", *place]
+            children.append(forked.start(command, environment))
         for child in children:
             _, errors = child.communicate(timeout=300)
             assert child.returncode == 0, errors
