@@ -72,7 +72,7 @@ def exported_kind(weights: str) -> str:
     Raises:
       UserError: a folder has two.
     """
-    suffix = PurePosixPath(weights).suffix[1:]
+    suffix = PurePosixPath(weights).suffix[1:].lower()
     has = _has_file(weights)
     if suffix in ENGINES_OF:
         return suffix

@@ -4,6 +4,7 @@ The folder holds `model.safetensors`, the arrays by path; `config.json`: the ver
 the classes, and what of the config describes the network and its detections; and `SHA256SUMS`.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +31,13 @@ from ssd_jax.storage.outputs import check_outputs_in
 from ssd_jax.storage.replacing import replacing_files
 
 FILES = ("config.json", "model.safetensors")
+# What other exports write.
+WRITTEN_ONLY = {
+    "saved_model.pb": "a SavedModel",
+    "detector.stablehlo": "a file of StableHLO",
+    "detector.onnx": "a file of ONNX",
+    "detector.tflite": "a file of TFLite",
+}
 
 
 class Trained(NamedTuple):
@@ -68,7 +76,7 @@ def save_folder(trained: Trained, place: AnyPath) -> None:
         # Written by safetensors itself, the file could be read by its owner alone.
         write_bytes(unfinished / "model.safetensors", safetensors.numpy.save(arrays))
         write_json(unfinished / "config.json", content)
-        write_checksums(unfinished, FILES)
+        write_checksums(unfinished, FILES, folder)
 
 
 def load_folder(place: AnyPath) -> Trained:
@@ -84,10 +92,7 @@ def load_folder(place: AnyPath) -> Trained:
             "--workdir or Detector.from_workdir, or export it"
         )
     if not (folder / "config.json").is_file():
-        raise UserError(
-            f"{folder} is not the folder of a detector, or it is damaged: it has no config.json"
-            f"{'' if folder.exists() else scheme_hint(folder)}"
-        )
+        raise UserError(_why_no_detector(folder))
     try:
         verify_checksums(folder, FILES)
     except DamageError as error:
@@ -119,6 +124,25 @@ def load_folder(place: AnyPath) -> Trained:
         )
     variables = jax.tree.unflatten(jax.tree.structure(shapes), [arrays[name] for name in wanted])
     return Trained(network, variables, *names_and_ids(classes), config)
+
+
+def _why_no_detector(folder: Path) -> str:
+    """What is wrong with a folder that has no config.json."""
+    if not folder.exists():
+        return f"{folder} does not exist{scheme_hint(folder)}"
+    if folder.is_file():
+        return (
+            f"{folder} is a file: name a folder exported to safetensors or hf; predict, evaluate "
+            "and benchmark take files that are called .onnx or .tflite as well"
+        )
+    for file, what in WRITTEN_ONLY.items():
+        if (folder / file).exists():
+            return (
+                f"{folder} has {file}, {what}, of which no detector is made here: name a folder "
+                "exported to safetensors or hf; predict, evaluate and benchmark take onnx and "
+                "tflite as well"
+            )
+    return f"{folder} is not the folder of a detector, or it is damaged: it has no config.json"
 
 
 def names_and_ids(classes: list[dict[str, Any]]) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -3,6 +3,7 @@
 `sha256sum -c SHA256SUMS`, started in the folder, checks the same.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,14 +18,21 @@ class DamageError(Exception):
     """A file is not as it was written; the message names it and says what is wrong."""
 
 
-def write_checksums(folder: Path, names: Iterable[str]) -> None:
+def write_checksums(folder: Path, names: Iterable[str], beside: Path | None = None) -> None:
     """Writes `SHA256SUMS` into a folder.
 
     Args:
       folder: the folder.
       names: of files and folders in it; of a folder, all files in it are meant.
+      beside: the folder that its files will be moved to; the checksums of other files there are
+        kept, so that one folder may hold several exports.
     """
-    lines = [f"{digest(folder / name)}  {name}\n" for name in _files(folder, names)]
+    sums = {name: digest(folder / name) for name in _files(folder, names)}
+    if beside is not None and (beside / CHECKSUMS_FILE).is_file():
+        with contextlib.suppress(DamageError):
+            before = dict(_read(beside / CHECKSUMS_FILE))
+            sums = {name: of for name, of in before.items() if (beside / name).is_file()} | sums
+    lines = [f"{sums[name]}  {name}\n" for name in sorted(sums)]
     write_text(folder / CHECKSUMS_FILE, "".join(lines))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -349,3 +350,37 @@ def test_fields_that_a_file_decides_are_refused_by_name():
     flags = ("--weights=w.onnx", "--config=quickstart", "--config.model.precision=bfloat16")
     done = run_command("evaluate", *flags, expect=1)
     assert done.stderr.startswith("error: --config.model.precision does not go with --weights")
+
+
+@pytest.mark.parametrize(
+    ("file", "complaint"),
+    [
+        ("saved_model.pb", "has saved_model.pb, a SavedModel, of which no detector is made here"),
+        ("detector.stablehlo", "has detector.stablehlo, a file of StableHLO, of which no detector"),
+    ],
+)
+def test_what_is_for_other_programs_alone_is_named(file, complaint, tmp_path):
+    (tmp_path / file).write_bytes(b"x")
+    with pytest.raises(UserError, match=f"^{tmp_path} {complaint}"):
+        load_detector(None, str(tmp_path))
+    with pytest.raises(UserError, match=f"^{tmp_path / file} is a file: name a folder exported"):
+        load_detector(None, str(tmp_path / file))
+
+
+def test_a_folder_may_hold_several_exports(exported, tmp_path):
+    folder = tmp_path / "deploy"
+    shutil.copytree(exported / "onnx", folder)
+    export("safetensors", random_trained(), folder)
+    assert load_detector(None, str(folder)).class_names == NAMES
+    assert load_detector(None, str(folder / "detector.onnx")).class_names == NAMES
+    with (folder / "detector.onnx").open("ab") as file:
+        file.write(b"x")  # what was kept of the checksums still counts
+    export("safetensors", random_trained(), folder)
+    with pytest.raises(UserError, match=r"detector\.onnx differs from its checksum"):
+        load_detector(None, str(folder / "detector.onnx"))
+
+
+def test_suffixes_may_have_capital_letters(exported, tmp_path):
+    file = tmp_path / "Detector.ONNX"
+    file.write_bytes((exported / "onnx" / "detector.onnx").read_bytes())
+    assert load_detector(None, str(file)).class_names == NAMES

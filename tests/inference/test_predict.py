@@ -464,6 +464,4 @@ def test_the_script_says_by_its_status_what_was_done(thirty, done, tmp_path):
     results = json.loads((tmp_path / "out" / "detections.json").read_text())
     assert results["images"] == done[2]["images"]
     nothing = run_command("predict", "--weights=/no/such", "--output=x", "a.jpg", expect=2)
-    assert nothing.stderr == (
-        "error: /no/such is not the folder of a detector, or it is damaged: it has no config.json\n"
-    )
+    assert nothing.stderr == ("error: /no/such does not exist\n")
