@@ -53,14 +53,16 @@ def main(arguments: list[str]) -> None:
     """Runs the command with its flags and prints the result."""
     del arguments
     from ssd_jax.inference.page.exported import export_page
-    from ssd_jax.interop.export import PAGE, check_export, export
+    from ssd_jax.interop.export import PAGE, Choices, check_export, export
     from ssd_jax.interop.hub import ModelCard, check_repository, push, save_for_hub
     from ssd_jax.storage.files import check_no_scheme
     from ssd_jax.storage.outputs import check_outputs
 
     kind, output = given(TO), given(OUTPUT)
-    chosen = (PRECISION.value, CALIBRATION.value, LICENSE.value)
-    check_export(kind, *chosen)
+    if FLAGS["to"].present > 1:
+        raise UserError("--to is given more than once: export once for each format")
+    choices = Choices(PRECISION.value, CALIBRATION.value, LICENSE.value)
+    check_export(kind, choices)
     check_no_scheme(CALIBRATION.value)
     check_outputs(output, also_remote=True)
     if kind != "hf" and PUSH.value is not None:
@@ -72,9 +74,9 @@ def main(arguments: list[str]) -> None:
         name = PUSH.value or os.path.basename(os.path.abspath(output))
         save_for_hub(trained, output, ModelCard(name, numbers, LICENSE.value))
     elif kind == PAGE:
-        export_page(trained, output, *chosen)
+        export_page(trained, output, choices)
     else:
-        export(kind, trained, output, *chosen)
+        export(kind, trained, output, choices)
     print(f"{output}: written{'; docs/web.md says how to see it' if kind == PAGE else ''}")
     if PUSH.value is not None:
         print(f"uploaded: {push(output, PUSH.value)}")

@@ -5,6 +5,7 @@ detections = detector("image.jpg")
 print(detections.names, detections.scores, detections.boxes)
 """
 
+import abc
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast, overload
@@ -33,16 +34,82 @@ class Prepared(NamedTuple):
     pixels: np.ndarray
 
 
-class Detector:
-    """Detects objects in images of any size.
-
-    Several threads may use it at a time.
+class AnyDetector(abc.ABC):
+    """What detects in images: a `Detector`, or a `TiledDetector` around one.
 
     Attributes:
       class_names: class i + 1 is called `class_names[i]`.
       category_ids: what results call the classes, in the same order.
       side: of the square images that the network is given, in pixels.
       least_score: detections have a higher one.
+    """
+
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    side: int
+    least_score: float
+
+    @overload
+    def __call__(self, images: AnyImage, score_threshold: float = 0.0) -> Detections: ...
+
+    @overload
+    def __call__(
+        self, images: Sequence[AnyImage], score_threshold: float = 0.0
+    ) -> list[Detections]: ...
+
+    def __call__(
+        self, images: AnyImage | Sequence[AnyImage], score_threshold: float = 0.0
+    ) -> Detections | list[Detections]:
+        """Detects objects.
+
+        Args:
+          images: one, or a list: paths, PIL images, or `[height, width, 3]` uint8 RGB arrays.
+          score_threshold: detections with a lower score are left out.
+
+        Raises:
+          UserError: an image cannot be read or is none of these, or there are too many for the
+            memory.
+        """
+        if not isinstance(images, list | tuple):
+            return self([cast(AnyImage, images)], score_threshold)[0]
+        if not images:
+            return []
+        prepared = ((None, self.prepare(image)) for image in images)
+        return [
+            detections.select(detections.scores >= score_threshold)
+            for _, detections in self.stream(prepared, self._batch_size(len(images)))
+        ]
+
+    @abc.abstractmethod
+    def prepare(self, image: AnyImage) -> Prepared:
+        """Opens an image, and resizes it for the network."""
+
+    @abc.abstractmethod
+    def stream(
+        self, images: Iterable[tuple[Key, Prepared]], batch_size: int
+    ) -> Iterator[tuple[Key, Detections]]:
+        """Detects on any number of images, in batches of one size, with constant memory.
+
+        Args:
+          images: each with a key, to know it by.
+          batch_size: images that the device works on at a time; the last batch is padded.
+
+        Yields:
+          Keys and detections, in the order of the images.
+
+        Raises:
+          UserError: the batch is too large for the memory; as a rule before an image is taken.
+        """
+
+    @abc.abstractmethod
+    def _batch_size(self, count: int) -> int:
+        """Of so many images that are given at once."""
+
+
+class Detector(AnyDetector):
+    """Detects objects in images of any size; see `AnyDetector`.
+
+    Several threads may use it at a time.
     """
 
     # JAX and Orbax take a second to import: only detectors that need them do.
@@ -105,42 +172,8 @@ class Detector:
 
         return cls(load_exported(read_exported(path, "tflite"), "tflite"))
 
-    @overload
-    def __call__(self, images: AnyImage, score_threshold: float = 0.0) -> Detections: ...
-
-    @overload
-    def __call__(
-        self, images: Sequence[AnyImage], score_threshold: float = 0.0
-    ) -> list[Detections]: ...
-
-    def __call__(
-        self, images: AnyImage | Sequence[AnyImage], score_threshold: float = 0.0
-    ) -> Detections | list[Detections]:
-        """Detects objects.
-
-        Args:
-          images: one, or a list: paths, PIL images, or `[height, width, 3]` uint8 RGB arrays.
-          score_threshold: detections with a lower score are left out.
-
-        Raises:
-          UserError: an image cannot be read or is none of these, or there are too many for the
-            memory.
-        """
-        if isinstance(images, list | tuple):
-            return self._detect(images, score_threshold)
-        return self._detect([cast(AnyImage, images)], score_threshold)[0]
-
-    def _detect(self, images: Sequence[AnyImage], score_threshold: float) -> list[Detections]:
-        if not images:
-            return []
-        prepared = [(None, self.prepare(image)) for image in images]
-        return [
-            detections.select(detections.scores >= score_threshold)
-            for _, detections in self.stream(prepared, len(prepared))
-        ]
-
     def prepare(self, image: AnyImage) -> Prepared:
-        """Opens an image, and resizes it for the network."""
+        """See `AnyDetector`."""
         if is_rgb(image):
             height, width, _ = image.shape
             return Prepared(image, (height, width), resize_to_square(image, self.side))
@@ -150,20 +183,7 @@ class Detector:
     def stream(
         self, images: Iterable[tuple[Key, Prepared]], batch_size: int
     ) -> Iterator[tuple[Key, Detections]]:
-        """Detects on any number of images, in batches of one size, with constant memory.
-
-        The next batch is already on the device when one is given back.
-
-        Args:
-          images: each with a key, to know it by.
-          batch_size: images that the device works on at a time; the last batch is padded.
-
-        Yields:
-          Keys and detections, in the order of the images.
-
-        Raises:
-          UserError: the batch is too large for the memory; as a rule before an image is taken.
-        """
+        """See `AnyDetector`; the next batch is already on the device when one is given back."""
         self._engine.check_batch(batch_size)
         running = None
         for batch in _batches(images, batch_size):
@@ -174,6 +194,9 @@ class Detector:
             running = started
         if running:
             yield from self._finish(*running)
+
+    def _batch_size(self, count: int) -> int:
+        return count
 
     def _finish(
         self, batch: list[tuple[Key, Prepared]], started: Any

@@ -15,7 +15,7 @@ from ssd_jax.images.limits import BYTES_OF_RGB
 from ssd_jax.images.opening import LARGE, open_image, size_in_file
 from ssd_jax.inference.choice import Choice
 from ssd_jax.inference.detections import Detections
-from ssd_jax.inference.detector import Detector, Prepared
+from ssd_jax.inference.detector import AnyDetector, Prepared
 from ssd_jax.inference.done import Done
 from ssd_jax.inference.inputs import Input, find_files, input_copy, is_video
 from ssd_jax.inference.outputs import OutputFolder, Target, check_apart, only_run
@@ -38,7 +38,7 @@ KEPT_BYTES = 2**29
 
 
 def predict(
-    detector: Detector | TiledDetector,
+    detector: AnyDetector,
     arguments: Sequence[str],
     output: str,
     *,
@@ -83,7 +83,7 @@ def predict(
 
 
 def _predict(
-    detector: Detector | TiledDetector,
+    detector: AnyDetector,
     choice: Choice,
     arguments: Sequence[str],
     folder: Path,
@@ -176,7 +176,7 @@ class _Run:
 
     def __init__(
         self,
-        detector: Detector | TiledDetector,
+        detector: AnyDetector,
         choice: Choice,
         batch_size: int,
         output: OutputFolder,

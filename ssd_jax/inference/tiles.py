@@ -6,16 +6,17 @@ image is cut into overlapping squares, each of which is detected in like an imag
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar, cast, overload
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from ssd_jax.errors import UserError
 from ssd_jax.inference.detections import AnyImage, Detections, open_as_rgb
-from ssd_jax.inference.detector import Detector, Prepared
+from ssd_jax.inference.detector import AnyDetector, Detector, Prepared
 
 OVERLAP = 0.25  # of a tile's side with the next tile: objects of that size are whole in one of them
 MIN_TILE = 32  # pixels
+BATCH_SIZE = 8  # tiles of images that are given in a list
 MAX_TILES = 2000  # of an image: more take minutes, and a gigabyte
 CUT = 0.01  # of a tile's side from its border: so near ends what is cut there
 MOST_IOU = 0.45  # of detections of a class from different tiles, as in the paper's suppression
@@ -66,15 +67,8 @@ def _starts(length: int, side: int) -> list[int]:
     return [round(index * (length - side) / max(count - 1, 1)) for index in range(count)]
 
 
-class TiledDetector:
-    """A detector that takes large images apart, and is used like the `Detector` that it wraps.
-
-    Attributes:
-      class_names: class i + 1 is called `class_names[i]`.
-      category_ids: what results call the classes, in the same order.
-      side: of the square images that the network is given, in pixels.
-      least_score: detections have a higher one.
-    """
+class TiledDetector(AnyDetector):
+    """A detector that takes large images apart, and is used like the `Detector` that it wraps."""
 
     def __init__(self, detector: Detector, tile: int) -> None:
         """Wraps a detector.
@@ -94,25 +88,6 @@ class TiledDetector:
         self.side = detector.side
         self.least_score = detector.least_score
 
-    @overload
-    def __call__(self, images: AnyImage, score_threshold: float = 0.0) -> Detections: ...
-
-    @overload
-    def __call__(
-        self, images: Sequence[AnyImage], score_threshold: float = 0.0
-    ) -> list[Detections]: ...
-
-    def __call__(
-        self, images: AnyImage | Sequence[AnyImage], score_threshold: float = 0.0
-    ) -> Detections | list[Detections]:
-        """Detects objects; see `Detector`."""
-        if not isinstance(images, list | tuple):
-            return self([cast(AnyImage, images)], score_threshold)[0]
-        prepared = ((None, self.prepare(image)) for image in images)
-        return [
-            found.select(found.scores >= score_threshold) for _, found in self.stream(prepared, 8)
-        ]
-
     def prepare(self, image: AnyImage) -> Prepared:
         """Opens an image, and resizes its tiles: the pixels are `[tiles, size, size, 3] uint8`."""
         rgb = open_as_rgb(image)
@@ -123,10 +98,14 @@ class TiledDetector:
         ]
         return Prepared(image, size, np.stack(pixels))
 
+    def _batch_size(self, count: int) -> int:
+        del count
+        return BATCH_SIZE
+
     def stream(
         self, images: Iterable[tuple[Key, Prepared]], batch_size: int
     ) -> Iterator[tuple[Key, Detections]]:
-        """Detects on any number of images, in batches of tiles; see `Detector.stream`."""
+        """Detects on any number of images, in batches of tiles; see `AnyDetector`."""
 
         def tiles() -> Iterator[tuple[tuple[Key, Prepared, int], Prepared]]:
             for key, prepared in images:

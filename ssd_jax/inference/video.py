@@ -19,7 +19,7 @@ from ssd_jax.errors import UserError, missing_package, reason_of
 from ssd_jax.images.drawing import BoxDrawing
 from ssd_jax.images.limits import MAX_PIXELS
 from ssd_jax.inference.detections import Detections, open_as_rgb
-from ssd_jax.inference.detector import Detector, Prepared
+from ssd_jax.inference.detector import AnyDetector, Prepared
 from ssd_jax.inference.frames import (
     Part,
     parts_of_frame,
@@ -90,7 +90,7 @@ def live_name(source: str) -> str:
 
 
 def detect_in_video(
-    detector: Detector | TiledDetector,
+    detector: AnyDetector,
     source: str,
     output: Path,
     batch_size: int,
@@ -160,7 +160,7 @@ def _measured(
 
 def _in_large_frames(
     av: Any,
-    detector: Detector | TiledDetector,
+    detector: AnyDetector,
     frames: Iterable[tuple[Frame, Any]],
     source: str,
     writer: VideoWriter,

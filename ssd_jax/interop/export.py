@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.export
@@ -52,21 +52,38 @@ NEEDED = {
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def check_export(
-    kind: str, precision: str = "", calibration: str = "", license_name: str = ""
-) -> None:
+class Choices(NamedTuple):
+    """What may be chosen of an export.
+
+    Attributes:
+      precision: of weights and activations, one of the format's `PRECISIONS`; "" for the first, or
+        where it has none.
+      calibration: the data set that int8 needs, whose images show how large activations are; see
+        `calibration_images`.
+      license_name: of the detector, like "apache-2.0", for the formats that are `LICENSED`; ""
+        where it is not said.
+    """
+
+    precision: str = ""
+    calibration: str = ""
+    license_name: str = ""
+
+
+DEFAULT = Choices()
+
+
+def check_export(kind: str, choices: Choices = DEFAULT) -> None:
     """Checks what is asked for, before anything is read.
 
     Args:
       kind: one of `FORMATS`, or `PAGE`.
-      precision: of weights and activations; "" for the one that the format has by default.
-      calibration: a data set, whose images show how large activations are.
-      license_name: of the detector; "" where it is not said.
+      choices: what is chosen.
 
     Raises:
       UserError: there is no such format, it has no such precision or no place for a licence, or
         int8 and a data set are not named together.
     """
+    precision, calibration, license_name = choices
     if kind not in (*FORMATS, PAGE):
         raise UserError(f"--to is {kind!r}, but must be one of {', '.join((*FORMATS, PAGE))}")
     known = PRECISIONS.get(kind, ())
@@ -94,35 +111,26 @@ def check_export(
         )
 
 
-def export(
-    kind: str,
-    trained: Trained,
-    output: AnyPath,
-    precision: str = "",
-    calibration: str = "",
-    license_name: str = "",
-) -> None:
+def export(kind: str, trained: Trained, output: AnyPath, choices: Choices = DEFAULT) -> None:
     """Writes a folder with a trained detector, and the checksums of its files.
 
     Args:
       kind: one of `FORMATS`.
       trained: the detector.
       output: the folder to write.
-      precision: one of the format's `PRECISIONS`; "" for the first, or where it has none.
-      calibration: the data set that int8 needs; see `calibration_images`.
-      license_name: like "apache-2.0", for the formats that are `LICENSED`; "" where it is not said.
+      choices: what is chosen of the format.
 
     Raises:
       UserError: see `check_export`; or the format cannot hold the network, the data set cannot be
         read, or the folder is the work directory of a run, or lies among its files.
     """
-    check_export(kind, precision, calibration, license_name)
+    check_export(kind, choices)
     if kind == PAGE:
         raise UserError(f"{PAGE} is written by ssd_jax.inference.page.exported.export_page")
     if kind == "safetensors":
         return save_folder(trained, output)
     if kind == "hf":
-        card = ModelCard(name_of(output), license_name=license_name)
+        card = ModelCard(name_of(output), license_name=choices.license_name)
         return save_for_hub(trained, output, card)
     check_outputs_in(output, "classes.json")
     tensors = {} if kind in ("stablehlo", *NEEDED) else state_dict(trained, kind)
@@ -130,7 +138,7 @@ def export(
         if kind == "stablehlo":
             write_bytes(unfinished / "detector.stablehlo", to_stablehlo(trained))
         elif kind in NEEDED:
-            write_for_engines(kind, trained, unfinished, precision, calibration, license_name)
+            write_for_engines(kind, trained, unfinished, choices)
             if kind != "saved_model":  # which holds no network without suppression
                 np.save(unfinished / "default_boxes.npy", trained.network.default_boxes())
         else:
@@ -138,7 +146,7 @@ def export(
             write_bytes(unfinished / "model.safetensors", safetensors.numpy.save(tensors))
         classes = describe_classes(trained.class_names, trained.category_ids)
         write_json(unfinished / "classes.json", classes)
-        write_checksums(unfinished, sorted(file.name for file in unfinished.iterdir()))
+        write_checksums(unfinished, [file.name for file in unfinished.iterdir()], folder)
 
 
 def to_stablehlo(trained: Trained) -> bytes:
@@ -170,12 +178,7 @@ def _without_folders() -> Iterator[None]:
 
 
 def write_for_engines(
-    kind: str,
-    trained: Trained,
-    folder: Path,
-    precision: str = "",
-    calibration: str = "",
-    license_name: str = "",
+    kind: str, trained: Trained, folder: Path, choices: Choices = DEFAULT
 ) -> None:
     """Writes a detector for other engines.
 
@@ -183,14 +186,13 @@ def write_for_engines(
       kind: one of `NEEDED`.
       trained: the detector.
       folder: where the files are written: see `write_onnx`, `write_tflite` and `write_saved_model`.
-      precision: see `export`.
-      calibration: see `export`.
-      license_name: see `export`.
+      choices: see `export`.
 
     Raises:
       UserError: a package is not installed, the data set cannot be read, or the format has no
         operator for something that the network computes.
     """
+    precision, calibration, license_name = choices
     for package in NEEDED[kind]:
         check_installed(package, f"export to {kind}")
     if kind == "onnx" and precision == "int8":

@@ -9,13 +9,14 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from ssd_jax.errors import UserError
 from ssd_jax.images.resizing import resize_to_square
 from ssd_jax.inference.page.exported import export_page
-from ssd_jax.interop.export import export
+from ssd_jax.interop.export import Choices, export
 from ssd_jax.storage.checksums import verify_checksums
 from tests.helpers.browser import find_chromium, new_page
 from tests.helpers.random_detector import random_trained
@@ -30,7 +31,7 @@ SCRIPTS = Path(__file__).parents[2] / "ssd_jax" / "inference" / "page" / "static
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("exported")
-    export_page(random_trained(), str(made / "page"))
+    export_page(random_trained(), str(made / "page"), Choices(license_name="apache-2.0"))
     return made
 
 
@@ -40,6 +41,9 @@ def test_the_folder_holds_the_page_and_the_detector(folder):
     verify_checksums(page, FILES)
     told = json.loads((page / "detector.json").read_text())
     assert told["image_size"] == "64" and json.loads(told["classes"])[4]["id"] == 90
+    assert told["license"] == "apache-2.0"
+    inside = {each.key: each.value for each in onnx.load(page / "detector.onnx").metadata_props}
+    assert inside == told
     assert (page / "detecting.js").read_text() == (SCRIPTS / "in_browser.js").read_text()
     text = (page / "index.html").read_text()
     assert "$" not in text and "python -m http.server" in text and 'value="0.4"' in text

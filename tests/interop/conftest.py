@@ -19,12 +19,13 @@ def exported_trained():
 @pytest.fixture(scope="session")
 def exported_detector(exported_trained, tmp_path_factory):
     """The folder of a format, by its name; the detector has a licence where there is a place."""
-    from ssd_jax.interop.export import LICENSED, export
+    from ssd_jax.interop.export import LICENSED, Choices, export
 
     @functools.cache
     def folder(kind):
         made = tmp_path_factory.mktemp(kind)
-        export(kind, exported_trained, str(made), license_name="mit" if kind in LICENSED else "")
+        choices = Choices(license_name="mit" if kind in LICENSED else "")
+        export(kind, exported_trained, str(made), choices)
         return made
 
     return folder

@@ -2,25 +2,14 @@
 
 import json
 
-import numpy as np
 import pytest
 
 from ssd_jax.data.tensorflow_setup import tf
 from ssd_jax.errors import UserError
 from ssd_jax.interop import export as exports
 from ssd_jax.storage.checksums import verify_checksums
+from tests.helpers.same_detections import assert_same_detections
 from tests.interop.test_onnx import SIZE
-
-
-def rows(boxes, scores, labels):
-    """Detections as one array: box in parts of the image, score, label."""
-    return np.concatenate([boxes, scores[:, None], labels[:, None]], axis=1)
-
-
-def assert_each_is_among(some, others, last):
-    """But for those whose score is that of the last one kept, of which others may be kept."""
-    nearest = np.abs(some[:, None] - others).max(-1).min(1)
-    assert (nearest[some[:, 4] > last + 1e-4] < 1e-4).all()
 
 
 def test_it_detects_the_same_for_any_number_of_images(exported_detector, exported_images):
@@ -31,17 +20,7 @@ def test_it_detects_the_same_for_any_number_of_images(exported_detector, exporte
         found = {name: tensor.numpy() for name, tensor in found.items()}
         assert set(found) == {"boxes", "scores", "labels"} and len(found["boxes"]) == count
         for i, ours in enumerate(wanted[:count]):
-            boxes, scores, labels = (found[name][i] for name in ("boxes", "scores", "labels"))
-            most = len(ours.scores)
-            assert most > 10 and np.count_nonzero(labels) == most
-            assert not boxes[most:].any() and not scores[most:].any()
-            np.testing.assert_allclose(scores[:most], ours.scores, atol=1e-4)
-            theirs = rows(boxes[:most], scores[:most], labels[:most])
-            expected = rows(ours.boxes / SIZE, ours.scores, ours.labels)
-            last = ours.scores[-1] if most == len(scores) else 0
-            assert (theirs[:, 4] > last + 1e-4).sum() > 10
-            assert_each_is_among(theirs, expected, last)
-            assert_each_is_among(expected, theirs, last)
+            assert_same_detections({name: of_all[i] for name, of_all in found.items()}, ours)
 
 
 def test_its_folder_says_what_is_in_it(exported_detector):
@@ -68,4 +47,4 @@ def test_without_tensorflow_it_says_what_to_install(monkeypatch, tmp_path):
 def test_formats_without_a_place_for_a_licence_are_refused(kind):
     wanted = f"'mit', but --to={kind} has no place .* hf, onnx, tflite, saved_model or web$"
     with pytest.raises(UserError, match=wanted):
-        exports.check_export(kind, license_name="mit")
+        exports.check_export(kind, exports.Choices(license_name="mit"))

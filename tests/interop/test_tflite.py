@@ -20,7 +20,7 @@ from ssd_jax.config.schema import DetectionConfig, as_config
 from ssd_jax.data.tensorflow_setup import tf
 from ssd_jax.detection.postprocess import detect
 from ssd_jax.errors import UserError
-from ssd_jax.interop.export import PRECISIONS, export
+from ssd_jax.interop.export import PRECISIONS, Choices, export
 from ssd_jax.interop.tflite_detector import add_detection, write_tflite
 from ssd_jax.interop.tflite_file import Model
 from ssd_jax.interop.tflite_network import network_function
@@ -28,7 +28,7 @@ from ssd_jax.models.convolution import LAYOUT
 from ssd_jax.models.input_size import fields_of_size
 from ssd_jax.models.network import build_network
 from tests import tiny
-from tests.interop.test_onnx import NAMES, SIZE, random_trained
+from tests.interop.test_onnx import LICENSE, NAMES, SIZE, random_trained
 
 OPERATORS = {number: name for name, number in vars(schema.BuiltinOperator).items()}
 
@@ -72,7 +72,7 @@ def exported(trained, tmp_path_factory):
     (folder / "objects.csv").write_text(rows)
     for precision in PRECISIONS["tflite"]:
         given = f"csv:{folder / 'objects.csv'}:{folder}" if precision == "int8" else ""
-        export("tflite", trained, str(folder / precision), precision, given)
+        export("tflite", trained, str(folder / precision), Choices(precision, given, LICENSE))
     return folder
 
 
@@ -251,6 +251,15 @@ class Table:
         return np.frombuffer(self.content, kind, self.int(start, "I"), start + 4).tolist()
 
 
+def metadata(content):
+    """TFLite's own metadata of a file."""
+    model = schema.ModelT.InitFromPackedBuf(content)
+    (entry,) = [each for each in model.metadata if each.name == b"TFLITE_METADATA"]
+    written = model.buffers[entry.buffer].data.tobytes()
+    assert written[4:8] == b"M001"
+    return Table(written, struct.unpack_from("<I", written)[0])
+
+
 def test_files_say_what_is_in_them(exported):
     folder = exported / "float32"
     names = {"SHA256SUMS", "classes.json", "default_boxes.npy", "detector.tflite", "network.tflite"}
@@ -261,14 +270,12 @@ def test_files_say_what_is_in_them(exported):
         told = json.loads(archive.read("detector.json"))
     assert told["classes"][1] == {"id": 5, "name": "dog"}
     assert told["image_size"] == 64 and told["score_threshold"] == 0.01
-    assert told["license"] == ""
+    assert told["license"] == LICENSE
 
-    model = schema.ModelT.InitFromPackedBuf(content)
-    (entry,) = [each for each in model.metadata if each.name == b"TFLITE_METADATA"]
-    metadata = model.buffers[entry.buffer].data.tobytes()
-    assert metadata[4:8] == b"M001"
-    root = Table(metadata, struct.unpack_from("<I", metadata)[0])
-    assert root.text(0) == "SSD detector" and root.text(5) == ""
+    of_network = metadata((folder / "network.tflite").read_bytes())
+    assert of_network.text(0) == "SSD network" and of_network.text(5) == LICENSE
+    root = metadata(content)
+    assert root.text(0) == "SSD detector" and root.text(5) == LICENSE
     (graph,) = root.tables(3)
     (given,), found = graph.tables(2), graph.tables(3)
     assert given.table(3).table(1).table(1).int(given.table(3).table(1).table(1).at(0), "I") == 64

@@ -2,7 +2,7 @@
 
 from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.inference.page.files import page_files
-from ssd_jax.interop.export import check_export, write_for_engines
+from ssd_jax.interop.export import DEFAULT, PAGE, Choices, check_export, write_for_engines
 from ssd_jax.interop.trained import Trained
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, write_checksums
 from ssd_jax.storage.copies import sending
@@ -17,13 +17,7 @@ NOTICE = (
 )
 
 
-def export_page(
-    trained: Trained,
-    output: str,
-    precision: str = "",
-    calibration: str = "",
-    license_name: str = "",
-) -> None:
+def export_page(trained: Trained, output: str, choices: Choices = DEFAULT) -> None:
     """Writes `index.html` with its scripts, `detector.onnx`, `detector.json`, and checksums.
 
     onnxruntime-web, by which the page detects, is added by npm: see docs/web.md.
@@ -31,22 +25,19 @@ def export_page(
     Args:
       trained: the detector.
       output: the folder to write.
-      precision: of the network; see `export`.
-      calibration: the data set that int8 needs.
-      license_name: of the detector; "" where it is not said.
+      choices: what is chosen of its ONNX file.
 
     Raises:
       UserError: see `export`.
     """
-    chosen = (precision, calibration, license_name)
-    check_export("web", *chosen)
+    check_export(PAGE, choices)
     check_outputs_in(output, "index.html")
     with sending(output) as folder, replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
-        write_for_engines("onnx", trained, unfinished, *chosen)
+        write_for_engines("onnx", trained, unfinished, choices)
         (unfinished / "network.onnx").unlink()
         from ssd_jax.interop.onnx_detector import metadata  # whose package was checked by now
 
-        write_json(unfinished / "detector.json", metadata(trained, license_name))
+        write_json(unfinished / "detector.json", metadata(trained, choices.license_name))
         for name, text in page_files("in_browser.js", SCORE_THRESHOLD, MAX_BYTES, NOTICE).items():
             write_text(unfinished / name, text)
-        write_checksums(unfinished, sorted(file.name for file in unfinished.iterdir()))
+        write_checksums(unfinished, [file.name for file in unfinished.iterdir()], folder)

@@ -1,0 +1,24 @@
+"""A StableHLO file detects what the detector finds, and says nothing of where it was made."""
+
+from pathlib import Path
+
+import jax.export
+import numpy as np
+
+import ssd_jax
+from tests.helpers.same_detections import assert_same_detections
+
+
+def test_it_detects_the_same_for_any_number_of_images(exported_detector, exported_images):
+    content = (exported_detector("stablehlo") / "detector.stablehlo").read_bytes()
+    exported, (images, wanted) = jax.export.deserialize(bytearray(content)), exported_images
+    for count in (1, len(images)):
+        found = {name: np.asarray(array) for name, array in exported.call(images[:count]).items()}
+        assert set(found) == {"boxes", "scores", "labels"} and len(found["boxes"]) == count
+        for i, ours in enumerate(wanted[:count]):
+            assert_same_detections({name: of_all[i] for name, of_all in found.items()}, ours)
+
+
+def test_it_names_source_files_without_the_folders_of_this_machine(exported_detector):
+    content = (exported_detector("stablehlo") / "detector.stablehlo").read_bytes()
+    assert b"export.py" in content and str(Path(ssd_jax.__file__).parent).encode() not in content
