@@ -1,6 +1,6 @@
 """The equations of a traced function, as other formats want them: without calls and constants."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,29 +25,38 @@ class Variable:
 
 
 def equations(
-    program: Jaxpr, names: dict[Any, Any]
+    program: Jaxpr, names: dict[Any, Any], whole: Collection[str] = ()
 ) -> Iterator[tuple[JaxprEqn, list[Any], list[Any]]]:
     """The equations of a program and of those it calls, each with what it reads and gives.
 
     Args:
       program: whose variables may have the same names as those of a program that it calls.
       names: what its variables stand for, which no other variable does; filled on the way.
+      whole: functions of JAX whose calls are one equation each; see `operation`.
     """
     for equation in program.eqns:
         inputs = [named(variable, names) for variable in equation.invars]
         outputs: list[Any] = [Variable() for _ in equation.outvars]
-        if equation.primitive.name in INLINED:
+        if operation(equation) in whole:
+            yield equation, inputs, outputs
+        elif equation.primitive.name in INLINED:
             called = equation.params[INLINED[equation.primitive.name]]
             inner = dict(zip(called.jaxpr.invars, inputs, strict=True))
             constants = map(np.asarray, called.consts)
             inner |= dict(zip(called.jaxpr.constvars, constants, strict=True))
-            yield from equations(called.jaxpr, inner)
+            yield from equations(called.jaxpr, inner, whole)
             outputs = [named(variable, inner) for variable in called.jaxpr.outvars]
         elif _changes_nothing(equation):
             outputs = inputs[:1]
         else:
             yield equation, inputs, outputs
         names.update(zip(equation.outvars, outputs, strict=True))
+
+
+def operation(equation: JaxprEqn) -> str:
+    """The name of what an equation computes: its primitive, or a function that it calls."""
+    name = equation.primitive.name
+    return equation.params["name"] if name == "jit" else name
 
 
 def named(variable: Any, names: dict[Any, Any]) -> Any:

@@ -9,6 +9,7 @@ import onnx.numpy_helper
 
 from ssd_jax.interop.onnx_graph import Graph
 
+SUMS = ("ReduceSum", "GlobalAveragePool")
 FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
@@ -57,11 +58,11 @@ def _nodes_in_float32(nodes: list[onnx.NodeProto]) -> set[str]:
     """Names of nodes that read images or sums, and of those that are only summed."""
     tensors, names = {"images"}, set()
     for node in nodes:
-        is_sum = node.op_type == "ReduceSum"
+        is_sum = node.op_type in SUMS
         if is_sum or (node.op_type != "Conv" and tensors.intersection(node.input)):
             tensors.update(node.output)
             names.add(node.name)
     readers = Counter(name for node in nodes for name in node.input)
-    summed = Counter(node.input[0] for node in nodes if node.op_type == "ReduceSum")
+    summed = Counter(node.input[0] for node in nodes if node.op_type in SUMS)
     names.update(name for name in summed if readers[name] == summed[name])
     return names

@@ -7,7 +7,7 @@ weights; feature maps are `[batch, channels, height, width]`, as ONNX's operator
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,54 +18,26 @@ import onnx.numpy_helper
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from ssd_jax.errors import UserError
-from ssd_jax.interop.equations import NUMPY, Variable, computed, equations, named, shaped
+from ssd_jax.interop.equations import Variable, computed, equations, named, operation, shaped
+from ssd_jax.interop.onnx_values import (
+    TO_CHANNELS_FIRST,
+    TO_CHANNELS_LAST,
+    Convolution,
+    Divided,
+    Relu,
+    Sum,
+    Tensor,
+    Value,
+    broadcast,
+    collapsed,
+    folded,
+)
 
 NO_OPERATOR = "for which export to ONNX has no operator: add it to ssd_jax/interop/onnx_graph.py"
 BATCH = "batch"  # the name of the first axis, of any size
-TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
-
-
-class Tensor(NamedTuple):
-    """What a node gives.
-
-    Attributes:
-      name: in the graph.
-      shape: as JAX has it; `[batch, height, width, channels]` for feature maps.
-      channels_first: whether the graph has `[batch, channels, height, width]` there.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    channels_first: bool = False
-
-
-class Convolution(NamedTuple):
-    """A convolution that is no node yet: what is multiplied or added becomes part of it."""
-
-    x: "Value"
-    weight: np.ndarray  # [new channels, channels of a group, rows, columns]
-    bias: np.ndarray
-    attributes: dict[str, Any]
-    shape: tuple[int, ...]
-
-
-class Relu(NamedTuple):
-    """A ReLU that is no node yet: with an upper limit it becomes a clip."""
-
-    x: "Value"
-    shape: tuple[int, ...]
-
-
-class Sum(NamedTuple):
-    """A sum over axes, which the graph keeps with one entry each."""
-
-    kept: Tensor
-    axes: tuple[int, ...]
-    shape: tuple[int, ...]
-
-
-Value = Tensor | Convolution | Relu | Sum | np.ndarray
-
+CELLS = (1, 2)  # the axes of rows and columns
+# Functions of JAX that are operators of ONNX; on their own they would be four nodes.
+WHOLE = ("hard_silu", "hard_sigmoid")
 ELEMENTWISE = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min"}
 
 
@@ -136,7 +108,7 @@ class Tracer:
         known = {variable: np.asarray(array) for variable, array in known.items()}
         known[program.invars[0]] = of_images = Variable()
         self.values[of_images] = images
-        steps = list(equations(program, known))
+        steps = list(equations(program, known, WHOLE))
         outputs = [named(variable, known) for variable in program.outvars]
         self.uses.update(v for _, inputs, _ in steps for v in inputs if isinstance(v, Variable))
         self.uses.update(outputs)
@@ -146,7 +118,7 @@ class Tracer:
             self.graph.one("Identity", self._settled(self.values[variable]).name, name=name)
 
     def _results(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Value]:
-        name, shape = equation.primitive.name, shaped(equation.outvars[0]).shape
+        name, shape = operation(equation), shaped(equation.outvars[0]).shape
         given: list[Value] = [v if isinstance(v, np.ndarray) else self.values[v] for v in inputs]
         known = [value for value in given if isinstance(value, np.ndarray)]
         if len(known) == len(given):
@@ -171,8 +143,14 @@ class Tracer:
             x = self._tensor(value.x)
             return x._replace(name=graph.one("Relu", x.name))
         if isinstance(value, Sum):
-            axes = graph.constant(np.array(value.axes))
-            return Tensor(graph.one("Squeeze", value.kept.name, axes), value.shape)
+            x, kept = value.x, len(value.shape) == len(value.x.shape)
+            places = [TO_CHANNELS_FIRST.index(n) if x.channels_first else n for n in value.axes]
+            axes = graph.constant(np.array(places))
+            name = graph.one("ReduceSum", x.name, axes, keepdims=int(kept))
+            return Tensor(name, value.shape, x.channels_first and kept)
+        if isinstance(value, Divided):
+            divisor = graph.constant(value.divisor.reshape(()))
+            return value.x._replace(name=graph.one("Div", value.x.name, divisor))
         if isinstance(value, np.ndarray):
             return Tensor(graph.constant(value), value.shape)
         return value
@@ -205,9 +183,14 @@ class Tracer:
         first, second = given
         if isinstance(second, np.ndarray):
             if isinstance(first, Convolution) and alone:
-                folded = _folded(name, first, second)
-                if folded is not None:
-                    return folded
+                joined = folded(name, first, second)
+                if joined is not None:
+                    return joined
+            if name == "div" and isinstance(first, Sum) and _is_mean(first, second):
+                average = self.graph.one("GlobalAveragePool", first.x.name)
+                return Tensor(average, shape, True)
+            if name == "div" and isinstance(first, Tensor) and collapsed(second).size == 1:
+                return Divided(first, collapsed(second), shape)
             if name == "max" and not second.any():
                 return Relu(first if alone else self._settled(first), shape)
             if name == "min" and isinstance(first, Relu) and second.size == 1 and alone:
@@ -221,7 +204,7 @@ class Tracer:
         names = []
         for value, tensor in zip(given, tensors, strict=True):
             if isinstance(value, np.ndarray):
-                names.append(self.graph.constant(_broadcast(value, len(shape), is_first)))
+                names.append(self.graph.constant(broadcast(value, len(shape), is_first)))
             else:
                 assert tensor is not None
                 names.append(self._arranged(tensor, is_first).name)
@@ -234,6 +217,8 @@ class Tracer:
         if not isinstance(kernel, np.ndarray) or set(params["lhs_dilation"]) != {1}:
             raise UserError(f"the network has a transposed or dynamic convolution, {NO_OPERATOR}")
         weight = kernel.transpose(3, 2, 0, 1)
+        if isinstance(x, Divided):
+            x, weight = x.x, weight / x.divisor.item()
         attributes = {
             "kernel_shape": weight.shape[2:],
             "strides": params["window_strides"],
@@ -259,18 +244,16 @@ class Tracer:
         self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
     ) -> Value:
         x = self._settled(given[0])
-        axes = params["axes"]
-        places = [TO_CHANNELS_FIRST.index(axis) if x.channels_first else axis for axis in axes]
-        name = self.graph.one("ReduceSum", x.name, self.graph.constant(np.array(places)))
-        kept = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape))
-        return Sum(Tensor(name, kept, x.channels_first), tuple(places), shape)
+        return Sum(x, tuple(params["axes"]), shape)
 
     def _broadcast_in_dim(
         self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
     ) -> Value:
         value = given[0]
-        if isinstance(value, Sum) and value.kept.shape == shape:
-            return value.kept
+        if isinstance(value, Sum):
+            kept = [1 if n in value.axes else size for n, size in enumerate(value.x.shape)]
+            if tuple(kept) == shape:
+                return value._replace(shape=shape)
         raise UserError(f"the network repeats what it computed, {NO_OPERATOR}")
 
     def _reshape(self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]) -> Value:
@@ -298,45 +281,32 @@ class Tracer:
         x = self._settled(given[0])
         return x._replace(name=self.graph.one("Sqrt", x.name))
 
-    def _convert_element_type(
+    def _hard_silu(
         self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
     ) -> Value:
         x = self._settled(given[0])
+        return x._replace(name=self.graph.one("HardSwish", x.name))
+
+    def _hard_sigmoid(
+        self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
+    ) -> Value:
+        x = self._settled(given[0])
+        return x._replace(name=self.graph.one("HardSigmoid", x.name, alpha=1 / 6, beta=0.5))
+
+    def _convert_element_type(
+        self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
+    ) -> Value:
+        # Pixels have their channels moved while they are bytes.
+        x = self._channels_first(given[0])
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(params["new_dtype"]))
         return x._replace(name=self.graph.one("Cast", x.name, to=kind))
 
 
-def _folded(name: str, value: Convolution, other: np.ndarray) -> Convolution | None:
-    """A convolution with an operation by constants in its weights; None where that cannot be."""
-    factor = _collapsed(other).ravel()
-    if name not in ("add", "sub", "mul", "div") or factor.size not in (1, len(value.bias)):
-        return None
-    if factor.size > 1 and other.shape[-1] != len(value.bias):
-        return None
-    operation = NUMPY[name]
-    bias = operation(value.bias, factor).astype(np.float32)
-    if name in ("add", "sub"):
-        return value._replace(bias=bias)
-    weight = operation(value.weight, factor[:, None, None, None]).astype(np.float32)
-    return value._replace(weight=weight, bias=bias)
-
-
-def _collapsed(array: np.ndarray) -> np.ndarray:
-    """An array with one entry along the axes along which all are the same."""
-    for axis in range(array.ndim):
-        first = np.take(array, [0], axis)
-        if array.shape[axis] > 1 and (array == first).all():
-            array = first
-    return array
-
-
-def _broadcast(array: np.ndarray, rank: int, channels_first: bool) -> np.ndarray:
-    """A constant beside a tensor of this rank."""
-    array = _collapsed(array)
-    if array.size == 1:
-        return array.reshape(())
-    array = array.reshape((1,) * (rank - array.ndim) + array.shape)
-    return array.transpose(TO_CHANNELS_FIRST) if channels_first and rank == 4 else array
+def _is_mean(value: Sum, count: np.ndarray) -> bool:
+    """Whether the sum of a map's cells is divided by their number."""
+    cells = value.x.shape[1] * value.x.shape[2] if value.axes == CELLS else 0
+    is_map = value.x.channels_first and len(value.shape) == len(value.x.shape)
+    return is_map and bool((count == cells).all())
 
 
 def _pads(padding: Sequence[tuple[int, int]]) -> list[int]:

@@ -23,8 +23,8 @@ from onnxruntime.quantization import (
 
 from ssd_jax.interop.onnx_graph import Graph
 
-# What onnxruntime computes in whole numbers, faster than in float32. Other operators, as those of
-# hard swish and of squeeze-and-excitation, stay in float32.
+# What onnxruntime computes in whole numbers, faster than in float32. Other operators, as hard
+# swish, those of squeeze-and-excitation, and the sum of a tensor and a constant, stay in float32.
 OPERATORS = ("Conv", "Relu", "Clip", "MaxPool", "Add")
 # Otherwise onnxruntime recommends its own preparation, which a network of plain nodes needs not.
 PREPARED = {"onnx.quant.pre_process": "onnxruntime.quant"}
@@ -43,7 +43,7 @@ def to_int8(graph: Graph, network: onnx.ModelProto, images: Iterator[np.ndarray]
         node.name
         for node in graph.nodes
         if node.op_type in OPERATORS
-        and not (node.op_type == "Add" and constants.intersection(node.input))  # of hard swish
+        and not (node.op_type == "Add" and constants.intersection(node.input))
     ]
     onnx.helper.set_model_props(network, PREPARED)
     with tempfile.TemporaryDirectory() as folder:

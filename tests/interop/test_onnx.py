@@ -16,7 +16,7 @@ from ssd_jax.config.files import load_config
 from ssd_jax.config.schema import DetectionConfig, DetectorConfig, as_config
 from ssd_jax.detection.postprocess import detect
 from ssd_jax.errors import UserError
-from ssd_jax.interop.export import PRECISIONS, check_export, export
+from ssd_jax.interop.export import PRECISIONS, Choices, check_export, export
 from ssd_jax.interop.onnx_detector import IR_VERSION, OPSET, add_detection, write_onnx
 from ssd_jax.interop.onnx_float16 import to_float16
 from ssd_jax.interop.onnx_graph import Graph, add_network
@@ -27,6 +27,7 @@ from tests import tiny
 
 NAMES = ("cat", "dog", "fox")
 SIZE = 64
+LICENSE = "apache-2.0"
 
 
 def random_trained(settings):
@@ -75,6 +76,14 @@ def test_networks_compute_the_same_for_any_number_of_images(name, images, tmp_pa
     if name == "own_images:cpu":
         assert operators["Conv"] == 92 and operators["Clip"] == 61
         assert operators["Mul"] == 0 and operators["Pad"] == 0
+        # The first convolution divides the pixels, whose channels are moved before they are floats.
+        assert operators["Div"] == 0
+        assert onnx.load(tmp_path / "network.onnx").graph.node[0].op_type == "Transpose"
+    # Hard swish and the parts of squeeze-and-excitation are one node each.
+    if name == "ssdlite320_mobilenetv3_coco":
+        assert (operators["HardSwish"], operators["HardSigmoid"]) == (20, 8)
+        assert (operators["GlobalAveragePool"], operators["Mul"], operators["Add"]) == (8, 8, 10)
+        assert sum(operators.values()) == 226
 
 
 def test_detections_are_those_of_the_project():
@@ -129,7 +138,7 @@ def exported(tiny_trained, calibration, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     for precision in PRECISIONS["onnx"]:
         given = calibration if precision == "int8" else ""
-        export("onnx", tiny_trained, str(folder / precision), precision, given)
+        export("onnx", tiny_trained, str(folder / precision), Choices(precision, given, LICENSE))
     return folder
 
 
@@ -153,6 +162,7 @@ def test_files_say_what_is_in_them(precision, exported):
         told = session.get_modelmeta().custom_metadata_map
         assert json.loads(told["classes"])[1] == {"id": 5, "name": "dog"}
         assert told["image_size"] == "64" and told["score_threshold"] == "0.01"
+        assert told["license"] == LICENSE
         model = onnx.load(file)
         assert [(each.domain, each.version) for each in model.opset_import] == [("", OPSET)]
         assert not any(node.domain for node in model.graph.node)
@@ -188,26 +198,41 @@ def convolution(images, factor):
     )
 
 
+def found_in_float16(function, images):
+    """What a function of images, in float16, gives in onnxruntime."""
+    graph = traced(function)
+    to_float16(graph, ("found",))
+    (weight,) = [each for each in graph.constants if "weight" in each.name]
+    assert weight.data_type == onnx.TensorProto.FLOAT16
+    make = onnx.helper.make_tensor_value_info
+    inputs = [make("images", onnx.TensorProto.UINT8, images.shape)]
+    outputs = [make("found", onnx.TensorProto.FLOAT, None)]
+    made = onnx.helper.make_graph(graph.nodes, "function", inputs, outputs, graph.constants)
+    opset = [onnx.helper.make_opsetid("", OPSET)]
+    model = onnx.helper.make_model(made, opset_imports=opset, ir_version=IR_VERSION)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (found,) = session.run(None, {"images": images})
+    return np.asarray(found).transpose(0, 2, 3, 1)
+
+
+def test_squeezed_and_excited_maps_in_float16_are_nearly_the_same():
+    def excited(images):
+        x = jax.nn.hard_swish(convolution(images, 0.02))
+        return x * jax.nn.hard_sigmoid(jax.numpy.mean(x, axis=(1, 2), keepdims=True) - 2)
+
+    images = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)).astype(np.uint8)
+    wanted, found = np.asarray(excited(images)), found_in_float16(excited, images)
+    assert 1e-5 < np.abs(found - wanted).max() < 2e-3 * wanted.max()
+
+
 def test_sums_of_squares_that_float16_cannot_hold_stay_in_float32():
     def normalised(images):
         x = convolution(images, 10)
         return x / jax.numpy.sqrt(jax.numpy.sum(x * x, axis=-1, keepdims=True) + 1e-10)
 
-    graph = traced(normalised)
-    to_float16(graph, ("found",))
-    (weight,) = [each for each in graph.constants if "weight" in each.name]
-    assert weight.data_type == onnx.TensorProto.FLOAT16
-    make = onnx.helper.make_tensor_value_info
-    inputs = [make("images", onnx.TensorProto.UINT8, [1, 4, 4, 3])]
-    outputs = [make("found", onnx.TensorProto.FLOAT, None)]
-    made = onnx.helper.make_graph(graph.nodes, "sums", inputs, outputs, graph.constants)
-    opset = [onnx.helper.make_opsetid("", OPSET)]
-    model = onnx.helper.make_model(made, opset_imports=opset, ir_version=IR_VERSION)
     images = np.full((1, 4, 4, 3), 200, np.uint8)  # 3 * 2000² = 12,000,000
     images[0, 0, 0] = 0  # whose sum would be 0, without the 1e-10 that float16 cannot hold either
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    (found,) = session.run(None, {"images": images})
-    found = np.asarray(found).transpose(0, 2, 3, 1)
+    found = found_in_float16(normalised, images)
     assert not found[0, 0, 0].any()
     np.testing.assert_allclose(found[0, 1:], 3**-0.5, rtol=1e-6)
 
@@ -246,5 +271,6 @@ def test_what_onnx_has_no_operator_for_is_named(function, complaint):
     ],
 )
 def test_precisions_that_cannot_be_are_named(arguments, complaint):
+    kind, *chosen = arguments
     with pytest.raises(UserError, match=complaint):
-        check_export(*arguments)
+        check_export(kind, Choices(*chosen))
