@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.helpers.serving import serving
+
 DOCS = Path(__file__).parents[2] / "docs"
 # Where each program looks for the folder that was exported.
 FOLDERS = {
@@ -41,24 +43,53 @@ def test_the_package_cannot_be_imported_there(tmp_path):
     assert done.returncode == 1 and "programs do without ssd_jax" in done.stderr
 
 
-@pytest.mark.parametrize("kind", FOLDERS)
-def test_it_detects_what_the_detector_does(
-    kind, exported_detector, exported_images, exported_trained, tmp_path
-):
-    (program,) = re.findall(
-        r"```python\n(# detect\.py.*?)```", (DOCS / f"{kind}.md").read_text(), re.DOTALL
-    )
+def documented(page, name):
+    """A program of a page, which prints all but the worst detections."""
+    text = (DOCS / f"{page}.md").read_text()
+    (program,) = re.findall(rf"```python\n(# {re.escape(name)}.*?)```", text, re.DOTALL)
     assert "ssd_jax" not in program and program.count("score > 0.3") == 1
-    (tmp_path / "detect.py").write_text(program.replace("score > 0.3", "score > 0.01"))
-    place = tmp_path / FOLDERS[kind]
-    place.parent.mkdir(exist_ok=True)
-    place.symlink_to(exported_detector(kind))
+    return program.replace("score > 0.3", "score > 0.01")
+
+
+@pytest.fixture
+def image_and_lines(exported_images, exported_trained, tmp_path):
+    """An image in a file, and what each program has to print of it, sorted."""
     (image, *_), (wanted, *_) = exported_images
     Image.fromarray(image).save(tmp_path / "image.png")
-    done = run_without_the_package(tmp_path, "detect.py", "image.png")
-    assert done.returncode == 0, done.stderr
     lines = [
         f"{exported_trained.class_names[label - 1]} {score:.2f} {box.round().astype(int).tolist()}"
         for box, score, label in zip(wanted.boxes, wanted.scores, wanted.labels, strict=True)
     ]
-    assert len(lines) > 10 and sorted(done.stdout.splitlines()) == sorted(lines)
+    assert len(lines) > 10
+    return "image.png", sorted(lines)
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_it_detects_what_the_detector_does(kind, exported_detector, image_and_lines, tmp_path):
+    image, lines = image_and_lines
+    (tmp_path / "detect.py").write_text(documented(kind, "detect.py"))
+    place = tmp_path / FOLDERS[kind]
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(exported_detector(kind))
+    done = run_without_the_package(tmp_path, "detect.py", image)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == lines
+
+
+def test_the_program_that_asks_tensorflow_serving(exported_detector, image_and_lines, tmp_path):
+    image, lines = image_and_lines
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "deploy" / "1").symlink_to(exported_detector("saved_model"))
+    program = documented("saved_model", "ask.py")
+    assert "tensorflow" not in program and program.count("localhost:8501") == 1
+    with serving(tmp_path / "deploy", "detector") as port:
+        (tmp_path / "ask.py").write_text(program.replace(":8501", f":{port}"))
+        done = run_without_the_package(tmp_path, "ask.py", image)
+        assert done.returncode == 0, done.stderr
+        # Not 0.0, which Serving refuses for whole numbers.
+        (tmp_path / "ask.py").write_text(
+            program.replace(":8501", f":{port}").replace("asarray(square)", "divide(square, 1)")
+        )
+        refused = run_without_the_package(tmp_path, "ask.py", image)
+    assert sorted(done.stdout.splitlines()) == lines
+    assert refused.returncode == 1 and "HTTP Error 400" in refused.stderr
