@@ -8,7 +8,8 @@ WHAT is one of:
 
     train     the training step, on random images in device memory
     predict   detection, with and without box decoding and non-maximum suppression (NMS);
-              with --engines, several inference engines on the same images in turn
+              with --engines, several inference engines on the same images in turn,
+              and the time of `ssd-jax predict` with each, from its start to its end
     parts     the shares of matching, hard negative mining, NMS and other parts of a step
     data      the input pipeline: reading alone, decoding and resizing alone, and all of it
     files     `ssd-jax predict` on a folder of images
@@ -118,9 +119,11 @@ def _tell(result: dict[str, Any], measured: Measured) -> None:
 def _measure_engines(detector: Config | str, sizes: list[int]) -> Measured:
     """`predict` by several engines."""
     from ssd_jax.benchmark.engines import benchmark_engines, format_engines
+    from ssd_jax.benchmark.starts import benchmark_starts, format_starts
 
     rows = benchmark_engines(detector, ENGINES.value, sizes, SECONDS.value, SOURCE.value)
-    return {"engines": rows}, [format_engines(rows)]
+    starts = benchmark_starts(detector, ENGINES.value)
+    return {"engines": rows, "starts": starts}, [format_engines(rows), format_starts(starts)]
 
 
 def _measure_device(config: Config, wanted: set[str], sizes: list[int]) -> Measured:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ssd_jax import Detector
-from ssd_jax.benchmark import engines, host, network, tables
+from ssd_jax.benchmark import engines, host, network, starts, tables
 from ssd_jax.benchmark.lowering import flops_per_image
 from ssd_jax.benchmark.network import benchmark_network, random_batch
 from ssd_jax.benchmark.parts import benchmark_parts
@@ -124,6 +124,18 @@ def test_engines_are_measured_in_turn(tmp_path):
         assert row["images_per_second"] == pytest.approx(2e3 / row["ms_median"])
     table = engines.format_engines(rows)
     assert "× onnx" in table and all(f"{row['ms_p95']:.2f}" in table for row in rows)
+
+
+def test_starts_are_commands_with_an_empty_cache_and_with_that_of_the_first(tmp_path):
+    (row,) = starts.benchmark_starts(as_config(tiny.get_config()), ("onnx",))
+    assert row.pop("engine") == "onnx" and set(row) == {
+        f"{turn}_{what}" for turn in ("first", "again") for what in ("seconds", "cpu_seconds")
+    }
+    assert all(0.1 < seconds < 300 for seconds in row.values())
+    assert f"{row['again_cpu_seconds']:.1f}" in starts.format_starts([row | {"engine": "onnx"}])
+    (tmp_path / "detector.onnx").write_bytes(b"none")
+    with pytest.raises(UserError, match=r"^detection by onnx ended with status 2: .*is damaged"):
+        starts.benchmark_starts(str(tmp_path / "detector.onnx"), ("onnx",))
 
 
 @pytest.mark.parametrize(
