@@ -58,12 +58,7 @@ def build_network(
       detection: `config.detection` of ours.
       num_classes: with the background; not of "ssd300".
     """
-    thresholds = {
-        "score_thresh": detection["score_threshold"],
-        "nms_thresh": detection["nms_iou_threshold"],
-        "topk_candidates": detection["boxes_per_class"],
-        "detections_per_img": detection["detections_per_image"],
-    }
+    thresholds = thresholds_of(detection)
     if name == "ssd300":
         return ssd300(**thresholds)
     size = model["image_size"]
@@ -79,6 +74,16 @@ def build_network(
     backbone = backbones[name](model)
     head = heads[name](backbone.out_channels, boxes.num_anchors_per_location(), num_classes)
     return SSD(backbone, boxes, (size, size), num_classes, head=head, **thresholds)
+
+
+def thresholds_of(detection: dict[str, Any]) -> dict[str, float]:
+    """What torchvision's detectors call the fields of `config.detection`."""
+    return {
+        "score_thresh": detection["score_threshold"],
+        "nms_thresh": detection["nms_iou_threshold"],
+        "topk_candidates": detection["boxes_per_class"],
+        "detections_per_img": detection["detections_per_image"],
+    }
 
 
 def ssd300(**thresholds: float) -> SSD:
