@@ -127,8 +127,8 @@ def in_litert(file: Path, batch: np.ndarray, threads: int) -> tuple[Call, int]:
         for part in parts:
             interpreter.set_tensor(given["index"], part)
             interpreter.invoke()
-            outputs += [interpreter.get_tensor(each["index"]) for each in found]
-        return outputs
+            outputs.append([interpreter.get_tensor(each["index"]) for each in found])
+        return [np.concatenate(arrays) for arrays in zip(*outputs, strict=True)]
 
     operators = [each["op_name"] for each in interpreter._get_ops_details()]
     return run, sum(name != "DELEGATE" for name in operators)
