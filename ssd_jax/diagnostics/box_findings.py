@@ -1,4 +1,4 @@
-"""What the boxes of many images show together: another form, whole images, untypical boxes."""
+"""Findings about the boxes of all images: a wrong box form, boxes of whole images, outliers."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -9,12 +9,12 @@ from ssd_jax.diagnostics.findings import Finding
 from ssd_jax.diagnostics.image_findings import describe
 from ssd_jax.errors import first_names
 
-LEAST_BOXES = 10  # from which a form is judged
-LEAST_OF_CLASS = 30  # from which it is known what is typical
+LEAST_BOXES = 10  # the fewest boxes for a judgement of their form
+LEAST_OF_CLASS = 30  # the fewest boxes of a class for a search of outliers
 WHOLE, MANY_WHOLE = 0.99, 0.3  # of both sides; of the images with objects
 FEW_OBJECTS = 10
-# Untypical is what lies so many deviations from the median of its class, by the logarithms of side
-# and ratio; by the median of the absolute deviations, which outliers do not change.
+# A box is untypical if the logarithm of its side or ratio is so many deviations from the median of
+# its class. The unit is the median absolute deviation, which outliers do not change.
 DEVIATIONS, LEAST_DEVIATION = 6.0, 0.2
 
 
@@ -26,7 +26,7 @@ class Place(NamedTuple):
 
 
 class Boxes:
-    """The boxes of many images, as they were read, with the sizes of their images."""
+    """Collects the boxes of many images, as they were read, with the sizes of their images."""
 
     def __init__(self):
         """Starts with none."""
@@ -57,11 +57,11 @@ class Boxes:
         return len(self._owners) // np.dtype(np.int32).itemsize
 
     def form(self, source: str, first: int) -> Iterator[Finding]:
-        """Whether the boxes of a source are probably of another form than they were read in.
+        """A finding if the boxes of a source are probably of another form than they were read in.
 
         Args:
           source: for messages.
-          first: the place of its first box; it has all from there on.
+          first: the index of its first box; all later boxes are of this source.
         """
         boxes, (width, height) = self.boxes[first:], (side[first:] for side in self._sides())
         if len(boxes) < LEAST_BOXES:
@@ -88,12 +88,12 @@ class Boxes:
         if as_read < 0.8 and share > 0.95:
             message = (
                 f"{1 - as_read:.0%} of {len(boxes):,} boxes have no area or reach outside their "
-                f"image: probably they are {form}"
+                f"image: they are probably {form}"
             )
             yield Finding("box form", source, "", message)
 
     def findings(self, source: str) -> Iterator[Finding]:
-        """What is found about the boxes of all images, and about those that are untypical."""
+        """The findings about the boxes of all images together, and about untypical boxes."""
         counts = np.bincount(self._of(self._classes), minlength=len(self._names)).tolist()
         fewest_first = sorted(zip(counts, self._names, strict=True))
         few = [f"{name} ({count})" for count, name in fewest_first if count < FEW_OBJECTS]
@@ -107,7 +107,7 @@ class Boxes:
         owners = self._of(self._owners)
         with_whole, with_objects = len(np.unique(owners[whole])), len(np.unique(owners))
         if with_whole >= LEAST_BOXES and with_whole > MANY_WHOLE * with_objects:
-            message = f"{with_whole:,} of {with_objects:,} images have a box round all of them"
+            message = f"{with_whole:,} of {with_objects:,} images have a box around the whole image"
             yield Finding("whole images", source, "", message)
         yield from self._untypical(x_share, y_share)
 
@@ -133,8 +133,8 @@ class Boxes:
                 place = self._places[owners[i]]
                 message = (
                     f"{describe(name, self.boxes[i])} has {np.exp(sides[i]):.1%} of the image's "
-                    f"side and a width : height of {np.exp(ratios[i]):.2g}; usual for {name!r} are "
-                    f"{typical:.1%} and {np.exp(np.median(ratios[own])):.2g}"
+                    f"side and a width : height of {np.exp(ratios[i]):.2g}; typical for {name!r} "
+                    f"are {typical:.1%} and {np.exp(np.median(ratios[own])):.2g}"
                 )
                 yield Finding("untypical box", place.file, place.image_id, message)
 
@@ -144,7 +144,7 @@ class Boxes:
         return np.frombuffer(self._boxes, np.float32).reshape(-1, 4)
 
     def _sides(self) -> tuple[np.ndarray, np.ndarray]:
-        """`[objects]`: width and height of the image of each."""
+        """`[objects]` each: width and height of the image of every object."""
         sizes = np.frombuffer(self._sizes, np.float32).reshape(-1, 2)[self._of(self._owners)]
         return sizes[:, 1], sizes[:, 0]
 

@@ -1,4 +1,4 @@
-"""Checks data before training and reports everything that is wrong with it."""
+"""Checks images and annotations before training, and reports every problem."""
 
 import collections
 import contextlib
@@ -39,7 +39,7 @@ from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 
 class _Source(NamedTuple):
-    """A source that was opened: with format and arguments, its split ("" where it has none)."""
+    """An opened source: its spec with format and arguments, its split ("" where it has none)."""
 
     source: str
     split: str
@@ -55,12 +55,12 @@ def check_data(
     class_map: Mapping[str, str] | None = None,
     records: str = "",
 ) -> Report:
-    """Reads all annotations, opens all images, and never stops at what it finds.
+    """Reads all annotations, opens all images, and does not stop at a problem.
 
     Args:
-      spec: see `open_dataset`; of a folder all splits.
-      class_names: the classes that there should be; those that occur where empty.
-      output: a file for all findings, a JSON object a line.
+      spec: see `open_dataset`; all splits of a folder are checked.
+      class_names: the expected classes; those of the data where empty.
+      output: a file for all findings, one JSON object per line.
       max_objects: `data.max_objects` of the config that will be trained.
       class_map: names of the data by the names to use; see `open_dataset`.
       records: a file for the records as training reads them; see `RecordLines`.
@@ -71,7 +71,7 @@ def check_data(
     check_outputs(output, records)
     report = Report()
     with _written(output) as write_finding, _written(records) as write_record:
-        with quiet("ssd_jax.data"):  # what they tell are findings here
+        with quiet("ssd_jax.data"):  # their warnings are reported as findings
             with told(report, spec):
                 opened = _open(spec, report)
             classes = _classes(opened, spec, class_names, class_map or {}, report)
@@ -85,7 +85,7 @@ def check_data(
 
 
 class _Check:
-    """What is known of the images so far."""
+    """Checks one source after the other, and collects findings about all images."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class _Check:
         self._lock = threading.Lock()
 
     def add(self, source: _Source) -> None:
-        """Looks at all images of a source, and adds what is found."""
+        """Checks all images of a source, and adds the findings."""
         self._looked.add(source.source)
         before = len(self._report.findings)
         cleaned = self._cleaned(source)
@@ -143,7 +143,7 @@ class _Check:
         self._report.findings += self._boxes.form(source.source, first_box)
 
     def finish(self, spec: str) -> None:
-        """Adds what all images show together."""
+        """Adds the findings about all images together."""
         report = self._report
         report.findings += self._same.findings()
         report.findings += self._boxes.findings(spec)
@@ -157,7 +157,7 @@ class _Check:
             self._report.findings += self._of_roles(spec)
 
     def _of_roles(self, spec: str) -> Iterator[Finding]:
-        """What is missing in the images that would be trained on, or evaluated on."""
+        """Findings about the whole training data and the whole evaluation data."""
         try:
             with quiet("ssd_jax.data"):
                 chosen = choose_sources(DataConfig(train=spec))
@@ -174,7 +174,7 @@ class _Check:
             yield Finding("nothing to find", spec, "", message)
 
     def _cleaned(self, source: _Source) -> Part | None:
-        """The records of a source as training reads them; adds what is found meanwhile."""
+        """The records of a source as training reads them; adds the problems of reading them."""
         cleaned = None
         try:
             with quiet("ssd_jax.data"):
@@ -195,7 +195,7 @@ class _Check:
         is_refused: bool,
         known: Collection[Finding],
     ) -> None:
-        """Adds what is found about an image; `known` was found before."""
+        """Adds the findings about an image that are not in `known`."""
         report = self._report
         is_used = np.array([self._classes.label(name) > 0 for name in annotation.names], bool)
         if not is_used.all():
@@ -238,7 +238,7 @@ def _open(spec: str, report: Report) -> list[_Source]:
 
 
 def _with_splits(named: sources.Named) -> Iterator[tuple[str, str]]:
-    """The splits and sources of what one source of a spec names."""
+    """The splits that one source of a spec names, with their sources."""
     if named.found is None:
         yield from ((_split_of(source), source) for source in named.sources)
     elif named.split in named.found.splits:
@@ -268,7 +268,7 @@ def _classes(
     class_map: Mapping[str, str],
     report: Report,
 ) -> Classes:
-    """The classes that training would use; adds why it would refuse them."""
+    """The classes that training would use; adds a finding if it would refuse them."""
     parts = [each.part for each in opened if kind_of(each.split) in TRAIN_NAMES]
     parts = parts or [each.part for each in opened]
     every = list(dict.fromkeys(name for each in opened for name in each.part.names))
@@ -290,7 +290,7 @@ def _classes(
 
 
 def _spellings(objects: collections.Counter[str], classes: Classes, spec: str) -> Iterator[Finding]:
-    """Classes whose names differ in capitals, blanks and signs alone."""
+    """Findings about classes whose names differ only in capitals, blanks and punctuation."""
     alike = collections.defaultdict(list)
     for name in sorted(objects):
         key = letters(name)
@@ -304,7 +304,7 @@ def _spellings(objects: collections.Counter[str], classes: Classes, spec: str) -
 
 @contextlib.contextmanager
 def _written(place: str) -> Iterator[Callable[[Mapping[str, object]], None]]:
-    """Writes values to a file, a JSON object a line, whole at the end; nothing where it is ""."""
+    """Writes values to a file, one JSON object per line, which appears at the end; "" for none."""
     if not place:
         yield lambda value: None
         return

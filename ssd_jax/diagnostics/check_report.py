@@ -1,4 +1,4 @@
-"""The report of a check of data, in words."""
+"""The text of a report of `check_data`."""
 
 import collections
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from ssd_jax.errors import counted, one_line
 
 MOST_CLASSES = 25  # in the table
 TITLES = (
-    ("Training stops at these:", STOPS | STOPS_OF_READING),
-    ("To be fixed, though training goes on with them:", FIXES),
-    ("Notes, which may be right as they are:", NOTES),
+    ("Errors, at which training stops:", STOPS | STOPS_OF_READING),
+    ("Problems to fix, at which training does not stop:", FIXES),
+    ("Notes, which may need no change:", NOTES),
 )
 
 
 def format_report(report: Report, output: str = "") -> str:
-    """A report in words, with the first examples of each kind; `output` holds the others."""
+    """The text of a report, with the first examples of each kind; `output` has the others."""
     if not report.num_images and {finding.kind for finding in report.findings} == {"source"}:
         return "\n".join(one_line(finding.message) for finding in report.findings)
     num_objects = report.objects.total()
@@ -50,7 +50,7 @@ def _in_order(splits: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def _table(report: Report) -> list[str]:
-    """The classes with counts, those with the most objects where there are many."""
+    """The classes with counts; of many classes, those with the most objects."""
     names = sorted(report.objects)
     more = len(names) - MOST_CLASSES
     if more > 0:

@@ -1,4 +1,4 @@
-"""Measures how default boxes fit the objects of some data, and looks for better ones."""
+"""Measures how well default boxes fit the objects of a data set, and searches for better ones."""
 
 from typing import NamedTuple
 
@@ -22,12 +22,12 @@ class FitResult(NamedTuple):
     """The result of `fit_boxes`.
 
     Attributes:
-      num_images: how many images were read.
+      num_images: the number of images that were read.
       objects: `[objects, 2]` widths and heights in pixels of the input.
       tiling: the default boxes of the config.
-      current: how they fit.
-      proposed_tiling: as many default boxes that fit better; None where none were found.
-      proposed: how those fit.
+      current: their fit.
+      proposed_tiling: the same number of default boxes with a better fit; None if none was found.
+      proposed: the fit of the proposed boxes.
     """
 
     num_images: int
@@ -46,12 +46,12 @@ class FitResult(NamedTuple):
 
 
 def fit_boxes(config: Config | ConfigDict, source: str = "", num_images: int = 2000) -> FitResult:
-    """Measures the tiling of a config, and looks for one of as many boxes that fits better.
+    """Measures the tiling of a config, and searches for a better one with as many boxes.
 
     Args:
       config: the default boxes, the classes, and the matching that training will use.
-      source: which objects; "" for those of the training data.
-      num_images: how many images to read at most.
+      source: the data with the objects; "" for the training data.
+      num_images: the maximum number of images to read.
 
     Raises:
       UserError: the config or the source is wrong, or there are no objects.

@@ -1,4 +1,4 @@
-"""A drawing of what `fit_boxes` found."""
+"""Charts of the result of `fit_boxes`."""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 COLORS = {"current": "tab:orange", "proposed": "tab:blue"}
 POINT_AREAS = {"current": 60, "proposed": 18}
-MOST_MATCHED = 20  # objects of more matched boxes are drawn together
+MOST_MATCHED = 20  # objects with more matched boxes share the last bar
 
 
 def plot(result: FitResult, output: str) -> None:
@@ -72,14 +72,14 @@ def _plot_recall(axes: "Axes", result: FitResult) -> None:
     for i, (name, (fit, _)) in enumerate(fits.items()):
         *rows, _ = by_side(fit)
         places = np.arange(len(rows)) + (i - (len(fits) - 1) / 2) * width
-        label = f"{name}: {fit.recall():.1%} in all"
+        label = f"{name}: {fit.recall():.1%} of all"
         axes.bar(places, [row["recall"] for row in rows], width, color=COLORS[name], label=label)
     names = [f"{row['from']}–{row['to']}" if row["to"] else f"≥ {row['from']}" for row in groups]
     labels = [f"{name}\n{row['objects']:,}" for name, row in zip(names, groups, strict=True)]
     axes.set_xticks(np.arange(len(groups)), labels)
     axes.set(
         ylim=(0, 1.15),
-        xlabel="side of the object in pixels, and how many there are",
+        xlabel="side of the object in pixels, and number of objects",
         title=f"Objects with a default box of IoU {result.current.iou_threshold:g} or more",
     )
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}" if value <= 1 else "")
@@ -96,6 +96,6 @@ def _plot_matched(axes: "Axes", result: FitResult) -> None:
         axes.bar(places, counts / counts.sum(), width, color=COLORS[name], label=name)
     ticks = range(0, MOST_MATCHED + 1, 4)
     axes.set_xticks(ticks, [f"{tick}" if tick < MOST_MATCHED else f"≥ {tick}" for tick in ticks])
-    axes.set(xlabel="default boxes matched to an object", title="Matched boxes of an object")
+    axes.set(xlabel="default boxes matched to an object", title="Matched boxes per object")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
     axes.legend()

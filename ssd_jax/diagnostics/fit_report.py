@@ -35,7 +35,7 @@ def by_side(fit: Fit) -> list[dict[str, Any]]:
 def format_fit(fit: Fit) -> str:
     """`by_side` as a table."""
     recall = f"recall at IoU {fit.iou_threshold:g}"
-    lines = [f"side in pixels   objects{recall:>20}   mean best IoU   boxes an object"]
+    lines = [f"side in pixels   objects{recall:>20}   mean best IoU  boxes per object"]
     *groups, everything = by_side(fit)
     for row in groups:
         side = f"{row['from']} to {row['to']}" if row["to"] else f"from {row['from']}"
@@ -54,7 +54,7 @@ def _line(side: str, row: dict[str, Any]) -> str:
 
 
 def format_result(result: FitResult) -> str:
-    """The result of `fit_boxes` for the terminal, with the lines that a config needs."""
+    """The result of `fit_boxes` for the terminal, with the lines for a config."""
     tiling = result.tiling
     parts = [
         f"{len(result.objects):,} objects in {result.num_images:,} images, "
@@ -62,11 +62,11 @@ def format_result(result: FitResult) -> str:
         format_fit(result.current),
     ]
     if result.proposed is None or result.proposed_tiling is None:
-        parts.append("no tiling of as many boxes was found that fits better")
+        parts.append("no better default boxes of the same number were found")
     else:
         maps = "\n".join(f"    {shapes}," for shapes in result.proposed_tiling.shapes)
         parts += [
-            "proposed, with as many boxes:",
+            "proposed, with the same number of boxes:",
             format_fit(result.proposed),
             f"config.model.shapes = (\n{maps}\n)",
         ]

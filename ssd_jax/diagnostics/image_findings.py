@@ -1,4 +1,4 @@
-"""Opens an image as evaluation does, and says what is found about it and its objects."""
+"""Findings about one image and its objects. The image is opened as for evaluation."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ from ssd_jax.images.opening import (
 from ssd_jax.storage.files import read_bytes
 
 LOW_CONTRAST = 16  # levels of brightness between the darkest and the brightest percent
-OUTSIDE = 0.5  # pixels; less is what rounding makes
+OUTSIDE = 0.5  # pixels; less may come from rounding
 TINY_SHARE, TINY_PIXELS = 0.01, 4  # of a side
 LONG = 15  # times as long as wide, or the reverse
 
@@ -36,13 +36,12 @@ class Look(NamedTuple):
     """The content of an image file; sizes are (height, width).
 
     Attributes:
-      error: why it cannot be read; the others are empty then.
-      image_format: as Pillow calls it.
+      error: why it cannot be read; then the other fields are empty.
+      image_format: Pillow's name of the format.
       size: upright.
       is_turned: whether EXIF turns or mirrors it.
       digest: of its bytes.
-      levels: brightness from 0 to 255: the lowest, of which 1 % is darker, of which 1 % is
-        brighter, the highest.
+      levels: brightness from 0 to 255: lowest, 1st percentile, 99th percentile, highest.
       thumbnail: `[SIDE, SIDE]` uint8.
     """
 
@@ -56,7 +55,7 @@ class Look(NamedTuple):
 
 
 def look_at(annotation: Annotation, lock: threading.Lock) -> Look:
-    """Opens the image of an annotation; large ones one at a time, by the lock."""
+    """Opens the image of an annotation; the lock allows one large image at a time."""
     try:
         encoded = annotation.encoded or read_bytes(annotation.path, MAX_BYTES)
         stored = size_in_file(encoded, name="the image")
@@ -90,10 +89,10 @@ def findings(
     """The findings about one image and its objects.
 
     Args:
-      annotation: with the classes that are used alone.
+      annotation: with objects of the used classes only.
       look: its image.
-      max_objects: of the training to come.
-      is_refused: whether cleaning refuses it, so that its boxes are not judged.
+      max_objects: of the planned training.
+      is_refused: whether cleaning refuses it; then its boxes are not checked.
     """
     path = annotation.path or annotation.file
     name = Path(annotation.path).name or annotation.image_id
@@ -127,17 +126,17 @@ def findings(
 
 
 def _contrast(look: Look, num_objects: int) -> tuple[str, str]:
-    """What is found about brightness, and the words for it."""
+    """The kind and the message of a finding about brightness; empty without one."""
     lowest, low, high, highest = look.levels
     if lowest == highest and num_objects:
-        return "no contrast", f"all of it has the brightness {lowest} of 255"
+        return "no contrast", f"all pixels have the brightness {lowest} of 255"
     if high - low < LOW_CONTRAST:
         return "low contrast", f"98 % of its pixels have a brightness from {low} to {high} of 255"
     return "", ""
 
 
 def _of_boxes(annotation: Annotation, look: Look) -> Iterator[tuple[str, str]]:
-    """What is found about each box, and the words for it."""
+    """The kinds and messages of the findings about boxes."""
     height, width = size_of(annotation, look)
     if annotation.unit == "fractions" or look.size[0]:
         boxes = annotation.fractions((height, width))
@@ -151,14 +150,14 @@ def _of_boxes(annotation: Annotation, look: Look) -> Iterator[tuple[str, str]]:
         if kind:
             yield kind, f"{described} {message}"
         if (name, *box.tolist()) in seen:
-            yield "box twice", f"{described} is there twice"
+            yield "box twice", f"{described} is annotated twice"
         seen.add((name, *box.tolist()))
 
 
 def _kind_of_box(
     box: np.ndarray, corners: np.ndarray, size: tuple[float, float]
 ) -> tuple[str, str]:
-    """What is found about a box in fractions and in pixels, and the words for it."""
+    """The kind and the message of a finding about one box, in fractions and in pixels; or ""."""
     clipped = np.clip(box, 0, 1)
     if not (clipped[2:] > clipped[:2]).all():
         return "box without area", "has no area inside the image"
@@ -177,11 +176,11 @@ def _kind_of_box(
 
 
 def size_of(annotation: Annotation, look: Look) -> tuple[float, float]:
-    """(height, width) of an image: as it is, or as stated; one pixel where neither is known."""
+    """(height, width) of an image: its own, else as annotated, else one pixel."""
     return look.size if look.size[0] else annotation.size or (1, 1)
 
 
 def describe(name: str, corners: np.ndarray) -> str:
-    """An object for messages."""
+    """An object in messages: its class and corners."""
     listed = ", ".join(f"{corner:g}" for corner in np.round(corners.astype(float), 2).tolist())
     return f"{name!r} at {listed}"

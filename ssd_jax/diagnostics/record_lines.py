@@ -1,4 +1,4 @@
-"""Records as training reads them, in a form that programs can compare: a JSON object an image."""
+"""Records as training reads them, for comparison by programs: one JSON object per image."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class RecordLine(NamedTuple):
 
     Attributes:
       line: see `RecordLines`.
-      num_learnt: how many of the objects are trained on.
+      num_learnt: the number of objects that are trained on.
     """
 
     line: dict[str, object]
@@ -24,13 +24,13 @@ class RecordLine(NamedTuple):
 
 
 class RecordLines:
-    """Lines for the images of a source; those that training leaves out have none.
+    """Makes a line for each image of a source that training uses.
 
-    A line has `file` (the image; what describes it where it lies inside a larger file), `image_id`,
-    `split` (null where there is none), `width` and `height` of the upright image, and a list with
-    an entry for each object: `boxes` (x_min, y_min, x_max, y_max in pixels, rounded to 3 decimals),
-    `names`, `difficult`, `crowd`, `clipped` (it reached outside the image) and `twice` (an earlier
-    object of the image is the same).
+    A line has `file` (the image file, or a description of an image inside a larger file),
+    `image_id`, `split` (null where there is none), `width` and `height` of the upright image, and
+    lists with an entry for each object: `boxes` (x_min, y_min, x_max, y_max in pixels, rounded to 3
+    decimals), `names`, `difficult`, `crowd`, `clipped` (the box reached outside the image) and
+    `twice` (an earlier object of the image is the same).
     """
 
     def __init__(self, split: str, classes: Classes, cleaned: Part | None):
@@ -41,10 +41,10 @@ class RecordLines:
         self._next = 0
 
     def record(self, index: int, annotation: Annotation, look: Look) -> RecordLine | None:
-        """The line of an image; None where training leaves it out.
+        """The line of an image; None if training leaves the image out.
 
         Args:
-          index: of the image in the source; ascending from call to call.
+          index: of the image in the source; it increases from call to call.
           annotation: as it was read.
           look: its image.
         """
@@ -55,7 +55,7 @@ class RecordLines:
             if columns.image_ids[self._next] != annotation.image_id or (
                 annotation.path and columns.paths[self._next] != annotation.path
             ):
-                return None  # cleaning left it out
+                return None  # cleaning removed it
             index, self._next = self._next, self._next + 1
         return None if look.error or self._cleaned is None else self._line(annotation, look, index)
 
@@ -103,6 +103,6 @@ def _flags(
     for i, (name, box) in enumerate(zip(annotation.names, boxes.tolist(), strict=True)):
         twice[i] = (name, *box) in seen
         seen.add((name, *box))
-    if kept.sum() != count:  # read in another way, with nothing to compare
+    if kept.sum() != count:  # the records were read in another way and cannot be compared
         return np.zeros(count, bool), np.zeros(count, bool)
     return np.any(beyond > OUTSIDE, axis=1)[kept], twice[kept]

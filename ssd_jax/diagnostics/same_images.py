@@ -1,4 +1,4 @@
-"""Images that are there twice: the same file, the same name, or nearly the same in two splits."""
+"""Duplicate images: the same file content, the same name, or near duplicates in two splits."""
 
 from collections.abc import Iterator
 
@@ -8,11 +8,11 @@ from ssd_jax.data.near_duplicates import joined, thumbnail_pairs, versions
 from ssd_jax.diagnostics.findings import Finding
 from ssd_jax.diagnostics.image_findings import Look
 
-MOST_IMAGES = 200_000  # among which near duplicates are looked for: 1 KB of memory each
+MOST_IMAGES = 200_000  # later images are not searched for near duplicates: 1 KB of memory each
 
 
 class SameImages:
-    """The images so far."""
+    """Compares each image with the earlier ones."""
 
     def __init__(self):
         """Starts with none."""
@@ -25,12 +25,12 @@ class SameImages:
         self._thumbnails: list[np.ndarray] = []
 
     def add(self, path: str, image_id: str, split: str, look: Look) -> Iterator[Finding]:
-        """Adds an image; yields what earlier ones have to do with it.
+        """Adds an image; yields a finding if an earlier image has the same content or name.
 
         Args:
           path: its file.
-          image_id: what results call it.
-          split: that it is in, "" where there is none.
+          image_id: its name in results.
+          split: its split, "" where there is none.
           look: its content.
         """
         place = len(self._paths)
@@ -56,13 +56,13 @@ class SameImages:
             self._thumbnails.append(look.thumbnail)
 
     def findings(self) -> Iterator[Finding]:
-        """Images that look like one of another split."""
+        """Findings about images that look like an image of another split."""
         count = len(self._thumbnails)
         if len(set(self._splits[:count])) < 2:
             return
         thumbnails = np.stack(self._thumbnails)
         readable = thumbnails.reshape(count, -1).std(axis=1) > 0
-        # The first image of each version, beside all of that version.
+        # Pairs of the first image of each version with every image of that version.
         _, first, version = np.unique(
             versions(self._paths[:count]), return_index=True, return_inverse=True
         )

@@ -1,4 +1,4 @@
-"""Shows training images beside the files they come from, so that mistakes can be seen."""
+"""Draws training images beside their files, so that wrong annotations become visible."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +23,7 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
     Args:
       config: a config of `configs/`.
       output: the file to write.
-      num_images: how many images.
+      num_images: the number of images.
 
     Raises:
       UserError: the config, the number or the source is wrong, or the file cannot be written.
@@ -45,17 +45,17 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
         record = dataset[index]
         try:
             picture = open_image(record.image)
-        except UserError:  # and the run leaves it out, or it would have stopped here
+        except UserError:  # the run leaves it out, or it would have stopped before
             picture = Image.new("RGB", (DRAWN_SIDE, DRAWN_SIDE))
         scale = DRAWN_SIDE / max(picture.size)
         picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
         in_pixels = record.boxes * np.array(picture.size * 2)
         drawn = draw_boxes(picture, in_pixels, record.labels, dataset.class_names)
-        pictures.append(Picture(drawn, f"{record.name}\nas in its file"))
+        pictures.append(Picture(drawn, f"{record.name}\nthe file"))
 
         pixels = image.round().astype(np.uint8)
         drawn = draw_input(pixels, boxes, labels, dataset.class_names)
-        told = f"for the network: {_told_objects(config, (labels > 0).sum(), len(record.labels))}"
+        told = f"network input: {_told_objects(config, (labels > 0).sum(), len(record.labels))}"
         pictures.append(Picture(drawn, f"{record.name}\n{told}"))
     try:
         with replacing(picture_file) as unfinished:
@@ -65,7 +65,7 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
 
 
 def _told_objects(config: Config, num_trained: int, num_in_file: int) -> str:
-    """How many objects an image has for the network, of how many, where these are the same."""
+    """The number of objects in the network input, of those in the file where this can be said."""
     if config.augment.custom or config.augment.mosaic:
         return counted(num_trained, "object")
     return f"{num_trained} of {counted(num_in_file, 'object')}"

@@ -1,4 +1,4 @@
-"""What functions of the data package tell by logging: kept back, or collected as findings."""
+"""Log messages of the data package: suppressed, or collected as findings."""
 
 import contextlib
 import logging
@@ -9,7 +9,7 @@ from ssd_jax.diagnostics.findings import Report
 
 @contextlib.contextmanager
 def told(report: Report, spec: str) -> Iterator[None]:
-    """Adds what formats tell while they read."""
+    """Adds the log messages of formats as findings."""
     told: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: told.append(record.getMessage())
@@ -30,7 +30,7 @@ def told(report: Report, spec: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet(name: str) -> Iterator[None]:
-    """Keeps a logger from warning."""
+    """Suppresses the warnings of a logger."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.ERROR)

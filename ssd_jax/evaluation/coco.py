@@ -1,12 +1,11 @@
-"""Judges detections by the rules of COCO, as pycocotools does, eight times as fast.
+"""Matches detections to objects by the rules of COCO, eight times as fast as pycocotools.
 
-pycocotools goes through images, classes, thresholds, detections and objects in Python loops: a
-minute for as much as the test set of VOC2007. Here ten thresholds of IoU and four ranges of area
-are matched at once. The IoUs are pycocotools' own, and so is the order of everything, so that the
-numbers are the same.
+pycocotools loops over images, classes, thresholds, detections and objects in Python, which takes a
+minute for the test set of VOC2007. Here ten IoU thresholds and four ranges of area are matched at
+once. IoU is computed by pycocotools, and the order is the same, so that the numbers are the same.
 
-A crowd may be found any number of times at no cost. A difficult object, which COCO does not know,
-may be found once.
+A crowd may be found any number of times at no cost. A difficult object, which COCO does not have,
+may be found once at no cost.
 """
 
 from collections.abc import Sequence
@@ -38,13 +37,13 @@ AREAS = {
 class _Group(NamedTuple):
     """The objects of one class in one image, and the detections that some of them may match."""
 
-    objects: np.ndarray  # [objects]: their places among those of all images
-    detections: np.ndarray  # [detections]: likewise, the best first
+    objects: np.ndarray  # [objects]: their indices among the objects of all images
+    detections: np.ndarray  # [detections]: their indices, the best first
     iou: np.ndarray  # [detections, objects]
 
 
 def rank(results: Sequence[ImageResult], num_classes: int) -> Rankings:
-    """The judged detections of every class, at ten thresholds of IoU, for every range of area.
+    """The detections of every class, marked right or wrong, by IoU threshold and range of area.
 
     Args:
       results: the images.
@@ -135,7 +134,7 @@ def measure(rankings: Rankings) -> tuple[Numbers, np.ndarray]:
 
 
 def average(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
-    """The mean of the best precision at 101 recalls or beyond them: `[...]`."""
+    """The mean, over 101 recall levels, of the best precision at that recall or above: `[...]`."""
     return interpolated(precision, recall, RECALL_LEVELS)
 
 
@@ -157,7 +156,7 @@ def _recall(ranking: Ranking, max_detections: int) -> np.ndarray:
 
 
 def _best_of_each_class(result: ImageResult) -> np.ndarray:
-    """Places of the detections that count, by class, in each class the best first."""
+    """Indices of the detections that count, by class, in each class the best first."""
     by_class = np.lexsort((-result.scores, result.labels))
     labels = result.labels[by_class]
     return by_class[np.arange(len(labels)) - np.searchsorted(labels, labels) < MAX_DETECTIONS]
@@ -192,8 +191,9 @@ def _assign(
 ) -> np.ndarray:
     """Assigns detections to objects.
 
-    Each takes, of the objects still free, the one it overlaps most, the last among equals; one
-    that is ignored only if it can have no other. Groups with as many objects are decided together.
+    Each detection takes the free object that it overlaps most, and the last one of equal overlap.
+    It takes an ignored object only if no other object matches. Groups with the same number of
+    objects are computed together.
 
     Args:
       groups: see `_groups`.
@@ -210,7 +210,7 @@ def _assign(
     for group in groups:
         by_size.setdefault(len(group.objects), []).append(group)
     for num_objects, together in by_size.items():
-        # Those with the most detections first, so that in each round the first few are left.
+        # Groups with the most detections first, so that each round works on the first few groups.
         together.sort(key=lambda group: -len(group.detections))
         objects = np.stack([group.objects for group in together])
         free = np.ones((len(together), len(AREAS), len(thresholds), num_objects), bool)
@@ -252,7 +252,7 @@ METRIC = Metric(
         "AP_small": "AP of small objects (below 32² pixels)",
         "AP_medium": "AP of medium objects",
         "AP_large": "AP of large objects (above 96² pixels)",
-        "AR_1": "AR of 1 detection a class and image",
+        "AR_1": "AR of 1 detection per class and image",
         "AR_10": "AR of 10 detections",
         "AR_100": "AR of 100 detections",
         "AR_small": "AR of small objects",

@@ -14,7 +14,7 @@ from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.statistics import count_false, found_objects, thresholds
 from ssd_jax.progress import progress_bar
 
-LETTERS = "ABCDEFGHIJ"  # what tables call the detectors
+LETTERS = "ABCDEFGHIJ"  # the names of the detectors in tables
 MOST_COMPARED = len(LETTERS)
 NUM_SAMPLES = 1000
 INTERVAL = (2.5, 97.5)  # percent
@@ -31,23 +31,23 @@ def compare(
 ) -> dict[str, Any]:
     """Compares detectors on the same images, each with the first.
 
-    How sure a difference is, is found by the bootstrap: the images are drawn anew, with repetition,
-    1000 times, the same ones for all detectors; the interval holds 95 % of the differences.
+    Confidence intervals come from the bootstrap: the images are sampled with replacement 1,000
+    times, with the same samples for all detectors. The interval contains 95 % of the differences.
 
     Args:
-      names: what the detectors are called.
+      names: of the detectors.
       candidates: for each detector the results of the same images, in the same order.
       class_names: class i + 1 is called `class_names[i]`.
       metric: of `METRICS`.
       metric_iou_threshold: IoU that a match must exceed, for metrics without thresholds of their
-        own, and for what counts as found in an image.
-      file_names: what captions call the images; what results call them where None.
+        own, and for counting found objects in an image.
+      file_names: captions of the images by image id; the image ids where None.
 
     Returns:
       `metric`, `iou_threshold`, `names`, `num_images`; `classes`, a list of rows with `name`, `AP`
-      (one a detector; None without objects) and for each detector but the first `difference`,
+      (one per detector; None without objects) and for each detector but the first `difference`,
       `low` and `high`; `mAP`, a row of the same form; and `images`, for each detector but the first
-      the images on which it does otherwise, those that changed most first: `image_id`, `file_name`,
+      the images on which it differs, those with the most changes first: `image_id`, `file_name`,
       `found` and `false` before and after, at each detector's operating points.
     """
     num_classes = len(class_names)
@@ -77,7 +77,7 @@ def compare(
 def _bootstrap(
     rankings: Sequence[Sequence[Ranking]], average: Average
 ) -> tuple[np.ndarray, np.ndarray]:
-    """AP of every detector and class `[detectors, classes]`; of drawn images `[…, samples]`."""
+    """AP of every detector and class `[detectors, classes]`; of resampled images `[…, samples]`."""
     num_classes, num_images = len(rankings[0]), len(rankings[0][0].num_objects)
     drawn = np.random.default_rng(0).multinomial(
         num_images, np.full(num_images, 1 / num_images), NUM_SAMPLES
@@ -92,8 +92,8 @@ def _bootstrap(
 
 
 def _resampled(ranking: Ranking, average: Average, drawn: np.ndarray) -> np.ndarray:
-    """`[samples]`: AP of one class on images drawn anew, `[samples, images]` times each."""
-    # What comes behind the last right detection changes no AP.
+    """`[samples]`: AP of one class on resampled images; `drawn` counts each image of a sample."""
+    # Detections after the last right one do not change AP.
     right = np.flatnonzero(ranking.right.any(axis=0))
     end = right[-1] + 1 if len(right) else 0
     ranking = ranking._replace(
@@ -134,7 +134,7 @@ def _mean_row(values: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
     present = ~np.isnan(values[0])
     if not present.any():
         return _row("mAP", np.full(len(values), np.nan), samples)
-    # A sample may hold no object of a class: as always, it is then left out of the mean.
+    # A sample may have no object of a class, which is then left out of the mean, as elsewhere.
     sampled = np.nanmean(samples[:, present], axis=1)
     return _row("mAP", values[:, present].mean(axis=1), sampled)
 
@@ -142,7 +142,7 @@ def _mean_row(values: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
 def _by_image(
     results: Sequence[ImageResult], rankings: Sequence[Ranking]
 ) -> list[tuple[np.ndarray, int]]:
-    """For each image which objects were found, and how many detections are false."""
+    """For each image, the objects that were found and the number of false detections."""
     least = thresholds([best_f1(ranking) for ranking in rankings])
     false = count_false(results, rankings, least)
     found = found_objects(results, rankings, least)
@@ -190,7 +190,7 @@ def format_comparison(comparison: dict[str, Any]) -> str:
                 cell += f"  {row['difference'][i - 1]:+.3f}{sure}[{low:+.3f}, {high:+.3f}]"
             cells.append(cell)
         lines.append(f"{row['name']:<{width}}  {'  '.join(cells)}".rstrip())
-    lines.append("* the 95 % interval of the difference leaves out zero")
+    lines.append("* the 95 % interval of the difference excludes zero")
     for name, images in zip(names[1:], comparison["images"], strict=True):
         lines.append(f"{name}: {len(images)} of {comparison['num_images']} images differ")
         for image in images[:10]:

@@ -1,7 +1,7 @@
-"""Reads detections from files, in the forms that the servers of Pascal VOC and COCO take.
+"""Reads detections from files, in the forms that the servers of Pascal VOC and COCO accept.
 
 Pascal VOC: a folder with `comp4_det_test_CLASS.txt` for each class, whose lines are
-`image_id score x_min y_min x_max y_max`; the name may hold blanks. COCO: a JSON list of objects
+`image_id score x_min y_min x_max y_max`; the name may contain blanks. COCO: a JSON list of objects
 with `image_id`, `category_id`, `bbox` (x, y, width, height) and `score`; or, as `ssd-jax predict`
 writes them, an object whose `annotations` are such a list and whose `images` and `categories` have
 the names of files and classes. Boxes are in pixels of the image.
@@ -51,23 +51,23 @@ def read_detections(
 ) -> list[ImageResult]:
     """The images with the detections of a file.
 
-    Detections of other classes than these are left out and counted in a warning. So are images that
-    the file has nothing of, for it may be of a part of the images.
+    Detections of other classes are left out and counted in a warning. Images that the file does not
+    mention are counted in a warning too, because the file may cover only a part of the images.
 
     Args:
-      path: a JSON file in COCO's form, or a folder of files in VOC's. A class that has no file
-        there has no detections.
-      images: all images that were looked at. A file may name them with the suffix of an image.
+      path: a JSON file in COCO's form, or a folder of files in VOC's. A class without a file in the
+        folder has no detections.
+      images: all evaluated images. The file may name them with the suffix of an image file.
       class_names: class i + 1 is called `class_names[i]`.
-      category_ids: what COCO's form calls the classes.
+      category_ids: the ids of the classes in COCO's form.
       left_out: images that the file may name too; their detections are dropped.
       class_map: the names of classes by those that files use; "" leaves their detections out.
       merged_ids: labels by further ids of COCO's form.
-      paths: the files of the images by their names, where they are in files of their own.
+      paths: the image files by image id, for images in files of their own.
 
     Raises:
-      UserError: the path does not exist, a line or an entry cannot be understood or names an image
-        that is not among those given, or all detections are of other classes.
+      UserError: the path does not exist, a line or an entry cannot be parsed or names an unknown
+        image, or all detections are of other classes.
     """
     classes = Classes(tuple(class_names), class_map or {})
     of_image = {image.image_id: [] for image in images}
@@ -127,7 +127,7 @@ def _check_numbers(detection: _Detection, place: str) -> None:
 def _tell_foreign(
     path: Path, foreign: collections.Counter[str], known: Sequence[str], are_others: bool
 ) -> None:
-    """Warns of detections of other classes, by class; refuses where there `are_others` not."""
+    """Warns of detections of other classes, by class; an error unless `are_others` is true."""
     listed = first_names([f"{name} ({count})" for name, count in foreign.most_common()], 20)
     count = counted(foreign.total(), "detection")
     if not are_others:
@@ -144,14 +144,14 @@ def _tell_foreign(
 def _tell_missing(
     path: Path, image_ids: Sequence[str], named: Collection[str], listed: Collection[str] | None
 ) -> None:
-    """Warns of images that a file has nothing of; where it lists its images, of all others."""
+    """Warns of images without a detection; if the file lists its images, of unlisted images."""
     missing = [each for each in image_ids if each not in (named if listed is None else listed)]
     if missing:
         has = "have no detection in it" if listed is None else "are not among those that it lists"
         logger.warning(
             "%s: %d of the %s of the evaluation data %s, the first is %s; their objects count as "
-            "not found. If the file is of a part of the images, name that part: with --source, or "
-            "with --workdir the run that cut it off",
+            "not found. If the file covers only a part of the images, name that part: with "
+            "--source, or with --workdir the run that split the data",
             *(path, len(missing), counted(len(image_ids), "image"), has, shown(missing[0])),
         )
 
@@ -168,11 +168,11 @@ def _with_detections(image: ImageResult, detections: list[_Detection]) -> ImageR
 def _read_voc(folder: Path, classes: Classes) -> Iterator[tuple[str, _Detection]]:
     paths = sorted(folder.glob("*.txt"))
     if not paths:
-        raise UserError(f"{folder} holds no files like comp4_det_test_CLASS.txt")
+        raise UserError(f"{folder} has no files like comp4_det_test_CLASS.txt")
     for path in paths:
         class_name = _class_of_file(path, classes)
         label = classes.label(class_name)
-        # Not str.splitlines: a name may hold other signs that it takes for ends of lines.
+        # Not str.splitlines: a name may contain other characters that it treats as line ends.
         lines = re.split(r"\r\n|\n|\r", read_text(path))
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -191,7 +191,7 @@ def _read_voc(folder: Path, classes: Classes) -> Iterator[tuple[str, _Detection]
 
 
 def _class_of_file(path: Path, classes: Classes) -> str:
-    """The class that the name of a file ends with, as comp4_det_test_CLASS.txt; maybe a foreign.
+    """The class at the end of a file name like comp4_det_test_CLASS.txt; it may be unknown.
 
     Raises:
       UserError: the name is a misspelling of a class.
@@ -200,7 +200,7 @@ def _class_of_file(path: Path, classes: Classes) -> str:
     form = re.fullmatch(
         rf"(?:comp\d+_)?det_(?:{'|'.join(TRAIN_NAMES + EVAL_NAMES)})_(.+)", path.stem
     )
-    # The longest, for one class may end like another: "bus" and "mini_bus".
+    # The longest, because one class may end like another: "bus" and "mini_bus".
     endings = [each for each in known if f"_{path.stem}".endswith(f"_{each}")]
     name = form[1] if form else max(endings, key=len, default=path.stem.rpartition("_")[2])
     if name in known:
@@ -234,7 +234,7 @@ def _read_json(path: Path) -> list[Any] | dict[str, list[Any]]:
 
 
 def _listed_images(path: Path, entries: list[Any], known: KnownImages) -> dict[str, str]:
-    """The images of the evaluation data by the ids that a file has for them."""
+    """The images of the evaluation data by their ids in the file."""
     listed: dict[str, str] = {}
     files: dict[str, str] = {}
     for number, entry in enumerate(entries, start=1):
@@ -283,8 +283,8 @@ def _read_coco(
     Args:
       path: the file, for messages.
       entries: the list.
-      category_of: what category ids stand for.
-      listed: names of images by their ids in the file; None where these are the names.
+      category_of: label and name by category id.
+      listed: image ids of the data by those of the file; None where both are the same.
     """
     for number, entry in enumerate(entries, start=1):
         place = f"{path}, entry {number}"

@@ -1,4 +1,4 @@
-"""Evaluated images with what was detected in them."""
+"""Draws evaluated images with their detections."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from ssd_jax.evaluation.statistics import count_false, found_objects
 from ssd_jax.images.contact_sheet import Picture
 from ssd_jax.images.drawing import DRAWN_SIDE, draw_boxes
 
-LEAST_SCORE = 0.4  # of detections worth showing
+LEAST_SCORE = 0.4  # of detections that are shown
 
 
 def draw_detections(
@@ -21,13 +21,13 @@ def draw_detections(
     results: Sequence[ImageResult],
     class_names: Sequence[str],
 ) -> list[Picture]:
-    """Images with the detections worth showing, in the proportions of their files.
+    """Images with the detections above `LEAST_SCORE`, in the proportions of their files.
 
-    A caption names the file and says how many objects were found of how many there are; where no
-    detection is worth showing, the best score.
+    A caption has the file name, the number of objects and how many of them were found; without a
+    shown detection, it has the best score.
 
     Args:
-      images: as the network saw them, by what results call them.
+      images: the inputs of the network by image id.
       results: those of other images are left out.
       class_names: class i + 1 is called `class_names[i]`.
     """
@@ -39,7 +39,7 @@ def draw_detections(
     pictures = []
     for result, own, wrong in zip(results, found, false.tolist(), strict=True):
         name, pixels = images[result.image_id]
-        # Scaled so that lines and letters come out fine also for small images.
+        # Enlarged, so that lines and letters are sharp in small images too.
         height, width = result.size
         scale = max(1.0, DRAWN_SIDE / max(width, height))
         image = Image.fromarray(pixels)
@@ -58,7 +58,7 @@ def draw_detections(
 
 
 def _describe(result: ImageResult, found: int, wrong: int) -> str:
-    """What was found in an image, in words that fit below it."""
+    """A caption: the objects found in an image, short enough to fit below it."""
     wanted = int(np.sum(~(result.difficult | result.crowd)))
     told = f"{found} of {wanted} found" if wanted else "no object"
     if not len(result.scores):

@@ -1,12 +1,12 @@
-"""Why the mAP is what it is: the analysis of Hoiem et al. (ECCV 2012), as in the SSD paper.
+"""Kinds of errors and their costs: the analysis of Hoiem et al. (ECCV 2012), as in the SSD paper.
 
-Every detection is correct, or it is wrong in one of four ways:
+Every detection is correct, or has one of four errors:
 
     localisation   it overlaps an object of its class (IoU of 0.1 or more), but too little, or one
                    that another detection has found
     similar        it overlaps an object of a similar class
     other          it overlaps an object of another class
-    background     it overlaps nothing
+    background     it overlaps no object
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ KINDS = ("correct", "localisation", "similar", "other", "background")
 CORRECT, LOCALISATION, SIMILAR, OTHER, BACKGROUND = range(5)
 IGNORED = -1
 
-WEAK_IOU = 0.1  # from which a detection has to do with an object
+WEAK_IOU = 0.1  # from this IoU on, a detection overlaps an object
 
 
 class ErrorAnalysis(NamedTuple):
@@ -39,7 +39,7 @@ def analyse(
     class_names: Sequence[str],
     similar_groups: Sequence[set[str]],
 ) -> ErrorAnalysis:
-    """Tells the kinds of errors apart.
+    """Assigns a kind to every detection.
 
     Args:
       results: the images.
@@ -94,7 +94,7 @@ def costs(
     """The cost of each kind of error: how much higher AP would be without it.
 
     Poorly localised detections are moved onto their object if no other detection has found it, and
-    taken away otherwise; those of the other kinds are taken away; missed objects are not asked for.
+    removed otherwise. Detections of the other kinds are removed. Missed objects are not counted.
 
     Args:
       results: the images.
@@ -121,7 +121,7 @@ def costs(
         ]
         asked_for = ranking._replace(num_objects=ranking.num_objects - np.array(missed, int))
         gain = average_precision(asked_for, average) - ap
-        # Where all objects are missed there is nothing left to ask for.
+        # If all objects are missed, no object is left to count.
         gains["missed"].append(1 - ap if np.isnan(gain) and not np.isnan(ap) else gain)
     return {name: np.array(values, np.float64) for name, values in gains.items()}
 
@@ -129,7 +129,7 @@ def costs(
 def _first_at_unfound(
     results: Sequence[ImageResult], ranking: Ranking, kinds: np.ndarray, objects: np.ndarray
 ) -> np.ndarray:
-    """`[detections] bool`: the best of the poorly localised at each object that nothing found."""
+    """`[detections] bool`: the best poorly localised detection of each object not found."""
     most = max((len(result.true_labels) for result in results), default=0) + 1
     key = ranking.image * most + objects
     candidates = np.flatnonzero((kinds == LOCALISATION) & ~np.isin(key, key[ranking.right[0]]))
@@ -149,7 +149,7 @@ def cumulative_shares(
     Args:
       rankings: of each class.
       analysis: of them.
-      per_object: `[points]`, how many of the best detections, as a multiple of the objects.
+      per_object: `[points]`, the numbers of best detections, as multiples of the number of objects.
 
     Returns:
       `[points, kinds]`; the sum over kinds is 1, or 0 where there are no detections.
@@ -180,7 +180,7 @@ def _shares(
 
 
 def recall_at(rankings: Sequence[Ranking], per_object: np.ndarray) -> np.ndarray:
-    """`[points]`: recall among so many of the best detections, the mean over classes."""
+    """`[points]`: recall of the best detections, the mean over classes; see `cumulative_shares`."""
     classes = []
     for ranking in rankings:
         counted = ranking.right[0] | ranking.wrong[0]
@@ -202,7 +202,7 @@ def sensitivity(
     """Normalised AP of the objects with small to large values (figure 4), the mean over classes.
 
     In each class the objects fall into five groups, of 10, 20, 40, 20 and 10 %. For a group, only
-    its own objects are asked for; precision is computed as if every group had as many objects.
+    its own objects count; precision is computed as if all groups had the same number of objects.
 
     Args:
       results: the images.
@@ -224,10 +224,10 @@ def sensitivity(
         if not of_class.any():
             continue
         edges = np.quantile(all_values[of_class], QUANTILES)
-        # Of objects with equal values all fall into the same group, so that some may be empty.
+        # Objects with equal values fall into the same group, so that some groups may be empty.
         group = np.where(of_class, np.searchsorted(edges, all_values, side="left"), -1)
         place = np.where(ranking.right[0], first[ranking.image] + ranking.object[0], -1)
-        found = np.append(group, -1)[place]  # behind the last object lies that of none
+        found = np.append(group, -1)[place]  # the last entry, -1, stands for no object
         row = []
         for number in range(len(QUANTILES) + 2):
             everything = number > len(QUANTILES)

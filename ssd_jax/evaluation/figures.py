@@ -48,7 +48,7 @@ def _new(size: tuple[float, float]) -> tuple[Figure, Axes]:
 
 
 def _tick_names(class_names: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Class names as they can be drawn, and the style of tick labels for them: fonts, no maths."""
+    """Class names as they can be drawn, and the style of their tick labels: fonts, no TeX maths."""
     drawn = [path_and_text(name) for name in class_names]
     families = dict.fromkeys(["sans-serif", *(_family(path) for path, _ in drawn if path)])
     return [text for _, text in drawn], {"fontfamily": list(families), "parse_math": False}
@@ -56,7 +56,7 @@ def _tick_names(class_names: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
 
 @functools.cache
 def _family(path: str) -> str:
-    """The name of the font of a file, which Matplotlib knows from now on."""
+    """Registers a font file with Matplotlib; returns the name of the font."""
     font_manager.fontManager.addfont(path)
     return font_manager.FontProperties(fname=path).get_name()
 
@@ -72,7 +72,7 @@ def precision_recall_curve(ranking: Ranking, point: OperatingPoint | None) -> st
     """Precision over recall of one class, with its operating point."""
     figure, axes = _new(SMALL)
     precision, recall = (values[0] for values in precision_recall(ranking))
-    # Corners alone: where the best precision from there on changes.
+    # Only the corners of the curve: the points where the best precision changes.
     best = envelope(precision)
     corners = np.flatnonzero(np.diff(best, append=-1.0) != 0)
     steps_recall = np.concatenate([[0.0], np.repeat(recall[corners], 2)])
@@ -150,7 +150,7 @@ def recall_bars(bins: Sequence[Bin], label: str) -> str:
             fontsize=8,
         )
     axes.set_xticks(places, [b.name for b in bins], rotation=30, ha="right", fontsize=9)
-    # Few bars are not to become broad.
+    # Keeps bars narrow when there are few.
     axes.set(xlim=(-0.7, max(len(bins), 5) - 0.3), ylim=(0, 1.08), xlabel=label, ylabel="recall")
     axes.grid(False, axis="x")
     figure.legend(loc="outside upper center", ncols=2, fontsize=9)
@@ -202,7 +202,7 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> str:
                 fontsize=9 if count <= 10 else 6,
                 color="white" if shares[row, column] > 0.4 else "#222",
             )
-    axes.set(xlabel="detected", ylabel="what is there")
+    axes.set(xlabel="detected", ylabel="annotated")
     axes.grid(False)
     axes.spines[:].set_visible(False)
     return _data_uri(figure)
@@ -233,7 +233,7 @@ def score_histogram(scores: np.ndarray, right: np.ndarray) -> str:
 
 @mpl.rc_context(STYLE)
 def reliability(calibration: Calibration) -> str:
-    """The share of right detections among those of a score."""
+    """The share of right detections by score: a reliability diagram."""
     figure, axes = _new(WIDE)
     axes.plot([0, 1], [0, 1], color="#888", linestyle="--", linewidth=1, label="ideal")
     some = calibration.counts > 0

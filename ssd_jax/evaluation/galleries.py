@@ -1,4 +1,4 @@
-"""The pictures of a report: cut-outs of errors, of missed objects and of right detections."""
+"""The example images of a report: crops of errors, missed objects and right detections."""
 
 import base64
 import io
@@ -23,9 +23,9 @@ ReadImages = Callable[[Collection[str]], dict[str, NamedImage]]
 class Case(NamedTuple):
     """A detection, or an object that was missed."""
 
-    image: int  # the place of its image among the results
+    image: int  # the index of its image among the results
     box: np.ndarray  # [4] xyxy in pixels
-    text: str  # what to write at the box
+    text: str  # the label of the box
 
 
 class Gallery(NamedTuple):
@@ -50,9 +50,9 @@ def draw_galleries(
       results: the images.
       rankings: of each class, from `voc.rank`.
       class_names: class i + 1 is called `class_names[i]`.
-      least: `[classes]`, the operating points: from these scores on an object counts as found.
+      least: `[classes]`, the operating points: the lowest scores with which an object is found.
       analysis: of the rankings.
-      read_images: gives images by what results call them.
+      read_images: gives images by image id.
 
     Returns:
       For each gallery `name`, `total` and `items`, each with `text`, `image` and `picture`.
@@ -114,7 +114,7 @@ def _galleries(
         for image, (result, own) in enumerate(zip(results, found, strict=True))
         for number in np.flatnonzero(~(own | result.difficult | result.crowd))
     ]
-    # The largest first: what is large should have been seen.
+    # The largest first: large objects should be found.
     missed.sort(key=lambda case: -float(np.prod(case.box[2:] - case.box[:2])))
     yield Gallery("missed", len(missed), missed[:PER_GALLERY])
 

@@ -1,4 +1,4 @@
-"""The images of the evaluation data, as files of detections name them."""
+"""Finds the images of the evaluation data by the names that files of detections use."""
 
 import collections
 import functools
@@ -13,9 +13,9 @@ class KnownImages:
     """Finds the image that a name or a file means.
 
     Args:
-      image_ids: of all images, those that were left out as damaged at the end.
-      num_images: how many were not left out.
-      paths: the files of the images; missing or empty for one in no file of its own.
+      image_ids: of all images; images that were left out as damaged come last.
+      num_images: the number of images that were not left out.
+      paths: the files of the images; missing or empty for an image without a file of its own.
     """
 
     def __init__(self, image_ids: Sequence[str], num_images: int, paths: Mapping[str, str]) -> None:
@@ -38,8 +38,8 @@ class KnownImages:
     def find_file(self, name: str, place: str) -> str:
         """The image in the file of this name, a path below some folder.
 
-        The path of the image ends with all of the name: `val/1.jpg` is not `train/1.jpg`. An image
-        in no file of its own is found by its name.
+        The path of the image must end with the whole name: `val/1.jpg` is not `train/1.jpg`. An
+        image without a file of its own is found by its name.
 
         Raises:
           UserError: there is none, or several; `place` begins the message.
@@ -59,7 +59,7 @@ class KnownImages:
             paths = first_names([self._paths[each] for each in found])
             raise UserError(
                 f"{place}: the file {shown(name)} may be any of {paths}: detect in the folder "
-                "that holds them, so that their names differ"
+                "that contains them, so that their names differ"
             )
         return found[0]
 
@@ -71,7 +71,7 @@ class KnownImages:
 
     @functools.cached_property
     def _by_last_part(self) -> dict[str, list[tuple[str, str]]]:
-        """Names and absolute paths of images by the last part of these."""
+        """Names and absolute paths of images by the last part of their paths."""
         by_last: dict[str, list[tuple[str, str]]] = collections.defaultdict(list)
         for image_id in self._image_ids:
             if path := self._paths.get(image_id):

@@ -1,4 +1,4 @@
-"""The type of a metric: how it judges detections, and how it averages precision."""
+"""The type of a metric: how it matches detections to objects, and how it averages precision."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from ssd_jax.evaluation.results import ImageResult
 Rankings = dict[str, list[Ranking]]
 Numbers = dict[str, float | None]
 
-IOU_THRESHOLD = 0.5  # which a match must exceed by VOC's rules, unless another is asked for
+IOU_THRESHOLD = 0.5  # a match must exceed it by VOC's rules, unless another one is given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Metric:
     Attributes:
       name: as `config.metric` and `--metric` name it.
       title: of its AP in tables.
-      rank: judges detections, from the results, the number of classes, and the IoU that a match
-        must exceed.
+      rank: marks detections as right or wrong, from the results, the number of classes, and the IoU
+        that a match must exceed.
       average: AP from precision and recall `[..., detections]`, as `[...]`.
-      own_iou_thresholds: whether `rank` has thresholds of IoU of its own, and takes no other.
-      numbers_title: what the numbers beside AP are called together.
-      numbers: titles of the numbers beside AP, by their names in `results.json`.
+      own_iou_thresholds: whether `rank` has its own IoU thresholds and ignores the given one.
+      numbers_title: the title of the numbers besides AP.
+      numbers: titles of the numbers besides AP, by their names in `results.json`.
       measure: gives these numbers, and AP by class `[classes]` with NaN for a class without
-        objects; None where there is AP alone.
+        objects; None for a metric without other numbers than AP.
     """
 
     name: str

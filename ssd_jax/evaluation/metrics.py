@@ -1,4 +1,4 @@
-"""The table of metrics. A new one is a file with a `Metric`, and a line here."""
+"""The table of metrics. A new metric is a file with a `Metric`, and a line here."""
 
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation import coco, voc, voc07

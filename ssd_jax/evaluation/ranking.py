@@ -1,4 +1,4 @@
-"""From judged detections to precision, recall and average precision. NumPy alone."""
+"""Precision, recall and average precision of ranked detections. Needs NumPy only."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,22 +10,22 @@ Average = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Ranking(NamedTuple):
-    """The detections of one class over all images, the best first, as a metric judges them.
+    """The detections of one class over all images, the best first, marked as right or wrong.
 
-    A detection that is neither right nor wrong is ignored. There may be several thresholds of IoU.
+    A detection that is neither right nor wrong is ignored. There may be several IoU thresholds.
     """
 
-    image: np.ndarray  # [detections] int: the place of its image among the results
-    index: np.ndarray  # [detections] int: its place among the detections of its image
+    image: np.ndarray  # [detections] int: the index of its image among the results
+    index: np.ndarray  # [detections] int: its index among the detections of its image
     score: np.ndarray  # [detections]
     right: np.ndarray  # [thresholds, detections] bool
     wrong: np.ndarray  # [thresholds, detections] bool
-    object: np.ndarray  # [thresholds, detections] int: which object of its image it is, or -1
-    num_objects: np.ndarray  # [images] int: how many there are to be found
+    object: np.ndarray  # [thresholds, detections] int: the matched object of its image, or -1
+    num_objects: np.ndarray  # [images] int: the number of objects to find
 
 
 class OperatingPoint(NamedTuple):
-    """A score threshold of one class, with precision and recall of what reaches it."""
+    """A score threshold of one class, with precision and recall of the detections above it."""
 
     score: float
     precision: float
@@ -60,13 +60,13 @@ def precision_recall(
 
 
 def envelope(precision: np.ndarray) -> np.ndarray:
-    """The best precision at each recall or beyond it."""
+    """The best precision at each recall or a higher one."""
     return np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
 
 
 def interpolated(precision: np.ndarray, recall: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """The mean, over the levels, of the best precision at that recall or beyond: `[...]`."""
-    # Behind the last detection lies what is never reached, with no precision.
+    """The mean, over the levels, of the best precision at that recall or above: `[...]`."""
+    # A last entry stands for recalls that are never reached: their precision is 0.
     end = np.zeros((*precision.shape[:-1], 1))
     best = np.append(envelope(precision), end, axis=-1)
     reached = np.append(recall, end + np.inf, axis=-1)
@@ -111,12 +111,12 @@ def best_f1(ranking: Ranking) -> OperatingPoint | None:
     """The operating point of the highest F1 score, at the first threshold of IoU.
 
     Returns:
-      None where there are no objects, or nothing is right.
+      None where there are no objects, or no detection is right.
     """
     if not ranking.num_objects.sum() or not ranking.right[0].any():
         return None
     precision, recall = (values[0] for values in precision_recall(ranking))
-    # Detections of one score come together.
+    # A threshold includes all detections of the same score.
     last_of_score = np.append(np.diff(ranking.score) != 0, True)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = int(np.argmax(np.where(last_of_score, f1, -1.0)))

@@ -1,4 +1,4 @@
-"""A page about an evaluation: one HTML file, complete in itself."""
+"""The report on an evaluation: one self-contained HTML file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from ssd_jax.evaluation.summary import by_metric
 from ssd_jax.images.drawing import draw_results
 from ssd_jax.storage.files import write_bytes
 
-PER_OBJECT = 2.0 ** np.arange(-3, 4)  # where the figures of error kinds are read
+PER_OBJECT = 2.0 ** np.arange(-3, 4)  # detections per object on the x axis of error kinds
 
 
 def write_report(
@@ -32,18 +32,18 @@ def write_report(
     about: dict[str, str],
     read_images: ReadImages,
 ) -> None:
-    """Writes `index.html`.
+    """Writes `index.html`, the report on one detector.
 
     Args:
-      folder: made where it does not exist.
+      folder: created where it does not exist.
       results: the images.
       class_names: class i + 1 is called `class_names[i]`.
       summary: from `summarise`.
-      about: what was evaluated: `run` and `data`.
-      read_images: gives images by what results call them.
+      about: the evaluated `run` and `data`, as text.
+      read_images: gives images by image id.
     """
     metric_iou_threshold = summary.get("iou_threshold", IOU_THRESHOLD)
-    # Errors are told apart at one threshold of IoU.
+    # The kinds of errors are defined at one IoU threshold.
     first = METRICS[summary["metric"]]
     rule = voc.METRIC if first.own_iou_thresholds else first
     rankings = voc.rank(results, len(class_names), metric_iou_threshold)
@@ -85,15 +85,15 @@ def write_comparison(
     data: str,
     read_images: ReadImages,
 ) -> None:
-    """Writes `index.html` about a comparison.
+    """Writes `index.html`, the report on a comparison.
 
     Args:
-      folder: made where it does not exist.
+      folder: created where it does not exist.
       comparison: from `compare`.
       candidates: for each detector the results, as they were compared.
       class_names: class i + 1 is called `class_names[i]`.
-      data: what they were compared on.
-      read_images: gives images by what results call them.
+      data: the name of the evaluation data.
+      read_images: gives images by image id.
     """
     place = {result.image_id: i for i, result in enumerate(candidates[0])}
     chosen = [changed[:PER_GALLERY] for changed in comparison["images"]]
@@ -140,7 +140,7 @@ def _write(folder: Path, template: str, content: dict[str, Any]) -> None:
     )
     folder.mkdir(parents=True, exist_ok=True)
     page = environment.get_template(template).render(content)
-    # Names that are no text are shown with escapes.
+    # Names that are not valid Unicode are shown with escapes.
     write_bytes(folder / "index.html", page.encode(errors="backslashreplace"))
 
 
@@ -156,7 +156,7 @@ def _class_rows(
     rows = []
     for i, name in enumerate(class_names):
         kinds = analysis.kinds[i][analysis.kinds[i] >= 0]
-        # As Hoiem et al.: as many of the best detections as there are objects.
+        # As in Hoiem et al.: the N best detections of a class with N objects.
         best = kinds[: rankings[i].num_objects.sum()]
         rows.append(
             {
@@ -226,7 +226,7 @@ def _figures(
 
 
 def _describe_scores(results: Sequence[ImageResult]) -> dict[str, Any]:
-    """How many detections are shown by default, and the best score; None where there is none."""
+    """The number of detections that are shown by default, and the best score (or None)."""
     scores = np.concatenate([result.scores for result in results])
     return {
         "count": len(scores),

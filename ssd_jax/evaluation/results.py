@@ -1,4 +1,4 @@
-"""The ground truth of an image and the detections in it. NumPy alone."""
+"""The ground truth of an image and its detections. Needs NumPy only."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,14 @@ import numpy as np
 
 
 class ImageResult(NamedTuple):
-    """The ground truth of one image and what was detected. Boxes are pixels of the image."""
+    """The ground truth of one image and its detections. Boxes are in pixels of the image."""
 
     image_id: str
     size: tuple[int, int]  # height and width in pixels
     true_boxes: np.ndarray  # [objects, 4] xyxy
     true_labels: np.ndarray  # [objects] from 1
     difficult: np.ndarray  # [objects] bool: need not be found
-    crowd: np.ndarray  # [objects] bool: a box round many objects, which need not be found
+    crowd: np.ndarray  # [objects] bool: a box around many objects, which need not be found
     area: np.ndarray  # [objects] in square pixels: of COCO's outline, otherwise of the box
     boxes: np.ndarray  # [detections, 4] xyxy, the best first
     scores: np.ndarray  # [detections]
@@ -31,7 +31,7 @@ def image_result(
     crowd: np.ndarray,
     area: np.ndarray,
 ) -> ImageResult:
-    """An image in which nothing was detected yet.
+    """An image without detections.
 
     Args:
       image_id: its name.
@@ -42,7 +42,7 @@ def image_result(
       crowd: `[objects] bool`.
       area: `[objects]` in square pixels; NaN stands for that of the box.
     """
-    # Thousandths of a pixel give the numbers of the annotation file back exactly.
+    # Rounding to thousandths of a pixel restores the exact numbers of the annotation file.
     boxes = np.round(np.asarray(true_boxes, np.float64) * pixel_scale(size), 3)
     box_area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     return ImageResult(
@@ -60,15 +60,15 @@ def image_result(
 
 
 def pixel_scale(size: tuple[int, int]) -> np.ndarray:
-    """`[4]`: times this, `xyxy` in [0, 1] are pixels."""
+    """`[4]`: the factors that convert `xyxy` in [0, 1] to pixels."""
     height, width = size
     return np.array([width, height, width, height], np.float64)
 
 
 def sort_results(results: Sequence[ImageResult]) -> list[ImageResult]:
-    """In the order of their names, numbers by value: the same however many processes worked.
+    """Sorts results by image id, numbers by value: the order does not depend on the processes.
 
-    Among detections of the same score the order of images decides, as in COCO's own tool.
+    The order of the images decides between detections of the same score, as in pycocotools.
     """
 
     def key(result: ImageResult):
@@ -83,7 +83,7 @@ OF_DETECTIONS = ("boxes", "scores", "labels")
 
 
 def pack_results(results: Sequence[ImageResult]) -> dict[str, np.ndarray]:
-    """Results as a few arrays, which processes can tell each other; `unpack_results` reads them."""
+    """Packs results into a few arrays for other processes; `unpack_results` reads them."""
     names = json.dumps([result.image_id for result in results]).encode()
     arrays = {
         "image_ids": np.frombuffer(names, np.uint8),
@@ -97,7 +97,7 @@ def pack_results(results: Sequence[ImageResult]) -> dict[str, np.ndarray]:
 
 
 def unpack_results(arrays: Mapping[str, np.ndarray]) -> list[ImageResult]:
-    """The results that `pack_results` made arrays of."""
+    """The results that `pack_results` packed."""
     names = json.loads(arrays["image_ids"].tobytes())
     if not names:
         return []

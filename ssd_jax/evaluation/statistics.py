@@ -1,4 +1,4 @@
-"""Statistics of a report beside AP: recall by size and shape, confusion, calibration."""
+"""Statistics of a report besides AP: recall by size and shape, confusion, calibration."""
 
 import itertools
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ class Bin(NamedTuple):
     name: str
     num_objects: int
     recall: float  # of all detections, whatever their score
-    recall_at_points: float  # of those that reach the operating point of their class
+    recall_at_points: float  # of the detections that reach the operating point of their class
 
 
 class Calibration(NamedTuple):
-    """Whether a score of 0.7 is right in 7 of 10 cases, for ten ranges of scores."""
+    """Calibration in ten ranges of scores: 70 % of detections with score 0.7 should be right."""
 
-    counts: np.ndarray  # [bins]: how many detections
+    counts: np.ndarray  # [bins]: the number of detections
     scores: np.ndarray  # [bins]: their mean score; NaN where there are none
     precision: np.ndarray  # [bins]: the share of right ones; NaN where there are none
     expected_error: float  # the mean difference of score and precision over all detections
@@ -41,7 +41,7 @@ def thresholds(points: Sequence[OperatingPoint | None]) -> np.ndarray:
 
 
 def side(result: ImageResult) -> np.ndarray:
-    """`[objects]`: the square root of each object's box in pixels."""
+    """`[objects]`: the square root of the area of each object's box, in pixels."""
     return np.sqrt(np.prod(result.true_boxes[:, 2:] - result.true_boxes[:, :2], axis=1))
 
 
@@ -89,7 +89,7 @@ def recall_by(
       edges: between the ranges.
       names: of the ranges, one more than edges.
       found: for each image `[objects] bool`, by all detections.
-      found_at_points: the same by those that reach the operating point.
+      found_at_points: the same by detections that reach the operating point.
     """
     asked_for = np.concatenate([~(result.difficult | result.crowd) for result in results])
     place = np.searchsorted(edges, np.concatenate(values), side="right")
@@ -115,21 +115,21 @@ def confusion(
     least_scores: np.ndarray,
     metric_iou_threshold: float = IOU_THRESHOLD,
 ) -> np.ndarray:
-    """The confusion matrix: which class was detected in place of which.
+    """The confusion matrix of annotated and detected classes.
 
-    Of the detections that reach the score of their class, the right ones are on the diagonal. Each
-    wrong one, the best first, is set against the object that it overlaps most among those that
-    nothing right has found.
+    Only detections that reach the score of their class count. Right detections are on the diagonal.
+    Each wrong one, the best first, is paired with the object that it overlaps most among the
+    objects without a right detection.
 
     Args:
       results: the images.
       rankings: of each class, from `voc.rank`.
       least_scores: `[classes]`.
-      metric_iou_threshold: which an overlap must exceed.
+      metric_iou_threshold: IoU that such a pair must exceed.
 
     Returns:
-      `[classes + 1, classes + 1] int`: rows are what is there, columns what was detected; the last
-      row is "nothing", the last column "not detected".
+      `[classes + 1, classes + 1] int`: annotated classes in rows, detected classes in columns; the
+      last row is "nothing", the last column "not detected".
     """
     nothing = len(rankings)
     matrix = np.zeros((nothing + 1, nothing + 1), int)

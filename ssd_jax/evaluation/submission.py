@@ -1,4 +1,4 @@
-"""Writes detections as the servers of Pascal VOC and COCO take them: see `detection_files.py`."""
+"""Writes detections for the servers of Pascal VOC and COCO: see `detection_files.py`."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.storage.files import write_json, write_text
 from ssd_jax.storage.replacing import replacing_files
 
-LONGEST_NAME = 200  # bytes of a class, as part of a file's name; file systems take 255 in all
+LONGEST_NAME = 200  # bytes of a class in a file name; file systems allow 255 for the whole name
 
 
 def write_detections(
@@ -23,11 +23,11 @@ def write_detections(
     Args:
       results: the images.
       class_names: class i + 1 is called `class_names[i]`.
-      category_ids: what COCO's form calls the classes.
-      folder: made where it does not exist.
+      category_ids: the ids of the classes in COCO's form.
+      folder: created where it does not exist.
 
     Raises:
-      UserError: a class cannot be part of a file's name, or an image's name of a line.
+      UserError: a class cannot be part of a file name, or an image id not part of a line.
     """
     for name in class_names:
         if set(name) & set("/\\\0") or len(os.fsencode(name)) > LONGEST_NAME:
@@ -68,6 +68,6 @@ def write_detections(
 
 def _coco_id(image_id: str) -> int | str:
     """A number where the name is one, as in COCO; "000012" of VOC stays a name."""
-    # No image of COCO has so many digits, and Python refuses numbers of thousands.
+    # No image of COCO has so many digits, and Python refuses numbers with thousands of digits.
     is_number = image_id.isascii() and image_id.isdigit() and len(image_id) < 20
     return int(image_id) if is_number and str(int(image_id)) == image_id else image_id

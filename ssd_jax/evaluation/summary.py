@@ -1,4 +1,4 @@
-"""Results as numbers, and the numbers as text."""
+"""The numbers of an evaluation, and their table."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,13 +27,13 @@ def summarise(
         own.
 
     Returns:
-      What `results.json` holds: `num_images`, `num_objects` by class (those that are to be found),
-      and of the first metric its name as `metric`, `mAP`, `AP_per_class`, `iou_threshold` if it has
-      none of its own, and its other numbers. The numbers of each other metric are in a dictionary
-      under its name. A class without objects has the AP None and is left out of the mean, which is
-      None where no class has any.
+      The content of `results.json`: `num_images`, `num_objects` by class (objects to find), and for
+      the first metric its name as `metric`, `mAP`, `AP_per_class`, `iou_threshold` if it has none
+      of its own, and its other numbers. The numbers of each other metric are in a dictionary under
+      its name. A class without objects has AP None and is left out of the mean, which is None if no
+      class has objects.
     """
-    # Metrics that judge alike share their rankings.
+    # Metrics with the same `rank` function share its result.
     rankings = {}
     for name in metrics:
         rank = METRICS[name].rank
@@ -113,7 +113,7 @@ def format_table(summary: dict[str, Any]) -> str:
 
 
 def _format_numbers(metric: Metric, numbers: dict[str, Any]) -> list[str]:
-    """The numbers beside AP, a line each; nothing where a metric has none."""
+    """The numbers besides AP, one per line; empty for a metric that has none."""
     if not metric.numbers:
         return []
     width = max(map(len, metric.numbers.values()))

@@ -1,7 +1,7 @@
-"""Judges detections by the rules of the Pascal VOC development kit. NumPy alone.
+"""Matches detections to objects by the rules of the Pascal VOC development kit. Needs NumPy only.
 
 Boxes are inclusive pixels: width = x_max - x_min + 1. Difficult objects need not be found, and
-finding them costs nothing; crowds, which VOC does not know, are treated the same.
+finding them costs nothing; crowds, which VOC does not have, are treated the same.
 """
 
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ def inclusive_iou(boxes_a: np.ndarray, boxes_b: np.ndarray) -> np.ndarray:
 def rank(
     results: Sequence[ImageResult], num_classes: int, metric_iou_threshold: float = IOU_THRESHOLD
 ) -> list[Ranking]:
-    """The judged detections of every class.
+    """The detections of every class, marked as right or wrong.
 
     A detection is right if the object of its class that it overlaps most has an IoU above the
-    threshold and no better-scored detection took that object.
+    threshold and no detection with a higher score took that object.
 
     Args:
       results: the images.
@@ -65,7 +65,7 @@ def rank(
         of_class = np.flatnonzero(labels == label)
         ranked = of_class[np.argsort(-scores[of_class], kind="stable")]
         overlaps = best_iou[ranked] > metric_iou_threshold
-        # Counted over all images; -1 reaches the place of no object.
+        # Indices over all images; -1 selects the last entry, which stands for no object.
         objects = np.where(overlaps, first_object[image[ranked]] + best_object[ranked], -1)
         first_claim = np.zeros(len(ranked), bool)
         first_claim[np.unique(objects, return_index=True)[1]] = True
@@ -88,7 +88,7 @@ def rank(
 def rank_all(
     results: Sequence[ImageResult], num_classes: int, metric_iou_threshold: float
 ) -> Rankings:
-    """The same for objects of any area, as `Metric.rank` gives it."""
+    """`rank` in the form of `Metric.rank`: for objects of any area."""
     return {"all": rank(results, num_classes, metric_iou_threshold)}
 
 

@@ -10,7 +10,7 @@ ELEVEN_LEVELS = np.arange(0.0, 1.1, 0.1)
 
 
 def eleven_point(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
-    """The mean of the best precision at the recalls 0, 0.1, …, 1 or beyond them: `[...]`."""
+    """The mean of the best precision at the recalls 0, 0.1, …, 1 or above: `[...]`."""
     return interpolated(precision, recall, ELEVEN_LEVELS)
 
 

@@ -1,4 +1,4 @@
-"""The class that is found worst, why, and what may help: in words."""
+"""One line about the class with the lowest AP: its main errors, and advice."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ from ssd_jax.evaluation.ranking import Average, Ranking, average_precision
 from ssd_jax.evaluation.results import ImageResult
 
 SMALL = 24.0  # pixels of the input: the side of objects that a network of 300 pixels misses
-LEAST_GAIN = 0.02  # of AP, that is worth a word
+LEAST_GAIN = 0.02  # of AP; smaller gains are not mentioned
 
 REASONS = {
     "missed": "objects that are not found",
     "localisation": "boxes that do not fit their objects well enough",
-    "similar": "objects of similar classes that are taken for it",
-    "other": "objects of other classes that are taken for it",
+    "similar": "objects of similar classes that are confused with it",
+    "other": "objects of other classes that are confused with it",
     "background": "detections where no object is labelled",
 }
 ADVICE = {
@@ -26,7 +26,7 @@ ADVICE = {
     "localisation": "more steps, or a larger input",
     "similar": "more images of these classes; the report shows whether their labels agree",
     "other": "more images of these classes; the report shows whether their labels agree",
-    "background": "the report, which shows whether objects there lack their label",
+    "background": "the report, which shows whether labels are missing there",
 }
 
 
@@ -36,7 +36,7 @@ def describe_weakest(
     image_size: int,
     average: Average = voc.METRIC.average,
 ) -> str:
-    """The class with the lowest AP, which errors cost it most, and what to try; by VOC's rules.
+    """The class with the lowest AP, its most costly kind of error, and advice; by VOC's rules.
 
     Args:
       results: the images.
@@ -45,7 +45,7 @@ def describe_weakest(
       average: of the metric "voc07" or "voc"; see `Metric`.
 
     Returns:
-      One line; "" where there is no object, or nothing much to gain.
+      One line; "" where there is no object, or all gains are below `LEAST_GAIN`.
     """
     rankings = voc.rank(results, len(class_names))
     ap = np.array([average_precision(ranking, average) for ranking in rankings])
@@ -67,13 +67,13 @@ def describe_weakest(
     side = _median_side(results, worst + 1, image_size)
     if kind == "missed" and side < SMALL:
         advice = (
-            f"a larger input: half of its objects have fewer than {side:.0f} pixels a side of the "
-            f"{image_size} × {image_size} that the network sees"
+            f"a larger input: half of its objects are smaller than {side:.0f} pixels a side in the "
+            f"network's input of {image_size} × {image_size}"
         )
     first = "weakest class" if len(class_names) > 1 else "class"
     return (
-        f"{first}: {name}, AP {ap[worst]:.2f} ({count}); most is lost to {reason} (without them "
-        f"{ap[worst] + gains[kind]:.2f}); try {advice}"
+        f"{first}: {name}, AP {ap[worst]:.2f} ({count}); most AP is lost to {reason} (without them "
+        f"AP {ap[worst] + gains[kind]:.2f}); try {advice}"
     )
 
 
@@ -84,7 +84,7 @@ def _most_mistaken(
     number: int,
     kind: int,
 ) -> int:
-    """The label that the best detections of a class with an error of this kind overlap most."""
+    """The most frequent label under the best detections of a class with this kind of error."""
     wrong = np.flatnonzero(analysis.kinds[number] == kind)[: max(1, ranking.num_objects.sum())]
     labels = []
     for place in wrong:

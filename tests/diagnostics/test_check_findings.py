@@ -323,7 +323,7 @@ def test_tiny_and_long_boxes_are_told_with_the_image(tmp_path):
 def test_boxes_round_all_of_many_images_are_told(tmp_path):
     whole, part = [0, 0, 600, 400], [100, 100, 200, 150]
     report = check_data(coco_of(tmp_path / "many", [whole] * 10 + [part] * 5))
-    assert messages(report, "whole images") == ["10 of 15 images have a box round all of them"]
+    assert messages(report, "whole images") == ["10 of 15 images have a box around the whole image"]
     for few, others in ((10, 25), (9, 2)):
         report = check_data(coco_of(tmp_path / f"few{few}", [whole] * few + [part] * others))
         assert not messages(report, "whole images")

@@ -113,7 +113,7 @@ def test_what_cannot_be_understood_is_named(tmp_path, name, text, complaint):
 def test_what_does_not_exist_is_named(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         read_detections(tmp_path / "no.json", [result()], NAMES, IDS)
-    with pytest.raises(UserError, match=r"holds no files like comp4_det_test_CLASS\.txt"):
+    with pytest.raises(UserError, match=r"has no files like comp4_det_test_CLASS\.txt"):
         read_detections(tmp_path, [result()], NAMES, IDS)
     (tmp_path / "x_bus.txt").touch()
     with pytest.raises(UserError, match="two images of the evaluation data have the same name"):
