@@ -30,6 +30,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.storage.files import write_json
 from ssd_jax.storage.outputs import check_outputs
 
+MAX_SECONDS = 1e6
 MODES = ("train", "predict", "parts", "data", "files", "all")
 
 FLAGS = flags.FlagValues()
@@ -78,6 +79,10 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 1 or arguments[0] not in MODES:
         raise UserError(
             f"WHAT to measure is {' '.join(arguments)!r}, but must be one of {', '.join(MODES)}"
+        )
+    if not 0 < SECONDS.value < MAX_SECONDS:  # nan is refused as well
+        raise UserError(
+            f"--seconds is {SECONDS.value}, but must be more than 0 and less than {MAX_SECONDS:,}"
         )
     check_outputs(PROFILE.value, OUTPUT.value, CHART.value)
     _check_engines(arguments[0])
@@ -187,8 +192,6 @@ def _check_engines(what: str) -> None:
     for holder in (PRECISIONS, CORES, IMAGES, PROFILE, CHART):
         if holder.present:
             raise UserError(f"--{holder.name} does not go with --engines")
-    if SECONDS.value <= 0:
-        raise UserError(f"--seconds is {SECONDS.value}, but must be more than 0")
 
     from ssd_jax.benchmark.engines import check_engines
 

@@ -143,8 +143,10 @@ def test_starts_are_commands_with_an_empty_cache_and_with_that_of_the_first(tmp_
     [
         (["predict", "--engines=onnx,cuda"], "--engines has 'cuda', but must be of jax, onnx, ope"),
         (["train", "--engines=onnx"], "--engines goes with predict, not with train"),
+        (["predict", "--engines=onnx", "--seconds=nan"], "--seconds is nan, but must be more than"),
+        (["train", "--seconds=inf"], "--seconds is inf, but must be more than 0 and less than"),
         (["predict", "--engines=onnx", "--cores=1"], "--cores does not go with --engines"),
-        (["predict", "--weights=a.onnx", "--engines=onnx"], "name either --weights, what"),
+        (["predict", "--weights=a.onnx", "--engines=onnx"], "name either --weights, an exp"),
     ],
 )
 def test_flags_of_engines_are_refused_by_name(arguments, complaint):
