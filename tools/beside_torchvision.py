@@ -1,4 +1,4 @@
-"""The speed of `ssd_jax` on a CPU beside torchvision's, in pairs: one run of each in turns.
+"""Compares the speed of `ssd_jax` and torchvision on a CPU, one run of each in turns.
 
     python -m tools.beside_torchvision --python=OTHER/bin/python
     python -m tools.beside_torchvision --python=OTHER/bin/python --only=ssd300_train,ssd_small_train
@@ -7,20 +7,19 @@ OTHER has torch and torchvision; this interpreter needs neither. Three networks 
 layers, channels and default boxes on both sides (`tools/torchvision_networks.py`): SSD300-VGG16,
 SSDLite320 on MobileNetV2, and `ssd_small`. Weights and images are random.
 
-`train` is a step of SGD with momentum and weight decay; ours augments the images, too. `predict` is
-images to detections. With random weights nearly every box passes the score threshold;
-`predict_few` has about 1,000 boxes an image that do, as many as with a trained network. torchvision
-runs as it is (`eager`), in the other format of memory (`channels_last`), and for detection with
-`torch.compile` of backbone and head (`parts`) and of the model as a whole (`whole`).
+`train` is a step of SGD with momentum and weight decay; ours also augments the images. `predict` is
+images to detections. With random weights nearly every box passes the score threshold; in
+`predict_few` about 1,000 boxes per image pass it, as many as with a trained network. torchvision
+runs without changes (`eager`), in its other memory format (`channels_last`), and for detection with
+`torch.compile` of backbone and head (`parts`) and of the whole model (`whole`).
 
-Every side is a process. What counts is the processor time and its ratio, ours over theirs; other
-work on the machine changes the wall time. PyTorch's threads usually wait for each other in a loop,
-which counts as processor time, up to four times the work itself where the cores have other things
-to do; here they sleep (`OMP_WAIT_POLICY=PASSIVE`), unless `--spinning` is given. Ours takes its
-memory in huge pages, as the commands of `ssd_jax` do; theirs too where the variable
-`GLIBC_TUNABLES=glibc.malloc.hugetlb=1` is set for this program. Memory is by how much the process
-has grown at most since before its first run, where weights, momentum and images are there already;
-what XLA plans for ours includes these.
+Each side is a process. Compare the CPU time and its ratio, ours over theirs; other work on the
+machine changes the wall time. By default PyTorch's threads wait for each other in a busy loop,
+which counts as CPU time: up to four times the work itself on a busy machine. Here they sleep
+(`OMP_WAIT_POLICY=PASSIVE`), unless `--spinning` is given. Ours uses huge pages, as the commands of
+`ssd_jax` do; theirs uses them if `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` is set for this program.
+Memory is the maximum growth of the process since before its first run, when weights, momentum and
+images are already allocated; the memory that XLA plans for ours includes these.
 """
 
 import argparse
@@ -50,7 +49,7 @@ VARIANTS = {
 
 
 def cases() -> dict[str, dict[str, Any]]:
-    """By name what is measured, training first."""
+    """The cases by name, training first."""
     found: dict[str, dict[str, Any]] = {}
     for network, batch_size in TRAIN_BATCH_SIZES.items():
         found[f"{network}_train"] = {"network": network, "batch_size": batch_size}
@@ -68,7 +67,7 @@ def cases() -> dict[str, dict[str, Any]]:
 
 
 def measured_rows(name: str, case: dict[str, Any], options: argparse.Namespace) -> list[Any]:
-    """The rows of a case: one for each mode and variant of torchvision's."""
+    """The rows of a case: one for each mode and variant of torchvision."""
     kind = case["modes"][0]
     sides = [ours(OURS, ROOT)]
     worker = [options.python, "-m", "tools.pairs.torchvision_worker"]
@@ -104,7 +103,7 @@ def measured_rows(name: str, case: dict[str, Any], options: argparse.Namespace) 
 
 
 def main() -> None:
-    """Measures the cases that were chosen, and prints and writes each as it is ready."""
+    """Measures the chosen cases; prints and writes each result at once."""
     known = cases()
     every_variant = VARIANTS["predict"]
     parser = argparse.ArgumentParser(description="Our speed beside torchvision's, on a CPU.")
@@ -115,7 +114,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="runs of each side")
     parser.add_argument("--cores", type=int, default=2, help="of this machine, for every side")
     parser.add_argument("--seconds", type=float, default=400.0, help="limit of compilation")
-    parser.add_argument("--spinning", action="store_true", help="PyTorch's threads wait in loops")
+    parser.add_argument("--spinning", action="store_true", help="busy loops of PyTorch's threads")
     options = parser.parse_args()
     for field, possible in (("only", known), ("variants", every_variant)):
         chosen = getattr(options, field).split(",")

@@ -2,9 +2,9 @@
 
     python -m tools.doc_images --weights=my_detector --data=path/to/BCCD --output=docs/images
 
-The detector and the folder (Pascal VOC's layout, with the list `test`) are those of blood cells
-(BCCD). Needs Chromium and the extras `evaluate` and `page`; with `--report` an existing report is
-shown in place of a new one.
+Use a detector of blood cells and the data set BCCD, in Pascal VOC's layout with the list `test`.
+Needs Chromium and the extras `evaluate` and `page`. `--report` shows an existing report instead of
+a new one.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def command(name: str, *arguments: str) -> None:
-    """Runs a command of `ssd-jax` to its end."""
+    """Runs a command of `ssd-jax` and waits for its end."""
     subprocess.run([sys.executable, "-m", "ssd_jax", name, *arguments], check=True)
 
 

@@ -1,9 +1,9 @@
-"""Builds every config, takes one training step and evaluates, at the real size of its input.
+"""Checks every config: builds it, trains one step and evaluates, at its real input size.
 
     python -m tools.every_config --train=voc_xml:FOLDER:trainval --eval=voc_xml:FOLDER:test
 
-Takes about half a minute a config on two CPU cores, and evaluates all of the second source: give
-it a small one. `--only=NAME,NAME` takes some of the configs.
+Takes about half a minute per config on two CPU cores. It evaluates the whole second source, so
+name a small one. `--only=NAME,NAME` selects configs.
 """
 
 import json
@@ -25,10 +25,10 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 2, "Images a step.")
 
 
 def train_and_evaluate(name: str, source: str, evaluation: str, batch_size: int) -> dict:
-    """One step and one evaluation; the line of metrics after it, and what the network is.
+    """Trains one step and evaluates; returns the line of metrics and the network.
 
-    Nothing but the data, the size of the batch, the length of the run and the weights at its start
-    differs from the config.
+    Only the data, the batch size, the length of the run and the start weights differ from the
+    config.
     """
     once = {"batch_size": batch_size, "steps": 1, "log_every": 1, "eval_every": 0, "init": ""}
     data = {"data.train": source, "data.eval": evaluation}
@@ -48,7 +48,7 @@ def train_and_evaluate(name: str, source: str, evaluation: str, batch_size: int)
 
 
 def main(argv: list[str]) -> None:
-    """Flags in, a line for each config."""
+    """Prints a line for each config."""
     del argv
     devices.initialize()
     print(f"{'config':<36}{'pixels':>7}{'boxes':>8}{'classes':>9}{'loss':>9}{'seconds':>9}")

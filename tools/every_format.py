@@ -3,8 +3,8 @@
     python -m tools.every_format --shared=../shared
 
 `--shared` is a folder with `data/BCCD` (Pascal VOC) and `data/coco_tiny` (COCO). Prints a line for
-each format; the exit status is 1 where one is not read as it was written, to half a pixel.
-`--only=NAME,NAME` takes some of the formats, `--no-train` leaves out the two steps of training.
+each format. The exit status is 1 if a format is not read as it was written, within half a pixel.
+`--only=NAME,NAME` selects formats; `--no-train` skips the two training steps.
 """
 
 import argparse
@@ -52,16 +52,16 @@ TINY = {
 
 
 class Result(NamedTuple):
-    """How a format was read back.
+    """The result of reading a format back.
 
     Attributes:
       name: of the writer.
-      found: the format that the folder was taken for.
+      found: the recognised format of the folder.
       images: the number of images.
       objects: the number of objects.
       classes: the number of classes.
-      difference: the largest of a corner, in pixels; infinite where images, objects or classes
-        differ.
+      difference: the largest difference of a corner, in pixels; infinite if images, objects or
+        classes differ.
       loss: of the last step of training; NaN without.
       seconds: for all of this.
     """
@@ -82,9 +82,9 @@ class Result(NamedTuple):
 
 
 def take_pictures(shared: Path, count: int) -> list[Picture]:
-    """The first images of BCCD and of COCO tiny, as many of each, with what can be learnt in them.
+    """The first images of BCCD and of COCO tiny, as many of each, with their objects.
 
-    Crowds are left out: not every format has a mark for them.
+    Crowds are left out, because not every format can mark them.
     """
     coco = shared / "data/coco_tiny"
     sources = (
@@ -172,7 +172,7 @@ def _train(source: str, workdir: Path) -> float:
 
 
 def main() -> None:
-    """Flags in, a line for each format."""
+    """Prints a line for each format."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--images", type=int, default=40, help="how many, half of each set")
@@ -180,8 +180,8 @@ def main() -> None:
     parser.add_argument("--train", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
     devices.initialize()
-    with console.session():  # what the first format compiles serves the others
-        logging.getLogger("ssd_jax").setLevel(logging.ERROR)  # the table says enough
+    with console.session():  # programs that the first format compiles are used by the others
+        logging.getLogger("ssd_jax").setLevel(logging.ERROR)  # the table is enough
         pictures = take_pictures(options.shared, options.images)
         columns = f"{'format':<16}{'found':<14}{'images':>7}{'objects':>9}{'classes':>9}"
         print(f"{columns}{'pixels':>10}{'loss':>8}{'seconds':>9}")

@@ -1,19 +1,21 @@
-"""A table of short trainings: variants of one config, on several data sets, lengths and seeds.
+"""Compares variants of a config in short trainings, on several data sets, lengths and seeds.
 
     python -m tools.experiments --folder=runs/experiments --init=torchvision:FILE \\
         --data bccd voc_xml:BCCD:trainval voc_xml:BCCD:test --steps=300,900 --seeds=0,1 \\
         "plain: augment.color=false augment.crop=false" "colours: augment.color=true"
-    python -m tools.experiments … @variants.txt     # a variant a line
-    python -m tools.experiments … --table           # the table of what is done, no training
+    python -m tools.experiments … @variants.txt     # one variant per line
+    python -m tools.experiments … --table           # only prints the table of finished trainings
 
-A variant is a name, a colon, and fields of the config with their values; the first one is what the
-others are compared with. The word `planned` among them leaves to `ssd-jax train --data` what is not
-set here. The config is `own_images:cpu`, at `--image_size`: SSDLite with MobileNetV2, 8 images a
-step, Adam; one evaluation, after the last step, unless a variant says otherwise.
+A variant is a name, a colon, and fields of the config with their values; the others are compared
+with the first one. With the word `planned` among the fields, `ssd-jax train --data` chooses all
+values that are not set here. The config is `own_images:cpu`, at `--image_size`: SSDLite with
+MobileNetV2, 8 images per step, Adam, and one evaluation after the last step, unless a variant
+changes it.
 
-Each training is a run of `ssd-jax train`. What is done stands in FOLDER/results.jsonl, a line each,
-with its arguments; the same command goes on where it was stopped. Two of them divide the work:
-started with `taskset -c 0` and `taskset -c 1` they fill two cores, with one thread each.
+Each training is a run of `ssd-jax train`. FOLDER/results.jsonl has a line for each finished
+training, with its arguments; the same command continues where it was stopped. Two such commands
+share the work: started with `taskset -c 0` and `taskset -c 1`, they use two cores, with one thread
+each.
 """
 
 import argparse
@@ -47,7 +49,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def fields_of_trial(trial: Trial, sources: Sequence[str], init: str) -> dict[str, Any]:
-    """What a training sets beside its config, before the changes of its variant.
+    """The fields that a training sets in its config, before the changes of its variant.
 
     Args:
       trial: the training.
@@ -72,7 +74,7 @@ def fields_of_trial(trial: Trial, sources: Sequence[str], init: str) -> dict[str
 
 
 def arguments(fields: dict[str, Any], changes: Iterable[str]) -> list[str]:
-    """The arguments of `ssd-jax train`, but for the work directory.
+    """The arguments of `ssd-jax train`, without the work directory.
 
     Args:
       fields: by name.
@@ -85,7 +87,7 @@ def arguments(fields: dict[str, Any], changes: Iterable[str]) -> list[str]:
         else:
             name, equals, value = change.partition("=")
             if not equals:
-                sys.exit(f"error: {change!r} is no change of a config: write FIELD=VALUE")
+                sys.exit(f"error: {change!r} does not change a config: write FIELD=VALUE")
             values[name] = value
     words = [f"--config={config}"]
     if config == "own_images":
@@ -123,7 +125,7 @@ def trained(words: Sequence[str], workdir: Path) -> Row | None:
 
 
 def stop_if_stopped(status: int) -> None:
-    """Ends this program where the command with this status was stopped."""
+    """Ends this program if the command with this status was stopped by a signal."""
     if status in STOPPED or status < 0:  # below 0: it was killed
         sys.exit("stopped; the same command continues from there")
 
@@ -131,15 +133,15 @@ def stop_if_stopped(status: int) -> None:
 def run_command(
     words: Sequence[str], log: IO[str], environment: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[int, float]:
-    """Runs a command to its end, and hands signals on to it.
+    """Runs a command to its end, and forwards signals to it.
 
     Args:
       words: the command.
-      log: where its output goes.
-      environment: variables beside those of this process.
+      log: the file for its output.
+      environment: variables in addition to those of this process.
 
     Returns:
-      Its exit status, and the seconds of processor time that it took.
+      Its exit status, and its CPU time in seconds.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with subprocess.Popen(
@@ -162,7 +164,7 @@ def parse_variants(texts: Sequence[str]) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    """Runs what is not done yet, and prints the table."""
+    """Runs the trainings that are not finished yet, and prints the table."""
     parser = Parser(description="A table of short trainings.", fromfile_prefix_chars="@")
     parser.add_argument("variants", nargs="+", help='"NAME: FIELD=VALUE FIELD=VALUE"')
     add_options(parser)

@@ -3,10 +3,10 @@
     python -m tools.fuzz_data
     python -m tools.fuzz_data --files=500
 
-Annotations in every format of `tools/formats`, and images. Every file is read with
-`config.data.on_error` "stop" and with "skip". A file may be read, an error may name it, or it may
-be skipped and counted; anything else is a fault, and the exit status is 1. 10,000 files take some
-minutes.
+The files are annotations in every format of `tools/formats`, and images. Each one is read with
+`config.data.on_error` "stop" and with "skip". Three outcomes are correct: the file is read, an
+error names it, or it is skipped and counted. Anything else is a fault, and the exit status is 1.
+10,000 files take some minutes.
 """
 
 import argparse
@@ -62,20 +62,20 @@ CONFIG = Config().replace(
 )
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000")
 CHANGES = {".xml": XML, ".json": JSON}
-# Changes after which no object may be missing without a word. Others may take out whole entries.
+# Changes after which a missing object must be reported. Other changes may remove whole entries.
 COMPLETE = (flip, byte, number, tag, entity, encoding, nested)
 NO_OBJECTS = "<annotation><size><width>60</width><height>40</height></size></annotation>"
 
 
 @dataclasses.dataclass
 class Row:
-    """What became of the files of a kind."""
+    """The outcomes of the files of a kind."""
 
     files: int = 0
     read: int = 0
     errors: int = 0
     skips: int = 0
-    differ: int = 0  # damaged JPEGs that only one of two decoders puts up with
+    differ: int = 0  # damaged JPEGs that only one of two decoders accepts
     unhandled: int = 0
     longest: float = 0.0
     growth: int = 0
@@ -90,7 +90,7 @@ class Table:
 
     @contextlib.contextmanager
     def watch(self, kind: str, files: int) -> Iterator[Row]:
-        """Counts what a block lets through, its time for a file, and what memory it keeps."""
+        """Counts the unhandled errors of a block, its time per file, and the growth of memory."""
         row, before, start = self.rows[kind], self._process.memory_info().rss, time.perf_counter()
         try:
             yield row
@@ -130,7 +130,7 @@ class Table:
 
 
 def main() -> None:
-    """Runs all and prints the table; the exit status is 1 if anything was not handled."""
+    """Reads all files and prints the table; the exit status is 1 after an unhandled error."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--files", type=int, default=10_000, help="how many bad files")
     count = parser.parse_args().files
@@ -156,7 +156,7 @@ def voc_split(root: Path, image_ids: Sequence[str]) -> str:
 
 
 def fuzz_annotations(table: Table, rng: random.Random, name: str, folder: Path, count: int) -> None:
-    """Two images in a format, with one of the files that describe them damaged at a time."""
+    """Two images in a format; one of their annotation files is damaged at a time."""
     objects = [Object("dog", (6, 4, 30, 20)), Object("cat", (0, 0, 60, 40))]
     pictures = [
         Picture(f"image{i}.png", noise_image(rng, "PNG"), (40, 60), tuple(objects[: i + 1]))
@@ -184,9 +184,9 @@ def counts(dataset: Dataset) -> list[int]:
 
 
 def read_both_ways(table: Table, kind: str, source: str, expected: list[int] | None) -> None:
-    """Reads annotations; they are read, or have an error when it stops and a skip or another.
+    """Reads annotations with "stop" and "skip": both read them, or one stops and the other skips.
 
-    What is read has the `expected` numbers of objects, if given, or a warning says what it lacks.
+    The objects that are read have the `expected` numbers, if given, or a warning reports the rest.
     """
     warnings = Warnings()
     with table.watch(kind, 1) as row, warnings.heard():
@@ -213,7 +213,7 @@ def read_both_ways(table: Table, kind: str, source: str, expected: list[int] | N
 def fuzz_images(table: Table, rng: random.Random, folder: Path, count: int) -> None:
     """Many bad images in one folder, through training and evaluation.
 
-    An intact one is beside those of each kind: where all are damaged, reading ends.
+    Each kind has an intact image too, because reading ends if all images are damaged.
     """
     names = collections.defaultdict(list)
     voc_split(folder, ())
@@ -250,7 +250,7 @@ def noise_image(rng: random.Random, image_format: str) -> bytes:
 
 
 def stop_at_images(folder: Path, names: list[str], row: Row) -> set[str]:
-    """What the message would say about each that stops; those that do."""
+    """The images that cannot be read, at which training stops."""
     broken = set()
     for name in names:
         start = time.perf_counter()
@@ -265,7 +265,7 @@ def stop_at_images(folder: Path, names: list[str], row: Row) -> set[str]:
 
 
 def skip_images(spec: str, count: int) -> tuple[set[str], set[str]]:
-    """Which images training and evaluation leave out, of an epoch."""
+    """The images of an epoch that training and evaluation leave out."""
     source = open_dataset(spec, ("dog",), Problems("skip", 1.0))
     batch = one_epoch(source, count)
     trained = {name.decode() for name in batch["image_id"][batch["broken"]]}
@@ -274,7 +274,7 @@ def skip_images(spec: str, count: int) -> tuple[set[str], set[str]]:
 
 
 def stop_at_once(spec: str, count: int) -> None:
-    """The pipelines themselves, where something is bad: they must stop with an error of ours."""
+    """Runs the pipelines on damaged images: they must stop with a `UserError`."""
     try:
         source = open_dataset(spec, ("dog",))
     except UserError:

@@ -3,11 +3,11 @@
     python -m tools.fuzz_readers
     python -m tools.fuzz_readers --files=500 --kinds=checkpoint,export
 
-Files of work directories, checkpoints, exports, weights in every layout, config files, detections,
-videos, images, and annotations in every format. A damaged file may be read, or an error of one line
-may name it; anything else is a fault, as is a file that takes more than 10 s of CPU time (or a
-minute in all, where the machine is busy), or 1 GB of memory for all. The exit status is 1 if there
-was one. 10,000 files take some minutes.
+The files belong to work directories, checkpoints, exports, weights in every layout, configs,
+detections, videos, images, and annotations in every format. Two outcomes are correct: the file is
+read, or an error of one line names it. Anything else is a fault. More than 10 s of CPU time for a
+file (or a minute of wall time, on a busy machine) is a fault too, and so is 1 GB of memory for all
+files. After a fault the exit status is 1. 10,000 files take some minutes.
 """
 
 import argparse
@@ -59,7 +59,7 @@ CHANGES = {".json": JSON, ".jsonl": TEXT, ".xml": XML, ".py": TEXT}
 
 
 class Slow(BaseException):
-    """A file takes longer than it may."""
+    """Reading a file exceeded the time limit."""
 
 
 @dataclasses.dataclass
@@ -67,8 +67,8 @@ class Kind:
     """Files of a kind.
 
     Attributes:
-      files: those that are damaged, one at a time; each with its reader.
-      share: of all files that are tried.
+      files: the files to damage, one at a time, each with its reader.
+      share: the share of this kind in all tried files.
     """
 
     files: dict[Path, Callable[[], object]]
@@ -77,7 +77,7 @@ class Kind:
 
 @dataclasses.dataclass
 class Row:
-    """What became of the files of a kind."""
+    """The outcomes of the files of a kind."""
 
     files: int = 0
     read: int = 0
@@ -87,10 +87,10 @@ class Row:
 
 
 def main() -> None:
-    """Runs all and prints the table."""
+    """Reads all files and prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--files", type=int, default=10_000, help="how many damaged files")
-    parser.add_argument("--kinds", default="", help="of these kinds alone, joined by commas")
+    parser.add_argument("--kinds", default="", help="only these kinds, joined by commas")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
@@ -99,7 +99,7 @@ def main() -> None:
         kinds = make_kinds(Path(name))
         chosen = [kind for kind in arguments.kinds.split(",") if kind] or list(kinds)
         whole = sum(kinds[kind].share for kind in chosen)
-        for kind in kinds.values():  # everything is imported and compiled before it counts
+        for kind in kinds.values():  # imports and compiles everything before the measurement
             for read in kind.files.values():
                 read()
         before = peak_bytes()
@@ -122,7 +122,7 @@ def peak_bytes() -> int:
 
 
 def fuzz(kind: Kind, count: int, rng: random.Random, row: Row) -> None:
-    """Damages the files of a kind in turn, each time one of them in one way."""
+    """Damages the files of a kind in turn, each time one file in one way."""
     intact = {file: file.read_bytes() for file in kind.files}
     for _ in range(count):
         file = rng.choice(list(intact))
@@ -161,7 +161,7 @@ def names(message: str, file: Path) -> bool:
 
 @contextlib.contextmanager
 def time_limit() -> Iterator[None]:
-    """A block that may take so many seconds."""
+    """A block with a time limit in seconds."""
 
     def end(*_: object) -> None:
         raise Slow(f"more than {MAX_SECONDS} s of CPU time, or {MAX_WAITING} s")
@@ -181,7 +181,7 @@ def time_limit() -> Iterator[None]:
 
 
 def make_kinds(folder: Path) -> dict[str, Kind]:
-    """The files of all kinds, made in a folder."""
+    """Creates the files of all kinds in a folder."""
     for name in ("work", "old", "shared", "made"):
         (folder / name).mkdir()
     return {

@@ -1,11 +1,11 @@
-"""What XLA makes of the train step or of detection for an H200, on a machine that has none.
+"""Shows the program that XLA compiles for an H200, on a machine without a GPU.
 
     python -m tools.gpu_program train --config=ssd300_voc --batch_size=32
 
-It needs `pip install "jax[cuda13]"`, but no GPU and no driver. Printed are the memory that the
-program takes, and the bytes that its operations read and write, by kind: each operation's operands
-and results, as if none of them stayed in a cache. Loops count once. Convolutions are chosen without
-trying them out, and sorts are another algorithm's, for both need a GPU.
+The program is the train step or detection. It needs `pip install "jax[cuda13]"`, but no GPU and no
+driver. It prints the memory of the program and the bytes that its operations read and write, by
+kind: the operands and results of each operation, as if there were no cache. Loops count once.
+Convolution algorithms are chosen without autotuning, and sorts use another algorithm than on a GPU.
 """
 
 import argparse
@@ -33,7 +33,7 @@ INSTRUCTION = re.compile(r"\s*(?:ROOT )?%([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((
 
 def described_gpu():
     """One H200."""
-    logging.disable(logging.ERROR)  # that there is no GPU
+    logging.disable(logging.ERROR)  # hides the error that there is no GPU
     jax.config.update("jax_platforms", "cpu")
     jax.devices()  # finds the plugins
     try:
@@ -46,7 +46,7 @@ def described_gpu():
 
 
 def computations(program):
-    """By name the lines of each computation of a program; "" is the one that is run."""
+    """The lines of each computation of a program by its name; "" is the entry computation."""
     found, lines = {}, []
     for line in program.splitlines():
         start = re.match(r"(ENTRY )?%?([\w.\-]+) .*->.*\{$", line)
@@ -64,7 +64,7 @@ def traffic(lines):
         if not found:
             continue
         name, kind, operands = found[1], found[3], found[4].split("), ")[0]
-        # The scratch memory of a library is no traffic.
+        # The scratch memory of a library does not count as traffic.
         types[name] = re.sub(r"u8\[\d+\]", "", found[2]) if kind == "custom-call" else found[2]
         if kind in NO_WORK:
             continue
@@ -101,7 +101,7 @@ def main():
     program, plan = compiled.as_text(), compiled.memory_analysis()
     if arguments.output:
         Path(arguments.output).write_text(program)
-    print(f"memory: {plan.temp_size_in_bytes / 1e9:.2f} GB beside what goes in and comes out")
+    print(f"memory: {plan.temp_size_in_bytes / 1e9:.2f} GB besides inputs and outputs")
 
     every = computations(program)
     operations = traffic(every[""])

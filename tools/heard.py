@@ -1,4 +1,4 @@
-"""Warnings of the package, collected."""
+"""Collects warnings of the package."""
 
 import contextlib
 import logging
@@ -17,7 +17,7 @@ class Warnings(logging.Handler):
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[None]:
-        """Collects those of a block, and shows none."""
+        """Collects the warnings of a block instead of showing them."""
         logger = logging.getLogger("ssd_jax")
         level, propagate = logger.level, logger.propagate
         logger.addHandler(self)

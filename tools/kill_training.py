@@ -1,4 +1,4 @@
-"""Kills a small training at random moments, and compares its end with that of one left in peace.
+"""Kills a small training at random moments, and compares its end with an uninterrupted training.
 
     python -m tools.kill_training --kills=20
 
@@ -68,10 +68,10 @@ def train_here(steps, workdir, log, port, process_id):
     with console.session():
         if port:
             devices.initialize(f"127.0.0.1:{port}", 2, process_id, heartbeat_timeout=20)
-        # What the second process names is on no disk: it never needs it.
+        # The work directory of the second process does not exist, because it never needs it.
         own = workdir if process_id == 0 else f"{workdir}_of_another_host"
         train(config(steps, port), str(own), change_config=bool(port))
-        devices.leave_together()  # as programs do in the end, but not forked children
+        devices.leave_together()  # programs do this at their end, but forked children do not
 
 
 def log_of(workdir, process_id=0):
@@ -102,7 +102,7 @@ def is_saving(workdir):
 
 
 def is_evaluating(workdir):
-    """Whether the last state is saved that will be evaluated, and its numbers are not written."""
+    """Whether the last state is saved, but its evaluation is not written yet."""
     newest = complete_checkpoints(workdir)[-1:]
     if not newest or newest[0] % EVAL_EVERY:
         return False
@@ -111,7 +111,7 @@ def is_evaluating(workdir):
 
 
 def wait_for_checkpoint(child, workdir, after=0):
-    """Until a later checkpoint than that of a step is complete."""
+    """Waits until a later checkpoint than that of a step is complete."""
     deadline = time.monotonic() + TIMEOUT
     while child.is_alive() and complete_checkpoints(workdir)[-1:] <= [after]:
         assert time.monotonic() < deadline, log_of(workdir).read_text()
@@ -119,7 +119,7 @@ def wait_for_checkpoint(child, workdir, after=0):
 
 
 def kill_once(steps, workdir, moment, random_numbers):
-    """Starts the training and kills it; returns what it was seen at, or None if it ended before."""
+    """Starts the training and kills it; returns the moment, or None if it ended before."""
     saved_before = complete_checkpoints(workdir)[-1:]
     child = start(steps, workdir)
     deadline = time.monotonic() + TIMEOUT
@@ -147,7 +147,7 @@ def kill_once(steps, workdir, moment, random_numbers):
     if child.exitcode != -signal.SIGKILL:
         assert child.exitcode == 0, log_of(workdir).read_text()
         return None
-    # Nothing that was saved before is lost.
+    # No earlier checkpoint is lost.
     newest = complete_checkpoints(workdir)[-1:]
     assert newest >= saved_before
     if moment == "starting" and newest == saved_before:
@@ -164,9 +164,9 @@ def starts(workdir):
 
 
 def survive(kills, steps, killed, peaceful, seed=0):
-    """Kills a run so many times, lets it end, and checks that it ends as one without interruption.
+    """Kills a run several times, lets it finish, and compares it with an uninterrupted run.
 
-    Returns how many kills there were at which moments.
+    Returns the number of kills at each kind of moment.
     """
     random_numbers, seen = random.Random(seed), collections.Counter()
     for i in range(kills):
@@ -184,7 +184,7 @@ def survive(kills, steps, killed, peaceful, seed=0):
 
 
 def assert_same_run(run, other):
-    """Same losses, evaluations, checkpoints, parameters and optimiser state, to the last bit."""
+    """Checks that losses, evaluations, checkpoints, parameters and optimiser are bit-identical."""
     assert numbers(run) == numbers(other)
     assert complete_checkpoints(run) == complete_checkpoints(other)
     jax.tree.map(np.testing.assert_array_equal, last_state(run), last_state(other))

@@ -1,9 +1,9 @@
-"""Writes a COCO annotation file of any size, the same for the same numbers, and its images.
+"""Writes a COCO annotation file of any size with its images; equal arguments give equal files.
 
-python -m tools.large_coco --images=118000 --objects=850000 --points=20 --output=large
-python -m tools.large_coco --images=2000000 --objects=15000000 --output=larger
+    python -m tools.large_coco --images=118000 --objects=850000 --points=20 --output=large
+    python -m tools.large_coco --images=2000000 --objects=15000000 --output=larger
 
-The images are hard links to a few files, so that they take little of the disk.
+The images are hard links to a few files, so that they take little disk space.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write_annotations(file: TextIO, images: int, objects: int, points: int) -> None:
-    """Writes the file as COCO's own are written: the images in a row, then the objects of all."""
+    """Writes the file in the order of COCO's files: all images, then all objects."""
     categories = [{"id": i + 1, "name": _class_name(i)} for i in range(NUM_CATEGORIES)]
     file.write('{"info": {"description": "generated"}, "images": [')
     _write_items(file, (_image(index) for index in range(images)))
@@ -64,7 +64,7 @@ def _image(index: int) -> dict:
 
 
 def _class_name(index: int) -> str:
-    """A name that is no misspelling of another one."""
+    """A name that cannot be mistaken for a misspelling of another one."""
     return f"{'bcdfghjklmnpqrst'[index // 5]}{'aeiou'[index % 5]}"
 
 
@@ -97,7 +97,7 @@ def _objects(images: int, objects: int, points: int) -> Iterator[dict]:
 
 
 def write_images(folder: Path, images: int) -> None:
-    """Links the images to some that are black."""
+    """Creates the images as links to a few black images."""
     originals: dict[tuple[int, int], Path] = {}
     for index in range(images):
         size, number = SIZES[index % len(SIZES)], index // (MOST_LINKS * len(SIZES))

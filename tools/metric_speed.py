@@ -1,9 +1,9 @@
-"""How long the metrics take on as much as VOC2007's test set and COCO's val2017, and pycocotools.
+"""Measures the metrics, and pycocotools, on data as large as VOC2007's test set and COCO val2017.
 
     python -m tools.metric_speed
 
-4952 images with 200 detections each of 20 classes, then COCO's numbers of 5000 images with 100
-detections each of 80 classes. pycocotools alone takes one to two minutes.
+First 4952 images with 20 classes and 200 detections each, then COCO's numbers of 5000 images with
+80 classes and 100 detections each. pycocotools alone takes one to two minutes.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ def random_results(
         if count:
             near = rng.integers(0, count, num_detections)
             aimed = rng.random(num_detections) < 0.7
-            # On the grid of pixels many overlaps and thresholds are met exactly.
+            # Whole pixels, so that many overlaps equal a threshold exactly.
             moved = true_boxes[near] + rng.integers(-8, 9, (num_detections, 4))
             moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2] + 1)
             boxes[aimed] = moved[aimed]

@@ -1,14 +1,15 @@
-"""Everything that only an accelerator can tell, in one command:
+"""Runs all measurements and tests that need an accelerator, in one command.
 
     python -m tools.on_accelerator --output=accelerator
 
-It runs `ssd-jax benchmark` for SSD300, SSD512 and SSDLite, torchvision's SSD300 beside them
-(`tools/torchvision_speed.py`; needs torch and torchvision), each trick beside its plain version
-(`tools/tricks.py`), and tests of the mathematics on the device, each as a program of its own that
-leaves its numbers and its log in the folder, and ends with what was reached of what is wanted on an
-H200. Where time is short, `--only=ssd300_train,parts` takes some, and `--budget` starts no more
-after so many seconds: what matters most comes first. It needs the packages of the core, psutil,
-Matplotlib, pytest and beartype, not TensorFlow. What is compiled is kept in the folder.
+It runs `ssd-jax benchmark` for SSD300, SSD512 and SSDLite, torchvision's SSD300
+(`tools/torchvision_speed.py`; needs torch and torchvision), each optimisation beside its plain
+version (`tools/tricks.py`), and tests of the maths on the device. Each is a separate program that
+writes its numbers and its log to the folder. The last lines compare the results with the targets
+for an H200. When time is short, `--only=ssd300_train,parts` selects programs, and `--budget` starts
+no program after that many seconds; the most important ones come first. It needs the core packages,
+psutil, Matplotlib, pytest and beartype, but not TensorFlow. Compiled programs are kept in the
+folder.
 """
 
 import argparse
@@ -28,7 +29,7 @@ MATHEMATICS = [
     "tests/training/test_photometric.py",
 ]
 
-# By name the program, and its arguments; JSON goes to NAME.json.
+# The programs by name, with their arguments; JSON goes to NAME.json.
 BENCHMARKS = {
     "ssd300_train": ("train", VOC, "--precisions=bfloat16", "--batch_sizes=32,64,128,256,512"),
     "ssd300_predict": ("predict", VOC, "--precisions=bfloat16", "--batch_sizes=1,8,64,128,256"),
@@ -47,20 +48,20 @@ BENCHMARKS = {
 PROFILED = {"ssd300_train", "ssd300_predict"}
 TORCHVISION = ("--precisions=bfloat16", "--batch_sizes=32,64,128", "--variants=parts,eager")
 
-# What is wanted of the best row in bfloat16: file, mode, batch size (0 = any), images a second.
+# Targets of the best row in bfloat16: file, mode, batch size (0 = any), images per second.
 WANTED = (
     ("ssd300_train", "train", 0, 1900),
     ("ssd512_train", "train", 0, 660),
     ("ssd300_predict", "predict", 0, 6000),
-    ("ssd300_predict", "predict", 1, 500),  # 2 ms an image
+    ("ssd300_predict", "predict", 1, 500),  # 2 ms per image
     ("ssdlite_predict", "predict", 0, 10000),
 )
-# And how many times as fast as torchvision's.
+# Targets of the speed relative to torchvision.
 TIMES = (("ssd300_train", "train", 2), ("ssd300_predict", "predict", 3))
 
 
 def programs(folder, seconds, batch_sizes):
-    """By name the commands, in the order of their weight."""
+    """The commands by name, the most important first."""
     python, options = [sys.executable], [f"--seconds={seconds}"]
     options += [f"--batch_sizes={batch_sizes}"] if batch_sizes else []
     found = {}
@@ -77,7 +78,7 @@ def programs(folder, seconds, batch_sizes):
 
 
 def best(folder, name, mode, batch_size=0):
-    """The most images a second that a file has for a mode in bfloat16; None without any."""
+    """The most images per second in a file for a mode in bfloat16; None if it has none."""
     file = folder / f"{name}.json"
     rows = json.loads(file.read_text())["rows"] if file.is_file() else []
     return max(
@@ -121,7 +122,7 @@ def main():
                     cwd=ROOT,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    # Tests would otherwise leave out XLA's optimisations.
+                    # Otherwise the tests would switch off XLA's optimisations.
                     env={"XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
                     | os.environ,
                     timeout=min(arguments.limit, max(end - started, 1)),

@@ -1,4 +1,4 @@
-"""Measures what it costs to open annotations: processor time and memory of this process.
+"""Measures the CPU time and the memory of opening annotations.
 
 python -m tools.opening_speed coco_json:large/annotations.json:large/images
 """
@@ -17,7 +17,7 @@ Opened = TypeVar("Opened")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Opens the annotations, then the data set with a look at every image, and prints both."""
+    """Opens the annotations, then the data set with a check of every image; prints both times."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", help="FORMAT:ARGUMENT:…")
     given = parser.parse_args(arguments)

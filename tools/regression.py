@@ -1,16 +1,16 @@
-"""Before and after a change: the speed of this tree and of another revision, measured in turns.
+"""Compares the speed of this tree with another revision, measured in turns.
 
     python -m tools.regression
     python -m tools.regression --against=v1.0 --only=train_ssd_small,metrics --rounds=9
 
-This tree is measured as it is, with what is not committed. The other revision (the last commit but
-one, if none is given) is checked out in a temporary folder. Each side is a process that keeps what
-it has compiled; all takes about three minutes on two cores. A case that a revision does not know is
-left out, and said so.
+This tree is measured with its uncommitted changes. The other revision (by default the commit before
+the last) is checked out in a temporary folder. Each side is a process that keeps its compiled
+programs. All cases take about three minutes on two cores. A case that a revision cannot run is
+reported and left out.
 
-The ratio is new over old: below 1 this tree is faster. Rely on processor time, which other work on
-the machine hardly changes, and take a ratio for a difference where 1 lies outside of the lowest and
-the highest round. "Planned" is the memory that XLA plans for a program.
+The ratio is new over old: below 1, this tree is faster. Rely on the CPU time, which other work on
+the machine hardly changes. A ratio is a difference if 1 is outside the range of the rounds.
+"Planned" is the memory that XLA plans for a program.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from tools.pairs.table import COLUMNS, compared_row, format_row
 
 Case = dict[str, Any]
 
-# By name the work, for `tools/pairs/ours.py`.
+# The cases by name, for `tools/pairs/ours.py`.
 CASES: dict[str, Case] = {
     "start_help": {"mode": "start", "command": "help"},
     "start_predict": {"mode": "start", "command": "predict", "config": "ssd_small"},
@@ -49,12 +49,12 @@ SECONDS = 300.0  # limit of preparing a case
 
 
 class RevisionError(Exception):
-    """There is no such revision; the text says why."""
+    """The revision cannot be checked out; the text says why."""
 
 
 @contextlib.contextmanager
 def checked_out(repository: Path, revision: str) -> Iterator[Path]:
-    """A revision of a repository as a folder, for a while.
+    """Checks out a revision in a temporary folder for the block.
 
     Raises:
       RevisionError: git does not know the revision, or there is no git.
@@ -82,7 +82,7 @@ def measured_rows(
 
     Args:
       trees: two, by name, the new one first.
-      cases: what is measured, by name.
+      cases: the work to measure, by name.
       rounds: runs of each tree.
 
     Yields:
@@ -114,12 +114,12 @@ def _compared(sides: Sequence[Side], case: Case, rounds: int) -> dict[str, Any]:
 
 
 def end_on_terminate(*_: object) -> None:
-    """Ends the program as an error does, so that the folder of the revision is removed."""
+    """Ends the program with an exception, so that the folder of the revision is removed."""
     sys.exit("ended by SIGTERM")
 
 
 def main() -> None:
-    """Measures the cases that were chosen, and prints and writes each as it is ready."""
+    """Measures the chosen cases; prints and writes each result at once."""
     parser = argparse.ArgumentParser(description="The speed of this tree beside a revision's.")
     parser.add_argument("--against", default="HEAD~1", help="a revision, as git knows it")
     parser.add_argument("--only", default=",".join(CASES), help="cases, joined by commas")

@@ -2,9 +2,9 @@
 
     python -m tools.release_check --pythons=python3.11,python3.12,python3.13
 
-The quick start is cut to a few steps, and runs outside the checkout. The newest releases of other
-packages are installed; with `--constraint=requirements.lock`, those that CI tests. Takes minutes a
-Python, and 3 GB below the folder of temporary files.
+The quick start has only a few steps, and runs outside the checkout. The newest releases of other
+packages are installed, or with `--constraint=requirements.lock` those that CI tests. It takes some
+minutes per Python version, and 3 GB in the folder for temporary files.
 """
 
 import argparse
@@ -20,13 +20,13 @@ import ssd_jax
 
 ROOT = Path(__file__).parents[1]
 STEPS, IMAGES = 20, 3
-# What a checkout or an environment of this machine would bring along.
+# Variables that would add packages of a checkout or an environment of this machine.
 NOT_OF_A_USER = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "JAX_COMPILATION_CACHE_DIR")
 WRITE_IMAGES = "from ssd_jax.data.formats.shapes import write_images; write_images('images', {})"
 
 
 def expected_files() -> set[str]:
-    """The files that a wheel must hold, beside its metadata: the package and the configs."""
+    """The files that a wheel must contain, besides its metadata: the package and the configs."""
     found = set()
     for folder, inside in (("ssd_jax", "ssd_jax"), ("configs", "ssd_jax/configs")):
         for path in (ROOT / folder).rglob("*"):
@@ -36,13 +36,13 @@ def expected_files() -> set[str]:
 
 
 def files_of_wheel(wheel: Path) -> set[str]:
-    """The files that a wheel holds, without its metadata."""
+    """The files in a wheel, without its metadata."""
     with zipfile.ZipFile(wheel) as archive:
         return {name for name in archive.namelist() if ".dist-info/" not in name}
 
 
 def build(folder: Path) -> list[Path]:
-    """Builds the sdist, and the wheel out of it; returns both."""
+    """Builds the sdist, and the wheel from it; returns both."""
     subprocess.run([sys.executable, "-m", "build", "--outdir", folder, ROOT], check=True)
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     if files_of_wheel(wheel) != expected_files():
@@ -57,8 +57,8 @@ def check(python: str, file: Path, folder: Path, constraint: str) -> None:
     Args:
       python: the command of the interpreter.
       file: a wheel or an sdist.
-      folder: an empty one, for the environment and for what is written.
-      constraint: a file of releases to install; "" for the newest.
+      folder: an empty folder for the environment and all outputs.
+      constraint: a file with the releases to install; "" for the newest.
     """
     environment, place = folder / "environment", folder / "elsewhere"
     place.mkdir()
@@ -90,10 +90,10 @@ def check(python: str, file: Path, folder: Path, constraint: str) -> None:
 
 
 def main() -> None:
-    """Every file with every Python, one after the other."""
+    """Checks each file with each Python, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--pythons", default=sys.executable, help="Commands, with commas between.")
-    parser.add_argument("--constraint", default="", help="A file like requirements.lock.")
+    parser.add_argument("--pythons", default=sys.executable, help="commands, joined by commas")
+    parser.add_argument("--constraint", default="", help="a file like requirements.lock")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as dist:
         for file in build(Path(dist)):

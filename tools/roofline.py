@@ -1,9 +1,9 @@
-"""The convolutions of a network: operations, bytes, and which of them bounds each on an H200.
+"""Lists the convolutions of a network: operations, bytes, and which of them limits it on an H200.
 
     python -m tools.roofline --config=ssd300_voc
 
-Bytes are those of bfloat16, a map or kernel read or written once. What is not a convolution is left
-out.
+Bytes are for bfloat16, with each map and kernel read or written once. Other operations than
+convolutions are left out.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def convolutions(config, num_classes=20):
 
 
 def all_equations(program):
-    """Those of a program, and of the programs within."""
+    """The convolutions of a program and of its nested programs."""
     for equation in program.eqns:
         yield equation
         for inner in jaxprs_in_params(equation.params):
@@ -65,9 +65,9 @@ def main():
             f"{operations / size:>11.0f}{bound:>12}{seconds * 1e6:>7.2f}"
         )
         sums.update(operations=operations, bytes=size, arithmetic=arithmetic, seconds=seconds)
-    print(f"{sums['operations'] / 1e9:.1f} GFLOP and {sums['bytes'] / 1e6:.0f} MB an image")
+    print(f"{sums['operations'] / 1e9:.1f} GFLOP and {sums['bytes'] / 1e6:.0f} MB per image")
     print(f"images/s: {1 / sums['arithmetic']:,.0f} by arithmetic alone")
-    print(f"images/s: {1 / sums['seconds']:,.0f} by what bounds each")
+    print(f"images/s: {1 / sums['seconds']:,.0f} by the limit of each convolution")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A work directory and an exported folder with random weights, made in a second."""
+"""Creates a work directory and an exported folder with random weights, in a second."""
 
 import functools
 import json
@@ -28,7 +28,7 @@ PROGRESS = Progress(values=[{"loss": 0.25, "gradient_norm": 2.0}], dropped=3)
 
 @functools.cache
 def _folder() -> tempfile.TemporaryDirectory[str]:
-    """Where both are made, once for a process."""
+    """The folder in which both are created, once per process."""
     folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     place = Path(folder.name) / "run"
     config = load_config(str(TINY))
@@ -48,7 +48,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def state_of_step(step: int) -> TrainState:
-    """What the checkpoint of a step holds."""
+    """The content of the checkpoint of a step."""
     network = build_network(load_config(str(TINY)).model, len(NAMES))
     state = initial_state(*network.init(seed=step), optax.identity())
     return state._replace(step=jax.numpy.int32(step))

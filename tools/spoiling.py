@@ -1,4 +1,4 @@
-"""Ways to spoil the bytes of a file: for any file, for XML, for JSON and for images."""
+"""Ways to damage the bytes of a file: any file, XML, JSON and images."""
 
 import json
 import random
@@ -35,7 +35,7 @@ def empty(rng: random.Random, content: bytes) -> bytes:
 
 
 def byte(rng: random.Random, content: bytes) -> bytes:
-    """One byte changed, taken out or put in."""
+    """Changes, removes or inserts one byte."""
     start = rng.randrange(len(content))
     return content[:start] + rng.randbytes(rng.randint(0, 1)) + content[start + rng.randint(0, 1) :]
 
@@ -122,7 +122,7 @@ JSON = (*TEXT, other_value, other_value, no_value, deep)
 
 
 def lie(rng: random.Random, content: bytes) -> bytes:
-    """Another size in the header, where formats have it."""
+    """Changes the size in the header, for formats that have one."""
     spoiled, begin = bytearray(content), rng.choice([4, 6, 16, 18, 22])
     spoiled[begin : begin + 4] = rng.choice(
         [b"\xff" * 4, b"\0" * 4, b"\0\0\x7f\xff", b"\x7f\xff\0\0"]

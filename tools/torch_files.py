@@ -1,4 +1,4 @@
-"""Writes files as PyTorch does, with pickle alone."""
+"""Writes files in PyTorch's formats, without PyTorch."""
 
 import collections
 import contextlib
@@ -15,7 +15,7 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 class Storage:
-    """Values in a file, of which tensors show parts."""
+    """The values in a file; tensors are parts of them."""
 
     def __init__(self, key: str, values: np.ndarray, kind: str = "FloatStorage"):
         self.key, self.values, self.kind = key, values, kind
@@ -43,7 +43,7 @@ class Tensor:
 
 @contextlib.contextmanager
 def _names_of_torch():
-    """Something to stand for what a pickle of PyTorch names."""
+    """A stand-in for a name of PyTorch in a pickle."""
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
 
     def _rebuild_tensor_v2(*_):

@@ -48,11 +48,11 @@ class Model:
     Args:
       model: the detector.
       precision: "bfloat16", "tf32" or "float32".
-      variant: "eager"; what is compiled: "parts" (backbone and head) or "whole"; or
-        "channels_last", which is eager in that format of memory. It is always that of the others
-        but float32.
-      training: whether it is to be trained.
-      batches: what it works on; the steps below get a number, and take batches in turn.
+      variant: "eager"; "parts" (backbone and head are compiled); "whole" (the model is compiled);
+        or "channels_last", eager in that memory format. Precisions other than float32 always use
+        that format.
+      training: whether it is trained.
+      batches: the batches; the steps below get a number, and use the batches in turn.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Model:
         self.batches = batches
         self.model = model
         self.model.to(DEVICE).train(training)
-        # Tensor cores want channels last.
+        # Tensor cores need the format channels_last.
         if precision != "float32" or variant == "channels_last":
             self.model.to(memory_format=torch.channels_last)
         self.run: Callable[..., Any] = self.model
@@ -76,7 +76,7 @@ class Model:
         elif variant == "whole":
             self.run = torch.compile(self.model)
         if training:
-            # Small enough that random weights and pictures leave the loss finite.
+            # Small enough that the loss stays finite with random weights and images.
             self.optimizer = torch.optim.SGD(
                 self.model.parameters(), lr=1e-6, momentum=0.9, weight_decay=5e-4, fused=True
             )
@@ -108,14 +108,14 @@ class Model:
             return self.model.head(list(features.values()))
 
     def candidates(self) -> float:
-        """How many boxes of any class pass the score threshold, an image of the first batch."""
+        """The number of boxes per image, over all classes, that pass the score threshold."""
         return self._candidates(self.forward(0)["cls_logits"].float(), 0.0)
 
     def make_few(self) -> None:
-        """Makes background likelier until there are `CANDIDATES` candidates an image.
+        """Makes background more likely until there are `CANDIDATES` candidates per image.
 
-        Logits have the standard deviation 1: those of random weights may differ by so little that
-        rounding decides what passes.
+        Logits are scaled to a standard deviation of 1: those of random weights may differ so little
+        that rounding decides which boxes pass.
         """
         logits = self.forward(0)["cls_logits"].float()
         scale = 1 / logits.std()
@@ -135,7 +135,7 @@ class Model:
                 last.bias.view(-1, NUM_CLASSES)[:, 0] += high
 
     def _candidates(self, logits: torch.Tensor, background: float) -> float:
-        """The same of these logits, where the background's are larger by a number."""
+        """The same for these logits, with a number added to those of the background."""
         logits = torch.cat([logits[..., :1] + background, logits[..., 1:]], dim=-1)
         scores = logits.softmax(-1)[..., 1:]
         return (scores > self.model.score_thresh).sum().item() / len(logits)

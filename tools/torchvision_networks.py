@@ -1,4 +1,4 @@
-"""Networks of ours, built from the classes of torchvision: the same layers, maps and boxes."""
+"""Our networks, built from classes of torchvision: the same layers, feature maps and boxes."""
 
 import functools
 from collections import OrderedDict
@@ -12,7 +12,7 @@ from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD, SSDHead
 from torchvision.ops.misc import Conv2dNormActivation
 
-NUM_CLASSES = 21  # the background among them
+NUM_CLASSES = 21  # including the background
 # The layers of MobileNetV2 that the maps of stride 8 and 16 go into.
 FINE_LAYERS = (7, 14)
 # Output channels of the convolutions of each stage of VGG16; a pooling layer follows every stage.
@@ -23,10 +23,9 @@ class FeatureMaps(nn.Module):
     """Stages whose outputs are the feature maps.
 
     Args:
-      stages: one a feature map, each of which reads the one before it.
+      stages: one per feature map; each reads the map before it.
       out_channels: of each map.
-      scale: what the length of each cell of the first map is scaled to, in proportion; 0 = the map
-        is left as it is.
+      scale: the length to which each cell of the first map is normalised; 0 = no normalisation.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ def build_network(
         with batch norm.
       model: `config.model` of ours.
       detection: `config.detection` of ours.
-      num_classes: with the background; not of "ssd300".
+      num_classes: including the background; not used for "ssd300".
     """
     thresholds = thresholds_of(detection)
     if name == "ssd300":
@@ -98,9 +97,9 @@ def _separable_head(*arguments: Any) -> nn.Module:
 
 
 def _mobilenet(model: dict[str, Any]) -> FeatureMaps:
-    """MobileNetV2, cut at its finer maps, and SSDLite's extra layers.
+    """MobileNetV2, split at its feature maps, and SSDLite's extra layers.
 
-    A finer map is read after it was widened, with "mobilenet_v2_narrow" before that.
+    A finer map is read after its expansion layer; with "mobilenet_v2_narrow", before it.
     """
     layers = torchvision.models.mobilenet_v2(weights=None).features
     stages, out_channels, begun, first = [], [], [], 0

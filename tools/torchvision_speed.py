@@ -1,22 +1,21 @@
-"""The speed of torchvision's SSD300 on this machine, to compare with ours.
+"""Measures the speed of torchvision's SSD300 on this machine, for a comparison with ours.
 
     python -m tools.torchvision_speed --output=torchvision.json
     python -m tools.torchvision_speed --output=torchvision.json --modes=train --batch_sizes=32,64
 
 Needs torch and torchvision, and nothing of `ssd_jax`. Uses the GPU if there is one. The network
-has random weights, 20 classes and a background, and gets random images of 300 × 300 that are on
-the device already. There are several batches, which take turns. `train` is a whole step of SGD.
-`predict` is images in, detections out, and both stay on the device. With random weights nearly
-every box passes the score threshold, which is more than the postprocessing ever sees from a
-trained network; `predict_few` is the same with about 1,000 candidates an image. `forward` is
-backbone and head alone.
+has random weights, 20 classes and a background. It gets random images of 300 × 300 in device
+memory, in several batches in turn. `train` is a whole step of SGD. `predict` turns images into
+detections, both in device memory. With random weights nearly every box passes the score threshold,
+which is more work for the postprocessing than with a trained network; `predict_few` has about 1,000
+candidates per image. `forward` is backbone and head alone.
 
-Each is measured as it is (`eager`), and with `torch.compile` of backbone and head (`parts`) and of
-the model as a whole (`whole`). The latter has the loops over images and classes unrolled, so that
-compiling takes minutes at larger batch sizes; it comes last, and is given up after a while.
+Each mode is measured without changes (`eager`), with `torch.compile` of backbone and head
+(`parts`), and of the whole model (`whole`). For the latter the loops over images and classes are
+unrolled, so that compiling takes minutes at larger batch sizes; it comes last and has a time limit.
 
 A row of the output has `images_per_second` of many steps with one wait at their end, and
-`step_ms_median` and `step_ms_p95` of steps that are each waited for.
+`step_ms_median` and `step_ms_p95` of steps with a wait after each.
 """
 
 import argparse
@@ -39,14 +38,14 @@ from torch._dynamo.utils import counters
 from tools.torchvision_model import DEVICE, NUM_BATCHES, Model, random_batches
 from tools.torchvision_networks import ssd300
 
-MAX_STEPS = 200  # more do not make the median better
+MAX_STEPS = 200  # more steps do not improve the median
 COMPILE_SECONDS = 200
 THRESHOLDS = {"score_thresh": 0.01, "topk_candidates": 400, "detections_per_img": 200}
 PRECISIONS = ("bfloat16", "tf32", "float32")
 MODES = ("train", "predict")
 VARIANTS = ("parts", "eager", "whole")
 COMPILED = {"parts": "backbone, head", "eager": None, "whole": "model"}
-# What matters most comes first, for runs with a budget.
+# The most important comes first, for runs with a budget.
 BATCH_SIZES = (32, 64, 128, 16, 8, 4, 2, 1, *(2**power for power in range(8, 16)))
 SMALLEST = {"train": 8, "predict": 1}
 COLUMNS = {
@@ -63,7 +62,7 @@ COLUMNS = {
 
 
 class TimeUpError(BaseException):
-    """A time limit has passed. No Exception: torch catches those of a compilation."""
+    """A time limit has passed. Not an Exception, because torch catches those during compilation."""
 
 
 def synchronize() -> None:
@@ -72,7 +71,7 @@ def synchronize() -> None:
 
 
 def num_graphs() -> int:
-    """How many graphs `torch.compile` has made so far."""
+    """The number of graphs that `torch.compile` has compiled so far."""
     return counters["stats"]["unique_graphs"]
 
 
@@ -80,7 +79,7 @@ def warm_up(step: Callable[[int], Any]) -> float:
     """Takes steps until all is compiled.
 
     Returns:
-      Seconds until the last compilation was over; 0 if there was none.
+      Seconds until the end of the last compilation; 0 if there was none.
     """
     start = time.perf_counter()
     compiled = 0.0
@@ -133,7 +132,7 @@ class Clock:
 
     @contextmanager
     def limit(self, seconds: float = float("inf")) -> Iterator[None]:
-        """Raises TimeUpError where the body takes longer than that, or than is left."""
+        """Raises TimeUpError if the body takes longer than that, or than the rest of the budget."""
         seconds = min(seconds, self.left())
         if seconds <= 0:
             raise TimeUpError
@@ -151,7 +150,7 @@ def measured_rows(
     """The rows of one model: one for `train`, several for `predict`.
 
     Yields:
-      Rows. Where it goes wrong, the last has an `error`.
+      Rows. After a failure, the last one has an `error`.
     """
     parts = ["train"] if mode == "train" else ["predict", "forward", "predict_few"]
     if variant == "whole" and mode == "predict":
@@ -184,7 +183,7 @@ def measured_rows(
                 row |= measure(step, batch_size, seconds)
                 cuda = DEVICE.type == "cuda"
                 row["peak_memory_bytes"] = torch.cuda.max_memory_allocated() if cuda else None
-                # All that this model has taken so far; torch's caches on the disk make it less.
+                # The total for this model so far; torch's caches on the disk reduce it.
                 row["compile_seconds"] = None if variant == "eager" else compile_seconds
                 if part == "train" and not torch.isfinite(model.loss):
                     row["error"] = "the loss is not finite"
@@ -205,7 +204,7 @@ def measured_rows(
 
 
 def all_rows(options: argparse.Namespace, clock: Clock) -> Iterator[dict[str, Any]]:
-    """All rows, the most important first. An error ends what is larger and otherwise the same."""
+    """All rows, the most important first. After an error, larger batch sizes are skipped."""
     sizes = options.batch_sizes or BATCH_SIZES
     for precision in options.precisions:
         too_large: dict[tuple[str, str], int] = {}
@@ -226,7 +225,7 @@ def all_rows(options: argparse.Namespace, clock: Clock) -> Iterator[dict[str, An
                             yield row
                         gc.collect()
                         if DEVICE.type == "cuda":
-                            torch.cuda.synchronize()  # fails where an error has left it unusable
+                            torch.cuda.synchronize()  # fails if an error left the GPU unusable
                             torch.cuda.empty_cache()
 
 

@@ -1,10 +1,10 @@
-"""Trains an SSD of torchvision's as a task says, and detects; needs torch and torchvision alone.
+"""Trains an SSD of torchvision by a task file, and detects; needs only torch and torchvision.
 
     python -m tools.torchvision_training FOLDER
 
-FOLDER has `task.json` and `weights.npz`, as `tools/train_beside_torchvision.py` writes them. What
-is measured is torchvision's own: matching, mining, loss, transforms, resizing and suppression.
-Writes `losses.jsonl`, a line each fifty steps, and `detections.json` in the form of COCO's results.
+FOLDER has `task.json` and `weights.npz`, as `tools/train_beside_torchvision.py` writes them.
+Matching, mining, loss, transforms, resizing and suppression are torchvision's. Writes
+`losses.jsonl`, with a line every fifty steps, and `detections.json` in the form of COCO's results.
 """
 
 import json
@@ -26,7 +26,7 @@ from tools.torchvision_networks import build_network
 
 LOG_EVERY = 50
 MEAN = [123.0, 117.0, 104.0]
-# The augmentations of torchvision's references for detection, by the names that these have there.
+# The augmentations of torchvision's detection references, by their names there.
 PRESETS: dict[str, list[nn.Module]] = {
     "ssd": [v2.RandomPhotometricDistort(), v2.RandomZoomOut(fill=MEAN), v2.RandomIoUCrop()],
     "ssdlite": [v2.RandomIoUCrop()],
@@ -49,7 +49,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def batches(task: Task) -> Iterator[tuple[list[torch.Tensor], list[Target]]]:
-    """Augmented batches without end; every image once in each pass."""
+    """An endless iterator of augmented batches; every image once in each epoch."""
     augment = v2.Compose(
         [
             *PRESETS[task["preset"]],
@@ -81,13 +81,13 @@ def batches(task: Task) -> Iterator[tuple[list[torch.Tensor], list[Target]]]:
 
 
 def load_weights(model: SSD, file: Path) -> None:
-    """Gives the network all of its weights."""
+    """Loads all weights of the network."""
     with np.load(file) as arrays:
         weights = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     missing, unknown = model.load_state_dict(weights, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unknown:
-        sys.exit(f"weights that are missing: {missing[:3]}, without a place: {unknown[:3]}")
+        sys.exit(f"missing weights: {missing[:3]}; weights that the network lacks: {unknown[:3]}")
 
 
 def train(model: SSD, task: Task, log: Path) -> None:
@@ -111,7 +111,7 @@ def train(model: SSD, task: Task, log: Path) -> None:
 
 @torch.inference_mode()
 def detections(model: SSD, task: Task) -> list[dict[str, Any]]:
-    """What the model finds in the images of the evaluation."""
+    """The detections of the model in the evaluation images."""
     model.eval()
     entries = []
     for entry in task["evaluation"]:
@@ -135,7 +135,7 @@ def detections(model: SSD, task: Task) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Does the task of a folder."""
+    """Runs the task of a folder."""
     folder = Path(sys.argv[1])
     task = json.loads((folder / "task.json").read_text())
     torch.set_num_threads(len(os.sched_getaffinity(0)))

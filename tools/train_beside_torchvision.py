@@ -1,15 +1,15 @@
-"""mAP after short trainings, ours beside torchvision's, at the same budget.
+"""Compares the mAP of short trainings, ours and torchvision's, at the same budget.
 
     python -m tools.train_beside_torchvision --python=OTHER/bin/python --folder=runs/torchvision \\
         --init=torchvision:FILE --steps=300,900 --seeds=0,1 \\
         --data BCCD voc_xml:BCCD:trainval voc_xml:BCCD:test
 
 OTHER has torch and torchvision. Both sides train the same network, SSDLite with MobileNetV2, from
-the same weights, all of them, on the same images, with the same default boxes, batch size, steps,
-input size, optimiser and learning rates; the metric is VOC2007's, ours. Matching, mining, loss,
-resizing and augmentation are each side's own: with its defaults, and with what both have.
+the same weights, on the same images, with the same default boxes, batch size, steps, input size,
+optimiser and learning rates. The metric is our VOC2007 mAP. Matching, mining, loss, resizing and
+augmentation are each side's own: once with its defaults, once with the settings that both have.
 
-Results are kept, and the work divided, as by `tools/experiments.py`.
+Results are kept, and the work is divided, as in `tools/experiments.py`.
 """
 
 import argparse
@@ -56,7 +56,7 @@ THEIRS = {
     "torchvision's, crop and mirror (ssdlite)": "ssdlite",
     "torchvision's, mirror (hflip)": "hflip",
 }
-# What each is compared with.
+# The variant that each one is compared with.
 VARIANTS = {
     "torchvision's, ssd": "torchvision's, ssd",
     "ours, the paper's": "torchvision's, ssd",
@@ -73,7 +73,7 @@ def torchvision_layout(num_maps: int, num_extras: int) -> Layout:
 
     Args:
       num_maps: of the network.
-      num_extras: how many of them are given by the extra layers.
+      num_extras: the number of maps from the extra layers.
     """
     num_fine = num_maps - num_extras - 1
     cuts = [block + 1 for block in FINE_BLOCKS.values()][-num_fine:]
@@ -81,7 +81,7 @@ def torchvision_layout(num_maps: int, num_extras: int) -> Layout:
     for ours, theirs in torchvision_mobilenet_v2_layout().names.items():
         _, number, *rest = theirs.split(".")
         layer = int(number)
-        # The first layer of a block that is cut belongs to the stage before.
+        # The first layer of a split block belongs to the stage before.
         is_before = layer in cuts and rest[1] == "0"
         if layer in cuts:
             rest = rest[2:] if is_before else rest[1:]
@@ -100,7 +100,7 @@ def torchvision_layout(num_maps: int, num_extras: int) -> Layout:
 
 
 def write_task(config: Config, preset: str, data: RunData, place: Path) -> None:
-    """What `tools/torchvision_training.py` reads.
+    """Writes the files that `tools/torchvision_training.py` reads.
 
     Args:
       config: of our training with the same network.
@@ -133,11 +133,11 @@ def write_task(config: Config, preset: str, data: RunData, place: Path) -> None:
 
 
 def entries(dataset: Dataset) -> list[dict[str, Any]]:
-    """Files, boxes in pixels and labels of the images; boxes round many objects are left out."""
+    """Files, boxes in pixels and labels of the images; crowds are left out."""
     found = []
     for record, (height, width) in read_objects(dataset):
         if not record.path:
-            sys.exit(f"error: {record.image_id} is in no file of its own: use another data set")
+            sys.exit(f"error: {record.image_id} has no image file of its own: use another data set")
         boxes = record.boxes[~record.crowd] * (width, height, width, height)
         found.append(
             {
@@ -153,7 +153,7 @@ def entries(dataset: Dataset) -> list[dict[str, Any]]:
 def trained_by_torchvision(
     words: Sequence[str], preset: str, python: str, place: Path
 ) -> Row | None:
-    """Trains torchvision's side, detects, and measures.
+    """Trains torchvision's side, detects, and measures mAP.
 
     Args:
       words: arguments of our training with the same network.
@@ -194,7 +194,7 @@ def trained_by_torchvision(
 
 
 def main() -> None:
-    """Runs what is not done yet, and prints the table."""
+    """Runs the trainings that are not finished yet, and prints the table."""
     parser = argparse.ArgumentParser(description="mAP of short trainings beside torchvision's.")
     parser.add_argument("--python", required=True, help="an interpreter with torchvision")
     add_options(parser)

@@ -1,7 +1,7 @@
-"""Short trainings side by side: what was done already, who does which, and the table of results.
+"""Trials: the file of finished trainings, the division of work, and the table of results.
 
-A trial is one training. Its result is a line of a file, so that a program that was stopped goes on
-where it was. Several processes may work on one folder; each takes a trial that no other has.
+A trial is one short training. Its result is a line of a file, so that a stopped program continues
+where it was. Several processes may work on one folder; each takes a trial that no other runs.
 """
 
 import argparse
@@ -45,13 +45,13 @@ def read_results(folder: Path) -> dict[Trial, Row]:
 def run_all(
     trials: Iterable[Trial], folder: Path, run: Callable[[Trial, Path], Row | None]
 ) -> None:
-    """Runs the trials that are not done; adds a line to the results after each.
+    """Runs the trials that are not finished; adds a line to the results after each.
 
     Args:
       trials: in the order in which they are run.
-      folder: holds the results, and in `trials` what belongs to one of them.
-      run: trains in a folder, where an earlier call may have been stopped; returns the result, or
-        None where it failed.
+      folder: for the results, with a folder for each trial in `trials`.
+      run: trains in a folder, which may have files of a stopped call; returns the result, or None
+        after a failure.
     """
     places = folder / "trials"
     places.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def run_all(
 
 @contextlib.contextmanager
 def claimed(file: Path) -> Iterator[bool]:
-    """Whether this process has the lock of a file, for the block; another may have it."""
+    """Locks a file for the block; false if another process has the lock."""
     lock = FileLock(file)
     try:
         lock.acquire(timeout=0)
@@ -83,8 +83,8 @@ def claimed(file: Path) -> Iterator[bool]:
 def format_table(results: Mapping[Trial, Row], variants: Mapping[str, str]) -> str:
     """The mAP of the variants in Markdown; a column for each data set, input size and length.
 
-    A cell is the mean over seeds in percent, ± half the difference between highest and lowest, and,
-    where there are seeds in common, by how much they are above those of another variant.
+    A cell is the mean over seeds in percent, ± half the difference between highest and lowest. If
+    both variants have the same seeds, it also has the difference from the compared variant.
 
     Args:
       results: by trial.
@@ -108,7 +108,7 @@ def format_table(results: Mapping[Trial, Row], variants: Mapping[str, str]) -> s
 
 
 def _cell(of_seeds: dict[int, float], baseline: dict[int, float]) -> str:
-    """The values of one variant, by seed, beside those of another."""
+    """A cell of the table: the values of one variant by seed, compared with another."""
     if not of_seeds:
         return "–"
     found = list(of_seeds.values())
@@ -124,7 +124,7 @@ def _cell(of_seeds: dict[int, float], baseline: dict[int, float]) -> str:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of programs that run trials."""
-    parser.add_argument("--folder", type=Path, required=True, help="of results and trainings")
+    parser.add_argument("--folder", type=Path, required=True, help="for results and trainings")
     parser.add_argument(
         "--data",
         nargs=3,
@@ -133,11 +133,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar=("NAME", "TRAIN", "EVAL"),
         help="a data set: any name, and its two sources; may be given several times",
     )
-    parser.add_argument("--steps", type=_numbers, default=[300], help="lengths")
+    parser.add_argument("--steps", type=_numbers, default=[300], help="numbers of steps")
     parser.add_argument("--seeds", type=_numbers, default=[0, 1])
     parser.add_argument("--image_size", type=int, default=160)
     parser.add_argument("--init", default="torchvision:imagenet", help="config.init")
-    parser.add_argument("--table", action="store_true", help="print the table of what is done")
+    parser.add_argument("--table", action="store_true", help="only print the table")
 
 
 def _numbers(text: str) -> list[int]:
@@ -161,7 +161,7 @@ def run_and_print(
     variants: Mapping[str, str],
     run: Callable[[Trial, Path], Row | None],
 ) -> None:
-    """Runs the trials that are not done yet, and prints the table.
+    """Runs the trials that are not finished yet, and prints the table.
 
     Args:
       options: of `add_options`.

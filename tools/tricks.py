@@ -1,11 +1,11 @@
-"""What each trick of the network and of detection gives on this machine, beside its plain version.
+"""Measures the gain of each optimisation of network and detection over its plain version.
 
     python -m tools.tricks --output=tricks.json
     python -m tools.tricks --config=ssd300_voc --batch_size=128 --only=relu,pooling
 
-Each is the whole train step, or detection from images on, with one function exchanged; ours and the
-plain version take turns. Weights and images are random. A trick that gains less than 3 % on any
-machine is not worth its lines.
+Each measurement is the whole train step, or detection from images on, with one function replaced;
+ours and the plain version take turns. Weights and images are random. A trick that gains less than
+3 % on every machine is not worth its code.
 """
 
 import argparse
@@ -37,12 +37,12 @@ def plain_pool(x, window, stride, padding=0):
 
 
 def separate_convolutions(x, *convolutions):
-    """One after the other, each of which reads the map."""
+    """Separate convolutions, each of which reads the map."""
     return jnp.concatenate([layers.convolve(x, each) for each in convolutions], axis=-1)
 
 
 def unfilled_convolution(x, *convolutions):
-    """Flax's own, with as many channels as there are."""
+    """Flax's convolution, with the original number of channels."""
     return jnp.concatenate([each(x) for each in convolutions], axis=-1)
 
 
@@ -53,7 +53,7 @@ def sorted_largest(values, k):
 
 
 def packed(bits):
-    """32 rows of bits to one row of integers, the last of which may be shorter."""
+    """Packs 32 rows of bits into one row of integers; the last group may have fewer rows."""
     missing = -bits.shape[-2] % 32
     bits = jnp.pad(bits, [(0, 0)] * (bits.ndim - 2) + [(0, missing), (0, 0)])
     words = (
@@ -80,7 +80,7 @@ def suppression_of_all_pairs(boxes, scores, iou_threshold):
 
 VGG_OPTIONS = vgg.ConvOptions
 
-# By name the mode, and the functions that are exchanged: module, name, plain version.
+# By name: the mode, and the functions that are replaced: module, name, plain version.
 TRICKS = {
     "relu": (
         "train",
@@ -104,7 +104,7 @@ TRICKS = {
 
 @contextlib.contextmanager
 def exchanged(*patches: tuple[Any, str, Any]) -> Iterator[None]:
-    """Functions of modules, exchanged for a while."""
+    """Replaces functions of modules for the block."""
     old = [getattr(module, name) for module, name, _ in patches]
     for patch in patches:
         setattr(*patch)
@@ -116,7 +116,7 @@ def exchanged(*patches: tuple[Any, str, Any]) -> Iterator[None]:
 
 
 def compiled_call(config, mode: str, batch_size: int) -> Callable[[], Any]:
-    """What starts a step once and returns what is to be waited for."""
+    """A function that starts a step once and returns its outputs."""
     jax.clear_caches()
     case = benchmark._prepare(config, mode, batch_size)
     options = {} if mode == "train" else compiler_options()
@@ -124,7 +124,7 @@ def compiled_call(config, mode: str, batch_size: int) -> Callable[[], Any]:
 
 
 def milliseconds(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
-    """The medians of calls that take turns."""
+    """The medians of two calls that are measured in turns."""
     for call in calls.values():
         jax.block_until_ready(call())
     times: dict[str, list[float]] = {name: [] for name in calls}

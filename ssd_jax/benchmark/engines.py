@@ -1,6 +1,6 @@
-"""Detection by each engine in turn, on the same batches: wall time and processor time.
+"""Benchmark of inference engines: each in turn on the same batches, wall time and CPU time.
 
-From the pixels of a batch to its detections on the host, suppression included.
+Measured from the pixels of a batch to its detections on the host, including suppression.
 """
 
 import importlib.metadata
@@ -31,9 +31,10 @@ from ssd_jax.models.network import build_network
 BATCH_SIZES = (1, 8)
 NUM_BATCHES = 4  # used in turn
 MINIMUM_TURNS = 5
-# Boxes of all classes that pass the threshold in an image, about as many as of trained detectors.
+# Boxes of all classes that pass the threshold in an image: about as many as with trained weights.
 CANDIDATES = 200
-ABOVE = 1e-5  # more than engines differ in a score: with random weights many may have the same
+# More than engines differ in a score. With random weights, many scores may be equal.
+ABOVE = 1e-5
 
 
 def check_engines(names: Sequence[str], weights: str = "") -> None:
@@ -52,8 +53,8 @@ def check_engines(names: Sequence[str], weights: str = "") -> None:
             raise UserError(f"--engines has {name!r}, but must be of {', '.join(ENGINES)}")
         if name not in runs:
             raise UserError(
-                f"--engines has {name}, but {weights} is run by {' and '.join(runs)} alone: name a "
-                "folder of safetensors, which all of them run"
+                f"--engines has {name}, but {weights} runs only in {' and '.join(runs)}: name a "
+                "folder of safetensors, which all engines run"
             )
         if name in PACKAGES:
             check_installed(PACKAGES[name])
@@ -70,16 +71,16 @@ def benchmark_engines(
 
     Args:
       detector: the weights that `ssd-jax export` wrote, or a config: its network then has random
-        weights, 20 classes, and a threshold that as many boxes pass as in a trained one.
-      names: of `ENGINES`; the first is what others are compared with.
-      batch_sizes: images at a time.
-      seconds: how long each engine is measured for each batch size, at least 5 turns.
-      source: a data set, of which the first batches are detected in; random images where empty, in
-        which a trained detector finds little to suppress.
+        weights, 20 classes, and a threshold that as many boxes pass as with trained weights.
+      names: of `ENGINES`; the others are compared with the first.
+      batch_sizes: images per batch.
+      seconds: the time of each engine and batch size; at least 5 turns are measured.
+      source: a data set whose first batches are used; random images where empty, in which a trained
+        detector finds few boxes to suppress.
 
     Returns:
       For each batch size and engine: `engine`, `version` of its package, `batch_size`,
-      `start_seconds` until the first batch was detected in, `ms_median` and `ms_p95` of a batch,
+      `start_seconds` until the first batch is finished, `ms_median` and `ms_p95` of a batch,
       `cpu_ms_median` of all threads, `images_per_second`, and `speed`: the median over turns of the
       first engine's time divided by its own.
 
@@ -99,7 +100,7 @@ def benchmark_engines(
 
 
 def _makers(detector: Config | str, names: Sequence[str]) -> dict[str, Callable[[], Engine]]:
-    """What starts each engine."""
+    """Functions that start each engine."""
     exported: dict[str, Exported] = {}  # by kind
     trained = None
     if isinstance(detector, str) and exported_kind(detector):
@@ -144,7 +145,7 @@ def _measure(
     turn = 0
     while turn < MINIMUM_TURNS or sum(map(sum, wall.values())) < seconds * len(engines):
         order = list(engines)
-        if turn % 2:  # so that none always comes after the same
+        if turn % 2:  # so that no engine always follows the same one
             order.reverse()
         for name in order:
             start, cpu_start = time.perf_counter(), time.process_time()
@@ -184,10 +185,10 @@ def _call(engine: Engine, pixels: np.ndarray) -> None:
 
 
 def random_trained(config: Config) -> Trained:
-    """A detector with random weights, in which `CANDIDATES` boxes of an image pass the threshold.
+    """A detector with random weights whose threshold `CANDIDATES` boxes of an image pass.
 
-    With the threshold of the config every box of every class would, and suppression would take
-    longer than the network; where more have the same score, none of these does.
+    With the threshold of the config, every box of every class would pass, and suppression would
+    take longer than the network. If more boxes share the score at the limit, none of these passes.
     """
     network = build_network(config.model, NUM_CLASSES)
     parameters, batch_stats = network.init(config.seed)

@@ -1,4 +1,4 @@
-"""The input pipeline, and `ssd-jax predict` with all that it does besides the network."""
+"""Benchmarks of the host: the input pipeline, and the whole of `ssd-jax predict` on files."""
 
 import statistics
 import tempfile
@@ -28,21 +28,21 @@ def benchmark_data(
     num_images: int = 0,
     seconds: float = 4.0,
 ) -> dict[str, Any]:
-    """Images a second of the input pipeline, beside reading alone and decoding + resizing alone.
+    """Images per second of the input pipeline, of reading alone and of decoding + resizing alone.
 
-    The three take turns, so that a machine whose speed drifts treats them alike.
+    The three are measured in turns, so that a drift of the machine's speed affects all of them.
 
     Args:
-      config: a config of `configs/`; its image size, batch size and augmentation count.
-      source: which images; "" makes some like those of Pascal VOC.
-      cores: how many of the machine's cores to use; 0 = all that there are.
-      num_images: how many images the pipeline delivers at least, to watch its memory.
-      seconds: how long one of nine measurements takes.
+      config: a config of `configs/`; its image size, batch size and augmentation are used.
+      source: the images; "" generates images like those of Pascal VOC.
+      cores: the number of CPU cores to use; 0 = all.
+      num_images: the minimum number of images of the pipeline, to measure the growth of memory.
+      seconds: the time of each of nine measurements.
 
     Returns:
-      `read`, `decode_resize` and `pipeline` in images a second; the same under `per_core`;
-      `fraction`: `pipeline` over `decode_resize`; `cores`; `memory_growth_bytes`: by how much the
-      process grew between the first tenth of the pipeline's images and the last.
+      `read`, `decode_resize` and `pipeline` in images per second; the same under `per_core`;
+      `fraction`: `pipeline` over `decode_resize`; `cores`; `memory_growth_bytes`: the growth of the
+      process between the first tenth of the pipeline's images and the last image.
 
     Raises:
       UserError: the config, the source or a number is wrong.
@@ -106,7 +106,7 @@ def format_data(result: dict[str, Any]) -> str:
     by_core = result["per_core"]["pipeline"] / result["per_core"]["decode_resize"]
     lines.append(
         f"the pipeline runs at {result['fraction']:.0%} of decode + resize, "
-        f"{by_core:.0%} by processor time"
+        f"{by_core:.0%} by CPU time"
     )
     growth = result["memory_growth_bytes"] / 2**20
     lines.append(f"memory: {growth:+.0f} MiB after the first tenth of its images")
@@ -116,21 +116,21 @@ def format_data(result: dict[str, Any]) -> str:
 def benchmark_files(
     config: Config | ConfigDict, num_images: int = 0, batch_size: int = 8
 ) -> dict[str, Any]:
-    """Images a second of `ssd-jax predict`, beside decoding alone and the network alone.
+    """Images per second of `ssd-jax predict`, of decoding alone and of the network alone.
 
-    Images are like those of Pascal VOC, and about as many objects are drawn as are there. The
-    network has random weights and 20 classes, and is compiled before. Decoding is reading, decoding
-    and resizing, in as many threads as there are cores. The three take turns, each time on a fifth
-    of the images, so that a machine whose speed drifts treats them alike.
+    Images are like those of Pascal VOC, and about as many detections are drawn as VOC has objects.
+    The network has random weights and 20 classes, and is compiled before. Decoding is reading,
+    decoding and resizing, with one thread per core. The three are measured in turns, each on a
+    fifth of the images, so that a drift of the machine's speed affects all of them.
 
     Args:
-      config: a config of `configs/`; its network.
-      num_images: how many images; 0 = 1,000.
-      batch_size: images that the device works on at a time.
+      config: a config of `configs/`; its network is used.
+      num_images: the number of images; 0 = 1,000.
+      batch_size: images per batch on the device.
 
     Returns:
-      Medians: `decode`, `network` and `predict` in images a second; `fraction`: `predict` over the
-      slower of the others; `cores`.
+      Medians: `decode`, `network` and `predict` in images per second; `fraction`: `predict` over
+      the slower of the others; `cores`.
 
     Raises:
       UserError: the config is wrong.
@@ -173,7 +173,7 @@ def benchmark_files(
 
 
 def _random_detector(config: Config) -> "Detector":
-    """A detector of 20 classes with random weights that finds about as much as VOC has."""
+    """A detector of 20 classes with random weights and about as many detections as VOC objects."""
     from ssd_jax.data.class_lists import VOC
     from ssd_jax.inference.detector import Detector
     from ssd_jax.inference.jax_engine import JaxEngine

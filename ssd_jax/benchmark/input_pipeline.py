@@ -1,4 +1,4 @@
-"""The speed of the input pipeline in images a second, and what bounds it."""
+"""The speed of the input pipeline in images per second, and of its lower bounds."""
 
 import dataclasses
 import os
@@ -19,12 +19,12 @@ from ssd_jax.threads import num_cores
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """The speed at which batches came.
+    """The speed of batches.
 
     Attributes:
-      per_second: images a second.
-      per_core: images a second of processor time, whichever core spent it.
-      memory_growth: bytes by which the process grew between a tenth of the images and the last.
+      per_second: images per second.
+      per_core: images per second of CPU time, summed over cores.
+      memory_growth: growth of the process in bytes between a tenth of the images and the last.
     """
 
     per_second: float
@@ -33,7 +33,7 @@ class Rate:
 
 
 def read_batches(dataset: Dataset, batch_size: int) -> Iterator:
-    """Encoded images, read and nothing more."""
+    """Batches of encoded images that are only read."""
     reader = RecordReader(dataset)
     lengths = training_order(dataset, seed=0).map(
         lambda index: tf.strings.length(reader.read(index)["image"]),
@@ -43,7 +43,7 @@ def read_batches(dataset: Dataset, batch_size: int) -> Iterator:
 
 
 def decode_resize_batches(dataset: Dataset, batch_size: int, image_size: int) -> Iterator:
-    """Whole images decoded and resized bilinearly: what no pipeline can do without."""
+    """Batches of whole images, decoded and resized bilinearly: the minimum of any pipeline."""
     reader = RecordReader(dataset)
 
     def decode_and_resize(index):
@@ -62,13 +62,13 @@ def decode_resize_batches(dataset: Dataset, batch_size: int, image_size: int) ->
 
 
 def measure(batches: Iterator, batch_size: int, seconds: float, num_images: int = 0) -> Rate:
-    """Takes batches for some time, after a second, or as long, of warming up.
+    """Measures the speed of batches, after a warm-up of up to a second.
 
     Args:
-      batches: without end.
-      batch_size: images a batch.
-      seconds: how long.
-      num_images: go on until so many images have come, too.
+      batches: an endless iterator.
+      batch_size: images per batch.
+      seconds: the minimum time.
+      num_images: the minimum number of images.
     """
     memory = psutil.Process().memory_info
     warm = time.perf_counter() + min(seconds, 1.0)
@@ -89,9 +89,9 @@ def measure(batches: Iterator, batch_size: int, seconds: float, num_images: int 
 
 
 def use_cores(count: int) -> int:
-    """Keeps this process on so many of its cores; 0 = all. Returns how many it uses.
+    """Limits this process to a number of cores; 0 = all. Returns the number that it uses.
 
-    To be called before TensorFlow has made its threads.
+    Call this before TensorFlow creates its threads.
     """
     if count and hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])

@@ -1,4 +1,4 @@
-"""The train step and detection as XLA is given them, for a device that may not be there."""
+"""The train step and detection, lowered for XLA, also for a device that is not present."""
 
 import functools
 from typing import Any
@@ -22,7 +22,7 @@ NUM_CLASSES = 20
 
 
 def mesh_of(device: Any) -> Mesh:
-    """One device, real or described, as the axis of devices that steps run over."""
+    """A mesh of one device, real or described, with the axis that steps run over."""
     return Mesh(np.array([device]), (DEVICES,))
 
 
@@ -78,9 +78,9 @@ def lower_step(mode: str, config: Config, batch_size: int, mesh: Mesh) -> jax.st
 
 
 def flops_per_image(config: Config, mode: str) -> float:
-    """Floating-point operations of one image in the train step or the network, as XLA counts.
+    """Floating-point operations of one image in the train step or the network, counted by XLA.
 
-    It counts for a CPU, for it counts nothing for an accelerator.
+    They are counted for a CPU, because XLA does not count them for an accelerator.
 
     Raises:
       UserError: JAX may not use the CPU.

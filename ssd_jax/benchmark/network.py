@@ -1,7 +1,7 @@
-"""Training and detection on the device alone: images a second, by precision and batch size.
+"""Training and detection on the device alone: images per second, by precision and batch size.
 
-Images and objects are random and lie on the device. Weights are random too, so that suppression has
-as many boxes to compare as it can.
+Images and objects are random and in device memory. Weights are random too, so that suppression
+compares the maximum number of boxes.
 """
 
 import functools
@@ -52,21 +52,21 @@ def benchmark_network(
     """Measures the train step and detection.
 
     Args:
-      config: what to measure.
+      config: the network and its training.
       modes: some of `MODES`.
       precisions: some of `PRECISIONS`; by default all that differ on the device.
-      batch_sizes: images of all devices together; by default doubled until they do not fit.
-      seconds: how long each row is measured.
-      profile: a folder for a trace by JAX's profiler of each row; "" for none.
+      batch_sizes: images over all devices; by default doubled until they do not fit.
+      seconds: the time of each row.
+      profile: a folder for a trace of each row by JAX's profiler; "" for none.
 
     Returns:
-      `peaks`: see `measure_peaks`; `flops_per_image`, by mode, as XLA counts them; and `rows`, with
+      `peaks`: see `measure_peaks`; `flops_per_image`, by mode, counted by XLA; and `rows`, with
       `mode`, `precision`, `batch_size`, `images_per_second`, `step_ms_median`, `step_ms_p95`,
-      `compile_seconds`, `peak_memory_bytes` (of one device, as XLA has planned it) and
-      `fraction_of_peak` (operations a second over those of a large matrix product).
+      `compile_seconds`, `peak_memory_bytes` (of one device, as planned by XLA) and
+      `fraction_of_peak` (operations per second over those of a large matrix product).
 
     Raises:
-      UserError: the config or a value is wrong, or one image is too much for the memory.
+      UserError: the config or a value is wrong, or one image does not fit into memory.
     """
     config = as_config(config)
     chosen = chosen_precisions(precisions)
@@ -99,7 +99,7 @@ def benchmark_network(
 
 
 def chosen_precisions(names: Sequence[str]) -> tuple[PrecisionName, ...]:
-    """Precisions by name; where none is given, those that differ on this kind of device.
+    """Precisions by name; without names, those that differ on this kind of device.
 
     Raises:
       UserError: a name is not one of `PRECISIONS`.
@@ -113,7 +113,7 @@ def chosen_precisions(names: Sequence[str]) -> tuple[PrecisionName, ...]:
 
 
 def random_batch(config: Config, batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """The arrays of a training batch that the device gets, with as many objects as VOC has."""
+    """The arrays of a training batch on the device, with as many objects per image as VOC."""
     random = np.random.default_rng(seed)
     size, max_objects = config.model.image_size, config.data.max_objects
     counts = 1 + random.poisson(VOC_OBJECTS - 1, batch_size)
@@ -130,11 +130,11 @@ def random_batch(config: Config, batch_size: int, seed: int = 0) -> dict[str, np
 
 
 class _Case(NamedTuple):
-    """Something to measure.
+    """A function to measure.
 
     Attributes:
       lowered: the function to compile.
-      calls: makes, of the compiled function, what starts it once and returns its outputs.
+      calls: turns the compiled function into a function without arguments that calls it once.
     """
 
     lowered: jax.stages.Lowered
@@ -143,7 +143,7 @@ class _Case(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def _weights(network: Network, seed: int) -> tuple[Variables, Variables]:
-    """New weights of a network, in the host's memory; they are the same for all rows."""
+    """Random weights of a network in host memory, the same for all rows."""
     return devices.to_host(network.init(seed))
 
 
@@ -235,7 +235,7 @@ def measure(
 
 
 def _planned_memory(compiled: Any) -> int:
-    """Bytes that a program takes on a device: inputs, outputs and temporary arrays."""
+    """Bytes of a program on a device: inputs, outputs and temporary arrays."""
     plan = compiled.memory_analysis()
     in_and_out = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     return in_and_out + plan.temp_size_in_bytes

@@ -1,7 +1,7 @@
 """The time of each part of the train step and of detection, and its share of the whole.
 
-Each part is compiled and called by itself: it reads its inputs from memory and writes its outputs
-there. Inside the step, where XLA fuses parts with each other, it takes less time.
+Each part is compiled and called alone: it reads its inputs from memory and writes its outputs to
+memory. Inside the step it takes less time, because XLA fuses parts.
 """
 
 import functools
@@ -41,10 +41,10 @@ def benchmark_parts(
     """Measures parts of the step and the whole, with random images, objects and weights.
 
     Args:
-      config: what to measure.
+      config: the network and its training.
       precisions: some of `PRECISIONS`; by default all that differ on the device.
-      batch_size: images of a device.
-      seconds: how long each is measured.
+      batch_size: images per device.
+      seconds: the time of each measurement.
 
     Returns:
       Rows with `precision`, `batch_size`, `part`, `of` ("train" or "predict"), `milliseconds`
@@ -140,6 +140,6 @@ def _predict_parts(
 
 
 def _calling(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    """Starts a function, compiled for itself, on the same arguments each time."""
+    """Compiles a function alone; the result calls it on the same arguments each time."""
     compiled = jax.jit(function)
     return lambda: compiled(*arguments)

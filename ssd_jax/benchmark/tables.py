@@ -31,12 +31,12 @@ def format_network(result: Mapping[str, Any]) -> str:
         f"{name} {rate / 1e12:,.2f}" for name, rate in peaks.items() if name != "copy"
     )
     lines.append(
-        f"peak of a device: products {products} TFLOP/s; copy {peaks['copy'] / 1e9:,.0f} GB/s"
+        f"peak of a device: matrix product {products} TFLOP/s; copy {peaks['copy'] / 1e9:,.0f} GB/s"
     )
     counts = ", ".join(
         f"{TITLES[mode]} {flops / 1e9:,.1f}" for mode, flops in result["flops_per_image"].items()
     )
-    lines.append(f"GFLOP an image: {counts}")
+    lines.append(f"GFLOP per image: {counts}")
     return "\n".join(lines)
 
 
@@ -52,8 +52,8 @@ def format_parts(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw_network(result: Mapping[str, Any], title: str, file: str | Path) -> None:
-    """Draws images a second and shares of the peak by batch size, training beside detection."""
-    from matplotlib.figure import Figure  # of an extra; tables need none
+    """Draws images per second and shares of the peak by batch size, training beside detection."""
+    from matplotlib.figure import Figure  # of an extra, which tables do not need
 
     rows = result["rows"]
     sides = [
@@ -76,7 +76,7 @@ def draw_network(result: Mapping[str, Any], title: str, file: str | Path) -> Non
             share.plot(sizes, [100 * row["fraction_of_peak"] for row in own], **options)
         sizes = sorted({row["batch_size"] for row in rows if row["mode"] in modes})
         rate.set_title(" and ".join(TITLES[mode] for mode in modes))
-        rate.set_ylabel("images a second")
+        rate.set_ylabel("images per second")
         share.set_ylabel("% of the peak of matrix products")
         share.set_xlabel("images in a batch")
         share.set_xscale("log", base=2)

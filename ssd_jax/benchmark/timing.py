@@ -1,4 +1,4 @@
-"""Times of calls on the device, and the highest rates that the device reaches."""
+"""The time of calls on the device, and the peak rates of the device."""
 
 import functools
 import time
@@ -19,17 +19,17 @@ MINIMUM_CALLS = 3
 class Timing(NamedTuple):
     """The durations of calls of a compiled function."""
 
-    median: float  # seconds of a call, waited for
-    p95: float  # 95 % of calls took no longer
-    per_second: float  # calls a second that were not waited for until the last
+    median: float  # seconds of a call, including the wait for its result
+    p95: float  # seconds; 95 % of calls took no longer
+    per_second: float  # calls per second, with one wait at the end
 
 
 def time_calls(call: Callable[[], Any], seconds: float) -> Timing:
-    """Calls a function again and again.
+    """Measures repeated calls of a function.
 
     Args:
-      call: starts work on the device and returns what is to be waited for.
-      seconds: how long to go on, half of it waiting for each call; three calls at least.
+      call: starts work on the device and returns its outputs.
+      seconds: the time to measure, half of it with a wait for each call; at least three calls.
     """
     for _ in range(2):
         jax.block_until_ready(call())
@@ -51,11 +51,11 @@ def time_calls(call: Callable[[], Any], seconds: float) -> Timing:
 
 
 def measure_peaks(precisions: Sequence[PrecisionName]) -> dict[str, float]:
-    """The highest rates of one device.
+    """The peak rates of one device.
 
     Returns:
-      By precision the operations a second of a large matrix product (the best of several sizes);
-      under "copy" the bytes a second that a large copy reads and writes.
+      By precision, the operations per second of a large matrix product (the best of several sizes);
+      under "copy", the bytes per second that a large copy reads and writes.
     """
     peaks = {}
     for name in precisions:
@@ -67,7 +67,7 @@ def measure_peaks(precisions: Sequence[PrecisionName]) -> dict[str, float]:
 
 
 def device_memory() -> int:
-    """Bytes that a program may use on a device: its own, or what is free of this machine's."""
+    """Bytes that a program may use on a device: its own memory, or the free memory of the host."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     return statistics.get("bytes_limit", psutil.virtual_memory().available)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-# Names that `jax.named_scope` gives to parts of a step. Of the scopes around an operation, the one
-# that comes first here counts.
+# Names that `jax.named_scope` gives to parts of a step. If several scopes surround an operation,
+# the first one of this list counts.
 PARTS = ("augmentation", "matching", "mining", "loss", "suppression", "update", "network")
 
 
@@ -17,13 +17,13 @@ def trace(call: Callable[[], Any], count: int, folder: Path, program: str) -> di
     """Traces some calls.
 
     Args:
-      call: starts work on the device and returns what is to be waited for.
-      count: how many calls.
-      folder: where the trace is written, for TensorBoard or Perfetto.
+      call: starts work on the device and returns its outputs.
+      count: the number of calls.
+      folder: the folder for the trace, for TensorBoard or Perfetto.
       program: the compiled program, as text.
 
     Returns:
-      Milliseconds of device time of a call, by part, the largest first; on a CPU added up over its
+      Milliseconds of device time of a call, by part, the largest first; on a CPU the sum over its
       cores.
     """
     jax.block_until_ready(call())
@@ -46,7 +46,7 @@ def format_times(times: Mapping[str, float]) -> str:
 
 
 def _parts(program: str) -> dict[str, str]:
-    """Maps the instructions of a program to the parts of the step that they belong to."""
+    """Maps the instructions of a program to the parts of the step."""
     found = {}
     for name, operation in re.findall(r'%([\w.\-]+) = .*?(?:op_name="([^"]*)"|\n)', program):
         words = re.split(r"\W+", operation)

@@ -1,4 +1,4 @@
-"""Images like those of Pascal VOC, to measure with."""
+"""Generates images like those of Pascal VOC, for benchmarks."""
 
 from pathlib import Path
 
@@ -10,10 +10,10 @@ VOC_OBJECTS = 2.4  # per image
 
 
 def write_voc_like(folder: Path, count: int = 256) -> str:
-    """Writes a set of images as large as those of Pascal VOC: 500 × 375, about 90 KB each.
+    """Writes a data set with images as large as those of Pascal VOC: 500 × 375, about 90 KB each.
 
     Returns:
-      Its spec for `open_dataset`.
+      Its source for `open_dataset`.
     """
     random = np.random.default_rng(0)
     for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
@@ -22,7 +22,7 @@ def write_voc_like(folder: Path, count: int = 256) -> str:
     (folder / "ImageSets/Main/train.txt").write_text("\n".join(names))
     height, width = VOC_SIZE
     for name in names:
-        # Blotches of all sizes, the coarser the stronger, as in photographs.
+        # Noise at several scales, stronger at coarser ones, as in photographs.
         image = np.full((height, width, 3), 128.0, np.float32)
         for cells, strength in ((6, 80), (20, 45), (60, 30), (250, 25)):
             noise = random.normal(0, strength, (3, cells * 3 // 4, cells)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A sheet of pictures with captions."""
+"""A contact sheet: drawn images in a grid, with captions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from ssd_jax.images.labels import fitted_text
 
 
 class Picture(NamedTuple):
-    """An image that was drawn, and its caption of one or more lines."""
+    """A drawn image, and its caption of one or more lines."""
 
     image: Image.Image
     caption: str
@@ -21,7 +21,7 @@ def contact_sheet(
     """Pictures side by side on white, each fitted into a square cell, with its caption below it.
 
     Args:
-      pictures: of a line that is too wide, the middle is left out.
+      pictures: the middle of a caption line that is too wide is left out.
       columns: pictures side by side.
       cell: side of a picture in pixels.
       gap: pixels between pictures.

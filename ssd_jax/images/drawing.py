@@ -19,11 +19,11 @@ from ssd_jax.images.labels import (
 
 DRAWN_SIDE = 480  # pixels to which smaller images are enlarged before boxes are drawn
 CASE_SIDE = 320  # pixels of the larger side of a case
-MOST_EXTENDED = 16_000_000  # pixels of an image that is copied to make place for a legend
+MOST_EXTENDED = 16_000_000  # pixels; larger images are not copied to add space for a legend
 
 
 def class_color(label: int) -> tuple[int, int, int]:
-    """A bright colour of its own for every class: hues a golden section of a turn apart."""
+    """A bright colour for each class: hues of successive classes differ by the golden ratio."""
     hue = (label * 0.61803398875) % 1.0
     red, green, blue = (round(255 * each) for each in colorsys.hsv_to_rgb(hue, 0.75, 1.0))
     return red, green, blue
@@ -38,8 +38,8 @@ def draw_boxes(
 ) -> Image.Image:
     """Draws boxes, class names and scores on an image, and returns it: see `BoxDrawing`.
 
-    An image smaller than `DRAWN_SIDE` is enlarged to it, and a legend is added below the image, so
-    that another one is returned; but on one of more than `MOST_EXTENDED` pixels the legend lies.
+    An image smaller than `DRAWN_SIDE` is enlarged to it, and a legend is added below the image;
+    then a new image is returned. On more than `MOST_EXTENDED` pixels the legend covers the image.
     """
     image, scale = _enlarged(image)
     boxes = boxes * scale
@@ -54,13 +54,13 @@ def draw_boxes(
 
 
 class BoxDrawing:
-    """Boxes with names and scores, laid out for an image, which may be drawn on in parts.
+    """Boxes with names and scores, laid out for an image that may be drawn in parts.
 
-    Where names beside the boxes would cover much of the objects (see `cover_objects`), a legend of
-    the classes and their colours takes their place.
+    If names beside the boxes would cover too much of the objects (see `cover_objects`), a legend of
+    the classes and their colours replaces them.
 
     Attributes:
-      size: width and height of what is drawn, the place for the legend included.
+      size: width and height of the drawing, including the space for the legend.
     """
 
     def __init__(
@@ -73,16 +73,16 @@ class BoxDrawing:
         extends: bool = False,
         tracks: np.ndarray | None = None,
     ) -> None:
-        """Lays them out.
+        """Lays out boxes and labels.
 
         Args:
           size: width and height of the image.
           boxes: `[objects, 4] xyxy` in pixels.
           labels: `[objects]` from 1.
           class_names: class i + 1 is called `class_names[i]`.
-          scores: `[objects]` in [0, 1], written behind the names.
-          extends: whether a legend has place below the image, or lies on it, at the bottom.
-          tracks: `[objects]` numbers from 1, written behind the names; 0 where there is none.
+          scores: `[objects]` in [0, 1], written after the names.
+          extends: whether a legend goes below the image; otherwise it covers its bottom.
+          tracks: `[objects]` numbers from 1, written after the names; 0 where there is none.
         """
         self.size = self._image_size = size
         self._boxes = boxes
@@ -110,9 +110,9 @@ class BoxDrawing:
             self._label_colors = [class_color(label) for label, _ in counts]
 
     def draw(self, image: Image.Image, corner: tuple[int, int] = (0, 0)) -> None:
-        """Draws on the image, or on a part of it, whose left and top are `corner`."""
+        """Draws on the image, or on a part of it with left and top at `corner`."""
         canvas = ImageDraw.Draw(image)
-        # Boxes before labels, so that no line crosses a name; the best last, on top of the others.
+        # Boxes before labels, so that no line crosses a name; the best box last, on top.
         drawn = zip(self._boxes[::-1], self._colors[::-1], self._widths[::-1], strict=True)
         for box, color, width in drawn:
             _draw_box(canvas, box, color, int(width), self._image_size, corner)
@@ -144,7 +144,7 @@ def draw_results(
 
 
 def _enlarged(image: Image.Image) -> tuple[Image.Image, np.ndarray]:
-    """An image, enlarged to `DRAWN_SIDE` where it is smaller, and what boxes are multiplied by."""
+    """An image, enlarged to `DRAWN_SIDE` if it is smaller, and the scale of its boxes `[4]`."""
     scale = DRAWN_SIDE / max(image.size)
     if scale <= 1:
         return image, np.ones(4)
@@ -159,7 +159,7 @@ def _unit(size: tuple[int, int]) -> float:
 
 
 def _line_widths(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`[objects] int`: visible in an image of this width and height; less round small objects."""
+    """`[objects] int`: line widths for an image of this width and height; thin for small boxes."""
     most = max(2, math.ceil(_unit(size) / 2))
     sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1)
     return np.clip(np.round(0.15 * sides), max(2, math.ceil(most / 3)), most).astype(int)
@@ -173,9 +173,9 @@ def _draw_box(
     size: tuple[int, int],
     corner: tuple[int, int] = (0, 0),
 ) -> None:
-    """Draws lines round a box, a black one round a coloured one: seen on dark and light grounds.
+    """Draws a coloured line around a box, and a black line around it, for dark and light images.
 
-    They lie outside of the box, which may be small, but never beyond the sides of the image.
+    The lines are outside the box, which may be small, but inside the image.
 
     Args:
       canvas: an image, or the part of it with this corner.
@@ -191,14 +191,14 @@ def _draw_box(
     for line, beyond, fill in ((black, width + black - 1, (0, 0, 0)), (width, width - 1, color)):
         low = max(x_min - beyond, 0) - left, max(y_min - beyond, 0) - top
         high = min(x_max + beyond, size[0] - 1) - left, min(y_max + beyond, size[1] - 1) - top
-        if low[0] <= high[0] and low[1] <= high[1]:  # not wholly beyond the image
+        if low[0] <= high[0] and low[1] <= high[1]:  # not entirely outside the image
             canvas.rectangle((*low, *high), outline=fill, width=line)
 
 
 def draw_input(
     pixels: np.ndarray, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 ) -> Image.Image:
-    """Draws the input of a network, enlarged so that lines and letters come out fine.
+    """Draws the input of a network with boxes, enlarged so that lines and letters are sharp.
 
     Args:
       pixels: `[size, size, 3] uint8` RGB.
@@ -214,13 +214,13 @@ def draw_input(
 def draw_case(
     pixels: np.ndarray, true_boxes: np.ndarray, box: np.ndarray, text: str, color: str
 ) -> Image.Image:
-    """The part of an image round a box, three times as large, with the objects in white.
+    """The part of an image around a box, three times its size, with the objects in white.
 
     Args:
       pixels: `[height, width, 3] uint8` RGB.
       true_boxes: `[objects, 4] xyxy` in pixels.
       box: `[4] xyxy` in pixels.
-      text: what to write at the box.
+      text: the label of the box.
       color: of the box.
     """
     image = Image.fromarray(pixels)

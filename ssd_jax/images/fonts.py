@@ -1,8 +1,8 @@
-"""Fonts for names in any script: Pillow's own, Matplotlib's, or one that is installed.
+"""Fonts for names in any script: Pillow's own, Matplotlib's, or an installed font.
 
-Pillow's has ASCII alone; DejaVu Sans, which comes with Matplotlib, Latin, Greek and Cyrillic. For
-others the fonts of the system are looked through. Where no font has a sign, the text is spelt with
-signs that there are.
+Pillow's font has only ASCII. DejaVu Sans, which comes with Matplotlib, has Latin, Greek and
+Cyrillic. For other scripts the fonts of the system are searched. A character that no font has is
+replaced by characters that exist.
 """
 
 import functools
@@ -19,13 +19,13 @@ from PIL import ImageFont
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 SUFFIXES = (".ttf", ".ttc", ".otf", ".otc")
-MOST_FONTS = 2000  # that are looked through
-# How the files of fonts with many scripts are called; they are tried first.
+MOST_FONTS = 2000  # that are searched
+# Names of font files with many scripts, which are tried first.
 LIKELY = re.compile(
     r"cjk|dejavusans\.|notosans-reg|sourcehan|wqy|fallback|unicode|unifont|gothic|nanum|msyh|simsun",
     re.IGNORECASE,
 )
-NO_SIGN = "\U0010ffff"  # drawn as what a font lacks
+NO_SIGN = "\U0010ffff"  # drawn with the font's symbol for missing characters
 
 
 def font_and_text(text: str, size: int) -> tuple[Font, str]:
@@ -38,7 +38,7 @@ def font_and_text(text: str, size: int) -> tuple[Font, str]:
 def path_and_text(text: str) -> tuple[str, str]:
     """The file of a font, "" for Pillow's own, and the text as it can be drawn with it.
 
-    Signs that no font has lose their accents, or become escapes like `\\u732b`.
+    Characters that no font has lose their accents, or become escapes like `\\u732b`.
     """
     text = unicodedata.normalize("NFC", text)
     path = _covering(frozenset(_needed(text)))
@@ -50,7 +50,7 @@ def path_and_text(text: str) -> tuple[str, str]:
 
 
 def _needed(text: str) -> Iterator[str]:
-    """The signs of a text that leave something on an image."""
+    """The visible characters of a text."""
     return (sign for sign in text if not sign.isspace() and unicodedata.category(sign) != "Cf")
 
 
@@ -66,13 +66,13 @@ def _spelt(sign: str) -> str:
 
 @functools.cache
 def _covering(signs: frozenset[str]) -> str | None:
-    """The first font that has all of these signs; None where there is none."""
+    """The first font that has all of these characters; None where there is none."""
     return next((path for path in _files() if signs <= _signs(path, signs)), None)
 
 
 def _signs(path: str, signs: frozenset[str]) -> set[str]:
-    """Those of some signs that a font has."""
-    signs = frozenset(sign for sign in signs if not "\ud800" <= sign <= "\udfff")  # half a sign
+    """The characters among `signs` that a font has."""
+    signs = frozenset(sign for sign in signs if not "\ud800" <= sign <= "\udfff")  # no surrogates
     try:
         font = _load(path, 20)
         missing = _drawn(font, NO_SIGN)
@@ -108,7 +108,7 @@ def _of_matplotlib() -> list[str]:
 
 
 def _folders() -> list[Path]:
-    """Where systems keep fonts."""
+    """The folders in which systems keep fonts."""
     home = Path(os.path.expanduser("~"))
     data = os.environ.get("XDG_DATA_HOME") or home / ".local" / "share"
     own = [Path(data, "fonts"), home / ".fonts"]

@@ -1,4 +1,4 @@
-"""Names on images: beside their boxes or, where those would cover the objects, in a legend."""
+"""Class names on images: beside their boxes, or in a legend if they would cover the objects."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,10 +10,10 @@ from ssd_jax.images.fonts import Font, font_and_text
 
 Color = str | tuple[int, int, int]
 
-# Names are written beside boxes where they cover no more than this, on average, of an object and of
-# each other.
+# Names are written beside boxes if they cover, on average, no more than this share of an object and
+# of each other.
 MOST_COVERED = 0.1
-MARGIN = 2  # pixels round a text
+MARGIN = 2  # pixels around a text
 
 
 class Label(NamedTuple):
@@ -21,8 +21,9 @@ class Label(NamedTuple):
 
     Attributes:
       place: `[4] xyxy` in pixels, of the area behind the text.
-      start: x and y where the text begins, whole so that all parts of an image show the same.
-      text: what is written, with this font.
+      start: x and y of the text, whole numbers so that all parts of an image show the same.
+      text: the text, as it can be drawn with `font`.
+      font: its font.
     """
 
     place: np.ndarray
@@ -34,14 +35,14 @@ class Label(NamedTuple):
 def lay_out_labels(
     size: tuple[int, int], boxes: np.ndarray, texts: Sequence[str], font_size: int
 ) -> list[Label]:
-    """Labels beside boxes, in an image of some width and height."""
+    """Labels beside boxes, in an image with this width and height."""
     measured = [_measure(text, font_size) for text in texts]
     places = place_labels([label.place[2:] for label in measured], boxes, size)
     return [moved(label, place[:2]) for label, place in zip(measured, places, strict=True)]
 
 
 def lay_out_legend(width: int, texts: Sequence[str], font_size: int) -> tuple[list[Label], int]:
-    """Labels in rows from the left, as many a row as its width holds, and the height of all."""
+    """Labels in rows from the left, as many per row as the width allows, and their height."""
     labels, gap = [], font_size // 3
     x, y, pitch = 0, gap, 0
     for label in (_measure(text, font_size, width) for text in texts):
@@ -91,10 +92,10 @@ def cover_objects(labels: Sequence[Label], boxes: np.ndarray) -> bool:
 def place_labels(
     label_sizes: Sequence[np.ndarray], boxes: np.ndarray, image_size: tuple[int, int]
 ) -> np.ndarray:
-    """`[objects, 4] xyxy` of labels: above the box, or at its top, its bottom or below it.
+    """`[objects, 4] xyxy` of labels: above the box, inside at its top or bottom, or below it.
 
-    Of these that are free the one that covers the least of objects; earlier labels choose first.
-    Never beyond the image's sides.
+    Of the free places, a label takes the one that covers the least of the objects. Earlier labels
+    choose first. A label is always inside the image.
     """
     places = np.zeros((len(boxes), 4))
     areas = np.maximum(_areas(boxes), 1)
@@ -113,7 +114,7 @@ def place_labels(
 
 
 def fitted_text(text: str, font_size: int, width: int) -> tuple[Font, str]:
-    """A font, and the text as it can be drawn with it; without its middle where it is too wide."""
+    """A font, and the text as it can be drawn with it; the middle of a wide text is left out."""
     font, whole = font_and_text(text, font_size)
     shorter, kept = whole, len(whole)
     while kept > 2 and font.getlength(shorter) > width:
@@ -135,7 +136,7 @@ def _measure(text: str, font_size: int, most: int | None = None) -> Label:
 
 
 def moved(label: Label, to: np.ndarray) -> Label:
-    """The label, so much to the right and down."""
+    """The label, moved right and down by `to`."""
     x, y = to.tolist()
     start = (int(x + label.start[0]), int(y + label.start[1]))
     return label._replace(place=label.place + np.array([x, y, x, y]), start=start)

@@ -1,8 +1,8 @@
-"""Limits that keep a hostile image file from holding its reader for minutes, or taking gigabytes.
+"""Limits on image files, so that a malicious file does not take minutes or gigabytes to read.
 
-A file of few pixels may have 20,000 scans, each of which is decoded over all of the image; hundreds
+A file of few pixels may have 20,000 scans, each of which is decoded over the whole image; hundreds
 of thousands of segments, which Pillow joins one by one; or thousands of tags that all point to the
-same megabytes. No program writes such files, and each limit is far above what programs write.
+same megabytes. No real program writes such files; each limit is far above those of real files.
 """
 
 import contextlib
@@ -14,35 +14,35 @@ from typing import IO, BinaryIO
 
 from PIL import Image, TiffImagePlugin
 
-# Larger files are refused unread: those of cameras have less than 100 MB.
+# Larger files are refused unread. Files of cameras are smaller than 100 MB.
 MAX_BYTES = 400_000_000
 
-# Checked in the header, before anything is decoded; of images and of the frames of videos.
+# Checked in the header, before decoding, for images and for frames of videos.
 MAX_PIXELS = 110_000_000
 MAX_SIDE = 1_000_000  # pixels; rows are worked on one at a time
 
-# Bytes that opening an image may take, the file apart. Also checked in the header: of kinds of
-# images that take more than the 4 bytes a pixel of an RGB image in Pillow, fewer pixels are read.
+# Bytes that opening an image may take, without the file itself. Also checked in the header: an RGB
+# image takes 4 bytes per pixel in Pillow; kinds of images that take more may have fewer pixels.
 MAX_MEMORY = 470_000_000
 BYTES_OF_RGB = 4
 BYTES_BY_MODE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
-# What decoders hold at their worst, the image included.
+# Bytes per pixel of decoders in the worst case, including the image.
 BYTES_BY_FORMAT = {"WEBP": 20, "AVIF": 20, "JPEG2000": 24}
 
-# Of a JPEG. Encoders write about 10, and libtiff has the same limit. The largest images may have
-# fewer, for the time of decoding goes with the pixels of all scans.
+# Scans of a JPEG. Encoders write about 10, and libtiff has the same limit. The largest images may
+# have fewer, because the time of decoding grows with the pixels of all scans.
 MAX_SCANS = 100
 MAX_SCANNED_PIXELS = 3_600_000_000
-FEW_SCANS = 20  # which any image may have
+FEW_SCANS = 20  # allowed for any image
 
-# Of a PNG, compressed ones. Pillow limits their bytes; other decoders take 30 ms for each.
+# Compressed texts of a PNG. Pillow limits their bytes; other decoders take 30 ms for each.
 MAX_TEXTS = 20
 TEXT = b"TXt"  # of zTXt and iTXt
 
-# Of a header: Pillow reads about 50 times for a JPEG, and once for each byte of a PPM's comment.
+# Read calls for a header: about 50 for a JPEG, and one for each byte of a PPM's comment.
 MAX_READS = 3000
-# While pixels are decoded one more is allowed for so many bytes of the file, of which a read as a
-# rule takes thousands.
+# While pixels are decoded, one more read call is allowed for this many bytes of the file. A call
+# usually reads thousands.
 BYTES_A_READ = 16
 
 SCAN = b"\xff\xda"
@@ -56,14 +56,14 @@ MAX_MARKERS = 10_000
 
 
 class ReadingLimitError(ValueError):
-    """A file asks its reader for more than any program writes."""
+    """A file exceeds a limit that files of real programs do not reach."""
 
 
 class LimitedReader(io.BufferedReader):
-    """The bytes of an image file, of which only so much can be read before pixels are decoded."""
+    """The bytes of an image file, with a limit on read calls before and during decoding."""
 
     def __init__(self, content: bytes | BinaryIO):
-        """Takes a file as bytes, or open and without a buffer, which it closes at the end."""
+        """Takes the bytes of a file, or an open file without a buffer, which it closes later."""
         super().__init__(io.BytesIO(content) if isinstance(content, bytes) else content)  # pyright: ignore
         self.size = self.seek(0, io.SEEK_END)
         self.seek(0)
@@ -81,7 +81,7 @@ class LimitedReader(io.BufferedReader):
         return super().read(size)
 
     def whole(self) -> bytes:
-        """All bytes of the file; its place stays."""
+        """All bytes of the file; the current position stays the same."""
         place = self.tell()
         self.seek(0)
         content = super().read()
@@ -89,12 +89,12 @@ class LimitedReader(io.BufferedReader):
         return content
 
     def allow_pixels(self) -> None:
-        """Allows for the reads that decoding takes."""
+        """Allows the read calls of decoding."""
         self._reads, self._max_reads = 0, MAX_READS + self.size // BYTES_A_READ
 
 
 def check_scans(content: bytes, num_pixels: int) -> int:
-    """Refuses a JPEG whose scans would take minutes to decode.
+    """Counts the scans of a JPEG; refuses one that would take minutes to decode.
 
     Returns:
       The number of its scans.
@@ -110,7 +110,7 @@ def check_scans(content: bytes, num_pixels: int) -> int:
 
 
 def has_few_texts(content: bytes) -> bool:
-    """Whether a PNG has not too many compressed texts; true for nearly all."""
+    """Whether a PNG has at most `MAX_TEXTS` compressed texts, as nearly all have."""
     return content.count(TEXT) <= MAX_TEXTS
 
 
@@ -127,11 +127,11 @@ def check_memory(image: Image.Image, is_turned: bool, scans: int) -> None:
     """
     width, height = image.size
     decoded = BYTES_BY_MODE.get(image.mode, BYTES_OF_RGB)
-    # Several scans are put together as 2 bytes a value.
+    # Several scans are combined in memory with 2 bytes per value.
     decoding = decoded + (2 * len(image.getbands()) if scans > 1 else 0)
     decoding = max(decoding, BYTES_BY_FORMAT.get(str(image.format), 0)) + _bytes_of_pieces(image)
     if is_deep_colour(image):
-        decoded = 2 * decoded + 1  # the lower bytes as well, and strips of whole numbers
+        decoded = 2 * decoded + 1  # the lower bytes too, and strips of integers
     is_plain = image.mode == "RGB" and not image.has_transparency_data and not is_turned
     opening = decoded if is_plain and not is_deep_colour(image) else decoded + BYTES_OF_RGB
     if is_turned:
@@ -139,14 +139,14 @@ def check_memory(image: Image.Image, is_turned: bool, scans: int) -> None:
     most = int(MAX_MEMORY / max(decoding, opening))
     if width * height > most:
         raise ReadingLimitError(
-            f"it has {width} × {height} pixels, more than the {most:,} that are read of an image "
-            "of its kind: make it smaller, or save it as a baseline JPEG or a PNG, in RGB of 8 "
-            "bits, upright"
+            f"it has {width} × {height} pixels, more than the limit of {most:,} for an image of "
+            "its kind: make it smaller, or save it as a baseline JPEG or a PNG, in RGB of 8 bits, "
+            "upright"
         )
 
 
 def is_deep_colour(image: Image.Image) -> bool:
-    """Whether it has colours of 16 bits, of which Pillow decodes the upper 8; not decoded yet."""
+    """Whether an image, not decoded yet, has 16 bits per channel; Pillow decodes the upper 8."""
     if not getattr(image, "tile", None) or image.mode not in ("RGB", "RGBA"):
         return False
     args = image.tile[0][3]  # pyright: ignore[reportAttributeAccessIssue]
@@ -155,7 +155,7 @@ def is_deep_colour(image: Image.Image) -> bool:
 
 
 def _bytes_of_pieces(image: Image.Image) -> float:
-    """Bytes a pixel of the image that the strip or tile of a TIFF takes, or the text of a PPM."""
+    """Bytes per pixel for the strip or tile of a TIFF, or the text of a PPM."""
     tiles = getattr(image, "tile", None)
     if image.format == "PPM" and tiles and tiles[0][0] != "raw":
         return 8.0  # decoded in Python
@@ -171,7 +171,7 @@ def _bytes_of_pieces(image: Image.Image) -> float:
 
 
 def _num_scans(content: bytes, most: int) -> int:
-    """The number of scans of a JPEG, or `most` + 1 where they are more."""
+    """The number of scans of a JPEG, at most `most` + 1."""
     scans, place = 0, 2
     for _ in range(MAX_MARKERS):
         found = MARKER.search(content, place)
@@ -185,7 +185,7 @@ def _num_scans(content: bytes, most: int) -> int:
 
 
 class _CountedBytes:
-    """A file of which not much more can be read than it has, and not in too many pieces."""
+    """A file with limits on the bytes that are read, about twice its size, and on read calls."""
 
     def __init__(self, file: IO[bytes]):
         self._file, self.seek, self.tell = file, file.seek, file.tell
@@ -209,7 +209,7 @@ _tags_are_limited = contextvars.ContextVar("tags are limited", default=False)
 
 @contextlib.contextmanager
 def limited_tags() -> Iterator[None]:
-    """Limits what tags of TIFF and EXIF may hold that this thread reads in the block."""
+    """Limits the tags of TIFF and EXIF that this thread reads in the block."""
     token = _tags_are_limited.set(True)
     try:
         yield
@@ -222,5 +222,5 @@ def _load_limited(self: TiffImagePlugin.ImageFileDirectory_v2, fp: IO[bytes]) ->
     _load_tags(self, file)  # pyright: ignore[reportArgumentType]
 
 
-# For EXIF, in all formats, Pillow takes no file in place of bytes, so that no reader can be given.
+# For EXIF, Pillow accepts only bytes and no file object, so that a limited reader cannot be passed.
 TiffImagePlugin.ImageFileDirectory_v2.load = _load_limited

@@ -1,7 +1,7 @@
-"""Opens image files safely, upright and in RGB. Pillow and NumPy alone.
+"""Opens image files safely, upright and in RGB. Needs Pillow and NumPy only.
 
-Training, prediction, evaluation and all diagnostics open images here, so that a network is given
-the same pixels by each.
+Training, prediction, evaluation and all diagnostics open images here, so that the network always
+gets the same pixels.
 """
 
 import contextlib
@@ -27,16 +27,16 @@ from ssd_jax.images.limits import (
 from ssd_jax.images.sixteen_bits import from_two_bytes, lower_bytes, num_bits, to_8_bits
 from ssd_jax.storage.files import open_file, scheme_hint
 
-# Pillow warns of images of half of what it refuses; `MAX_PIXELS` is below that.
+# Pillow warns at half of its own limit; `MAX_PIXELS` is below that limit.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # Images of more pixels are decoded one at a time, so that memory stays bounded.
 LARGE = 16_000_000
-# They are converted a strip at a time: as a whole that would take several images.
+# They are converted in strips: converting the whole image would take the memory of several images.
 STRIP_PIXELS = 1_000_000
 
-# What is tried, whatever the name says. Not all that Pillow knows: for EPS it would start another
-# program. Older ones know no AVIF.
+# The formats that are tried, whatever the file name says. Not all of Pillow's formats: for EPS it
+# would start another program. Older versions of Pillow have no AVIF.
 Image.init()
 FORMATS = [
     name
@@ -44,10 +44,10 @@ FORMATS = [
     if name in Image.OPEN
 ]
 
-# Their decoders hold several images as long as Pillow's image of the file is there.
+# Their decoders keep several images in memory as long as Pillow's image of the file exists.
 KEEPING_FORMATS = ("WEBP", "AVIF", "JPEG2000")
 
-# By EXIF's number for where row 0 and column 0 of the file are.
+# By EXIF's number for the position of row 0 and column 0 of the file.
 ORIENTATION_TAG = 0x0112
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,39 +58,39 @@ ORIENTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SIDEWAYS = (5, 6, 7, 8)  # of these, the ones that exchange width and height
+SIDEWAYS = (5, 6, 7, 8)  # the orientations that exchange width and height
 
 
 def open_image(
     file: str | Path | bytes, name: str = "", max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """Reads an image as RGB, 8 bits a channel, upright; of an animation the first frame.
+    """Reads an image as RGB, 8 bits per channel, upright; the first frame of an animation.
 
     Args:
       file: a path, or the bytes of a file.
-      name: what messages call it; the path where empty.
+      name: its name in messages; the path where empty.
       max_pixels: larger images are refused before they are decoded.
 
     Raises:
-      UserError: it is damaged, incomplete, no image, or beyond one of the limits of `limits.py`.
+      UserError: it is damaged, incomplete, no image, or exceeds a limit of `limits.py`.
     """
     with _opened(file, name, max_pixels, decodes=True) as image:
         return _own_to_rgb(image)
 
 
 def gray_thumbnail(file: str | Path | bytes, side: int, name: str = "") -> np.ndarray:
-    """`[side, side] uint8`, upright: the brightness of an image that was stretched to a square.
+    """`[side, side] uint8`, upright: the brightness of an image, stretched to a square.
 
-    Much quicker than `open_image`: of a JPEG only what so small an image needs is decoded.
+    Much faster than `open_image`: a JPEG is decoded only at the low resolution that is needed.
 
     Raises:
       UserError: see `open_image`.
     """
     with _opened(file, name, decodes=True) as image:
-        # What is decoded is at least so large, so that nothing is enlarged.
+        # Decodes at twice the side or more, so that nothing is enlarged.
         drafted = image.draft("L", (2 * side, 2 * side))
         if image.mode == "L" and not _is_special(image):
-            # Where the sides are no multiples of the scale, the draft reaches beyond the image.
+            # If the sides are no multiples of the scale, the draft is larger than the image.
             part = drafted[1] if drafted else (0, 0, *image.size)
             small = image.resize((side, side), Image.Resampling.BICUBIC, part)
         else:
@@ -105,24 +105,24 @@ def size_in_file(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
 
 
 def format_of(file: str | Path | bytes, name: str = "") -> str:
-    """The format that a file's header tells, of `FORMATS`; see `open_image` for the rest."""
+    """The format in the header of a file, one of `FORMATS`; see `open_image` for the rest."""
     with _opened(file, name) as image:
         return "JPEG" if image.format == "MPO" else str(image.format)
 
 
 def is_turned_by_exif(file: str | Path | bytes, name: str = "") -> bool:
-    """Whether EXIF turns or mirrors what the file stores; see `open_image` for the rest."""
+    """Whether EXIF turns or mirrors the stored image; see `open_image` for the rest."""
     with _opened(file, name) as image:
         return _orientation(image) in ORIENTATIONS
 
 
 def upright_size(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
-    """(height, width) of what `open_image` gives, as a rule without decoding it; see there."""
+    """(height, width) of the result of `open_image`, usually without decoding; see there."""
     return size_and_turned(file, name)[0]
 
 
 def size_and_turned(file: str | Path | bytes, name: str = "") -> tuple[tuple[int, int], bool]:
-    """`upright_size`, and whether EXIF exchanges width and height of what the file stores."""
+    """`upright_size`, and whether EXIF exchanges width and height of the stored image."""
     with _opened(file, name) as image:
         is_turned = _orientation(image) in SIDEWAYS
         width, height = image.size
@@ -130,21 +130,21 @@ def size_and_turned(file: str | Path | bytes, name: str = "") -> tuple[tuple[int
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any image as RGB, upright; the same object where it is that already.
+    """Any image as upright RGB; the same object if it is upright RGB already.
 
-    16 bits are scaled to 8 (see `sixteen_bits.py`), what is transparent is laid on white, colour
-    profiles are ignored.
+    16 bits are scaled to 8 (see `sixteen_bits.py`), transparent pixels are blended with white,
+    colour profiles are ignored.
 
     Raises:
       ValueError: the range of its numbers is not known, or it cannot be decoded.
     """
     lower = lower_bytes(image)
-    image.load()  # some formats have their orientation behind the pixels
+    image.load()  # some formats store their orientation after the pixels
     return _turned(_in_rgb(image, lower), _orientation(image))
 
 
 def _own_to_rgb(image: Image.Image) -> Image.Image:
-    """`to_rgb` of an image that nothing else needs: its memory is given back on the way."""
+    """`to_rgb` of an image that is not used afterwards: its memory is freed on the way."""
     lower = lower_bytes(image)
     image.load()
     orientation = _orientation(image)
@@ -155,12 +155,12 @@ def _own_to_rgb(image: Image.Image) -> Image.Image:
     if rgb is not image:
         image.close()
     rgb = _turned(rgb, orientation)
-    rgb.info = {}  # an orientation that is no longer true, above all
+    rgb.info = {}  # above all, an orientation that is no longer true
     return rgb
 
 
 def _in_rgb(image: Image.Image, lower: Image.Image | None) -> Image.Image:
-    """A decoded image as RGB, not turned; the same object where it is that already."""
+    """A decoded image as RGB, not turned; the same object if it is RGB already."""
     if image.mode == "F":
         raise ValueError("its pixels are fractions of unknown range: save it with 8 or 16 bits")
     if image.mode == "RGB" and lower is None and not image.has_transparency_data:
@@ -171,7 +171,7 @@ def _in_rgb(image: Image.Image, lower: Image.Image | None) -> Image.Image:
 
 
 def _turned(image: Image.Image, orientation: int) -> Image.Image:
-    """An image, turned as EXIF says; the same object where it is upright."""
+    """An image, turned as EXIF says; the same object if it is upright."""
     if orientation not in ORIENTATIONS:
         return image
     turned = image.transpose(ORIENTATIONS[orientation])
@@ -180,7 +180,7 @@ def _turned(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _converted_in_strips(image: Image.Image, lower: Image.Image | None) -> Image.Image:
-    """`_converted` with little memory beside that of the result."""
+    """`_converted` with little memory besides that of the result."""
     bits = max(num_bits(upper, below) for _, upper, below in _strips(image, lower))
     converted = Image.new("RGB", image.size)
     for top, strip, lower_strip in _strips(image, lower):
@@ -191,7 +191,7 @@ def _converted_in_strips(image: Image.Image, lower: Image.Image | None) -> Image
 def _strips(
     image: Image.Image, lower: Image.Image | None
 ) -> Iterator[tuple[int, Image.Image, Image.Image | None]]:
-    """The first row, the pixels and the lower bytes of one piece of an image after the other."""
+    """The strips of an image in turn: the first row, the pixels and the lower bytes."""
     step = max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, step):
         box = (0, top, image.width, min(top + step, image.height))
@@ -199,12 +199,12 @@ def _strips(
 
 
 def _converted(image: Image.Image, lower: Image.Image | None, bits: int) -> Image.Image:
-    """An image as RGB of 8 bits, what is transparent on white.
+    """An image as RGB of 8 bits, with transparent pixels on white.
 
     Args:
       image: of any mode but F.
-      lower: of 16 bits a channel the lower ones, where `image` has the upper ones.
-      bits: that the numbers of the whole file use, if they have 16.
+      lower: for 16 bits per channel the lower bytes, where `image` has the upper bytes.
+      bits: for images of 16 bits: the number of bits that the whole file uses.
     """
     if image.mode.startswith("I"):
         image = Image.fromarray(to_8_bits(np.asarray(image), bits))
@@ -219,11 +219,11 @@ def _converted(image: Image.Image, lower: Image.Image | None, bits: int) -> Imag
 
 
 def upright_file(encoded: bytes) -> bytes:
-    """An image file as TensorFlow decodes it to what `open_image` gives.
+    """An image file that TensorFlow decodes to the same pixels as `open_image`.
 
     Returns:
-      The file itself where that is a JPEG or a plain PNG and EXIF does not turn it, otherwise a
-      PNG file of its image; nothing where it cannot be opened.
+      The file itself if it is a JPEG or a plain PNG and EXIF does not turn it, otherwise a PNG file
+      of its image; empty if it cannot be opened.
     """
     try:
         with _identify(encoded, MAX_PIXELS, decodes=True) as image:
@@ -241,7 +241,7 @@ def upright_file(encoded: bytes) -> bytes:
 def _opened(
     file: str | Path | bytes, name: str, max_pixels: int = MAX_PIXELS, decodes: bool = False
 ) -> Iterator[Image.Image]:
-    """An image with nothing decoded yet; a `UserError` for whatever goes wrong with it."""
+    """An image that is not decoded yet; any error becomes a `UserError`."""
     try:
         with _identify(file, max_pixels, decodes) as image:
             yield image
@@ -253,7 +253,7 @@ def _opened(
 def _identify(
     file: str | Path | bytes, max_pixels: int, decodes: bool = False
 ) -> Iterator[Image.Image]:
-    """Reads the header; nothing is decoded yet, but may be then if `decodes`."""
+    """Reads the header of an image, and checks its limits; pass `decodes` to decode it later."""
     content = file if isinstance(file, bytes) else open_file(file, buffering=0)
     with (
         LimitedReader(content) as reader,
@@ -271,7 +271,7 @@ def _identify(
                 content = file if isinstance(file, bytes) else reader.whole()
                 scans = check_scans(content, width * height)
                 del content
-            # Of a PNG without EXIF in the header, Pillow would look behind the pixels for it.
+            # For a PNG without EXIF in the header, Pillow would read all pixels to search for it.
             is_known = image.format != "PNG" or "exif" in image.info
             check_memory(image, is_known and _orientation(image) in ORIENTATIONS, scans)
             reader.allow_pixels()
@@ -279,7 +279,7 @@ def _identify(
 
 
 def _is_plain_png(encoded: bytes, image: Image.Image) -> bool:
-    """Whether it has 8 bits of gray or RGB, nothing is transparent, and its texts are few."""
+    """Whether it is a PNG of 8-bit gray or RGB, without transparency and with few texts."""
     is_simple = encoded[24:26] in (b"\x08\x00", b"\x08\x02") and has_few_texts(encoded)
     return image.format == "PNG" and is_simple and not image.has_transparency_data
 

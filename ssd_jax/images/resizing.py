@@ -1,14 +1,14 @@
-"""Brings an image to a network's square. Pillow and NumPy alone."""
+"""Resizes an image to the square input of a network. Needs Pillow and NumPy only."""
 
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
-# Of images with more pixels only the rows that are needed are copied out of Pillow.
+# From images with more pixels, only the needed rows are copied out of Pillow.
 WHOLE_PIXELS = 16_000_000
-# Of the rows that are blended at a time. Floats of them take 120 kB: larger arrays are asked of the
-# system each time and given back, which takes longer than the arithmetic.
+# Bytes of the rows that are blended at a time. As floats they take 120 kB. Larger arrays would be
+# allocated from the system and freed each time, which takes longer than the arithmetic.
 PIECE_BYTES = 30_000
 
 
@@ -43,10 +43,10 @@ def image_to_square(image: Image.Image, side: int) -> np.ndarray:
 def rows_to_square(
     rows: Callable[[np.ndarray], np.ndarray], size: tuple[int, int], side: int
 ) -> np.ndarray:
-    """`resize_to_square` of an image of which only the rows that are needed are made.
+    """`resize_to_square` of an image that is read by rows; only the needed rows are read.
 
     Args:
-      rows: gives the rows with some numbers, `[rows, width * 3] uint8`.
+      rows: gives the rows with the given indices, `[rows, width * 3] uint8`.
       size: height and width of the image.
       side: of the square.
     """
@@ -60,7 +60,7 @@ def rows_to_square(
     step = max(1, PIECE_BYTES // (3 * width))  # rows
     for start in range(0, side, step):
         each = slice(start, start + step)
-        # One direction after the other, on rows of bytes: fewer and longer pieces are faster.
+        # Blends rows first, then columns, on rows of bytes: fewer and longer pieces are faster.
         blended = _blend(rows(above[each]), rows(below[each]), weight[each, None])
         columns = _blend(blended[:, left], blended[:, right], weight_of_columns)
         square[each] = np.rint(columns, out=columns)

@@ -1,10 +1,10 @@
-"""Images of 16 bits a channel, brought to 8 bits. Pillow and NumPy alone.
+"""Converts images with 16 bits per channel to 8 bits. Needs Pillow and NumPy only.
 
-The range that the file uses decides: with the fewest bits that hold its largest value, the upper 8
-of these stay. A camera of 10 or 12 bits so gives the whole range of brightness, what uses 8 bits
-stays as it is, fewer bits are scaled up, and what uses all 16 loses the lower 8. The factor is a
-power of two, so that the images of one camera keep their brightness to each other, but for those
-that are darker than half of the range.
+The scale depends on the range that the file uses: of the fewest bits that can store its largest
+value, the upper 8 are kept. Files of a camera with 10 or 12 bits therefore use the whole range of
+brightness. Values of 8 bits stay the same, fewer bits are scaled up, and values of 16 bits lose
+their lower 8. The factor is a power of two, so that images of one camera keep their relative
+brightness, except for images that are darker than half of the range.
 """
 
 import sys
@@ -16,7 +16,7 @@ from ssd_jax.images.limits import is_deep_colour
 
 
 def num_bits(image: Image.Image, lower: Image.Image | None) -> int:
-    """The bits that the largest number of an image of 16 bits needs; 0 for others."""
+    """The number of bits of the largest value in an image of 16 bits; 0 for other images."""
     if lower is not None:
         values = from_two_bytes(image, lower)
     elif image.mode.startswith("I"):
@@ -36,7 +36,7 @@ def to_8_bits(values: np.ndarray, num_bits: int) -> np.ndarray:
 
 
 def lower_bytes(image: Image.Image) -> Image.Image | None:
-    """The lower bytes of a colour image of 16 bits, of which Pillow decodes the upper ones.
+    """The lower bytes of a colour image of 16 bits; Pillow itself decodes only the upper bytes.
 
     Args:
       image: not decoded yet.
@@ -49,7 +49,7 @@ def lower_bytes(image: Image.Image) -> Image.Image | None:
         return None
     form = image.tile[0][3]  # pyright: ignore[reportAttributeAccessIssue]
     _, _, order = (form if isinstance(form, str) else str(*form[:1])).partition(";16")
-    # Read in the other order of bytes, the lower ones take the place of the upper.
+    # In the other byte order, the lower bytes are decoded instead of the upper ones.
     is_big = order == "B" or (order == "N" and sys.byteorder == "big")
     name = f"{image.mode};16{'L' if is_big else 'B'}"
     place = file.tell()
@@ -63,6 +63,6 @@ def lower_bytes(image: Image.Image) -> Image.Image | None:
 
 
 def from_two_bytes(upper: Image.Image, lower: Image.Image) -> np.ndarray:
-    """`[height, width, 3] uint16`: the colours of an image of 16 bits, in two of 8 bits."""
+    """`[height, width, 3] uint16`: the colours of an image of 16 bits, from two images of 8."""
     high = np.asarray(upper)[..., :3].astype(np.uint16)
     return high << 8 | np.asarray(lower)[..., :3]

@@ -155,7 +155,7 @@ def test_flags_of_engines_are_refused_by_name(arguments, complaint):
 
 
 def test_jax_runs_no_file_of_onnx():
-    with pytest.raises(UserError, match=r"has jax, but a\.onnx is run by onnx and openvino"):
+    with pytest.raises(UserError, match=r"has jax, but a\.onnx runs only in onnx and openvino"):
         engines.check_engines(("onnx", "jax"), "a.onnx")
 
 
