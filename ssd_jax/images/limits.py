@@ -139,7 +139,7 @@ def check_memory(image: Image.Image, is_turned: bool, scans: int) -> None:
     most = int(MAX_MEMORY / max(decoding, opening))
     if width * height > most:
         raise ReadingLimitError(
-            f"it has {width} × {height} pixels, more than the limit of {most:,} for an image of "
+            f"it has {width} × {height} pixels, more than the {most:,} allowed for an image of "
             "its kind: make it smaller, or save it as a baseline JPEG or a PNG, in RGB of 8 bits, "
             "upright"
         )
