@@ -105,7 +105,7 @@ def test_a_command_that_was_stopped_ends_the_program_and_one_that_failed_does_no
     for status in (0, 1, 3):
         stop_if_stopped(status)
     for status in (75, 143, -9):
-        with pytest.raises(SystemExit, match="goes on"):
+        with pytest.raises(SystemExit, match="continues"):
             stop_if_stopped(status)
 
 
