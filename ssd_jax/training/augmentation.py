@@ -1,7 +1,7 @@
-"""The augmentation that runs on the device: colours, the fill, then mirrors and quarter turns.
+"""Augmentation on the device: colours, the fill, then mirrors and quarter turns.
 
 Caffe: `DistortImage` in `im_transforms.cpp`, then the mean as fill (`ExpandImage`), then the
-mirror. Everything is drawn from keys, one an image.
+mirror. Random numbers come from one key per image.
 """
 
 import functools
@@ -17,7 +17,7 @@ from ssd_jax.detection.boxes import mirrored
 from ssd_jax.models.preprocess import MEAN_RGB
 from ssd_jax.training.photometric import distort, draw_distortion
 
-VERTICAL_FLIP, QUARTER_TURNS = 2, 3  # what the key of an image is folded with
+VERTICAL_FLIP, QUARTER_TURNS = 2, 3  # folded into the key of an image
 
 
 def image_keys(seed: int | jax.Array, step: ArrayLike, positions: jax.Array) -> jax.Array:
@@ -25,7 +25,7 @@ def image_keys(seed: int | jax.Array, step: ArrayLike, positions: jax.Array) -> 
 
     Args:
       seed: of the run; or its key, from `jax.random.key`.
-      step: how many steps are done before.
+      step: the number of steps done before.
       positions: of the images.
     """
     run_key = jax.random.key(seed) if isinstance(seed, int) else seed
@@ -34,7 +34,7 @@ def image_keys(seed: int | jax.Array, step: ArrayLike, positions: jax.Array) -> 
 
 
 def strength_at(config: Config, step: npt.ArrayLike) -> np.ndarray:
-    """The `strength` of `augment` after so many steps: 1, or 0 in those that are plain."""
+    """The `strength` of `augment` after `step` steps: 1, or 0 in steps without augmentation."""
     return np.where(config.is_augmented(np.asarray(step)), np.float32(1), np.float32(0))
 
 
@@ -48,12 +48,13 @@ def augment(
     settings: AugmentConfig,
     strength: ArrayLike = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Colours, fill, mirrors and quarter turns for a batch.
+    """Augments a batch: colours, fill, mirrors and quarter turns.
 
     Args:
       keys: `[batch]` random keys.
       images: `[batch, size, size, 3]` uint8 RGB.
-      windows: `[batch, 4] xyxy`: where on the canvas the image lies; `[batch, 4, 4]` with mosaics.
+      windows: `[batch, 4] xyxy`: the place of the image on the canvas; `[batch, 4, 4]` with
+        mosaics.
       boxes: `[batch, objects, 4] xyxy`.
       labels: `[batch, objects]`, 0 = padding.
       settings: `color` and `color_strength`: whether and how far colours change; `flip`,
@@ -84,7 +85,7 @@ def _augment_image(
     pixels = fill_outside(pixels, window)
     if settings.flip:
         pixels, boxes = mirror(jax.random.bernoulli(flip_key), pixels, boxes, labels)
-    # Keys of their own, with which all that was drawn above stays as it is.
+    # Separate keys, so that the random numbers above do not change.
     if settings.vertical_flip:
         is_flipped = jax.random.bernoulli(jax.random.fold_in(key, VERTICAL_FLIP))
         pixels, boxes = flip_vertically(is_flipped, pixels, boxes, labels)
@@ -95,12 +96,12 @@ def _augment_image(
 
 
 def fill_outside(pixels: jax.Array, window: jax.Array) -> jax.Array:
-    """Fills what lies outside the image with the mean colour.
+    """Fills the canvas outside the image with the mean colour.
 
     Args:
       pixels: `[size, size, 3]`.
-      window: `[4] xyxy`: where the image lies, as fractions of the canvas; or `[quarters, 4]`, of
-        a mosaic of several.
+      window: `[4] xyxy`: the place of the image, as fractions of the canvas; or `[quarters, 4]`, of
+        the images of a mosaic.
     """
     size = pixels.shape[0]
     place = (jnp.arange(size) + 0.5) / size
@@ -114,7 +115,7 @@ def fill_outside(pixels: jax.Array, window: jax.Array) -> jax.Array:
 def mirror(
     flip: jax.Array, pixels: jax.Array, boxes: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Swaps left and right of one image and its boxes where `flip` says so.
+    """Swaps left and right of one image and its boxes if `flip` is True.
 
     Args:
       flip: `[] bool`.
@@ -130,7 +131,7 @@ def mirror(
 def flip_vertically(
     flip: jax.Array, pixels: jax.Array, boxes: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Swaps top and bottom of one image and its boxes where `flip` says so; see `mirror`."""
+    """Swaps top and bottom of one image and its boxes if `flip` is True; see `mirror`."""
     flipped = transposed(mirrored(transposed(boxes)))
     return jnp.where(flip, pixels[::-1], pixels), jnp.where(
         flip, _without_padding(flipped, labels), boxes
@@ -140,10 +141,10 @@ def flip_vertically(
 def turn(
     turns: jax.Array, pixels: jax.Array, boxes: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Turns one image and its boxes against the clock.
+    """Turns one image and its boxes counterclockwise.
 
     Args:
-      turns: `[] int32`: how many quarters of a turn, 0 to 3.
+      turns: `[] int32`: the number of quarter turns, 0 to 3.
       pixels: `[size, size, 3]`.
       boxes: `[objects, 4] xyxy`.
       labels: `[objects]`, 0 = padding, whose boxes stay zero.

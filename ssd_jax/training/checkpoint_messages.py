@@ -1,4 +1,4 @@
-"""Messages of the libraries that save and restore, which tell users of nothing to do."""
+"""Hides messages of the checkpoint libraries that need no action by users."""
 
 import contextlib
 import functools
@@ -11,7 +11,7 @@ OF_READING = ("CheckpointManagerOptions.read_only=True", "Given directory is rea
 
 @contextlib.contextmanager
 def without_read_only_warnings() -> Iterator[None]:
-    """A block in which Orbax does not warn that checkpoints are opened to be read."""
+    """A block in which Orbax does not warn about checkpoints that are opened read-only."""
 
     def is_other(record: logging.LogRecord) -> bool:
         return not str(record.msg).startswith(OF_READING)
@@ -26,10 +26,10 @@ def without_read_only_warnings() -> Iterator[None]:
 
 @functools.cache
 def ignore_closed_loops() -> None:
-    """From now on nothing is printed of arrays that are ready after a save or a restore failed.
+    """Hides tracebacks about arrays that are ready after a save or a restore failed.
 
-    Orbax closes its event loop with the first array that fails; TensorStore's threads then tell
-    the loop of the others, and Python prints a traceback of each. The failure itself is raised.
+    Orbax closes its event loop when the first array fails; TensorStore's threads then report the
+    others to the loop, and Python prints a traceback for each. The failure itself is raised.
     """
     before = sys.unraisablehook
 

@@ -1,6 +1,6 @@
-"""The loss of SSD for a batch, from its images to one sum: the training of the paper in one place.
+"""The loss of SSD for a batch, from its images to one sum: the training of the paper in one file.
 
-Pure; it also runs outside of `steps.py` and its `pmap`.
+Pure functions, which also run outside of `steps.py` and its `pmap`.
 """
 
 from collections.abc import Callable
@@ -34,12 +34,12 @@ def detection_loss(
     """Augments a batch, runs the network on it and compares its outputs with the ground truth.
 
     Args:
-      network: what is trained.
+      network: the network to train.
       settings: `augment`, `loss` and `freeze_batch_norm` are used.
       parameters: those of the network.
-      batch_stats: those of the network; it keeps them with `freeze_batch_norm`.
-      batch: `image` `[batch, size, size, 3]` uint8 RGB, `window` `[batch, 4]` (where on the
-        canvas the image lies), `boxes` `[batch, objects, 4]`, both `xyxy`, and `labels`
+      batch_stats: those of the network; unchanged with `freeze_batch_norm`.
+      batch: `image` `[batch, size, size, 3]` uint8 RGB, `window` `[batch, 4]` (the place
+        of the image on the canvas), `boxes` `[batch, objects, 4]`, both `xyxy`, and `labels`
         `[batch, objects]`, where 0 marks padding.
       keys: `[batch]` random keys, from `image_keys`.
       batch_axis: see `Network.apply`.
@@ -74,11 +74,11 @@ def detection_loss(
 def make_evaluation_step(network: Network, settings: Config) -> EvaluationStep:
     """Makes `step((parameters, batch_stats), batch)`: detections, and losses `[batch, 2]`.
 
-    These are the sum over an image's boxes, and how many of them are positive. It is the loss of
-    training, but without augmentation and with the batch statistics that training has collected.
+    The two numbers are the sum over an image's boxes, and the number of its positives. The loss is
+    that of training, but without augmentation and with the batch statistics from training.
 
     Args:
-      network: what is evaluated.
+      network: the network to evaluate.
       settings: `detection` and `loss` are used.
     """
     default_boxes = network.default_boxes()

@@ -1,4 +1,4 @@
-"""Watches every step: values that are not finite, spikes, and steps that learn of no object."""
+"""Checks every step for values that are not finite, loss spikes, and missing objects."""
 
 import collections
 import logging
@@ -17,14 +17,15 @@ SPIKE_FACTOR = 5
 SPIKE_WINDOW = 100
 SPIKE_MIN_STEPS = 20
 
-FIRST_STEPS = 50  # without any positive are told, and twice as many, and so on
+# The first steps without a positive that cause a warning; the next after 2, 4, 8, … times as many.
+FIRST_STEPS = 50
 
 
 class Guard:
     """Counts the steps that are not finite, and warns of spikes.
 
     Attributes:
-      skipped: how many steps were not finite so far.
+      skipped: the number of steps that were not finite so far.
     """
 
     def __init__(
@@ -35,15 +36,16 @@ class Guard:
         save_batch: Callable[[int, dict[str, float]], str],
         skipped: int = 0,
     ):
-        """Begins to watch.
+        """Starts the checks.
 
         Args:
-          on_nonfinite: "stop", or "skip": go on, for the train step has not applied the update.
-          max_skipped: how many steps of a run may be skipped.
+          on_nonfinite: "stop", or "skip": continue, because the train step did not apply the
+            update.
+          max_skipped: maximum number of skipped steps of a run.
           learning_rate: by the number of steps done before.
-          save_batch: saves the batch of a step with its numbers, to be inspected; returns where
-            it is and what is in it, in words.
-          skipped: how many steps of the run were skipped before.
+          save_batch: saves the batch of a step with its numbers, for inspection; returns a
+            description of its place and content.
+          skipped: the number of steps of the run that were skipped before.
         """
         self.skipped = skipped
         self._on_nonfinite = on_nonfinite
@@ -54,13 +56,13 @@ class Guard:
         self._steps_without_positives: int | None = 0  # None once there was one
 
     def observe(self, step: int, metrics: dict[str, float]) -> bool:
-        """Takes note of one step; to be called once for each step, in order.
+        """Checks one step; must be called once for each step, in order.
 
-        Warns of a step that is not finite, of a spike, and where no step had a positive yet.
+        Warns about a step that is not finite, a spike, and no positive in any step so far.
 
         Args:
           step: its number, from 1.
-          metrics: `loss`, `gradient_norm`, `update_norm` and `positives` among them.
+          metrics: `loss`, `gradient_norm`, `update_norm` and `positives`, and others.
 
         Returns:
           Whether the step is finite.
@@ -79,7 +81,7 @@ class Guard:
         return False
 
     def _report_skipped(self, step: int, watched: dict[str, float]) -> None:
-        """Warns of a step that is not finite, or ends the run."""
+        """Warns about a step that is not finite, or ends the run."""
         rate = float(self._learning_rate(step - 1))
         numbers = {"step": step, **watched, "learning_rate": rate}
         message = (

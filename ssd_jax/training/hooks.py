@@ -1,4 +1,4 @@
-"""Hooks: objects that a run tells its config, metrics and pictures, and that can end it."""
+"""Hooks: objects that receive the config, metrics and pictures of a run, and can end it."""
 
 import contextlib
 import functools
@@ -18,10 +18,10 @@ class StopTraining(Exception):  # noqa: N818, as StopIteration: no error
 
 
 class Hook:
-    """What a run calls; loggers are hooks. A subclass defines the methods that it needs.
+    """The methods that a run calls; loggers are hooks. A subclass defines the ones that it needs.
 
-    All are called in the main process alone. Any exception but `StopTraining` ends `train` with it,
-    once the checkpoints that were begun are complete.
+    They are called only in the main process. Any exception except `StopTraining` is raised by
+    `train`, after checkpoints that are being written are complete.
     """
 
     def start(self, config: Config, workdir: Path, step: int) -> None:
@@ -30,20 +30,20 @@ class Hook:
         Args:
           config: of the run.
           workdir: its work directory.
-          step: the number of steps done before: 0, or where the run goes on.
+          step: the number of steps done before: 0, or the step from which the run continues.
         """
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         """Called after every `config.log_every` steps, and after every evaluation.
 
-        A run that was cut off goes on from its last checkpoint, and does again what came later.
+        An interrupted run continues from its last checkpoint, and repeats the steps after it.
 
         Args:
           step: the number of steps done.
-          values: `train/loss`, … or `eval/mAP`, …; None is a number that there is not.
+          values: `train/loss`, … or `eval/mAP`, …; None = no value.
 
         Raises:
-          StopTraining: the run shall end. This step is saved and, where that is due, evaluated.
+          StopTraining: to end the run. This step is saved and, where that is due, evaluated.
         """
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
@@ -56,16 +56,16 @@ class Hook:
 class Hooks:
     """The hooks of a run: a context that calls `end` of all of them when it ends.
 
-    Exists on all processes, but calls in the main process alone.
+    It exists in all processes, but calls hooks only in the main process.
     """
 
     def __init__(self, own: Sequence[Hook] = (), given: Sequence[Hook] = ()):
         """Args:
-        own: that never end the run.
-        given: that may; on all processes alike.
+        own: hooks that never end the run.
+        given: hooks that may end it; the same in all processes.
 
         Raises:
-          UserError: a class is given in place of a hook.
+          UserError: a class is given instead of a hook.
         """
         for hook in given:
             if isinstance(hook, type):
@@ -93,7 +93,7 @@ class Hooks:
             self._ends.push(functools.partial(_end, hook))
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> str:
-        """Calls `Hook.scalars` of all, and returns why the run ends; "" where it does not.
+        """Calls `Hook.scalars` of all, and returns the reason to end the run; "" = none.
 
         All processes must call it.
         """
@@ -101,7 +101,7 @@ class Hooks:
         for hook in self._hooks:
             try:
                 hook.scalars(step, values)
-            except StopTraining as error:  # the others are told all the same
+            except StopTraining as error:  # the other hooks are called too
                 reason = reason or str(error) or f"{type(hook).__name__} ended it"
         return exchange.from_main_process(reason) if self._may_stop else ""
 

@@ -16,15 +16,15 @@ ONE_SIGNAL = 1.0  # seconds; `timeout` and launchers signal a process and its gr
 
 
 class Interruption:
-    """The first signal requests a stop, which the training loop looks at; a second exits at once.
+    """Handles signals: the first requests a stop of the training loop, the second exits at once.
 
-    What comes less than a second after the first counts as one signal with it.
+    Signals less than a second after the first count as the first.
 
     A context manager: inside the block signals are received (if it runs in the main thread, as
-    Python demands). Until `defer` is called there is nothing to save, and the first signal ends the
-    block at once. Where the main thread does not come to that within a second, as while it
-    compiles, the process ends with the status 75; only in a program that leaves Ctrl-C to Python,
-    like a notebook, Ctrl-C waits for the main thread.
+    Python requires). Before `defer` is called there is nothing to save, and the first signal ends
+    the block at once. If the main thread cannot do this within a second, for example while it
+    compiles, the process exits with status 75. Only in a program that leaves Ctrl-C to Python, like
+    a notebook, Ctrl-C waits for the main thread.
 
     Attributes:
       requested: whether this process or another one must stop, as of the last `exchange`.
@@ -39,8 +39,9 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            # Python's handlers run between two steps of its own: not while the main thread waits
-            # for a device or a compiler. A thread that is told at once can end the program then.
+            # Python calls handlers between two bytecode instructions: not while the main thread
+            # waits for a device or a compiler. A thread that is notified at once can then end the
+            # program.
             self._told, self._teller = socket.socketpair()
             self._teller.setblocking(False)
             self._wakeup_before = signal.set_wakeup_fd(self._teller.fileno())
@@ -59,16 +60,16 @@ class Interruption:
                 signal.signal(number, handler)
             signal.set_wakeup_fd(self._wakeup_before)
             sys.unraisablehook = self._hook_before
-            self._teller.close()  # which ends the thread
+            self._teller.close()  # ends the thread
 
     def defer(self) -> None:
-        """From now on a signal only requests a stop: there is something to save."""
+        """After this call a signal only requests a stop, because there is something to save."""
         self._deferred = True
 
     def exchange(self) -> None:
-        """Tells all processes of a signal and updates `requested`, which is the same on all.
+        """Shares a signal with all processes and updates `requested`, which is the same in all.
 
-        To be called equally often by all processes.
+        All processes must call it equally often.
         """
         self.requested = self._agreement.any_process(bool(self._received))
 
@@ -79,7 +80,7 @@ class Interruption:
             raise Interrupted(f"{self.reason()}: stopped")
 
     def reason(self) -> str:
-        """The signal that came, in words."""
+        """The name of the received signal."""
         return self._received or "a signal to another process"
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -91,12 +92,12 @@ class Interruption:
             raise Interrupted(f"{self._received}: stopped before the first step")
 
     def _report(self, report: "sys.UnraisableHookArgs") -> None:
-        # Where Python collects garbage no exception gets out: the thread or the loop ends the run.
+        # Python drops exceptions during garbage collection: the thread or the loop ends the run.
         if not issubclass(report.exc_type, Interrupted):
             self._hook_before(report)
 
     def _listen(self) -> None:
-        """Ends the process where the main thread may not: see the class. Until the block ends."""
+        """Ends the process if the main thread cannot: see the class. Runs until the block ends."""
         first = 0.0
         name = ""
         with self._told:

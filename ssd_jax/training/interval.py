@@ -15,19 +15,19 @@ class Interval:
     """The metrics of the steps since the last line.
 
     `add` leaves metrics on the device. `catch_up` waits for them and shows them to the guard.
-    `means` and `progress` tell what was read until then, and change nothing.
+    `means` and `progress` return the numbers read until then, and change nothing.
 
     Attributes:
       all_dropped: boxes left out of training images since the start of the run.
     """
 
     def __init__(self, guard: Guard, step: int, progress: Progress):
-        """Begins, or goes on with, an interval.
+        """Begins or continues an interval.
 
         Args:
-          guard: is shown every step, in order.
+          guard: it observes every step, in order.
           step: the steps done before.
-          progress: what `progress` gave when the run was saved.
+          progress: the result of `progress` when the run was saved.
         """
         self._guard = guard
         self._step = step  # the last one read
@@ -37,7 +37,7 @@ class Interval:
         self.all_dropped = progress.all_dropped
 
     def add(self, metrics: dict[str, jax.Array], dropped: int) -> None:
-        """Adds a step: its metrics on the device, and how many boxes its batch left out."""
+        """Adds a step: its metrics on the device, and the number of boxes its batch left out."""
         self._on_device.append(metrics)
         self._dropped += dropped
         self.all_dropped += dropped
@@ -63,7 +63,7 @@ class Interval:
         return means | counts
 
     def progress(self) -> Progress:
-        """The part of a checkpoint from which this interval goes on after a restart."""
+        """The part of a checkpoint from which this interval continues after a restart."""
         return Progress(
             # A copy: it is saved in the background while steps are added here.
             values=list(self._values),

@@ -1,7 +1,7 @@
-"""Many small arrays of parameters joined into few long ones, while they are updated.
+"""Joins many small arrays of parameters into few long ones during the update.
 
-An update does the same with all of them, but XLA compiles it for each array: of a small network
-with a hundred that takes as long as all the rest of the train step.
+An update does the same with all of them, but XLA compiles it for each array. For a small network
+with a hundred arrays that takes as long as the rest of the train step.
 """
 
 import math
@@ -26,17 +26,17 @@ Joined = dict[str, jax.Array]
 class Joining:
     """Joins variables of one structure, and separates them again.
 
-    Joined, they are long vectors of the small arrays, one for each kind, and the large arrays as
-    they are; both by the path of the array, a vector by that of its first one.
+    The small arrays of each kind become one long vector; large arrays do not change. The keys are
+    the paths of the arrays; that of a vector is the path of its first array.
     """
 
     def __init__(self, like: Variables, kinds: Variables | None = None) -> None:
-        """Chooses what is joined.
+        """Chooses the arrays to join.
 
         Args:
-          like: variables with the structure and the shapes, None in the places of what is left out.
+          like: variables with the structure and the shapes, with None for arrays that are left out.
           kinds: the kind of each array, in the same structure: arrays of different kinds are not
-            joined; None where all are of one kind.
+            joined; None = all are of one kind.
         """
         arrays, self._structure = jax.tree.flatten_with_path(like)
         of_arrays = [None] * len(arrays) if kinds is None else self._structure.flatten_up_to(kinds)
@@ -61,7 +61,7 @@ class Joining:
         return jax.tree.unflatten(self._structure, [arrays[name] for name in self._shapes])
 
     def join_all(self, tree: Any) -> Any:
-        """Joins all in a tree that is of the structure, as is much of an optimiser's state."""
+        """Joins every subtree with this structure, as in the state of an optimiser."""
         return _map_parts(self.join, tree, self._structure)
 
     def separate_all(self, tree: Any) -> Any:
@@ -78,12 +78,12 @@ class StateJoining:
     """
 
     def __init__(self, state: TrainState, frozen: Mask | None, settings: OptimizerConfig) -> None:
-        """Chooses what is joined.
+        """Chooses the arrays to join.
 
         Args:
           state: with the structure and the shapes.
-          frozen: which parameters are not trained, and stay as they are; None for none.
-          settings: of the optimiser; they decide which parameters are trained alike.
+          frozen: the parameters that are not trained; None for none.
+          settings: of the optimiser; they decide which parameters are treated the same.
         """
         self._frozen = frozen
         trainable, _ = split(state.parameters, frozen)

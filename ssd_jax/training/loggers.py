@@ -1,8 +1,7 @@
-"""Hooks that show a run elsewhere: TensorBoard, Weights & Biases, MLflow.
+"""Hooks that log a run to TensorBoard, Weights & Biases and MLflow.
 
-Their packages are imported when a run starts that names them in `config.loggers`. How to reach a
-server, and which project or experiment a run belongs to, is set as the packages have it: by
-variables of the environment.
+Their packages are imported when a run starts that names them in `config.loggers`. The server, and
+the project or experiment of a run, are set by the environment variables of these packages.
 """
 
 import contextlib
@@ -23,7 +22,7 @@ from ssd_jax.training.hooks import Hook
 
 logger = logging.getLogger(__name__)
 
-PROJECT = "ssd_jax"  # where the environment names no other
+PROJECT = "ssd_jax"  # if the environment names no other
 RUN_IDS = "loggers.json"  # in the work directory: the ids of the run at Weights & Biases and MLflow
 
 
@@ -38,10 +37,10 @@ class TensorBoard(Hook):
 
         folder = workdir / "tensorboard"
         folder.mkdir(exist_ok=True)
-        # Written at once: tensorboardX's usual writer is a thread, and where that dies of a full
-        # disk, the program waits for it for ever.
+        # Without tensorboardX's usual writer, which is a thread: if the thread dies because of a
+        # full disk, the program waits for it without end.
         self._events = EventsWriter(str(folder / "events"), f".{step:09d}")
-        # Takes later points out of the curves.
+        # Removes later points from the curves.
         log = event_pb2.SessionLog  # pyright: ignore[reportAttributeAccessIssue]
         self._write(step + 1, session_log=log(status=log.START))
 
@@ -68,18 +67,18 @@ class TensorBoard(Hook):
 
 
 class WeightsAndBiases(Hook):
-    """A run at Weights & Biases, called like the work directory.
+    """A run at Weights & Biases, with the name of the work directory.
 
-    `WANDB_PROJECT`, `WANDB_ENTITY`, `WANDB_MODE=offline` and the other variables of wandb hold.
+    `WANDB_PROJECT`, `WANDB_ENTITY`, `WANDB_MODE=offline` and the other variables of wandb apply.
     """
 
     package = "wandb"
 
     def start(self, config: Config, workdir: Path, step: int) -> None:
-        """Begins a run, or goes on with that of the work directory.
+        """Begins a run, or continues that of the work directory.
 
         Raises:
-          UserError: wandb refuses, as where nobody is logged in.
+          UserError: wandb refuses, for example if nobody is logged in.
         """
         import wandb
 
@@ -91,7 +90,7 @@ class WeightsAndBiases(Hook):
                 dir=workdir,
                 id=_run_id(workdir, "wandb"),
                 resume="allow",
-                reinit="create_new",  # whatever run the caller has
+                reinit="create_new",  # also if the caller has a run
             )
         except wandb.Error as error:
             raise UserError(
@@ -100,7 +99,7 @@ class WeightsAndBiases(Hook):
             ) from error
         _keep_run_id(workdir, "wandb", self._run.id)
         self._run.config.update(config.model_dump(mode="json"), allow_val_change=True)
-        # Not wandb's own steps, which only rise: a run may go on at an earlier one.
+        # Not wandb's own steps, which only rise: a run may continue from an earlier one.
         self._run.define_metric("*", step_metric="step")
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
@@ -114,19 +113,19 @@ class WeightsAndBiases(Hook):
 
 
 class MLflow(Hook):
-    """A run of MLflow, called like the work directory.
+    """A run of MLflow, with the name of the work directory.
 
-    `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_NAME` and the other variables of MLflow hold. Where
-    the server cannot be reached later on, training goes on, with a warning.
+    `MLFLOW_TRACKING_URI`, `MLFLOW_EXPERIMENT_NAME` and the other variables of MLflow apply. If
+    the server cannot be reached later, training continues with a warning.
     """
 
     package = "mlflow"
 
     def start(self, config: Config, workdir: Path, step: int) -> None:
-        """Begins a run, or goes on with that of the work directory.
+        """Begins a run, or continues that of the work directory.
 
         Raises:
-          UserError: MLflow refuses, as where the server cannot be reached.
+          UserError: MLflow refuses, for example if the server cannot be reached.
         """
         import mlflow
         from mlflow import entities
@@ -137,7 +136,7 @@ class MLflow(Hook):
             self._client = mlflow.MlflowClient()
             self._id = known or self._new_run(workdir.resolve().name)
             self._client.update_run(self._id, status="RUNNING")
-            if not known:  # of a parameter MLflow takes no second value
+            if not known:  # MLflow refuses a second value of a parameter
                 parameters = [
                     self._entities.Param(name, str(value)) for name, value in _fields(config)
                 ]
@@ -178,7 +177,7 @@ class MLflow(Hook):
 
     @contextlib.contextmanager
     def _warnings(self) -> Iterator[None]:
-        """A block whose failures are no more than warnings."""
+        """A block in which failures of MLflow are only warnings."""
         try:
             yield
         except self._error as error:
@@ -206,7 +205,7 @@ def make_loggers(config: Config) -> list[Hook]:
 
 
 def _finite(values: Mapping[str, float | None]) -> dict[str, float]:
-    """The values that there are and that a curve can show."""
+    """The finite values, which a curve can show."""
     return {
         name: value for name, value in values.items() if value is not None and math.isfinite(value)
     }
@@ -219,7 +218,7 @@ def _fields(config: Config) -> list[tuple[str, object]]:
 
 
 def _run_id(workdir: Path, name: str) -> str | None:
-    """What a logger calls the run of a work directory; None for a new one."""
+    """The id of a run at a logger; None for a new run."""
     ids = read_json(workdir / RUN_IDS) if (workdir / RUN_IDS).is_file() else {}
     if not isinstance(ids, dict) or not isinstance(ids.get(name, ""), str):
         raise UserError(
@@ -230,6 +229,6 @@ def _run_id(workdir: Path, name: str) -> str | None:
 
 
 def _keep_run_id(workdir: Path, name: str, run_id: str) -> None:
-    """Lets the run go on at a logger when it is started again."""
+    """Records the id, so that a restarted run continues at the logger."""
     path = workdir / RUN_IDS
     write_json(path, (read_json(path) if path.is_file() else {}) | {name: run_id})

@@ -1,4 +1,4 @@
-"""The training loop: batch after batch through the step, with everything that is due between."""
+"""The training loop: runs the steps, and the logging, checkpoints and evaluations between them."""
 
 import logging
 import math
@@ -17,7 +17,7 @@ from ssd_jax.training.steps import TrainStep, step_numbers
 
 logger = logging.getLogger(__name__)
 
-# What of a batch the device needs.
+# The arrays of a batch that the device needs.
 DEVICE_KEYS = ("image", "window", "boxes", "labels")
 
 
@@ -26,16 +26,16 @@ def train_loop(
 ) -> None:
     """Trains from the state's step up to `config.steps`, or until patience or a hook ends it.
 
-    However often it is cut off and started again, what it does and writes is the same.
+    Its steps and files are the same for any number of interruptions and restarts.
 
     Args:
       state: where to start.
       train_step: a train step under `devices.pmap_train_step`.
       batches: this process's batches, beginning with the one that follows the state's step.
-      run: what is asked and written between steps.
+      run: the settings, files and hooks of the run.
 
     Raises:
-      UserError: loss or gradient are not finite, or a checkpoint cannot be written.
+      UserError: the loss or the gradient is not finite, or a checkpoint cannot be written.
       Interrupted: a signal came; the state is saved.
     """
     config, first_step, numbers = run.config, int(state.step), step_numbers(run.config)
@@ -57,7 +57,7 @@ def train_loop(
             interval.add(metrics, int(batch["dropped"].sum()))
             stop = run.interruption.requested
             if step == first_step + 1:
-                # The first step compiles: it is waited for, and left out of the speed.
+                # The first step compiles: the loop waits for it, and leaves it out of the speed.
                 devices.wait_for(metrics)
                 run.interruption.defer()
                 run.log_first_step(batch_came, time.perf_counter())
@@ -100,7 +100,7 @@ def _log(
     told = [f"loss {values.get('loss', math.nan):.3f}"]
     if run.num_images:
         told.append(f"epoch {run.epochs(step):.1f} of {run.epochs(run.config.steps):.1f}")
-    if not math.isnan(images_per_second):  # of the first step, which compiles
+    if not math.isnan(images_per_second):  # NaN after the first step, which compiles
         told.append(f"{images_per_second:.1f} images/s")
     bar.set_postfix_str(", ".join(told), False)
 

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: what a run measures, a line each time, for programs. A run reads it again."""
+"""`metrics.jsonl`: the metrics of a run, one line each time, for programs and restarts."""
 
 import json
 import math
@@ -20,14 +20,14 @@ class MetricsWriter(Hook):
     def start(self, config: Config, workdir: Path, step: int) -> None:
         """Opens the file.
 
-        What a run that was cut off wrote of later steps is taken out: it will be written again.
+        Lines of later steps, from an interrupted run, are removed: they will be written again.
         """
         kept = [line for line in read_metrics(workdir) if line["step"] <= step]
         write_text(workdir / FILE, "".join(_json_line(line) for line in kept))
         self._lines = (workdir / FILE).open("a", buffering=1)
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Writes one line; what is not finite is null in it, as JSON has no word for it."""
+        """Writes one line; numbers that are not finite become null, because JSON has none."""
         self._lines.write(_json_line({"step": step, **values}))
 
     def end(self, error: BaseException | None) -> None:
@@ -36,7 +36,7 @@ class MetricsWriter(Hook):
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of `metrics.jsonl`, but for a last one that was cut off; none without the file.
+    """The lines of `metrics.jsonl`, except an incomplete last one; empty without the file.
 
     Raises:
       UserError: the file is damaged.

@@ -1,4 +1,4 @@
-"""Optimisers: stochastic gradient descent as the authors' Caffe does it, and Adam."""
+"""Optimisers: stochastic gradient descent as in the authors' Caffe, and Adam."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from ssd_jax.training.parameters import Mask, matching
 
 BIASES = "*/bias"
 
-# The learning rate after so many steps, a number or an array; computed outside of the train step.
+# The learning rate by the number of steps done, a number or an array; outside of the train step.
 Schedule = Callable[[npt.ArrayLike], np.ndarray]
 
 
@@ -40,7 +40,7 @@ def step_schedule(
 
 
 def cosine_schedule(learning_rate: float, steps: int, warmup_steps: int) -> Schedule:
-    """A learning rate that falls to 0 along half a wave of the cosine.
+    """A learning rate that falls to 0 along half a period of the cosine.
 
     Args:
       learning_rate: the rate after the warm-up, before the fall.
@@ -60,7 +60,7 @@ def _warmup(step: npt.ArrayLike, warmup_steps: int) -> np.ndarray:
 
 
 def make_schedule(config: Config) -> Schedule:
-    """The learning rate by step, of the global batch size and the steps of a run."""
+    """The learning rate by step, from the global batch size and the steps of a run."""
     learning_rate = config.learning_rate
     if config.base_batch_size:
         learning_rate *= config.batch_size / config.base_batch_size
@@ -74,8 +74,8 @@ def make_schedule(config: Config) -> Schedule:
 def sgd(settings: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
     """v ← momentum · v + rate · (gradient + weight_decay · parameter); parameter ← parameter - v.
 
-    As in Caffe the rate stands inside the momentum, so that a drop of the rate does not shrink the
-    velocity. Biases learn `bias_rate` times as fast (2 in Caffe).
+    As in Caffe, the rate is inside the momentum, so that a drop of the rate does not shrink the
+    velocity. The rate of biases is multiplied by `bias_rate` (2 in Caffe).
     """
 
     def scale_biases(updates: optax.Updates, parameters: optax.Params | None = None) -> Variables:
@@ -98,7 +98,7 @@ def sgd(settings: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTr
 def adam(settings: OptimizerConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Adam with decoupled weight decay.
 
-    Not the paper's, but from scratch it needs far fewer steps than SGD.
+    Not in the paper, but it needs far fewer steps than SGD from scratch.
     """
     mask = _decays(settings.no_weight_decay)
     return optax.chain(
@@ -112,14 +112,14 @@ def _clip(norm: float) -> optax.GradientTransformation:
 
 
 def _decays(no_weight_decay: str) -> Callable[[Variables], Mask]:
-    """Marks the parameters that decay: all but those of some patterns (`parameters.py`)."""
+    """Marks the parameters with weight decay: all except some patterns (`parameters.py`)."""
     return lambda parameters: jax.tree.map(
         lambda left_out: not left_out, matching(parameters, no_weight_decay)
     )
 
 
 def treatment(settings: OptimizerConfig, parameters: Variables) -> Variables:
-    """What decides how each parameter is trained: those of equal values here are trained alike."""
+    """Marks how each parameter is trained: parameters with equal marks are treated the same."""
     return jax.tree.map(
         lambda *marks: marks,
         matching(parameters, settings.no_weight_decay),

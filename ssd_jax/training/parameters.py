@@ -16,11 +16,11 @@ Mask = Variables  # the structure of the parameters, with booleans
 
 
 def matching(parameters: Variables, patterns: str) -> Mask:
-    """Marks the parameters that one of some patterns fits.
+    """Marks the parameters that match one of some patterns.
 
     Args:
       parameters: or anything of their structure.
-      patterns: joined by commas; none where empty.
+      patterns: joined by commas; empty = none.
     """
     wanted = split_names(patterns)
     return jax.tree_util.tree_map_with_path(
@@ -51,7 +51,7 @@ def check_frozen(parameters: Variables, patterns: str) -> None:
 
 
 def split(parameters: Variables, mask: Mask | None) -> tuple[Variables, Variables]:
-    """The parameters outside a mask and those inside; each has None in the places of the other."""
+    """The parameters outside a mask and inside it; each has None for those of the other."""
     if mask is None:
         return parameters, jax.tree.map(lambda _: None, parameters)
     outside = jax.tree.map(lambda value, inside: None if inside else value, parameters, mask)
@@ -60,7 +60,7 @@ def split(parameters: Variables, mask: Mask | None) -> tuple[Variables, Variable
 
 
 def merge(outside: Variables, inside: Variables) -> Variables:
-    """Joins what `split` took apart."""
+    """Joins the two results of `split`."""
     return jax.tree.map(
         lambda a, b: b if a is None else a, outside, inside, is_leaf=lambda leaf: leaf is None
     )

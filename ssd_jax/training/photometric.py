@@ -27,10 +27,10 @@ def adjust_saturation_and_hue(
 ) -> jax.Array:
     """Multiplies the saturation (up to 1) and turns the hue of `[..., 3]` RGB pixels in [0, 255].
 
-    As by way of HSV: with V the largest and m the smallest channel, C = V - m the chroma, and h
-    the hue in sixths of a turn, the channel that peaks at hue n is
-    V - C · clip(min(k, 4 - k), 0, 1) with k = (5 - n + h) mod 6 for red, green and blue at n = 0,
-    2, 4. Saturation is C / V, so the factor acts on C, which V bounds.
+    Equal to a conversion to HSV and back: with V the largest and m the smallest channel, C = V - m
+    the chroma, and h the hue in sixths of a turn, the channel that peaks at hue n is V - C ·
+    clip(min(k, 4 - k), 0, 1) with k = (5 - n + h) mod 6 for red, green and blue at n = 0, 2, 4.
+    Saturation is C / V, so the factor acts on C, whose maximum is V.
     """
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     value = jnp.maximum(jnp.maximum(red, green), blue)
@@ -45,7 +45,7 @@ def adjust_saturation_and_hue(
     chroma = jnp.minimum(chroma * saturation_factor, value)
 
     def channel(offset: int) -> jax.Array:
-        # Not with %, which on a CPU calls a function for each pixel: five times the time of it all.
+        # Not with %, which calls a function for each pixel on a CPU: five times the time in total.
         k = offset + hue
         k -= 6 * jnp.floor(k / 6)
         return value - chroma * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)
@@ -54,7 +54,7 @@ def adjust_saturation_and_hue(
 
 
 class Distortion(NamedTuple):
-    """The change of the colours of one image; all are `[]`."""
+    """The change of the colours of one image; all arrays have shape `[]`."""
 
     brightness: jax.Array  # added to pixels in [0, 255]
     contrast: jax.Array  # factor
@@ -64,11 +64,11 @@ class Distortion(NamedTuple):
 
 
 def draw_distortion(key: jax.Array, strength: ArrayLike = 1.0) -> Distortion:
-    """Brightness, contrast, saturation and hue, each with probability 0.5, in one of two orders.
+    """Draws brightness, contrast, saturation and hue, each with probability 0.5, and their order.
 
     Args:
       key: a random key.
-      strength: part of the ranges that is drawn from, in [0, 1]; with 0 nothing changes.
+      strength: factor on the ranges, in [0, 1]; with 0 nothing changes.
     """
     coin_key, amount_key = jax.random.split(key)
     applies = jax.random.bernoulli(coin_key, 0.5, (5,))
@@ -89,7 +89,7 @@ def distort(pixels: jax.Array, distortion: Distortion) -> jax.Array:
 
     Args:
       pixels: `[height, width, 3]` float32 RGB in [0, 255].
-      distortion: what changes, and by how much.
+      distortion: the changes.
     """
     contrast = distortion.contrast
     pixels = adjust_brightness(pixels, distortion.brightness)

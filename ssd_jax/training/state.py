@@ -15,7 +15,7 @@ class TrainState(NamedTuple):
 
     step: jax.Array  # [] int32: steps done
     parameters: Variables
-    averaged: Variables  # moving average of the parameters; empty where there is none
+    averaged: Variables  # moving average of the parameters; empty = none
     batch_stats: Variables
     opt_state: optax.OptState  # of the parameters that are trained
 
@@ -37,15 +37,15 @@ def initial_state(
     Args:
       parameters: the first ones.
       batch_stats: the first ones.
-      optimizer: what will train the parameters.
-      frozen: which parameters it will not train; None for none.
+      optimizer: the optimiser of the parameters.
+      frozen: the parameters that are not trained; None for none.
       averages: whether a moving average of the parameters is kept.
     """
     trainable, _ = split(parameters, frozen)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         parameters=parameters,
-        # A copy: a step is given up both of them.
+        # A copy: a train step donates both of them.
         averaged=jax.tree.map(jnp.copy, parameters) if averages else {},
         batch_stats=batch_stats,
         opt_state=optimizer.init(trainable),

@@ -25,7 +25,7 @@ Metrics = dict[str, jax.Array]
 
 
 class StepNumbers(NamedTuple):
-    """Numbers of a step that are no part of its program: a run with others compiles nothing."""
+    """Numbers of a step that are inputs of its program: other numbers need no compilation."""
 
     seed: ArrayLike  # [2] uint32: the data of the run's key
     learning_rate: ArrayLike  # [] float32
@@ -36,7 +36,7 @@ TrainStep = Callable[[TrainState, Batch, StepNumbers], tuple[TrainState, Metrics
 
 
 def step_numbers(config: Config) -> Callable[[int], StepNumbers]:
-    """The numbers of a run's steps, by how many steps are done before."""
+    """The numbers of a run's steps, by the number of steps done before."""
     seed = np.asarray(jax.random.key_data(jax.random.key(config.seed)))
     done = np.arange(config.steps)
     rates = make_schedule(config)(done).astype(np.float32)
@@ -49,14 +49,14 @@ def make_train_step(config: Config, network: Network, frozen: Mask | None = None
 
     The batch holds this device's share of `image`, `window`, `boxes` and `labels` (see
     `data/training_batches.py`). Sums of losses and gradients, and counts, are added up over
-    gradient accumulation steps and devices, and divided by all positives only then, so that the
-    update is that of the global batch, however many share it. An update is not applied where it,
-    the loss or the gradient is not finite.
+    gradient accumulation steps and devices, and only then divided by all positives. So the update
+    is that of the global batch for any number of devices. An update is not applied if it, the loss
+    or the gradient is not finite.
 
     Args:
-      config: how it is trained.
-      network: what is trained.
-      frozen: which parameters stay as they are; None for none.
+      config: the config of the run.
+      network: the network to train.
+      frozen: the parameters that are not trained; None for none.
     """
     has_plain_steps = bool(config.augment.plain_start or config.augment.plain_end)
 
@@ -106,14 +106,14 @@ def accumulate_gradients(
     share: tuple[Batch, jax.Array],
     num_parts: int,
 ) -> tuple[Variables, MultiboxLoss, Variables]:
-    """Adds up the gradients of the parts of a share, one after the other: the memory of one.
+    """Gradient accumulation: adds up the gradients of the parts of a share, one after the other.
 
-    Batch norm sees one part, of all devices, at a time.
+    It needs the memory of one part. Batch norm sees one part, of all devices, at a time.
 
     Args:
-      loss_of_part: the loss of parameters, batch statistics, and a part of the share; and its sums,
-        and the batch statistics after it.
-      parameters: what is differentiated by.
+      loss_of_part: a function of parameters, batch statistics and a part of the share, which
+        returns the loss, its sums, and the batch statistics after it.
+      parameters: the parameters to differentiate by.
       batch_stats: before the first part.
       share: this device's images, with boxes and labels, and their keys.
       num_parts: gradient accumulation steps.
@@ -131,9 +131,9 @@ def accumulate_gradients(
         added = jax.tree.map(jnp.add, (gradients, sums), (part_gradients, part_sums))
         return (batch_stats, *added), None
 
-    # Part p is every image whose place in the share is p modulo `num_parts`: as a share holds a
-    # multiple of these, so it is in the whole batch, and batch norm sees the same images in part p,
-    # however many devices share them.
+    # Part p has every image whose index in the share is p modulo `num_parts`. A share has a
+    # multiple of `num_parts` images, so the same is true in the whole batch, and batch norm sees
+    # the same images in part p for any number of devices.
     parts = jax.tree.map(
         lambda array: array.reshape(-1, num_parts, *array.shape[1:]).swapaxes(0, 1), share
     )
@@ -142,7 +142,7 @@ def accumulate_gradients(
     carry = (batch_stats, no_gradients, nothing)
     if num_parts > 1 and jax.default_backend() != "cpu":
         carry, _ = jax.lax.scan(work_through, carry, parts)
-    else:  # without a loop, in which XLA's convolutions take ten times as long on a CPU
+    else:  # no loop: in it XLA's convolutions take ten times as long on a CPU
         for number in range(num_parts):
             part, keys = jax.tree.map(operator.itemgetter(number), parts)
             carry, _ = work_through(carry, (part if number == 0 else _after(carry, part), keys))
@@ -151,9 +151,9 @@ def accumulate_gradients(
 
 
 def _after(computed: Any, batch: Batch) -> Batch:
-    """A batch that XLA cannot begin with before all of some arrays has been computed.
+    """Makes a batch depend on some arrays, so that XLA computes them first.
 
-    It would work on several batches at a time, and need the memory of them all.
+    Otherwise XLA would process several batches at a time, and need the memory of all of them.
     """
     numbers = [jnp.ravel(array)[0] for array in jax.tree.leaves(computed)]
     there = ~jnp.any(jnp.stack(numbers) < -jnp.inf)  # always
@@ -163,7 +163,7 @@ def _after(computed: Any, batch: Batch) -> Batch:
 def mean_over_devices(
     gradients: Variables, sums: MultiboxLoss, settings: LossConfig
 ) -> tuple[Variables, Metrics]:
-    """Gradients of the loss of the global batch, and its metrics, from sums over shares of it."""
+    """Computes gradients and metrics of the global batch from the sums of the devices."""
     gradients, sums = devices.sum_over_devices((gradients, sums))
     normaliser = jnp.maximum(sums.num_positives, 1)
     gradients = jax.tree.map(lambda gradient: gradient / normaliser, gradients)
@@ -200,12 +200,12 @@ def update(
 
 
 def moving_average(state: TrainState, parameters: Variables, decay: float) -> Variables:
-    """The averaged parameters after one more step; early ones count for less and less.
+    """The averaged parameters after one more step; the weight of early ones decreases.
 
     Args:
       state: before the step.
       parameters: after the step.
-      decay: of the average; 0 = there is none.
+      decay: of the average; 0 = no average.
     """
     if not decay:
         return state.averaged
@@ -216,7 +216,7 @@ def moving_average(state: TrainState, parameters: Variables, decay: float) -> Va
 
 @jax.named_scope("update")
 def unless_nonfinite(old: TrainState, new: TrainState, metrics: Metrics) -> TrainState:
-    """The new state; where loss, gradient or update are not finite, the old but for step counts."""
+    """The new state, or the old one with new step counts if a watched number is not finite."""
     watched = ("loss", "gradient_norm", "update_norm")
     finite = jnp.all(jnp.isfinite(jnp.stack([metrics[name] for name in watched])))
 
@@ -226,8 +226,8 @@ def unless_nonfinite(old: TrainState, new: TrainState, metrics: Metrics) -> Trai
         if jnp.issubdtype(new.dtype, jnp.integer):
             return new
         if on_cpu and new.ndim == 1:
-            # Vectors were joined of many arrays: XLA, which would compile their update anew for
-            # each array that is cut out of them, leaves what comes of a condition as it is.
+            # Vectors are joined arrays: XLA would compile their update again for each array that is
+            # cut out of them, but not the result of a condition.
             return jax.lax.cond(finite, lambda: new, lambda: old)
         return jnp.where(finite, new, old)
 
