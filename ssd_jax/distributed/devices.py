@@ -1,4 +1,4 @@
-"""Devices and hosts: the one file that knows how many there are.
+"""Devices and hosts: only this file uses their number.
 
 Data parallelism with `pmap`: every device holds the whole state and a share of the batch. A
 process is one running program; a host runs one process, which drives all of its devices.
@@ -42,19 +42,18 @@ def initialize(
     join_timeout: int = 300,
     wait_timeout: float = watch.LONGEST_WAIT,
 ) -> None:
-    """Joins the other processes of a run. To be called before anything else touches a device.
+    """Joins the other processes of a run. Must be called before anything else uses a device.
 
-    Started alone, with nothing of this given, it does nothing.
+    It does nothing if this process was started alone and no argument is given.
 
     Args:
       coordinator: `host:port` of process 0; "" as the launcher says (Slurm, Open MPI, a TPU pod,
         Kubernetes).
       num_processes: how many processes there are; 0 as the launcher says; 1 for a run by itself.
       process_id: which of them this is; -1 as the launcher says.
-      heartbeat_timeout: after so many seconds without a sign of life from one process, the
-        others end too.
-      join_timeout: seconds until all must have come; otherwise the program ends with a message.
-      wait_timeout: seconds that any later wait for the others may take, before the program ends.
+      heartbeat_timeout: seconds without a heartbeat of one process after which the others end.
+      join_timeout: seconds until all must have joined; otherwise the program ends with a message.
+      wait_timeout: maximum seconds of a later wait for the others, before the program ends.
 
     Raises:
       UserError: a value is wrong or missing, or the launcher does not say where the others are.
@@ -64,9 +63,9 @@ def initialize(
         return
     if run.process_id == 0 and run.coordinator:
         _check_port(int(run.coordinator.rpartition(":")[2]))
-    # It would receive SIGTERM in place of this program.
+    # It would receive SIGTERM instead of this program.
     jax.config.update("jax_enable_preemption_service", False)
-    # Where it waits in vain, JAX ends the program with a stack trace of C++: it waits longer.
+    # When its wait times out, JAX ends the program with a C++ stack trace: so it waits longer.
     alarm = threading.Timer(join_timeout, _end_unjoined, [run, join_timeout])
     alarm.daemon = True
     alarm.start()
@@ -81,7 +80,7 @@ def initialize(
             # sends a heartbeat every half of this time: a process may die that long after its last.
             heartbeat_timeout_seconds=2 * (heartbeat_timeout + JAX_LATER),
         )
-    except Exception as error:  # whatever the clients of clusters raise
+    except Exception as error:  # any error of the clients of clusters
         raise UserError(
             f"this process is one of several ({run.launcher}), but cannot join the others: "
             f"{' '.join(str(error).split())}. Pass --coordinator=HOST:PORT, --num_processes and "
@@ -110,9 +109,9 @@ def _end_unjoined(run: Membership, seconds: int) -> None:
     of_how_many = f" of {run.num_processes}" if run.num_processes else ""
     watch.end_process(
         1,
-        f"error: this is process {run.process_id}{of_how_many}, and after {seconds} s not all of "
-        f"them have come together at {run.coordinator or f'the address from {run.launcher}'}: see "
-        "whether all were started, and whether they can reach process 0 there",
+        f"error: this is process {run.process_id}{of_how_many}, but after {seconds} s not all "
+        f"have connected to {run.coordinator or f'the address from {run.launcher}'}: check that "
+        "all were started and can reach process 0 there",
     )
 
 
@@ -122,7 +121,7 @@ def joined() -> bool:
 
 
 def leave_together() -> None:
-    """Waits until all processes of the run call this: then each may end without alarming others."""
+    """Waits until all processes of the run call this; then any can end without errors in others."""
     if joined():
         watch.stop()
         jax.distributed.shutdown()
@@ -187,8 +186,8 @@ def pmap_train_step(
     """Runs `step(state, batch, numbers) -> (state, metrics)` on every device, on its share.
 
     Each has a share of the batch, and all have the same state and numbers.
-    The state and metrics that `step` returns must be the same on every device. The state that goes
-    in is donated: its memory is used for the one that comes out.
+    The state and metrics that `step` returns must be the same on every device. The input state is
+    donated: its memory is used for the output state.
     """
     return jax.pmap(
         step, axis_name=DEVICES, in_axes=(None, 0, None), out_axes=(None, None), donate_argnums=0
@@ -205,7 +204,7 @@ def pmap_predict(
 def replicate(tree: T) -> T:
     """Copies values, the same on every process, to every device: the form `pmap` returns.
 
-    Given in another form, the first call would work too, but the second would compile again.
+    With another form the first call would work too, but the second would compile again.
     """
     mesh = Mesh(np.array(jax.devices()), (DEVICES,))
     with watch.waiting("values that all processes have"):  # JAX compares them
@@ -227,7 +226,7 @@ def place(batch: Any) -> Any:
 def prefetch(batches: Iterator[Batch], keys: Sequence[str]) -> Iterator[tuple[Batch, DeviceBatch]]:
     """Yields every batch, and its arrays of these names, sharded over the devices.
 
-    A batch is sent when the one before it is handed out: it travels while the devices compute.
+    A batch is sent when the one before it is yielded: the transfer overlaps with computation.
     """
 
     def send(batch: Batch) -> tuple[Batch, DeviceBatch]:
@@ -265,7 +264,7 @@ def wait_for(tree: Any) -> None:
 
 
 def global_position(per_device_batch_size: int) -> jax.Array:
-    """Inside a pmapped function: `[batch]`, the places of this device's images in the batch."""
+    """Inside a pmapped function: `[batch]`, the indices of this device's images in the batch."""
     first = jax.lax.axis_index(DEVICES) * per_device_batch_size
     return first + jnp.arange(per_device_batch_size)
 
@@ -276,10 +275,10 @@ def sum_over_devices(tree: T) -> T:
 
 
 class Agreement:
-    """Tells all processes, between two steps, what one of them knows.
+    """Shares a boolean of each process with all processes, between two steps.
 
-    Asking costs next to nothing: the sum over the processes is computed beside the steps, and read
-    when the next step has begun.
+    This costs almost nothing: the sum over the processes is computed in parallel with the steps,
+    and read when the next step has begun.
     """
 
     def __init__(self) -> None:
@@ -287,13 +286,13 @@ class Agreement:
         self._sum = jax.pmap(sum_over_devices, axis_name=DEVICES, out_axes=None)
 
     def any_process(self, here: bool) -> bool:
-        """Whether it was true in some process at the previous call; of one process: at this call.
+        """Whether any process passed True at the previous call; with one process: at this call.
 
-        All processes must ask equally often; all get the same answer.
+        All processes must call it equally often, and get the same result.
         """
         if jax.process_count() == 1:
             return here
         before = self._waiting
-        with watch.waiting("what all processes tell each other"):  # some platforms wait in the call
+        with watch.waiting("messages between all processes"):  # some platforms wait in the call
             self._waiting = self._sum(np.full(jax.local_device_count(), here, np.int32))
         return before is not None and bool(to_host(before))

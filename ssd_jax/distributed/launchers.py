@@ -1,8 +1,8 @@
-"""Whether this program was started as one of several processes, told by its environment.
+"""Detects from the environment whether this program is one of several processes of a run.
 
-JAX can tell too (`jax.distributed.initialize`), but takes a Slurm allocation for a run of several
-processes, fails where a launcher does not say everything, and gives a process of Slurm or Open MPI
-one GPU even where it is the only one on its host.
+JAX can detect it too (`jax.distributed.initialize`), but treats a Slurm allocation as a run of
+several processes, fails if a launcher does not provide everything, and gives a process of Slurm or
+Open MPI one GPU even if it is the only one on its host.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ class Membership(NamedTuple):
     launcher: str  # in words
     num_processes: int  # 0 = only the launcher knows
     process_id: int  # -1 = only the launcher knows
-    gpus: tuple[int, ...] = ()  # of the host, those that this process shall use; () = all it sees
+    gpus: tuple[int, ...] = ()  # GPUs of the host that this process uses; () = all visible ones
     coordinator: str = ""  # `host:port` of process 0; "" = JAX finds it
     missing: str = ""  # why JAX cannot find the coordinator; "" = it can
 
@@ -33,7 +33,7 @@ def find_membership(
     num_processes: int = 0,
     process_id: int = -1,
 ) -> Membership | None:
-    """The run that this process belongs to, by the flags given and by its environment.
+    """Finds the run of this process, from the given flags and the environment.
 
     Args:
       environment: the environment variables.
@@ -45,7 +45,7 @@ def find_membership(
       None for a run of one process.
 
     Raises:
-      UserError: a value is wrong, or is missing and nothing in the environment tells it.
+      UserError: a value is wrong, or is missing in the flags and the environment.
     """
     port = re.fullmatch(r".+:(\d+)", coordinator)
     if coordinator and not (port and 0 < int(port[1]) < 65536):
@@ -80,7 +80,7 @@ def find_membership(
 
 
 def _check_complete(known: Membership) -> None:
-    """Refuses a membership in which something is missing that only the user can tell."""
+    """Refuses a membership with a missing value that only the user knows."""
     if not known.missing:
         return
     if not known.coordinator:
@@ -99,14 +99,14 @@ def _check_complete(known: Membership) -> None:
 
 
 def _launched(environment: Mapping[str, str]) -> Membership | None:
-    """The membership by the launcher; None where it started this process alone.
+    """The membership according to the launcher; None if it started this process alone.
 
-    The launcher that stands inside others counts: mpirun in a job of Slurm starts its processes by
-    way of one of Slurm's on each host.
+    The innermost launcher counts: mpirun in a Slurm job starts its processes through one process of
+    Slurm on each host.
     """
     if "OMPI_COMM_WORLD_SIZE" in environment:
         return _by_open_mpi(environment)
-    # A shell in an allocation has SLURM_NTASKS too. In a step, srun says how many it started.
+    # A shell in an allocation has SLURM_NTASKS too. In a step, srun sets the number it started.
     if "SLURM_STEP_NUM_TASKS" in environment:
         return _by_slurm(environment)
     if environment.get("TPU_ML_PLATFORM") == "JAX":  # JAX sets it where there are chips and libtpu
@@ -178,7 +178,7 @@ def _metadata(environment: Mapping[str, str], attribute: str) -> str | None:
 
 
 def _by_kubernetes(environment: Mapping[str, str]) -> Membership:
-    """A pod of an indexed Job. How many there are only the cluster's API tells."""
+    """A pod of an indexed Job. Only the cluster's API knows their number."""
     installed = importlib.util.find_spec("kubernetes") is not None
     return Membership(
         "An indexed Job of Kubernetes",
@@ -189,7 +189,7 @@ def _by_kubernetes(environment: Mapping[str, str]) -> Membership:
 
 
 def _own_gpus(environment: Mapping[str, str], alone: bool, number: str) -> tuple[int, ...]:
-    """All for a process that is alone on its host, or sees but one; otherwise that of its number.
+    """All GPUs if the process is alone on its host or sees one; otherwise that of its number.
 
     Args:
       environment: the environment variables.

@@ -1,4 +1,4 @@
-"""Batches that are too large for the memory: refused before they are tried, and told afterwards."""
+"""Batches that are too large for the memory: refused before a run, or reported as a user error."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssd_jax.errors import UserError
 
-# How XLA, its kernels for CPUs, TensorFlow, onnxruntime and OpenVINO say that they get no memory.
+# Messages of XLA, its CPU kernels, TensorFlow, onnxruntime and OpenVINO when memory runs out.
 OUT_OF_MEMORY = re.compile(
     "RESOURCE_EXHAUSTED|YNNPACK operation failed|OOM when allocating"
     r"|Failed to allocate (memory|\d+ bytes)|std::bad_alloc"
@@ -17,18 +17,18 @@ CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.l
 
 
 def check_batch(batch_size: int, image_size: int, convolution_bytes: int, fix: str) -> None:
-    """Refuses a batch that cannot fit, whatever the compiler makes of the network.
+    """Refuses a batch that cannot fit into the memory with any compilation of the network.
 
     Args:
-      batch_size: images that a device works on at a time.
+      batch_size: images that a device processes at a time.
       image_size: the side of an image.
-      convolution_bytes: what the largest convolution reads and writes for the batch.
-      fix: what to do, for the message.
+      convolution_bytes: input and output of the largest convolution for the batch.
+      fix: the remedy, for the message.
 
     Raises:
       UserError: the machine has no memory for the images, or a device none for the convolution.
     """
-    import jax  # takes a second, and detectors of exported files do without
+    import jax  # takes a second, and detectors of exported files do not need it
 
     on_host = jax.local_device_count() * batch_size * image_size**2 * 3
     statistics = jax.local_devices()[0].memory_stats() or {}
@@ -40,15 +40,15 @@ def check_batch(batch_size: int, image_size: int, convolution_bytes: int, fix: s
 
 
 def check_images(batch_size: int, image_size: int, fix: str) -> None:
-    """Refuses a batch for whose images alone, as bytes and as floats, the machine has no memory.
+    """Refuses a batch whose images alone, as bytes and as floats, do not fit into the memory.
 
     Args:
-      batch_size: how many images.
+      batch_size: the number of images.
       image_size: the side of an image.
-      fix: what to do, for the message.
+      fix: the remedy, for the message.
 
     Raises:
-      UserError: there is none.
+      UserError: they do not fit.
     """
     needed = batch_size * image_size**2 * 3 * (1 + 4)
     _check(batch_size, needed, _host_memory(), "this machine", fix)
@@ -56,24 +56,24 @@ def check_images(batch_size: int, image_size: int, fix: str) -> None:
 
 @contextlib.contextmanager
 def out_of_memory_as_user_error(batch_size: int, fix: str) -> Iterator[None]:
-    """A block in which running out of memory is the user's error.
+    """A block in which running out of memory raises a `UserError`.
 
     Args:
-      batch_size: images that a device works on at a time.
-      fix: what to do, for the message.
+      batch_size: images that a device processes at a time.
+      fix: the remedy, for the message.
 
     Raises:
-      UserError: the memory of the machine or of a device ended.
+      UserError: the machine or a device ran out of memory.
     """
     try:
         yield
-    except UserError:  # as of a full disk, which libraries call by the same words
+    except UserError:  # for example a full disk, for which libraries use the same words
         raise
     except Exception as error:
         if not isinstance(error, MemoryError) and not OUT_OF_MEMORY.search(str(error)):
             raise
         raise UserError(
-            f"memory ended with a batch of {batch_size:,} images on a device: {fix}"
+            f"out of memory with a batch of {batch_size:,} images on a device: {fix}"
         ) from error
 
 
@@ -86,7 +86,7 @@ def _check(batch_size: int, needed: int, there: int | None, whose: str, fix: str
 
 
 def _host_memory() -> int | None:
-    """Bytes that this machine, or the container, has; None where that is not known."""
+    """Bytes of memory of this machine or container; None if unknown."""
     if not hasattr(os, "sysconf"):  # Windows
         return None
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

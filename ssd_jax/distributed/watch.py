@@ -1,8 +1,8 @@
-"""Watches the processes of a run, so that none waits for another for ever.
+"""Heartbeats between the processes of a run, so that none waits for another without end.
 
-Every process tells each second, by way of JAX's coordinator in process 0, that it is there, and
-looks at what the others told. Where one ends by an error the others end with its message; where one
-gives no sign of life, or a wait for the others lasts too long, this one ends.
+Every process sends a heartbeat each second through JAX's coordinator in process 0, and reads those
+of the others. If one ends with an error, the others end with its message. If one sends no
+heartbeat, or a wait for the others lasts too long, this process ends.
 """
 
 import contextlib
@@ -18,35 +18,35 @@ import time
 from collections.abc import Iterator
 from typing import NoReturn
 
-from jax._src import distributed  # there is no public way to the coordinator
+from jax._src import distributed  # the coordinator has no public API
 
 from ssd_jax.errors import START_AGAIN, TRY_AGAIN
 
-PERIOD = 1.0  # seconds between two signs of life
-FAREWELL = 6.0  # seconds that an ending process gives the others to hear why
+PERIOD = 1.0  # seconds between two heartbeats
+FAREWELL = 6.0  # seconds in which the others receive the message of an ending process
 KEY = "ssd_jax/alive/"
-ENDED = "ssd_jax/ended"  # the first process that ends by an error tells here why
-LISTEN = 500  # milliseconds of one call that listens; ends of this process wait for it
-LONGEST_WAIT = 1800.0  # seconds, where nothing else is said
-LEFT = "left"  # what a process tells that has done its work
-SILENCE = 1.5 * PERIOD  # after which process 0 is asked by a connection whether it is there
+ENDED = "ssd_jax/ended"  # the key for the message of the first process that ends with an error
+LISTEN = 500  # milliseconds of one listening call; an end of this process waits for it
+LONGEST_WAIT = 1800.0  # seconds, by default
+LEFT = "left"  # the heartbeat of a process that has finished
+SILENCE = 1.5 * PERIOD  # after which a connection to process 0 is tried
 
-_ending = threading.Lock()  # whoever ends the process holds it for good
+_ending = threading.Lock()  # the thread that ends the process never releases it
 
 
 class Watch:
-    """The signs of life of all processes, told and looked at in threads of their own.
+    """The heartbeats of all processes, sent and checked in separate threads.
 
     Attributes:
-      longest_wait: seconds that a wait for the other processes may take.
+      longest_wait: maximum seconds of a wait for the other processes.
     """
 
     def __init__(self, timeout: float, longest_wait: float):
-        """Begins to watch; all processes have joined.
+        """Starts the heartbeats; all processes have joined.
 
         Args:
-          timeout: after so many seconds without a sign of life a process counts as dead.
-          longest_wait: seconds that a wait for the other processes may take.
+          timeout: seconds without a heartbeat after which a process counts as dead.
+          longest_wait: maximum seconds of a wait for the other processes.
         """
         self.longest_wait = longest_wait
         state = distributed.global_state
@@ -55,9 +55,9 @@ class Watch:
         self._timeout = timeout
         now = time.monotonic()
         self._answered = now
-        # By process what it told last, and since when.
+        # By process, its last heartbeat and the time of its arrival.
         self._told: dict[int, tuple[str, float]] = {i: ("", now) for i in range(self._count)}
-        self._wait: tuple[str, float] | None = None  # what for, and until when
+        self._wait: tuple[str, float] | None = None  # its purpose and its deadline
         self._stopped = threading.Event()
         self._threads = [
             threading.Thread(target=work, daemon=True)
@@ -68,7 +68,7 @@ class Watch:
         _delay_aborts()
 
     def stop(self) -> None:
-        """Ends the watch, and lets the others know that this process has done its work."""
+        """Ends the heartbeats, and reports to the others that this process has finished."""
         self._stopped.set()
         for thread in self._threads:
             thread.join(self._timeout)
@@ -77,7 +77,7 @@ class Watch:
 
     @contextlib.contextmanager
     def waiting(self, for_what: str) -> Iterator[None]:
-        """A block that waits for other processes, which ends this one where it lasts too long."""
+        """A block that waits for other processes; if it lasts too long, this process ends."""
         outer, self._wait = self._wait, (for_what, time.monotonic() + self.longest_wait)
         try:
             yield
@@ -85,9 +85,9 @@ class Watch:
             self._wait = outer
 
     def farewell(self, status: int, message: str) -> None:
-        """Tells the others that this process ends, and gives them time to hear it.
+        """Reports to the others that this process ends, and gives them time to receive it.
 
-        Process 0 goes last, because they hear it through that.
+        Process 0 ends last, because the others receive messages through it.
         """
         self._stopped.set()
         deadline = time.monotonic() + FAREWELL
@@ -106,7 +106,7 @@ class Watch:
         self._client.key_value_set(f"{KEY}{self._index}", value, allow_overwrite=True)
 
     def _look(self) -> dict[int, str]:
-        """What each process told last."""
+        """The last heartbeat of each process."""
         pairs = self._client.key_value_dir_get(KEY)
         return {int(key.rpartition("/")[2]): value for key, value in pairs}
 
@@ -118,7 +118,7 @@ class Watch:
                 self._set(str(number))
                 told = self._look()
             except RuntimeError:
-                continue  # `_judge` decides after how long
+                continue  # `_judge` checks the time
             now = time.monotonic()
             self._answered = now
             for process, value in told.items():
@@ -126,7 +126,7 @@ class Watch:
                     self._told[process] = (value, now)
 
     def _listen(self) -> None:
-        """Ends this process as soon as another one does, or process 0 cannot be reached."""
+        """Ends this process as soon as another one fails, or process 0 cannot be reached."""
         while not self._stopped.is_set():
             try:
                 value = self._client.blocking_key_value_get(ENDED, LISTEN)
@@ -135,20 +135,20 @@ class Watch:
                     continue
                 if self._stopped.is_set():
                     return
-                # Nobody is left to tell.
+                # No process is left that could receive a message.
                 _lost("process 0 of the run is gone", farewell=False)
             if not self._stopped.is_set():
                 _end_like(value)
 
     def is_refused(self) -> bool:
-        """Whether nobody listens any more where process 0 did."""
+        """Whether the port of process 0 refuses connections."""
         host, _, port = (distributed.global_state.coordinator_address or "").rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=PERIOD).close()
         except ConnectionRefusedError:
             return True
         except (OSError, ValueError):
-            pass  # slow, or its host is gone: `_judge` decides after how long
+            pass  # slow, or its host is gone: `_judge` checks the time
         return False
 
     def _judge(self) -> None:
@@ -162,10 +162,10 @@ class Watch:
                 _lost(f"process 0 has not answered for {self._timeout:g} s")
             for process, (value, since) in self._told.items():
                 if value != LEFT and process != self._index and now - since > self._timeout:
-                    # Told late where process 0 was slow.
+                    # Heartbeats arrive late if process 0 was slow.
                     silent = self._answered - since
                     if silent > self._timeout - 2 * PERIOD:
-                        _lost(f"process {process} has given no sign of life for {silent:.0f} s")
+                        _lost(f"process {process} has sent no heartbeat for {silent:.0f} s")
 
 
 def _delay_aborts() -> None:
@@ -192,13 +192,13 @@ _watch: Watch | None = None
 
 
 def start(timeout: float, longest_wait: float) -> None:
-    """Begins to watch the processes that have joined; see `Watch`."""
+    """Starts the heartbeats of the processes that have joined; see `Watch`."""
     global _watch
     _watch = Watch(timeout, longest_wait)
 
 
 def stop() -> None:
-    """Ends the watch, if there is one."""
+    """Ends the heartbeats, if there are any."""
     global _watch
     if _watch:
         _watch.stop()
@@ -211,12 +211,12 @@ def is_watching() -> bool:
 
 
 def longest_wait() -> float:
-    """Seconds that a wait for the other processes may take."""
-    return _watch.longest_wait if _watch else LONGEST_WAIT  # JAX may have joined them by itself
+    """Maximum seconds of a wait for the other processes."""
+    return _watch.longest_wait if _watch else LONGEST_WAIT  # JAX may have joined them on its own
 
 
 def waiting(for_what: str) -> contextlib.AbstractContextManager[None]:
-    """A block that waits for other processes; where it lasts too long, this process ends."""
+    """A block that waits for other processes; if it lasts too long, this process ends."""
     return _watch.waiting(for_what) if _watch else contextlib.nullcontext()
 
 
@@ -226,7 +226,7 @@ def end_process(status: int, message: str = "", farewell: bool = True) -> NoRetu
     Args:
       status: its exit status.
       message: "" for none.
-      farewell: whether the other processes of the run hear the message and end, too.
+      farewell: whether the other processes of the run receive the message and end too.
     """
     _ending.acquire()  # never released: the first to come here ends the process
     if message:
@@ -248,7 +248,7 @@ def _end_like(value: str) -> NoReturn:
         process, status, message = json.loads(value)
         status = int(status) or 1
     except (ValueError, TypeError):
-        process, status, message = "?", 1, "for no reason that can be read"
+        process, status, message = "?", 1, "its reason cannot be read"
     prefix = "error: " if str(message).startswith("error: ") else ""
     reason = str(message).removeprefix(prefix)
     end_process(status, f"{prefix}process {process} of the run ended: {reason}")

@@ -25,7 +25,7 @@ def batch_memory(network: Network, batch_size: int, accumulate: int = 1) -> Iter
       accumulate: gradient accumulation steps.
 
     Raises:
-      UserError: the batch cannot fit into the memory, before the block; or did not, in it.
+      UserError: the batch does not fit into the memory; raised before or in the block.
     """
     per_device = batch_size // jax.local_device_count() // accumulate
     size = network.tiling.image_size

@@ -1,4 +1,4 @@
-"""What may change in a run that goes on, and what does."""
+"""Checks and describes changes of the config when a run continues."""
 
 import logging
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from ssd_jax.errors import UserError
 from ssd_jax.runs.workdir import flat_fields, read_config
 from ssd_jax.training.optimizer import make_schedule
 
-# Fields that decide what a checkpoint holds; of `ema` whether there is one.
+# Fields that decide the content of a checkpoint; of `ema`, only whether it is 0.
 STAYING = ("optimizer", "freeze", "ema")
-# The fields of the network that may change; with other default boxes its outputs would mean others.
+# The fields of the network that may change; its outputs belong to its default boxes.
 CHANGING_OF_MODEL = ("precision",)
-# What was done with this when the run began.
-WITHOUT_EFFECT = {"init": "the run goes on with its own weights"}
+# Fields that are used only at the beginning of a run.
+WITHOUT_EFFECT = {"init": "the run continues with its own weights"}
 
 logger = logging.getLogger(__name__)
 
@@ -23,25 +23,25 @@ logger = logging.getLogger(__name__)
 def check_can_continue(
     folder: Path, config: Config, saved: Sequence[int], change_config: bool
 ) -> None:
-    """Checks that a run may go on with a config; tells what changes.
+    """Checks that a run can continue with a config, and logs the changes.
 
     Args:
       folder: the work directory.
       config: the config.
-      saved: the steps that are saved there; of a new run none.
-      change_config: whether it may be another config.
+      saved: the steps of its checkpoints; empty for a new run.
+      change_config: whether the config may have changed.
 
     Raises:
-      UserError: the run is further than its last step would be, or see `check_same_config`.
+      UserError: the run is beyond `config.steps`, or see `check_same_config`.
     """
     if saved and saved[-1] > config.steps:
         raise UserError(
             f"{folder} is at step {saved[-1]}, but config.steps is {config.steps}: set it to "
-            f"{saved[-1]} or more, with --change_config where the run has another number, or name "
+            f"{saved[-1]} or more, with --change_config if the run has another number, or name "
             "another work directory"
         )
     if not saved:
-        return  # nothing was learned with the config that may lie there
+        return  # no step was trained with a config that may be there
     if not change_config:
         check_same_config(folder, config)
         return
@@ -58,14 +58,14 @@ def check_same_config(folder: Path, config: Config) -> None:
     if changes:
         raise UserError(
             f"{folder} holds a run with another config. This one would change "
-            f"{_listed(changes)}: name another work directory, or add --change_config to go on "
-            "with the changes (all but the network, the optimiser, config.freeze and whether "
-            "there is an average, config.ema)"
+            f"{_listed(changes)}: name another work directory, or add --change_config to continue "
+            "with the changes (possible for all fields except the network, the optimiser, "
+            "config.freeze, and whether config.ema is 0)"
         )
 
 
 def check_stays(folder: Path, config: Config) -> None:
-    """Raises a `UserError` if a config has another value of a field that a run keeps to its end."""
+    """Raises a `UserError` if a config changes a field that is fixed for a run."""
     if not (folder / "config.json").is_file():
         return
     recorded, given = (
@@ -77,21 +77,21 @@ def check_stays(folder: Path, config: Config) -> None:
         before, now = recorded[name], given[name]
         if bool(before) != bool(now) if name == "ema" else before != now:
             raise UserError(
-                f"config.{name} is {now!r}, but the run in {folder} has {before!r}, which stays to "
-                "its end: leave it as it is, or begin a run in another work directory with "
+                f"config.{name} is {now!r}, but the run in {folder} has {before!r}, which cannot "
+                "change: keep it, or begin a run in another work directory with "
                 f"config.init=run:{folder}"
             )
 
 
 def describe_changes(folder: Path, config: Config, step: int) -> str:
-    """What changes in a run that goes on from a step with another config; "" where nothing does."""
+    """Describes the changes of a run that continues with another config; "" if there are none."""
     changes = _changes(folder, config)
     if not changes:
         return ""
     before, now = (float(make_schedule(each)(step)) for each in (read_config(folder), config))
     told = f"from step {step} on: {_listed(changes)}"
     if before != now:
-        told += f"; the learning rate of the next step is {now:.3g}, and was to be {before:.3g}"
+        told += f"; the learning rate of the next step is {now:.3g} instead of {before:.3g}"
     return told
 
 

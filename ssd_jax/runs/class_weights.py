@@ -1,4 +1,4 @@
-"""Weights of classes in the confidence loss, as `config.loss.class_weights` names them."""
+"""Weights of classes in the confidence loss, from `config.loss.class_weights`."""
 
 import logging
 
@@ -15,14 +15,14 @@ logger = logging.getLogger(__name__)
 
 
 def with_class_weights(settings: LossConfig, train: Dataset) -> LossConfig:
-    """Settings whose class weights are numbers in the order of the classes, as the loss takes them.
+    """Returns settings whose class weights are numbers in the order of the classes, for the loss.
 
     Args:
       settings: `class_weights` may have any form.
       train: the training data; its objects are counted for `balanced`.
 
     Raises:
-      UserError: there are not as many numbers as classes, or a name is none of theirs.
+      UserError: the numbers are not one per class, or a name is not that of a class.
     """
     if not settings.class_weights:
         return settings

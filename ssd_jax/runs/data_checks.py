@@ -1,4 +1,4 @@
-"""Checks of the data before the first step: what would end the run only after hours of training."""
+"""Checks of the data before the first step, for errors that would end a run only hours later."""
 
 import logging
 import time
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def look_at_data(config: Config, data: RunData, tiling: Tiling) -> None:
-    """Shows what a run begins with, and checks it.
+    """Logs a table of the data of a run, and checks the data.
 
     Args:
       config: of the run.
@@ -57,8 +57,8 @@ def look_at_data(config: Config, data: RunData, tiling: Tiling) -> None:
         repeated = num_shared(data.train, data.evaluation)
         if repeated and devices.is_main_process():
             logger.warning(
-                "%d of %d evaluation images are trained on, too, so the mAP will be too high: name "
-                "other data in config.data.eval",
+                "%d of %d evaluation images are training images, too, so the mAP will be too high: "
+                "name other data in config.data.eval",
                 repeated,
                 len(data.evaluation),
             )
@@ -76,7 +76,7 @@ def _warn_of_absent_classes(train: Content) -> None:
 
 
 def describe_continued(config: Config, data: RunData) -> str:
-    """The images of a run that goes on, in one line, and how often they are drawn."""
+    """The images of a run that continues, in one line, and their repeats."""
     evaluated = "no evaluation"
     if data.evaluation is not None:
         evaluated = f"{len(data.evaluation):,} evaluation images ({data.origin})"
@@ -91,19 +91,19 @@ def _repeats(config: Config, data: RunData) -> list[str]:
 
 
 def record_data(folder: Path, data: RunData) -> None:
-    """Tells what changed in the data since the last start, and records what it is now."""
+    """Reports changes of the data since the last start, and records its present state."""
     try:
         before = read_digests(folder)
     except UserError as error:
         logger.warning(
-            "%s; it is written anew, and changes of the data are not told this time", error
+            "%s; it is written again, and changes of the data are not reported this time", error
         )
         before = {}
     train = annotation_digests(data.train)
     evaluation = {} if data.evaluation is None else annotation_digests(data.evaluation)
     if before:
         _tell_changes(before, train, evaluation)
-    # Last, so that a kill in between leaves what was not told yet.
+    # Last, so that changes are reported at the next start if this process is killed before.
     write_digests(folder, train, evaluation)
 
 
@@ -125,11 +125,11 @@ def _tell_changes(before: dict[str, Digests], train: Digests, evaluation: Digest
 
 
 def check_objects(train: Content, evaluation: Content | None, source: str, origin: str) -> None:
-    """Refuses data that nothing can be learned from or measured on.
+    """Refuses training or evaluation data without objects.
 
     Args:
-      train: what is trained on.
-      evaluation: what is evaluated on, if anything.
+      train: the training data.
+      evaluation: the evaluation data, if any.
       source: the training data, for messages.
       origin: the evaluation data, for messages.
 
@@ -150,7 +150,7 @@ def check_objects(train: Content, evaluation: Content | None, source: str, origi
 
 
 def check_images(dataset: Dataset) -> None:
-    """Decodes every image of evaluation data, each process its share.
+    """Decodes every image of evaluation data; each process decodes its share.
 
     Raises:
       UserError: one cannot be read, or too many cannot.

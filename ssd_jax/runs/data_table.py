@@ -1,4 +1,4 @@
-"""What a run trains and evaluates on, as a table for the terminal."""
+"""A table of the training and evaluation data of a run, for the terminal."""
 
 import unicodedata
 
@@ -28,9 +28,9 @@ def format_data(
 
     Args:
       config: of the run.
-      train: what is trained on.
-      evaluation: what is evaluated on, if anything.
-      origins: where the images of both come from, in words.
+      train: the training data.
+      evaluation: the evaluation data, if any.
+      origins: a description of the origin of both.
       tiling: the default boxes.
     """
     contents = [train] if evaluation is None else [train, evaluation]
@@ -46,7 +46,7 @@ def format_data(
     ]
     notes = [f"training data: {origins[0]}"]
     if evaluation is not None:
-        # Of the same source it says what part that is, and not the source again.
+        # From the same source: only the part, without the name of the source.
         notes.append(f"evaluation data: {origins[1].removeprefix(f'{config.data.train}, ')}")
     return "\n".join([*notes, *_aligned(rows), *_remarks(config, contents, tiling)])
 
@@ -122,7 +122,7 @@ def _remarks(config: Config, contents: list[Content], tiling: Tiling) -> list[st
 
 
 def _missing(there: str, lacking: str, which: np.ndarray, names: tuple[str, ...]) -> list[str]:
-    """A line about the classes that one side alone has."""
+    """A line about the classes that only one of both has."""
     listed = [names[i] for i in np.flatnonzero(which)]
     if not listed:
         return []

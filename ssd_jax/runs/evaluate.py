@@ -1,4 +1,4 @@
-"""From a trained network, or a file of detections, to mAP, a report and a comparison."""
+"""Evaluates a trained network or files of detections: mAP, a report and a comparison."""
 
 import dataclasses
 import logging
@@ -64,7 +64,7 @@ class EvaluationOptions:
         # Refused before an evaluation that may take an hour.
         check_outputs(*self.files(), also_remote=True)
         for folder in (self.report, self.submission):
-            # Which cannot be a file as well.
+            # A folder cannot be an output file as well.
             check_outputs(self.output, folder, also_remote=True)
             if os.path.isfile(folder):
                 raise UserError(f"{folder} is a file, but must be a folder: name another")
@@ -91,9 +91,9 @@ def evaluate(
     Args:
       config: the config of the run; `data.eval` may name other data, `detection` other thresholds.
       workdir: the work directory of the run.
-      checkpoint: which one; see `load_workdir`.
+      checkpoint: see `load_workdir`.
       flip: see `make_predict_step`.
-      options: what is measured and written.
+      options: the metrics, and the files to write.
 
     Returns:
       The numbers: see `summarise`.
@@ -119,14 +119,14 @@ def evaluate(
     if devices.is_main_process():
         about = {"run": str(workdir), "data": origin}
         publish(results, summary, about, dataset, options)
-        if options.submission:  # last: it refuses names that its forms cannot hold
+        if options.submission:  # last: it refuses names that its formats do not allow
             with sending(options.submission) as place:
                 write_detections(results, trained.class_names, trained.category_ids, place)
     return summary
 
 
 def check_classes(named: Sequence[str], trained: Sequence[str], workdir: str | Path) -> None:
-    """Raises a `UserError` where a config names other classes than were trained."""
+    """Raises a `UserError` if a config names other classes than the trained ones."""
     if named and tuple(named) != tuple(trained):
         raise UserError(
             f"config.data.classes names {len(named)} classes ({', '.join(named)}), but {workdir} "
@@ -135,9 +135,9 @@ def check_classes(named: Sequence[str], trained: Sequence[str], workdir: str | P
 
 
 def _seed_of_cut(folder: Path, seed: int) -> int | None:
-    """The seed of a cut that a work directory does not record; None where no image may be cut off.
+    """The seed of a split that a work directory does not record; None if no split is allowed.
 
-    A run that cuts images off says which, so one that does not say was trained on all of them.
+    A run that splits its images records the split, so a run without one was trained on all of them.
     Imported weights were trained elsewhere.
     """
     return seed if (folder / "imported.json").is_file() else None
@@ -150,22 +150,22 @@ def evaluate_file(
     seed: int = 0,
     workdir: str | Path = "",
 ) -> dict[str, Any]:
-    """Evaluates detections that lie in a file, whoever made them, and prints the numbers.
+    """Evaluates detections in a file, from any detector, and prints the numbers.
 
     Args:
-      data: `eval` is what they were made on; `classes` its classes, `on_error` what to do at
+      data: `eval` names their data, `classes` its classes, and `on_error` the reaction to
         damaged images.
       detections: see `read_detections`.
-      options: what is measured and written.
-      seed: `config.seed`, where evaluation data is cut off training data.
-      workdir: of the run whose classes these are, and whose evaluation data where it cut that off;
-        "" for none.
+      options: the metrics, and the files to write.
+      seed: `config.seed`, for evaluation data that is split from training data.
+      workdir: a run with these classes, whose evaluation split is used if it has one; "" for
+        none.
 
     Returns:
       The numbers: see `summarise`.
 
     Raises:
-      UserError: the data or the file is wrong, or a result would take the place of the file.
+      UserError: the data or the file is wrong, or a result would replace the file.
     """
     check_no_input_replaced(options.files(), detections)
     truth = _open_truth(data, seed, workdir)
@@ -193,7 +193,7 @@ def compare_files(
     Args:
       data: see `evaluate_file`.
       detections: two or more, up to ten; see `read_detections`.
-      options: what is measured and written.
+      options: the metrics, and the files to write.
       seed: see `evaluate_file`.
       workdir: see `evaluate_file`.
 
@@ -201,7 +201,7 @@ def compare_files(
       The comparison: see `compare`.
 
     Raises:
-      UserError: the data or a file is wrong, or a result would take the place of a file.
+      UserError: the data or a file is wrong, or a result would replace a file.
     """
     if not 2 <= len(detections) <= MOST_COMPARED:
         raise UserError(
@@ -230,19 +230,19 @@ def compare_files(
             with sending(options.report) as folder:
                 write_comparison(folder, comparison, candidates, names, truth.origin, read)
             logger.info("the report is %s", folder / "index.html")
-    finally:  # the numbers are told, too, where the page cannot be made
+    finally:  # the numbers are printed even if the page cannot be made
         print(format_comparison(comparison))
     return comparison
 
 
 class _Truth(NamedTuple):
-    """What detections are judged by.
+    """The ground truth for detections.
 
     Attributes:
       dataset: the evaluation data.
-      origin: where it comes from, in words.
+      origin: a description of its source.
       images: its images, without detections.
-      paths: the files of the images by their names; "" of an image in no file of its own.
+      paths: the files of the images by their names; "" for an image without its own file.
     """
 
     dataset: Dataset
@@ -254,13 +254,13 @@ class _Truth(NamedTuple):
 def open_data(
     data: DataConfig, class_names: Sequence[str], seed: int, workdir: str | Path
 ) -> tuple[Dataset, str]:
-    """Evaluation data for what was not made by a run, and where it comes from in words.
+    """Opens evaluation data for detections that are not from a run; returns it with its origin.
 
     Args:
       data: names it.
-      class_names: its classes; those of the data where empty.
+      class_names: its classes; empty = those of the data.
       seed: see `evaluate_file`.
-      workdir: of a run, whose classes and cut count; "" for none.
+      workdir: of a run, whose classes and split are used; "" for none.
 
     Raises:
       UserError: the data is wrong.
@@ -316,14 +316,14 @@ def publish(
     dataset: Dataset,
     options: EvaluationOptions,
 ) -> None:
-    """Writes the numbers and a report where they are asked for, and prints the numbers.
+    """Writes the numbers and a report if requested, and prints the numbers.
 
     Args:
       results: one per image.
       summary: the numbers.
-      about: what is evaluated (`run`) on what (`data`).
+      about: the names of the evaluated run (`run`) and the data (`data`).
       dataset: the data.
-      options: where to.
+      options: the files to write.
     """
     if options.output:
         with sending(options.output) as file:
@@ -332,5 +332,5 @@ def publish(
         if options.report:
             with sending(options.report) as folder:
                 write_page(folder, results, summary, about, dataset)
-    finally:  # the numbers are told, too, where the page cannot be made
+    finally:  # the numbers are printed even if the page cannot be made
         print(format_table(summary))

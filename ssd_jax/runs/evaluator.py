@@ -1,4 +1,4 @@
-"""Runs a network over batches and collects what it detects."""
+"""Runs a network over batches and collects its detections."""
 
 import contextlib
 import functools
@@ -36,19 +36,19 @@ from ssd_jax.training.detection_loss import make_evaluation_step
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
-# What the device gives for its share of a batch: detections alone, or with losses `[batch, 2]`.
+# The outputs of a device for its share of a batch: detections, or these and losses `[batch, 2]`.
 Outputs = Detections | tuple[Detections, jax.Array]
 Predict = Callable[[tuple[Variables, Variables], Any], Outputs]
 
 
 class Evaluated(NamedTuple):
-    """What an evaluation gives.
+    """The results of an evaluation.
 
     Attributes:
-      results: one per image, in the order of their names, on every process the same.
-      pictures: this process's first images, as the network sees them, by what results call them.
-      loss: of all images, as in training but without augmentation; None where it is not measured,
-        or there is no object.
+      results: one per image, in the order of their names, the same in every process.
+      pictures: this process's first images, as inputs of the network, by their names in results.
+      loss: of all images, as in training but without augmentation; None if it is not measured, or
+        there is no object.
     """
 
     results: list[ImageResult]
@@ -75,7 +75,7 @@ class Stopwatch:
         return sum(self.seconds.values())
 
     def describe(self, later_images: int) -> str:
-        """Speed and shares in words; `later_images` came after the first batch."""
+        """Describes speed and shares of time; `later_images` came after the first batch."""
         total = self.total
         running = self.seconds.get("input", 0.0) + self.seconds.get("network", 0.0)
         parts = []
@@ -101,12 +101,12 @@ def run_detector(
       predict: a predict step, or an evaluation step, under `devices.pmap_predict`.
       variables: parameters and batch statistics.
       batches: this process's share, from `data.evaluation_batches`.
-      num_batches: how many batches there are.
-      stopwatch: is told how long the first batch took ("start", where things are compiled), and
-        for the others how long this process waited for "input" and "network".
-      num_pictures: how many images to return, for drawing.
+      num_batches: the number of batches.
+      stopwatch: receives the time of the first batch ("start", which includes compilation), and
+        for the others the time that this process waited for "input" and "network".
+      num_pictures: the number of images to return, for drawing.
       after_batch: called after every batch; may raise, to end early.
-      inputs: what the step is given of a batch.
+      inputs: selects the inputs of the step from a batch.
     """
     results, pictures, dropped, losses = [], {}, 0, np.zeros(2)
     progress = progress_bar(
@@ -158,7 +158,7 @@ def _one_ahead(
     stopwatch: Stopwatch,
     inputs: Callable[[Batch], Any],
 ) -> Iterator[tuple[Batch, Outputs]]:
-    """Batches with their outputs on the host; the device works on the next one meanwhile."""
+    """Yields batches with their outputs on the host, while the device processes the next one."""
     batches = iter(batches)
     with stopwatch.measure("start"):
         batch = next(batches)
@@ -203,9 +203,9 @@ def _image_results(batch: Batch, detections: Detections) -> list[ImageResult]:
 
 
 def with_objects(most: int, batch: Batch) -> Batch:
-    """The images of a batch and so many of their objects, those that are trained on: the largest.
+    """The images of a batch with their `most` largest objects, the ones that training uses.
 
-    Their number is always the same, so that nothing is compiled again.
+    The number is always the same, so that nothing is compiled again.
     """
     learned = (batch["labels"] > 0) & ~batch["crowd"] & batch["mask"][:, None]
     sides = batch["boxes"][..., 2:] - batch["boxes"][..., :2]
@@ -222,11 +222,11 @@ def with_objects(most: int, batch: Batch) -> Batch:
 
 
 class Evaluator:
-    """Runs a network on evaluation data, again and again, compiled once.
+    """Runs a network on evaluation data; compiled once for many evaluations.
 
     Attributes:
       dataset: the data.
-      network: what is evaluated.
+      network: the evaluated network.
     """
 
     def __init__(
@@ -240,11 +240,11 @@ class Evaluator:
         """Prepares the evaluation of a network.
 
         Args:
-          config: the size of images and batches, and how detections are made.
-          network: what is evaluated.
+          config: the size of images and batches, and `detection`.
+          network: the network to evaluate.
           dataset: the images, with the classes that the network was trained on.
           flip: see `make_predict_step`.
-          loss: which loss is measured too; None for none.
+          loss: the loss to measure too; None for none.
         """
         self.dataset = dataset
         self._image_size = config.model.image_size
@@ -298,7 +298,7 @@ class Evaluator:
         metrics: Sequence[str],
         metric_iou_threshold: float = IOU_THRESHOLD,
     ) -> dict[str, Any]:
-        """The numbers of these results, and a line about where the time of all this went."""
+        """Computes the numbers of these results, and logs the time of each part."""
         with self._stopwatch.measure("metric"):
             summary = summarise(results, self.dataset.class_names, metrics, metric_iou_threshold)
         if devices.is_main_process():

@@ -1,4 +1,4 @@
-"""Makes work directories of weights that others trained."""
+"""Imports weights of other programs into new work directories."""
 
 import logging
 from collections.abc import Sequence
@@ -41,14 +41,14 @@ def import_weights(
     class_names: Sequence[str] = (),
     partial: bool = False,
 ) -> None:
-    """Makes a work directory of a file of weights.
+    """Makes a work directory from a file of weights.
 
     Args:
       kind: one of `FORMATS`.
       file: see `read_format`.
       config: describes the network.
       output: the work directory to make.
-      class_names: of the weights, in order; where empty, those of the config, or else VOC's or
+      class_names: of the weights, in order; empty = those of the config, or else VOC's or
         COCO's, by their number.
       partial: whether tensors may be missing, left over, or of another shape.
 
@@ -88,7 +88,7 @@ def import_weights(
 
 
 def _describe_mismatch(foreign: Foreign, result: Transfer) -> str:
-    """The tensors that are missing, left over or of another shape; "" where all fit."""
+    """The tensors that are missing, left over or of another shape; "" if all fit."""
     mismatches = {
         "missing": foreign.missing,
         "of another shape": [

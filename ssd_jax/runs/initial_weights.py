@@ -1,4 +1,4 @@
-"""The weights that a run starts from, as `config.init` names them."""
+"""The start weights of a run, from `config.init`."""
 
 import logging
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def start_weights(config: Config, network: Network, train: Dataset) -> Transfer:
 
     Args:
       config: of the run.
-      network: what will be trained.
+      network: the network to train.
       train: the training data.
 
     Raises:
@@ -51,17 +51,17 @@ def start_weights(config: Config, network: Network, train: Dataset) -> Transfer:
 def initial_weights(
     init: str, network: Network, seed: int, class_names: Sequence[str], prior: float = 0.0
 ) -> Transfer:
-    """New variables of a network, with all that fits of the weights that `init` names.
+    """New variables of a network, with all fitting arrays of the weights that `init` names.
 
     Args:
       init: `config.init`.
-      network: what will be trained.
-      seed: of everything that the weights do not give.
+      network: the network to train.
+      seed: of all other arrays.
       class_names: the classes of the network, in the order of the labels.
-      prior: see `Network.init`; weights that have a background give theirs.
+      prior: see `Network.init`; replaced by weights that have a background.
 
     Raises:
-      UserError: `init` is none of the forms, its weights cannot be read, or nothing of them fits.
+      UserError: `init` has none of the forms, its weights cannot be read, or no array fits.
     """
     given, given_classes, unused = {}, (), []
     kind, _, place = init.partition(":")
@@ -88,12 +88,12 @@ def initial_weights(
 
 
 def record_weights(folder: Path, init: str, weights: Transfer) -> None:
-    """Writes what became of each array, and tells a summary.
+    """Writes the origin of each array to `weights.txt`, and logs a summary.
 
     Args:
       folder: the work directory.
       init: `config.init`.
-      weights: of `start_weights`.
+      weights: from `start_weights`.
     """
     file = folder / "weights.txt"
     write_text(file, format_transfer(weights) + "\n")
@@ -104,7 +104,7 @@ def record_weights(folder: Path, init: str, weights: Transfer) -> None:
 def has_folded_norms(weights: Transfer) -> bool:
     """Whether batch norm in the backbone was folded into its convolutions, as for deployment.
 
-    All of it that was taken over has the scale 1 and the mean 0, which training never gives.
+    All of its arrays from the weights have scale 1 and mean 0, which training never produces.
     """
     arrays = flatten(weights.variables)
     constants = {
@@ -120,14 +120,14 @@ def has_folded_norms(weights: Transfer) -> bool:
 
 
 def with_measured_norms(weights: Transfer, network: Network, train: Dataset) -> Transfer:
-    """Weights whose batch norm has the statistics of `NUM_MEASURED` training images.
+    """Returns weights whose batch norm has the statistics of `NUM_MEASURED` training images.
 
-    Of whole images, without augmentation: what the detector will be given.
+    The images are whole and without augmentation, like the later inputs of the detector.
 
     Args:
-      weights: of which `has_folded_norms` is true.
-      network: what will be trained.
-      train: the training data; its first images are taken, on all processes the same.
+      weights: for which `has_folded_norms` is true.
+      network: the network to train.
+      train: the training data; all processes use its first images.
     """
     from ssd_jax.data.evaluation_batches import evaluation_batches
 
@@ -149,7 +149,7 @@ def _from_run(folder: Path) -> tuple[Arrays, tuple[str, ...]]:
     arrays = flatten(trained.variables)
     imported = folder / "imported.json"
     if imported.is_file():
-        # Of imported weights those that were in the file.
+        # Of imported weights, only the arrays from their file.
         names = read_json(imported)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UserError(f"{imported} is damaged: it must be a list of names of arrays")

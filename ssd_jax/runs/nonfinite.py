@@ -1,4 +1,4 @@
-"""Keeps a batch that made loss or gradient not finite, for a person to look at."""
+"""Saves a batch whose loss or gradient was not finite, for inspection."""
 
 import os
 from pathlib import Path
@@ -21,27 +21,27 @@ def save_batch(
     numbers: dict[str, Any],
     class_names: tuple[str, ...],
 ) -> str:
-    """Writes a batch with what is known of its step.
+    """Writes a batch with the numbers of its step.
 
     Args:
-      folder: of the run; `nonfinite/STEP` is made in it, with `batch.npz`, `numbers.json` and
-        `pictures.png`.
-      batch: of all processes, as it went to the devices before colours and mirroring.
-      numbers: `step`, and what else belongs into `numbers.json`.
+      folder: the work directory; `nonfinite/STEP` is made in it, with `batch.npz`, `numbers.json`
+        and `pictures.png`.
+      batch: of all processes, as sent to the devices, before colours and mirroring.
+      numbers: `step`, and the other content of `numbers.json`.
       class_names: in the order of the labels.
 
     Returns:
-      What is in it and where it is, in words.
+      A description of its content and place.
     """
     place = folder / "nonfinite" / str(numbers["step"])
     place.mkdir(parents=True, exist_ok=True)
     names = [os.fsdecode(name) for name in batch["image_id"]]
     files = [os.fsdecode(file) for file in batch["file"]]
-    # JSON has no word for numbers that are not finite.
+    # JSON has no numbers that are not finite.
     written = {key: value if np.isfinite(value) else str(value) for key, value in numbers.items()}
     written |= {"image_id": names, "file": files}
     write_json(place / "numbers.json", written)
-    # Numbers alone: strings would be pickles, which nobody should have to load.
+    # Numbers only: strings would be pickles, which are unsafe to load.
     numeric: dict[str, Any] = {key: array for key, array in batch.items() if array.dtype != object}
     np.savez_compressed(place / "batch.npz", **numeric)
     pictures = draw_training_images(batch, class_names, NUM_PICTURES)

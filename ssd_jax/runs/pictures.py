@@ -32,7 +32,7 @@ def draw_training_images(
 
 
 def image_names(batch: dict[str, np.ndarray]) -> list[str]:
-    """What captions and messages call the images of a batch."""
+    """The names of the images of a batch in captions and messages."""
     return [
         caption_name(os.fsdecode(file), os.fsdecode(name))
         for file, name in zip(batch["file"].tolist(), batch["image_id"].tolist(), strict=True)
@@ -44,7 +44,7 @@ def save_pictures(
 ) -> None:
     """Writes `pictures/NAME.png` with all of them, and `pictures/NAME_00.png`, … one by one.
 
-    Captions stand below the pictures on the sheet of all.
+    Captions are below the pictures on the sheet.
     """
     (folder / "pictures").mkdir(exist_ok=True)
     sheet = contact_sheet(pictures)

@@ -1,7 +1,7 @@
-"""Chooses, for a run on somebody's own images, what depends on these and on the machine.
+"""Chooses the fields of the config that depend on a user's images and on the machine.
 
-What was given is left as it is. Every choice is a field of the config, has a reason in words, and
-is kept in the work directory, so that a run goes on with what it began with.
+Fields that the user sets are not changed. Every choice is a field of the config, has a reason, and
+is recorded in the work directory, so that a run continues with the same values.
 """
 
 import logging
@@ -30,35 +30,35 @@ from ssd_jax.storage.files import AnyPath
 
 logger = logging.getLogger(__name__)
 
-# Fewer objects than these with a default box of enough IoU: boxes in their shapes are looked for.
-# With more of them such boxes made short trainings worse (docs/benchmarks.md).
+# Share of objects with a default box of enough IoU, below which boxes in their shapes are tried.
+# With a larger share such boxes made short trainings worse (docs/benchmarks.md).
 LOW_RECALL = 0.5
-GAIN = 0.01  # of recall, from which such boxes are taken
-SMALL = 30  # pixels: half of the objects below that, and a larger input is taken
-# The same, but only where as many passes fit into the time as with the smaller input.
+GAIN = 0.01  # of recall, from which such boxes are used
+SMALL = 30  # pixels; if half of the objects are smaller, a larger input is chosen
+# The same, but only if the time allows the same number of passes as with the smaller input.
 RATHER_SMALL = 60
-LARGER = {256: 384, 300: 512, 320: 480}  # inputs of the configs, and what is taken then
-# Fields that go with the size of the input.
+LARGER = {256: 384, 300: 512, 320: 480}  # inputs of the configs, and the larger ones
+# Fields that depend on the size of the input.
 SIZED = ("extra_blocks", "feature_sizes", "strides", "min_sizes", "max_sizes", "aspect_ratios")
 FEW_EPOCHS = 15  # up to which images are only mirrored
-MANY_EPOCHS = 100  # from which on augmentation is the paper's
+MANY_EPOCHS = 100  # from which augmentation is that of the paper
 
 
 NETWORKS = {
-    "cpu": "SSDLite with MobileNetV2 at 320 pixels, the quickest, for a CPU",
+    "cpu": "SSDLite with MobileNetV2 at 320 pixels, the fastest, for a CPU",
     "accelerator": "the paper's SSD300 with VGG16, in bfloat16, for an accelerator",
     "scratch": "a small SSD at 256 pixels",
 }
 
 
 class Length(NamedTuple):
-    """How long to train: so many epochs, within limits of steps."""
+    """The length of a training: a number of epochs, with limits in steps."""
 
     epochs: float
     fewest: int
     most: int
-    limit: str  # why no more
-    image_size: int = 0  # that `most` is for; larger ones take fewer steps; 0 = as many
+    limit: str  # the reason for `most`
+    image_size: int = 0  # that `most` is for; larger ones have fewer steps; 0 = the same for all
 
 
 CPU = Length(25, 600, 1500, "so that two cores need at most twenty minutes", 320)
@@ -67,7 +67,7 @@ ACCELERATOR = Length(100, 2000, 40_000, "as many as the paper's first rate takes
 
 
 class Choice(NamedTuple):
-    """One field."""
+    """The choice of one field."""
 
     field: str
     value: Any
@@ -75,14 +75,14 @@ class Choice(NamedTuple):
 
 
 def choose_row(init: str | None, workdir: AnyPath) -> str:
-    """The row of `configs/own_images.py` for this machine, and why; see there.
+    """Chooses the row of `configs/own_images.py` for this machine, and logs the reason.
 
     Args:
-      init: `config.init` where it is given; None where it is to be chosen.
+      init: `config.init` if it is given; None = to choose.
       workdir: the work directory.
 
     Returns:
-      The row; "" for a run that goes on as it was recorded.
+      The row; "" for a run that continues with its recorded config.
     """
     if steps_at(workdir):
         return ""
@@ -97,7 +97,7 @@ def choose_row(init: str | None, workdir: AnyPath) -> str:
 
 
 def _reason_without_weights(row: str) -> str:
-    """Why the weights of ImageNet are not there; "" where they are."""
+    """The reason why the weights of ImageNet are missing; "" if they are not."""
     try:
         published_file("imagenet", "mobilenet_v2" if row == "cpu" else "vgg16")
     except UserError as error:
@@ -108,13 +108,13 @@ def _reason_without_weights(row: str) -> str:
 def planned(
     config: Config, given: Collection[str], train: Dataset, recorded: Config | None
 ) -> Config:
-    """The config with what suits the images and the machine; tells what was chosen.
+    """Completes a config for the images and the machine, and logs the choices.
 
     Args:
-      config: to begin with.
-      given: the names of the fields that are not to be chosen.
-      train: what there is to train on.
-      recorded: of a run that goes on.
+      config: the config to complete.
+      given: the names of fields that must not change.
+      train: the training data.
+      recorded: the config of a run that continues.
 
     Raises:
       UserError: two lengths are given.
@@ -133,7 +133,7 @@ def planned(
 
 
 def plan(config: Config, given: Collection[str], train: Content) -> tuple[Config, list[Choice]]:
-    """The config of a new run, and what was chosen for it; see `planned`."""
+    """The config of a new run, and its choices; see `planned`."""
     choices: list[Choice] = []
 
     def choose(found: list[Choice]) -> None:
@@ -154,9 +154,9 @@ def plan(config: Config, given: Collection[str], train: Content) -> tuple[Config
 def plan_further(
     config: Config, given: Collection[str], num_images: int, recorded: Config
 ) -> tuple[Config, list[Choice]]:
-    """The config of a run that goes on, and what was chosen anew; see `planned`.
+    """The config of a run that continues, and its new choices; see `planned`.
 
-    It keeps what was chosen for it, but for what depends on its length where another is given.
+    It keeps its earlier choices, except those that depend on its length if that changes.
     """
     values = flat_fields(config.model_dump())
     changed = recorded.replace({name: values[name] for name in given})
@@ -168,7 +168,7 @@ def plan_further(
 
 
 def format_choices(choices: list[Choice]) -> str:
-    """A line for each choice; one for all lists of numbers with the same reason."""
+    """Describes each choice in a line; lists of numbers with the same reason share a line."""
     lines = ["chosen for these images and this machine; --config.FIELD=VALUE sets another value:"]
     lists: dict[str, list[str]] = {}
     for field, value, reason in choices:
@@ -184,7 +184,7 @@ def format_choices(choices: list[Choice]) -> str:
 
 
 def _input_size(config: Config, given: Collection[str], train: Content) -> list[Choice]:
-    """A larger input where objects are small, and what belongs to one that is given."""
+    """A larger input if objects are small, and the fields that depend on the input size."""
     model = config.model
     boxes = train.some_boxes()
     sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)) * model.image_size
@@ -202,7 +202,7 @@ def _input_size(config: Config, given: Collection[str], train: Content) -> list[
         values = {name: getattr(paper, name) for name in ("image_size", *SIZED)}
     else:
         values = fields_of_size(model, size)
-    belonging = f"what belongs to an input of {size} pixels"
+    belonging = f"for an input of {size} pixels"
     return [
         Choice(f"model.{name}", value, reason if name == "image_size" else belonging)
         for name, value in values.items()
@@ -210,7 +210,7 @@ def _input_size(config: Config, given: Collection[str], train: Content) -> list[
 
 
 def _small(config: Config, num_images: int) -> int:
-    """Pixels below which half of the objects are where a larger input is taken."""
+    """Side in pixels: if half of the objects are smaller, a larger input is chosen."""
     larger = LARGER.get(config.model.image_size, config.model.image_size)
     length = _usual_length(config)
     fits = length is CPU and _wanted(length, config, num_images) <= _most(length, larger)
@@ -224,12 +224,12 @@ def _usual_length(config: Config) -> Length:
 
 
 def _wanted(length: Length, config: Config, num_images: int) -> int:
-    """The steps of so many epochs."""
+    """The steps of `length.epochs` epochs, or `length.fewest`."""
     return max(math.ceil(length.epochs * num_images / config.batch_size), length.fewest)
 
 
 def _most(length: Length, image_size: int) -> int:
-    """The most steps for an input of this size."""
+    """The maximum number of steps for an input of this size."""
     share = (length.image_size / image_size) ** 2 if length.image_size else 1
     return int(length.most * min(share, 1))
 
@@ -248,7 +248,7 @@ def _length(config: Config, given: Collection[str], num_images: int) -> list[Cho
 
 
 def _moments(steps: int) -> list[Choice]:
-    """When the run evaluates, saves and logs."""
+    """The steps between checkpoints and log lines, and the steps of the warm-up."""
     every = math.ceil(steps / EVALUATIONS)  # before each of them
     return [
         Choice(
@@ -264,9 +264,9 @@ def _moments(steps: int) -> list[Choice]:
 def _augmentation(given: Collection[str], passes: float) -> list[Choice]:
     told = f"in {passes:.3g} passes"
     pays = passes >= MANY_EPOCHS
-    reason = f"{told} the augmentation of the paper pays"
+    reason = f"{told} the augmentation of the paper helps"
     if not pays:
-        reason = f"{told} it would cost more than it brings"
+        reason = f"{told} it would cost more than it gains"
     color = Choice("augment.color", pays, reason)
     if "augment.color_strength" in given:
         color = Choice("augment.color", True, "its strength is given")
@@ -280,7 +280,7 @@ def _augmentation(given: Collection[str], passes: float) -> list[Choice]:
 
 
 def _shapes(config: Config, train: Content) -> list[Choice]:
-    """Default boxes in the shapes of the objects, where those of the config fit too few of them."""
+    """Default boxes in the shapes of the objects, if those of the config fit too few objects."""
     if not len(train.boxes):
         return []
     boxes, tiling = train.some_boxes(), tiling_of(config.model)

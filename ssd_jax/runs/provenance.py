@@ -39,7 +39,7 @@ def describe_program() -> dict[str, Any]:
 
 
 def _command() -> str:
-    """The command of this program, as it can be typed again."""
+    """The command of this program, in a form that can be typed again."""
     program, *arguments = sys.argv
     if Path(program).name == "ssd-jax":
         return shlex.join(["ssd-jax", *arguments])
@@ -48,7 +48,7 @@ def _command() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that are installed."""
+    """The versions of Python and of the installed packages."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -59,7 +59,7 @@ def versions() -> dict[str, str]:
 
 
 def git_revision(folder: Path) -> str | None:
-    """The commit that a folder is at, with "+changes" where files differ; None without git."""
+    """The commit of a folder, with "+changes" if files differ; None without git."""
     try:
         revision = _git(folder, "rev-parse", "HEAD")
         return f"{revision}+changes" if _git(folder, "status", "--porcelain") else revision

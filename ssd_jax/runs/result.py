@@ -1,4 +1,4 @@
-"""What a run has reached, read from its work directory."""
+"""The result of a run, read from its work directory."""
 
 import dataclasses
 import math
@@ -8,9 +8,9 @@ from ssd_jax.distributed import exchange
 from ssd_jax.training.metrics_writer import read_metrics
 from ssd_jax.training.run_checkpoints import RunCheckpoints
 
-DIFFERENCE = 0.01  # of mAP, from which one evaluation counts as better than another
-CHANCE = 0.3  # the same for few objects: by so much, divided by the root of their number
-RISEN = 1.1  # times the lowest loss on evaluation images, from which it counts as risen
+DIFFERENCE = 0.01  # difference of mAP from which an evaluation counts as better than another
+CHANCE = 0.3  # the same for few objects, divided by the root of their number
+RISEN = 1.1  # factor on the lowest loss on evaluation images from which a loss counts as risen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class TrainResult:
       last_step: the step that the run ended at.
       metrics: by step, what `metrics.jsonl` holds: `train/loss`, `eval/mAP`, …; the mAP is None
         where there was nothing to find.
-      best_step: the checkpoint with the highest mAP; None where none was evaluated.
+      best_step: the checkpoint with the highest mAP; None if none was evaluated.
       best_mean_ap: its mAP.
     """
 
@@ -50,11 +50,11 @@ def read_result(folder: Path, checkpoints: RunCheckpoints) -> TrainResult:
 
 
 def describe_result(result: TrainResult, num_objects: int = 0, weakest: str = "") -> str:
-    """What a run has reached, in a few lines: the best step, and what to do next.
+    """Describes a result in a few lines: the best step, and advice.
 
     Args:
       result: of the run.
-      num_objects: that it was evaluated on; 0 where that is not known.
+      num_objects: in the evaluation data; 0 = unknown.
       weakest: from `describe_weakest`.
     """
     done = f"done: checkpoints, metrics and pictures are in {result.workdir}"
@@ -83,7 +83,7 @@ def _course(result: TrainResult, mean_ap: dict[int, float], difference: float) -
     Args:
       result: of the run.
       mean_ap: of each evaluation, two or more.
-      difference: of mAP, up to which it may be chance.
+      difference: of mAP, up to which it may be random.
     """
     *_, before, last = mean_ap.values()
     best = max(mean_ap.values())

@@ -1,4 +1,4 @@
-"""Trains one config after the other and puts what they reach into one table."""
+"""Trains one config after the other and writes their results into one table."""
 
 import logging
 import statistics
@@ -27,15 +27,15 @@ def sweep(
     folder: AnyPath,
     published: Mapping[str, str] | None = None,
 ) -> list[Row]:
-    """Trains and evaluates every config; what is finished already is not done again.
+    """Trains and evaluates every config; finished runs are not repeated.
 
-    After every run but the last `table.partial.md` and `table.partial.json` are written anew, with
-    the rows so far; after the last one `table.md` and `table.json`.
+    After every run except the last, `table.partial.md` and `table.partial.json` are rewritten with
+    the rows so far; after the last one `table.md` and `table.json` are written.
 
     Args:
       runs: names and configs.
-      folder: holds a work directory for each run, under its name, and the table.
-      published: by the name of a run what was published for it.
+      folder: for the table, and a work directory with the name of each run.
+      published: the published results, by the name of a run.
 
     Returns:
       A row for each run: see `summarise_run`.
@@ -79,13 +79,13 @@ def summarise_run(name: str, config: Config, result: TrainResult, published: str
     Args:
       name: of the run.
       config: its config.
-      result: what it reached.
-      published: what was published for it.
+      result: its result.
+      published: its published result.
 
     Returns:
       `name`, `published`, `metric`, the last `mAP` by it (None if it was not evaluated),
-      `parameters`, `default_boxes`, `images_per_second` (the median; None in a run too short to
-      say), `steps` that it took.
+      `parameters`, `default_boxes`, `images_per_second` (the median; None if the run was too
+      short), `steps`.
     """
     classes = read_class_names(result.workdir)
     network = build_network(config.model, len(classes))

@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 def load_workdir(
     place: AnyPath, checkpoint: WhichCheckpoint = "best", config: Config | ConfigDict | None = None
 ) -> Trained:
-    """A checkpoint of a run.
+    """Loads a checkpoint of a run.
 
     Args:
       place: the work directory.
-      checkpoint: its step; or the one with the best mAP, which is the last one where the run was
-        not evaluated; or the last one.
-      config: of the run; the one that the work directory records where None.
+      checkpoint: its step, "best" or "last"; the best one by mAP is the last one if the run was
+        not evaluated.
+      config: of the run; None = the one that the work directory records.
 
     Raises:
       UserError: the folder is not the work directory of a run, or a later version wrote it.
@@ -48,11 +48,11 @@ def load_workdir(
 
 
 def read_evaluation(place: AnyPath, checkpoint: WhichCheckpoint = "best") -> dict[str, float]:
-    """The metrics of a checkpoint by name, like `mAP`; empty where it was not evaluated.
+    """The metrics of a checkpoint by name, like `mAP`; empty if it was not evaluated.
 
     Args:
       place: the work directory.
-      checkpoint: as of `load_workdir`.
+      checkpoint: see `load_workdir`.
     """
     folder = run_copy(place)
     checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
@@ -68,7 +68,7 @@ def read_evaluation(place: AnyPath, checkpoint: WhichCheckpoint = "best") -> dic
 
 
 def _chosen_step(checkpoints: Checkpoints, folder: Path, which: WhichCheckpoint) -> int | None:
-    """The step of a checkpoint; None for the last. Tells of one that is not the last."""
+    """The step of a checkpoint; None for the last. Logs a step that is not the last."""
     step = _step(checkpoints, folder, which)
     if which == "best" and step is not None and step != checkpoints.steps()[-1]:
         logger.info(
@@ -91,12 +91,12 @@ def _step(checkpoints: Checkpoints, folder: Path, which: WhichCheckpoint) -> int
 
 
 def _evaluated(folder: Path) -> dict[int, float | None]:
-    """Of `read_evaluations` on the main process, which writes the metrics."""
+    """The result of `read_evaluations` in the main process, which writes the metrics."""
     return dict(exchange.from_main_process(read_evaluations(folder)))
 
 
 def read_evaluations(folder: Path) -> list[tuple[int, float | None]]:
-    """Step and mAP of each evaluation that a run has done; None where there was nothing to find."""
+    """Step and mAP of each evaluation of a run; the mAP is None if the data has no objects."""
     return [
         (line["step"], line.get("eval/mAP"))
         for line in read_metrics(folder)

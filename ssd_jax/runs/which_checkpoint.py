@@ -1,6 +1,6 @@
-"""Which checkpoint of a run is meant; imports nothing that takes time."""
+"""The type that selects a checkpoint of a run; this file imports no slow packages."""
 
 from typing import Literal
 
-# The step of it; or the one with the best mAP, or the last one.
+# Its step; or the one with the best mAP, or the last one.
 WhichCheckpoint = int | Literal["best", "last"]

@@ -1,21 +1,21 @@
 """The files of a work directory that describe its run.
 
-A work directory holds
+A work directory has
 
-    format.json      the version of this form
+    format.json      the version of this format
     config.json      the config of the run
     classes.json     the classes, in the order of the labels: their names, and their ids in results
-    split.json       where they were cut off training data: the images that are evaluated on
-    data.json        a digest of the annotation of each image, to tell what changed until next time
-    starts.jsonl     each start of the run: when, where, by which command, code and packages
-    weights.txt      what became of each array of the weights that the run started from, if any
-    imported.json    if its weights came from a file: which arrays did
-    data_errors.jsonl  what config.data.on_error="skip" left out and why, an image a line
-    checkpoints/     one folder a saved step
-    metrics.jsonl    one object a line
+    split.json       the evaluation images, if they were split from the training data
+    data.json        a digest of the annotation of each image, to report changes at the next start
+    starts.jsonl     each start of the run: time, place, command, code and packages
+    weights.txt      the origin of each array, if the run started from weights
+    imported.json    the arrays that came from a file, if its weights were imported
+    data_errors.jsonl  images that config.data.on_error="skip" left out, and the reasons
+    checkpoints/     one folder per saved step
+    metrics.jsonl    one object per line
     tensorboard/     the same for TensorBoard, with the pictures
     loggers.json     if config.loggers names them: the run's ids at Weights & Biases and MLflow
-    wandb/           what Weights & Biases keeps here
+    wandb/           files of Weights & Biases
     pictures/        training images as they go to the device; detections of the last evaluation
     report/          a page about the best checkpoint, written at the end of an evaluated run
     nonfinite/       batches whose loss or gradient was not finite, if there were any
@@ -44,19 +44,19 @@ from ssd_jax.storage.files import (
 def record_run(
     folder: Path, config: Config, class_names: Sequence[str], category_ids: Sequence[int]
 ) -> None:
-    """Writes config and classes into a work directory, made where it does not exist.
+    """Writes config and classes into a work directory, which is made if it does not exist.
 
     Args:
       folder: the work directory.
       config: a config of `configs/`.
       class_names: in the order of the labels.
-      category_ids: what results call the classes, in the same order.
+      category_ids: the ids of the classes in results, in the same order.
     """
     folder.mkdir(parents=True, exist_ok=True)
     classes = describe_classes(class_names, category_ids)
     write_json(folder / "config.json", config.model_dump(mode="json"))
     write_json(folder / "classes.json", classes)
-    # Last: a config of today is read as one of the format before, too, but not the other way round.
+    # Last: a present config can also be read in the format before, but not the reverse.
     write_json(folder / "format.json", {"format": FORMAT}, indent=None)
 
 
@@ -74,10 +74,10 @@ def record_start(folder: Path, description: dict[str, Any]) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """A block during which no other process trains in a work directory.
 
-    The lock ends with the process, however it ends.
+    The lock ends with the process, also if that is killed.
 
     Raises:
-      UserError: another process does.
+      UserError: another process trains there.
     """
     with locks.locked(folder, "work directory", _last_start):
         yield
@@ -106,7 +106,7 @@ def read_classes(folder: Path) -> list[dict[str, Any]]:
 
 
 def _has_no_heads(folder: Path) -> bool:
-    """Whether a work directory holds the imported weights of a backbone alone."""
+    """Whether a work directory has only the imported weights of a backbone."""
     names = read_json(folder / "imported.json") if (folder / "imported.json").is_file() else None
     return isinstance(names, list) and not any(str(name).startswith("heads") for name in names)
 
@@ -182,10 +182,10 @@ def _read(folder: Path, name: str) -> Any:
 
 
 def _fix(name: str) -> str:
-    """What to do where a file of a work directory is damaged."""
+    """The fix for a damaged file of a work directory."""
     if name == "format.json":
         return f'Put back a copy of it, or write {{"format": {FORMAT}}} into it'
     return (
         "Put back a copy of it, or remove it and start the same training again, which writes it "
-        "anew, also where it has nothing left to train"
+        "again, even if it has nothing left to train"
     )

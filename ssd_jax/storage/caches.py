@@ -1,11 +1,11 @@
-"""Folders in the user's cache folder: what can be made or downloaded again."""
+"""Folders in the user's cache folder, for files that can be made or downloaded again."""
 
 import os
 from pathlib import Path
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of ours in `$XDG_CACHE_HOME` or `~/.cache`, made where it does not exist.
+    """A folder of this package in `$XDG_CACHE_HOME` or `~/.cache`, made if it does not exist.
 
     Raises:
       OSError: it cannot be made.

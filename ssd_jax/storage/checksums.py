@@ -1,6 +1,6 @@
-"""SHA-256 checksums of the files of a folder, kept in it as `sha256sum` writes them.
+"""SHA-256 checksums of the files of a folder, stored in it in the format of `sha256sum`.
 
-`sha256sum -c SHA256SUMS`, started in the folder, checks the same.
+`sha256sum -c SHA256SUMS`, run in the folder, makes the same checks.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ CHECKSUMS_FILE = "SHA256SUMS"
 
 
 class DamageError(Exception):
-    """A file is not as it was written; the message names it and says what is wrong."""
+    """A file differs from what was written; the message names it and the damage."""
 
 
 def write_checksums(folder: Path, names: Iterable[str], beside: Path | None = None) -> None:
@@ -23,7 +23,7 @@ def write_checksums(folder: Path, names: Iterable[str], beside: Path | None = No
 
     Args:
       folder: the folder.
-      names: of files and folders in it; of a folder, all files in it are meant.
+      names: of files and folders in it; a folder stands for all files in it.
       beside: the folder that its files will be moved to; the checksums of other files there are
         kept, so that one folder may hold several exports.
     """
@@ -37,10 +37,10 @@ def write_checksums(folder: Path, names: Iterable[str], beside: Path | None = No
 
 
 def verify_checksums(folder: Path, names: Iterable[str]) -> None:
-    """Compares files with the checksums of their folder; files of other names do not matter.
+    """Compares files with the checksums of their folder; other files are ignored.
 
-    A folder that an older version wrote has no `SHA256SUMS`, and nothing is compared. Where it is,
-    all files that are meant have a line in it.
+    A folder of an older version has no `SHA256SUMS`, and nothing is compared. Otherwise every named
+    file must have a line in it.
 
     Args:
       folder: the folder.
@@ -69,7 +69,7 @@ def verify_checksums(folder: Path, names: Iterable[str]) -> None:
 
 
 def _files(folder: Path, names: Iterable[str]) -> Iterator[str]:
-    """The paths of all files below a folder that some names mean, ascending."""
+    """The paths of all files below a folder that some names stand for, ascending."""
     for name in sorted(names):
         place = folder / name
         found = sorted(place.rglob("*")) if place.is_dir() else [place]

@@ -1,8 +1,8 @@
-"""Object stores: what lies at `gs://…` and `s3://…`, listed and copied, by gcsfs and s3fs.
+"""Object stores: lists and copies the objects at `gs://…` and `s3://…`, with gcsfs and s3fs.
 
-Objects are not files: none is appended to, none is locked, and a folder is no more than the
-beginning of their names. So nothing is opened in place: objects are copied to local files, which
-are worked on and copied back whole (`copies.py`). A write replaces its object in one step.
+Objects are not files: they cannot be appended to or locked, and a folder is only a prefix of their
+names. So no object is opened directly: objects are copied to local files, and changed files are
+copied back whole (`copies.py`). A write replaces its object in one step.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ CREDENTIALS = {
     "gs": "`gcloud auth application-default login`, or GOOGLE_APPLICATION_CREDENTIALS",
     "s3": "`aws configure`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
 }
-# What errors are called, or say, where the store does not know or not trust who asks.
+# Names or texts of errors when the store does not accept the credentials.
 NO_CREDENTIALS = re.compile(
     "credential|anonymous|token|forbidden|unauthorized|access ?denied|InvalidAccessKey|Signature",
     re.IGNORECASE,
@@ -33,7 +33,7 @@ class Object(NamedTuple):
 
     Attributes:
       size: in bytes.
-      mark: another one whenever the object was replaced.
+      mark: changes whenever the object is replaced.
     """
 
     size: int
@@ -41,7 +41,7 @@ class Object(NamedTuple):
 
 
 def is_remote(place: object) -> bool:
-    """Whether a path that a user named lies in an object store."""
+    """Whether a path that a user named is in an object store."""
     return isinstance(place, str) and place.startswith(("gs://", "s3://"))
 
 
@@ -61,7 +61,7 @@ def parts_of(place: str) -> tuple[str, str, str]:
 
 
 def objects_at(place: str) -> dict[str, Object]:
-    """The object at a place as "", and those below it by their paths from there.
+    """The object at a place, by the name "", and those below it, by their relative paths.
 
     Raises:
       UserError: the store cannot be reached, or there is no such bucket.
@@ -74,7 +74,7 @@ def objects_at(place: str) -> dict[str, Object]:
     for name, about in found.items():
         inside = name.removeprefix(path).removeprefix("/")
         if name.endswith("/") or about.get("type") == "directory":
-            continue  # what some tools make for an empty folder
+            continue  # made by some tools for an empty folder
         if inside and {"..", ".", ""} & set(inside.split("/")):
             raise UserError(f"{place} holds an object called {shown(inside)}: rename it")
         mark = about.get("etag") or about.get("ETag") or about.get("generation") or ""
@@ -88,7 +88,7 @@ def exists(place: str) -> bool:
 
 
 def age_of(place: str) -> float | None:
-    """Seconds since an object was written; None where there is none."""
+    """Seconds since an object was written; None if there is none."""
     scheme, bucket, key = parts_of(place)
     try:
         with answering(place):
@@ -120,13 +120,13 @@ def send(folder: Path, place: str, names: Sequence[str]) -> None:
     if names:
         targets = ["/".join(filter(None, (bucket, key, name))) for name in names]
         for name in names:
-            (folder / name).stat()  # what is missing here is not the store's fault
+            (folder / name).stat()  # a missing local file is not an error of the store
         with answering(place):
             _file_system(scheme).put([str(folder / name) for name in names], targets)
 
 
 def read(place: str) -> bytes | None:
-    """The bytes of an object; None where there is none."""
+    """The bytes of an object; None if there is none."""
     scheme, bucket, key = parts_of(place)
     try:
         with answering(place):
@@ -143,7 +143,7 @@ def write(place: str, content: bytes) -> None:
 
 
 def remove(place: str, names: Sequence[str]) -> None:
-    """Removes objects below a place, those that are there."""
+    """Removes those of the named objects below a place that exist."""
     scheme, bucket, key = parts_of(place)
     for name in names:
         with contextlib.suppress(MissingError), answering(place):
@@ -156,7 +156,7 @@ class MissingError(UserError):
 
 @contextlib.contextmanager
 def answering(place: str) -> Iterator[None]:
-    """A block in which whatever a store refuses is a `UserError` of one line.
+    """A block in which errors of a store become a `UserError` of one line.
 
     Args:
       place: for the message.
@@ -172,7 +172,7 @@ def answering(place: str) -> Iterator[None]:
             f"see: check both names, with `{_lister(scheme)} {scheme}://{bucket}/`"
         ) from error
     except Exception as error:  # of gcsfs, s3fs, google-auth, botocore, aiohttp
-        # The system's answer about a local file, as of a full disk.
+        # An error of a local file, for example a full disk.
         if isinstance(error, OSError) and error.errno and error.filename:
             raise
         scheme, _, _ = parts_of(place)
@@ -190,7 +190,7 @@ def _lister(scheme: str) -> str:
 
 @functools.cache
 def _file_system(scheme: str) -> Any:
-    """The client of a store, made once, which keeps no lists of objects.
+    """The client of a store, made once, without a cache of object lists.
 
     Raises:
       UserError: its package is not installed.

@@ -1,9 +1,9 @@
-"""Local copies of what lies in object stores, and results that are sent there.
+"""Local copies of objects in object stores, and results that are sent there.
 
-Whoever reads or writes a path that a user named may ask here for a local one. A local path is
-itself; of `gs://…` and `s3://…` the objects are copied first, or sent at the end. Copies live until
-the process ends, in a folder for temporary files, and a copy that is asked for again is brought up
-to date: only objects that changed are copied anew.
+Code that reads or writes a path of a user gets a local path here. A local path is returned
+unchanged; for `gs://…` and `s3://…` the objects are copied first, or sent at the end. Copies exist
+until the process ends, in a temporary folder. A copy that is requested again is updated: only
+objects that changed are copied again.
 """
 
 import atexit
@@ -20,7 +20,7 @@ from ssd_jax.storage.checksums import CHECKSUMS_FILE
 from ssd_jax.storage.clouds import Object, is_remote
 from ssd_jax.storage.files import AnyPath, local_path
 
-_known: dict[Path, dict[str, Object]] = {}  # what was copied, by the folder of the copy
+_known: dict[Path, dict[str, Object]] = {}  # the copied objects, by the folder of the copy
 
 
 def local_copy(
@@ -29,16 +29,17 @@ def local_copy(
     below: str = "in",
     may_be_missing: bool = False,
 ) -> Path:
-    """A local path that holds what a place does: the place itself, or a copy.
+    """A local path with the content of a place: the place itself, or a copy.
 
     Args:
       place: a path, or the place of an object, or the beginning of the names of many.
       wanted: of the paths of objects below the place, those to copy.
-      below: tells several copies of one place apart.
-      may_be_missing: whether the copy is an empty folder where nothing is there.
+      below: distinguishes several copies of one place.
+      may_be_missing: whether a place without objects gives an empty folder.
 
     Raises:
-      UserError: the path has another scheme, the store cannot be reached, or nothing is there.
+      UserError: the path has another scheme, the store cannot be reached, or the place has no
+        objects.
     """
     if not is_remote(place):
         return local_path(place)
@@ -46,7 +47,7 @@ def local_copy(
     if not objects and not may_be_missing:
         raise UserError(f"{place} does not exist: there is no such object, and none below it")
     copy = copy_place(str(place), below)
-    if "" in objects:  # one object, whatever lies below its name
+    if "" in objects:  # one object, even if others are below its name
         objects = {"": objects[""]}
     else:
         copy.mkdir(parents=True, exist_ok=True)
@@ -66,12 +67,12 @@ def sending(
 ) -> Iterator[Path]:
     """Gives a local path to write a file or a folder to; at the end it is sent to its place.
 
-    A local place is written directly. Where the block ends early, nothing is sent.
+    A local place is written directly. If the block raises, nothing is sent.
 
     Args:
       place: where results go.
-      last: the name of the file that tells readers of the others, and is sent after them.
-      even_unfinished: whether what there is is sent where the block ends early, too.
+      last: the name of the file that lists the others for readers, and is sent after them.
+      even_unfinished: whether existing files are sent if the block raises, too.
 
     Raises:
       UserError: the path has another scheme, or the store cannot be reached.
@@ -79,7 +80,7 @@ def sending(
     if not is_remote(place):
         yield local_path(place)
         return
-    clouds.objects_at(f"{place}/{last}")  # before work that takes long: whether it can be reached
+    clouds.objects_at(f"{place}/{last}")  # checks the store before work that takes long
     copy = copy_place(str(place), "out")
     if copy.is_dir():  # of an earlier result
         shutil.rmtree(copy)
@@ -104,7 +105,7 @@ def _send_all(copy: Path, place: str, last: str) -> None:
 
 
 def top_level(names: Collection[str]) -> list[str]:
-    """Of the paths of files those that lie in no folder."""
+    """The paths of files that are in no folder."""
     return [name for name in names if "/" not in name]
 
 
@@ -114,9 +115,9 @@ def name_of(place: AnyPath) -> str:
 
 
 def copy_place(place: str, below: str) -> Path:
-    """Where the copy of a place lies; its parents need not exist.
+    """The path of the copy of a place; its parents need not exist.
 
-    Messages name the place where they name the copy.
+    Messages show the place instead of the copy.
     """
     scheme, bucket, key = clouds.parts_of(place)
     root = folder_of_copies() / below

@@ -1,8 +1,8 @@
 """Paths of users, and files that are written whole or not at all.
 
-Every path that a run or a command reads or writes goes through here. Files lie on local disks (and
-what is mounted like one); a path with a scheme is refused by name. Where `gs://bucket/run` may be
-named, `copies.py` gives a local path for it.
+Every path that a run or a command reads or writes goes through here. Files are on local or mounted
+disks; a path with a scheme is refused. Where `gs://bucket/run` is allowed, `copies.py` gives a
+local path for it.
 """
 
 import codecs
@@ -21,7 +21,7 @@ from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.replacing import replacing
 
 MAX_LINE = 2**20  # characters
-# How systems answer where nothing more can be written; the last one is a limit of the process.
+# Errors of systems when a disk is full; the last one is a limit of the process.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONGEST_NAME = 255  # bytes of the name of a file, on most file systems
 
@@ -30,11 +30,11 @@ AnyPath = str | os.PathLike[str]
 # `gs://…`, and `gs:/…`, as `pathlib` shortens it. A single letter is a drive of Windows.
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 SCHEME_INSIDE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-SCHEME_ALONE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # what may be the name of a file as well
+SCHEME_ALONE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # may be the name of a file as well
 
 
 def local_path(place: AnyPath) -> Path:
-    """The path that a user named.
+    """Converts a path given by a user.
 
     Raises:
       UserError: it is empty, or has a scheme like `gs://`.
@@ -48,12 +48,12 @@ def local_path(place: AnyPath) -> Path:
 
 
 def scheme_hint(place: AnyPath) -> str:
-    """What a message adds where there is no such path, but one that begins like `hub:name`."""
+    """The end of a message about a missing path if it begins like `hub:name`; "" otherwise."""
     scheme = SCHEME_ALONE.match(os.fspath(place))
-    return f", and {scheme[1]}: is no scheme that is read: name a local path" if scheme else ""
+    return f", and {scheme[1]}: is not a supported scheme: name a local path" if scheme else ""
 
 
-# What may have a name in a folder and is no file that can be read whole.
+# Entries of a folder that are not files and cannot be read whole.
 SPECIAL = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -66,8 +66,8 @@ SPECIAL = {
 def open_file(place: AnyPath, buffering: int = -1) -> BinaryIO:
     """Opens a regular file, or a link to one, to read its bytes.
 
-    Every file of a user is opened here. A FIFO without a writer would wait for ever, and a device
-    may never end. `/dev/stdin` is read where a file is redirected to it, and refused as a pipe.
+    Every file of a user is opened here. A FIFO without a writer would block without end, and a
+    device may never end. `/dev/stdin` is read if a file is redirected to it, and refused as a pipe.
 
     Args:
       place: the path.
@@ -77,7 +77,7 @@ def open_file(place: AnyPath, buffering: int = -1) -> BinaryIO:
       OSError: there is no such file, it cannot be opened, or it is not a regular file.
       ValueError: the path holds a null character.
     """
-    # Before it is opened as well, for some devices act as soon as they are.
+    # Before it is opened as well, because opening starts an action of some devices.
     _check_regular(os.stat(place), place)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     descriptor = os.open(place, flags)
@@ -102,7 +102,7 @@ def check_file(place: AnyPath) -> None:
 
 
 def is_unsafe_to_read(place: AnyPath, max_bytes: int) -> bool:
-    """Whether a library that reads a path whole may wait for ever, or run out of memory."""
+    """Whether a library that reads a path whole may block without end, or run out of memory."""
     try:
         status = os.stat(place)
     except (OSError, ValueError):
@@ -125,14 +125,14 @@ def read_bytes(place: AnyPath, max_bytes: int | None = None) -> bytes:
 
 
 def shortened(name: str, most: int) -> str:
-    """The beginning of a file's name, in at most so many bytes."""
+    """The beginning of a file's name, in at most `most` bytes."""
     while len(os.fsencode(name)) > most:
         name = name[:-1]
     return name
 
 
 def real_paths(paths: Iterable[str]) -> Iterator[str]:
-    """Paths of files from the root, without links, so that the same ones are equal."""
+    """Absolute paths of files without links, so that paths of one file are equal."""
     folders: dict[str, str] = {}
     for path in paths:
         folder, name = os.path.split(path)
@@ -179,7 +179,7 @@ def read_text(place: AnyPath, max_bytes: int | None = None) -> str:
 
 @contextlib.contextmanager
 def reading_text(path: Path) -> Iterator[None]:
-    """A block in which whatever keeps a text from being read is a `UserError`."""
+    """A block in which every error of reading a text is a `UserError`."""
     try:
         yield
     except UserError:
@@ -193,9 +193,9 @@ def reading_text(path: Path) -> Iterator[None]:
 
 
 def read_beginning(place: AnyPath, num_bytes: int) -> str:
-    """The text of the first bytes of a file, to see what it is; "" where it cannot be read.
+    """The text of the first bytes of a file, to detect its kind; "" if it cannot be read.
 
-    What is no text is replaced. See `read_text`.
+    Invalid bytes are replaced. See `read_text`.
     """
     try:
         with open_file(local_path(place)) as file:
@@ -205,7 +205,7 @@ def read_beginning(place: AnyPath, num_bytes: int) -> str:
 
 
 def decoded(content: bytes) -> str:
-    """A text in the encodings of `read_text`; bytes that are none are replaced."""
+    """Decodes a text in the encodings of `read_text`; invalid bytes are replaced."""
     is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     return content.decode("utf-16" if is_utf_16 else "utf-8-sig", errors="replace")
 
@@ -228,7 +228,7 @@ def read_lines(place: AnyPath) -> Iterator[str]:
 
 
 def write_text(place: AnyPath, text: str) -> None:
-    """Writes a whole file in UTF-8, or nothing where the process ends meanwhile.
+    """Writes a whole file in UTF-8, or nothing if the process ends meanwhile.
 
     Raises:
       UserError: the path has a scheme.
@@ -238,7 +238,7 @@ def write_text(place: AnyPath, text: str) -> None:
 
 
 def write_bytes(place: AnyPath, content: bytes) -> None:
-    """Writes a whole file that others may read as far as the user's umask allows.
+    """Writes a whole file, with the permissions of the user's umask.
 
     Raises:
       UserError: the path has a scheme.
@@ -253,7 +253,7 @@ def write_json(place: AnyPath, value: Any, indent: int | None = 2) -> None:
 
 
 def append_json_line(place: AnyPath, value: Any) -> None:
-    """Appends a value as one line of JSON; half a line of a process that was killed is taken out.
+    """Appends a value as one line of JSON; an incomplete line of a killed process is removed.
 
     Raises:
       UserError: the path has a scheme.
@@ -265,7 +265,7 @@ def append_json_line(place: AnyPath, value: Any) -> None:
 
 
 def read_json(place: AnyPath) -> Any:
-    """The value that a file holds.
+    """The value of a JSON file.
 
     Raises:
       UserError: there is no such file, or it is not JSON.
@@ -279,7 +279,7 @@ def read_json(place: AnyPath) -> Any:
 
 
 def read_json_lines(place: AnyPath) -> list[dict[str, Any]]:
-    """The objects of a file, one a line; none without the file. A last line cut off is left out.
+    """The objects of a file, one per line; empty without the file or for an incomplete last line.
 
     Raises:
       UserError: the path has a scheme, the file cannot be read, or another line is damaged.

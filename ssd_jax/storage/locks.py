@@ -17,15 +17,15 @@ def locked(
 ) -> Iterator[None]:
     """A block during which no other process has a lock on a folder.
 
-    The lock ends with the process, however it ends.
+    The lock ends with the process, also if that is killed.
 
     Args:
-      folder: made where it does not exist.
-      another: what to name instead, for the message.
-      holder: says who may have the lock, for the message.
+      folder: made if it does not exist.
+      another: the kind of folder to name instead, for the message.
+      holder: describes the process that may have the lock, for the message.
 
     Raises:
-      UserError: another process has it, or the folder cannot be locked.
+      UserError: another process has the lock, or the folder cannot be locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -43,10 +43,10 @@ def locked(
 
 @contextlib.contextmanager
 def locked_in_turn(folder: Path) -> Iterator[None]:
-    """A block that one process at a time is in; the others wait.
+    """A block that one process at a time enters; the others wait.
 
     Args:
-      folder: whose lock it is; it exists.
+      folder: an existing folder, whose lock is used.
 
     Raises:
       UserError: the folder cannot be locked.
@@ -59,7 +59,7 @@ def locked_in_turn(folder: Path) -> Iterator[None]:
 
 
 def _acquire(folder: Path, timeout: float) -> BaseFileLock:
-    """The lock of a folder, held, after so many seconds at most; -1 = however many."""
+    """Acquires the lock of a folder within `timeout` seconds; -1 = no limit."""
     try:
         lock = FileLock(folder / LOCK, fallback_to_soft=False)
         lock.acquire(timeout=timeout)

@@ -1,9 +1,10 @@
-"""Keeps a place in an object store like a local folder, for the process that owns the place.
+"""Mirrors a local folder to a place in an object store, for the process that owns the place.
 
-A thread copies what changes in the folder to the store, every `PASS_SECONDS`; files of one name
-replace their objects whole. Groups of files, as of a checkpoint, are sent with their checksums
-last: to readers a group without them is not there. `owner.json` says who writes. It is written
-anew every `HEARTBEAT_SECONDS`, and who finds one that is older than `OWNED_SECONDS` takes over.
+Every `PASS_SECONDS` a thread copies changed files to the store; a file replaces its object whole.
+Groups of files, like those of a checkpoint, are sent with their checksums last: readers ignore a
+group without checksums. `owner.json` names the process that writes, and is its heartbeat: it is
+written again every `HEARTBEAT_SECONDS`, and a process that finds one older than `OWNED_SECONDS`
+takes over.
 """
 
 import contextlib
@@ -35,7 +36,7 @@ SETTLING_SECONDS = 1.0  # until the last of several processes that start togethe
 
 
 class Mirror:
-    """The copying from a folder to a place.
+    """Copies a folder to a place in an object store.
 
     Attributes:
       is_lost: whether another process has taken over; nothing is copied any more.
@@ -45,8 +46,8 @@ class Mirror:
         """Claims the place.
 
         Args:
-          folder: what is to be copied; what lies in it now is in the store as well.
-          place: where to.
+          folder: the folder to copy; its present files are in the store already.
+          place: the destination.
 
         Raises:
           UserError: another process owns the place, or the store cannot be reached.
@@ -61,19 +62,19 @@ class Mirror:
         self._thread = threading.Thread(target=self._keep_copying, daemon=True)
 
     def start(self) -> None:
-        """Begins to copy, after objects that belong to no file of the folder were removed."""
+        """Begins to copy, after objects without a file in the folder were removed."""
         self._thread.start()
 
     def check(self) -> None:
-        """Raises a `UserError` where another process has taken over."""
+        """Raises a `UserError` if another process has taken over."""
         if self.is_lost:
             raise UserError(
-                f"{self._place} was taken over by another process, for this one was not heard of "
-                f"for {OWNED_SECONDS:.0f} s: it ends, and the other goes on"
+                f"{self._place} was taken over by another process, because this one sent no "
+                f"heartbeat for {OWNED_SECONDS:.0f} s: it ends, and the other one continues"
             )
 
     def end(self) -> None:
-        """Copies the rest and gives the place up.
+        """Copies the rest and releases the place.
 
         Raises:
           UserError: the rest cannot be copied.
@@ -86,20 +87,20 @@ class Mirror:
             clouds.remove(self._place, [OWNER])
 
     def copy(self) -> None:
-        """Makes the objects like the files.
+        """Copies changed files and removes objects without a file.
 
         Raises:
-          UserError: the store cannot be reached or refuses; what was copied is known.
+          UserError: the store cannot be reached or refuses; copied files are remembered.
         """
         files = self._files()
         changed = [name for name, state in files.items() if self._sent.get(name) != state]
         for names in _in_order(changed):
-            # What is removed while it is sent, as an old checkpoint, is sent all the same.
+            # Files that are removed during the transfer, like an old checkpoint, are sent too.
             with tempfile.TemporaryDirectory(dir=self._folder.parent) as snapshot:
                 there = _link(self._folder, Path(snapshot), names)
                 clouds.send(Path(snapshot), self._place, there)
             self._sent.update({name: files[name] for name in there})
-        # After what replaces it was sent, and the checksums first.
+        # After its replacement was sent, and the checksums first.
         gone = self._sent.keys() - self._files().keys()
         for names in (filter(_is_last, gone), itertools.filterfalse(_is_last, gone)):
             clouds.remove(self._place, list(names))
@@ -107,7 +108,7 @@ class Mirror:
             del self._sent[name]
 
     def _files(self) -> dict[str, tuple[int, int]]:
-        """Size and time of every file that is whole."""
+        """Size and time of every complete file."""
         found = {}
         for parent, folders, names in os.walk(self._folder):
             folders[:] = [name for name in folders if not _is_unfinished(name)]
@@ -136,8 +137,8 @@ class Mirror:
         if {"process", "host", "time"} <= described.keys():
             who = " (number {process} on {host}, started {time})".format_map(described)
         raise UserError(
-            f"{self._place} is in use by another process{who}, last heard of {max(age, 0):.0f} s "
-            "ago: wait until it ends, or name another work directory; if it was killed, start "
+            f"{self._place} is in use by another process{who}, with a heartbeat {max(age, 0):.0f} "
+            "s ago: wait until it ends, or name another work directory; if it was killed, start "
             f"again in {max(OWNED_SECONDS - age, 1):.0f} s"
         )
 
@@ -175,12 +176,12 @@ class Mirror:
                 failed = False
             except (UserError, OSError) as error:  # a network may come back
                 if not failed:
-                    logger.warning("%s; it is tried again", error)
+                    logger.warning("%s; it will be tried again", error)
                 failed = True
 
 
 def _link(folder: Path, snapshot: Path, names: Iterable[str]) -> list[str]:
-    """Gives files a second name; returns those that are there."""
+    """Links files into another folder; returns those that exist."""
     there = []
     for name in names:
         (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +192,7 @@ def _link(folder: Path, snapshot: Path, names: Iterable[str]) -> list[str]:
 
 
 def _is_unfinished(name: str) -> bool:
-    """Whether a file or folder is not whole yet: ours, or Orbax's."""
+    """Whether a file or folder is incomplete: one of ours, or one of Orbax."""
     return (name.startswith(".") and UNFINISHED in name) or "orbax-checkpoint-tmp" in name
 
 
@@ -200,9 +201,9 @@ def _is_last(name: str) -> bool:
 
 
 def _in_order(names: Iterable[str]) -> list[list[str]]:
-    """Names in the groups that are sent one after the other.
+    """Groups of names, in the order in which they are sent.
 
-    What describes the run comes first, then each checkpoint, whose checksums come last.
+    The files that describe the run come first, then each checkpoint, with its checksums last.
     """
     files = sorted(names)
     groups = [[name for name in files if not name.startswith("checkpoints/")]]

@@ -1,4 +1,4 @@
-"""Where results may go: to no place of another result, of an input, or of a run."""
+"""Checks outputs: none may replace another output, an input, or a file of a run."""
 
 import os
 from collections.abc import Iterable
@@ -9,7 +9,8 @@ from ssd_jax.storage import clouds
 from ssd_jax.storage.clouds import is_remote
 from ssd_jax.storage.files import AnyPath, local_path
 
-# The files and folders of a work directory that nothing else may write: see `runs/workdir.py`.
+# The files and folders of a work directory, which no other output may replace; see
+# `runs/workdir.py`.
 OF_A_RUN = {
     "format.json",
     "config.json",
@@ -32,11 +33,11 @@ OF_A_RUN = {
 
 
 def check_outputs(*places: AnyPath | None, also_remote: bool = False) -> None:
-    """Checks, before work that takes long, the files where its results go; empty ones are none.
+    """Checks the output files of work that takes long, before it begins; empty ones are ignored.
 
     Args:
       *places: the files.
-      also_remote: whether they may lie in an object store.
+      also_remote: whether they may be in an object store.
 
     Raises:
       UserError: two are the same, or one belongs to a run; see also `local_path`.
@@ -65,10 +66,10 @@ def check_outputs_in(folder: AnyPath, *names: str) -> None:
 
 
 def check_no_input_replaced(outputs: Iterable[AnyPath], *inputs: AnyPath) -> None:
-    """Checks that no output takes the place of an input, or of a file in one that is a folder.
+    """Checks that no output replaces an input, or a file in an input folder.
 
     Raises:
-      UserError: one would.
+      UserError: an output does.
     """
     for output in outputs:
         real = os.path.realpath(output)
@@ -81,7 +82,7 @@ def check_no_input_replaced(outputs: Iterable[AnyPath], *inputs: AnyPath) -> Non
 
 
 def _check_no_remote_run(place: str) -> None:
-    """Refuses a run in an object store, and what belongs to one."""
+    """Refuses a run in an object store, and its files."""
     folder, _, name = place.rstrip("/").rpartition("/")
     runs = [place, *([folder] if name.casefold() in OF_A_RUN else [])]
     for run in runs:
@@ -92,10 +93,10 @@ def _check_no_remote_run(place: str) -> None:
 
 
 def _check_no_run(place: AnyPath, real: str) -> None:
-    """Refuses what belongs to a run, or lies in a folder that does."""
+    """Refuses files of a run, and files in its folders."""
     path = Path(real)
     for inner, folder in zip([path, *path.parents], path.parents, strict=False):
-        belongs = inner.name.casefold() in OF_A_RUN  # some file systems know no capitals
+        belongs = inner.name.casefold() in OF_A_RUN  # some file systems ignore case
         if belongs and os.path.isfile(folder / "format.json"):
             raise UserError(
                 f"{place} would take the place of files of the run in {folder}: name another output"

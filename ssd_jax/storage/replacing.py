@@ -1,4 +1,4 @@
-"""Files that take the place of others in one step, when they are whole."""
+"""Replaces files by new ones in one step, when these are complete."""
 
 import contextlib
 import os
@@ -7,22 +7,22 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-UNFINISHED = ".tmp"  # in the names of files that are not whole yet
-LONGEST_SUFFIX = 16  # characters; a longer one is no suffix that a writer goes by
+UNFINISHED = ".tmp"  # in the names of incomplete files
+LONGEST_SUFFIX = 16  # characters; no writer needs a longer suffix
 
 
 @contextlib.contextmanager
 def replacing(path: Path, survives_power_loss: bool = True) -> Iterator[Path]:
-    """Gives a path to write to; at the end of the block that file takes the place of `path`.
+    """Gives a path to write to; at the end of the block that file replaces `path`.
 
-    The file lies beside `path`, under a name of its own with the same suffix. Where the block ends
-    early, or nothing was written, `path` stays as it was and nothing else is left. What is no
-    regular file, as `/dev/stdout`, is written directly.
+    The file is in the folder of `path`, with a different name and the same suffix. If the block
+    raises, or writes nothing, `path` is unchanged and nothing else is left. A path that is not a
+    regular file, like `/dev/stdout`, is written directly.
 
     Args:
       path: the file to replace.
-      survives_power_loss: whether to wait until the disk has it, which takes milliseconds. A file
-        that was not waited for may be empty if the machine goes down within the next seconds.
+      survives_power_loss: whether to wait until the file is on the disk, which takes milliseconds.
+        Without the wait it may be empty if the machine loses power within the next seconds.
     """
     if path.exists() and not path.is_file():
         yield path
@@ -47,14 +47,14 @@ def replacing(path: Path, survives_power_loss: bool = True) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_files(folder: Path, last: str) -> Iterator[Path]:
-    """Gives an empty folder to write to; at the end its files take the places of those of `folder`.
+    """Gives an empty folder to write to; at the end its files replace those of `folder`.
 
-    So do the files of folders in it. Where the block ends early, `folder` stays as it was and
-    nothing else is left.
+    So do the files of its subfolders. If the block raises, `folder` is unchanged and nothing else
+    is left.
 
     Args:
-      folder: made where it does not exist.
-      last: the name of the file that tells readers of the others: the last one to be replaced.
+      folder: made if it does not exist.
+      last: the name of the file that lists the others for readers; it is replaced last.
     """
     real = Path(os.path.realpath(folder))
     is_new = not real.exists()
@@ -79,12 +79,12 @@ def replacing_files(folder: Path, last: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
         if is_new:
-            with contextlib.suppress(OSError):  # it is not empty, as a rule
+            with contextlib.suppress(OSError):  # it is usually not empty
                 real.rmdir()
 
 
 def unfinished_name(suffix: str = "") -> str:
-    """A name that no file has, for a file or a folder that is not whole yet."""
+    """A unique name for an incomplete file or folder."""
     suffix = suffix if len(suffix) <= LONGEST_SUFFIX else ""
     return f".{secrets.token_hex(8)}{UNFINISHED}{suffix}"
 

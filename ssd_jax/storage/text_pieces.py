@@ -10,7 +10,7 @@ CONTINUING = bytes(range(0x80, 0xC0))  # the bytes of a character but the first
 
 
 def utf8_pieces(place: AnyPath, num_bytes: int = PIECE) -> Iterator[bytes]:
-    """The text of a file in UTF-8, piece by piece, whatever encoding of `read_text` it has.
+    """The text of a file in UTF-8, piece by piece, from any encoding of `read_text`.
 
     Args:
       place: the file.
@@ -42,7 +42,7 @@ def _length_of_mark(beginning: bytes) -> int:
 
 
 def place_of(place: AnyPath, offset: int) -> str:
-    """Where a byte of the text in UTF-8 is, in the words of Python's `json`.
+    """The place of a byte of the text in UTF-8, in the form of Python's `json`.
 
     Raises:
       UserError: see `utf8_pieces`.

@@ -28,9 +28,9 @@ def adjust_saturation_and_hue(
     """Multiplies the saturation (up to 1) and turns the hue of `[..., 3]` RGB pixels in [0, 255].
 
     Equal to a conversion to HSV and back: with V the largest and m the smallest channel, C = V - m
-    the chroma, and h the hue in sixths of a turn, the channel that peaks at hue n is V - C ·
-    clip(min(k, 4 - k), 0, 1) with k = (5 - n + h) mod 6 for red, green and blue at n = 0, 2, 4.
-    Saturation is C / V, so the factor acts on C, whose maximum is V.
+    the chroma, and h the hue in sixths of a turn, the channel that peaks at hue n is
+    V - C · clip(min(k, 4 - k), 0, 1) with k = (5 - n + h) mod 6 for red, green and blue at n = 0,
+    2, 4. Saturation is C / V, so the factor acts on C, whose maximum is V.
     """
     red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
     value = jnp.maximum(jnp.maximum(red, green), blue)

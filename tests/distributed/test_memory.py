@@ -57,7 +57,7 @@ def test_what_cannot_fit_is_refused_before_anything_runs():
     ],
 )
 def test_memory_that_ends_is_told(error):
-    told = pytest.raises(UserError, match=r"memory ended with a batch of 1,024 .*: take fewer")
+    told = pytest.raises(UserError, match=r"out of memory with a batch of 1,024 .*: take fewer")
     with told, out_of_memory_as_user_error(1024, "take fewer"):
         raise error
 

@@ -75,7 +75,7 @@ def test_who_gives_no_sign_of_life_is_named(number):
     done = run_with(end, "host", heartbeat=4, wait=50)
     assert [each.returncode for each in done] == [75, -signal.SIGKILL, 75]
     lines = [done[0].stderr.splitlines()[-1], done[2].stderr.splitlines()[-1]]
-    assert any(line.startswith("error: process 1 has given no sign of life") for line in lines)
+    assert any(line.startswith("error: process 1 has sent no heartbeat") for line in lines)
     assert all("Start all of them again" in line for line in lines)
 
 

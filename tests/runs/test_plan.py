@@ -140,7 +140,7 @@ def test_an_input_size_that_is_given_brings_what_belongs_to_it():
     config = load_config("own_images:cpu", ["init=x", "model.image_size=256"])
     planned, choices = chosen(given=("init", "model.image_size"), config=config)
     assert planned.model.feature_sizes == (32, 16, 8, 4, 2, 1, 1)
-    reason = "what belongs to an input of 256 pixels"
+    reason = "for an input of 256 pixels"
     lines = format_choices(list(choices.values())).splitlines()
     fields = "feature_sizes, strides, min_sizes, max_sizes"
     assert lines[-1] == f"  config.model.{fields}: {reason}"

@@ -70,7 +70,7 @@ def test_changes_of_a_run_that_goes_on_are_told_with_the_rate(tmp_path):
     # Divided by 10 after two thirds of 100 steps (tiny.py), and by nothing before those of 200.
     told = describe_changes(tmp_path, config.replace({"steps": 200}), 90)
     rate = config.learning_rate
-    assert told.endswith(f"next step is {rate:.3g}, and was to be {rate / 10:.3g}")
+    assert told.endswith(f"next step is {rate:.3g} instead of {rate / 10:.3g}")
 
 
 def test_what_stays_with_a_run_is_refused(tmp_path):
@@ -89,7 +89,7 @@ def test_what_stays_with_a_run_is_refused(tmp_path):
     for changes in ({"ema": 0.99}, {"model.precision": "bfloat16"}):
         check_can_continue(tmp_path, config.replace(changes), [2], change_config=True)
     told = describe_changes(tmp_path, config.replace({"init": "run:before"}), 2)
-    assert told.endswith("to 'run:before' (without effect: the run goes on with its own weights)")
+    assert told.endswith("to 'run:before' (without effect: the run continues with its own weights)")
 
 
 @pytest.mark.parametrize("name", ["config.json", "classes.json"])
