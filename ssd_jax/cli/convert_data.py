@@ -1,4 +1,4 @@
-"""Write any data set in the layout of COCO, Pascal VOC or YOLO.
+"""Write any data set in the layout of COCO, Pascal VOC or YOLO, or as shards.
 
     ssd-jax convert-data --source=my_pictures --to=coco --output=converted
 
@@ -13,7 +13,7 @@ from ssd_jax.errors import counted
 
 FLAGS = flags.FlagValues()
 SOURCE = flags.DEFINE_string("source", None, "The data: see docs/data.md.", FLAGS)
-TO = flags.DEFINE_enum("to", None, ["coco", "voc", "yolo"], "The layout to write.", FLAGS)
+TO = flags.DEFINE_enum("to", None, ["coco", "voc", "yolo", "shards"], "The format to write.", FLAGS)
 OUTPUT = flags.DEFINE_string("output", None, "The folder to write, new or empty.", FLAGS)
 CLASSES = flags.DEFINE_string(
     "classes", "", "The classes to write, in order, joined by commas; by default all.", FLAGS

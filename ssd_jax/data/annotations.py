@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ssd_jax.data.classes import Classes
-from ssd_jax.data.cleaning import clean
-from ssd_jax.data.columns import Columns, Repeated, Strings
+from ssd_jax.data.cleaning import clean, relabelled
+from ssd_jax.data.columns import Columns, Strings
 from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.image_bytes import read_span
 from ssd_jax.data.problems import Problems
@@ -25,6 +25,8 @@ class Annotations:
       in_pixels: `[images] bool`: whether the unit of its boxes is pixels.
       files: what describes each image.
       names: the classes that occur, in the order of their first occurrence.
+      is_clean: whether they were written clean: boxes are fractions inside the image, each with
+        some area, and sizes are those of the images.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Annotations:
     ):
         """Collects annotations; none of their objects is kept."""
         self.origin = origin
+        self.is_clean = False
         self.category_ids = category_ids
         ids, paths, files, sizes, spans, counts, in_pixels = [], [], [], [], [], [], []
         boxes, classes, difficult, crowd, area = (bytearray() for _ in range(5))
@@ -73,17 +76,17 @@ class Annotations:
     def of_columns(
         cls,
         columns: Columns,
-        file: str,
+        files: Sequence[str],
         names: Sequence[str],
         origin: str,
         category_ids: dict[str, int],
+        is_clean: bool = False,
     ) -> "Annotations":
-        """Those that one file describes, in pixels; see the attributes."""
+        """Those of columns, in fractions if they are clean, else in pixels; see the attributes."""
         made = cls((), origin, category_ids)
-        made.columns = columns
-        made.in_pixels = np.ones(len(columns), bool)
-        made.files = Repeated(file, len(columns))
-        made.names = tuple(names)
+        made.columns, made.files, made.names = columns, files, tuple(names)
+        made.in_pixels = np.full(len(columns), not is_clean)
+        made.is_clean = is_clean
         return made
 
     def __len__(self) -> int:
@@ -120,4 +123,6 @@ class Annotations:
 
     def with_classes(self, classes: Classes, problems: Problems) -> FolderRecords:
         """Cleaned records with labels; see `clean`."""
+        if self.is_clean:
+            return relabelled(self, classes, problems)
         return clean(self, classes, problems)

@@ -272,15 +272,17 @@ def _own_evaluation(named: Named, train: Sequence[str]) -> dict[str, str]:
     found, split = named.found, named.split
     if found is None:
         form = FORMATS[name]
-        if form.find is None:
-            return _evaluation_of_tfds(name, rest, train)
         values = grammar.split_arguments(rest, form.arguments.count(":") + 1)
-        if form.arguments != "ROOT:SPLIT" or values is None or not os.path.isdir(values[0]):
+        is_folder = values is not None and os.path.isdir(values[0])
+        if name == "shapes" or (name == "tfds" and not is_folder):
+            return _evaluation_of_tfds(name, rest, train)
+        has_splits = form.arguments in ("ROOT:SPLIT", "NAME:SPLIT")
+        if not has_splits or form.find is None or values is None or not is_folder:
             return {}
         root, split = Path(values[0]), values[1]
         if discovery.kind_of(split) not in discovery.TRAIN_NAMES:
             return {}  # nobody knows what it holds
-        splits = form.find(FileTree(root)) | {split: [named.given]}
+        splits = form.find(FileTree(root)) | {split: named.sources}
         found = discovery.Found(root, name, splits)
     trained = set(map(_key, train))
     taken = {source for own in found.splits.values() for source in own if _key(source) in trained}

@@ -183,3 +183,12 @@ def similar_groups(class_names: Sequence[str]) -> list[set[str]]:
         if set(class_names) <= set(known):
             return groups
     return []
+
+
+def category_ids_of(set_name: str, names: Sequence[str]) -> dict[str, int]:
+    """The ids of classes in results, by name: COCO's own ids, for other sets 1, 2, ….
+
+    TFDS itself numbers COCO's classes from 0 to 79.
+    """
+    is_coco = set_name == "coco" and len(names) == len(COCO_IDS)
+    return dict(zip(names, COCO_IDS if is_coco else range(1, len(names) + 1), strict=True))

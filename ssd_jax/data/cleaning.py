@@ -85,6 +85,29 @@ def clean(read: Read, classes: Classes, problems: Problems) -> FolderRecords:
     return FolderRecords(chosen, chosen.boxes, chosen.classes, chosen.sizes, int(others.sum()))
 
 
+def relabelled(read: Read, classes: Classes, problems: Problems) -> FolderRecords:
+    """`clean` of annotations that were written clean, of which classes alone are to be chosen.
+
+    Args:
+      read: the annotations, with the sizes of all images, and boxes as fractions.
+      classes: the classes to use.
+      problems: collects images with a class that is a misspelling of one of these.
+
+    Raises:
+      UserError: `problems` stops.
+    """
+    columns = read.columns
+    labels = np.array([classes.label(name) for name in read.names], np.int32)[columns.classes]
+    kept = _without_misspelt(read, classes, problems)
+    others = labels == 0
+    if not kept.all():
+        others &= kept[columns.owners()]
+    _tell_classes(read, others)
+    columns = dataclasses.replace(columns, classes=labels).chosen(kept, labels > 0)
+    counted_others = int(others.sum())
+    return FolderRecords(columns, columns.boxes, columns.classes, columns.sizes, counted_others)
+
+
 def _clipped(read: Read, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Brings boxes into fractions of their images, and cuts off what is outside.
 
@@ -211,8 +234,10 @@ def _without_misspelt(read: Read, classes: Classes, problems: Problems) -> np.nd
     """`[images] bool`: none of the objects has a name that is a misspelling of a class."""
     columns = read.columns
     meant = [classes.misspelt(name) for name in read.names]
-    of_object = np.array([bool(name) for name in meant], bool)[columns.classes]
     kept = np.ones(len(read), bool)
+    if not any(meant):
+        return kept
+    of_object = np.array([bool(name) for name in meant], bool)[columns.classes]
     for index in map(int, np.unique(columns.owners()[of_object])):
         kept[index] = False
         own = columns.objects(index)

@@ -9,37 +9,29 @@ import contextlib
 import hashlib
 import json
 import logging
-import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from ssd_jax.data.columns import Columns, Strings
+from ssd_jax.data.column_files import Table, file_digest, load_table, save_table
+from ssd_jax.data.columns import Columns
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.caches import cache_folder
-from ssd_jax.storage.files import open_file
 from ssd_jax.storage.locks import locked_in_turn
 from ssd_jax.storage.replacing import unfinished_name
 
 logger = logging.getLogger(__name__)
 
 # To be raised when the same file would give other columns or details.
-VERSION = 1
+VERSION = 2
 # Smaller files are read in a second.
 SMALLEST = 2**26  # bytes
 # Entries that were not used for longest are removed beyond this.
 MOST_BYTES = 2**34
-
-PIECE = 2**22  # bytes that are read together
-
-STRINGS = ("image_ids", "paths")
-ARRAYS = ("sizes", "spans", "splits", "boxes", "classes", "difficult", "crowd", "area")
-DETAILS = "details.json"
 
 
 class Kept(NamedTuple):
@@ -104,7 +96,7 @@ def _turn(folder: Path) -> Iterator[None]:
 
 def _digest(file: Path, tree: FileTree) -> str:
     """The digest of what decides the columns: the file, the images, and where these lie."""
-    content = _file_digest(file)
+    content = file_digest(file)
     names = hashlib.sha256("\0".join(tree.files).encode(errors="surrogateescape")).hexdigest()
     deciding = json.dumps([VERSION, str(tree.root), content, names])
     return hashlib.sha256(deciding.encode()).hexdigest()
@@ -115,14 +107,8 @@ def _save(made: Kept, entry: Path) -> None:
     unfinished = entry.with_name(unfinished_name())
     try:
         unfinished.mkdir()
-        for name in STRINGS:
-            strings: Strings = getattr(made.columns, name)
-            (unfinished / name).write_bytes(strings.content[:])
-            np.save(unfinished / f"{name}_bounds.npy", strings.bounds)
-        for name in ARRAYS:
-            np.save(unfinished / f"{name}.npy", getattr(made.columns, name))
-        digests = {path.name: _file_digest(path) for path in unfinished.iterdir()}
-        (unfinished / DETAILS).write_text(json.dumps({"digests": digests, **made.details}))
+        columns = {field.name: getattr(made.columns, field.name) for field in fields(Columns)}
+        save_table(Table(columns, made.details), unfinished)
         shutil.rmtree(entry, ignore_errors=True)  # a damaged one
         unfinished.rename(entry)
     finally:
@@ -131,36 +117,12 @@ def _save(made: Kept, entry: Path) -> None:
 
 def _load(entry: Path) -> Kept | None:
     """An entry; None where there is none, or it is damaged."""
-    try:
-        details = json.loads((entry / DETAILS).read_text())
-        digests = details.pop("digests")
-        if any(_file_digest(entry / name) != digest for name, digest in digests.items()):
-            return None
-        image_ids, paths = (_mapped_strings(entry / name) for name in STRINGS)
-        arrays = {name: _mapped(entry / f"{name}.npy") for name in ARRAYS}
-        columns = Columns(image_ids, paths, **arrays)
-        os.utime(entry)  # it was used last
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    known = load_table(entry)
+    if known is None or known.columns.keys() != {field.name for field in fields(Columns)}:
         return None
-    return Kept(columns, details)
-
-
-def _mapped(file: Path) -> np.ndarray:
-    return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
-
-
-def _mapped_strings(file: Path) -> Strings:
-    with file.open("rb") as opened:
-        content = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-    return Strings(content, _mapped(file.with_name(f"{file.name}_bounds.npy"))[1:])
-
-
-def _file_digest(file: Path) -> str:
-    digest = hashlib.sha256()
-    with open_file(file, buffering=0) as opened:
-        while piece := opened.read(PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+    with contextlib.suppress(OSError):
+        os.utime(entry)  # it was used last
+    return Kept(Columns(**known.columns), known.details)
 
 
 def _make_room(folder: Path, entry: Path) -> None:

@@ -12,12 +12,22 @@ AT_ONCE = 2**20  # objects that are computed together
 
 
 class Strings(Sequence[str]):
-    """Many strings as one string of bytes and the places where each ends."""
+    """Many strings as one string of bytes and the places where each begins and ends.
 
-    def __init__(self, content: bytes | mmap.mmap, ends: np.ndarray):
-        """Takes the encoded strings joined, and `[strings] int64` ends."""
-        self.content = content
-        self.bounds = np.concatenate([np.zeros(1, np.int64), ends])
+    Attributes:
+      content: the encoded strings.
+      starts: `[strings]` int64.
+      ends: `[strings]` int64.
+    """
+
+    def __init__(self, content: bytes | mmap.mmap, starts: np.ndarray, ends: np.ndarray):
+        """Takes the attributes."""
+        self.content, self.starts, self.ends = content, starts, ends
+
+    @classmethod
+    def joined(cls, content: bytes | mmap.mmap, ends: np.ndarray) -> "Strings":
+        """Strings that lie one behind the other, by `[strings] int64` ends."""
+        return cls(content, np.concatenate([np.zeros(1, np.int64), ends])[:-1], ends)
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> "Strings":
@@ -26,10 +36,16 @@ class Strings(Sequence[str]):
         for string in strings:
             content += os.fsencode(string)
             ends.append(len(content))
-        return cls(bytes(content), np.array(ends, np.int64))
+        return cls.joined(bytes(content), np.array(ends, np.int64))
+
+    @classmethod
+    def repeated(cls, strings: Iterable[str], counts: Sequence[int]) -> "Strings":
+        """Each of the strings so many times; the encoded strings are kept once."""
+        once = cls.of(strings)
+        return cls(once.content, np.repeat(once.starts, counts), np.repeat(once.ends, counts))
 
     def __len__(self) -> int:
-        return len(self.bounds) - 1
+        return len(self.ends)
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -38,7 +54,7 @@ class Strings(Sequence[str]):
     def __getitem__(self, index: int | slice) -> "str | Strings":
         if isinstance(index, slice):
             return Strings.of(self[i] for i in range(*index.indices(len(self))))
-        return os.fsdecode(self.content[self.bounds[index] : self.bounds[index + 1]])
+        return os.fsdecode(self.content[self.starts[index] : self.ends[index]])
 
     def chosen(self, mask: np.ndarray) -> "Strings":
         """Those for which `[strings] bool` is true."""

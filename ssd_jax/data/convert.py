@@ -1,4 +1,4 @@
-"""Writes any data set in the layout of COCO, Pascal VOC or YOLO."""
+"""Writes any data set in the layout of COCO, Pascal VOC or YOLO, or as shards."""
 
 import collections
 import dataclasses
@@ -20,6 +20,7 @@ from ssd_jax.data.records import Record
 from ssd_jax.data.sources import Named, open_dataset, resolve
 from ssd_jax.data.split_names import SPLIT_NAMES, TRAIN_NAMES, kind_of
 from ssd_jax.data.writers.coco_json import CocoWriter
+from ssd_jax.data.writers.shards import write_shards
 from ssd_jax.data.writers.voc_xml import VocWriter
 from ssd_jax.data.writers.written import Writer, Written
 from ssd_jax.data.writers.yolo import YoloWriter
@@ -33,7 +34,7 @@ from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
 
-TARGETS = ("coco", "voc", "yolo")
+TARGETS = ("coco", "voc", "yolo", "shards")
 LONGEST_STEM = LONGEST_NAME - len(".jpeg")
 SUFFIXES = {"JPEG": ".jpg", "JPEG2000": ".jp2"}
 
@@ -64,7 +65,8 @@ def convert_data(
 
     Damaged image files are copied as they are, and counted in a warning.
 
-    The folder appears when everything is written: until then it is called `OUTPUT.tmp`.
+    The folder appears when everything is written: until then it is called `OUTPUT.tmp`. Shards that
+    are in it go on (`writers/shards.py`); nothing of the other targets is kept.
 
     Args:
       spec: see `open_dataset`.
@@ -89,6 +91,8 @@ def convert_data(
     sources = ",".join(source for each in named for source in each.sources)
     dataset = open_dataset(sources, class_names, class_map=class_map)
     splits = _split_parts(named, dataset)
+    if target == "shards":
+        return _write_shards(splits, dataset, folder)
     try:
         unfinished.mkdir(parents=True)
     except FileExistsError as error:
@@ -105,6 +109,17 @@ def convert_data(
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
     return conversion
+
+
+def _write_shards(
+    splits: Mapping[str, Sequence[Part]], dataset: Dataset, folder: Path
+) -> Conversion:
+    own = {re.sub(r"\W+", "_", split): dataset.of_parts(parts) for split, parts in splits.items()}
+    objects = write_shards(own, folder)
+    images = {split: len(each) for split, each in own.items()}
+    return Conversion(
+        dataset.class_names, collections.Counter(images), collections.Counter(objects)
+    )
 
 
 def _check_outside_sources(folder: Path, spec: str) -> None:

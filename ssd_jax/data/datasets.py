@@ -84,6 +84,10 @@ class Dataset:
             for part, mask in zip(self.parts, images, strict=True)
             if mask.any()
         ]
+        return self.of_parts(parts)
+
+    def of_parts(self, parts: Sequence[Part]) -> "Dataset":
+        """Some of its parts as a data set; classes and problems are the same."""
         return Dataset(parts, self.class_names, self.category_ids, self.problems, self.merged_ids)
 
     def shares(self, process_index: int = 0, process_count: int = 1) -> list[range]:

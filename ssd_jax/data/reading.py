@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 
 from ssd_jax.data import rendering
-from ssd_jax.data.columns import Columns
+from ssd_jax.data.columns import Columns, Strings
 from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.folder_records import FolderRecords
-from ssd_jax.data.image_bytes import read_span
+from ssd_jax.data.image_bytes import span_reader
 from ssd_jax.data.tensorflow_setup import Tensors, tf
 from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.images.opening import upright_file
@@ -96,15 +96,8 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
     # Made here, once, and not in every function that reads.
     splits, boxes = tf.constant(columns.splits), tf.constant(columns.boxes)
     labels, difficult = tf.constant(columns.classes), tf.constant(columns.difficult)
-    paths, path_bounds = tf.constant(columns.paths.content[:]), tf.constant(columns.paths.bounds)
     is_inside = tf.constant(columns.spans[:, 1] > 0)
-    ids, id_bounds = (
-        tf.constant(columns.image_ids.content[:]),
-        tf.constant(columns.image_ids.bounds),
-    )
-
-    def path(index: tf.Tensor) -> tf.Tensor:
-        return _between(paths, path_bounds, index)
+    path, image_id = _strings(columns.paths), _strings(columns.image_ids)
 
     def image_of(index: tf.Tensor) -> tf.Tensor:
         if not columns.spans.any():
@@ -120,7 +113,7 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
             # An image inside a larger file is called by its name alone.
             "path": tf.where(is_inside[index], "", path(index)),
             "image": read_image(index) if read_image else tf.constant(b""),
-            "image_id": _between(ids, id_bounds, index),
+            "image_id": image_id(index),
             "boxes": boxes[start:end],
             "labels": labels[start:end],
             "difficult": difficult[start:end],
@@ -133,17 +126,25 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
 def _read_inside(columns: Columns) -> Callable[[np.integer], bytes]:
     """A function that reads an image of files that hold many."""
 
+    read_part = span_reader()
+
     def read(index: np.integer) -> bytes:
         path, span = columns.paths[int(index)], columns.span(int(index))
-        return read_span(path, span) if span else read_bytes(path, MAX_BYTES)
+        return read_part(path, span) if span else read_bytes(path, MAX_BYTES)
 
     return read
 
 
-def _between(content: tf.Tensor, bounds: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """One of the strings that `Strings` holds."""
-    start, end = tf.gather(bounds, index), tf.gather(bounds, index + 1)
-    return tf.strings.substr(content, start, end - start)
+def _strings(strings: Strings) -> Read:
+    """A function that gives one of some strings by its index."""
+    content = tf.constant(strings.content[:])
+    starts, ends = tf.constant(strings.starts), tf.constant(strings.ends)
+
+    def read(index: tf.Tensor) -> tf.Tensor:
+        start, end = tf.gather(starts, index), tf.gather(ends, index)
+        return tf.strings.substr(content, start, end - start)
+
+    return read
 
 
 def remembered(read: Read) -> Read:

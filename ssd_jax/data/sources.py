@@ -13,6 +13,7 @@ csv:ANNOTATIONS:IMAGE_DIR           a CSV file with a row for each object, and i
 open_images:ANNOTATIONS:IMAGE_DIR   a CSV file of boxes of Open Images, and its images
 tfrecord:FILES                      TFRecords of TensorFlow's Object Detection API
 tfds:NAME:SPLIT                     a TensorFlow Datasets detection set (tfds:voc/2007:test)
+tfds:FOLDER, tfds:FOLDER:SPLIT      one that lies in a folder, as convert-data writes it
 shapes:SPLIT                        the embedded set, train or test
 """
 
@@ -34,6 +35,7 @@ from ssd_jax.data.class_choice import (
 )
 from ssd_jax.data.classes import check_class_list, check_known
 from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.formats.coco_files import find_coco_json
 from ssd_jax.data.formats.coco_json import open_coco_json
 from ssd_jax.data.formats.csv_rows import find_csv, open_csv
@@ -42,6 +44,7 @@ from ssd_jax.data.formats.cvat_xml import open_cvat_xml
 from ssd_jax.data.formats.label_studio import find_label_studio, open_label_studio
 from ssd_jax.data.formats.labelme import find_labelme, open_labelme
 from ssd_jax.data.formats.open_images import find_open_images, open_open_images
+from ssd_jax.data.formats.tfds_folder import find_tfds, is_prepared, open_indexed
 from ssd_jax.data.formats.tfrecord import find_tfrecord, open_tfrecord
 from ssd_jax.data.formats.via import find_via, open_via
 from ssd_jax.data.formats.voc_folders import find_voc_xml
@@ -70,10 +73,13 @@ class Format(NamedTuple):
 
 
 def _open_tfds(name: str, split: str, problems: Problems) -> ReadPart:
+    is_folder = is_prepared(Path(name))
+    if is_folder and (indexed := open_indexed(Path(name), split)):
+        return _counted(indexed, problems)
     # TensorFlow is only needed for these sets.
-    from ssd_jax.data.formats.tfds_records import open_tfds
+    from ssd_jax.data.formats.tfds_records import open_tfds, open_tfds_folder
 
-    return _counted(open_tfds(name, split), problems)
+    return _counted((open_tfds_folder if is_folder else open_tfds)(name, split), problems)
 
 
 def _open_shapes(split: str, problems: Problems) -> ReadPart:
@@ -98,7 +104,7 @@ FORMATS = {
     "csv": Format("ANNOTATIONS:IMAGE_DIR", open_csv, find_csv),
     "open_images": Format("ANNOTATIONS:IMAGE_DIR", open_open_images, find_open_images),
     "tfrecord": Format("FILES", open_tfrecord, find_tfrecord),
-    "tfds": Format("NAME:SPLIT", _open_tfds),
+    "tfds": Format("NAME:SPLIT", _open_tfds, find_tfds),
     "shapes": Format("SPLIT", _open_shapes),
 }
 
@@ -214,7 +220,7 @@ def resolve(spec: str, role: discovery.Role = "all") -> list[Named]:
     for source in grammar_of.split_sources(spec, _begins_source, _is_whole):
         name, colon, _ = source.partition(":")
         if colon and name in FORMATS:
-            sources.append(Named(source, [source]))
+            sources.append(_resolve_tfds(source, role) or Named(source, [source]))
             continue
         check_no_scheme(source)
         path, split = folder_and_split(source)
@@ -224,6 +230,21 @@ def resolve(spec: str, role: discovery.Role = "all") -> list[Named]:
         split, own = discovery.sources_of(found, split, role)
         sources.append(Named(source, own, found, split))
     return sources
+
+
+def _resolve_tfds(source: str, role: discovery.Role) -> Named | None:
+    """What `tfds:FOLDER` and `tfds:FOLDER:SPLIT+SPLIT` name; None for other sources."""
+    name, _, rest = source.partition(":")
+    folder, split = folder_and_split(rest)
+    if name != "tfds" or folder is None or not is_prepared(folder):
+        return None
+    if split:
+        return Named(
+            source, [grammar_of.compose(name, folder, each.strip()) for each in split.split("+")]
+        )
+    found = discovery.Found(folder, name, find_tfds(FileTree(folder)))
+    chosen, own = discovery.sources_of(found, "", role)
+    return Named(source, own, found, chosen)
 
 
 def open_part(source: str, problems: Problems) -> ReadPart:
@@ -302,4 +323,5 @@ def _is_whole(source: str) -> bool:
         return folder_and_split(source)[0] is not None
     form = FORMATS[name]
     values = grammar_of.split_arguments(rest, form.arguments.count(":") + 1)
-    return values is not None and (form.find is None or "://" in rest or Path(values[0]).exists())
+    is_no_path = form.find is None or name == "tfds" or "://" in rest
+    return values is not None and (is_no_path or Path(values[0]).exists())

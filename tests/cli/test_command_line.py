@@ -123,7 +123,7 @@ def test_a_required_flag_is_named_with_what_it_is():
     with pytest.raises(UserError) as error:
         convert_data.COMMAND.parse(["convert-data", "--source=pictures"])
     assert str(error.value) == (
-        "--to=… is missing: it names the layout to write, one of coco, voc, yolo"
+        "--to=… is missing: it names the format to write, one of coco, voc, yolo, shards"
     )
 
 

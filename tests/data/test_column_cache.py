@@ -15,6 +15,7 @@ from ssd_jax.data.sources import open_dataset
 from ssd_jax.errors import UserError
 from tests.helpers.pictures import write_picture
 
+ARRAYS = ("sizes", "spans", "splits", "boxes", "classes", "difficult", "crowd", "area")
 CATEGORIES = [{"id": 10**20, "name": "cat"}, {"id": 4, "name": "cat"}, {"id": 2, "name": "dög"}]
 
 
@@ -61,7 +62,7 @@ def opened(folder, problems=None):
         str(folder / "a.json"), str(folder / "images"), problems or Problems()
     )
     columns = annotations.columns
-    arrays = [getattr(columns, name).tolist() for name in column_cache.ARRAYS]
+    arrays = [getattr(columns, name).tolist() for name in ARRAYS]
     return repr(
         [list(columns.image_ids), list(columns.paths), *arrays, annotations.names,
          annotations.category_ids, list(annotations.files)]

@@ -131,7 +131,7 @@ def test_folders_that_are_there_are_not_written_to(source, tmp_path):
     (tmp_path / "out.tmp").mkdir()
     with pytest.raises(UserError, match=r"out\.tmp is left from a conversion that was stopped"):
         convert_data(source, "coco", tmp_path / "out")
-    with pytest.raises(UserError, match="only coco, voc, yolo"):
+    with pytest.raises(UserError, match="only coco, voc, yolo, shards"):
         convert_data(source, "csv", tmp_path / "new")
     (tmp_path / "a, b").symlink_to(tmp_path / "train")
     with pytest.raises(UserError, match=r"lies in .*a, b of --source"):

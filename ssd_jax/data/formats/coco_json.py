@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.column_cache import Kept, kept
-from ssd_jax.data.columns import Columns
+from ssd_jax.data.columns import Columns, Repeated
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.formats.arguments import file_and_folder
 from ssd_jax.data.formats.coco_matching import CocoFile, match
@@ -67,7 +67,8 @@ def open_coco_json(annotations: str, image_dir: str, problems: Problems) -> Anno
     problems.num_images += details["num_images"]
     if details["unlisted"] and not problems.found:
         logger.info("%s: left out %s", path, details["unlisted"])
-    return Annotations.of_columns(columns, str(path), details["classes"], spec, ids)
+    files = Repeated(str(path), len(columns))
+    return Annotations.of_columns(columns, files, details["classes"], spec, ids)
 
 
 def _read(path: Path, tree: FileTree, problems: Problems) -> tuple[Columns, dict[str, Any]]:

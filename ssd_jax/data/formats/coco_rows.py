@@ -189,7 +189,7 @@ class ImageRows:
 
     @property
     def names(self) -> Strings:
-        return Strings(bytes(self._names), np.frombuffer(self._ends, np.int64))
+        return Strings.joined(bytes(self._names), np.frombuffer(self._ends, np.int64))
 
     def add(self, items: Sequence, text: bytes) -> None:
         """Adds entries as `decode_images` or `json.loads` gives them, and as a JSON array."""

@@ -6,17 +6,19 @@
 import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ssd_jax.data.class_lists import COCO_IDS
+from ssd_jax.data.class_lists import category_ids_of
 from ssd_jax.data.classes import Classes
 from ssd_jax.data.formats.shapes_builder import Shapes
 from ssd_jax.data.formats.shards import open_shards
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.records import Annotation, Record
+from ssd_jax.data.spec import compose
 from ssd_jax.data.tensorflow_setup import Tensors, tensorflow_reason, tf
 from ssd_jax.errors import UserError, counted, first_names
 
@@ -251,6 +253,34 @@ def open_tfds(name: str, split: str) -> TfdsRecords:
     return TfdsRecords(prepare(lambda: tfds.builder(name), origin), split, origin)
 
 
+def open_tfds_folder(folder: str, split: str) -> TfdsRecords:
+    """Opens a set that lies prepared in a folder.
+
+    Raises:
+      UserError: the folder holds no such set, or it has no such split.
+    """
+    origin = compose("tfds", folder, split)
+    try:
+        builder = tfds.builder_from_directory(folder)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise UserError(f"{origin}: cannot be read: {str(error).splitlines()[0]}") from error
+    return TfdsRecords(builder, split, origin)
+
+
+def slice_of_folder(folder: Path, split: str) -> list[tuple[str, int, int]]:
+    """The shards of a slice: the name of each, the first record, and how many (-1 = all others).
+
+    Raises:
+      UserError: it is no slice.
+    """
+    builder = tfds.builder_from_directory(folder)
+    try:
+        instructions = builder.info.splits[split].file_instructions
+    except (KeyError, ValueError, AssertionError) as error:
+        raise UserError(f"{compose('tfds', folder, split)}: {split!r} is no slice") from error
+    return [(Path(each.filename).name, each.skip, each.take) for each in instructions]
+
+
 def open_shapes(split: str) -> TfdsRecords:
     """Opens the embedded set; draws it the first time, which takes seconds."""
     origin = f"shapes:{split}"
@@ -281,15 +311,6 @@ def prepare(
                 "copy a prepared set there, or set TFDS_DATA_DIR to the folder that holds it"
             ) from error
     return builder
-
-
-def category_ids_of(set_name: str, names: Sequence[str]) -> dict[str, int]:
-    """The ids of classes in results, by name: COCO's own ids, for other sets 1, 2, ….
-
-    TFDS itself numbers COCO's classes from 0 to 79.
-    """
-    is_coco = set_name == "coco" and len(names) == len(COCO_IDS)
-    return dict(zip(names, COCO_IDS if is_coco else range(1, len(names) + 1), strict=True))
 
 
 def _clean(example: Any, labels: tf.Tensor) -> Tensors:

@@ -23,6 +23,7 @@ from ssd_jax.data.formats.tf_example import (
     parse_example,
     read_records,
 )
+from ssd_jax.data.formats.tfds_folder import TFDS_FILES, is_prepared
 from ssd_jax.data.image_folders import split_of
 from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems
 from ssd_jax.data.protobuf import MalformedMessageError
@@ -38,8 +39,6 @@ logger = logging.getLogger(__name__)
 SHARD = r"[-.]\d+-of-\d+"
 NAME = re.compile(rf"(.*?)({SHARD})?\.(tf)?records?({SHARD})?", re.IGNORECASE)
 BOX = tuple(f"image/object/bbox/{side}" for side in ("xmin", "ymin", "xmax", "ymax"))
-# What a set has that TensorFlow Datasets has prepared.
-TFDS_FILES = ("features.json", "dataset_info.json")
 OF_TFDS = "a set that TensorFlow Datasets has prepared: read it as tfds:NAME:SPLIT"
 MAX_LABEL_MAP = 2**22  # bytes
 
@@ -91,7 +90,7 @@ def find_tfrecord(tree: FileTree) -> Splits:
             stem = file[: len(file) - len(_name(file))] + found[1]
             total = (found[2] or found[4] or "").rpartition("-")[2]
             sets.setdefault((stem, total), []).append(file)
-    for folder in sorted(told):
+    for folder in sorted(folder for folder in told if not is_prepared(tree.path(folder))):
         logger.warning("%s: left out: it is %s", tree.path(folder), OF_TFDS)
     splits: Splits = {}
     for (stem, total), files in sets.items():

@@ -1,0 +1,66 @@
+"""Writes `tf.train.Example` messages in TFRecord files, without TensorFlow."""
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO
+
+import numpy as np
+
+from ssd_jax.data.formats.crc32c import masked_crc32c
+from ssd_jax.data.protobuf import BYTES
+
+# The fields of a `tf.train.Feature`, by what it is a list of.
+OF_BYTES, OF_FLOATS, OF_INTEGERS = 1, 2, 3
+
+
+def example(features: Mapping[str, bytes | np.ndarray]) -> bytes:
+    """The message of these features: bytes, or `[values]` floats, or whole numbers from 0.
+
+    The message ends with the bytes of the last feature, if it has such.
+    """
+    entries = [
+        _field(1, _field(1, name.encode()) + _field(2, _feature(values)))
+        for name, values in features.items()
+    ]
+    return _field(1, b"".join(entries))
+
+
+def _feature(values: bytes | np.ndarray) -> bytes:
+    if isinstance(values, bytes):
+        return _field(OF_BYTES, _field(1, values))
+    if np.issubdtype(values.dtype, np.floating):
+        packed, kind = values.astype("<f4").tobytes(), OF_FLOATS
+    else:
+        packed, kind = b"".join(map(_varint, values.astype(int).tolist())), OF_INTEGERS
+    return _field(kind, _field(1, packed) if packed else b"")
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return b"".join((_varint(number << 3 | BYTES), _varint(len(content)), content))
+
+
+def _varint(value: int) -> bytes:
+    """A whole number from 0, 7 bits a byte."""
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
+
+
+def write_record(file: BinaryIO, content: bytes) -> int:
+    """Appends a record to a TFRecord file.
+
+    Returns:
+      The place in the file where its content ends.
+    """
+    length = struct.pack("<Q", len(content))
+    pieces: Sequence[bytes] = (length, _checksum(length), content, _checksum(content))
+    for piece in pieces:
+        file.write(piece)
+    return file.tell() - len(pieces[-1])
+
+
+def _checksum(content: bytes) -> bytes:
+    return struct.pack("<I", masked_crc32c(content))
