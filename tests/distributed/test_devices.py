@@ -116,7 +116,7 @@ def test_who_waits_in_vain_ends_with_one_line():
         output, errors = process.communicate(timeout=100)
         assert process.returncode == 1 and not output
         (line,) = errors.splitlines()
-        assert line.startswith(f"error: this is process {number} of 2, and after 2 s")
+        assert line.startswith(f"error: this is process {number} of 2, but after 2 s")
         assert f"127.0.0.1:{port}" in line
 
 

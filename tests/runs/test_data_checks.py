@@ -234,5 +234,5 @@ def test_damaged_digests_are_told_and_written_anew(voc, tmp_path, caplog):
     whole = (tmp_path / "data.json").read_text()
     (tmp_path / "data.json").write_text(whole[:-9])
     record_data(tmp_path, data)
-    assert "data.json is not JSON" in caplog.text and "it is written anew" in caplog.text
+    assert "data.json is not JSON" in caplog.text and "it is written again" in caplog.text
     assert (tmp_path / "data.json").read_text() == whole
