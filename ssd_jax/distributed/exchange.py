@@ -46,14 +46,14 @@ def from_main_process(value: JsonT) -> JsonT:
 def arrays_from_main_process(read: Callable[[], Tree] | None, shapes: Tree) -> Tree:
     """The arrays that the main process reads, as NumPy arrays on every process.
 
-    They travel between the devices, bit for bit, after all processes have come here.
+    They are sent between the devices, bit-identical, after all processes have reached this call.
 
     Args:
-      read: gives them, on the main process.
+      read: returns them; called only on the main process.
       shapes: a tree of the same structure, whose leaves have `shape` and `dtype`.
 
     Raises:
-      LostProcessError: a process did not come to this call.
+      LostProcessError: a process did not reach this call.
     """
     tree = read() if distributed.global_state.process_id == 0 and read else shapes
     if distributed.global_state.num_processes == 1:

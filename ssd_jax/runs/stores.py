@@ -47,7 +47,7 @@ def _steps_at(place: AnyPath) -> list[int]:
 def training_copy(place: AnyPath) -> Iterator[tuple[Path, list[Hook]]]:
     """A local path of a work directory to train in; of one in a store a copy, which is sent there.
 
-    The main process alone has the copy: the others read and write nothing there.
+    Only the main process has the copy; the others read and write nothing there.
 
     Yields:
       The path, and hooks for the run.
@@ -60,7 +60,7 @@ def training_copy(place: AnyPath) -> Iterator[tuple[Path, list[Hook]]]:
         return
     place = str(place).rstrip("/")
     if not devices.is_main_process():
-        yield copy_place(place, "run"), [Hook()]  # as many as there, for all are asked together
+        yield copy_place(place, "run"), [Hook()]  # all processes call as many hooks
         return
     objects = clouds.objects_at(place)
     folder = local_copy(place, _of_run, "run", may_be_missing=True)

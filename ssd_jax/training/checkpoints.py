@@ -57,7 +57,7 @@ def saved_steps(directory: Path) -> list[int]:
 class Checkpoints:
     """The checkpoints of one work directory: the last few, and the best by mAP.
 
-    They are this process's own affair: it waits for no other process of the run.
+    Each process opens them alone and waits for no other process of the run.
 
     Every checkpoint holds three items: `model` (parameters, averaged and last, and batch
     statistics, all that evaluation needs), `training` (step and optimiser state), and `progress`,

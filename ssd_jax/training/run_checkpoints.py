@@ -9,9 +9,9 @@ from ssd_jax.training.state import TrainState
 
 
 class RunCheckpoints:
-    """Checkpoints that the main process reads and writes; the others are told what it read.
+    """Checkpoints that only the main process reads and writes; it sends the others the state.
 
-    So the work directory need not be seen by other hosts. All processes call the methods alike.
+    So other hosts need no access to the work directory. All processes must call every method.
     """
 
     def __init__(self, directory: Path, keep: int):
@@ -23,7 +23,7 @@ class RunCheckpoints:
         return exchange.from_main_process(self._own.steps() if self._own else [])
 
     def rate(self, step: int, mean_ap: float) -> None:
-        """Tells how good a checkpoint is: the best stays."""
+        """Records the mAP of a checkpoint; the best checkpoint is kept."""
         if self._own:
             self._own.rate(step, mean_ap)
 
@@ -37,7 +37,7 @@ class RunCheckpoints:
             self._own.save(state, progress)
 
     def restore(self, template: TrainState) -> tuple[TrainState, Progress]:
-        """Reads the last state, as NumPy arrays, and the progress beside it.
+        """Reads the last state, as NumPy arrays, and its progress.
 
         Raises:
           UserError: there is no checkpoint, it is damaged, or it is of another network.
@@ -50,7 +50,7 @@ class RunCheckpoints:
         return state, Progress.model_validate(exchange.from_main_process(cast(Any, progress)))
 
     def wait(self) -> None:
-        """Returns when what this process writes is on disk.
+        """Returns when all files of this process are on disk.
 
         Raises:
           UserError: it cannot be written.
