@@ -43,7 +43,7 @@ def from_main_process(value: JsonT) -> JsonT:
     return parsed_json(data, 0)
 
 
-def arrays_from_main_process(read: Callable[[], Tree] | None, shapes: Tree) -> Tree:
+def arrays_from_main_process(read: Callable[[], Tree], shapes: Tree) -> Tree:
     """The arrays that the main process reads, as NumPy arrays on every process.
 
     They are sent between the devices, bit-identical, after all processes have reached this call.
@@ -55,14 +55,15 @@ def arrays_from_main_process(read: Callable[[], Tree] | None, shapes: Tree) -> T
     Raises:
       LostProcessError: a process did not reach this call.
     """
-    tree = read() if distributed.global_state.process_id == 0 and read else shapes
+    is_main = distributed.global_state.process_id == 0
+    tree = read() if is_main else shapes
     if distributed.global_state.num_processes == 1:
         return tree
     from_main_process(True)  # a wait between devices would end after seconds
     leaves, structure = jax.tree.flatten(shapes)
     sizes = [math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in leaves]
     packed = np.zeros(-(-sum(sizes) // 4) * 4, np.uint8)
-    if tree is not shapes:
+    if is_main:
         arrays = [np.ascontiguousarray(leaf).reshape(-1) for leaf in jax.tree.leaves(tree)]
         packed[: sum(sizes)] = np.concatenate([array.view(np.uint8) for array in arrays])
     with watch.waiting("arrays that the main process has read"):

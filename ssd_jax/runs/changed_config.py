@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssd_jax.config.schema import Config, ModelConfig
-from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.runs.workdir import flat_fields, read_config
 from ssd_jax.training.optimizer import make_schedule
@@ -46,10 +45,9 @@ def check_can_continue(
         check_same_config(folder, config)
         return
     check_stays(folder, config)
-    if devices.is_main_process():
-        changes = describe_changes(folder, config, saved[-1])
-        if changes:
-            logger.info("%s", changes)
+    changes = describe_changes(folder, config, saved[-1])
+    if changes:
+        logger.info("%s", changes)
 
 
 def check_same_config(folder: Path, config: Config) -> None:

@@ -1,7 +1,6 @@
 """The checkpoints of a run, of one process or several."""
 
 from pathlib import Path
-from typing import Any, cast
 
 from ssd_jax.distributed import devices, exchange, watch
 from ssd_jax.training.checkpoints import Checkpoints, Progress
@@ -42,12 +41,15 @@ class RunCheckpoints:
         Raises:
           UserError: there is no checkpoint, it is damaged, or it is of another network.
         """
-        own = self._own
-        state = exchange.arrays_from_main_process(
-            (lambda: own.restore(template)) if own else None, template
-        )
-        progress = own.restore_progress().model_dump() if own else {}
-        return state, Progress.model_validate(exchange.from_main_process(cast(Any, progress)))
+
+        def read() -> TrainState:
+            assert self._own is not None
+            return self._own.restore(template)
+
+        state = exchange.arrays_from_main_process(read, template)
+        progress = self._own.restore_progress() if self._own else Progress()
+        told = exchange.from_main_process(progress.model_dump())
+        return state, Progress.model_validate(told)
 
     def wait(self) -> None:
         """Returns when all files of this process are on disk.
