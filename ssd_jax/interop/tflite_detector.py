@@ -22,6 +22,9 @@ from ssd_jax.storage.files import write_bytes
 
 DESCRIPTION_FILE = "detector.json"
 OUTPUTS = ("offsets", "logits")
+# Smaller constants stay in float32: biases and the first layers, whose rounding changes every
+# later map, are a hundredth of the file.
+SMALLEST_IN_FLOAT16 = 3000
 YXHW = np.array([1, 0, 3, 2], np.int32)  # where x, y, width and height have these
 
 
@@ -49,20 +52,20 @@ def write_tflite(
     Raises:
       UserError: the network has an operation that is not known here, or an image cannot be read.
     """
-    converted = _converted(trained, precision, calibration)
+    converted = _converted(trained, calibration)
     size, version = trained.network.tiling.image_size, ssd_jax.__version__
     detector_file = json.dumps(_description(trained, precision, license_name), indent=2).encode()
     files = {DESCRIPTION_FILE: detector_file, LABELS_FILE: "\n".join(trained.class_names).encode()}
     texts = {DESCRIPTION_FILE: "Classes with ids, thresholds, and what goes in and comes out."}
 
-    network = Model(converted)
+    network = _model(converted, precision)
     images, outputs = network.inputs["images"], network.outputs
     network.name({"images": images}, {name: outputs[name] for name in OUTPUTS})
     texts_network = texts | {LABELS_FILE: "Names of the logits 1, 2, …, one a line."}
     metadata = network_metadata(size, version, texts_network, license_name)
     write_bytes(folder / "network.tflite", network.serialise("SSD network", metadata, files))
 
-    detector = Model(converted)
+    detector = _model(converted, precision)
     found = add_detection(
         detector,
         trained.network.default_boxes(),
@@ -74,7 +77,14 @@ def write_tflite(
     write_bytes(folder / "detector.tflite", detector.serialise("SSD detector", metadata, files))
 
 
-def _converted(trained: Trained, precision: str, calibration: Iterator[np.ndarray] | None) -> bytes:
+def _model(converted: bytes, precision: str) -> Model:
+    model = Model(converted)
+    if precision == "float16":
+        model.halve_constants(SMALLEST_IN_FLOAT16)
+    return model
+
+
+def _converted(trained: Trained, calibration: Iterator[np.ndarray] | None) -> bytes:
     """The network as TensorFlow's converter writes it; offsets and logits in float32."""
     size = trained.network.tiling.image_size
     run = network_function(inference_function(trained), size)
@@ -89,10 +99,7 @@ def _converted(trained: Trained, precision: str, calibration: Iterator[np.ndarra
     )
     functions = [module.run.get_concrete_function()]
     converter: Any = tf.lite.TFLiteConverter.from_concrete_functions(functions, module)
-    if precision == "float16":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.target_spec.supported_types = [tf.float16]
-    elif calibration is not None:
+    if calibration is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: _single_images(calibration)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

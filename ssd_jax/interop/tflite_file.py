@@ -84,6 +84,35 @@ class Model:
         added.customOptions = np.frombuffer(options, np.uint8)
         self._graph.operators.append(added)
 
+    def halve_constants(self, smallest: int) -> None:
+        """Stores constants in float16, with an operator before the others that widens each of them.
+
+        Args:
+          smallest: how many numbers a constant in float32 must have. Smaller ones stay as they are.
+        """
+        widening, halved = [], {}  # operators; buffers in float16 by those in float32
+        for number, tensor in enumerate(list(self._graph.tensors)):
+            content = self._model.buffers[tensor.buffer].data
+            if tensor.type != schema.TensorType.FLOAT32 or content is None:
+                continue
+            array = np.asarray(content, np.uint8).view(np.float32)
+            if array.size < smallest:
+                continue
+            if tensor.buffer not in halved:
+                halved[tensor.buffer] = self._buffer(array.astype(np.float16).tobytes())
+            name = f"{tensor.name.decode()}_float16"
+            half = self.tensor(name, tensor.shape, schema.TensorType.FLOAT16)
+            self._graph.tensors[half].buffer = halved[tensor.buffer]
+            tensor.buffer = 0
+            added: Any = schema.OperatorT(
+                self._code(b"", schema.BuiltinOperator.DEQUANTIZE, version=3)
+            )
+            added.inputs, added.outputs = [half], [number]
+            widening.append(added)
+        for buffer in halved:
+            self._model.buffers[buffer].data = None
+        self._graph.operators[:0] = widening
+
     def name(self, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> None:
         """Says what goes in and comes out, in this order and by these names."""
         self._graph.inputs, self._graph.outputs = list(inputs.values()), list(outputs.values())
@@ -120,10 +149,12 @@ class Model:
         self._model.buffers.append(schema.BufferT(np.frombuffer(content, np.uint8)))
         return len(self._model.buffers) - 1
 
-    def _code(self, custom: bytes, code: int) -> int:
+    def _code(self, custom: bytes, code: int, version: int = 1) -> int:
         number = self._operators.setdefault((custom, code), len(self._operators))
         if number == len(self._model.operatorCodes):
-            added = schema.OperatorCodeT(min(code, OLD_CODES), custom.decode() or None, 1, code)
+            added = schema.OperatorCodeT(
+                min(code, OLD_CODES), custom.decode() or None, version, code
+            )
             self._model.operatorCodes.append(added)
         return number
 

@@ -21,7 +21,7 @@ from ssd_jax.data.tensorflow_setup import tf
 from ssd_jax.detection.postprocess import detect
 from ssd_jax.errors import UserError
 from ssd_jax.interop.export import PRECISIONS, Choices, export
-from ssd_jax.interop.tflite_detector import add_detection, write_tflite
+from ssd_jax.interop.tflite_detector import SMALLEST_IN_FLOAT16, add_detection, write_tflite
 from ssd_jax.interop.tflite_file import Model
 from ssd_jax.interop.tflite_network import network_function
 from ssd_jax.models.convolution import LAYOUT
@@ -196,6 +196,33 @@ def test_less_precision_gives_nearly_the_same(precision, least, most, exported, 
         assert found[name].dtype == np.float32
         error = np.sqrt(np.mean((found[name] - array) ** 2)) / array.std()
         assert least < error < most
+
+
+def test_float16_rounds_large_constants_alone(exported):
+    plain, halved = (
+        constants(exported / precision / "network.tflite") for precision in ("float32", "float16")
+    )
+    large = {name for name, array in plain.items() if array.size >= SMALLEST_IN_FLOAT16}
+    small = set(plain) - large
+    assert large and small
+    assert set(halved) == small | {f"{name}_float16" for name in large}
+    for name in small:
+        np.testing.assert_array_equal(halved[name], plain[name])
+    for name in large:
+        np.testing.assert_array_equal(halved[f"{name}_float16"], plain[name].astype(np.float16))
+    widened = operators(exported / "float16" / "network.tflite")["DEQUANTIZE"]
+    assert widened == len(large)
+
+
+def constants(path):
+    """Constants in float32 and float16 of a file, by name."""
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
+    kinds = {schema.TensorType.FLOAT32: np.float32, schema.TensorType.FLOAT16: np.float16}
+    return {
+        tensor.name.decode(): np.asarray(model.buffers[tensor.buffer].data, np.uint8).view(kind)
+        for tensor in model.subgraphs[0].tensors
+        if (kind := kinds.get(tensor.type)) and model.buffers[tensor.buffer].data is not None
+    }
 
 
 def test_int8_is_in_whole_numbers_from_the_pixels_on(exported):
