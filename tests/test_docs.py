@@ -21,12 +21,12 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT, ROOT / "ssd_jax", ROOT / "tests")
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
-    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
+    for path in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
 }
 RECIPE = PAGES["docs/recipe.md"]
 CODE = [
     path
-    for folder in ("", "ssd_jax", "configs", "tools", "tests")
+    for folder in ("", "ssd_jax", "configs", "tools", "tests", "tutorials")
     for path in ((ROOT / folder).rglob("*.py") if folder else ROOT.glob("*.py"))
 ]
 # Names of Caffe's, which the recipe compares with ours.

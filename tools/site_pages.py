@@ -3,6 +3,7 @@
 A hook of MkDocs, named in `mkdocs.yml`.
 """
 
+import posixpath
 import re
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Replaces links to files of the project, which the site does not have, by their text."""
-    return LINK.sub(lambda link: inside(link, files), markdown)
+    folder = posixpath.dirname(page.file.src_uri)
+    return LINK.sub(lambda link: inside(link, folder, files), markdown)
 
 
 def links_from_docs(markdown: str) -> str:
@@ -44,15 +46,25 @@ def from_docs(target: str) -> str:
     return target.removeprefix("docs/") if target.startswith("docs/") else f"../{target}"
 
 
-def inside(link: re.Match, files: Files) -> str:
-    """The link with the title of its page, or its text where the site does not have the file."""
+def inside(link: re.Match, folder: str, files: Files) -> str:
+    """The link with the title of its page, or its text where the site does not have the file.
+
+    Args:
+      link: of a page.
+      folder: that of the page, in `docs`.
+      files: all pages.
+    """
     text, target, anchor = link[1], link[2], link[3] or ""
+    if "://" in target:
+        return link[0]
+    target = posixpath.normpath(posixpath.join(folder, target))
     if target.startswith("../"):
         target = PAGES.get(target.removeprefix("../"), "")
     if not target:
         return text
     named = text.strip("`").removeprefix("docs/")
-    return f"[{title_of(target, files) if named == target else text}]({target}{anchor})"
+    shown = title_of(target, files) if named == target else text
+    return f"[{shown}]({posixpath.relpath(target, folder or '.')}{anchor})"
 
 
 def title_of(page: str, files: Files) -> str:
