@@ -5,7 +5,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ssd_jax.errors import UserError, reason_of, shown
@@ -27,11 +27,27 @@ def write_checksums(folder: Path, names: Iterable[str], beside: Path | None = No
       beside: the folder that its files will be moved to; the checksums of other files there are
         kept, so that one folder may hold several exports.
     """
-    sums = {name: digest(folder / name) for name in _files(folder, names)}
+    _write(folder, {name: digest(folder / name) for name in _files(folder, names)})
     if beside is not None and (beside / CHECKSUMS_FILE).is_file():
-        with contextlib.suppress(DamageError):
-            before = dict(_read(beside / CHECKSUMS_FILE))
-            sums = {name: of for name, of in before.items() if (beside / name).is_file()} | sums
+        before = (beside / CHECKSUMS_FILE).read_bytes()
+        keep_checksums(folder, before, lambda name: (beside / name).is_file())
+
+
+def keep_checksums(folder: Path, before: bytes, exists: Callable[[str], bool]) -> None:
+    """Adds the checksums of other files to those of a folder.
+
+    Args:
+      folder: the folder, with `SHA256SUMS`.
+      before: an earlier `SHA256SUMS` of the place that its files are moved to. One that is damaged
+        adds nothing.
+      exists: whether a file is at that place. Checksums of others are not added.
+    """
+    with contextlib.suppress(DamageError):
+        sums = {name: of for name, of in _lines(before) if exists(name)}
+        _write(folder, sums | dict(_read(folder / CHECKSUMS_FILE)))
+
+
+def _write(folder: Path, sums: Mapping[str, str]) -> None:
     lines = [f"{sums[name]}  {name}\n" for name in sorted(sums)]
     write_text(folder / CHECKSUMS_FILE, "".join(lines))
 
@@ -89,11 +105,14 @@ def digest(file: Path) -> str:
 def _read(file: Path) -> Iterator[tuple[str, str]]:
     """Names and checksums."""
     try:
-        lines = read_text(file).splitlines()
+        yield from _lines(read_text(file).encode())
     except UserError as error:
         raise DamageError(str(error)) from error
-    for line in lines:
+
+
+def _lines(content: bytes) -> Iterator[tuple[str, str]]:
+    for line in content.decode(errors="replace").splitlines():
         digest, separator, name = line.partition("  ")
         if len(digest) != 64 or not separator or not name:
-            raise DamageError(f"{file.name} is damaged itself: it has the line {shown(line)}")
+            raise DamageError(f"{CHECKSUMS_FILE} is damaged itself: it has the line {shown(line)}")
         yield name, digest

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ssd_jax.errors import UserError, shown_instead
 from ssd_jax.storage import clouds
-from ssd_jax.storage.checksums import CHECKSUMS_FILE
+from ssd_jax.storage.checksums import CHECKSUMS_FILE, keep_checksums
 from ssd_jax.storage.clouds import Object, is_remote
 from ssd_jax.storage.files import AnyPath, local_path
 
@@ -100,6 +100,10 @@ def _send_all(copy: Path, place: str, last: str) -> None:
         clouds.send(copy, place, [""] if copy.exists() else [])
         return
     names = [file.relative_to(copy).as_posix() for file in copy.rglob("*") if file.is_file()]
+    if CHECKSUMS_FILE in names:
+        before = clouds.read(f"{place}/{CHECKSUMS_FILE}")
+        if before is not None:
+            keep_checksums(copy, before, clouds.objects_at(place).__contains__)
     clouds.send(copy, place, sorted(name for name in names if name != last))
     clouds.send(copy, place, [last] if last in names else [])
 

@@ -115,8 +115,16 @@ def test_a_detector_is_exported_to_a_store_and_read_there(place, tmp_path_factor
     assert names(f"{place}/detector") == ["SHA256SUMS", "config.json", "model.safetensors"]
     again = load_folder(f"{place}/detector")
     jax.tree.map(np.testing.assert_array_equal, trained.variables, again.variables)
-    export("stablehlo", trained, f"{place}/other")
-    assert "detector.stablehlo" in names(f"{place}/other")
+    export("stablehlo", trained, f"{place}/detector")  # beside the first one
+    assert "detector.stablehlo" in names(f"{place}/detector")
+    listed = (clouds.read(f"{place}/detector/SHA256SUMS") or b"").decode()
+    assert [line.split()[1] for line in listed.splitlines()] == [
+        "classes.json",
+        "config.json",
+        "detector.stablehlo",
+        "model.safetensors",
+    ]
+    load_folder(f"{place}/detector")
     clouds.write(f"{place}/detector/model.safetensors", b"damaged")
     with pytest.raises(UserError, match=f"^{place}/detector is damaged: model.safetensors differs"):
         load_folder(f"{place}/detector")
