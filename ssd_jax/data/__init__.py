@@ -1,1 +1,1 @@
-"""From files to records, and from records to batches. NumPy; TensorFlow only where files say so."""
+"""Reads data sets into records and batches, with NumPy; few files use TensorFlow, and say so."""

@@ -1,4 +1,4 @@
-"""Annotations of images that lie in files, as a format reads them, in columns."""
+"""The annotations that a format reads, in columns."""
 
 import collections
 from collections.abc import Iterable, Sequence
@@ -15,18 +15,19 @@ from ssd_jax.data.records import Annotation
 
 
 class Annotations:
-    """The annotations of images that lie in files.
+    """The annotations of images in files, before cleaning.
 
     Attributes:
-      origin: where they come from, for messages.
-      category_ids: ids by name of the classes that the files declare, in their order; None where
-        they declare none.
-      columns: as read; `boxes` in the unit of each image, `classes` as indices into `names`.
+      origin: the spec of the data, for messages.
+      category_ids: the ids of declared classes by name, in their order; None without declared
+        classes.
+      columns: the unchanged values; `boxes` in the unit of each image, `classes` as indices into
+        `names`.
       in_pixels: `[images] bool`: whether the unit of its boxes is pixels.
-      files: what describes each image.
+      files: the annotation file of each image.
       names: the classes that occur, in the order of their first occurrence.
-      is_clean: whether they were written clean: boxes are fractions inside the image, each with
-        some area, and sizes are those of the images.
+      is_clean: whether no cleaning is needed: boxes are fractions inside the image with some
+        area, and the sizes of the images are right.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Annotations:
         origin: str,
         category_ids: dict[str, int] | None = None,
     ):
-        """Collects annotations; none of their objects is kept."""
+        """Collects annotations in columns."""
         self.origin = origin
         self.is_clean = False
         self.category_ids = category_ids
@@ -82,7 +83,7 @@ class Annotations:
         category_ids: dict[str, int],
         is_clean: bool = False,
     ) -> "Annotations":
-        """Those of columns, in fractions if they are clean, else in pixels; see the attributes."""
+        """Makes annotations from columns, with boxes in fractions if `is_clean`, else in pixels."""
         made = cls((), origin, category_ids)
         made.columns, made.files, made.names = columns, files, tuple(names)
         made.in_pixels = np.full(len(columns), not is_clean)
@@ -93,10 +94,10 @@ class Annotations:
         return len(self.columns)
 
     def annotation(self, index: int) -> Annotation:
-        """One of them, with the bytes of its image where that lies inside a larger file.
+        """One annotation, with the bytes of its image if that is inside a larger file.
 
         Raises:
-          UserError: that file cannot be read.
+          UserError: the larger file cannot be read.
         """
         columns, objects = self.columns, self.columns.objects(index)
         path, span = columns.paths[index], columns.span(index)
@@ -115,7 +116,7 @@ class Annotations:
         )
 
     def num_objects(self) -> collections.Counter[str]:
-        """The number of objects by class, those that files declare without any included."""
+        """The number of objects by class; 0 for declared classes without objects."""
         counts = np.bincount(self.columns.classes, minlength=len(self.names)).tolist()
         return collections.Counter(
             dict.fromkeys(self.category_ids or {}, 0) | dict(zip(self.names, counts, strict=True))

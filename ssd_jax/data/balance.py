@@ -1,7 +1,7 @@
 """Repeat factor sampling: images with rare classes are drawn more often.
 
-Gupta et al. 2019, "LVIS", appendix B.2. A class c that is in the share f(c) of the images has the
-factor max(1, √(threshold / f(c))), and an image the largest factor of its classes.
+Gupta et al. 2019, "LVIS", appendix B.2. A class c that occurs in the share f(c) of the images has
+the factor max(1, √(threshold / f(c))). An image has the largest factor of its classes.
 """
 
 import functools
@@ -13,15 +13,15 @@ from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.errors import first_names
 from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
-MOST_CLASSES = 20  # that a line lists
+MOST_CLASSES = 20  # that one line lists
 
 
 def repeat_factors(dataset: Dataset, threshold: float) -> np.ndarray | None:
-    """`[images]` float64: how many times as often as others an image is drawn; 1 or more.
+    """The repeat factors of images: `[images]` float64 of 1 or more; None without a threshold.
 
     Args:
-      dataset: the images. Records of TFDS are read for this.
-      threshold: the share of the images below which a class is rare; 0 for None.
+      dataset: the images. Records of TFDS are read.
+      threshold: the share of the images below which a class is rare; 0 turns repeating off.
     """
     if not threshold:
         return None
@@ -34,11 +34,11 @@ def repeat_factors(dataset: Dataset, threshold: float) -> np.ndarray | None:
 
 
 def describe_repeats(dataset: Dataset, threshold: float) -> str:
-    """How many times as often as without the threshold images with each class are drawn.
+    """Describes the effect of a threshold: how much more often images of each class are drawn.
 
     Args:
       dataset: see `repeat_factors`.
-      threshold: see there; above 0.
+      threshold: see `repeat_factors`; above 0.
     """
     field, names = f"config.data.repeat_threshold={threshold:g}", dataset.class_names
     images, labels = images_by_class(dataset)
@@ -48,24 +48,24 @@ def describe_repeats(dataset: Dataset, threshold: float) -> str:
     assert factors is not None
     if not len(present) or factors.max() == factors.min():
         rarest = present[np.argmin(count[present])] if len(present) else None
-        told = "no image has an object"
+        reason = "no image has an object"
         if rarest is not None:
-            told = f"the rarest class, {names[rarest]}, is in {count[rarest]} of {len(dataset):,}"
-        return f"{field} leaves all images equally often: {told}"
+            reason = f"the rarest class, {names[rarest]}, is in {count[rarest]} of {len(dataset):,}"
+        return f"{field} draws all images equally often: {reason}"
     drawn = np.bincount(labels, factors[images] / factors.mean(), len(names) + 1)[1:]
     times = drawn[present] / count[present]
     order = np.argsort(-times, kind="stable")
     listed = [f"{names[present[i]]} {times[i]:.2f}" for i in order]
-    return f"{field}: images with a class are drawn so many times as often: " + first_names(
+    return f"{field}: images with a class are drawn more often by these factors: " + first_names(
         listed, MOST_CLASSES
     )
 
 
 @functools.lru_cache(maxsize=1)
 def images_by_class(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Each image with each class that it has an object of: `[pairs]` images and `[pairs]` labels.
+    """The pairs of an image and a class in it: `[pairs]` images and `[pairs]` labels.
 
-    Records of TFDS are read for this; that takes long, and is asked more than once.
+    Cached, because records of TFDS are read, which takes long.
     """
     owners, labels, start = [], [], 0
     for part in dataset.parts:

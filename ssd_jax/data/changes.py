@@ -1,6 +1,6 @@
-"""What changed in the data of a run between two starts.
+"""Detects changes in the data of a run between two starts.
 
-A work directory keeps a digest of the annotation of each image, about 40 bytes an image.
+A work directory keeps a digest of each image's annotation, about 40 bytes per image.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ from ssd_jax.storage.files import read_json, write_json
 
 DIGESTS_FILE = "data.json"
 
-# Of the annotations of images, by their ids. An id that several sources have is followed by the
-# number of the source from the second one on.
+# Digests of annotations by image id. If several sources have the same id, the number of the source
+# is appended from the second source on.
 Digests = dict[str, str]
 
 
 def annotation_digests(dataset: Dataset) -> Digests:
-    """The digest of the objects of each image; sets of TFDS, which do not change, are left out."""
+    """The digest of each image's objects; sets of TFDS do not change and are left out."""
     digests: Digests = {}
     for number, part in enumerate(dataset.parts, 1):
         if isinstance(part, FolderRecords):
@@ -47,11 +47,11 @@ def _digest(content: bytes) -> str:
 
 
 def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """How many images were added, removed, or have other annotations; "" where none.
+    """Describes how many images were added, removed, or annotated differently; "" if none.
 
     Args:
-      before: of the last start.
-      now: of this one.
+      before: the digests of the last start.
+      now: the digests of this start.
     """
     changes = {
         "added": [name for name in now if name not in before],
@@ -61,19 +61,19 @@ def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
         ],
     }
     return "; ".join(
-        f"{counted(len(names), 'image')} {what} ({first_names(names, 3)})"
-        for what, names in changes.items()
+        f"{counted(len(names), 'image')} {change} ({first_names(names, 3)})"
+        for change, names in changes.items()
         if names
     )
 
 
 def describe_renamed(before: Mapping[str, str], evaluated: set[str], train: Digests) -> list[str]:
-    """Training images that may be renamed images of the evaluation: they have its annotations.
+    """Training images that may be renamed evaluation images: they have the same annotations.
 
     Args:
       before: the digests of the last start.
-      evaluated: which of them were evaluated on.
-      train: of the images that are trained on now.
+      evaluated: the ids of its evaluation images.
+      train: the digests of the training images of this start.
     """
     gone = {before[name] for name in evaluated if name in before and name not in train}
     gone.discard(_digest(b""))  # images without objects
@@ -81,7 +81,7 @@ def describe_renamed(before: Mapping[str, str], evaluated: set[str], train: Dige
 
 
 def read_digests(folder: Path) -> dict[str, Digests]:
-    """The digests of the last start, by "train" and "evaluation"; none without the file.
+    """Reads the digests of the last start, by "train" and "evaluation"; {} without the file.
 
     Raises:
       UserError: the file is damaged.
@@ -94,7 +94,7 @@ def read_digests(folder: Path) -> dict[str, Digests]:
         isinstance(own, dict) and all(isinstance(digest, str) for digest in own.values())
         for own in content.values()
     ):
-        raise UserError(f"{path} is damaged: it does not hold the digests of images")
+        raise UserError(f"{path} is damaged: it does not have the digests of images")
     return content
 
 

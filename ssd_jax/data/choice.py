@@ -1,8 +1,8 @@
-"""Chooses the images that are trained on and those that are evaluated on.
+"""Chooses the training images and the evaluation images of a run, for all commands.
 
-Evaluation data is what `config.data.eval` names. Where that is empty, it is the validation split
-that the training data has itself, or else the test split; and where it has neither, some of the
-training images are cut off (`cut.py`). All commands choose here, and so alike.
+`config.data.eval` names the evaluation data. If it is empty, the validation split of the training
+data is used, or else its test split. Without such a split, some of the training images are kept for
+evaluation (`cut.py`).
 """
 
 import logging
@@ -28,10 +28,10 @@ class Sources(NamedTuple):
     """The sources of a run, with format and arguments.
 
     Attributes:
-      train: trained on.
-      evaluation: evaluated on; None where these images are cut off the others.
-      trained: where those of `train` come from, in words.
-      origin: where those of `evaluation` come from, in words.
+      train: the sources for training.
+      evaluation: the sources for evaluation; None if the training images are divided.
+      trained: a description of `train`.
+      origin: a description of `evaluation`.
     """
 
     train: list[str]
@@ -44,11 +44,11 @@ class RunData(NamedTuple):
     """The images of a run.
 
     Attributes:
-      train: trained on.
-      evaluation: evaluated on; None where nothing is evaluated.
-      trained: where those of `train` come from, in words.
-      origin: where those of `evaluation` come from, in words.
-      cut: which they are, where they were cut off.
+      train: the training images.
+      evaluation: the evaluation images; None without evaluation.
+      trained: a description of the origin of `train`.
+      origin: a description of the origin of `evaluation`.
+      cut: the division of the images, if they were divided.
     """
 
     train: Dataset
@@ -59,10 +59,10 @@ class RunData(NamedTuple):
 
 
 def choose_sources(data: DataConfig) -> Sources:
-    """The sources that a config trains and evaluates on.
+    """Chooses the sources of a config for training and evaluation.
 
     Args:
-      data: names them.
+      data: the config of the data.
 
     Raises:
       UserError: no training data is named; see also `explicit_sources`.
@@ -79,28 +79,28 @@ def choose_sources(data: DataConfig) -> Sources:
     }
     if own:
         splits = ", ".join(dict.fromkeys(own.values()))
-        return Sources(train, list(own), words, f"{data.train}, its own split {splits}")
-    cut = f"{data.train}, cut by config.data.split={data.split:g}"
+        return Sources(train, list(own), words, f"{data.train}, split {splits}")
+    cut = f"{data.train}, divided by config.data.split={data.split:g}"
     return Sources(train, None, words, cut)
 
 
 def check_workdir_apart(data: DataConfig, workdir: Path) -> None:
-    """Refuses a work directory that is the folder of the data.
+    """Rejects a work directory that is the folder of the data.
 
     Raises:
-      UserError: it is; its files would be taken for annotations.
+      UserError: both are the same folder; files of the run would be read as annotations.
     """
     for spec in (data.train, data.eval):
         folder, _ = folder_and_split(spec)
         if folder and folder.is_dir() and os.path.realpath(folder) == os.path.realpath(workdir):
             raise UserError(
-                f"the work directory {workdir} is the folder of the data: name another one, for "
-                "its files would lie among the annotations"
+                f"the work directory {workdir} is the folder of the data, and its files would be "
+                "among the annotations: name another work directory"
             )
 
 
 def _choose_sources(config: Config, is_cut: bool = False) -> Sources:
-    """`choose_sources`; of a config that never evaluates, nothing for evaluation."""
+    """`choose_sources`; without evaluation sources for a config that never evaluates."""
     if config.eval_every >= 0 or is_cut:
         return choose_sources(config.data)
     trained = resolve(_named(config.data), "train")
@@ -113,14 +113,14 @@ def open_run_data(
     workdir: str | Path | None = None,
     is_main_process: bool = True,
 ) -> RunData:
-    """The images that a config trains and evaluates on, with the classes of those trained on.
+    """Opens the training and evaluation images of a config, with the classes of the training data.
 
-    Where it never evaluates, nothing is cut off.
+    A config that never evaluates uses all images for training.
 
     Args:
-      config: names the data and the classes, and what happens to damaged images.
-      stored: the cut that the run was started with, if any.
-      workdir: the work directory, where damaged images are listed that are left out.
+      config: the config of the run.
+      stored: the stored division of the images, if the run has one.
+      workdir: the work directory; damaged images are listed there.
       is_main_process: see `Problems`.
 
     Raises:
@@ -147,7 +147,7 @@ def open_run_data(
 
 
 def open_training_data(config: Config, workdir: str | Path | None = None) -> Dataset:
-    """The images that a config trains on, as in `open_run_data`; evaluation data is not opened."""
+    """Opens the training images of a config only; see `open_run_data`."""
     sources = _choose_sources(config)
     logger.info("training data: %s", sources.trained)
     train, cut = _open_training(sources, config, make_problems(config.data, workdir), None)
@@ -161,29 +161,29 @@ def open_evaluation_data(
     stored: Cut | None = None,
     seed: int | None = 0,
 ) -> tuple[Dataset, str]:
-    """The images that a config evaluates on.
+    """Opens the evaluation images of a config.
 
     Args:
-      data: names them, and what classes are called.
+      data: the config of the data.
       class_names: the classes; see `open_dataset`.
-      problems: what becomes of damaged images.
-      stored: the cut that the run was started with, if any.
-      seed: of the cut where there is none; None where all images were trained on.
+      problems: handles damaged images.
+      stored: the stored division of the images, if the run has one.
+      seed: the seed of a new division; None if the run trained on all images.
 
     Returns:
-      The images, and where they come from in words.
+      The images, and a description of their origin.
 
     Raises:
-      UserError: all images were trained on; see also `open_run_data`.
+      UserError: the run trained on all images; see also `open_run_data`.
     """
-    # What is trained on may be gone.
+    # The training data may not exist any more.
     if data.eval and not (data.train and _are_same_path(data.eval, data.train)):
         named = resolve(data.eval, "eval")
         logger.info("evaluation data: %s", _describe(named))
         if stored and set(_all_sources(named)) & set(stored.sources):
             logger.warning(
-                "%s holds the images that were trained on, too, so the mAP will be too high: name "
-                "%s to evaluate on those that were cut off",
+                "%s contains training images, so the mAP will be too high: name %s to evaluate "
+                "only on the images that were kept for evaluation",
                 *(data.eval, data.train),
             )
         chosen = _open(_all_sources(named), data, class_names, problems, "eval")
@@ -194,7 +194,7 @@ def open_evaluation_data(
         return _open(sources.evaluation, data, class_names, problems, "eval"), sources.origin
     if stored is None and seed is None:
         raise UserError(
-            f"the run was trained on all images of {data.train}, and none were cut off for "
+            f"the run was trained on all images of {data.train}, and none were kept for "
             "evaluation: name other images with --source"
         )
     everything = _open(sources.train, data, class_names, problems, "eval")
@@ -205,7 +205,7 @@ def open_evaluation_data(
 def _open_training(
     sources: Sources, config: Config, problems: Problems, stored: Cut | None
 ) -> tuple[Dataset, Cut | None]:
-    """The training data, and which images of it are cut off."""
+    """Opens the training data, and makes or takes the division of its images, if needed."""
     data = config.data
     train = _open(sources.train, data, data.class_names, problems, "train")
     if sources.evaluation is not None:
@@ -238,7 +238,7 @@ def _all_sources(named: Sequence[Named]) -> list[str]:
 
 
 def _is_same_place(data: DataConfig, trained: Sequence[Named]) -> bool:
-    """Whether one folder or file is named both for training and for evaluation."""
+    """Whether training and evaluation name the same folder or file."""
     return (
         len(trained) == 1
         and trained[0].found is not None
@@ -251,22 +251,22 @@ def _describe(named: Sequence[Named]) -> str:
 
 
 def _are_same_path(first: str, second: str) -> bool:
-    """Whether folders or files, perhaps with a split, are the same, however they are written."""
+    """Whether two folders or files, with their splits, are the same, also with different paths."""
     return _real(first) == _real(second)
 
 
 def _real(source: str) -> tuple[str, str]:
-    """The path without links from the root, and the split, of a folder or file."""
+    """The resolved absolute path and the split of a folder or file."""
     path, split = folder_and_split(source)
     return os.path.realpath(path or grammar.unquoted(source)), split
 
 
 def _own_evaluation(named: Named, train: Sequence[str]) -> dict[str, str]:
-    """The sources for evaluation that training data has itself, each with the name of its split.
+    """The sources for evaluation in the training data, each with the name of its split.
 
     Args:
       named: one of the sources of the training data.
-      train: all of them, with format and arguments; none of these is taken.
+      train: all training sources, with format and arguments; they are left out.
     """
     name, _, rest = named.given.partition(":")
     found, split = named.found, named.split
@@ -281,7 +281,7 @@ def _own_evaluation(named: Named, train: Sequence[str]) -> dict[str, str]:
             return {}
         root, split = Path(values[0]), values[1]
         if discovery.kind_of(split) not in discovery.TRAIN_NAMES:
-            return {}  # nobody knows what it holds
+            return {}  # its kind is unknown
         splits = form.find(FileTree(root)) | {split: named.sources}
         found = discovery.Found(root, name, splits)
     trained = set(map(_key, train))
@@ -291,7 +291,7 @@ def _own_evaluation(named: Named, train: Sequence[str]) -> dict[str, str]:
 
 
 def _key(source: str) -> tuple[str, ...]:
-    """What a source with format and arguments reads, however its paths are written."""
+    """The key of a source with format and arguments, the same for all paths to one file."""
     name, _, rest = source.partition(":")
     values = grammar.split_arguments(rest, FORMATS[name].arguments.count(":") + 1) or [rest]
     return name, *(os.path.realpath(each) if os.path.exists(each) else each for each in values)

@@ -1,4 +1,4 @@
-"""Chooses the classes of a data set from those that it has, and those that are asked for."""
+"""Chooses the classes of a data set, from its classes and the requested ones."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ def choose_training_classes(
     class_map: Mapping[str, str],
     spec: str,
 ) -> Classes:
-    """`choose_classes` for training, which refuses names that the data does not have.
+    """`choose_classes` for training: rejects names that the data does not have.
 
     Raises:
       UserError: see `choose_classes`, `check_known` and `check_chosen`.
@@ -31,15 +31,15 @@ def choose_training_classes(
 def choose_classes(
     parts: Sequence[ReadPart], class_names: Sequence[str], class_map: Mapping[str, str]
 ) -> Classes:
-    """The classes of a data set.
+    """Chooses the classes of a data set.
 
     Args:
-      parts: the sets it is made of.
-      class_names: the classes to use; those of the parts where empty.
+      parts: the parts of the data set.
+      class_names: the classes to use; the classes of the parts if empty.
       class_map: see `open_dataset`.
 
     Raises:
-      UserError: the parts have different classes or none, or a name is not among them.
+      UserError: the parts have different classes or none.
     """
     origin = ", ".join(part.origin for part in parts)
     if class_names:
@@ -60,8 +60,8 @@ def choose_classes(
         for other in names[:i]:
             if is_misspelt(name, other):
                 logger.warning(
-                    "%s: the classes %r and %r are nearly the same: join them with "
-                    "config.data.class_map=%s=%s if they are one",
+                    "%s: the classes %r and %r have similar names: join them with "
+                    "config.data.class_map=%s=%s if they are the same class",
                     *(origin, other, name, name, other),
                 )
     if not names:
@@ -70,12 +70,12 @@ def choose_classes(
 
 
 def all_names(parts: Sequence[ReadPart]) -> set[str]:
-    """The classes that parts declare and those that occur in them."""
+    """The classes that are declared in parts or occur in them."""
     return {name for part in parts for name in (*(part.category_ids or ()), *part.names)}
 
 
 def _declared_names(parts: Sequence[ReadPart]) -> tuple[str, ...]:
-    """The classes that parts declare, in their order; none where no part declares any."""
+    """The declared classes of parts, in their order; () without declared classes."""
     declaring = [part for part in parts if part.category_ids is not None]
     declared = {tuple(part.category_ids or ()) for part in declaring}
     if len(declared) > 1:
@@ -87,7 +87,7 @@ def _declared_names(parts: Sequence[ReadPart]) -> tuple[str, ...]:
 
 
 def _occurring_names(parts: Sequence[ReadPart]) -> set[str]:
-    """The classes that occur; all that are declared where that is not known without reading."""
+    """The classes that occur; all classes of a part whose objects are not known before reading."""
     names = set()
     for part in parts:
         counts = part.num_objects()
@@ -98,11 +98,11 @@ def _occurring_names(parts: Sequence[ReadPart]) -> set[str]:
 def category_ids(
     parts: Sequence[ReadPart], classes: Classes
 ) -> tuple[tuple[int, ...], dict[int, int]]:
-    """What results call the classes.
+    """The ids of the classes in results.
 
     Returns:
-      The ids that the first part with all of the classes gives them, otherwise 1, 2, …; and labels
-      by the further ids that it has for classes under several names.
+      The ids in the first part that has all classes, otherwise 1, 2, …; and labels by additional
+      ids, if the part has a class under several names.
     """
     for part in parts:
         ids: dict[str, int] = {}

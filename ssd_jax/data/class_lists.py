@@ -1,4 +1,4 @@
-"""The class lists that published weights were trained on: names in the order of their outputs."""
+"""The class lists of published weights: names in the order of the network's outputs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ VOC = [
     "tvmonitor",
 ]
 
-# Its ids leave out ten of 1 to 90.
+# COCO's ids are from 1 to 90 without ten of these numbers.
 COCO_GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
 COCO_IDS = [number for number in range(1, 91) if number not in COCO_GAPS]
 COCO = [
@@ -116,9 +116,9 @@ COCO = [
 ]
 _COCO_BY_ID = dict(zip(COCO_IDS, COCO, strict=True))
 
-# torchvision gives every number up to 90 an output.
+# torchvision has an output for every number up to 90.
 TORCHVISION_COCO = tuple(_COCO_BY_ID.get(number, f"unused {number}") for number in range(1, 91))
-# By how many classes there are.
+# By the number of classes.
 KNOWN = {20: tuple(VOC), 80: tuple(COCO), 90: TORCHVISION_COCO}
 
 
@@ -132,7 +132,7 @@ def category_ids(class_names: Sequence[str]) -> tuple[int, ...]:
 def describe_classes(
     class_names: Sequence[str], category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """The `id` and `name` of each class, as files hold them."""
+    """The `id` and `name` of each class, in the form of files."""
     return [
         {"id": category_id, "name": name}
         for category_id, name in zip(category_ids, class_names, strict=True)
@@ -143,7 +143,7 @@ def check_described(classes: object, file: Path) -> list[dict[str, Any]]:
     """Checks classes that were read from a file; see `describe_classes`.
 
     Raises:
-      UserError: they have another form.
+      UserError: the classes have another form.
     """
     entries = classes if isinstance(classes, list) else []
     names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
@@ -155,21 +155,21 @@ def check_described(classes: object, file: Path) -> list[dict[str, Any]]:
         or len(set(names)) < len(names)
     ):
         raise UserError(
-            f"{file} is damaged: its classes are {shown(classes)}, but must be a list with an "
-            '"id", a whole number, and a "name" of its own for each'
+            f"{file} is damaged: its classes are {shown(classes)}, but must be a list, each class "
+            'with a whole number as "id" and a unique "name"'
         )
     return entries
 
 
-# Classes that are taken for each other more easily: those of Hoiem et al., "Diagnosing error in
-# object detectors" (ECCV 2012), which the SSD paper's figure 3 uses, and COCO's supercategories.
+# Classes that are easily confused: the groups of Hoiem et al., "Diagnosing error in object
+# detectors" (ECCV 2012), which figure 3 of the SSD paper uses, and COCO's supercategories.
 VOC_SIMILAR = [
     {"aeroplane", "bicycle", "boat", "bus", "car", "motorbike", "train"},
     {"bird", "cat", "cow", "dog", "horse", "person", "sheep"},
     {"chair", "diningtable", "sofa"},
     {"aeroplane", "bird"},
 ]
-# How many of COCO's classes, in their order, make a supercategory.
+# The number of COCO's classes, in their order, in each supercategory.
 COCO_GROUP_SIZES = (1, 8, 5, 10, 5, 10, 7, 10, 6, 6, 5, 7)
 COCO_SIMILAR = [
     set(COCO[sum(COCO_GROUP_SIZES[:i]) : sum(COCO_GROUP_SIZES[: i + 1])])
@@ -178,7 +178,7 @@ COCO_SIMILAR = [
 
 
 def similar_groups(class_names: Sequence[str]) -> list[set[str]]:
-    """Groups of similar classes: VOC's, or COCO's; none where the classes are neither."""
+    """Groups of similar classes for the classes of VOC or COCO; none for other classes."""
     for known, groups in ((VOC, VOC_SIMILAR), (COCO, COCO_SIMILAR)):
         if set(class_names) <= set(known):
             return groups
@@ -186,9 +186,9 @@ def similar_groups(class_names: Sequence[str]) -> list[set[str]]:
 
 
 def category_ids_of(set_name: str, names: Sequence[str]) -> dict[str, int]:
-    """The ids of classes in results, by name: COCO's own ids, for other sets 1, 2, ….
+    """The ids of classes in results, by name: COCO's ids, for other sets 1, 2, ….
 
-    TFDS itself numbers COCO's classes from 0 to 79.
+    TFDS numbers COCO's classes from 0 to 79.
     """
     is_coco = set_name == "coco" and len(names) == len(COCO_IDS)
     return dict(zip(names, COCO_IDS if is_coco else range(1, len(names) + 1), strict=True))

@@ -1,4 +1,4 @@
-"""The classes of a training: which names of the data become which class, and which are left out."""
+"""Maps the class names of the data to the classes of a training, and leaves out others."""
 
 import dataclasses
 import logging
@@ -13,25 +13,25 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
-    """The classes, in order, and the names that the data has for them.
+    """The classes, in order, and their other names in the data.
 
     Attributes:
-      names: class i + 1 is called `names[i]`.
-      renamed: names of the data by their new names; "" leaves their objects out.
+      names: class i + 1 has the name `names[i]`.
+      renamed: new names by names of the data; "" leaves their objects out.
     """
 
     names: tuple[str, ...]
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def label(self, name: str) -> int:
-        """The label of a name of the data; 0 where its objects are left out."""
+        """The label of a name of the data; 0 if its objects are left out."""
         name = self.renamed.get(name, name)
         return self.names.index(name) + 1 if name in self.names else 0
 
     def misspelt(self, name: str) -> str:
-        """The class that a name of the data is a misspelling of; "" where it is a name of its own.
+        """The class of which a name of the data is a misspelling; "" if it is not a misspelling.
 
-        "Dog", "dgo" and "traffic_light" are taken for misspellings, "car" beside "cat" is not.
+        "Dog", "dgo" and "traffic_light" are misspellings; "car" is not a misspelling of "cat".
         """
         if name in self.renamed or name in self.names:
             return ""
@@ -39,7 +39,7 @@ class Classes:
 
 
 def is_misspelt(name: str, known: str) -> bool:
-    """Whether names differ in capitals, blanks and signs, exchanged letters or a lost letter."""
+    """Whether names differ in capitals, blanks and signs, swapped letters or a missing letter."""
     first, second = letters(name), letters(known)
     if first == second:
         return bool(first)
@@ -60,14 +60,14 @@ def letters(name: str) -> str:
 
 
 def check_class_list(class_names: Sequence[str], field: str = "config.data.classes") -> None:
-    """Refuses a list of classes that names one twice.
+    """Rejects a list of classes with a repeated name.
 
     Args:
       class_names: the list.
-      field: where it is given, for the message.
+      field: its field of the config, for the message.
 
     Raises:
-      UserError: names it.
+      UserError: a class is repeated; the message names it.
     """
     seen = set()
     for name in class_names:
@@ -76,18 +76,23 @@ def check_class_list(class_names: Sequence[str], field: str = "config.data.class
         seen.add(name)
 
 
-def check_chosen(class_names: Sequence[str], there: Iterable[str], origin: str) -> None:
-    """Refuses a chosen class that the data lacks where one that is not chosen was probably meant.
+def check_chosen(class_names: Sequence[str], occurring: Iterable[str], origin: str) -> None:
+    """Rejects a chosen class without objects if the data has one with a similar name.
 
-    A class without any object is told.
+    Logs other chosen classes without objects.
+
+    Args:
+      class_names: the chosen classes.
+      occurring: the classes with objects in the data.
+      origin: the data, for the message.
 
     Raises:
-      UserError: names both.
+      UserError: there is a similar name; the message names both classes.
     """
-    there = set(there)
-    absent = [name for name in class_names if name not in there]
+    occurring = set(occurring)
+    absent = [name for name in class_names if name not in occurring]
     for name in absent:
-        near = nearest(name, there - set(class_names))
+        near = nearest(name, occurring - set(class_names))
         if near:
             raise UserError(
                 f"config.data.classes names the class {name!r}, but {origin} has no object of it: "
@@ -98,24 +103,24 @@ def check_chosen(class_names: Sequence[str], there: Iterable[str], origin: str) 
 
 
 def check_known(names: Iterable[str], known: Iterable[str], field: str, origin: str) -> None:
-    """Refuses names of classes that the data does not have.
+    """Rejects names of classes that the data does not have.
 
     Args:
-      names: what a field of the config names.
-      known: the classes that occur in the data, or that it declares.
+      names: the names in a field of the config.
+      known: the classes that occur in the data or are declared there.
       field: the field, for the message.
       origin: the data, for the message.
 
     Raises:
-      UserError: names the first of them, and the class that was probably meant.
+      UserError: a name is unknown; the message suggests a similar one.
     """
     known = sorted(set(known))
     for name in names:
         if name not in known:
             near = nearest(name, known)
-            meant = f": did you mean {near!r}?" if near else ""
-            there = first_names(known, 20)
+            hint = f": did you mean {near!r}?" if near else ""
+            listed = first_names(known, 20)
             raise UserError(
-                f"{field} names the class {name!r}, but {origin} has no such class{meant} "
-                f"(it has {there or 'none'})"
+                f"{field} names the class {name!r}, but {origin} has no such class{hint} "
+                f"(it has {listed or 'none'})"
             )

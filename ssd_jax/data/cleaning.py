@@ -1,8 +1,8 @@
-"""The one cleaning stage: from annotations, whatever format they are of, to records.
+"""The cleaning stage of all formats: from annotations to records.
 
-What makes the reading of an image doubtful (another size than stated, fractions where pixels
-belong, a misspelt class) is a problem: it stops, or the image is left out. What has one right
-reading (a box that reaches outside) is fixed, counted, and told with the names of the images.
+An ambiguous annotation (a wrong size, fractions instead of pixels, a misspelt class) is a problem:
+it stops the program, or the image is left out. A clear mistake (a box that reaches outside the
+image) is fixed, counted, and logged with the names of the images.
 """
 
 import collections
@@ -27,18 +27,18 @@ from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
 
-# Fractions of the image above this are those of no box, but pixels.
+# Larger coordinates cannot be fractions of the image, and are pixels.
 MAX_FRACTION = 1.5
 
 
-# Odd numbers of 64 bits, by which the bits of rows are multiplied.
+# Odd factors of 64 bits for a hash of rows.
 FACTORS = np.random.default_rng(0).integers(2**63, size=6, dtype=np.uint64) * np.uint64(
     2
 ) + np.uint64(1)
 
 
 class Read(Protocol):
-    """Annotations as read; see `Annotations`."""
+    """Annotations before cleaning; see `Annotations`."""
 
     origin: str
     columns: Columns
@@ -50,15 +50,15 @@ class Read(Protocol):
 
 
 def clean(read: Read, classes: Classes, problems: Problems) -> FolderRecords:
-    """Looks at the images, brings boxes into fractions of them, and gives the objects labels.
+    """Checks the images, converts boxes to fractions, and gives the objects labels.
 
-    Tells how many boxes were clipped or dropped, are there twice, and how many objects of other
-    classes were left out, each with names of images. Images left without objects stay.
+    Logs the number of boxes that were clipped, dropped or repeated, and of objects of other classes
+    that were left out, with names of images. Images without objects are kept.
 
     Args:
       read: the annotations.
       classes: the classes to use.
-      problems: collects images whose annotation cannot be right.
+      problems: collects images with wrong annotations.
 
     Raises:
       UserError: `problems` stops.
@@ -75,10 +75,10 @@ def clean(read: Read, classes: Classes, problems: Problems) -> FolderRecords:
     in_class, of_kept = labels > 0, kept[owners]
     others = of_kept & ~in_class
     objects = of_kept & in_class & has_area
-    _tell_classes(read, others)
-    _tell(read, of_kept & in_class & ~has_area, "dropped {} without area")
-    _tell(read, objects & is_outside, "clipped {} at the edge of the image")
-    _tell(read, objects & _repeated(columns), "kept {} twice")
+    _log_other_classes(read, others)
+    _log_boxes(read, of_kept & in_class & ~has_area, "dropped {} without area")
+    _log_boxes(read, objects & is_outside, "clipped {} at the edge of the image")
+    _log_boxes(read, objects & _repeated(columns), "kept {} twice")
 
     columns = dataclasses.replace(columns, boxes=clipped, classes=labels, sizes=sizes)
     chosen = columns.chosen(kept, objects)
@@ -86,7 +86,7 @@ def clean(read: Read, classes: Classes, problems: Problems) -> FolderRecords:
 
 
 def relabelled(read: Read, classes: Classes, problems: Problems) -> FolderRecords:
-    """`clean` of annotations that were written clean, of which classes alone are to be chosen.
+    """`clean` for annotations that need no cleaning; only classes are chosen.
 
     Args:
       read: the annotations, with the sizes of all images, and boxes as fractions.
@@ -102,22 +102,22 @@ def relabelled(read: Read, classes: Classes, problems: Problems) -> FolderRecord
     others = labels == 0
     if not kept.all():
         others &= kept[columns.owners()]
-    _tell_classes(read, others)
+    _log_other_classes(read, others)
     columns = dataclasses.replace(columns, classes=labels).chosen(kept, labels > 0)
     counted_others = int(others.sum())
     return FolderRecords(columns, columns.boxes, columns.classes, columns.sizes, counted_others)
 
 
 def _clipped(read: Read, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Brings boxes into fractions of their images, and cuts off what is outside.
+    """Converts boxes to fractions of their images, and clips them to the images.
 
     Args:
       read: the annotations.
       sizes: `[images, 2]` height and width.
 
     Returns:
-      `[objects, 4]` float32, `[objects] bool`: the box has some area, and `[objects] bool`: more
-      than half a pixel of it was outside, which is more than rounding makes.
+      `[objects, 4]` float32; `[objects] bool`: whether the box has some area; and `[objects] bool`:
+      whether more than half a pixel of it was outside, which is more than rounding errors.
     """
     columns, owners = read.columns, read.columns.owners()
     clipped = np.empty(columns.boxes.shape, np.float32)
@@ -136,25 +136,26 @@ def _clipped(read: Read, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _sizes(read: Read, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
-    """Looks at the header of every image.
+    """Reads the header of every image.
 
     Returns:
-      `[images, 2]` height and width, upright, and `[images] bool`: what the annotation states is
-      true. An image that cannot be opened counts with the stated size: training stops at it, or
-      leaves an empty place for it. What TensorFlow could not even fail to read is left out.
+      `[images, 2]` height and width, upright, and `[images] bool`: whether the image is kept.
+      Images with a wrong stated size are left out. An image that cannot be opened is kept with its
+      stated size: training stops at it, or replaces it by an empty one. Files that are unsafe to
+      open are left out.
     """
     columns = read.columns
     sizes, kept = columns.sizes.copy(), np.ones(len(read), bool)
-    for index, looked in enumerate(_looks(columns)):
-        if isinstance(looked, UserError):
-            found = [Problem("image unreadable", str(looked))]
+    for index, header in enumerate(_headers(columns)):
+        if isinstance(header, UserError):
+            found = [Problem("image unreadable", str(header))]
             is_unsafe = is_unsafe_to_read(columns.paths[index], MAX_BYTES)
             if not problems.skips or columns.size(index) is None or is_unsafe:
                 place = read.files[index] if columns.span(index) else columns.paths[index]
                 problems.add(place, columns.image_ids[index], found)
                 kept[index] = False
             continue
-        actual, is_turned = looked
+        actual, is_turned = header
         stated = columns.size(index)
         sizes[index] = actual
         if stated and stated != actual:
@@ -166,10 +167,10 @@ def _sizes(read: Read, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
     return sizes, kept
 
 
-def _looks(columns: Columns) -> Iterator[tuple[tuple[int, int], bool] | UserError]:
-    """Size and turning of every image, or why it cannot be opened."""
+def _headers(columns: Columns) -> Iterator[tuple[tuple[int, int], bool] | UserError]:
+    """The size of every image and whether EXIF rotates it, or the error of opening it."""
 
-    def look(index: int) -> tuple[tuple[int, int], bool] | UserError:
+    def read(index: int) -> tuple[tuple[int, int], bool] | UserError:
         span = columns.span(index)
         try:
             path = columns.paths[index]
@@ -178,15 +179,15 @@ def _looks(columns: Columns) -> Iterator[tuple[tuple[int, int], bool] | UserErro
             return error
 
     with pool_of_threads(2 * num_cores()) as pool:
-        yield from map_ahead(pool, look, range(len(columns)), 64)
+        yield from map_ahead(pool, read, range(len(columns)), 64)
 
 
 def _wrong_size(stated: tuple[float, float], actual: tuple[int, int], is_turned: bool) -> Problem:
-    """The size that an annotation states is not that of the image; sizes are (height, width)."""
+    """The problem of a stated size that differs from the image; sizes are (height, width)."""
     said, seen = (f"{width:g} × {height:g}" for height, width in (stated, actual))
     if stated == actual[::-1] and is_turned:
-        return Problem("turned", f"EXIF turns the image to {seen}, but it is annotated as {said}")
-    message = f"says {said}, but the image has {seen} pixels"
+        return Problem("turned", f"EXIF rotates the image to {seen}, but it is annotated as {said}")
+    message = f"states {said}, but the image has {seen} pixels"
     if stated == actual[::-1]:
         return Problem("size differs", f"{message}: probably width and height were exchanged")
     ratios = actual[0] / stated[0], actual[1] / stated[1]
@@ -196,7 +197,7 @@ def _wrong_size(stated: tuple[float, float], actual: tuple[int, int], is_turned:
 
 
 def _in_their_unit(read: Read, kept: np.ndarray, problems: Problems) -> np.ndarray:
-    """`[images] bool`: pixels are no fractions, and fractions no pixels."""
+    """`[images] bool`: whether boxes have the stated unit: pixels or fractions."""
     columns = read.columns
     owners = columns.owners()
     largest, has_part = np.full(len(read), -np.inf), np.zeros(len(read), bool)
@@ -204,7 +205,7 @@ def _in_their_unit(read: Read, kept: np.ndarray, problems: Problems) -> np.ndarr
         boxes, own = columns.boxes[piece], owners[piece]
         has_area = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
         np.maximum.at(largest, own[has_area], boxes[has_area].max(axis=1))
-        # A part of the first pixel is no object, whatever the others are.
+        # A part of the first pixel cannot be an object.
         in_part = has_area & (boxes.min(axis=1) >= 0) & (boxes.max(axis=1) <= 1)
         in_part[in_part] = np.any(boxes[in_part] % 1 > 0, axis=1)
         has_part[own[in_part]] = True
@@ -218,20 +219,20 @@ def _in_their_unit(read: Read, kept: np.ndarray, problems: Problems) -> np.ndarr
         image = _image_name(columns, index)
         if is_fraction[index]:
             message = (
-                f"the boxes of {image} lie between 0 and 1, where pixels belong (the first is "
+                f"the boxes of {image} are between 0 and 1, but must be in pixels (the first is "
                 f"{first}): probably they are fractions of the image"
             )
         else:
             message = (
-                f"the boxes of {image} reach to {largest[index]:g}, where fractions from 0 to 1 "
-                f"belong (the first is {first}): probably they are pixels"
+                f"the boxes of {image} reach {largest[index]:g}, but must be fractions from 0 to 1 "
+                f"(the first is {first}): probably they are pixels"
             )
         problems.add(read.files[index], columns.image_ids[index], [Problem("unit", message)])
     return ~wrong
 
 
 def _without_misspelt(read: Read, classes: Classes, problems: Problems) -> np.ndarray:
-    """`[images] bool`: none of the objects has a name that is a misspelling of a class."""
+    """`[images] bool`: whether the image is free of misspelt class names."""
     columns = read.columns
     meant = [classes.misspelt(name) for name in read.names]
     kept = np.ones(len(read), bool)
@@ -259,8 +260,8 @@ def _repeated(columns: Columns) -> np.ndarray:
     repeated, owners = np.zeros(len(columns.boxes), bool), columns.owners()
     for piece in columns.pieces():
         numbers = [owners[piece], columns.classes[piece], *columns.boxes[piece].T]
-        rows = np.column_stack(numbers) + 0.0  # which makes 0 of -0
-        # Of a few million rows hardly two have the same sum by chance; those that do are compared.
+        rows = np.column_stack(numbers) + 0.0  # turns -0 into 0
+        # Few different rows have the same sum; rows with the same sum are compared.
         sums = (np.ascontiguousarray(rows).view(np.uint64) * FACTORS).sum(axis=1, dtype=np.uint64)
         order = np.argsort(sums)
         same = sums[order[1:]] == sums[order[:-1]]
@@ -271,17 +272,17 @@ def _repeated(columns: Columns) -> np.ndarray:
     return repeated
 
 
-def _tell(read: Read, objects: np.ndarray, message: str) -> None:
-    """Logs a message about boxes, with their number in place of {}, and their images."""
+def _log_boxes(read: Read, objects: np.ndarray, message: str) -> None:
+    """Logs a message about boxes and their images; {} is replaced by the number of boxes."""
     count = int(objects.sum())
     if count:
         images = collections.Counter(read.columns.owners()[objects].tolist())
-        told = message.format(counted(count, "box"))
-        logger.warning("%s: %s: %s", read.origin, told, _image_names(read, images))
+        formatted = message.format(counted(count, "box"))
+        logger.warning("%s: %s: %s", read.origin, formatted, _image_names(read, images))
 
 
-def _tell_classes(read: Read, objects: np.ndarray) -> None:
-    """Logs how many objects of other classes are left out."""
+def _log_other_classes(read: Read, objects: np.ndarray) -> None:
+    """Logs the number of left out objects of other classes."""
     if objects.any():
         counts = collections.Counter(read.columns.classes[objects].tolist())
         listed = [f"{read.names[i]} ({count})" for i, count in counts.most_common()]
@@ -292,7 +293,7 @@ def _tell_classes(read: Read, objects: np.ndarray) -> None:
 
 
 def _image_name(columns: Columns, index: int) -> str:
-    """What messages call an image."""
+    """The name of an image in messages."""
     return columns.image_ids[index] if columns.span(index) else Path(columns.paths[index]).name
 
 

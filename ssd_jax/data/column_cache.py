@@ -1,8 +1,7 @@
 """Keeps the columns of large annotation files in the user's cache folder.
 
-They are mapped into memory, so that all processes of a machine share them. An entry is a folder
-that is called by the digest of all that decides what it holds; so it never has to be changed, and
-whatever is damaged is made anew.
+They are mapped into memory, so that all processes of a machine share them. The name of an entry is
+the digest of all inputs that determine it, so entries never change. Damaged entries are replaced.
 """
 
 import contextlib
@@ -26,20 +25,20 @@ from ssd_jax.storage.replacing import unfinished_name
 
 logger = logging.getLogger(__name__)
 
-# To be raised when the same file would give other columns or details.
+# Must be raised when the same file gives other columns or details.
 VERSION = 2
-# Smaller files are read in a second.
+# Smaller files are not cached: they are read in a second.
 SMALLEST = 2**26  # bytes
-# Entries that were not used for longest are removed beyond this.
+# The size of the cache; beyond it, the least recently used entries are removed.
 MOST_BYTES = 2**34
 
 
 class Kept(NamedTuple):
-    """What is kept of an annotation file.
+    """The cached content of an annotation file.
 
     Attributes:
-      columns: of its images.
-      details: what else it says, as JSON can hold it.
+      columns: the columns of its images.
+      details: other content, in types of JSON.
     """
 
     columns: Columns
@@ -47,15 +46,15 @@ class Kept(NamedTuple):
 
 
 def kept(file: Path, tree: FileTree, read: Callable[[], tuple[Kept, bool]]) -> Kept:
-    """What a file holds, from the cache if it is there.
+    """The content of a file, from the cache if possible.
 
     Args:
-      file: the annotation file; small ones are not kept.
-      tree: the folder of its images, whose names count as well.
-      read: reads the file; the second value says whether that may be kept.
+      file: the annotation file; small files are not cached.
+      tree: the folder of its images; the content also depends on their names.
+      read: reads the file; its second result is whether the content may be cached.
 
     Raises:
-      UserError: `read` does.
+      UserError: `read` raises it.
     """
     try:
         status = os.stat(file)
@@ -63,12 +62,12 @@ def kept(file: Path, tree: FileTree, read: Callable[[], tuple[Kept, bool]]) -> K
             return read()[0]
         folder = cache_folder("annotations")
         entry = folder / _digest(file, tree)
-    except (OSError, RuntimeError):  # `read` tells of the file, and a cache need not be
+    except (OSError, RuntimeError):  # `read` reports errors of the file; the cache is optional
         return read()[0]
     if known := _load(entry):
         return known
-    with _turn(folder):
-        # Another process may have made it meanwhile.
+    with _one_process(folder):
+        # Another process may have written the entry meanwhile.
         if known := _load(entry):
             return known
         made, may_be_kept = read()
@@ -78,7 +77,7 @@ def kept(file: Path, tree: FileTree, read: Callable[[], tuple[Kept, bool]]) -> K
             if not (is_same and may_be_kept):
                 return made
             _save(made, entry)
-            _make_room(folder, entry)
+            _remove_oldest(folder, entry)
         except OSError as error:
             logger.info("%s is not kept in %s: %s", file, folder, reason_of(error))
             return made
@@ -86,8 +85,8 @@ def kept(file: Path, tree: FileTree, read: Callable[[], tuple[Kept, bool]]) -> K
 
 
 @contextlib.contextmanager
-def _turn(folder: Path) -> Iterator[None]:
-    """A block that one process at a time is in, where the folder can be locked."""
+def _one_process(folder: Path) -> Iterator[None]:
+    """A block for one process at a time, if the folder can be locked."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(UserError):
             stack.enter_context(locked_in_turn(folder))
@@ -95,7 +94,7 @@ def _turn(folder: Path) -> Iterator[None]:
 
 
 def _digest(file: Path, tree: FileTree) -> str:
-    """The digest of what decides the columns: the file, the images, and where these lie."""
+    """The digest of the inputs of the columns: the file, the names of images, and their folder."""
     content = file_digest(file)
     names = hashlib.sha256("\0".join(tree.files).encode(errors="surrogateescape")).hexdigest()
     deciding = json.dumps([VERSION, str(tree.root), content, names])
@@ -103,30 +102,30 @@ def _digest(file: Path, tree: FileTree) -> str:
 
 
 def _save(made: Kept, entry: Path) -> None:
-    """Writes an entry, which appears when it is whole."""
+    """Writes an entry; it appears when it is complete."""
     unfinished = entry.with_name(unfinished_name())
     try:
         unfinished.mkdir()
         columns = {field.name: getattr(made.columns, field.name) for field in fields(Columns)}
         save_table(Table(columns, made.details), unfinished)
-        shutil.rmtree(entry, ignore_errors=True)  # a damaged one
+        shutil.rmtree(entry, ignore_errors=True)  # a damaged entry
         unfinished.rename(entry)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _load(entry: Path) -> Kept | None:
-    """An entry; None where there is none, or it is damaged."""
+    """Reads an entry; None if it does not exist or is damaged."""
     known = load_table(entry)
     if known is None or known.columns.keys() != {field.name for field in fields(Columns)}:
         return None
     with contextlib.suppress(OSError):
-        os.utime(entry)  # it was used last
+        os.utime(entry)  # marks it as recently used
     return Kept(Columns(**known.columns), known.details)
 
 
-def _make_room(folder: Path, entry: Path) -> None:
-    """Removes the entries that were not used for longest, but for one, where they are too many."""
+def _remove_oldest(folder: Path, entry: Path) -> None:
+    """Removes the least recently used entries, except a new one, if the cache is too large."""
     entries = [path for path in folder.iterdir() if path.is_dir() and path != entry]
     entries.sort(key=lambda path: path.stat().st_mtime)
     sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in entries}

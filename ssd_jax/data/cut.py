@@ -1,4 +1,4 @@
-"""Cuts images for evaluation off training data; near duplicates stay on one side."""
+"""Divides data into images for training and evaluation; near duplicates stay together."""
 
 import hashlib
 import logging
@@ -18,16 +18,16 @@ from ssd_jax.storage.files import read_json, real_paths, write_json
 logger = logging.getLogger(__name__)
 
 CUT_FILE = "split.json"
-MANY_IMAGES = 5000  # which take seconds
+MANY_IMAGES = 5000  # reading their thumbnails takes seconds
 
 
 class Cut(NamedTuple):
-    """The images that were cut off for evaluation.
+    """A division of images for training and evaluation.
 
     Attributes:
       sources: the sources of the data, one for each part.
-      evaluation: the images of each part that are evaluated on: their ids, or where these are
-        numbers, which the next export of the data may give to others, the names of their files.
+      evaluation: the evaluation images of each part: their ids, or their file names if all ids are
+        numbers, because a later export of the data may number images differently.
     """
 
     sources: tuple[str, ...]
@@ -35,33 +35,33 @@ class Cut(NamedTuple):
 
     @classmethod
     def from_json(cls, content: Sequence[Mapping[str, Any]]) -> "Cut":
-        """A cut as `as_json` describes it.
+        """Parses the form of `as_json`.
 
         Raises:
-          TypeError, KeyError: it does not.
+          TypeError, KeyError: the content has another form.
         """
         if not all(isinstance(part["images"], list) for part in content):
-            raise TypeError("images are no list")
+            raise TypeError("images are not a list")
         parts = [(str(part["source"]), tuple(map(str, part["images"]))) for part in content]
         return cls(tuple(source for source, _ in parts), tuple(names for _, names in parts))
 
     def as_json(self) -> list[dict[str, Any]]:
-        """The images of each source, as JSON can hold them."""
+        """The images of each source, in types of JSON."""
         parts = zip(self.sources, self.evaluation, strict=True)
         return [{"source": source, "images": list(names)} for source, names in parts]
 
     def masks(self, dataset: Dataset, sources: Sequence[str]) -> list[np.ndarray]:
-        """`[images] bool` of each part: whether it is evaluated on.
+        """`[images] bool` of each part: whether the image is for evaluation.
 
-        Images that were added since are trained on; those that were removed are told.
+        New images are used for training; removed images are logged.
 
         Args:
           dataset: the images.
-          sources: the source of each part. One that is not among `sources` of the cut, as of a
-            folder that was moved, takes the place of the one at its place.
+          sources: the source of each part. An unknown source, for example a moved folder, replaces
+            the next stored source that is missing.
 
         Raises:
-          UserError: none of the images that were cut off is there, or nothing is left to train on.
+          UserError: no evaluation image exists, or no image is left for training.
         """
         stored: dict[str, set[str]] = {}
         for source, names in zip(self.sources, self.evaluation, strict=True):
@@ -80,13 +80,13 @@ class Cut(NamedTuple):
         cut_off, found = sum(map(len, self.evaluation)), sum(int(mask.sum()) for mask in masks)
         if not found or found == len(dataset):
             raise UserError(
-                f"{CUT_FILE} lists {counted(cut_off, 'image')} to evaluate on, and the data has "
+                f"{CUT_FILE} lists {counted(cut_off, 'image')} for evaluation, and the data has "
                 f"{found} of them among its {len(dataset)}: put the images back, or name another "
                 "work directory"
             )
         if found < cut_off:
             logger.warning(
-                "%d of the %d images that %s lists for evaluation are not in the data any more",
+                "%d of the %d images for evaluation in %s are not in the data any more",
                 cut_off - found,
                 cut_off,
                 CUT_FILE,
@@ -95,16 +95,16 @@ class Cut(NamedTuple):
 
 
 def make_cut(dataset: Dataset, sources: Sequence[str], split: float, seed: int) -> Cut:
-    """Chooses images to evaluate on.
+    """Chooses the evaluation images.
 
-    Which ones depends on the names of the images, on what near duplicates there are, on `split` and
-    on `seed`, not on the order of the images.
+    The choice depends on the names of the images, their near duplicates, `split` and `seed`, but
+    not on the order of the images.
 
     Args:
       dataset: the images.
       sources: the source of each part.
-      split: the fraction that is trained on, as near as groups of near duplicates allow.
-      seed: of the choice.
+      split: the fraction for training; groups of near duplicates allow it only approximately.
+      seed: the seed of the choice.
 
     Raises:
       UserError: there are too few images.
@@ -116,7 +116,7 @@ def make_cut(dataset: Dataset, sources: Sequence[str], split: float, seed: int) 
     groups = _groups(dataset, split)
     if len(names) < 2 or groups.max(initial=0) == 0:
         raise UserError(
-            f"{', '.join(sources)}: {counted(len(names), 'image')}, too few to cut some off for "
+            f"{', '.join(sources)}: {counted(len(names), 'image')}, too few to keep some for "
             "evaluation: name evaluation data in config.data.eval, or train without evaluation "
             "with config.eval_every=-1"
         )
@@ -136,18 +136,21 @@ def choose(
     seed: int,
     have_objects: np.ndarray | None = None,
 ) -> np.ndarray:
-    """`[images] bool`: whole groups, about `1 - split` of all images, at least one and not all.
+    """Chooses whole groups, about `1 - split` of all images, at least one group and not all.
 
-    On both sides are images with objects, where two groups that are no larger have any.
+    Both sides get images with objects, if at least two groups have objects.
 
     Args:
-      names: of the images, each once.
-      groups: `[images]` the number of the group of each; two groups or more.
+      names: the names of the images, all different.
+      groups: `[images]` the number of the group of each image; two groups or more.
       split: the fraction that is not chosen.
-      seed: of the choice.
-      have_objects: `[images] bool`; all where None.
+      seed: the seed of the choice.
+      have_objects: `[images] bool`; all images if None.
+
+    Returns:
+      `[images] bool`.
     """
-    # The place of a group depends on its first name alone: a new image changes that of few others.
+    # The rank of a group depends only on its first name: a new image changes few ranks.
     members: dict[int, list[int]] = {}
     for index in np.argsort(np.array(names)).tolist():
         members.setdefault(int(groups[index]), []).append(index)
@@ -157,7 +160,7 @@ def choose(
     )
     if have_objects is not None:
         with_objects = [own for own in ordered if have_objects[own].any()]
-        if len(with_objects) > 1:  # the first is chosen first, the last at last
+        if len(with_objects) > 1:  # one of them is chosen first, another last
             first, last = with_objects[0], with_objects[-1]
             between = [own for own in ordered if own is not first and own is not last]
             ordered = [first, *between, last]
@@ -182,7 +185,7 @@ def choose(
 
 
 def _have_objects(dataset: Dataset) -> np.ndarray:
-    """`[images] bool`; true for records of TFDS, which are not read for this."""
+    """`[images] bool`: whether images have objects; true for records of TFDS, to save reading."""
     known = []
     for part in dataset.parts:
         have = np.ones(len(part), bool)
@@ -194,7 +197,7 @@ def _have_objects(dataset: Dataset) -> np.ndarray:
 
 
 def _groups(dataset: Dataset, split: float) -> np.ndarray:
-    """`[images]`: the number of the group of each image, of near duplicates and versions."""
+    """`[images]`: the number of each image's group of near duplicates and versions."""
     count = len(dataset)
     names = [
         name for number, part in enumerate(dataset.parts) for name in _names_of_files(part, number)
@@ -207,11 +210,11 @@ def _groups(dataset: Dataset, split: float) -> np.ndarray:
     groups = joined(pairs, count)
     sizes = np.bincount(groups)
     largest = int(sizes.max(initial=0))
-    # Of one camera that stands still all images may look the same.
+    # All images of a fixed camera may look the same.
     if count > 1 and largest > count / 2 and count - largest < (1 - split) * count / 2:
         logger.warning(
-            "%d of %d images look the same: images for evaluation are cut off image by image, "
-            "whatever they look like",
+            "%d of %d images look the same: images for evaluation are chosen one by one, without "
+            "groups of near duplicates",
             largest,
             count,
         )
@@ -220,7 +223,7 @@ def _groups(dataset: Dataset, split: float) -> np.ndarray:
     if repeated:
         logger.info(
             "near duplicates: %d of %d images look like another one; such images stay together, "
-            "for training or for evaluation",
+            "in training or in evaluation",
             repeated,
             count,
         )
@@ -234,7 +237,7 @@ def _image_ids(part: Part) -> list[str]:
 
 
 def _names_in_cut(part: Part) -> list[str]:
-    """What a cut calls the images of a part; see `Cut`."""
+    """The names of a part's images in a `Cut`."""
     ids = _image_ids(part)
     if not isinstance(part, FolderRecords) or not all(map(str.isdigit, ids)):
         return ids
@@ -243,9 +246,9 @@ def _names_in_cut(part: Part) -> list[str]:
 
 
 def _names_of_files(part: Part, number: int) -> list[str]:
-    """A path of each image: of its file, or of the one that it lies in and its id.
+    """A path of each image: of its file, or of the larger file and its id.
 
-    In sets of TFDS it is that of its place.
+    Images of TFDS have the number of the part and their index.
     """
     if not isinstance(part, FolderRecords):
         return [f"{number}:{index}" for index in range(len(part))]
@@ -260,7 +263,7 @@ def _names_of_files(part: Part, number: int) -> list[str]:
 
 
 def read_cut(folder: Path) -> Cut | None:
-    """The cut that a run was started with; None where its data was not cut.
+    """Reads the division of a run's images; None if they were not divided.
 
     Raises:
       UserError: the file cannot be read.
@@ -279,5 +282,5 @@ def read_cut(folder: Path) -> Cut | None:
 
 
 def write_cut(folder: Path, cut: Cut) -> None:
-    """Writes the cut into a work directory."""
+    """Writes the division of images into a work directory."""
     write_json(folder / CUT_FILE, cut.as_json())

@@ -41,7 +41,7 @@ def test_factors_by_hand(source):
 def test_what_becomes_of_each_class_is_told(source):
     # The mean factor is (√8 + 4 √2 + 11) / 16 = 1.2178; a dog is in all images but one of these.
     told = describe_repeats(source, 0.5).removeprefix("config.data.repeat_threshold=0.5: ")
-    times = "drawn so many times as often: cat 2.32, bird 1.16, dog 1.01"
+    times = "drawn more often by these factors: cat 2.32, bird 1.16, dog 1.01"
     assert told == f"images with a class are {times}"
     told = describe_repeats(source, 1 / 16)
     assert told.endswith("all images equally often: the rarest class, cat, is in 1 of 16")

@@ -87,7 +87,7 @@ def test_check_data_writes_the_same_record(case, tmp_path):
 @pytest.mark.parametrize(
     "case, form, kind, meant",
     [
-        ("category_id_twice", COCO, "source", "'cat' and 'dog' have one id, 1"),
+        ("category_id_twice", COCO, "source", "'cat' and 'dog' have the same id, 1"),
         ("all_iscrowd", COCO, "nothing to learn", "crowds"),
         ("normalised_boxes_voc", "voc_xml:{}:train", "unit", "probably they are fractions"),
     ],
@@ -124,7 +124,7 @@ def test_declared_classes_without_objects_are_left_out_unless_named():
 def test_two_names_of_one_id_are_both_said():
     folder = folder_of("category_id_twice")
     for spec in (f"coco_json:{folder}/ann.json:{folder}/images", str(folder)):
-        with pytest.raises(UserError, match="'cat' and 'dog' have one id, 1"):
+        with pytest.raises(UserError, match="'cat' and 'dog' have the same id, 1"):
             open_dataset(spec)
 
 

@@ -105,7 +105,7 @@ def test_classes_that_are_nearly_the_same_are_told(tmp_path, told):
     voc = VocFolder(tmp_path / "voc")
     voc.add("a", [("dog", 6, 4, 30, 20), ("Dog", 10, 4, 30, 20)])
     assert open_dataset(voc.split("all", "a")).class_names == ("Dog", "dog")
-    assert "'Dog' and 'dog' are nearly the same" in told()[0] and "class_map=dog=Dog" in told()[0]
+    assert "'Dog' and 'dog' have similar names" in told()[0] and "class_map=dog=Dog" in told()[0]
 
 
 def test_a_class_named_twice_is_refused(spec):

@@ -52,7 +52,7 @@ def test_boxes_become_fractions_whatever_their_unit(image, unit, box, size):
     [
         ((200, 100), "size differs", "probably width and height were exchanged"),
         ((50, 100), "size differs", "probably the image was resized by 2 after it was annotated"),
-        ((100, 199), "size differs", "says 199 × 100, but the image has 200 × 100 pixels"),
+        ((100, 199), "size differs", "states 199 × 100, but the image has 200 × 100 pixels"),
     ],
 )
 def test_another_size_than_stated(image, size, kind, meant):
@@ -68,16 +68,16 @@ def test_an_image_that_exif_turns(tmp_path):
     exif[0x0112] = 6
     path = tmp_path / "turned.jpg"
     Image.new("RGB", (200, 100)).save(path, exif=exif)
-    with pytest.raises(UserError, match=r"EXIF turns the image to 100 × 200.*annotated as 200"):
+    with pytest.raises(UserError, match=r"EXIF rotates the image to 100 × 200.*annotated as 200"):
         clean(path, (20, 10, 80, 60), size=(100, 200))
     (record,) = clean(path, (20, 10, 80, 60), size=(200, 100))
     np.testing.assert_array_equal(record.boxes, np.float32([[0.2, 0.05, 0.8, 0.3]]))
 
 
 def test_fractions_where_pixels_belong_and_the_other_way_round(image):
-    with pytest.raises(UserError, match="lie between 0 and 1, where pixels belong"):
+    with pytest.raises(UserError, match="are between 0 and 1, but must be in pixels"):
         clean(image, (0.1, 0.1, 0.4, 0.6))
-    with pytest.raises(UserError, match=r"reach to 80, where fractions"):
+    with pytest.raises(UserError, match=r"reach 80, but must be fractions"):
         clean(image, (20, 10, 80, 60), unit="fractions")
     # One box of a pixel beside others, and a box of no area, say nothing about the unit.
     (record,) = clean(image, (0, 0, 1, 1), (20, 10, 80, 60), (0, 0, 0, 0))

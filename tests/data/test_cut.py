@@ -197,11 +197,11 @@ def test_a_stored_cut_is_followed_whatever_was_added_or_removed(voc, tmp_path, c
     dataset = open_dataset(voc.split("all", *"abcj"))
     masks = cut.masks(dataset, ["voc"])
     assert [mask.tolist() for mask in masks] == [[False, True, True, False]]
-    assert "1 of the 3 images that split.json lists" in caplog.text
+    assert "1 of the 3 images for evaluation in split.json" in caplog.text
     # The folder was moved.
     assert cut.masks(dataset, ["moved"])[0].tolist() == [False, True, True, False]
     assert [r.image_id for r in dataset.chosen(masks)] == ["b", "c"]
-    with pytest.raises(UserError, match="lists 1 image to evaluate on, and the data has 0 of them"):
+    with pytest.raises(UserError, match="lists 1 image for evaluation, and the data has 0 of them"):
         Cut(("voc",), (("gone",),)).masks(dataset, ["voc"])
 
 

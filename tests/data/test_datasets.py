@@ -140,7 +140,7 @@ def test_a_damaged_shard_is_named(make_set):
     assert records[1].labels.size
     with open(instruction.filename, "r+b") as file:
         file.truncate(offsets[-1])
-    with pytest.raises(UserError, match=f"has {len(offsets) - 1} records, but the set says"):
+    with pytest.raises(UserError, match=f"has {len(offsets) - 1} records, but the set states"):
         TfdsRecords(builder, "test", "tfds:shapes:test")[1]
 
 

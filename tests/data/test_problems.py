@@ -84,7 +84,7 @@ def test_bad_xml(voc, tmp_path, complaint):
 def test_xml_that_is_not_text(voc, tmp_path):
     voc.annotation("bad").write_bytes(b"<annotation>\xff\xfe\xfd</annotation>")
     spec = voc.split("all", "good", "bad")
-    assert_stops_or_skips(tmp_path, spec, "not an XML file", "bad.xml", "bad")
+    assert_stops_or_skips(tmp_path, spec, "cannot be read as XML", "bad.xml", "bad")
 
 
 def test_an_annotation_of_many_megabytes_is_not_read(voc, tmp_path):

@@ -216,7 +216,7 @@ def test_a_conversion_that_was_stopped_goes_on(
     caplog.set_level("INFO", logger="ssd_jax")
     converted = convert_data(source, "shards", output)
     assert dict(converted.images) == {"train": NUM_IMAGES, "val": 2}
-    assert "images are there from before" in caplog.text and not unfinished.exists()
+    assert "continues an interrupted conversion: has" in caplog.text and not unfinished.exists()
     assert files_of(output) == files_of(written)
     for path in kept:
         assert (output / path.name).stat().st_mtime_ns == whole[path]
@@ -229,10 +229,10 @@ def test_one_conversion_of_the_same_data_goes_on(source, tmp_path, small):
     content, output = file.read_bytes(), tmp_path / "out"
     dataset = open_dataset(str(data / "train"))
     file.unlink()
-    with pytest.raises(UserError, match=r"ä 8\.jpg cannot be read: .*the same command goes on"):
+    with pytest.raises(UserError, match=r"ä 8\.jpg cannot be read: .*the same command continues"):
         shards.write_shards({"train": dataset}, output)
     file.write_bytes(content)
-    with pytest.raises(UserError, match="is left from a conversion that was stopped, of other"):
+    with pytest.raises(UserError, match="is from an interrupted conversion of other data"):
         convert_data(str(data / "val"), "shards", output)
     with locked(tmp_path / "out.tmp/unfinished", "x"), pytest.raises(UserError, match="in use"):
         shards.write_shards({"train": dataset}, output)
@@ -240,7 +240,7 @@ def test_one_conversion_of_the_same_data_goes_on(source, tmp_path, small):
     assert_same(dataset, open_dataset(str(output)))
     (tmp_path / "other.tmp").mkdir()
     (tmp_path / "other.tmp/mine").write_text("")
-    with pytest.raises(UserError, match="and not from such a conversion: remove it"):
+    with pytest.raises(UserError, match="but not from such a conversion: remove it"):
         convert_data(str(data), "shards", tmp_path / "other")
 
 

@@ -122,12 +122,12 @@ def test_a_missing_split_names_those_there_are(voc):
 @pytest.mark.parametrize(
     "text, complaint",
     [
-        ("<annotation><object>", "not an XML file"),
+        ("<annotation><object>", "cannot be read as XML"),
         ("<annotation><object><name>dog</name></object></annotation>", "no <bndbox><xmin>"),
         ("<annotation><object></object></annotation>", "no <name>"),
         (
             '<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/passwd">]><a><object>&e;</object></a>',
-            "not an XML file that can be read",
+            "cannot be read as XML",
         ),
     ],
 )

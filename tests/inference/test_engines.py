@@ -143,7 +143,7 @@ def fix_batch(model):
         (set_metadata(classes=None), "no detector that `ssd-jax export` wrote: .* lack classes"),
         (lambda model: model.ClearField("metadata_props"), "lack classes, image_size, score_thr"),
         (set_metadata(classes="[" * 9999), "is damaged: its metadata say"),
-        (set_metadata(classes='[{"id": 1}]'), 'must be a list with an "id"'),
+        (set_metadata(classes='[{"id": 1}]'), "must be a list, each class with a whole number"),
         (set_metadata(image_size="many"), "is damaged: its metadata say"),
         (
             set_metadata(image_size="65"),

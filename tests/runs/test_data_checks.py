@@ -80,7 +80,7 @@ def test_the_table_of_the_data(voc, config):
     train_data = count_content(open_dataset(voc.split("all", *"abcdef")))
     evaluation = count_content(open_dataset(voc.split("some", "a", "f"), ("Löwe", "dog")))
     network = build_network(config.model, 2)
-    origins = ("mine (voc_xml, split all)", f"{config.data.train}, its own split some")
+    origins = ("mine (voc_xml, split all)", f"{config.data.train}, split some")
     lines = format_data(config, train_data, evaluation, origins, network.tiling)
     rows = [line.split() for line in lines.splitlines()]
     assert ["images", "6", "2"] in rows and ["without", "objects", "1", "1"] in rows
@@ -91,7 +91,7 @@ def test_the_table_of_the_data(voc, config):
     assert ["90", "%", "32.0", "29.4"] in rows
     assert ["image", "size,", "smallest", "160", "×", "120", "160", "×", "120"] in rows
     assert "2 steps of 4 images: 1.3 passes over the training data" in lines
-    assert "evaluation data: its own split some" in lines.splitlines()
+    assert "evaluation data: split some" in lines.splitlines()
     assert max(map(len, lines.splitlines())) <= 80
 
 

@@ -1,4 +1,4 @@
-"""The arguments ANNOTATIONS:IMAGE_DIR, which most formats have."""
+"""Checks the arguments ANNOTATIONS:IMAGE_DIR of most formats."""
 
 from pathlib import Path
 
@@ -9,12 +9,15 @@ from ssd_jax.storage.files import local_path
 
 
 def file_and_folder(name: str, annotations: str, image_dir: str) -> tuple[str, Path, Path]:
-    """The source as a spec has it, the annotation file, and the folder of the images.
+    """Checks that an annotation file and a folder of images exist.
 
     Args:
-      name: of the format.
+      name: the name of the format.
       annotations: the annotation file.
       image_dir: the folder of the images.
+
+      Returns:
+        The spec of the source, the annotation file, and the folder.
 
     Raises:
       UserError: the file or the folder does not exist.

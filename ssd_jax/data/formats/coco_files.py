@@ -17,7 +17,7 @@ from ssd_jax.storage.files import decoded, open_file
 
 logger = logging.getLogger(__name__)
 
-# So much of the beginning and the end of a file tells what it is.
+# Bytes that are read at the beginning and the end of a file to recognize its kind.
 LOOK_BYTES = 2**18
 FIRST_BYTES = 2**16
 # Files up to this size are read whole.
@@ -26,7 +26,7 @@ LISTS = re.compile(r'"(images|annotations|categories)"\s*:')
 STRING = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"'
 # The keys of an image's name, the first choice first.
 NAMES = ("file_name", "path", "coco_url")
-# What else COCO has for the same images, behind the objects that are wanted.
+# Other annotation files of COCO for the same images; object boxes come first.
 LATER = ("person_keypoints", "panoptic", "captions", "image_info", "stuff")
 
 
@@ -35,9 +35,9 @@ class _Candidate(NamedTuple):
 
     Attributes:
       file: from the root.
-      split: its name.
-      folder: of its images, from the root.
-      rank: of several for the same images the lowest is taken.
+      split: the name of its split.
+      folder: the folder of its images, from the root.
+      rank: of several files for the same images, the one of lowest rank is used.
     """
 
     file: str
@@ -47,7 +47,7 @@ class _Candidate(NamedTuple):
 
 
 def find_coco_json(tree: FileTree) -> Splits:
-    """The COCO files below a folder.
+    """Finds the COCO files below a folder.
 
     Raises:
       UserError: two files or two folders of images are possible; the message names both.
@@ -59,8 +59,8 @@ def find_coco_json(tree: FileTree) -> Splits:
             continue
         found = folders.of(listed, file)
         if not found:
-            first = f"the first, {listed[0]!r}, is not" if listed else "it lists none"
-            logger.warning("%s: left out: none of its images: %s", tree.path(file), first)
+            first = f"the first is {listed[0]!r}" if listed else "it lists none"
+            logger.warning("%s: left out: none of its images exists: %s", tree.path(file), first)
             continue
         check_one_folder(tree, file, found, "coco_json")
         candidates.append(_Candidate(file, _split(file), found[0], _rank(file)))
@@ -92,7 +92,7 @@ def _rank(file: str) -> int:
 
 
 def _split(file: str) -> str:
-    """The split, in the words of the file: `train2017` of `instances_train2017.json`."""
+    """The split in a file name: `train2017` of `instances_train2017.json`."""
     split = split_of(file)
     for start in ("instances", *LATER):
         split = split.removeprefix(f"{start}_")
@@ -100,7 +100,7 @@ def _split(file: str) -> str:
 
 
 def _image_names(tree: FileTree, file: str) -> Sequence[str] | None:
-    """Some names of images of a COCO file; None where it is not one, or one without objects."""
+    """Some image names of a COCO file; None for other files and files without objects."""
     path = tree.path(file)
     try:
         with open_file(path) as opened:
@@ -130,7 +130,7 @@ def _names_of_whole(content: bytes) -> Sequence[str] | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        # A damaged file is taken for what it was, so that opening it tells what is wrong.
+        # A damaged COCO file counts as one; opening it reports the damage.
         keys = set(re.findall(r'"(images|categories|file_name|bbox)"\s*:', text))
         names = re.findall(r'"file_name"\s*:\s*"([^"\\]*)"', text)
         return names if {"images", "file_name", "bbox"} <= keys else None

@@ -1,4 +1,4 @@
-"""Reads annotations in COCO's JSON format, as COCO and the exporters of other tools write it."""
+"""Reads annotations in COCO's JSON format, written by COCO or exported by other tools."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ from ssd_jax.storage.text_pieces import place_of, utf8_pieces
 
 logger = logging.getLogger(__name__)
 
-FORM_TRIED = 1000  # boxes that tell which form they have
+FORM_TRIED = 1000  # boxes that are checked for corners instead of sizes
 FORM = (
     "COCO's format has 'images' with id, file_name, width and height, 'annotations' with image_id, "
     "category_id and bbox, and 'categories' with id and name"
@@ -39,17 +39,17 @@ DECODERS = {"images": decode_images, "annotations": decode_objects, "categories"
 def open_coco_json(annotations: str, image_dir: str, problems: Problems) -> Annotations:
     """Reads one annotation file, in its order.
 
-    Numbers may be text. Sizes that are not there are those of the images, a box that is not there
-    is that of the outline, and a file without `annotations` has images without objects.
+    Numbers may be text. Missing sizes are read from the images, and a missing box is computed
+    from the outline. In a file without `annotations`, no image has objects.
 
     Args:
       annotations: a file like `instances_val2017.json`.
       image_dir: the folder of its images.
-      problems: what becomes of images that are damaged or whose annotation is.
+      problems: handles damaged images and annotations.
 
     Returns:
-      The annotations. The ids of the categories are in the order of the ids, which need not be
-      consecutive: COCO's 80 classes have ids from 1 to 90.
+      The annotations. Their category ids are sorted and need not be consecutive: COCO's 80
+      classes have ids from 1 to 90.
 
     Raises:
       UserError: the file or the folder is missing or cannot be understood, or `problems` stops; the
@@ -72,12 +72,12 @@ def open_coco_json(annotations: str, image_dir: str, problems: Problems) -> Anno
 
 
 def _read(path: Path, tree: FileTree, problems: Problems) -> tuple[Columns, dict[str, Any]]:
-    """The columns of a file.
+    """Reads the columns of a file.
 
     Returns:
-      The columns, and `num_images`: how many it lists; `categories`: their ids and names;
-      `classes`: the names of those in the columns; `unlisted`: words for the images of the folder
-      that it does not list.
+      The columns, and details: `num_images`, the number of images in the file; `categories`,
+      their ids and names; `classes`, the names of the classes in the columns; `unlisted`, a
+      description of the images of the folder that the file does not list.
     """
     content = _parse(path)
     names = _category_names(content.categories, path)
@@ -96,13 +96,13 @@ def _read(path: Path, tree: FileTree, problems: Problems) -> tuple[Columns, dict
 
 
 class _Content(NamedTuple):
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
-      images: a row each.
-      objects: a row each.
-      categories: as they are in the file.
-      ids: of images and categories.
+      images: one row per image.
+      objects: one row per object.
+      categories: the categories, unchanged.
+      ids: the ids of images and categories.
     """
 
     images: ImageRows
@@ -115,7 +115,7 @@ def _parse(path: Path) -> _Content:
     """Reads a file piece by piece.
 
     Raises:
-      UserError: it is not JSON, or lacks one of the lists.
+      UserError: the file is not JSON, or lacks one of the lists.
     """
     ids = Ids()
     lists: dict[str, ImageRows | ObjectRows | list | None] = {"annotations": ObjectRows(ids)}
@@ -139,7 +139,7 @@ def _parse(path: Path) -> _Content:
     categories = lists.get("categories")
     for name, own in (("images", images), ("annotations", objects), ("categories", categories)):
         if own is None:
-            raise UserError(f"{path} is not in COCO's format, for it has no list {name!r}: {FORM}")
+            raise UserError(f"{path} is not in COCO's format: it has no list {name!r}: {FORM}")
     assert isinstance(images, ImageRows) and isinstance(objects, ObjectRows)
     assert isinstance(categories, list)
     return _Content(images, objects, categories, ids)
@@ -159,19 +159,19 @@ def _category_names(listed: list, path: Path) -> dict[int, str]:
         name = name.strip()
         if names.setdefault(category_id, name) != name:
             raise UserError(
-                f"{path}: the categories {shown(names[category_id])} and {shown(name)} have one "
-                f"id, {category_id}: give each its own, and its annotations that id"
+                f"{path}: the categories {shown(names[category_id])} and {shown(name)} have the "
+                f"same id, {category_id}: give each a different id, also in its annotations"
             )
     return dict(sorted(names.items()))
 
 
 def _ids_by_name(categories: Iterable[tuple[int, str]], path: Path) -> dict[str, int]:
-    """The first id of each name; tells of others."""
+    """The first id of each name; logs other ids of the name."""
     ids: dict[str, int] = {}
     for category_id, name in categories:
         if name in ids:
             logger.warning(
-                "%s: the categories %d and %d have one name, %s, and are taken as one class",
+                "%s: the categories %d and %d have the same name, %s, and count as one class",
                 path, ids[name], category_id, name,
             )  # fmt: skip
         ids.setdefault(name, category_id)
@@ -179,10 +179,10 @@ def _ids_by_name(categories: Iterable[tuple[int, str]], path: Path) -> dict[str,
 
 
 def _check_form(objects: ObjectRows, path: Path) -> None:
-    """Refuses boxes that are two corners, as the areas beside them tell.
+    """Rejects boxes given as two corners; the stated areas show it.
 
     Raises:
-      UserError: most of the first boxes are such.
+      UserError: most of the first boxes are given as corners.
     """
     fits: list[bool] = []
     boxes = objects.columns.column("box").reshape(-1, 4)[:FORM_TRIED].tolist()
@@ -191,12 +191,12 @@ def _check_form(objects: ObjectRows, path: Path) -> None:
         if row in objects.odd or not area > 0:
             continue
         width, height = right - x, bottom - y
-        # An outline has less area than its box; by chance hardly that of the other form.
+        # The area of an outline is smaller than its box, and hardly ever equals the other form.
         as_corners = (width - x) * (height - y) if width > x and height > y else 0.0
         other, own = abs(as_corners - area), abs(width * height - area)
         fits.append(other <= 1e-3 * area and own > 1e-2 * area)
     if fits and sum(fits) > 0.9 * len(fits):
         raise UserError(
-            f"{path}: the areas say that each bbox is two corners (x, y, x, y), but COCO's is a "
-            "corner and a size (x, y, width, height): convert the boxes"
+            f"{path}: by the areas, each bbox is two corners (x, y, x, y), but COCO needs a corner "
+            "and a size (x, y, width, height): convert the boxes"
         )

@@ -1,6 +1,6 @@
-"""Brings the images of a COCO file together with its objects and with the files in a folder.
+"""Matches the images of a COCO file with its objects and with the files in a folder.
 
-What is as it should be is worked on in columns; one by one only what may be damaged.
+Intact entries are processed in columns. Only entries that may be damaged are checked one by one.
 """
 
 import os
@@ -31,10 +31,10 @@ class CocoFile(NamedTuple):
     """An annotation file.
 
     Attributes:
-      path: the file.
+      path: the path of the file.
       tree: the folder of its images.
-      names: of the categories, by their ids.
-      ids: of images and categories.
+      names: the names of the categories, by id.
+      ids: the ids of images and categories.
     """
 
     path: Path
@@ -46,22 +46,22 @@ class CocoFile(NamedTuple):
 def match(
     images: ImageRows, objects: ObjectRows, file: CocoFile, problems: Problems
 ) -> tuple[Columns, tuple[str, ...], str]:
-    """The annotation of every image.
+    """Computes the annotation of every image.
 
     Args:
-      images: with the columns; these are gone afterwards.
-      objects: with the columns; these are gone afterwards.
-      file: what they were read from.
+      images: the images; their columns are used up.
+      objects: the objects; their columns are used up.
+      file: the annotation file.
       problems: collects damaged images, in the order of the file.
 
     Returns:
       The columns, with boxes in pixels; the names of their classes, in the order of their first
-      occurrence; and words for the images of the folder that are not in the file, if any.
+      occurrence; and a description of the images of the folder that are not in the file, or "".
     """
     numbers = images.columns.column("number")
     wanted = objects.columns.pop("image")
     owners, is_repeated = _owners(wanted, numbers)
-    _tell_unknown_images(objects, np.flatnonzero(owners < 0), wanted, file, problems)
+    _report_unknown_images(objects, np.flatnonzero(owners < 0), wanted, file, problems)
     del wanted
     categories, has_category = _categories(objects.columns.column("category"), file)
     has_category[list(objects.odd)] = False
@@ -78,9 +78,9 @@ def match(
     doubtful |= counts[places] > 1
     doubtful[owners[(owners >= 0) & ~has_category]] = True
     del owners
-    looks = _Looks(images, objects, file, problems, has_category, is_repeated)
+    check = _ImageCheck(images, objects, file, problems, has_category, is_repeated)
     for row in np.flatnonzero(doubtful).tolist():
-        place = looks.look(row, order[splits[row] : splits[row + 1]])
+        place = check.place(row, order[splits[row] : splits[row + 1]])
         places[row] = -1 if place is None else place
     unlisted = _unlisted(file.tree, places)
     return *_columns(images, objects, file, places, categories, order, splits), unlisted
@@ -98,13 +98,13 @@ def _columns(
     """The result of `match`.
 
     Args:
-      images: with the columns.
-      objects: with the columns.
-      file: what they were read from.
+      images: the images.
+      objects: the objects.
+      file: the annotation file.
       places: `[images]` the index of each image's file in the tree; -1 for images to leave out.
-      categories: `[objects]` int32 places in the file's.
-      order: the objects, image by image.
-      splits: `[images + 1]` where in `order` those of an image begin and end.
+      categories: `[objects]` int32 indices in the categories of the file.
+      order: the indices of the objects, image by image.
+      splits: `[images + 1]` where the objects of each image begin and end in `order`.
     """
     numbers = images.columns.column("number")
     kept, prefix = places >= 0, str(file.tree.root / "x")[:-1]
@@ -129,14 +129,14 @@ def _columns(
 
 
 def _owners(wanted: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The images of objects.
+    """Finds the images of objects.
 
     Args:
       wanted: `[objects] int64` the number of the image's id.
-      numbers: `[images] int64` the numbers of their ids.
+      numbers: `[images] int64` the numbers of the images' ids.
 
     Returns:
-      `[objects] int32` the first image of that number, -1 where there is none, and `[images] bool`:
+      `[objects] int32` the first image with that number, -1 if there is none, and `[images] bool`:
       whether an earlier image has the same number.
     """
     order = np.argsort(numbers, kind="stable")
@@ -152,10 +152,10 @@ def _owners(wanted: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.nda
     return owners, is_repeated
 
 
-def _tell_unknown_images(
+def _report_unknown_images(
     objects: ObjectRows, rows: np.ndarray, numbers: np.ndarray, file: CocoFile, problems: Problems
 ) -> None:
-    """Adds the objects of images that are not listed; `numbers` are of the ids of all images."""
+    """Reports objects of images that are not listed; `numbers` has each object's image id."""
     for row in rows.tolist():
         entry = objects.odd.get(row, {"image_id": file.ids.id(int(numbers[row]))})
         place = f"annotations[{row}]"
@@ -167,13 +167,15 @@ def _tell_unknown_images(
 
 
 def _categories(numbers: np.ndarray, file: CocoFile) -> tuple[np.ndarray, np.ndarray]:
-    """The categories of objects, and which have one.
-
-    By their places in the file: `[objects] int32` and `[objects] bool`.
+    """The categories of objects.
 
     Args:
-      numbers: `[objects] int64` of the ids of their categories.
-      file: with the categories.
+      numbers: `[objects] int64` the numbers of the category ids.
+      file: the annotation file.
+
+    Returns:
+      `[objects] int32` the indices of the categories in the file, and `[objects] bool`: whether the
+      object has a known category.
     """
     known = np.array([file.ids.number(category_id) for category_id in file.names], np.int64)
     if not len(known):
@@ -188,7 +190,7 @@ def _categories(numbers: np.ndarray, file: CocoFile) -> tuple[np.ndarray, np.nda
 
 
 def _places(images: ImageRows, tree: FileTree) -> np.ndarray:
-    """`[images] int64`: the index of each image's file in the tree; -1 where none fits alone."""
+    """`[images] int64`: the index of each image's file in the tree; -1 unless one file matches."""
     places, names = tree.places, images.names
     found = np.fromiter((places.get(name, -1) for name in names), np.int64, len(names))
     for row in np.flatnonzero(found < 0).tolist():
@@ -198,8 +200,8 @@ def _places(images: ImageRows, tree: FileTree) -> np.ndarray:
     return found
 
 
-class _Looks:
-    """Looks at images that may be damaged, in their order."""
+class _ImageCheck:
+    """Checks images that may be damaged, in their order."""
 
     def __init__(
         self,
@@ -210,7 +212,7 @@ class _Looks:
         has_category: np.ndarray,
         is_repeated: np.ndarray,
     ):
-        """Takes the rows, `[objects] bool` and `[images] bool`."""
+        """Stores the rows, `has_category` `[objects] bool` and `is_repeated` `[images] bool`."""
         self._images = images
         self._names = images.names
         self._numbers = images.columns.column("number")
@@ -222,12 +224,12 @@ class _Looks:
         self._is_repeated = is_repeated
         self._known: dict[Path, Id] = {}
 
-    def look(self, row: int, objects: np.ndarray) -> int | None:
-        """The place of an image's file in the tree; tells `problems` where the image is damaged.
+    def place(self, row: int, objects: np.ndarray) -> int | None:
+        """The index of an image's file in the tree; None, and a problem, for a damaged image.
 
         Args:
-          row: of the image.
-          objects: their rows.
+          row: the row of the image.
+          objects: the rows of its objects.
         """
         file, number = self._file, int(self._numbers[row])
         image_id = file.ids.id(number)
@@ -244,7 +246,7 @@ class _Looks:
         place = f"the image {shown(image_id)}"
         path = _image_path(image, file.tree, place, found)
         size_of(image, place, found)
-        for entry in self._lacking(objects):
+        for entry in self._incomplete(objects):
             _check_object(entry, place, file.names, found)
         if path and not found and self._known.setdefault(path, image_id) != image_id:
             message = f"the images {shown(self._known[path])} and {shown(image_id)} are both "
@@ -255,15 +257,15 @@ class _Looks:
             return None
         return file.tree.places[path.relative_to(file.tree.root).as_posix()]
 
-    def _lacking(self, rows: np.ndarray) -> Iterator[dict]:
-        """The entries of objects that lack something."""
+    def _incomplete(self, rows: np.ndarray) -> Iterator[dict]:
+        """The entries of incomplete objects."""
         for row in rows[~self._has_category[rows]].tolist():
             category_id = self._file.ids.id(int(self._categories[row]))
             yield self._objects.odd.get(row, {"category_id": category_id, "bbox": [0, 0, 0, 0]})
 
 
 def _unlisted(tree: FileTree, places: np.ndarray) -> str:
-    """How many images of a folder are not in a file, and their names; "" where all are."""
+    """The number and names of a folder's images that are not in a file; "" if all are."""
     is_listed = np.zeros(len(tree.files), bool)
     is_listed[places[places >= 0]] = True
     if is_listed.all():
@@ -274,14 +276,14 @@ def _unlisted(tree: FileTree, places: np.ndarray) -> str:
 
 
 def _by_occurrence(categories: np.ndarray, names: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Classes in the order of their first occurrence; categories of one name are one class.
+    """Numbers classes by first occurrence; categories with the same name are one class.
 
     Args:
-      categories: `[objects]` int32 places in `names`.
-      names: of the categories.
+      categories: `[objects]` int32 indices in `names`.
+      names: the names of the categories.
 
     Returns:
-      `[objects]` int32 places in the names that occur, and these.
+      `[objects]` int32 indices in the names that occur, and these names.
     """
     first = np.full(len(names), len(categories))
     np.minimum.at(first, categories, np.arange(len(categories)))
@@ -294,7 +296,7 @@ def _by_occurrence(categories: np.ndarray, names: list[str]) -> tuple[np.ndarray
 
 
 def _image_path(image: dict, tree: FileTree, place: str, found: list[Problem]) -> Path | None:
-    """The image's file; adds to `found` why there is none."""
+    """The image's file; None with a problem in `found` if there is none."""
     name = name_of(image)
     if name is None:
         found.append(Problem("file name", f"{place} has no file_name"))
@@ -311,7 +313,7 @@ def _image_path(image: dict, tree: FileTree, place: str, found: list[Problem]) -
 
 
 def _check_object(entry: dict, place: str, names: dict[int, str], found: list[Problem]) -> None:
-    """Adds to `found` what is wrong with an object."""
+    """Adds the problems of an object to `found`."""
     category_id = identity(entry.get("category_id"))
     name = names.get(category_id) if isinstance(category_id, int) else None
     if name is None:
@@ -320,7 +322,7 @@ def _check_object(entry: dict, place: str, names: dict[int, str], found: list[Pr
         found.append(Problem("class unknown", message))
     if box_of_entry(entry) is None:
         message = f"{place}: a bbox is {shown(entry.get('bbox'))}, but must be x, y, width and "
-        found.append(Problem("box", f"{message}height, four numbers of at most {MAX_PIXEL:,.0f}"))
+        found.append(Problem("box", f"{message}height: four numbers of at most {MAX_PIXEL:,.0f}"))
     area, crowd = area_of(entry.get("area")), flag(entry.get("iscrowd"))
     ignored = flag(entry.get("ignore"))
     for key, value in (("area", area), ("iscrowd", crowd), ("ignore", ignored)):

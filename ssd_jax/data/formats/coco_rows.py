@@ -1,4 +1,4 @@
-"""The images and annotations of a COCO file as columns; what does not fit stays as it was."""
+"""Columns with the images and annotations of a COCO file; unusual entries are kept unchanged."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ from ssd_jax.data.problems import MAX_PIXEL, Problem
 
 Id = int | str
 
-# Ids from here on, and those that are no numbers, are numbered as they come.
+# Ids from here on, and ids that are not numbers, get numbers in the order of their occurrence.
 OTHER_IDS = 2**62
 NO_ID = -OTHER_IDS - 1
 
@@ -36,7 +36,7 @@ _Flag = bool | Annotated[int, msgspec.Meta(ge=-int(MAX_PIXEL), le=int(MAX_PIXEL)
 
 
 class Object(msgspec.Struct, gc=False):
-    """An entry of `annotations` in COCO's own form."""
+    """An entry of `annotations` in COCO's form."""
 
     image_id: _Id
     category_id: _Id
@@ -47,7 +47,7 @@ class Object(msgspec.Struct, gc=False):
 
 
 class Image(msgspec.Struct, gc=False):
-    """An entry of `images` in COCO's own form."""
+    """An entry of `images` in COCO's form."""
 
     id: _Id
     file_name: str
@@ -63,12 +63,12 @@ class Ids:
     """Numbers for ids, which may be texts or have hundreds of digits."""
 
     def __init__(self) -> None:
-        """Knows none."""
+        """Begins without ids."""
         self._numbers: dict[Id, int] = {}
         self._ids: list[Id] = []
 
     def number(self, value: Id | None) -> int:
-        """The number of an id; of most it is the id itself."""
+        """The number of an id; most ids are their own number."""
         if value is None:
             return NO_ID
         if isinstance(value, int) and abs(value) < OTHER_IDS:
@@ -79,45 +79,45 @@ class Ids:
         return self._numbers[value]
 
     def id(self, number: int) -> Id:
-        """The id that has a number."""
+        """The id with this number."""
         return self._ids[number - OTHER_IDS] if number >= OTHER_IDS else number
 
 
 class _Rows:
-    """Columns that grow by rows."""
+    """Columns to which rows can be added."""
 
     def __init__(self, **types: type):
-        """Begins without rows; takes the types of the columns by their names."""
+        """Begins without rows; `types` are the types of the columns by name."""
         self._types = types
         self._columns = {name: bytearray() for name in types}
 
     def add(self, **values: Iterable) -> None:
-        """Adds as many values to each column."""
+        """Adds values to the columns, the same number to each."""
         for name, own in values.items():
             own = own if isinstance(own, np.ndarray) else list(own)
             self._columns[name] += np.asarray(own, self._types[name]).tobytes()
 
     def column(self, name: str) -> np.ndarray:
-        """A column; as long as it is used nothing can be added."""
+        """A column; while it is in use, no rows can be added."""
         return np.frombuffer(self._columns[name], self._types[name])
 
     def pop(self, name: str) -> np.ndarray:
-        """A column, which this lets go of."""
+        """Removes and returns a column."""
         return np.frombuffer(self._columns.pop(name), self._types[name])
 
 
 class ObjectRows:
-    """The entries of `annotations`, a row each.
+    """The entries of `annotations`, one row each.
 
     Attributes:
       columns: `image` and `category` (numbers of `Ids`), `box` (the corners, four numbers a row),
         `area` (NaN where not given), `crowd` and `ignored`.
-      odd: by their rows, entries that are no objects with image, category, box, area and flags. Of
-        what the columns hold for these only the number of the image means anything.
+      odd: entries with missing or invalid values, by row. In the columns of these rows, only
+        the number of the image is valid.
     """
 
     def __init__(self, ids: Ids):
-        """Begins without rows; `ids` are those of images and categories."""
+        """Begins without rows; `ids` are the ids of images and categories."""
         self.odd: dict[int, Any] = {}
         self.columns = _Rows(
             image=np.int64, category=np.int64, box=np.float64, area=np.float64, crowd=bool,
@@ -130,7 +130,7 @@ class ObjectRows:
         return self._count
 
     def add(self, items: Sequence) -> None:
-        """Adds entries as `decode_objects` or `json.loads` gives them."""
+        """Adds entries decoded by `decode_objects` or `json.loads`."""
         if not items:
             return
         is_plain = isinstance(items[0], Object)
@@ -150,7 +150,7 @@ class ObjectRows:
         self._count += len(read)
 
     def _read(self, entry: object, row: int) -> Object:
-        """An entry with the corners of its box; adds it to `odd` where it lacks something."""
+        """Reads an entry, with the corners of its box; adds it to `odd` if a value is invalid."""
         if not isinstance(entry, dict):
             self.odd[row] = entry
             return Object(NO_ID, NO_ID, (0, 0, 0, 0))
@@ -167,16 +167,16 @@ class ObjectRows:
 
 
 class ImageRows:
-    """The entries of `images`, a row each.
+    """The entries of `images`, one row each.
 
     Attributes:
       columns: `number` (of `Ids`), `height` and `width` (NaN where not given).
-      names: of the image files.
-      odd: by their rows, entries that are no images with id, name and size, if any.
+      names: the names of the image files.
+      odd: entries with missing or invalid values, by row.
     """
 
     def __init__(self, ids: Ids):
-        """Begins without rows; `ids` are those of images and categories."""
+        """Begins without rows; `ids` are the ids of images and categories."""
         self.odd: dict[int, Any] = {}
         self.columns = _Rows(number=np.int64, height=np.float64, width=np.float64)
         self._ids = ids
@@ -192,7 +192,7 @@ class ImageRows:
         return Strings.joined(bytes(self._names), np.frombuffer(self._ends, np.int64))
 
     def add(self, items: Sequence, text: bytes) -> None:
-        """Adds entries as `decode_images` or `json.loads` gives them, and as a JSON array."""
+        """Adds entries decoded by `decode_images` or `json.loads`; `text` is their JSON array."""
         if not items:
             return
         if isinstance(items[0], Image) and not all(is_text(each.file_name) for each in items):
@@ -211,7 +211,7 @@ class ImageRows:
         self._count += len(read)
 
     def _read(self, entry: object, row: int) -> Image:
-        """An entry; adds it to `odd` where it lacks something."""
+        """Reads an entry; adds it to `odd` if a value is invalid."""
         if not isinstance(entry, dict):
             self.odd[row] = entry
             return Image(NO_ID, "")

@@ -1,4 +1,4 @@
-"""Values of COCO's JSON as exporters write them: numbers as text, ids as both, outlines."""
+"""Parses values of COCO's JSON: numbers that may be text, ids of both types, outlines."""
 
 import math
 import re
@@ -14,7 +14,7 @@ YES_AND_NO = {"true": True, "yes": True, "false": False, "no": False}
 
 
 def flag(value: object) -> bool | None:
-    """A yes or no; None where it is neither."""
+    """A boolean; None for any other value."""
     if value is None or value == "":
         return False
     if isinstance(value, bool):
@@ -26,7 +26,7 @@ def flag(value: object) -> bool | None:
 
 
 def identity(value: object) -> int | str | None:
-    """An id by which entries find each other: "1", 1 and 1.0 are one; None where it is none."""
+    """An id of an entry: "1", 1 and 1.0 are equal; None for a value that is not an id."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float) and value.is_integer():
@@ -40,12 +40,12 @@ def identity(value: object) -> int | str | None:
 
 
 def is_text(value: object) -> bool:
-    """Whether it is a string that can be written to a file and be part of a path."""
+    """Whether a value is a string that can be written to a file and be part of a path."""
     return isinstance(value, str) and bool(text(value))
 
 
 def box_of(value: object) -> tuple[float, float, float, float] | None:
-    """The corners of a box given as x, y, width and height; None where it is none."""
+    """The corners of a box given as x, y, width and height; None for an invalid one."""
     if not isinstance(value, list) or len(value) != 4:
         return None
     x, y, width, height = map(number, value)
@@ -55,7 +55,7 @@ def box_of(value: object) -> tuple[float, float, float, float] | None:
 
 
 def box_of_entry(entry: dict) -> tuple[float, float, float, float] | None:
-    """The corners of an object's box, or of the box round its outline; None without either."""
+    """The corners of an object's box, or of the bounding box of its outline; None without both."""
     box = box_of(entry.get("bbox"))
     if box is None and not entry.get("bbox"):
         box = box_of_outline(entry.get("segmentation"))
@@ -63,25 +63,26 @@ def box_of_entry(entry: dict) -> tuple[float, float, float, float] | None:
 
 
 def name_of(image: dict) -> str | None:
-    """The name of an image's file; None where it has none."""
+    """The name of an image's file; None if it has none."""
     return next(filter(is_text, map(image.get, ("file_name", "path", "coco_url"))), None)
 
 
 def size_of(image: dict, place: str, found: list[Problem]) -> tuple[float, float] | None:
-    """(height, width) of an image, or None where they are not there; adds what is wrong."""
+    """(height, width) of an image; None if not stated or invalid, with a problem in `found`."""
     stated = image.get("height"), image.get("width")
     if any(value is None or value == "" for value in stated):
         return None
     height, width = map(number, stated)
     if height is None or width is None or height < 0 or width < 0:
-        message = f"{place} has the width and height {shown(stated[::-1])}, which are not pixels"
+        sides = shown(stated[::-1])
+        message = f"{place} has the width and height {sides}, which are not pixels"
         found.append(Problem("size", message))
         return None
     return height, width
 
 
 def box_of_outline(segmentation: object) -> tuple[float, float, float, float] | None:
-    """The box round an outline in COCO's form: polygons, or runs of a mask; None without one."""
+    """The bounding box of polygons, or of a run-length encoded mask; None if invalid."""
     if isinstance(segmentation, dict):
         return _box_of_runs(segmentation)
     if not isinstance(segmentation, list):
@@ -103,7 +104,10 @@ def box_of_outline(segmentation: object) -> tuple[float, float, float, float] | 
 
 
 def _box_of_runs(mask: dict) -> tuple[float, float, float, float] | None:
-    """The box of a mask: lengths of runs without and with the object in turn, column by column."""
+    """The bounding box of a run-length encoded mask.
+
+    Runs outside and inside the object alternate, column by column.
+    """
     size, counts = mask.get("size"), mask.get("counts")
     if not isinstance(size, list) or len(size) != 2 or not isinstance(counts, list | str):
         return None
@@ -132,10 +136,10 @@ def _box_of_runs(mask: dict) -> tuple[float, float, float, float] | None:
 
 
 def decoded_runs(encoded: str) -> Sequence[int | None]:
-    """The lengths of runs that are compressed as in COCO's own tools (`rleFrString`).
+    """Decodes run lengths in the compressed form of COCO's tools (`rleFrString`).
 
-    Each is written in groups of five bits, the lowest first, as the characters from "0"; from the
-    third on it is the difference to the one before the last.
+    Each length is written in groups of five bits, the lowest group first, as characters from "0".
+    From the fourth length on, the difference to the length two before is written.
     """
     runs: list[int | None] = []
     value, shift = 0, 0
@@ -155,7 +159,7 @@ def decoded_runs(encoded: str) -> Sequence[int | None]:
 
 
 def area_of(value: object) -> float | None:
-    """An area, NaN where none is given; None where it is no number."""
+    """An area; NaN if not given, None for any other value that is not a number."""
     if value is None or value == "":
         return math.nan
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The checksum CRC-32C (Castagnoli), as TFRecord files have it, in NumPy."""
+"""The checksum CRC-32C (Castagnoli) of TFRecord files, in NumPy."""
 
 import functools
 
@@ -9,17 +9,17 @@ LANE_BYTES = 64
 
 
 def masked_crc32c(content: bytes | memoryview) -> int:
-    """The checksum of some bytes in the form in which TFRecord files store it."""
+    """The checksum of bytes, masked as in TFRecord files."""
     crc = crc32c(content)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def crc32c(content: bytes | memoryview) -> int:
-    """The checksum of some bytes.
+    """The checksum of bytes.
 
-    They are cut into lanes, whose checksums are computed side by side and then joined in pairs: the
-    checksum is linear, so that of two lanes one behind the other is that of the first, moved on by
-    as many zeros as the second has bytes, XOR that of the second.
+    The bytes are divided into lanes. The checksums of the lanes are computed in parallel and then
+    combined in pairs. The checksum is linear: extend the checksum of the first lane by zeros of the
+    length of the second lane, then XOR it with the checksum of the second.
     """
     start = np.uint32(0xFFFFFFFF)
     if len(content) < 2 * LANE_BYTES:
@@ -27,7 +27,7 @@ def crc32c(content: bytes | memoryview) -> int:
         for byte in bytes(content):
             crc = int(table[(crc ^ byte) & 0xFF]) ^ (crc >> 8)
         return crc ^ 0xFFFFFFFF
-    # Zeros before the first byte change nothing, once the start is a part of the content.
+    # With the start value XORed into the content, zeros before the first byte change nothing.
     num_lanes = -(-len(content) // LANE_BYTES)
     padded = np.zeros(num_lanes * LANE_BYTES, np.uint8)
     padded[-len(content) :] = np.frombuffer(content, np.uint8)
@@ -40,14 +40,14 @@ def crc32c(content: bytes | memoryview) -> int:
     while len(lanes) > 1:
         if len(lanes) % 2:
             lanes = np.concatenate([np.zeros(1, np.uint32), lanes])
-        lanes = _moved(lanes[0::2], level) ^ lanes[1::2]
+        lanes = _extended(lanes[0::2], level) ^ lanes[1::2]
         level += 1
     return int(lanes[0] ^ start)
 
 
 @functools.cache
 def _tables() -> tuple[np.ndarray, np.ndarray]:
-    """What becomes of a checksum of `[256]` and of `[65536]` values after as many bits of zeros."""
+    """The checksums of all values of 8 bits `[256]` and of 16 bits `[65536]`."""
     tables = []
     for bits in (8, 16):
         values = np.arange(2**bits, dtype=np.uint32)
@@ -58,19 +58,19 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.cache
-def _shift(level: int) -> np.ndarray:
-    """`[4, 256]`: for each byte of a checksum, what `LANE_BYTES * 2**level` zeros make of it."""
+def _extension(level: int) -> np.ndarray:
+    """`[4, 256]`: each byte of a checksum, extended by `LANE_BYTES * 2**level` zeros."""
     values = np.arange(256, dtype=np.uint32)[None] << np.array([[0], [8], [16], [24]], np.uint32)
     if level:
-        return _moved(_moved(values, level - 1), level - 1)
+        return _extended(_extended(values, level - 1), level - 1)
     for _ in range(LANE_BYTES // 2):
         values = _tables()[1][values & 0xFFFF] ^ (values >> np.uint32(16))
     return values
 
 
-def _moved(crcs: np.ndarray, level: int) -> np.ndarray:
-    """Checksums after `LANE_BYTES * 2**level` more zeros."""
-    table = _shift(level)
+def _extended(crcs: np.ndarray, level: int) -> np.ndarray:
+    """Checksums extended by `LANE_BYTES * 2**level` zeros."""
+    table = _extension(level)
     result = table[0][crcs & 0xFF]
     for byte in (1, 2, 3):
         result = result ^ table[byte][(crcs >> np.uint32(8 * byte)) & 0xFF]

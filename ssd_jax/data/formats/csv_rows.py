@@ -1,12 +1,12 @@
-"""Reads CSV files with a row for each object, as the tutorials of TensorFlow's API have them.
+"""Reads CSV files with a row for each object, as in tutorials of TensorFlow's detection API.
 
     filename,width,height,class,xmin,ymin,xmax,ymax
     a.jpg,640,480,cat,12,30,200,180
     b.jpg,640,480,,,,,
 
-The columns may be in any order and bear other usual names; width and height may be missing. A row
-without class and box says that an image has no objects. An image of the folder that has no row is
-left out. Files without a header have the columns of RetinaNet: path,x1,y1,x2,y2,class.
+The columns may be in any order and have other usual names; width and height may be missing. A row
+without class and box marks an image without objects. Images of the folder without a row are left
+out. Files without a header have the columns of RetinaNet: path,x1,y1,x2,y2,class.
 """
 
 import dataclasses
@@ -35,27 +35,27 @@ from ssd_jax.errors import UserError, counted, first_names, shown
 
 logger = logging.getLogger(__name__)
 
-# What only Open Images' files have together; see `open_images.py`.
+# Only files of Open Images have all of these columns; see `open_images.py`.
 OPEN_IMAGES = {"imageid", "labelname", "xmin", "xmax", "ymin", "ymax"}
 
 RETINANET = Header(
     ",", {"file": 0, "x_min": 1, "y_min": 2, "x_max": 3, "y_max": 4, "class": 5}, num_columns=6
 )
 SUFFIXES = (".csv", ".tsv")
-# What a column is called that says which split an image belongs to.
+# Names of a column with the split of an image.
 SPLIT_COLUMNS = ("split", "subset", "set", "usage", "fold")
-# From so many rows the folder of the images is found.
+# The number of rows that are used to find the folder of the images.
 NUM_TRIED = 200
 
 
 @dataclasses.dataclass
 class _Image:
-    """What the rows of one image say.
+    """The content of the rows of one image.
 
     Attributes:
-      name: as the first of them writes it.
-      path: the image file, empty where it was not found.
-      size: (height, width) in pixels, None where not stated.
+      name: the name of the image in its first row.
+      path: the image file; the name if it was not found.
+      size: (height, width) in pixels; None if not stated.
     """
 
     name: str
@@ -71,7 +71,7 @@ def open_csv(annotations: str, image_dir: str, problems: Problems) -> Annotation
     Args:
       annotations: a file like `train_labels.csv`.
       image_dir: the folder of its images.
-      problems: what becomes of images that are damaged or whose rows are.
+      problems: handles damaged images and rows.
 
     Raises:
       UserError: the file or the folder is missing or cannot be understood, or `problems` stops; the
@@ -92,15 +92,15 @@ def open_csv(annotations: str, image_dir: str, problems: Problems) -> Annotation
     images = _collect(path, header, tree, problems)
     if not images and not problems.found:
         raise UserError(f"{path} has no rows below its header")
-    _tell_without_rows(spec, images, tree)
+    _log_without_rows(spec, images, tree)
     if column := next((name for name in header.names if name in SPLIT_COLUMNS), ""):
-        message = "%s: the column %s is not used: write a file of its own for each split"
+        message = "%s: the column %s is not used: write a separate file for each split"
         logger.warning(message, spec, column)
     return Annotations(_read(path, images, folder, header, problems), spec)
 
 
 def find_csv(tree: FileTree) -> Splits:
-    """The files below a folder that have such rows."""
+    """Finds the CSV files with boxes below a folder."""
     splits: Splits = {}
     for file in tree.with_suffix(*SUFFIXES):
         try:
@@ -109,26 +109,27 @@ def find_csv(tree: FileTree) -> Splits:
                 continue
             split = kind_of(split_of(file))
             folder = _image_folder(tree, file, header, split)
-        except UserError as error:  # no text
+        except UserError as error:  # not a text file
             logger.warning("left out: %s", error)
             continue
         splits.setdefault(split, []).append(compose("csv", tree.path(file), folder))
     if WHOLE in splits and any(kind_of(split) in TRAIN_NAMES for split in splits):
         # The tutorials write all rows to one file, and divide them afterwards.
-        logger.info("%s: not read, for there is a split for training: %s", tree.root, splits[WHOLE])
+        message = "%s: not read, because there is a split for training: %s"
+        logger.info(message, tree.root, splits[WHOLE])
         del splits[WHOLE]
     return splits
 
 
 def subtree(tree: FileTree, folder: str) -> FileTree:
-    """The files below one of the folders; "" takes all."""
+    """The files below one of the folders; all files for ""."""
     prefix = f"{folder}/" if folder else ""
     inside = tuple(file[len(prefix) :] for file in tree.files if file.startswith(prefix))
     return FileTree(tree.root / folder, inside)
 
 
 def _header(path: Path) -> Header | None:
-    """The header, or that of a file without one; None where it is another file."""
+    """The header, or `RETINANET` for a file without one; None for other files."""
     lines = [line for _, line in itertools.islice(numbered_lines(path), 20)]
     if not lines:
         return None
@@ -150,10 +151,10 @@ def _is_retinanet(line: str) -> bool:
 
 
 def _image_folder(tree: FileTree, file: str, header: Header, split: str) -> Path:
-    """The narrowest folder in which all images of the first rows are found.
+    """The nearest folder that contains all images of the first rows.
 
-    Tried are the folder of the file and those above it, and before each of them its folders of
-    images that bear the name of the split.
+    The search begins at the folder of the file and continues in the folders above. In each folder,
+    its subfolders for images of the split come first.
     """
     lines = itertools.islice(numbered_lines(tree.path(file)), 1, 1 + NUM_TRIED)
     fields = [split_line(line, header.separator) for _, line in lines]
@@ -171,7 +172,7 @@ def _image_folder(tree: FileTree, file: str, header: Header, split: str) -> Path
 
 
 def _find(tree: FileTree, name: str) -> Path | Problem:
-    """The image of a name, which may lack its suffix."""
+    """The image with this name, which may lack its suffix."""
     found = tree.image(name)
     if isinstance(found, Problem) and Path(name).suffix.lower() not in IMAGE_SUFFIXES:
         by_stem = tree.image_of_stem(name)
@@ -180,7 +181,7 @@ def _find(tree: FileTree, name: str) -> Path | Problem:
 
 
 def _collect(path: Path, header: Header, tree: FileTree, problems: Problems) -> dict[str, _Image]:
-    """What the rows say of every image, by its path, or by its name where it was not found."""
+    """Collects the rows of every image, by its path, or by its name if it was not found."""
     images: dict[str, _Image] = {}
     found: dict[str, _Image] = {}
     for number, line in itertools.islice(numbered_lines(path), bool(header.names), None):
@@ -207,7 +208,7 @@ def _collect(path: Path, header: Header, tree: FileTree, problems: Problems) -> 
 
 
 def _add_row(image: _Image, header: Header, fields: list[str], place: str) -> None:
-    """Adds what a row says of its image."""
+    """Adds the content of a row to its image."""
     sides = [header.text(fields, side) for side in ("height", "width")]
     if any(sides):
         height, width = (header.number(side) for side in sides)
@@ -215,7 +216,7 @@ def _add_row(image: _Image, header: Header, fields: list[str], place: str) -> No
             message = f"{place}: height and width are {shown(sides)}, which are not pixels"
             image.problems.append(Problem("size", message))
         elif image.size not in (None, (height, width)):
-            message = f"{place} says {width:g} × {height:g}, but an earlier row says otherwise"
+            message = f"{place} has the size {width:g} × {height:g}, but an earlier row differs"
             image.problems.append(Problem("size", message))
         else:
             image.size = (height, width)
@@ -234,8 +235,8 @@ def _add_row(image: _Image, header: Header, fields: list[str], place: str) -> No
         image.problems.append(Problem("class missing", f"{place} has no class"))
     elif not header.names and (box[2] < box[0] or box[3] < box[1]):
         message = (
-            f"{place}: the box {shown(texts)} ends before it begins; is it x, y, width and height, "
-            "the file needs a header that says so"
+            f"{place}: the box {shown(texts)} ends before it begins; a box of x, y, width and "
+            "height needs a header"
         )
         image.problems.append(Problem("box", message))
     else:
@@ -249,7 +250,7 @@ def _add_row(image: _Image, header: Header, fields: list[str], place: str) -> No
 def _read(
     path: Path, images: dict[str, _Image], folder: Path, header: Header, problems: Problems
 ) -> Iterator[Annotation]:
-    """The annotation of every image; `problems` collects damaged ones."""
+    """Yields the annotation of every image; `problems` collects damaged ones."""
     unit = "fractions" if header.fractions else "pixels"
     seen = set()
     for image in images.values():
@@ -268,9 +269,9 @@ def _read(
             yield annotation(image_id, image.path, path, image.objects.listed(), image.size, unit)
 
 
-def _tell_without_rows(spec: str, images: dict[str, _Image], tree: FileTree) -> None:
-    there = {Path(image.path) for image in images.values()}
-    without = [file for file in tree.images if tree.path(file) not in there]
+def _log_without_rows(spec: str, images: dict[str, _Image], tree: FileTree) -> None:
+    used = {Path(image.path) for image in images.values()}
+    without = [file for file in tree.images if tree.path(file) not in used]
     if without:
         count, names = counted(len(without), "image"), first_names(without)
         logger.info("%s: left out %s without a row: %s", spec, count, names)

@@ -14,8 +14,8 @@ from ssd_jax.storage.files import read_lines
 
 SEPARATORS = (",", ";", "\t")
 
-# The names that columns have in files, in small letters without blanks and signs; the first of a
-# file's columns that is found is taken.
+# The usual names of columns, in small letters without blanks and signs. The first name that a
+# file has is used.
 COLUMN_NAMES = {
     "file": (
         *("filename", "imagefilename", "imagename", "filepath", "imagepath", "path", "imgpath"),
@@ -42,14 +42,14 @@ FRACTIONS = re.compile(r"(norm(ali[sz]ed)?|rel(ative)?)")
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What the columns of a table are.
+    """The columns of a table.
 
     Attributes:
-      separator: of the columns.
-      places: the number of each column, from 0, by the keys of `COLUMN_NAMES`.
-      num_columns: how many there are.
-      names: the columns, in small letters without blanks and signs; none without a header.
-      fractions: whether the header says that boxes are fractions of the image.
+      separator: the separator of the columns.
+      places: the index of each column, by the keys of `COLUMN_NAMES`.
+      num_columns: the number of columns.
+      names: the columns, in small letters without blanks and signs; empty without a header.
+      fractions: whether boxes are fractions of the image, according to the header.
     """
 
     separator: str
@@ -59,19 +59,19 @@ class Header:
     fractions: bool = False
 
     def text(self, fields: list[str], column: str) -> str:
-        """What a row has in a column; empty where there is no such column."""
+        """The field of a row in a column; empty if there is no such column."""
         return fields[self.places[column]] if column in self.places else ""
 
     def number(self, text: str) -> float | None:
-        """The number that a field holds; None where it is none. See `values.number`.
+        """The number in a field; None if it is not a number. See `values.number`.
 
-        Where semicolons separate, a comma may be the decimal sign.
+        If semicolons separate columns, a comma may be the decimal sign.
         """
         return values.number(text.replace(",", ".") if self.separator == ";" else text)
 
 
 class Objects:
-    """The objects of an image, in some forty bytes each: files may have millions of rows."""
+    """The objects of an image, in about forty bytes each: files may have millions of rows."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -85,11 +85,11 @@ class Objects:
         self._flags += bytes([difficult, crowd])
 
     def names(self) -> list[str]:
-        """The class of each."""
+        """The class of each object."""
         return self._names
 
     def listed(self) -> list[Object]:
-        """All of them."""
+        """All objects."""
         return [
             Object(
                 name,
@@ -102,7 +102,7 @@ class Objects:
 
 
 def header_of(line: str) -> Header | None:
-    """The header that a line is; None where it lacks one of the columns `NEEDED`."""
+    """Parses a line as a header; None if it lacks one of the columns `NEEDED`."""
     for separator in SEPARATORS:
         fields = split_line(line, separator)
         if fields is None or len(fields) < len(NEEDED):
@@ -124,9 +124,9 @@ def header_of(line: str) -> Header | None:
 
 
 def split_line(line: str, separator: str) -> list[str] | None:
-    """The fields of a line, without blanks around them; None where quotes do not close.
+    """The fields of a line, without blanks around them; None if a quote is not closed.
 
-    A field holds no ends of lines, so that a lost quote spoils one line and not those after it.
+    A field cannot contain a line end, so that a missing quote damages only its line.
     """
     if '"' not in line:
         return [field.strip() for field in line.split(separator)]
@@ -138,9 +138,9 @@ def split_line(line: str, separator: str) -> list[str] | None:
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers from 1.
+    """Yields the lines that are not blank, with their numbers from 1.
 
-    The line with which Excel names the separator is left out.
+    The line in which Excel names the separator is left out.
 
     Raises:
       UserError: see `read_lines`.

@@ -16,7 +16,7 @@ from ssd_jax.storage.files import read_beginning, read_bytes
 
 logger = logging.getLogger(__name__)
 
-FIRST_BYTES = 4096  # in which the root element begins
+FIRST_BYTES = 4096  # the root element begins within them
 LOOK_BYTES = 2**20
 ROOT = re.compile(r"\s*(<\?xml.*?\?>)?\s*(<!--.*?-->\s*)*<annotations[\s>]", re.DOTALL)
 IMAGE = re.compile(r"<image\s[^>]*>")
@@ -24,7 +24,7 @@ SUBSET = re.compile(rb"""\bsubset=(?:"([^"]*)"|'([^']*)')""")
 
 
 def find_cvat_xml(tree: FileTree) -> Splits:
-    """The sets in CVAT's own XML below a folder.
+    """Finds the data sets in CVAT's XML below a folder.
 
     Raises:
       UserError: two folders of images are possible, or two files describe the same images.
@@ -42,7 +42,7 @@ def find_cvat_xml(tree: FileTree) -> Splits:
         names = _image_names(text)
         found = folders.of(names, file) if names else _frame_folders(tree, file)
         if not found:
-            logger.warning("%s: left out: none of its images is there", tree.path(file))
+            logger.warning("%s: left out: none of its images exists", tree.path(file))
             continue
         check_one_folder(tree, file, found, "cvat_xml")
         for name in names or ("",):
@@ -60,7 +60,7 @@ def find_cvat_xml(tree: FileTree) -> Splits:
 
 
 def _subsets(tree: FileTree, file: str, folder: str) -> dict[str, str]:
-    """The folders of images by split: one for each subset where all are called like a split."""
+    """The folders of images by split: one for each subset if all subsets have names of splits."""
     prefix = f"{folder}/" if folder else ""
     own = [image[len(prefix) :] for image in tree.images if image.startswith(prefix)]
     names = list(dict.fromkeys(image.partition("/")[0] for image in own))
@@ -70,10 +70,10 @@ def _subsets(tree: FileTree, file: str, folder: str) -> dict[str, str]:
 
 
 def subsets_of(file: Path) -> set[str]:
-    """The subsets that images of a file belong to."""
+    """The subsets of the images of a file."""
     try:
         content = read_bytes(file)
-    except OSError:  # which reading it will tell
+    except OSError:  # reading it will report the error
         return set()
     found = SUBSET.findall(content)
     return {html.unescape((one or other).decode(errors="replace")) for one, other in found}
@@ -91,7 +91,7 @@ def _image_names(text: str) -> Sequence[str]:
 
 
 def _frame_folders(tree: FileTree, file: str) -> list[str]:
-    """The folder of the frames of a video: of its own name, or the images beside or below it."""
+    """The folder of a video's frames: the folder of its name, or images next to or below it."""
     folder = file.rpartition("/")[0]
     prefix = f"{folder}/" if folder else ""
     parents = sorted({image.rpartition("/")[0] for image in tree.images})

@@ -1,4 +1,4 @@
-"""Boxes of the shapes in CVAT's XML."""
+"""Computes the boxes of shapes in CVAT's XML."""
 
 import math
 from typing import NamedTuple
@@ -11,22 +11,22 @@ from ssd_jax.errors import shown
 Box = tuple[float, float, float, float]
 
 SHAPES = ("box", "polygon", "polyline", "ellipse", "mask", "cuboid")
-# What has no box of its own.
+# Elements without a box.
 WITHOUT_BOX = ("points", "tag", "skeleton")
 
 
 class Numbers(NamedTuple):
-    """The attributes of a shape, read as numbers; `found` collects those that are none."""
+    """Reads the attributes of a shape as numbers; `found` collects invalid ones."""
 
     element: Element
     found: list[Problem]
 
     def of(self, *names: str) -> list[float]:
-        """The numbers of these attributes, 0 for those that are none."""
+        """The numbers of these attributes; 0 for invalid ones."""
         return [self._checked(name, self.element.get(name, "")) for name in names]
 
     def points(self) -> tuple[list[float], list[float]]:
-        """The x and the y of `points="x,y;x,y"`."""
+        """The x and the y coordinates of `points="x,y;x,y"`."""
         pairs = [pair.split(",") for pair in self.element.get("points", "").strip(" ;").split(";")]
         if not all(len(pair) == 2 for pair in pairs):
             self._checked("points", self.element.get("points", ""))
@@ -44,24 +44,26 @@ class Numbers(NamedTuple):
 
 
 def box_of(element: Element, found: list[Problem]) -> Box:
-    """The box of a shape, or that round it; adds to `found` what is wrong with it."""
+    """The bounding box of a shape; adds its problems to `found`."""
     numbers = Numbers(element, found)
     if element.tag == "box":
         left, top, right, bottom = numbers.of("xtl", "ytl", "xbr", "ybr")
-        centre, half = ((left + right) / 2, (top + bottom) / 2), (right - left, bottom - top)
+        centre, size = ((left + right) / 2, (top + bottom) / 2), (right - left, bottom - top)
         degrees = numbers.of("rotation")[0] if element.get("rotation") else 0.0
         if not degrees:
             return left, top, right, bottom
         angle = math.radians(degrees)
         cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
-        return _round(centre, (half[0] * cosine + half[1] * sine) / 2,
-                      (half[0] * sine + half[1] * cosine) / 2)  # fmt: skip
+        half_width = (size[0] * cosine + size[1] * sine) / 2
+        half_height = (size[0] * sine + size[1] * cosine) / 2
+        return _box_around(centre, half_width, half_height)
     if element.tag == "ellipse":
         x, y, x_radius, y_radius = numbers.of("cx", "cy", "rx", "ry")
         angle = math.radians(numbers.of("rotation")[0] if element.get("rotation") else 0.0)
         cosine, sine = math.cos(angle), math.sin(angle)
-        return _round((x, y), math.hypot(x_radius * cosine, y_radius * sine),
-                      math.hypot(x_radius * sine, y_radius * cosine))  # fmt: skip
+        half_width = math.hypot(x_radius * cosine, y_radius * sine)
+        half_height = math.hypot(x_radius * sine, y_radius * cosine)
+        return _box_around((x, y), half_width, half_height)
     if element.tag == "mask":
         left, top, width, height = numbers.of("left", "top", "width", "height")
         return left, top, left + width, top + height
@@ -74,6 +76,6 @@ def box_of(element: Element, found: list[Problem]) -> Box:
     return min(x), min(y), max(x), max(y)
 
 
-def _round(centre: tuple[float, float], half_width: float, half_height: float) -> Box:
+def _box_around(centre: tuple[float, float], half_width: float, half_height: float) -> Box:
     x, y = centre
     return x - half_width, y - half_height, x + half_width, y + half_height

@@ -1,4 +1,4 @@
-"""Reads CVAT's own XML: "CVAT for images 1.1" and "CVAT for video 1.1"."""
+"""Reads CVAT's XML formats: "CVAT for images 1.1" and "CVAT for video 1.1"."""
 
 import collections
 import itertools
@@ -29,15 +29,14 @@ Size = tuple[float, float] | None
 def open_cvat_xml(annotations: str, image_dir: str, problems: Problems) -> Annotations:
     """Reads one annotation file: the images in its order, or the frames of a video.
 
-    Of a project with subsets, whose images lie in a folder each, the folder of one of them gives
-    that subset. Boxes are taken as they are, rotated boxes and outlines as the box round them. Of a
-    video those frames are read that lie in the folder as images; an object that is outside the
-    frame is none.
+    A project with subsets has one folder of images for each subset; the folder of one subset
+    selects it. Rotated boxes and outlines are replaced by their bounding boxes. Of a video, the
+    frames are read that are in the folder as images; objects outside the frame are left out.
 
     Args:
       annotations: the file `annotations.xml` of an export.
       image_dir: the folder of its images.
-      problems: what becomes of images that are damaged or whose annotation is.
+      problems: handles damaged images and annotations.
 
     Raises:
       UserError: the file or the folder is missing or cannot be understood, or `problems` stops; the
@@ -52,7 +51,7 @@ class _Reader:
     """Reads one file.
 
     Attributes:
-      labels: numbers from 1 by the names of the labels that the file declares, or that occur.
+      labels: numbers from 1, by the names of the labels that the file declares or uses.
     """
 
     def __init__(self, path: Path, tree: FileTree, problems: Problems):
@@ -60,13 +59,13 @@ class _Reader:
         self._path, self._tree, self._problems = path, tree, problems
         self._left_out: collections.Counter[str] = collections.Counter()
         self._seen: set[Path] = set()
-        # The subset that is read, where the folder of images is that of one; "" reads all.
+        # The subset to read, if the folder of images has the name of one; "" reads all.
         folder = tree.root.absolute().name
         self._subset = folder if folder in subsets_of(path) else ""
         self._meta: Element | None = None
 
     def read(self) -> Iterator[Annotation]:
-        """The annotation of every image."""
+        """Yields the annotation of every image."""
         tracks: list[Element] = []
         num_images = 0
         for element in self._elements():
@@ -86,7 +85,7 @@ class _Reader:
             raise UserError(f"{self._path} lists no images")
         if self._left_out:
             counts = ", ".join(f"{tag} ({count})" for tag, count in self._left_out.items())
-            logger.warning("%s: left out what has no box: %s", self._path, counts)
+            logger.warning("%s: left out elements without a box: %s", self._path, counts)
 
     def _elements(self) -> Iterator[Element]:
         """The elements below the root."""
@@ -102,7 +101,7 @@ class _Reader:
                 if event == "end" and depth == 1 and element.tag in ("meta", "image", "track"):
                     yield element
         except (OSError, ParseError, DefusedXmlException, ValueError, LookupError) as error:
-            message = f"{self._path} is not an XML file that can be read: {error}"
+            message = f"{self._path} cannot be read as XML: {error}"
             raise UserError(message) from error
 
     def _read_meta(self, meta: Element) -> None:
@@ -138,7 +137,7 @@ class _Reader:
         return self._annotation(path, objects, size)
 
     def _image(self, name: str) -> Path | Problem:
-        """The image of this name; frames of a video are named without suffix."""
+        """The image of this name; names of video frames have no suffix."""
         path = self._tree.image(name)
         if isinstance(path, Problem) and path.kind == "image missing":
             by_stem = self._tree.image_of_stem(name)
@@ -158,23 +157,24 @@ class _Reader:
         return name
 
     def _size(self, width: str | None, height: str | None, found: list[Problem]) -> Size:
-        """(height, width), or None where they are not stated."""
+        """(height, width), or None if not stated."""
         if not width or not height:
             return None
         sides = number(height), number(width)
         if sides[0] is not None and sides[1] is not None and min(sides[0], sides[1]) >= 0:
             return sides[0], sides[1]
-        message = f"the width and height of an image are {shown((width, height))}, not pixels"
+        sides = shown((width, height))
+        message = f"the width and height of an image are {sides}, which are not pixels"
         found.append(Problem("size", message))
         return None
 
     # ---- video
 
     def _read_video(self, tracks: list[Element]) -> Iterator[Annotation]:
-        """The annotations of the frames that there are as images."""
+        """Yields the annotations of the frames that exist as images."""
         if len({track.get("task_id") for track in tracks}) > 1:
             raise UserError(
-                f"{self._path} holds the videos of several tasks: export each task for itself"
+                f"{self._path} has the videos of several tasks: export each task separately"
             )
         found: list[Problem] = []
         objects: dict[int, list[Object]] = collections.defaultdict(list)
@@ -192,7 +192,7 @@ class _Reader:
         missing = sorted(set(objects) - set(images))
         if missing:
             logger.warning(
-                "%s: left out %s with objects but without image in %s, the first is %d",
+                "%s: left out %s with objects but without an image in %s, the first is %d",
                 *(self._path, counted(len(missing), "frame"), self._tree.root, missing[0]),
             )
         for frame, image in sorted(images.items()):
@@ -200,7 +200,7 @@ class _Reader:
             yield self._annotation(self._tree.path(image), objects.get(frame, []), size)
 
     def _boxes(self, track: Element, found: list[Problem]) -> dict[int, Box]:
-        """The box of a track in each frame; between frames that are given as in CVAT, linear."""
+        """The box of a track in each frame, interpolated between key frames as in CVAT."""
         known: dict[int, tuple[Box, bool]] = {}
         for shape in track:
             if shape.tag in WITHOUT_BOX:
@@ -226,7 +226,7 @@ class _Reader:
         return boxes
 
     def _frames(self, last: int) -> dict[int, str]:
-        """The image of each frame: by the number at the end of its name, or by their order."""
+        """The image of each frame, by the number at the end of its name, or by its order."""
         text = {} if self._meta is None else {each.tag: each.text for each in self._meta.iter()}
         size = _whole_number(text.get("size"))
         start = _whole_number(text.get("start_frame")) or 0
@@ -247,9 +247,9 @@ class _Reader:
         if images and size == len(images) and (stop is None or stop - start + 1 == size):
             return dict(enumerate(images, start))
         raise UserError(
-            f"{self._path} has the tracks of a video, but its frames cannot be told among the "
-            f"{counted(len(images), 'image')} in {self._tree.root}: name them as CVAT exports "
-            f"them, frame_{start:06d}, …"
+            f"{self._path} has the tracks of a video, but its frames are not recognized among the "
+            f"{counted(len(images), 'image')} in {self._tree.root}: name them as CVAT does, "
+            f"frame_{start:06d}, …"
         )
 
 

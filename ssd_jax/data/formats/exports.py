@@ -1,4 +1,4 @@
-"""Exports of annotation tools: which of a folder make up a split, and which images they mean."""
+"""Exports of annotation tools: assigns them to splits, and finds their images."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -14,10 +14,10 @@ from ssd_jax.errors import UserError, shown
 
 
 def image_folder(tree: FileTree, folder: str, split: str) -> Path:
-    """Where the images of annotations in a folder of the tree are.
+    """The folder of the images of annotations in a folder of the tree.
 
-    That is the folder itself where images are below it; otherwise, or where it belongs to no
-    split, the only folder with images that is called like the split; otherwise the whole tree.
+    This is the folder itself if images are below it. Otherwise, or if the folder belongs to no
+    split, it is the only folder with images and the name of the split, or else the whole tree.
     """
     if split != WHOLE and not names_split(folder.split("/")):
         found = _folders_of_split(tree, split)
@@ -29,7 +29,7 @@ def image_folder(tree: FileTree, folder: str, split: str) -> Path:
 
 
 def _folders_of_split(tree: FileTree, split: str) -> set[str]:
-    """The folders that are called like a split and have images below them."""
+    """The folders with the name of a split and images below them."""
     folders = set()
     for image in tree.images:
         parts = image.split("/")[:-1]
@@ -43,13 +43,13 @@ def _folders_of_split(tree: FileTree, split: str) -> set[str]:
 def splits_of_exports(
     tree: FileTree, name: str, files: Iterable[str], images_of: Callable[[Path], Iterable[str]]
 ) -> Splits:
-    """The sources of exports by split; the split is told by the names of folder and file.
+    """The sources of exports by split; the names of folder and file determine the split.
 
     Args:
       tree: the files.
-      name: of the format.
-      files: the exports among them.
-      images_of: the images that an export names.
+      name: the name of the format.
+      files: the exports among the files.
+      images_of: a function that lists the images of an export.
 
     Raises:
       UserError: two exports name the same image.
@@ -65,16 +65,17 @@ def splits_of_exports(
             if other != file:
                 raise UserError(
                     f"{tree.path(other)} and {tree.path(file)} are exports of the same image "
-                    f"{shown(image)}: name the one that counts"
+                    f"{shown(image)}: name one of them"
                 )
         splits.setdefault(split, []).append(spec.compose(name, tree.path(file), folder))
     return splits
 
 
 def image_of_path(tree: FileTree, path: str) -> Path | Problem:
-    """The image that a path means which starts from another folder or is one of another machine.
+    """The image for a path that starts at another folder or comes from another machine.
 
-    Such folders are not there, so the name alone tells it; but not for a path of another split.
+    If the folders of the path do not exist, the name alone identifies the image, except if the
+    path names a split.
     """
     plain = re.sub(r"^[A-Za-z]:(?=[/\\])", "", path.replace("\\", "/"))
     parts = [part for part in plain.split("/") if part not in ("", ".", "..")]
@@ -86,5 +87,5 @@ def image_of_path(tree: FileTree, path: str) -> Path | Problem:
 
 
 def names_split(folders: Iterable[str]) -> bool:
-    """Whether one of these folders is called like a split."""
+    """Whether one of these folders has the name of a split."""
     return any(is_split(folder) for folder in folders)

@@ -1,7 +1,7 @@
-"""Reads the arrays of one large JSON object item by item, so that memory stays bounded.
+"""Reads the arrays of one large JSON object in slices, so that memory stays bounded.
 
-A slice of an array is decoded as soon as it ends between two items. Where that is, is guessed: a
-text that is cut behind an item, and closed, is an array; one that is cut elsewhere is not.
+A slice must end between two items. Its end is guessed: text up to a guessed end is decoded as an
+array, which fails if the end is not behind an item.
 """
 
 import json
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 PIECE = 2**22  # bytes that are decoded together
-TRIES = 3  # guesses of where an item ends
+TRIES = 3  # guesses of the end of an item
 
 BETWEEN_OBJECTS = re.compile(rb"\}\s*,\s*\{")
 LAST_OBJECT = re.compile(rb"\}\s*\]")
 SPACE = re.compile(rb"[ \t\n\r]*")
-# A string, which may not end in what has been read, or a sign that opens, closes or separates.
+# A string, which may be incomplete so far, or a sign that opens, closes or separates.
 INSIDE = re.compile(rb'"(?:[^"\\]++|\\.)*+("?)|[\[\]{}]', re.DOTALL)
 BETWEEN = re.compile(rb'"(?:[^"\\]++|\\.)*+("?)|[\[\]{},]', re.DOTALL)
 
@@ -25,13 +25,13 @@ Decode = Callable[[bytes], list]
 
 
 class Slice(NamedTuple):
-    """Items of an array that follow each other, or another value in place of an array.
+    """Consecutive items of an array, or another value instead of an array.
 
     Attributes:
       name: the key of the array.
-      is_first: whether the array begins here; what an earlier one of the same key held is gone.
-      items: as `decode` gives them; None for a value that is no array.
-      text: a JSON array of the items.
+      is_first: whether the array begins here; it replaces an earlier one with the same key.
+      items: the decoded items; None for a value that is not an array.
+      text: the items as a JSON array.
       is_null: whether the value is null.
     """
 
@@ -46,8 +46,8 @@ class NotJsonError(ValueError):
     """The text is not JSON.
 
     Attributes:
-      reason: what is wrong.
-      offset: the byte of the text where that is.
+      reason: the description of the error.
+      offset: its position in the text, in bytes.
     """
 
     def __init__(self, reason: str, offset: int):
@@ -59,17 +59,16 @@ class NotJsonError(ValueError):
 def read_arrays(
     pieces: Iterator[bytes], decoders: Mapping[str, Decode], at_once: int = PIECE
 ) -> Iterator[Slice]:
-    """The items of some arrays of a JSON object, in the order of the file.
+    """Reads the items of some arrays of a JSON object, in the order of the file.
 
     Args:
-      pieces: the text in UTF-8, valid, of any length each.
-      decoders: by the keys of the arrays, functions that decode a JSON array quickly. They raise
-        `msgspec.MsgspecError` or `ValueError` for whatever is unusual, which then is decoded by
-        `json.loads`.
-      at_once: bytes that are decoded together, about.
+      pieces: the text in valid UTF-8, in pieces of any length.
+      decoders: functions that decode a JSON array quickly, by the keys of the arrays. They raise
+        `msgspec.MsgspecError` or `ValueError` for unusual items; `json.loads` decodes these.
+      at_once: the approximate number of bytes that are decoded together.
 
     Yields:
-      Slices; none where the text is no object.
+      Slices; none if the text is not an object.
 
     Raises:
       NotJsonError: the text is not JSON.
@@ -102,17 +101,17 @@ def read_arrays(
 
 
 class _Nothing(msgspec.Struct, gc=False):
-    """An item that nobody needs."""
+    """An item that is not needed."""
 
 
 _unused: Decode = msgspec.json.Decoder(list[_Nothing]).decode
 
 
 class _Reader:
-    """A text, as much of it as is needed.
+    """A text that is read as far as needed.
 
     Attributes:
-      position: in what has been read and is kept.
+      position: the current position in the buffer.
     """
 
     def __init__(self, pieces: Iterator[bytes], at_once: int):
@@ -120,7 +119,7 @@ class _Reader:
         self._pieces = pieces
         self._at_once = at_once
         self._text = b""
-        self._before = 0  # bytes that were read and given up
+        self._before = 0  # bytes before the buffer
         self.position = 0
 
     def error(self, reason: str, position: int | None = None) -> NotJsonError:
@@ -130,7 +129,7 @@ class _Reader:
         )
 
     def next_sign(self) -> bytes:
-        """The next sign that is no blank, which `position` is moved to; nothing at the end."""
+        """Moves `position` to the next sign that is not blank, and returns it; b"" at the end."""
         while True:
             self.position = SPACE.match(self._text, self.position).end()  # type: ignore[union-attr]
             if self.position < len(self._text):
@@ -139,12 +138,12 @@ class _Reader:
                 return b""
 
     def check_end(self) -> None:
-        """Raises `NotJsonError` if there is anything but blanks."""
+        """Raises `NotJsonError` if anything except blanks follows."""
         if self.next_sign():
             raise self.error("Extra data")
 
     def key(self) -> str:
-        """The next key, and moves behind the colon."""
+        """Reads the next key and its colon."""
         if self.next_sign() != b'"':
             raise self.error("Expecting property name enclosed in double quotes")
         while not (match := INSIDE.match(self._text, self.position)) or not match[1]:
@@ -158,19 +157,19 @@ class _Reader:
         return name
 
     def skip_value(self) -> Any:
-        """Moves behind a value, which is kept as a whole for this, and returns it."""
+        """Reads a value as a whole."""
         self.next_sign()
         end = next(self._stops(), -1)
-        if end < 0:  # the text is over
+        if end < 0:  # the text ends here
             end = len(self._text)
         value = self._decoded(self.position, end)
         self.position = end
         return value
 
     def array(self, decode: Decode) -> Iterator[tuple[list, bytes]]:
-        """The items of the array that begins here, in one slice or several, with their texts.
+        """Yields the items of the array that begins here, in one or more slices, with their texts.
 
-        An array without items is one slice.
+        An empty array is one slice.
         """
         self.position += 1
         self._read(self._at_once)
@@ -191,7 +190,7 @@ class _Reader:
             self.next_sign()
 
     def _some_items(self, decode: Decode) -> tuple[list, bytes]:
-        """The next items, at least one, and moves behind them."""
+        """Reads the next items, at least one."""
         for end in self._guesses():
             text = b"[%b]" % self._text[self.position : end]
             try:
@@ -209,7 +208,7 @@ class _Reader:
         return items, text
 
     def _guesses(self) -> Iterator[int]:
-        """Where the last items that have been read may end: behind an object."""
+        """Guesses where the last items of the buffer end: behind an object."""
         end = len(self._text)
         for _ in range(TRIES):
             end = self._text.rfind(b"}", self.position, end)
@@ -223,7 +222,7 @@ class _Reader:
             yield match.start() + 1
 
     def _end_of_some(self) -> int:
-        """The end of the last whole item that has been read; reads on where there is none."""
+        """The end of some complete items; reads more text if there are none."""
         for end in self._stops():
             is_last = self._text[end : end + 1] != b","
             if is_last or end - self.position >= self._at_once // 2:
@@ -231,9 +230,9 @@ class _Reader:
         return len(self._text)
 
     def _stops(self) -> Iterator[int]:
-        """Where the items of the array, or the object, that `position` is in end.
+        """Yields the ends of the items of the array, or object, around `position`.
 
-        That is at commas, and at the end of the array. Reads on where the text ends.
+        These are at commas and at the end of the array. Reads more text when the buffer ends.
         """
         start, depth = self.position, 0
         while True:
@@ -241,9 +240,9 @@ class _Reader:
             sign = match[0] if match else b""
             if match and (sign[:1] != b'"' or match[1]):
                 start = match.end()
-            else:  # nothing else, or a string that goes on
+            else:  # no sign, or an incomplete string
                 start = match.start() if match else len(self._text)
-                # Twice as much each time, so that a long string is not looked at too often.
+                # Twice as much each time, so that a long string is not searched too often.
                 if not self._read(2 * (len(self._text) - self.position) + 1):
                     return
             if sign in (b"[", b"{"):
@@ -254,18 +253,18 @@ class _Reader:
                 depth -= 1
 
     def _decoded(self, start: int, end: int, in_array: bool = False) -> Any:
-        """The value of a part of the text, by `json.loads`."""
+        """Decodes a part of the text with `json.loads`."""
         try:
             text = self._text[start:end].decode()
             return json.loads(f"[{text}]" if in_array else text)
         except json.JSONDecodeError as error:
             within = len(error.doc[: error.pos].encode()) - in_array
             raise self.error(error.msg, start + min(within, end - start)) from error
-        except (ValueError, RecursionError) as error:  # as of numbers of thousands of digits
+        except (ValueError, RecursionError) as error:  # e.g. a number of thousands of digits
             raise self.error(str(error), start) from error
 
     def _read(self, num_bytes: int) -> bool:
-        """Reads until so many bytes are there from `position` on, or the text is over.
+        """Reads until the buffer has `num_bytes` from `position` on, or the text ends.
 
         Returns:
           Whether anything was read.
@@ -280,7 +279,7 @@ class _Reader:
         return len(pieces) > 1
 
     def forget(self) -> None:
-        """Gives up the text before `position`."""
+        """Discards the text before `position`."""
         self._text = self._text[self.position :]
         self._before += self.position
         self.position = 0

@@ -1,4 +1,4 @@
-"""Reads JSON and JSON-MIN as Label Studio exports them: all tasks of a project in one file."""
+"""Reads Label Studio's exports JSON and JSON-MIN: all tasks of a project in one file."""
 
 import logging
 import re
@@ -21,18 +21,18 @@ from ssd_jax.storage.files import read_beginning, read_json
 
 logger = logging.getLogger(__name__)
 
-FIRST_BYTES = 64  # in which a list begins
-HEAD_BYTES = 2**18  # how much of a file is looked at to find out whether it is Label Studio's
-UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio writes before the names of files
+FIRST_BYTES = 64  # a list begins within them
+HEAD_BYTES = 2**18  # bytes that are read to recognize a file of Label Studio
+UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's prefix of names of uploaded files
 
 
 class Task(NamedTuple):
     """One image of a project.
 
     Attributes:
-      image: its path or URL, as written.
-      regions: as written, of the annotation that counts; None where nobody has annotated it.
-      num_annotations: how many people have.
+      image: its path or URL, unchanged.
+      regions: the regions of the annotation that is used, unchanged; None without an annotation.
+      num_annotations: the number of its annotations.
     """
 
     image: str
@@ -43,14 +43,14 @@ class Task(NamedTuple):
 def open_label_studio(annotations: str, image_dir: str, problems: Problems) -> Annotations:
     """Reads the tasks of an export, in its order.
 
-    Tasks that nobody has annotated are left out; those that were annotated without a region have
-    no objects. Of several annotations of a task the ground truth counts, otherwise the newest.
-    Rotated shapes and polygons count as the box round them.
+    Tasks without an annotation are left out; annotated tasks without a region have no objects. Of
+    several annotations of a task, the ground truth is used, otherwise the newest one. Rotated
+    shapes and polygons are replaced by their bounding boxes.
 
     Args:
       annotations: the JSON file.
       image_dir: the folder of the images.
-      problems: what becomes of images that are damaged or whose annotation is.
+      problems: handles damaged images and annotations.
 
     Raises:
       UserError: a file or folder is missing or cannot be understood, or `problems` stops; the
@@ -59,12 +59,12 @@ def open_label_studio(annotations: str, image_dir: str, problems: Problems) -> A
     source, path, folder = file_and_folder("label_studio", annotations, image_dir)
     content = read_json(path)
     if not isinstance(content, list) or not content:
-        raise UserError(f"{path} is no export of Label Studio, which is a list of tasks")
+        raise UserError(f"{path} is not an export of Label Studio, which is a list of tasks")
     return Annotations(_read(content, path, FileTree(folder), problems, source), source)
 
 
 def find_label_studio(tree: FileTree) -> Splits:
-    """The exports below a folder; those that name the same images are not joined.
+    """Finds the exports below a folder.
 
     Raises:
       UserError: two exports name the same image.
@@ -82,7 +82,7 @@ def _is_label_studio(file: Path) -> bool:
 
 
 def _images_of(file: Path) -> set[str]:
-    """The images that an export names; none where it cannot be read, which opening it will tell."""
+    """The images that an export names; none if it cannot be read, which opening it reports."""
     try:
         content = read_json(file)
     except UserError:
@@ -94,7 +94,7 @@ def _images_of(file: Path) -> set[str]:
 def _read(
     content: list, path: Path, tree: FileTree, problems: Problems, source: str
 ) -> Iterator[Annotation]:
-    """The annotation of every annotated task; `problems` collects damaged ones."""
+    """Yields the annotation of every annotated task; `problems` collects damaged ones."""
     uploaded = _by_uploaded_name(tree)
     seen: set[str] = set()
     not_annotated, repeated, without_box = [], [], 0
@@ -124,22 +124,22 @@ def _read(
             problems.add(path, image_id, named)
             continue
         yield annotation(image_id, image, path, objects, size, unit="fractions")
-    _tell(source, "left out {} that nobody has annotated: {}", not_annotated)
-    message = "{} with several annotations, of which the ground truth or the newest counts: {}"
-    _tell(source, message, repeated)
+    _log(source, "left out {} without an annotation: {}", not_annotated)
+    message = "{} with several annotations: the ground truth or the newest is used: {}"
+    _log(source, message, repeated)
     if without_box:
         count = counted(without_box, "region")
-        logger.warning("%s: left out %s without box (masks and points)", source, count)
+        logger.warning("%s: left out %s without a box (masks and points)", source, count)
 
 
-def _tell(source: str, message: str, images: list[str]) -> None:
+def _log(source: str, message: str, images: list[str]) -> None:
     if images:
-        told = message.format(counted(len(images), "task"), first_names(images))
-        logger.warning("%s: %s", source, told)
+        formatted = message.format(counted(len(images), "task"), first_names(images))
+        logger.warning("%s: %s", source, formatted)
 
 
 def _tasks(content: list) -> Iterator[tuple[str, Task | Problem]]:
-    """The tasks with their places; of JSON-MIN's rows of one task only the newest."""
+    """The tasks with their places; JSON-MIN may have several rows of a task: only the newest."""
     rows: dict[object, list[tuple[str, Task | Problem, str]]] = {}
     for number_of_task, entry in enumerate(content):
         place = f"[{number_of_task}]"
@@ -158,7 +158,7 @@ def _tasks(content: list) -> Iterator[tuple[str, Task | Problem]]:
 def _task(entry: object) -> Task | Problem:
     """The task of an entry of JSON, or of a row of JSON-MIN."""
     if not isinstance(entry, dict):
-        return Problem("annotation form", f"is {shown(entry)}, which is no task")
+        return Problem("annotation form", f"is {shown(entry)}, which is not a task")
     data = entry.get("data", entry)
     image = _image_field(data) if isinstance(data, dict) else ""
     if not image:
@@ -191,7 +191,7 @@ def _task(entry: object) -> Task | Problem:
 
 
 def _image_field(data: Mapping[str, object]) -> str:
-    """The path or URL of an image among the fields of a task: `image`, or the first that is one."""
+    """The path or URL of a task's image: the field `image`, or the first with an image suffix."""
     texts = {key: value for key, value in data.items() if isinstance(value, str) and text(value)}
     if "image" in texts:
         return texts["image"]
@@ -216,7 +216,7 @@ def _path_of(reference: str) -> str:
         return reference
     if "local-files" in parts.path and "?d=" in reference:
         return reference.partition("?d=")[2]
-    # A name may hold what begins a query.
+    # A file name may contain "?" or "#".
     is_url = bool(parts.scheme and parts.netloc)
     return urllib.parse.unquote(parts.path) if is_url else reference
 
@@ -224,7 +224,7 @@ def _path_of(reference: str) -> str:
 def _find_image(
     reference: str, tree: FileTree, uploaded: Mapping[str, list[str]]
 ) -> Path | Problem:
-    """The image of a task; the prefix of uploaded files may be in its name or not."""
+    """The image of a task; its name may have the prefix of uploaded files."""
     path = _path_of(reference)
     for written in dict.fromkeys((path, urllib.parse.unquote(path))):
         found = image_of_path(tree, written)
@@ -241,7 +241,7 @@ def _find_image(
 
 
 def _by_uploaded_name(tree: FileTree) -> dict[str, list[str]]:
-    """The images by the names that they have when they are uploaded."""
+    """The images by the names that Label Studio gives them on upload."""
     names: dict[str, list[str]] = {}
     for image in tree.images:
         names.setdefault(_uploaded_name(image.rpartition("/")[2]), []).append(image)
@@ -249,6 +249,6 @@ def _by_uploaded_name(tree: FileTree) -> dict[str, list[str]]:
 
 
 def _uploaded_name(name: str) -> str:
-    """A name without the prefix, and without what Label Studio takes out of names."""
+    """A name without the prefix, and without the signs that Label Studio removes."""
     plain = UPLOADED.sub("", urllib.parse.unquote(name))
     return re.sub(r"[^\w.-]", "", plain.strip().replace(" ", "_"))

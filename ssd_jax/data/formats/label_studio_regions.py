@@ -1,4 +1,4 @@
-"""The regions of an annotation of Label Studio as objects."""
+"""Converts the regions of a Label Studio annotation to objects."""
 
 import math
 from collections.abc import Mapping
@@ -8,26 +8,26 @@ from ssd_jax.data.problems import Problem
 from ssd_jax.data.records import Object
 from ssd_jax.errors import shown
 
-# The fields that hold the classes of a region; the last two belong to the shape of another entry.
+# The fields with the classes of a region; the last two belong to the shape of another entry.
 SHAPES = ("rectanglelabels", "polygonlabels", "ellipselabels")
 WITHOUT_BOX = ("brushlabels", "keypointlabels", "vectorlabels")
 CLASSES = (*SHAPES, "labels", "choices")
-# The fields of a shape, which entries with one id share.
+# The fields of a shape; entries with the same id share them.
 GEOMETRY = ("x", "y", "width", "height", "radiusX", "radiusY", "points")
 
 
 def read_regions(
     regions: list, found: list[Problem]
 ) -> tuple[list[Object], tuple[float, float] | None, int]:
-    """The objects of an annotation, with boxes as fractions of the image.
+    """Reads the objects of an annotation, with boxes as fractions of the image.
 
     Args:
-      regions: as written, in JSON's form or in that of JSON-MIN.
-      found: gets what is wrong.
+      regions: the regions, in the form of JSON or JSON-MIN.
+      found: collects problems.
 
     Returns:
-      The objects, (height, width) of the image where it is stated, and how many regions are masks
-      or points, which have no box.
+      The objects, (height, width) of the image or None if not stated, and the number of regions
+      without a box: masks and points.
     """
     names = _names_by_region(regions)
     objects: list[Object] = []
@@ -45,7 +45,7 @@ def read_regions(
             continue
         identity = text(region.get("id"))
         is_shape = any(field in value for field in GEOMETRY)
-        # Others are a choice or a text for the whole image.
+        # Other regions are a choice or a text for the whole image.
         if not (is_shape or kind in SHAPES):
             continue
         shape = [value.get(field) for field in GEOMETRY]
@@ -70,9 +70,9 @@ def _objects(
     names: list[str],
     found: list[Problem],
 ) -> list[Object]:
-    """The object of a region for each of its classes."""
+    """The objects of a region, one for each of its classes."""
     if number(region.get("image_rotation")):
-        message = "the image was turned in Label Studio (image_rotation)"
+        message = "the image was rotated in Label Studio (image_rotation)"
         found.append(Problem("annotation form", message))
     if not names:
         found.append(Problem("class missing", f"a region has no class: {shown(value)}"))
@@ -84,11 +84,11 @@ def _objects(
 
 
 def _value(region: object) -> Mapping[str, object] | None:
-    """The shape and classes of a region; those of JSON-MIN are the region itself."""
+    """The shape and classes of a region; in JSON-MIN, this is the region itself."""
     if not isinstance(region, dict):
         return None
-    is_own = "type" not in region and "from_name" not in region
-    value = region.get("value", region if is_own else None)
+    is_minimal = "type" not in region and "from_name" not in region
+    value = region.get("value", region if is_minimal else None)
     return value if isinstance(value, dict) else None
 
 
@@ -98,7 +98,7 @@ def _size(region: Mapping[str, object]) -> tuple[float, float] | None:
 
 
 def _names(value: Mapping[str, object]) -> list[str]:
-    """The classes of a region, those of its own shape before others."""
+    """The classes of a region; the fields of shapes come first."""
     for key in CLASSES:
         listed = value.get(key)
         names = [text(name) for name in listed] if isinstance(listed, list) else [text(listed)]
@@ -108,7 +108,7 @@ def _names(value: Mapping[str, object]) -> list[str]:
 
 
 def _names_by_region(regions: list) -> dict[str, list[str]]:
-    """The classes by the id of a region, which several entries may share."""
+    """The classes by the id of a region; several entries may have the same id."""
     names: dict[str, list[str]] = {}
     order = {key: rank for rank, key in enumerate(CLASSES)}
     entries = [region for region in regions if isinstance(region, dict)]
@@ -122,32 +122,32 @@ def _names_by_region(regions: list) -> dict[str, list[str]]:
 def _box(
     value: Mapping[str, object], size: tuple[float, float] | None
 ) -> tuple[float, float, float, float] | Problem:
-    """The box round a shape, as fractions of the image; shapes are in percent of it."""
-    x, y, turn = number(value.get("x")), number(value.get("y")), number(value.get("rotation", 0))
+    """The bounding box of a shape as fractions of the image; the shape is in percent."""
+    x, y, angle = number(value.get("x")), number(value.get("y")), number(value.get("rotation", 0))
     if "points" in value:
         corners = extremes(value["points"])
-    elif x is None or y is None or turn is None:
+    elif x is None or y is None or angle is None:
         corners = None
-    elif turn and size is None:
+    elif angle and size is None:
         return Problem("size", "a region is rotated, but original_width and -height are missing")
     else:
-        corners = _extent(value, x, y, math.radians(turn), size or (1.0, 1.0))
+        corners = _extent(value, x, y, math.radians(angle), size or (1.0, 1.0))
     if corners is None:
-        return Problem("box", f"a region is {shown(value)}, which is no shape in percent")
+        return Problem("box", f"a region is {shown(value)}, which is not a shape in percent")
     x_min, y_min, x_max, y_max = (corner / 100 for corner in corners)
     return x_min, y_min, x_max, y_max
 
 
 def _extent(
-    value: Mapping[str, object], x: float, y: float, turn: float, size: tuple[float, float]
+    value: Mapping[str, object], x: float, y: float, angle: float, size: tuple[float, float]
 ) -> tuple[float, float, float, float] | None:
-    """The box round a rectangle, turned about its first corner, or an ellipse about its centre.
+    """The bounding box of a rectangle rotated around its first corner, or of a rotated ellipse.
 
     Args:
       value: its sides or radii, in percent.
       x: of the first corner or the centre, in percent.
       y: likewise.
-      turn: clockwise, in pixels, in radians.
+      angle: clockwise, in pixels, in radians.
       size: (height, width) of the image.
     """
     is_ellipse = "radiusX" in value
@@ -155,10 +155,10 @@ def _extent(
     across, down = (number(value.get(field)) for field in fields)
     if across is None or down is None:
         return None
-    if not turn and not is_ellipse:
+    if not angle and not is_ellipse:
         return x, y, x + across, y + down
     height, width = size
-    cos, sin = math.cos(turn), math.sin(turn)
+    cos, sin = math.cos(angle), math.sin(angle)
     across, down = across * width, down * height
     if is_ellipse:
         far_x, far_y = math.hypot(across * cos, down * sin), math.hypot(across * sin, down * cos)

@@ -1,4 +1,4 @@
-"""Reads annotations of LabelMe, and of the tools that write its form: a JSON file an image."""
+"""Reads annotations of LabelMe, and of tools that write its format: one JSON file per image."""
 
 import json
 import logging
@@ -22,12 +22,12 @@ from ssd_jax.storage.files import local_path, read_beginning, read_text
 
 logger = logging.getLogger(__name__)
 
-# Larger files are refused unread; they may hold the image.
+# Larger files are not read. Files may contain the image.
 MAX_BYTES = 256 * 2**20
-# How much of a file is looked at to find out whether it is LabelMe's, and of how many.
+# The number of bytes, and of files, that are read to recognize LabelMe's files.
 HEAD_BYTES, SAMPLE = 2**16, 10
 
-# The box of these is that round their points; that of a mask of its corners, the last included.
+# Shapes with the bounding box of their points; a mask's box includes its last pixel.
 OUTLINES = (
     *("rectangle", "polygon", "line", "linestrip", "mask", "rotation", "quadrilateral"),
     "oriented_rectangle",
@@ -38,15 +38,16 @@ POINTS = ("point", "points")
 def open_labelme(annotations: str, image_dir: str, problems: Problems) -> Annotations:
     """Reads the annotation files below a folder, in alphabetical order.
 
-    Images without such a file are left out; those whose file has no shapes have no objects.
+    Images without such a file are left out; images whose file has no shapes have no objects.
 
     Args:
       annotations: the folder of the JSON files, or one of them.
       image_dir: the folder of the images, which may be the same.
-      problems: what becomes of images that are damaged or whose annotation is.
+      problems: handles damaged images and annotations.
 
-    Raises:
-      UserError: a folder is missing or holds none, or `problems` stops; the message names it.
+      Raises:
+        UserError: a folder is missing or has no such files, or `problems` stops; the message names
+          it.
     """
     source = spec.compose("labelme", annotations, image_dir)
     place, folder = local_path(annotations), local_path(image_dir)
@@ -65,17 +66,17 @@ def open_labelme(annotations: str, image_dir: str, problems: Problems) -> Annota
 
 
 def find_labelme(tree: FileTree) -> Splits:
-    """The folders with annotation files of LabelMe below a folder, by split."""
+    """Finds the folders with annotation files of LabelMe below a folder, by split."""
     folders: dict[str, list[str]] = {}
     for file in tree.with_suffix(".json"):
         folders.setdefault(file.rpartition("/")[0], []).append(file)
     by_split: dict[str, list[str]] = {}
     for folder, files in folders.items():
-        looked = [_is_labelme(tree.path(file)) for file in files[:SAMPLE]]
-        if 2 * sum(looked) >= len(looked):
+        sample = [_is_labelme(tree.path(file)) for file in files[:SAMPLE]]
+        if 2 * sum(sample) >= len(sample):
             by_split.setdefault(split_of(f"{folder}/"), []).append(folder)
     others = set(tree.files) - set(tree.images)
-    # The only file of a tree that was made for it alone.
+    # A file that was given as the source: the only one of its tree.
     only = tree.path(others.pop()) if len(others) == 1 else None
     splits: Splits = {}
     for split, own in by_split.items():
@@ -92,7 +93,7 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 def _is_labelme(file: Path) -> bool:
-    """Whether a file begins like one of LabelMe's: `shapes` are before the image in it."""
+    """Whether a file begins like a file of LabelMe; `shapes` come before the image."""
     beginning = read_beginning(file, HEAD_BYTES)
     return bool(
         re.match(r"\s*\{", beginning)
@@ -104,7 +105,7 @@ def _is_labelme(file: Path) -> bool:
 def _read(
     files: list[Path], tree: FileTree, problems: Problems, source: str
 ) -> Iterator[Annotation]:
-    """The annotation of every file; `problems` collects damaged ones."""
+    """Yields the annotation of every file; `problems` collects damaged ones."""
     seen: set[str] = set()
     used: set[Path | None] = set()
     images = frozenset(tree.images)
@@ -126,7 +127,7 @@ def _read(
                 objects.append(read)
         image_id = image_id_of(image, tree.root) if image else file.stem
         if image and image_id in seen:
-            found.append(Problem("listed twice", f"{image} has another annotation file, too"))
+            found.append(Problem("listed twice", f"{image} has another annotation file"))
         seen.add(image_id)
         used.add(image)
         if found or image is None or content is None:
@@ -135,21 +136,21 @@ def _read(
         height, width = number(content.get("imageHeight")), number(content.get("imageWidth"))
         size = (height, width) if height and width else None
         yield annotation(image_id, image, file, objects, size)
-    _tell(tree, used, num_points, source)
+    _log_left_out(tree, used, num_points, source)
 
 
 def _content(file: Path, found: list[Problem]) -> dict | None:
-    """What a file holds, with a list of `shapes`; or None and one more in `found`."""
+    """The content of a file, with a list of `shapes`; None, and a problem, if it is invalid."""
     try:
         content = json.loads(read_text(file, MAX_BYTES))
     except UserError as error:
         found.append(Problem("annotation unreadable", str(error).removeprefix(f"{file} ")))
         return None
     except (ValueError, RecursionError) as error:
-        found.append(Problem("annotation unreadable", f"is not JSON, or it is damaged: {error}"))
+        found.append(Problem("annotation unreadable", f"is not JSON, or is damaged: {error}"))
         return None
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-        message = "is not an annotation of LabelMe, for it has no list 'shapes'"
+        message = "is not an annotation of LabelMe: it has no list 'shapes'"
         found.append(Problem("annotation unreadable", message))
         return None
     return content
@@ -158,46 +159,44 @@ def _content(file: Path, found: list[Problem]) -> dict | None:
 def _image(
     content: dict, file: Path, tree: FileTree, images: frozenset[str], found: list[Problem]
 ) -> Path | None:
-    """The image of a file: what `imagePath` names, or else what is called like the file.
+    """The image of a file: the image of `imagePath`, or else an image with the name of the file.
 
     Args:
-      content: of the file.
-      file: where it is.
+      content: the content of the file.
+      file: the path of the file.
       tree: the folder of the images.
       images: `tree.images`.
-      found: gets what is wrong.
+      found: collects problems.
     """
     name = text(content.get("imagePath")).replace("\\", "/")
     root = os.path.abspath(tree.root)
     own = os.path.relpath(os.path.abspath(file.parent), root).replace("\\", "/")
     # `imagePath` starts from the folder of the file.
-    beside = os.path.normpath(os.path.join("" if own == "." else own, name)).replace("\\", "/")
-    if beside in images:
-        named: Path | Problem = tree.path(beside)
+    relative = os.path.normpath(os.path.join("" if own == "." else own, name)).replace("\\", "/")
+    if relative in images:
+        named: Path | Problem = tree.path(relative)
     else:
         # A path of another machine, or from another folder.
         named = image_of_path(tree, name)
     stem = os.path.normpath(os.path.join(own, file.stem)).replace("\\", "/")
-    called = tree.image_of_stem(stem, name.rpartition("/")[2])
-    if isinstance(named, Path) and isinstance(called, Path) and named != called:
-        message = (
-            f"imagePath is {shown(name)}, but there is {called}, which is called like the file"
-        )
+    same_name = tree.image_of_stem(stem, name.rpartition("/")[2])
+    if isinstance(named, Path) and isinstance(same_name, Path) and named != same_name:
+        message = f"imagePath is {shown(name)}, but {same_name} has the name of the file"
         found.append(Problem("ambiguous", message))
         return None
-    for image in (named, called):
+    for image in (named, same_name):
         if isinstance(image, Path):
             return image
     problem = named if isinstance(named, Problem) else Problem("image missing", "has no image")
     message = f"imagePath: {problem.message}"
     if content.get("imageData"):
-        message += "; the file holds the image itself (imageData), which is not read: export it"
+        message += "; the image inside the file (imageData) is not read: export it"
     found.append(Problem(problem.kind, message))
     return None
 
 
 def _object(shape: object) -> Object | Problem:
-    """The object of a shape."""
+    """Converts a shape to an object."""
     if not isinstance(shape, dict):
         return Problem("annotation form", f"a shape is {shown(shape)}")
     name = text(shape.get("label"))
@@ -208,7 +207,7 @@ def _object(shape: object) -> Object | Problem:
     if box is None:
         if kind not in (*OUTLINES, "circle"):
             return Problem("annotation form", f"the shape_type {shown(kind)} is not known")
-        message = f"the points of a {kind} are {shown(points)}, which are no pixels of it"
+        message = f"the points of a {kind} are {shown(points)}, which are invalid"
         return Problem("box", message)
     flags = shape.get("flags")
     hard = shape.get("difficult") or (isinstance(flags, dict) and flags.get("difficult"))
@@ -216,7 +215,7 @@ def _object(shape: object) -> Object | Problem:
 
 
 def _box(kind: object, points: object) -> tuple[float, float, float, float] | None:
-    """The box round a shape; None where it has none."""
+    """The bounding box of a shape; None if it has none."""
     corners = extremes(points)
     if corners is None or not isinstance(points, list) or len(points) < 2:
         return None
@@ -232,11 +231,11 @@ def _box(kind: object, points: object) -> tuple[float, float, float, float] | No
     return (x_min, y_min, x_max + 1, y_max + 1) if kind == "mask" else corners
 
 
-def _tell(tree: FileTree, used: set[Path | None], num_points: int, source: str) -> None:
-    """Logs which images have no annotation file, and how many points were left out."""
+def _log_left_out(tree: FileTree, used: set[Path | None], num_points: int, source: str) -> None:
+    """Logs images without an annotation file, and the number of points that were left out."""
     without = [image for image in tree.images if tree.path(image) not in used]
     if without:
         count, names = counted(len(without), "image"), first_names(without)
-        logger.warning("%s: left out %s without annotation file: %s", source, count, names)
+        logger.warning("%s: left out %s without an annotation file: %s", source, count, names)
     if num_points:
-        logger.warning("%s: left out %s without box", source, counted(num_points, "point"))
+        logger.warning("%s: left out %s without a box", source, counted(num_points, "point"))

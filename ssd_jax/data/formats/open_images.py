@@ -1,10 +1,10 @@
-"""Reads the boxes of Open Images, and what tools export in its form.
+"""Reads the boxes of Open Images, and exports of tools in its format.
 
     ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,IsGroupOf,…
     000026e7ee790996,xclick,/m/07j7r,1,0.071,0.145,0.206,0.391,0,1,0,…
 
 Boxes are fractions of the image. Groups (IsGroupOf) are crowds. The files list millions of images,
-of which people download some: rows of images that are not in the folder are left out and counted.
+and people download a part of them: rows of images outside the folder are left out and counted.
 """
 
 import collections
@@ -37,8 +37,8 @@ from ssd_jax.errors import UserError, counted, first_names, shown
 
 logger = logging.getLogger(__name__)
 
-# The files that say what labels like /m/07j7r are called, as Open Images, CVAT and FiftyOne name
-# them; of several in a folder the first.
+# Files with the names of labels like /m/07j7r, as written by Open Images, CVAT and FiftyOne. Of
+# several files in a folder, the first pattern is used.
 DESCRIPTIONS = (
     "*class-descriptions-boxable.csv",
     "*class-descriptions*.csv",
@@ -46,13 +46,13 @@ DESCRIPTIONS = (
     "metadata/classes.csv",
     "classes.csv",
 )
-# Descriptions are looked for in so many folders above that of the file.
+# The number of folders above the file in which descriptions are searched.
 FOLDERS_ABOVE = 2
 
 
 @dataclasses.dataclass
 class _Image:
-    """What the rows of one image say; labels as in the file."""
+    """The content of the rows of one image; labels are unchanged."""
 
     file: str
     objects: Objects = dataclasses.field(default_factory=Objects)
@@ -64,26 +64,26 @@ def open_open_images(annotations: str, image_dir: str, problems: Problems) -> An
 
     Args:
       annotations: a file like `validation-annotations-bbox.csv`.
-      image_dir: the folder of the images, which may be in folders of their own.
-      problems: what becomes of images that are damaged or whose rows are.
+      image_dir: the folder of the images; they may be in subfolders.
+      problems: handles damaged images and rows.
 
-    Raises:
-      UserError: the file or the folder is missing or cannot be understood, none of the images is
-        there, or `problems` stops; the message names the file.
+      Raises:
+        UserError: the file or the folder is missing or cannot be understood, none of the images
+          exists, or `problems` stops; the message names the file.
     """
     spec, path, folder = file_and_folder("open_images", annotations, image_dir)
     header = _header(path)
     if header is None:
         raise UserError(
-            f"{path} is no file of boxes of Open Images: its header needs the columns ImageID, "
+            f"{path} is not a file of boxes of Open Images: its header needs the columns ImageID, "
             "LabelName, XMin, XMax, YMin and YMax"
         )
     tree = FileTree(folder)
     images, num_other_rows = _collect(path, header, tree, problems)
     if not images and not problems.found:
         raise UserError(
-            f"{spec}: {folder} has {counted(len(tree.images), 'image')}, but none that one of the "
-            f"{counted(num_other_rows, 'row')} names: call their files IMAGEID.jpg"
+            f"{spec}: {folder} has {counted(len(tree.images), 'image')}, but none with an id of "
+            f"the {counted(num_other_rows, 'row')}: name the files IMAGEID.jpg"
         )
     if num_other_rows:
         logger.warning(
@@ -100,13 +100,13 @@ def open_open_images(annotations: str, image_dir: str, problems: Problems) -> An
 
 
 def find_open_images(tree: FileTree) -> Splits:
-    """The files of boxes below a folder."""
+    """Finds the files of boxes below a folder."""
     splits: Splits = {}
     for file in tree.with_suffix(*SUFFIXES):
         try:
             if _header(tree.path(file)) is None:
                 continue
-        except UserError:  # no text
+        except UserError:  # not a text file
             continue
         split = kind_of(split_of(file))
         source = compose("open_images", tree.path(file), _image_folder(tree, file, split))
@@ -115,7 +115,7 @@ def find_open_images(tree: FileTree) -> Splits:
 
 
 def _header(path: Path) -> Header | None:
-    """The header; None where it is another file."""
+    """The header; None for other files."""
     for _, line in numbered_lines(path):
         header = header_of(line)
         return header if header and set(header.names) >= OPEN_IMAGES else None
@@ -123,7 +123,7 @@ def _header(path: Path) -> Header | None:
 
 
 def _image_folder(tree: FileTree, file: str, split: str) -> Path:
-    """The nearest folder above the file with images; in it, one that bears the split's name."""
+    """The nearest folder above the file with images, or in it the folder of the split."""
     parts = file.split("/")[:-1]
     for depth in range(len(parts), -1, -1):
         inside = subtree(tree, "/".join(parts[:depth]))
@@ -133,14 +133,14 @@ def _image_folder(tree: FileTree, file: str, split: str) -> Path:
         of_split = [each for each in folders if kind_of(each.name) == split]
         if len(of_split) == 1 and split != WHOLE:
             return inside.root / of_split[0]
-        return inside.root  # also of train_0, train_1, …
+        return inside.root  # also for train_0, train_1, …
     return tree.path(file).parent
 
 
 def _collect(
     path: Path, header: Header, tree: FileTree, problems: Problems
 ) -> tuple[dict[str, _Image], int]:
-    """What the rows say of every image that is there, by its id, and the number of other rows."""
+    """Collects the rows of every existing image, by its id, and counts the other rows."""
     files: dict[str, list[str]] = collections.defaultdict(list)
     for file in tree.images:
         files[_composed(Path(file).stem)].append(file)
@@ -150,7 +150,7 @@ def _collect(
         image_id = _composed(line.partition(header.separator)[0].strip())
         is_plain = header.places["file"] == 0 and image_id and not image_id.startswith('"')
         if is_plain and image_id not in files:
-            num_other_rows += 1  # the quick way, for most of millions of lines
+            num_other_rows += 1  # fast path for most of millions of lines
             continue
         fields = split_line(line, header.separator)
         if fields is None or len(fields) != header.num_columns:
@@ -171,7 +171,7 @@ def _collect(
 
 
 def _composed(name: str) -> str:
-    """A name with letters and accents in one, which macOS takes apart."""
+    """A name in Unicode's composed form; macOS decomposes accents."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
@@ -197,7 +197,7 @@ def _read(
     names: dict[str, str],
     problems: Problems,
 ) -> Iterator[Annotation]:
-    """The annotation of every image; `problems` collects damaged ones."""
+    """Yields the annotation of every image; `problems` collects damaged ones."""
     for image_id, image in images.items():
         problems.num_images += 1
         if image.problems:
@@ -210,20 +210,20 @@ def _read(
 
 
 def _names(path: Path, folder: Path, images: Iterable[_Image]) -> dict[str, str]:
-    """The names of the labels that occur, where a file of descriptions tells them."""
+    """The names of the labels that occur, from a file of descriptions; {} without one."""
     labels = {name for image in images for name in image.objects.names()}
     if not any(re.fullmatch(r"/[a-z]/\w+", label) for label in labels):
-        return {}  # they are names
+        return {}  # the labels are names already
     for place in dict.fromkeys([*_above(path.parent), *_above(folder)]):
         for pattern in DESCRIPTIONS:
             for file in sorted(place.glob(pattern)):
                 described = _descriptions(file)
                 known = {label: described[label] for label in labels if label in described}
                 if known:
-                    return _told(known, labels, file)
+                    return _distinct(known, labels, file)
     logger.warning(
-        "%s: the classes keep their labels, like %s: no class-descriptions*.csv that names them is "
-        "beside it or above it",
+        "%s: the classes keep their labels, like %s: no class-descriptions*.csv with names is next "
+        "to the file or above it",
         *(path, min(labels)),
     )
     return {}
@@ -244,12 +244,12 @@ def _descriptions(file: Path) -> dict[str, str]:
     return described
 
 
-def _told(known: dict[str, str], labels: set[str], file: Path) -> dict[str, str]:
-    """Names that are different for different labels; tells of labels without a name."""
+def _distinct(known: dict[str, str], labels: set[str], file: Path) -> dict[str, str]:
+    """Makes the names of different labels distinct; logs labels without a name."""
     unknown = sorted(labels - set(known))
     if unknown:
         logger.warning(
-            "%s names no %s: these classes keep their labels", file, first_names(unknown)
+            "%s does not name %s: these classes keep their labels", file, first_names(unknown)
         )
     counts = collections.Counter(known.values())
     return {

@@ -1,7 +1,7 @@
 """The embedded data set: images of geometric shapes, drawn on this machine in seconds.
 
-Five classes at many sizes, tilted and overlapping, on textured backgrounds with noise. Drawn from
-fixed seeds, so that every machine has the same images.
+Five classes in many sizes, rotated and overlapping, on textured backgrounds with noise. The seeds
+are fixed, so that every machine draws the same images.
 """
 
 import io
@@ -16,7 +16,7 @@ SPLIT_SIZES = {"train": 1500, "test": 300}
 
 
 def write_images(folder: str, count: int, split: str = "test") -> None:
-    """Writes the first images of a split as the JPEG files that the set is made of."""
+    """Writes the first images of a split as the JPEG files of the data set."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     for index in range(count):
         encoded, _, _ = draw_example(split, index)
@@ -29,7 +29,7 @@ def file_name(split: str, index: int) -> str:
 
 
 def draw_example(split: str, index: int) -> tuple[io.BytesIO, np.ndarray, list[int]]:
-    """An image of a split as a JPEG file, with boxes and labels as from `draw`."""
+    """Draws an image of a split as a JPEG file, with boxes and labels of `draw`."""
     image, boxes, labels = draw(np.random.default_rng([len(split), index]))
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, "JPEG", quality=90)
@@ -71,7 +71,7 @@ def draw(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[int]
 
 
 def _other_color(random: np.random.Generator, background: np.ndarray) -> np.ndarray:
-    """`[3]`: a colour that stands out from the background."""
+    """`[3]`: a colour that contrasts with the background."""
     while True:
         color = random.uniform(0, 255, 3)
         if np.linalg.norm(color - background) > 140:
@@ -94,7 +94,7 @@ def _texture(
 
 
 def _outline(name: str, random: np.random.Generator) -> np.ndarray:
-    """Corners `[points, 2]` of a shape round the origin, tilted by up to 15 degrees."""
+    """Corners `[points, 2]` of a shape around the origin, rotated by up to 15 degrees."""
     if name == "cross":
         radius, angle = math.hypot(1, 0.3), math.atan2(0.3, 1)
         radii = np.tile([radius, math.hypot(0.3, 0.3), radius], 4)

@@ -7,7 +7,7 @@ from ssd_jax.data.formats.shapes import CLASS_NAMES, SPLIT_SIZES, draw_example, 
 
 
 class Shapes(tfds.core.GeneratorBasedBuilder):
-    """Geometric shapes with boxes, in the form of TFDS's detection data sets."""
+    """Geometric shapes with boxes, in the form of a TFDS detection data set."""
 
     VERSION = tfds.core.Version("1.0.0")
 

@@ -20,10 +20,10 @@ FILES_AT_ONCE = 16
 
 
 class Shards(Protocol):
-    """The records of some shards, or of parts of them, one after the other."""
+    """The records of some shards, or of parts of them, in order."""
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
-        """The bytes of a record, as `[] string`; `index` is `[] int64`."""
+        """Reads the bytes of a record, as `[] string`; `index` is `[] int64`."""
         ...
 
 
@@ -31,8 +31,8 @@ def open_shards(instructions: Sequence[Any], file_format: str) -> Shards:
     """Opens shards.
 
     Args:
-      instructions: of TFDS: which records of which files.
-      file_format: of `tfds.core.FileFormat`.
+      instructions: the file instructions of TFDS: files, and the records to read of each.
+      file_format: a suffix of `tfds.core.FileFormat`.
 
     Raises:
       UserError: the format has no random access, or a shard is damaged.
@@ -48,20 +48,20 @@ def open_shards(instructions: Sequence[Any], file_format: str) -> Shards:
 
 
 class TFRecordShards:
-    """Shards of TFRecord, the usual form, found by the headers of their records."""
+    """Shards of TFRecord, the usual format; the headers of records give their offsets."""
 
     def __init__(self, instructions: Sequence[Any]):
-        """Reads the headers of all records, 12 bytes each; images are passed over."""
+        """Reads the headers of all records, and skips their content."""
         with pool_of_threads(FILES_AT_ONCE) as pool:
             offsets = list(pool.map(_chosen_offsets, instructions))
         numbers = np.repeat(np.arange(len(offsets)), [len(own) for own in offsets])
-        # Made here, once, and not in every function that reads.
+        # Created once here, and not in every function that reads.
         self._files = tf.constant([os.fspath(step.filename) for step in instructions])
         self._numbers = tf.constant(numbers, tf.int32)
         self._offsets = tf.constant(np.concatenate(offsets), tf.int64)
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
-        """The bytes of a record; see `Shards`."""
+        """Reads the bytes of a record; see `Shards`."""
         records = tf.raw_ops.TFRecordDatasetV2(
             filenames=self._files[self._numbers[index]][None],
             compression_type="",
@@ -73,7 +73,7 @@ class TFRecordShards:
 
 
 class ArrayRecordShards:
-    """Shards of ArrayRecord, which hold an index of their own."""
+    """Shards of ArrayRecord, which contain an index."""
 
     def __init__(self, instructions: Sequence[Any]):
         """Opens the files."""
@@ -84,7 +84,7 @@ class ArrayRecordShards:
         self._records = ArrayRecordDataSource(instructions)
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
-        """The bytes of a record; see `Shards`."""
+        """Reads the bytes of a record; see `Shards`."""
         read = functools.partial(tf.numpy_function, self._read, [index], tf.string)
         return tf.ensure_shape(read(stateful=False), [])
 
@@ -93,7 +93,7 @@ class ArrayRecordShards:
 
 
 def _check(instruction: Any) -> None:
-    """Checks that a shard is a file before libraries open it, which would wait for a FIFO."""
+    """Checks that a shard is a regular file: a library that opens a FIFO waits forever."""
     path = os.fspath(instruction.filename)
     try:
         if "://" not in path:
@@ -103,20 +103,20 @@ def _check(instruction: Any) -> None:
 
 
 def _chosen_offsets(instruction: Any) -> np.ndarray:
-    """The offsets in their file of the records that an instruction asks for."""
+    """The offsets of the records that an instruction selects, in their file."""
     _check(instruction)
     offsets = np.fromiter(record_offsets(os.fspath(instruction.filename)), np.int64)
     chosen = offsets[instruction.skip :][: instruction.take]
     if len(chosen) < instruction.take:
         raise UserError(
-            f"{instruction.filename} has {len(offsets)} records, but the set says "
-            f"{instruction.examples_in_shard}: copy or prepare the set anew"
+            f"{instruction.filename} has {len(offsets)} records, but the set states "
+            f"{instruction.examples_in_shard}: copy or prepare the set again"
         )
     return chosen
 
 
 def record_offsets(path: str) -> Iterator[int]:
-    """The offset of each record of a TFRecord file, in bytes."""
+    """Yields the offset of each record of a TFRecord file, in bytes."""
     with tf.io.gfile.GFile(path, "rb") if "://" in path else open_file(path, 0) as file:
         end = tf.io.gfile.stat(path).length
         offset = 0

@@ -13,7 +13,7 @@ from ssd_jax.data.protobuf import BYTES, FIXED32, VARINT, MalformedMessageError,
 from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.files import open_file
 
-# More than a record can have that holds one image.
+# Larger than any record with one image.
 MAX_RECORD = 2**30
 COMPRESSED = {b"\x1f\x8b": "GZIP", b"\x78\x01": "ZLIB", b"\x78\x9c": "ZLIB", b"\x78\xda": "ZLIB"}
 
@@ -22,9 +22,9 @@ class TfRecord(NamedTuple):
     """A record of a file.
 
     Attributes:
-      offset: where its content begins in the file.
-      content: of the record.
-      intact: whether the content has the checksum that the file states.
+      offset: the position of its content in the file, in bytes.
+      content: its bytes.
+      intact: whether the content matches its checksum in the file.
     """
 
     offset: int
@@ -33,12 +33,12 @@ class TfRecord(NamedTuple):
 
 
 class Feature(NamedTuple):
-    """The values of a `tf.train.Feature`, which are of one kind.
+    """The values of a `tf.train.Feature`, all of one type.
 
     Attributes:
-      spans: of bytes, where each value lies in the record, as (start, end).
-      floats: in float32's precision.
-      integers: 64 bits, signed.
+      spans: the position of each byte string in the record, as (start, end).
+      floats: numbers in float32 precision.
+      integers: numbers of 64 bits, signed.
     """
 
     spans: list[tuple[int, int]]
@@ -47,10 +47,10 @@ class Feature(NamedTuple):
 
 
 def read_records(path: Path) -> Iterator[TfRecord]:
-    """The records of a TFRecord file, one after the other.
+    """Yields the records of a TFRecord file.
 
     Raises:
-      UserError: the file is compressed, damaged between records, or no TFRecord file.
+      UserError: the file is compressed, damaged between records, or not a TFRecord file.
     """
     try:
         with open_file(path) as file:
@@ -63,7 +63,7 @@ def read_records(path: Path) -> Iterator[TfRecord]:
                 content = file.read(min(length, end - offset, MAX_RECORD))
                 checksum = file.read(4)
                 if len(content) < length or len(checksum) < 4:
-                    raise UserError(f"{path} ends inside a record: copy the file anew")
+                    raise UserError(f"{path} ends inside a record: copy the file again")
                 intact = checksum == struct.pack("<I", masked_crc32c(content))
                 yield TfRecord(offset + 12, content, intact)
                 offset += length + 16
@@ -72,7 +72,7 @@ def read_records(path: Path) -> Iterator[TfRecord]:
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether a file begins like one of gzip or zlib."""
+    """Whether a file begins like a gzip or zlib file."""
     try:
         with open_file(path) as file:
             return file.read(2) in COMPRESSED
@@ -84,19 +84,19 @@ def _refusal(path: Path, offset: int, header: bytes) -> UserError:
     kind = COMPRESSED.get(header[:2]) if offset == 0 else None
     if kind:
         return UserError(
-            f"{path} is compressed with {kind}, where images cannot be read one by one: "
+            f"{path} is compressed with {kind}, so images cannot be read one by one: "
             "decompress the file, or write it without compression"
         )
     if offset:
-        return UserError(f"{path} is damaged at byte {offset:,}: copy the file anew")
-    return UserError(f"{path} is no TFRecord file, or it is damaged at its beginning")
+        return UserError(f"{path} is damaged at byte {offset:,}: copy the file again")
+    return UserError(f"{path} is not a TFRecord file, or its beginning is damaged")
 
 
 def parse_example(content: bytes) -> dict[str, Feature]:
-    """The features of a `tf.train.Example` by their names.
+    """Parses a `tf.train.Example` into its features by name.
 
     Raises:
-      MalformedMessageError: it is no such message.
+      MalformedMessageError: the bytes are not such a message.
     """
     features = {}
     for number, _, (start, end) in fields(content, 0, len(content)):
@@ -115,7 +115,7 @@ def parse_example(content: bytes) -> dict[str, Feature]:
 
 
 def _feature(content: bytes, start: int, end: int) -> Feature:
-    """A feature: a list of bytes (1), of floats (2), or of whole numbers (3)."""
+    """Parses a feature: a list of bytes (1), of floats (2), or of integers (3)."""
     feature = Feature([], [], [])
     for kind, _, values in fields(content, start, end):
         for number, wire, span in fields(content, *values):

@@ -1,7 +1,7 @@
-"""Detection sets of TensorFlow Datasets that lie in folders, and those that have an index.
+"""Finds detection sets of TensorFlow Datasets in folders, and reads those with an index.
 
-Sets that `ssd-jax convert-data --to=shards` has written have one (`shard_index.py`): they are read
-by it, without TensorFlow, as images that lie inside larger files.
+Sets written by `ssd-jax convert-data --to=shards` have an index (`shard_index.py`). They are read
+without TensorFlow, as images inside larger files.
 """
 
 import re
@@ -23,12 +23,12 @@ TFDS_FILES = (FEATURES, INFO)
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether a folder holds a set that TFDS, or `convert-data`, has prepared."""
+    """Whether a folder holds a set prepared by TFDS or `convert-data`."""
     return all((folder / name).is_file() for name in TFDS_FILES)
 
 
 def find_tfds(tree: FileTree) -> Splits:
-    """The sets below a folder, split by split."""
+    """Finds the sets below a folder, by split."""
     splits: Splits = {}
     for file in tree.files:
         folder, _, name = file.rpartition("/")
@@ -51,7 +51,7 @@ def split_names(folder: Path) -> list[str]:
 
 
 def open_indexed(folder: Path, split: str) -> Annotations | None:
-    """The records of a split, or of a slice of one as TFDS writes them; None without an index.
+    """Opens a split, or a slice of one in TFDS's notation; None without an index.
 
     Raises:
       UserError: there is no such split, or the index or the shards are damaged.
@@ -65,7 +65,7 @@ def open_indexed(folder: Path, split: str) -> Annotations | None:
     index = read_index(folder, name)
     columns = index.columns
     if name != split:
-        # TensorFlow Datasets knows what slices mean.
+        # TensorFlow Datasets interprets slices.
         from ssd_jax.data.formats.tfds_records import slice_of_folder
 
         columns = _chosen(index, slice_of_folder(folder, split))
@@ -76,7 +76,7 @@ def open_indexed(folder: Path, split: str) -> Annotations | None:
 
 
 def _chosen(index: Index, instructions: list[tuple[str, int, int]]) -> Columns:
-    """The records that TFDS reads by these instructions."""
+    """The records that these instructions of TFDS select."""
     chosen = np.zeros(len(index.columns), bool)
     paths = [Path(index.columns.paths[start]).name for start in index.starts[:-1].tolist()]
     places = dict(zip(paths, zip(index.starts[:-1], index.starts[1:], strict=True), strict=True))

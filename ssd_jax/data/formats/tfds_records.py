@@ -1,6 +1,6 @@
-"""Records of TensorFlow Datasets, by index, from the shards that it prepares."""
+"""Reads records of TensorFlow Datasets by index, from prepared shards."""
 
-# The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
+# Pyright's types of TensorFlow have neither slices with `...` nor tensors as seeds.
 # pyright: reportArgumentType=false
 
 import functools
@@ -24,7 +24,7 @@ from ssd_jax.errors import UserError, counted, first_names
 
 logger = logging.getLogger(__name__)
 
-# So many neighbours are shuffled together, so that reads stay near each other.
+# The number of neighbours that are shuffled together, so that reads stay near each other.
 SHUFFLE_BUFFER = 4096
 
 EVALUATION_SPLITS = ("validation", "val", "valid", "dev", "test")
@@ -34,11 +34,11 @@ Read = Callable[[tf.Tensor], tf.Tensor]
 
 
 class TfdsRecords:
-    """One split of a detection set, as TFDS has prepared it.
+    """One split of a detection set that TFDS has prepared.
 
     Attributes:
       origin: the spec, for messages.
-      names: the names of its own classes.
+      names: the names of the set's classes.
       classes: the classes of the labels.
     """
 
@@ -50,14 +50,14 @@ class TfdsRecords:
         classes: Classes | None = None,
         places: np.ndarray | None = None,
     ):
-        """Takes the `tfds.core.DatasetBuilder` of a set.
+        """Checks that the set has the split and is a detection set.
 
         Args:
-          builder: of the set.
-          split: as TFDS writes it.
+          builder: the `tfds.core.DatasetBuilder` of the set.
+          split: the split, in TFDS's notation.
           origin: the spec.
-          classes: of the labels; the set's own where None.
-          places: `[records]` int64: which records of the split; all where None.
+          classes: the classes of the labels; the set's classes if None.
+          places: `[records]` int64: the records of the split to use; all if None.
 
         Raises:
           UserError: there is no such split, or it is not a detection set.
@@ -82,13 +82,13 @@ class TfdsRecords:
 
     @property
     def category_ids(self) -> dict[str, int]:
-        """The ids of its own classes by name; see `category_ids_of`."""
+        """The ids of the set's classes by name; see `category_ids_of`."""
         return category_ids_of(self._builder.name, self.names)
 
     def evaluation_split(self, trained: Sequence[str]) -> str:
-        """The set's own split for evaluation, of which nothing is trained on; "" without one.
+        """A split of the set for evaluation that is not trained on; "" without one.
 
-        A test split whose objects are not published is none.
+        Test splits without published objects are left out.
 
         Args:
           trained: the splits of the set that are trained on.
@@ -107,18 +107,18 @@ class TfdsRecords:
         return None
 
     def with_classes(self, classes: Classes, problems: Problems) -> "TfdsRecords":
-        """The same records with labels of these classes; objects of others are left out.
+        """The same records with labels of these classes; objects of other classes are left out.
 
         Raises:
-          UserError: one of the set's classes has a name that is a misspelling of these.
+          UserError: the name of one of the set's classes is a misspelling of one of these.
         """
         for name in self.names:
             if meant := classes.misspelt(name):
                 raise UserError(
                     f"{self.origin} has the class {name!r}, which is not among the classes "
-                    f"({', '.join(classes.names)}), but near {meant!r}: say with "
-                    f"config.data.class_map={name}={meant} that it is the same, or with "
-                    f"config.data.class_map={name}= that it is left out"
+                    f"({', '.join(classes.names)}) but similar to {meant!r}: set "
+                    f"config.data.class_map={name}={meant} if both are the same class, or "
+                    f"config.data.class_map={name}= to leave it out"
                 )
         others = [name for name in self.names if not classes.label(name)]
         if others:
@@ -134,7 +134,7 @@ class TfdsRecords:
         return TfdsRecords(self._builder, self._split, self.origin, self.classes, places[images])
 
     def places(self) -> Iterator[tuple[str, int]]:
-        """The file that each record is in, and its number there."""
+        """The file of each record, and its number in the file."""
         everything = [
             (str(each.filename), each.skip + number)
             for each in self._builder.info.splits[self._split].file_instructions
@@ -174,7 +174,7 @@ class TfdsRecords:
         )
 
     def annotation(self, index: int) -> Annotation:
-        """One record with the names of its classes; boxes without area are left out and counted."""
+        """Reads a record, with class names; boxes without area are left out and counted."""
         record = self[index]
         return Annotation(
             image_id=record.image_id,
@@ -192,7 +192,7 @@ class TfdsRecords:
         )
 
     def share(self, process_index: int, process_count: int) -> range:
-        """The records of one process: one of equal ranges, the first ones longer by 1."""
+        """The records of one process: equal ranges, of which the first may be longer by 1."""
         size, rest = divmod(len(self), process_count)
         start = process_index * size + min(process_index, rest)
         return range(start, start + size + (process_index < rest))
@@ -205,13 +205,13 @@ class TfdsRecords:
     def reader(
         self, remember: Callable[[Read], Read] = lambda read: read
     ) -> Callable[[tf.Tensor], Tensors]:
-        """A function of TensorFlow that reads and cleans a record by its index.
+        """Makes a TensorFlow function that reads and cleans a record by its index.
 
         The record is a dictionary of `path` (empty), `image` (the encoded image), `image_id`,
         `boxes`, `labels`, `difficult`, `crowd`, `area` and `dropped`; see `Record`.
 
         Args:
-          remember: wraps the function that reads the bytes of a record.
+          remember: a wrapper for the function that reads the bytes of a record.
         """
         labels = tf.constant([self.classes.label(name) for name in self.names], tf.int32)
         features = self._builder.info.features
@@ -224,7 +224,7 @@ class TfdsRecords:
         return read_record
 
     def _read_bytes(self) -> Read:
-        """A function that reads the bytes of a record by its index."""
+        """Makes a function that reads the bytes of a record by its index."""
         if self._places is None:
             return self._shards.read
         places, shards = tf.constant(self._places, tf.int64), self._shards
@@ -244,17 +244,17 @@ class TfdsRecords:
 
 
 def open_tfds(name: str, split: str) -> TfdsRecords:
-    """Opens a set by its TFDS name; downloads and prepares it where that has not been done.
+    """Opens a set by its TFDS name; downloads and prepares it first if necessary.
 
     Raises:
-      UserError: TFDS has no such set, split, or cannot prepare it here.
+      UserError: TFDS has no such set or split, or cannot prepare it here.
     """
     origin = f"tfds:{name}:{split}"
     return TfdsRecords(prepare(lambda: tfds.builder(name), origin), split, origin)
 
 
 def open_tfds_folder(folder: str, split: str) -> TfdsRecords:
-    """Opens a set that lies prepared in a folder.
+    """Opens a prepared set in a folder.
 
     Raises:
       UserError: the folder holds no such set, or it has no such split.
@@ -268,21 +268,21 @@ def open_tfds_folder(folder: str, split: str) -> TfdsRecords:
 
 
 def slice_of_folder(folder: Path, split: str) -> list[tuple[str, int, int]]:
-    """The shards of a slice: the name of each, the first record, and how many (-1 = all others).
+    """The shards of a slice: the name of each, its first record, and the number (-1 = the rest).
 
     Raises:
-      UserError: it is no slice.
+      UserError: the text is not a slice.
     """
     builder = tfds.builder_from_directory(folder)
     try:
         instructions = builder.info.splits[split].file_instructions
     except (KeyError, ValueError, AssertionError) as error:
-        raise UserError(f"{compose('tfds', folder, split)}: {split!r} is no slice") from error
+        raise UserError(f"{compose('tfds', folder, split)}: {split!r} is not a slice") from error
     return [(Path(each.filename).name, each.skip, each.take) for each in instructions]
 
 
 def open_shapes(split: str) -> TfdsRecords:
-    """Opens the embedded set; draws it the first time, which takes seconds."""
+    """Opens the embedded set; the first time, draws it in seconds."""
     origin = f"shapes:{split}"
     return TfdsRecords(prepare(Shapes, origin), split, origin)
 
@@ -290,7 +290,7 @@ def open_shapes(split: str) -> TfdsRecords:
 def prepare(
     make_builder: Callable[[], tfds.core.DatasetBuilder], origin: str
 ) -> tfds.core.DatasetBuilder:
-    """Makes a builder and has it prepare its set where that has not been done.
+    """Makes a builder, and prepares its set if necessary.
 
     Raises:
       UserError: TFDS has no such set, or cannot prepare it here; the message begins with `origin`.
@@ -302,8 +302,8 @@ def prepare(
         raise UserError(f"{origin}: {str(error).splitlines()[0]}") from error
     try:
         builder.download_and_prepare()
-    except Exception as error:  # TFDS passes on whatever its download met
-        # It may be that another process prepared the set meanwhile.
+    except Exception as error:  # TFDS passes on any error of its download
+        # Another process may have prepared the set meanwhile.
         builder = make_builder()
         if not builder.is_prepared():
             raise UserError(
@@ -314,12 +314,10 @@ def prepare(
 
 
 def _clean(example: Any, labels: tf.Tensor) -> Tensors:
-    """A record of an example: boxes are clipped, and those without area left out and counted.
+    """Converts an example to a record, with clipped boxes; boxes without area are counted.
 
-    Objects with the label 0 are left out.
-
-    The same cleaning as of `Annotations`, in TensorFlow's operations, for an example is only read
-    when its turn comes.
+    Boxes without area and objects with the label 0 are left out. This is the cleaning of
+    `Annotations` in TensorFlow operations, because examples are only read when they are needed.
     """
     objects = example["objects"]
     y_min, x_min, y_max, x_max = tf.unstack(objects["bbox"], axis=1)

@@ -1,7 +1,7 @@
 """Reads TFRecords of TensorFlow's Object Detection API, without TensorFlow.
 
-Each record holds an image file and its boxes, as fractions of the image. Images stay in the file:
-annotations say where they lie in it.
+Each record has an image file and its boxes, as fractions of the image. Images stay in the record
+file: annotations have their position.
 """
 
 import functools
@@ -50,7 +50,7 @@ def open_tfrecord(files: str, problems: Problems) -> Annotations:
 
     Args:
       files: a file, a pattern like `train.record-*`, or a folder.
-      problems: what becomes of images that are damaged or whose annotation is.
+      problems: handles damaged images and annotations.
 
     Raises:
       UserError: there is no such file, one cannot be understood, or `problems` stops; the message
@@ -70,7 +70,7 @@ def open_tfrecord(files: str, problems: Problems) -> Annotations:
         annotations.category_ids = {name: number for number, name in names.items()}
     if reader.numbered:
         logger.warning(
-            "%s: classes are called by their numbers, like %s, for the records have no "
+            "%s: numbers, like %s, are the names of classes: the records have no "
             "image/object/class/text, and no label map (*.pbtxt) names them",
             *(spec, min(reader.numbered)),
         )
@@ -78,25 +78,25 @@ def open_tfrecord(files: str, problems: Problems) -> Annotations:
 
 
 def find_tfrecord(tree: FileTree) -> Splits:
-    """The record files of detection sets below a folder, the shards of a set as one source."""
+    """Finds the record files of detection sets below a folder; shards of a set are one source."""
     prepared = {file.rpartition("/")[0] for file in tree.files if _name(file) in TFDS_FILES}
     sets: dict[tuple[str, str], list[str]] = {}
-    told = set()
+    of_tfds = set()
     for file in tree.files:
         found = NAME.fullmatch(_name(file))
         if found and file.rpartition("/")[0] in prepared:
-            told.add(file.rpartition("/")[0])
+            of_tfds.add(file.rpartition("/")[0])
         elif found:
             stem = file[: len(file) - len(_name(file))] + found[1]
             total = (found[2] or found[4] or "").rpartition("-")[2]
             sets.setdefault((stem, total), []).append(file)
-    for folder in sorted(folder for folder in told if not is_prepared(tree.path(folder))):
+    for folder in sorted(folder for folder in of_tfds if not is_prepared(tree.path(folder))):
         logger.warning("%s: left out: it is %s", tree.path(folder), OF_TFDS)
     splits: Splits = {}
     for (stem, total), files in sets.items():
         if _is_detection_file(tree.path(files[0])):
             places = [tree.path(file) for file in files]
-            # One shard that was named alone is taken alone.
+            # A shard that was named alone is read alone.
             pattern = _pattern(places[0]) if total else places[0]
             if total and len(list(pattern.parent.glob(pattern.name))) == len(places):
                 places = [pattern]
@@ -110,7 +110,7 @@ def _name(file: str) -> str:
 
 
 def _pattern(shard: Path) -> Path:
-    """The pattern of all shards of a set, by one of them."""
+    """The pattern of all shards of a set, from the name of one."""
     before, number, after = re.split(r"(\d+)(?=-of-\d+)", shard.name, maxsplit=1)
     return shard.parent / f"{glob.escape(before)}{'?' * len(number)}{glob.escape(after)}"
 
@@ -127,28 +127,28 @@ def _paths(place: Path, spec: str) -> list[Path]:
         found = [path for path in there if path.is_file()]
         _check_shards(found, spec)
     if not found:
-        what = "holds no record files" if place.is_dir() else "does not exist"
-        raise UserError(f"{spec}: {place} {what}")
+        problem = "has no record files" if place.is_dir() else "does not exist"
+        raise UserError(f"{spec}: {place} {problem}")
     return found
 
 
 def _check_shards(paths: Sequence[Path], spec: str) -> None:
-    """Refuses a set that lacks some of the shards that the names of the others count."""
+    """Rejects a set with missing shards; names of shards state their total."""
     counts = [re.search(r"-of-(\d+)", path.name) for path in paths]
     totals = {int(count[1]) for count in counts if count}
     if len(totals) == 1 and all(counts) and len(paths) < min(totals):
         raise UserError(
-            f"{spec}: {len(paths)} of {min(totals)} files are there: copy the others, or name each "
-            "of those that are there"
+            f"{spec}: only {len(paths)} of {min(totals)} files exist: copy the others, or name "
+            "each existing file"
         )
 
 
 def _is_detection_file(path: Path) -> bool:
-    """Whether the first record is of the detection API."""
+    """Whether the first record has the form of the detection API."""
     try:
         record = next(read_records(path), None)
         keys = set(parse_example(record.content)) if record else set()
-    except UserError:  # of a damaged or compressed file, which is told when it is opened
+    except UserError:  # damaged or compressed: opening it reports the error
         return ".tfrecord" in path.name.lower() or is_compressed(path)
     except MalformedMessageError:
         return False
@@ -160,18 +160,18 @@ class _Reader:
     """Reads the records of several files.
 
     Attributes:
-      numbered: the numbers of classes that have no name.
+      numbered: the numbers of classes without a name.
     """
 
     def __init__(self, names: dict[int, str], problems: Problems):
-        """Takes the names of a label map, and what becomes of damaged images."""
+        """Begins; `names` are the names of a label map, `problems` collects damaged images."""
         self.names, self.problems = names, problems
         self.numbered: set[int] = set()
         self._seen: set[str] = set()
         self._tree = functools.cache(FileTree)
 
     def read(self, paths: Sequence[Path]) -> Iterator[Annotation]:
-        """The annotation of every image; `problems` collects damaged ones."""
+        """Yields the annotation of every image; `problems` collects damaged ones."""
         for path in paths:
             for number, record in enumerate(read_records(path)):
                 self.problems.num_images += 1
@@ -179,7 +179,7 @@ class _Reader:
                 found: list[Problem] = []
                 try:
                     if not record.intact:
-                        raise MalformedMessageError("its content does not have its checksum")
+                        raise MalformedMessageError("its content does not match its checksum")
                     read = self._read(record, path, place, found)
                 except MalformedMessageError as error:
                     message = f"record {number} is damaged: {error}"
@@ -191,21 +191,21 @@ class _Reader:
                     yield read
 
     def _read(self, record: TfRecord, path: Path, place: str, found: list[Problem]) -> Annotation:
-        """The annotation of a record; adds to `found` what is wrong with it."""
+        """Reads the annotation of a record; adds its problems to `found`."""
         features = parse_example(record.content)
         name = _text(record, features, "image/filename")
         image_id = _stem(name) or _text(record, features, "image/source_id") or place
-        if image_id in self._seen:  # of images of several folders
+        if image_id in self._seen:  # images of several folders may have the same name
             image_id = place
         self._seen.add(image_id)
         images = _get(features, "image/encoded").spans
         start, end = images[0] if images else (0, 0)
         image, span = path, (record.offset + start, end - start)
-        if start == end:  # some tools leave images beside the file
-            beside = self._tree(path.parent).image(name) if name else None
-            image, span = (beside if isinstance(beside, Path) else path), None
+        if start == end:  # some tools leave images in the folder of the file
+            named = self._tree(path.parent).image(name) if name else None
+            image, span = (named if isinstance(named, Path) else path), None
         if len(images) > 1 or (span is None and image == path):
-            message = "needs one image/encoded, or the name of an image beside the file"
+            message = "needs one image/encoded, or the name of an image in the folder of the file"
             found.append(Problem("image missing", message))
         sides = [_get(features, f"image/{side}").integers[:1] for side in ("height", "width")]
         height, width = (side[0] if side else 0 for side in sides)
@@ -214,12 +214,12 @@ class _Reader:
         return annotation(image_id, image, file, objects, (height, width), "fractions", span)
 
     def _objects(self, record: TfRecord, features: Features, found: list[Problem]) -> list[Object]:
-        """The objects of a record; adds to `found` what is wrong with them."""
+        """Reads the objects of a record; adds their problems to `found`."""
         corners = [_get(features, key).floats for key in BOX]
         count = len(corners[0])
         if any(len(corner) != count for corner in corners):
             lengths = ", ".join(str(len(corner)) for corner in corners)
-            message = f"has {lengths} of xmin, ymin, xmax and ymax, but needs as many of each"
+            message = f"has {lengths} of xmin, ymin, xmax and ymax, but needs equal numbers"
             found.append(Problem("box", message))
             return []
         boxes = list(zip(*corners, strict=True))
@@ -277,7 +277,10 @@ def _text(record: TfRecord, features: Features, key: str) -> str:
 
 
 def _label_map(path: Path) -> dict[int, str]:
-    """The names of the label map beside a record file: the one that bears its name, or the only."""
+    """The names of a record file's label map: the one with the name of the file, or the only one.
+
+    Label maps are searched in the folder of the file and the folder above.
+    """
     maps = sorted(path.parent.glob("*.pbtxt")) or sorted(path.parent.parent.glob("*.pbtxt"))
     found = NAME.fullmatch(path.name)
     stem = found[1] if found else path.stem
@@ -289,7 +292,7 @@ def _label_map(path: Path) -> dict[int, str]:
 
 
 def parse_label_map(text: str, path: Path) -> dict[int, str]:
-    """The names by number that a label map tells: `item { id: 1 name: 'cat' }`, and its variants.
+    """Parses the names of a label map by number: `item { id: 1 name: 'cat' }`, and variants.
 
     Raises:
       UserError: an item has no id or name, or two have the same id.

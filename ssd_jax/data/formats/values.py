@@ -1,4 +1,4 @@
-"""Numbers, texts and names of images as annotation files have them."""
+"""Parses numbers, texts and image names of annotation files."""
 
 import re
 from pathlib import Path
@@ -12,8 +12,8 @@ def number(value: object, limit: float = MAX_PIXEL) -> float | None:
     """A number, which may be written as text; None for anything else.
 
     Args:
-      value: of a file.
-      limit: a larger absolute value is no number, nor are NaN and infinity.
+      value: a value of an annotation file.
+      limit: the largest absolute value; larger values, NaN and infinity give None.
     """
     if isinstance(value, str):
         value = float(value) if len(value) < 100 and NUMBER.fullmatch(value) else None
@@ -23,7 +23,7 @@ def number(value: object, limit: float = MAX_PIXEL) -> float | None:
 
 
 def numbers(values: object) -> list[float] | None:
-    """The numbers of a list; None where it is no list, or one of them is no number."""
+    """The numbers of a list; None for other values and if an item is not a number."""
     if not isinstance(values, list | tuple):
         return None
     found = [number(value) for value in values]
@@ -31,9 +31,9 @@ def numbers(values: object) -> list[float] | None:
 
 
 def text(value: object) -> str:
-    """A text without blanks around it, or a whole number as text; "" for anything else.
+    """A text without blanks around it, or an integer as text; "" for anything else.
 
-    What cannot be written to a file or be part of a path is no text.
+    Texts that cannot be written to a file or be part of a path give "".
     """
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_PIXEL:
         return str(value)
@@ -47,7 +47,7 @@ def text(value: object) -> str:
 
 
 def extremes(points: object) -> tuple[float, float, float, float] | None:
-    """The box `xyxy` round points [[x, y], …]; None where they are not such a list."""
+    """The bounding box `xyxy` of points [[x, y], …]; None for other values."""
     pairs = [numbers(point) for point in points] if isinstance(points, list) else []
     known = [pair for pair in pairs if pair is not None and len(pair) >= 2]
     if not known or len(known) < len(pairs):

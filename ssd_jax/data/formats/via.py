@@ -1,6 +1,4 @@
-"""Reads what the VGG Image Annotator (VIA) saves: projects and exports in JSON, of versions 1 to 3,
-and CSV.
-"""
+"""Reads projects and exports of the VGG Image Annotator (VIA): JSON of versions 1 to 3, and CSV."""
 
 import collections
 import logging
@@ -24,25 +22,25 @@ from ssd_jax.storage.files import read_beginning
 
 logger = logging.getLogger(__name__)
 
-HEAD_BYTES = 2**16  # how much of a file is looked at to find out whether it is VIA's
+HEAD_BYTES = 2**16  # bytes that are read to recognize a file of VIA
 HEADER = "file_attributes,region_count,region_id,region_shape_attributes"
-# What the attribute that holds the class is called, the likeliest first.
+# Usual names of the attribute with the class, in order of preference.
 CLASS_WORDS = ("class", "label", "category", "type", "name", "object")
-# The class where no region has an attribute.
+# The class if no region has an attribute.
 ONLY_CLASS = "object"
 
 
 def open_via(annotations: str, image_dir: str, problems: Problems) -> Annotations:
     """Reads a project or an export, in its order.
 
-    Images without regions have no objects: VIA does not say whether anybody has looked at them.
-    The class of a region is the attribute that is called class, label, category, type, name or
-    object, or otherwise the one that most regions have; "object" where there is none.
+    Images without regions have no objects: VIA does not record whether they were annotated. The
+    class of a region is its attribute named class, label, category, type, name or object, or
+    otherwise the most frequent attribute; "object" without attributes.
 
     Args:
       annotations: the JSON or CSV file.
       image_dir: the folder of the images.
-      problems: what becomes of images that are damaged or whose annotation is.
+      problems: handles damaged images and annotations.
 
     Raises:
       UserError: a file or folder is missing or cannot be understood, or `problems` stops; the
@@ -57,7 +55,7 @@ def open_via(annotations: str, image_dir: str, problems: Problems) -> Annotation
 
 
 def find_via(tree: FileTree) -> Splits:
-    """The projects and exports of VIA below a folder.
+    """Finds the projects and exports of VIA below a folder.
 
     Raises:
       UserError: two of them name the same image.
@@ -80,14 +78,14 @@ def _names_in(file: Path) -> set[str]:
     try:
         return {image.name for image in read_images(file)}
     except UserError:
-        return set()  # opening it will tell
+        return set()  # opening it reports the error
 
 
 def _class_attribute(images: Sequence[Image], path: Path, source: str) -> str:
-    """The attribute of regions that holds the class; "" where none has a value.
+    """The attribute of regions with the class; "" if no attribute has a value.
 
     Raises:
-      UserError: it may be one of several.
+      UserError: several attributes are possible.
     """
     counts: collections.Counter[str] = collections.Counter()
     for image in images:
@@ -95,17 +93,17 @@ def _class_attribute(images: Sequence[Image], path: Path, source: str) -> str:
             counts.update({name: 1 for name, value in region.attributes.items() if _names(value)})
     if not counts:
         if any(image.regions for image in images):
-            message = "%s: the regions have no attributes, so all are of one class, %r"
+            message = "%s: the regions have no attributes, so all have one class, %r"
             logger.warning(message, source, ONLY_CLASS)
         return ""
     most = counts.most_common(1)[0][1]
-    called = [name for name in sorted(counts, key=_rank) if _rank(name) < len(CLASS_WORDS)]
-    usual = [name for name in called if 2 * counts[name] >= most]
-    chosen = usual[:1] or [name for name, count in counts.items() if count == most]
+    usual = [name for name in sorted(counts, key=_rank) if _rank(name) < len(CLASS_WORDS)]
+    frequent = [name for name in usual if 2 * counts[name] >= most]
+    chosen = frequent[:1] or [name for name, count in counts.items() if count == most]
     if len(chosen) > 1:
         raise UserError(
             f"{path}: the class may be the attribute {' or '.join(chosen)} of the regions: rename "
-            "the one that it is to 'class'"
+            "the right one to 'class'"
         )
     if len(counts) > 1:
         others = ", ".join(name for name in counts if name != chosen[0])
@@ -114,14 +112,14 @@ def _class_attribute(images: Sequence[Image], path: Path, source: str) -> str:
 
 
 def _rank(name: str) -> int:
-    """The place of an attribute's name in `CLASS_WORDS`, or their number."""
+    """The index of an attribute's name in `CLASS_WORDS`, or their number."""
     words = re.findall(r"[^\W\d_]+", name.casefold())
     places = [i for i, word in enumerate(CLASS_WORDS) if {word, f"{word}s", f"{word}es"} & {*words}]
     return min(places, default=len(CLASS_WORDS))
 
 
 def _names(value: object) -> list[str]:
-    """The classes in the value of an attribute: a text, or the boxes that are ticked."""
+    """The classes in the value of an attribute: a text, or ticked checkboxes."""
     if isinstance(value, Mapping):
         return [text(name) for name, ticked in value.items() if ticked is True and text(name)]
     return [text(value)] if text(value) else []
@@ -135,7 +133,7 @@ def _read(
     problems: Problems,
     source: str,
 ) -> Iterator[Annotation]:
-    """The annotation of every image; `problems` collects damaged ones."""
+    """Yields the annotation of every image; `problems` collects damaged ones."""
     seen: set[str] = set()
     empty: list[str] = []
     num_points = 0
@@ -153,7 +151,7 @@ def _read(
                 objects += _objects(region, attribute, found)
         image_id = image_id_of(file, tree.root) if isinstance(file, Path) else image.place
         if image_id in seen:
-            found.append(Problem("listed twice", f"{shown(image.name)} is there twice"))
+            found.append(Problem("listed twice", f"{shown(image.name)} is listed twice"))
         seen.add(image_id)
         if found or isinstance(file, Problem):
             named = [Problem(kind, f"{image.place}: {message}") for kind, message in found]
@@ -164,13 +162,14 @@ def _read(
         yield annotation(image_id, file, path, objects)
     if empty:
         count, names = counted(len(empty), "image"), first_names(empty)
-        logger.warning("%s: %s without regions, taken as without objects: %s", source, count, names)
+        message = "%s: %s without regions, used as images without objects: %s"
+        logger.warning(message, source, count, names)
     if num_points:
-        logger.warning("%s: left out %s without box", source, counted(num_points, "point"))
+        logger.warning("%s: left out %s without a box", source, counted(num_points, "point"))
 
 
 def _find_image(name: str, tree: FileTree) -> Path | Problem:
-    """The image of a name, which may also be a path of another machine or a URL."""
+    """The image with a name; the name may be a path of another machine or a URL."""
     path = name
     if re.match(r"[a-z][a-z0-9+.-]+://", name):
         path = urllib.parse.unquote(re.sub(r"^[a-z0-9+.-]+://[^/]*|[?#].*$", "", name))
@@ -178,21 +177,21 @@ def _find_image(name: str, tree: FileTree) -> Path | Problem:
 
 
 def _objects(region: Region, attribute: str, found: list[Problem]) -> list[Object]:
-    """The object of a region for each of its classes; adds to `found` what is wrong with it."""
+    """The objects of a region, one for each class; adds its problems to `found`."""
     names = _names(region.attributes.get(attribute)) if attribute else [ONLY_CLASS]
     if not names:
-        message = f"a region has no {attribute}, which is the class: {shown(region.attributes)}"
+        message = f"a region has no class ({attribute}): {shown(region.attributes)}"
         found.append(Problem("class missing", message))
     box = _box(region.shape)
     if box is None:
-        message = f"a region is {shown(region.shape)}, which is no shape in pixels"
+        message = f"a region is {shown(region.shape)}, which is not a shape in pixels"
         found.append(Problem("box", message))
         return []
     return [Object(name, box) for name in names]
 
 
 def _box(shape: Mapping[str, object]) -> tuple[float, float, float, float] | None:
-    """The box round a shape; None where it has none."""
+    """The bounding box of a shape; None if it has none."""
     kind = text(shape.get("name"))
     if kind in ("polygon", "polyline"):
         x, y = shape.get("all_points_x"), shape.get("all_points_y")
@@ -205,14 +204,14 @@ def _box(shape: Mapping[str, object]) -> tuple[float, float, float, float] | Non
         "ellipse": ("cx", "cy", "rx", "ry"),
     }.get(kind, ())
     values = [number(shape.get(field)) for field in fields]
-    turn = number(shape.get("theta", 0))
+    angle = number(shape.get("theta", 0))
     known = [value for value in values if value is not None]
-    if len(known) != 4 or turn is None:
+    if len(known) != 4 or angle is None:
         return None
     x, y, across, down = known
     if kind == "rect":
         return x, y, x + across, y + down
     if kind == "ellipse":
-        cos, sin = math.cos(turn), math.sin(turn)
+        cos, sin = math.cos(angle), math.sin(angle)
         across, down = math.hypot(across * cos, down * sin), math.hypot(across * sin, down * cos)
     return x - across, y - down, x + across, y + down

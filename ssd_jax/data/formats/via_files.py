@@ -1,4 +1,4 @@
-"""The files of the VGG Image Annotator, whatever version: images with the regions drawn on them."""
+"""Parses files of all versions of the VGG Image Annotator: images with their regions."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ FIELDS = {
 
 
 class Region(NamedTuple):
-    """A region as version 2 writes it.
+    """A region in the form of version 2.
 
     Attributes:
       shape: `shape_attributes`.
@@ -38,10 +38,10 @@ class Image(NamedTuple):
     """An image of a file.
 
     Attributes:
-      place: where in the file it is.
+      place: its position in the file, for messages.
       name: the name, path or URL of the image.
-      regions: what is drawn on it.
-      problems: what of it cannot be understood.
+      regions: its regions.
+      problems: the problems of its entry.
     """
 
     place: str
@@ -51,10 +51,10 @@ class Image(NamedTuple):
 
 
 def read_images(path: Path) -> list[Image]:
-    """The images of a file, in order.
+    """Reads the images of a file, in order.
 
     Raises:
-      UserError: it is none of VIA.
+      UserError: the file is not a file of VIA.
     """
     if path.suffix.lower() == ".csv":
         return _from_csv(path)
@@ -63,12 +63,12 @@ def read_images(path: Path) -> list[Image]:
         return list(_from_version_3(content, path))
     metadata = content.get("_via_img_metadata", content) if isinstance(content, dict) else None
     if not isinstance(metadata, dict):
-        raise UserError(f"{path} is no project or export of VIA, for it lists no images")
+        raise UserError(f"{path} is not a project or export of VIA: it lists no images")
     return [_image(f"[{key!r}]"[:80], entry) for key, entry in metadata.items()]
 
 
 def _image(place: str, entry: object) -> Image:
-    """An image of version 1, whose regions have keys, or of version 2."""
+    """Parses an image of version 1, in which regions have keys, or of version 2."""
     problems: list[Problem] = []
     name = text(entry.get("filename")) if isinstance(entry, dict) else ""
     if not isinstance(entry, dict) or not name:
@@ -92,7 +92,7 @@ def _image(place: str, entry: object) -> Image:
 
 
 def _from_csv(path: Path) -> list[Image]:
-    """The images of a CSV file, which has a row for each region."""
+    """Reads the images of a CSV file with a row for each region."""
     rows = csv.reader(io.StringIO(read_text(path), newline=""))
     images: dict[tuple[str, str], Image] = {}
     try:
@@ -105,7 +105,7 @@ def _from_csv(path: Path) -> list[Image]:
             if row:
                 _add_row(images, row, columns, f"row {number_of_row}")
     except (csv.Error, ValueError) as error:
-        raise UserError(f"{path} is no CSV file of VIA: {error}") from error
+        raise UserError(f"{path} is not a CSV file of VIA: {error}") from error
     return list(images.values())
 
 
@@ -130,17 +130,19 @@ def _add_row(
         except (ValueError, RecursionError):
             parts.append(None)
         if not isinstance(parts[-1], dict):
-            message = f"{column} is {shown(value)}, which is no JSON object"
+            message = f"{column} is {shown(value)}, which is not a JSON object"
             image.problems.append(Problem("annotation form", message))
     if all(isinstance(part, dict) for part in parts):
         image.regions.append(Region(*parts))
 
 
 def _from_version_3(content: dict, path: Path) -> Iterator[Image]:
-    """The images of a project of version 3, whose parts refer to one another by keys."""
+    """Yields the images of a project of version 3; its parts refer to each other by keys."""
     parts = [content.get(name, {}) for name in ("file", "view", "metadata", "attribute")]
     if not all(isinstance(part, dict) for part in parts):
-        raise UserError(f"{path} is no project of VIA 3: it lacks file, view, metadata, attribute")
+        raise UserError(
+            f"{path} is not a project of VIA 3: it needs file, view, metadata and attribute"
+        )
     files, views, metadata, attributes = parts
     by_view: dict[str, list[object]] = {}
     for entry in metadata.values():
@@ -164,7 +166,7 @@ def _from_version_3(content: dict, path: Path) -> Iterator[Image]:
 
 
 def _region_of_version_3(entry: object, attributes: Mapping[str, object]) -> Region | None:
-    """A region in the form of version 2; None where it cannot be understood."""
+    """Converts a region to the form of version 2; None if it is invalid."""
     if not isinstance(entry, dict):
         return None
     values, given = numbers(entry.get("xy")), entry.get("av", {})

@@ -46,7 +46,7 @@ class _Pair(NamedTuple):
 
 
 def find_voc_xml(tree: FileTree) -> Splits:
-    """The sets below a folder: in VOC's layout, and folders of XML files with their images'.
+    """Finds the data sets below a folder: VOC's layout, or folders of XML files and images.
 
     Raises:
       UserError: two folders of images are possible; the message names both.
@@ -66,7 +66,7 @@ def find_voc_xml(tree: FileTree) -> Splits:
 
 
 def _annotations_by_folder(tree: FileTree) -> dict[str, list[str]]:
-    """The XML files of each folder that holds annotations."""
+    """The XML files of each folder with annotations."""
     by_folder: dict[str, list[str]] = {}
     for file in tree.with_suffix(".xml"):
         by_folder.setdefault(file.rpartition("/")[0], []).append(file)
@@ -89,7 +89,7 @@ def _beginning(tree: FileTree, file: str) -> str:
 
 
 def _lists_by_root(tree: FileTree, by_folder: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The splits that lists name, of every folder that has some with annotations."""
+    """The splits of every folder with lists of annotated images."""
     places: dict[str, dict[str, dict[str, str]]] = collections.defaultdict(dict)
     for file in tree.with_suffix(".txt"):
         match = LIST.fullmatch(file)
@@ -117,7 +117,7 @@ def _lists_by_root(tree: FileTree, by_folder: dict[str, list[str]]) -> dict[str,
 
 
 def _plain_lists(tree: FileTree, lists: dict[str, str], stems: set[str]) -> list[str]:
-    """Those of some lists that are of a split, and not of one class of it, with annotations."""
+    """The lists of whole splits; lists of one class or without annotations are left out."""
     plain, of_class = [], []
     for name, file in lists.items():
         try:
@@ -131,7 +131,7 @@ def _plain_lists(tree: FileTree, lists: dict[str, str], stems: set[str]) -> list
             for line, is_whole in zip(lines, is_name, strict=True)
         ]
         if not any(_stem(name) in stems for name in names):
-            logger.warning("%s: left out: no image in it has an annotation", tree.path(file))
+            logger.warning("%s: left out: none of its images has an annotation", tree.path(file))
             continue
         is_flagged = [
             not is_whole and bool(FLAGGED.fullmatch(line))
@@ -141,7 +141,7 @@ def _plain_lists(tree: FileTree, lists: dict[str, str], stems: set[str]) -> list
     plain = [name for name in plain if not any(name.endswith(f"_{other}") for other in lists)]
     if len(of_class) > 1 and not plain:
         logger.warning(
-            "%s: left out: like %d others a list of one class, without one of all images",
+            "%s: left out: this and %d other lists are of one class, and no list has all images",
             tree.path(lists[of_class[0]]),
             len(of_class) - 1,
         )
@@ -157,7 +157,7 @@ def _stem(name: str) -> str:
 
 
 def _pairs_by_split(tree: FileTree, by_folder: dict[str, list[str]]) -> dict[str, list[_Pair]]:
-    """The folders of XML files with those of their images, for every split."""
+    """The folders of XML files and of their images, by split."""
     if not by_folder:
         return {}
     images: dict[str, list[str]] = collections.defaultdict(list)
@@ -167,7 +167,7 @@ def _pairs_by_split(tree: FileTree, by_folder: dict[str, list[str]]) -> dict[str
     for folder, files in by_folder.items():
         image_folder = _image_folder(tree, folder, files, images)
         if image_folder is None:
-            logger.warning("%s: left out: no images of its XML files", tree.path(folder))
+            logger.warning("%s: left out: its XML files have no images", tree.path(folder))
             continue
         split = split_of(f"{folder}/")
         split = split_of(f"{image_folder}/") if split == WHOLE else split
@@ -180,7 +180,7 @@ def _pairs_by_split(tree: FileTree, by_folder: dict[str, list[str]]) -> dict[str
 def _image_folder(
     tree: FileTree, folder: str, files: Sequence[str], images: dict[str, list[str]]
 ) -> str | None:
-    """The folder of the images of the XML files of a folder; None where there are none."""
+    """The folder with the images of a folder's XML files; None without images."""
     hits: collections.Counter[str] = collections.Counter()
     spread = True
     for file in files:
@@ -195,13 +195,13 @@ def _image_folder(
     if folder in hits:
         others = [each for each in hits if _last(each) in IMAGE_FOLDERS and each != folder]
         if others and _last(folder) in ANNOTATION_FOLDERS:
-            # What lies beside the annotations may be drawings of them.
+            # Images in the folder of the annotations may be drawings of them.
             return _only(tree, folder, sorted([folder, *others]))
         return folder
     if spread and len(hits) > 1:
         # Each file has one image, in one of several folders.
         logger.warning(
-            "%s: its images lie in %s, which are taken as one set",
+            "%s: its images are in %s, which count as one set",
             tree.path(folder),
             " and ".join(sorted(hits)[:3]),
         )
@@ -211,7 +211,7 @@ def _image_folder(
 
 
 def _preferred(tree: FileTree, folder: str, options: list[str]) -> str | None:
-    """Of folders with the images of a folder of XML files the one that belongs to it."""
+    """Chooses the image folder that belongs to a folder of XML files."""
     for name in IMAGE_FOLDERS:
         options = [each for each in options if name in each.lower().split("/")] or options
     options = [each for each in options if _is_sibling(folder, each)] or options
@@ -219,7 +219,7 @@ def _preferred(tree: FileTree, folder: str, options: list[str]) -> str | None:
 
 
 def _only(tree: FileTree, folder: str, options: list[str]) -> str | None:
-    """The only one of some folders of images; None where there is none."""
+    """The only folder of images; None without one; several are an error."""
     check_one_folder(tree, folder, options, "voc_xml", "the XML files in ")
     return options[0] if options else None
 
@@ -240,7 +240,7 @@ def _file_name(tree: FileTree, file: str) -> str:
 
 
 def _without_common_tail(pair: _Pair) -> _Pair:
-    """(Annotations, JPEGImages) of (Annotations/vid1, JPEGImages/vid1); splits stay."""
+    """(Annotations, JPEGImages) for (Annotations/vid1, JPEGImages/vid1); splits are kept."""
     xmls, images = pair.xmls.split("/"), pair.images.split("/")
     while (
         pair.xmls != pair.images
@@ -254,20 +254,18 @@ def _without_common_tail(pair: _Pair) -> _Pair:
 
 
 def _joined(pairs: list[_Pair], by_split: dict[str, list[_Pair]], split: str) -> list[_Pair]:
-    """The folders of one split: those beside each other as the one above them."""
+    """The folders of one split; sibling folders are joined to their common parent."""
     others = [pair.xmls for other, listed in by_split.items() if other != split for pair in listed]
-    beside = [pair.xmls for pair in pairs if pair.xmls == pair.images]
-    if len(beside) > 1:
-        above = common_folder(beside)
+    mixed = [pair.xmls for pair in pairs if pair.xmls == pair.images]
+    if len(mixed) > 1:
+        above = common_folder(mixed)
         if not any(_below(other, above) for other in others):
             pairs = [pair for pair in pairs if pair.xmls != pair.images] + [_Pair(above, above)]
     pairs = list(dict.fromkeys(pairs))
     kept = []
     for pair in pairs:
         if any(_below(other, pair.xmls) for other in others):
-            logger.warning(
-                "%s: left out: folders of other splits are in it", pair.xmls or "the root"
-            )
+            logger.warning("%s: left out: it has folders of other splits", pair.xmls or "the root")
         elif not any(
             other != pair and _below(pair.xmls, other.xmls) and _below(pair.images, other.images)
             for other in pairs
@@ -277,5 +275,5 @@ def _joined(pairs: list[_Pair], by_split: dict[str, list[_Pair]], split: str) ->
 
 
 def _below(folder: str, above: str) -> bool:
-    """Whether a folder is another one or inside it."""
+    """Whether a folder is the same as another one or inside it."""
     return not above or folder == above or folder.startswith(above + "/")

@@ -1,4 +1,4 @@
-"""Where the images, annotations and lists of a data set in Pascal VOC's XML lie."""
+"""Locates the images, annotations and lists of a data set in Pascal VOC's XML."""
 
 import re
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ IMAGE_AND_XML = re.compile(r"(.*\S)\s+\S.*\.xml", re.IGNORECASE)
 
 
 class Listed(NamedTuple):
-    """What a list of images names.
+    """The content of a list of images.
 
     Attributes:
-      names: of the images that are used.
-      num_left_out: how many it marks with -1, as images without objects of its class.
-      is_marked: whether it marks images at all.
+      names: the names of the images that are used.
+      num_left_out: the number of images marked with -1: without objects of the list's class.
+      is_marked: whether the list has marks.
     """
 
     names: list[str]
@@ -46,7 +46,7 @@ class Listed(NamedTuple):
 
 
 def split_file(root: Path, split: str) -> Path | None:
-    """The list of a split, or None where there is none."""
+    """The list of a split; None without one."""
     if Path(split).is_absolute():
         return None
     name = split.removesuffix(".txt") + ".txt"
@@ -61,10 +61,10 @@ def known_splits(root: Path) -> list[str]:
 
 
 def images_of(tree: FileTree) -> FileTree:
-    """The folder of images of a data set: `JPEGImages` or another usual name, or all of it.
+    """The image folder of a data set: `JPEGImages` or another usual name, or the whole folder.
 
     Raises:
-      UserError: it has no images.
+      UserError: there are no images.
     """
     found = _subtree(tree, without_masks(tree.images), IMAGE_FOLDERS)
     if not found.images:
@@ -73,7 +73,7 @@ def images_of(tree: FileTree) -> FileTree:
 
 
 def annotations_of(tree: FileTree) -> FileTree:
-    """The folder of annotations of a data set: `Annotations` or another usual name, or all."""
+    """The annotation folder: `Annotations` or another usual name, or the whole folder."""
     files = tree.with_suffix(".xml")
     if not files:
         return FileTree(tree.root / "Annotations", ())
@@ -81,7 +81,7 @@ def annotations_of(tree: FileTree) -> FileTree:
 
 
 def _subtree(tree: FileTree, files: list[str], names: Sequence[str]) -> FileTree:
-    """The files in the first of these folders that has any; all where none has."""
+    """The files in the first of these folders that exists; all files without such a folder."""
     by_folder: dict[str, list[str]] = {}
     for file in files:
         by_folder.setdefault(file.partition("/")[0] if "/" in file else "", []).append(file)
@@ -95,24 +95,24 @@ def _subtree(tree: FileTree, files: list[str], names: Sequence[str]) -> FileTree
 
 
 def read_list(file: Path, images: Stems) -> Listed:
-    """Reads a list of images, one a line.
+    """Reads a list of images, one per line.
 
-    A name may hold blanks. A second column of -1, 0 or 1 (VOC's lists of one class) is one only
-    where every line has it, and the whole line names no image. CVAT writes names with blanks in
-    double quotes; other tools write the annotation behind the image.
+    A name may contain blanks. A second column of -1, 0 or 1 (VOC's lists of one class) counts only
+    if every line has it, and no whole line is the name of an image. CVAT writes names with blanks
+    in double quotes; other tools write the annotation after the image.
 
     Args:
       file: the list.
-      images: the images that there are.
+      images: the existing images.
 
     Raises:
-      UserError: it is no text.
+      UserError: the file is not a text file.
     """
     lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
     parts = [(line, None) if images.find(line) else name_and_flag(line) for line in lines]
     flags = [flag for _, flag in parts]
     if None in flags:
-        # A column that not every line has is none: what looks like it belongs to the name.
+        # Without a flag in every line, the flags are parts of names.
         parts = [
             (line if flag else name, None) for line, (name, flag) in zip(lines, parts, strict=True)
         ]
@@ -121,7 +121,7 @@ def read_list(file: Path, images: Stems) -> Listed:
 
 
 def name_and_flag(line: str) -> tuple[str, str | None]:
-    """The name in a line that is not a name as a whole, and its mark, if any."""
+    """The name in a line, and its mark or None."""
     quoted, flagged = QUOTED.fullmatch(line), FLAGGED.fullmatch(line)
     if quoted:
         return quoted[1], quoted[2]
@@ -132,7 +132,7 @@ def name_and_flag(line: str) -> tuple[str, str | None]:
 
 
 def why_not_found(name: str, images: FileTree) -> str:
-    """What is wrong with a name in a list that is that of no image."""
+    """The problem of a listed name without an image."""
     if images.inside(name) is None:
         return f"lists {shown(name)}, which is outside {images.root}"
-    return f"lists {shown(name)}, but {images.root} has no image of it"
+    return f"lists {shown(name)}, but {images.root} has no such image"

@@ -1,4 +1,4 @@
-"""Reads what is inside an annotation file in Pascal VOC's XML."""
+"""Reads the content of an annotation file in Pascal VOC's XML."""
 
 import math
 import re
@@ -14,9 +14,9 @@ from ssd_jax.errors import reason_of, shown
 from ssd_jax.storage.files import read_bytes
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-# Larger annotation files are refused unread. The largest of VOC have some 30 kB.
+# Larger annotation files are not read. The largest file of VOC has about 30 kB.
 MAX_BYTES = 16 * 2**20
-# What tools write for <difficult> beside numbers.
+# Words that tools write into <difficult> instead of numbers.
 WORDS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0, "unspecified": 0.0, "none": 0.0}
 DECLARED = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)["'][^>]*\?>""")
 OUTLINES = ("polygon", "points", "segmentation")
@@ -24,9 +24,9 @@ ROTATED = ("robndbox", "rotated_bndbox", "rbndbox")
 
 
 def parse(path: Path, found: list[Problem]) -> Element | None:
-    """The root of an XML file; adds to `found` what is wrong with it.
+    """Parses an XML file; returns its root, or None with a problem in `found`.
 
-    Entities and what lies outside the file are never read.
+    Entities and external files are never read.
     """
     if not file_exists(path):
         found.append(Problem("annotation missing", "does not exist"))
@@ -37,9 +37,9 @@ def parse(path: Path, found: list[Problem]) -> Element | None:
         message = f"cannot be read: {reason_of(error)}"
         found.append(Problem("annotation unreadable", message))
         return None
-    # LookupError: of an unknown encoding; ValueError: of one that is not kept.
+    # LookupError: the encoding is unknown; ValueError: the file has another encoding.
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        message = f"is not an XML file that can be read: {error}"
+        message = f"cannot be read as XML: {error}"
         found.append(Problem("annotation unreadable", message))
         return None
 
@@ -56,7 +56,7 @@ def _root(content: bytes) -> Element:
 
 
 def read_size(root: Element, found: list[Problem]) -> tuple[float, float] | None:
-    """(height, width) of the image, or None where the file does not state it (or states 0)."""
+    """(height, width) of the image, 0 where not stated; None, and a problem, if invalid."""
     tags = ("size/width", "size/height")
     if root.find("imagesize") is not None:
         tags = ("imagesize/ncols", "imagesize/nrows")
@@ -65,7 +65,7 @@ def read_size(root: Element, found: list[Problem]) -> tuple[float, float] | None
 
 
 def read_objects(root: Element, found: list[Problem]) -> list[Object]:
-    """The objects, without their parts; adds to `found` what is wrong with them."""
+    """Reads the objects, without their parts; adds their problems to `found`."""
     objects = []
     elements = root.findall("object") or root.findall("objects/object")
     num_inside = sum(1 for element in elements for _ in element.iter("bndbox"))
@@ -91,23 +91,23 @@ def read_objects(root: Element, found: list[Problem]) -> list[Object]:
 
 
 def _box(element: Element, found: list[Problem]) -> list[float]:
-    """The corners of an object's box, or of the box round its outline or rotated box."""
+    """The corners of an object's box, or the bounding box of its outline or rotated box."""
     if element.find("bndbox") is None:
         for tag in ROTATED:
             rotated = element.find(tag)
             if rotated is not None:
-                return _box_round_rotated(element, tag, found)
+                return _bounds_of_rotated(element, tag, found)
         for tag in OUTLINES:
             outline = element.find(tag)
-            corners = None if outline is None else _box_round_outline(outline)
+            corners = None if outline is None else _bounds_of_outline(outline)
             if corners:
                 return corners
     corners = [number(element, f"bndbox/{corner}", "box", found) for corner in CORNERS]
     return [corner or 0.0 for corner in corners]
 
 
-def _box_round_rotated(element: Element, tag: str, found: list[Problem]) -> list[float]:
-    """Of a centre, sides and an angle in radians, as roLabelImg writes them."""
+def _bounds_of_rotated(element: Element, tag: str, found: list[Problem]) -> list[float]:
+    """The bounding box of a rotated box of roLabelImg: centre, sides and an angle in radians."""
     tags = (f"{tag}/{each}" for each in ("cx", "cy", "w", "h", "angle"))
     x, y, width, height, angle = (number(element, each, "box", found) or 0.0 for each in tags)
     cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
@@ -116,8 +116,8 @@ def _box_round_rotated(element: Element, tag: str, found: list[Problem]) -> list
     return [x - half_width, y - half_height, x + half_width, y + half_height]
 
 
-def _box_round_outline(outline: Element) -> list[float] | None:
-    """Of <x1><y1><x2>…, of <pt><x><y>, or of a text `x,y;x,y`; None where it is none of them."""
+def _bounds_of_outline(outline: Element) -> list[float] | None:
+    """The bounding box of <x1><y1><x2>…, <pt><x><y>, or a text `x,y;x,y`; None for others."""
     sides: dict[str, list[float | None]] = {"x": [], "y": []}
     for each in outline.iter():
         if re.fullmatch("[xy][0-9]*", each.tag):
@@ -136,7 +136,7 @@ def _box_round_outline(outline: Element) -> list[float] | None:
 def number(
     element: Element, tag: str, kind: str, found: list[Problem], default: float | None = None
 ) -> float | None:
-    """The number in a tag, or None and one more in `found`."""
+    """The number in a tag; None, and a problem in `found`, if invalid."""
     text = (element.findtext(tag) or "").strip()
     if not text and default is not None:
         return default

@@ -1,4 +1,4 @@
-"""Reads annotations in Pascal VOC's XML: a folder in VOC's layout, or any two folders."""
+"""Reads annotations in Pascal VOC's XML: VOC's layout, or any folders of XML files and images."""
 
 import logging
 from collections.abc import Iterator
@@ -27,17 +27,17 @@ logger = logging.getLogger(__name__)
 
 
 def open_voc_xml(root: str, split: str, problems: Problems) -> Annotations:
-    """Reads the images of a split in the order of its list, or those of all XML files of a folder.
+    """Reads the images of a split in the order of its list, or all XML files of a folder.
 
-    Boxes are the XML's numbers divided by the image's size, as in Caffe and TensorFlow Datasets, so
-    that times the size they are the XML's numbers again.
+    Boxes are the numbers of the XML divided by the size of the image, as in Caffe and TensorFlow
+    Datasets; multiplied by the size, they are the numbers of the XML again.
 
     Args:
-      root: the folder that holds `Annotations`, `JPEGImages` and `ImageSets/Main`; or that of the
-        XML files.
+      root: the folder with `Annotations`, `JPEGImages` and `ImageSets/Main`; or the folder of
+        the XML files.
       split: the name of a list in `ImageSets/Main`, `ImageSets` or the folder itself, without
         `.txt`; or the folder of the images.
-      problems: what becomes of images that are damaged or whose annotation is.
+      problems: handles damaged images and annotations.
 
     Raises:
       UserError: a folder or the list is missing or cannot be understood, or `problems` stops; the
@@ -56,7 +56,7 @@ def open_voc_xml(root: str, split: str, problems: Problems) -> Annotations:
     there = f"; there are {', '.join(known)}" if known else ""
     raise UserError(
         f"{spec}: {folder / 'ImageSets' / 'Main' / f'{split}.txt'} does not exist{there}, and "
-        f"{split} is no folder of images"
+        f"{split} is not a folder of images"
     )
 
 
@@ -64,8 +64,8 @@ class _Pair(NamedTuple):
     """An image with its annotation.
 
     Attributes:
-      name: what messages call the image.
-      images: the images that it may be.
+      name: the name of the image in messages.
+      images: the images with this name.
       xml: the annotation file, from its folder.
     """
 
@@ -75,7 +75,7 @@ class _Pair(NamedTuple):
 
 
 def _read_split(folder: Path, file: Path, spec: str, problems: Problems) -> Iterator[Annotation]:
-    """The annotations of the images in a list."""
+    """Yields the annotations of the images in a list."""
     tree = FileTree(folder)
     images, xmls = images_of(tree), annotations_of(tree)
     image_stems, xml_stems = Stems(images, images.images), Stems(xmls, xmls.with_suffix(".xml"))
@@ -114,7 +114,7 @@ def _read_split(folder: Path, file: Path, spec: str, problems: Problems) -> Iter
 
 
 def _xmls_of(name: str, images: list[str], xmls: Stems) -> list[str]:
-    """The annotation files of images, which lie in the same folder or one of them in none."""
+    """The annotation files of images; both have the same subfolder, or one of them has none."""
     candidates = [found for image in images for found in xmls.find(without_suffix(image))]
     candidates = candidates or xmls.find(name) or xmls.find(without_suffix(name))
     if not candidates:
@@ -134,7 +134,7 @@ def _xmls_of(name: str, images: list[str], xmls: Stems) -> list[str]:
 def _read_folders(
     folder: Path, image_folder: Path, spec: str, problems: Problems
 ) -> Iterator[Annotation]:
-    """The annotations of all XML files of a folder, with images of another or the same."""
+    """Yields the annotations of all XML files of a folder; images may be in another folder."""
     xmls, images = FileTree(folder), FileTree(image_folder)
     stems = Stems(images, images.images)
     files = xmls.with_suffix(".xml")
@@ -157,7 +157,7 @@ def _read_folders(
             annotated.add(Path(read.path).relative_to(images.root).as_posix())
             yield read
         elif file not in others[-1:]:
-            annotated.update(found)  # which is told as a problem
+            annotated.update(found)  # reported as a problem
     problems.num_images -= len(others)
     if len(others) == len(files):
         count = counted(len(files), "XML file")
@@ -167,14 +167,15 @@ def _read_folders(
         logger.warning("%s: left out %s of other kinds: %s", spec, count, first_names(others))
     if renamed:
         logger.warning(
-            "%s: %s name another image that is there, too; each counts for the image that is "
-            "called like it: %s",
+            "%s: in %s, <filename> is another existing image; each is used for the image with the "
+            "name of the file: %s",
             *(spec, counted(len(renamed), "XML file"), first_names(renamed)),
         )
     without = [image for image in images.images if image not in annotated]
     if without:
         count = counted(len(without), "image")
-        logger.warning("%s: left out %s without XML file: %s", spec, count, first_names(without))
+        message = "%s: left out %s without an XML file: %s"
+        logger.warning(message, spec, count, first_names(without))
 
 
 def _read_pair(
@@ -187,8 +188,8 @@ def _read_pair(
 ) -> Annotation | None:
     """Reads an annotation file.
 
-    Two lists collect, if given, the files that are not in VOC's form (`others`), and those whose
-    <filename> is another image than that which is called like them (`renamed`).
+    If given, `others` collects files that are not in VOC's form, and `renamed` files whose
+    <filename> is another image than the one with their name.
     """
     path, found = xmls.path(pair.xml), []
     root = parse(path, found)
@@ -214,7 +215,7 @@ def _read_pair(
 
 
 def _named_beside(image: str, file_name: str, images: FileTree) -> str:
-    """Another image of the same folder that an annotation names; "" where it names none."""
+    """Another image of the same folder that an annotation names; "" without one."""
     folder, slash, own = image.rpartition("/")
     name = PureWindowsPath(file_name).name
     other = f"{folder}{slash}{name}"
@@ -234,7 +235,7 @@ def _image(pair: _Pair, file_name: str, images: FileTree) -> str | Problem:
     if found:
         other = _named_beside(found[0], file_name, images)
         if other and without_suffix(other) == without_suffix(found[0]):
-            message = f"its <filename> is {other}, but {found[0]} is what is listed"
+            message = f"its <filename> is {other}, but {found[0]} is listed"
             return Problem("ambiguous", message)
         return found[0]
     path = images.image(file_name) if file_name else None
@@ -242,5 +243,5 @@ def _image(pair: _Pair, file_name: str, images: FileTree) -> str | Problem:
         return path.relative_to(images.root).as_posix()
     if isinstance(path, Problem) and path.kind == "ambiguous":
         return path
-    named = f", nor is {shown(file_name)}, which it names" if file_name else ""
-    return Problem("image missing", f"{shown(pair.name)} is no image in {images.root}{named}")
+    named = f", nor is its <filename> {shown(file_name)}" if file_name else ""
+    return Problem("image missing", f"{shown(pair.name)} is not an image in {images.root}{named}")

@@ -1,6 +1,7 @@
-"""Reads the labels of YOLO: a text file an image, with a line an object, as fractions of the image.
+"""Reads YOLO labels: one text file per image, one line per object, as fractions of the image.
 
-The layouts of Ultralytics, Roboflow, Darknet, CVAT, Label Studio and labelImg: see `yolo_layout`.
+For the layouts of Ultralytics, Roboflow, Darknet, CVAT, Label Studio and labelImg, see
+`yolo_layout`.
 """
 
 import itertools
@@ -39,7 +40,7 @@ from ssd_jax.storage.files import local_path, read_text
 
 logger = logging.getLogger(__name__)
 
-# How many label files are looked into to find out whether they are YOLO's.
+# The number of label files that are read to recognize YOLO's format.
 SAMPLE = 10
 NUM_BOX = 4
 
@@ -47,15 +48,15 @@ NUM_BOX = 4
 def open_yolo(root: str, split: str, problems: Problems) -> Annotations:
     """Reads the labels of the images of a split.
 
-    Images without a label file, or with an empty one, have no objects. Polygons count as the box
-    round them.
+    Images without a label file, or with an empty one, have no objects. Polygons are replaced by
+    their bounding boxes.
 
     Args:
       root: a data.yaml, an obj.data of Darknet, or a folder: with one of these files, or with
-        images and labels in folders that are called like the split.
-      split: a key of the file, like `train`; in a folder without one the name of a folder, or
-        `all` for images that are not divided.
-      problems: what becomes of images that are damaged or whose labels are.
+        images and labels in folders with the name of the split.
+      split: a key of the file, like `train`; in a folder without such a file, the name of a
+        folder, or `all` for images that are not divided.
+      problems: handles damaged images and labels.
 
     Returns:
       The annotations; the id of a class is its index, plus 1.
@@ -77,19 +78,19 @@ def open_yolo(root: str, split: str, problems: Problems) -> Annotations:
     if not any(labels):
         place = label_places(images[0])[0]
         raise UserError(
-            f"{source}: none of {counted(len(images), 'image')} has a label file; that of "
-            f"{images[0]} would be {place}"
+            f"{source}: none of {counted(len(images), 'image')} has a label file; {images[0]} "
+            f"needs {place}"
         )
     names = layout.names
     if names is None:
-        logger.warning("%s: no file names the classes, so they are called by their index", source)
+        logger.warning("%s: no file names the classes, so their names are their indices", source)
     read = _read(images, labels, base, layout, problems, source)
     ids = {name: index + 1 for index, name in names.items()} if names else None
     return Annotations(read, source, ids)
 
 
 def find_yolo(tree: FileTree) -> Splits:
-    """The YOLO data sets below a folder: what data.yaml or obj.data name, or images with labels."""
+    """Finds YOLO data sets below a folder: by data.yaml or obj.data, or images with labels."""
     layouts = list(layouts_in(tree))
     is_given = len(tree.files) - len(tree.images) == 1
     splits: Splits = {}
@@ -102,7 +103,7 @@ def find_yolo(tree: FileTree) -> Splits:
             chosen = [split for split, own in groups.items() if any(map(files.of, own))]
             if missing := [split for split, own in groups.items() if not own]:
                 entries = [f"{split}: {' '.join(layout.splits[split])}" for split in missing]
-                message = "%s: left out what is not there: %s"
+                message = "%s: left out folders or files that do not exist: %s"
                 logger.warning(message, layout.file, first_names(entries))
         for split in chosen:
             splits.setdefault(split, []).append(spec.compose("yolo", layout.file, split))
@@ -110,7 +111,7 @@ def find_yolo(tree: FileTree) -> Splits:
         return splits
     above = {part.lower() for part in tree.root.absolute().parts}
     if not tree.with_suffix(".txt") and not above & set(IMAGE_FOLDERS):
-        return {}  # without label files here or beside, no image need be looked at
+        return {}  # without possible label files, images need no check
     groups = {split: list(map(tree.path, images)) for split, images in grouped(tree).items()}
     if list(groups) == [WHOLE] and (lists := lists_in(tree)):
         listed = Layout(tree.root, None, lists)
@@ -121,14 +122,14 @@ def find_yolo(tree: FileTree) -> Splits:
 
 
 def _layout(root: Path, split: str, source: str) -> Layout:
-    """What a file, or the files of a folder, say about a split."""
+    """The layout of a split, from a file or from the files of a folder."""
     if root.is_file():
         layout = declared(root)
         if layout is None:
-            raise UserError(f"{source}: {root} is no data.yaml with train, val and names")
+            raise UserError(f"{source}: {root} is not a data.yaml with train, val and names")
         if split not in layout.splits:
-            there = ", ".join(layout.splits) or "none"
-            raise UserError(f"{source}: {root} has no split {split!r}, but {there}")
+            known = ", ".join(layout.splits) or "none"
+            raise UserError(f"{source}: {root} has no split {split!r}, but {known}")
         return _with_names(layout)
     if not root.is_dir():
         raise UserError(f"{source}: {root} does not exist")
@@ -144,8 +145,8 @@ def _layout(root: Path, split: str, source: str) -> Layout:
     lists = lists_in(tree) if list(groups) == [WHOLE] and split != WHOLE else {}
     is_listed = split in lists
     if not is_listed and split not in groups:
-        there = ", ".join(groups) or "no images"
-        raise UserError(f"{source}: {root} has no split {split!r}, but {there}")
+        known = ", ".join(groups) or "no images"
+        raise UserError(f"{source}: {root} has no split {split!r}, but {known}")
     own = lists if is_listed else {}
     if len(layouts) == 1 and layouts[0].names:
         return layouts[0]._replace(file=root, splits=own, base="")
@@ -161,17 +162,17 @@ def _with_names(layout: Layout) -> Layout:
 
 
 def _images(layout: Layout, split: str) -> list[Path]:
-    """The images of a split that a file declares; none where they are not there."""
+    """The images of a declared split; none if they do not exist."""
     if not exists(layout, split):
         return []
     try:
         return split_images(layout, split, Problems("skip", 1.0))[1]
-    except UserError:  # which opening it will tell
+    except UserError:  # opening it reports the error
         return []
 
 
 def _with_labels(groups: Mapping[str, Sequence[Path]]) -> list[str]:
-    """The splits with label files; none where those of no split look like YOLO's.
+    """The splits with label files; none if no split has labels in YOLO's format.
 
     The files of a split may all be empty: images without objects.
     """
@@ -182,12 +183,10 @@ def _with_labels(groups: Mapping[str, Sequence[Path]]) -> list[str]:
 
 
 def _look_like_labels(images: Iterable[Path], files: LabelFiles) -> bool:
-    """Whether images have label files, and most of the first of them are YOLO's."""
+    """Whether images have label files, and most of the first ones are in YOLO's format."""
     labels = map(files.of, images)
-    looked = (is_label(label) for label in labels if label)
-    known = list(
-        itertools.islice((is_label for is_label in looked if is_label is not None), SAMPLE)
-    )
+    checks = (is_label(label) for label in labels if label)
+    known = list(itertools.islice((check for check in checks if check is not None), SAMPLE))
     return bool(known) and 2 * sum(known) >= len(known)
 
 
@@ -199,7 +198,7 @@ def _read(
     problems: Problems,
     source: str,
 ) -> Iterator[Annotation]:
-    """The annotation of every image; `problems` collects damaged ones."""
+    """Yields the annotation of every image; `problems` collects damaged ones."""
     owners: dict[Path, Path] = {}
     seen: set[str] = set()
     for image, label in zip(images, labels, strict=True):
@@ -220,11 +219,11 @@ def _read(
             problems.add(label or image, image_id, found)
         else:
             yield annotation(image_id, image, label or image_id, objects, unit="fractions")
-    _tell(images, labels, source)
+    _log_unmatched(images, labels, source)
 
 
 def _objects(file: Path, layout: Layout, found: list[Problem]) -> list[Object]:
-    """The objects of a label file; adds to `found` what is wrong with it."""
+    """Reads the objects of a label file; adds its problems to `found`."""
     try:
         content = read_text(file, MAX_BYTES)
     except UserError as error:
@@ -232,7 +231,7 @@ def _objects(file: Path, layout: Layout, found: list[Problem]) -> list[Object]:
         found.append(Problem("annotation unreadable", message))
         return []
     objects = []
-    # Not `splitlines`, which also splits at signs that belong to no text file of lines.
+    # Not `splitlines`, which also splits at other signs, like form feeds.
     for row, line in enumerate(content.replace("\r", "\n").split("\n"), 1):
         words = line.split()
         if not words:
@@ -246,7 +245,7 @@ def _objects(file: Path, layout: Layout, found: list[Problem]) -> list[Object]:
 
 
 def _object(words: list[str], layout: Layout) -> Object | Problem:
-    """The object of a line: class, centre, width and height; or class and points of a polygon."""
+    """Parses a line: class, centre, width and height; or class and points of a polygon."""
     values = [number(word) for word in words]
     known = [value for value in values if value is not None]
     if len(known) < len(values):
@@ -260,14 +259,12 @@ def _object(words: list[str], layout: Layout) -> Object | Problem:
         return Object(name, (x - width / 2, y - height / 2, x + width / 2, y + height / 2))
     form = "a class and four numbers of a box, or three or more points of a polygon"
     if len(box) == NUM_BOX + 1:
-        return Problem(
-            "box", f"has 6 numbers where {form} belong: is the last a confidence, as of detections?"
-        )
+        return Problem("box", f"has 6 numbers, but needs {form}; is the last number a confidence?")
     if len(box) % 2 or len(box) < NUM_BOX + 2:
-        return Problem("box", f"has {len(words)} numbers where {form} belong")
+        return Problem("box", f"has {len(words)} numbers, but needs {form}")
     if _may_be_keypoints(box):
         return Problem(
-            "box", "may be a box with keypoints, or a polygon: write kpt_shape into the data.yaml"
+            "box", "may be a box with keypoints or a polygon: write kpt_shape into the data.yaml"
         )
     corners = extremes([box[i : i + 2] for i in range(0, len(box), 2)])
     assert corners is not None
@@ -277,11 +274,11 @@ def _object(words: list[str], layout: Layout) -> Object | Problem:
 def _class_name(index: float, layout: Layout) -> str | Problem:
     names = layout.names
     if not index.is_integer() or index < 0:
-        return Problem("class unknown", f"has the class {index:g}, which is no index")
+        return Problem("class unknown", f"has the class {index:g}, which is not an index")
     if names is None:
         return str(int(index))
     if int(index) not in names:
-        ends = dict.fromkeys([*names][:1] + [*names][-1:])  # of one class once
+        ends = dict.fromkeys([*names][:1] + [*names][-1:])  # a single class only once
         listed = " to ".join(f"{end} ({names[end]})" for end in ends)
         return Problem(
             "class unknown",
@@ -292,18 +289,18 @@ def _class_name(index: float, layout: Layout) -> str | Problem:
 
 
 def _may_be_keypoints(box: list[float]) -> bool:
-    """Whether every third number behind a box may say how visible a keypoint is: 0, 1 or 2."""
+    """Whether every third number after a box may be the visibility of a keypoint: 0, 1 or 2."""
     visible = box[NUM_BOX + 2 :: 3]
     whole = (len(box) - NUM_BOX) % 3 == 0
     return whole and all(value in (0, 1, 2) for value in visible)
 
 
-def _tell(images: Sequence[Path], labels: Sequence[Path | None], source: str) -> None:
-    """Logs how many images have no label file, and how many label files no image."""
+def _log_unmatched(images: Sequence[Path], labels: Sequence[Path | None], source: str) -> None:
+    """Logs images without a label file, and label files without an image."""
     without = [image.name for image, label in zip(images, labels, strict=True) if not label]
     if without:
         logger.warning(
-            "%s: %s of %d without label file, taken as without objects: %s",
+            "%s: %s of %d without a label file, used as images without objects: %s",
             *(source, counted(len(without), "image"), len(images), first_names(without)),
         )
     pairs = zip(images, labels, strict=True)
@@ -313,11 +310,11 @@ def _tell(images: Sequence[Path], labels: Sequence[Path | None], source: str) ->
             (image.parent, label.parent) for image, label in pairs if label
         }
         for file in without_image(images_in, labels_in)
-        # Beside images there are texts of other kinds, too.
+        # A folder of images may also have other text files.
         if images_in != labels_in or is_label(file)
     ]
     if orphans:
         logger.warning(
-            "%s: left out %s without image: %s",
+            "%s: left out %s without an image: %s",
             *(source, counted(len(orphans), "label file"), first_names(sorted(orphans))),
         )

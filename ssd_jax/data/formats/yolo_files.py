@@ -1,4 +1,4 @@
-"""The label files of YOLO: where that of an image is, and whether a text file is one."""
+"""Finds the label files of YOLO, and recognizes their format."""
 
 import os
 from pathlib import Path
@@ -10,13 +10,13 @@ from ssd_jax.data.problems import file_exists
 from ssd_jax.errors import UserError
 from ssd_jax.storage.files import read_text
 
-# Larger label files are refused unread.
+# Larger label files are not read.
 MAX_BYTES = 16 * 2**20
 IMAGE_FOLDERS = ("images", "jpegimages")
 
 
 def label_places(image: Path) -> list[Path]:
-    """Where the label file of an image may be, in order: in Ultralytics' layouts, or beside it."""
+    """Possible label files of an image, in order: in Ultralytics' layouts, or next to it."""
     parts = list(image.parts)
     places = []
     for i in reversed(range(len(parts) - 1)):
@@ -24,21 +24,21 @@ def label_places(image: Path) -> list[Path]:
             for name in ("labels", "Labels"):
                 folders = [*parts[:i], name, *parts[i + 1 :]]
                 places.append(Path(*folders).with_suffix(".txt"))
-    beside = image.with_suffix(".txt")
-    return [*places, image.parent / "labels" / beside.name, beside]
+    adjacent = image.with_suffix(".txt")
+    return [*places, image.parent / "labels" / adjacent.name, adjacent]
 
 
 class LabelFiles:
-    """The label files of images; folders are listed once, when a file is not there as expected."""
+    """The label files of images; lists a folder once, if an expected file does not exist."""
 
     def __init__(self) -> None:
         self._listed: dict[Path, dict[str, Path]] = {}
 
     def of(self, image: Path) -> Path | None:
-        """The label file of an image, or None where it has none.
+        """The label file of an image, or None without one.
 
-        Where none is called exactly like the image, its name may differ in capitals, like A.TXT, or
-        in the form of Unicode.
+        Without a file of exactly the image's name, the name may differ in capitals, like A.TXT, or
+        in its Unicode form.
         """
         places = label_places(image)
         for place in places:
@@ -55,7 +55,7 @@ class LabelFiles:
 
 
 def is_label(file: Path) -> bool | None:
-    """Whether the first line of a file is one of a label file; None where it has no line."""
+    """Whether the first line of a file is a YOLO label; None for a file without lines."""
     try:
         lines = read_text(file, MAX_BYTES).split("\n")
     except UserError:
@@ -67,7 +67,7 @@ def is_label(file: Path) -> bool | None:
 
 
 def without_image(images_in: Path, labels_in: Path) -> list[Path]:
-    """The label files of a folder that belong to no image of another."""
+    """The label files of a folder without an image in another folder."""
     names = os.listdir(images_in)
     known = {alike(Path(name).stem) for name in names if not name.lower().endswith(".txt")}
     return [

@@ -1,4 +1,4 @@
-"""Where the images and classes of a YOLO data set are: data.yaml, Darknet's obj.data, folders."""
+"""Locates the images and classes of a YOLO data set: data.yaml, Darknet's obj.data, folders."""
 
 import logging
 import os
@@ -20,20 +20,20 @@ logger = logging.getLogger(__name__)
 
 MAX_BYTES = 2**18  # larger files declare no classes
 SPLIT_KEYS = ("train", "val", "valid", "test")
-# Files with one class a line: of labelImg and Label Studio, Darknet, Roboflow.
+# Files with one class per line: of labelImg and Label Studio, Darknet, Roboflow.
 NAME_FILES = ("classes.txt", "labels.txt", "names.txt", "predefined_classes.txt", "_darknet.labels")
 
 
 class Layout(NamedTuple):
-    """What a file or folder declares.
+    """The declarations of a file or folder.
 
     Attributes:
       file: a data.yaml or obj.data, or the folder itself.
-      names: the classes by their index; None where there are none.
-      splits: folders and lists of images by split, as written.
-      base: `path` of a data.yaml, as written.
-      keypoints: how many numbers a line has behind its box.
-      names_file: where the classes stand; None where there are none.
+      names: the classes by index; None if not declared.
+      splits: folders and lists of images by split, unchanged.
+      base: `path` of a data.yaml, unchanged.
+      keypoints: the number of values after the box in a line.
+      names_file: the file with the classes; None if not declared.
     """
 
     file: Path
@@ -49,7 +49,7 @@ class Layout(NamedTuple):
 
 
 def declared(file: Path) -> Layout | None:
-    """What a data.yaml or obj.data declares; None where it is of another kind.
+    """Reads the declarations of a data.yaml or obj.data; None for other files.
 
     Raises:
       UserError: its classes contradict one another.
@@ -71,7 +71,7 @@ def declared(file: Path) -> Layout | None:
     names_file, names = _declared_names(file, content.get("names"))
     if names is not None and count is not None and count not in (len(names), max(names) + 1):
         raise UserError(
-            f"{file} says that there are {count:g} classes, but names {len(names)} "
+            f"{file} declares {count:g} classes, but names {len(names)} "
             f"({', '.join(list(names.values())[:10])}): make nc and names agree"
         )
     shape = numbers(content.get("kpt_shape"))
@@ -80,16 +80,16 @@ def declared(file: Path) -> Layout | None:
 
 
 def _content(file: Path, content: str) -> dict[str, object]:
-    """The fields of a data.yaml or obj.data; none where it is of another kind."""
+    """The fields of a data.yaml or obj.data; {} for other files."""
     if file.suffix.lower() == ".data":
         pairs = [line.partition("=") for line in content.splitlines()]
         return {key.strip(): value.strip() for key, sign, value in pairs if sign}
     if "names" not in content and "nc" not in content:
         return {}  # YAML takes long to read
-    # Tabs are no blanks in YAML, but are written by hand.
+    # YAML does not allow tabs as indentation, but people write them.
     for attempt in (content, content.replace("\t", "  ")):
         try:
-            # All values are texts, so that a class may be called "no" or "1.0".
+            # All values are texts, so that "no" and "1.0" are possible names of classes.
             loaded = yaml.load(attempt, Loader=yaml.BaseLoader)
         except (yaml.YAMLError, ValueError, RecursionError, AttributeError, TypeError):
             continue
@@ -98,10 +98,10 @@ def _content(file: Path, content: str) -> dict[str, object]:
 
 
 def _declared_names(file: Path, value: object) -> tuple[Path, dict[int, str]] | tuple[None, None]:
-    """The classes of the field `names`: a list, a dict by index, or a file with one a line.
+    """The classes of the field `names`: a list, a dict by index, or a file with one class per line.
 
     Returns:
-      The file where they stand and the classes; (None, None) where there are none.
+      The file with the classes, and the classes; (None, None) without classes.
     """
     if value is None or value == "":
         return None, None
@@ -110,15 +110,15 @@ def _declared_names(file: Path, value: object) -> tuple[Path, dict[int, str]] | 
         places = (file.parent / listed, file.parent / listed.name, listed)
         found = next((place for place in places if place.is_file()), None)
         if found is None:
-            raise UserError(f"{file} names the file {value} of its classes, which does not exist")
+            raise UserError(f"{file} names {value} as its file of classes, but it does not exist")
         return found, read_names(found)
     if not isinstance(value, list | dict):
-        raise UserError(f"{file}: names is {shown(value)}, which lists no classes")
+        raise UserError(f"{file}: names is {shown(value)}, which is not a list of classes")
     names: dict[int, str] = {}
     for key, name in enumerate(value) if isinstance(value, list) else value.items():
         index = number(key)
         if index is None or index < 0 or not index.is_integer() or not text(name):
-            raise UserError(f"{file}: names has {shown(key)}: {shown(name)}, which is no class")
+            raise UserError(f"{file}: names has {shown(key)}: {shown(name)}, which is not a class")
         if text(name) in names.values():
             raise UserError(f"{file}: names has the class {shown(text(name))} twice")
         names[int(index)] = text(name)
@@ -128,10 +128,10 @@ def _declared_names(file: Path, value: object) -> tuple[Path, dict[int, str]] | 
 
 
 def read_names(file: Path) -> dict[int, str]:
-    """The classes of a file with one a line.
+    """Reads a file with one class per line.
 
     Raises:
-      UserError: it cannot be read, or has one twice.
+      UserError: the file cannot be read, or has a class twice.
     """
     lines = [text(line) for line in read_text(file, MAX_BYTES).rstrip().splitlines()]
     repeated = next((line for i, line in enumerate(lines) if line in lines[:i]), None)
@@ -141,13 +141,13 @@ def read_names(file: Path) -> dict[int, str]:
 
 
 def names_in(tree: FileTree) -> tuple[Path, dict[int, str]] | tuple[None, None]:
-    """The classes that files of a folder list, one a line.
+    """Reads the classes from the files of a folder with one class per line.
 
     Returns:
       The first of these files and the classes; (None, None) without such a file.
 
     Raises:
-      UserError: two of them differ.
+      UserError: two files differ.
     """
     known: tuple[Path, dict[int, str]] | None = None
     for file in tree.files:
@@ -158,17 +158,17 @@ def names_in(tree: FileTree) -> tuple[Path, dict[int, str]] | tuple[None, None]:
         if known and known[1] != names:
             raise UserError(
                 f"{known[0]} and {tree.path(file)} list different classes: write one data.yaml, or "
-                "name each folder as a source of its own"
+                "name each folder as a separate source"
             )
         known = known or (tree.path(file), names)
     return known or (None, None)
 
 
 def layouts_in(tree: FileTree) -> Iterator[Layout]:
-    """What the files of a folder declare; of two that name the same images only the first.
+    """Yields the declarations of a folder's files; of two files with the same images, the first.
 
     Raises:
-      UserError: two that name the same images have different classes.
+      UserError: two files with the same images have different classes.
     """
     seen: dict[tuple, Layout] = {}
     for file in tree.with_suffix(".yaml", ".yml", ".data"):
@@ -189,7 +189,7 @@ def layouts_in(tree: FileTree) -> Iterator[Layout]:
 
 
 def lists_in(tree: FileTree) -> dict[str, list[str]]:
-    """The text files that are called like a split and list images, by split."""
+    """The text files with the name of a split that list images, by split."""
     lists: dict[str, list[str]] = {}
     for file in tree.with_suffix(".txt"):
         name = file.rpartition("/")[2][:-4]
@@ -206,7 +206,7 @@ def lists_in(tree: FileTree) -> dict[str, list[str]]:
 
 
 def grouped(tree: FileTree) -> dict[str, list[str]]:
-    """The images of a folder by split, after the names of the folders that they are in."""
+    """The images of a folder by split; the names of their folders determine the split."""
     groups: dict[str, list[str]] = {}
     for image in tree.images:
         groups.setdefault(_split_of(image.split("/")[:-1]), []).append(image)
@@ -221,10 +221,10 @@ def _split_of(folders: list[str]) -> str:
 
 
 def split_images(layout: Layout, split: str, problems: Problems) -> tuple[Path, list[Path]]:
-    """The images of a split that a file declares.
+    """The images of a declared split.
 
     Returns:
-      The folder that their ids start from, and the images in order.
+      The folder at which their ids begin, and the images in order.
 
     Raises:
       UserError: a folder or list does not exist, or `problems` stops.
@@ -236,7 +236,7 @@ def split_images(layout: Layout, split: str, problems: Problems) -> tuple[Path, 
         if place is None:
             tried = ", ".join(str(each) for each in _candidates(layout, entry)[:3])
             raise UserError(
-                f"{layout.file}: {split} is {entry}, but there is no such folder or file "
+                f"{layout.file}: {split} is {entry}, but no such folder or file exists "
                 f"(tried {tried})"
             )
         if place.is_dir():
@@ -252,7 +252,7 @@ def split_images(layout: Layout, split: str, problems: Problems) -> tuple[Path, 
 
 
 def exists(layout: Layout, split: str) -> bool:
-    """Whether the folders or lists of a split are there."""
+    """Whether the folders or lists of a split exist."""
     return all(_place(layout, entry) for entry in layout.splits[split])
 
 
@@ -262,23 +262,23 @@ def _known(layout: Layout, split: str) -> list[Path]:
 
 
 def _place(layout: Layout, entry: str) -> Path | None:
-    """The folder or file that an entry of a split means.
+    """The folder or file of an entry of a split.
 
     Raises:
-      UserError: `../train/images` may be two folders.
+      UserError: an entry like `../train/images` may be two folders.
     """
     found = [place for place in _candidates(layout, entry) if os.path.exists(place)]
     if not found:
         return None
     if entry.startswith("..") and len({place.resolve() for place in found}) > 1 and not layout.base:
         raise UserError(
-            f"{layout.file}: {entry} may be {found[0]} or {found[1]}: write the one that is meant"
+            f"{layout.file}: {entry} may be {found[0]} or {found[1]}: write the right one"
         )
     return found[0]
 
 
 def _candidates(layout: Layout, entry: str) -> list[Path]:
-    """What an entry may mean, the likeliest first."""
+    """Possible paths of an entry, in order of preference."""
     path, folder = _slashed(entry), layout.folder
     if _is_absolute(entry):
         parts = [part for part in path.split("/") if part][1:]
@@ -288,17 +288,17 @@ def _candidates(layout: Layout, entry: str) -> list[Path]:
     if base and not bases:
         bases = [folder / base, Path(base), folder.parent / base]
     bases.append(folder)
-    if layout.file.suffix.lower() == ".data":  # Darknet is started in the folder above it
+    if layout.file.suffix.lower() == ".data":  # Darknet starts in the folder above it
         bases.append(folder.parent)
     candidates = [start / path for start in bases]
-    while path.startswith("../"):  # Roboflow's, whose folders are beside the file
+    while path.startswith("../"):  # Roboflow's folders are next to the file
         path = path[3:]
         candidates.append(folder / path)
     return [Path(os.path.normpath(candidate)) for candidate in candidates]
 
 
 def _listed(layout: Layout, file: Path, problems: Problems) -> Iterator[Path]:
-    """The images that a text file lists, one a line."""
+    """Yields the images of a text file with one image per line."""
     tree = FileTree(layout.folder)
     seen = set()
     for line in read_text(file).splitlines():

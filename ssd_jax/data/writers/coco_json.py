@@ -18,7 +18,7 @@ class CocoWriter:
     keeps_crowd = True
 
     def __init__(self, root: Path, class_names: Sequence[str], category_ids: Sequence[int]):
-        """Takes the folder to write to, and the classes with their ids."""
+        """Begins a data set in a folder, with these classes and their ids."""
         self._root = root
         self._categories = [
             {"id": number, "name": name, "supercategory": ""}

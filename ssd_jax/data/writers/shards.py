@@ -1,12 +1,12 @@
-"""Writes data sets as TFRecord files that TensorFlow Datasets reads, with an index of ours.
+"""Writes data sets as TFRecord files for TensorFlow Datasets, with our index.
 
-    OUTPUT/dataset_info.json, features.json, objects-label.labels.txt    as TFDS has them
+    OUTPUT/dataset_info.json, features.json, objects-label.labels.txt    the metadata of TFDS
     OUTPUT/NAME-SPLIT.tfrecord-00000-of-00012                            the shards
     OUTPUT/index/SPLIT                                                   see `shard_index.py`
 
-Until all is written the folder is called `OUTPUT.tmp`, and `unfinished` in it holds the plan and
-the columns of each shard that is whole. A shard counts when its columns are there, which come last.
-So a conversion that was killed goes on with the shards that are missing.
+During the conversion, the folder has the name `OUTPUT.tmp`, and its folder `unfinished` has the
+plan and the columns of each complete shard. The columns of a shard are written last. A conversion
+that was killed continues with the shards without columns.
 """
 
 import dataclasses
@@ -43,11 +43,11 @@ from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
 
-SHARD_BYTES = 2**27  # about as many bytes a shard
-SIZES_TRIED = 1000  # images that tell how large they are
+SHARD_BYTES = 2**27  # the approximate size of a shard
+SIZES_TRIED = 1000  # images from which the mean size is estimated
 WORK = "unfinished"
 PLAN = "plan.json"
-VERSION = 1  # to be raised when the same data would be written otherwise
+VERSION = 1  # must be raised when the same data would be written differently
 
 
 class _Task(NamedTuple):
@@ -55,7 +55,7 @@ class _Task(NamedTuple):
 
     Attributes:
       dataset: the images of its split.
-      indices: of its images there.
+      indices: the indices of its images in `dataset`.
       place: its file.
       piece: the folder of its columns.
     """
@@ -67,23 +67,23 @@ class _Task(NamedTuple):
 
 
 def write_shards(splits: Mapping[str, Dataset], folder: Path) -> dict[str, int]:
-    """Writes all splits, or those shards of them that a conversion before has not.
+    """Writes all splits; continues an interrupted conversion with its missing shards.
 
     Args:
-      splits: the images of each, with the same classes; named by letters, digits and `_`.
-      folder: made when all is written; there is none, or it is empty.
+      splits: the images by split, with the same classes; names have letters, digits and `_`.
+      folder: created when everything is written; must not exist, or be empty.
 
     Returns:
       The number of objects of each split.
 
     Raises:
-      UserError: an image cannot be read, another process writes the same folder, or one has begun
-        with other data.
+      UserError: an image cannot be read, another process writes the same folder, or the folder
+        has an interrupted conversion of other data.
     """
     set_name = re.sub(r"\W+", "_", folder.name, flags=re.ASCII).lstrip("_0123456789") or "images"
     unfinished = folder.with_name(folder.name + UNFINISHED)
     if unfinished.exists() and not (unfinished / WORK).is_dir() and any(unfinished.iterdir()):
-        raise UserError(f"{unfinished} is there, and not from such a conversion: remove it")
+        raise UserError(f"{unfinished} exists, but not from such a conversion: remove it")
     with locked(unfinished / WORK, "--output"):
         for left in unfinished.rglob(f".*{UNFINISHED}"):  # of processes that were killed
             shutil.rmtree(left) if left.is_dir() else left.unlink()
@@ -104,10 +104,10 @@ def write_shards(splits: Mapping[str, Dataset], folder: Path) -> dict[str, int]:
 def _planned(
     splits: Mapping[str, Dataset], unfinished: Path, set_name: str
 ) -> dict[str, list[_Task]]:
-    """The shards of each split, in order; as planned by a conversion before, if there was one.
+    """The shards of each split, in order, by the plan of an interrupted conversion if there is one.
 
     Raises:
-      UserError: that was one of other data.
+      UserError: the interrupted conversion had other data.
     """
     file = unfinished / WORK / PLAN
     data = json.loads(json.dumps({split: _described(own) for split, own in splits.items()}))
@@ -117,8 +117,8 @@ def _planned(
     plan = read_json(file)
     if plan.get("version") != VERSION or plan.get("data") != data:
         raise UserError(
-            f"{unfinished} is left from a conversion that was stopped, of other data or of data "
-            "that has changed since: remove it"
+            f"{unfinished} is from an interrupted conversion of other data, or the data has "
+            "changed since: remove it"
         )
     tasks: dict[str, list[_Task]] = {}
     for split, dataset in splits.items():
@@ -132,12 +132,12 @@ def _planned(
 
 
 def _described(dataset: Dataset) -> list[Any]:
-    """What two data sets differ in whose shards do."""
+    """A description of a data set; equal descriptions give equal shards."""
     return [*describe_parts(dataset), dataset.class_names, dataset.category_ids]
 
 
 def _images_a_shard(dataset: Dataset) -> int:
-    """How many images make about `SHARD_BYTES`."""
+    """The number of images with a size of about `SHARD_BYTES`."""
     step = max(1, len(dataset) // SIZES_TRIED)
     records = [dataset[index] for index in range(0, len(dataset), step)]
     sizes = [len(each.encoded) or _size_of_file(each.path) for each in records]
@@ -147,17 +147,17 @@ def _images_a_shard(dataset: Dataset) -> int:
 def _size_of_file(path: str) -> int:
     try:
         return os.stat(path).st_size
-    except OSError:  # which is told when it is to be written
+    except OSError:  # reported when the image is written
         return 0
 
 
 def _write_missing(tasks: Sequence[_Task]) -> None:
-    """Writes the shards that are not there yet, one in each thread."""
+    """Writes the missing shards, one per thread."""
     missing = [task for task in tasks if not (task.piece / DETAILS).exists()]
     total = sum(len(task.indices) for task in tasks)
     done = total - sum(len(task.indices) for task in missing)
     if done:
-        logger.info("%s are there from before", counted(done, "image"))
+        logger.info("continues an interrupted conversion: has %s", counted(done, "image"))
     is_stopped = threading.Event()
     with (
         pool_of_threads(num_cores()) as pool,
@@ -172,7 +172,7 @@ def _write_missing(tasks: Sequence[_Task]) -> None:
 
 
 def _write_shard(task: _Task, is_stopped: threading.Event) -> int:
-    """Writes a shard, then its columns, each of which appears when it is whole.
+    """Writes a shard, then its columns; each appears when it is complete.
 
     Returns:
       The number of its images.
@@ -191,7 +191,7 @@ def _write_shard(task: _Task, is_stopped: threading.Event) -> int:
 
 
 class _Piece:
-    """The columns of a shard, while it is written."""
+    """Collects the columns of a shard while it is written."""
 
     def __init__(self) -> None:
         self._ids: list[str] = []
@@ -225,7 +225,7 @@ class _Piece:
         self._records.append(dataclasses.replace(record, encoded=b""))
 
     def columns(self) -> dict[str, Any]:
-        """The columns of an index, of these records."""
+        """The columns of these records, for the index."""
         records = self._records
         counts = [len(record.labels) for record in records]
         classes = [record.labels - 1 for record in records]
@@ -247,15 +247,15 @@ def _read_image(path: str) -> bytes:
         return read_bytes(path, MAX_BYTES)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read: {reason_of(error)}. What was written so far is kept: the same "
-            "command goes on from there"
+            f"{path} cannot be read: {reason_of(error)}. Complete shards are kept: the same "
+            "command continues the conversion"
         ) from error
 
 
 def _size(encoded: bytes) -> tuple[float, float]:
     try:
         return upright_size(encoded, name="the image")
-    except UserError:  # training stops there, or leaves it out
+    except UserError:  # training reports the image, or leaves it out
         return np.nan, np.nan
 
 
@@ -266,7 +266,7 @@ def _join(tasks: Sequence[_Task], folder: Path) -> tuple[list[Shard], int]:
       Its shards, and the number of its objects.
 
     Raises:
-      UserError: what was written before is damaged.
+      UserError: a shard of an earlier conversion is damaged.
     """
     folder.mkdir(parents=True)
     shards, pieces = [], []

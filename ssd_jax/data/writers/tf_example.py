@@ -9,14 +9,14 @@ import numpy as np
 from ssd_jax.data.formats.crc32c import masked_crc32c
 from ssd_jax.data.protobuf import BYTES
 
-# The fields of a `tf.train.Feature`, by what it is a list of.
+# The field numbers of a `tf.train.Feature`, by the type of its list.
 OF_BYTES, OF_FLOATS, OF_INTEGERS = 1, 2, 3
 
 
 def example(features: Mapping[str, bytes | np.ndarray]) -> bytes:
-    """The message of these features: bytes, or `[values]` floats, or whole numbers from 0.
+    """Encodes features: bytes, or `[values]` floats, or integers from 0.
 
-    The message ends with the bytes of the last feature, if it has such.
+    If the last feature is bytes, the message ends with these bytes.
     """
     entries = [
         _field(1, _field(1, name.encode()) + _field(2, _feature(values)))
@@ -40,7 +40,7 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """A whole number from 0, 7 bits a byte."""
+    """Encodes an integer from 0, in 7 bits per byte."""
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)
@@ -53,7 +53,7 @@ def write_record(file: BinaryIO, content: bytes) -> int:
     """Appends a record to a TFRecord file.
 
     Returns:
-      The place in the file where its content ends.
+      The position in the file at which its content ends.
     """
     length = struct.pack("<Q", len(content))
     pieces: Sequence[bytes] = (length, _checksum(length), content, _checksum(content))

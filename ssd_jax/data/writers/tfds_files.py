@@ -1,4 +1,4 @@
-"""Writes the files by which TensorFlow Datasets knows a detection set, without it."""
+"""Writes the metadata of a detection set for TensorFlow Datasets, without importing it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ class Shard(NamedTuple):
     """A file with some of the records of a split.
 
     Attributes:
-      name: of the file.
-      records: how many it has.
-      size: of the file, in bytes.
+      name: the name of the file.
+      records: the number of its records.
+      size: the size of the file, in bytes.
     """
 
     name: str
@@ -26,14 +26,14 @@ class Shard(NamedTuple):
 
 
 def shard_name(set_name: str, split: str, number: int, count: int) -> str:
-    """The name of one of the shards of a split, from 0."""
+    """The file name of a shard; numbers begin at 0."""
     return f"{set_name}-{split}.tfrecord-{number:05d}-of-{count:05d}"
 
 
 def write_tfds_files(
     folder: Path, set_name: str, class_names: Sequence[str], splits: Mapping[str, Sequence[Shard]]
 ) -> None:
-    """Describes the shards of a folder to TFDS."""
+    """Writes the files that describe the shards of a folder to TFDS."""
     write_text(folder / "objects-label.labels.txt", "".join(f"{name}\n" for name in class_names))
     write_json(folder / FEATURES, _features(len(class_names)))
     listed = [

@@ -34,13 +34,13 @@ ANNOTATION = """<annotation>
 
 
 class VocWriter:
-    """Writes Pascal VOC's layout; see `Writer`. Boxes keep fractions of pixels."""
+    """Writes Pascal VOC's layout; see `Writer`. Box coordinates may be fractions of pixels."""
 
     keeps_difficult = True
     keeps_crowd = False
 
     def __init__(self, root: Path, class_names: Sequence[str]):
-        """Takes the folder to write to, and the classes."""
+        """Begins a data set in a folder, with these classes."""
         self._root, self._class_names = root, tuple(class_names)
         self._stems: dict[str, list[str]] = collections.defaultdict(list)
         (root / "Annotations").mkdir()

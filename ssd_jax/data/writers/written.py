@@ -1,4 +1,4 @@
-"""An image with its objects as writers of data sets take it."""
+"""The input of writers of data sets: an image with its objects."""
 
 from typing import NamedTuple, Protocol
 
@@ -9,13 +9,13 @@ class Written(NamedTuple):
     """An image of a data set that is written.
 
     Attributes:
-      name: of its file; no other image of the set has it, nor the same without its suffix.
+      name: its file name; unique in the set, also without its suffix.
       size: (height, width), upright.
       boxes: `[objects, 4] xyxy` float64 in pixels.
       labels: `[objects]` int32 from 1.
       difficult: `[objects] bool`.
       crowd: `[objects] bool`.
-      area: `[objects]` float64: of each object's outline in square pixels, NaN where not known.
+      area: `[objects]` float64: the area of each outline in square pixels, NaN where unknown.
     """
 
     name: str
@@ -32,25 +32,25 @@ class Writer(Protocol):
 
     Attributes:
       keeps_difficult: whether the format has a flag for difficult objects.
-      keeps_crowd: whether it has one for crowds; crowds are left out otherwise.
+      keeps_crowd: whether it has a flag for crowds; otherwise they are left out.
     """
 
     keeps_difficult: bool
     keeps_crowd: bool
 
     def image_folder(self, split: str) -> str:
-        """Where the images of a split go, from the root of the set."""
+        """The folder for the images of a split, from the root of the set."""
         ...
 
     def add(self, split: str, image: Written) -> None:
-        """Writes, or keeps, the annotation of an image."""
+        """Adds the annotation of an image."""
         ...
 
     def finish(self) -> None:
-        """Writes what describes the set as a whole."""
+        """Writes the files of the whole set."""
         ...
 
 
 def number(value: float) -> str:
-    """A number with up to four decimals, without zeros at its end."""
+    """Formats a number with up to four decimals, without trailing zeros."""
     return f"{value:.4f}".rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""Writes YOLO's layout: data.yaml, and `images/SPLIT` beside `labels/SPLIT`."""
+"""Writes YOLO's layout: data.yaml, `images/SPLIT` and `labels/SPLIT`."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class YoloWriter:
     keeps_crowd = False
 
     def __init__(self, root: Path, class_names: Sequence[str]):
-        """Takes the folder to write to, and the classes."""
+        """Begins a data set in a folder, with these classes."""
         self._root, self._class_names = root, class_names
         self._splits: dict[str, None] = {}
 
@@ -44,9 +44,9 @@ class YoloWriter:
             f"{key}: {json.dumps(folders if len(folders) > 1 else folders[0], ensure_ascii=False)}"
             for key, folders in by_key.items()
         ]
-        if "val" not in by_key:  # other programs do not read the file without
+        if "val" not in by_key:  # other programs require it
             lines.append(f"{lines[0].replace('train: ', 'val: ', 1)}  # no validation split")
-        # A string of JSON is one of YAML, too.
+        # A JSON string is also a YAML string.
         names = [
             f"  {i}: {json.dumps(name, ensure_ascii=False)}"
             for i, name in enumerate(self._class_names)
@@ -56,7 +56,7 @@ class YoloWriter:
 
 
 def _key(split: str) -> str:
-    """What YOLO calls a split: train, val or test."""
+    """The name of a split in YOLO: train, val or test."""
     kind = kind_of(split)
     if kind not in EVAL_NAMES:
         return "train"

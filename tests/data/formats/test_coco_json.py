@@ -253,12 +253,14 @@ def test_a_category_written_twice_is_one_and_one_name_of_two_ids_is_told(
     spec = one(tmp_path, categories=[*CATEGORIES, {"id": 2, "name": " cat "}])
     dataset = open_dataset(spec)
     assert dataset.class_names == ("cat",) and dataset.category_ids == (1,)
-    assert "the categories 1 and 2 have one name, cat" in caplog.text
+    assert "the categories 1 and 2 have the same name, cat" in caplog.text
 
 
 def test_two_names_of_one_id_are_refused(tmp_path):
     spec = one(tmp_path, categories=[*CATEGORIES, {"id": "1", "name": "dog"}])
-    with pytest.raises(UserError, match=r"a\.json: the categories 'cat' and 'dog' have one id, 1"):
+    with pytest.raises(
+        UserError, match=r"a\.json: the categories 'cat' and 'dog' have the same id, 1"
+    ):
         open_dataset(spec)
 
 

@@ -160,7 +160,7 @@ def test_damage_is_told_in_the_order_of_the_file(tmp_path, folder):
         ("annotations[1]", ["annotations[1] has no image_id: None"]),
         ("1", [
             "the image 1: an annotation names the unknown category 5",
-            "the image 1: a bbox is [1, 2, 3], but must be x, y, width and height, four numbers of "
+            "the image 1: a bbox is [1, 2, 3], but must be x, y, width and height: four numbers of "
             "at most 1,000,000,000",
         ]),
         ("2", [f"the image 2: 'none.jpg' is not in {folder}"]),

@@ -41,7 +41,7 @@ def test_a_list_and_a_file_name_that_differ_in_the_suffix_are_refused(tmp_path):
         "ImageSets/Main/train.txt": "a.jpg",
     }
     folder = write_files(tmp_path, files | {"Annotations/a.xml": XML.format("a.png")})
-    with pytest.raises(UserError, match=r"its <filename> is a.png, but a.jpg is what is listed"):
+    with pytest.raises(UserError, match=r"its <filename> is a.png, but a.jpg is listed"):
         open_dataset(folder)
 
 
@@ -50,7 +50,7 @@ def test_file_names_of_other_images_are_told(tmp_path, caplog):
     folder = write_files(tmp_path, files | {"a.xml": XML.format("b.jpg")})
     with caplog.at_level(logging.WARNING, "ssd_jax"):
         assert objects(folder) == {"a": [("cat", BOX)], "b": [("cat", BOX)]}
-    assert "1 XML file name another image that is there, too" in caplog.text
+    assert "in 1 XML file, <filename> is another existing image" in caplog.text
     assert "a.xml (b.jpg)" in caplog.text
 
 
@@ -72,7 +72,7 @@ def test_a_column_of_splits_is_told(tmp_path, caplog):
 @pytest.mark.parametrize("box, area", [([20, 10, 80, 60], 3000), ([100, 20, 160, 90], 4200.0)])
 def test_two_corners_in_coco_are_refused_where_the_areas_tell(tmp_path, box, area):
     folder = write_files(tmp_path, {"a.jpg": None, "ann.json": coco(bbox=box, area=area)})
-    with pytest.raises(UserError, match="the areas say that each bbox is two corners"):
+    with pytest.raises(UserError, match="by the areas, each bbox is two corners"):
         open_dataset(folder)
 
 

@@ -127,7 +127,7 @@ def test_the_suffix_may_be_missing_and_the_folder_another(folder):
         ("a.jpg,60,40,dog,,,,", "the box is"),
         ("a.jpg,60,40,,6,4,30,20", "has no class"),
         ("a.jpg,60,x,dog,6,4,30,20", "which are not pixels"),
-        ("a.jpg,61,40,dog,6,4,30,20", "an earlier row says otherwise"),
+        ("a.jpg,61,40,dog,6,4,30,20", "but an earlier row differs"),
         ("c.jpg,60,40,dog,6,4,30,20", "'c.jpg' is not in"),
         ("../a.jpg,60,40,dog,6,4,30,20", "outside"),
     ],

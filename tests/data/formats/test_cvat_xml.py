@@ -115,7 +115,7 @@ def test_what_has_no_box_is_told(tmp_path, caplog, monkeypatch):
     write(tmp_path / "annotations.xml", image("a.jpg", BOX + others))
     pictures(tmp_path, "a.jpg")
     assert read_boxes(str(tmp_path)) == {"a": [("cat", THE_BOX)]}
-    assert "left out what has no box: points (1), tag (1), skeleton (1)" in caplog.text
+    assert "left out elements without a box: points (1), tag (1), skeleton (1)" in caplog.text
 
 
 # ---- video
@@ -153,13 +153,13 @@ def test_of_a_video_those_frames_are_used_that_are_there(tmp_path, caplog, monke
     write(tmp_path / "annotations.xml", track((5, 10, 0), (6, 12, 0), (9, 12, 1), (12, 20, 0)))
     pictures(tmp_path / "images", "frame_000005.png", "frame_000010.png")
     assert read_boxes(str(tmp_path)) == {"frame_000005": box(10), "frame_000010": []}
-    assert "left out 4 frames with objects but without image" in caplog.text
+    assert "left out 4 frames with objects but without an image" in caplog.text
 
 
 def test_frames_that_cannot_be_told_are_refused(tmp_path):
     write(tmp_path / "annotations.xml", track((0, 10, 0)))
     pictures(tmp_path / "images", "x.jpg", "y.jpg")
-    with pytest.raises(UserError, match=r"its frames cannot be told among the 2 images"):
+    with pytest.raises(UserError, match=r"its frames are not recognized among the 2 images"):
         open_dataset(str(tmp_path))
 
 
@@ -194,9 +194,9 @@ def test_damaged_shapes_stop_or_are_left_out(tmp_path, shapes, complaint):
         ([image("b.jpg")], "'b.jpg' is not in"),
         ([image("../b.jpg")], "'../b.jpg' is outside"),
         ([image("a.jpg")] * 2, "lists 'a.jpg' twice"),
-        ([image("a.jpg").replace('"60"', '"wide"')], "('wide', '40'), not pixels"),
+        ([image("a.jpg").replace('"60"', '"wide"')], "('wide', '40'), which are not pixels"),
         ([], "lists no images"),
-        (["<image"], "is not an XML file that can be read"),
+        (["<image"], "cannot be read as XML"),
     ],
 )
 def test_damaged_files_stop(tmp_path, elements, complaint):

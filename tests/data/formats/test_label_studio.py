@@ -128,26 +128,26 @@ def test_which_annotation_counts(tmp_path, caplog, monkeypatch):
     read = objects(write_files(tmp_path, images | {"x.json": tasks}))
     expected = dict.fromkeys(["newest", "truth", "cancelled", "brush"], CAT) | {"empty": []}
     assert read == expected
-    assert "left out 2 tasks that nobody has annotated: none.jpg, none2.jpg" in caplog.text
+    assert "left out 2 tasks without an annotation: none.jpg, none2.jpg" in caplog.text
     assert "2 tasks with several annotations" in caplog.text
-    assert "left out 1 region without box (masks and points)" in caplog.text
+    assert "left out 1 region without a box (masks and points)" in caplog.text
 
 
 @pytest.mark.parametrize(
     "entry, message",
     [
-        (7, "is 7, which is no task"),
+        (7, "is 7, which is not a task"),
         ({"data": {"text": "x"}}, "names no image"),
         (task("gone.jpg", region()), "'gone.jpg' is not in"),
         (task("a.jpg", region(VALUE | {"rectanglelabels": []})), "a region has no class"),
-        (task("a.jpg", region(VALUE | {"x": None})), "no shape in percent"),
-        (task("a.jpg", region(VALUE | {"width": "nan"})), "no shape in percent"),
+        (task("a.jpg", region(VALUE | {"x": None})), "not a shape in percent"),
+        (task("a.jpg", region(VALUE | {"width": "nan"})), "not a shape in percent"),
         (task("a.jpg", region(VALUE | {"width": 999})), "probably they are pixels"),
         (task("a.jpg", region(original_width=100, original_height=50)), "resized by 2"),
         (task("a.jpg", region(image_rotation=90)), "image_rotation"),
         (task("a.jpg", 7), "a region is 7"),
         (task("a.jpg", SIZE | {"type": "rectanglelabels"}), "a region is {"),
-        (task("a.jpg", region({"rectanglelabels": ["cat"]})), "no shape in percent"),
+        (task("a.jpg", region({"rectanglelabels": ["cat"]})), "not a shape in percent"),
         (task("a.jpg", region(), region(VALUE | {"x": 0})), "two shapes have the id 'x'"),
         (task("a.jpg") | {"data": None}, "names no image"),
         ({"annotations": [], "image": "a.jpg"}, "has no data"),

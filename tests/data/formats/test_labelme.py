@@ -105,8 +105,8 @@ def test_points_and_images_without_a_file_are_left_out_and_told(tmp_path, caplog
     files = {"a.jpg": None, "a.json": content(RECTANGLE, point), "b.jpg": None}
     files |= {"empty.jpg": None, "empty.json": content(image_path="empty.jpg")}
     assert objects(write_files(tmp_path, files)) == {"a": CAT, "empty": []}
-    assert "left out 1 point without box" in caplog.text
-    assert "left out 1 image without annotation file: b.jpg" in caplog.text
+    assert "left out 1 point without a box" in caplog.text
+    assert "left out 1 image without an annotation file: b.jpg" in caplog.text
 
 
 @pytest.mark.parametrize("flagged", [{"flags": {"difficult": True}}, {"difficult": True}])
@@ -128,7 +128,7 @@ def test_difficult(tmp_path, flagged):
         ({"shapes": [7]}, "a shape is 7"),
         ({"shapes": {}}, "no list 'shapes'"),
         ({"imageWidth": 100, "imageHeight": 50}, "resized by 2"),
-        ({"imagePath": "b.jpg"}, "imagePath is 'b.jpg', but there is .*a.jpg"),
+        ({"imagePath": "b.jpg"}, "imagePath is 'b.jpg', but .*a.jpg has the name"),
     ],
 )
 def test_wrong_files_are_named_or_skipped(tmp_path, changed, message):
@@ -147,7 +147,7 @@ def test_a_missing_image_is_never_taken_from_elsewhere(tmp_path):
     outside = content(RECTANGLE, image_path="../../secret.jpg", imageData=data)
     write_files(tmp_path, {"secret.jpg": None})
     folder = write_files(tmp_path / "x" / "set", {"b.jpg": None, "a.json": outside})
-    with pytest.raises(UserError, match=r"secret\.jpg' is not in .*holds the image itself"):
+    with pytest.raises(UserError, match=r"secret\.jpg' is not in .*the image inside the file"):
         open_dataset(folder)
 
 

@@ -56,7 +56,7 @@ def test_rows_and_images_without_the_other_are_left_out_and_told(folder, caplog,
 
 def test_no_image_at_all_is_refused(folder):
     (folder / "train-annotations-bbox.csv").write_text(HEADER + ROWS.replace("000", "abc"))
-    with pytest.raises(UserError, match=r"but none that one of the 4 rows names.*IMAGEID\.jpg"):
+    with pytest.raises(UserError, match=r"but none with an id of the 4 rows.*IMAGEID\.jpg"):
         open_dataset(source(folder))
 
 

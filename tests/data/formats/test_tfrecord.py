@@ -193,7 +193,7 @@ def test_a_damaged_image_is_called_by_its_name(pictures, tmp_path):
 
 def test_a_wrong_size_names_the_image(pictures, tmp_path):
     path = write(tmp_path / "x.record", features_of(pictures[0], NAMES) | {"image/width": [61]})
-    with pytest.raises(UserError, match=r"x\.record: a\.jpg: says 61 × 40, but the image has 60"):
+    with pytest.raises(UserError, match=r"x\.record: a\.jpg: states 61 × 40, but the image has 60"):
         open_dataset(f"tfrecord:{path}")
 
 
@@ -208,7 +208,7 @@ def test_a_record_that_ends_early_or_is_compressed_is_refused(pictures, tmp_path
         with pytest.raises(UserError, match=f"compressed with {name}.*without compression"):
             open_dataset(str(tmp_path))
     path.write_bytes(b"no record at all")
-    with pytest.raises(UserError, match="no TFRecord file"):
+    with pytest.raises(UserError, match="not a TFRecord file"):
         open_dataset(str(tmp_path))
 
 
@@ -280,7 +280,7 @@ def test_names_come_from_texts_then_from_the_label_map_then_are_numbers(
     numbers = [each | {"image/object/class/text": []} for each in features(*pictures)]
     path = write(tmp_path / "train" / "objects.tfrecord", *numbers)
     assert open_dataset(f"tfrecord:{path}").class_names == ("1", "2")
-    assert "classes are called by their numbers, like 1" in caplog.text
+    assert "numbers, like 1, are the names of classes" in caplog.text
     (path.parent / "objects_label_map.pbtxt").write_text(
         "item { id: 5 name: 'bird' } item { id: 2 name: 'hound' } item { id: 1 name: 'tabby' }"
     )
@@ -302,7 +302,7 @@ def test_shards_and_splits_are_found(pictures, tmp_path):
     alone = tmp_path / "sets" / "coco_train.record-00001-of-00003"
     assert [record.image_id for record in open_dataset(str(alone))] == ["my b"]
     (tmp_path / "sets" / "coco_train.record-00001-of-00003").unlink()
-    with pytest.raises(UserError, match="2 of 3 files are there"):
+    with pytest.raises(UserError, match="only 2 of 3 files exist"):
         open_dataset(str(tmp_path), role="train")
 
 

@@ -158,8 +158,8 @@ def test_points_and_empty_images_are_told(tmp_path, caplog, monkeypatch):
     content = export(region(), point) | export(name="b.jpg")
     folder = write_files(tmp_path, {"a.jpg": None, "b.jpg": None, "via.json": content})
     assert objects(folder) == {"a": CAT, "b": []}
-    assert "left out 1 point without box" in caplog.text
-    assert "1 image without regions, taken as without objects: b.jpg" in caplog.text
+    assert "left out 1 point without a box" in caplog.text
+    assert "1 image without regions, used as images without objects: b.jpg" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,10 @@ def test_points_and_empty_images_are_told(tmp_path, caplog, monkeypatch):
         ({"filename": None}, "has no filename"),
         ({"regions": 7}, "regions is 7"),
         ({"regions": [7]}, "a region is 7"),
-        ({"regions": [region(RECT | {"x": None})]}, "no shape in pixels"),
-        ({"regions": [region(RECT | {"x": "inf"})]}, "no shape in pixels"),
-        ({"regions": [region(RECT | {"name": "star"})]}, "no shape in pixels"),
-        ({"regions": [region(RECT, other="x")]}, "a region has no class, which is the class"),
+        ({"regions": [region(RECT | {"x": None})]}, "not a shape in pixels"),
+        ({"regions": [region(RECT | {"x": "inf"})]}, "not a shape in pixels"),
+        ({"regions": [region(RECT | {"name": "star"})]}, "not a shape in pixels"),
+        ({"regions": [region(RECT, other="x")]}, "a region has no class \\(class\\)"),
     ],
 )
 def test_wrong_entries_are_named_or_skipped(tmp_path, changed, message):
@@ -189,7 +189,7 @@ def test_wrong_entries_are_named_or_skipped(tmp_path, changed, message):
 
 @pytest.mark.parametrize(
     "line, message",
-    [("a.jpg,7\n", "has 2 columns"), (row().replace("{", "[", 2), "is no JSON object")],
+    [("a.jpg,7\n", "has 2 columns"), (row().replace("{", "[", 2), "is not a JSON object")],
 )
 def test_wrong_rows_are_named(tmp_path, line, message):
     files = {"a.jpg": None, "b.jpg": None, "via.csv": HEADER + row("b.jpg") + line}

@@ -239,7 +239,7 @@ def test_what_is_left_out_of_two_folders_is_told(tmp_path, caplog, monkeypatch):
     fill(tmp_path, "a.xml", "a.jpg", "b.jpg", "c.jpg")
     (tmp_path / "other.xml").write_text("<project/>")
     assert read_boxes(f"voc_xml:{tmp_path}:{tmp_path}") == classes("a")
-    assert "left out 2 images without XML file: b.jpg, c.jpg" in caplog.text
+    assert "left out 2 images without an XML file: b.jpg, c.jpg" in caplog.text
     assert "left out 1 XML file of other kinds: other.xml" in caplog.text
 
 

@@ -135,7 +135,7 @@ def test_splits_keep_their_names_and_declared_ones_that_are_missing_are_none(tmp
     assert list(boxes(f"{folder}:val")) == ["b"]
     with pytest.raises(UserError, match="no split 'test', but train, val"):
         explicit_sources(f"{folder}:test")
-    with pytest.raises(UserError, match=r"test is \.\./test/images, but there is no such folder"):
+    with pytest.raises(UserError, match=r"test is \.\./test/images, but no such folder"):
         open_dataset(f"yolo:{folder}/data.yaml:test")
 
 
@@ -208,14 +208,14 @@ def test_keypoints_are_no_polygon(tmp_path):
 @pytest.mark.parametrize(
     "line, message",
     [
-        ("0 0.25 0.35 0.3 0.5 0.9", "line 2 has 6 numbers .* a confidence"),
+        ("0 0.25 0.35 0.3 0.5 0.9", "line 2 has 6 numbers.* a confidence"),
         ("0 0.25 0.35 0.3", "line 2 has 4 numbers"),
         ("0 0.1 0.1 0.4 0.6 0.3 0.3 0.2", "line 2 has 8 numbers"),
         (
             "1 0.25 0.35 0.3 0.5",
             r"line 2 has the class 1, but \S+/classes.txt lists 1 class, 0 \(cat\)",
         ),
-        ("-1 0.25 0.35 0.3 0.5", "line 2 has the class -1, which is no index"),
+        ("-1 0.25 0.35 0.3 0.5", "line 2 has the class -1, which is not an index"),
         ("0.5 0.25 0.35 0.3 0.5", "line 2 has the class 0.5"),
         ("cat 0.25 0.35 0.3 0.5", "line 2 has 'cat', which is not a number"),
         ("0 nan 0.35 0.3 0.5", "line 2 has 'nan'"),
@@ -252,12 +252,12 @@ def test_names_are_texts_in_the_order_of_their_indices(tmp_path, names, expected
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("train: images\nnc: 2\nnames: [cat]\n", "there are 2 classes, but names 1"),
+        ("train: images\nnc: 2\nnames: [cat]\n", "declares 2 classes, but names 1"),
         ("train: images\nnames: [cat, cat]\n", "has the class 'cat' twice"),
-        ("train: images\nnames: [cat, []]\n", "which is no class"),
-        ("train: images\nnames: {a: cat}\n", "which is no class"),
-        ("train: images\nnames: x.names\n", "names the file x.names"),
-        ("train: nowhere\nnames: [cat]\n", "train is nowhere, but there is no such folder"),
+        ("train: images\nnames: [cat, []]\n", "which is not a class"),
+        ("train: images\nnames: {a: cat}\n", "which is not a class"),
+        ("train: images\nnames: x.names\n", "names x.names as its file of classes"),
+        ("train: nowhere\nnames: [cat]\n", "train is nowhere, but no such folder"),
     ],
 )
 def test_wrong_data_yaml_is_refused(tmp_path, content, message):
@@ -269,7 +269,7 @@ def test_wrong_data_yaml_is_refused(tmp_path, content, message):
 def test_a_path_that_may_be_two_folders_is_refused(tmp_path):
     write_files(tmp_path, {"train/images/b.jpg": None})
     folder = write_files(tmp_path / "set", LAYOUTS["roboflow"])
-    with pytest.raises(UserError, match=r"\.\./train/images may be .*write the one that is meant"):
+    with pytest.raises(UserError, match=r"\.\./train/images may be .*write the right one"):
         open_dataset(folder, role="train")
 
 
@@ -293,13 +293,13 @@ def test_images_without_labels_and_labels_without_images_are_told(tmp_path, capl
     files |= {"images/b.jpg": None, "images/c.jpg": None, "labels/c.txt": " \n"}
     read = boxes(write_files(tmp_path, files | {"labels/gone.txt": LINE}))
     assert read["b"] == read["c"] == []
-    assert "1 image of 3 without label file, taken as without objects: b.jpg" in caplog.text
-    assert "left out 1 label file without image: gone.txt" in caplog.text
+    assert "1 image of 3 without a label file, used as images without objects: b.jpg" in caplog.text
+    assert "left out 1 label file without an image: gone.txt" in caplog.text
 
 
 def test_a_split_without_any_label_is_refused(tmp_path):
     files = {"data.yaml": "train: images\nnames: [cat]\n", "images/a.jpg": None}
-    with pytest.raises(UserError, match=r"none of 1 image has .* would be .*labels/a\.txt"):
+    with pytest.raises(UserError, match=r"none of 1 image has .* needs .*labels/a\.txt"):
         open_dataset(f"yolo:{write_files(tmp_path, files)}:train")
 
 
@@ -367,7 +367,10 @@ def test_a_data_yaml_that_names_nothing_that_is_there_is_told(tmp_path, caplog):
     folder = write_files(tmp_path, files | {"data.yaml": "train: x/y\nval: x/z\nnames: [cat]\n"})
     with caplog.at_level(logging.WARNING, "ssd_jax"):
         check_cat(folder)
-    assert "data.yaml: left out what is not there: train: x/y, val: x/z" in caplog.text
+    assert (
+        "data.yaml: left out folders or files that do not exist: train: x/y, val: x/z"
+        in caplog.text
+    )
 
 
 def test_labels_in_another_form_are_told_by_line_where_a_data_yaml_is_there(tmp_path):
