@@ -2,12 +2,14 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 import yaml
 
+from ssd_jax.config.spelling import nearest
 from ssd_jax.data.discovery import WHOLE
 from ssd_jax.data.file_tree import IMAGE_SUFFIXES, FileTree
 from ssd_jax.data.formats.values import number, numbers, text
@@ -19,6 +21,8 @@ from ssd_jax.storage.files import read_text
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 2**18  # larger files declare no classes
+DATA_FILES = ("data.yaml", "data.yml")
+CLASSES = re.compile(r"^(names|nc)[ \t]*:", re.MULTILINE)
 SPLIT_KEYS = ("train", "val", "valid", "test")
 # Files with one class per line: of labelImg and Label Studio, Darknet, Roboflow.
 NAME_FILES = ("classes.txt", "labels.txt", "names.txt", "predefined_classes.txt", "_darknet.labels")
@@ -52,13 +56,15 @@ def declared(file: Path) -> Layout | None:
     """Reads the declarations of a data.yaml or obj.data; None for other files.
 
     Raises:
-      UserError: its classes contradict one another.
+      UserError: its classes contradict one another; it is not valid YAML; or it is a data.yaml
+        without classes.
     """
     try:
-        content = _content(file, read_text(file, MAX_BYTES))
+        written = read_text(file, MAX_BYTES)
     except UserError as error:
         logger.warning("left out: %s", error)
         return None
+    content = _content(file, written)
     count = number(content.get("nc") or content.get("classes"))
     splits = {}
     for key in SPLIT_KEYS:
@@ -67,7 +73,13 @@ def declared(file: Path) -> Layout | None:
         if any(entries):
             splits[key] = [entry for entry in entries if entry]
     if "names" not in content and (count is None or not splits):
-        return None
+        if file.name.lower() not in DATA_FILES:
+            return None
+        near = nearest("names", content)
+        hint = f" (did you mean names, not {near}?)" if near else ""
+        raise UserError(
+            f"{file} has no names, the list of classes{hint}: add it, like names: [cat, dog]"
+        )
     names_file, names = _declared_names(file, content.get("names"))
     if names is not None and count is not None and count not in (len(names), max(names) + 1):
         raise UserError(
@@ -84,17 +96,28 @@ def _content(file: Path, content: str) -> dict[str, object]:
     if file.suffix.lower() == ".data":
         pairs = [line.partition("=") for line in content.splitlines()]
         return {key.strip(): value.strip() for key, sign, value in pairs if sign}
-    if "names" not in content and "nc" not in content:
+    if file.name.lower() not in DATA_FILES and not CLASSES.search(content):
         return {}  # YAML takes long to read
+    error = None
     # YAML does not allow tabs as indentation, but people write them.
     for attempt in (content, content.replace("\t", "  ")):
         try:
             # All values are texts, so that "no" and "1.0" are possible names of classes.
             loaded = yaml.load(attempt, Loader=yaml.BaseLoader)
-        except (yaml.YAMLError, ValueError, RecursionError, AttributeError, TypeError):
+        except (yaml.YAMLError, ValueError, RecursionError, AttributeError, TypeError) as raised:
+            error = raised
             continue
         return loaded if isinstance(loaded, dict) else {}
-    return {}
+    raise UserError(f"{file} is not valid YAML: {_reason(error)}: correct it") from error
+
+
+def _reason(error: object) -> str:
+    """The reason why a file is not YAML, with the line where its faulty part begins."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return "it cannot be read"
+    mark = error.context_mark or error.problem_mark
+    where = f"line {mark.line + 1}: " if mark else ""
+    return f"{where}{error.problem or error.context}"
 
 
 def _declared_names(file: Path, value: object) -> tuple[Path, dict[int, str]] | tuple[None, None]:

@@ -258,12 +258,30 @@ def test_names_are_texts_in_the_order_of_their_indices(tmp_path, names, expected
         ("train: images\nnames: {a: cat}\n", "which is not a class"),
         ("train: images\nnames: x.names\n", "names x.names as its file of classes"),
         ("train: nowhere\nnames: [cat]\n", "train is nowhere, but no such folder"),
+        ("train: images\nnames: [cat\n", "data.yaml is not valid YAML: line 2: expected ',' or"),
+        ("names: [cat\ntrain: images\n", "data.yaml is not valid YAML: line 1: expected ',' or"),
+        ("train: images\nname: [cat]\n", r"has no names, .* \(did you mean names, not name\?\)"),
+        ("train: images\n", r"has no names, the list of classes: add it, like names: \[cat, dog\]"),
+        ("", "has no names, the list of classes"),
     ],
 )
 def test_wrong_data_yaml_is_refused(tmp_path, content, message):
     write_files(tmp_path, {"data.yaml": content, "images/a.jpg": None, "labels/a.txt": LINE})
     with pytest.raises(UserError, match=message):
         open_dataset(str(tmp_path / "data.yaml"))
+
+
+@pytest.mark.parametrize("content", ["names: [cat\ntrain: images\n", "train: images\n", ""])
+def test_wrong_data_yaml_is_refused_in_its_folder(tmp_path, content):
+    files = {"data.yaml": content, "images/a.jpg": None, "labels/a.txt": LINE}
+    with pytest.raises(UserError, match="data.yaml (is not valid YAML|has no names)"):
+        open_dataset(write_files(tmp_path, files))
+
+
+def test_yaml_files_of_others_are_ignored(tmp_path):
+    others = {"compose.yaml": "services: {a: [\n", "recipe.yml": "train: 3\n", "empty.yaml": ""}
+    files = others | {"classes.txt": "cat", "images/a.jpg": None, "labels/a.txt": LINE}
+    check_cat(write_files(tmp_path, files))
 
 
 def test_a_path_that_may_be_two_folders_is_refused(tmp_path):
