@@ -47,8 +47,8 @@ def documented(page, name):
     """A program of a page, which prints all but the worst detections."""
     text = (DOCS / f"{page}.md").read_text()
     (program,) = re.findall(rf"```python\n(# {re.escape(name)}.*?)```", text, re.DOTALL)
-    assert "ssd_jax" not in program and program.count("score > 0.3") == 1
-    return program.replace("score > 0.3", "score > 0.01")
+    assert "ssd_jax" not in program and program.count("score > 0.4") == 1
+    return program.replace("score > 0.4", "score > 0.01")
 
 
 @pytest.fixture
