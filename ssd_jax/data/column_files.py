@@ -1,6 +1,6 @@
-"""Arrays and strings in the files of a folder, from which they are mapped into memory.
+"""Stores arrays and strings in the files of a folder, and maps them into memory.
 
-All processes of a machine share what they map.
+All processes of a machine share the mapped memory.
 """
 
 import hashlib
@@ -17,17 +17,17 @@ from ssd_jax.data.columns import Strings
 from ssd_jax.storage.files import open_file
 
 DETAILS = "details.json"
-# Arrays that say where the things of another one end, from 0.
+# Arrays with the ends of items in another array, beginning with 0.
 ENDS = ("splits",)
 PIECE = 2**22  # bytes that are read together
 
 
 class Table(NamedTuple):
-    """What the files of a folder hold.
+    """The content of the files of a folder.
 
     Attributes:
-      columns: by their names. The bytes of strings lie one behind the other.
-      details: what else there is to say, as JSON can hold it.
+      columns: arrays and `Strings` by name.
+      details: other content, in types of JSON.
     """
 
     columns: dict[str, Any]
@@ -40,12 +40,12 @@ def save_table(table: Table, folder: Path) -> None:
 
 
 def join_tables(pieces: Sequence[Mapping[str, Any]], details: dict[str, Any], folder: Path) -> None:
-    """Writes the rows of all pieces, which need not fit into memory together, as one table.
+    """Writes the rows of all pieces as one table; together, they may be larger than memory.
 
     Args:
-      pieces: columns of the same names.
-      details: of the table.
-      folder: an empty one.
+      pieces: columns with the same names.
+      details: the details of the table.
+      folder: an empty folder.
     """
     for name, first in pieces[0].items():
         own = [piece[name] for piece in pieces]
@@ -54,24 +54,24 @@ def join_tables(pieces: Sequence[Mapping[str, Any]], details: dict[str, Any], fo
             with (folder / name).open("wb") as file:
                 for each in strings:
                     file.write(each.content[:])
-            _join(_ends(folder / name), _moved([each.ends for each in strings]))
+            _join(_ends(folder / name), _with_offsets([each.ends for each in strings]))
         elif name in ENDS:
             start = np.zeros(1, np.int64)
-            _join(folder / f"{name}.npy", [start, *_moved([each[1:] for each in own])])
+            _join(folder / f"{name}.npy", [start, *_with_offsets([each[1:] for each in own])])
         else:
             _join(folder / f"{name}.npy", own)
     digests = {path.name: file_digest(path) for path in sorted(folder.iterdir())}
     (folder / DETAILS).write_text(json.dumps({"digests": digests, "details": details}))
 
 
-def _moved(ends: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Ends of things of several pieces, as they are where the pieces lie one behind the other."""
+def _with_offsets(ends: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The ends of items of several pieces, after the pieces are concatenated."""
     starts = np.cumsum([0, *(int(own[-1]) if len(own) else 0 for own in ends)])
     return [own + start for own, start in zip(ends, starts.tolist(), strict=False)]
 
 
 def _join(file: Path, arrays: Sequence[np.ndarray]) -> None:
-    """Writes arrays one behind the other, without more than one of them in memory."""
+    """Writes the concatenation of arrays, with only one of them in memory."""
     shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
     header = {"descr": arrays[0].dtype.str, "fortran_order": False, "shape": shape}
     with file.open("wb") as opened:
@@ -81,7 +81,7 @@ def _join(file: Path, arrays: Sequence[np.ndarray]) -> None:
 
 
 def load_table(folder: Path) -> Table | None:
-    """The table of a folder, mapped; None where there is none, or one of its files is damaged."""
+    """Maps the table of a folder; None if it does not exist or one of its files is damaged."""
     try:
         content = json.loads((folder / DETAILS).read_text())
         digests, details = content["digests"], content["details"]

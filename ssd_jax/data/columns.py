@@ -1,4 +1,4 @@
-"""Annotations of many images in a few arrays, so that millions of images fit in memory."""
+"""Stores annotations of many images in a few arrays, so that millions of images fit in memory."""
 
 import dataclasses
 import mmap
@@ -12,7 +12,7 @@ AT_ONCE = 2**20  # objects that are computed together
 
 
 class Strings(Sequence[str]):
-    """Many strings as one string of bytes and the places where each begins and ends.
+    """Many strings as one byte string, with the start and end of each.
 
     Attributes:
       content: the encoded strings.
@@ -21,17 +21,17 @@ class Strings(Sequence[str]):
     """
 
     def __init__(self, content: bytes | mmap.mmap, starts: np.ndarray, ends: np.ndarray):
-        """Takes the attributes."""
+        """Stores the attributes."""
         self.content, self.starts, self.ends = content, starts, ends
 
     @classmethod
     def joined(cls, content: bytes | mmap.mmap, ends: np.ndarray) -> "Strings":
-        """Strings that lie one behind the other, by `[strings] int64` ends."""
+        """Makes strings from a concatenation and its `[strings] int64` ends."""
         return cls(content, np.concatenate([np.zeros(1, np.int64), ends])[:-1], ends)
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> "Strings":
-        """Encodes strings as file names are encoded."""
+        """Encodes strings with the encoding of file names."""
         content, ends = bytearray(), []
         for string in strings:
             content += os.fsencode(string)
@@ -40,7 +40,7 @@ class Strings(Sequence[str]):
 
     @classmethod
     def repeated(cls, strings: Iterable[str], counts: Sequence[int]) -> "Strings":
-        """Each of the strings so many times; the encoded strings are kept once."""
+        """Repeats each string by its count; the encoded strings are stored once."""
         once = cls.of(strings)
         return cls(once.content, np.repeat(once.starts, counts), np.repeat(once.ends, counts))
 
@@ -57,7 +57,7 @@ class Strings(Sequence[str]):
         return os.fsdecode(self.content[self.starts[index] : self.ends[index]])
 
     def chosen(self, mask: np.ndarray) -> "Strings":
-        """Those for which `[strings] bool` is true."""
+        """The strings for which `[strings] bool` is true."""
         return self if mask.all() else Strings.of(self[i] for i in np.flatnonzero(mask).tolist())
 
 
@@ -65,7 +65,7 @@ class Repeated(Sequence[str]):
     """One string, many times."""
 
     def __init__(self, string: str, count: int):
-        """Takes the string, and how many times."""
+        """Stores the string and the number of repetitions."""
         self._string = string
         self._count = count
 
@@ -83,18 +83,18 @@ class Repeated(Sequence[str]):
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Images that lie in files, with their objects.
+    """Images in files, with their objects.
 
     The objects of image i are those from `splits[i]` to `splits[i + 1]`.
 
     Attributes:
-      image_ids: what results call the images.
+      image_ids: the names of the images in results.
       paths: the image files.
-      sizes: `[images, 2]` float64 height and width, NaN where they are not known.
-      spans: `[images, 2]` int64 offset and length of the image in its file; length 0 = all of it.
+      sizes: `[images, 2]` float64 height and width, NaN where unknown.
+      spans: `[images, 2]` int64 offset and length of the image in its file; length 0: whole file.
       splits: `[images + 1]` int64, ascending from 0.
-      boxes: `[objects, 4] xyxy` floats; in what unit the owner says.
-      classes: `[objects]` int32; of what list the owner says.
+      boxes: `[objects, 4] xyxy` floats; the owner of the columns defines the unit.
+      classes: `[objects]` int32; the owner of the columns defines the list of classes.
       difficult: `[objects] bool`.
       crowd: `[objects] bool`.
       area: `[objects]` float64, NaN where not given.
@@ -115,25 +115,25 @@ class Columns:
         return len(self.splits) - 1
 
     def objects(self, index: int) -> slice:
-        """The places of the objects of an image."""
+        """The slice of the objects of an image."""
         return slice(int(self.splits[index]), int(self.splits[index + 1]))
 
     def size(self, index: int) -> tuple[float, float] | None:
-        """(height, width), or None."""
+        """(height, width); None if unknown."""
         height, width = self.sizes[index].tolist()
         return None if np.isnan(height) else (height, width)
 
     def span(self, index: int) -> tuple[int, int] | None:
-        """(offset, length) of an image in its file, or None where it is all of it."""
+        """(offset, length) of an image in its file; None for the whole file."""
         offset, length = self.spans[index].tolist()
         return (offset, length) if length else None
 
     def owners(self) -> np.ndarray:
-        """`[objects] int32`: the index of the image that each belongs to."""
+        """`[objects] int32`: the index of each object's image."""
         return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.splits))
 
     def pieces(self) -> Iterator[slice]:
-        """Places of objects, in order: those of some images at a time, about `AT_ONCE`."""
+        """Yields slices of about `AT_ONCE` objects, in order; each has whole images."""
         start = 0
         while start < len(self):
             beyond = np.searchsorted(self.splits, self.splits[start] + AT_ONCE, side="right")

@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers."""
+"""Counts the content of a data set."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -11,24 +11,24 @@ from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.images.opening import upright_size
 from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
-# Records of TFDS have to be read for this, so no more than the first ones are.
+# Records of TFDS must be read to be counted, so only the first ones are counted.
 RECORDS_COUNTED = 2000
 BOXES_SAMPLED = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """What a data set holds.
+    """The content of a data set, in numbers.
 
     Attributes:
-      class_names: class i + 1 is called `class_names[i]`.
-      num_images: how many there are.
-      num_counted: how many of them the other numbers are about.
-      num_background: images without an object to learn.
-      num_objects: `[classes]` int64: the objects of each class, without crowds.
-      num_crowds: boxes round many objects.
-      num_others: objects of other classes that were left out, where that is known.
-      sizes: `[images, 2]` height and width, of images where they are known.
+      class_names: class i + 1 has the name `class_names[i]`.
+      num_images: the number of images.
+      num_counted: the number of images that were counted for the other attributes.
+      num_background: the number of images without an object to learn.
+      num_objects: `[classes]` int64: the number of objects of each class, without crowds.
+      num_crowds: the number of boxes around many objects.
+      num_others: the number of left out objects of other classes, where known.
+      sizes: `[images, 2]` height and width, of images with known size.
       boxes: `[objects, 4] xyxy` in [0, 1], without crowds.
     """
 
@@ -43,17 +43,17 @@ class Content:
     boxes: np.ndarray
 
     def some_boxes(self) -> np.ndarray:
-        """The boxes, or random ones of more than `BOXES_SAMPLED`."""
+        """The boxes; a random sample if there are more than `BOXES_SAMPLED`."""
         chosen = np.random.default_rng(0).permutation(len(self.boxes))[:BOXES_SAMPLED]
         return self.boxes[np.sort(chosen)]
 
 
 def count_content(dataset: Dataset, most: int = RECORDS_COUNTED) -> Content:
-    """Counts what a data set holds.
+    """Counts the content of a data set.
 
     Args:
       dataset: the records.
-      most: of a set of TFDS so many records are read, and more only where none has an object.
+      most: the number of records to read of a set of TFDS; reads more until one has an object.
     """
     counted = [_count_part(part, most) for part in dataset.parts]
     owners, labels, crowd, boxes, sizes, num_counted = zip(*counted, strict=True)
@@ -79,30 +79,30 @@ def count_content(dataset: Dataset, most: int = RECORDS_COUNTED) -> Content:
 
 
 def nothing_to_learn(content: Content) -> str:
-    """The reason why nothing can be learned from a data set, with numbers; "" where it can."""
+    """The reason why a data set has nothing to learn, with numbers; "" if it has objects."""
     if content.num_objects.sum():
         return ""
     reasons = []
     if content.num_crowds:
-        reasons.append(f"{counted(content.num_crowds, 'box')} round crowds (iscrowd)")
+        reasons.append(f"{counted(content.num_crowds, 'box')} around crowds (iscrowd)")
     if content.num_others:
         names = first_names(content.class_names, 20)
         reasons.append(f"{counted(content.num_others, 'object')} of other classes than {names}")
     return (
         f"there is nothing to learn in {counted(content.num_images, 'image')} with "
-        f"{' and '.join(reasons) or 'no object'}: training needs at least one box round a single "
-        "object of a class of config.data.classes"
+        f"{' and '.join(reasons) or 'no object'}: training needs at least one box around a "
+        "single object of a class of config.data.classes"
     )
 
 
 def num_shared(first: Dataset, second: Dataset) -> int:
-    """How many images of the second data set are files, or records of TFDS, of the first, too."""
+    """The number of images of the second data set that are also in the first one."""
     known = set(_files(first))
     return sum(file in known for file in _files(second))
 
 
 def _files(dataset: Dataset) -> Iterator[tuple[str, int]]:
-    """The path of the file that each image is in, and where it is in that."""
+    """The file of each image, and the image's position in it."""
     for part in dataset.parts:
         yield from part.places()
 
@@ -111,9 +111,11 @@ _Counted = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int
 
 
 def _count_part(part: Part, most: int) -> _Counted:
-    """Owners, labels, crowd and boxes of objects, sizes of images, and how many images these are.
+    """Counts a part.
 
-    Owners are indices of images.
+    Returns:
+      The image index, labels, crowd flags and boxes of objects; the sizes of images; and the number
+      of counted images.
     """
     if isinstance(part, FolderRecords):
         columns = part.columns
@@ -155,7 +157,7 @@ def _read(
         record = part[index]
         try:
             size = upright_size(record.image, name="the image")
-        except UserError:  # the run will stop there, or leave it out
+        except UserError:  # the run reports the image, or leaves it out
             size = (np.nan, np.nan)
         return record.labels, record.crowd, record.boxes, size
 

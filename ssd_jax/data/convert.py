@@ -1,4 +1,4 @@
-"""Writes any data set in the layout of COCO, Pascal VOC or YOLO, or as shards."""
+"""Converts any data set to the layout of COCO, Pascal VOC or YOLO, or to shards."""
 
 import collections
 import dataclasses
@@ -41,7 +41,7 @@ SUFFIXES = {"JPEG": ".jpg", "JPEG2000": ".jp2"}
 
 @dataclasses.dataclass
 class Conversion:
-    """What was written.
+    """The result of a conversion.
 
     Attributes:
       class_names: the classes, in order.
@@ -63,30 +63,30 @@ def convert_data(
 ) -> Conversion:
     """Writes all splits of a data set, cleaned, with copies of its image files.
 
-    Damaged image files are copied as they are, and counted in a warning.
+    Damaged image files are copied unchanged, and counted in a warning.
 
-    The folder appears when everything is written: until then it is called `OUTPUT.tmp`. Shards that
-    are in it go on (`writers/shards.py`); nothing of the other targets is kept.
+    During the conversion, the folder has the name `OUTPUT.tmp`. An interrupted conversion to shards
+    continues (`writers/shards.py`); other targets begin again.
 
     Args:
       spec: see `open_dataset`.
-      target: of `TARGETS`.
-      output: the folder to write; there must be none, or it must be empty.
+      target: one of `TARGETS`.
+      output: the folder to write; it must not exist, or must be empty.
       class_names: see `open_dataset`.
       class_map: see `open_dataset`.
 
     Raises:
-      UserError: there is no such target, the folder is not empty or lies in that of the data, or
-        the data cannot be read.
+      UserError: there is no such target, the folder is not empty or is inside the folder of the
+        data, or the data cannot be read.
     """
     if target not in TARGETS:
         raise UserError(f"there is no target {target!r}, only {', '.join(TARGETS)}")
-    folder = Path(os.path.realpath(local_path(output)))  # with a name, also where it is "."
+    folder = Path(os.path.realpath(local_path(output)))  # "." becomes a path with a name
     check_outputs(folder)
     _check_outside_sources(folder, spec)
     unfinished = folder.with_name(folder.name + UNFINISHED)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} is there and not empty: name another folder")
+        raise UserError(f"{folder} exists and is not empty: name another folder")
     named = resolve(spec)
     sources = ",".join(source for each in named for source in each.sources)
     dataset = open_dataset(sources, class_names, class_map=class_map)
@@ -97,8 +97,8 @@ def convert_data(
         unfinished.mkdir(parents=True)
     except FileExistsError as error:
         raise UserError(
-            f"{unfinished} is left from a conversion that was stopped, or another one is writing "
-            "it: remove it, or wait"
+            f"{unfinished} is from an interrupted conversion, or another one is writing it: remove "
+            "it, or wait"
         ) from error
     try:
         conversion = _write(splits, dataset, target, unfinished)
@@ -123,19 +123,19 @@ def _write_shards(
 
 
 def _check_outside_sources(folder: Path, spec: str) -> None:
-    """Raises a `UserError` if a folder lies in one that a source names."""
-    # In quotes, or without where they exist, the names of folders may hold commas and colons.
+    """Raises a `UserError` if a folder is inside a folder of a source."""
+    # Names of folders may contain commas and colons.
     places = [spec, *re.split("[:,]", spec), *re.findall('"([^"]*)"', spec)]
     for root in filter(os.path.isdir, places):
         if folder.is_relative_to(os.path.realpath(root)):
             raise UserError(
-                f"--output={folder} lies in {root} of --source, so what is written would be found "
-                "there with it: name a folder outside of it"
+                f"--output={folder} is inside {root} of --source, so its files would become part "
+                "of the source: name a folder outside of it"
             )
 
 
 def _split_parts(named: Sequence[Named], dataset: Dataset) -> dict[str, list[Part]]:
-    """The parts of each split; without splits that others are put together to, like trainval."""
+    """The parts of each split; leaves out splits whose images are in others, like trainval."""
     splits: dict[str, list[Part]] = {}
     parts = iter(dataset.parts)
     for each in named:
@@ -148,13 +148,13 @@ def _split_parts(named: Sequence[Named], dataset: Dataset) -> dict[str, list[Par
     for name in sorted(splits, key=lambda name: -len(files[name])):
         others = [each for other, each in files.items() if other != name]
         if files[name] <= set().union(*others):
-            logger.warning("left out the split %s: its images are those of other splits", name)
+            logger.warning("left out the split %s: its images are in other splits", name)
             del files[name], splits[name]
     return splits
 
 
 def _split_of_source(source: str) -> str:
-    """The split that the last of a source's arguments names, otherwise the one before it."""
+    """The split of a source: named by its last argument, or else by one before it."""
     for argument in reversed(source.split(":")[1:]):
         split = split_of(argument.strip('"'))
         if split != WHOLE:
@@ -163,7 +163,7 @@ def _split_of_source(source: str) -> str:
 
 
 def _files(part: Part) -> set[str]:
-    """What the images of a part are known by."""
+    """Unique names of the images of a part."""
     if not isinstance(part, FolderRecords):
         return {f"{id(part)}:{index}" for index in range(len(part))}
     columns = part.columns
@@ -212,21 +212,21 @@ def _write(
     writer.finish()
     if damaged:
         logger.warning(
-            "%s cannot be decoded, and copied as found (ssd-jax check-data says why): %s",
+            "%s cannot be decoded, and were copied unchanged (ssd-jax check-data reports why): %s",
             *(counted(len(damaged), "image"), first_names(damaged)),
         )
     if left_out:
-        logger.warning("left out %s: %s has no mark for them", counted(left_out, "crowd"), target)
+        logger.warning("left out %s: %s has no flag for crowds", counted(left_out, "crowd"), target)
     if unmarked:
         logger.warning(
-            "wrote %s without that mark: %s has none",
+            "wrote %s without the flag 'difficult': %s has no such flag",
             *(counted(unmarked, "difficult object"), target),
         )
     return conversion
 
 
 def _checked(record: Record) -> tuple[Record, bool]:
-    """A record, and whether its image is damaged."""
+    """Checks the image of a record; returns the record, and whether the image is damaged."""
     try:
         open_image(record.image, name=record.image_id)
     except UserError:
@@ -255,13 +255,13 @@ def _written(record: Record, name: str, kept: np.ndarray) -> Written:
 
 
 class _Names:
-    """File names that are different without their suffixes, also where capitals do not count."""
+    """Makes file names that are unique without suffix and independent of capitals."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
     def unique(self, record: Record) -> str:
-        """The name of the image's file, with its folders where an image has it already."""
+        """A unique name for a record's image, with its folders if the file name is taken."""
         path = Path(record.path or record.image_id)
         suffix = path.suffix if path.suffix.lower() in IMAGE_SUFFIXES else ""
         stem = path.name.removesuffix(suffix)
@@ -273,8 +273,8 @@ class _Names:
         beginning = shortened(stem, LONGEST_STEM - len(f"_{numbers.stop}"))
         numbered = (f"{beginning}_{number}" for number in numbers)
         for option in (*options, *numbered):
-            # Control characters, bytes that are no text, blanks at the ends, and dots that hide a
-            # file are no part of names in lists.
+            # Without control characters, undecodable bytes, blanks at the ends, and dots that hide
+            # a file: lists of names must be able to contain them.
             name = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff:\\]", "_", option)
             name = shortened(name.strip().lstrip(". "), LONGEST_STEM) or "image"
             if name.lower() not in self._taken:
@@ -284,7 +284,7 @@ class _Names:
 
 
 def training_source(conversion: Conversion, output: str | Path) -> str:
-    """What to train with: the folder, with a split where none of the names is one for training."""
+    """The source for training: the folder, with a split if no split has a name for training."""
     splits = list(conversion.images)
     kinds = [kind_of(split) for split in splits]
     others = [kind for kind in kinds if kind not in SPLIT_NAMES]

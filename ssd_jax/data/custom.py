@@ -1,14 +1,14 @@
-"""A user's own augmentation: a function of one training image, called before its window is drawn.
+"""Calls a user's augmentation function on each training image, before its window is drawn.
 
-It is named by `config.augment.custom`, as MODULE:FUNCTION:
+`config.augment.custom` names the function, as MODULE:FUNCTION:
 
     def blur(image, boxes, labels, generator):
         ...
         return image, boxes, labels
 
 with `image` `[height, width, 3]` uint8 RGB, `boxes` `[objects, 4] xyxy` float32 in [0, 1], `labels`
-`[objects]` int32 from 1, and a NumPy generator of random numbers. It may return another size of the
-image and another number of objects.
+`[objects]` int32 from 1, and a NumPy generator of random numbers. The function may change the size
+of the image and the number of objects.
 """
 
 import importlib
@@ -36,7 +36,7 @@ Changed = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def find_function(name: str) -> Function:
-    """The function that `MODULE:FUNCTION` names; modules are looked for in this folder, too.
+    """Imports the function `MODULE:FUNCTION`; modules may also be in the current folder.
 
     Raises:
       UserError: there is no such module or function, or the module cannot be imported.
@@ -52,10 +52,10 @@ def find_function(name: str) -> Function:
         if isinstance(error, ModuleNotFoundError) and error.name in parents:
             raise UserError(
                 f"{field}, but there is no module {error.name} in {os.getcwd()} or among the "
-                "installed packages: name one without .py, or start in its folder"
+                "installed packages: name a module without .py, or start in its folder"
             ) from error
         raise UserError(f"{field}, but it cannot be imported: {_describe(error)}") from error
-    # A module that Python brings, and a folder without `__init__.py`, have no file.
+    # Built-in modules, and folders without `__init__.py`, have no file.
     place = getattr(module, "__file__", None) or f"the module {module_name}"
     function = getattr(module, function_name, None)
     if function is None:
@@ -63,23 +63,23 @@ def find_function(name: str) -> Function:
         raise UserError(f"{field}, but {place} has no {function_name}{near}")
     if not callable(function):
         raise UserError(
-            f"{field}, but {function_name} of {place} is {shown(function)}, which is no function"
+            f"{field}, but {function_name} of {place} is {shown(function)}, which is not a function"
         )
     return function
 
 
 class CustomAugmentation:
-    """A user's function, called with checked results.
+    """Calls a user's function, and checks its results.
 
-    What is drawn for an image depends on the seed, the process and the image's place in all that
-    the process trains on, so that a run that goes on draws the same.
+    The random numbers for an image depend on the seed, the process, and the position of the image
+    in the training of the process, so that a continued run draws the same numbers.
 
     Attributes:
-      failure: what it failed with first, in words for the user.
+      failure: a description of its first failure, for the user.
     """
 
     def __init__(self, name: str, num_classes: int, seed: int, process_index: int):
-        """Looks for the function; see `find_function`."""
+        """Imports the function; see `find_function`."""
         self._name, self._function = name, find_function(name)
         self._num_classes = num_classes
         self._seed = (seed, process_index)
@@ -95,15 +95,15 @@ class CustomAugmentation:
     ) -> tuple[bytes, np.ndarray, np.ndarray, np.ndarray]:
         """The changed image, encoded without loss, its height and width, its boxes and labels.
 
-        A failure is not raised, but kept: TensorFlow, whose threads call this, would log each one
-        with its traceback. The image stays as it is then, and is not trained on.
+        A failure is not raised, but stored, because TensorFlow's threads would log each exception
+        with its traceback. The image then stays unchanged, and is not used for training.
 
         Args:
           image: `[height, width, 3] uint8`.
           boxes: `[objects, 4] xyxy` in [0, 1].
           labels: `[objects]`.
-          file: for messages.
-          position: how many images the process has trained on before.
+          file: the image file, for messages.
+          position: the number of images that the process has trained on before.
         """
         generator = np.random.default_rng((*self._seed, int(position)))
         try:
@@ -122,10 +122,10 @@ class CustomAugmentation:
         labels: np.ndarray,
         generator: np.random.Generator,
     ) -> Changed:
-        """What the function makes of an image.
+        """The result of the function for an image.
 
         Raises:
-          UserError: it raises an error, or returns what no record can hold.
+          UserError: the function raises an error, or returns invalid values.
         """
         try:
             # Copies, as these arrays belong to TensorFlow.
@@ -138,16 +138,16 @@ class CustomAugmentation:
 def custom_augmentation(
     config: Config, num_classes: int, process_index: int
 ) -> CustomAugmentation | None:
-    """The function that `config.augment.custom` names; None where it names none."""
+    """The function of `config.augment.custom`; None if the field is empty."""
     name = config.augment.custom
     return CustomAugmentation(name, num_classes, config.seed, process_index) if name else None
 
 
 def checked(result: Any, num_classes: int) -> Changed:
-    """What a function returned, as image, boxes and labels of the types of a record.
+    """Converts a function's result to image, boxes and labels with the types of a record.
 
     Raises:
-      UserError: it has another form; the message continues a sentence about the function.
+      UserError: the result is invalid; the message continues a sentence about the function.
     """
     if not isinstance(result, tuple | list) or len(result) != 3:
         is_listed = isinstance(result, tuple | list)
@@ -172,13 +172,13 @@ def checked(result: Any, num_classes: int) -> Changed:
             "but they must be [objects, 4] and [objects]"
         )
     clipped = np.clip(boxes, 0, 1)
-    # NaN is not near to anything.
+    # NaN fails this comparison.
     is_inside = (np.abs(clipped - boxes) <= ROUNDING).all(axis=1)
     is_good = is_inside & (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
     if not is_good.all():
         box = ", ".join(f"{number:g}" for number in boxes[~is_good][0].tolist())
         raise UserError(
-            f"returned the box ({box}), but it must be x_min, y_min, x_max, y_max in [0, 1], of "
+            f"returned the box ({box}), but it must be x_min, y_min, x_max, y_max in [0, 1], with "
             "some width and height: clip it to the image, or leave it and its label out"
         )
     is_class = (labels >= 1) & (labels <= num_classes) & (labels == np.round(labels))
@@ -193,7 +193,7 @@ def checked(result: Any, num_classes: int) -> Changed:
 def _numbers(values: Any, what: str) -> np.ndarray:
     message = f"returned {what} that are no array of numbers: {shown(values)}"
     try:
-        # Neither texts nor a mask, which NumPy would convert.
+        # Rejects texts and masks, which NumPy would convert.
         if np.asarray(values).dtype.kind in "bSU":
             raise UserError(message)
         return np.asarray(values, np.float32)
@@ -202,11 +202,11 @@ def _numbers(values: Any, what: str) -> np.ndarray:
 
 
 def _describe(error: BaseException) -> str:
-    """The error and its line in the code of the user."""
+    """An error, with its line in the user's code."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = str(Path(__file__).parent)
     places = [frame for frame in frames if not frame.filename.startswith((ours, "<frozen"))]
-    # It may have failed inside Python or a package, but the user looks for a line of their own.
+    # Errors may occur in Python or a package, but users need the line in their code.
     paths = sysconfig.get_paths()
     libraries = tuple(
         paths[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")

@@ -1,4 +1,4 @@
-"""A user's own augmentation as a stage of the input pipeline; see `custom.py`."""
+"""The user's augmentation function as a stage of the input pipeline; see `custom.py`."""
 
 from collections.abc import Iterator
 
@@ -15,16 +15,17 @@ def reading(
     reader: RecordReader,
     custom: CustomAugmentation | None,
 ) -> tuple[tf.data.Dataset, PerImage, PerImage]:
-    """The read stage, which the user's function is a part of, if there is one.
+    """The read stage, including the user's function if there is one.
 
     Args:
-      indices: `[] int64` of records.
-      first_position: how many indices came before.
-      reader: of records.
-      custom: the function.
+      indices: `[] int64` indices of records.
+      first_position: the number of indices before these.
+      reader: the reader of records.
+      custom: the user's function.
 
     Returns:
-      The elements of the stage, what it makes of one, and what it makes of one that fails.
+      The elements of the stage, its function of an element, and the function that replaces a
+      failed element.
     """
     if custom is None:
         return indices, reader.read, reader.read_without_image
@@ -41,7 +42,7 @@ def reading(
 
 
 def changed(custom: CustomAugmentation, record: Tensors, position: tf.Tensor) -> Tensors:
-    """A record as the user's function changes it."""
+    """A record changed by the user's function."""
     file = tf.where(record["path"] == b"", record["image_id"], record["path"])
     pixels = rendering.decode_whole(record["image"])
     image, size, boxes, labels = tf.numpy_function(
@@ -62,10 +63,10 @@ def changed(custom: CustomAugmentation, record: Tensors, position: tf.Tensor) ->
 
 
 def raise_failure(batches: Iterator[Batch], custom: CustomAugmentation | None) -> Iterator[Batch]:
-    """The same batches, until the user's function fails: that is no damaged image.
+    """Yields the same batches until the user's function fails, which is not a damaged image.
 
     Raises:
-      UserError: says how it failed.
+      UserError: the function has failed; the message describes how.
     """
     for batch in batches:
         if custom and custom.failure:

@@ -1,9 +1,8 @@
-"""Images that cannot be decoded, met while training batches are made: they stop, or are left out.
+"""Handles images that cannot be decoded in training: they stop the run, or are left out.
 
-TensorFlow's operations cannot be told to go on after an error. Where damaged images stop the run,
-the stages know nothing of this, and the image at fault is looked for after the failure. Where they
-are left out, a stage works batch by batch; intact images cost nothing extra, for only a batch with
-a failure is retried image by image.
+TensorFlow's operations cannot continue after an error. If damaged images stop the run, the damaged
+image is searched after the failure. If they are left out, a stage works batch by batch. Intact
+images cost nothing extra: only a batch with a failure is retried image by image.
 """
 
 import os
@@ -26,9 +25,9 @@ PerImage = Callable[[Any], Tensors]
 
 
 def images_at_once() -> int:
-    """The number of images that a stage works on at once.
+    """The number of images that a stage processes in parallel.
 
-    They leave it in order: while the first of them is slow, there is work for the other cores.
+    Results are in order: while the first image is slow, the other cores have work.
     """
     return 2 * num_cores()
 
@@ -42,16 +41,16 @@ def each_image(
     skips: bool,
     padded: bool = True,
 ) -> tf.data.Dataset:
-    """One stage: applies a function to each image, several at once, and batches what it gives.
+    """A stage: applies a function to each image, several in parallel, and batches the results.
 
     Args:
-      elements: one for each image.
-      function: of one element; may fail.
-      blank: gives the same form for an element that `function` fails on.
-      batch_size: images a batch.
-      skips: whether `blank` takes the place of a failure; otherwise it ends the batches.
-      padded: whether objects are padded with zeros to the most that an image of the batch has;
-        otherwise all that `function` gives has one shape, which takes less time to batch.
+      elements: one element for each image.
+      function: the function of one element; may fail.
+      blank: makes a replacement for an element on which `function` fails.
+      batch_size: the number of images in a batch.
+      skips: whether `blank` replaces failures; otherwise a failure ends the batches.
+      padded: whether objects are padded with zeros to the largest number in the batch; otherwise
+        all results must have the same shape, which is faster to batch.
 
     Returns:
       Batches.
@@ -63,7 +62,7 @@ def each_image(
 
     if not skips:
         return batched(elements.map(function, num_parallel_calls=images_at_once()))
-    # Each batch is one piece of work, so fewer of them are under way.
+    # Each batch is one task, so fewer tasks run in parallel.
     guarded = _blank_on_failure(function, blank, batched)
     batches = elements.batch(batch_size, drop_remainder=True)
     return batches.map(guarded, num_parallel_calls=num_cores())
@@ -72,7 +71,7 @@ def each_image(
 def _blank_on_failure(
     function: PerImage, blank: PerImage, batched: Callable[[tf.data.Dataset], tf.data.Dataset]
 ) -> PerImage:
-    """A function of one element as one of a batch, with a blank for each that it fails on."""
+    """Turns a function of one element into one of a batch, with blanks for failed elements."""
 
     def for_batch(elements: Any) -> Tensors:
         each = tf.data.Dataset.from_tensor_slices(elements)
@@ -83,14 +82,14 @@ def _blank_on_failure(
 
         quick = batched(each.map(function))
         careful = batched(each.flat_map(try_one))
-        # What is left of a batch after an error is no batch, and dropped.
+        # An incomplete batch after an error is dropped.
         return quick.ignore_errors().concatenate(careful).take(1).get_single_element()
 
     return for_batch
 
 
 def report_broken(batches: Iterator[Batch], problems: Problems) -> Iterator[Batch]:
-    """The same batches; tells `problems` of the images that are `broken` in them."""
+    """Yields the same batches; reports their `broken` images to `problems`."""
     for batch in batches:
         for i in np.flatnonzero(batch["broken"]):
             path = batch["file"][i].decode(errors="surrogateescape")
@@ -104,15 +103,15 @@ def report_broken(batches: Iterator[Batch], problems: Problems) -> Iterator[Batc
 def explain_failure(
     batches: Iterator[Batch], records: Callable[[int], Iterable[Record]], problems: Problems
 ) -> Iterator[Batch]:
-    """The same batches; where one fails, looks for the image at fault.
+    """Yields the same batches; if one fails, searches the damaged image.
 
     Args:
-      batches: may raise errors of TensorFlow.
-      records: gives the records that the batch of this number was made of.
+      batches: the batches; may raise errors of TensorFlow.
+      records: the records of the batch with this number.
       problems: collects the image.
 
     Raises:
-      UserError: names the image and says what is wrong with it.
+      UserError: a batch fails; the message names the image and its problem.
     """
     number = 0
     while True:
@@ -130,7 +129,7 @@ def explain_failure(
 
 
 def why_unreadable(file: str | bytes) -> str | None:
-    """The reason why an image cannot be decoded, for a message; None where it can."""
+    """The reason why an image cannot be decoded, for a message; None if it can."""
     try:
         open_image(file, name="the image")
     except UserError as error:

@@ -1,4 +1,4 @@
-"""A data set: a random-access sequence of records, made of one or several parts."""
+"""A data set: a random-access sequence of records with one or more parts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, Self
@@ -10,7 +10,7 @@ from ssd_jax.data.records import Record
 
 
 class Part(Protocol):
-    """One of the sets that a data set is made of."""
+    """A part of a data set."""
 
     def __len__(self) -> int: ...
 
@@ -25,7 +25,7 @@ class Part(Protocol):
         ...
 
     def places(self) -> Iterator[tuple[str, int]]:
-        """The path of the file that each image is in, and where it is in that."""
+        """The file of each image, and the image's position in it."""
         ...
 
     @property
@@ -38,12 +38,12 @@ class Dataset:
     """The records of all parts, one part after the other.
 
     Attributes:
-      class_names: class i + 1 is called `class_names[i]`.
-      category_ids: what results call the classes, in the same order: the ids of a COCO file or of
-        COCO itself, otherwise 1, 2, ….
-      merged_ids: labels by further ids, of classes that the data has under several names.
-      problems: what becomes of images that turn out to be damaged.
-      parts: the sets it is made of.
+      class_names: class i + 1 has the name `class_names[i]`.
+      category_ids: the ids of the classes in results, in the same order: the ids of a COCO file
+        or of COCO, otherwise 1, 2, ….
+      merged_ids: labels by additional ids, if the data has a class under several names.
+      problems: handles damaged images.
+      parts: the parts of the data set.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Dataset:
         problems: Problems,
         merged_ids: Mapping[int, int] | None = None,
     ):
-        """Joins parts whose labels are of the same classes."""
+        """Joins parts with the same classes."""
         self.parts = tuple(parts)
         self.class_names = tuple(class_names)
         self.category_ids = tuple(category_ids)
@@ -75,7 +75,7 @@ class Dataset:
         return self.parts[number][index - self._starts[number]]
 
     def chosen(self, images: Sequence[np.ndarray]) -> "Dataset":
-        """The records for which `[images] bool` of their part is true; parts without any are gone.
+        """The records for which `[images] bool` of their part is true; leaves out empty parts.
 
         Classes and problems are the same.
         """
@@ -87,11 +87,11 @@ class Dataset:
         return self.of_parts(parts)
 
     def of_parts(self, parts: Sequence[Part]) -> "Dataset":
-        """Some of its parts as a data set; classes and problems are the same."""
+        """A data set of some parts, with the same classes and problems."""
         return Dataset(parts, self.class_names, self.category_ids, self.problems, self.merged_ids)
 
     def shares(self, process_index: int = 0, process_count: int = 1) -> list[range]:
-        """The indices of one process, a range for each part."""
+        """The indices of one process, as a range for each part."""
         ranges = []
         for start, part in zip(self._starts, self.parts, strict=True):
             share = part.share(process_index, process_count)

@@ -1,4 +1,4 @@
-"""Finds out what a folder or file holds: its format, and the sources of its splits."""
+"""Detects the format of a folder or file, and the sources of its splits."""
 
 import logging
 import re
@@ -19,18 +19,18 @@ from ssd_jax.errors import UserError, counted
 
 logger = logging.getLogger(__name__)
 
-# The sources of each split: those of the grammar, with all of their arguments.
+# The sources of each split, in the grammar of specs, with all arguments.
 Splits = dict[str, list[str]]
 Find = Callable[[FileTree], Splits]
 Role = Literal["train", "eval", "all"]
 
-# What a set is called that is not divided.
+# The name of the only split of an undivided set.
 WHOLE = "all"
 
-# How folders of annotations begin whose images lie beside them.
+# Beginnings of names of annotation folders; the images are in sibling folders.
 ANNOTATION_STARTS = ("annot", "label", "data", "csv", "json", "xml")
 
-# What the files of other formats are called, and what to do about them.
+# File names of unsupported formats, and the names of these formats.
 OTHER_FORMATS = {
     r".*\.createml\.json": "CreateML's",
     r".*-asset\.json|.*\.vott": "VoTT's own",
@@ -44,12 +44,12 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".bz2")
 
 
 class Found(NamedTuple):
-    """What a folder or file holds.
+    """The detected content of a folder or file.
 
     Attributes:
       path: the folder or file.
       format: the name of its format.
-      splits: the sources of each split, `WHOLE` where it is not divided.
+      splits: the sources of each split; the split `WHOLE` if it is not divided.
     """
 
     path: Path
@@ -58,15 +58,14 @@ class Found(NamedTuple):
 
 
 def find(path: Path, finders: dict[str, Find]) -> Found:
-    """Finds out what a folder, or a single annotation file, holds.
+    """Detects the format of a folder, or of a single annotation file.
 
     Args:
       path: the folder or file.
-      finders: by the name of a format, a function that gives the splits of that format below a
-        folder; none where there is nothing of it.
+      finders: by the name of each format, a function that finds its splits below a folder.
 
     Raises:
-      UserError: it is of no format, or of several; the message names them.
+      UserError: no format or several formats match; the message names them.
     """
     if path.is_dir():
         tree = FileTree(path)
@@ -87,7 +86,7 @@ def find(path: Path, finders: dict[str, Find]) -> Found:
         raise UserError(f"{path} is empty: name a folder with images and their annotations")
     if not found:
         raise UserError(
-            f"{path} holds no annotations of a known format ({', '.join(finders)}) among "
+            f"{path} has no annotations of a known format ({', '.join(finders)}) among "
             f"{counted(len(tree.files), 'file')}, {len(tree.images):,} of them images: "
             f"{_hint(tree)}"
         )
@@ -109,7 +108,7 @@ def find(path: Path, finders: dict[str, Find]) -> Found:
 
 
 def _lists_of_splits(tree: FileTree) -> list[str]:
-    """Text files that are called like a split."""
+    """Text files with the name of a split."""
     texts = tree.with_suffix(".txt")
     return [file for file in texts if file.rpartition("/")[2][:-4].lower() in SPLIT_NAMES]
 
@@ -121,14 +120,14 @@ def _folders_of_splits(tree: FileTree) -> list[str]:
 
 
 def _hint(tree: FileTree) -> str:
-    """What is there instead, where that is known."""
+    """A hint for the user about other known files."""
     if archives := tree.with_suffix(*ARCHIVES):
         return f"{archives[0]} is an archive, unpack it"
     if prepared := [file for file in tree.files if file.endswith("dataset_info.json")]:
         return f"{prepared[0]} belongs to a set of TFDS, name it as tfds:NAME:SPLIT"
     for pattern, whose in OTHER_FORMATS.items():
         if file := next((file for file in tree.files if re.fullmatch(pattern, file)), None):
-            return f"{file} is in {whose} format, which is not read: export COCO, VOC or YOLO"
+            return f"{file} is in {whose} format, which is not supported: export COCO, VOC or YOLO"
     stems = {Path(image).stem for image in tree.images}
     labels = [
         file for file in tree.with_suffix(".txt", ".xml", ".json") if Path(file).stem in stems
@@ -137,13 +136,13 @@ def _hint(tree: FileTree) -> str:
         return f"{counted(len(labels), 'file')} like {labels[0]} are empty, so nothing is annotated"
     if len(tree.images) == len(tree.files):
         return "annotate the images, or name the folder that holds their annotations too"
-    return "docs/data.md says what is found, and how to name it"
+    return "docs/data.md describes the supported formats"
 
 
 def _around(path: Path) -> FileTree:
-    """An annotation file alone, with all images of the folder where they are looked for.
+    """A tree with one annotation file, and all images of its folder.
 
-    That is its own folder; or that above it where its own is one of annotations without images.
+    If its folder is an annotation folder without images, the folder above is used.
     """
     tree, file = FileTree(path.parent), path.name
     folder = path.absolute().parent
@@ -153,13 +152,13 @@ def _around(path: Path) -> FileTree:
 
 
 def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
-    """The sources of a split, or of the one that a role takes.
+    """The sources of a split, or of the split for a role.
 
     Args:
-      found: what a folder holds.
-      split: the name of a split; "" for the one of the role.
-      role: "train" takes the training split, "eval" the validation split or else the test split,
-        both otherwise the only split there is; "all" takes every split.
+      found: the detected content of a folder.
+      split: the name of a split; "" chooses it by the role.
+      role: "train" chooses the training split; "eval" the validation split, or else the test
+        split; both otherwise the only split. "all" chooses every split.
 
     Returns:
       The name of the split, and its sources.
@@ -179,10 +178,10 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
         names = separate_splits(splits)
         return "+".join(names), list(dict.fromkeys(s for name in names for s in splits[name]))
     places = {source.rpartition(":")[0] for own in splits.values() for source in own}
-    if WHOLE in splits and len(splits) > 1 and len(places) > 1:  # and no list called all.txt
+    if WHOLE in splits and len(splits) > 1 and len(places) > 1:  # and no list has the name all.txt
         listed = ", ".join(f"{name} ({splits[name][0]})" for name in splits)
         raise UserError(
-            f"{found.path} holds several data sets, one of them not divided into splits: {listed}: "
+            f"{found.path} has several data sets, one of them not divided into splits: {listed}: "
             "name the folder of one of them"
         )
     for kind in TRAIN_NAMES if role == "train" else EVAL_NAMES:
@@ -193,27 +192,27 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
         return others[0], splits[others[0]]
     purpose = "training" if role == "train" else "evaluation"
     raise UserError(
-        f"{found.path} has the splits {', '.join(splits)}, and none of these names is one for "
+        f"{found.path} has the splits {', '.join(splits)}, and none of these names is for "
         f"{purpose}: name one as {found.path}:{next(iter(splits))}"
     )
 
 
 def separate_splits(splits: Iterable[str]) -> list[str]:
-    """The splits without `trainval` where its two parts are there, whose images it has again."""
+    """The splits without `trainval`, if both of its parts exist."""
     names = list(splits)
     is_joined = {"train", "val"} <= set(map(kind_of, names))
     return [name for name in names if not (is_joined and kind_of(name) == "trainval")]
 
 
 def evaluation_split(found: Found, trained: str, taken: Collection[str]) -> str:
-    """The split for evaluation of what is trained on another one; "" where there is none.
+    """The split for evaluation, given the training split; "" without one.
 
     Args:
-      found: what a folder holds.
-      trained: the split that is trained on.
-      taken: all sources that are trained on.
+      found: the detected content of a folder.
+      trained: the split for training.
+      taken: all sources for training.
     """
-    # What is called trainval holds the validation split.
+    # trainval includes the validation split.
     names = EVAL_NAMES[-2:] if kind_of(trained) == "trainval" else EVAL_NAMES
     own = {*found.splits[trained], *taken}
     others = [split for split, sources in found.splits.items() if not own & set(sources)]
@@ -221,17 +220,18 @@ def evaluation_split(found: Found, trained: str, taken: Collection[str]) -> str:
 
 
 def _of_kind(found: Found, kind: str, splits: Iterable[str]) -> str:
-    """The one of some splits that has this kind; "" where there is none.
+    """The split of this kind; "" without one.
 
     Raises:
-      UserError: there are several, like train_2014 and train_2017, and none is called just so.
+      UserError: several splits have this kind, like train_2014 and train_2017, and none has its
+        exact name.
     """
     names = [split for split in splits if kind_of(split) == kind]
     names = [name for name in names if name.lower() == kind] or names
     if len({tuple(found.splits[name]) for name in names}) > 1:
         listed = " or ".join(f"{found.path}:{name}" for name in names[:3])
         raise UserError(
-            f"{found.path} has {len(names)} splits called {kind} ({', '.join(names)}): name the "
-            f"one that is meant as {listed}"
+            f"{found.path} has {len(names)} splits for {kind} ({', '.join(names)}): name the "
+            f"right one as {listed}"
         )
     return names[0] if names else ""

@@ -1,12 +1,12 @@
-"""Evaluation batches, and objects and images for reports: NumPy and threads, no TensorFlow.
+"""Makes evaluation batches, and reads objects and images for reports, without TensorFlow.
 
-A batch is a dictionary as in training (`training_batches.py`), without `broken`, and
+A batch is a dictionary as in training (`training_batches.py`), without `broken`, and with
 
-    crowd      [batch, G] bool             a box round many objects
-    area       [batch, G] float64          of the object's outline in square pixels, or NaN
+    crowd      [batch, G] bool             a box around many objects
+    area       [batch, G] float64          the area of the outline in square pixels, or NaN
 
-All objects are there: G is the most that an image of the batch has. The whole image is on the
-canvas. `mask` is false for padding, too.
+G is the largest number of objects of an image in the batch, so all objects are included. The
+whole image is on the canvas. `mask` is also false for padding.
 """
 
 import functools
@@ -28,7 +28,7 @@ BATCHES_AHEAD = 2
 
 
 class _Example(NamedTuple):
-    """An image of a batch; zeros and what is wrong with it where it cannot be read."""
+    """An image of a batch; zeros, and the problem, if it cannot be read."""
 
     record: Record
     image: np.ndarray
@@ -44,19 +44,19 @@ def evaluation_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Every image of this process's share once, whole and in order; the last batch is padded.
+    """Yields every image of this process once, whole and in order; the last batch is padded.
 
-    Images are opened and resized as for prediction (`ssd_jax/images`), not as for training: a
-    network is evaluated on the pixels that it will be given in use.
+    Images are opened and resized as in prediction (`ssd_jax/images`), not as in training, so that
+    evaluation measures the pixels of later use.
 
-    Every process gets the same number of batches, so that all can work in step.
+    Every process gets the same number of batches, so that all processes stay in step.
 
     Args:
       dataset: the images.
       image_size: S.
-      batch_size: images a batch for this process.
-      process_index: this process.
-      process_count: how many processes share the data.
+      batch_size: the number of images in a batch of this process.
+      process_index: the index of this process.
+      process_count: the number of processes.
 
     Raises:
       UserError: when batches are taken: an image cannot be read, or too many cannot.
@@ -79,7 +79,7 @@ def evaluation_batches(
 
 
 def num_evaluation_batches(dataset: Dataset, batch_size: int, process_count: int = 1) -> int:
-    """The number of batches of `evaluation_batches`: as many as the largest share needs."""
+    """The number of batches of `evaluation_batches`; the largest share determines it."""
     largest_share = max(
         sum(map(len, dataset.shares(index, process_count))) for index in range(process_count)
     )
@@ -96,7 +96,7 @@ def _prepare(dataset: Dataset, image_size: int, index: int) -> _Example:
 
 
 def _batch(examples: Sequence[_Example], image_size: int, batch_size: int) -> dict[str, np.ndarray]:
-    """Puts examples, at most `batch_size`, into arrays that are padded with zeros."""
+    """Combines at most `batch_size` examples into arrays, padded with zeros."""
     most = max((len(example.record.labels) for example in examples), default=0)
     batch = {
         "image": np.zeros((batch_size, image_size, image_size, 3), np.uint8),
@@ -125,7 +125,7 @@ def _batch(examples: Sequence[_Example], image_size: int, batch_size: int) -> di
 
 
 def read_objects(dataset: Dataset) -> Iterator[tuple[Record, tuple[int, int]]]:
-    """Every record, in order, with the (height, width) of its image.
+    """Yields every record, in order, with the (height, width) of its image.
 
     Images that cannot be read are left out.
 
@@ -149,9 +149,9 @@ def read_objects(dataset: Dataset) -> Iterator[tuple[Record, tuple[int, int]]]:
 
 
 def read_images(dataset: Dataset, image_ids: Collection[str]) -> dict[str, NamedImage]:
-    """The images that results call so, by these names, in the size of their files.
+    """Reads images by their names in results, in the size of their files.
 
-    Those that cannot be read are left out.
+    Unreadable images are left out.
 
     Raises:
       UserError: an image cannot be read, or too many cannot.

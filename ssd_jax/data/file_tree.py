@@ -1,4 +1,4 @@
-"""The files below a folder, listed once, and images found by the names that annotations have."""
+"""Lists the files below a folder, and finds images by their names in annotations."""
 
 import collections
 import functools
@@ -18,32 +18,32 @@ IMAGE_SUFFIXES = frozenset(
 
 
 def alike(name: str) -> str:
-    """What names have in common that differ in capitals, or in how Unicode writes their accents.
+    """A key of a name, equal for names that differ in capitals or in the Unicode form of accents.
 
-    macOS takes letters and accents apart, where other systems keep them in one.
+    macOS decomposes letters with accents; other systems do not.
     """
     return (name if name.isascii() else unicodedata.normalize("NFC", name)).lower()
 
 
 def without_server(name: str) -> str:
-    """The last part of a URL, for a server's folders are called otherwise here; else the name."""
+    """The last part of a URL, because a server has other folders; other names are unchanged."""
     return urllib.parse.urlsplit(name).path.rpartition("/")[2] if "://" in name else name
 
 
-# The files of a work directory, which is no part of a data set that it lies in.
+# The files of a work directory; inside a data set, it is not part of the data.
 RUN_FILES = {"config.json", "classes.json", "format.json"}
 
 
 class FileTree:
-    """All files below a folder but hidden ones, with paths from there, in alphabetical order.
+    """All files below a folder except hidden ones, in alphabetical order.
 
     Attributes:
       root: the folder.
-      files: the paths from there, with `/` on every system.
+      files: the paths from the folder, with `/` on every system.
     """
 
     def __init__(self, root: Path, files: tuple[str, ...] | None = None):
-        """Lists a folder; `files` takes some of its files instead.
+        """Lists a folder; if given, `files` are used instead.
 
         Raises:
           UserError: the folder cannot be listed.
@@ -52,7 +52,7 @@ class FileTree:
         self.files = tuple(_walk(root)) if files is None else files
 
     def with_suffix(self, *suffixes: str) -> list[str]:
-        """The files whose names end so, in small letters like `.json`."""
+        """The files with one of these suffixes, in small letters like `.json`."""
         return [file for file in self.files if _suffix(file) in suffixes]
 
     @functools.cached_property
@@ -65,12 +65,12 @@ class FileTree:
         return self.root / file
 
     def image(self, name: str) -> Path | Problem:
-        """The image that an annotation means, or why there is none or more than one.
+        """Finds the image for a path in an annotation; a problem if none or several match.
 
-        Tried are the path from the root, also in Windows' form, in other capitals or another form
-        of Unicode and with the escapes of URLs; then the end of it, for the root may be named
-        itself or have been moved; then the same end in a folder further below. A path that leads
-        out of the root is refused, and so is another split's image of the same name.
+        Three forms are tried: the path from the root, also in Windows' form, with other capitals or
+        another Unicode form, and with the escapes of URLs; then the end of the path, because it may
+        include the root or the data may have been moved; then the same end in a folder below. Paths
+        outside the root, and images of another split with the same name, are rejected.
 
         Args:
           name: the path or name in the annotation.
@@ -108,9 +108,9 @@ class FileTree:
         return exact or [file for file in named if alike(file).endswith(f"/{alike(path)}")]
 
     def _may_be_left_out(self, folders: list[str]) -> bool:
-        """Whether the first folders of an annotation's path do not say which image it is.
+        """Whether the first folders of an annotation's path can be ignored.
 
-        The name of a split does, unless it is the root's own: train/1.jpg is not val/1.jpg.
+        The name of a split cannot, unless the root has it too: train/1.jpg is not val/1.jpg.
         """
         own = [self.root.absolute().parts]
         if own[0][-1:] and own[0][-1].lower() in ("images", "image", "imgs", "jpegimages"):
@@ -129,8 +129,8 @@ class FileTree:
         """The image with this path from the root, without its suffix.
 
         Args:
-          stem: like `a`, or `vid1/a`.
-          file_name: the image's name as the annotation has it, which decides between several.
+          stem: a path like `a`, or `vid1/a`.
+          file_name: the image's name in the annotation, which selects one of several images.
         """
         stem = stem.replace("\\", "/")
         found = self._by_stem.get(stem) or self._by_similar_stem.get(alike(stem), [])
@@ -142,11 +142,11 @@ class FileTree:
                 return Problem("ambiguous", f"{shown(stem)} may be {listed} in {self.root}")
             found = named
         if not found:
-            return Problem("image missing", f"{shown(stem)} is no image in {self.root}")
+            return Problem("image missing", f"{shown(stem)} is not an image in {self.root}")
         return self.root / found[0]
 
     def inside(self, name: str) -> str | None:
-        """A path from the root, in the form of `files`; None where it leads out of it."""
+        """A path from the root, in the form of `files`; None if it is outside the root."""
         windows = PureWindowsPath(name)
         if PurePosixPath(name).is_absolute() or windows.is_absolute():
             for root in (self.root, self.root.absolute(), self.root.resolve()):
@@ -169,7 +169,7 @@ class FileTree:
 
     @functools.cached_property
     def places(self) -> dict[str, int]:
-        """The index in `files` of each of them."""
+        """The index of each file in `files`."""
         return {file: index for index, file in enumerate(self.files)}
 
     @functools.cached_property
@@ -182,9 +182,9 @@ class FileTree:
 
     @functools.cached_property
     def _by_end(self) -> dict[str, list[str]]:
-        """The images by the likeness of their names, and of their names with the folder.
+        """The images by the keys (`alike`) of their names, and of their names with their folder.
 
-        Names alone would not do: thousands of folders may have a 000001.jpg each.
+        Names alone are not enough: thousands of folders may each have a 000001.jpg.
         """
         parts = ((file, alike(file).split("/")) for file in self.images)
         return _grouped(
@@ -207,7 +207,7 @@ def _walk(root: Path) -> Iterator[str]:
     seen = set()
     for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
         real = os.path.realpath(folder)
-        if real in seen:  # a link leads back
+        if real in seen:  # reached again by a link
             folders.clear()
             continue
         seen.add(real)

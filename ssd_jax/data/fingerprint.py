@@ -1,4 +1,4 @@
-"""What tells two data sets apart: how many images each part has, and a digest of them."""
+"""Fingerprints of data sets: the number of images of each part, and a digest of them."""
 
 import hashlib
 import os
@@ -9,10 +9,10 @@ from ssd_jax.errors import counted
 
 
 def describe_parts(dataset: Dataset) -> list[str]:
-    """Each part in words that are the same where its images and their objects are.
+    """Describes each part; equal parts have equal descriptions.
 
-    Folders do not matter, names of files and the order of images do. Of records of TFDS their
-    files and numbers are compared, not what is in them.
+    The names of files and the order of images matter, folders do not. For records of TFDS, files
+    and record numbers are compared, not the content.
     """
     return [f"{counted(len(part), 'image')} ({_digest(part)})" for part in dataset.parts]
 

@@ -1,4 +1,4 @@
-"""Records of images that lie in files."""
+"""The records of images in files."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from ssd_jax.storage.files import real_paths
 
 
 class FolderRecords:
-    """Records of images that lie in files, with all objects in memory, in columns.
+    """The records of images in files, with all objects in memory, in columns.
 
     Attributes:
-      columns: cleaned; `classes` are labels from 1.
-      num_others: how many objects of other classes were left out of the set that was read.
+      columns: the cleaned columns; `classes` are labels from 1.
+      num_others: the number of left out objects of other classes.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class FolderRecords:
         sizes: np.ndarray,
         num_others: int = 0,
     ):
-        """Takes columns with other boxes and sizes and, as their classes, labels."""
+        """Stores columns, with their boxes, sizes and classes replaced."""
         self.num_others = num_others
         self.columns = dataclasses.replace(columns, boxes=boxes, classes=labels, sizes=sizes)
 
@@ -35,10 +35,10 @@ class FolderRecords:
         return len(self.columns)
 
     def __getitem__(self, index: int) -> Record:
-        """One record, with the bytes of its image where that lies inside a larger file.
+        """One record, with the bytes of its image if that is inside a larger file.
 
         Raises:
-          UserError: that file cannot be read.
+          UserError: the larger file cannot be read.
         """
         columns, objects = self.columns, self.columns.objects(index)
         path, span = columns.paths[index], columns.span(index)
@@ -60,7 +60,7 @@ class FolderRecords:
         return FolderRecords(kept, kept.boxes, kept.classes, kept.sizes, self.num_others)
 
     def places(self) -> Iterator[tuple[str, int]]:
-        """The path of the file that each image is in, and where it begins in that."""
+        """The file of each image, and the image's offset in it."""
         return zip(real_paths(self.columns.paths), self.columns.spans[:, 0].tolist(), strict=True)
 
     def share(self, process_index: int, process_count: int) -> range:
@@ -69,5 +69,5 @@ class FolderRecords:
 
     @property
     def shuffle_buffer(self) -> int:
-        """Records that are shuffled together: all."""
+        """The number of records that are shuffled together: all."""
         return max(1, len(self))

@@ -1,15 +1,15 @@
 """The geometry of SSD's augmentation (paper section 2.2, "Data augmentation"; section 3.6).
 
-Expansion puts the image on a larger canvas; the crop cuts a patch out of that. Together they
-are one *window*: a rectangle in the image's own coordinates that may reach outside it. It is
+Expansion puts the image on a larger canvas; the crop takes a patch of the canvas. Together they
+are one *window*: a rectangle in the coordinates of the image that may reach outside it. It is
 drawn from the boxes alone, before any pixel is decoded; colours and mirroring follow on the
 device. Caffe: `expand_layer`, `GenerateBatchSamples` in `sampler.cpp`.
 
-Windows are drawn for a whole batch at once: an image's boxes are few, and what an operation of
-TensorFlow costs is mostly the operation itself.
+Windows are drawn for a whole batch at once: an image has few boxes, and the overhead of TensorFlow
+operations dominates.
 """
 
-# The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
+# Pyright's types of TensorFlow have neither slices with `...` nor tensors as seeds.
 # pyright: reportArgumentType=false
 
 from ssd_jax.data.tensorflow_setup import tf
@@ -27,16 +27,16 @@ PATCH_ASPECT_RATIO = (0.5, 2.0)
 def draw_expansion(
     seed: tf.Tensor, batch_size: tf.Tensor, probability: float | tf.Tensor, max_ratio: float
 ) -> tf.Tensor:
-    """A canvas up to `max_ratio` times as wide and high, with the image somewhere on it.
+    """Draws canvases up to `max_ratio` times as wide and high, with the image at a random position.
 
     Args:
       seed: `[2]`, for stateless random numbers.
-      batch_size: how many to draw.
-      probability: that there is an expansion at all; or `[batch]`, one for each.
+      batch_size: the number of canvases.
+      probability: the probability of an expansion; or `[batch]`, one for each image.
       max_ratio: the largest ratio of canvas to image.
 
     Returns:
-      `[batch, 4] xyxy`: canvases in their images' coordinates, in which an image is [0, 1].
+      `[batch, 4] xyxy`: canvases in the coordinates of their images, [0, 1].
     """
     numbers = tf.random.stateless_uniform([batch_size, 4], seed)
     chance, ratio, x, y = tf.unstack(numbers, axis=1)
@@ -46,15 +46,15 @@ def draw_expansion(
 
 
 def draw_patches(seed: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
-    """One of the crops that the seven samplers of SSD find, each with the same chance.
+    """Draws one of the crops found by the seven samplers of SSD, with equal probability.
 
     Args:
       seed: `[2]`, for stateless random numbers.
-      boxes: `[batch, objects, 4] xyxy` in the canvas's coordinates, in which the canvas is [0, 1];
-        boxes without area are padding.
+      boxes: `[batch, objects, 4] xyxy` in the coordinates of the canvas, [0, 1]; boxes without
+        area are padding.
 
     Returns:
-      `[batch, 4] xyxy` in the canvas's coordinates.
+      `[batch, 4] xyxy` in the coordinates of the canvas.
     """
     samplers_seed, choice_seed = tf.unstack(tf.random.split(seed, 2))
     patches, found = run_samplers(samplers_seed, boxes)
@@ -64,17 +64,17 @@ def draw_patches(seed: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
 def run_samplers(seed: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Runs the seven crop samplers.
 
-    The first gives the whole canvas; five ask for an IoU of at least 0.1, …, 0.9 with some object
-    and give the first of 50 patches that has it; the last takes any patch. Without objects, only
-    the first finds one.
+    The first sampler returns the whole canvas. Five samplers require an IoU of at least 0.1, …,
+    0.9 with any object, and return the first of 50 patches with it. The last accepts any patch.
+    Without objects, only the first sampler finds a patch.
 
     Args:
       seed: `[2]`, for stateless random numbers.
       boxes: see `draw_patches`.
 
     Returns:
-      `[batch, 7, 4] xyxy` in the canvas's coordinates, and `[batch, 7] bool`: whether the sampler
-      found it.
+      `[batch, 7, 4] xyxy` in the coordinates of the canvas, and `[batch, 7] bool`: whether the
+      sampler found it.
     """
     batch_size = tf.shape(boxes)[0]
     patches = _random_patches(seed, [batch_size, len(MINIMUM_IOUS) + 1, TRIALS])
@@ -92,21 +92,21 @@ def run_samplers(seed: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
 
 
 def choose(seed: tf.Tensor, patches: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
-    """One of the `[batch, samplers, 4]` patches that were found, each with the same chance."""
-    rank = tf.cumsum(tf.cast(found, tf.int32), axis=1)  # 1 for the first that was found, …
+    """Draws one of the found `[batch, samplers, 4]` patches, with equal probability."""
+    rank = tf.cumsum(tf.cast(found, tf.int32), axis=1)  # 1 for the first found patch, …
     num_found = tf.cast(rank[:, -1], tf.float32)
     fraction = tf.random.stateless_uniform([tf.shape(found)[0]], seed)
     wanted = 1 + tf.cast(fraction * num_found, tf.int32)
-    # The first of this rank; those after it that were not found have the same.
+    # The first patch of this rank; missing patches after it have the same rank.
     chosen = tf.argmax(tf.cast(rank == wanted[:, None], tf.uint8), axis=1)
     return tf.gather(patches, chosen, batch_dims=1)
 
 
 def _random_patches(seed: tf.Tensor, shape: list) -> tf.Tensor:
-    """`[*shape, 4] xyxy`: patches within [0, 1] of random scale, aspect ratio and place."""
+    """`[*shape, 4] xyxy`: patches within [0, 1] of random scale, aspect ratio and position."""
     scale, aspect, x, y = tf.unstack(tf.random.stateless_uniform([4, *shape], seed))
     scale = PATCH_SCALE[0] + scale * (PATCH_SCALE[1] - PATCH_SCALE[0])
-    # As in Caffe, aspect ratios that would not fit into the canvas at this scale are not drawn.
+    # As in Caffe, only aspect ratios that fit into the canvas at this scale are drawn.
     lowest = tf.maximum(PATCH_ASPECT_RATIO[0], scale**2)
     highest = tf.minimum(PATCH_ASPECT_RATIO[1], 1 / scale**2)
     aspect = lowest + aspect * (highest - lowest)
@@ -134,18 +134,18 @@ def draw_windows(
     expand_max_ratio: float,
     crop_probability: float,
 ) -> tf.Tensor:
-    """Expansion, then crop, as one window for each image.
+    """Draws an expansion, then a crop, as one window for each image.
 
     Args:
       seed: `[2]`, for stateless random numbers.
-      boxes: `[batch, objects, 4] xyxy` in the image's coordinates; those without area are
+      boxes: `[batch, objects, 4] xyxy` in the coordinates of the image; boxes without area are
         padding.
       expand_probability: 0 turns expansion off; see `draw_expansion`.
       expand_max_ratio: the largest ratio of canvas to image.
-      crop_probability: that a patch is cut out of the canvas; 0 turns the crop off.
+      crop_probability: the probability of a crop; 0 turns it off.
 
     Returns:
-      `[batch, 4] xyxy` in the image's coordinates, in which the image is [0, 1].
+      `[batch, 4] xyxy` in the coordinates of the image, [0, 1].
     """
     expand_seed, crop_seed = tf.unstack(tf.random.split(seed, 2))
     batch_size = tf.shape(boxes)[0]
@@ -163,11 +163,11 @@ def draw_windows(
 
 
 def centre_inside(boxes: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
-    """`[batch, objects] bool`: whose centre the window shows; the others are not trained on.
+    """`[batch, objects] bool`: whether the centre is in the window; others are not trained on.
 
     Args:
-      boxes: `[batch, objects, 4] xyxy` in the image's coordinates.
-      windows: `[batch, 4] xyxy` in the same.
+      boxes: `[batch, objects, 4] xyxy` in the coordinates of the image.
+      windows: `[batch, 4] xyxy` in the same coordinates.
     """
     centres = (boxes[..., :2] + boxes[..., 2:]) / 2
     windows = windows[:, None]

@@ -1,4 +1,4 @@
-"""Reads the bytes of an image that lies inside a larger file."""
+"""Reads the bytes of an image inside a larger file."""
 
 import functools
 import os
@@ -7,19 +7,19 @@ from collections.abc import Callable
 from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.files import open_file
 
-# Files that stay open; systems allow a process at least 256.
+# The number of files that stay open; systems allow a process at least 256.
 MOST_OPEN = 128
 
 
 def read_span(path: str, span: tuple[int, int]) -> bytes:
-    """The bytes of an image.
+    """Reads the bytes of an image.
 
     Args:
-      path: a file that holds many images.
-      span: where the image lies in it, as (offset, length).
+      path: a file with many images.
+      span: the position of the image in the file, as (offset, length).
 
     Raises:
-      UserError: the file cannot be read, or ends before the image does.
+      UserError: the file cannot be read, or ends inside the image.
     """
     offset, length = span
     try:
@@ -32,9 +32,9 @@ def read_span(path: str, span: tuple[int, int]) -> bytes:
 
 
 def span_reader() -> Callable[[str, tuple[int, int]], bytes]:
-    """`read_span` that keeps files open, which takes half of the time.
+    """Makes a `read_span` that keeps files open, which takes half of the time.
 
-    What takes the place of such a file meanwhile is not seen.
+    It does not notice that an open file is replaced.
     """
     if not hasattr(os, "pread"):  # Windows
         return read_span
@@ -43,7 +43,7 @@ def span_reader() -> Callable[[str, tuple[int, int]], bytes]:
     def read(path: str, span: tuple[int, int]) -> bytes:
         offset, length = span
         try:
-            file = opened(path)  # it is closed when no thread reads from it any more
+            file = opened(path)  # closed when no thread uses it any more
             content = os.pread(file.fileno(), length, offset)
         except OSError as error:
             raise UserError(f"{path} cannot be read: {reason_of(error)}") from error
@@ -54,5 +54,5 @@ def span_reader() -> Callable[[str, tuple[int, int]], bytes]:
 
 def _whole(path: str, content: bytes, length: int) -> bytes:
     if len(content) < length:
-        raise UserError(f"{path} ends inside an image: copy the file anew")
+        raise UserError(f"{path} ends inside an image: copy the file again")
     return content

@@ -1,4 +1,4 @@
-"""Finds the folder that the image names of an annotation file start from."""
+"""Finds the folder at which the image names of an annotation file begin."""
 
 import collections
 import os
@@ -12,18 +12,18 @@ from ssd_jax.data.split_names import SPLIT_NAMES, is_split, kind_of
 from ssd_jax.data.stems import without_suffix
 from ssd_jax.errors import UserError
 
-# Folders of images that show the outlines of objects.
+# Folders of images with the masks of objects.
 MASKS = re.compile(r"(^|/)(segmentation\w*|masks?|trimaps?|panoptic\w*|\w+_masks)/", re.IGNORECASE)
-# Words that the names of folders have beside that of a split.
-BESIDE_SPLITS = frozenset(
+# Words that occur in names of folders together with the name of a split.
+FILLERS = frozenset(
     "images image imgs img jpegs set split data dataset annotations labels instances".split()  # noqa: SIM905
 )
-# So many names of an annotation file tell its folder of images.
+# The number of image names that are used to find the folder of images.
 NAMES_TRIED = 100
 
 
 class ImageFolders:
-    """The folders of images below a tree, by the names in them."""
+    """Finds the folders of images below a tree by the names of images."""
 
     def __init__(self, tree: FileTree):
         """Groups the images of a tree by their names."""
@@ -31,21 +31,21 @@ class ImageFolders:
         for image in tree.images:
             name = alike(image.rpartition("/")[2])
             self._by_name[name].append(image)
-            # CVAT names the frames of a video without suffix.
+            # CVAT's names of video frames have no suffix.
             self._by_name[without_suffix(name)].append(image)
 
     def of(self, names: Sequence[str], file: str) -> list[str]:
-        """The folders, from the root ("" is the root), that hold most of these images.
+        """The folders, from the root ("" is the root), that contain most of these images.
 
-        Of several that hold as many those count that lie nearest to the annotation file: in its
-        folder, then beside that, and first those that have the name of its split.
+        Of folders with equal numbers of images, the folder with the name of the file's split is
+        preferred, then the folder nearest to the annotation file.
 
         Args:
-          names: image names as annotations have them, perhaps with folders.
+          names: image names in annotations, also with folders.
           file: the annotation file, from the root.
 
         Returns:
-          None where the tree has none of the images; several where they are alike.
+          An empty list if none of the images exists; several folders if no folder is preferred.
         """
         step = max(1, len(names) // NAMES_TRIED)
         found = [folders for name in names[::step] if (folders := self._folders(name))]
@@ -54,7 +54,7 @@ class ImageFolders:
             return []
         most = max(counts.values())
         if most < len(found) == counts.total():
-            # Each name is in one folder, but not all in the same: they lie below one.
+            # Each name is in one folder, but in different ones: use their common parent.
             return [common_folder(counts)]
         folders = sorted(folder for folder, count in counts.items() if count == most)
         split = split_of(file)
@@ -73,12 +73,12 @@ class ImageFolders:
         return folders
 
     def _folders(self, name: str) -> set[str]:
-        """The folders from which a name leads to an image."""
+        """The folders at which a name is the path of an image."""
         name = without_server(name)
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         found = self._by_name.get(alike(parts[-1]), []) if parts else []
         for start in range(len(parts)):
-            # The longest end of the name that there is.
+            # The longest end of the name that matches an image.
             ending = alike("/" + "/".join(parts[start:]))
             fitting = [
                 image
@@ -93,54 +93,56 @@ class ImageFolders:
 
 
 def without_masks(images: list[str]) -> list[str]:
-    """The images that are not in folders of outlines; all where only such are there."""
+    """The images that are not in folders of masks; all images if all folders have masks."""
     return [image for image in images if not MASKS.search(image)] or images
 
 
 def split_of(file: str) -> str:
-    """The split that a file or its folders name, the nearest first; `WHOLE` where none does.
+    """The split in the name of a file or of its nearest folder; `WHOLE` without one.
 
-    Names that say no more come first: `train2017` and `train_images` are splits. A folder that is
-    called `my-test-project` is none, and a file `test-tubes.csv` only where no folder is one.
+    Names without other words are preferred: `train2017` and `train_images` are splits. The folder
+    `my-test-project` is not a split, and the file `test-tubes.csv` only if no folder is a split.
     """
     *folders, name = file.split("/")
     stem = name.rpartition(".")[0] or name
     for part in (stem, *reversed(folders)):
-        words = set(re.findall("[a-z]+", part.lower())) - BESIDE_SPLITS
+        words = set(re.findall("[a-z]+", part.lower())) - FILLERS
         if len(words) == 1 and words <= set(SPLIT_NAMES):
             return part
     return stem if is_split(stem) else WHOLE
 
 
 def check_one_folder(
-    tree: FileTree, annotations: str, folders: Sequence[str], name: str, what: str = ""
+    tree: FileTree, annotations: str, folders: Sequence[str], name: str, prefix: str = ""
 ) -> None:
-    """Refuses several folders of images for the same annotations.
+    """Rejects several possible folders of images for the same annotations.
 
     Args:
       tree: the files.
       annotations: the annotation file, or the folder of annotation files, from the root.
-      folders: of images that are possible, from the root.
-      name: of the format.
-      what: words for the annotations in the message, before their path.
+      folders: the possible folders of images, from the root.
+      name: the name of the format.
+      prefix: words before the path of the annotations in the message.
 
     Raises:
-      UserError: there are several; the message names them.
+      UserError: there are several folders; the message names them.
     """
     if len(folders) > 1:
         place = tree.path(annotations)
         options = " or ".join(compose(name, place, tree.path(folder)) for folder in folders)
-        raise UserError(f"the images of {what}{place} may lie in several folders: {options}")
+        raise UserError(
+            f"the images of {prefix}{place} may be in several folders: name one of {options}"
+        )
 
 
 def common_folder(folders: Iterable[str]) -> str:
-    """The folder that all of these are in."""
+    """The common parent of folders."""
     folders = list(folders)
     return "" if "" in folders else os.path.commonpath(folders).replace(os.sep, "/")
 
 
 def _common(folder: str, file: str) -> int:
-    """How many folders two paths share from the root."""
+    """The number of folders that two paths share from the root."""
     pairs = zip(folder.split("/"), file.split("/")[:-1], strict=False)
     return next(
         (i for i, (a, b) in enumerate(pairs) if a != b),

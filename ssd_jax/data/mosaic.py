@@ -1,11 +1,11 @@
 """Mosaics: four images of a batch as the quarters of one (Bochkovskiy et al. 2020, YOLOv4).
 
-They are made on the host, of images that are decoded already: an image is read and decoded once, as
-without mosaics, and what a batch holds does not depend on how many devices share it. Unlike those
-of YOLOv4 the quarters are of equal size, and show their images whole.
+They are made on the host from decoded images: each image is read and decoded only once, and the
+content of a batch does not depend on the number of devices. Unlike in YOLOv4, the quarters have
+equal size and show whole images.
 """
 
-# The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
+# Pyright's types of TensorFlow have neither slices with `...` nor tensors as seeds.
 # pyright: reportArgumentType=false
 
 from typing import NamedTuple
@@ -14,15 +14,16 @@ from ssd_jax.data.reading import OBJECT_KEYS
 from ssd_jax.data.tensorflow_setup import Tensors, tf
 
 TILES = 4
-ROUNDING = 1e-3  # pixels, which are whole but for that
+ROUNDING = 1e-3  # the largest rounding error of whole pixel coordinates
 
 
 class Mosaics(NamedTuple):
-    """Which images of a batch become mosaics, and of which images: places in the batch.
+    """The mosaics of a batch, as indices in the batch.
 
     Attributes:
-      places: `[mosaics] int32`.
-      shown: `[mosaics, 4] int32`: at the top left, top right, bottom left and bottom right.
+      places: `[mosaics] int32`: the images that become mosaics.
+      shown: `[mosaics, 4] int32`: the images at the top left, top right, bottom left and bottom
+        right.
     """
 
     places: tf.Tensor
@@ -30,22 +31,22 @@ class Mosaics(NamedTuple):
 
 
 def draw_places(seed: tf.Tensor, batch_size: tf.Tensor, probability: float) -> tf.Tensor:
-    """`[batch] bool`: whether an image becomes a mosaic.
+    """Draws `[batch] bool`: whether an image becomes a mosaic.
 
     Args:
-      seed: `[2]`, for stateless random numbers; that of the batch, which other draws use too.
-      batch_size: how many to draw.
-      probability: of each.
+      seed: `[2]`, for stateless random numbers; the seed of the batch, shared with other draws.
+      batch_size: the number of images.
+      probability: the probability of each image.
     """
     mosaic_seed = tf.random.fold_in(seed, TILES)
     return tf.random.stateless_uniform([batch_size], mosaic_seed) < probability
 
 
 def choose_images(is_mosaic: tf.Tensor) -> Mosaics:
-    """The images that each mosaic shows: its own, and those of the next three mosaics.
+    """Chooses the images in each mosaic: its own image, and the images of the next three mosaics.
 
-    As batches are shuffled, these are any. Where there are fewer than four mosaics, others of the
-    batch follow, and where the batch is smaller than four, images are shown several times.
+    Batches are shuffled, so these are random images. With fewer than four mosaics, other images of
+    the batch follow. In a batch of fewer than four images, images are repeated.
 
     Args:
       is_mosaic: `[batch] bool`.
@@ -58,23 +59,23 @@ def choose_images(is_mosaic: tf.Tensor) -> Mosaics:
 
 
 def make_mosaics(batch: Tensors, mosaics: Mosaics, size: int) -> Tensors:
-    """The mosaics of a batch, before their objects are brought to a number.
+    """Makes the mosaics of a batch, with all objects of their images.
 
     Args:
       batch: see `training_batches.py`.
-      mosaics: which are made.
+      mosaics: the mosaics to make.
       size: side of the images, in pixels.
 
     Returns:
       For each mosaic: `image` `[mosaics, size, size, 3]`, `window` `[mosaics, 4, 4]`, one for each
-      quarter, and four times as many objects as an image of the batch has; `dropped` is the sum.
+      quarter, and four times the number of objects of an image in the batch; `dropped` is the sum.
     """
-    side = -(-size // 2)  # of a quarter; of odd sizes the last row and column are cut off
+    side = -(-size // 2)  # of a quarter; for odd sizes, the last row and column are removed
     corner = tf.constant([[0, 0], [1, 0], [0, 1], [1, 1]], tf.float32) * side  # x, y
     corner = tf.tile(corner, [1, 2])
     images = {key: tf.gather(batch[key], mosaics.shown) for key in ("window", "dropped")}
     objects = {key: tf.gather(batch[key], mosaics.shown) for key in OBJECT_KEYS}
-    # Whole pixels that show nothing but the image.
+    # Whole pixels with only the image.
     window = images["window"] * side
     window = tf.concat(
         [tf.math.ceil(window[..., :2] - ROUNDING), tf.floor(window[..., 2:] + ROUNDING)], axis=2
@@ -96,7 +97,7 @@ def make_mosaics(batch: Tensors, mosaics: Mosaics, size: int) -> Tensors:
 
 
 def _quarters(images: tf.Tensor, shown: tf.Tensor, side: int) -> tf.Tensor:
-    """`[mosaics, 2 · side, 2 · side, 3] uint8`: four images, each shrunk to a quarter."""
+    """`[mosaics, 2 · side, 2 · side, 3] uint8`: four images, each reduced to a quarter."""
     used, places = tf.unique(tf.reshape(shown, [-1]))
     small = tf.image.resize(tf.gather(images, used), [side, side], method="area")
     small = tf.cast(tf.round(small), tf.uint8)
@@ -106,15 +107,15 @@ def _quarters(images: tf.Tensor, shown: tf.Tensor, side: int) -> tf.Tensor:
 
 
 def replace_images(batch: Tensors, made: Tensors, places: tf.Tensor) -> Tensors:
-    """The batch with mosaics in some places.
+    """Replaces some images of a batch by mosaics.
 
     Args:
-      batch: of images.
-      made: mosaics, with as many objects each as an image of the batch.
-      places: `[mosaics]`.
+      batch: the batch.
+      made: mosaics, with the number of objects of an image in the batch.
+      places: `[mosaics]` indices in the batch.
 
     Returns:
-      The batch; `window` is `[batch, 4, 4]`, and other images have three that are empty.
+      The batch; `window` is `[batch, 4, 4]`, and other images have three empty windows.
     """
     window = tf.pad(batch["window"][:, None], [[0, 0], [0, TILES - 1], [0, 0]])
     batch = batch | {"window": window}

@@ -1,7 +1,7 @@
-"""Images that show the same: copies, also resized or compressed anew, and augmented versions.
+"""Finds near duplicates: copies, also resized or recompressed ones, and augmented versions.
 
-Two images are near duplicates where 128 differences of neighbouring brightnesses agree but for a
-few, and their thumbnails are the same but for what resizing and compression change.
+Two images are near duplicates if nearly all of 128 signs of brightness differences between
+neighbours agree, and their thumbnails differ only by the effects of resizing and compression.
 """
 
 import re
@@ -17,18 +17,18 @@ from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 SIDE = 32  # of thumbnails
 CELLS = 8  # differences along a side
 MAX_DIFFERENT_BITS = 12  # of 2 * CELLS**2
-# Mean difference of thumbnails: in levels of brightness, and in standard deviations of the images,
-# so that plain images need more than to be plain.
+# Limits of the mean difference of thumbnails: in levels of brightness, and in standard deviations
+# of the images, so that plain images are not all alike.
 MAX_LEVELS = 2.5
 MAX_DEVIATIONS = 0.06
 ROWS_AT_ONCE = 512
 PAIRS_AT_ONCE = 16_384
-# NAME_jpg.rf.HASH is one of several versions that Roboflow makes of NAME.jpg.
+# Roboflow's name NAME_jpg.rf.HASH: one of several versions of NAME.jpg.
 ROBOFLOW_VERSION = re.compile(r"(.+)\.rf\.[0-9A-Za-z]{8,}(\.\w+)?")
 
 
 def read_thumbnails(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The thumbnails of all images; those that cannot be opened will be like no other.
+    """Reads the thumbnails of all images; images that cannot be opened have no duplicates.
 
     Returns:
       `[images, SIDE, SIDE]` uint8, and `[images] bool`: whether the image can be opened.
@@ -50,11 +50,11 @@ def read_thumbnails(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def thumbnail_pairs(thumbnails: np.ndarray, readable: np.ndarray) -> Iterator[np.ndarray]:
-    """Pairs of images that look the same, `[pairs, 2]`, enough to join each group.
+    """Finds pairs of images that look the same, `[pairs, 2]`, enough to join each group.
 
     Args:
       thumbnails: `[images, SIDE, SIDE]` uint8.
-      readable: `[images] bool`; others are like none.
+      readable: `[images] bool`; other images have no duplicates.
     """
     places = np.flatnonzero(readable)
     flat = thumbnails[places].reshape(len(places), -1)
@@ -63,7 +63,7 @@ def thumbnail_pairs(thumbnails: np.ndarray, readable: np.ndarray) -> Iterator[np
     groups = np.arange(len(places))
     for start in range(0, len(places), ROWS_AT_ONCE):
         rows = bits[start : start + ROWS_AT_ONCE]
-        # Of vectors of ±1 the product is the number of equal signs less that of others.
+        # The product of vectors of ±1 is the number of equal signs minus the number of others.
         agreeing = rows @ bits[start:].T >= bits.shape[1] - 2 * MAX_DIFFERENT_BITS
         first, second = np.nonzero(np.triu(agreeing, 1))
         pairs = np.column_stack([first, second]) + start
@@ -76,11 +76,11 @@ def thumbnail_pairs(thumbnails: np.ndarray, readable: np.ndarray) -> Iterator[np
 
 
 def difference_bits(thumbnails: np.ndarray) -> np.ndarray:
-    """`[images, 2 * CELLS**2]` float32, ±1: whether brightness rises to the right, or downwards."""
+    """`[images, 2 * CELLS**2]` float32, ±1: whether brightness rises to the right, or down."""
     count = len(thumbnails)
     cell = SIDE // CELLS
     means = thumbnails.reshape(count, CELLS, cell, CELLS, cell).mean(axis=(2, 4), dtype=np.float32)
-    # Behind the last column comes the first: as many differences as cells.
+    # After the last column comes the first, so each cell has a difference.
     right = np.roll(means, -1, axis=2) > means
     down = np.roll(means, -1, axis=1) > means
     bits = np.concatenate([right.reshape(count, -1), down.reshape(count, -1)], axis=1)
@@ -88,7 +88,7 @@ def difference_bits(thumbnails: np.ndarray) -> np.ndarray:
 
 
 def _look_alike(flat: np.ndarray, deviations: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """`[pairs] bool`: whether thumbnails differ by no more than resizing and compression change."""
+    """`[pairs] bool`: whether thumbnails differ only by the effects of resizing and compression."""
     first, second = (flat[pairs[:, i]].astype(np.int16) for i in range(2))
     difference = np.abs(first - second).mean(axis=1)
     contrast = deviations[pairs].min(axis=1)
@@ -96,10 +96,10 @@ def _look_alike(flat: np.ndarray, deviations: np.ndarray, pairs: np.ndarray) -> 
 
 
 def versions(names: Sequence[str]) -> np.ndarray:
-    """`[images]` int64: a number for each group of names of versions of one image.
+    """`[images]` int64: the number of each name's group; versions of one image are a group.
 
     Args:
-      names: of the image files, with their folders, and with or without suffix.
+      names: the names of the image files, with their folders, and with or without suffix.
     """
     numbers: dict[str, int] = {}
     groups = []
@@ -110,14 +110,14 @@ def versions(names: Sequence[str]) -> np.ndarray:
 
 
 def joined(pairs: Iterable[np.ndarray], count: int) -> np.ndarray:
-    """`[count]` int64: the number of the group of each, where pairs lie in one group.
+    """`[count]` int64: the number of each item's group; the items of a pair are in one group.
 
     Args:
       pairs: arrays `[pairs, 2]`.
-      count: how many there are.
+      count: the number of items.
     """
     ends = np.concatenate([np.zeros((0, 2), np.int64), *pairs])
-    # Not earlier: imported they take a fifth of a second, which only a run that is cut needs.
+    # A late import: it takes a fifth of a second, and few runs need it.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

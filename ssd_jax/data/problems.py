@@ -1,4 +1,4 @@
-"""Damaged images and annotations: the first one stops the program, or all are left out."""
+"""Handles damaged images and annotations: the first one stops the program, or all are left out."""
 
 import json
 import logging
@@ -15,38 +15,38 @@ logger = logging.getLogger(__name__)
 
 ERRORS_FILE = "data_errors.jsonl"
 
-# Numbers beyond this, in pixels, are those of no image.
+# The largest coordinate, in pixels; no image is larger.
 MAX_PIXEL = 1e9
 
-# What to do about each kind of problem.
+# The fix for each kind of problem.
 FIXES = {
-    "ambiguous": "give the images different names, or say in the annotation which one it is",
+    "ambiguous": "give the images different names, or name the right one in the annotation",
     "annotation missing": "an image without objects needs an annotation file without <object> in "
-    "it; or take the image out of the data",
-    "annotation unreadable": "write the annotation anew, or take the image out of the data",
-    "annotation form": "fix the entry, or take it out",
-    "box": "fix the box, or take the object out",
-    "class missing": "give the object its class, or take it out",
-    "class unknown": "fix the annotation, name the class in config.data.classes, or say with "
-    "config.data.class_map=FOUND=MEANT what it is (FOUND= leaves its objects out)",
+    "it; or remove the image from the data",
+    "annotation unreadable": "write the annotation again, or remove the image from the data",
+    "annotation form": "fix the entry, or remove it",
+    "box": "fix the box, or remove the object",
+    "class missing": "give the object a class, or remove it",
+    "class unknown": "fix the annotation, name the class in config.data.classes, or set "
+    "config.data.class_map=FOUND=RIGHT (FOUND= leaves its objects out)",
     "file name": "name a file inside the folder of the images",
     "listed twice": "keep one of them",
-    "image missing": "put the image there, or take it out of the annotations",
-    "image unreadable": "replace the file, or take the image out of the data",
+    "image missing": "add the image, or remove it from the annotations",
+    "image unreadable": "replace the file, or remove the image from the data",
     "size": "write the image's width and height in pixels into the annotation",
-    "size differs": "write the image's own size into the annotation and see that its boxes are "
-    "pixels of it, or take the image that was annotated",
-    "turned": "annotate the image as it is seen, or take the orientation out of its EXIF",
-    "unit": "convert the boxes, or take the format that has this unit",
+    "size differs": "write the size of the image into the annotation and check that its boxes are "
+    "in its pixels, or use the image that was annotated",
+    "turned": "annotate the image as it is displayed, or remove the orientation from its EXIF",
+    "unit": "convert the boxes, or use the format with this unit",
 }
 
 
 class Problem(NamedTuple):
-    """Something that is wrong with an image or its annotation.
+    """A problem of an image or its annotation.
 
     Attributes:
-      kind: of `FIXES`.
-      message: what, without the file's name.
+      kind: a key of `FIXES`.
+      message: the description, without the name of the file.
     """
 
     kind: str
@@ -54,12 +54,12 @@ class Problem(NamedTuple):
 
 
 class Found(NamedTuple):
-    """An image with what is wrong with it.
+    """A damaged image.
 
     Attributes:
-      file: where that is.
-      image_id: what results call the image.
-      problems: one or more.
+      file: the file with the problems.
+      image_id: the name of the image in results.
+      problems: one or more problems.
     """
 
     file: str
@@ -68,13 +68,13 @@ class Found(NamedTuple):
 
 
 class Problems:
-    """Collects damaged images: stops at the first, or lists them until they are too many.
+    """Collects damaged images: stops at the first one, or lists them up to a limit.
 
-    Where `on_error` is "skip", the caller of `add` leaves the image out.
+    If `on_error` is "skip", the caller of `add` leaves the image out.
 
     Attributes:
-      num_images: how many there are, the damaged ones among them.
-      found: the damaged ones, each once.
+      num_images: the number of images, including damaged ones.
+      found: the damaged images, each once.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class Problems:
         file: Path | None = None,
         is_main_process: bool = True,
     ):
-        """Makes one for some data.
+        """Begins without damaged images.
 
         Args:
           on_error: "stop" or "skip".
-          max_error_fraction: how much of the data may be left out.
-          file: where damaged images are listed, a JSON object a line; added to what is there.
-          is_main_process: every process reads all annotations, but one alone lists what it finds.
+          max_error_fraction: the largest fraction of images that may be left out.
+          file: the list of damaged images, one JSON object per line; new ones are appended.
+          is_main_process: whether this process writes the list; all processes read all annotations.
 
         Raises:
           UserError: an argument is out of range.
@@ -118,18 +118,18 @@ class Problems:
         ]
 
     def add(
-        self, file: str | Path, image_id: str, problems: Sequence[Problem], tells: bool = True
+        self, file: str | Path, image_id: str, problems: Sequence[Problem], lists: bool = True
     ) -> None:
         """Adds a damaged image.
 
         Args:
-          file: where the damage is.
-          image_id: what results call the image.
-          problems: what is wrong, one or more.
-          tells: whether this process lists it, of those that add it.
+          file: the damaged file.
+          image_id: the name of the image in results.
+          problems: one or more problems.
+          lists: whether this process logs and lists the image; other processes add it, too.
 
         Raises:
-          UserError: damaged images stop, or these are too many.
+          UserError: damaged images stop the program, or there are too many of them.
         """
         if not self.skips:
             kind, message = problems[0]
@@ -139,24 +139,24 @@ class Problems:
         known = self._found.setdefault(place, [])
         known += [problem for problem in problems if problem not in known]
         if is_new and not self._reading:
-            if tells:
+            if lists:
                 logger.warning("left out: %s: %s", file, problems[0].message)
                 self._list([place])
             self.check()
 
-    def add_unreadable(self, path: str, image_id: str, reason: str, tells: bool = True) -> None:
+    def add_unreadable(self, path: str, image_id: str, reason: str, lists: bool = True) -> None:
         """Adds an image that cannot be read; see `add`.
 
         Args:
-          path: its file; empty for those of TFDS, which are in no file of their own.
-          image_id: what results call it.
-          reason: what is wrong with it.
-          tells: see `add`.
+          path: its file; empty for images of TFDS, which are inside larger files.
+          image_id: the name of the image in results.
+          reason: the problem.
+          lists: see `add`.
         """
-        self.add(path or image_id, image_id, [Problem("image unreadable", reason)], tells)
+        self.add(path or image_id, image_id, [Problem("image unreadable", reason)], lists)
 
     def finish_reading(self) -> None:
-        """To be called when all annotations are read; lists what was found.
+        """Lists the damaged images; must be called when all annotations are read.
 
         Raises:
           UserError: too many images are damaged.
@@ -178,33 +178,33 @@ class Problems:
         self.check()
 
     def check(self) -> None:
-        """Raises a `UserError` where more images are damaged than may be, or all; lists them."""
+        """Raises a `UserError`, and lists the damaged images, if they are too many, or all."""
         bad, total = len(self._found), self.num_images
         if bad >= total > 0:
             self._list_read()
             place, problems = next(iter(self._found.items()))
             raise UserError(
-                f"all of {counted(total, 'image')} are damaged, so there is nothing to learn from "
-                f"or to measure on; the first: {place[0]}: {problems[0].message}"
+                f"all of {counted(total, 'image')} are damaged, so none is left for training or "
+                f"evaluation; the first: {place[0]}: {problems[0].message}"
             )
         if bad > self._max_error_fraction * total:
             self._list_read()
             place, problems = next(iter(self._found.items()))
             listed = f"they are listed in {self._file}; " if self._file else ""
             raise UserError(
-                f"{bad} of {counted(total, 'image')} ({bad / max(total, 1):.1%}) found damaged so "
+                f"{bad} of {counted(total, 'image')} ({bad / max(total, 1):.1%}) are damaged so "
                 f"far, more than config.data.max_error_fraction={self._max_error_fraction:g} "
                 f"allows; the first: {place[0]}: {problems[0].message}; {listed}ssd-jax check-data "
                 "--source=… counts all and shows how to fix them"
             )
 
     def _list_read(self) -> None:
-        """Lists what all processes find alike."""
+        """Lists the problems of reading, which all processes find."""
         if self._is_main_process:
             self._list(self._found)
 
     def _list(self, places: Iterable[tuple[str, str]]) -> None:
-        """Appends images to the file that are not in it, as from an earlier start of the run."""
+        """Appends images to the file, except images listed by an earlier start of the run."""
         if self._file is None:
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +212,7 @@ class Problems:
             file.seek(0)
             text = file.read()
             listed = _places(text)
-            if text and not text.endswith("\n"):  # a killed run left half a line
+            if text and not text.endswith("\n"):  # half a line of a killed run
                 file.write("\n")
             for place in places:
                 if place not in listed:
@@ -224,7 +224,7 @@ class Problems:
 def make_problems(
     settings: DataConfig, workdir: str | Path | None = None, is_main_process: bool = True
 ) -> Problems:
-    """`Problems` as a config wants them, listed in a work directory.
+    """Makes `Problems` with the settings of a config; lists them in a work directory.
 
     Raises:
       UserError: see `Problems`.
@@ -238,18 +238,18 @@ def make_problems(
 
 
 def about_image(message: str, name: str, file: str) -> str:
-    """A message with the name of an image, unless the file that it is about is called like it."""
+    """Adds the name of an image to a message, unless the file has the same name."""
     is_named = re.search(rf"(?<!\w){re.escape(Path(name).stem)}(?!\w)", Path(file).name)
     return message if is_named else f"{name}: {message}"
 
 
 def file_exists(path: str | Path) -> bool:
-    """Whether there is such a file; a name that can belong to none is no error."""
+    """Whether a file exists; False for invalid names."""
     return os.path.isfile(path)
 
 
 def _places(text: str) -> set[tuple[str, str]]:
-    """File and image of every line that is whole."""
+    """The file and image of every complete line."""
     places = set()
     for line in text.splitlines():
         try:

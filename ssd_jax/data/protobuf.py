@@ -1,20 +1,20 @@
-"""The fields of protobuf messages, without a schema."""
+"""Parses the fields of protobuf messages, without a schema."""
 
 from collections.abc import Iterator
 
-# The kinds of fields, by their numbers on the wire.
+# The wire types of fields.
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 class MalformedMessageError(ValueError):
-    """A message is damaged, or some bytes are none."""
+    """Bytes are not a message, or a damaged one."""
 
 
 def fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
-    """The number, kind, and (start, end) of the value of each field of a message.
+    """Yields the number, wire type, and (start, end) of the value of each field of a message.
 
     Raises:
-      MalformedMessageError: it is none.
+      MalformedMessageError: the bytes are not a message.
     """
     while start < end:
         tag, start = varint(content, start, end)
@@ -35,7 +35,7 @@ def fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, tup
 
 
 def varint(content: bytes, start: int, end: int) -> tuple[int, int]:
-    """A whole number of one to ten bytes, and where it ends."""
+    """Reads an integer of one to ten bytes; returns it and its end."""
     value = shift = 0
     for place in range(start, min(end, start + 10)):
         byte = content[place]

@@ -1,4 +1,4 @@
-"""The type of a set as a format reads it, with the names of its own classes."""
+"""The type of a part of a data set before classes are chosen."""
 
 import collections
 from typing import Protocol
@@ -10,7 +10,7 @@ from ssd_jax.data.records import Annotation
 
 
 class ReadPart(Protocol):
-    """A set as a format reads it, with the names of its own classes.
+    """A part of a data set before classes are chosen; objects have the part's class names.
 
     Attributes:
       origin: the spec, for messages.
@@ -22,19 +22,19 @@ class ReadPart(Protocol):
 
     @property
     def category_ids(self) -> dict[str, int] | None:
-        """Ids by name of the classes that the set declares; None where it declares none."""
+        """The ids of declared classes by name; None without declared classes."""
         ...
 
     def __len__(self) -> int: ...
 
     def annotation(self, index: int) -> Annotation:
-        """One image as it was read."""
+        """One image, before cleaning."""
         ...
 
     def num_objects(self) -> collections.Counter[str] | None:
-        """The number of objects by class; None where that is not known before they are read."""
+        """The number of objects by class; None if not known before reading."""
         ...
 
     def with_classes(self, classes: Classes, problems: Problems) -> Part:
-        """Cleaned records with labels; damaged images are left out as `problems` says."""
+        """Cleaned records with labels; `problems` handles damaged images."""
         ...

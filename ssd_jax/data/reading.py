@@ -22,7 +22,7 @@ OBJECT_KEYS = ("boxes", "labels", "difficult")
 
 
 class RecordReader:
-    """Reads records for training: without crowds, each with its image, upright and encoded.
+    """Reads records for training: without crowds, with their encoded upright images.
 
     A record is a dictionary of `path` and `image_id` (`[] string`), `image` (the encoded image),
     `size` (`[2] int32`, its height and width), `boxes`, `labels`, `difficult`, and `dropped`; see
@@ -30,11 +30,11 @@ class RecordReader:
     """
 
     def __init__(self, dataset: Dataset, cache: bool = False):
-        """Makes the functions of each part.
+        """Makes the reading functions of each part.
 
         Args:
           dataset: the records.
-          cache: whether encoded images stay in memory once they are read.
+          cache: whether encoded images are kept in memory.
         """
         self._starts = [indices.start for indices in dataset.shares()]
         remember = remembered if cache else lambda read: read
@@ -45,25 +45,25 @@ class RecordReader:
         ]
 
     def read(self, index: tf.Tensor) -> Tensors:
-        """A record; fails where its image cannot be read."""
+        """Reads a record; fails if its image cannot be read."""
         record = self._choose(self._with_image, index)
         image, size = upright(record["image"])
         return record | {"image": image, "size": size}
 
     def read_without_image(self, index: tf.Tensor) -> Tensors:
-        """A record whose `image` is empty, of one pixel."""
+        """Reads a record with an empty `image` and the size of one pixel."""
         record = self._choose(self._without, index)
         return record | {"image": tf.constant(b""), "size": tf.ones([2], tf.int32)}
 
     def _choose(self, readers: list[ReadRecord], index: tf.Tensor) -> Tensors:
-        """Reads with the function of the part that the index lies in."""
+        """Reads with the function of the part of the index."""
         if len(readers) == 1:
             return readers[0](index)
         number = tf.reduce_sum(tf.cast(index >= tf.constant(self._starts, tf.int64), tf.int32)) - 1
         return tf.switch_case(
             number,
             [
-                # The arguments are given now, for they change from turn to turn.
+                # Default arguments keep the values of this iteration.
                 lambda read=read, start=start: read(index - start)
                 for read, start in zip(readers, self._starts, strict=True)
             ],
@@ -77,7 +77,7 @@ def _part_reader(part: Part, remember: Callable[[Read], Read]) -> ReadRecord:
 
 
 def _set_reader(part, remember: Callable[[Read], Read]) -> ReadRecord:
-    """Of a set of TFDS, which has functions of TensorFlow of its own."""
+    """Makes the reader of a TFDS set, which has its own TensorFlow functions."""
     read_record = part.reader(remember)
 
     def read(index: tf.Tensor) -> Tensors:
@@ -90,10 +90,10 @@ def _set_reader(part, remember: Callable[[Read], Read]) -> ReadRecord:
 
 
 def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None) -> ReadRecord:
-    """Of images in files; their images stay unread where `remember` is None."""
+    """Makes the reader of images in files; images are not read if `remember` is None."""
     columns = part.columns
     columns = columns.chosen(np.ones(len(columns), bool), ~columns.crowd)
-    # Made here, once, and not in every function that reads.
+    # Created once here, and not in every function that reads.
     splits, boxes = tf.constant(columns.splits), tf.constant(columns.boxes)
     labels, difficult = tf.constant(columns.classes), tf.constant(columns.difficult)
     is_inside = tf.constant(columns.spans[:, 1] > 0)
@@ -110,7 +110,7 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
     def read(index: tf.Tensor) -> Tensors:
         start, end = tf.gather(splits, index), tf.gather(splits, index + 1)
         return {
-            # An image inside a larger file is called by its name alone.
+            # An image inside a larger file has no path.
             "path": tf.where(is_inside[index], "", path(index)),
             "image": read_image(index) if read_image else tf.constant(b""),
             "image_id": image_id(index),
@@ -124,7 +124,7 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
 
 
 def _read_inside(columns: Columns) -> Callable[[np.integer], bytes]:
-    """A function that reads an image of files that hold many."""
+    """Makes a function that reads an image, also from a larger file."""
 
     read_part = span_reader()
 
@@ -136,7 +136,7 @@ def _read_inside(columns: Columns) -> Callable[[np.integer], bytes]:
 
 
 def _strings(strings: Strings) -> Read:
-    """A function that gives one of some strings by its index."""
+    """Makes a function that returns the string with an index."""
     content = tf.constant(strings.content[:])
     starts, ends = tf.constant(strings.starts), tf.constant(strings.ends)
 
@@ -148,7 +148,7 @@ def _strings(strings: Strings) -> Read:
 
 
 def remembered(read: Read) -> Read:
-    """The same function of an index; what it has read once stays in memory."""
+    """Adds a cache in memory to a function of an index."""
     known = tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, "")
 
     def read_once(index: tf.Tensor) -> tf.Tensor:
@@ -164,15 +164,15 @@ def remembered(read: Read) -> Read:
 
 
 def upright(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The encoded image in a form that TensorFlow decodes to the pixels of `open_image`.
+    """Converts an encoded image so that TensorFlow decodes the pixels of `open_image`.
 
-    Fails, or gives nothing to decode, where it cannot be opened.
+    Fails, or returns an empty string, if the image cannot be opened.
 
     Returns:
       A JPEG or PNG file, upright, and `[2] int32`, its height and width.
     """
-    # TensorFlow's decoders know nothing of EXIF and XMP, which turn images, and lay nothing that
-    # is transparent on white. Few files have these, and all near their beginning.
+    # TensorFlow's decoders ignore the orientation in EXIF and XMP, and do not put transparent
+    # pixels on white. Few files have these, and all near their beginning.
     beginning = tf.strings.substr(encoded, 0, 4096)
     is_special = tf.strings.regex_full_match(
         beginning,
@@ -190,6 +190,6 @@ def upright(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _by_pillow(encoded: tf.Tensor) -> tf.Tensor:
-    """`upright_file` of `images/opening.py` as an operation of TensorFlow."""
+    """`upright_file` of `images/opening.py` as a TensorFlow operation."""
     file = tf.numpy_function(upright_file, [encoded], tf.string, stateful=False)
     return tf.ensure_shape(file, [])

@@ -1,4 +1,4 @@
-"""One image with its objects: as a file describes it, and as training and evaluation use it."""
+"""One image with its objects: before cleaning, and for training and evaluation."""
 
 import dataclasses
 import math
@@ -13,22 +13,22 @@ Unit = Literal["pixels", "fractions"]
 
 @dataclasses.dataclass(frozen=True)
 class Annotation:
-    """One image and its objects as a file describes them, before cleaning.
+    """One image and its objects in an annotation file, before cleaning.
 
     Attributes:
-      image_id: what results call the image.
-      path: the image file; empty where `encoded` holds its bytes.
-      file: what describes the image: an annotation file, or `image_id` where there is none.
-      size: (height, width) as that states them, or None where it does not.
+      image_id: the name of the image in results.
+      path: the image file; empty if `encoded` has its bytes.
+      file: the annotation file; `image_id` without one.
+      size: the stated (height, width); None if not stated.
       boxes: `[objects, 4] xyxy` float64 in `unit`; may reach outside the image.
       names: the class name of each object.
-      difficult: `[objects] bool`: trained on, but neither asked for nor counted in evaluation.
-      crowd: `[objects] bool`: boxes round many objects; not trained on.
-      area: `[objects]` float64: of each object's outline in square pixels, NaN where not given.
-      unit: of the boxes: "pixels" of an image of `size`, or "fractions" of the image.
-      encoded: the bytes of the image file where `path` is empty.
-      span: where in `path` the image file lies, as (offset, length); None where it is all of it.
-      dropped: how many boxes without area the reader has left out.
+      difficult: `[objects] bool`: used in training, but not required or counted in evaluation.
+      crowd: `[objects] bool`: boxes around many objects; not used in training.
+      area: `[objects]` float64: the area of each outline in square pixels, NaN where not given.
+      unit: the unit of the boxes: "pixels" of an image of `size`, or "fractions" of the image.
+      encoded: the bytes of the image file if `path` is empty.
+      span: the position of the image in `path`, as (offset, length); None for the whole file.
+      dropped: the number of boxes without area that the reader left out.
     """
 
     image_id: str
@@ -59,17 +59,18 @@ class Annotation:
     def fractions(self, size: tuple[float, float]) -> np.ndarray:
         """The boxes as fractions of an image of (height, width), `[objects, 4] xyxy` float32.
 
-        Times the size they are the pixels of the file again, as in Caffe and TensorFlow Datasets.
+        Multiplied by the size, they are the pixels of the file again, as in Caffe and TensorFlow
+        Datasets.
         """
         height, width = size if self.unit == "pixels" else (1.0, 1.0)
         return (self.boxes / (width, height, width, height)).astype(np.float32)
 
 
 class Object(NamedTuple):
-    """One object of an `Annotation`; see there.
+    """One object of an `Annotation`.
 
     Attributes:
-      name: the class.
+      name: the name of the class.
       box: x_min, y_min, x_max, y_max.
     """
 
@@ -89,7 +90,7 @@ def annotation(
     unit: Unit = "pixels",
     span: tuple[int, int] | None = None,
 ) -> Annotation:
-    """An `Annotation` of these objects; see there.
+    """Makes an `Annotation` of these objects.
 
     A size below one pixel counts as not stated: some tools write 0.
     """
@@ -113,16 +114,16 @@ class Record:
     """One image and its objects, cleaned, with labels.
 
     Attributes:
-      image_id: what results call the image.
-      path: the image file; empty where `encoded` holds its bytes.
-      encoded: the bytes of the image file where `path` is empty.
-      size: (height, width) of the image, upright; None where it was not looked at, or cannot be.
+      image_id: the name of the image in results.
+      path: the image file; empty if `encoded` has its bytes.
+      encoded: the bytes of the image file if `path` is empty.
+      size: (height, width) of the image, upright; None if not read, or unreadable.
       boxes: `[objects, 4] xyxy` float32 in [0, 1], each with some area.
       labels: `[objects]` int32 from 1.
-      difficult: `[objects] bool`: trained on, but neither asked for nor counted in evaluation.
-      crowd: `[objects] bool`: boxes round many objects; not trained on.
-      area: `[objects]` float64: of each object's outline in square pixels, NaN where not given.
-      dropped: how many boxes without area were left out and not yet counted in a message.
+      difficult: `[objects] bool`: used in training, but not required or counted in evaluation.
+      crowd: `[objects] bool`: boxes around many objects; not used in training.
+      area: `[objects]` float64: the area of each outline in square pixels, NaN where not given.
+      dropped: the number of left out boxes without area that no message has counted yet.
     """
 
     image_id: str
@@ -138,7 +139,7 @@ class Record:
 
     @property
     def name(self) -> str:
-        """What captions call the image: see `caption_name`."""
+        """The name of the image in captions; see `caption_name`."""
         return caption_name(self.path, self.image_id)
 
     @property
@@ -148,7 +149,7 @@ class Record:
 
 
 class NamedImage(NamedTuple):
-    """The pixels of an image, and what captions call it.
+    """The pixels of an image, and its name in captions.
 
     Attributes:
       name: see `caption_name`.
@@ -160,10 +161,10 @@ class NamedImage(NamedTuple):
 
     @classmethod
     def of(cls, path: str, image_id: str, pixels: np.ndarray) -> "NamedImage":
-        """The pixels of the image in a file, or "" of one in no file of its own."""
+        """Names the pixels of an image; `path` is "" for an image inside a larger file."""
         return cls(caption_name(path, image_id), pixels)
 
 
 def caption_name(path: str, image_id: str) -> str:
-    """The name of an image's file; its own name where it is in no file of its own."""
+    """The name of an image's file; `image_id` for an image inside a larger file."""
     return Path(path).name or image_id

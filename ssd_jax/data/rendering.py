@@ -1,6 +1,6 @@
-"""Brings the part of an image that a window shows onto the network's square canvas."""
+"""Renders the part of an image inside a window on the network's square canvas."""
 
-# The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
+# Pyright's types of TensorFlow have neither slices with `...` nor tensors as seeds.
 # pyright: reportArgumentType=false
 
 import functools
@@ -10,22 +10,22 @@ from ssd_jax.data.tensorflow_setup import tf
 from ssd_jax.images.limits import FEW_SCANS, MAX_PIXELS, MAX_TEXTS, SCAN, TEXT
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_HEADER = 26  # bytes up to what says which channels there are
+PNG_HEADER = 26  # bytes up to the type of the channels
 
-# Of an image whose scans and texts are not counted: its bytes times its pixels, to which some are
-# added so that it has at most 650 kB.
+# The largest product of bytes and pixels of an image whose scans and texts are not counted; the
+# added pixels limit it to 650 kB.
 SMALL, MORE_PIXELS = 1.3e11, 2e5
-SCANNED_PIXELS = 4e7  # of a JPEG with several scans, which Pillow checks beyond that
+SCANNED_PIXELS = 4e7  # larger JPEGs with several scans are checked by Pillow
 
 # Caffe draws one of these for every training image.
 RESIZE_METHODS = ("bilinear", "area", "nearest", "bicubic", "lanczos3")
 
 
 class Placement(NamedTuple):
-    """A rectangle of whole pixels of the image, and the one of the canvas that it falls on.
+    """A rectangle of whole pixels of the image, and its rectangle on the canvas.
 
-    Both rectangles are `[..., 4] int32`: y, x, height, width. A window that shows nothing of the
-    image has a `canvas` rectangle of height and width 0.
+    Both rectangles are `[..., 4] int32`: y, x, height, width. For a window outside the image, the
+    `canvas` rectangle has height and width 0.
     """
 
     image: tf.Tensor
@@ -36,7 +36,7 @@ def place(windows: tf.Tensor, image_sizes: tf.Tensor, canvas_size: int) -> Place
     """Rounds windows to whole pixels of image and canvas.
 
     Args:
-      windows: `[..., 4] xyxy` in the image's coordinates, in which the image is [0, 1].
+      windows: `[..., 4] xyxy` in the coordinates of the image, [0, 1].
       image_sizes: `[..., 2]` height and width in pixels.
       canvas_size: side of the square canvas in pixels.
     """
@@ -45,15 +45,15 @@ def place(windows: tf.Tensor, image_sizes: tf.Tensor, canvas_size: int) -> Place
     # The visible part, in pixels of the image; at least one, so that it can be decoded.
     start = tf.clip_by_value(tf.round(low * pixels), 0.0, pixels - 1)
     end = tf.clip_by_value(tf.round(high * pixels), start + 1, pixels)
-    # Where it comes to lie, in pixels of the canvas.
+    # Its position, in pixels of the canvas.
     to_canvas = canvas_size / ((high - low) * pixels)
     canvas_start = tf.round((start - low * pixels) * to_canvas)
     canvas_end = tf.round((end - low * pixels) * to_canvas)
-    # What the window shows whole fills the canvas whole.
+    # In a direction in which the image covers the window, it must cover the canvas.
     side = float(canvas_size)
     canvas_start = tf.where(low >= 0, 0.0, tf.clip_by_value(canvas_start, 0.0, side))
     canvas_end = tf.where(high <= 1, side, tf.clip_by_value(canvas_end, 0.0, side))
-    # What shows nothing in one direction shows nothing at all.
+    # A window outside the image in one direction shows nothing.
     shows = (low < 1) & (high > 0) & (canvas_end > canvas_start)
     shows = tf.reduce_all(shows, axis=-1, keepdims=True)
     canvas = tf.concat([canvas_start, canvas_end - canvas_start], axis=-1)
@@ -66,16 +66,16 @@ def place(windows: tf.Tensor, image_sizes: tf.Tensor, canvas_size: int) -> Place
 def place_boxes(
     boxes: tf.Tensor, placement: Placement, image_sizes: tf.Tensor, canvas_size: int
 ) -> tf.Tensor:
-    """Boxes where their pixels come to lie, exactly.
+    """Transforms boxes exactly like the pixels of the image.
 
     Args:
-      boxes: `[..., objects, 4] xyxy` in the image's coordinates.
-      placement: must show something.
+      boxes: `[..., objects, 4] xyxy` in the coordinates of the image.
+      placement: a placement that is not empty.
       image_sizes: `[..., 2]` height and width in pixels.
       canvas_size: side of the square canvas in pixels.
 
     Returns:
-      `[..., objects, 4] xyxy` in the canvas's coordinates, not clipped.
+      `[..., objects, 4] xyxy` in the coordinates of the canvas, not clipped.
     """
 
     def both_corners(y_then_x):
@@ -89,7 +89,7 @@ def place_boxes(
 
 
 def canvas_window(placement: Placement, canvas_size: int) -> tf.Tensor:
-    """`[..., 4] xyxy`: where the image lies on the canvas, whose side is 1."""
+    """`[..., 4] xyxy`: the position of the image on the canvas, [0, 1]."""
     start, size = placement.canvas[..., 1::-1], placement.canvas[..., :1:-1]
     return tf.cast(tf.concat([start, start + size], axis=-1), tf.float32) / canvas_size
 
@@ -101,15 +101,15 @@ def paddings(placement: Placement, canvas_size: int) -> tf.Tensor:
 
 
 def is_plain_png(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether it begins as a PNG file of 8 bits, gray or RGB: what needs no conversion."""
+    """Whether bytes begin like a PNG file of 8 bits, gray or RGB, which needs no conversion."""
     padded = tf.strings.join([encoded, b"\0" * PNG_HEADER])
-    kind = tf.strings.substr(padded, 24, 2)  # bits a channel, and which channels
+    kind = tf.strings.substr(padded, 24, 2)  # bits per channel, and the type of the channels
     is_simple = (kind == b"\x08\x00") | (kind == b"\x08\x02")
     return (tf.strings.substr(padded, 0, len(PNG_SIGNATURE)) == PNG_SIGNATURE) & is_simple
 
 
 def is_small(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Whether an image is decoded within a few seconds, whatever scans and texts it has.
+    """Whether an image is decoded within a few seconds, with any scans and texts.
 
     Most images of data sets are small: JPEGs of 640 × 480 pixels up to 256 kB.
 
@@ -117,14 +117,14 @@ def is_small(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
       encoded: a JPEG or PNG file.
       size: `[2]` its height and width.
     """
-    # A scan has 10 bytes or more, and takes 0.1 ns a pixel. A text of a PNG has 8 kB or more where
-    # it takes the longest, 30 ms.
+    # A scan has 10 bytes or more, and takes 0.1 ns per pixel. The slowest text of a PNG has 8 kB or
+    # more, and takes 30 ms.
     num_pixels = tf.reduce_prod(tf.cast(size, tf.float32))
     return tf.cast(tf.strings.length(encoded), tf.float32) * (num_pixels + MORE_PIXELS) <= SMALL
 
 
 def has_few_parts(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Whether a JPEG has not too many scans, or a PNG too many compressed texts.
+    """Whether the number of scans of a JPEG, or of compressed texts of a PNG, is within limits.
 
     Args:
       encoded: a JPEG or PNG file.
@@ -132,7 +132,7 @@ def has_few_parts(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """
     # Several scans of a large JPEG would take too much memory.
     scans = tf.where(tf.reduce_prod(tf.cast(size, tf.float32)) > SCANNED_PIXELS, 1, FEW_SCANS)
-    # One operation for both, as those of branches not taken cost time as well.
+    # One operation for both, because branches that are not taken also cost time.
     part = tf.where(tf.io.is_jpeg(encoded), SCAN, TEXT)
     most = tf.where(tf.io.is_jpeg(encoded), scans, MAX_TEXTS)
     pieces = tf.raw_ops.StringSplitV2(input=[encoded], sep=part).values
@@ -142,7 +142,7 @@ def has_few_parts(encoded: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 def image_size(encoded: tf.Tensor) -> tf.Tensor:
     """`[2]` height and width of a JPEG or PNG file, without decoding it.
 
-    Fails where that is more than `MAX_PIXELS`.
+    Fails for images of more than `MAX_PIXELS`.
     """
 
     def size_of_png():
@@ -167,17 +167,17 @@ def render(
     canvas_size: int,
     method: tf.Tensor,
 ) -> tf.Tensor:
-    """Decodes the visible part of an image and resizes it to its place on the canvas.
+    """Decodes the visible part of an image and resizes it to its rectangle on the canvas.
 
     Args:
       encoded: a JPEG or PNG file.
       placement: see `place`.
-      padded: see `paddings`; made for many images at once, which takes less time.
+      padded: see `paddings`; computed for many images at once, which is faster.
       canvas_size: side of the square canvas in pixels.
       method: `[] int32`, an index into `RESIZE_METHODS`.
 
     Returns:
-      `[canvas_size, canvas_size, 3] uint8` RGB, 0 where the window shows nothing of the image.
+      `[canvas_size, canvas_size, 3] uint8` RGB, 0 outside the image.
     """
 
     def decode_other() -> tf.Tensor:
@@ -190,19 +190,19 @@ def render(
         decode_other,
     )
     shown = placement.canvas[2:]
-    # At least one pixel, for a placement that shows nothing; it is cut off below.
+    # At least one pixel, for an empty placement; it is removed below.
     size = tf.maximum(shown, 1)
     resized = tf.switch_case(
         method, [functools.partial(_resize, visible, size, name) for name in RESIZE_METHODS]
     )
-    # Rows of bytes in place of pixels of three: padding copies them whole, eight times as fast.
+    # Rows of bytes instead of pixels of three: padding copies whole rows, eight times as fast.
     channels = tf.constant([1, 3])
     rows = tf.slice(tf.reshape(resized, size * channels), [0, 0], shown * channels)
     return tf.reshape(tf.pad(rows, padded), [canvas_size, canvas_size, 3])
 
 
 def _resize(pixels: tf.Tensor, size: tf.Tensor, method: str) -> tf.Tensor:
-    """Resizes `[height, width, 3] uint8` without antialiasing, as OpenCV does."""
+    """Resizes `[height, width, 3] uint8` without antialiasing, like OpenCV."""
     if method == "nearest":
         for axis in (0, 1):
             step = tf.shape(pixels)[axis] / size[axis]
@@ -213,7 +213,7 @@ def _resize(pixels: tf.Tensor, size: tf.Tensor, method: str) -> tf.Tensor:
         pixels = _resize_lanczos3(pixels, size)
     else:
         pixels = tf.image.resize(pixels, size, method=method)
-    # Clips, rounds and casts in one pass: the kernels of two methods have negative parts.
+    # Clips, rounds and casts in one pass; the kernels of two methods have negative parts.
     bytes_of_pixels = tf.raw_ops.QuantizeV2(
         input=pixels,
         min_range=0.0,
@@ -228,10 +228,10 @@ def _resize(pixels: tf.Tensor, size: tf.Tensor, method: str) -> tf.Tensor:
 def _resize_lanczos3(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Resizes one direction after the other, as `[height, width, 3] float32`.
 
-    TensorFlow's operation is fast along the first axis and slow along the second, where it goes
-    from pixel to pixel. So both directions take their turn as the first, with everything else
-    lying in one row: the same numbers as from `tf.image.resize`, three times as fast. The height
-    comes first: where an image is made much smaller, few of its rows are read.
+    TensorFlow's operation is fast along the first axis and slow along the second, where it works
+    pixel by pixel. So each direction becomes the first axis, with all other data in one row. The
+    result equals `tf.image.resize`, three times as fast. The height comes first: if an image is
+    reduced much, few of its rows are read.
     """
 
     def resize_rows(rows, num_rows):
@@ -253,5 +253,5 @@ def _resize_lanczos3(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 
 def decode_whole(encoded: tf.Tensor) -> tf.Tensor:
-    """`[height, width, 3] uint8` RGB of a JPEG, PNG, BMP or the first image of a GIF."""
+    """Decodes a JPEG, PNG, BMP or the first image of a GIF: `[height, width, 3] uint8` RGB."""
     return tf.io.decode_image(encoded, channels=3, expand_animations=False)

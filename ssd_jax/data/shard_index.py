@@ -1,11 +1,11 @@
-"""The index of shards: what is in their records, in columns that are mapped into memory.
+"""Reads the index of shards: the content of their records, in columns that are mapped into memory.
 
-`index/SPLIT` beside the shards holds all columns but the paths, which follow from the shards, and
+`index/SPLIT` in the folder of the shards has all columns except the paths, and these details:
 
     {"version": 1, "names": [NAME, …], "ids": [ID, …], "shards": [[NAME, RECORDS, BYTES], …]}
 
-where `names` are those of the classes, `ids` what results call them, and `classes` of the columns
-places in both.
+`names` are the names of the classes, `ids` their ids in results, and the column `classes` has
+indices in both.
 """
 
 import os
@@ -27,13 +27,13 @@ COLUMNS = tuple(field.name for field in fields(Columns) if field.name != "paths"
 
 
 class Index(NamedTuple):
-    """What the records of a split hold.
+    """The index of a split.
 
     Attributes:
-      columns: with boxes as fractions, and the places of classes in `names`.
-      names: of the classes.
-      ids: what results call them.
-      starts: `[shards + 1]`: the first record of each shard, and how many there are.
+      columns: the columns, with boxes as fractions, and classes as indices in `names`.
+      names: the names of the classes.
+      ids: the ids of the classes in results.
+      starts: `[shards + 1]`: the first record of each shard, and the number of records.
     """
 
     columns: Columns
@@ -45,7 +45,7 @@ class Index(NamedTuple):
 def index_details(
     names: Sequence[str], ids: Sequence[int], shards: Sequence[Shard]
 ) -> dict[str, Any]:
-    """What an index says beside its columns."""
+    """The details of an index; see the top of this file."""
     return {"version": VERSION, "names": names, "ids": ids, "shards": shards}
 
 
@@ -55,10 +55,10 @@ def has_index(folder: Path) -> bool:
 
 
 def read_index(folder: Path, split: str) -> Index:
-    """The index of a split.
+    """Reads the index of a split.
 
     Raises:
-      UserError: there is none, it is damaged, or it belongs to other shards.
+      UserError: the index does not exist, is damaged, or belongs to other shards.
     """
     place = folder / INDEX / split
     table = load_table(place)
@@ -79,18 +79,18 @@ def read_index(folder: Path, split: str) -> Index:
             raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         raise UserError(
-            f"{place} is damaged, or of another version of ssd_jax: write the shards anew with "
-            f"ssd-jax convert-data; or remove {folder / INDEX}, and the set is read without it"
+            f"{place} is damaged, or from another version of ssd_jax: write the shards again with "
+            f"ssd-jax convert-data; or remove {folder / INDEX} to read the set without it"
         ) from error
     _check_shards(folder, shards)
     sizes = np.repeat([shard.size for shard in shards], counts)
     if (columns.spans.sum(axis=1) > sizes).any():
-        raise UserError(f"{place} is damaged: an image ends behind its shard")
+        raise UserError(f"{place} is damaged: an image ends after its shard")
     return Index(columns, names, ids, starts)
 
 
 def _is_sound(columns: Columns, num_classes: int, num_images: int) -> bool:
-    """Whether columns fit to each other, so that nothing that reads them fails."""
+    """Whether columns are consistent, so that reading them cannot fail."""
     count = len(columns.boxes)
     of_images = (columns.image_ids, columns.paths, columns.sizes, columns.spans)
     of_objects = (columns.classes, columns.difficult, columns.crowd, columns.area)
@@ -121,11 +121,13 @@ def _is_sound(columns: Columns, num_classes: int, num_images: int) -> bool:
 
 
 def _check_shards(folder: Path, shards: Sequence[Shard]) -> None:
-    """Refuses shards that are missing, or have another size than when the index was written."""
+    """Rejects missing shards, and shards with another size than in the index."""
     for shard in shards:
         path = folder / shard.name
         if path.parent != folder:
-            raise UserError(f"{folder / INDEX} names {shard.name!r}, which is no file beside it")
+            raise UserError(
+                f"{folder / INDEX} names {shard.name!r}, which is not a file in {folder}"
+            )
         try:
             size = os.stat(path).st_size
         except OSError as error:
@@ -133,5 +135,5 @@ def _check_shards(folder: Path, shards: Sequence[Shard]) -> None:
         if size != shard.size:
             raise UserError(
                 f"{path} has {size:,} bytes, but had {shard.size:,} when it was written: copy it "
-                "anew"
+                "again"
             )

@@ -1,19 +1,19 @@
 """Opens data sets: a folder or file, or FORMAT:ARGUMENT:…, several joined by commas (`spec.py`).
 
-FOLDER, FOLDER:SPLIT, FILE          whatever it holds is found out (`discovery.py`)
+FOLDER, FOLDER:SPLIT, FILE          the format is detected (`discovery.py`)
 coco_json:ANNOTATIONS:IMAGE_DIR     a COCO annotation file and its folder of images
 voc_xml:ROOT:SPLIT                  a folder in Pascal VOC's layout
-voc_xml:ANNOTATIONS:IMAGE_DIR       a folder of such XML files, and that of their images
+voc_xml:ANNOTATIONS:IMAGE_DIR       a folder of such XML files, and the folder of their images
 yolo:ROOT:SPLIT                     a data.yaml, or a folder of images and labels of YOLO
-cvat_xml:ANNOTATIONS:IMAGE_DIR      CVAT's own XML, of images or a video, and its folder of images
-labelme:ANNOTATIONS:IMAGE_DIR       the JSON files of LabelMe, one an image, and their images
+cvat_xml:ANNOTATIONS:IMAGE_DIR      CVAT's XML, of images or a video, and its folder of images
+labelme:ANNOTATIONS:IMAGE_DIR       the JSON files of LabelMe, one per image, and their images
 label_studio:ANNOTATIONS:IMAGE_DIR  an export of Label Studio in JSON or JSON-MIN, and its images
 via:ANNOTATIONS:IMAGE_DIR           a project or export of the VGG Image Annotator, and its images
 csv:ANNOTATIONS:IMAGE_DIR           a CSV file with a row for each object, and its images
 open_images:ANNOTATIONS:IMAGE_DIR   a CSV file of boxes of Open Images, and its images
 tfrecord:FILES                      TFRecords of TensorFlow's Object Detection API
 tfds:NAME:SPLIT                     a TensorFlow Datasets detection set (tfds:voc/2007:test)
-tfds:FOLDER, tfds:FOLDER:SPLIT      one that lies in a folder, as convert-data writes it
+tfds:FOLDER, tfds:FOLDER:SPLIT      such a set in a folder, like the shards of convert-data
 shapes:SPLIT                        the embedded set, train or test
 """
 
@@ -62,9 +62,9 @@ class Format(NamedTuple):
     """A format of data.
 
     Attributes:
-      arguments: what follows its name in a spec, like "ROOT:SPLIT".
-      open: gives the set for the values of the arguments, and for `Problems`.
-      find: gives the sources of what is below a folder; None where it cannot lie in one.
+      arguments: its arguments in a spec, like "ROOT:SPLIT".
+      open: opens a part with the values of the arguments, and `Problems`.
+      find: finds its sources below a folder; None if it has no folders.
     """
 
     arguments: str
@@ -116,16 +116,15 @@ def open_dataset(
     class_map: Mapping[str, str] | None = None,
     role: discovery.Role = "all",
 ) -> Dataset:
-    """Opens the data set that a spec names.
+    """Opens the data set of a spec.
 
     Args:
       spec: see the top of this file.
-      class_names: the classes to use, in order; objects of others are left out and counted. Where
-        empty, those of the data: in the order in which it declares them, or alphabetical; without
-        those that never occur.
-      problems: what becomes of damaged images; None stops at the first.
-      class_map: names of the data by the names to use; "" leaves their objects out.
-      role: what a folder that is divided into splits gives: see `discovery.sources_of`.
+      class_names: the classes to use, in order; objects of other classes are left out and counted.
+        If empty, the classes that occur in the data, in declared or else alphabetical order.
+      problems: handles damaged images; None stops at the first.
+      class_map: new names by names of the data; "" leaves their objects out.
+      role: selects the split of a divided folder; see `discovery.sources_of`.
 
     Raises:
       UserError: the spec, a file or a class is wrong; the message names it.
@@ -133,12 +132,12 @@ def open_dataset(
     problems = problems or Problems()
     check_class_list(class_names)
     parts = [open_part(source, problems) for source in explicit_sources(spec, role)]
-    problems.check()  # before the classes of what is left are compared
+    problems.check()  # before the classes of the remaining images are compared
     _check_described_once(parts, role)
     if role == "train":
         classes = choose_training_classes(parts, class_names, class_map or {}, spec)
     else:
-        if role == "all":  # what is evaluated on may lack some of the classes
+        if role == "all":  # evaluation data may lack some of the classes
             check_known(class_map or {}, all_names(parts), "config.data.class_map", spec)
         classes = choose_classes(parts, class_names, class_map or {})
     cleaned = [part.with_classes(classes, problems) for part in parts]
@@ -146,14 +145,14 @@ def open_dataset(
     ids, merged_ids = category_ids(parts, classes)
     dataset = Dataset(cleaned, classes.names, ids, problems, merged_ids)
     if not len(dataset):
-        raise UserError(f"{spec}: all of its images are damaged, so none is left")
+        raise UserError(f"{spec}: all of its images are damaged: run ssd-jax check-data --source=…")
     return dataset
 
 
 def _check_described_once(parts: Sequence[ReadPart], role: discovery.Role) -> None:
-    """Refuses annotation files of several sources that describe the same image.
+    """Rejects annotation files of several sources that describe the same image.
 
-    All splits together may do so, which is told.
+    For the role "all", this is only logged.
 
     Raises:
       UserError: two files describe one image; the message names them.
@@ -166,7 +165,7 @@ def _check_described_once(parts: Sequence[ReadPart], role: discovery.Role) -> No
         described = zip(part.files, paths, real_paths(paths), strict=True)
         for index, (file, path, place) in enumerate(described):
             span = part.columns.span(index)
-            if span:  # of images inside files, those of one name and length are the same
+            if span:  # images inside files are equal if name and length are
                 place = f"{part.columns.image_ids[index]}:{span[1]}"
             other = files.setdefault(place, file)
             if other == file:
@@ -175,26 +174,26 @@ def _check_described_once(parts: Sequence[ReadPart], role: discovery.Role) -> No
             if role == "all":
                 logger.warning("%s", message)
                 return
-            raise UserError(f"{message}: name the one that counts")
+            raise UserError(f"{message}: name one of them")
 
 
 def explicit_sources(spec: str, role: discovery.Role = "all") -> list[str]:
-    """The sources of a spec with format and arguments, in place of folders and files.
+    """The sources of a spec with format and arguments, instead of folders and files.
 
     Raises:
-      UserError: the grammar is not kept, or a folder holds nothing that is known.
+      UserError: the spec is invalid, or a folder has no known format.
     """
     return [source for named in resolve(spec, role) for source in named.sources]
 
 
 class Named(NamedTuple):
-    """What one source of a spec names.
+    """A source of a spec, resolved.
 
     Attributes:
-      given: the source, as it was given.
-      sources: the sources with format and arguments that it stands for.
-      found: what the folder or file holds; None where the source names its format.
-      split: the split of that.
+      given: the unchanged source.
+      sources: its sources with format and arguments.
+      found: the detected content of the folder or file; None if the source names its format.
+      split: the split of the detected content.
     """
 
     given: str
@@ -203,7 +202,7 @@ class Named(NamedTuple):
     split: str = ""
 
     def describe(self) -> str:
-        """The source in words, with what its folder was taken for."""
+        """A description of the source, with its detected format."""
         if self.found is None:
             return self.given
         words = "not divided" if self.split == discovery.WHOLE else f"split {self.split}"
@@ -215,7 +214,7 @@ class Named(NamedTuple):
 
 
 def resolve(spec: str, role: discovery.Role = "all") -> list[Named]:
-    """What the sources of a spec name; see `explicit_sources`."""
+    """Resolves the sources of a spec; see `explicit_sources`."""
     sources = []
     for source in grammar_of.split_sources(spec, _begins_source, _is_whole):
         name, colon, _ = source.partition(":")
@@ -233,7 +232,7 @@ def resolve(spec: str, role: discovery.Role = "all") -> list[Named]:
 
 
 def _resolve_tfds(source: str, role: discovery.Role) -> Named | None:
-    """What `tfds:FOLDER` and `tfds:FOLDER:SPLIT+SPLIT` name; None for other sources."""
+    """Resolves `tfds:FOLDER` and `tfds:FOLDER:SPLIT+SPLIT`; None for other sources."""
     name, _, rest = source.partition(":")
     folder, split = folder_and_split(rest)
     if name != "tfds" or folder is None or not is_prepared(folder):
@@ -252,7 +251,7 @@ def open_part(source: str, problems: Problems) -> ReadPart:
 
     Args:
       source: `FORMAT:ARGUMENT:…`.
-      problems: what becomes of damaged images.
+      problems: handles damaged images.
 
     Raises:
       UserError: see `open_dataset`.
@@ -266,32 +265,31 @@ def open_part(source: str, problems: Problems) -> ReadPart:
             return FORMATS[name].open(*values, problems)
         example = "" if FORMATS[name].find is None else ", or the folder alone"
         raise UserError(
-            f"the data source {source} has not all arguments of {name}:{arguments}: name it so"
-            f"{example}"
+            f"the data source {source} lacks arguments: write {name}:{arguments}{example}"
         )
     raise UserError(_no_source(source))
 
 
 def _no_source(source: str) -> str:
-    """Why something names no data, for a message."""
+    """The reason why a source names no data, for a message."""
     if not source:
         return f"a data source is empty: name a folder, or {grammar()}"
     name, colon, _ = source.partition(":")
     if source in FORMATS:
         arguments = FORMATS[source].arguments
-        return f"{source} is a format, and needs its arguments: {source}:{arguments}"
+        return f"{source} is a format and needs arguments: {source}:{arguments}"
     if colon and re.fullmatch(r"[a-z_]{2,}", name):
-        meant = nearest(name, FORMATS)
-        near = f": did you mean {meant}:{FORMATS[meant].arguments}?" if meant else ""
-        return f"the data source {source} begins with no format{near or f': {grammar()}'}"
+        near = nearest(name, FORMATS)
+        hint = f"did you mean {near}:{FORMATS[near].arguments}?" if near else grammar()
+        return f"the data source {source} does not begin with a format: {hint}"
     path = Path(grammar_of.unquoted(source))
     try:
-        beside = [str(path.with_name(each.name)) for each in path.parent.iterdir()]
+        siblings = [str(path.with_name(each.name)) for each in path.parent.iterdir()]
     except OSError:
         return f"the folder or file {source} does not exist, and neither does {path.parent}"
-    near = nearest(str(path), beside)
-    meant = f": did you mean {near}?" if near else ""
-    return f"the folder or file {source} does not exist{meant}"
+    near = nearest(str(path), siblings)
+    hint = f": did you mean {near}?" if near else ""
+    return f"the folder or file {source} does not exist{hint}"
 
 
 def grammar() -> str:
@@ -301,7 +299,7 @@ def grammar() -> str:
 
 
 def folder_and_split(source: str) -> tuple[Path | None, str]:
-    """The folder or file that exists, and the split after the last colon, if any."""
+    """The folder or file, if it exists, and the split after the last colon, if any."""
     whole = Path(grammar_of.unquoted(source))
     if source and whole.exists():
         return whole, ""
@@ -317,7 +315,7 @@ def _begins_source(text: str) -> bool:
 
 
 def _is_whole(source: str) -> bool:
-    """Whether a source has all of its arguments, and the first is there if it is a path."""
+    """Whether a source has all arguments, and the first one exists if it is a path."""
     name, colon, rest = source.partition(":")
     if not (colon and name in FORMATS):
         return folder_and_split(source)[0] is not None

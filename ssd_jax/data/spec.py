@@ -1,10 +1,10 @@
 """The grammar of data sources: FORMAT:ARGUMENT:…, or a folder or file, several joined by commas.
 
-A path may hold commas and colons. Where it is not clear what belongs to it, double quotes say so:
+A path may contain commas and colons. Double quotes make its end clear:
 
     voc_xml:"a folder, with: signs":train
 
-A colon before `//` (gs://bucket) and that of a drive (C:\\data) separate nothing.
+A colon before `//` (gs://bucket) and the colon of a drive (C:\\data) do not separate arguments.
 """
 
 import re
@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 from ssd_jax.errors import UserError
 
-# What separates nothing: quotes, and the slices of TFDS like train[:10%].
+# Text without separators: quotes, and slices of TFDS like train[:10%].
 WHOLE = re.compile(r'"[^"]*"|\[[^\]]*\]')
 
 
 def split_outside_quotes(text: str, sign: str) -> list[str]:
-    """Splits at a sign that stands outside double quotes; the quotes stay.
+    """Splits at a sign outside double quotes; the quotes are kept.
 
     Raises:
       UserError: a quote is not closed.
@@ -43,23 +43,23 @@ def unquoted(text: str) -> str:
 
 
 def compose(name: str, *arguments: object) -> str:
-    """The source of a format with these arguments, quoted where they need it."""
+    """The source of a format with these arguments, quoted if necessary."""
     return ":".join([name, *(quoted(str(argument)) for argument in arguments)])
 
 
 def quoted(argument: str) -> str:
-    """An argument in double quotes where it holds commas or colons."""
+    """An argument, in double quotes if it contains commas or colons."""
     return f'"{argument}"' if re.search("[,:]", argument) else argument
 
 
 def split_arguments(text: str, count: int) -> list[str] | None:
-    """The arguments of a source, without quotes; None where it has not so many.
+    """The arguments of a source, without quotes; None if there are too few.
 
-    The first may hold colons without quotes.
+    The first argument may contain colons without quotes.
 
     Args:
-      text: what follows `FORMAT:`.
-      count: how many there are.
+      text: the text after `FORMAT:`.
+      count: the number of arguments.
     """
     hidden = WHOLE.sub(lambda found: "\0" * len(found[0]), text)
     colons = [
@@ -79,15 +79,15 @@ def split_arguments(text: str, count: int) -> list[str] | None:
 def split_sources(
     spec: str, begins: Callable[[str], bool], is_whole: Callable[[str], bool]
 ) -> list[str]:
-    """The sources of a spec, which commas join.
+    """Splits a spec into its sources, at commas.
 
-    A comma belongs to a path where what stands before it is no whole source, or what follows begins
-    none.
+    A comma belongs to a path if the text before it is not a complete source, and the text after it
+    does not begin a source.
 
     Args:
       spec: one or several sources.
-      begins: whether a source begins like this.
-      is_whole: whether this is a source whose files exist.
+      begins: whether a text begins a source.
+      is_whole: whether a text is a complete source with existing files.
 
     Raises:
       UserError: a quote is not closed.

@@ -1,4 +1,4 @@
-"""Files by their names without suffix, as lists and annotations name them."""
+"""Finds files by names without suffix, the form of lists and annotations."""
 
 import collections
 from collections.abc import Iterable
@@ -8,10 +8,10 @@ from ssd_jax.data.file_tree import FileTree, alike
 
 
 class Stems:
-    """Some files of a folder, to be found by their paths with or without suffix."""
+    """Finds files of a folder by their paths with or without suffix."""
 
     def __init__(self, tree: FileTree, files: Iterable[str]):
-        """Takes the tree, and those of its files that count."""
+        """Indexes these files of a tree."""
         self.tree = tree
         self._files = frozenset(files)
         self._by_stem: dict[str, list[str]] = collections.defaultdict(list)
@@ -21,14 +21,14 @@ class Stems:
             self._by_name[alike(without_suffix(file).rpartition("/")[2])].append(file)
 
     def find(self, name: str) -> list[str]:
-        """The files that a name may mean, from the root; none where it leads out of the folder.
+        """The files that match a name, from the root; none for a path outside the folder.
 
-        Tried are the path from the root, with and without suffix; that without the folder's own
-        name before it; the end of a path; and all of this in other capitals or another form
-        of Unicode.
+        These forms are tried: the path from the root, with and without suffix; the path without the
+        name of the folder at its beginning; the end of a path; and all of these with other capitals
+        or another Unicode form.
 
         Args:
-          name: like `a`, `a.jpg`, `vid1/a`, `vid1\\a` or `JPEGImages/a.jpg`.
+          name: a name like `a`, `a.jpg`, `vid1/a`, `vid1\\a` or `JPEGImages/a.jpg`.
         """
         if name in self._files:
             return [name]
@@ -58,7 +58,7 @@ class Stems:
         return []
 
     def _without_own_folder(self, path: str) -> list[str]:
-        """A path, and what is left of it where it begins with the root's own name."""
+        """A path, and the path without the name of the root at its beginning."""
         parts, own = path.split("/"), Path(self.tree.root.absolute()).parts
         starts = (i for i in range(1, len(parts)) if tuple(parts[:i]) == own[-i:])
         return [path, *("/".join(parts[start:]) for start in starts)]

@@ -1,26 +1,25 @@
-"""Training batches of one static shape, made by TensorFlow, as NumPy arrays.
+"""Makes training batches of one static shape with TensorFlow, as NumPy arrays.
 
 A batch is a dictionary:
 
     image      [batch, S, S, 3] uint8      the canvas; 0 outside the window
-    window     [batch, 4] float32 xyxy     where on the canvas the image lies; the rest is fill;
+    window     [batch, 4] float32 xyxy     position of the image on the canvas; the rest is fill;
                                            with mosaics [batch, 4, 4], one for each quarter
     boxes      [batch, G, 4] float32 xyxy  objects on the canvas, padded with zeros
     labels     [batch, G] int32            classes from 1, 0 = padding
     difficult  [batch, G] bool
     image_id   [batch] bytes
     size       [batch, 2] int32            height and width of the image in its file
-    dropped    [batch] int32               objects left out: without area, or beyond G
+    dropped    [batch] int32               left out objects: without area, or more than G
     mask       [batch] bool                false = an image that cannot be read
     broken     [batch] bool                an image that cannot be read: all zeros, no objects
-    file       [batch] bytes               the image's; empty for those of TFDS
+    file       [batch] bytes               the image file; empty for images of TFDS
 
-The stages, one after the other: order (`training_order.py`), read (`reading.py`), change
-(`custom.py`, if a function is named), window (`geometry.py`), decode (`rendering.py`), join
-(`mosaic.py`, if there are mosaics).
+The stages, in order: order (`training_order.py`), read (`reading.py`), change (`custom.py`, with a
+user's function), window (`geometry.py`), decode (`rendering.py`), join (`mosaic.py`, with mosaics).
 """
 
-# The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
+# Pyright's types of TensorFlow have neither slices with `...` nor tensors as seeds.
 # pyright: reportArgumentType=false
 
 import functools
@@ -41,7 +40,7 @@ from ssd_jax.data.tensorflow_setup import Tensors, tf
 from ssd_jax.data.training_order import training_order
 from ssd_jax.threads import num_cores
 
-# Nothing here needs Python's statements turned into TensorFlow's, which takes seconds at the start.
+# No function needs AutoGraph, which takes seconds at the start.
 as_written = tf.autograph.experimental.do_not_convert
 
 
@@ -55,17 +54,17 @@ def training_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """Endless augmented batches; which ones depends on the arguments alone.
+    """Yields augmented batches without end; they depend only on the arguments.
 
-    A batch is that of its step, whether the steps before it were taken in one run or several.
+    The batch of a step is the same in a continued run.
 
     Args:
-      config: the image size, the augmentation, `data` and the seed count.
+      config: its image size, augmentation, `data` and seed are used.
       dataset: the images.
-      batch_size: images a batch for this process.
-      first_step: how many batches to leave out.
-      process_index: this process.
-      process_count: how many processes share the data.
+      batch_size: the number of images in a batch of this process.
+      first_step: the number of batches to leave out.
+      process_index: the index of this process.
+      process_count: the number of processes.
 
     Raises:
       UserError: when batches are taken: an image cannot be read, or too many cannot.
@@ -85,8 +84,8 @@ def training_batches(
         seed = tf.stack([tf.constant(config.seed, tf.int64), step * process_count + process_index])
         return Draw(seed, config.is_augmented(step))
 
-    # Images are read and decoded one by one; windows, which need numbers alone, are drawn for a
-    # whole batch at once.
+    # Images are read and decoded one by one; windows need only numbers and are drawn for a whole
+    # batch at once.
     records = per_image(*reading(order(first_step), first_step * batch_size, reader, custom))
     draws = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max).map(draw)
     windows = tf.data.Dataset.zip(records, draws).map(functools.partial(draw_windows, config))
@@ -109,7 +108,7 @@ def training_batches(
 
 
 class Draw(NamedTuple):
-    """What the random numbers of a batch follow from.
+    """The inputs of the random numbers of a batch.
 
     Attributes:
       seed: `[2]`, for stateless random numbers.
@@ -121,12 +120,12 @@ class Draw(NamedTuple):
 
 
 def draw_windows(config: Config, records: Tensors, draw: Draw) -> Tensors:
-    """The window stage: draws windows and resize methods, and places windows and boxes.
+    """The window stage: draws windows and resize methods, and transforms boxes.
 
     Args:
-      config: the image size, the augmentation and `data.max_objects` count.
+      config: its image size, augmentation and `data.max_objects` are used.
       records: a batch of records; objects are padded with zeros.
-      draw: that of the batch.
+      draw: the draw of the batch.
 
     Returns:
       The records with boxes on the canvas, `data.max_objects` of each, with a `placement`, its
@@ -135,7 +134,7 @@ def draw_windows(config: Config, records: Tensors, draw: Draw) -> Tensors:
     image_size, augment = config.model.image_size, config.augment
     window_seed, method_seed = tf.unstack(tf.random.split(draw.seed, 2))
     expand_probability = augment.expand_probability
-    if augment.mosaic:  # which takes the place of the expansion
+    if augment.mosaic:  # mosaics replace the expansion
         batch_size = tf.shape(records["boxes"])[0]
         is_mosaic = mosaic.draw_places(draw.seed, batch_size, augment.mosaic)
         expand_probability = tf.where(is_mosaic, 0.0, expand_probability)
@@ -163,12 +162,12 @@ def draw_windows(config: Config, records: Tensors, draw: Draw) -> Tensors:
 
 
 def join_images(config: Config, batch: Tensors, draw: Draw) -> Tensors:
-    """The mosaic stage: puts mosaics in the place of some images; see `mosaic.py`.
+    """The mosaic stage: replaces some images by mosaics; see `mosaic.py`.
 
     Args:
-      config: the image size, `augment.mosaic` and `data.max_objects` count.
+      config: its image size, `augment.mosaic` and `data.max_objects` are used.
       batch: see the top of this file.
-      draw: that of the batch.
+      draw: the draw of the batch.
     """
     batch_size = tf.shape(batch["labels"])[0]
     is_mosaic = mosaic.draw_places(draw.seed, batch_size, config.augment.mosaic)
@@ -179,14 +178,14 @@ def join_images(config: Config, batch: Tensors, draw: Draw) -> Tensors:
 
 
 def keep_largest(records: Tensors, kept: tf.Tensor, max_objects: int) -> Tensors:
-    """Brings the objects of a batch to a static number: the largest of those kept, then zeros.
+    """Selects a static number of objects: the largest ones that are `kept`, then zeros.
 
     Args:
       records: objects are padded to `[batch, objects]`.
       kept: `[batch, objects] bool`.
       max_objects: the static number.
     """
-    # Places for all, and behind them one that is surely empty.
+    # Enough places for all objects, and at least one empty place at the end.
     padding = [[0, 0], [0, max_objects]]
     objects = {
         key: tf.pad(records[key], padding + [[0, 0]] * (len(records[key].shape) - 2))
@@ -197,16 +196,16 @@ def keep_largest(records: Tensors, kept: tf.Tensor, max_objects: int) -> Tensors
     area = tf.reduce_prod(boxes[..., 2:] - boxes[..., :2], axis=2)
     largest = tf.argsort(tf.where(kept, area, -1.0), direction="DESCENDING", stable=True)
     largest = largest[:, :max_objects]
-    nowhere = tf.shape(kept)[1] - 1
+    empty = tf.shape(kept)[1] - 1
     # In the order of the file, so that padding alone changes nothing.
-    places = tf.sort(tf.where(tf.gather(kept, largest, batch_dims=1), largest, nowhere), axis=1)
+    places = tf.sort(tf.where(tf.gather(kept, largest, batch_dims=1), largest, empty), axis=1)
     objects = {key: tf.gather(values, places, batch_dims=1) for key, values in objects.items()}
     too_many = tf.reduce_sum(tf.cast(kept, tf.int32), axis=1) - max_objects
     return records | objects | {"dropped": records["dropped"] + tf.maximum(too_many, 0)}
 
 
 def decode(record: Tensors, size: int) -> Tensors:
-    """The decode stage: what the window shows of one image, on a canvas of side `size`."""
+    """The decode stage: draws the part of an image in its window on a canvas of side `size`."""
     placement = rendering.Placement(*record["placement"])
     encoded, padded, method = record["image"], record["paddings"], record["method"]
     return {
@@ -221,7 +220,7 @@ def decode(record: Tensors, size: int) -> Tensors:
 
 
 def decode_nothing(record: Tensors, size: int) -> Tensors:
-    """As `decode`, for an image that cannot be read: zeros, and no objects."""
+    """Replaces `decode` for an image that cannot be read: zeros, and no objects."""
     return {
         "image": tf.zeros([size, size, 3], tf.uint8),
         "window": tf.zeros([4]),
@@ -235,14 +234,13 @@ def decode_nothing(record: Tensors, size: int) -> Tensors:
 
 
 def as_numpy(batches: tf.data.Dataset) -> Iterator[Batch]:
-    """The batches as NumPy arrays, made in advance by threads of their own."""
+    """The batches as NumPy arrays, prepared in advance by separate threads."""
     options = tf.data.Options()
     options.deterministic = True
-    # How much is done at once is given. The thread that would tune it may, when asked to end, sleep
-    # on for up to a minute.
+    # The parallelism is fixed. The thread of autotuning may delay the end of the program by up to a
+    # minute.
     options.autotune.enabled = False
-    # A thread for each core, of our own. One image is a small piece of work: threads go to many
-    # images, not into one.
+    # A private thread for each core. One image is a small task: threads process many images.
     options.threading.private_threadpool_size = 0
     options.threading.max_intra_op_parallelism = 1
     prepared: Any = batches.prefetch(2).with_options(options)

@@ -1,6 +1,6 @@
 """The order of the images in training, as indices into the data set."""
 
-# The types of TensorFlow that pyright brings know neither slices with `...` nor tensors as seeds.
+# Pyright's types of TensorFlow have neither slices with `...` nor tensors as seeds.
 # pyright: reportArgumentType=false
 
 from collections.abc import Sequence
@@ -22,25 +22,25 @@ def training_order(
     process_index: int = 0,
     process_count: int = 1,
 ) -> tf.data.Dataset:
-    """Indices of one process's share, without end, shuffled anew for every epoch.
+    """The indices of one process without end, shuffled again in every epoch.
 
-    The order depends on the arguments alone, so that a run can continue where it stopped: leaving
-    out indices costs next to nothing.
+    The order depends only on the arguments, so that a run can continue at any step; leaving out
+    indices takes hardly any time.
 
     Args:
       dataset: the images.
-      seed: of the order.
-      repeat_threshold: see `repeat_factors`. An epoch is as long as without: images with rare
-        classes are repeated, and of the others some are left out.
-      first_position: how many indices of this process's sequence to leave out.
-      process_index: this process.
-      process_count: how many processes share the data.
+      seed: the seed of the order.
+      repeat_threshold: see `repeat_factors`. The length of an epoch does not change: images with
+        rare classes are repeated, and some others are left out.
+      first_position: the number of indices of this process to leave out.
+      process_index: the index of this process.
+      process_count: the number of processes.
 
     Returns:
       `[] int64`, indices into `dataset`.
 
     Raises:
-      UserError: nothing falls to this process.
+      UserError: this process has no images.
     """
     shares = dataset.shares(process_index, process_count)
     buffers = [part.shuffle_buffer for part in dataset.parts]
@@ -52,7 +52,7 @@ def training_order(
     factors = repeat_factors(dataset, repeat_threshold)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
-        # Shuffle takes one number: far apart for neighbouring seeds, successive for epochs.
+        # One seed for shuffling: distant for consecutive seeds, consecutive for epochs.
         epoch_seed = tf.constant(seed, tf.int64) * 1_000_003 + number
         if factors is None:
             return _all_images(shares, buffers, epoch_seed)
@@ -68,7 +68,7 @@ def training_order(
 def _all_images(
     shares: Sequence[range], buffers: Sequence[int], epoch_seed: tf.Tensor
 ) -> tf.data.Dataset:
-    """Every index of each part's share once; so many of a part are shuffled together."""
+    """Every index of each part's share once; `buffers` are the sizes of shuffle buffers."""
     shuffled = [
         _shuffled(tf.data.Dataset.range(share.start, share.stop, share.step), buffer, epoch_seed)
         for share, buffer in zip(shares, buffers, strict=True)
@@ -85,10 +85,10 @@ def _shuffled(indices: tf.data.Dataset, buffer: int, seed: tf.Tensor) -> tf.data
 
 
 def draw_repeated(seed: tf.Tensor, indices: np.ndarray, factors: np.ndarray) -> tf.Tensor:
-    """As many of the indices as there are, in their order, some of them repeated or left out.
+    """Draws `count` of `count` indices, in order; some are repeated or left out.
 
-    The expected number of times of each is in proportion to its factor, and the number itself one
-    of the two whole numbers next to that.
+    The expected frequency of an index is proportional to its factor. Its actual frequency is the
+    expected one, rounded up or down.
 
     Args:
       seed: `[2]`, for stateless random numbers.
@@ -96,7 +96,7 @@ def draw_repeated(seed: tf.Tensor, indices: np.ndarray, factors: np.ndarray) -> 
       factors: `[count]`, above 0.
     """
     ends = np.cumsum(factors) * (len(factors) / factors.sum())
-    ends[-1] = len(factors)  # whatever rounding says
+    ends[-1] = len(factors)  # without rounding errors
     offset = tf.random.stateless_uniform([], seed, dtype=tf.float64)
     until = tf.cast(tf.floor(np.concatenate([[0.0], ends]) + offset), tf.int64)
     return tf.repeat(indices, until[1:] - until[:-1])

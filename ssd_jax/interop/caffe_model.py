@@ -1,4 +1,4 @@
-"""Reads a `.caffemodel`: the blobs of its layers, by the few fields of its schema that matter."""
+"""Reads the blobs of the layers in a `.caffemodel`, with the necessary fields of its schema."""
 
 import itertools
 from collections.abc import Iterator
@@ -64,10 +64,10 @@ MAX_PARTS = 100_000
 
 
 def read_caffe_model(path: Path) -> dict[str, np.ndarray]:
-    """The blobs as `LAYER.0`, `LAYER.1`, …: as a rule weights and biases.
+    """Reads the blobs `LAYER.0`, `LAYER.1`, …, usually weights and biases.
 
     Raises:
-      UserError: the file is damaged or is no such file.
+      UserError: the file is damaged or not a .caffemodel.
     """
     net = NetParameter()
     content = read_bytes(path)
@@ -91,7 +91,7 @@ def read_caffe_model(path: Path) -> dict[str, np.ndarray]:
 
 
 def _check_parts(content: bytes) -> None:
-    """Refuses a network of so many parts, or shapes so long, that reading it takes gigabytes."""
+    """Rejects a network with too many parts, or too long shapes, whose reading takes gigabytes."""
     numbers = itertools.count()
     for layer in _parts(content, (0, len(content)), LAYER, numbers):
         for blob in _parts(content, layer, BLOBS, numbers):
@@ -103,7 +103,7 @@ def _check_parts(content: bytes) -> None:
 def _parts(
     content: bytes, span: tuple[int, int], wanted: int, numbers: Iterator[int]
 ) -> Iterator[tuple[int, int]]:
-    """Where the values of a field lie in a message; `numbers` counts all fields."""
+    """Yields the positions of a field's values in a message; `numbers` counts all fields."""
     for number, _, value in fields(content, *span):
         if next(numbers) > MAX_PARTS:
             raise ValueError(f"it has more than {MAX_PARTS:,} parts")

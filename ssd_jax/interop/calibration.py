@@ -1,4 +1,4 @@
-"""The images by which an export to whole numbers measures how large activations are."""
+"""The images with which an export to integers measures the ranges of activations."""
 
 from collections.abc import Iterator
 
@@ -9,19 +9,17 @@ from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.evaluation_batches import evaluation_batches
 from ssd_jax.data.sources import open_dataset
 
-MOST_IMAGES = (
-    200  # more change ranges of activations by little, and each costs a run of the network
-)
+MOST_IMAGES = 200  # more images change the ranges little, and each costs a run of the network
 BATCH_SIZE = 8
 
 
 def calibration_images(
     source: str, image_size: int
 ) -> Iterator[UInt8[np.ndarray, "batch size size 3"]]:
-    """Up to `MOST_IMAGES` images of a data set, evenly picked, whole, as they are predicted on.
+    """Yields up to `MOST_IMAGES` evenly spaced images of a data set, resized as in prediction.
 
     Args:
-      source: a data set, as docs/data.md has it; of a folder the images for training.
+      source: the spec of a data set (docs/data.md); of a folder, the images for training.
       image_size: side of the squares that images are resized to, in pixels.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What files for other programs share: the network that they compute, and what they say of it."""
+"""Shared parts of exports for other programs: the network, and its description."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,8 +17,8 @@ def inference_function(trained: Trained) -> Callable[[jax.Array], tuple[jax.Arra
     """The network as a function to trace, from images to offsets and logits.
 
     It takes `[batch, size, size, 3]` RGB in [0, 255] and has one operation for each layer. It
-    computes in float32 whatever the network is trained in: engines on CPUs have no convolutions in
-    bfloat16.
+    always computes in float32, also for networks trained in bfloat16: engines on CPUs have no
+    convolutions in bfloat16.
     """
     settings = trained.network.settings.model_copy(update={"precision": "float32"})
     network = dataclasses.replace(trained.network, settings=settings)
@@ -33,12 +33,12 @@ def inference_function(trained: Trained) -> Callable[[jax.Array], tuple[jax.Arra
 
 
 def description(trained: Trained, batch: int | str, **of_format: str) -> dict[str, Any]:
-    """What a program has to know that uses a file.
+    """The information that a program needs to use a file.
 
     Args:
       trained: the detector.
-      batch: how many images the file takes at a time.
-      **of_format: what differs between formats, like the order of a box's numbers.
+      batch: the batch size of the file.
+      **of_format: entries that depend on the format, like the order of the numbers of a box.
     """
     detection = trained.config.detection
     return {

@@ -1,4 +1,4 @@
-"""The equations of a traced function, as other formats want them: without calls and constants."""
+"""The equations of a traced function for other formats: with calls inlined."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -21,18 +21,18 @@ NUMPY: dict[str, Callable[..., Any]] = {
 
 
 class Variable:
-    """What an equation gives."""
+    """An output of an equation."""
 
 
 def equations(
     program: Jaxpr, names: dict[Any, Any], whole: Collection[str] = ()
 ) -> Iterator[tuple[JaxprEqn, list[Any], list[Any]]]:
-    """The equations of a program and of those it calls, each with what it reads and gives.
+    """Yields the equations of a program and its called programs, with their inputs and outputs.
 
     Args:
-      program: whose variables may have the same names as those of a program that it calls.
-      names: what its variables stand for, which no other variable does; filled on the way.
-      whole: functions of JAX whose calls are one equation each; see `operation`.
+      program: the program; its variables may have the same names as those of a called program.
+      names: the unique values of its variables; this function adds outputs.
+      whole: functions of JAX whose calls are not inlined; see `operation`.
     """
     for equation in program.eqns:
         inputs = [named(variable, names) for variable in equation.invars]
@@ -54,20 +54,20 @@ def equations(
 
 
 def operation(equation: JaxprEqn) -> str:
-    """The name of what an equation computes: its primitive, or a function that it calls."""
+    """The name of an equation's operation: its primitive, or its called function."""
     name = equation.primitive.name
     return equation.params["name"] if name == "jit" else name
 
 
 def named(variable: Any, names: dict[Any, Any]) -> Any:
-    """What a variable stands for; the array of a number that is written out."""
+    """The value of a variable; the array of a literal."""
     if isinstance(variable, Literal):
         return np.asarray(variable.val, shaped(variable).dtype)
     return names[variable]
 
 
 def shaped(variable: Any) -> ShapedArray:
-    """The shape and type of what a variable stands for."""
+    """The shape and type of a variable."""
     assert isinstance(variable.aval, ShapedArray)
     return variable.aval
 
@@ -84,7 +84,7 @@ def _changes_nothing(equation: JaxprEqn) -> bool:
 def computed(
     equation: JaxprEqn, given: Sequence[np.ndarray], shape: tuple[int, ...]
 ) -> list[np.ndarray]:
-    """What constants give, by NumPy: JAX would compile a program for each."""
+    """Evaluates an equation of constants with NumPy; JAX would compile a program for each."""
     name, params = equation.primitive.name, equation.params
     if name in NUMPY:
         return [NUMPY[name](*given)]

@@ -1,4 +1,4 @@
-"""Turns a trained detector into files that run elsewhere."""
+"""Exports a trained detector to files for other programs."""
 
 import contextlib
 from collections.abc import Iterator
@@ -39,11 +39,11 @@ FORMATS = (
     "ssd.pytorch",
     "torchvision",
 )
-PAGE = "web"  # an ONNX file in a page, which `inference/page/exported.py` writes
-LICENSED = ("hf", "onnx", "tflite", "saved_model", PAGE)  # which say what is in them
-# Of the formats that have a choice.
+PAGE = "web"  # an ONNX file in a page; written by `inference/page/exported.py`
+LICENSED = ("hf", "onnx", "tflite", "saved_model", PAGE)  # formats that describe their content
+# The precisions of formats with a choice.
 PRECISIONS = {kind: ("float32", "float16", "int8") for kind in ("onnx", "tflite", PAGE)}
-# Packages by the formats that other engines run.
+# The packages for each format of other engines.
 NEEDED = {
     "onnx": ("onnx",),
     "tflite": ("ai_edge_litert", "tensorflow"),
@@ -53,15 +53,15 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 class Choices(NamedTuple):
-    """What may be chosen of an export.
+    """The options of an export.
 
     Attributes:
-      precision: of weights and activations, one of the format's `PRECISIONS`; "" for the first, or
-        where it has none.
-      calibration: the data set that int8 needs, whose images show how large activations are; see
+      precision: the precision of weights and activations, one of the format's `PRECISIONS`; ""
+        for the first one, or for formats without a choice.
+      calibration: the data set with which int8 measures the ranges of activations; see
         `calibration_images`.
-      license_name: of the detector, like "apache-2.0", for the formats that are `LICENSED`; ""
-        where it is not said.
+      license_name: the licence of the detector, like "apache-2.0", for formats that are
+        `LICENSED`; "" if not stated.
     """
 
     precision: str = ""
@@ -73,15 +73,15 @@ DEFAULT = Choices()
 
 
 def check_export(kind: str, choices: Choices = DEFAULT) -> None:
-    """Checks what is asked for, before anything is read.
+    """Checks the options of an export before anything is read.
 
     Args:
       kind: one of `FORMATS`, or `PAGE`.
-      choices: what is chosen.
+      choices: the options.
 
     Raises:
-      UserError: there is no such format, it has no such precision or no place for a licence, or
-        int8 and a data set are not named together.
+      UserError: there is no such format, the format lacks the precision or cannot state a licence,
+        or only one of int8 and a data set is given.
     """
     precision, calibration, license_name = choices
     if kind not in (*FORMATS, PAGE):
@@ -89,24 +89,24 @@ def check_export(kind: str, choices: Choices = DEFAULT) -> None:
     known = PRECISIONS.get(kind, ())
     if precision and not known:
         raise UserError(
-            f"--precision is {precision!r}, but --to={kind} has no choice of it: leave it out, or "
-            f"export to {' or '.join(PRECISIONS)}"
+            f"--precision is {precision!r}, but --to={kind} has no choice of precision: leave it "
+            f"out, or export to {' or '.join(PRECISIONS)}"
         )
     if precision and precision not in known:
         raise UserError(f"--precision is {precision!r}, but must be one of {', '.join(known)}")
     if precision == "int8" and not calibration:
         raise UserError(
-            "--precision=int8 needs images that show how large activations are: add "
-            "--calibration=SOURCE, best the training data, as voc_xml:FOLDER:train"
+            "--precision=int8 needs images to measure the ranges of activations: add "
+            "--calibration=SOURCE with training data, like voc_xml:FOLDER:train"
         )
     if calibration and precision != "int8":
         raise UserError(
-            f"--calibration is {calibration!r}, but is of use to --precision=int8 alone: add that, "
-            "or leave --calibration out"
+            f"--calibration is {calibration!r}, but only --precision=int8 uses it: add that, or "
+            "leave --calibration out"
         )
     if license_name and kind not in LICENSED:
         raise UserError(
-            f"--license is {license_name!r}, but --to={kind} has no place for it: leave it out, or "
+            f"--license is {license_name!r}, but --to={kind} cannot state it: leave it out, or "
             f"export to {', '.join(LICENSED[:-1])} or {LICENSED[-1]}"
         )
 
@@ -118,11 +118,11 @@ def export(kind: str, trained: Trained, output: AnyPath, choices: Choices = DEFA
       kind: one of `FORMATS`.
       trained: the detector.
       output: the folder to write.
-      choices: what is chosen of the format.
+      choices: the options.
 
     Raises:
-      UserError: see `check_export`; or the format cannot hold the network, the data set cannot be
-        read, or the folder is the work directory of a run, or lies among its files.
+      UserError: see `check_export`; or the format does not support the network, the data set
+        cannot be read, or the folder is the work directory of a run, or inside it.
     """
     check_export(kind, choices)
     if kind == PAGE:
@@ -139,10 +139,10 @@ def export(kind: str, trained: Trained, output: AnyPath, choices: Choices = DEFA
             write_bytes(unfinished / "detector.stablehlo", to_stablehlo(trained))
         elif kind in NEEDED:
             write_for_engines(kind, trained, unfinished, choices)
-            if kind != "saved_model":  # which holds no network without suppression
+            if kind != "saved_model":  # a SavedModel always includes suppression
                 np.save(unfinished / "default_boxes.npy", trained.network.default_boxes())
         else:
-            # Written by safetensors itself, the file could be read by its owner alone.
+            # Not written by safetensors, which makes files readable only for their owner.
             write_bytes(unfinished / "model.safetensors", safetensors.numpy.save(tensors))
         classes = describe_classes(trained.class_names, trained.category_ids)
         write_json(unfinished / "classes.json", classes)
@@ -150,7 +150,7 @@ def export(kind: str, trained: Trained, output: AnyPath, choices: Choices = DEFA
 
 
 def to_stablehlo(trained: Trained) -> bytes:
-    """One function from images to detections that JAX alone can run: see `jax.export`.
+    """A function from images to detections that needs only JAX; see `jax.export`.
 
     It takes `[batch, size, size, 3]` uint8 RGB, any number of images, and returns `boxes` (xyxy in
     [0, 1]), `scores` and `labels` (from 1; 0 = none), the best first.
@@ -167,7 +167,7 @@ def to_stablehlo(trained: Trained) -> bytes:
 
 @contextlib.contextmanager
 def _without_folders() -> Iterator[None]:
-    """A block in which JAX notes source files by their names, without this machine's folders."""
+    """A block in which JAX records source files without the folders of this machine."""
     option = "jax_hlo_source_file_canonicalization_regex"
     before = jax.config.values[option]
     jax.config.update(option, ".*/")
@@ -185,12 +185,12 @@ def write_for_engines(
     Args:
       kind: one of `NEEDED`.
       trained: the detector.
-      folder: where the files are written: see `write_onnx`, `write_tflite` and `write_saved_model`.
+      folder: the output folder: see `write_onnx`, `write_tflite` and `write_saved_model`.
       choices: see `export`.
 
     Raises:
       UserError: a package is not installed, the data set cannot be read, or the format has no
-        operator for something that the network computes.
+        operator for an operation of the network.
     """
     precision, calibration, license_name = choices
     for package in NEEDED[kind]:
@@ -216,14 +216,14 @@ def _images_of(trained: Trained, source: str) -> Iterator[np.ndarray] | None:
     """`calibration_images` of a data set; None without one."""
     if not source:
         return None
-    # Reads annotations, which needs more than the core.
+    # A late import: reading annotations needs more packages.
     from ssd_jax.interop.calibration import calibration_images
 
     return calibration_images(source, trained.network.tiling.image_size)
 
 
 def _images(trained: Trained, batch: Any) -> jax.ShapeDtypeStruct:
-    """The shape of `batch` uint8 images; a number, or a symbol of `jax.export`."""
+    """The shape of `batch` uint8 images; `batch` is a number or a symbol of `jax.export`."""
     size = trained.network.tiling.image_size
     return jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
 
@@ -236,7 +236,7 @@ def _outputs(trained: Trained, images: jax.Array) -> tuple[jax.Array, jax.Array]
 
 
 def _detections(trained: Trained, offsets: jax.Array, logits: jax.Array) -> Detections:
-    """Detections, clipped to images, of `[..., boxes, 4]` and `[..., boxes, classes + 1]`."""
+    """Detections, clipped to images, from `[..., boxes, 4]` and `[..., boxes, classes + 1]`."""
     found = best_detections(
         *score_boxes(offsets, logits, trained.network.default_boxes()),
         trained.config.detection,
@@ -245,10 +245,10 @@ def _detections(trained: Trained, offsets: jax.Array, logits: jax.Array) -> Dete
 
 
 def state_dict(trained: Trained, kind: str) -> dict[str, np.ndarray]:
-    """The tensors of a detector as ssd.pytorch or torchvision names them.
+    """The tensors of a detector with the names of ssd.pytorch or torchvision.
 
     Raises:
-      UserError: the layout has no place for the network.
+      UserError: the layout does not support the network.
     """
     network = trained.network
     settings = network.settings
@@ -259,13 +259,13 @@ def state_dict(trained: Trained, kind: str) -> dict[str, np.ndarray]:
     )
     if kind == "ssd.pytorch":
         if not is_vgg16:
-            raise UserError(f"{kind} has a place for an SSD with VGG16 without batch norm alone")
+            raise UserError(f"{kind} supports only SSD with VGG16 without batch norm")
         layout = ssd_pytorch_layout(num_extras)
     else:
         if not (is_vgg16 or is_lite) or num_extras != 4:
             raise UserError(
-                f"{kind} has a place for an SSD300 with VGG16 without batch norm, and for an "
-                "SSDLite with MobileNetV3, alone"
+                f"{kind} supports only SSD300 with VGG16 without batch norm, and SSDLite with "
+                "MobileNetV3"
             )
         layout = torchvision_layout() if is_vgg16 else torchvision_ssdlite_layout()
     return to_pytorch(trained.variables, layout, network.tiling.boxes_per_cell)

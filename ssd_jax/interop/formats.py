@@ -1,4 +1,4 @@
-"""Weights of other implementations, under our names: `FORMAT:FILE`."""
+"""Reads weights of other implementations, under our names: `FORMAT:FILE`."""
 
 import dataclasses
 import math
@@ -35,10 +35,10 @@ class Foreign(NamedTuple):
     """Weights of another implementation.
 
     Attributes:
-      arrays: by our paths.
-      class_names: the classes of its classifiers, in order; empty for a backbone alone.
-      missing: tensors that its layout has and the file has not.
-      left_over: tensors of the file for which we have no place.
+      arrays: the arrays by our paths.
+      class_names: the classes of the classifiers, in order; empty for a backbone without them.
+      missing: tensors of the layout that are not in the file.
+      left_over: tensors of the file that our network does not have.
     """
 
     arrays: Arrays
@@ -52,13 +52,13 @@ def read_format(kind: str, file: str, network: Network, class_names: Sequence[st
 
     Args:
       kind: one of `FORMATS`.
-      file: see `read_weights`; for keras "imagenet" or a file that Keras wrote; for torchvision
-        also "imagenet" and "coco", the weights that it publishes for the network's backbone.
-      network: of the same config, with any number of classes.
-      class_names: of the weights; where empty, VOC's or COCO's, by their number.
+      file: see `read_weights`; for keras "imagenet" or a file of Keras; for torchvision also
+        "imagenet" and "coco", its published weights for the backbone of the network.
+      network: a network of the same config, with any number of classes.
+      class_names: the classes of the weights; if empty, those of VOC or COCO, by their number.
 
     Raises:
-      UserError: the file cannot be read, is of another network, or has unknown classes.
+      UserError: the file cannot be read, belongs to another network, or has unknown classes.
     """
     if kind == "keras":
         _check_backbone(kind, network, tuple(APPLICATIONS))
@@ -78,7 +78,7 @@ def read_format(kind: str, file: str, network: Network, class_names: Sequence[st
         tensors = layouts.upgrade_mmdetection(tensors)
     layout = _find_layout(kind, tensors, network)
     if published == "coco":
-        # The number of boxes of a cell may be another here, so it does not tell that of classes.
+        # The number of classes cannot be computed: our number of boxes per cell may differ.
         class_names = TORCHVISION_COCO
         num_classes = len(class_names)
     else:
@@ -90,8 +90,8 @@ def read_format(kind: str, file: str, network: Network, class_names: Sequence[st
         if len(class_names) != num_classes:
             raise UserError(
                 f"{file} has {num_classes} classes, but {len(class_names)} names of classes are "
-                "known: list them with --classes of ssd-jax import or in config.data.classes "
-                "there; a run can start from the work directory that it makes"
+                "known: import it with ssd-jax import, with the names in --classes or "
+                "config.data.classes, and start a run from that work directory"
             )
         network = dataclasses.replace(network, num_classes=num_classes)
     renamed = rename(tensors, layout, network.variable_shapes(), network.tiling.boxes_per_cell)
@@ -104,13 +104,13 @@ def read_format(kind: str, file: str, network: Network, class_names: Sequence[st
 
 
 def _num_bytes(network: Network) -> int:
-    """Of the arrays of a network."""
+    """The size of the arrays of a network, in bytes."""
     shapes = flatten(network.variable_shapes()).values()
     return sum(math.prod(shape.shape) * shape.dtype.itemsize for shape in shapes)
 
 
 def _find_layout(kind: str, tensors: Mapping[str, np.ndarray], network: Network) -> Layout:
-    """The layout of a format's file for the network: of all of it, or of its backbone alone."""
+    """The layout of a file: of the whole network, or of its backbone only."""
     num_extras = len(network.settings.extra_blocks)
     if kind == "ssd.pytorch":
         _check_backbone(kind, network, _VGG16)
@@ -161,7 +161,7 @@ def _check_backbone(kind: str, network: Network, fitting: Sequence[str]) -> None
 
 
 def _num_classes(tensors: Mapping[str, np.ndarray], layout: Layout, network: Network) -> int | None:
-    """The number of classes of the classifiers of a file, background not counted."""
+    """The number of classes of the classifiers in a file, without background."""
     for i, boxes in enumerate(network.tiling.boxes_per_cell):
         for module in (f"heads.logits.{i}", f"heads.logits.{i}.pointwise"):
             bias = tensors.get(f"{layout.names.get(module)}.{layout.bias}")

@@ -1,4 +1,4 @@
-"""Detectors on the Hugging Face hub: their folder with a model card, downloaded and uploaded."""
+"""Downloads and uploads detectors on the Hugging Face hub: folders with a model card."""
 
 import re
 from collections.abc import Mapping
@@ -23,13 +23,13 @@ REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
 def hub_folder(name: str) -> Path:
-    """The folder of a detector on the hub, downloaded once and kept in the hub's own cache.
+    """The folder of a detector on the hub, downloaded once and kept in the cache of the hub.
 
     Args:
       name: `USER/NAME`, or `USER/NAME@REVISION`.
 
     Raises:
-      UserError: it is no such name, the repository cannot be read, or the package
+      UserError: the name is invalid, the repository cannot be read, or the package
         `huggingface_hub` is not installed.
     """
     repository, revision = _parts(name)
@@ -40,14 +40,14 @@ def hub_folder(name: str) -> Path:
         )
     except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError) as error:
         raise UserError(
-            f"{PREFIX}{name} cannot be downloaded: {reason_of(error)}; a private one needs "
+            f"{PREFIX}{name} cannot be downloaded: {reason_of(error)}; a private repository needs "
             "`hf auth login`"
         ) from error
     return Path(folder)
 
 
 def load_pretrained(place: AnyPath) -> Trained:
-    """The detector of a folder, or of `hf:USER/NAME`, a repository of the hub.
+    """Loads the detector of a folder, or of `hf:USER/NAME`, a repository of the hub.
 
     Raises:
       UserError: see `load_folder` and `hub_folder`.
@@ -57,7 +57,7 @@ def load_pretrained(place: AnyPath) -> Trained:
 
 
 def push(place: AnyPath, name: str) -> str:
-    """Uploads a folder that `save_for_hub` wrote; makes the repository where there is none.
+    """Uploads a folder of `save_for_hub`; creates the repository if necessary.
 
     Args:
       place: the folder.
@@ -67,7 +67,7 @@ def push(place: AnyPath, name: str) -> str:
       The address of the commit.
 
     Raises:
-      UserError: it is no such name, the hub refuses, or the package is not installed.
+      UserError: the name is invalid, the hub refuses, or the package is not installed.
     """
     check_repository(name)
     hub = _import_hub()
@@ -81,24 +81,24 @@ def push(place: AnyPath, name: str) -> str:
         )
     except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError) as error:
         raise UserError(
-            f"{place} cannot be uploaded to {name}: {reason_of(error)}; `hf auth login` with a "
-            "token that may write comes first"
+            f"{place} cannot be uploaded to {name}: {reason_of(error)}; run `hf auth login` with "
+            "a token that may write"
         ) from error
     return str(commit.commit_url)
 
 
 def check_repository(name: str) -> None:
-    """Raises a `UserError` where a name is not `USER/NAME`, or the package is not installed."""
+    """Raises a `UserError` if a name is not `USER/NAME`, or the package is not installed."""
     check_installed("huggingface_hub")
     if _parts(name)[1]:
-        raise UserError(f"{name!r} names a revision, but USER/NAME alone can be written to")
+        raise UserError(f"{name!r} names a revision, but uploads need USER/NAME")
 
 
 def _parts(name: str) -> tuple[str, str | None]:
     """The repository and the revision of a name."""
     found = REPOSITORY.fullmatch(name)
     if not found:
-        raise UserError(f"{name!r} is no repository of the hub: write USER/NAME")
+        raise UserError(f"{name!r} is not a repository of the hub: write USER/NAME")
     return found[1], found[2]
 
 
@@ -112,12 +112,12 @@ def _import_hub() -> Any:
 
 
 class ModelCard(NamedTuple):
-    """What a model card says beside what the detector itself tells.
+    """The content of a model card that is not in the detector.
 
     Attributes:
-      name: of the detector; `USER/NAME` where it goes to that repository.
-      numbers: its metrics by name, `mAP` among them; empty where it was not evaluated.
-      license_name: as the hub calls it, like "apache-2.0"; "" where it is not said.
+      name: the name of the detector, or `USER/NAME` of its repository.
+      numbers: its metrics by name, including `mAP`; empty without evaluation.
+      license_name: its licence in the form of the hub, like "apache-2.0"; "" if not stated.
     """
 
     name: str
@@ -125,15 +125,15 @@ class ModelCard(NamedTuple):
     license_name: str = ""
 
     def text(self, trained: Trained) -> str:
-        """The page about a detector: what it is, what it reached, how it is used and was trained.
+        """The text of a model card: description, metrics, usage and config of training.
 
-        Of the config it leaves out what names data and files, which may be private.
+        Leaves out config fields that name data and files, because they may be private.
         """
         header = yaml.safe_dump(self._header(), sort_keys=False, allow_unicode=True).rstrip()
         return "\n".join(["---", header, "---", "", *self._page(trained)])
 
     def _header(self) -> dict[str, Any]:
-        """What the hub reads."""
+        """The header for the hub."""
         header: dict[str, Any] = {
             "library_name": "ssd_jax",
             "pipeline_tag": "object-detection",
@@ -155,7 +155,7 @@ class ModelCard(NamedTuple):
         return self.name.rpartition("/")[2]
 
     def _page(self, trained: Trained) -> list[str]:
-        """The lines that people read, in Markdown."""
+        """The text for people, in Markdown."""
         settings = trained.config.model
         classes = ", ".join(f"`{name.replace('`', '')}`" for name in trained.class_names)
         repository = self.name if "/" in self.name else f"USER/{self.name}"
@@ -187,7 +187,7 @@ class ModelCard(NamedTuple):
 
 
 def save_for_hub(trained: Trained, place: AnyPath, card: ModelCard) -> None:
-    """Writes what `save_folder` does, with a model card.
+    """Writes the folder of `save_folder`, and a model card.
 
     Raises:
       UserError: see `save_folder`.
@@ -200,7 +200,7 @@ def save_for_hub(trained: Trained, place: AnyPath, card: ModelCard) -> None:
 
 
 def _table(numbers: Mapping[str, float]) -> list[str]:
-    """The metrics, but for the loss, as lines of Markdown."""
+    """The metrics, except the loss, as lines of Markdown."""
     rows = [f"| {name} | {value:.4f} |" for name, value in numbers.items() if name != "loss"]
     if not rows:
         return []
@@ -208,7 +208,7 @@ def _table(numbers: Mapping[str, float]) -> list[str]:
 
 
 def _shared_config(trained: Trained) -> dict[str, Any]:
-    """The config without what names data and files."""
+    """The config without fields that name data and files."""
     config = trained.config.model_dump(mode="json", exclude={"data", "init"})
     config.get("augment", {}).pop("custom", None)
     return config

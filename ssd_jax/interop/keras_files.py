@@ -1,4 +1,4 @@
-"""Limits on what weights files of Keras, HDF5 and zip, claim and lead to."""
+"""Checks weights files of Keras (HDF5 and zip): their claimed sizes, and links to other files."""
 
 import zipfile
 from pathlib import Path
@@ -11,14 +11,14 @@ MAX_ITEMS = 10_000  # datasets and groups of a file
 
 
 def check_keras_file(path: Path, network_bytes: int) -> None:
-    """Refuses a file that claims too much, or leads to other files, before Keras reads it.
+    """Rejects a file that claims too much, or links to other files, before Keras reads it.
 
     Args:
       path: the file.
       network_bytes: see `max_tensor_bytes`.
 
     Raises:
-      UserError: it does.
+      UserError: the file is rejected.
     """
     import h5py
 
@@ -35,12 +35,12 @@ def check_keras_file(path: Path, network_bytes: int) -> None:
             for name in group:
                 num_items += 1
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise UserError(f"{path} is refused: its {shown(name)} is a link")
+                    raise UserError(f"{path} is rejected: its {shown(name)} is a link")
                 item = group[name]
                 if isinstance(item, h5py.Group):
                     groups.append(item)
                 elif item.external or item.is_virtual:
-                    raise UserError(f"{path} is refused: its {shown(name)} is in another file")
+                    raise UserError(f"{path} is rejected: its {shown(name)} is in another file")
                 else:
                     claimed += item.nbytes
             check_claim(path, num_items, MAX_ITEMS, "parts")

@@ -1,6 +1,6 @@
 """ImageNet weights from keras.applications (paper section 3 starts from VGG16's).
 
-Keras is imported by the function that needs it: it brings TensorFlow with it.
+Keras is imported by the function that needs it, because it imports TensorFlow.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from ssd_jax.models import mobilenet_v2, resnet, vgg
 from ssd_jax.models.layers import NORM
 from ssd_jax.storage.copies import local_copy
 
-# Ours. A network that was trained with another gets variances that make up for it.
+# Our epsilon. For weights trained with another one, the variances are adjusted.
 BATCH_NORM_EPSILON = NORM.epsilon
 
 
@@ -44,15 +44,15 @@ APPLICATIONS = {
 
 
 def load_application(backbone: str, weights: str, network_bytes: int = 0) -> Any:
-    """Keras' own network.
+    """Loads the network of Keras.
 
     Args:
       backbone: one of `APPLICATIONS`.
-      weights: "imagenet", or the path of a weights file that Keras wrote.
-      network_bytes: of the arrays of the network that they are for; see `max_tensor_bytes`.
+      weights: "imagenet", or the path of a weights file of Keras.
+      network_bytes: the size of the network's arrays; see `max_tensor_bytes`.
 
     Raises:
-      UserError: the weights cannot be had.
+      UserError: the weights cannot be loaded.
     """
     path = local_copy(weights)
     import keras
@@ -64,7 +64,7 @@ def load_application(backbone: str, weights: str, network_bytes: int = 0) -> Any
         return getattr(keras.applications, application.name)(weights=str(path))
     except UserError:
         raise
-    except Exception as error:  # Keras passes on whatever its download or file reader met
+    except Exception as error:  # Keras passes on any error of its download or file reader
         raise UserError(
             f"Keras cannot load the weights {weights!r} of {application.name} ({error}). Without "
             f"a network, put {application.weights_file} of keras.applications into "
@@ -74,11 +74,11 @@ def load_application(backbone: str, weights: str, network_bytes: int = 0) -> Any
 
 
 def arrays_from_keras(model: Any, backbone: str) -> Arrays:
-    """The arrays of a backbone.
+    """Converts the weights of a Keras network to the arrays of a backbone.
 
     Args:
-      model: Keras' own network.
-      backbone: which of ours is to be filled, one of `APPLICATIONS`.
+      model: the network of Keras.
+      backbone: our backbone, one of `APPLICATIONS`.
     """
     if backbone == "resnet50_keras":
         names = _resnet50_names()
@@ -95,7 +95,7 @@ def arrays_from_keras(model: Any, backbone: str) -> Arrays:
             kernel = kernel.swapaxes(2, 3)  # of a depthwise convolution
         if backbone == "resnet50_keras" and kernel.shape[2] == 3:
             kernel = kernel[:, :, ::-1]  # it reads BGR
-        # Batch norm takes away what a bias of the convolution before it adds.
+        # Batch norm subtracts the bias of the convolution before it.
         arrays |= {
             f"backbone/{ours}/conv/kernel": kernel,
             f"backbone/{ours}/norm/scale": scale,
@@ -107,7 +107,7 @@ def arrays_from_keras(model: Any, backbone: str) -> Arrays:
 
 
 def _vgg16_arrays(model: Any, atrous: bool) -> Arrays:
-    """With `atrous` fc6 and fc7 are subsampled, as for our `VGG16(atrous=True)`."""
+    """The arrays of VGG16; `atrous` subsamples fc6 and fc7 for our `VGG16(atrous=True)`."""
     arrays = {}
 
     def put(layer, kernel, bias):
@@ -121,7 +121,7 @@ def _vgg16_arrays(model: Any, atrous: bool) -> Arrays:
                 kernel = kernel[:, :, ::-1]  # Keras' VGG16 reads BGR
             put(f"conv{stage}_{index}", kernel, bias)
 
-    # "Atrous": every third of 7×7 inputs and every fourth of 4096 channels stay.
+    # "Atrous": keeps every third of 7×7 inputs and every fourth of 4096 channels.
     pixels, channels = (slice(None, None, step if atrous else 1) for step in (3, 4))
     kernel, bias = model.get_layer("fc1").get_weights()
     kernel = kernel.reshape(7, 7, 512, 4096)
@@ -132,7 +132,7 @@ def _vgg16_arrays(model: Any, atrous: bool) -> Arrays:
 
 
 def _resnet50_names() -> Iterator[tuple[str, str, str]]:
-    """Our module, Keras' convolution and its batch norm."""
+    """The names of our modules, of Keras' convolutions, and of their batch norms."""
     yield "conv1", "conv1_conv", "conv1_bn"
     number = 0
     for stage, (_, num_blocks, _) in enumerate(resnet.STAGES, start=2):
@@ -147,13 +147,13 @@ def _resnet50_names() -> Iterator[tuple[str, str, str]]:
 
 
 def _mobilenet_v2_names() -> Iterator[tuple[str, str, str]]:
-    """Our module, Keras' convolution and its batch norm."""
+    """The names of our modules, of Keras' convolutions, and of their batch norms."""
     yield "first", "Conv1", "bn_Conv1"
     parts = {"widen": "expand", "depthwise": "depthwise", "narrow": "project"}
     for number in range(sum(num_blocks for _, _, num_blocks, _ in mobilenet_v2.STAGES)):
         prefix = f"block_{number}" if number else "expanded_conv"
         for ours, theirs in parts.items():
-            if number or ours != "widen":  # the first block widens nothing
+            if number or ours != "widen":  # the first block has no widening convolution
                 layer = f"{prefix}_{theirs}"
                 yield f"blocks/{number}/{ours}", layer, f"{layer}_BN"
     yield "last", "Conv_1", "Conv_1_bn"

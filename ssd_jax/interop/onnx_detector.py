@@ -1,4 +1,4 @@
-"""A trained detector as one file of ONNX, with or without suppression."""
+"""Exports a trained detector to ONNX files, with and without suppression."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from ssd_jax.interop.onnx_graph import BATCH, Graph, add_network
 from ssd_jax.interop.trained import Trained
 from ssd_jax.storage.files import write_bytes
 
-OPSET = 17  # which TensorRT 8.5, OpenVINO 2022.3 and onnxruntime 1.12 read already
+OPSET = 17  # supported since TensorRT 8.5, OpenVINO 2022.3 and onnxruntime 1.12
 IR_VERSION = 8
 FLOAT, UINT8, INT32 = 1, 2, 6  # of onnx.TensorProto
 
@@ -32,20 +32,20 @@ def write_onnx(
 ) -> None:
     """Writes `network.onnx` and `detector.onnx`.
 
-    Both take `images`, `[batch, size, size, 3]` uint8 RGB. The first gives `offsets`
-    `[batch, boxes, 4]` and `logits` `[batch, boxes, classes + 1]`; the second `boxes`
+    Both take `images`, `[batch, size, size, 3]` uint8 RGB. The network returns `offsets`
+    `[batch, boxes, 4]` and `logits` `[batch, boxes, classes + 1]`. The detector returns `boxes`
     `[batch, detections, 4]` xyxy in [0, 1], `scores` and `labels` (from 1; 0 = none), the best
-    first. Whatever the precision of the network, these are float32, and made so of its outputs.
+    first. All outputs, and detection, are float32 in every precision.
 
     Args:
       trained: the detector.
-      folder: where the files are written.
-      precision: of the network: float32 (or ""), float16 or int8.
+      folder: the output folder.
+      precision: the precision of the network: float32 (or ""), float16 or int8.
       calibration: batches of images for int8, `[batch, size, size, 3]` uint8.
-      license_name: of the detector; "" where it is not said.
+      license_name: the licence of the detector; "" if not stated.
 
     Raises:
-      UserError: ONNX has no operator for something that the network computes.
+      UserError: ONNX has no operator for an operation of the network.
     """
     num_boxes, num_logits = trained.network.tiling.num_boxes, trained.network.num_classes + 1
     told = metadata(trained, license_name)
@@ -56,7 +56,7 @@ def write_onnx(
     if precision == "float16":
         to_float16(graph, tuple(outputs))
     elif calibration is not None:
-        # Needs onnxruntime, whose import takes a second.
+        # A late import: onnxruntime takes a second.
         from ssd_jax.interop.onnx_int8 import to_int8
 
         to_int8(graph, _model(graph, size, outputs, told), calibration)
@@ -74,7 +74,7 @@ def _model(
     outputs: dict[str, tuple[int, tuple[int, ...]]],
     told: dict[str, str],
 ) -> onnx.ModelProto:
-    """The file of a graph; `outputs` have a type and a shape without the batch."""
+    """Makes the model of a graph; `outputs` are types and shapes without the batch."""
     make = onnx.helper.make_tensor_value_info
     made = onnx.helper.make_graph(
         graph.nodes,
@@ -96,8 +96,8 @@ def _model(
 
 
 def metadata(trained: Trained, license_name: str) -> dict[str, str]:
-    """What a program has to know that uses a file."""
-    told = description(trained, BATCH, boxes="x_min, y_min, x_max, y_max in parts of the image")
+    """The information that a program needs to use a file."""
+    told = description(trained, BATCH, boxes="x_min, y_min, x_max, y_max as fractions of the image")
     told["license"] = license_name
     return {
         name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()
@@ -107,19 +107,19 @@ def metadata(trained: Trained, license_name: str) -> dict[str, str]:
 def add_detection(
     graph: Graph, default_boxes: np.ndarray, num_logits: int, settings: DetectionConfig
 ) -> int:
-    """Adds what turns `offsets` and `logits` into `boxes`, `scores` and `labels`.
+    """Adds the nodes that compute `boxes`, `scores` and `labels` from `offsets` and `logits`.
 
-    Suppression is ONNX's own operator. It takes all boxes of a class that pass the threshold, not
-    the best `boxes_per_class` of them, and as many of a class are kept as of an image.
+    Suppression is an operator of ONNX. It uses all boxes of a class above the threshold, not the
+    best `boxes_per_class`, and its limit of detections per class is the limit per image.
 
     Args:
-      graph: with the network.
+      graph: the graph of the network.
       default_boxes: `[boxes, 4] cxcywh`.
-      num_logits: classes with the background.
-      settings: thresholds and how many detections are kept.
+      num_logits: the number of classes with the background.
+      settings: thresholds and the number of detections.
 
     Returns:
-      How many detections each image has.
+      The number of detections of each image.
     """
 
     def constant(*numbers: float, kind: type = np.int64) -> str:

@@ -1,4 +1,4 @@
-"""Weights and activations of a graph of ONNX in float16, half the bytes of float32."""
+"""Converts weights and activations of an ONNX graph to float16, half the size of float32."""
 
 from collections import Counter
 
@@ -14,24 +14,24 @@ FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
 def to_float16(graph: Graph, outputs: tuple[str, ...]) -> None:
-    """Changes a network in float32 to float16 from its first convolution on.
+    """Converts a network from float32 to float16, beginning with its first convolution.
 
-    Images are normalised in float32, and sums over a feature map are made in it, for squares of
-    activations may exceed 65,504, the largest number of float16. What is made of a sum stays in
-    float32 up to the next convolution.
+    Images are normalised in float32. Sums over a feature map are computed in float32, because
+    squares of activations may exceed 65,504, the largest number of float16. Values computed from a
+    sum stay in float32 up to the next convolution.
 
     Args:
-      graph: of a network alone.
-      outputs: names of what it gives, in float32 as before.
+      graph: the graph of a network without detection.
+      outputs: the names of its outputs, which stay in float32.
     """
     arrays = {each.name: onnx.numpy_helper.to_array(each) for each in graph.constants}
     float32 = _nodes_in_float32(graph.nodes)
     nodes, graph.nodes, graph.constants = graph.nodes, [], []
-    types: dict[str, int] = {}  # of the tensors of floats
-    made: dict[tuple[str, int], str] = {}  # constants and casts, by what they are of and their type
+    types: dict[str, int] = {}  # the types of float tensors
+    made: dict[tuple[str, int], str] = {}  # constants and casts, by source and type
 
     def given(name: str, wanted: int) -> str:
-        """The name under which a node reads a tensor as it wants it."""
+        """The name of a tensor with the type that a node needs."""
         if (name, wanted) in made:
             return made[name, wanted]
         if name in arrays:
@@ -55,7 +55,7 @@ def to_float16(graph: Graph, outputs: tuple[str, ...]) -> None:
 
 
 def _nodes_in_float32(nodes: list[onnx.NodeProto]) -> set[str]:
-    """Names of nodes that read images or sums, and of those that are only summed."""
+    """The names of nodes that read images or sums, and of nodes that are only summed."""
     tensors, names = {"images"}, set()
     for node in nodes:
         is_sum = node.op_type in SUMS

@@ -1,8 +1,8 @@
-"""From a traced network to a graph of ONNX: one node for each layer.
+"""Converts a traced network to an ONNX graph: one node for each layer.
 
-A network is traced in plain operations (`models/plain.py`) with its weights as constants. What is
-computed from constants alone is computed here; batch norm behind a convolution becomes part of its
-weights; feature maps are `[batch, channels, height, width]`, as ONNX's operators want them.
+A network is traced in plain operations (`models/plain.py`) with its weights as constants.
+Expressions of constants are evaluated; batch norm after a convolution is folded into its weights;
+feature maps are `[batch, channels, height, width]`, the layout of ONNX's operators.
 """
 
 from collections import Counter
@@ -36,13 +36,13 @@ from ssd_jax.interop.onnx_values import (
 NO_OPERATOR = "for which export to ONNX has no operator: add it to ssd_jax/interop/onnx_graph.py"
 BATCH = "batch"  # the name of the first axis, of any size
 CELLS = (1, 2)  # the axes of rows and columns
-# Functions of JAX that are operators of ONNX; on their own they would be four nodes.
+# Functions of JAX that are operators of ONNX; inlined, each would be four nodes.
 WHOLE = ("hard_silu", "hard_sigmoid")
 ELEMENTWISE = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min"}
 
 
 class Graph:
-    """Nodes and constants of a graph that is being made."""
+    """The nodes and constants of a graph under construction."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -50,7 +50,7 @@ class Graph:
         self._numbers: Counter[str] = Counter()
 
     def constant(self, array: np.ndarray | np.generic, name: str = "constant") -> str:
-        """The name of an array, or of a number with its type."""
+        """Adds a constant array or number; returns its name."""
         name = self._new_name(name)
         array = np.asarray(array, order="C")
         self.constants.append(onnx.numpy_helper.from_array(array, name))
@@ -59,14 +59,14 @@ class Graph:
     def node(
         self, operator: str, inputs: Sequence[str], name: str = "", outputs: int = 1, **options: Any
     ) -> list[str]:
-        """Adds a node; the names of what it gives."""
+        """Adds a node; returns the names of its outputs."""
         name = name or self._new_name(operator.lower())
         names = [name] if outputs == 1 else [f"{name}_{i}" for i in range(outputs)]
         self.nodes.append(onnx.helper.make_node(operator, inputs, names, name=name, **options))
         return names
 
     def one(self, operator: str, *inputs: str, name: str = "", **options: Any) -> str:
-        """Adds a node that gives one tensor."""
+        """Adds a node with one output; returns its name."""
         return self.node(operator, inputs, name, **options)[0]
 
     def _new_name(self, kind: str) -> str:
@@ -81,28 +81,28 @@ def add_network(
     """Adds the nodes of a network.
 
     Args:
-      graph: to which they are added.
-      function: from `[batch, size, size, 3]` uint8 images to the outputs.
-      images: the name of these images in the graph.
+      graph: the graph to extend.
+      function: a function from `[batch, size, size, 3]` uint8 images to the outputs.
+      images: the name of the images in the graph.
       size: side of the images in pixels.
-      names: of the outputs.
+      names: the names of the outputs.
     """
     traced = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8))
     Tracer(graph).run(traced, Tensor(images, (1, size, size, 3)), names)
 
 
 class Tracer:
-    """Turns the equations of a traced network into nodes."""
+    """Converts the equations of a traced network to nodes."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.values: dict[Variable, Value] = {}
         self.uses: Counter[Variable] = Counter()
-        self._made: dict[int, tuple[Value, Tensor]] = {}  # with the value, so that it stays
+        self._made: dict[int, tuple[Value, Tensor]] = {}  # with the value, to keep its id unique
         self._transposed: dict[str, Tensor] = {}
 
     def run(self, traced: ClosedJaxpr, images: Tensor, names: Sequence[str]) -> None:
-        """Adds the nodes of all equations; the outputs have these names."""
+        """Adds the nodes of all equations; `names` are the names of the outputs."""
         program = traced.jaxpr
         known: dict[Any, Any] = dict(zip(program.constvars, traced.consts, strict=True))
         known = {variable: np.asarray(array) for variable, array in known.items()}
@@ -115,7 +115,7 @@ class Tracer:
         for equation, inputs, results in steps:
             self.values.update(zip(results, self._results(equation, inputs), strict=True))
         for variable, name in zip(outputs, names, strict=True):
-            self.graph.one("Identity", self._settled(self.values[variable]).name, name=name)
+            self.graph.one("Identity", self._shared(self.values[variable]).name, name=name)
 
     def _results(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Value]:
         name, shape = operation(equation), shaped(equation.outvars[0]).shape
@@ -133,7 +133,7 @@ class Tracer:
         return result if isinstance(result, list) else [result]
 
     def _tensor(self, value: Value) -> Tensor:
-        """What a value is in the graph; what was put off becomes a node."""
+        """The tensor of a value in the graph; adds the node of a deferred operation."""
         graph = self.graph
         if isinstance(value, Convolution):
             inputs = [self._channels_first(value.x).name]
@@ -155,8 +155,8 @@ class Tracer:
             return Tensor(graph.constant(value), value.shape)
         return value
 
-    def _settled(self, value: Value) -> Tensor:
-        """What a value is in the graph, where several nodes may read it."""
+    def _shared(self, value: Value) -> Tensor:
+        """The tensor of a value that several nodes may read; its node is added only once."""
         if id(value) not in self._made:
             self._made[id(value)] = (value, self._tensor(value))
         return self._made[id(value)][1]
@@ -168,7 +168,7 @@ class Tracer:
         return self._arranged(value, False)
 
     def _arranged(self, value: Value, channels_first: bool) -> Tensor:
-        tensor = self._settled(value)
+        tensor = self._shared(value)
         if len(tensor.shape) != 4 or tensor.channels_first == channels_first:
             return tensor
         if tensor.name not in self._transposed:
@@ -192,14 +192,14 @@ class Tracer:
             if name == "div" and isinstance(first, Tensor) and collapsed(second).size == 1:
                 return Divided(first, collapsed(second), shape)
             if name == "max" and not second.any():
-                return Relu(first if alone else self._settled(first), shape)
+                return Relu(first if alone else self._shared(first), shape)
             if name == "min" and isinstance(first, Relu) and second.size == 1 and alone:
                 x = self._tensor(first.x)
                 limits = [self.graph.constant(np.float32(n)) for n in (0, second.item())]
                 return x._replace(name=self.graph.one("Clip", x.name, *limits))
         elif isinstance(first, np.ndarray) and name in ("add", "mul", "max", "min"):
             return self._elementwise(name, [second, first], shape, alone)
-        tensors = [None if isinstance(v, np.ndarray) else self._settled(v) for v in given]
+        tensors = [None if isinstance(v, np.ndarray) else self._shared(v) for v in given]
         is_first = any(tensor is not None and tensor.channels_first for tensor in tensors)
         names = []
         for value, tensor in zip(given, tensors, strict=True):
@@ -227,7 +227,7 @@ class Tracer:
             "group": params["feature_group_count"],
         }
         bias = np.zeros(len(weight), np.float32)
-        return Convolution(self._settled(x), weight, bias, attributes, shape)
+        return Convolution(self._shared(x), weight, bias, attributes, shape)
 
     def _reduce_window_max(
         self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
@@ -243,7 +243,7 @@ class Tracer:
     def _reduce_sum(
         self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
     ) -> Value:
-        x = self._settled(given[0])
+        x = self._shared(given[0])
         return Sum(x, tuple(params["axes"]), shape)
 
     def _broadcast_in_dim(
@@ -254,7 +254,7 @@ class Tracer:
             kept = [1 if n in value.axes else size for n, size in enumerate(value.x.shape)]
             if tuple(kept) == shape:
                 return value._replace(shape=shape)
-        raise UserError(f"the network repeats what it computed, {NO_OPERATOR}")
+        raise UserError(f"the network repeats values, {NO_OPERATOR}")
 
     def _reshape(self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]) -> Value:
         x = self._channels_last(given[0])
@@ -278,37 +278,37 @@ class Tracer:
         return Tensor(self.graph.one("Concat", *names, axis=params["dimension"]), shape)
 
     def _sqrt(self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]) -> Value:
-        x = self._settled(given[0])
+        x = self._shared(given[0])
         return x._replace(name=self.graph.one("Sqrt", x.name))
 
     def _hard_silu(
         self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
     ) -> Value:
-        x = self._settled(given[0])
+        x = self._shared(given[0])
         return x._replace(name=self.graph.one("HardSwish", x.name))
 
     def _hard_sigmoid(
         self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
     ) -> Value:
-        x = self._settled(given[0])
+        x = self._shared(given[0])
         return x._replace(name=self.graph.one("HardSigmoid", x.name, alpha=1 / 6, beta=0.5))
 
     def _convert_element_type(
         self, given: list[Value], params: dict[str, Any], shape: tuple[int, ...]
     ) -> Value:
-        # Pixels have their channels moved while they are bytes.
+        # Pixels are transposed while they are bytes.
         x = self._channels_first(given[0])
         kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(params["new_dtype"]))
         return x._replace(name=self.graph.one("Cast", x.name, to=kind))
 
 
 def _is_mean(value: Sum, count: np.ndarray) -> bool:
-    """Whether the sum of a map's cells is divided by their number."""
+    """Whether a sum over the cells of a map is divided by their number."""
     cells = value.x.shape[1] * value.x.shape[2] if value.axes == CELLS else 0
     is_map = value.x.channels_first and len(value.shape) == len(value.x.shape)
     return is_map and bool((count == cells).all())
 
 
 def _pads(padding: Sequence[tuple[int, int]]) -> list[int]:
-    """Rows before, columns before, rows behind, columns behind."""
+    """Padding: rows before, columns before, rows after, columns after."""
     return [int(cells) for side in zip(*padding, strict=True) for cells in side]

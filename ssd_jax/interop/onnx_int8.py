@@ -1,9 +1,9 @@
-"""A graph of ONNX in int8, by onnxruntime's static quantisation.
+"""Converts an ONNX graph to int8, by onnxruntime's static quantisation.
 
-Convolutions multiply whole numbers: weights of 8 bits with a scale for each output channel,
-activations of 8 bits with a scale for each tensor, from the least and the largest value that the
-calibration images give. The file says so with QuantizeLinear and DequantizeLinear around each
-operator, which engines fuse.
+Convolutions multiply integers: weights of 8 bits with a scale for each output channel, and
+activations of 8 bits with a scale for each tensor. The scales of activations are computed from
+their minimum and maximum on the calibration images. Each operator is between DequantizeLinear and
+QuantizeLinear; engines fuse these.
 """
 
 import tempfile
@@ -23,20 +23,20 @@ from onnxruntime.quantization import (
 
 from ssd_jax.interop.onnx_graph import Graph
 
-# What onnxruntime computes in whole numbers, faster than in float32. Other operators, as hard
-# swish, those of squeeze-and-excitation, and the sum of a tensor and a constant, stay in float32.
+# Operators that onnxruntime computes in integers, faster than in float32. Others, like hard swish,
+# squeeze-and-excitation, and the sum of a tensor and a constant, stay in float32.
 OPERATORS = ("Conv", "Relu", "Clip", "MaxPool", "Add")
-# Otherwise onnxruntime recommends its own preparation, which a network of plain nodes needs not.
+# Suppresses the recommendation of a preparation, which a network of plain nodes does not need.
 PREPARED = {"onnx.quant.pre_process": "onnxruntime.quant"}
 
 
 def to_int8(graph: Graph, network: onnx.ModelProto, images: Iterator[np.ndarray]) -> None:
-    """Changes a network in float32 to int8.
+    """Converts a network from float32 to int8.
 
     Args:
-      graph: of the network.
-      network: the same as a file.
-      images: batches of what it is measured on, `[batch, size, size, 3]` uint8.
+      graph: the graph of the network.
+      network: the file of the network.
+      images: batches of calibration images, `[batch, size, size, 3]` uint8.
     """
     constants = {each.name for each in graph.constants}
     chosen = [
@@ -55,7 +55,7 @@ def to_int8(graph: Graph, network: onnx.ModelProto, images: Iterator[np.ndarray]
             _Reader(images),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            # Symmetric activations took more than twice the time of these on a CPU.
+            # On a CPU, symmetric activations took more than twice the time of asymmetric ones.
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_quantize=chosen,
@@ -66,7 +66,7 @@ def to_int8(graph: Graph, network: onnx.ModelProto, images: Iterator[np.ndarray]
 
 
 class _Reader(CalibrationDataReader):
-    """Batches as onnxruntime asks for them."""
+    """Provides batches to onnxruntime."""
 
     def __init__(self, images: Iterator[np.ndarray]) -> None:
         self._images = images

@@ -1,4 +1,6 @@
-"""What the nodes of a graph of ONNX give, and what is put off to become part of another node."""
+"""The values in the conversion to ONNX: outputs of nodes, and deferred operations.
+
+A deferred operation is not a node yet, because it may become part of another node."""
 
 from typing import Any, NamedTuple
 
@@ -10,12 +12,12 @@ TO_CHANNELS_FIRST, TO_CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 
 class Tensor(NamedTuple):
-    """What a node gives.
+    """An output of a node.
 
     Attributes:
-      name: in the graph.
-      shape: as JAX has it; `[batch, height, width, channels]` for feature maps.
-      channels_first: whether the graph has `[batch, channels, height, width]` there.
+      name: its name in the graph.
+      shape: its shape in JAX; `[batch, height, width, channels]` for feature maps.
+      channels_first: whether its layout in the graph is `[batch, channels, height, width]`.
     """
 
     name: str
@@ -24,7 +26,7 @@ class Tensor(NamedTuple):
 
 
 class Convolution(NamedTuple):
-    """A convolution that is no node yet: what is multiplied or added becomes part of it."""
+    """A deferred convolution: products and sums with constants are folded into it."""
 
     x: "Value"
     weight: np.ndarray  # [new channels, channels of a group, rows, columns]
@@ -34,22 +36,22 @@ class Convolution(NamedTuple):
 
 
 class Relu(NamedTuple):
-    """A ReLU that is no node yet: with an upper limit it becomes a clip."""
+    """A deferred ReLU: with an upper limit, it becomes a clip."""
 
     x: "Value"
     shape: tuple[int, ...]
 
 
 class Sum(NamedTuple):
-    """A sum over axes that is no node yet: one over the cells of a map may become their mean."""
+    """A deferred sum over axes: a sum over the cells of a map may become their mean."""
 
     x: Tensor
-    axes: tuple[int, ...]  # as JAX has them
+    axes: tuple[int, ...]  # in JAX's layout
     shape: tuple[int, ...]  # without these axes, or with one entry along each
 
 
 class Divided(NamedTuple):
-    """A division that is no node yet: a convolution does it by its weights."""
+    """A deferred division: it is folded into the weights of a convolution."""
 
     x: Tensor
     divisor: np.ndarray  # one number
@@ -60,7 +62,7 @@ Value = Tensor | Convolution | Relu | Sum | Divided | np.ndarray
 
 
 def folded(name: str, value: Convolution, other: np.ndarray) -> Convolution | None:
-    """A convolution with an operation by constants in its weights; None where that cannot be."""
+    """Folds an operation with constants into a convolution; None if that is impossible."""
     factor = collapsed(other).ravel()
     if name not in ("add", "sub", "mul", "div") or factor.size not in (1, len(value.bias)):
         return None
@@ -75,7 +77,7 @@ def folded(name: str, value: Convolution, other: np.ndarray) -> Convolution | No
 
 
 def collapsed(array: np.ndarray) -> np.ndarray:
-    """An array with one entry along the axes along which all are the same."""
+    """Reduces the axes along which all entries are equal to one entry."""
     for axis in range(array.ndim):
         first = np.take(array, [0], axis)
         if array.shape[axis] > 1 and (array == first).all():
@@ -84,7 +86,7 @@ def collapsed(array: np.ndarray) -> np.ndarray:
 
 
 def broadcast(array: np.ndarray, rank: int, channels_first: bool) -> np.ndarray:
-    """A constant beside a tensor of this rank."""
+    """A constant in a form that broadcasts with a tensor of this rank."""
     array = collapsed(array)
     if array.size == 1:
         return array.reshape(())

@@ -1,20 +1,20 @@
-"""Reads a pickle without running it.
+"""Reads a pickle without executing it.
 
-Python's own reader calls whatever a pickle names, and takes what memory it asks for. This one goes
-through the instructions of a pickle and builds dictionaries, lists, tuples, numbers and strings;
-for the classes and functions that it may name, functions of the caller's stand.
+Python's reader calls any function that a pickle names, and allocates any memory. This one
+interprets the instructions of a pickle and builds only dictionaries, lists, tuples, numbers and
+strings. Allowed classes and functions are replaced by functions of the caller.
 """
 
 import pickletools
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
-# A state dict of 1,000 tensors takes 25,000, three times as many with what an optimiser keeps.
+# A state dict of 1,000 tensors has 25,000 instructions; with an optimizer's state, 75,000.
 MAX_INSTRUCTIONS = 300_000
 MAX_BYTES = 2**24
-MAX_BITS = 128  # of a whole number
+MAX_BITS = 128  # of an integer
 
-# Instructions that put the value behind them on the stack.
+# Instructions that push the value after them on the stack.
 VALUES = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("STRING", "BINSTRING", "SHORT_BINSTRING"),
@@ -29,7 +29,7 @@ SCALARS = (str, bytes, int, float, type(None))
 
 
 class RefusedError(ValueError):
-    """A pickle asks for something that is no plain value."""
+    """A pickle needs more than plain values."""
 
 
 class Name(NamedTuple):
@@ -39,7 +39,7 @@ class Name(NamedTuple):
 
 
 class PickleReader:
-    """Reads pickles, one after the other, from one file."""
+    """Reads consecutive pickles from one file."""
 
     def __init__(
         self,
@@ -47,26 +47,26 @@ class PickleReader:
         functions: Mapping[str, Callable[..., Any]],
         persistent: Callable[[Any], Any],
     ):
-        """Takes the file.
+        """Begins at the current position of a file.
 
         Args:
-          file: stands at the beginning of a pickle, and afterwards behind it.
-          functions: what is called for a class or function, by its `module.name`; a pickle that
-            names others is refused.
-          persistent: gives what stands for a persistent id.
+          file: a file, at the beginning of a pickle; reading moves it to the end of the pickle.
+          functions: the replacements of classes and functions, by `module.name`; pickles with other
+            names are rejected.
+          persistent: a function that returns the value of a persistent id.
         """
         self._file = file
         self._functions, self._persistent = functions, persistent
         self._left = MAX_BYTES
 
-    # What `pickletools` needs of a file.
+    # The interface of files for `pickletools`.
 
     def read(self, size: int) -> bytes:
-        """Some bytes of the file."""
+        """Reads bytes of the file."""
         return self._counted(self._file.read(min(size, self._left + 1)))
 
     def readline(self) -> bytes:
-        """A line of the file."""
+        """Reads a line of the file."""
         return self._counted(self._file.readline(self._left + 1))
 
     def _counted(self, content: bytes) -> bytes:
@@ -76,11 +76,11 @@ class PickleReader:
         return content
 
     def load(self) -> Any:
-        """The value of the next pickle.
+        """Reads the value of the next pickle.
 
         Raises:
-          RefusedError: it is too large, or asks for what is no plain value.
-          ValueError: it is damaged; also as other errors.
+          RefusedError: the pickle is too large, or needs more than plain values.
+          ValueError: the pickle is damaged; damage may also raise other errors.
         """
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []
@@ -111,7 +111,7 @@ class PickleReader:
         elif name not in NOTHING:
             run = getattr(self, f"_{name.lower()}", None)
             if run is None:
-                raise RefusedError(f"it asks for {name}, which builds no plain value")
+                raise RefusedError(f"it uses {name}, which does not build a plain value")
             run(value)
 
     def _memoize(self, _: None) -> None:
@@ -158,7 +158,7 @@ class PickleReader:
 
     def _extend(self, items: list[Any]) -> None:
         if not isinstance(self._stack[-1], list):
-            raise ValueError("something is appended to what is no list")
+            raise ValueError("a value is appended, but not to a list")
         self._stack[-1].extend(items)
 
     def _setitem(self, _: None) -> None:
@@ -170,11 +170,11 @@ class PickleReader:
 
     def _set(self, items: list[Any]) -> None:
         if not isinstance(self._stack[-1], dict):
-            raise ValueError("an item is set in what is no dictionary")
+            raise ValueError("an item is set, but not in a dictionary")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            # The hash of tuples in tuples may take for ever.
+            # Hashing nested tuples may take forever.
             if not isinstance(key, SCALARS):
-                raise RefusedError("a key is no string and no number")
+                raise RefusedError("a key is neither a string nor a number")
             self._stack[-1][key] = value
 
     def _global(self, name: str) -> None:
@@ -186,17 +186,17 @@ class PickleReader:
 
     def _name(self, module: str, name: str) -> None:
         if f"{module}.{name}" not in self._functions:
-            raise RefusedError(f"it asks for {module}.{name}, which is no part of a tensor")
+            raise RefusedError(f"it uses {module}.{name}, which is not part of a tensor")
         self._stack.append(Name(f"{module}.{name}"))
 
     def _reduce(self, _: None) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
-            raise ValueError("something is called that is no function")
+            raise ValueError("a value is called that is not a function")
         self._stack.append(self._functions[function.name](*arguments))
 
     def _build(self, _: None) -> None:
-        self._stack.pop()  # attributes, as the versions of modules that a state dict has
+        self._stack.pop()  # attributes, like the versions of modules in a state dict
         if not isinstance(self._stack[-1], dict):
             raise RefusedError("it sets attributes")
 

@@ -1,7 +1,7 @@
-"""Weights that torchvision publishes: downloaded once, verified by their hash, and kept.
+"""Downloads weights published by torchvision once, verifies their hash, and keeps them.
 
-They lie in the user's cache folder (`ssd_jax/weights`). A file that is put there by hand is used
-like one that was downloaded.
+They are stored in the user's cache folder (`ssd_jax/weights`). Files copied there by hand are used
+like downloaded ones.
 """
 
 import http.client
@@ -20,24 +20,24 @@ from ssd_jax.storage.replacing import UNFINISHED, replacing
 logger = logging.getLogger(__name__)
 
 ADDRESS = "https://download.pytorch.org/models"
-SECONDS = 30.0  # without a byte, after which a download is given up
+SECONDS = 30.0  # without any byte; then the download fails
 CHUNK = 2**20  # bytes
 
-_VGG16 = "vgg16_features-amdegroot-88682ab5.pth"  # reads pixels less their mean, as Caffe's does
-_MOBILENET_V2 = "mobilenet_v2-7ebf99e0.pth"  # top-1 accuracy 72.154 % (their first: 71.878 %)
+_VGG16 = "vgg16_features-amdegroot-88682ab5.pth"  # reads pixels minus their mean, like Caffe's
+_MOBILENET_V2 = "mobilenet_v2-7ebf99e0.pth"  # top-1 accuracy 72.154 % (first version: 71.878 %)
 _SSD300 = "ssd300_vgg16_coco-b556d3b4.pth"  # 25.1 AP on COCO val2017
 
-# By the data that they were trained on, and by backbone. The eight hexadecimal digits in a name
-# begin the SHA-256 of the file. Accuracies are those that torchvision names.
+# By training data and backbone. The eight hexadecimal digits in a name are the beginning of the
+# file's SHA-256. Accuracies are torchvision's.
 FILES = {
     "imagenet": {
         "vgg16": _VGG16,
         "vgg16_mmdetection": _VGG16,
-        "resnet50": "resnet50-11ad3fa6.pth",  # top-1 accuracy 80.858 % (their first: 76.130 %)
+        "resnet50": "resnet50-11ad3fa6.pth",  # top-1 accuracy 80.858 % (first version: 76.130 %)
         "mobilenet_v2": _MOBILENET_V2,
         "mobilenet_v2_narrow": _MOBILENET_V2,
         "mobilenet_v2_stride_8": _MOBILENET_V2,
-        "mobilenet_v3": "mobilenet_v3_large-5c1a4163.pth",  # 75.274 % (their first: 74.042 %)
+        "mobilenet_v3": "mobilenet_v3_large-5c1a4163.pth",  # 75.274 % (first version: 74.042 %)
     },
     "coco": {
         "vgg16": _SSD300,
@@ -48,16 +48,16 @@ FILES = {
 
 
 def published_file(trained_on: str, backbone: str) -> Path:
-    """The file of the weights for a backbone; the first time it is downloaded.
+    """The file of the weights for a backbone; downloads it the first time.
 
-    Of several processes that share a cache folder one downloads, and the others wait.
+    If several processes share a cache folder, one downloads, and the others wait.
 
     Args:
       trained_on: a key of `FILES`.
       backbone: a key of its entry.
 
     Raises:
-      UserError: the file cannot be downloaded or kept, or its hash is not that of its name.
+      UserError: the file cannot be downloaded or stored, or its hash differs from its name.
     """
     name = FILES[trained_on][backbone]
     address = f"{ADDRESS}/{name}"
@@ -65,8 +65,8 @@ def published_file(trained_on: str, backbone: str) -> Path:
         folder = cache_folder("weights")
     except RuntimeError as error:
         raise UserError(
-            f"{name} has no place to be kept, for this user has no home: set XDG_CACHE_HOME to a "
-            "folder"
+            f"{name} cannot be stored, because this user has no home folder: set XDG_CACHE_HOME to "
+            "a folder"
         ) from error
     path = folder / name
     if not path.exists():
@@ -76,14 +76,14 @@ def published_file(trained_on: str, backbone: str) -> Path:
     wrong = _wrong_hash(path, name)
     if wrong:
         raise UserError(
-            f"{path} is damaged: {wrong}; remove it, and it is downloaded again from {address}"
+            f"{path} is damaged: {wrong}; remove it to download it again from {address}"
         )
     return path
 
 
 def _download(address: str, path: Path) -> None:
-    """Downloads a whole file with the right hash, or nothing; the caller has the folder's lock."""
-    for left in path.parent.glob(f".*{UNFINISHED}*"):  # of processes that were killed
+    """Downloads a complete file with the right hash, or nothing; the folder must be locked."""
+    for left in path.parent.glob(f".*{UNFINISHED}*"):  # from killed processes
         left.unlink(missing_ok=True)
     logger.info("downloading %s to %s", address, path)
     with replacing(path) as unfinished:
@@ -93,21 +93,21 @@ def _download(address: str, path: Path) -> None:
         wrong = _wrong_hash(unfinished, path.name)
         if wrong:
             raise UserError(
-                f"what came from {address} is not that file: {wrong}; download it again, or put "
-                f"the right file at {path}"
+                f"{address} sent a wrong file: {wrong}; download it again, or copy the right file "
+                f"to {path}"
             )
 
 
 def _receive(address: str, target: Path) -> Iterator[bytes]:
-    """The bytes at an address, piece by piece.
+    """Yields the bytes at an address, in pieces.
 
     Raises:
-      UserError: not all of them came; it names the place to put the file at.
+      UserError: the download is incomplete; the message names the path for a manual download.
     """
     received = 0
     try:
         with urllib.request.urlopen(address, timeout=SECONDS) as answer:
-            total = answer.length  # None where the server does not tell
+            total = answer.length  # None if the server does not state it
             bar = progress_bar(total=total, desc=target.name, unit="B", unit_scale=True)
             with bar:
                 while chunk := answer.read(CHUNK):
@@ -117,16 +117,16 @@ def _receive(address: str, target: Path) -> Iterator[bytes]:
         if total is not None and received < total:
             raise OSError(f"the connection ended after {received:,} of {total:,} bytes")
     except (OSError, http.client.HTTPException) as error:
-        cause = getattr(error, "reason", error)  # of a URLError, often another error
+        cause = getattr(error, "reason", error)  # the reason of a URLError is often another error
         reason = reason_of(cause if isinstance(cause, Exception) else error)
         raise UserError(
-            f"{address} cannot be downloaded ({reason}): download it where there is a network, and "
-            f"put it at {target}"
+            f"{address} cannot be downloaded ({reason}): download it on another machine, and copy "
+            f"it to {target}"
         ) from error
 
 
 def _wrong_hash(file: Path, name: str) -> str:
-    """What is wrong with the hash of a file, in words; "" where it is that of the name."""
+    """Describes a wrong hash of a file; "" if the hash matches the name."""
     wanted = name.removesuffix(".pth").rpartition("-")[2]
     try:
         found = digest(file)

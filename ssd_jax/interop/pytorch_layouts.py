@@ -1,4 +1,4 @@
-"""The names that other implementations give the arrays of an SSD, and how they lay them out."""
+"""The names and layouts of the arrays of an SSD in other implementations."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ class Layout(NamedTuple):
     """The names and the layout of the tensors of an SSD in another implementation.
 
     Attributes:
-      names: maps our module paths, joined by dots, to the prefix of its tensors; the path of
-        L2Norm's weight, its only array, to the full name.
-      values_first: the channels of a head are ordered by value (the first coordinate of every box,
-        then the second, …), not by box.
-      background_last: the background comes after the classes, not before them.
-      reads_bgr: the first layer reads blue, green, red.
-      weight: its name for the kernel of a convolution.
-      bias: its name for the bias of a convolution.
+      names: prefixes of tensors by our module paths, joined by dots; for L2Norm, which has only one
+        array, the full name.
+      values_first: whether the channels of a head are ordered by value (the first coordinate of
+        every box, then the second, …), not by box.
+      background_last: whether the background comes after the classes.
+      reads_bgr: whether the first layer reads blue, green, red.
+      weight: the name of the kernel of a convolution.
+      bias: the name of the bias of a convolution.
       unread: prefixes of tensors in its files that its network does not use.
     """
 
@@ -46,12 +46,12 @@ _BACKBONE = (
 _L2NORM = "backbone.conv4_3_norm.weight"
 
 
-# Where ssd.pytorch and those after it have VGG16's convolutions in their list of layers.
+# The positions of VGG16's convolutions in the layer list of ssd.pytorch and its successors.
 _PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28, 31, 33)
 
 
 def ssd_pytorch_layout(num_extras: int = 4) -> Layout:
-    """The names of ssd.pytorch's SSD300 (amdegroot), or of an SSD512 made of it."""
+    """The names of ssd.pytorch's SSD300 (amdegroot), or of an SSD512 derived from it."""
     return _layout(
         backbone=[f"vgg.{place}" for place in _PLACES],
         l2norm="L2Norm.weight",
@@ -62,7 +62,7 @@ def ssd_pytorch_layout(num_extras: int = 4) -> Layout:
 
 
 def ssd_pytorch_backbone_layout() -> Layout:
-    """The names of `vgg16_reducedfc.pth`, from which ssd.pytorch starts."""
+    """The names of `vgg16_reducedfc.pth`, the initial weights of ssd.pytorch."""
     return Layout(dict(zip(_BACKBONE, map(str, _PLACES), strict=True)))
 
 
@@ -80,7 +80,7 @@ def mmdetection_layout(num_extras: int = 4) -> Layout:
 
 
 def upgrade_mmdetection(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tensors of an MMDetection before 2.14 under its later names; later ones as they are."""
+    """Renames the tensors of MMDetection before 2.14 to its later names."""
 
     def renamed(name: str) -> str:
         if match := re.fullmatch(r"backbone\.extra\.(\d+)\.(\w+)", name):
@@ -121,7 +121,7 @@ def torchvision_layout() -> Layout:
 
 
 def torchvision_vgg16_layout() -> Layout:
-    """The names of the convolutions in torchvision's `vgg16`, which has neither fc6 nor fc7."""
+    """The names of the convolutions in torchvision's `vgg16`, without fc6 and fc7."""
     names = (f"features.{place}" for place in _PLACES[:13])
     return Layout(dict(zip(_BACKBONE[:13], names, strict=True)), unread=("classifier.",))
 
@@ -133,9 +133,9 @@ def _layout(
     offsets: Sequence[str],
     logits: Sequence[str],
 ) -> Layout:
-    """A layout of VGG16 from the names of its layers, in order.
+    """Makes a layout of VGG16 from the names of its layers, in order.
 
-    Extra layers alternate between the convolution that narrows and the one that shrinks.
+    Extra layers alternate between narrowing and shrinking convolutions.
     """
     names = dict(zip(_BACKBONE, backbone, strict=True))
     names[_L2NORM] = l2norm
@@ -153,7 +153,7 @@ def _block(ours: str, convolution: str, norm: str) -> dict[str, str]:
 
 
 def nvidia_layout() -> Layout:
-    """The names of NVIDIA's SSD300 with ResNet-50, which uvipen's SSD-pytorch shares."""
+    """The names of NVIDIA's SSD300 with ResNet-50; uvipen's SSD-pytorch has the same."""
     features = "feature_extractor.feature_extractor"
     stages = [f"{features}.{stage}" for stage in (4, 5, 6)]
     names = _resnet50_names(f"{features}.0", f"{features}.1", stages)
@@ -182,14 +182,14 @@ def uvipen_ssdlite_layout() -> Layout:
         for i in range(6):
             names |= _block(f"heads.{ours}.{i}.depthwise", f"{theirs}.{i}.0", f"{theirs}.{i}.1")
             names[f"heads.{ours}.{i}.pointwise"] = f"{theirs}.{i}.3"
-    # Its files hold a seventh pair of heads, which its network does not use.
+    # Its files have a seventh pair of heads, which its network does not use.
     return Layout(names, values_first=True, unread=("loc.6.", "conf.6."))
 
 
 def torchvision_ssdlite_layout() -> Layout:
     """The names of torchvision's `ssdlite320_mobilenet_v3_large`.
 
-    Its backbone is cut in two behind the layer that gives the finer map, the first of a block.
+    Its backbone is divided into two lists after the layer of the finer map, the first of a block.
     """
     fine = mobilenet_v3.FINE_BLOCK
     before, after = "backbone.features.0", "backbone.features.1"
@@ -231,7 +231,7 @@ def torchvision_mobilenet_v2_layout() -> Layout:
 
 
 def _resnet50_names(conv1: str, norm1: str, stages: Sequence[str]) -> dict[str, str]:
-    """The names of ResNet-50's layers, from those of the first layer and of the three stages."""
+    """The names of ResNet-50's layers, from the names of the first layer and the three stages."""
     names = _block("backbone.conv1", conv1, norm1)
     number = 0
     for stage, (_, num_blocks, _) in zip(stages, resnet.STAGES, strict=True):
@@ -265,7 +265,7 @@ def _mobilenet_v2_names(features: str) -> dict[str, str]:
 
 
 def _mobilenet_v3_names(first: str, blocks: Sequence[str], last: str) -> dict[str, str]:
-    """The names of MobileNetV3's layers, from those of its first and last layer and its blocks."""
+    """The names of MobileNetV3's layers, from the names of its first and last layer and blocks."""
     names = _block("backbone.first", f"{first}.0", f"{first}.1")
     channels = mobilenet_v3.FIRST_CHANNELS
     for number, (shape, theirs) in enumerate(zip(mobilenet_v3.BLOCKS, blocks, strict=True)):

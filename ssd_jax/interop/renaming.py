@@ -1,4 +1,4 @@
-"""Renames and reorders tensors of other implementations into arrays of ours, and back."""
+"""Converts tensors of other implementations to our arrays, and back: names and layouts."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ class Renamed(NamedTuple):
     """Tensors of another implementation under our names.
 
     Attributes:
-      arrays: by our paths, laid out as ours.
-      their_names: maps the path of every array of the network to its name in the other layout.
-      left_over: names of tensors for which the network has no place.
+      arrays: the arrays by our paths, in our layout.
+      their_names: the name in the other layout, by the path of every array of the network.
+      left_over: the names of tensors that the network does not have.
     """
 
     arrays: Arrays
@@ -29,9 +29,9 @@ class _Place(NamedTuple):
     """One array of a network.
 
     Attributes:
-      path: of the array, with slashes.
-      module: names on the way to the module.
-      leaf: name of the array within the module.
+      path: the path of the array, with slashes.
+      module: the names in the path of the module.
+      leaf: the name of the array within the module.
       array: the array, or its shape and type.
     """
 
@@ -51,9 +51,9 @@ def rename(
 
     Args:
       tensors: a state dict as NumPy arrays.
-      layout: how its tensors are stored.
-      variables: of the network; only structure and shapes matter.
-      boxes_per_cell: of the network's tiling.
+      layout: the layout of the tensors.
+      variables: the variables of the network; only structure and shapes matter.
+      boxes_per_cell: the boxes per cell of the network's tiling.
     """
     arrays, their_names, used = {}, {}, set()
     for place in _places(variables):
@@ -64,7 +64,7 @@ def rename(
             continue
         value = _to_ours(tensors[name], layout, place, boxes_per_cell)
         if place.leaf == "mean":
-            # Batch norm subtracts what a bias of the convolution before it adds.
+            # Batch norm subtracts the bias of the convolution before it.
             bias = _tensor_name(layout, [*place.module[:-1], "conv"], "bias")
             used.add(bias)
             value = value - tensors.get(bias, 0)
@@ -72,7 +72,7 @@ def rename(
     left_over = sorted(
         name
         for name in set(tensors) - used
-        # The number of batches that a batch norm has seen is not needed.
+        # The batch counter of batch norm is not needed.
         if not (name.endswith("num_batches_tracked") or name.startswith(layout.unread))
     )
     return Renamed(arrays, their_names, left_over)
@@ -81,12 +81,12 @@ def rename(
 def to_pytorch(
     variables: tuple[Variables, Variables], layout: Layout, boxes_per_cell: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """A network's arrays as the tensors of a layout: the inverse of `rename`, bit for bit.
+    """Converts a network's arrays to the tensors of a layout: the exact inverse of `rename`.
 
     Args:
       variables: parameters and batch statistics.
-      layout: how the tensors are to be stored.
-      boxes_per_cell: of the network's tiling.
+      layout: the layout of the tensors.
+      boxes_per_cell: the boxes per cell of the network's tiling.
     """
     return {
         _tensor_name(layout, place.module, place.leaf): np.ascontiguousarray(
@@ -105,15 +105,15 @@ def _places(variables: tuple[Variables, Variables]) -> Iterator[_Place]:
 def _to_ours(
     value: np.ndarray, layout: Layout, place: _Place, boxes_per_cell: Sequence[int]
 ) -> np.ndarray:
-    """A tensor of a layout, laid out as the array of ours."""
+    """Converts a tensor of a layout to our layout."""
     if place.leaf == "kernel" and value.ndim == 4:
         value = value.transpose(2, 3, 1, 0)
         if layout.reads_bgr and value.shape[2] == 3:
             value = value[:, :, ::-1]
     elif ".".join((*place.module, place.leaf)) in layout.names:
-        value = value.reshape(-1)  # L2Norm: Caffe keeps it in four dimensions
+        value = value.reshape(-1)  # L2Norm: four dimensions in Caffe
     if value.shape != place.array.shape:
-        return value  # of another number of classes or boxes
+        return value  # another number of classes or boxes
     boxes = _boxes(place, boxes_per_cell)
     if _is_reordered(layout, place):
         by_value = value.reshape(*value.shape[:-1], -1, boxes)
@@ -127,7 +127,7 @@ def _to_ours(
 def _to_theirs(
     value: np.ndarray, layout: Layout, place: _Place, boxes_per_cell: Sequence[int]
 ) -> np.ndarray:
-    """An array of ours, laid out as the tensor of a layout: the inverse of `_to_ours`."""
+    """Converts our array to the tensor of a layout: the inverse of `_to_ours`."""
     boxes = _boxes(place, boxes_per_cell)
     if _has_background_last(layout, place):
         by_box = value.reshape(*value.shape[:-1], boxes, -1)
@@ -143,12 +143,12 @@ def _to_theirs(
 
 
 def _boxes(place: _Place, boxes_per_cell: Sequence[int]) -> int:
-    """Default boxes of a cell that a head's array predicts; 0 for any other array."""
+    """The number of default boxes per cell in a head's array; 0 for other arrays."""
     return boxes_per_cell[int(place.module[2])] if place.module[0] == "heads" else 0
 
 
 def _is_reordered(layout: Layout, place: _Place) -> bool:
-    """Whether the last axis is boxes of values here and values of boxes there."""
+    """Whether the last axis is (boxes, values) in our layout and (values, boxes) in the other."""
     return layout.values_first and place.module[0] == "heads" and "depthwise" not in place.module
 
 
@@ -157,7 +157,7 @@ def _has_background_last(layout: Layout, place: _Place) -> bool:
 
 
 def _tensor_name(layout: Layout, module: Sequence[str], leaf: str) -> str:
-    """The layout's name for an array of ours; our own name where it has none."""
+    """The layout's name for our array; our name if it has none."""
     path = ".".join(module)
     whole = f"{path}.{leaf}"
     if path in layout.names:

@@ -1,4 +1,4 @@
-"""A trained detector as TensorFlow's SavedModel, with suppression."""
+"""Exports a trained detector to TensorFlow's SavedModel, with suppression."""
 
 import tempfile
 from pathlib import Path
@@ -18,19 +18,19 @@ DESCRIPTION_FILE = "detector.json"
 
 
 def write_saved_model(trained: Trained, folder: Path, license_name: str = "") -> None:
-    """Writes `saved_model.pb`, and `assets/detector.json` with what a program has to know.
+    """Writes `saved_model.pb`, and `assets/detector.json` with the information for programs.
 
-    Its signature `serving_default` takes `images`, `[batch, size, size, 3]` uint8 RGB, any number
-    of them. It gives `boxes` `[batch, detections, 4]` xyxy in [0, 1], `scores` and `labels` (from
-    1; 0 = none), the best first.
+    Its signature `serving_default` takes `images`, `[batch, size, size, 3]` uint8 RGB, with any
+    batch size. It returns `boxes` `[batch, detections, 4]` xyxy in [0, 1], `scores` and `labels`
+    (from 1; 0 = none), the best first.
 
     Args:
       trained: the detector.
-      folder: where to.
-      license_name: of the detector; "" where it is not said.
+      folder: the output folder.
+      license_name: the licence of the detector; "" if not stated.
 
     Raises:
-      UserError: the network has an operation that is not known here.
+      UserError: an operation of the network is not supported.
     """
     size = trained.network.tiling.image_size
     run = network_function(inference_function(trained), size)
@@ -40,13 +40,13 @@ def write_saved_model(trained: Trained, folder: Path, license_name: str = "") ->
         return _detections(trained, offsets, logits)
 
     given = tf.TensorSpec((None, size, size, 3), tf.uint8, name="images")
-    # As a function of the module it would be in the file twice, with all weights.
+    # An attribute of the module would be stored in the file twice, with all weights.
     traced: Any = tf.function(detect, [given], autograph=False)
     module: Any = tf.Module()
     told = description(
         trained,
         batch="batch",
-        boxes="x_min, y_min, x_max, y_max in parts of the image",
+        boxes="x_min, y_min, x_max, y_max as fractions of the image",
         version=ssd_jax.__version__,
         license=license_name,
     )
@@ -58,10 +58,10 @@ def write_saved_model(trained: Trained, folder: Path, license_name: str = "") ->
 
 
 def _detections(trained: Trained, offsets: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
-    """What offsets and logits find, by TensorFlow's own suppression.
+    """Computes detections from offsets and logits, with TensorFlow's suppression.
 
-    It takes all boxes of a class that pass the threshold, not the best `boxes_per_class` of them,
-    and as many of a class are kept as of an image.
+    It uses all boxes of a class above the threshold, not the best `boxes_per_class`, and its limit
+    of detections per class is the limit per image.
 
     Args:
       trained: the detector.

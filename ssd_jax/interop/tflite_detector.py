@@ -1,4 +1,4 @@
-"""A trained detector as files of TFLite: the network, and the network with suppression."""
+"""Exports a trained detector to TFLite files: the network, and the network with suppression."""
 
 import json
 from collections.abc import Iterator
@@ -22,10 +22,10 @@ from ssd_jax.storage.files import write_bytes
 
 DESCRIPTION_FILE = "detector.json"
 OUTPUTS = ("offsets", "logits")
-# Smaller constants stay in float32: biases and the first layers, whose rounding changes every
-# later map, are a hundredth of the file.
+# Smaller constants stay in float32: biases and the first layers. Their rounding errors would change
+# every later map, and they are one percent of the file.
 SMALLEST_IN_FLOAT16 = 3000
-YXHW = np.array([1, 0, 3, 2], np.int32)  # where x, y, width and height have these
+YXHW = np.array([1, 0, 3, 2], np.int32)  # TFLite's operator needs scales of x, y, width and height
 
 
 def write_tflite(
@@ -37,31 +37,31 @@ def write_tflite(
 ) -> None:
     """Writes `network.tflite` and `detector.tflite`.
 
-    Both take `images`, `[1, size, size, 3]` uint8 RGB. The first gives `offsets` `[1, boxes, 4]`
-    and `logits` `[1, boxes, classes + 1]`; the second, by TFLite's own operator
-    `TFLite_Detection_PostProcess`, `boxes` `[1, detections, 4]` y_min, x_min, y_max, x_max in
-    [0, 1], `classes` from 0, `scores`, the best first, and `count` `[1]`.
+    Both take `images`, `[1, size, size, 3]` uint8 RGB. The network returns `offsets`
+    `[1, boxes, 4]` and `logits` `[1, boxes, classes + 1]`. The detector uses TFLite's operator
+    `TFLite_Detection_PostProcess`; it returns `boxes` `[1, detections, 4]` y_min, x_min, y_max,
+    x_max in [0, 1], `classes` from 0, `scores`, the best first, and `count` `[1]`.
 
     Args:
       trained: the detector.
-      folder: where to.
-      precision: of the network: float32 (or ""), float16 for the weights, or int8.
+      folder: the output folder.
+      precision: the precision of the network: float32 (or ""), float16 for weights, or int8.
       calibration: batches of images for int8, `[batch, size, size, 3]` uint8.
-      license_name: of the detector; "" where it is not said.
+      license_name: the licence of the detector; "" if not stated.
 
     Raises:
-      UserError: the network has an operation that is not known here, or an image cannot be read.
+      UserError: an operation of the network is not supported, or an image cannot be read.
     """
     converted = _converted(trained, calibration)
     size, version = trained.network.tiling.image_size, ssd_jax.__version__
     detector_file = json.dumps(_description(trained, precision, license_name), indent=2).encode()
     files = {DESCRIPTION_FILE: detector_file, LABELS_FILE: "\n".join(trained.class_names).encode()}
-    texts = {DESCRIPTION_FILE: "Classes with ids, thresholds, and what goes in and comes out."}
+    texts = {DESCRIPTION_FILE: "Classes with ids, thresholds, inputs and outputs."}
 
     network = _model(converted, precision)
     images, outputs = network.inputs["images"], network.outputs
     network.name({"images": images}, {name: outputs[name] for name in OUTPUTS})
-    texts_network = texts | {LABELS_FILE: "Names of the logits 1, 2, …, one a line."}
+    texts_network = texts | {LABELS_FILE: "Names of the logits 1, 2, …, one per line."}
     metadata = network_metadata(size, version, texts_network, license_name)
     write_bytes(folder / "network.tflite", network.serialise("SSD network", metadata, files))
 
@@ -85,17 +85,17 @@ def _model(converted: bytes, precision: str) -> Model:
 
 
 def _converted(trained: Trained, calibration: Iterator[np.ndarray] | None) -> bytes:
-    """The network as TensorFlow's converter writes it; offsets and logits in float32."""
+    """Converts the network with TensorFlow's converter; offsets and logits are float32."""
     size = trained.network.tiling.image_size
     run = network_function(inference_function(trained), size)
-    # The converter itself makes whole numbers of an input in float32.
+    # The converter adds the quantisation of a float32 input.
     kind = tf.uint8 if calibration is None else tf.float32
     given = tf.TensorSpec((1, size, size, 3), kind, name="images")
     module: Any = tf.Module()
     module.run = tf.function(
         lambda images: dict(zip(OUTPUTS, run(tf.cast(images, tf.float32)), strict=True)),
         [given],
-        autograph=False,  # which would take most of the time, for loops that are none of the graph
+        autograph=False,  # would take most of the time, for loops that the graph does not have
     )
     functions = [module.run.get_concrete_function()]
     converter: Any = tf.lite.TFLiteConverter.from_concrete_functions(functions, module)
@@ -108,7 +108,7 @@ def _converted(trained: Trained, calibration: Iterator[np.ndarray] | None) -> by
 
 
 def _single_images(batches: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Images one by one, in each a pixel of 0 and one of 255, so that pixels go in as they are."""
+    """Yields single images, each with a pixel of 0 and one of 255, so that the input scale is 1."""
     for images in batches:
         for image in images.astype(np.float32):
             image[0, 0], image[0, 1] = 0, 255
@@ -118,16 +118,16 @@ def _single_images(batches: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
 def add_detection(
     model: Model, default_boxes: np.ndarray, num_classes: int, settings: DetectionConfig
 ) -> dict[str, int]:
-    """Adds what turns offsets and logits, the outputs of a model, into detections.
+    """Adds operators that compute detections from offsets and logits, the outputs of a model.
 
-    In float32 whatever the network is in. All boxes of a class that pass the threshold enter
-    suppression, not the best `boxes_per_class` of them.
+    They are float32 in every precision. Suppression uses all boxes of a class above the threshold,
+    not the best `boxes_per_class`.
 
     Args:
-      model: to which it is added.
+      model: the model to extend.
       default_boxes: `[boxes, 4] cxcywh`.
-      num_classes: without the background.
-      settings: thresholds and how many detections are kept.
+      num_classes: the number of classes without the background.
+      settings: thresholds and the number of detections.
 
     Returns:
       The tensors `boxes`, `classes`, `scores` and `count`.
@@ -144,7 +144,7 @@ def add_detection(
     whole = model.tensor("boxes_beyond_the_image", (1, count, 4))
     above = model.tensor("boxes_above_0", (1, count, 4))
     shapes = {"boxes": (1, count, 4), "classes": (1, count), "scores": (1, count), "count": (1,)}
-    # Readers of metadata tell the outputs by the order of their tensors.
+    # Readers of metadata identify outputs by the order of their tensors.
     found = {name: model.tensor(name, shape) for name, shape in shapes.items()}
     model.custom(
         "TFLite_Detection_PostProcess",
@@ -166,7 +166,7 @@ def _options(kind: str, **values: Any) -> Any:
 
 
 def _suppression(settings: DetectionConfig, num_classes: int, count: int) -> bytes:
-    """The options of `TFLite_Detection_PostProcess`: class by class, as here."""
+    """The options of `TFLite_Detection_PostProcess`: suppression by class, like ours."""
     return bytes(
         flexbuffers.Dumps(
             {
@@ -174,7 +174,7 @@ def _suppression(settings: DetectionConfig, num_classes: int, count: int) -> byt
                 "max_classes_per_detection": 1,
                 "detections_per_class": count,
                 "use_regular_nms": True,
-                # Which a score must reach there, and exceed here.
+                # There, a score must reach the threshold; here, exceed it.
                 "nms_score_threshold": float(
                     np.nextafter(np.float32(settings.score_threshold), np.float32(1))
                 ),
@@ -190,11 +190,11 @@ def _suppression(settings: DetectionConfig, num_classes: int, count: int) -> byt
 
 
 def _description(trained: Trained, precision: str, license_name: str) -> dict[str, Any]:
-    """What a program has to know that uses a file."""
+    """The information that a program needs to use a file."""
     told = description(
         trained,
         batch=1,
-        boxes="y_min, x_min, y_max, x_max in parts of the image",
+        boxes="y_min, x_min, y_max, x_max as fractions of the image",
         precision=precision or "float32",
     )
     return told | {"version": ssd_jax.__version__, "license": license_name}

@@ -1,4 +1,4 @@
-"""A file of TFLite that is extended: operators, names, and what it says about itself."""
+"""Extends a TFLite file: operators, names, and metadata."""
 
 import functools
 import io
@@ -11,9 +11,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 IDENTIFIER = b"TFL3"
-ALIGNMENT = 16  # bytes, of constants: engines read them where they lie
-OLD_CODES = 127  # the last code of an operator that has a place in files of the first version
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # so that the same detector gives the same file
+ALIGNMENT = 16  # bytes, the alignment of constants: engines read them in place
+OLD_CODES = 127  # the last operator code in the field of older files
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # a fixed time, so that the same detector gives the same file
 
 
 class Model:
@@ -30,12 +30,12 @@ class Model:
 
     @property
     def inputs(self) -> dict[str, int]:
-        """The tensors that are given, by name."""
+        """The input tensors, by name."""
         return self._named("inputs")
 
     @property
     def outputs(self) -> dict[str, int]:
-        """The tensors that come out, by name."""
+        """The output tensors, by name."""
         return self._named("outputs")
 
     def _named(self, side: str) -> dict[str, int]:
@@ -43,14 +43,14 @@ class Model:
         return {each.name.decode(): int(each.tensorIndex) for each in getattr(signature, side)}
 
     def tensor(self, name: str, shape: Sequence[int], kind: int = schema.TensorType.FLOAT32) -> int:
-        """A new tensor."""
+        """Adds a tensor."""
         tensor = schema.TensorT(list(shape), kind, 0, name)
         tensor.hasRank = True
         self._graph.tensors.append(tensor)
         return len(self._graph.tensors) - 1
 
     def constant(self, name: str, array: np.ndarray | np.generic) -> int:
-        """A new tensor of numbers in float32 or int32."""
+        """Adds a constant tensor in float32 or int32."""
         kinds = {"float32": schema.TensorType.FLOAT32, "int32": schema.TensorType.INT32}
         tensor = self.tensor(name, array.shape, kinds[array.dtype.name])
         self._graph.tensors[tensor].buffer = self._buffer(array.tobytes())
@@ -59,12 +59,12 @@ class Model:
     def operator(
         self, name: str, inputs: Sequence[int], outputs: Sequence[int], options: Any = None
     ) -> None:
-        """Adds an operator of TFLite itself, behind the others.
+        """Adds an operator of TFLite at the end.
 
         Args:
-          name: as in TFLite's schema.
-          inputs: tensors.
-          outputs: tensors.
+          name: its name in TFLite's schema.
+          inputs: the input tensors.
+          outputs: the output tensors.
           options: an object of the schema, `…OptionsT`.
         """
         added: Any = schema.OperatorT(self._code(b"", getattr(schema.BuiltinOperator, name)))
@@ -78,19 +78,19 @@ class Model:
     def custom(
         self, name: str, inputs: Sequence[int], outputs: Sequence[int], options: bytes
     ) -> None:
-        """Adds an operator that TFLite knows by its name; `options` are a map of FlexBuffers."""
+        """Adds a custom operator of TFLite; `options` are a map of FlexBuffers."""
         added: Any = schema.OperatorT(self._code(name.encode(), schema.BuiltinOperator.CUSTOM))
         added.inputs, added.outputs = list(inputs), list(outputs)
         added.customOptions = np.frombuffer(options, np.uint8)
         self._graph.operators.append(added)
 
     def halve_constants(self, smallest: int) -> None:
-        """Stores constants in float16, with an operator before the others that widens each of them.
+        """Stores constants in float16; operators at the beginning convert them to float32.
 
         Args:
-          smallest: how many numbers a constant in float32 must have. Smaller ones stay as they are.
+          smallest: the smallest number of elements of such a constant; smaller ones are unchanged.
         """
-        widening, halved = [], {}  # operators; buffers in float16 by those in float32
+        widening, halved = [], {}  # operators; buffers in float16 by buffers in float32
         for number, tensor in enumerate(list(self._graph.tensors)):
             content = self._model.buffers[tensor.buffer].data
             if tensor.type != schema.TensorType.FLOAT32 or content is None:
@@ -114,7 +114,7 @@ class Model:
         self._graph.operators[:0] = widening
 
     def name(self, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> None:
-        """Says what goes in and comes out, in this order and by these names."""
+        """Sets the inputs and outputs, in this order and with these names."""
         self._graph.inputs, self._graph.outputs = list(inputs.values()), list(outputs.values())
         for name, tensor in (*inputs.items(), *outputs.items()):
             self._graph.tensors[tensor].name = name
@@ -125,12 +125,12 @@ class Model:
         self._model.signatureDefs = [signature]
 
     def serialise(self, description: str, metadata: bytes, files: Mapping[str, bytes]) -> bytes:
-        """The file.
+        """The bytes of the file.
 
         Args:
-          description: what the model is.
-          metadata: as TFLite's metadata schema has it.
-          files: by name; what the metadata refers to, as a ZIP archive behind the model.
+          description: the description of the model.
+          metadata: the metadata in TFLite's schema.
+          files: the files of the metadata by name, stored as a ZIP archive after the model.
         """
         self._model.description = description
         entry = schema.MetadataT("TFLITE_METADATA", self._buffer(metadata))
@@ -160,7 +160,7 @@ class Model:
 
 
 def _packed(buffer: Any, builder: flatbuffers.Builder) -> int:
-    """Writes a buffer as the schema wants it, aligned, which its Python code does not."""
+    """Writes an aligned buffer, which the schema requires; its Python code does not align."""
     data = None
     if buffer.data is not None and len(buffer.data):
         content = np.asarray(buffer.data, np.uint8).tobytes()

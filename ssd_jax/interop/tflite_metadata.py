@@ -1,7 +1,7 @@
-"""What a file of TFLite says about itself: the tables of TFLite's metadata schema.
+"""Writes the metadata of a TFLite file: the tables of TFLite's metadata schema.
 
-`metadata_schema.fbs` numbers the fields of each table in its order; a field of several kinds has
-two numbers, the first for the kind. MediaPipe Tasks reads them.
+`metadata_schema.fbs` numbers the fields of each table in order; a union field has two numbers, the
+first for the type. MediaPipe Tasks reads this metadata.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ import numpy as np
 
 IDENTIFIER = b"M001"
 LABELS_FILE = "labels.txt"
-PARSER = "1.2.0"  # the first that knows all of these fields
+PARSER = "1.2.0"  # the first version with all of these fields
 
-# A table: values by the numbers of their fields.
+# A table: values by field number.
 Table = Mapping[int, Any]
 
 FEATURE, IMAGE, BOXES = map(np.uint8, (1, 2, 3))  # of the union ContentProperties
@@ -35,29 +35,29 @@ def detector_metadata(
 
     Args:
       size: side of the image in pixels.
-      version: of this package.
-      names: files that lie behind the model, with what is in each.
-      license_name: of the detector; "" where it is not said.
+      version: the version of this package.
+      names: the files after the model, with a description of each.
+      license_name: the licence of the detector; "" if not stated.
     """
     pair = {0: np.int32(2), 1: np.int32(2)}
     corners = {0: np.array([1, 0, 3, 2], np.uint32), 1: BOUNDARIES}
-    labels = {0: LABELS_FILE, 1: "Names of the classes 0, 1, …, one a line.", 2: LABELS_OF_VALUES}
+    labels = {0: LABELS_FILE, 1: "Names of the classes 0, 1, …, one per line.", 2: LABELS_OF_VALUES}
     outputs = [
-        {0: "location", 1: "y_min, x_min, y_max, x_max in parts of the image, the best first."}
+        {0: "location", 1: "y_min, x_min, y_max, x_max as fractions of the image, the best first."}
         | {3: {0: BOXES, 1: corners, 2: pair}},
         {0: "category", 1: "Classes from 0."} | {3: {0: FEATURE, 1: {}, 2: pair}, 6: [labels]},
         {0: "score", 1: "Scores in [0, 1]."} | {3: {0: FEATURE, 1: {}, 2: pair}},
-        {0: "number of detections", 1: "How many of them are detections; zeros follow."},
+        {0: "number of detections", 1: "The number of detections; zeros follow."},
     ]
     group = {0: "detection_result", 1: [each[0] for each in outputs[:3]]}
     return _metadata("detector", version, size, outputs, names, license_name, groups=[group])
 
 
 def network_metadata(size: int, version: str, names: Mapping[str, str], license_name: str) -> bytes:
-    """The metadata of a network without what makes detections of its outputs."""
+    """The metadata of a network without detection."""
     outputs = [
-        {0: "offsets", 1: "Of the default boxes, as default_boxes.npy has them."},
-        {0: "logits", 1: "Of the background and of the classes."},
+        {0: "offsets", 1: "Offsets from the default boxes in default_boxes.npy."},
+        {0: "logits", 1: "Logits of the background and the classes."},
     ]
     return _metadata("network", version, size, outputs, names, license_name)
 
@@ -77,7 +77,7 @@ def _metadata(
         0: "image",
         1: "The whole image, resized to the square, bilinear without antialiasing.",
         3: content,
-        4: [{0: NORMALISATION, 1: {0: zero, 1: one}}],  # pixels go in as they are
+        4: [{0: NORMALISATION, 1: {0: zero, 1: one}}],  # pixels are not normalised
         5: {0: most, 1: zero},
     }
     graph = {2: [image], 3: list(outputs), 8: list(groups)}
@@ -96,7 +96,7 @@ def _metadata(
 
 
 def _written(builder: flatbuffers.Builder, value: Any) -> int:
-    """Where the builder has a string, a vector or a table."""
+    """Writes a string, a vector or a table; returns its position in the builder."""
     if isinstance(value, str):
         return builder.CreateString(value)
     if isinstance(value, np.ndarray):

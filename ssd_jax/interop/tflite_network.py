@@ -1,8 +1,8 @@
-"""A traced network in operations of TensorFlow, which its converter turns into those of TFLite.
+"""Converts a traced network to TensorFlow operations, for TensorFlow's converter to TFLite.
 
-A network is traced in plain operations (`models/plain.py`) with its weights as constants. What is
-computed from constants alone is computed here; batch norm and ReLU6 become part of the convolution
-before them when TensorFlow converts the graph.
+A network is traced in plain operations (`models/plain.py`) with its weights as constants.
+Expressions of constants are evaluated here; the converter folds batch norm and ReLU6 into the
+convolution before them.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,20 +24,20 @@ LOWEST = float(np.finfo(np.float32).min)
 
 
 class Sum(NamedTuple):
-    """A sum over axes, which the graph keeps with one entry each."""
+    """A sum over axes; in the graph, these axes have one entry each."""
 
     kept: Any
     shape: tuple[int, ...]
 
 
 class Convolution(NamedTuple):
-    """A convolution with its bias, and how some of its channels are computed on their own."""
+    """A convolution with its bias, and a function that computes some of its channels separately."""
 
     result: Any
     channels: Callable[[slice], Any]
 
 
-Value = Any  # a tensor of TensorFlow, a `Sum`, a `Convolution`, or an array that is known
+Value = Any  # a tensor of TensorFlow, a `Sum`, a `Convolution`, or a constant array
 
 ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "add": tf.add,
@@ -57,14 +57,14 @@ OTHERS: dict[str, Callable[..., Any]] = {
 def network_function(
     function: Callable[[jax.Array], Any], size: int
 ) -> Callable[[tf.Tensor], tuple[tf.Tensor, ...]]:
-    """A function of JAX as one of TensorFlow, for one image or a batch of a size that is open.
+    """Converts a function of JAX to a function of TensorFlow, for one image or any batch size.
 
     Args:
-      function: from `[1, size, size, 3]` float32 to arrays.
+      function: a function from `[1, size, size, 3]` float32 to arrays.
       size: side of the image in pixels.
 
     Raises:
-      UserError: when it is called: there is an operation that is not known here.
+      UserError: when the result is called: an operation is not supported.
     """
     traced = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
     return lambda images: _run(traced, images)
@@ -112,7 +112,7 @@ def _tensor(value: Value) -> Any:
 
 
 def _collapsed(array: np.ndarray) -> np.ndarray:
-    """A constant without the axes along which it was only repeated."""
+    """A constant without axes along which it is only repeated."""
     for axis in range(array.ndim):
         first = np.take(array, [0], axis)
         if array.shape[axis] > 1 and (array == first).all():
@@ -126,7 +126,7 @@ def _elementwise(name: str, first: Value, second: Value) -> Value:
     if isinstance(first, np.ndarray) and name in ("add", "mul", "max", "min"):
         first, second = second, first
     if name == "mul" and first is second:
-        return tf.square(_tensor(first))  # by which the converter knows a vector's length
+        return tf.square(_tensor(first))  # tells the converter the length of a vector
     if name == "add" and isinstance(first, Convolution) and isinstance(second, np.ndarray):
         bias = np.broadcast_to(_collapsed(second), first.result.shape[-1:])
         return Convolution(
@@ -160,10 +160,10 @@ def _convolution(x: Any, kernel: np.ndarray, params: dict[str, Any]) -> Value:
 
 
 def _split(value: Value, sizes: Sequence[int], axis: int) -> list[Any]:
-    """Parts of a tensor; of a convolution's channels, a convolution for each part.
+    """The parts of a tensor; for the channels of a convolution, a convolution for each part.
 
-    In whole numbers the parts of one tensor would share its scale, which the offsets and the logits
-    of a head must not: the converter takes that of the first, and cuts off what is larger.
+    In integers, the parts of one tensor would share its scale. The offsets and logits of a head
+    must not: the converter takes the scale of the first part, and clips larger values.
     """
     tensor = _tensor(value)
     if isinstance(value, Convolution) and axis == tensor.shape.rank - 1:
@@ -176,7 +176,7 @@ def _split(value: Value, sizes: Sequence[int], axis: int) -> list[Any]:
 
 def _max_pool(given: list[Any], params: dict[str, Any], shape: tuple[int, ...]) -> Any:
     window, strides = params["window_dimensions"][1:3], params["window_strides"][1:3]
-    # After a ReLU, which is where pooling stands, 0 is the lowest as well.
+    # Pooling comes after a ReLU, so 0 is the lowest value, too.
     lowest = 0.0 if given[0].op.type == "Relu" else LOWEST
     x, padding = _padded(given[0], window, strides, params["padding"][1:3], (1, 1), lowest)
     return tf.nn.max_pool2d(x, window, strides, padding)
@@ -190,7 +190,7 @@ def _padded(
     dilations: Sequence[int],
     value: float,
 ) -> tuple[Any, Any]:
-    """A map and the name of the padding that it then needs: TFLite knows two, and no numbers."""
+    """A map, and the name of its padding: TFLite has two kinds of padding, without numbers."""
     pads = [(int(before), int(after)) for before, after in pads]
     same = []
     for size, own, stride, dilation in zip(x.shape[1:3], window, strides, dilations, strict=True):
@@ -207,7 +207,7 @@ def _sum(given: list[Any], params: dict[str, Any], shape: tuple[int, ...]) -> Su
     x, axes = given[0], tuple(params["axes"])
     if axes == (x.shape.rank - 1,):
         return Sum(tf.reduce_sum(x, -1, keepdims=True), shape)
-    # Of cells, a mean: in whole numbers its range is that of what it is made from.
+    # A mean over cells: in integers, its range equals the range of its input.
     count = np.prod([x.shape[axis] for axis in axes]).astype(np.float32)
     return Sum(tf.reduce_mean(x, axes, keepdims=True) * count, shape)
 
@@ -215,11 +215,11 @@ def _sum(given: list[Any], params: dict[str, Any], shape: tuple[int, ...]) -> Su
 def _broadcast(value: Value, shape: tuple[int, ...]) -> Any:
     if isinstance(value, Sum) and value.kept.shape[1:] == shape[1:]:
         return value.kept
-    raise UserError(f"the network repeats what it computed, {NO_OPERATOR}")
+    raise UserError(f"the network repeats values, {NO_OPERATOR}")
 
 
 def _reshaped(x: Any, shape: tuple[int, ...]) -> Any:
-    """A tensor in the shape that one image has, or as many images as there are."""
+    """Reshapes a tensor from the shape of one image, with any batch size."""
     return tf.reshape(x, (-1, *shape[1:]) if x.shape[0] is None else shape)
 
 

@@ -1,8 +1,9 @@
-"""Reads the tensors of a PyTorch file without PyTorch, and without running anything in it.
+"""Reads the tensors of a PyTorch file without PyTorch, and without executing code in it.
 
-A `.pth` file is a pickle, which may call any function. Here it may name those that rebuild tensors
-and ordered dictionaries, for which our own stand; a file that asks for anything else is refused.
-Both of PyTorch's formats are read: the zip archive (since 1.6) and the row of pickles before it.
+A `.pth` file is a pickle, which may call any function. Here, only the functions that rebuild
+tensors and ordered dictionaries are allowed, and replaced by ours; files that need others are
+rejected. Both formats of PyTorch are read: the zip archive (since 1.6) and the older sequence of
+pickles.
 """
 
 import io
@@ -35,7 +36,7 @@ STORAGES = {
     "torch.BoolStorage": np.dtype("?"),
 }
 MAX_DIMENSIONS = 32
-# Under these names training programs keep the state dict, beside other things.
+# Names under which training programs store the state dict, next to other content.
 WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
@@ -57,7 +58,7 @@ class _Tensor(NamedTuple):
 
     @property
     def num_bytes(self) -> int:
-        """Of its array, in which bfloat16 takes as much as float32."""
+        """The size of its array, in which bfloat16 becomes float32."""
         return math.prod(self.shape) * max(self.storage.dtype.itemsize, 4)
 
 
@@ -80,7 +81,7 @@ def _torch_size(values: Any = ()) -> tuple[Any, ...]:
 
 
 def _parameter(data: Any, *_: Any) -> Any:
-    return data  # a tensor already
+    return data  # already a tensor
 
 
 def _storage_type(*_: Any) -> None:
@@ -98,7 +99,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 class _Reader(PickleReader):
-    """Collects the storages that its pickles name."""
+    """Collects the storages named in pickles."""
 
     def __init__(self, file: BinaryIO):
         super().__init__(file, FUNCTIONS, self._storage)
@@ -113,15 +114,15 @@ class _Reader(PickleReader):
 
 
 def read_torch_file(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
-    """The state dict of a PyTorch file.
+    """Reads the state dict of a PyTorch file.
 
     Args:
       path: the file.
-      max_bytes: that its tensors may take.
+      max_bytes: the largest size of its tensors.
 
     Raises:
-      UserError: the file is damaged, is no such file, holds anything else than tensors, more than
-        `max_bytes` of them, or no state dict.
+      UserError: the file is damaged, is not a PyTorch file, contains other content than tensors,
+        more than `max_bytes` of them, or no state dict.
     """
     try:
         with open_file(path) as file:
@@ -132,9 +133,9 @@ def read_torch_file(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
         raise
     except RefusedError as error:
         raise UserError(
-            f"{path} is refused, for it is not tensors alone: {reason_of(error)}"
+            f"{path} is rejected, because it contains more than tensors: {reason_of(error)}"
         ) from error
-    except Exception as error:  # a damaged pickle fails in every way there is
+    except Exception as error:  # a damaged pickle may raise any error
         raise UserError(
             f"{path} is not a file of PyTorch weights, or it is damaged "
             f"({type(error).__name__}: {reason_of(error)})"
@@ -146,7 +147,7 @@ def _read_zip(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.ndarra
         (index,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
         folder = index.removesuffix("data.pkl")
         if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
-            raise RefusedError("its parts are compressed, which PyTorch's never are")
+            raise RefusedError("its parts are compressed, but PyTorch's never are")
         check_claim(path, archive.getinfo(index).file_size, MAX_BYTES, "index")
         tensors = _state_dict(_Reader(io.BytesIO(archive.read(index))).load(), path, max_bytes)
         rest = file.seek(0, os.SEEK_END)
@@ -156,7 +157,7 @@ def _read_zip(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.ndarra
             # Parts may overlap, so that together they are larger than the file.
             rest -= entry.file_size
             if entry.file_size < storage.num_bytes or rest < 0:
-                raise ValueError(f"its part {storage.key} is not what its index says")
+                raise ValueError(f"its part {storage.key} does not match its index")
             raw = archive.read(entry)
             values[storage.key] = np.frombuffer(raw, storage.dtype, storage.length)
     return _filled(tensors, values)
@@ -165,9 +166,9 @@ def _read_zip(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.ndarra
 def _read_legacy(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.ndarray]:
     reader = _Reader(file)
     if reader.load() != LEGACY_MAGIC:
-        raise ValueError("it does not begin as one")
+        raise ValueError("its beginning is wrong")
     reader.load()  # version of the format
-    reader.load()  # of the machine that wrote it
+    reader.load()  # properties of the machine that wrote it
     tensors = _state_dict(reader.load(), path, max_bytes)
     wanted = _storages(tensors)
     keys = reader.load()
@@ -179,7 +180,7 @@ def _read_legacy(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.nda
         (length,) = np.frombuffer(file.read(8), "<i8")
         storage = reader.storages.get(key)
         if storage is None or length != storage.length:
-            raise ValueError(f"its part {shown(key)} is not what its index says")
+            raise ValueError(f"its part {shown(key)} does not match its index")
         start, place = place + 8, place + 8 + storage.num_bytes
         if place > end:
             raise ValueError("it ends inside a tensor")
@@ -190,17 +191,17 @@ def _read_legacy(file: BinaryIO, path: Path, max_bytes: int) -> dict[str, np.nda
 
 
 def _state_dict(content: object, path: Path, max_bytes: int) -> dict[str, _Tensor]:
-    """The tensors of a PyTorch file, out of what is wrapped round them."""
+    """Extracts the state dict from the content of a PyTorch file."""
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{path} holds no state dict")
+        raise UserError(f"{path} has no state dict")
     strangers = [name for name, value in content.items() if not isinstance(value, _Tensor)]
     if strangers:
-        raise UserError(f"{path} holds no state dict: its {shown(strangers[0])} is no tensor")
+        raise UserError(f"{path} has no state dict: its {shown(strangers[0])} is not a tensor")
     check_claim(path, sum(tensor.num_bytes for tensor in content.values()), max_bytes)
-    # Data parallel training puts this before every name.
+    # Data-parallel training adds this prefix to every name.
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
 
 
@@ -209,7 +210,7 @@ def _storages(tensors: dict[str, _Tensor]) -> set[_Storage]:
 
 
 def _filled(tensors: dict[str, _Tensor], storages: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """An array in place of every tensor."""
+    """Replaces every tensor by an array."""
     return {name: _array(tensor, storages[tensor.storage.key]) for name, tensor in tensors.items()}
 
 

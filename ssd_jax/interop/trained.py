@@ -1,7 +1,7 @@
-"""A trained detector, and the folder in which it is shared.
+"""A trained detector, and its folder for sharing.
 
-The folder holds `model.safetensors`, the arrays by path; `config.json`: the version of the format,
-the classes, and what of the config describes the network and its detections; and `SHA256SUMS`.
+The folder has `model.safetensors`, the arrays by path; `config.json`: the version of the format,
+the classes, and the config of the network and of detection; and `SHA256SUMS`.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ from ssd_jax.storage.outputs import check_outputs_in
 from ssd_jax.storage.replacing import replacing_files
 
 FILES = ("config.json", "model.safetensors")
-# What other exports write.
+# Files of other exports.
 WRITTEN_ONLY = {
     "saved_model.pb": "a SavedModel",
     "detector.stablehlo": "a file of StableHLO",
@@ -46,9 +46,9 @@ class Trained(NamedTuple):
     Attributes:
       network: the network.
       variables: parameters and batch statistics.
-      class_names: in the order of the labels.
-      category_ids: what results call the classes, in the same order.
-      config: describes the network and its detections.
+      class_names: the classes, in the order of the labels.
+      category_ids: the ids of the classes in results, in the same order.
+      config: the config of the network and of detection.
     """
 
     network: Network
@@ -59,10 +59,10 @@ class Trained(NamedTuple):
 
 
 def save_folder(trained: Trained, place: AnyPath) -> None:
-    """Writes a folder to share.
+    """Writes a folder for sharing.
 
     Raises:
-      UserError: the folder is the work directory of a run, or lies among its files.
+      UserError: the folder is the work directory of a run, or inside it.
     """
     check_outputs_in(place, *FILES)
     arrays = {name: np.asarray(array) for name, array in flatten(trained.variables).items()}
@@ -73,23 +73,23 @@ def save_folder(trained: Trained, place: AnyPath) -> None:
         "detection": trained.config.detection.model_dump(mode="json"),
     }
     with sending(place) as folder, replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
-        # Written by safetensors itself, the file could be read by its owner alone.
+        # Not written by safetensors, which makes files readable only for their owner.
         write_bytes(unfinished / "model.safetensors", safetensors.numpy.save(arrays))
         write_json(unfinished / "config.json", content)
         write_checksums(unfinished, FILES, folder)
 
 
 def load_folder(place: AnyPath) -> Trained:
-    """Reads what `save_folder` wrote.
+    """Reads a folder of `save_folder`.
 
     Raises:
-      UserError: the folder is none, damaged, or of a later version.
+      UserError: the folder is not a detector, is damaged, or from a later version.
     """
     folder = local_copy(place, top_level)
     if (folder / "format.json").is_file():
         raise UserError(
-            f"{folder} is the work directory of a run, not the folder of a detector: name it with "
-            "--workdir or Detector.from_workdir, or export it"
+            f"{folder} is the work directory of a run, not the folder of a detector: use --workdir "
+            "or Detector.from_workdir, or export it"
         )
     if not (folder / "config.json").is_file():
         raise UserError(_why_no_detector(folder))
@@ -119,34 +119,32 @@ def load_folder(place: AnyPath) -> Trained:
     wanted = {name: shape.shape for name, shape in flatten(shapes).items()}
     if wanted != {name: array.shape for name, array in arrays.items()}:
         raise UserError(
-            f"{folder} is damaged: model.safetensors does not hold the network that config.json "
-            "describes"
+            f"{folder} is damaged: model.safetensors does not have the network of config.json"
         )
     variables = jax.tree.unflatten(jax.tree.structure(shapes), [arrays[name] for name in wanted])
     return Trained(network, variables, *names_and_ids(classes), config)
 
 
 def _why_no_detector(folder: Path) -> str:
-    """What is wrong with a folder that has no config.json."""
+    """The reason why a folder without config.json is not a detector."""
     if not folder.exists():
         return f"{folder} does not exist{scheme_hint(folder)}"
     if folder.is_file():
         return (
             f"{folder} is a file: name a folder exported to safetensors or hf; predict, evaluate "
-            "and benchmark take files that are called .onnx or .tflite as well"
+            "and benchmark also take .onnx and .tflite files"
         )
-    for file, what in WRITTEN_ONLY.items():
+    for file, kind in WRITTEN_ONLY.items():
         if (folder / file).exists():
             return (
-                f"{folder} has {file}, {what}, of which no detector is made here: name a folder "
-                "exported to safetensors or hf; predict, evaluate and benchmark take onnx and "
-                "tflite as well"
+                f"{folder} has {file}, {kind}, which cannot be loaded here: name a folder exported "
+                "to safetensors or hf; predict, evaluate and benchmark also take onnx and tflite"
             )
     return f"{folder} is not the folder of a detector, or it is damaged: it has no config.json"
 
 
 def names_and_ids(classes: list[dict[str, Any]]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and ids of saved classes."""
+    """The names and ids of saved classes."""
     return (
         tuple(entry["name"] for entry in classes),
         tuple(int(entry["id"]) for entry in classes),

@@ -1,4 +1,4 @@
-"""Fills a network with whatever fits of other weights, and says of each array what became of it."""
+"""Fills a network with the matching arrays of other weights, and reports on each array."""
 
 import collections
 import re
@@ -11,10 +11,10 @@ import numpy as np
 from ssd_jax.errors import counted
 from ssd_jax.models.network import Variables, path_name
 
-# By path: the names of the modules and of the array, slashes between them.
+# By path: the names of the modules and of the array, joined by slashes.
 Arrays = Mapping[str, np.ndarray]
 
-# Names under which COCO has classes of Pascal VOC, without spaces.
+# COCO's names of classes of Pascal VOC, without spaces.
 SYNONYMS = {
     "airplane": "aeroplane",
     "motorcycle": "motorbike",
@@ -24,11 +24,11 @@ SYNONYMS = {
 
 
 class Classes(NamedTuple):
-    """The class lists between which the rows of classifiers are carried over.
+    """The class lists of the network and of the weights, to copy the rows of classifiers.
 
     Attributes:
-      wanted: the new network's, in the order of its labels.
-      given: those of the weights, in the same way; empty where they classify nothing.
+      wanted: the classes of the new network, in the order of its labels.
+      given: the classes of the weights, in the same order; empty for weights without classifiers.
     """
 
     wanted: Sequence[str]
@@ -40,9 +40,9 @@ class Transfer(NamedTuple):
 
     Attributes:
       variables: parameters and batch statistics, filled.
-      fates: of every array of the network, in its order: path, shape, and what became of it.
-      unused: the paths of the given arrays that found no place.
-      num_filled: how many arrays were filled, whole or in part.
+      fates: the path, shape and result of every array of the network, in its order.
+      unused: the paths of given arrays that were not used.
+      num_filled: the number of arrays that were filled completely or in part.
     """
 
     variables: tuple[Variables, Variables]
@@ -52,7 +52,7 @@ class Transfer(NamedTuple):
 
 
 def flatten(variables: tuple[Variables, Variables]) -> dict[str, np.ndarray]:
-    """Parameters and batch statistics by path; no name occurs in both."""
+    """Parameters and batch statistics by path; their names are different."""
     leaves = jax.tree_util.tree_flatten_with_path(variables)[0]
     return {path_name(path[1:]): leaf for path, leaf in leaves}
 
@@ -63,16 +63,16 @@ def transfer(
     classes: Classes,
     boxes_per_cell: Sequence[int],
 ) -> Transfer:
-    """Takes over the arrays of the same path and shape.
+    """Copies the arrays with the same path and shape.
 
-    Classifiers take over the background and the classes that both lists name, in spite of another
-    number or order of classes; the other classes stay new. See `_same_classes`.
+    Classifiers copy the background and the classes of both lists, also with another number or order
+    of classes; other classes keep their new values. See `_same_classes`.
 
     Args:
-      variables: of a new network.
+      variables: the variables of a new network.
       given: other weights.
-      classes: whose rows the classifiers have.
-      boxes_per_cell: of the new network's tiling.
+      classes: the classes of the classifiers' rows.
+      boxes_per_cell: the boxes per cell of the new network's tiling.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(variables)
     filled, fates, num_filled = [], [], 0
@@ -98,7 +98,7 @@ def transfer(
 
 
 def format_transfer(result: Transfer) -> str:
-    """A line for every array of the network, and one for every array that was not used."""
+    """Formats a line for every array of the network, and for every unused array."""
     rows = [(name, _shape_name(shape), fate) for name, shape, fate in result.fates]
     rows += [(name, "", "not used") for name in result.unused]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
@@ -108,7 +108,7 @@ def format_transfer(result: Transfer) -> str:
 
 
 def summarise_transfer(result: Transfer) -> str:
-    """A line for each part of the network and what became of its arrays: what a terminal holds."""
+    """Formats a summary for a terminal: a line for each part of the network and each result."""
     fates = [
         (name.partition("/")[0], "new: of another shape in the weights" if ": in" in fate else fate)
         for name, _, fate in result.fates
@@ -131,7 +131,7 @@ def _is_classifier(name: str) -> bool:
 def _carry_classes(
     new: np.ndarray, given: np.ndarray, classes: Classes, boxes: int
 ) -> tuple[np.ndarray | None, str]:
-    """A classifier's array, whose last axis is boxes of (background, class 1, class 2, …)."""
+    """Copies the classes of a classifier's array, whose last axis is boxes of (background, …)."""
     num_given = 1 + len(classes.given)
     if given.shape[:-1] != new.shape[:-1] or given.shape[-1] != boxes * num_given:
         return None, f"new: in the weights it is {_shape_name(given.shape)}"
@@ -144,10 +144,10 @@ def _carry_classes(
 
 
 def _same_classes(classes: Classes) -> list[tuple[int, int]]:
-    """The rows of the classes that both lists have, as (wanted, given).
+    """The rows of classes in both lists, as (wanted, given).
 
-    Names that are equal come first. Others that differ in capitals, signs or as `SYNONYMS` says
-    are the same class where each list has just one of that kind, so that "x" and "x-" never meet.
+    Equal names are matched first. Names that differ in capitals or signs, or are `SYNONYMS`, are
+    the same class if each list has exactly one of them.
     """
     given_rows = {name: row for row, name in enumerate(classes.given, start=1)}
     wanted, given = (
@@ -167,7 +167,7 @@ def _same_classes(classes: Classes) -> list[tuple[int, int]]:
 
 
 def _canonical(class_name: str) -> str:
-    """One name for what data sets write in different ways; a name of signs alone is itself."""
+    """A common form of different spellings of a class; a name of only signs is unchanged."""
     name = re.sub(r"[\W_]", "", class_name.casefold())
     return SYNONYMS.get(name, name) or class_name
 

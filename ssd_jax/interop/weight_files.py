@@ -1,4 +1,4 @@
-"""Files of weights: tensors by name."""
+"""Reads files of weights: tensors by name."""
 
 import math
 import zipfile
@@ -17,19 +17,19 @@ from ssd_jax.storage.copies import local_copy
 from ssd_jax.storage.files import open_file, scheme_hint
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin")
-# Of a .safetensors file: some 100 bytes a tensor.
+# The header of a .safetensors file has about 100 bytes per tensor.
 MAX_HEADER = 2**24
 
 
 def read_weights(file: str, network_bytes: int = 0) -> dict[str, np.ndarray]:
-    """The tensors of a file, which runs nothing of what it may hold.
+    """Reads the tensors of a file, without executing code in it.
 
     Args:
       file: `.npz`, `.safetensors`, `.pth`, `.pt`, `.bin` (PyTorch) or `.caffemodel`.
-      network_bytes: of the arrays of the network that it is for; see `max_tensor_bytes`.
+      network_bytes: the size of the network's arrays; see `max_tensor_bytes`.
 
     Raises:
-      UserError: the file cannot be read, or claims more than its bytes and the network explain.
+      UserError: the file cannot be read, or claims more than the limit of `max_tensor_bytes`.
     """
     path = local_copy(file)
     try:
@@ -43,9 +43,7 @@ def read_weights(file: str, network_bytes: int = 0) -> dict[str, np.ndarray]:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
     except FileNotFoundError as error:
-        raise UserError(
-            f"{file} cannot be read: there is no such file{scheme_hint(file)}"
-        ) from error
+        raise UserError(f"{file} cannot be read: it does not exist{scheme_hint(file)}") from error
     except UserError:
         raise
     except (
@@ -68,7 +66,7 @@ def read_weights(file: str, network_bytes: int = 0) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
-    """The arrays of NumPy's archive, after a look at what all of them claim."""
+    """Reads the arrays of NumPy's archive, after a check of their claimed sizes."""
     with open_file(path) as file, open_archive(file) as archive:
         entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
         claimed = 0
@@ -91,7 +89,7 @@ def _read_npz(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """The tensors, which cannot be more than the bytes of the file."""
+    """Reads the tensors; they cannot be larger than the file."""
     with open_file(path) as file:
         length = int.from_bytes(file.read(8), "little")
     check_claim(path, length, MAX_HEADER, "header")

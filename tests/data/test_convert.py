@@ -83,8 +83,11 @@ def test_names_stay_unique_where_folders_end(source, tmp_path):
 def test_what_a_target_has_no_mark_for_is_told(source, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     convert_data(source, "yolo", tmp_path / "yolo")
-    assert "left out 1 crowd: yolo has no mark for them" in caplog.text
-    assert "wrote 1 difficult object without that mark: yolo has none" in caplog.text
+    assert "left out 1 crowd: yolo has no flag for crowds" in caplog.text
+    assert (
+        "wrote 1 difficult object without the flag 'difficult': yolo has no such flag"
+        in caplog.text
+    )
     caplog.clear()
     convert_data(source, "coco", tmp_path / "coco")
     assert "crowds" not in caplog.text and "difficult" not in caplog.text
@@ -129,12 +132,12 @@ def test_folders_that_are_there_are_not_written_to(source, tmp_path):
     with pytest.raises(UserError, match="not empty: name another folder"):
         convert_data(source, "coco", tmp_path / "full")
     (tmp_path / "out.tmp").mkdir()
-    with pytest.raises(UserError, match=r"out\.tmp is left from a conversion that was stopped"):
+    with pytest.raises(UserError, match=r"out\.tmp is from an interrupted conversion"):
         convert_data(source, "coco", tmp_path / "out")
     with pytest.raises(UserError, match="only coco, voc, yolo, shards"):
         convert_data(source, "csv", tmp_path / "new")
     (tmp_path / "a, b").symlink_to(tmp_path / "train")
-    with pytest.raises(UserError, match=r"lies in .*a, b of --source"):
+    with pytest.raises(UserError, match=r"is inside .*a, b of --source"):
         convert_data(str(tmp_path / "a, b"), "coco", tmp_path / "a, b" / "new")
     (tmp_path / "empty").mkdir()
     convert_data(source, "coco", tmp_path / "empty")

@@ -136,7 +136,7 @@ def test_rounding_is_no_mistake():
         ("own_image:nothing", r"no module own_image in .* or among the installed packages"),
         ("own_images.parts:x", "own_images.parts"),
         ("own_images:nothin", "has no nothin: did you mean nothing"),
-        ("own_images:number", "number of .*own_images.py is 3, which is no function"),
+        ("own_images:number", "number of .*own_images.py is 3, which is not a function"),
         ("broken:x", r"cannot be imported: ModuleNotFoundError: No module named 'absent' \("),
         ("wrong:x", r"cannot be imported: SyntaxError"),
         ("exits:x", r"cannot be imported: SystemExit: 2 \(.*exits.py, line 2\)"),

@@ -33,8 +33,8 @@ def test_roles_take_splits_by_their_names(tmp_path, splits, train, evaluation):
 @pytest.mark.parametrize(
     "splits, role, complaint",
     [
-        (("test",), "train", "the splits test, and none of these names is one for training"),
-        (("train",), "eval", "none of these names is one for evaluation"),
+        (("test",), "train", "the splits test, and none of these names is for training"),
+        (("train",), "eval", "none of these names is for evaluation"),
         (("one", "two"), "train", "the splits one, two, and none .* name one as .*:one"),
     ],
 )
@@ -133,7 +133,7 @@ def test_formats_that_are_not_read_are_called_by_their_names(tmp_path, file, who
     write_picture(tmp_path / "a.jpg", 200, 100)
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text("{}")
-    with pytest.raises(UserError, match=f"{whose}.* format, which is not read: export COCO"):
+    with pytest.raises(UserError, match=f"{whose}.* format, which is not supported: export COCO"):
         open_dataset(str(tmp_path))
 
 

@@ -359,7 +359,5 @@ def test_too_many_damaged_images_are_told_as_far_as_they_were_found():
     problems = Problems("skip", 0.01)
     problems.num_images = 30
     problems.finish_reading()
-    with pytest.raises(
-        UserError, match=r"^1 of 30 images \(3\.3%\) found damaged so far, more than"
-    ):
+    with pytest.raises(UserError, match=r"^1 of 30 images \(3\.3%\) are damaged so far, more than"):
         problems.add_unreadable("a.jpg", "a", "it is empty")

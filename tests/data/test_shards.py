@@ -270,8 +270,8 @@ def lie(folder):
     [
         (cut_off, r"00001-of-0000\d has [\d,]+ bytes, but had [\d,]+ when it was written"),
         (lambda folder: sorted(folder.glob("my_set-train*"))[0].unlink(), "00000-of.*be read"),
-        (flip, "index/train is damaged, or of another version"),
-        (lie, "index/train is damaged, or of another version"),
+        (flip, "index/train is damaged, or from another version"),
+        (lie, "index/train is damaged, or from another version"),
         (lambda folder: (folder / "dataset_info.json").write_text("{}"), "it names no splits"),
         (lambda folder: None, "there is no split 'trian', but train, val"),
     ],

@@ -217,10 +217,10 @@ def test_coco_of_tfds_has_the_ids_of_coco():
     "spec, complaint",
     [
         ("", "a data source is empty: name a folder, or .*voc_xml:ROOT:SPLIT"),
-        ("voc:x:y", "voc:x:y begins with no format: did you mean voc_xml:ROOT:SPLIT"),
-        ("voc_xml:x", "voc_xml:x has not all arguments of voc_xml:ROOT:SPLIT.*or the folder alone"),
-        ("tfds:voc", "tfds:voc has not all arguments of tfds:NAME:SPLIT: name it so, or the"),
-        ("shapes", "shapes is a format, and needs its arguments: shapes:SPLIT"),
+        ("voc:x:y", "voc:x:y does not begin with a format: did you mean voc_xml:ROOT:SPLIT"),
+        ("voc_xml:x", "voc_xml:x lacks arguments: write voc_xml:ROOT:SPLIT.*or the folder alone"),
+        ("tfds:voc", "tfds:voc lacks arguments: write tfds:NAME:SPLIT, or the"),
+        ("shapes", "shapes is a format and needs arguments: shapes:SPLIT"),
     ],
 )
 def test_a_spec_outside_the_grammar_is_refused(spec, complaint):

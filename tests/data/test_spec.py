@@ -83,7 +83,7 @@ def test_commas_join_sources_or_belong_to_paths(folders, spec, wanted):
     [
         (
             "voc_xml:a:train,voc_xlm:b:val",
-            "begins with no format: did you mean voc_xml:ROOT",
+            "does not begin with a format: did you mean voc_xml:ROOT",
         ),
         ("no/such/folder", "no/such/folder does not exist, and neither does no/such"),
         ("gs://bucket/folder", "gs://"),

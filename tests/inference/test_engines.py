@@ -355,8 +355,11 @@ def test_fields_that_a_file_decides_are_refused_by_name():
 @pytest.mark.parametrize(
     ("file", "complaint"),
     [
-        ("saved_model.pb", "has saved_model.pb, a SavedModel, of which no detector is made here"),
-        ("detector.stablehlo", "has detector.stablehlo, a file of StableHLO, of which no detector"),
+        ("saved_model.pb", "has saved_model.pb, a SavedModel, which cannot be loaded here"),
+        (
+            "detector.stablehlo",
+            "has detector.stablehlo, a file of StableHLO, which cannot be loaded",
+        ),
     ],
 )
 def test_what_is_for_other_programs_alone_is_named(file, complaint, tmp_path):

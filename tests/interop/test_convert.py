@@ -248,7 +248,7 @@ def test_damaged_folders_are_refused(imported, tmp_path):
         with pytest.raises(UserError, match="is not the folder of a detector, or it is damaged"):
             load_folder(folder)
     safetensors.numpy.save_file({"a": np.zeros(1)}, folder / "model.safetensors")
-    with pytest.raises(UserError, match="does not hold the network that"):
+    with pytest.raises(UserError, match="does not have the network of"):
         load_folder(folder)
 
 
@@ -257,7 +257,7 @@ def test_exports_that_cannot_be_are_explained(imported, tmp_path):
         ("magic", "--to is 'magic', but must be one of safetensors"),
         (
             "torchvision",
-            "torchvision has a place for an SSD300 with VGG16 without batch norm, and for an",
+            "torchvision supports only SSD300 with VGG16 without batch norm, and",
         ),
     ):
         with pytest.raises(UserError, match=complaint):

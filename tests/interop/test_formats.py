@@ -165,7 +165,7 @@ def test_ssdlite_of_torchvision_goes_out_and_comes_in_again(tmp_path):
     assert_whole(foreign, trained.variables)
     linear = config.model.model_copy(update={"linear_extras": True})
     other = trained._replace(network=build_network(linear, num_classes=1))
-    with pytest.raises(UserError, match="and for an SSDLite with MobileNetV3, alone"):
+    with pytest.raises(UserError, match="and SSDLite with MobileNetV3"):
         state_dict(other, "torchvision")
 
 
@@ -221,7 +221,9 @@ def test_unknown_numbers_of_classes_need_names(tmp_path):
         tmp_path / "ssd.npz", **to_pytorch(random_variables(NETWORK), ssd_pytorch_layout(2), BOXES)
     )
     for names in ((), ("ant", "bee")):
-        with pytest.raises(UserError, match=r"has 3 classes, but . names.*list them with"):
+        with pytest.raises(
+            UserError, match=r"has 3 classes, but . names.*with the names in --classes"
+        ):
             read_format("ssd.pytorch", str(tmp_path / "ssd.npz"), NETWORK, names)
 
 

@@ -133,7 +133,7 @@ def test_what_the_hub_refuses_is_told(server, folder, monkeypatch):
     with pytest.raises(UserError, match=r"cannot be uploaded to me/finder: .*hf auth login"):
         push(folder, "me/finder")
     for name in ("finder", "me/a/b", "me/finder@"):
-        with pytest.raises(UserError, match="is no repository of the hub: write USER/NAME"):
+        with pytest.raises(UserError, match="is not a repository of the hub: write USER/NAME"):
             Detector.from_pretrained(f"hf:{name}")
     with pytest.raises(UserError, match="names a revision"):
         push(folder, "me/finder@main")

@@ -243,7 +243,7 @@ def test_sums_of_squares_that_float16_cannot_hold_stay_in_float32():
         (lambda x: jax.numpy.tanh(x.astype(np.float32)), "computes tanh, for which export to ONNX"),
         (
             lambda x: lax.broadcast_in_dim(x.astype(np.float32), (2, 1, 4, 4, 3), (1, 2, 3, 4)),
-            "repeats what it computed, for which",
+            "repeats values, for which",
         ),
         (
             lambda x: lax.conv_transpose(
@@ -262,12 +262,18 @@ def test_what_onnx_has_no_operator_for_is_named(function, complaint):
     "arguments, complaint",
     [
         (("keras",), "--to is 'keras', but must be one of safetensors, "),
-        (("safetensors", "int8", "x"), "'int8', but --to=safetensors has no choice of it: leave"),
-        (("stablehlo", "float32"), "'float32', but --to=stablehlo has no choice of it: leave"),
+        (
+            ("safetensors", "int8", "x"),
+            "'int8', but --to=safetensors has no choice of precision: leave",
+        ),
+        (
+            ("stablehlo", "float32"),
+            "'float32', but --to=stablehlo has no choice of precision: leave",
+        ),
         (("onnx", "bfloat16"), "'bfloat16', but must be one of float32, float16, int8$"),
-        (("onnx", "int8"), "int8 needs images that .* --calibration=SOURCE, best the training"),
-        (("onnx", "float16", "shapes:test"), "'shapes:test', but is of use to --precision=int8"),
-        (("onnx", "", "shapes:test"), "'shapes:test', but is of use to --precision=int8"),
+        (("onnx", "int8"), "int8 needs images to .* --calibration=SOURCE with training"),
+        (("onnx", "float16", "shapes:test"), "'shapes:test', but only --precision=int8 uses it"),
+        (("onnx", "", "shapes:test"), "'shapes:test', but only --precision=int8 uses it"),
     ],
 )
 def test_precisions_that_cannot_be_are_named(arguments, complaint):

@@ -45,6 +45,6 @@ def test_without_tensorflow_it_says_what_to_install(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("kind", ["safetensors", "stablehlo", "ssd.pytorch", "torchvision"])
 def test_formats_without_a_place_for_a_licence_are_refused(kind):
-    wanted = f"'mit', but --to={kind} has no place .* hf, onnx, tflite, saved_model or web$"
+    wanted = f"'mit', but --to={kind} cannot state it.* hf, onnx, tflite, saved_model or web$"
     with pytest.raises(UserError, match=wanted):
         exports.check_export(kind, exports.Choices(license_name="mit"))

@@ -67,7 +67,7 @@ def test_of_a_set_of_tfds_the_first_records_are_counted():
 def test_nothing_to_learn_is_said_with_numbers(voc):
     folder = shared("cases/all_iscrowd/coco")
     crowds = open_dataset(f"coco_json:{folder}/ann.json:{folder}/images")
-    assert "1 image with 1 box round crowds" in nothing_to_learn(count_content(crowds))
+    assert "1 image with 1 box around crowds" in nothing_to_learn(count_content(crowds))
     spec = voc.split("all", *"abcdef")
     others = count_content(open_dataset(spec, ("boat",)))
     assert "6 images with 10 objects of other classes than boat" in nothing_to_learn(others)
@@ -165,7 +165,7 @@ def test_data_without_objects_ends_the_run_before_the_first_step(voc, config, tm
         train(config.replace(specs), tmp_path / "run")
     folder = shared("cases/all_iscrowd/coco")
     crowds = {"data.train": f"coco_json:{folder}/ann.json:{folder}/images", "eval_every": -1}
-    with pytest.raises(UserError, match=r"nothing to learn in 1 image with 1 box round crowds"):
+    with pytest.raises(UserError, match=r"nothing to learn in 1 image with 1 box around crowds"):
         train(config.replace(crowds), tmp_path / "run")
     truncate(voc, "a")
     truncated = {"data.train": voc.split("others", *"bcde"), "data.eval": voc.split("one", "a")}

@@ -173,7 +173,7 @@ def test_without_weights_a_small_network_begins_from_scratch(tmp_path, monkeypat
     monkeypatch.setattr("ssd_jax.interop.published_weights.ADDRESS", "http://127.0.0.1:9")
     assert choose_row(None, tmp_path) == "scratch"
     assert "without start weights: http://127.0.0.1:9/mobilenet_v2" in caplog.text
-    assert "put it at" in caplog.text
+    assert "copy it to" in caplog.text
     assert choose_row("", tmp_path) == "scratch"
     # Weights of one's own are those of the network that a CPU is given, and nothing is downloaded.
     assert choose_row("torchvision:mine.pth", tmp_path) == "cpu"
