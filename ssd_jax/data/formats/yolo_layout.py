@@ -56,8 +56,7 @@ def declared(file: Path) -> Layout | None:
     """Reads the declarations of a data.yaml or obj.data; None for other files.
 
     Raises:
-      UserError: its classes contradict one another; it is not valid YAML; or it is a data.yaml
-        without classes.
+      UserError: it is not valid YAML, its classes are inconsistent, or a data.yaml has none.
     """
     try:
         written = read_text(file, MAX_BYTES)
@@ -77,9 +76,7 @@ def declared(file: Path) -> Layout | None:
             return None
         near = nearest("names", content)
         hint = f" (did you mean names, not {near}?)" if near else ""
-        raise UserError(
-            f"{file} has no names, the list of classes{hint}: add it, like names: [cat, dog]"
-        )
+        raise UserError(f"{file} has no names, the list of classes{hint}: add names: [cat, dog]")
     names_file, names = _declared_names(file, content.get("names"))
     if names is not None and count is not None and count not in (len(names), max(names) + 1):
         raise UserError(
