@@ -51,7 +51,8 @@ def read_detections(
 ) -> list[ImageResult]:
     """The images with the detections of a file.
 
-    Detections of other classes are left out and counted in a warning. Images that the file does not
+    Detections of other classes are left out and counted in a warning, and so are those in other
+    images if the file mentions at least half of the given ones. Images that the file does not
     mention are counted in a warning too, because the file may cover only a part of the images.
 
     Args:
@@ -66,8 +67,8 @@ def read_detections(
       paths: the image files by image id, for images in files of their own.
 
     Raises:
-      UserError: the path does not exist, a line or an entry cannot be parsed or names an unknown
-        image, or all detections are of other classes.
+      UserError: the path does not exist, a line or an entry cannot be parsed, or all detections
+        are of other classes or in other images.
     """
     classes = Classes(tuple(class_names), class_map or {})
     of_image = {image.image_id: [] for image in images}
@@ -78,13 +79,17 @@ def read_detections(
     detections, listed = _read(path, classes, by_id, known)
     foreign, named = collections.Counter(), set()
     for place, detection in detections:
-        image_id = known.find(detection.image_id, place)
-        named.add(image_id)
         _check_numbers(detection, place)
+        image_id = known.find(detection.image_id, place)
+        if not image_id:
+            continue
+        named.add(image_id)
         if not detection.label:
             foreign[detection.class_name] += 1
         elif image_id in of_image:
             of_image[image_id].append(detection)
+    if listed is None:
+        known.leave_out_unknown(path, named)
     if foreign:
         pairs = zip(class_names, category_ids, strict=True)
         known_classes = [f"{name} ({number})" for name, number in pairs]
@@ -112,8 +117,10 @@ def _read(
     if isinstance(content, list):
         return _read_coco(path, content, {each: (label_of[each], "") for each in label_of}), None
     listed = _listed_images(path, content["images"], known)
+    found = set(listed.values()) - {""}
+    known.leave_out_unknown(path, found)
     category_of = _named_categories(path, content["categories"], classes)
-    return _read_coco(path, content["annotations"], category_of, listed), set(listed.values())
+    return _read_coco(path, content["annotations"], category_of, listed), found
 
 
 def _check_numbers(detection: _Detection, place: str) -> None:
@@ -234,7 +241,7 @@ def _read_json(path: Path) -> list[Any] | dict[str, list[Any]]:
 
 
 def _listed_images(path: Path, entries: list[Any], known: KnownImages) -> dict[str, str]:
-    """The images of the evaluation data by their ids in the file."""
+    """The images of the evaluation data by their ids in the file; "" for another image."""
     listed: dict[str, str] = {}
     files: dict[str, str] = {}
     for number, entry in enumerate(entries, start=1):
@@ -246,7 +253,7 @@ def _listed_images(path: Path, entries: list[Any], known: KnownImages) -> dict[s
         if not isinstance(name, str):
             raise UserError(f"{place}: file_name is {shown(name)}, but must be text")
         image_id = known.find_file(name, place)
-        if own_id in listed or image_id in files:
+        if own_id in listed or (image_id and image_id in files):
             other = files.get(image_id, "another image")
             raise UserError(
                 f"{place}: {shown(name)} has the id or the file of {shown(other)}: keep one"
@@ -284,7 +291,8 @@ def _read_coco(
       path: the file, for messages.
       entries: the list.
       category_of: label and name by category id.
-      listed: image ids of the data by those of the file; None where both are the same.
+      listed: image ids of the data by those of the file, "" for an image of other data; None
+        where both are the same.
     """
     for number, entry in enumerate(entries, start=1):
         place = f"{path}, entry {number}"
@@ -306,6 +314,8 @@ def _read_coco(
             if image_id not in listed:
                 raise UserError(f"{place}: image_id {shown(image_id)} is not among its images")
             image_id = listed[image_id]
+            if not image_id:
+                continue
         corners = (x, y, x + width, y + height)
         label, class_name = category_of.get(category_id, (0, ""))
         class_name = class_name or f"category_id {category_id}"

@@ -2,11 +2,15 @@
 
 import collections
 import functools
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from ssd_jax.data.file_tree import IMAGE_SUFFIXES
 from ssd_jax.errors import UserError, counted, first_names, shown
+
+logger = logging.getLogger(__name__)
 
 
 class KnownImages:
@@ -23,26 +27,32 @@ class KnownImages:
         self._first = shown(image_ids[0]) if num_images else "none"
         self._num_images = num_images
         self._paths = paths
+        self._unknown: dict[str, str] = {}  # complaints by name, in the order of the file
 
     def find(self, name: str, place: str) -> str:
-        """The image of this name, with or without the suffix of an image.
+        """The image of this name, with or without the suffix of an image; "" if there is none.
 
-        Raises:
-          UserError: there is none; `place` begins the message.
+        Args:
+          name: of the image.
+          place: begins the message of `leave_out_unknown` if there is none.
         """
         found = next((each for each in _forms(name) if each in self._image_ids), "")
         if not found:
-            raise self._unknown(f"{place}: the image {shown(name)}", self._first)
+            self._add_unknown(name, f"{place}: the image {shown(name)}", self._first)
         return found
 
     def find_file(self, name: str, place: str) -> str:
-        """The image in the file of this name, a path below some folder.
+        """The image in the file of this name, a path below some folder; "" if there is none.
 
         The path of the image must end with the whole name: `val/1.jpg` is not `train/1.jpg`. An
         image without a file of its own is found by its name.
 
+        Args:
+          name: of the file.
+          place: begins messages; see `find`.
+
         Raises:
-          UserError: there is none, or several; `place` begins the message.
+          UserError: there are several.
         """
         end = f"/{name}"
         near = self._by_last_part.get(name.rpartition("/")[2], [])
@@ -52,9 +62,10 @@ class KnownImages:
         if not found:
             paths = (path for each in self._image_ids if (path := self._paths.get(each)))
             first = next(paths, "")
-            raise self._unknown(
-                f"{place}: the file {shown(name)}", shown(first) if first else self._first
+            self._add_unknown(
+                name, f"{place}: the file {shown(name)}", shown(first) if first else self._first
             )
+            return ""
         if len(found) > 1:
             paths = first_names([self._paths[each] for each in found])
             raise UserError(
@@ -63,10 +74,34 @@ class KnownImages:
             )
         return found[0]
 
-    def _unknown(self, what: str, first: str) -> UserError:
-        return UserError(
+    def leave_out_unknown(self, path: Path, found: Collection[str]) -> None:
+        """Warns of the images that were not found, with their number.
+
+        Detections may cover more than the evaluation data, as those of a whole folder of which a
+        run held out a part.
+
+        Args:
+          path: of the detections.
+          found: the evaluation images among theirs.
+
+        Raises:
+          UserError: images were not found, nor was half of the evaluation data: the detections are
+            rather of other data.
+        """
+        if not self._unknown:
+            return
+        if 2 * len(found) < self._num_images or not found:
+            raise UserError(next(iter(self._unknown.values())))
+        logger.warning(
+            "%s: left out %s that the evaluation data does not have, the first is %s",
+            *(path, counted(len(self._unknown), "image"), shown(next(iter(self._unknown)))),
+        )
+
+    def _add_unknown(self, name: str, what: str, first: str) -> None:
+        self._unknown.setdefault(
+            name,
             f"{what} is not in the evaluation data, which has "
-            f"{counted(self._num_images, 'image')}; the first is {first}"
+            f"{counted(self._num_images, 'image')}; the first is {first}",
         )
 
     @functools.cached_property

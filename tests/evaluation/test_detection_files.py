@@ -128,8 +128,45 @@ def test_detections_on_images_that_were_left_out_are_dropped(tmp_path):
     images = [result(image_id="a")]
     (image,) = read_detections(tmp_path, images, NAMES, IDS, {"torn"})
     assert len(image.boxes) == 1
+    others = [result(image_id=name) for name in "bc"]
     with pytest.raises(UserError, match=r"line 2: the image 'torn' is not in the evaluation data"):
-        read_detections(tmp_path, images, NAMES, IDS)
+        read_detections(tmp_path, images + others, NAMES, IDS)
+
+
+def test_a_file_may_cover_more_images_than_the_data(tmp_path, caplog):
+    # As `predict` writes it for a folder of which a run held out two images.
+    images = [result(image_id=name) for name in ("1", "4")]
+    paths = {name: f"/data/all/{name}.jpg" for name in ("1", "4")}
+    numbers = range(1, 6)
+    content = {
+        "images": [{"id": n, "file_name": f"all/{n}.jpg"} for n in numbers],
+        "annotations": [ENTRY | {"image_id": n, "score": n / 10} for n in numbers],
+        "categories": [{"id": 7, "name": "bus"}],
+    }
+    path = tmp_path / "detections.json"
+    path.write_text(json.dumps(content))
+    read = read_detections(path, images, NAMES, IDS, paths=paths)
+    assert [each.scores.tolist() for each in read] == [[0.1], [0.4]]
+    (message,) = caplog.messages
+    assert message.endswith(
+        "left out 3 images that the evaluation data does not have, the first is 'all/2.jpg'"
+    )
+    # The same in the forms that list no images.
+    path.write_text(json.dumps(content["annotations"]))
+    (tmp_path / "voc").mkdir()
+    (tmp_path / "voc" / "x_bus.txt").write_text("".join(f"{n} 0.5 1 2 3 4\n" for n in numbers))
+    for place in (path, tmp_path / "voc"):
+        read = read_detections(place, images, NAMES, IDS)
+        assert [len(each.scores) for each in read] == [1, 1]
+        assert "left out 3 images" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize("known", [["8"], ["1", "7", "8"]])
+def test_detections_of_other_data_are_refused(tmp_path, known):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps([ENTRY | {"image_id": n} for n in (1, 2)]))
+    with pytest.raises(UserError, match="is not in the evaluation data, which has"):
+        read_detections(path, [result(image_id=name) for name in known], NAMES, IDS)
 
 
 @pytest.mark.parametrize("image_id", ["IMG (1)", "a  b 7", "vid1/a b", "Löwe 1\u2028x\x0b"])
