@@ -56,8 +56,9 @@ def draw_boxes(
 class BoxDrawing:
     """Boxes with names and scores, laid out for an image that may be drawn in parts.
 
-    If names beside the boxes would cover too much of the objects (see `cover_objects`), a legend of
-    the classes and their colours replaces them.
+    If names beside the boxes would cover too much of the objects (see `cover_objects`), a legend
+    replaces them: the colour of each class, the number of its boxes, and their scores. Of boxes
+    that lie on each other, the later ones are drawn inside the first.
 
     Attributes:
       size: width and height of the drawing, including the space for the legend.
@@ -88,8 +89,8 @@ class BoxDrawing:
         self._boxes = boxes
         self._colors = [class_color(int(label)) for label in labels]
         self._widths = _line_widths(boxes, size)
+        self._insets = _insets(boxes, self._widths)
         texts = [class_names[int(label) - 1] for label in labels]
-        counts = Counter(int(label) for label in labels).most_common()
         if tracks is not None:
             texts = [
                 f"{text} #{track}" if track else text
@@ -101,19 +102,20 @@ class BoxDrawing:
         self._labels = lay_out_labels(size, boxes, texts, font_size)
         self._label_colors = self._colors
         if cover_objects(self._labels, boxes):
-            names = [f"{class_names[label - 1]} {count}" for label, count in counts]
-            legend, height = lay_out_legend(size[0], names, font_size)
+            entries = _legend_entries(labels, class_names, scores)
+            legend, height = lay_out_legend(size[0], list(entries.values()), font_size)
             if extends:
                 self.size = (size[0], size[1] + height)
             top = np.array([0, self.size[1] - height])
             self._labels = [moved(label, top) for label in legend]
-            self._label_colors = [class_color(label) for label, _ in counts]
+            self._label_colors = [class_color(label) for label in entries]
 
     def draw(self, image: Image.Image, corner: tuple[int, int] = (0, 0)) -> None:
         """Draws on the image, or on a part of it with left and top at `corner`."""
         canvas = ImageDraw.Draw(image)
         # Boxes before labels, so that no line crosses a name; the best box last, on top.
-        drawn = zip(self._boxes[::-1], self._colors[::-1], self._widths[::-1], strict=True)
+        boxes = self._boxes + self._insets[:, None] * np.array([1, 1, -1, -1])
+        drawn = zip(boxes[::-1], self._colors[::-1], self._widths[::-1], strict=True)
         for box, color, width in drawn:
             _draw_box(canvas, box, color, int(width), self._image_size, corner)
         write_labels(canvas, self._labels, self._label_colors, corner)
@@ -165,6 +167,39 @@ def _line_widths(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.clip(np.round(0.15 * sides), max(2, math.ceil(most / 3)), most).astype(int)
 
 
+def _insets(boxes: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """`[objects]` pixels by which boxes are drawn smaller, so that earlier ones do not hide them.
+
+    Args:
+      boxes: `[objects, 4] xyxy` in pixels, all drawn with lines of these widths.
+      widths: `[objects]`.
+    """
+    # A line hides another that is nearer than its width, and so a box hides one near on all sides.
+    near = np.abs(boxes[:, None] - boxes[None]).max(axis=2, initial=0) < widths[:, None]
+    earlier = np.tril(near, -1).sum(axis=1)
+    sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf)
+    return np.minimum(earlier * (widths + _black_width(widths)), np.maximum(sides, 0) // 3)
+
+
+def _black_width(width: np.ndarray | int) -> np.ndarray:
+    """The width of the black line around a coloured one of this width."""
+    return np.maximum(1, width // 4)
+
+
+def _legend_entries(
+    labels: np.ndarray, class_names: Sequence[str], scores: np.ndarray | None
+) -> dict[int, str]:
+    """The texts of a legend by label, the most frequent first: `star 3 (0.41-0.97)`."""
+    entries = {}
+    for label, count in Counter(map(int, labels)).most_common():
+        entries[label] = f"{class_names[label - 1]} {count}"
+        if scores is not None:
+            own = scores[labels == label]
+            least, most = f"{own.min():.2f}", f"{own.max():.2f}"
+            entries[label] += f" ({least})" if least == most else f" ({least}-{most})"
+    return entries
+
+
 def _draw_box(
     canvas: ImageDraw.ImageDraw,
     box: np.ndarray,
@@ -187,7 +222,7 @@ def _draw_box(
     """
     x_min, y_min, x_max, y_max = np.trunc(box).astype(int).tolist()
     left, top = corner
-    black = max(1, width // 4)
+    black = int(_black_width(width))
     for line, beyond, fill in ((black, width + black - 1, (0, 0, 0)), (width, width - 1, color)):
         low = max(x_min - beyond, 0) - left, max(y_min - beyond, 0) - top
         high = min(x_max + beyond, size[0] - 1) - left, min(y_max + beyond, size[1] - 1) - top

@@ -10,9 +10,7 @@ from ssd_jax.images.fonts import Font, font_and_text
 
 Color = str | tuple[int, int, int]
 
-# Names are written beside boxes if they cover, on average, no more than this share of an object and
-# of each other.
-MOST_COVERED = 0.1
+MOST_COVERED = 0.25  # the share of an object, or of another name, that names may cover
 MARGIN = 2  # pixels around a text
 
 
@@ -79,38 +77,47 @@ def in_part(box: np.ndarray, corner: tuple[int, int]) -> tuple[int, int, int, in
 
 
 def cover_objects(labels: Sequence[Label], boxes: np.ndarray) -> bool:
-    """Whether labels cover more than `MOST_COVERED` of the boxes `[objects, 4]` or each other."""
-    if not labels:
-        return False
-    places = np.array([label.place for label in labels])
+    """Whether labels cover more than `MOST_COVERED` of a box of `[objects, 4]`, or of a label."""
+    places = np.array([label.place for label in labels]).reshape(-1, 4)
     of_objects = _intersections(boxes, places).sum(axis=1) / np.maximum(_areas(boxes), 1)
     others = _intersections(places, places) * ~np.eye(len(labels), dtype=bool)
     of_labels = others.sum(axis=1) / _areas(places)
-    return any(np.minimum(share, 1).mean() > MOST_COVERED for share in (of_objects, of_labels))
+    return bool((np.concatenate([of_objects, of_labels]) > MOST_COVERED).any())
 
 
 def place_labels(
     label_sizes: Sequence[np.ndarray], boxes: np.ndarray, image_size: tuple[int, int]
 ) -> np.ndarray:
-    """`[objects, 4] xyxy` of labels: above the box, inside at its top or bottom, or below it.
+    """`[objects, 4] xyxy` of labels: at a corner of the box, outside or inside.
 
     Of the free places, a label takes the one that covers the least of the objects. Earlier labels
     choose first. A label is always inside the image.
     """
     places = np.zeros((len(boxes), 4))
     areas = np.maximum(_areas(boxes), 1)
-    for i, (width, height) in enumerate(label_sizes):
-        x_min, y_min, _, y_max = boxes[i].tolist()
-        x = min(max(x_min, 0), max(image_size[0] - width, 0))
-        choices = [
-            (x, y, x + width, y + height)
-            for y in (y_min - height, y_min, y_max - height, y_max)
-            if 0 <= y <= image_size[1] - height
-        ] or [(x, 0, x + width, height)]
-        taken = _intersections(np.array(choices), places[:i]).any(axis=1)
-        covered = (_intersections(np.array(choices), boxes) / areas).sum(axis=1).round(3)
+    for i, label_size in enumerate(label_sizes):
+        choices = _choices(boxes[i], np.asarray(label_size), np.array(image_size))
+        taken = _intersections(choices, places[:i]).any(axis=1)
+        covered = (_intersections(choices, boxes) / areas).sum(axis=1).round(3)
         places[i] = choices[np.lexsort([covered, taken])[0]]  # the first of equal ones
     return places
+
+
+def _choices(box: np.ndarray, label_size: np.ndarray, image_size: np.ndarray) -> np.ndarray:
+    """`[choices, 4] xyxy` of a label at the corners of a box: above, below, beside and inside."""
+    (x_min, y_min, x_max, y_max), (width, height) = box.tolist(), label_size.tolist()
+    left, right, top, bottom = x_min, x_max - width, y_min, y_max - height
+    above, below = y_min - height, y_max
+    outside = [(left, above), (right, above), (left, below), (right, below)]
+    beside = [(x, y) for y in (top, bottom) for x in (x_max, x_min - width)]
+    inside = [(left, top), (left, bottom), (right, top), (right, bottom)]
+    corners = np.array([*outside, *inside, *beside])
+    most = np.maximum(image_size - label_size, 0)
+    # A label that is wider than its box may move along it, as where the box ends at the border.
+    corners[:8, 0] = np.clip(corners[:8, 0], 0, most[0])
+    fits = ((corners >= 0) & (corners <= most)).all(axis=1)
+    corners = corners[fits] if fits.any() else np.clip(corners[:1], 0, most)
+    return np.concatenate([corners, corners + label_size], axis=1)
 
 
 def fitted_text(text: str, font_size: int, width: int) -> tuple[Font, str]:

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from ssd_jax.images.contact_sheet import Picture, contact_sheet
-from ssd_jax.images.drawing import BoxDrawing, class_color, draw_boxes
+from ssd_jax.images.drawing import BoxDrawing, _legend_entries, class_color, draw_boxes
 from ssd_jax.images.labels import place_labels
 
 NAMES = ["cat", "dog"]
@@ -106,17 +106,71 @@ def test_a_label_stays_inside_the_picture():
 
 
 def test_labels_make_room_for_better_ones():
-    # Above; that being taken, below; then at the top, then at the bottom; then above again.
-    boxes = np.array([[30.0, 40.0, 80.0, 80.0]] * 5)
-    places = place_labels([(20, 10)] * 5, boxes, (100, 100))
-    assert places[:, 1].tolist() == [30, 80, 40, 70, 30]
-    assert (places[:, 0] == 30).all() and (places[:, 2:] - places[:, :2] == [20, 10]).all()
-    # Where there is no place above, what lies below another object is preferred to its top.
+    boxes = np.array([[30.0, 40.0, 80.0, 80.0]] * 11)
+    places = place_labels([(20, 10)] * 11, boxes, (100, 100))
+    beside = [[80, 40], [10, 40], [80, 70], [10, 70]]
+    above_and_below = [[30, 30], [60, 30], [30, 80], [60, 80]]
+    # Outside, where nothing is covered; then inside.
+    assert places[:, :2].tolist() == [*above_and_below, *beside, [30, 40], [30, 70], [60, 40]]
+    assert (places[:, 2:] - places[:, :2] == [20, 10]).all()
+    # Where all places are taken, the first.
+    many = place_labels([(20, 10)] * 13, np.repeat(boxes[:1], 13, axis=0), (100, 100))
+    assert many[11:, :2].tolist() == [[60, 70], [30, 30]]
+    # Where there is no place above, what lies beside an object is preferred to its top.
     boxes = np.array([[30.0, 5.0, 80.0, 60.0], [30.0, 0.0, 80.0, 100.0]])
-    assert place_labels([(20, 10)] * 2, boxes, (100, 100))[:, 1].tolist() == [60, 90]
+    assert place_labels([(20, 10)] * 2, boxes, (100, 100))[:, :2].tolist() == [[80, 5], [10, 0]]
     # Neighbours that only touch leave each other alone.
     apart = np.array([[0.0, 40.0, 20.0, 80.0], [20.0, 40.0, 40.0, 80.0]])
     assert place_labels([(20, 10)] * 2, apart, (100, 100))[:, 1].tolist() == [30, 30]
+    # A label that is wider than its box, in a corner of the image, and than the image.
+    corner = np.array([[90.0, 2.0, 99.0, 20.0]])
+    assert place_labels([(30, 10)], corner, (100, 100)).tolist() == [[70, 20, 100, 30]]
+    assert place_labels([(130, 10)], corner, (100, 100)).tolist() == [[0, 20, 130, 30]]
+
+
+def test_a_large_object_that_contains_others_keeps_its_name():
+    # Twins and neighbours inside a large object, as a detector finds them at low scores.
+    boxes = np.array([[120, 60, 400, 270], [90, 200, 210, 300], [60, 280, 140, 336]] * 2)
+    drawn = draw_boxes(
+        Image.new("RGB", (480, 440)), boxes, np.array([1, 1, 1, 2, 2, 2]), NAMES, np.full(6, 0.5)
+    )
+    assert drawn.size == (480, 440)
+
+
+def test_a_small_object_under_a_name_makes_a_legend():
+    # Nine small objects that touch, and twenty large ones far apart, whose names are free.
+    large = np.array([[200 * x, 200 * y, 200 * x + 90, 200 * y + 90] for x, y in np.ndindex(5, 4)])
+    small = np.array([[20 * x, 20 * y, 20 * x + 20, 20 * y + 20] for x, y in np.ndindex(3, 3)])
+    boxes = np.concatenate([large + np.tile([0, 200], 2), small + 100]).astype(float)
+    image, labels = Image.new("RGB", (1000, 1000)), np.array([2] * 20 + [1] * 9)
+    assert draw_boxes(image, boxes, labels, NAMES).height > 1000
+    assert draw_boxes(image, boxes[:21], labels[:21], NAMES).height == 1000
+
+
+def test_a_legend_has_the_number_and_the_scores_of_each_class():
+    labels, scores = np.array([2, 1, 2, 2]), np.array([0.97, 0.416, 0.6, 0.407])
+    assert _legend_entries(labels, NAMES, scores) == {2: "dog 3 (0.41-0.97)", 1: "cat 1 (0.42)"}
+    assert _legend_entries(labels, NAMES, None) == {2: "dog 3", 1: "cat 1"}
+
+
+def test_boxes_that_lie_on_each_other_are_all_seen():
+    box = [100.0, 100.0, 500.0, 400.0]
+    boxes = np.array([box, [*box[:3], 250.0], box, np.add(box, [1, -1, 1, 0])])
+    image, labels = Image.new("RGB", (1000, 1000), "white"), np.array([1, 2, 3, 4])
+    drawn = np.asarray(draw_boxes(image, boxes, labels, list("abcd")))
+    row = [tuple(pixel) for pixel in drawn[300, 94:121].tolist()]  # below the second
+    white, black, line = [(255, 255, 255)], [(0, 0, 0)], {n: 5 * [class_color(n)] for n in labels}
+    third = black + line[3]
+    # The fourth is a pixel to the right of where the third ends.
+    fourth = white + black + line[4]
+    assert row == [*white, *black, *line[1], *third, *fourth, *white * 7]
+    # The second ends higher, so that its bottom is seen where it is.
+    column = [tuple(pixel) for pixel in drawn[248:260, 300].tolist()]
+    assert column == [*white * 2, *line[2], *black, *white * 4]
+    # Of small boxes, something is left of each.
+    tiny = np.repeat([[50.0, 50.0, 62.0, 62.0]], 9, axis=0)
+    inner = np.asarray(draw_boxes(image, tiny, np.arange(1, 10), list("abcdefghi")))[55:57, 55:57]
+    assert (inner == 255).all()
 
 
 def test_a_contact_sheet_has_a_cell_for_every_picture():

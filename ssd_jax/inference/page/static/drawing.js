@@ -10,9 +10,7 @@ export function classColor(label) {
   return `rgb(${channel(5)}, ${channel(3)}, ${channel(1)})`;
 }
 
-// Names are written beside boxes where they cover no more than this, on average, of an object and of
-// each other.
-const MOST_COVERED = 0.1;
+const MOST_COVERED = 0.25; // the share of an object, or of another name, that names may cover
 
 /**
  * Lays out detections for an image of a width and height in pixels of a canvas.
@@ -37,7 +35,7 @@ export function layOut(context, size, detections, scale, least = 10) {
   const texts = detections.map((each) => `${each.name} ${each.score.toFixed(2)}`);
   const places = placeLabels(texts.map(measure), 1.25 * fontSize, boxes, size);
   const names = places.map((place, i) => ({ ...place, text: texts[i], label: detections[i].label }));
-  const isCrowded = covered(boxes, places) > MOST_COVERED || covered(places) > MOST_COVERED;
+  const isCrowded = [...covered(boxes, places), ...covered(places)].some((v) => v > MOST_COVERED);
   const legend = isCrowded ? layOutLegend(detections, measure, fontSize, size) : [];
   const last = legend[legend.length - 1];
   const height = size.height + (last ? last.y + last.height + fontSize / 3 - size.height : 0);
@@ -50,13 +48,16 @@ export function drawBoxes(canvas, layout, chosen = null) {
   const { boxes, detections, unit } = layout;
   const most = Math.max(2, Math.ceil(unit / 2));
   const fade = (i) => (chosen && detections[i] !== chosen ? 0.35 : 1);
+  const lines = boxes.map(({ width, height }) => {
+    const side = Math.min(width, height);
+    return Math.min(Math.max(Math.round(0.15 * side), 2, Math.ceil(most / 3)), most);
+  });
   // Boxes before labels, so that no line crosses a name; the best last, on top of the others.
   for (let i = boxes.length - 1; i >= 0; i--) {
-    const side = Math.min(boxes[i].width, boxes[i].height);
-    const line = Math.min(Math.max(Math.round(0.15 * side), 2, Math.ceil(most / 3)), most);
     context.globalAlpha = fade(i);
     const wider = detections[i] === chosen ? 2 : 1;
-    drawBox(context, boxes[i], classColor(detections[i].label), line * wider, layout.size);
+    const box = inset(boxes, i, lines[i]);
+    drawBox(context, box, classColor(detections[i].label), lines[i] * wider, layout.size);
   }
   context.font = layout.font;
   context.textBaseline = "middle";
@@ -71,9 +72,24 @@ export function drawBoxes(canvas, layout, chosen = null) {
   }
 }
 
+/** A box as it is drawn: smaller where it lies on earlier ones, so that they do not hide it. */
+function inset(boxes, i, line) {
+  const { x, y, width, height } = boxes[i];
+  const corners = (box) => [box.x, box.y, box.x + box.width, box.y + box.height];
+  const own = corners(boxes[i]);
+  const isNear = (other) => corners(other).every((each, n) => Math.abs(each - own[n]) < line);
+  const beyond = boxes.slice(0, i).filter(isNear).length * (line + blackWidth(line));
+  const by = Math.min(beyond, Math.floor(Math.min(width, height) / 3));
+  return { x: x + by, y: y + by, width: width - 2 * by, height: height - 2 * by };
+}
+
+function blackWidth(line) {
+  return Math.max(1, Math.floor(line / 4));
+}
+
 /** A coloured line round a box and a black one round that, never beyond the image. */
 function drawBox(context, box, color, line, size) {
-  const black = Math.max(1, Math.floor(line / 4));
+  const black = blackWidth(line);
   const stroke = (style, width, beyond) => {
     const left = Math.max(Math.trunc(box.x) - beyond, 0);
     const top = Math.max(Math.trunc(box.y) - beyond, 0);
@@ -95,18 +111,21 @@ function drawLabel(context, { x, y, width, height, text, label }, fontSize) {
   context.fillText(text, x + 0.2 * fontSize, y + height / 2);
 }
 
-/** Names of the classes with their numbers, the most frequent first, in rows below the image. */
+/** Classes with their numbers and scores, the most frequent first, in rows below the image. */
 function layOutLegend(detections, measure, fontSize, size) {
-  const counts = new Map();
-  for (const { label, name } of detections) {
-    counts.set(label, { label, name, count: (counts.get(label)?.count ?? 0) + 1 });
+  const classes = new Map();
+  for (const { label, name, score } of detections) {
+    if (!classes.has(label)) classes.set(label, { label, name, scores: [] });
+    classes.get(label).scores.push(score);
   }
   const gap = fontSize / 3;
   const height = 1.25 * fontSize;
   let x = 0;
   let y = size.height + gap;
-  return [...counts.values()].sort((a, b) => b.count - a.count).map(({ label, name, count }) => {
-    const text = `${name} ${count}`;
+  const ordered = [...classes.values()].sort((a, b) => b.scores.length - a.scores.length);
+  return ordered.map(({ label, name, scores }) => {
+    const [least, most] = [Math.min(...scores), Math.max(...scores)].map((each) => each.toFixed(2));
+    const text = `${name} ${scores.length} (${least === most ? least : `${least}-${most}`})`;
     const width = measure(text);
     if (x && x + width > size.width) {
       x = 0;
@@ -118,28 +137,34 @@ function layOutLegend(detections, measure, fontSize, size) {
   });
 }
 
-/** The share of areas that others cover, on average: labels of boxes, or labels of each other. */
+/** The share of each area that others cover: labels of boxes, or labels of each other. */
 function covered(areas, labels = areas) {
-  if (!areas.length) return 0;
-  const shares = areas.map((area) => {
+  return areas.map((area) => {
     const others = labels.filter((label) => label !== area);
     const sum = others.reduce((total, label) => total + common(area, label), 0);
-    return Math.min(sum / Math.max(area.width * area.height, 1), 1);
+    return sum / Math.max(area.width * area.height, 1);
   });
-  return shares.reduce((total, share) => total + share, 0) / areas.length;
 }
 
-/** Above the box, at its top, its bottom or below it: what is free and covers least of objects. */
+/** The corners of a box, outside and inside: what is free and covers least of the objects. */
 function placeLabels(widths, height, boxes, size) {
   const places = [];
   boxes.forEach((box, i) => {
     const width = widths[i];
-    const x = Math.min(Math.max(box.x, 0), Math.max(size.width - width, 0));
-    const bottom = box.y + box.height;
-    let choices = [box.y - height, box.y, bottom - height, bottom]
-      .filter((y) => 0 <= y && y <= size.height - height)
-      .map((y) => ({ x, y, width, height }));
-    if (!choices.length) choices = [{ x, y: 0, width, height }];
+    const [left, right] = [box.x, box.x + box.width];
+    const [top, bottom] = [box.y, box.y + box.height];
+    const [most, lowest] = [Math.max(size.width - width, 0), size.height - height];
+    const along = (x) => Math.min(Math.max(x, 0), most);
+    const [atLeft, atRight] = [along(left), along(right - width)];
+    const corners = [
+      ...[top - height, bottom].flatMap((y) => [[atLeft, y], [atRight, y]]), // outside
+      ...[atLeft, atRight].flatMap((x) => [[x, top], [x, bottom - height]]), // inside
+      ...[top, bottom - height].flatMap((y) => [[right, y], [left - width, y]]), // beside
+    ];
+    const fitting = corners.filter(([x, y]) => x >= 0 && x <= most && y >= 0 && y <= lowest);
+    const choices = (fitting.length ? fitting : [[atLeft, 0]]).map(([x, y]) => {
+      return { x, y, width, height };
+    });
     const cost = (choice) => {
       const taken = places.some((place) => common(choice, place)) ? boxes.length + 1 : 0;
       const share = (each) => common(choice, each) / Math.max(each.width * each.height, 1);
