@@ -208,11 +208,12 @@ class _Check:
         report.images.update(set(annotation.names))
         path = annotation.path or annotation.file
         report.findings += self._same.add(path, annotation.image_id, split, look)
-        height, width = size_of(annotation, look)
-        boxes = annotation.fractions((height, width)) * (width, height, width, height)
-        if not is_refused and (look.size[0] or annotation.size):
+        size = size_of(annotation, look)
+        if size is not None and not is_refused:
+            height, width = size
+            boxes = annotation.fractions(size) * (width, height, width, height)
             place = Place(annotation.file, annotation.image_id)
-            self._boxes.add(place, annotation.names, boxes, (height, width))
+            self._boxes.add(place, annotation.names, boxes, size)
 
 
 def _open(spec: str, report: Report) -> list[_Source]:

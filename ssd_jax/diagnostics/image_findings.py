@@ -136,17 +136,17 @@ def _contrast(look: Look, num_objects: int) -> tuple[str, str]:
 
 
 def _of_boxes(annotation: Annotation, look: Look) -> Iterator[tuple[str, str]]:
-    """The kinds and messages of the findings about boxes."""
-    height, width = size_of(annotation, look)
-    if annotation.unit == "fractions" or look.size[0]:
-        boxes = annotation.fractions((height, width))
-    else:  # the size is not known
+    """The kinds and messages of the findings about boxes, where the size of the image is known."""
+    size = size_of(annotation, look)
+    if size is None:
         return
+    height, width = size
+    boxes = annotation.fractions(size)
     pixels = boxes * np.array([width, height, width, height], np.float32)
     seen = set()
     for name, box, corners in zip(annotation.names, boxes, pixels, strict=True):
         described = describe(name, corners)
-        kind, message = _kind_of_box(box, corners, (height, width))
+        kind, message = _kind_of_box(box, corners, size)
         if kind:
             yield kind, f"{described} {message}"
         if (name, *box.tolist()) in seen:
@@ -175,9 +175,9 @@ def _kind_of_box(
     return "", ""
 
 
-def size_of(annotation: Annotation, look: Look) -> tuple[float, float]:
-    """(height, width) of an image: its own, else as annotated, else one pixel."""
-    return look.size if look.size[0] else annotation.size or (1, 1)
+def size_of(annotation: Annotation, look: Look) -> tuple[float, float] | None:
+    """(height, width) of an image: its own, else as annotated; None if neither is known."""
+    return look.size if look.size[0] else annotation.size
 
 
 def describe(name: str, corners: np.ndarray) -> str:

@@ -225,6 +225,22 @@ def test_an_image_that_cannot_be_opened_is_told_once(voc):
     assert set(problems(report)) == {"image unreadable"}
 
 
+def test_boxes_of_an_image_without_a_size_are_not_judged(tmp_path):
+    (tmp_path / "labels").mkdir()
+    write_picture(tmp_path / "images" / "a.jpg", 600, 400)
+    (tmp_path / "images" / "b.jpg").write_bytes(b"no image")
+    # YOLO gives fractions, and no size: 0.5 of the side is large, 2 pixels of 400 are tiny.
+    lines = "0 0.5 0.5 0.5 0.5\n0 0.3 0.3 0.2 0.005\n"
+    for name in "ab":
+        (tmp_path / "labels" / f"{name}.txt").write_text(lines)
+    (tmp_path / "data.yaml").write_text("names: [dog]\n")
+    report = check_data(str(tmp_path))
+    assert files(report, "image unreadable") == ["b.jpg"]
+    assert files(report, "tiny box") == ["a.txt"]
+    assert messages(report, "tiny box")[0].endswith("has 120 × 2 pixels")
+    assert report.objects == {"dog": 4}
+
+
 def test_an_image_that_exif_turns_is_told(voc):
     path = voc.add("a", size_tag=False)
     exif = Image.Exif()
