@@ -45,6 +45,14 @@ class LostProcessError(RuntimeError):
     """
 
 
+class StoreError(RuntimeError):
+    """An object store does not answer, though it has before; no file in it is to blame.
+
+    Commands print the message and exit with status 75. It is not a `UserError`, so that code that
+    leaves out damaged images does not leave out intact ones.
+    """
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM arrived: the program removes unfinished files and ends, as after Ctrl-C."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import psutil
 
+from ssd_jax.data.custom_stage import reading
 from ssd_jax.data.damage import images_at_once
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.reading import RecordReader
@@ -35,19 +36,21 @@ class Rate:
 def read_batches(dataset: Dataset, batch_size: int) -> Iterator:
     """Batches of encoded images that are only read."""
     reader = RecordReader(dataset)
-    lengths = training_order(dataset, seed=0).map(
-        lambda index: tf.strings.length(reader.read(index)["image"]),
+    elements, read, _ = reading(training_order(dataset, seed=0), 0, reader, custom=None)
+    lengths = elements.map(
+        lambda element: tf.strings.length(read(element)["image"]),
         num_parallel_calls=images_at_once(),
     )
-    return as_numpy(lengths.batch(batch_size))
+    return as_numpy(lengths.batch(batch_size), reader)
 
 
 def decode_resize_batches(dataset: Dataset, batch_size: int, image_size: int) -> Iterator:
     """Batches of whole images, decoded and resized bilinearly: the minimum of any pipeline."""
     reader = RecordReader(dataset)
+    elements, read, _ = reading(training_order(dataset, seed=0), 0, reader, custom=None)
 
-    def decode_and_resize(index):
-        encoded = reader.read(index)["image"]
+    def decode_and_resize(element):
+        encoded = read(element)["image"]
         image = tf.cond(
             tf.io.is_jpeg(encoded),
             lambda: tf.io.decode_jpeg(encoded, channels=3),
@@ -55,10 +58,8 @@ def decode_resize_batches(dataset: Dataset, batch_size: int, image_size: int) ->
         )
         return tf.cast(tf.image.resize(image, [image_size, image_size]), tf.uint8)
 
-    images = training_order(dataset, seed=0).map(
-        decode_and_resize, num_parallel_calls=images_at_once()
-    )
-    return as_numpy(images.batch(batch_size))
+    images = elements.map(decode_and_resize, num_parallel_calls=images_at_once())
+    return as_numpy(images.batch(batch_size), reader)
 
 
 def measure(batches: Iterator, batch_size: int, seconds: float, num_images: int = 0) -> Rate:

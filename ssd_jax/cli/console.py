@@ -22,6 +22,7 @@ from ssd_jax.errors import (
     TRY_AGAIN,
     Interrupted,
     LostProcessError,
+    StoreError,
     Terminated,
     UserError,
     as_named,
@@ -115,7 +116,8 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
 
     Args:
       failure_status: the exit status after a `UserError`. After `Interrupted`, and after the loss
-        of another process of the run, it is 75: the same command will continue.
+        of another process of the run or of an object store, it is 75: the same command will
+        continue.
     """
     try:
         yield
@@ -125,6 +127,8 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
         _end(f"{error}; {GOES_ON}", TRY_AGAIN)
     except LostProcessError as error:
         _end(f"error: {error}. {START_AGAIN}", TRY_AGAIN)
+    except StoreError as error:
+        _end(f"error: {error}", TRY_AGAIN)
     except Terminated:
         _end("stopped by SIGTERM", TERMINATED)
     except KeyboardInterrupt:

@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> None:
     from ssd_jax.inference.page.exported import export_page
     from ssd_jax.interop.export import PAGE, Choices, check_export, export
     from ssd_jax.interop.hub import ModelCard, check_repository, push, save_for_hub
-    from ssd_jax.storage.files import check_no_scheme
+    from ssd_jax.storage.files import check_schemes
     from ssd_jax.storage.outputs import check_outputs
 
     kind, output = given(TO), given(OUTPUT)
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
         raise UserError("--to is given more than once: export once for each format")
     choices = Choices(PRECISION.value, CALIBRATION.value, LICENSE.value)
     check_export(kind, choices)
-    check_no_scheme(CALIBRATION.value)
+    check_schemes(CALIBRATION.value)
     check_outputs(output, also_remote=True)
     if kind != "hf" and PUSH.value is not None:
         raise UserError("--push goes only with --to=hf")

@@ -67,14 +67,21 @@ def defaults(arguments: list[str]) -> list[str]:
     return added
 
 
+INNER = ("train", "images", "data")  # folders inside that of a data set
+
+
 def _name_of(source: str) -> str:
     """A name for a source: that of its folder, or of the one above a file or a split."""
+    if remote := re.search(r'(?:gs|s3):/(/[^:,"]+)', source):
+        names = [name for name in remote[1].split("/") if name]
+        is_inner = len(names) > 1 and (names[-1] in INNER or "." in names[-1])
+        return names[-2] if is_inner else names[-1]
     parts = source.split(",")[0].strip('"').split(":")  # FORMAT:FOLDER:SPLIT
     path = next((Path(part) for part in parts if Path(part).exists()), None)
     if path is None:
         return re.sub(r"[^\w.-]+", "_", source).strip("_") or "own"
     path = path.resolve()
-    if path.is_file() or path.name in ("train", "images", "data"):
+    if path.is_file() or path.name in INNER:
         path = path.parent
     return path.name or "own"
 

@@ -17,9 +17,11 @@ from ssd_jax.data import spec as grammar
 from ssd_jax.data.cut import Cut, make_cut
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.file_tree import FileTree
+from ssd_jax.data.places import folder_and_split, given_sources
 from ssd_jax.data.problems import Problems, make_problems
-from ssd_jax.data.sources import FORMATS, Named, folder_and_split, open_dataset, resolve
+from ssd_jax.data.sources import FORMATS, Named, open_dataset, resolve
 from ssd_jax.errors import UserError
+from ssd_jax.storage.stand_ins import data_path, given_place
 
 logger = logging.getLogger(__name__)
 
@@ -92,11 +94,15 @@ def check_workdir_apart(data: DataConfig, workdir: Path) -> None:
     """
     for spec in (data.train, data.eval):
         folder, _ = folder_and_split(spec)
-        if folder and folder.is_dir() and os.path.realpath(folder) == os.path.realpath(workdir):
+        if folder and folder.is_dir() and _real_place(folder) == _real_place(workdir):
             raise UserError(
                 f"the work directory {workdir} is the folder of the data, and its files would be "
                 "among the annotations: name another work directory"
             )
+
+
+def _real_place(folder: Path) -> str:
+    return given_place(os.path.realpath(folder))
 
 
 def _choose_sources(config: Config, is_cut: bool = False) -> Sources:
@@ -273,16 +279,16 @@ def _own_evaluation(named: Named, train: Sequence[str]) -> dict[str, str]:
     if found is None:
         form = FORMATS[name]
         values = grammar.split_arguments(rest, form.arguments.count(":") + 1)
-        is_folder = values is not None and os.path.isdir(values[0])
+        is_folder = values is not None and data_path(values[0]).is_dir()
         if name == "shapes" or (name == "tfds" and not is_folder):
             return _evaluation_of_tfds(name, rest, train)
         has_splits = form.arguments in ("ROOT:SPLIT", "NAME:SPLIT")
         if not has_splits or form.find is None or values is None or not is_folder:
             return {}
-        root, split = Path(values[0]), values[1]
+        root, split = data_path(values[0]), values[1]
         if discovery.kind_of(split) not in discovery.TRAIN_NAMES:
             return {}  # its kind is unknown
-        splits = form.find(FileTree(root)) | {split: named.sources}
+        splits = given_sources(form.find(FileTree(root))) | {split: named.sources}
         found = discovery.Found(root, name, splits)
     trained = set(map(_key, train))
     taken = {source for own in found.splits.values() for source in own if _key(source) in trained}

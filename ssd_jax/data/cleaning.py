@@ -17,7 +17,7 @@ import numpy as np
 from ssd_jax.data.classes import Classes
 from ssd_jax.data.columns import Columns
 from ssd_jax.data.folder_records import FolderRecords
-from ssd_jax.data.image_bytes import read_span
+from ssd_jax.data.image_bytes import num_readers, read_span
 from ssd_jax.data.problems import Problem, Problems, about_image
 from ssd_jax.errors import UserError, counted, first_names, shown
 from ssd_jax.images.limits import MAX_BYTES
@@ -178,8 +178,9 @@ def _headers(columns: Columns) -> Iterator[tuple[tuple[int, int], bool] | UserEr
         except UserError as error:
             return error
 
-    with pool_of_threads(2 * num_cores()) as pool:
-        yield from map_ahead(pool, read, range(len(columns)), 64)
+    workers = max(2 * num_cores(), num_readers())
+    with pool_of_threads(workers) as pool:
+        yield from map_ahead(pool, read, range(len(columns)), max(64, workers))
 
 
 def _wrong_size(stated: tuple[float, float], actual: tuple[int, int], is_turned: bool) -> Problem:

@@ -22,6 +22,7 @@ from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.caches import cache_folder
 from ssd_jax.storage.locks import locked_in_turn
 from ssd_jax.storage.replacing import unfinished_name
+from ssd_jax.storage.stand_ins import given_place
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,8 @@ def kept(file: Path, tree: FileTree, read: Callable[[], tuple[Kept, bool]]) -> K
     """The content of a file, from the cache if possible.
 
     Args:
-      file: the annotation file; small files are not cached.
+      file: the annotation file; small files are not cached, nor copies of objects, whose paths
+        differ in each process.
       tree: the folder of its images; the content also depends on their names.
       read: reads the file; its second result is whether the content may be cached.
 
@@ -58,7 +60,7 @@ def kept(file: Path, tree: FileTree, read: Callable[[], tuple[Kept, bool]]) -> K
     """
     try:
         status = os.stat(file)
-        if status.st_size < SMALLEST:
+        if status.st_size < SMALLEST or given_place(file) != str(file):
             return read()[0]
         folder = cache_folder("annotations")
         entry = folder / _digest(file, tree)

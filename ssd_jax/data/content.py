@@ -7,9 +7,10 @@ import numpy as np
 
 from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.folder_records import FolderRecords
+from ssd_jax.data.image_bytes import num_readers
 from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.images.opening import upright_size
-from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
+from ssd_jax.threads import map_ahead, pool_of_threads
 
 # Records of TFDS must be read to be counted, so only the first ones are counted.
 RECORDS_COUNTED = 2000
@@ -161,5 +162,5 @@ def _read(
             size = (np.nan, np.nan)
         return record.labels, record.crowd, record.boxes, size
 
-    with pool_of_threads(num_cores()) as pool:
-        yield from map_ahead(pool, read, range(len(part)), 64)
+    with pool_of_threads(num_readers()) as pool:
+        yield from map_ahead(pool, read, range(len(part)), max(64, num_readers()))

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,26 +15,34 @@ from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.discovery import WHOLE
 from ssd_jax.data.file_tree import IMAGE_SUFFIXES
 from ssd_jax.data.folder_records import FolderRecords
+from ssd_jax.data.image_bytes import num_readers
 from ssd_jax.data.image_folders import split_of
 from ssd_jax.data.records import Record
 from ssd_jax.data.sources import Named, open_dataset, resolve
 from ssd_jax.data.split_names import SPLIT_NAMES, TRAIN_NAMES, kind_of
 from ssd_jax.data.writers.coco_json import CocoWriter
 from ssd_jax.data.writers.shards import write_shards
+from ssd_jax.data.writers.tfds_files import INFO
 from ssd_jax.data.writers.voc_xml import VocWriter
 from ssd_jax.data.writers.written import Writer, Written
 from ssd_jax.data.writers.yolo import YoloWriter
 from ssd_jax.errors import UserError, counted, first_names
+from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.images.opening import format_of, open_image, upright_size
 from ssd_jax.progress import progress_bar
-from ssd_jax.storage.files import LONGEST_NAME, local_path, shortened
+from ssd_jax.storage import clouds
+from ssd_jax.storage.clouds import is_remote
+from ssd_jax.storage.copies import sending
+from ssd_jax.storage.files import LONGEST_NAME, local_path, read_bytes, shortened
+from ssd_jax.storage.objects import place_behind
 from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import UNFINISHED
-from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
+from ssd_jax.threads import map_ahead, pool_of_threads
 
 logger = logging.getLogger(__name__)
 
 TARGETS = ("coco", "voc", "yolo", "shards")
+REMOTE_PLACE = re.compile(r'(?:gs|s3)://[^:,"]+')
 LONGEST_STEM = LONGEST_NAME - len(".jpeg")
 SUFFIXES = {"JPEG": ".jpg", "JPEG2000": ".jp2"}
 
@@ -81,9 +89,27 @@ def convert_data(
     """
     if target not in TARGETS:
         raise UserError(f"there is no target {target!r}, only {', '.join(TARGETS)}")
+    check_outputs(output, also_remote=True)
+    if is_remote(output):
+        place = str(output).rstrip("/")
+        _check_outside_remote_sources(place, spec)
+        if clouds.objects_at(place):
+            raise UserError(f"{place} exists and is not empty: name another folder")
+        with sending(place, last=INFO) as folder:
+            return _convert(spec, target, folder, class_names, class_map)
     folder = Path(os.path.realpath(local_path(output)))  # "." becomes a path with a name
-    check_outputs(folder)
     _check_outside_sources(folder, spec)
+    return _convert(spec, target, folder, class_names, class_map)
+
+
+def _convert(
+    spec: str,
+    target: str,
+    folder: Path,
+    class_names: Sequence[str],
+    class_map: Mapping[str, str] | None,
+) -> Conversion:
+    """`convert_data` into a local folder."""
     unfinished = folder.with_name(folder.name + UNFINISHED)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not empty: name another folder")
@@ -134,6 +160,15 @@ def _check_outside_sources(folder: Path, spec: str) -> None:
             )
 
 
+def _check_outside_remote_sources(output: str, spec: str) -> None:
+    for root in REMOTE_PLACE.findall(spec):
+        if f"{output}/".startswith(f"{root.rstrip('/')}/"):
+            raise UserError(
+                f"--output={output} lies in {root} of --source, so what is written would be found "
+                "there with it: name a place outside of it"
+            )
+
+
 def _split_parts(named: Sequence[Named], dataset: Dataset) -> dict[str, list[Part]]:
     """The parts of each split; leaves out splits whose images are in others, like trainval."""
     splits: dict[str, list[Part]] = {}
@@ -170,12 +205,6 @@ def _files(part: Part) -> set[str]:
     return {f"{columns.paths[i]}:{columns.span(i) or ''}" for i in range(len(part))}
 
 
-def _records(parts: Sequence[Part]) -> Iterator[Record]:
-    for part in parts:
-        for index in range(len(part)):
-            yield part[index]
-
-
 def _write(
     splits: Mapping[str, Sequence[Part]], dataset: Dataset, target: str, root: Path
 ) -> Conversion:
@@ -187,20 +216,23 @@ def _write(
     damaged: list[str] = []
     total = sum(len(part) for parts in splits.values() for part in parts)
     with (
-        pool_of_threads(num_cores()) as pool,
+        pool_of_threads(num_readers()) as pool,
         progress_bar(total=total, desc="convert", unit=" images") as bar,
     ):
         for split, parts in splits.items():
             folder = root / writer.image_folder(split)
             folder.mkdir(parents=True, exist_ok=True)
-            checked = map_ahead(pool, _checked, _records(parts), 4 * num_cores())
+            places = ((part, index) for part in parts for index in range(len(part)))
+            checked = map_ahead(pool, _checked, places, 4 * num_readers())
             for record, is_damaged in checked:
                 if is_damaged:
                     damaged.append(record.path or record.image_id)
                 kept = np.ones(len(record.labels), bool) if writer.keeps_crowd else ~record.crowd
                 name = names.unique(record)
-                if record.path:
+                if record.path and not place_behind(record.path):
                     shutil.copyfile(record.path, folder / name)
+                elif record.path:
+                    (folder / name).write_bytes(read_bytes(record.path, MAX_BYTES))
                 else:
                     (folder / name).write_bytes(record.encoded)
                 writer.add(split, _written(record, name, kept))
@@ -225,8 +257,10 @@ def _write(
     return conversion
 
 
-def _checked(record: Record) -> tuple[Record, bool]:
-    """Checks the image of a record; returns the record, and whether the image is damaged."""
+def _checked(place: tuple[Part, int]) -> tuple[Record, bool]:
+    """The record of a part at an index, and whether its image is damaged."""
+    part, index = place
+    record = part[index]
     try:
         open_image(record.image, name=record.image_id)
     except UserError:

@@ -1,10 +1,11 @@
-"""The user's augmentation function as a stage of the input pipeline; see `custom.py`."""
+"""The read stage of the input pipeline, with the user's augmentation; see `custom.py`."""
 
 from collections.abc import Iterator
 
 from ssd_jax.data import rendering
 from ssd_jax.data.custom import CustomAugmentation
 from ssd_jax.data.damage import Batch, PerImage
+from ssd_jax.data.image_bytes import requests_at_once
 from ssd_jax.data.reading import RecordReader
 from ssd_jax.data.tensorflow_setup import Tensors, tf
 
@@ -27,18 +28,24 @@ def reading(
       The elements of the stage, its function of an element, and the function that replaces a
       failed element.
     """
-    if custom is None:
+    if custom is None and not reader.in_store:
         return indices, reader.read, reader.read_without_image
 
     def read(element: Tensors) -> Tensors:
-        return changed(custom, reader.read(element["index"]), element["position"])
+        record = reader.read(element["index"], element.get("image"))
+        return changed(custom, record, element["position"]) if custom else record
 
     def read_blank(element: Tensors) -> Tensors:
         return reader.read_without_image(element["index"])
 
+    def fetch(element: Tensors) -> Tensors:
+        return element | {"image": reader.fetch(element["index"])}
+
     pairs = indices.enumerate(first_position)
-    numbered = pairs.map(lambda position, index: {"position": position, "index": index})
-    return numbered, read, read_blank
+    elements = pairs.map(lambda position, index: {"position": position, "index": index})
+    if reader.in_store:  # many at once, so that its latency does not count
+        elements = elements.map(fetch, num_parallel_calls=requests_at_once())
+    return elements, read, read_blank
 
 
 def changed(custom: CustomAugmentation, record: Tensors, position: tf.Tensor) -> Tensors:
@@ -62,13 +69,29 @@ def changed(custom: CustomAugmentation, record: Tensors, position: tf.Tensor) ->
     }
 
 
-def raise_failure(batches: Iterator[Batch], custom: CustomAugmentation | None) -> Iterator[Batch]:
-    """Yields the same batches until the user's function fails, which is not a damaged image.
+def raise_failure(
+    batches: Iterator[Batch], reader: RecordReader, custom: CustomAugmentation | None
+) -> Iterator[Batch]:
+    """Yields the same batches until a store or the user's function fails, not a damaged image.
 
     Raises:
+      StoreError: the store has failed; the message describes how.
       UserError: the function has failed; the message describes how.
     """
-    for batch in batches:
+
+    def check() -> None:
+        if reader.failure:
+            raise reader.failure
         if custom and custom.failure:
             raise custom.failure
+
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except tf.errors.OpError:
+            check()
+            raise
+        check()
         yield batch

@@ -17,7 +17,9 @@ from ssd_jax.data.reading import upright
 from ssd_jax.data.records import Record
 from ssd_jax.data.tensorflow_setup import Tensors, tensorflow_reason, tf
 from ssd_jax.errors import UserError
+from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.images.opening import open_image
+from ssd_jax.storage.files import read_bytes
 from ssd_jax.threads import num_cores
 
 Batch = dict[str, np.ndarray]
@@ -139,7 +141,7 @@ def why_unreadable(file: str | bytes) -> str | None:
         return rendering.decode_whole(upright(content)[0])
 
     try:
-        content = tf.constant(file) if isinstance(file, bytes) else tf.io.read_file(file)
+        content = file if isinstance(file, bytes) else read_bytes(file, MAX_BYTES)
         tf.data.Dataset.from_tensors(content).map(decode).get_single_element()
     except tf.errors.OpError as error:
         return f"the image cannot be decoded by TensorFlow: {tensorflow_reason(error)}"

@@ -18,11 +18,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.image_bytes import num_readers
 from ssd_jax.data.records import NamedImage, Record
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import open_image, upright_size
 from ssd_jax.images.resizing import resize_to_square
-from ssd_jax.threads import in_background, map_ahead, num_cores, pool_of_threads
+from ssd_jax.threads import in_background, map_ahead, pool_of_threads
 
 BATCHES_AHEAD = 2
 
@@ -65,8 +66,8 @@ def evaluation_batches(
     prepare = functools.partial(_prepare, dataset, image_size)
 
     def batches() -> Iterator[dict[str, np.ndarray]]:
-        with pool_of_threads(num_cores()) as pool:
-            examples = map_ahead(pool, prepare, indices, batch_size + num_cores())
+        with pool_of_threads(num_readers()) as pool:
+            examples = map_ahead(pool, prepare, indices, batch_size + num_readers())
             for _ in range(num_evaluation_batches(dataset, batch_size, process_count)):
                 own = list(itertools.islice(examples, batch_size))
                 for example in own:
@@ -140,8 +141,8 @@ def read_objects(dataset: Dataset) -> Iterator[tuple[Record, tuple[int, int]]]:
         except UserError as error:
             return record, error
 
-    with pool_of_threads(num_cores()) as pool:
-        for record, size in map_ahead(pool, read, range(len(dataset)), 4 * num_cores()):
+    with pool_of_threads(num_readers()) as pool:
+        for record, size in map_ahead(pool, read, range(len(dataset)), 4 * num_readers()):
             if isinstance(size, UserError):
                 dataset.problems.add_unreadable(record.path, record.image_id, str(size))
             else:

@@ -1,14 +1,28 @@
-"""Reads the bytes of an image inside a larger file."""
+"""Reads the bytes of images inside larger files, and of objects in stores."""
 
 import functools
 import os
 from collections.abc import Callable
 
 from ssd_jax.errors import UserError, reason_of
+from ssd_jax.storage import objects
 from ssd_jax.storage.files import open_file
+from ssd_jax.threads import num_cores
 
 # The number of files that stay open; systems allow a process at least 256.
 MOST_OPEN = 128
+# Requests to a store at the same time, which hide its latency: for each core, at least, at most.
+REQUESTS_A_CORE, FEWEST_REQUESTS, MOST_REQUESTS = 8, 32, 96
+
+
+def requests_at_once() -> int:
+    """How many images of a store are requested at the same time."""
+    return min(max(FEWEST_REQUESTS, REQUESTS_A_CORE * num_cores()), MOST_REQUESTS)
+
+
+def num_readers() -> int:
+    """Threads that read images: one for each core, and more that wait for a store, if any."""
+    return num_cores() + (requests_at_once() if objects.are_read() else 0)
 
 
 def read_span(path: str, span: tuple[int, int]) -> bytes:
@@ -20,9 +34,12 @@ def read_span(path: str, span: tuple[int, int]) -> bytes:
 
     Raises:
       UserError: the file cannot be read, or ends inside the image.
+      StoreError: a store does not answer.
     """
     offset, length = span
     try:
+        if behind := objects.place_behind(path):
+            return _whole(path, objects.read_range(behind, offset, length), length)
         with open_file(path, buffering=0) as file:
             file.seek(offset)
             content = file.read(length)
@@ -41,6 +58,8 @@ def span_reader() -> Callable[[str, tuple[int, int]], bytes]:
     opened = functools.lru_cache(MOST_OPEN)(functools.partial(open_file, buffering=0))
 
     def read(path: str, span: tuple[int, int]) -> bytes:
+        if objects.place_behind(path):
+            return read_span(path, span)
         offset, length = span
         try:
             file = opened(path)  # closed when no thread uses it any more

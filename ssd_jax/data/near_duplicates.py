@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.image_bytes import num_readers
 from ssd_jax.errors import UserError
 from ssd_jax.images.opening import gray_thumbnail
-from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
+from ssd_jax.threads import map_ahead, pool_of_threads
 
 SIDE = 32  # of thumbnails
 CELLS = 8  # differences along a side
@@ -42,8 +43,9 @@ def read_thumbnails(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         except UserError:
             return None
 
-    with pool_of_threads(num_cores()) as pool:
-        for index, read_one in enumerate(map_ahead(pool, read, range(len(dataset)), 64)):
+    ahead = max(64, num_readers())
+    with pool_of_threads(num_readers()) as pool:
+        for index, read_one in enumerate(map_ahead(pool, read, range(len(dataset)), ahead)):
             if read_one is not None:
                 thumbnails[index], readable[index] = read_one, True
     return thumbnails, readable

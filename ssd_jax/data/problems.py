@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssd_jax.config.schema import DataConfig
-from ssd_jax.errors import UserError, counted
+from ssd_jax.errors import UserError, as_named, counted
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ class Problems:
         if not self.skips:
             kind, message = problems[0]
             raise UserError(f"{file}: {message}: {FIXES[kind]}")
-        place = (str(file), image_id)
+        place = (as_named(str(file)), image_id)
         is_new = place not in self._found
         known = self._found.setdefault(place, [])
         known += [problem for problem in problems if problem not in known]

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -9,11 +10,14 @@ from ssd_jax.data import rendering
 from ssd_jax.data.columns import Columns, Strings
 from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.folder_records import FolderRecords
-from ssd_jax.data.image_bytes import span_reader
+from ssd_jax.data.image_bytes import requests_at_once, span_reader
 from ssd_jax.data.tensorflow_setup import Tensors, tf
+from ssd_jax.errors import StoreError, UserError
 from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.images.opening import upright_file
 from ssd_jax.storage.files import read_bytes
+from ssd_jax.storage.objects import place_behind
+from ssd_jax.threads import num_cores
 
 Read = Callable[[tf.Tensor], tf.Tensor]
 ReadRecord = Callable[[tf.Tensor], Tensors]
@@ -27,6 +31,10 @@ class RecordReader:
     A record is a dictionary of `path` and `image_id` (`[] string`), `image` (the encoded image),
     `size` (`[2] int32`, its height and width), `boxes`, `labels`, `difficult`, and `dropped`; see
     `Record`.
+
+    Attributes:
+      in_store: whether images of some parts are objects of a store, which `fetch` reads before.
+      failure: why the store could not be read, once it could not.
     """
 
     def __init__(self, dataset: Dataset, cache: bool = False):
@@ -38,16 +46,39 @@ class RecordReader:
         """
         self._starts = [indices.start for indices in dataset.shares()]
         remember = remembered if cache else lambda read: read
+        self.failure: StoreError | None = None
+        self.in_store = any(map(is_read_in_store, dataset.parts))
+        self._fetchers = [
+            remember(self._fetcher(part.columns)) if is_read_in_store(part) else _nothing
+            for part in dataset.parts
+        ]
         self._with_image = [_part_reader(part, remember) for part in dataset.parts]
         self._without = [
             _folder_reader(part, None) if isinstance(part, FolderRecords) else read
             for part, read in zip(dataset.parts, self._with_image, strict=True)
         ]
 
-    def read(self, index: tf.Tensor) -> Tensors:
-        """Reads a record; fails if its image cannot be read."""
+    @property
+    def num_threads(self) -> int:
+        """Threads of TensorFlow that the stages need; 0 = one for each core."""
+        return num_cores() + requests_at_once() if self.in_store else 0
+
+    def fetch(self, index: tf.Tensor) -> tf.Tensor:
+        """The encoded image of an object of a store; empty for others, or if it cannot be read."""
+        return self._choose(self._fetchers, index)
+
+    def read(self, index: tf.Tensor, fetched: tf.Tensor | None = None) -> Tensors:
+        """Reads a record; fails if its image cannot be read.
+
+        Args:
+          index: of the record.
+          fetched: what `fetch` gave; None if no images are in a store.
+        """
         record = self._choose(self._with_image, index)
-        image, size = upright(record["image"])
+        encoded = record["image"]
+        if fetched is not None:
+            encoded = tf.where(tf.strings.length(fetched) > 0, fetched, encoded)
+        image, size = upright(encoded)
         return record | {"image": image, "size": size}
 
     def read_without_image(self, index: tf.Tensor) -> Tensors:
@@ -55,7 +86,28 @@ class RecordReader:
         record = self._choose(self._without, index)
         return record | {"image": tf.constant(b""), "size": tf.ones([2], tf.int32)}
 
-    def _choose(self, readers: list[ReadRecord], index: tf.Tensor) -> Tensors:
+    def _fetcher(self, columns: Columns) -> Read:
+        """Of images in a store; the first failure of the store is kept, and ends all reading.
+
+        It is not raised: TensorFlow would take it for one of an image, and log its traceback.
+        """
+        read_image = _read_inside(columns)
+
+        def fetch(index: np.integer) -> bytes:
+            try:
+                return b"" if self.failure else read_image(index)
+            except StoreError as error:
+                self.failure = self.failure or error
+            except (UserError, OSError):
+                pass  # the read stage fails without an image, and the image is looked for then
+            return b""
+
+        def fetch_tensor(index: tf.Tensor) -> tf.Tensor:
+            return tf.ensure_shape(tf.numpy_function(fetch, [index], tf.string, stateful=False), [])
+
+        return fetch_tensor
+
+    def _choose(self, readers: list[Callable[[tf.Tensor], Any]], index: tf.Tensor) -> Any:
         """Reads with the function of the part of the index."""
         if len(readers) == 1:
             return readers[0](index)
@@ -70,9 +122,21 @@ class RecordReader:
         )
 
 
+def is_read_in_store(part: Part) -> TypeGuard[FolderRecords]:
+    """Whether the images of a part are objects of a store."""
+    if not isinstance(part, FolderRecords) or not len(part):
+        return False
+    return place_behind(part.columns.paths[0]) is not None
+
+
+def _nothing(index: tf.Tensor) -> tf.Tensor:
+    del index
+    return tf.constant(b"")
+
+
 def _part_reader(part: Part, remember: Callable[[Read], Read]) -> ReadRecord:
     if isinstance(part, FolderRecords):
-        return _folder_reader(part, remember)
+        return _folder_reader(part, None if is_read_in_store(part) else remember)
     return _set_reader(part, remember)
 
 

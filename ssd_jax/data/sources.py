@@ -15,6 +15,8 @@ tfrecord:FILES                      TFRecords of TensorFlow's Object Detection A
 tfds:NAME:SPLIT                     a TensorFlow Datasets detection set (tfds:voc/2007:test)
 tfds:FOLDER, tfds:FOLDER:SPLIT      such a set in a folder, like the shards of convert-data
 shapes:SPLIT                        the embedded set, train or test
+
+Folders and files may be in a bucket, gs:// or s3:// (docs/clouds.md), but for `tfrecord`.
 """
 
 import logging
@@ -50,10 +52,14 @@ from ssd_jax.data.formats.via import find_via, open_via
 from ssd_jax.data.formats.voc_folders import find_voc_xml
 from ssd_jax.data.formats.voc_xml import open_voc_xml
 from ssd_jax.data.formats.yolo import find_yolo, open_yolo
+from ssd_jax.data.places import COPY, folder_and_split, given_sources, stand_in
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.read_part import ReadPart
+from ssd_jax.data.spec import compose
 from ssd_jax.errors import UserError, first_names
-from ssd_jax.storage.files import check_no_scheme, real_paths
+from ssd_jax.storage.clouds import is_remote
+from ssd_jax.storage.files import check_schemes, real_paths
+from ssd_jax.storage.stand_ins import given_place
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +82,11 @@ def _open_tfds(name: str, split: str, problems: Problems) -> ReadPart:
     is_folder = is_prepared(Path(name))
     if is_folder and (indexed := open_indexed(Path(name), split)):
         return _counted(indexed, problems)
+    if is_remote(given_place(name)):
+        raise UserError(
+            f"{name} holds no shards with an index, as ssd-jax convert-data --to=shards writes "
+            f"them, which alone are read from a bucket: {COPY}"
+        )
     # TensorFlow is only needed for these sets.
     from ssd_jax.data.formats.tfds_records import open_tfds, open_tfds_folder
 
@@ -221,11 +232,17 @@ def resolve(spec: str, role: discovery.Role = "all") -> list[Named]:
         if colon and name in FORMATS:
             sources.append(_resolve_tfds(source, role) or Named(source, [source]))
             continue
-        check_no_scheme(source)
+        check_schemes(source)
         path, split = folder_and_split(source)
         if path is None:
             raise UserError(_no_source(source))
+        if path.is_file() and is_remote(source):
+            raise UserError(
+                f"{source} is a file in a bucket: name its folder, or "
+                f"{compose('coco_json', source, 'IMAGE_DIR')}"
+            )
         found = discovery.find(path, {key: form.find for key, form in FORMATS.items() if form.find})
+        found = found._replace(splits=given_sources(found.splits))
         split, own = discovery.sources_of(found, split, role)
         sources.append(Named(source, own, found, split))
     return sources
@@ -234,14 +251,13 @@ def resolve(spec: str, role: discovery.Role = "all") -> list[Named]:
 def _resolve_tfds(source: str, role: discovery.Role) -> Named | None:
     """Resolves `tfds:FOLDER` and `tfds:FOLDER:SPLIT+SPLIT`; None for other sources."""
     name, _, rest = source.partition(":")
-    folder, split = folder_and_split(rest)
-    if name != "tfds" or folder is None or not is_prepared(folder):
+    folder, split = folder_and_split(rest) if name == "tfds" else (None, "")
+    if folder is None or not is_prepared(folder):
         return None
     if split:
-        return Named(
-            source, [grammar_of.compose(name, folder, each.strip()) for each in split.split("+")]
-        )
-    found = discovery.Found(folder, name, find_tfds(FileTree(folder)))
+        place = given_place(folder)
+        return Named(source, [compose(name, place, each.strip()) for each in split.split("+")])
+    found = discovery.Found(folder, name, given_sources(find_tfds(FileTree(folder))))
     chosen, own = discovery.sources_of(found, "", role)
     return Named(source, own, found, chosen)
 
@@ -257,11 +273,12 @@ def open_part(source: str, problems: Problems) -> ReadPart:
       UserError: see `open_dataset`.
     """
     name, _, rest = source.partition(":")
-    check_no_scheme(rest)
+    check_schemes(rest)
     if name in FORMATS:
         arguments = FORMATS[name].arguments
         values = grammar_of.split_arguments(rest, arguments.count(":") + 1)
         if values:
+            values = [stand_in(name, value) if is_remote(value) else value for value in values]
             return FORMATS[name].open(*values, problems)
         example = "" if FORMATS[name].find is None else ", or the folder alone"
         raise UserError(
@@ -274,6 +291,8 @@ def _no_source(source: str) -> str:
     """The reason why a source names no data, for a message."""
     if not source:
         return f"a data source is empty: name a folder, or {grammar()}"
+    if is_remote(source):
+        return f"{source} does not exist: there is no such object, and none below it"
     name, colon, _ = source.partition(":")
     if source in FORMATS:
         arguments = FORMATS[source].arguments
@@ -296,17 +315,6 @@ def grammar() -> str:
     """The form of a spec, for messages."""
     *others, last = (f"{name}:{form.arguments}" for name, form in FORMATS.items())
     return f"{', '.join(others)} or {last}, several joined by commas"
-
-
-def folder_and_split(source: str) -> tuple[Path | None, str]:
-    """The folder or file, if it exists, and the split after the last colon, if any."""
-    whole = Path(grammar_of.unquoted(source))
-    if source and whole.exists():
-        return whole, ""
-    values = grammar_of.split_arguments(source, 2)
-    if values and Path(values[0]).exists():
-        return Path(values[0]), values[1]
-    return None, ""
 
 
 def _begins_source(text: str) -> bool:

@@ -68,6 +68,7 @@ def training_batches(
 
     Raises:
       UserError: when batches are taken: an image cannot be read, or too many cannot.
+      StoreError: when batches are taken: images are in a store that does not answer.
     """
     problems = dataset.problems
     size, threshold = config.model.image_size, config.data.repeat_threshold
@@ -80,14 +81,10 @@ def training_batches(
         skipped = step * batch_size
         return training_order(dataset, config.seed, threshold, first_position=skipped, **process)
 
-    def draw(step: tf.Tensor) -> Draw:
-        seed = tf.stack([tf.constant(config.seed, tf.int64), step * process_count + process_index])
-        return Draw(seed, config.is_augmented(step))
-
     # Images are read and decoded one by one; windows need only numbers and are drawn for a whole
     # batch at once.
     records = per_image(*reading(order(first_step), first_step * batch_size, reader, custom))
-    draws = tf.data.Dataset.range(first_step, np.iinfo(np.int64).max).map(draw)
+    draws = draws_from(first_step, config, process_index, process_count)
     windows = tf.data.Dataset.zip(records, draws).map(functools.partial(draw_windows, config))
     examples = per_image(
         windows.unbatch(),
@@ -103,7 +100,8 @@ def training_batches(
         of_batch = order(first_step + number).take(batch_size)
         return (dataset[int(index)] for index in of_batch.as_numpy_iterator())
 
-    batches = explain_failure(raise_failure(as_numpy(examples), custom), records_of, problems)
+    made = raise_failure(as_numpy(examples, reader), reader, custom)
+    batches = explain_failure(made, records_of, problems)
     return report_broken(batches, problems) if problems.skips else batches
 
 
@@ -117,6 +115,18 @@ class Draw(NamedTuple):
 
     seed: tf.Tensor
     is_augmented: tf.Tensor
+
+
+def draws_from(
+    first_step: int, config: Config, process_index: int, process_count: int
+) -> tf.data.Dataset:
+    """The `Draw` of each batch of a process, from a step on."""
+
+    def draw(step: tf.Tensor) -> Draw:
+        seed = tf.stack([tf.constant(config.seed, tf.int64), step * process_count + process_index])
+        return Draw(seed, config.is_augmented(step))
+
+    return tf.data.Dataset.range(first_step, np.iinfo(np.int64).max).map(draw)
 
 
 def draw_windows(config: Config, records: Tensors, draw: Draw) -> Tensors:
@@ -233,15 +243,16 @@ def decode_nothing(record: Tensors, size: int) -> Tensors:
     }
 
 
-def as_numpy(batches: tf.data.Dataset) -> Iterator[Batch]:
+def as_numpy(batches: tf.data.Dataset, reader: RecordReader) -> Iterator[Batch]:
     """The batches as NumPy arrays, prepared in advance by separate threads."""
     options = tf.data.Options()
     options.deterministic = True
     # The parallelism is fixed. The thread of autotuning may delay the end of the program by up to a
     # minute.
     options.autotune.enabled = False
-    # A private thread for each core. One image is a small task: threads process many images.
-    options.threading.private_threadpool_size = 0
+    # A private thread for each core, and more that wait for a store. One image is a small task:
+    # threads process many images.
+    options.threading.private_threadpool_size = reader.num_threads
     options.threading.max_intra_op_parallelism = 1
     prepared: Any = batches.prefetch(2).with_options(options)
     return prepared.as_numpy_iterator()

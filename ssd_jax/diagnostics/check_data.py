@@ -19,6 +19,7 @@ from ssd_jax.data.class_choice import choose_training_classes
 from ssd_jax.data.classes import Classes, check_class_list, letters
 from ssd_jax.data.datasets import Part
 from ssd_jax.data.discovery import WHOLE, separate_splits
+from ssd_jax.data.image_bytes import num_readers
 from ssd_jax.data.problems import FIXES as STOPS_OF_READING
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.read_part import ReadPart
@@ -35,7 +36,7 @@ from ssd_jax.progress import progress_bar
 from ssd_jax.storage.files import local_path
 from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import replacing
-from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
+from ssd_jax.threads import map_ahead, pool_of_threads
 
 
 class _Source(NamedTuple):
@@ -123,10 +124,10 @@ class _Check:
 
         indices = range(len(source.part))
         with (
-            pool_of_threads(num_cores() + 4) as pool,
+            pool_of_threads(num_readers() + 4) as pool,
             progress_bar(total=len(indices), desc="check", unit=" images") as bar,
         ):
-            for index, looked in enumerate(map_ahead(pool, look, indices, 4 * num_cores())):
+            for index, looked in enumerate(map_ahead(pool, look, indices, 4 * num_readers())):
                 bar.update()
                 if isinstance(looked, UserError):
                     self._report.add("image unreadable", source.source, "", str(looked))

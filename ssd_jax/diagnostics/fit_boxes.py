@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.data.choice import open_training_data
 from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.image_bytes import num_readers
 from ssd_jax.data.problems import make_problems
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.detection.box_clusters import clustered
@@ -15,7 +16,7 @@ from ssd_jax.detection.default_boxes import Tiling
 from ssd_jax.detection.fit import Fit, measure
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
-from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
+from ssd_jax.threads import map_ahead, pool_of_threads
 
 
 class FitResult(NamedTuple):
@@ -86,6 +87,6 @@ def fit_boxes(config: Config | ConfigDict, source: str = "", num_images: int = 2
 def _read_boxes(dataset: Dataset, num_images: int) -> list[np.ndarray]:
     """`[objects, 4] xyxy` of random images, without crowds."""
     chosen = np.random.default_rng(0).permutation(len(dataset))[:num_images].tolist()
-    with pool_of_threads(num_cores()) as pool:
-        records = map_ahead(pool, dataset.__getitem__, chosen, 4 * num_cores())
+    with pool_of_threads(num_readers()) as pool:
+        records = map_ahead(pool, dataset.__getitem__, chosen, 4 * num_readers())
         return [record.boxes[~record.crowd] for record in records]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ssd_jax.errors import UserError, reason_of
+from ssd_jax.errors import StoreError, UserError, reason_of
 from ssd_jax.images.limits import (
     MAX_PIXELS,
     MAX_SIDE,
@@ -245,6 +245,8 @@ def _opened(
     try:
         with _identify(file, max_pixels, decodes) as image:
             yield image
+    except StoreError:  # the image may be intact
+        raise
     except Exception as error:  # decoders raise all kinds of errors for damaged files
         raise UserError(f"{name or file} cannot be read: {_reason(error, file)}") from error
 
@@ -254,7 +256,7 @@ def _identify(
     file: str | Path | bytes, max_pixels: int, decodes: bool = False
 ) -> Iterator[Image.Image]:
     """Reads the header of an image, and checks its limits; pass `decodes` to decode it later."""
-    content = file if isinstance(file, bytes) else open_file(file, buffering=0)
+    content = file if isinstance(file, bytes) else open_file(file, 0, reads_all=decodes)
     with (
         LimitedReader(content) as reader,
         limited_tags(),
@@ -287,6 +289,8 @@ def _is_plain_png(encoded: bytes, image: Image.Image) -> bool:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ORIENTATION_TAG, 1)
+    except StoreError:
+        raise
     except Exception:  # a damaged EXIF block leaves the image as it is
         return 1
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ssd_jax.config.schema import DataConfig
 from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.image_bytes import num_readers
 from ssd_jax.data.records import Record
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.results import ImageResult, image_result, sort_results
@@ -17,7 +18,7 @@ from ssd_jax.inference.detector import Detector, Prepared
 from ssd_jax.progress import progress_bar
 from ssd_jax.runs.evaluate import EvaluationOptions, check_classes, open_data, publish
 from ssd_jax.storage.copies import sending
-from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
+from ssd_jax.threads import map_ahead, pool_of_threads
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +88,8 @@ def _results(detector: Detector, dataset: Dataset, batch_size: int) -> Iterator[
             else:
                 yield record, prepared
 
-    ahead, dropped = batch_size + num_cores(), 0
-    with pool_of_threads(num_cores()) as pool:
+    ahead, dropped = batch_size + num_readers(), 0
+    with pool_of_threads(num_readers()) as pool:
         detected = detector.stream(readable(), batch_size)
         bar = progress_bar(detected, total=len(dataset), desc="evaluate", unit="image", leave=False)
         for record, found in bar:

@@ -20,13 +20,14 @@ from ssd_jax.data.changes import (
 from ssd_jax.data.choice import RunData
 from ssd_jax.data.content import Content, count_content, nothing_to_learn, num_shared
 from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.image_bytes import num_readers
 from ssd_jax.detection.default_boxes import Tiling
 from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.images.opening import open_image
 from ssd_jax.progress import progress_bar
 from ssd_jax.runs.data_table import format_data
-from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
+from ssd_jax.threads import map_ahead, pool_of_threads
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +169,7 @@ def check_images(dataset: Dataset) -> None:
     indices = list(dataset.share(devices.process_index(), devices.process_count()))
     damaged = []
     with (
-        pool_of_threads(num_cores()) as pool,
+        pool_of_threads(num_readers()) as pool,
         progress_bar(
             total=len(indices),
             desc="check evaluation images",
@@ -177,7 +178,7 @@ def check_images(dataset: Dataset) -> None:
             disable=not devices.is_main_process(),
         ) as progress,
     ):
-        for found in map_ahead(pool, decode, indices, 4 * num_cores()):
+        for found in map_ahead(pool, decode, indices, 4 * num_readers()):
             if found:
                 damaged.append(found)
             progress.update()

@@ -8,6 +8,7 @@ copied back whole (`copies.py`). A write replaces its object in one step.
 import contextlib
 import datetime
 import functools
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,7 @@ from ssd_jax.errors import UserError, check_installed, reason_of, shown
 
 PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
 REMOTE = re.compile(r"(gs|s3)://([^/]+)(?:/+(.*))?", re.DOTALL)
+CONNECTIONS = 100  # at the same time; gcsfs has as many
 CREDENTIALS = {
     "gs": "`gcloud auth application-default login`, or GOOGLE_APPLICATION_CREDENTIALS",
     "s3": "`aws configure`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -135,6 +137,18 @@ def read(place: str) -> bytes | None:
         return None
 
 
+def read_range(place: str, offset: int, length: int) -> bytes:
+    """Some bytes of an object, fewer if it ends before.
+
+    Raises:
+      MissingError: there is no such object.
+      UserError: the store cannot be reached or refuses.
+    """
+    scheme, bucket, key = parts_of(place)
+    with answering(place):
+        return _file_system(scheme).cat_file(f"{bucket}/{key}", start=offset, end=offset + length)
+
+
 def write(place: str, content: bytes) -> None:
     """Writes an object; see `send`."""
     scheme, bucket, key = parts_of(place)
@@ -196,13 +210,19 @@ def _file_system(scheme: str) -> Any:
       UserError: its package is not installed.
     """
     check_installed(PACKAGES[scheme])
+    # They log errors with tracebacks, also those that `answering` tells.
+    logging.getLogger(PACKAGES[scheme]).setLevel(logging.CRITICAL)
     if scheme == "gs":
         from gcsfs.core import GCSFileSystem
 
         return GCSFileSystem(use_listings_cache=False, skip_instance_cache=True)
     import s3fs
 
-    return s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+    return s3fs.S3FileSystem(
+        use_listings_cache=False,
+        skip_instance_cache=True,
+        config_kwargs={"max_pool_connections": CONNECTIONS},
+    )
 
 
 def file_name(place: str) -> str:

@@ -9,6 +9,7 @@ objects that changed are copied again.
 import atexit
 import contextlib
 import functools
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
@@ -133,7 +134,7 @@ def copy_place(place: str, below: str) -> Path:
 def folder_of_copies() -> Path:
     """A folder that is removed when the process ends."""
     atexit.register(remove_copies)
-    return Path(tempfile.mkdtemp(prefix="ssd_jax_"))
+    return Path(os.path.realpath(tempfile.mkdtemp(prefix="ssd_jax_")))
 
 
 def remove_copies() -> None:

@@ -2,7 +2,7 @@
 
 Every path that a run or a command reads or writes goes through here. Files are on local or mounted
 disks; a path with a scheme is refused. Where `gs://bucket/run` is allowed, `copies.py` gives a
-local path for it.
+local path for it; where data is, `stand_ins.py` does.
 """
 
 import codecs
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ssd_jax.errors import UserError, reason_of
+from ssd_jax.storage import objects
 from ssd_jax.storage.replacing import replacing
 
 MAX_LINE = 2**20  # characters
@@ -30,6 +31,7 @@ AnyPath = str | os.PathLike[str]
 # `gs://…`, and `gs:/…`, as `pathlib` shortens it. A single letter is a drive of Windows.
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
 SCHEME_INSIDE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+STORES = ("gs", "s3")
 SCHEME_ALONE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # may be the name of a file as well
 
 
@@ -63,8 +65,8 @@ SPECIAL = {
 }
 
 
-def open_file(place: AnyPath, buffering: int = -1) -> BinaryIO:
-    """Opens a regular file, or a link to one, to read its bytes.
+def open_file(place: AnyPath, buffering: int = -1, reads_all: bool = True) -> BinaryIO:
+    """Opens a regular file, or a link to one, to read its bytes; of a stand-in the object.
 
     Every file of a user is opened here. A FIFO without a writer would block without end, and a
     device may never end. `/dev/stdin` is read if a file is redirected to it, and refused as a pipe.
@@ -72,11 +74,16 @@ def open_file(place: AnyPath, buffering: int = -1) -> BinaryIO:
     Args:
       place: the path.
       buffering: as of `open`.
+      reads_all: whether all bytes will be read; of an object they are requested at once then.
 
     Raises:
       OSError: there is no such file, it cannot be opened, or it is not a regular file.
+      StoreError: when an object is read: the store does not answer.
       ValueError: the path holds a null character.
     """
+    if behind := objects.place_behind(place):
+        file: Any = objects.ObjectFile(place, behind, reads_all)
+        return file if buffering == 0 else io.BufferedReader(file)
     # Before it is opened as well, because opening starts an action of some devices.
     _check_regular(os.stat(place), place)
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -117,7 +124,8 @@ def read_bytes(place: AnyPath, max_bytes: int | None = None) -> bytes:
       OSError: it cannot be read (see `open_file`), or has more than `max_bytes`.
     """
     with open_file(place) as file:
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
         if max_bytes is not None and size > max_bytes:
             reason = f"it has {size:,} bytes, more than the {max_bytes:,} that are read"
             raise OSError(errno.EFBIG, reason, os.fspath(place))
@@ -142,15 +150,15 @@ def real_paths(paths: Iterable[str]) -> Iterator[str]:
         yield os.path.realpath(real) if os.path.islink(real) else real
 
 
-def check_no_scheme(text: str) -> None:
-    """Raises a `UserError` if a text that holds paths, like `ROOT:SPLIT`, names a scheme."""
-    scheme = SCHEME_INSIDE.search(text)
-    if scheme:
-        raise _refusal(text, scheme[1])
+def check_schemes(text: str) -> None:
+    """Raises a `UserError` if a text that holds paths, like `ROOT:SPLIT`, names another store."""
+    for scheme in SCHEME_INSIDE.findall(text):
+        if scheme not in STORES:
+            raise _refusal(text, scheme)
 
 
 def _refusal(place: str, scheme: str) -> UserError:
-    is_known = scheme in ("gs", "s3")
+    is_known = scheme in STORES
     told = (
         "can be read and written here" if is_known else ", gs:// and s3:// can be read and written"
     )

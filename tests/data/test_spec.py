@@ -86,7 +86,7 @@ def test_commas_join_sources_or_belong_to_paths(folders, spec, wanted):
             "does not begin with a format: did you mean voc_xml:ROOT",
         ),
         ("no/such/folder", "no/such/folder does not exist, and neither does no/such"),
-        ("gs://bucket/folder", "gs://"),
+        ("hub://bucket/folder", "begins with hub://, but only local paths, gs:// and s3://"),
         ("voc;v2", "voc;v2 does not exist: did you mean voc,v2"),
         ("", "a data source is empty"),
         ("a", "no annotations of a known format"),

@@ -28,19 +28,12 @@ from ssd_jax.training.metrics_writer import read_metrics
 from tests import tiny
 from tests.helpers.processes import run_together
 from tests.helpers.random_detector import random_trained
-from tests.helpers.stores import running_stores
 
 BUCKETS = ["gs://bucket", "s3://bucket"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _stores():
-    with running_stores() as environment:
-        yield environment
-
-
 @pytest.fixture(params=BUCKETS)
-def place(request, tmp_path, monkeypatch):
+def place(request, stores, tmp_path, monkeypatch):
     """A place of its own in each store; nothing may be written into the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(mirror, "SETTLING_SECONDS", 0.0)
@@ -149,18 +142,28 @@ def test_pictures_are_read_and_detections_written_there(place):
         predict(detector, [place], f"{place}/found")
 
 
+def config_with(data, **fields):
+    """The smallest config, with these images."""
+    config = as_config(tiny.get_config())
+    named = {"data.train": f"{data}/train", "data.eval": f"{data}/val", "data.classes": ""}
+    return config.replace({**named, "eval_every": 2, **fields})
+
+
 @pytest.fixture(scope="module")
-def run():
-    """A run that was killed after step 2, as a store holds it, and went on to step 4."""
+def run(pictures):
+    """A run that was killed after step 2, as a store holds it, and went on to step 4.
+
+    Its images are there, too.
+    """
     place = "s3://bucket/run"
     patch = pytest.MonkeyPatch()
     patch.setattr(mirror, "SETTLING_SECONDS", 0.0)
-    config = as_config(tiny.get_config())
-    train(config.replace({"steps": 2, "eval_every": 2}), place)
+    config = config_with("s3://bucket/pictures")
+    train(config.replace({"steps": 2}), place)
     first = {name: clouds.read(f"{place}/{name}") for name in names(place)}
     # A checkpoint that was half sent, and an owner that was not heard of for long.
     clouds.write(f"{place}/checkpoints/3/model/manifest.ocdbt", b"half")
-    result = train(config.replace({"steps": 4, "eval_every": 2}), place, change_config=True)
+    result = train(config.replace({"steps": 4}), place, change_config=True)
     yield place, first, result
     patch.undo()
 
@@ -177,22 +180,29 @@ def test_a_run_goes_on_from_its_store(run):
     assert sorted(result.metrics) == [2, 4]
 
 
-def test_a_run_in_a_store_is_that_of_a_disk(run, tmp_path):
+def test_a_run_in_a_store_is_that_of_a_disk(run, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror, "SETTLING_SECONDS", 0.0)
     place, _, _ = run
-    config = as_config(tiny.get_config()).replace({"eval_every": 2})
-    train(config, tmp_path / "run")
-    here, there = load_workdir(tmp_path / "run", 4), load_workdir(place, 4)
-    jax.tree.map(np.testing.assert_array_equal, here.variables, there.variables)
+    google = "gs://bucket/run"
+    train(config_with(pictures), tmp_path / "run")
+    train(config_with("gs://bucket/pictures", steps=2), google)
 
-    def losses(folder):
-        return [line["train/loss"] for line in read_metrics(folder) if "train/loss" in line]
+    def numbers(folder):
+        """The losses and the mAP."""
+        keys = ("train/loss", "eval/mAP")
+        return [line[key] for line in read_metrics(folder) for key in keys if key in line]
 
-    assert losses(tmp_path / "run") == losses(run_copy(place))
+    for step, there in ((4, place), (2, google)):
+        variables = [load_workdir(each, step).variables for each in (tmp_path / "run", there)]
+        jax.tree.map(np.testing.assert_array_equal, *variables)
+    assert len(numbers(tmp_path / "run")) == 4
+    assert numbers(tmp_path / "run") == numbers(run_copy(place))
+    assert numbers(tmp_path / "run")[:2] == numbers(run_copy(google))
 
 
 def test_a_run_is_evaluated_and_exported_from_its_store(run):
     place, _, _ = run
-    config = as_config(tiny.get_config())
+    config = config_with("s3://bucket/pictures")
     options = EvaluationOptions(output=f"{place}_numbers.json", submission=f"{place}_sent")
     summary = evaluate(config, place, checkpoint="last", options=options)
     assert json.loads(clouds.read(f"{place}_numbers.json"))["mAP"] == summary["mAP"]

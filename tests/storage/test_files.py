@@ -86,7 +86,7 @@ DOORS = {
 }
 
 
-LOCAL_ALONE = ("config.data.train", "coco images", "sweep", "check-data", "show-data", "fit-boxes")
+LOCAL_ALONE = ("sweep", "check-data", "show-data", "fit-boxes")
 
 
 @pytest.mark.parametrize(

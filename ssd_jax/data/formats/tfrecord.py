@@ -32,6 +32,7 @@ from ssd_jax.data.spec import compose
 from ssd_jax.data.split_names import kind_of
 from ssd_jax.errors import UserError, counted, shown
 from ssd_jax.storage.files import local_path, read_text
+from ssd_jax.storage.objects import place_behind
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +145,9 @@ def _check_shards(paths: Sequence[Path], spec: str) -> None:
 
 
 def _is_detection_file(path: Path) -> bool:
-    """Whether the first record has the form of the detection API."""
+    """Whether the first record has the form of the detection API; true for an object in a store."""
+    if place_behind(path):
+        return True
     try:
         record = next(read_records(path), None)
         keys = set(parse_example(record.content)) if record else set()

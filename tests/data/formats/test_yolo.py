@@ -274,7 +274,7 @@ def test_wrong_data_yaml_is_refused(tmp_path, content, message):
 @pytest.mark.parametrize("content", ["names: [cat\ntrain: images\n", "train: images\n", ""])
 def test_wrong_data_yaml_is_refused_in_its_folder(tmp_path, content):
     files = {"data.yaml": content, "images/a.jpg": None, "labels/a.txt": LINE}
-    with pytest.raises(UserError, match="data.yaml (is not valid YAML|has no names)"):
+    with pytest.raises(UserError, match=r"data\.yaml (is not valid YAML|has no names)"):
         open_dataset(write_files(tmp_path, files))
 
 

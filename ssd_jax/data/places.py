@@ -1,0 +1,52 @@
+"""The folders and files that sources of data name, on a disk or in a bucket."""
+
+from pathlib import Path
+
+from ssd_jax.data import spec as grammar
+from ssd_jax.data.discovery import Splits
+from ssd_jax.errors import UserError
+from ssd_jax.storage.clouds import is_remote
+from ssd_jax.storage.stand_ins import data_path, given_place
+
+COPY = "copy them to a local disk, or convert them there, and copy the shards to the bucket"
+
+
+def folder_and_split(source: str) -> tuple[Path | None, str]:
+    """The folder or file that exists, and the split after the last colon, if any."""
+    if whole := _existing(grammar.unquoted(source)):
+        return whole, ""
+    values = grammar.split_arguments(source, 2)
+    if values and (folder := _existing(values[0])):
+        return folder, values[1]
+    return None, ""
+
+
+def _existing(text: str) -> Path | None:
+    """What a text names as a whole, if anything."""
+    if not text or (is_remote(text) and text.count("://") > 1):  # several places are none
+        return None
+    path = data_path(text)
+    return path if path.exists() else None
+
+
+def given_sources(splits: Splits) -> Splits:
+    """The same sources, with the places in stores that users name instead of their stand-ins."""
+    return {split: list(map(given_place, own)) for split, own in splits.items()}
+
+
+def stand_in(name: str, place: str) -> str:
+    """The stand-in of an argument of a format that is a place in a store.
+
+    Raises:
+      UserError: there is nothing, or the format is read from local files alone.
+    """
+    if name == "tfrecord":
+        raise UserError(
+            f"{place}: records of the format tfrecord are read from local files: {COPY}"
+        )
+    path = data_path(place)
+    if not path.exists():
+        raise UserError(f"{place} does not exist: there is no such object, and none below it")
+    if name == "yolo" and path.is_file():  # which names folders beside it
+        data_path(place.rpartition("/")[0])
+    return str(path)

@@ -1,0 +1,129 @@
+"""Objects that are read in their store, by ranges, where local stand-ins are opened.
+
+A stand-in is a file of the object's size without content (`stand_ins.py`). It is listed and found
+like any file; opening it (`files.py`) reads the object.
+"""
+
+import errno
+import io
+import os
+from pathlib import PurePosixPath
+
+from ssd_jax.errors import StoreError, UserError
+from ssd_jax.storage import clouds
+from ssd_jax.storage.clouds import MissingError
+
+# Files that describe images are copied, because most are small and all are read whole.
+COPIED = frozenset(
+    ".json .jsonl .xml .txt .csv .yaml .yml .data .names .labels .pbtxt".split()  # noqa: SIM905
+)
+# Columns of the index of shards are mapped into memory: index/SPLIT/NAME or index/SPLIT/NAME.npy.
+INDEX, INDEX_SUFFIXES = "index", ("", ".npy")
+HEADER = 2**16  # bytes that hold the header of nearly every image
+
+# The beginnings of the places of objects, by the folders of their stand-ins.
+_folders: dict[str, str] = {}
+
+
+def is_copied(name: str) -> bool:
+    """Whether an object of data is copied, by its name; others have a stand-in."""
+    path = PurePosixPath(name)
+    is_column = path.suffix in INDEX_SUFFIXES and path.parts[-3:-2] == (INDEX,)
+    return is_column or path.suffix.lower() in COPIED
+
+
+def add_folder(folder: str, beginning: str) -> None:
+    """Makes a folder one of stand-ins.
+
+    Args:
+      folder: with a slash at its end.
+      beginning: of the places of its objects, in place of the folder.
+    """
+    _folders[folder] = beginning
+
+
+def are_read() -> bool:
+    """Whether this process has stand-ins at all."""
+    return bool(_folders)
+
+
+def place_behind(path: str | os.PathLike[str]) -> str | None:
+    """The place of the object that a path stands for; None for a local file."""
+    for folder, beginning in _folders.items():
+        text = os.fspath(path)
+        if text.startswith(folder) and not is_copied(text):
+            return beginning + text.removeprefix(folder)
+    return None
+
+
+def read_range(place: str, offset: int, length: int) -> bytes:
+    """Some bytes of an object; fewer if it ends before.
+
+    Requests that fail are repeated by gcsfs and s3fs, with growing pauses, for about half a minute.
+
+    Raises:
+      FileNotFoundError: there is no such object any more.
+      StoreError: the store does not answer, or refuses.
+    """
+    if not length:
+        return b""
+    try:
+        return clouds.read_range(place, offset, length)
+    except MissingError as error:
+        reason = "there is no such object any more"
+        raise FileNotFoundError(errno.ENOENT, reason, place) from error
+    except UserError as error:
+        raise StoreError(str(error)) from error
+
+
+class ObjectFile(io.RawIOBase):
+    """An object as a file without a buffer. It is read in one request, or in two."""
+
+    def __init__(self, path: str | os.PathLike[str], place: str, reads_all: bool):
+        """Reads nothing yet.
+
+        Args:
+          path: of the stand-in.
+          place: of the object.
+          reads_all: whether all of it is requested at once; otherwise `HEADER` bytes, and the
+            others when they are needed.
+        """
+        self._place = place
+        self._size = os.stat(path).st_size
+        self._content = b""
+        self._first = self._size if reads_all else HEADER
+        self._position = 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Moves to an offset from the start, the current position or the end."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:
+        """Reads into a buffer; returns the number of bytes, 0 at the end."""
+        view = memoryview(buffer).cast("B")
+        end = min(self._position + len(view), self._size)
+        self._request(end)
+        content = self._content[self._position : end]
+        view[: len(content)] = content
+        self._position += len(content)
+        return len(content)
+
+    def _request(self, end: int) -> None:
+        """Makes sure that the bytes before `end` are there."""
+        known = len(self._content)
+        if known < end:
+            is_enough = not known and end <= self._first
+            length = (min(self._first, self._size) if is_enough else self._size) - known
+            self._content += read_range(self._place, known, length)
+            if len(self._content) < end:
+                raise OSError(errno.EIO, "it has become shorter since it was listed", self._place)

@@ -1,0 +1,84 @@
+"""Local folders that stand for data in object stores.
+
+A place is listed once. Files that describe images are copied; images and shards, which are most of
+the bytes, get empty stand-ins of the same size, and are read in the store when they are opened
+(`objects.py`). So code that finds and reads data sees files, wherever the data is.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ssd_jax.errors import UserError, as_named, reason_of
+from ssd_jax.storage import clouds, objects
+from ssd_jax.storage.clouds import Object, is_remote
+from ssd_jax.storage.copies import copy_place, folder_of_copies
+from ssd_jax.storage.files import AnyPath
+
+BELOW = "data"  # of the folder of copies
+
+_listed: set[Path] = set()  # the paths of places that were listed, with all that is below them
+
+
+def data_path(place: AnyPath) -> Path:
+    """A local path of data, which exists if the data does; of local data the same path.
+
+    Raises:
+      UserError: the store cannot be reached, or there is no such bucket.
+    """
+    if not is_remote(place):
+        return Path(place)
+    place = str(place)
+    path, root = copy_place(place, BELOW), folder_of_copies() / BELOW
+    is_listed = any(each in _listed for each in (path, *path.parents))
+    if not is_listed:
+        _make(place, path, root)
+        _listed.add(path)
+    return path
+
+
+def given_place(path: AnyPath) -> str:
+    """The place that a user named, of a stand-in or a path below it; other paths as they are."""
+    return as_named(os.fspath(path))
+
+
+def _make(place: str, path: Path, root: Path) -> None:
+    """Makes the stand-ins and copies of a place.
+
+    Args:
+      place: the object, or the beginning of the names of many.
+      path: its local path.
+      root: the folder of all stand-ins.
+    """
+    scheme, bucket, _ = clouds.parts_of(place)
+    if ":" in bucket:  # of BUCKET:SPLIT
+        return
+    found = clouds.objects_at(place)
+    if "" in found and len(found) == 1:
+        is_copied = objects.is_copied(path.name)
+    else:
+        found.pop("", None)
+        is_copied = False
+    copied = [name for name in found if objects.is_copied(f"{path}/{name}") or is_copied]
+    try:
+        _make_empty(path, found)
+    except OSError as error:
+        reason = reason_of(error)
+        raise UserError(f"{error.filename or path} cannot be a file here: {reason}") from error
+    clouds.fetch(place, path, copied)
+    objects.add_folder(f"{root / scheme}/", f"{scheme}://")
+
+
+def _make_empty(path: Path, found: Mapping[str, Object]) -> None:
+    """Makes files without content of the sizes of objects."""
+    for folder in _parents(path, found):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, about in found.items():
+        descriptor = os.open(path / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with contextlib.closing(os.fdopen(descriptor, "wb")) as file:
+            file.truncate(about.size)
+
+
+def _parents(path: Path, names: Iterable[str]) -> dict[Path, None]:
+    return dict.fromkeys((path / name).parent for name in names)
