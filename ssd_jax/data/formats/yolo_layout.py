@@ -299,11 +299,10 @@ def _place(layout: Layout, entry: str) -> Path | None:
 
 def _candidates(layout: Layout, entry: str) -> list[Path]:
     """Possible paths of an entry, in order of preference."""
-    path, folder = _slashed(entry), layout.folder
+    path, folder, base = _slashed(entry), layout.folder, _slashed(layout.base)
     if _is_absolute(entry):
         parts = [part for part in path.split("/") if part][1:]
         return [Path(path), *(folder / "/".join(parts[i:]) for i in range(len(parts)))]
-    base = _slashed(layout.base)
     bases = [Path(base)] if _is_absolute(layout.base) else []
     if base and not bases:
         bases = [folder / base, Path(base), folder.parent / base]
@@ -325,13 +324,11 @@ def _listed(layout: Layout, file: Path, problems: Problems) -> Iterator[Path]:
         if not line.strip():
             continue
         name = _slashed(line.strip())
-        starts = (file.parent, layout.folder)
-        places = [Path(os.path.normpath(start / name)) for start in starts]
+        places = [Path(os.path.normpath(start / name)) for start in (file.parent, layout.folder)]
         found: Path | Problem | None = next((p for p in places if os.path.isfile(p)), None)
         if found is None:
-            absolute = _is_absolute(name)
             relative = "/".join(part for part in name.split("/") if part not in ("..", "."))
-            found = tree.image(relative.partition("/")[2] if absolute else relative)
+            found = tree.image(relative.partition("/")[2] if _is_absolute(name) else relative)
         if isinstance(found, Path) and found in seen:
             found = Problem("listed twice", f"lists {shown(name)} twice")
         if isinstance(found, Problem):
