@@ -137,7 +137,7 @@ EXTRAS = {
     "s3fs": ("a path that begins with s3://", "s3fs", "s3"),
     "huggingface_hub": ("the Hugging Face hub", "huggingface_hub", "hub"),
     "onnx": ("export to ONNX", "ONNX", "onnx"),
-    "onnxruntime": ("running a file of ONNX, as export to int8 does,", "onnxruntime", "onnx"),
+    "onnxruntime": ("the engine onnx", "onnxruntime", "onnx"),
     "openvino": ("the engine openvino", "OpenVINO", "openvino"),
     "ai_edge_litert": ("TFLite", "LiteRT", "tflite"),
 }

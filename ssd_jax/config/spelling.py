@@ -1,7 +1,9 @@
 """Finds the known name that is nearest to a mistyped one."""
 
 import difflib
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -21,3 +23,19 @@ def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     """
     near = nearest(name, known)
     return f": did you mean {prefix}{near}?" if near else ""
+
+
+def did_you_mean_path(path: str | Path, allowed: Callable[[Path], bool] = Path.exists) -> str:
+    """`: did you mean PATH?` with the nearest name in the same folder; "" if none is near.
+
+    Args:
+      path: of a file or folder that does not exist.
+      allowed: whether one beside it may be suggested.
+    """
+    path = Path(path)
+    try:
+        names = [name for name in os.listdir(path.parent) if allowed(path.parent / name)]
+    except OSError:
+        return ""
+    near = nearest(path.name, names)
+    return f": did you mean {path.with_name(near)}?" if near else ""

@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ssd_jax.config.spelling import nearest
+from ssd_jax.config.spelling import did_you_mean_path, nearest
 from ssd_jax.data import discovery
 from ssd_jax.data import spec as grammar_of
 from ssd_jax.data.annotations import Annotations
@@ -302,13 +302,9 @@ def _no_source(source: str) -> str:
         hint = f"did you mean {near}:{FORMATS[near].arguments}?" if near else grammar()
         return f"the data source {source} does not begin with a format: {hint}"
     path = Path(grammar_of.unquoted(source))
-    try:
-        siblings = [str(path.with_name(each.name)) for each in path.parent.iterdir()]
-    except OSError:
+    if not path.parent.is_dir():
         return f"the folder or file {source} does not exist, and neither does {path.parent}"
-    near = nearest(str(path), siblings)
-    hint = f": did you mean {near}?" if near else ""
-    return f"the folder or file {source} does not exist{hint}"
+    return f"the folder or file {source} does not exist{did_you_mean_path(path)}"
 
 
 def grammar() -> str:

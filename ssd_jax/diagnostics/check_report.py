@@ -19,7 +19,7 @@ TITLES = (
 def format_report(report: Report, output: str = "") -> str:
     """The text of a report, with the first examples of each kind; `output` has the others."""
     if not report.num_images and {finding.kind for finding in report.findings} == {"source"}:
-        return "\n".join(one_line(finding.message) for finding in report.findings)
+        return "\n".join(f"error: {one_line(each.message)}" for each in report.findings)
     num_objects = report.objects.total()
     counts = f"{counted(report.num_images, 'image')}, {counted(num_objects, 'object')}"
     lines = [*report.sources, counts]

@@ -24,7 +24,7 @@ def check_engine(engine: str, kind: str, name: str) -> None:
         raise UserError(
             f"{name} cannot be run by {engine!r}, but by {' or '.join(ENGINES_OF[kind])}"
         )
-    check_installed(PACKAGES[engine])
+    check_installed(PACKAGES[engine], f"the engine {engine}")
 
 
 def load_exported(exported: Exported, engine: str) -> Engine:

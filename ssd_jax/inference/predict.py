@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from ssd_jax.config.spelling import did_you_mean_path
 from ssd_jax.errors import Terminated, UserError, one_line, reason_of
 from ssd_jax.images.limits import BYTES_OF_RGB
 from ssd_jax.images.opening import LARGE, open_image, size_in_file
@@ -145,7 +146,7 @@ def _describe(results: ResultsFile, choice: Choice, least_score: float) -> Done:
 def _find(
     arguments: Sequence[str], output: Path
 ) -> tuple[list[Input], list[Input], dict[str, str]]:
-    """The images and the videos that arguments name, and why some of these stand for nothing.
+    """The images and the videos that arguments name, and why some of these are not read.
 
     Raises:
       UserError: see `check_apart`.
@@ -158,9 +159,15 @@ def _find(
         str(error.filename): f"{error.filename} cannot be read: {reason_of(error)}"
         for error in found.unreadable
     }
-    videos = [file for file in found.files if is_video(file.path)]
+    files = []
+    for file in found.files:
+        if os.path.lexists(file.path):
+            files.append(file)
+        else:
+            failed[file.name] = f"{file.path} does not exist{did_you_mean_path(file.path)}"
+    videos = [file for file in files if is_video(file.path)]
     videos += [Input(name, live_name(name)) for name in arguments if is_live(name)]
-    return [file for file in found.files if not is_video(file.path)], videos, failed
+    return [file for file in files if not is_video(file.path)], videos, failed
 
 
 class _Run:

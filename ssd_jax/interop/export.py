@@ -196,7 +196,7 @@ def write_for_engines(
     for package in NEEDED[kind]:
         check_installed(package, f"export to {kind}")
     if kind == "onnx" and precision == "int8":
-        check_installed("onnxruntime")
+        check_installed("onnxruntime", "export to int8")
     images = _images_of(trained, calibration)
     if kind == "onnx":
         from ssd_jax.interop.onnx_detector import write_onnx

@@ -29,8 +29,9 @@ from typing import Any
 
 from ssd_jax.config.saved import FORMAT, check_format, upgrade
 from ssd_jax.config.schema import Config, as_config
+from ssd_jax.config.spelling import did_you_mean_path
 from ssd_jax.data.class_lists import check_described, describe_classes
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import UserError, first_names, shown
 from ssd_jax.storage import locks
 from ssd_jax.storage.files import (
     append_json_line,
@@ -169,16 +170,31 @@ def check_classes(folder: Path, class_names: Sequence[str]) -> None:
 
 def _read(folder: Path, name: str) -> Any:
     if not (folder / name).is_file():
-        reason = (
-            f"it has no {name}" if folder.exists() else f"it does not exist{scheme_hint(folder)}"
-        )
-        if (folder / "model.safetensors").is_file():
-            reason = "it is the folder of a detector, for --weights or Detector.from_pretrained"
-        raise UserError(f"{folder} is not the work directory of a run: {reason}")
+        raise UserError(f"{folder} is not the work directory of a run: {_why_no_run(folder, name)}")
     try:
         return read_json(folder / name)
     except UserError as error:
         raise UserError(f"{error}. {_fix(name)}") from error
+
+
+def _why_no_run(folder: Path, missing: str) -> str:
+    """Why a folder without one of the files is no work directory, and the fix."""
+    if not folder.exists():
+        near = did_you_mean_path(folder, is_recorded) or "; `ssd-jax train` makes one"
+        return f"it does not exist{scheme_hint(folder) or near}"
+    if (folder / "model.safetensors").is_file():
+        return "it is the folder of a detector, for --weights or Detector.from_pretrained"
+    if not folder.is_dir():
+        return "it is a file"
+    if any((folder / f"{name}.json").is_file() for name in ("config", "classes", "format")):
+        return f"it has no {missing}. {_fix(missing)}"
+    around = next((each for each in folder.absolute().parents if is_recorded(each)), None)
+    if around is not None:
+        return f"it is inside one: name {around}"
+    inside = sorted(str(each) for each in folder.iterdir() if is_recorded(each))
+    if inside:
+        return f"it contains {'one' if len(inside) == 1 else 'some'}: name {first_names(inside)}"
+    return "`ssd-jax train` wrote nothing into it; name the --workdir of a training"
 
 
 def _fix(name: str) -> str:

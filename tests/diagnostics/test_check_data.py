@@ -140,6 +140,10 @@ def test_what_cannot_be_opened_at_all_is_told_beside_the_rest(dirty, tmp_path):
     report = check_data(f"{dirty},voc_xml:{tmp_path}/nowhere:all,{dirty}")
     assert kinds(report)["source"] == 1 and kinds(report)["image unreadable"] == 2
     assert kinds(report)["same name"] == 12
+    (tmp_path / "animals").mkdir()
+    text = format_report(check_data(f"{tmp_path}/animal"))
+    what, near = f"the folder or file {tmp_path}/animal", f"{tmp_path}/animals"
+    assert text == f"error: {what} does not exist: did you mean {near}?"
     with pytest.raises(UserError, match="/no/such/file cannot be written"):
         check_data(dirty, (), "/no/such/file")
 

@@ -55,7 +55,7 @@ def test_what_stands_for_nothing_is_told(folder):
     (folder / "void").mkdir()
     assert find("void", "*.none", "a") == (["a/x.jpg"], ["void", "*.none"])
     assert find("void") == ([], ["void"])
-    # A file that is not there is found missing when it is opened.
+    # A file that is not there is told by `predict`.
     assert find("a/none.jpg") == (["none.jpg"], [])
 
 

@@ -406,6 +406,20 @@ def test_a_run_that_ends_early_leaves_a_partial_file(
     assert not (tmp_path / "detections.partial.jsonl").exists()
 
 
+def test_a_file_that_does_not_exist_is_told_before_the_others(detector, tmp_path, caplog, capsys):
+    Image.fromarray(picture()).save(tmp_path / "shapes.png")
+    given = [str(tmp_path / name) for name in ("shapez.png", "shapes.png", "clip.mp4")]
+    done = predict(detector, given, str(tmp_path / "out"))
+    assert (done.images, done.failed) == (1, 2)
+    assert caplog.messages == [
+        f"error: {given[0]} does not exist: did you mean {given[1]}?",
+        f"error: {given[2]} does not exist",
+    ]
+    capsys.readouterr()
+    assert not predict(detector, given[:1], str(tmp_path / "out")).images
+    assert "images:" not in capsys.readouterr().err  # no progress of nothing
+
+
 def test_a_picture_that_vanishes_meanwhile_is_one_error(detector, thirty, tmp_path, monkeypatch):
     monkeypatch.setattr(predict_module, "LARGE", 0)  # every picture is opened again to be drawn
     file = tmp_path / "gone.jpg"

@@ -29,6 +29,29 @@ with workdir.locked(Path(sys.argv[1])):
 """
 
 
+def test_a_folder_that_is_no_run_is_told_with_one_near(tmp_path):
+    def told(path):
+        with pytest.raises(UserError, match="is not the work directory of a run: ") as error:
+            workdir.read_config(path)
+        return str(error.value).partition(" is not the work directory of a run: ")[2]
+
+    runs = tmp_path / "runs"
+    workdir.record_run(runs / "quickstart", as_config(tiny.get_config()), ["dog"], [1])
+    (runs / "quikstart_data").mkdir()  # nearer, but no run
+    (runs / "quickstart" / "checkpoints").mkdir()
+    assert told(runs / "quikstart") == f"it does not exist: did you mean {runs / 'quickstart'}?"
+    assert told(runs / "other") == "it does not exist; `ssd-jax train` makes one"
+    assert told(tmp_path / "no" / "such") == "it does not exist; `ssd-jax train` makes one"
+    assert told(runs) == f"it contains one: name {runs / 'quickstart'}"
+    inside = runs / "quickstart" / "checkpoints"
+    assert told(inside) == f"it is inside one: name {runs / 'quickstart'}"
+    assert told(runs / "quikstart_data").startswith("`ssd-jax train` wrote nothing into it; name")
+    assert told(runs / "quickstart" / "config.json") == "it is a file"
+    # A run from which a file was removed.
+    (runs / "quickstart" / "format.json").unlink()
+    assert told(runs / "quickstart").startswith("it has no format.json. Put back a copy of it, or")
+
+
 def test_one_process_alone_trains_in_a_work_directory(tmp_path):
     folder = tmp_path / "run"
     holder = subprocess.Popen(
