@@ -137,6 +137,26 @@ def test_pages_use_none_of_the_words_to_avoid(page):
     assert not re.findall(r"(?:^|[.:|#] )What [^.?|#]*[.|]", text)
 
 
+# Folders whose docstrings follow the table, too. "Wait for it" is not what its rows mean.
+PLAIN_FOLDERS = (
+    *("configs", "ssd_jax/cli", "ssd_jax/config", "ssd_jax/data", "ssd_jax/detection"),
+    *("ssd_jax/inference", "ssd_jax/interop", "ssd_jax/models"),
+    *("tools/attacks", "tools/formats", "tools/pairs"),
+)
+ONLY_IN_PAGES = {"for it", "for its"}
+
+
+@pytest.mark.parametrize("folder", PLAIN_FOLDERS)
+def test_docstrings_use_none_of_the_words_to_avoid(folder):
+    words = "|".join(map(re.escape, sorted(set(words_to_avoid()) - ONLY_IN_PAGES)))
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                text = re.sub(r"`[^`]*`", "x", ast.get_docstring(node) or "")
+                found = re.findall(rf"\b(?:{words})\b", text, flags=re.IGNORECASE)
+                assert not found, f"{path}: {getattr(node, 'name', 'module')}: {found}"
+
+
 def test_every_row_of_the_recipe_names_code_and_a_test():
     tables = RECIPE.split("## Other implementations")[0]
     rows = [line for line in tables.splitlines() if line.startswith("| ") and "::" in line]

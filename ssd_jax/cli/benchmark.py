@@ -4,7 +4,7 @@
     ssd-jax benchmark data --config=ssd300_voc
     ssd-jax benchmark predict --weights=my_detector --engines=jax,onnx,openvino
 
-WHAT is one of:
+Values of WHAT:
 
     train     the training step, on random images in device memory
     predict   detection, with and without box decoding and non-maximum suppression (NMS);

@@ -165,7 +165,7 @@ def one_line_errors(failure_status: int = 1) -> Iterator[None]:
 
 
 class _Formatter(logging.Formatter):
-    """Formats messages with printable characters only, whatever names they contain."""
+    """Formats messages with printable characters only, also if names contain others."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(as_named(super().format(record)))

@@ -34,10 +34,10 @@ def receive() -> None:
     if command in CONTINUED:
         for number in SIGNALS:
             signal.signal(number, _leave)
-        told, teller = os.pipe()
-        os.set_blocking(teller, False)
-        signal.set_wakeup_fd(teller)
-        threading.Thread(target=_leave_from_thread, args=(told,), daemon=True).start()
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer)
+        threading.Thread(target=_leave_from_thread, args=(reader,), daemon=True).start()
     elif signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop)
 
@@ -103,15 +103,15 @@ def _leave(number: int, frame: FrameType | None) -> None:
     _end(f"{reason}; {GOES_ON}", TRY_AGAIN)
 
 
-def _leave_from_thread(told: int) -> None:
-    """Ends the program where the main thread cannot, as while it waits for other processes.
+def _leave_from_thread(reader: int) -> None:
+    """Ends the program when the main thread cannot, for example while it waits for other processes.
 
     Args:
-      told: the pipe with the numbers of signals, until the training handles signals itself.
+      reader: the pipe with the numbers of signals, until the training handles signals itself.
     """
     number = 0
     while number not in SIGNALS:
-        number = os.read(told, 1)[0]
+        number = os.read(reader, 1)[0]
     time.sleep(ONE_SIGNAL)
     if not _first:  # `_leave` was not called
         _end(f"{_reason(number)}; {GOES_ON}", TRY_AGAIN)

@@ -1,4 +1,4 @@
-"""Draw training images with boxes: each image file beside the augmented network input.
+"""Draw training images with boxes: each image file next to the augmented network input.
 
     ssd-jax show-data --config=quickstart --output=training_images.png
 

@@ -97,7 +97,7 @@ def published(name: str) -> str:
 def shipped_folder() -> Path:
     """The folder of the configs that come with the package.
 
-    It is inside the package when installed, and beside it in a checkout.
+    It is inside the package when installed, and next to it in a checkout.
     """
     package = Path(__file__).absolute().parents[1]
     installed = package / "configs"

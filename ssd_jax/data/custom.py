@@ -29,7 +29,7 @@ from ssd_jax.config.spelling import did_you_mean
 from ssd_jax.errors import UserError, counted, reason_of, shown
 from ssd_jax.images.limits import MAX_PIXELS
 
-ROUNDING = 1e-4  # that a box may lie beyond the image
+ROUNDING = 1e-4  # by which a box may reach beyond the image
 
 Function = Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], Any]
 Changed = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -47,7 +47,7 @@ def find_function(name: str) -> Function:
         sys.path.append(os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # whatever the code of a user raises
+    except (Exception, SystemExit) as error:  # a user's code may raise any error
         parents = [".".join(module_name.split(".")[:n]) for n in range(1, 9)]
         if isinstance(error, ModuleNotFoundError) and error.name in parents:
             raise UserError(
@@ -130,7 +130,7 @@ class CustomAugmentation:
         try:
             # Copies, as these arrays belong to TensorFlow.
             result = self._function(image.copy(), boxes.copy(), labels.copy(), generator)
-        except BaseException as error:  # whatever the code of a user raises, SystemExit, too
+        except BaseException as error:  # a user's code may raise any error, also SystemExit
             raise UserError(f"failed with {_describe(error)}") from error
         return checked(result, self._num_classes)
 

@@ -54,7 +54,7 @@ class ImageFolders:
             return []
         most = max(counts.values())
         if most < len(found) == counts.total():
-            # Each name is in one folder, but in different ones: use their common parent.
+            # Each name is in one folder, but the folders differ: use their common parent.
             return [common_folder(counts)]
         folders = sorted(folder for folder, count in counts.items() if count == most)
         split = split_of(file)

@@ -1,4 +1,4 @@
-"""Which detections a prediction keeps, and the best of those that it leaves out."""
+"""Selects the detections that a prediction keeps, and records the best one that is left out."""
 
 import threading
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class LeftOut(NamedTuple):
     Attributes:
       score: its score.
       class_name: its class.
-      file_name: what results call its image or video.
+      file_name: the name of its image or video in results.
     """
 
     score: float
@@ -30,22 +30,22 @@ class Choice:
 
     Attributes:
       score_threshold: detections with a lower score are left out.
-      best_left_out: the best detection so far of the wanted classes that was left out, the first
-        by file name among equals; None where there is none.
+      best_left_out: the best left out detection of the selected classes so far; of equal scores,
+        the first by file name; None without one.
     """
 
     def __init__(
         self, class_names: Sequence[str], score_threshold: float, classes: Sequence[str]
     ) -> None:
-        """Checks what the user wants.
+        """Checks the options.
 
         Args:
-          class_names: of the detector.
+          class_names: the classes of the detector.
           score_threshold: the lowest score to keep, in [0, 1].
-          classes: the classes to keep; all where empty.
+          classes: the classes to keep; all if empty.
 
         Raises:
-          UserError: the threshold or a class cannot be.
+          UserError: the threshold or a class is invalid.
         """
         if not 0 <= score_threshold <= 1:
             raise UserError(f"--score_threshold is {score_threshold}, but must be between 0 and 1")
@@ -53,7 +53,7 @@ class Choice:
         for name in classes:
             if name not in class_names:
                 raise UserError(
-                    f"--classes names {name!r}, but the detector knows {', '.join(class_names)}"
+                    f"--classes names {name!r}, but the detector has {', '.join(class_names)}"
                 )
         self.score_threshold = score_threshold
         self.best_left_out: LeftOut | None = None
@@ -61,7 +61,7 @@ class Choice:
         self._lock = threading.Lock()
 
     def __call__(self, file_name: str, detections: Detections) -> Detections:
-        """The detections in an image, or in a frame of a video, that are kept."""
+        """Selects the detections of an image or of a video frame."""
         wanted = detections.select(np.isin(detections.labels, self._labels))
         good = wanted.scores >= self.score_threshold
         rest = wanted.select(~good)

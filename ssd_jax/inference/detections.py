@@ -1,4 +1,4 @@
-"""What a detector finds in an image, and the kinds of images that it takes."""
+"""The detections of an image, and the accepted types of images."""
 
 import dataclasses
 from pathlib import Path
@@ -22,12 +22,12 @@ class Detections:
       boxes: `[objects, 4] xyxy` in pixels of the upright image.
       scores: `[objects]` in [0, 1].
       labels: `[objects]` from 1.
-      class_names: class i + 1 is called `class_names[i]`.
-      category_ids: and has the number `category_ids[i]` in results.
-      image: what was given to the detector.
+      class_names: class i + 1 has the name `class_names[i]`.
+      category_ids: class i + 1 has the id `category_ids[i]` in results.
+      image: the input of the detector.
       size: height and width of the upright image.
-      tracks: `[objects]` the number of each object in its video, from 1; 0 where it has none yet.
-        None where objects are not tracked.
+      tracks: `[objects]` the number of each object in its video, from 1; 0 for objects without a
+        number yet. None without tracking.
     """
 
     boxes: np.ndarray
@@ -48,7 +48,7 @@ class Detections:
         return len(self.labels)
 
     def select(self, chosen: np.ndarray) -> "Detections":
-        """Some of them: `chosen` is `[objects] bool`."""
+        """A selection of detections: `chosen` is `[objects] bool`."""
         return dataclasses.replace(
             self,
             boxes=self.boxes[chosen],
@@ -58,27 +58,26 @@ class Detections:
         )
 
     def draw(self) -> Image.Image:
-        """The image with boxes, names and scores; one that was given as a path is read again.
+        """Draws the image with boxes, names and scores; an image given as a path is read again.
 
-        A small image is enlarged; where names would cover the objects, a legend below the image
-        takes their place: see `draw_boxes`.
+        Small images are enlarged. If names would cover objects, a legend below the image replaces
+        them: see `draw_boxes`.
         """
         image = open_as_rgb(self.image)
         if image is self.image:
-            image = image.copy()  # the user's own stays as it is
+            image = image.copy()  # the user's array stays unchanged
             image.info = {}
         return draw_boxes(image, self.boxes, self.labels, self.class_names, self.scores)
 
     def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
-        """Annotations in COCO's form, with scores: `bbox` is x, y, width, height in pixels.
+        """Converts to annotations in COCO's form: `bbox` is x, y, width, height in pixels.
 
-        Where objects are tracked, `track_id` is the number of each that has one.
-
-        Thousandths of a pixel and millionths of a score are kept.
+        Tracked objects have their number as `track_id`. Pixels are rounded to three decimals,
+        scores to six.
 
         Args:
           image_id: the number of the image.
-          first_id: of the annotations, whose numbers differ in a file of many images.
+          first_id: the number of the first annotation; numbers must be unique in a file.
         """
         tracks = np.zeros(len(self), int) if self.tracks is None else self.tracks
         return [
@@ -105,7 +104,7 @@ class Detections:
         ]
 
     def to_supervision(self) -> Any:
-        """A `supervision.Detections`, whose classes count from 0.
+        """Converts to `supervision.Detections`, in which classes begin at 0.
 
         Raises:
           UserError: the package is not installed.
@@ -123,7 +122,7 @@ class Detections:
 
 
 def is_rgb(image: AnyImage) -> TypeGuard[np.ndarray]:
-    """Whether an image is a `[height, width, 3]` uint8 array, as the network needs it."""
+    """Whether an image is a `[height, width, 3]` uint8 array, the type for the network."""
     return (
         isinstance(image, np.ndarray)
         and image.dtype == np.uint8
@@ -134,10 +133,10 @@ def is_rgb(image: AnyImage) -> TypeGuard[np.ndarray]:
 
 
 def open_as_rgb(image: AnyImage) -> Image.Image:
-    """The upright RGB image that a path, a PIL image or an array stands for.
+    """Opens a path, a PIL image or an array as an upright RGB image.
 
     Raises:
-      UserError: it cannot be read, or is none of these.
+      UserError: the image cannot be read, or has another type.
     """
     if isinstance(image, str | Path):
         return open_image(image)

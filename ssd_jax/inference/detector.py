@@ -24,9 +24,9 @@ class Prepared(NamedTuple):
     """An image, ready for the network.
 
     Attributes:
-      image: to draw on.
+      image: the image, to draw on.
       size: its height and width, upright.
-      pixels: `[size, size, 3] uint8`, what the network is given.
+      pixels: `[size, size, 3] uint8`, the input of the network.
     """
 
     image: AnyImage
@@ -35,13 +35,13 @@ class Prepared(NamedTuple):
 
 
 class AnyDetector(abc.ABC):
-    """What detects in images: a `Detector`, or a `TiledDetector` around one.
+    """The interface of detectors: `Detector`, and `TiledDetector` around one.
 
     Attributes:
-      class_names: class i + 1 is called `class_names[i]`.
-      category_ids: what results call the classes, in the same order.
-      side: of the square images that the network is given, in pixels.
-      least_score: detections have a higher one.
+      class_names: class i + 1 has the name `class_names[i]`.
+      category_ids: the ids of the classes in results, in the same order.
+      side: the side of the network's square input images, in pixels.
+      least_score: all detections have higher scores.
     """
 
     class_names: tuple[str, ...]
@@ -63,12 +63,13 @@ class AnyDetector(abc.ABC):
         """Detects objects.
 
         Args:
-          images: one, or a list: paths, PIL images, or `[height, width, 3]` uint8 RGB arrays.
+          images: an image, or a list of images: paths, PIL images, or `[height, width, 3]` uint8
+            RGB arrays.
           score_threshold: detections with a lower score are left out.
 
         Raises:
-          UserError: an image cannot be read or is none of these, or there are too many for the
-            memory.
+          UserError: an image cannot be read or has another type, or there are too many images for
+            the memory.
         """
         if not isinstance(images, list | tuple):
             return self([cast(AnyImage, images)], score_threshold)[0]
@@ -91,19 +92,19 @@ class AnyDetector(abc.ABC):
         """Detects on any number of images, in batches of one size, with constant memory.
 
         Args:
-          images: each with a key, to know it by.
-          batch_size: images that the device works on at a time; the last batch is padded.
+          images: pairs of a key, which identifies the image, and the image.
+          batch_size: the number of images in a batch; the last batch is padded.
 
         Yields:
           Keys and detections, in the order of the images.
 
         Raises:
-          UserError: the batch is too large for the memory; as a rule before an image is taken.
+          UserError: the batch is too large for the memory; usually before the first image.
         """
 
     @abc.abstractmethod
     def _batch_size(self, count: int) -> int:
-        """Of so many images that are given at once."""
+        """The batch size for a list of images."""
 
 
 class Detector(AnyDetector):
@@ -112,7 +113,7 @@ class Detector(AnyDetector):
     Several threads may use it at a time.
     """
 
-    # JAX and Orbax take a second to import: only detectors that need them do.
+    # Late imports: JAX and Orbax take a second.
 
     def __init__(self, engine: Engine):
         self.class_names, self.category_ids, self.side, self.least_score = engine.description
@@ -120,9 +121,9 @@ class Detector(AnyDetector):
 
     @classmethod
     def from_workdir(cls, workdir: str | Path, checkpoint: WhichCheckpoint = "best") -> "Detector":
-        """The detector of a run: of the checkpoint with the best mAP, the last, or that of a step.
+        """The detector of a run: the checkpoint of the best mAP, the last one, or of a step.
 
-        Of a run without evaluations the best is the last.
+        For a run without evaluations, the best checkpoint is the last.
         """
         from ssd_jax.inference.jax_engine import JaxEngine
         from ssd_jax.runs.trained import load_workdir
@@ -131,9 +132,9 @@ class Detector(AnyDetector):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Detector":
-        """The detector of a folder that `ssd-jax export --to=safetensors` wrote.
+        """The detector of a folder written by `ssd-jax export --to=safetensors`.
 
-        Or of `hf:USER/NAME`, a repository of the Hugging Face hub.
+        `hf:USER/NAME` names a repository of the Hugging Face hub.
         """
         from ssd_jax.inference.jax_engine import JaxEngine
         from ssd_jax.interop.hub import load_pretrained
@@ -144,14 +145,14 @@ class Detector(AnyDetector):
     def from_onnx(
         cls, path: str | Path, engine: Literal["onnx", "openvino"] = "onnx"
     ) -> "Detector":
-        """The detector of a folder that `ssd-jax export --to=onnx` wrote, or of its detector.onnx.
+        """The detector of a folder written by `ssd-jax export --to=onnx`, or of its detector.onnx.
 
         Args:
           path: the folder or the file.
-          engine: what runs it on the CPU, in float32: onnxruntime, or OpenVINO.
+          engine: the engine, on the CPU in float32: onnxruntime or OpenVINO.
 
         Raises:
-          UserError: it is no such file, or damaged; or the engine is not installed.
+          UserError: the path is not such a file, or is damaged; or the engine is not installed.
         """
         from ssd_jax.inference.exported import read_exported
         from ssd_jax.inference.exported_engines import load_exported
@@ -160,12 +161,12 @@ class Detector(AnyDetector):
 
     @classmethod
     def from_tflite(cls, path: str | Path) -> "Detector":
-        """The detector of a folder that `ssd-jax export --to=tflite` wrote, or its detector.tflite.
+        """The detector of a folder written by `ssd-jax export --to=tflite`, or of detector.tflite.
 
-        LiteRT runs it on the CPU, one image after the other.
+        LiteRT runs it on the CPU, image by image.
 
         Raises:
-          UserError: it is no such file, or damaged; or LiteRT is not installed.
+          UserError: the path is not such a file, or is damaged; or LiteRT is not installed.
         """
         from ssd_jax.inference.exported import read_exported
         from ssd_jax.inference.exported_engines import load_exported
@@ -183,7 +184,7 @@ class Detector(AnyDetector):
     def stream(
         self, images: Iterable[tuple[Key, Prepared]], batch_size: int
     ) -> Iterator[tuple[Key, Detections]]:
-        """See `AnyDetector`; the next batch is already on the device when one is given back."""
+        """See `AnyDetector`; the next batch starts before a batch is returned."""
         self._engine.check_batch(batch_size)
         running = None
         for batch in _batches(images, batch_size):

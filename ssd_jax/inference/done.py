@@ -1,4 +1,4 @@
-"""What a prediction has done, and what it found, in words."""
+"""The result of a prediction, and its description in words."""
 
 import math
 from collections.abc import Mapping
@@ -9,16 +9,16 @@ from ssd_jax.inference.choice import LeftOut
 
 
 class Done(NamedTuple):
-    """What a prediction has done.
+    """The result of a prediction, in numbers.
 
     Attributes:
-      images: the images in files of their own.
-      frames: the frames of videos, streams and cameras.
-      failed: the files that could not be read.
-      with_objects: the images and frames in which something was found.
-      objects: how many objects were found, by class; those of each frame count anew.
+      images: the number of image files.
+      frames: the number of frames of videos, streams and cameras.
+      failed: the number of files that could not be read.
+      with_objects: the number of images and frames with objects.
+      objects: the number of objects by class; each frame counts separately.
       best_left_out: the best detection below the threshold.
-      least_score: that a detection needs whatever the threshold, by `config.detection`.
+      least_score: the lowest score of the detector, `config.detection.score_threshold`.
     """
 
     images: int
@@ -35,7 +35,7 @@ class Done(NamedTuple):
         return f"{' and '.join(done)} done, {counted(self.failed, 'file')} failed"
 
     def describe_found(self) -> str:
-        """How many objects were found in how many images; where there is none, the best score."""
+        """Describes the number of objects and images; without objects, the best score."""
         if total := sum(self.objects.values()):
             by_count = sorted(self.objects.items(), key=lambda item: (-item[1], item[0]))
             names = first_names([f"{count:,} {name}" for name, count in by_count], 8)
@@ -45,12 +45,12 @@ class Done(NamedTuple):
             return f"{counted(total, 'object')} in {self.with_objects:,} of {searched}: {names}"
         if self.best_left_out is None:
             return (
-                f"no object: none has a score above {self.least_score:g}, the least that the "
-                "detector gives (its config.detection.score_threshold)"
+                f"no object: none has a score above {self.least_score:g}, the limit of the "
+                "detector (its config.detection.score_threshold)"
             )
         score, name, file = self.best_left_out
         lower = math.floor(100 * score) / 100
         return (
-            f"no object reaches the threshold: the best score is {score:.3g} ({name} in {file}), "
-            f"which --score_threshold={lower:g} shows"
+            f"no object reaches the threshold: the best score is {score:.3g} ({name} in {file}); "
+            f"--score_threshold={lower:g} shows it"
         )

@@ -1,21 +1,21 @@
-"""What runs the network of a detector: JAX, or an engine that an exported file needs."""
+"""The interface of engines that run a detector: JAX, or others for exported files."""
 
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-# What to do where a batch does not fit into the memory.
+# The fix for a batch that does not fit into the memory.
 FEWER = "detect in fewer at a time (--batch_size, or a shorter list)"
 
 
 class Description(NamedTuple):
-    """A detector in words.
+    """The description of a detector.
 
     Attributes:
-      class_names: class i + 1 is called `class_names[i]`.
-      category_ids: what results call the classes, in the same order.
-      side: of the square images that the network is given, in pixels.
-      least_score: detections have a higher one.
+      class_names: class i + 1 has the name `class_names[i]`.
+      category_ids: the ids of the classes in results, in the same order.
+      side: the side of the network's square input images, in pixels.
+      least_score: all detections have higher scores.
     """
 
     class_names: tuple[str, ...]
@@ -28,9 +28,9 @@ class Found(NamedTuple):
     """The detections of a batch on the host, the best first.
 
     Attributes:
-      boxes: `[batch, detections, 4] xyxy`, in parts of the image.
+      boxes: `[batch, detections, 4] xyxy`, as fractions of the image.
       scores: `[batch, detections]`.
-      labels: `[batch, detections]` from 1; 0 is none.
+      labels: `[batch, detections]` from 1; 0 is padding.
     """
 
     boxes: np.ndarray
@@ -39,41 +39,41 @@ class Found(NamedTuple):
 
 
 class Engine(Protocol):
-    """Runs the network of one detector, suppression included.
+    """Runs the network of one detector, including suppression.
 
     Several threads may use it at a time.
 
     Attributes:
-      description: of the detector.
+      description: the description of the detector.
     """
 
     description: Description
 
     def check_batch(self, batch_size: int) -> None:
-        """Raises a `UserError` where a batch of this size cannot fit into the memory."""
+        """Raises a `UserError` if a batch of this size does not fit into the memory."""
         ...
 
     def start(self, pixels: np.ndarray, batch_size: int) -> Any:
-        """Starts to detect, and does not wait.
+        """Starts detection in a batch, without waiting for it.
 
-        What a batch size needs is prepared at its first use.
+        The first use of a batch size takes longer, for preparations like compilation.
 
         Args:
           pixels: `[images, side, side, 3] uint8` RGB, `batch_size` images or fewer.
-          batch_size: as many images as calls have, but for the last one.
+          batch_size: the number of images in all calls except the last.
 
         Returns:
-          What `fetch` takes.
+          The argument of `fetch`.
 
         Raises:
-          UserError: the memory ended.
+          UserError: out of memory.
         """
         ...
 
     def fetch(self, started: Any) -> Found:
-        """Waits for what was started; where there were fewer images, the rest is padding.
+        """Waits for a batch; an incomplete batch is padded.
 
         Raises:
-          UserError: the memory ended.
+          UserError: out of memory.
         """
         ...

@@ -1,4 +1,4 @@
-"""The mAP of a detector as its users have it, whatever engine runs it."""
+"""Evaluates the mAP of a detector in any engine, with the images and thresholds of prediction."""
 
 import logging
 import time
@@ -38,14 +38,14 @@ def evaluate_detector(
     """Evaluates a detector, and prints the numbers as a table.
 
     Args:
-      detector: with the threshold that it has.
-      name: what messages and the report call it.
-      data: `eval` is what it is evaluated on.
-      options: what is measured and written.
-      seed: `config.seed`, where evaluation data is cut off training data.
-      workdir: of the run that trained it, whose evaluation data counts where the run cut that off;
-        "" for none.
-      batch_size: images that are detected in at a time.
+      detector: the detector; its score threshold is used.
+      name: the name of the detector in messages and the report.
+      data: the config of the data; `eval` names the evaluation data.
+      options: the metrics and outputs.
+      seed: `config.seed`, if the evaluation images are chosen from the training data.
+      workdir: the work directory of its run, for the stored choice of evaluation images; "" without
+        one.
+      batch_size: the number of images in a batch.
 
     Returns:
       The numbers: see `summarise`.
@@ -63,14 +63,14 @@ def evaluate_detector(
     names, ids = detector.class_names, detector.category_ids
     summary = summarise(results, names, options.metrics, options.metric_iou_threshold)
     publish(results, summary, {"run": name, "data": origin}, dataset, options)
-    if options.submission:  # last: it refuses names that its forms cannot hold
+    if options.submission:  # last: it rejects names that its formats do not support
         with sending(options.submission) as place:
             write_detections(results, names, ids, place)
     return summary
 
 
 def _results(detector: Detector, dataset: Dataset, batch_size: int) -> Iterator[ImageResult]:
-    """One for each image that can be read."""
+    """Yields the result of each readable image."""
 
     def prepare(index: int) -> tuple[Record, Prepared | UserError]:
         record = dataset[index]

@@ -1,7 +1,7 @@
-"""Detectors in files that `ssd-jax export` wrote: opening them, and what they say of themselves.
+"""Opens exported files of detectors, and checks their metadata.
 
-Such a file is complete in itself: it holds the network, suppression, and as metadata the classes,
-the side of the images and the threshold.
+Such a file is complete: it has the network, suppression, and as metadata the classes, the side of
+the images and the threshold.
 """
 
 import json
@@ -20,7 +20,7 @@ from ssd_jax.storage.clouds import is_remote
 from ssd_jax.storage.copies import local_copy, top_level
 from ssd_jax.storage.files import read_bytes, scheme_hint
 
-TOLD = ("classes", "image_size", "score_threshold")  # of the metadata
+KEYS = ("classes", "image_size", "score_threshold")  # the required metadata
 
 
 class Exported(NamedTuple):
@@ -29,7 +29,7 @@ class Exported(NamedTuple):
     Attributes:
       kind: `onnx` or `tflite`.
       content: its bytes.
-      name: what messages call it.
+      name: its name in messages.
     """
 
     kind: str
@@ -41,8 +41,8 @@ class Images(NamedTuple):
     """An input of a network.
 
     Attributes:
-      kind: its type as the engine writes it, like `tensor(uint8)`.
-      shape: with what is no whole number where any is allowed.
+      kind: its type in the notation of the engine, like `tensor(uint8)`.
+      shape: its shape; axes of any size have another value than an integer.
     """
 
     kind: str
@@ -50,25 +50,25 @@ class Images(NamedTuple):
 
 
 def read_exported(place: str | Path, kind: str) -> Exported:
-    """The bytes of an exported file, compared with the checksum beside it.
+    """Reads an exported file, and checks its checksum.
 
     Args:
       place: the file, or its folder.
-      kind: of the file, which is its suffix as well.
+      kind: the kind of the file, equal to its suffix.
 
     Raises:
-      UserError: there is no such file, it cannot be read, or it is damaged.
+      UserError: the file does not exist, cannot be read, or is damaged.
     """
     path, file_name = _copy(str(place), kind), f"detector.{kind}"
     file = path / file_name if path.is_dir() else path
     if path.is_dir() and not file.exists():
         raise UserError(
-            f"{path} has no {file_name}: name the folder that `ssd-jax export --to={kind}` wrote, "
-            "or the file itself"
+            f"{path} has no {file_name}: name a folder of `ssd-jax export --to={kind}`, or the "
+            "file itself"
         )
     try:
         content = read_bytes(file)
-        if file.name == file_name:  # under another name it is no longer in the list
+        if file.name == file_name:  # a renamed file is not in the list
             verify_checksums(file.parent, [file_name])
     except FileNotFoundError as error:
         raise UserError(f"{file} does not exist{scheme_hint(path)}") from error
@@ -83,7 +83,7 @@ def read_exported(place: str | Path, kind: str) -> Exported:
 
 
 def _copy(place: str, kind: str) -> Path:
-    """The path of a file or folder; of one in an object store a copy, with the file's checksum."""
+    """The path of a file or folder; objects in a store are copied, with their checksums."""
     folder, _, name = place.rstrip("/").rpartition("/")
     if is_remote(place) and name == f"detector.{kind}":
         return local_copy(folder, {name, CHECKSUMS_FILE}.intersection) / name
@@ -91,50 +91,49 @@ def _copy(place: str, kind: str) -> Path:
 
 
 def cannot_run(name: str, engine: str, error: Exception) -> UserError:
-    """An error about a file that an engine does not take."""
+    """The error for a file that an engine rejects."""
     lines = [line for line in str(error).splitlines() if not line.startswith("Exception from")]
     reason = textwrap.shorten(lines[0], 200) if lines else type(error).__name__
-    return UserError(f"{name} is damaged, or no network that {engine} runs ({reason})")
+    return UserError(f"{name} is damaged, or {engine} does not support it ({reason})")
 
 
 def describe(
-    told: Mapping[str, str],
+    metadata: Mapping[str, str],
     inputs: Mapping[str, Images],
     outputs: Sequence[str],
     name: str,
     wanted: Sequence[str] = Found._fields,
 ) -> Description:
-    """The detector in a file.
+    """Describes the detector in a file, from its metadata.
 
     Args:
-      told: the metadata of the file.
-      inputs: of its network, by name.
-      outputs: the names of what the network gives.
-      name: what messages call the file.
-      wanted: what the network of a detector gives.
+      metadata: the metadata of the file.
+      inputs: the inputs of its network, by name.
+      outputs: the names of the outputs of its network.
+      name: the name of the file in messages.
+      wanted: the names of the outputs of a detector.
 
     Raises:
-      UserError: the file holds no detector of this project, or its metadata are damaged.
+      UserError: the file has no detector of this project, or its metadata are damaged.
     """
-    lacking = [each for each in TOLD if each not in told]
+    lacking = [each for each in KEYS if each not in metadata]
     if lacking:
         raise UserError(
-            f"{name} is no detector that `ssd-jax export` wrote: its metadata lack "
-            f"{', '.join(lacking)}"
+            f"{name} is not a detector of `ssd-jax export`: its metadata lack {', '.join(lacking)}"
         )
     if not set(wanted) <= set(outputs):
         raise UserError(
-            f"{name} gives {', '.join(outputs)}, but a detector gives {', '.join(wanted)}: "
-            "name the file that is called detector"
+            f"{name} has the outputs {', '.join(outputs)}, but a detector has {', '.join(wanted)}: "
+            "name the file with the name detector"
         )
     try:
-        entries = check_described(json.loads(told["classes"]), Path(name))
-        side, least_score = int(told["image_size"]), float(told["score_threshold"])
+        entries = check_described(json.loads(metadata["classes"]), Path(name))
+        side, least_score = int(metadata["image_size"]), float(metadata["score_threshold"])
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
-        values = {each: told[each] for each in TOLD}
-        raise UserError(f"{name} is damaged: its metadata say {shown(values)}") from error
+        values = {each: metadata[each] for each in KEYS}
+        raise UserError(f"{name} is damaged: its metadata are {shown(values)}") from error
     images = inputs.get("images")
     if (
         images is None
@@ -144,18 +143,18 @@ def describe(
         or isinstance(images.shape[0], int)
     ):
         raise UserError(
-            f"{name} takes {shown(dict(inputs))}, but a detector takes any number of images "
-            f"[{side}, {side}, 3] uint8: export it again"
+            f"{name} has the inputs {shown(dict(inputs))}, but a detector takes any number of "
+            f"images [{side}, {side}, 3] uint8: export it again"
         )
     names = tuple(entry["name"] for entry in entries)
     return Description(names, tuple(entry["id"] for entry in entries), side, least_score)
 
 
 def check_found(found: Found, description: Description, name: str) -> Found:
-    """The detections themselves.
+    """Checks the labels of detections, and returns the detections.
 
     Raises:
-      UserError: the file called `name` has another number of classes than its metadata say.
+      UserError: the file `name` has more classes than its metadata.
     """
     highest = int(np.max(found.labels, initial=0))
     if highest > len(description.class_names):

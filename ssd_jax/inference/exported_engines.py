@@ -1,4 +1,4 @@
-"""Which engines run which exported files."""
+"""Loads exported files in the engines that support them."""
 
 from ssd_jax.errors import UserError, check_installed
 from ssd_jax.inference.engine import Engine
@@ -10,28 +10,26 @@ KIND_OF = {engine: kind for kind, engines in ENGINES_OF.items() for engine in en
 
 
 def check_engine(engine: str, kind: str, name: str) -> None:
-    """Checks that an engine is there and runs a kind of file.
+    """Checks that an engine is installed and supports a kind of file.
 
     Args:
-      engine: its name.
+      engine: the name of the engine.
       kind: one of `ENGINES_OF`.
-      name: what messages call the file.
+      name: the name of the file in messages.
 
     Raises:
-      UserError: it is another engine, or not installed.
+      UserError: the engine does not support the kind, or is not installed.
     """
     if engine not in ENGINES_OF[kind]:
-        raise UserError(
-            f"{name} cannot be run by {engine!r}, but by {' or '.join(ENGINES_OF[kind])}"
-        )
+        raise UserError(f"{name} cannot be run by {engine!r}: use {' or '.join(ENGINES_OF[kind])}")
     check_installed(PACKAGES[engine], f"the engine {engine}")
 
 
 def load_exported(exported: Exported, engine: str) -> Engine:
-    """An engine that runs a file.
+    """Loads a file in an engine.
 
     Raises:
-      UserError: see `check_engine`; or it cannot run the file.
+      UserError: see `check_engine`; or the engine cannot run the file.
     """
     check_engine(engine, exported.kind, exported.name)
     if engine == "tflite":

@@ -1,7 +1,7 @@
-"""The pixels of video frames: to RGB and back. Large frames are worked on strip by strip.
+"""Converts video frames to RGB and back; large frames are processed in strips.
 
-An RGB image of an 8K frame takes 100 MB, and one of Pillow 133 MB. PyAV is needed here alone, and
-in `video.py`.
+An RGB image of an 8K frame takes 100 MB, and in Pillow 133 MB. Only this file and `video.py` use
+PyAV.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class Part(NamedTuple):
     """A part of an image.
 
     Attributes:
-      left, top: where its first pixel is in the whole.
+      left, top: the position of its first pixel in the image.
       image: its pixels, RGB.
     """
 
@@ -29,17 +29,17 @@ class Part(NamedTuple):
 
 
 def rgb(frame: Any) -> np.ndarray:
-    """The pixels of a frame, `[height, width, 3] uint8` RGB, upright, without a copy of them."""
+    """The pixels of a frame, `[height, width, 3] uint8` RGB, upright, without a copy."""
     return np.rot90(_rgb(frame), _turns(frame))
 
 
 def upright_size(frame: Any) -> tuple[int, int]:
-    """Height and width of a frame, turned as the video says."""
+    """Height and width of a frame, after the rotation of the video."""
     return (frame.width, frame.height) if _turns(frame) % 2 else (frame.height, frame.width)
 
 
 def to_square(av: Any, frame: Any, side: int) -> np.ndarray:
-    """A frame, upright, for the network: `[side, side, 3] uint8`."""
+    """Converts a frame to the input of the network, upright: `[side, side, 3] uint8`."""
 
     def rows(places: np.ndarray) -> np.ndarray:
         found = np.empty((len(places), frame.width * 3), np.uint8)
@@ -53,7 +53,7 @@ def to_square(av: Any, frame: Any, side: int) -> np.ndarray:
 
 
 def parts_of_frame(av: Any, frame: Any) -> Iterator[Part]:
-    """One strip of a frame after the other, upright."""
+    """Yields the strips of a frame, upright."""
     height, width = upright_size(frame)
     turns = _turns(frame) % 4
     for top, strip in _strips(av, frame):
@@ -63,15 +63,15 @@ def parts_of_frame(av: Any, frame: Any) -> Iterator[Part]:
 
 
 def parts_of_image(image: Image.Image) -> Iterator[Part]:
-    """One strip of an image after the other."""
+    """Yields the strips of an image."""
     for top, end in _rows_of_strips(*image.size):
         yield Part(0, top, image.crop((0, top, image.width, end)))
 
 
 def yuv_frame(av: Any, width: int, height: int) -> Any:
-    """A frame for the encoder, still empty, in BT.709 from 16 to 235.
+    """An empty frame for the encoder, in BT.709 from 16 to 235.
 
-    Colours have half the resolution, so sides become even.
+    Colours have half the resolution, so sides are made even.
     """
     frame = av.VideoFrame(width + width % 2, height + height % 2, "yuv420p")
     frame.colorspace, frame.color_range = 1, 1
@@ -79,7 +79,7 @@ def yuv_frame(av: Any, width: int, height: int) -> Any:
 
 
 def paste(av: Any, frame: Any, part: Part) -> None:
-    """Brings a part of an image into a `yuv_frame`; the last pixels of an odd side are repeated."""
+    """Copies a part of an image to a `yuv_frame`; the last pixels of an odd side are repeated."""
     width, height = (side + side % 2 for side in part.image.size)
     strip = av.VideoFrame(width, height, "rgb24")
     rows, end = _rows(strip.planes[0]), 3 * part.image.width
@@ -94,7 +94,7 @@ def paste(av: Any, frame: Any, part: Part) -> None:
 
 
 def _turns(frame: Any) -> int:
-    """Quarters counterclockwise that bring a frame upright."""
+    """The number of counterclockwise quarter turns that make a frame upright."""
     return frame.rotation // 90
 
 
@@ -105,7 +105,7 @@ def _rgb(frame: Any) -> np.ndarray:
 
 
 def _strips(av: Any, frame: Any) -> Iterator[tuple[int, Any]]:
-    """The first row, and the rows as a frame, of one strip of a frame after the other."""
+    """Yields the first row, and the rows as a frame, of each strip of a frame."""
     if frame.format.has_palette or any(plane.line_size < 0 for plane in frame.planes):
         yield 0, frame
         return
@@ -121,7 +121,7 @@ def _strips(av: Any, frame: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _rows_of_strips(width: int, height: int) -> Iterator[tuple[int, int]]:
-    """First row and end of each strip; no two share a row of colours."""
+    """The first row and the end of each strip; strips share no row of colours."""
     step = max(8, STRIP_PIXELS // width // 8 * 8)
     for top in range(0, height, step):
         yield top, min(top + step, height)

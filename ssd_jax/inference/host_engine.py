@@ -1,4 +1,4 @@
-"""What engines that compute on the CPU have in common: one thread that runs batch after batch."""
+"""The base of engines on the CPU: one thread that runs one batch at a time."""
 
 import abc
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,14 +11,14 @@ from ssd_jax.inference.exported import check_found
 
 
 class HostEngine(abc.ABC):
-    """An `Engine` but for `_run`, which detects in one batch."""
+    """An `Engine` without `_run`, which detects in one batch."""
 
     def __init__(self, description: Description, name: str) -> None:
         """Starts the thread.
 
         Args:
-          description: of the detector.
-          name: what messages call its file.
+          description: the description of the detector.
+          name: the name of its file in messages.
         """
         self.description = description
         self._name = name
@@ -38,4 +38,4 @@ class HostEngine(abc.ABC):
 
     @abc.abstractmethod
     def _run(self, pixels: np.ndarray, batch_size: int) -> Found:
-        """Detects in images, in the thread; `batch_size` is that of `start`."""
+        """Detects in images, in the thread; `batch_size` is the argument of `start`."""

@@ -1,4 +1,4 @@
-"""Finds the images and videos that the arguments of a command name."""
+"""Finds the images and videos named by the arguments of a command."""
 
 import glob
 import os
@@ -23,8 +23,8 @@ class Input(NamedTuple):
     """A file.
 
     Attributes:
-      path: where it is.
-      name: what results call it: its path below the folder that all arguments have in common.
+      path: its path.
+      name: its name in results: the path below the common folder of all arguments.
     """
 
     path: str
@@ -32,12 +32,12 @@ class Input(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What arguments stand for.
+    """The files of arguments.
 
     Attributes:
-      files: the files, among them those that are named and do not exist.
-      empty: the folders and patterns that stand for none.
-      unreadable: why folders below those named could not be listed.
+      files: the files, including named files that do not exist.
+      empty: the folders and patterns without files.
+      unreadable: the errors of folders that could not be listed.
     """
 
     files: list[Input]
@@ -46,10 +46,10 @@ class Found(NamedTuple):
 
 
 def find_files(arguments: Sequence[str]) -> Found:
-    """The files that arguments name, each once, in the order of the arguments.
+    """Finds the files of arguments, each once, in the order of the arguments.
 
-    A folder stands for the images and videos in it and below it; a file for itself, whatever its
-    name; and a pattern like `pictures/**/*.jpg` for the files that match.
+    A folder names the images and videos in it and below it; a file, with any suffix, names itself;
+    a pattern like `pictures/**/*.jpg` names the matching files.
     """
     found: dict[str, str] = {}
     roots, empty, unreadable = [], [], []
@@ -57,7 +57,7 @@ def find_files(arguments: Sequence[str]) -> Found:
         before = len(unreadable)
         root, files = _expand(argument, unreadable)
         roots.append(root)
-        for file in files:  # by their absolute paths, so that no file comes twice
+        for file in files:  # by absolute path, so that no file is repeated
             found.setdefault(os.path.abspath(file), file)
         if not files and len(unreadable) == before:
             empty.append(argument)
@@ -72,7 +72,7 @@ def find_files(arguments: Sequence[str]) -> Found:
 
 
 def input_copy(argument: str) -> str:
-    """An argument as a local path or pattern; what it names in an object store is copied first.
+    """An argument as a local path or pattern; files in an object store are copied first.
 
     Raises:
       UserError: see `local_copy`.
@@ -92,12 +92,12 @@ def _of_media(names: Collection[str]) -> list[str]:
 
 
 def is_video(file: str) -> bool:
-    """Whether a file is taken for a video, by its name."""
+    """Whether a file has the suffix of a video."""
     return Path(file).suffix.lower() in VIDEO_SUFFIXES
 
 
 def _expand(argument: str, unreadable: list[OSError]) -> tuple[str, list[str]]:
-    """The folder that an argument begins in, and its files; adds why folders cannot be listed."""
+    """The first folder of an argument, and its files; collects errors of listing folders."""
     if os.path.isdir(argument):
         return os.path.abspath(argument), list(_walk(argument, unreadable))
     if glob.has_magic(argument) and not os.path.lexists(argument):

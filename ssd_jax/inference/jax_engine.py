@@ -51,7 +51,7 @@ class JaxEngine:
             return Found(*jax.device_get(started))
 
     def _program(self, batch_size: int) -> Any:
-        """The program for batches of a size, not compiled yet."""
+        """The program for a batch size, not compiled yet."""
         side = self.description.side
         pixels = jax.ShapeDtypeStruct((batch_size, side, side, 3), np.uint8)
         return self._predict.trace(self._variables, pixels)

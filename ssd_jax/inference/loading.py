@@ -1,4 +1,4 @@
-"""The detector that the flags of a command name."""
+"""Loads the detector named by the flags of a command."""
 
 import tempfile
 from collections.abc import Callable
@@ -24,22 +24,20 @@ ENGINES = ("jax", *KIND_OF)
 def load_detector(
     workdir: str | None, weights: str | None, checkpoint: WhichCheckpoint = "best", engine: str = ""
 ) -> Detector:
-    """The detector that the flags name.
+    """Loads the detector named by flags.
 
     Args:
       workdir: the work directory of a run.
-      weights: or what `ssd-jax export` wrote, a folder or a file of ONNX or TFLite; or
-        `hf:USER/NAME`.
-      checkpoint: of the run.
+      weights: instead of `workdir`, an export of `ssd-jax export`: a folder, or a file of ONNX or
+        TFLite; or `hf:USER/NAME`.
+      checkpoint: the checkpoint of the run.
       engine: one of `ENGINES`; "" for the first that runs the weights.
 
     Raises:
-      UserError: they name none or two, it cannot be read, or the engine cannot run it.
+      UserError: the flags name no detector or two, it cannot be read, or the engine cannot run it.
     """
     if (workdir is None) == (weights is None):
-        raise UserError(
-            "name either --workdir, of a run, or --weights, what `ssd-jax export` wrote"
-        )
+        raise UserError("name either --workdir of a run, or --weights of an export")
     if engine and engine not in ENGINES:
         raise UserError(f"--engine is {engine!r}, but must be one of {', '.join(ENGINES)}")
     if workdir is not None:
@@ -50,12 +48,12 @@ def load_detector(
         return Detector(make_engine(load_workdir(workdir, checkpoint), engine, workdir))
     assert weights is not None
     if checkpoint != "best":
-        raise UserError("--checkpoint goes with --workdir: --weights has only one")
+        raise UserError("--checkpoint needs --workdir: --weights has only one checkpoint")
     kind = exported_kind(weights)
     if kind:
         if engine == "jax":
             raise UserError(
-                f"--engine is jax, but {weights} is run by {' or '.join(ENGINES_OF[kind])} alone"
+                f"--engine is jax, but {weights} can only be run by {' or '.join(ENGINES_OF[kind])}"
             )
         engine = engine or ENGINES_OF[kind][0]
         return Detector(load_exported(read_exported(weights, kind), engine))
@@ -67,10 +65,10 @@ def load_detector(
 
 
 def exported_kind(weights: str) -> str:
-    """The kind of file that weights are, or that their folder has; "" for arrays of JAX.
+    """The kind of exported file of weights or in their folder; "" for arrays of JAX.
 
     Raises:
-      UserError: a folder has two.
+      UserError: a folder has two kinds.
     """
     suffix = PurePosixPath(weights).suffix[1:].lower()
     has = _has_file(weights)
@@ -86,7 +84,7 @@ def exported_kind(weights: str) -> str:
 
 
 def _has_file(folder: str) -> Callable[[str], bool]:
-    """Tells of a name whether a folder has such a file."""
+    """A function that returns whether a folder has a file of a name."""
     if is_remote(folder):
         return clouds.objects_at(folder).__contains__
     path = local_path(folder)
@@ -94,15 +92,15 @@ def _has_file(folder: str) -> Callable[[str], bool]:
 
 
 def make_engine(trained: "Trained", engine: str, name: str) -> Engine:
-    """What runs a detector, which for another engine than JAX is exported.
+    """Makes the engine of a detector; for other engines than JAX, the detector is exported first.
 
     Args:
       trained: the detector.
       engine: one of `ENGINES`; "" for JAX.
-      name: what messages call the detector.
+      name: the name of the detector in messages.
 
     Raises:
-      UserError: the engine, or what exports for it, is not installed.
+      UserError: the engine, or a package for the export, is not installed.
     """
     if engine in ("", "jax"):
         from ssd_jax.inference.jax_engine import JaxEngine
@@ -112,15 +110,15 @@ def make_engine(trained: "Trained", engine: str, name: str) -> Engine:
 
 
 def exported_now(trained: "Trained", kind: str, name: str) -> Exported:
-    """A detector as an exported file, which is read and removed.
+    """Exports a detector to a temporary file, and returns its content.
 
     Args:
       trained: the detector.
-      kind: of the file.
-      name: what messages call the detector.
+      kind: the kind of file.
+      name: the name of the detector in messages.
 
     Raises:
-      UserError: what exports it is not installed.
+      UserError: a package for the export is not installed.
     """
     from ssd_jax.interop.export import write_for_engines
 

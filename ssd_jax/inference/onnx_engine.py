@@ -9,29 +9,29 @@ from ssd_jax.inference.exported import Exported, Images, cannot_run, describe
 from ssd_jax.inference.host_engine import HostEngine
 from ssd_jax.threads import num_cores
 
-SILENT = 4  # fatal errors alone: others are raised, too
+SILENT = 4  # only fatal errors: others are also raised
 
 
 class OnnxEngine(HostEngine):
-    """An `Engine`; it takes batches of any size."""
+    """An `Engine` for batches of any size."""
 
     def __init__(self, exported: Exported):
         """Loads a file of ONNX.
 
         Raises:
-          UserError: it is damaged, or no detector of this project.
+          UserError: the file is damaged, or not a detector of this project.
         """
         options = onnxruntime.SessionOptions()
         options.log_severity_level = SILENT
         options.intra_op_num_threads = num_cores()
-        # Threads that wait actively for the next operation take the cores on which images are
-        # decoded meanwhile.
+        # Threads that actively wait for the next operation would occupy the cores that decode
+        # images.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 exported.content, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # its errors have no class of their own
+        except Exception as error:  # its errors have no common class
             raise cannot_run(exported.name, "onnxruntime", error) from error
         description = describe(
             self._session.get_modelmeta().custom_metadata_map,

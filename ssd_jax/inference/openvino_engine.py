@@ -11,24 +11,24 @@ from ssd_jax.inference.engine import FEWER, Found
 from ssd_jax.inference.exported import Exported, Images, cannot_run, describe
 from ssd_jax.inference.host_engine import HostEngine
 
-# Where a CPU has bfloat16, OpenVINO would compute in it, and detect something else.
+# On a CPU with bfloat16, OpenVINO would use it, and give other detections.
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
-METADATA = ["framework"]  # where OpenVINO keeps the metadata of ONNX files
+METADATA = ["framework"]  # OpenVINO's key of the metadata of ONNX files
 
 
 class OpenvinoEngine(HostEngine):
-    """An `Engine`; the network is prepared once for each batch size, which makes it faster."""
+    """An `Engine`; the network is compiled for each batch size, which makes it faster."""
 
     def __init__(self, exported: Exported):
         """Loads a file of ONNX.
 
         Raises:
-          UserError: it is damaged, or no detector of this project.
+          UserError: the file is damaged, or not a detector of this project.
         """
         self._core = _import_openvino().Core()
         try:
             self._model = self._core.read_model(exported.content)
-        except Exception as error:  # its errors have no class of their own
+        except Exception as error:  # its errors have no common class
             raise cannot_run(exported.name, "OpenVINO", error) from error
         model = self._model
         inputs = {
@@ -56,10 +56,10 @@ class OpenvinoEngine(HostEngine):
 
 
 def _import_openvino() -> ModuleType:
-    """OpenVINO without its telemetry.
+    """Imports OpenVINO without its telemetry.
 
-    Importing it would tell Google Analytics so, by a process that it forks, and leave a folder in
-    the user's home.
+    The telemetry reports each import to Google Analytics, in a forked process, and creates a folder
+    in the user's home.
     """
     telemetry = "openvino_telemetry"
     blocked = telemetry not in sys.modules and "openvino" not in sys.modules

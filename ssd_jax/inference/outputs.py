@@ -1,4 +1,4 @@
-"""The output folder of a prediction: what lies in it, under which names, for one run at a time."""
+"""The output folder of a prediction: its files and their names; one run may write at a time."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ LONGEST_LABEL = 50  # characters of a class in a file's name
 
 
 class Target(NamedTuple):
-    """An input file, and the name of what is drawn on it."""
+    """An input file, and the name of its drawing."""
 
     file: Input
     name: str
@@ -45,26 +45,26 @@ class OutputFolder:
         self._names = OutputNames([file.name for file in files])
 
     def target(self, file: Input, suffixes: Sequence[str]) -> Target:
-        """A file with a name of its own for its drawing, which ends in one of the suffixes."""
+        """Chooses a unique name with one of the suffixes for the drawing of a file."""
         return Target(file, self._names.choose(file.name, suffixes))
 
     @contextlib.contextmanager
     def annotated(self, target: Target) -> Iterator[Path]:
-        """Gives a path for the drawing, to be replaced: see `replacing`.
+        """A block that writes a drawing to a temporary path: see `replacing`.
 
-        Where the user stops it, what is there is called `NAME.partial.mp4`.
+        If the user stops it, the incomplete file gets the name `NAME.partial.mp4`.
         """
         with self._replacing(ANNOTATED, target.name) as unfinished:
             try:
                 yield unfinished
             except KeyboardInterrupt:
                 stem, suffix = os.path.splitext(target.name)
-                with contextlib.suppress(OSError):  # there is nothing yet
+                with contextlib.suppress(OSError):  # nothing was written yet
                     os.replace(unfinished, self._folder / ANNOTATED / f"{stem}.partial{suffix}")
                 raise
 
     def write(self, target: Target, detections: Detections) -> None:
-        """Writes the image with boxes and, where asked for, an image of each object.
+        """Writes the image with boxes and, with `crops`, an image of each object.
 
         Raises:
           UserError: the image cannot be read again.
@@ -73,7 +73,7 @@ class OutputFolder:
         image = open_as_rgb(detections.image)
         if self._crops:
             self._write_crops(image, detections, target.name)
-        # On the image itself, which nothing else needs: large ones take hundreds of megabytes.
+        # Draws on the image itself, which is not needed any more: a copy may take hundreds of MB.
         drawn = draw_boxes(
             image,
             detections.boxes,
@@ -103,10 +103,10 @@ class OutputFolder:
 
 
 class OutputNames:
-    """Names for output files, like those of the inputs but never the same twice.
+    """Chooses unique names for output files, similar to the names of inputs.
 
     Args:
-      names: paths of all inputs, below their common folder: the outputs lie in the same folders.
+      names: the paths of all inputs, below their common folder; outputs have the same folders.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -115,11 +115,11 @@ class OutputNames:
         }
 
     def choose(self, name: str, suffixes: Sequence[str]) -> str:
-        """The name itself where it has one of the suffixes, otherwise with the first one added.
+        """The name itself if it has one of the suffixes, otherwise with the first suffix added.
 
         Args:
           name: one of the paths.
-          suffixes: in lower case.
+          suffixes: the suffixes in lower case.
         """
         folder, _, file = name.rpartition("/")
         stem, suffix = next(
@@ -127,7 +127,7 @@ class OutputNames:
             (file, suffixes[0]),
         )
         number, chosen = 1, ""
-        while not chosen or chosen.casefold() in self._taken:  # for some file systems A is a
+        while not chosen or chosen.casefold() in self._taken:  # some file systems ignore case
             addition = suffix if number == 1 else f"_{number}{suffix}"
             chosen = os.path.join(folder, shortened(stem, LONGEST_NAME - len(addition)) + addition)
             number += 1
@@ -136,12 +136,12 @@ class OutputNames:
 
 
 def _ends(file: str, suffix: str) -> bool:
-    """Whether a file has a suffix, and something before it."""
+    """Whether a file name has a suffix, and other characters before it."""
     return file.lower().endswith(suffix) and len(file) > len(suffix)
 
 
 def check_apart(folder: Path, roots: Sequence[str], files: Sequence[Input]) -> None:
-    """Checks that results will not lie among the inputs.
+    """Checks that results will not be among the inputs.
 
     Args:
       folder: the output folder.
@@ -149,28 +149,28 @@ def check_apart(folder: Path, roots: Sequence[str], files: Sequence[Input]) -> N
       files: the input files.
 
     Raises:
-      UserError: the output folder is one of the folders, lies in one, or holds one of the files; or
-        what is in it leads elsewhere.
+      UserError: the output folder is one of the folders, is inside one, or contains one of the
+        files; or it contains a link to another folder.
     """
     real = os.path.realpath(folder)
     for root in map(os.path.realpath, roots):
         if real == root or _is_below(real, root):
             raise UserError(
-                f"--output={folder} lies in the folder of the input {root}, so results would be "
-                "input of the next run: name a folder outside of it"
+                f"--output={folder} is inside the input folder {root}, so results would be inputs "
+                "of the next run: name a folder outside of it"
             )
     for file in files:
         if _is_below(os.path.realpath(file.path), real):
             raise UserError(
-                f"{file.path} lies in the folder of --output={folder}, where results could take "
-                "its place: name another folder"
+                f"{file.path} is inside --output={folder}, so results could replace it: name "
+                "another folder"
             )
     for name in (ANNOTATED, CROPS):
         inside = os.path.join(real, name)
         if os.path.realpath(inside) != inside:
             raise UserError(
-                f"{folder / name} is a link to {os.path.realpath(inside)}, where results would "
-                "take the place of other files: remove the link, or name another --output"
+                f"{folder / name} is a link to {os.path.realpath(inside)}, so results would "
+                "replace other files: remove the link, or name another --output"
             )
 
 
@@ -180,17 +180,17 @@ def _is_below(path: str, folder: str) -> bool:
 
 @contextlib.contextmanager
 def only_run(folder: Path) -> Iterator[None]:
-    """A block during which no other run writes to an output folder, made where it does not exist.
+    """A block in which no other run writes to an output folder; creates it if necessary.
 
     Raises:
-      UserError: another one does.
+      UserError: another run writes to it.
     """
     with locked(folder, "--output"):
         try:
             yield
         finally:
-            # While it is held: another run that has opened the file meanwhile finds it removed, and
-            # is refused. Windows removes no file that is open; there the lock itself does it.
+            # While the lock is held: a run that has opened the file meanwhile finds it removed, and
+            # is rejected. Windows cannot remove open files; there, the lock removes it.
             with contextlib.suppress(OSError):
                 (folder / LOCK).unlink(missing_ok=True)
 

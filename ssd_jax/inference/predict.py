@@ -1,4 +1,4 @@
-"""Detects objects in files, folders, streams and cameras, and writes what it finds."""
+"""Detects objects in files, folders, streams and cameras, and writes the results."""
 
 import contextlib
 import dataclasses
@@ -34,7 +34,7 @@ from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
 
-# Of images that wait to be drawn; more are opened again, so that memory stays bounded.
+# The size of images that are kept for drawing; others are opened again, to limit memory.
 KEPT_BYTES = 2**29
 
 
@@ -49,28 +49,28 @@ def predict(
     crops: bool = False,
     track: bool = False,
 ) -> Done:
-    """Detects in everything that the arguments name.
+    """Detects objects in all inputs.
 
-    Writes to the output folder `detections.json`, when all is done; `annotated/`, the images and
-    videos with boxes; and `crops/`, an image of each object, in a folder for each image. Where it
-    is stopped, the images that were done are in `detections.partial.jsonl`: see `ResultsFile`.
+    Writes to the output folder: `detections.json` at the end; `annotated/`, the images and videos
+    with boxes; and `crops/`, an image of each object, in a folder for each image. If the prediction
+    is stopped, the finished images are in `detections.partial.jsonl`: see `ResultsFile`.
 
     Args:
       detector: the detector.
       arguments: files, folders, patterns, URLs of video streams, `camera:0`.
-      output: the folder, made where it does not exist.
+      output: the output folder; created if it does not exist.
       score_threshold: detections with a lower score are left out.
-      classes: the classes to detect; all where empty.
-      batch_size: images that the device works on at a time.
-      crops: whether to write `crops/`; of images, not of videos.
-      track: whether to number the objects of a video, the same object in all of its frames.
+      classes: the classes to detect; all if empty.
+      batch_size: the number of images in a batch.
+      crops: whether to write `crops/`, of images but not of videos.
+      track: whether to give each object of a video a number, the same in all frames.
 
     Returns:
-      What was done; the files that could not be read are logged, and stand in `detections.json`.
+      The result in numbers; unreadable files are logged, and listed in `detections.json`.
 
     Raises:
-      UserError: an argument is wrong, another run writes to the folder, or it cannot be written
-        or would hold results among the inputs.
+      UserError: an argument is wrong, another run writes to the folder, or the folder cannot be
+        written or is among the inputs.
     """
     choice = Choice(detector.class_names, score_threshold, classes)
     if batch_size < 1:
@@ -92,7 +92,7 @@ def _predict(
     crops: bool,
     tracker: Callable[[], Tracker] | None,
 ) -> Done:
-    """`predict` into a local folder."""
+    """`predict` with a local output folder."""
     files, videos, failed = _find(arguments, folder)
     if tracker and not videos:
         raise UserError("--track follows objects in videos, streams and cameras: name one")
@@ -110,21 +110,21 @@ def _predict(
         raise UserError(f"{folder} cannot be written: {reason_of(error)}") from error
     finally:
         if results.is_partial:
-            logger.warning("the images that were done are in %s", folder / PARTIAL)
+            logger.warning("the finished images are in %s", folder / PARTIAL)
     return _describe(results, choice, detector.least_score)
 
 
 def check_places(arguments: Sequence[str], output: str) -> None:
-    """Checks what can be checked of files and output before a detector is read.
+    """Checks files and output before a detector is loaded.
 
     Raises:
-      UserError: one has a scheme that is not read or written, or the output belongs to a run.
+      UserError: a scheme is not supported, or the output belongs to a run.
     """
     for name in arguments:
         if is_remote(name) and f"{output}/".startswith(f"{name.rstrip('/')}/"):
             raise UserError(
-                f"{output} is among the inputs, of {name}: results would become inputs the next "
-                "time, so name another output"
+                f"{output} is inside the input {name}, so results would be inputs of the next run: "
+                "name another output"
             )
         if not (is_live(name) or is_remote(name)):
             local_path(name)
@@ -171,14 +171,14 @@ def _find(
 
 
 class _Run:
-    """Detects in one file after the other; files that cannot be read are reported.
+    """Detects in files, one by one; unreadable files are reported.
 
     Args:
       detector: the detector.
-      choice: which detections are kept.
-      batch_size: images that the device works on at a time.
-      output: where drawings go.
-      results: where detections and errors go.
+      choice: selects the detections to keep.
+      batch_size: the number of images in a batch.
+      output: the output folder of drawings.
+      results: the file of detections and errors.
     """
 
     def __init__(
@@ -198,11 +198,11 @@ class _Run:
         self._kept_bytes, self._kept_lock = 0, threading.Lock()
 
     def detect_in_images(self, files: Sequence[Input]) -> None:
-        """Opening, detecting and writing overlap: threads for the first and last, in order."""
+        """Detects in images; opening, detecting and writing overlap, in threads, in order."""
         if not files:
             return
         targets = [self._output.target(file, (".png", ".jpg", ".jpeg")) for file in files]
-        # A few images take a smaller batch, in powers of two so that few programs are compiled.
+        # Few images use a smaller batch: a power of two, so that few programs are compiled.
         batch_size = self._batch_size
         if not isinstance(self._detector, TiledDetector):
             batch_size = min(batch_size, 2 ** (len(files) - 1).bit_length())
@@ -228,7 +228,7 @@ class _Run:
                     self.report(target.file.name, str(written))
 
     def detect_in_video(self, video: Input, track: Tracker | None) -> None:
-        """Frame by frame; the user ends a camera or a stream with Ctrl-C."""
+        """Detects in a video frame by frame; the user ends a camera or a stream with Ctrl-C."""
         try:
             with self._output.annotated(self._output.target(video, (".mp4",))) as unfinished:
                 self._detect_in_frames(video, unfinished, track)
@@ -236,7 +236,7 @@ class _Run:
             self.report(video.name, str(_cannot_write(video.path, error)))
 
     def _detect_in_frames(self, video: Input, path: Path, track: Tracker | None) -> None:
-        """Writes a video with boxes; where the source ends early, of the frames before."""
+        """Writes a video with boxes; if the source fails, of the frames before."""
         try:
             total = num_frames(video.path)
             choose = functools.partial(self._choice, video.name)
@@ -254,12 +254,12 @@ class _Run:
                 raise
 
     def report(self, name: str, error: str) -> None:
-        """Tells of a file that cannot be read; the others go on."""
+        """Reports a file that cannot be read; other files continue."""
         logger.error("error: %s", one_line(error))
         self._results.add_error(name, error)
 
     def _open(self, target: Target) -> tuple[Target, Prepared | UserError]:
-        """An image, ready for the network."""
+        """Opens and prepares an image for the network."""
         path = target.file.path
         try:
             size = size_in_file(path)
@@ -270,7 +270,7 @@ class _Run:
         return target, prepared if self._keeps(size) else prepared._replace(image=path)
 
     def _keeps(self, size: tuple[int, int]) -> bool:
-        """Whether an image of this size is kept until it is drawn; if so, it is counted."""
+        """Whether an image of this size is kept until it is drawn; counts it if so."""
         num_bytes = BYTES_OF_RGB * math.prod(size)
         with self._kept_lock:
             if math.prod(size) > LARGE or self._kept_bytes + num_bytes > KEPT_BYTES:
@@ -283,7 +283,7 @@ class _Run:
             self._kept_bytes -= BYTES_OF_RGB * math.prod(size)
 
     def _write(self, found: tuple[Target, Detections]) -> tuple[Target, Detections | UserError]:
-        """Writes the detections that are kept, and returns them."""
+        """Selects, writes and returns detections."""
         target, detections = found
         detections = self._choice(target.file.name, detections)
         try:
@@ -299,15 +299,15 @@ class _Run:
         return target, dataclasses.replace(detections, image=target.file.path)
 
     def _turn(self, size: tuple[int, int]) -> contextlib.AbstractContextManager:
-        """A lock for large images, so that one is open at a time; nothing for others."""
+        """A lock for large images, so that only one is open at a time; no lock for others."""
         return self._large if math.prod(size) > LARGE else contextlib.nullcontext()
 
 
 def _cannot_write(path: str, error: OSError) -> UserError:
-    """An error about the results of one file, where the others may go better.
+    """The error for the results of one file, if other files may succeed.
 
     Raises:
-      OSError: they will not: the disk is full.
+      OSError: the disk is full, so other files would fail, too.
     """
     if error.errno in NO_SPACE:
         raise error

@@ -1,4 +1,4 @@
-"""Detections of many images in one JSON file, in COCO's form, with constant memory."""
+"""Writes detections of many images to one JSON file, in COCO's form, with constant memory."""
 
 import json
 from collections import Counter
@@ -17,27 +17,27 @@ PARTIAL = "detections.partial.jsonl"
 class ResultsFile:
     """Writes `images`, `annotations`, `categories` and `errors` to `detections.json`.
 
-    Until all images are done they are in `detections.partial.jsonl`: a first line that says so,
-    with `partial` and `categories`, and then a line for each image, with its `annotations`, and for
-    each error. Where the block ends early, or the process, this file stays with the images that are
-    done, and an earlier `detections.json` as it was.
+    Until all images are finished, results are in `detections.partial.jsonl`: a first line with
+    `partial` and `categories`, then a line for each image, with its `annotations`, and for each
+    error. If the block or the process ends early, this file is kept with the finished images, and
+    an earlier `detections.json` stays unchanged.
 
     Attributes:
-      num_images: the number of images so far, frames of videos among them.
+      num_images: the number of images so far, including frames of videos.
       num_frames: the number of frames so far.
       num_errors: the number of files that could not be read.
       num_with_objects: the number of images with a detection.
-      objects: the number of detections by class, of those that have any.
-      is_partial: whether the block ended early and left images that are done.
+      objects: the number of detections by class, for classes with detections.
+      is_partial: whether the block ended early after finished images.
     """
 
     def __init__(self, folder: Path, class_names: Sequence[str], category_ids: Sequence[int]):
-        """Prepares the files of a folder.
+        """Begins the files of a folder.
 
         Args:
-          folder: for both files.
-          class_names: class i + 1 is called `class_names[i]`.
-          category_ids: what results call the classes, in the same order.
+          folder: the folder of both files.
+          class_names: class i + 1 has the name `class_names[i]`.
+          category_ids: the ids of the classes in results, in the same order.
         """
         self._results, self._partial = folder / RESULTS, folder / PARTIAL
         self._categories = describe_classes(class_names, category_ids)
@@ -55,7 +55,7 @@ class ResultsFile:
         return self
 
     def add(self, file_name: str, detections: Detections, **more: Any) -> None:
-        """Adds an image, with a number of its own; `more` is written beside its name and size."""
+        """Adds an image with the next number; `more` is added to its name and size."""
         number = self.num_images + 1
         height, width = detections.size
         image = {"id": number, "file_name": file_name, "width": width, "height": height}
@@ -68,12 +68,12 @@ class ResultsFile:
         self._num_annotations += len(annotations)
 
     def add_error(self, file_name: str, error: str) -> None:
-        """Adds a file that could not be read."""
+        """Adds an unreadable file."""
         self._write({"file_name": file_name, "error": error})
         self.num_errors += 1
 
     def _write(self, line: dict[str, Any]) -> None:
-        """Adds a line as a whole or, where the disk is full, nothing of it."""
+        """Adds a whole line or, if the disk is full, nothing."""
         start, content = self._lines.tell(), json.dumps(line).encode() + b"\n"
         try:
             while content:
@@ -112,7 +112,7 @@ class ResultsFile:
 
 
 def _write_list(file: TextIO, values: Iterable[dict[str, Any]]) -> None:
-    """Writes a list as JSON, a value a line."""
+    """Writes a list as JSON, one value per line."""
     start = "[\n"
     for value in values:
         file.write(start + json.dumps(value))

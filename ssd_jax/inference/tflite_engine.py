@@ -1,4 +1,4 @@
-"""Runs a detector in LiteRT, which was TensorFlow Lite, on the CPU."""
+"""Runs a detector in LiteRT (formerly TensorFlow Lite), on the CPU."""
 
 import io
 import json
@@ -14,28 +14,28 @@ from ssd_jax.inference.exported import Exported, Images, cannot_run, describe
 from ssd_jax.inference.host_engine import HostEngine
 from ssd_jax.interop.archives import open_archive
 
-DESCRIPTION_FILE = "detector.json"  # in the archive behind the model
+DESCRIPTION_FILE = "detector.json"  # in the archive after the model
 MAX_DESCRIPTION = 2**22  # bytes
 OUTPUTS = ("boxes", "classes", "scores", "count")
-# TFLite_Detection_PostProcess of LiteRT 2.3 shares the classes out to its threads, and forgets some
-# where their number is no multiple of that of the threads.
+# TFLite_Detection_PostProcess of LiteRT 2.3 divides the classes among its threads, and misses some
+# if their number is not a multiple of the number of threads.
 NUM_THREADS = 1
-XYXY = [1, 0, 3, 2]  # where y_min, x_min, y_max and x_max have these
+XYXY = [1, 0, 3, 2]  # the order of y_min, x_min, y_max and x_max
 
 
 class TfliteEngine(HostEngine):
-    """An `Engine`; a file of TFLite takes one image after the other."""
+    """An `Engine`; a TFLite file detects in one image at a time."""
 
     def __init__(self, exported: Exported):
         """Loads a file of TFLite.
 
         Raises:
-          UserError: it is damaged, or no detector of this project.
+          UserError: the file is damaged, or not a detector of this project.
         """
         try:
             interpreter = Interpreter(model_content=exported.content, num_threads=NUM_THREADS)
             self._run_one = interpreter.get_signature_runner()
-        except Exception as error:  # its errors have no class of their own
+        except Exception as error:  # its errors have no common class
             raise cannot_run(exported.name, "LiteRT", error) from error
         given, found = self._run_one.get_input_details(), self._run_one.get_output_details()
         inputs = {name: _images(details) for name, details in given.items()}
@@ -57,13 +57,13 @@ class TfliteEngine(HostEngine):
 
 
 def _images(details: Mapping[str, np.ndarray]) -> Images:
-    """An input, whose one image is one of any number here."""
+    """An input, with a batch of any size instead of one image."""
     first, *rest = np.asarray(details["shape"]).tolist()
     return Images(np.dtype(details["dtype"]).name, ["any" if first == 1 else first, *rest])
 
 
 def _description(content: bytes) -> dict[str, str]:
-    """What the archive behind a model says of it; nothing where there is none."""
+    """The metadata in the archive after a model; {} without one."""
     try:
         with open_archive(io.BytesIO(content)) as archive:
             if archive.getinfo(DESCRIPTION_FILE).file_size > MAX_DESCRIPTION:

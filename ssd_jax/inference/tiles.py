@@ -1,7 +1,7 @@
-"""Small objects in large images: detection tile by tile, and on the whole image.
+"""Detects small objects in large images: in overlapping tiles, and in the whole image.
 
-A network sees an image at its own size, in which small objects of a large image vanish. So the
-image is cut into overlapping squares, each of which is detected in like an image of its own.
+A network resizes images to its input size, in which small objects of a large image disappear. So
+the image is divided into overlapping squares, and each is detected in like a separate image.
 """
 
 import math
@@ -14,13 +14,13 @@ from ssd_jax.errors import UserError
 from ssd_jax.inference.detections import AnyImage, Detections, open_as_rgb
 from ssd_jax.inference.detector import AnyDetector, Detector, Prepared
 
-OVERLAP = 0.25  # of a tile's side with the next tile: objects of that size are whole in one of them
+OVERLAP = 0.25  # of the tile side, with the next tile: objects of this size are whole in one tile
 MIN_TILE = 32  # pixels
-BATCH_SIZE = 8  # tiles of images that are given in a list
-MAX_TILES = 2000  # of an image: more take minutes, and a gigabyte
-CUT = 0.01  # of a tile's side from its border: so near ends what is cut there
-MOST_IOU = 0.45  # of detections of a class from different tiles, as in the paper's suppression
-MOST_COVERED = 0.5  # of a detection that is cut, by a better one of its class
+BATCH_SIZE = 8  # tiles, for a list of images
+MAX_TILES = 2000  # per image: more take minutes, and a gigabyte
+CUT = 0.01  # of the tile side: boxes that end this near to a border are cut there
+MOST_IOU = 0.45  # IoU of detections of a class from different tiles, as in the paper's suppression
+MOST_COVERED = 0.5  # the covered part of a cut detection, by a better one of its class
 
 Key = TypeVar("Key")
 
@@ -35,11 +35,11 @@ class Tile(NamedTuple):
 
 
 def tiles_of(size: tuple[int, int], side: int) -> list[Tile]:
-    """The parts of an image that are detected in: the whole image, then the tiles row by row.
+    """The tiles of an image: the whole image, then squares row by row.
 
     Args:
       size: height and width of the image.
-      side: of the tiles in pixels; they overlap by `OVERLAP` of it or more.
+      side: the side of the squares in pixels; they overlap by at least `OVERLAP` of it.
 
     Raises:
       UserError: there are more than `MAX_TILES`.
@@ -52,7 +52,7 @@ def tiles_of(size: tuple[int, int], side: int) -> list[Tile]:
     if len(rows) * len(columns) > MAX_TILES:
         raise UserError(
             f"--tile={side} makes {len(rows) * len(columns):,} tiles of an image of {width} × "
-            f"{height} pixels, but there may be {MAX_TILES:,}: give larger tiles"
+            f"{height} pixels, but the limit is {MAX_TILES:,}: use larger tiles"
         )
     return [whole] + [
         Tile(left, top, min(left + side, width), min(top + side, height))
@@ -62,19 +62,19 @@ def tiles_of(size: tuple[int, int], side: int) -> list[Tile]:
 
 
 def _starts(length: int, side: int) -> list[int]:
-    """Where tiles begin along one side of an image, evenly spread; the last one ends with it."""
+    """The starts of tiles along one side of an image, evenly spaced; the last tile ends with it."""
     count = 1 + max(0, math.ceil((length - side) / (side * (1 - OVERLAP))))
     return [round(index * (length - side) / max(count - 1, 1)) for index in range(count)]
 
 
 class TiledDetector(AnyDetector):
-    """A detector that takes large images apart, and is used like the `Detector` that it wraps."""
+    """A detector that divides large images into tiles, with the interface of its `Detector`."""
 
     def __init__(self, detector: Detector, tile: int) -> None:
         """Wraps a detector.
 
         Args:
-          detector: detects in the tiles.
+          detector: the detector of the tiles.
           tile: side of the tiles in pixels of the image.
 
         Raises:
@@ -89,7 +89,7 @@ class TiledDetector(AnyDetector):
         self.least_score = detector.least_score
 
     def prepare(self, image: AnyImage) -> Prepared:
-        """Opens an image, and resizes its tiles: the pixels are `[tiles, size, size, 3] uint8`."""
+        """Opens an image, and resizes its tiles to pixels `[tiles, size, size, 3] uint8`."""
         rgb = open_as_rgb(image)
         size = (rgb.height, rgb.width)
         pixels = [
@@ -123,15 +123,15 @@ class TiledDetector(AnyDetector):
 
 
 def merged(found: Sequence[Detections], tiles: Sequence[Tile], prepared: Prepared) -> Detections:
-    """The detections of an image from those of its tiles, each object once, the best first.
+    """Merges the detections of tiles to detections of an image, each object once, the best first.
 
-    Of detections of one class that overlap by more than `MOST_IOU` the best stays. One that ends at
-    a border inside the image is cut off there: it comes after all others, and goes where half of
-    it lies in one of these.
+    Of detections of one class that overlap by more than `MOST_IOU`, the best one is kept.
+    Detections that end at a border inside the image are cut: they come after all others, and are
+    removed if half of their area is inside another detection.
 
     Args:
-      found: of each tile, in its pixels.
-      tiles: where they are.
+      found: the detections of each tile, in its pixels.
+      tiles: the positions of the tiles.
       prepared: the image.
     """
     first = found[0]
@@ -160,7 +160,7 @@ def merged(found: Sequence[Detections], tiles: Sequence[Tile], prepared: Prepare
 
 
 def _is_cut(boxes: np.ndarray, tile: Tile, size: tuple[int, int]) -> np.ndarray:
-    """`[boxes] bool`: which boxes, in pixels of a tile, end at a border inside the image."""
+    """`[boxes] bool`: whether a box, in pixels of a tile, ends at a border inside the image."""
     height, width = tile.bottom - tile.top, tile.right - tile.left
     near = CUT * max(height, width)
     at_border = np.stack(
@@ -176,11 +176,11 @@ def _is_cut(boxes: np.ndarray, tile: Tile, size: tuple[int, int]) -> np.ndarray:
 
 
 def _is_new(boxes: np.ndarray, is_cut: np.ndarray) -> np.ndarray:
-    """`[boxes] bool`: which boxes are of an object that no better one has.
+    """`[boxes] bool`: whether a box has an object without a better box.
 
     Args:
       boxes: `[boxes, 4] xyxy` of one class, the best first.
-      is_cut: `[boxes] bool`: which of them are cut off.
+      is_cut: `[boxes] bool`: whether the box is cut.
     """
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     is_new = np.ones(len(boxes), bool)

@@ -1,4 +1,4 @@
-"""Objects followed from frame to frame of a video, by ByteTrack of the package `trackers`."""
+"""Tracks objects in a video, with ByteTrack of the package `trackers`."""
 
 import dataclasses
 
@@ -7,18 +7,18 @@ import numpy as np
 from ssd_jax.errors import missing_package
 from ssd_jax.inference.detections import Detections
 
-LEAST_SCORE = 0.1  # of detections that go on with a track, as where an object is half hidden
+LEAST_SCORE = 0.1  # the lowest score that continues a track, for example of a half hidden object
 
 
 class Tracker:
-    """Gives the objects of one video numbers, which they keep.
+    """Gives the objects of one video constant numbers.
 
-    An object has its number from the second frame on in which it is seen, and keeps it where it is
-    lost for less than a second.
+    An object gets its number in the second frame with it, and keeps the number if it disappears for
+    less than a second.
     """
 
     def __init__(self, score_threshold: float) -> None:
-        """Begins without any object.
+        """Begins without objects.
 
         Args:
           score_threshold: detections with this score or a higher one begin a track.
@@ -37,11 +37,11 @@ class Tracker:
         )
 
     def __call__(self, detections: Detections, seconds: float) -> Detections:
-        """The detections of the next frame with their `tracks`.
+        """Adds `tracks` to the detections of the next frame.
 
         Args:
-          detections: all of them, those with low scores too.
-          seconds: the time of the frame, later than that of the frame before.
+          detections: all detections, including low scores.
+          seconds: the time of the frame, later than the previous frame.
         """
         import supervision
 
@@ -59,5 +59,5 @@ class Tracker:
         tracks = np.zeros(len(detections), np.int64)
         if found.tracker_id is not None and len(found):
             places = np.asarray(found.data["place"], np.int64)
-            tracks[places] = found.tracker_id + 1  # which is -1 where there is none
+            tracks[places] = found.tracker_id + 1  # -1 for no number
         return dataclasses.replace(detections, tracks=tracks)

@@ -1,6 +1,6 @@
-"""Videos, streams and cameras: every frame through a detector, into a video with boxes.
+"""Detects in every frame of videos, streams and cameras, and writes a video with boxes.
 
-Reading, detecting and writing each run in a thread of their own, but for large frames.
+Reading, detecting and writing run in separate threads, except for large frames.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from ssd_jax.inference.video_writer import VideoWriter
 from ssd_jax.storage.files import check_file
 from ssd_jax.threads import in_background, map_ahead, num_cores, pool_of_threads
 
-# How cameras are opened: FFmpeg's device and the name of camera N there.
+# FFmpeg's devices of cameras, and the name of camera N.
 CAMERAS = {
     "linux": ("v4l2", "/dev/video{}"),
     "darwin": ("avfoundation", "{}"),
@@ -44,19 +44,19 @@ STREAMS = tuple(
     f"{scheme}://"
     for scheme in ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")
 )
-WAITING_SECONDS = 10.0  # for a stream that gives nothing
-FALLBACK_RATE = 25  # where a stream does not tell its own
+WAITING_SECONDS = 10.0  # for a stream without data
+FALLBACK_RATE = 25  # for streams that do not state a rate
 
-# A file is read by these of FFmpeg's readers alone: others, as those of playlists, open further
-# files and addresses that a file names.
+# Only these readers of FFmpeg are used for files: others, like playlists, open further files and
+# addresses named in a file.
 FILE_FORMATS = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,asf,flv,ogg,mxf,dv,nut"
 
-# Frames between the reader and the writer, all together: each stage holds so many at a time.
+# The size of all frames between the reader and the writer; it limits the queues of stages.
 BYTES_IN_FLIGHT = 2**29
 STAGES = 6
-# Of larger frames, one at a time is worked on, strip by strip.
+# Larger frames are processed one at a time, in strips.
 LARGE = BYTES_IN_FLIGHT // (2 * STAGES * 3)  # pixels
-# Frames may grow to this, and not beyond that of the first frame, by which queues are measured.
+# Later frames may have this size, or the size of the first frame, which determines the queues.
 GROWN_PIXELS = 2560 * 1600
 
 Item = TypeVar("Item")
@@ -66,9 +66,9 @@ class Frame(NamedTuple):
     """A frame of a video.
 
     Attributes:
-      index: from 0.
+      index: its index from 0.
       pts: its time in units of the video's time base, from 0.
-      seconds: its time.
+      seconds: its time in seconds.
     """
 
     index: int
@@ -80,7 +80,7 @@ Select = Callable[[Detections], Detections]
 
 
 def is_live(source: str) -> bool:
-    """Whether it is a camera or the URL of a stream, not a file."""
+    """Whether a source is a camera or the URL of a stream, not a file."""
     return source.startswith(("camera:", *STREAMS))
 
 
@@ -97,25 +97,25 @@ def detect_in_video(
     select: Select,
     track: Tracker | None = None,
 ) -> Generator[tuple[int, Detections], None, None]:
-    """Detects on every frame, and writes a video with boxes: same frame rate, same times, no sound.
+    """Detects in every frame, and writes a video with boxes: same frame rate and times, no sound.
 
-    Closed early, it ends the video.
+    Closing the generator early ends the video.
 
     Args:
       detector: the detector.
       source: a file, the URL of a stream, or `camera:N`.
       output: the video file to write.
-      batch_size: frames that the device works on at a time.
-      select: which detections to keep.
-      track: follows objects from frame to frame, before some are kept; None to follow none.
+      batch_size: the number of frames in a batch.
+      select: selects the detections to keep.
+      track: tracks objects before the selection; None without tracking.
 
     Yields:
-      The number of each frame, from 0, and its detections, in order. Large frames are not kept:
-      the `image` of their detections is the source.
+      The index of each frame, from 0, and its detections, in order. Large frames are not kept: the
+      `image` of their detections is the source.
 
     Raises:
-      UserError: the source cannot be read, or not to its end; what came before is written. Or
-        PyAV is not installed.
+      UserError: the source cannot be read, or only in part; the frames before the error are
+        written. Or PyAV is not installed.
     """
     av = _import_av()
     with contextlib.ExitStack() as stack:
@@ -128,7 +128,7 @@ def detect_in_video(
         if is_large:
             yield from _in_large_frames(av, detector, frames, source, writer, select, track)
             return
-        at_once = BYTES_IN_FLIGHT // (STAGES * 3 * num_pixels)  # frames that a stage may hold
+        at_once = BYTES_IN_FLIGHT // (STAGES * 3 * num_pixels)  # frames in the queue of a stage
         batch_size, workers = min(batch_size, at_once), min(num_cores(), at_once)
         pool = stack.enter_context(pool_of_threads(workers))
 
@@ -153,7 +153,7 @@ def detect_in_video(
 def _measured(
     frames: Iterator[tuple[Frame, Any]],
 ) -> tuple[Iterator[tuple[Frame, Any]], int]:
-    """The same frames, and the pixels of the first."""
+    """The same frames, and the number of pixels of the first."""
     first = next(frames)
     return itertools.chain([first], frames), first[1].width * first[1].height
 
@@ -167,10 +167,10 @@ def _in_large_frames(
     select: Select,
     track: Tracker | None,
 ) -> Iterator[tuple[int, Detections]]:
-    """Detects in one frame after the other; none is kept while the next one is read."""
+    """Detects in frames one by one; no frame is kept while the next one is read."""
     if isinstance(detector, TiledDetector):
         raise UserError(
-            f"{source} has frames of more than {LARGE:,} pixels, which --tile does not take apart: "
+            f"{source} has frames of more than {LARGE:,} pixels, which --tile does not support: "
             "leave it out"
         )
     for index, frame in frames:
@@ -188,20 +188,20 @@ def _in_large_frames(
 def _tracked(
     frames: Iterable[tuple[Frame, Detections]], track: Tracker | None
 ) -> Iterator[tuple[Frame, Detections]]:
-    """Frames one after the other, with the numbers of objects where they are followed."""
+    """Yields frames with detections, and with the numbers of objects if `track` is given."""
     for frame, found in frames:
         yield frame, track(found, frame.seconds) if track else found
 
 
 def _drawn_frame(found: Detections) -> Image.Image:
-    """A frame with boxes, names and scores, in its own size."""
+    """Draws boxes, names and scores on a frame, in its size."""
     image = open_as_rgb(found.image)
     _drawing(found).draw(image)
     return image
 
 
 def _drawing(found: Detections) -> BoxDrawing:
-    """What is drawn on a frame, whose size stays."""
+    """The drawing of detections on a frame, without a change of its size."""
     height, width = found.size
     return BoxDrawing(
         (width, height),
@@ -214,14 +214,14 @@ def _drawing(found: Detections) -> BoxDrawing:
 
 
 def _drawn(parts: Iterable[Part], drawing: BoxDrawing) -> Iterator[Part]:
-    """The parts of an image with boxes, names and scores."""
+    """Draws boxes, names and scores on the parts of an image."""
     for part in parts:
         drawing.draw(part.image, (part.left, part.top))
         yield part
 
 
 def num_frames(source: str) -> int | None:
-    """The number of frames that a video file states; None where it does not."""
+    """The number of frames that a video file states; None if it does not."""
     if is_live(source):
         return None
     av = _import_av()
@@ -238,7 +238,7 @@ def _import_av() -> Any:
         import av.logging
     except ImportError as error:
         raise missing_package("av") from error
-    av.logging.set_level(av.logging.PANIC)  # what is wrong is raised as an error as well
+    av.logging.set_level(av.logging.PANIC)  # problems are also raised as errors
     return av
 
 
@@ -248,11 +248,11 @@ def _open(av: Any, source: str) -> Any:
         number = source.removeprefix("camera:")
         device, name = CAMERAS.get(sys.platform, ("", ""))
         if not number.isdigit() or not device:
-            raise UserError(f"{source} cannot be read: cameras are called camera:0, camera:1, …")
+            raise UserError(f"{source} cannot be read: write camera:0, camera:1, …")
         file, options = name.format(number), {"format": device}
     limits = {"max_pixels": str(MAX_PIXELS)}
     if not is_live(source):
-        # By its path alone: FFmpeg takes `concat:…`, `pipe:…` and the like for more than a name.
+        # As a path: FFmpeg gives names like `concat:…` and `pipe:…` a special meaning.
         file = f"file:{os.path.abspath(source)}"
         limits |= {"format_whitelist": FILE_FORMATS, "protocol_whitelist": "file"}
     try:
@@ -263,26 +263,26 @@ def _open(av: Any, source: str) -> Any:
         raise UserError(f"{source} cannot be read: {reason_of(error)}") from error
     if not container.streams.video:
         container.close()
-        raise UserError(f"{source} cannot be read: it has no video in it")
+        raise UserError(f"{source} cannot be read: it contains no video")
     if container.streams.video[0].codec_context is None:
         container.close()
-        raise UserError(f"{source} cannot be read: its video is of a codec that is not known")
+        raise UserError(f"{source} cannot be read: the codec of its video is unknown")
     return container
 
 
 def _frames(av: Any, container: Any, stream: Any, source: str) -> Iterator[tuple[Frame, Any]]:
-    """Frames at growing times. It closes the container at its end."""
+    """Yields frames at increasing times, and closes the container at the end."""
     first, last, index, damaged, most = None, -1, 0, 0, 0
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     is_large = stream.width * stream.height > LARGE
-    stream.thread_type = "SLICE" if is_large else "AUTO"  # a thread for each frame holds frames
+    stream.thread_type = "SLICE" if is_large else "AUTO"  # threads per frame would keep frames
     step = max(1, round(1 / (stream.time_base * _rate(stream))))
     try:
         for packet in container.demux(stream):
             try:
                 frames = packet.decode()
             except av.InvalidDataError:
-                damaged += 1  # what comes behind may be whole
+                damaged += 1  # later packets may be intact
                 continue
             while frames:
                 frame = frames.pop(0)
@@ -295,15 +295,15 @@ def _frames(av: Any, container: Any, stream: Any, source: str) -> Iterator[tuple
                     )
                 pts = last + step if frame.pts is None else frame.pts
                 first = pts if first is None else first
-                # Streams may jump back in time; a video file must not.
+                # Times of streams may decrease; times of a video file must not.
                 last = max(pts - first, last + 1)
                 yield Frame(index, last, float(last * stream.time_base)), frame
-                del frame  # the decoder uses its memory for the next one
+                del frame  # the decoder reuses its memory for the next frame
                 index += 1
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{source} cannot be read to its end: {reason_of(error)}") from error
     finally:
-        container.close()  # here, for no other thread may do it while this one reads
+        container.close()  # closed here, because no other thread may close it while this one reads
     if not index:
         raise UserError(f"{source} cannot be read: it has no frames")
     if damaged:

@@ -10,12 +10,12 @@ from PIL import Image
 from ssd_jax.errors import UserError, reason_of
 from ssd_jax.inference.frames import Part, parts_of_image, paste, yuv_frame
 
-# Frames that the encoder looks ahead.
+# The number of frames that the encoder looks ahead.
 LOOKAHEAD_BYTES, MOST_LOOKAHEAD = 2**28, 40
 
 
 class VideoWriter:
-    """A file that opens with its first image, and is whole when the block ends."""
+    """A video file; it is opened with its first image, and complete at the end of the block."""
 
     def __init__(
         self, av: Any, path: Path, rate: Fraction | int, time_base: Fraction, is_large: bool
@@ -24,10 +24,10 @@ class VideoWriter:
 
         Args:
           av: PyAV.
-          path: of the file.
-          rate: images a second.
-          time_base: seconds, the unit of times.
-          is_large: whether images are so large that as few as possible are kept.
+          path: the path of the file.
+          rate: images per second.
+          time_base: the unit of times, in seconds.
+          is_large: whether images are large, so that as few as possible are kept.
         """
         self._av = av
         self._path = path
@@ -44,7 +44,7 @@ class VideoWriter:
 
         Args:
           size: its width and height.
-          parts: of it.
+          parts: its parts.
           pts: its time.
 
         Raises:
@@ -52,7 +52,7 @@ class VideoWriter:
         """
         if self._container is None:
             self._container = self._open(size)
-        if size != self._size:  # some streams change it
+        if size != self._size:  # some streams change their size
             image = Image.new("RGB", size)
             for part in parts:
                 image.paste(part.image, part[:2])

@@ -15,7 +15,7 @@ EXPANSION = 4  # output channels of a block over its inner ones
 
 
 class Bottleneck(nnx.Module):
-    """1×1 that narrows, 3×3, 1×1 that widens, beside a shortcut."""
+    """1×1 that narrows, 3×3, 1×1 that widens, with a shortcut."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""What the processes of a run must have in common, compared before the first step.
+"""Checks before the first step that the processes of a run agree.
 
-Where they differ every process ends at once and says what differs: otherwise they would train
-without an error to weights that mean nothing, or wait for each other for ever.
+If they differ, every process ends at once and reports the difference. Otherwise they would train
+to meaningless weights without an error, or wait for each other forever.
 """
 
 import functools
@@ -21,9 +21,9 @@ from ssd_jax.errors import UserError, shown
 from ssd_jax.runs.provenance import versions
 from ssd_jax.runs.workdir import flat_fields, is_recorded, read_config
 
-MOST_DIFFERENCES = 6  # that a message names
+MOST_DIFFERENCES = 6  # the number of differences in a message
 
-# Settings of JAX that change what is computed.
+# Settings of JAX that change results.
 JAX_SETTINGS = (
     "jax_default_matmul_precision",
     "jax_default_prng_impl",
@@ -32,18 +32,18 @@ JAX_SETTINGS = (
     "jax_threefry_partitionable",
 )
 
-Facts = Mapping[str, object]  # by name, of what JSON can hold
+Facts = Mapping[str, object]  # values by name, in types of JSON
 
 
 def check_same_start(config: Config, **others: object) -> None:
-    """Compares what processes were started with: config, code, packages, settings and devices.
+    """Compares the inputs of processes: config, code, packages, settings and devices.
 
     Args:
-      config: of the run.
-      **others: further arguments, as JSON can hold them.
+      config: the config of the run.
+      **others: further arguments, in types of JSON.
 
     Raises:
-      UserError: it is not the same on all processes.
+      UserError: the processes differ.
     """
     if not devices.joined():
         return
@@ -58,7 +58,7 @@ def check_same_start(config: Config, **others: object) -> None:
     kinds = sorted({device.device_kind for device in jax.local_devices()})
     _check(
         {"the number of devices": jax.local_device_count(), "the kind of devices": kinds},
-        "give each process as many devices, of the same kind",
+        "give each process the same number of devices, of the same kind",
     )
 
 
@@ -66,11 +66,11 @@ def check_same_data(train: Dataset | None, evaluation: Dataset | None) -> None:
     """Compares classes and images.
 
     Args:
-      train: what is trained on, if anything.
-      evaluation: what is evaluated on, if anything.
+      train: the training data, if any.
+      evaluation: the evaluation data, if any.
 
     Raises:
-      UserError: they are not the same on all processes.
+      UserError: the processes differ.
     """
     if not devices.joined():
         return
@@ -88,10 +88,10 @@ def check_same_data(train: Dataset | None, evaluation: Dataset | None) -> None:
 
 
 def check_same_state(state: object) -> None:
-    """Compares the arrays that a run begins or goes on with.
+    """Compares the arrays with which a run begins or continues.
 
     Raises:
-      UserError: they are not the same on all processes.
+      UserError: the processes differ.
     """
     if not devices.joined():
         return
@@ -132,7 +132,7 @@ def _code_digest() -> str:
 
 
 def recorded_config(folder: Path) -> Config | None:
-    """`shared_config`; None where no run is recorded in the folder."""
+    """`shared_config`; None if no run is recorded in the folder."""
     recorded = exchange.from_main_process(devices.is_main_process() and is_recorded(folder))
     return shared_config(folder) if recorded else None
 
@@ -141,7 +141,7 @@ def shared_config(folder: Path) -> Config:
     """The config that the main process reads from a work directory, on every process.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: the config cannot be read.
     """
     own = read_config(folder).model_dump(mode="json") if devices.is_main_process() else {}
     return as_config(exchange.from_main_process(own))

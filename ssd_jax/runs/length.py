@@ -18,13 +18,13 @@ def steps_of(config: Config, num_images: int) -> int:
 
 
 def with_steps(config: Config, num_images: int, folder: Path) -> Config:
-    """The config with as many steps as its epochs take, if it counts in epochs.
+    """Sets the number of steps of a config that counts in epochs.
 
     Args:
       config: the config.
       num_images: the training images.
-      folder: the work directory; a run that goes on there keeps its steps, also where images came
-        or went, for its schedule depends on them.
+      folder: the work directory; a continued run keeps its steps, also if images were added or
+        removed, because its schedule depends on them.
     """
     if not config.epochs:
         return config
@@ -35,9 +35,11 @@ def with_steps(config: Config, num_images: int, folder: Path) -> Config:
     return config.replace({"steps": steps})
 
 
-def tell_how_to_go_on(config: Config, step: int) -> None:
-    """Tells what a run that has ended at a step would need to go on."""
+def log_how_to_continue(config: Config, step: int) -> None:
+    """Logs how to continue a run that has ended at a step."""
     field = "steps" if step == config.steps else "patience"
     logger.info(
-        "the run has ended at step %d: to go on, raise config.%s, with --change_config", step, field
+        "the run has ended at step %d: to continue, raise config.%s, with --change_config",
+        step,
+        field,
     )

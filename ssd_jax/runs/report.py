@@ -1,4 +1,4 @@
-"""The page about an evaluation, and what a run has reached, written at its end."""
+"""Writes the report of an evaluation, and the result of a run at its end."""
 
 import functools
 import logging
@@ -52,14 +52,14 @@ def tell_end(
     origin: str,
     check: Callable[[], None],
 ) -> None:
-    """Tells what a run has reached; its best checkpoint is evaluated again, for a page about it.
+    """Logs the result of a run; evaluates its best checkpoint again for a report.
 
     Args:
-      result: of the run.
-      config: of the run.
-      evaluator: on its evaluation data; None where there is none.
-      origin: where that data comes from, in words.
-      check: called after every batch; may raise, to end early.
+      result: the result of the run.
+      config: the config of the run.
+      evaluator: the evaluator of its evaluation data; None without such data.
+      origin: a description of the evaluation data.
+      check: called after every batch; may raise an error to end early.
     """
     num_objects, weakest = 0, ""
     if evaluator is not None and result.best_step is not None and config.report:
@@ -71,7 +71,7 @@ def tell_end(
             about = {"run": f"{result.workdir}, step {result.best_step}", "data": origin}
             try:
                 write_page(result.workdir / "report", results, summary, about, evaluator.dataset)
-            except UserError as error:  # what the run has reached is told all the same
+            except UserError as error:  # the result is logged anyway
                 logger.warning("there is no report: %s", error)
     if devices.is_main_process():
         logger.info("%s", describe_result(result, num_objects, weakest))
@@ -83,7 +83,7 @@ def _evaluate_again(
     evaluator: Evaluator,
     check: Callable[[], None],
 ) -> list[ImageResult]:
-    """What the best checkpoint detects."""
+    """The detections of the best checkpoint."""
     shapes = evaluator.network.variable_shapes()
 
     def read() -> tuple[Variables, Variables]:
@@ -99,7 +99,7 @@ def _evaluate_again(
 
 
 def _weakest(results: Sequence[ImageResult], config: Config, dataset: Dataset) -> str:
-    """The class that is found worst, by the metric of the config or the nearest of VOC's."""
+    """The class with the worst result, by the metric of the config or the nearest one of VOC."""
     metric = METRICS[config.metric]
     rule = voc.METRIC if metric.own_iou_thresholds else metric
     return describe_weakest(results, dataset.class_names, config.model.image_size, rule.average)

@@ -24,7 +24,7 @@ CHECKPOINT = re.compile(r"checkpoints/(\d+)/(.*)")
 
 
 def run_copy(place: AnyPath) -> Path:
-    """A local path of a work directory, to read it: what describes the run, and its weights.
+    """A local path of a work directory, to read the description and the weights of its run.
 
     Raises:
       UserError: see `local_copy`.
@@ -45,9 +45,10 @@ def _steps_at(place: AnyPath) -> list[int]:
 
 @contextlib.contextmanager
 def training_copy(place: AnyPath) -> Iterator[tuple[Path, list[Hook]]]:
-    """A local path of a work directory to train in; of one in a store a copy, which is sent there.
+    """A block with a local path of a work directory for training; a store gets all changes.
 
-    Only the main process has the copy; the others read and write nothing there.
+    For a work directory in a store, this is a copy. Only the main process has it; other processes
+    read and write nothing there.
 
     Yields:
       The path, and hooks for the run.
@@ -60,7 +61,7 @@ def training_copy(place: AnyPath) -> Iterator[tuple[Path, list[Hook]]]:
         return
     place = str(place).rstrip("/")
     if not devices.is_main_process():
-        yield copy_place(place, "run"), [Hook()]  # all processes call as many hooks
+        yield copy_place(place, "run"), [Hook()]  # all processes call the same number of hooks
         return
     objects = clouds.objects_at(place)
     folder = local_copy(place, _of_run, "run", may_be_missing=True)
@@ -90,7 +91,7 @@ class _Owned(Hook):
 
 
 def _of_run(names: Collection[str], leaves_out: tuple[str, ...] = ()) -> set[str]:
-    """The objects that describe a run, and those of its complete checkpoints."""
+    """The objects that describe a run, and the objects of its complete checkpoints."""
     complete = _complete(names)
     wanted = {name for name in names if "/" not in name}
     for name in names:
@@ -101,12 +102,12 @@ def _of_run(names: Collection[str], leaves_out: tuple[str, ...] = ()) -> set[str
 
 
 def _complete(names: Collection[str]) -> set[int]:
-    """The steps of the checkpoints whose checksums are there, which come last."""
+    """The steps of checkpoints with checksums, which are written last."""
     matches = map(CHECKPOINT.fullmatch, names)
     return {int(found[1]) for found in matches if found and found[2] == CHECKSUMS_FILE}
 
 
 def _incomplete(names: Collection[str]) -> list[str]:
-    """What a process that was killed has left of a checkpoint."""
+    """The objects of an incomplete checkpoint of a killed process."""
     wanted = _of_run(names)
     return [name for name in names if CHECKPOINT.fullmatch(name) and name not in wanted]

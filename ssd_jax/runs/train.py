@@ -1,4 +1,4 @@
-"""From a config and a work directory to a trained detector: where the packages meet.
+"""Trains a detector from a config and a work directory, with the parts of all packages.
 
 `train` checks the config, builds the parts of the run, restores the state or begins with a new one,
 and fits it. Mistakes are reported before anything is written.
@@ -36,7 +36,7 @@ from ssd_jax.runs.class_weights import with_class_weights
 from ssd_jax.runs.data_checks import describe_continued, look_at_data, record_data
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.initial_weights import record_weights, start_weights
-from ssd_jax.runs.length import tell_how_to_go_on, with_steps
+from ssd_jax.runs.length import log_how_to_continue, with_steps
 from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
 from ssd_jax.runs.plan import planned
@@ -79,19 +79,19 @@ def train(
     given: Collection[str] | None = None,
     hooks: Sequence[Hook] = (),
 ) -> TrainResult:
-    """Trains as the config says; goes on where an earlier run in the work directory stopped.
+    """Trains with a config; continues an earlier run in the work directory.
 
     Args:
       config: the config of the run.
-      workdir: the work directory, made where it does not exist.
+      workdir: the work directory; created if it does not exist.
       change_config: whether the earlier run may have had another config.
-      given: names of fields like `steps` and `model.width`; the others may be changed to what suits
-        the images and the machine. None where the config stands as it is.
-      hooks: are told metrics and pictures, and may end the run; on all processes alike.
+      given: names of fields like `steps` and `model.width`; other fields may be adapted to the
+        images and the machine. None keeps the whole config.
+      hooks: receive metrics and pictures, and may end the run; the same on all processes.
 
     Raises:
       UserError: config, data or work directory are wrong, or loss or gradient are not finite.
-      Interrupted: SIGTERM or SIGINT came. The state is saved; called again, it goes on.
+      Interrupted: SIGTERM or SIGINT was received. The state is saved; another call continues.
     """
     with training_copy(workdir) as (folder, own_hooks):
         return _train(as_config(config), folder, change_config, given, [*hooks, *own_hooks])
@@ -134,7 +134,7 @@ def _train(
         if not is_done or not is_recorded(folder):
             _record(parts, start)
         if is_done:
-            tell_how_to_go_on(config, start.step)
+            log_how_to_continue(config, start.step)
         else:
             _fit(parts, start, checkpoints, interruption, began)
         result = read_result(folder, checkpoints)
@@ -188,7 +188,7 @@ class _Parts:
 
 
 def _build(config: Config, folder: Path, data: RunData, hooks: Sequence[Hook]) -> _Parts:
-    """Makes network, optimiser and whatever else trains on the data."""
+    """Makes the network, the optimiser and the other parts of the run."""
     batch_size = devices.per_process_batch_size(config.batch_size, config.accumulate)
     network = build_network(config.model, len(data.train.class_names))
     parameter_shapes, _ = network.variable_shapes()
@@ -216,17 +216,17 @@ def _build(config: Config, folder: Path, data: RunData, hooks: Sequence[Hook]) -
 
 @dataclasses.dataclass(frozen=True)
 class _Start:
-    """The point where a run begins or goes on. Training gives up the arrays of the state."""
+    """The point at which a run begins or continues. Training donates the arrays of the state."""
 
     step: int
     state: TrainState
     progress: Progress  # of the loop
-    evaluations: dict[int, float | None]  # mAP by step, of those that were done before
-    weights: Transfer | None  # what the weights were made of, at the beginning of a run
+    evaluations: dict[int, float | None]  # mAP by step, of earlier evaluations
+    weights: Transfer | None  # the source of the weights, at the beginning of a run
 
 
 def _restore(parts: _Parts, checkpoints: RunCheckpoints) -> _Start | None:
-    """The state of the last checkpoint; None where there is none."""
+    """The state of the last checkpoint; None without one."""
     if not checkpoints.steps():
         return None
     shapes = jax.eval_shape(parts.new_state, *parts.network.variable_shapes())
@@ -253,7 +253,7 @@ def _begin(parts: _Parts) -> _Start:
 
 
 def _record(parts: _Parts, start: _Start) -> None:
-    """Writes what the run is and what it starts from."""
+    """Records the run and its starting point."""
     if not devices.is_main_process():
         return
     config, folder = parts.config, parts.folder
@@ -262,7 +262,7 @@ def _record(parts: _Parts, start: _Start) -> None:
     if parts.data.cut:
         write_cut(folder, parts.data.cut)
     elif (folder / CUT_FILE).is_file():
-        # From here on the images that were cut off may be trained on.
+        # From now on, the former evaluation images may be used for training.
         (folder / CUT_FILE).unlink()
     described = {"step": start.step, "devices": devices.describe_devices()}
     record_start(folder, describe_program() | described)
@@ -320,7 +320,7 @@ def _evaluate(
 ) -> dict[str, float | None]:
     """The metrics of a state by name, and pictures of its detections.
 
-    The mAP is None where there is nothing to find; other numbers that there are not are left out.
+    The mAP is None without objects to find; other missing numbers are left out.
     """
     assert parts.evaluator is not None
     results, pictures, loss = parts.evaluator(
@@ -330,8 +330,8 @@ def _evaluate(
     if devices.is_main_process():
         step = int(state.step)
         epoch = parts.config.epochs_in(step, len(parts.data.train))
-        told = "" if loss is None else f", loss {loss:.3f} on these images"
-        logger.info("step %d, epoch %.1f%s\n%s", step, epoch, told, format_table(summary))
+        loss_text = "" if loss is None else f", loss {loss:.3f} on these images"
+        logger.info("step %d, epoch %.1f%s\n%s", step, epoch, loss_text, format_table(summary))
         drawn = draw_detections(pictures, results, parts.class_names)
         save_pictures(parts.folder, "detections", drawn, parts.hooks, step)
     values = {name: summary.get(name) for name in METRICS[parts.config.metric].numbers}
@@ -344,7 +344,7 @@ def _save_nonfinite(parts: _Parts, step: int, numbers: dict[str, float]) -> str:
     """Saves the batch of a step whose loss or gradient is not finite; returns where, in words."""
     if not devices.is_main_process():
         return "its batch is kept by process 0"
-    # A batch is that of its step, so it can be made again.
+    # The batch of a step can be made again.
     shares = [next(parts.batches(step - 1, index)) for index in range(devices.process_count())]
     batch = {key: np.concatenate([share[key] for share in shares]) for key in shares[0]}
     return save_batch(parts.folder, batch, numbers, parts.class_names)

@@ -140,16 +140,16 @@ def fix_batch(model):
 @pytest.mark.parametrize(
     "change, complaint",
     [
-        (set_metadata(classes=None), "no detector that `ssd-jax export` wrote: .* lack classes"),
+        (set_metadata(classes=None), "not a detector of `ssd-jax export`: .* lack classes"),
         (lambda model: model.ClearField("metadata_props"), "lack classes, image_size, score_thr"),
-        (set_metadata(classes="[" * 9999), "is damaged: its metadata say"),
+        (set_metadata(classes="[" * 9999), "is damaged: its metadata are"),
         (set_metadata(classes='[{"id": 1}]'), "must be a list, each class with a whole number"),
-        (set_metadata(image_size="many"), "is damaged: its metadata say"),
+        (set_metadata(image_size="many"), "is damaged: its metadata are"),
         (
             set_metadata(image_size="65"),
             r"a detector takes any number of images \[65, 65, 3\] uint",
         ),
-        (fix_batch, r"takes .*1, 64, 64, 3.* any number of images"),
+        (fix_batch, r"inputs .*1, 64, 64, 3.* any number of images"),
     ],
 )
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
@@ -175,21 +175,23 @@ def test_what_is_no_detector_is_told(exported, engine, tmp_path):
     cut.write_bytes(content[: len(content) // 2])
     empty.write_bytes(b"")
     for damaged in (cut, empty):
-        with pytest.raises(UserError, match=f"{damaged.name} is damaged, or no network") as told:
+        with pytest.raises(
+            UserError, match=f"{damaged.name} is damaged, or .* does not support it"
+        ) as told:
             load(damaged, engine)
         assert "\\n" not in str(told.value) and len(str(told.value)) < 600
     with pytest.raises(UserError, match=f"{none.name} does not exist"):
         load(none, engine)
-    with pytest.raises(UserError, match=rf"has no {file.name}: name the folder that `ssd-jax exp"):
+    with pytest.raises(UserError, match=rf"has no {file.name}: name a folder of `ssd-jax exp"):
         load(tmp_path, engine)
-    with pytest.raises(UserError, match=r"offsets.*, but a detector gives boxes, .* called detec"):
+    with pytest.raises(UserError, match=r"offsets.*, but a detector has boxes, .* name detec"):
         load(file.with_stem("network"), engine)
 
 
 def test_a_file_of_tflite_without_a_description_is_refused(exported, tmp_path):
     content = file_of(exported, "tflite").read_bytes()
     (tmp_path / "other.tflite").write_bytes(content[: content.index(b"PK\3\4")])
-    with pytest.raises(UserError, match=r"no detector that .* lack classes, image_size, score_"):
+    with pytest.raises(UserError, match=r"not a detector of .* lack classes, image_size, score_"):
         Detector.from_tflite(tmp_path / "other.tflite")
 
 
@@ -209,7 +211,7 @@ def test_a_missing_engine_is_told_with_its_package(exported, monkeypatch):
         message = rf"the engine {engine} needs .*: pip install -e '\.\[{engine}\]'"
         with pytest.raises(UserError, match=message):
             load(file_of(exported, engine), engine)
-    with pytest.raises(UserError, match="cannot be run by 'tensorrt', but by onnx or openvino"):
+    with pytest.raises(UserError, match="cannot be run by 'tensorrt': use onnx or openvino"):
         Detector.from_onnx(exported / "onnx", "tensorrt")
 
 
@@ -227,8 +229,8 @@ def test_weights_choose_their_engine(exported, tmp_path):
     for kind in ("onnx", "tflite"):
         (tmp_path / f"detector.{kind}").touch()
     for place, engine, complaint in (
-        (exported / "onnx", "jax", "--engine is jax, but .* is run by onnx or openvino alone"),
-        (exported / "tflite", "onnx", "cannot be run by 'onnx', but by tflite"),
+        (exported / "onnx", "jax", "--engine is jax, but .* can only be run by onnx or openvino"),
+        (exported / "tflite", "onnx", "cannot be run by 'onnx': use tflite"),
         (weights, "cuda", "--engine is 'cuda', but must be one of jax, onnx, openvino, tflite"),
         (exported, "", r"it has no config\.json"),
         (tmp_path, "", r"has detector\.onnx and detector\.tflite: name one of the files"),

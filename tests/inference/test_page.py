@@ -104,15 +104,15 @@ def test_images_are_upright_and_large_ones_the_same(server, detector):
     [
         (b"this is no picture", {}, 422, "the image cannot be read: it is no image"),
         (png_header(8_000, 8_000), {}, 422, "has 8000 × 8000 pixels, more than 50,000,000"),
-        (bytes(uploads.MAX_BYTES + 1), {}, 413, "must have 20,971,520 or fewer"),
+        (bytes(uploads.MAX_BYTES + 1), {}, 413, "the limit is 20,971,520"),
         (b"", {}, 400, "the request is empty"),
-        (b"x", {"content_type": "text/plain"}, 415, "not of the type 'text/plain'"),
+        (b"x", {"content_type": "text/plain"}, 415, "cannot have the type 'text/plain'"),
         (b"x", {"content_type": "multipart/form-data"}, 400, "Missing boundary"),
         (b"x", {"content_type": "multipart/form-data; boundary=x"}, 400, "the form"),
         (b"x", {"origin": "http://evil.example"}, 403, "no uploads from other pages"),
         (b"x", {"origin": "null"}, 403, "no uploads from other pages ('null')"),
         (b"x", {"sec_fetch_site": "cross-site"}, 403, "no uploads from other pages"),
-        (b"x", {"host": "evil.example"}, 403, "does not answer to the host 'evil.example'"),
+        (b"x", {"host": "evil.example"}, 403, "does not accept the host 'evil.example'"),
     ],
 )
 def test_what_is_wrong_is_refused_in_one_line(server, counting, content, headers, status, error):
@@ -129,10 +129,10 @@ def test_a_form_has_one_file_and_nothing_else(server):
     field = other.replace(b'; filename="b"', b"")
     body, kind = form(encoded(), extra=field)
     status, answer = server.detect(body, content_type=kind)
-    assert status == 400 and "it has a field that is no file" in answer["error"]
+    assert status == 400 and "it has a field that is not a file" in answer["error"]
     body, kind = form(b"")
     status, answer = server.detect(body, content_type=kind)
-    assert status == 400 and "it is empty: send the bytes of an image" in answer["error"]
+    assert status == 400 and "form is empty: send the bytes of an image" in answer["error"]
 
 
 def test_answers_have_headers_that_protect_and_other_addresses_are_unknown(server):
@@ -164,7 +164,7 @@ def test_a_failure_is_told_and_the_page_goes_on(server, counting, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(counting, "stream", fail)
         status, answer = server.detect(encoded())
-    assert status == 500 and "log says why" in answer["error"]
+    assert status == 500 and "log has the error" in answer["error"]
     assert "device" not in answer["error"]
     assert server.detect(encoded())[0] == 200
 

@@ -201,12 +201,12 @@ def test_classes_and_threshold_choose(detector, thirty, done, tmp_path):
         (Done(1, 0, 0, 1, {"star": 1}, None, 0.01), "1 object in 1 of 1 image: 1 star"),
         (
             Done(0, 7, 1, 0, {}, LeftOut(0.2391, "star", "clip.mp4"), 0.01),
-            "no object reaches the threshold: the best score is 0.239 (star in clip.mp4), which "
-            "--score_threshold=0.23 shows",
+            "no object reaches the threshold: the best score is 0.239 (star in clip.mp4); "
+            "--score_threshold=0.23 shows it",
         ),
         (
             Done(2, 0, 0, 0, {}, None, 0.01),
-            "no object: none has a score above 0.01, the least that the detector gives (its "
+            "no object: none has a score above 0.01, the limit of the detector (its "
             "config.detection.score_threshold)",
         ),
     ],
@@ -281,7 +281,7 @@ def test_a_video_can_come_from_a_url(detector, tmp_path):
         (["x"], {"score_threshold": 1.5}, "--score_threshold is 1.5, but must be"),
         (["x"], {"batch_size": 0}, "--batch_size is 0, but must be"),
         (["x"], {"classes": ["circle"] * 2}, "--classes names the class 'circle' twice"),
-        (["x"], {"classes": ["dog"]}, "--classes names 'dog', but the detector knows circle, cr"),
+        (["x"], {"classes": ["dog"]}, "--classes names 'dog', but the detector has circle, cr"),
     ],
 )
 def test_mistakes_are_named(detector, tmp_path, arguments, options, complaint):
@@ -299,14 +299,14 @@ def test_a_folder_that_cannot_be_written_is_named(detector, thirty, tmp_path):
 @pytest.mark.parametrize(
     "output, arguments, complaint",
     [
-        ("in", ["in"], "lies in the folder of the input"),
-        ("in/deep/out", ["in"], "lies in the folder of the input"),
-        (".", ["in"], "lies in the folder of --output"),
-        ("in", ["in/a.jpg"], "lies in the folder of --output"),
-        ("to_in", ["in"], "lies in the folder of the input"),
-        ("in", ["to_in"], "lies in the folder of the input"),
+        ("in", ["in"], "is inside the input folder"),
+        ("in/deep/out", ["in"], "is inside the input folder"),
+        (".", ["in"], "is inside --output"),
+        ("in", ["in/a.jpg"], "is inside --output"),
+        ("to_in", ["in"], "is inside the input folder"),
+        ("in", ["to_in"], "is inside the input folder"),
         ("out", ["in"], "annotated is a link to"),
-        ("in", ["link.jpg"], "lies in the folder of --output"),
+        ("in", ["link.jpg"], "is inside --output"),
     ],
 )
 def test_results_never_lie_among_the_inputs(
@@ -440,7 +440,7 @@ def test_one_detector_must_be_named():
     for workdir, weights in ((None, None), ("a", "b")):
         with pytest.raises(UserError, match="name either --workdir"):
             load_detector(workdir, weights, "best")
-    with pytest.raises(UserError, match="--checkpoint goes with --workdir"):
+    with pytest.raises(UserError, match="--checkpoint needs --workdir"):
         load_detector(None, "b", 3)
 
 

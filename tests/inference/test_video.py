@@ -189,7 +189,7 @@ def test_bad_files_are_named(detector, tmp_path, content, complaint):
 def test_a_codec_that_is_not_known_is_told(detector, tmp_path):
     file = Path(write_video(tmp_path / "clip.mp4", 3))
     file.write_bytes(file.read_bytes().replace(b"avc1", b"zzzz"))
-    with pytest.raises(UserError, match=r"clip\.mp4 cannot be read: its video is of a codec"):
+    with pytest.raises(UserError, match=r"clip\.mp4 cannot be read: the codec of its video"):
         detect(detector, str(file), tmp_path / "out.mp4")
 
 

@@ -1,1 +1,1 @@
-"""Hostile input, damaged files, kills and strangers, replayed against the package."""
+"""Replays attacks on the package: hostile input, damaged files, kills and malicious requests."""

@@ -1,4 +1,4 @@
-"""Replays the attacks and prints a table of what was tried and what survived.
+"""Replays the attacks and prints a table of the results.
 
 python -m tools.attacks                    # all
 python -m tools.attacks --quick            # those that take seconds
@@ -20,7 +20,7 @@ from tools.attacks.attack import Attack
 
 
 def every_attack() -> list[Attack]:
-    """Those of all modules of this folder that have `ATTACKS`."""
+    """All attacks of the modules in this folder."""
     found = []
     for module in pkgutil.iter_modules(tools.attacks.__path__):
         if module.name != "__main__":
@@ -30,7 +30,7 @@ def every_attack() -> list[Attack]:
 
 
 def survives(attack: Attack, loud: bool) -> bool:
-    """Runs one attack in a folder of its own."""
+    """Runs one attack in a separate folder; returns whether the package survives."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         start = time.monotonic()
         try:

@@ -1,4 +1,4 @@
-"""What an attack is, and how one is run."""
+"""The type of attacks, and functions that run them."""
 
 import dataclasses
 import subprocess
@@ -12,14 +12,14 @@ ROOT = Path(__file__).parents[2]
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """One thing that someone, or bad luck, may do.
+    """One attack or accident.
 
     Attributes:
-      kind: what it is aimed at, a row of the table.
-      name: what is done, in a few words.
-      run: does it, in an empty folder of its own, and raises `AssertionError` (or anything else)
-        where the package does not survive.
-      quick: whether the quick selection has it, which takes seconds and belongs to the tests.
+      kind: its target, a row of the table.
+      name: a short description.
+      run: performs it in an empty folder, and raises `AssertionError` (or another error) if the
+        package does not survive.
+      quick: whether it is in the quick selection, which takes seconds and is part of the tests.
     """
 
     kind: str
@@ -31,7 +31,7 @@ class Attack:
 def command(
     *arguments: str | Path, timeout: float = 60, cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """Runs `ssd-jax ARGUMENTS` as a program of its own."""
+    """Runs `ssd-jax ARGUMENTS` in a separate process."""
     return subprocess.run(
         [sys.executable, "-m", "ssd_jax", *map(str, arguments)],
         cwd=cwd,
@@ -45,7 +45,7 @@ def command(
 def check_refused(
     result: subprocess.CompletedProcess[str], words: Sequence[str] = (), status: int = 1
 ) -> None:
-    """Checks that a command ended with one line of error that has some words."""
+    """Checks that a command ended with one line of error with these words."""
     assert result.returncode == status, f"status {result.returncode}: {result.stderr[-500:]}"
     assert "Traceback" not in result.stderr, result.stderr[-1500:]
     lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]

@@ -1,4 +1,4 @@
-"""Data that changed between two starts of a run: the second one tells how many images, and which.
+"""Changes of the data between two starts of a run: the second start reports the changed images.
 
 Every attack trains two steps, changes the data, and trains two more.
 """
@@ -33,7 +33,7 @@ def renamed(given: Picture, name: str) -> Picture:
     return dataclasses.replace(given, name=name)
 
 
-# What the second start must tell; nothing where "".
+# The report of the second start; "" for no report.
 CHANGES: dict[str, tuple[Change, str]] = {
     "nothing": (lambda old: old, ""),
     "the order of the images": (lambda old: old[::-1], ""),
@@ -104,7 +104,7 @@ def copy_trained(folder: Path) -> Path:
 
 
 def go_on(change: Change, told: str, folder: Path) -> None:
-    """The second start tells of the change, and the third one has nothing to tell."""
+    """The second start reports the change, and the third start reports nothing."""
     run = copy_trained(folder)
     data = write_data(folder / "data", change(original()))
     warnings = [text for text in train_small(data, run, steps=3) if "changed" in text]
@@ -125,7 +125,7 @@ def must_refuse(given: list[Picture], words: str, folder: Path) -> None:
 
 
 def damaged_digests(content: bytes, folder: Path) -> None:
-    """What was recorded of the data is damaged."""
+    """The record of the data is damaged."""
     run = copy_trained(folder)
     (run / DIGESTS_FILE).write_bytes(content)
     try:
@@ -137,7 +137,7 @@ def damaged_digests(content: bytes, folder: Path) -> None:
 
 
 def no_digests(folder: Path) -> None:
-    """A run of an older version has recorded nothing: it goes on, and tells nothing."""
+    """A run of an older version has no record: it continues without a report."""
     run = copy_trained(folder)
     (run / DIGESTS_FILE).unlink()
     warnings = train_small(write_data(folder / "data", original()[1:]), run, steps=4)
@@ -146,7 +146,7 @@ def no_digests(folder: Path) -> None:
 
 
 def evaluated_is_trained_on(folder: Path) -> None:
-    """An image of the evaluation gets another name, and is trained on."""
+    """An evaluation image gets another name, and is used for training."""
     rare = Object("dog", (3, 5, 41, 37))
     data = write_data(folder / "data", original())
     evaluated = write_data(folder / "evaluated", pictures(["x", "y"], rare))

@@ -1,4 +1,4 @@
-"""Command lines and config files that are wrong: each ends in one line without words of Python."""
+"""Wrong command lines and config files: each ends with one line without Python's terms."""
 
 import functools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Processes of one run that were started with different things, or send each other strange ones."""
+"""Processes of one run with different inputs, or with malicious messages to each other."""
 
 import functools
 import json
@@ -18,7 +18,7 @@ from tools.attacks.together import ENVIRONMENT, TINY, Process, run
 
 KIND = "processes that disagree"
 
-# Fields of the config with another value in one process, and what the message names.
+# Fields of the config with another value in one process, and the words of the message.
 FIELDS = {
     "learning_rate": "1.0",
     "base_batch_size": "8",
@@ -52,7 +52,7 @@ FIELDS = {
     "data.on_error": "skip",
 }
 
-# Settings of the environment, and what the message names.
+# Settings of the environment, and the words of the message.
 SETTINGS = {
     "JAX_ENABLE_X64": ("1", "jax_enable_x64"),
     "JAX_DEFAULT_MATMUL_PRECISION": ("bfloat16", "jax_default_matmul_precision"),
@@ -67,7 +67,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint", "tens
 
 
 def check_ended(ended: Sequence[tuple[int, str]], words: str) -> None:
-    """Every process left with the status 1 and one line that has some words."""
+    """Checks that every process exited with status 1 and one line with these words."""
     for number, (status, errors) in enumerate(ended):
         lines = [line for line in errors.splitlines() if line.startswith("error: ")]
         assert status == 1, f"status {status} of process {number}: {errors[-800:]}"
@@ -78,7 +78,7 @@ def check_ended(ended: Sequence[tuple[int, str]], words: str) -> None:
 def differ(
     other: Callable[[Path], Process], words: str, folder: Path, count: int = 2, odd: int = 1
 ) -> None:
-    """Trains in several processes, of which one is another."""
+    """Trains in several processes, one of which differs."""
     own = other(folder)
     everyone = [own if number == odd else Process() for number in range(count)]
     ended = run("train", everyone, f"--config={TINY}", f"--workdir={folder / 'run'}")
@@ -142,7 +142,7 @@ def _with_another_class(content: dict) -> None:
     first["category_id"] = next(number for number in others if number != first["category_id"])
 
 
-# What differs in the data of one host, though it is named alike.
+# Differences in the data of one host, with the same names.
 DATA: dict[str, Callable[[dict], object]] = {
     "an image less": _without_image,
     "an object less": lambda content: content["annotations"].pop(),
@@ -157,7 +157,7 @@ DATA: dict[str, Callable[[dict], object]] = {
 
 
 def differ_in_data(change: Callable[[dict], object], field: str, folder: Path) -> None:
-    """Trains on two hosts whose data lies at the same place, but is not the same."""
+    """Trains on two hosts with different data at the same path."""
     for number in range(2):
         host = folder / f"host{number}"
         convert_data("shapes:test[:12]", "coco", host / "data")
@@ -178,7 +178,7 @@ def differ_in_data(change: Callable[[dict], object], field: str, folder: Path) -
 
 
 def differ_in_missing_data(folder: Path) -> None:
-    """One host has no data at all: the other one hears it."""
+    """One host has no data: the other one reports it."""
     for number in range(2):
         (folder / f"host{number}").mkdir()
     convert_data("shapes:test[:12]", "coco", folder / "host0" / "data")
@@ -191,14 +191,14 @@ def differ_in_missing_data(folder: Path) -> None:
 
 
 class _Bomb:
-    """What a pickle runs when it is read."""
+    """An object whose pickle runs code when it is read."""
 
     def __reduce__(self):
         return print, ("the code of a stranger ran",)
 
 
 def strange_values() -> dict[str, bytes]:
-    """Bytes that a stranger may send as a value."""
+    """Bytes that an attacker may send as a value."""
     import pickle
 
     objects = np.array([_Bomb()], object)
@@ -218,7 +218,7 @@ def strange_values() -> dict[str, bytes]:
 
 
 def refuse(data: bytes, folder: Path) -> None:
-    """A value that another process sends is refused, as JSON and as arrays."""
+    """A malicious value of another process is rejected, as JSON and as arrays."""
     del folder
     for read in (exchange.parsed_json, exchange.parsed_arrays):
         try:
@@ -230,7 +230,7 @@ def refuse(data: bytes, folder: Path) -> None:
 
 
 def give_back(number: int, folder: Path) -> None:
-    """Arrays come back alike."""
+    """Arrays are received unchanged."""
     del folder
     random = np.random.default_rng(number)
     kinds = [np.float32, np.float64, np.int32, np.int64, np.uint8, np.bool_]

@@ -18,7 +18,7 @@ from tools.small_run import PROGRESS, copy_export, copy_run, state_of_step
 
 KIND = "flipped bytes"
 PLACES = 66  # of the files of a checkpoint
-QUICK = 9  # every so many of them is tried in the quick selection
+QUICK = 9  # the quick selection tries one of this number
 
 state = functools.cache(state_of_step)
 
@@ -31,7 +31,7 @@ def flip(file: Path, share: float, bit: int) -> None:
 
 
 def files(folder: Path) -> list[Path]:
-    """All files below a folder in an order that does not depend on the names Orbax draws."""
+    """All files below a folder, in an order independent of Orbax's random names."""
     found = [path for path in folder.rglob("*") if path.is_file()]
     return sorted(found, key=lambda path: (str(path.parent), path.stat().st_size, path.name))
 
@@ -44,7 +44,7 @@ def restored(checkpoints: Path) -> TrainState:
 
 
 def flip_in_checkpoint(number: int, folder: Path) -> None:
-    """The checkpoint is refused by its step, with the one before, or what it holds is intact."""
+    """The checkpoint is rejected in favour of the previous one, or its content is intact."""
     run = copy_run(folder)
     places = files(run / "checkpoints" / "2")
     file = places[number % len(places)]
@@ -56,13 +56,13 @@ def flip_in_checkpoint(number: int, folder: Path) -> None:
             assert word in str(error), error
     else:
         jax.tree.map(np.testing.assert_array_equal, loaded, state(2))
-    # The one before is as good as it was.
+    # The previous checkpoint is intact.
     intact = load_workdir(run, 1).variables
     jax.tree.map(np.testing.assert_array_equal, intact, state(1).for_evaluation())
 
 
 def flip_in_export(name: str, share: float, folder: Path) -> None:
-    """The folder is refused, and the message names the file."""
+    """The folder is rejected, and the message names the file."""
     export = copy_export(folder)
     flip(export / name, share, 2)
     try:
@@ -74,7 +74,7 @@ def flip_in_export(name: str, share: float, folder: Path) -> None:
 
 
 def lose_lines(kept: int, folder: Path) -> None:
-    """Checksums that have only their first lines leave files of the checkpoint unverified."""
+    """Truncated checksums leave files of the checkpoint unverified."""
     run = copy_run(folder)
     sums = run / "checkpoints" / "2" / CHECKSUMS_FILE
     lines = sums.read_text().splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""Image files that would hold a decoder for minutes or take gigabytes: each is refused."""
+"""Image files that would need minutes or gigabytes of a decoder: each is rejected."""
 
 import functools
 import io
@@ -28,7 +28,7 @@ def encoded(image_format: str, side: int = 64, **options: object) -> bytes:
 
 
 def scans(count: int, **options: object) -> bytes:
-    """A JPEG whose last scan is there many times."""
+    """A JPEG with many copies of its last scan."""
     content = encoded("JPEG", 256, **options)
     last = content.rindex(b"\xff\xda")
     return content[:last] + content[last:-2] * count + b"\xff\xd9"
@@ -45,7 +45,7 @@ def app(marker: int, content: bytes) -> bytes:
 
 
 def tags(count: int, size: int) -> bytes:
-    """A directory of tags that all hold the same bytes."""
+    """A directory of tags that all refer to the same bytes."""
     entries = b"".join(struct.pack("<HHLL", 40_000 + i, 7, size, 8) for i in range(count))
     return (
         struct.pack("<2sHL", b"II", 42, 8 + size)
@@ -63,7 +63,7 @@ def exif() -> bytes:
 
 
 def tiff() -> bytes:
-    """A TIFF with thousands of tags that hold the same 2 MB."""
+    """A TIFF with thousands of tags that refer to the same 2 MB."""
     return tags(20_000, 2_000_000)
 
 
@@ -85,12 +85,12 @@ def png(width: int, height: int, kind: int = 2, bits: int = 8, extra: bytes = b"
 
 
 def large_texts(count: int) -> bytes:
-    """As large as decoders take them, so that each takes them 30 ms."""
+    """Texts of the largest accepted size, each of which takes a decoder 30 ms."""
     return chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(7_900_000))) * count
 
 
 def png_behind(content: bytes) -> bytes:
-    """A whole PNG, with chunks behind its pixels."""
+    """A complete PNG, with chunks after its pixels."""
     whole = encoded("PNG")
     return whole[:-12] + content + whole[-12:]
 
@@ -153,7 +153,7 @@ FILES: dict[str, Make] = {
 }
 # Pillow would go through these one by one; TensorFlow is done at once.
 QUICK_FOR_TENSORFLOW = ("a PNG of 500,000 empty pieces", "a PNG of 300,000 chunks behind it")
-# Those that are well but for something that is left out of account.
+# Valid images except for ignored parts.
 READ: dict[str, Make] = {
     "a JPEG with EXIF tags that share 40 KB": exif,
     "a JPEG of 20 scans": lambda: encoded("JPEG", 256, progressive=True),
@@ -162,13 +162,13 @@ READ: dict[str, Make] = {
 
 
 def largest(image_format: str, mode: str, limit: float, folder: Path, **options: Any) -> None:
-    """The largest image of its kind that is read: it stays within the memory of an attack.
+    """Reads the largest accepted image of a kind; its memory stays within the limit of an attack.
 
     Args:
-      image_format: of Pillow.
-      mode: of Pillow.
-      limit: bytes a pixel that `check_memory` reckons with.
-      folder: where it is written.
+      image_format: a format of Pillow.
+      mode: a mode of Pillow.
+      limit: bytes per pixel in `check_memory`.
+      folder: the output folder.
       options: see `Image.save`.
     """
     side = int((MAX_MEMORY / limit) ** 0.5) if limit else int(MAX_PIXELS**0.5)
@@ -192,7 +192,7 @@ def largest(image_format: str, mode: str, limit: float, folder: Path, **options:
 
 
 def turned() -> Image.Exif:
-    """EXIF that turns an image by a quarter."""
+    """EXIF that rotates an image by 90 degrees."""
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = 6
     return exif
@@ -263,7 +263,7 @@ def opened(make: Make, folder: Path) -> None:
 
 
 def for_training(make: Make, folder: Path) -> None:
-    """TensorFlow gets nothing of it, so that it fails to decode it at once."""
+    """TensorFlow gets an empty file, so that decoding fails at once."""
     file = folder / "image"
     file.write_bytes(make())
     printed, _ = run_measured(BEFORE, f"print(len(upright_file(Path({str(file)!r}).read_bytes())))")
@@ -279,7 +279,7 @@ def well(make: Make, folder: Path) -> None:
 
 
 def holes(start: bytes, folder: Path) -> None:
-    """A file of 40 GB that takes no place on the disk."""
+    """A file of 40 GB of holes, which takes no disk space."""
     file = folder / "image.jpg"
     with file.open("wb") as opened_file:
         opened_file.write(start)

@@ -1,4 +1,4 @@
-"""One of several processes is killed, stopped or stuck; started again the run ends as unbroken."""
+"""Kills, stops or blocks one of several processes; a restarted run ends like an unbroken one."""
 
 import functools
 import hashlib
@@ -20,7 +20,7 @@ KIND = "processes killed"
 HEARTBEAT = 20  # seconds
 LIMIT = 150  # seconds after which a wait for others ends
 
-# What a process does when it dies, by the moment: a function of the package, and at which call.
+# The moments at which a process dies: a function of the package, and the number of the call.
 MOMENTS = {
     "start": ("ssd_jax.distributed.devices", "initialize", 1),
     "comparing": ("ssd_jax.runs.agreement", "check_same_start", 1),
@@ -52,7 +52,7 @@ def replaced(*arguments, **options):
 setattr(owner, name, replaced)
 """
 
-# Kills this process after a while, as nobody else would end it once it is stopped.
+# Kills this process after some time, because no other process ends a stopped one.
 REAP = """
 import os, subprocess
 subprocess.Popen("exec 2>&-; sleep {seconds}; kill -9 " + str(os.getpid()), shell=True)
@@ -70,7 +70,7 @@ ARGUMENTS = (
 
 
 def train(workdir: Path, programs: Sequence[str]) -> list[tuple[int, str]]:
-    """Trains in as many processes as there are programs to run before."""
+    """Trains in several processes; each runs one of the programs first."""
     processes = [Process(program=program) for program in programs]
     return run("train", processes, *ARGUMENTS, f"--workdir={workdir}")
 
@@ -89,7 +89,7 @@ def outcome(workdir: Path) -> tuple[list[dict], str]:
 
 @functools.cache
 def unbroken(count: int) -> tuple[list[dict], str]:
-    """The outcome of a run that nothing stopped."""
+    """The outcome of a run without interruption."""
     folder = Path(tempfile.mkdtemp())
     try:
         check_statuses(train(folder / "run", [""] * count), [0] * count)
@@ -107,14 +107,14 @@ def check_statuses(ended: Sequence[tuple[int, str]], expected: Sequence[int]) ->
 def break_once(
     moment: str, number: int, odd: int, folder: Path, count: int = 3, restart: bool = True
 ) -> None:
-    """Ends one process at a moment; all end, and started again end as if nothing had been."""
+    """Ends one process at a moment; all end, and a restarted run has the unbroken outcome."""
     place, name, at = MOMENTS[moment]
     program = DIE.format(place=place, name=name, at=at, number=number)
     ended = train(folder / "run", [program if i == odd else "" for i in range(count)])
     for i, (status, errors) in enumerate(ended):
         if i == odd and number == signal.SIGKILL:
             continue
-        # Who waits in vain for one that never came ends with 1.
+        # A process that waits for one that never joined ends with 1.
         allowed = {1} if moment == "start" else {0, 75} if moment == "leaving" else {75}
         if moment == "leaving":
             allowed.add(-signal.SIGABRT)  # nobody watches any more, and JAX aborts
@@ -126,7 +126,7 @@ def break_once(
 
 
 def stop_and_reap(moment: str, odd: int, folder: Path) -> None:
-    """Stops a process for good, which a later signal ends."""
+    """Stops a process; a later signal ends it."""
     place, name, at = MOMENTS[moment]
     program = REAP.format(seconds=4 * HEARTBEAT) + DIE.format(
         place=place, name=name, at=at, number=int(signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Training that learns nothing: it ends or warns with the reason, and its metrics stay JSON."""
+"""Training that cannot learn: it ends or warns with the reason, and its metrics stay JSON."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ SKIP = {"data__on_error": "skip", "data__max_error_fraction": 1.0}
 
 Damage = Callable[[bytes], bytes]
 DAMAGES: dict[str, Damage] = {
-    "cut off": lambda content: content[: len(content) // 2],
+    "truncated": lambda content: content[: len(content) // 2],
     "empty": lambda content: b"",
     "no image": lambda content: b"no image",
     "the header alone": lambda content: content[:200],
@@ -31,7 +31,7 @@ def spoilt(given: Picture, damage: Damage) -> Picture:
 def must_end(
     words: Sequence[str], given: Sequence[Picture], folder: Path, **changes: object
 ) -> None:
-    """Training ends with a message that has some words."""
+    """Training ends with a message with these words."""
     data = write_data(folder / "data", given)
     try:
         train_small(data, folder / "run", **changes)
@@ -45,21 +45,21 @@ def must_end(
 def must_warn(
     words: Sequence[str], given: Sequence[Picture], folder: Path, **changes: object
 ) -> None:
-    """Training goes on, and a warning has some words."""
+    """Training continues, and a warning has these words."""
     data = write_data(folder / "data", given)
     warnings = train_small(data, folder / "run", **changes)
     assert any(all(word in told for word in words) for told in warnings), warnings
 
 
 def rate(value: float, on_nonfinite: str, folder: Path) -> None:
-    """Parameters grow beyond all numbers."""
+    """Parameters become infinite."""
     words = ("learning rate", "lower config.learning_rate")
     changes = {"learning_rate": value, "warmup_steps": 0, "steps": 40, "log_every": 1}
     must_end(words, pictures(NAMES, DOG), folder, on_nonfinite=on_nonfinite, **changes)
 
 
 def all_damaged(damage: Damage, folder: Path) -> None:
-    """All images are damaged, and any number of them may be left out."""
+    """All images are damaged, and config allows to leave out all of them."""
     given = pictures(NAMES, DOG)
     must_end(
         ("all of 4 images are damaged",),
@@ -78,9 +78,9 @@ def one_intact(damage: Damage, folder: Path) -> None:
 
 
 def no_positives(folder: Path) -> None:
-    """The only image with an object is damaged, which shows when it is decoded."""
+    """The only image with an object is damaged, which is detected in decoding."""
     (only,) = pictures(["only"], DOG)
-    damaged = spoilt(only, DAMAGES["cut off"])
+    damaged = spoilt(only, DAMAGES["truncated"])
     empty = pictures([f"empty{number}" for number in range(6)])
     words = ("no object in the images of 50 steps", "show-data")
     must_warn(words, [damaged, *empty], folder, steps=52, **SKIP)

@@ -1,4 +1,4 @@
-"""Runs a piece of Python in a process of its own, and tells the memory that it took."""
+"""Runs Python code in a separate process, and measures its memory."""
 
 import functools
 import subprocess
@@ -8,17 +8,17 @@ from pathlib import Path
 
 from tools.attacks.attack import ROOT, Attack
 
-# What no attack may take: bytes above an idle start, and seconds.
+# The limits of an attack: bytes above an idle start, and seconds.
 MAX_BYTES = 500_000_000
 MAX_SECONDS = 60
 START_SECONDS = 240  # for imports and compiling on a busy machine, before anything is measured
 
 Write = Callable[[Path], None]
 
-# The process cannot take more than this beside its libraries, so that no attack takes the machine.
+# The limit of the process in addition to its libraries, to protect the machine.
 MOST_ADDRESSES = 8 * 2**30
 
-# The peak so far is forgotten, so that what the imports took does not hide what the work takes.
+# The peak is reset after the imports, to measure only the work.
 PROGRAM = """
 import resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, ({most}, {most}))
@@ -38,12 +38,12 @@ print("taken", status("VmHWM") - start, time.monotonic() - start_time)
 
 
 def run_measured(before: str, work: str, timeout: float = MAX_SECONDS) -> tuple[str, int]:
-    """What a piece of Python prints, and the bytes that it takes above what it began with.
+    """Runs Python code; returns its output, and the growth of its memory in bytes.
 
     Args:
-      before: what is imported and made first, which does not count.
-      work: one statement; a `UserError` of it is printed behind `refused: `.
-      timeout: seconds that the work may take.
+      before: imports and preparations, which are not measured.
+      work: one statement; its `UserError` is printed after `refused: `.
+      timeout: the limit in seconds.
     """
     before = f"from ssd_jax.errors import UserError\n{before}"
     program = PROGRAM.format(most=MOST_ADDRESSES, before=before, work=work)
@@ -63,7 +63,7 @@ def run_measured(before: str, work: str, timeout: float = MAX_SECONDS) -> tuple[
 
 
 def check_refused(before: str, work: str) -> None:
-    """Checks that a piece of Python is refused in one line, in time, and with little memory."""
+    """Checks that Python code is rejected with one line, in time, and with little memory."""
     printed, taken = run_measured(before, work)
     assert printed.startswith("refused: "), f"it was read: {printed[-300:]}"
     assert taken < MAX_BYTES, f"it took {taken:,} bytes"
@@ -85,15 +85,15 @@ def weight_attack(
     before: str = "from ssd_jax.interop.weight_files import read_weights",
     read: str = "read_weights({})",
 ) -> Attack:
-    """An attack by a file of weights, which must be refused.
+    """An attack with a file of weights, which must be rejected.
 
     Args:
-      name: of the attack.
-      suffix: of the file.
+      name: the name of the attack.
+      suffix: the suffix of the file.
       write: writes the file.
       quick: see `Attack`.
       before: see `run_measured`.
-      read: reads the file, the path of which stands for `{}`.
+      read: code that reads the file; `{}` is replaced by its path.
     """
     run = functools.partial(_read_weights, suffix, write, before, read)
     return Attack("weight bombs", name, run, quick)

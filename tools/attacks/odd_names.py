@@ -1,4 +1,4 @@
-"""Files with names that are hard to write, to print or to put in a list, in all commands."""
+"""Files with names that are difficult to write, print or list, in all commands."""
 
 import functools
 import json
@@ -93,7 +93,7 @@ def loaded_detector():
 def predict_all(folder: Path, names: tuple[bytes, ...]) -> None:
     """Detects in images of these names, in their folder and one by one.
 
-    Each must have its outcome.
+    Each must have a result.
     """
     from ssd_jax.inference.predict import predict
 
@@ -124,7 +124,7 @@ def predict_odd(name: bytes, folder: Path) -> None:
 
 
 def read_everywhere(write: str, name: bytes, folder: Path) -> None:
-    """Writes data with an image of this name; each command reads it, or says which file is odd."""
+    """Writes data with an image of this name; each command reads it, or names the odd file."""
     source = folder / "in"
     source.mkdir()
     objects = (Object("dog", (4.0, 4.0, 30.0, 30.0)),)
@@ -146,7 +146,7 @@ def read_everywhere(write: str, name: bytes, folder: Path) -> None:
 
 
 def _unless_refused(work: Callable[[], Result]) -> Result | None:
-    """What it gives; None where it refuses the data with a message that names what is in it."""
+    """The result of a call; None if it rejects the data with a message that names the file."""
     try:
         return work()
     except UserError as error:
@@ -155,7 +155,7 @@ def _unless_refused(work: Callable[[], Result]) -> Result | None:
 
 
 def unreadable_folder(folder: Path) -> None:
-    """A folder that cannot be listed is one error; the rest is done."""
+    """A folder that cannot be listed is one error; other files are processed."""
     from ssd_jax.inference.inputs import find_files
 
     (folder / "in" / "closed").mkdir(parents=True)
@@ -164,7 +164,7 @@ def unreadable_folder(folder: Path) -> None:
     nobody = 65534
     folder.chmod(0o755)
     child = os.fork()
-    if child == 0:  # as a user for whom permissions hold
+    if child == 0:  # as a user with limited permissions
         status = 1
         try:
             os.setuid(nobody)
@@ -178,7 +178,7 @@ def unreadable_folder(folder: Path) -> None:
 
 
 def bad_beside_good(content: bytes, folder: Path) -> None:
-    """A damaged file is one error; what is beside it is done."""
+    """A damaged file is one error; other files are processed."""
     from ssd_jax.inference.predict import predict
 
     (folder / "in").mkdir()
@@ -192,7 +192,7 @@ def bad_beside_good(content: bytes, folder: Path) -> None:
 
 
 def special_beside_good(make: Callable[[Path], object], folder: Path) -> None:
-    """What cannot be opened is one error; what is beside it is done."""
+    """A file that cannot be opened is one error; other files are processed."""
     from ssd_jax.inference.predict import predict
 
     (folder / "in").mkdir()

@@ -1,4 +1,4 @@
-"""Places where results go: among the inputs, in use, blocked, full, or left in the middle."""
+"""Outputs among the inputs, in use, blocked, full, or of interrupted commands."""
 
 import contextlib
 import functools
@@ -36,7 +36,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def refused_untouched(folder: Path, *words: str) -> Iterator[None]:
-    """A block that must be refused with some words, and leave all files as they are."""
+    """A block that must be rejected with these words, and leave all files unchanged."""
     before = contents(folder)
     try:
         yield
@@ -51,7 +51,7 @@ def refused_untouched(folder: Path, *words: str) -> Iterator[None]:
 
 
 def lay_out(folder: Path) -> None:
-    """Inputs, a result from before, and links from and to them."""
+    """Writes inputs, an earlier result, and links from and to them."""
     for name in ("in/a.png", "in/deep/b.png", "other/annotated/c.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(picture())
@@ -76,20 +76,20 @@ def predict_refused(arguments: Sequence[str], output: str, words: str, folder: P
 
 
 MIXING = {
-    "the folder of the input": (["in"], "in", "lies in the folder of the input"),
-    "below the input": (["in"], "in/deep/new/out", "lies in the folder of the input"),
-    "above the input": (["in/deep"], "in", "lies in the folder of --output"),
-    "the current folder": (["in"], ".", "lies in the folder of --output"),
-    "the input by another name": (["in"], "deep/../in", "lies in the folder of the input"),
-    "a link to the input": (["in"], "to_in", "lies in the folder of the input"),
-    "the input by a link": (["to_in"], "in", "lies in the folder of the input"),
-    "where a file lies": (["in/a.png"], "in", "lies in the folder of --output"),
-    "where the file of a link lies": (["link.png"], "in", "lies in the folder of --output"),
-    "where a pattern finds files": (["*/a.png"], "in", "lies in the folder of --output"),
+    "the folder of the input": (["in"], "in", "is inside the input folder"),
+    "below the input": (["in"], "in/deep/new/out", "is inside the input folder"),
+    "above the input": (["in/deep"], "in", "is inside --output"),
+    "the current folder": (["in"], ".", "is inside --output"),
+    "the input by another name": (["in"], "deep/../in", "is inside the input folder"),
+    "a link to the input": (["in"], "to_in", "is inside the input folder"),
+    "the input by a link": (["to_in"], "in", "is inside the input folder"),
+    "the folder of a file": (["in/a.png"], "in", "is inside --output"),
+    "the folder of a linked file": (["link.png"], "in", "is inside --output"),
+    "where a pattern finds files": (["*/a.png"], "in", "is inside --output"),
     "where drawings would replace the input": (
         ["other/annotated"],
         "other",
-        "lies in the folder of --output",
+        "is inside --output",
     ),
     "drawings by a link in the input": (["in"], "leads_out", "annotated is a link"),
     "crops by a link in the input": (["in"], "crops_lead_out", "crops is a link"),
@@ -104,14 +104,14 @@ MIXING = {
 
 
 def drawings_blocked(folder: Path) -> None:
-    """Where no drawing can be written each file says so, and nothing is unfinished."""
+    """If no drawing can be written, each file reports it, and no unfinished file remains."""
     lay_out(folder)
     assert predict(folder, ["in"], "no_drawings") == (0, 0, 2)
     assert not list(folder.rglob("*.tmp*"))
 
 
 def results_blocked(folder: Path) -> None:
-    """Where `detections.json` is a folder, what was found is kept under the other name."""
+    """If `detections.json` is a folder, detections are kept in the partial file."""
     lay_out(folder)
     try:
         predict(folder, ["in"], "blocked")
@@ -131,7 +131,7 @@ def in_use(folder: Path) -> None:
 
 
 def dead_lock(content: bytes, folder: Path) -> None:
-    """The lock that a dead process left keeps nobody out."""
+    """The lock of a dead process does not block others."""
     lay_out(folder)
     (folder / "out").mkdir()
     (folder / "out" / "lock").write_bytes(content)
@@ -140,7 +140,7 @@ def dead_lock(content: bytes, folder: Path) -> None:
 
 
 def stopped_after(number: int, error: type[BaseException], folder: Path) -> None:
-    """Ends a run behind some images: an earlier result stays, and the new one is called partial."""
+    """Ends a run after some images: an earlier result stays, and the new one is partial."""
     lay_out(folder)
     for i in range(6):
         (folder / "in" / f"{i}.png").write_bytes(picture())
@@ -171,12 +171,12 @@ def stopped_after(number: int, error: type[BaseException], folder: Path) -> None
     assert not (folder / "out" / PARTIAL).exists()
 
 
-# Of other commands: what is refused, with an output, and a word of the message.
+# Rejected outputs of other commands, and a word of the message.
 SHAPES = DataConfig(eval="shapes:test[:2]")
 
 
 def evaluation_refused(detections: str, results: dict[str, str], folder: Path) -> None:
-    """No result of an evaluation takes the place of what is evaluated."""
+    """No result of an evaluation replaces its input."""
     (folder / "voc").mkdir()
     (folder / "voc" / "comp4_det_test_star.txt").write_text("")
     for name in ("detections.json", "voc/index.html"):
@@ -208,7 +208,7 @@ EVALUATIONS = {
 
 
 def conversion_refused(output: str, words: str, folder: Path) -> None:
-    """`convert-data` writes neither into its source nor over something."""
+    """`convert-data` writes neither into its source nor over files."""
     convert_data("shapes:test[:2]", "yolo", folder / "source")
     (folder / "full").mkdir()
     (folder / "full" / "a.txt").write_text("a")
@@ -220,11 +220,11 @@ def conversion_refused(output: str, words: str, folder: Path) -> None:
 
 
 CONVERSIONS = {
-    "into the source": ("source/converted", "lies in"),
-    "to the source": ("source", "lies in"),
-    "by a link into the source": ("link/new", "lies in"),
+    "into the source": ("source/converted", "is inside"),
+    "to the source": ("source", "is inside"),
+    "by a link into the source": ("link/new", "is inside"),
     "to a full folder": ("full", "not empty"),
-    "beside one that was stopped": ("left", "left from a conversion that was stopped"),
+    "next to an interrupted one": ("left", "from an interrupted conversion"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Many at once, slow ones, and those that go away; and how the page ends."""
+"""Many clients, slow and disconnecting clients, and the end of the page."""
 
 import contextlib
 import io
@@ -25,7 +25,7 @@ TRICKLE = HEAD + b"Content-Length: 1000000\r\n\r\n"
 
 
 def _twelve_megapixels(seed: int) -> bytes:
-    """A JPEG of 4000 × 3000 pixels and 5 MB, as of a camera."""
+    """A JPEG of 4000 × 3000 pixels and 5 MB, like a photo."""
     noise = np.random.default_rng(seed).integers(0, 256, (600, 800, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).resize((4000, 3000)).save(file, "JPEG", quality=90)
@@ -33,7 +33,7 @@ def _twelve_megapixels(seed: int) -> bytes:
 
 
 def _patient(server: PageServer, content: bytes) -> int:
-    """Uploads as the page does: tries again where the server is busy; returns the status."""
+    """Uploads like the page: retries if the server is busy; returns the status."""
     for _ in range(20):
         answer = server.detect(content)
         if answer.status != 503:
@@ -61,7 +61,7 @@ def _memory_of_sessions(folder: Path) -> None:
 
 
 def _many_at_once(size: int, number: int) -> Callable[[Path], None]:
-    """All get their detections, or are told to come again; those that come again get them."""
+    """All clients get their detections, or are asked to retry; after that they get them."""
 
     def run(folder: Path) -> None:
         server = the_server()
@@ -75,7 +75,7 @@ def _many_at_once(size: int, number: int) -> Callable[[Path], None]:
 
 
 def _full_uploads(folder: Path) -> None:
-    """60 uploads of 20 MiB that are no images."""
+    """60 uploads of 20 MiB that are not images."""
     server = the_server()
     content = os.urandom(20 * 2**20)
     with server.check_growth(MOST_GROWTH), ThreadPoolExecutor(20) as pool:
@@ -93,9 +93,9 @@ def _open(server: PageServer, number: int, first: bytes) -> list[socket.socket]:
 
 
 def _held(number: int, first: bytes, more: bytes, ends: float) -> Callable[[Path], None]:
-    """Connections that send a little at first, and then a byte a second.
+    """Connections that send some bytes first, and then one byte per second.
 
-    Others are answered meanwhile, and each of them ends within `ends` seconds.
+    Other clients are served meanwhile, and each connection ends within `ends` seconds.
     """
 
     def run(folder: Path) -> None:
@@ -149,7 +149,7 @@ def _wait_until_quiet(server: PageServer) -> None:
 
 
 def _no_reader(folder: Path) -> None:
-    """300 clients that ask for the page again and again and read nothing."""
+    """300 clients that request the page repeatedly and read nothing."""
     server = the_server()
     request = b"GET /page.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     with server.check_growth(MOST_GROWTH):
@@ -174,7 +174,7 @@ def _pipelined(folder: Path) -> None:
 
 
 def _slow_beside_others(folder: Path) -> None:
-    """An image that takes as long as it may: others are answered meanwhile."""
+    """An image that takes the largest allowed time: others are served meanwhile."""
     from tools.attacks.page_uploads import scans
 
     server = the_server()
@@ -188,7 +188,7 @@ def _slow_beside_others(folder: Path) -> None:
 
 
 def _preparers_killed(folder: Path) -> None:
-    """The processes that open images are killed, at rest and at work."""
+    """The processes that open images are killed, idle and busy."""
     server = the_server()
     content = _twelve_megapixels(0)
     for pause in (0, 0, 0.05, 0.1, 0.2):
@@ -202,7 +202,7 @@ def _preparers_killed(folder: Path) -> None:
 
 
 def _preparers_stopped(folder: Path) -> None:
-    """One of the processes that open images hangs, and is ended; others are answered meanwhile."""
+    """One of the processes that open images hangs, and is killed; others are served meanwhile."""
     server = the_server()
     server.check_well()
     one = psutil.Process(server.process.pid).children()[0]
@@ -210,14 +210,14 @@ def _preparers_stopped(folder: Path) -> None:
     with ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(server.detect, picture()) for _ in range(7)]
         found = [answer.result().status for answer in answers]
-    # At most the one that came to the process which hangs.
+    # At most the upload of the hanging process.
     assert sorted(found)[:-1] == [200] * 6 and found.count(422) <= 1, found
     assert not one.is_running() or 422 not in found
     server.check_well()
 
 
 def _no_files(folder: Path) -> None:
-    """Uploads leave no file, and none is there while they are worked on."""
+    """Uploads write no files, also not temporarily."""
     server = PageServer(env={"TMPDIR": str(folder)})
     try:
         before = set(folder.rglob("*"))
@@ -240,7 +240,7 @@ def _no_files(folder: Path) -> None:
 
 
 def _ended(number: int, status: tuple[int, ...], busy: str) -> Callable[[Path], None]:
-    """A signal ends the page at once, whatever is under way; nothing of it stays."""
+    """A signal ends the page at once, also during detection; no process remains."""
 
     def run(folder: Path) -> None:
         server = PageServer()
@@ -266,7 +266,7 @@ def _ended(number: int, status: tuple[int, ...], busy: str) -> Callable[[Path], 
 
 
 def _second_server(folder: Path) -> None:
-    """A port that is taken."""
+    """A port in use."""
     from tools.attacks.attack import check_refused, command
     from tools.attacks.page_server import tiny_detector
 
@@ -276,7 +276,7 @@ def _second_server(folder: Path) -> None:
 
 
 def _wrong_length(folder: Path) -> None:
-    """Fewer bytes than the length says, and then the end of what is sent."""
+    """Fewer bytes than the stated length, and then the end of the stream."""
     server = the_server()
     with server.connect() as connection:
         connection.sendall(HEAD + b"Content-Length: 500\r\n\r\n" + bytes(100))
@@ -303,8 +303,8 @@ ATTACKS = [
     Attack(KIND, "100 uploads that wait for no answer", _aborted(1)),
     Attack(KIND, "300 clients that read nothing", _no_reader),
     Attack(KIND, "two requests at once on one connection", _pipelined, quick=True),
-    Attack(KIND, "an upload that is shorter than it says", _wrong_length, quick=True),
-    Attack(KIND, "an image that takes seconds beside others", _slow_beside_others),
+    Attack(KIND, "an upload that is shorter than its stated length", _wrong_length, quick=True),
+    Attack(KIND, "an image that takes seconds, next to others", _slow_beside_others),
     Attack(KIND, "the processes that open images are killed", _preparers_killed),
     Attack(KIND, "a process that opens images hangs", _preparers_stopped),
     Attack(KIND, "uploads are not on disk", _no_files),

@@ -1,4 +1,4 @@
-"""Strangers' names and origins, other addresses, and requests that are not HTTP, at the page."""
+"""Requests to the page with foreign names and origins, other addresses, and invalid HTTP."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ KIND = "page: requests"
 def _refused(
     name: str, ask: Callable[[PageServer], Answer], statuses: Sequence[int], words: str = ""
 ) -> Attack:
-    """An attack that has to be answered with one of these statuses; 0 is a connection's end."""
+    """An attack that must be answered with one of these statuses; 0 is a closed connection."""
 
     def run(folder: Path) -> None:
         server = the_server()
@@ -208,7 +208,7 @@ RAW = [
 
 
 def _smuggle(folder: Path) -> None:
-    """A second request in the body of the first: it is the body's, not one of its own."""
+    """A second request in the body of the first: it must not be treated as a request."""
     server = the_server()
     hidden = b"GET /page.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     request = START + b"Content-Length: %d\r\n\r\n" % len(hidden) + hidden
@@ -221,7 +221,7 @@ def _smuggle(folder: Path) -> None:
 
 
 def _split_answer(folder: Path) -> None:
-    """A name of a file with line ends becomes no header."""
+    """A file name with line ends must not become a header."""
     name = "a%0d%0aSet-Cookie: a=b"
     head = f'--x\r\nContent-Disposition: form-data; name="a"; filename="{name}"\r\n\r\n'
     body = head.encode() + picture() + b"\r\n--x--\r\n"

@@ -1,4 +1,4 @@
-"""A page as a program of its own, with a tiny random network, and requests byte by byte."""
+"""A page in a separate process, with a tiny random network, and raw requests."""
 
 import atexit
 import contextlib
@@ -28,12 +28,12 @@ START_SECONDS = 120
 
 
 class Answer(NamedTuple):
-    """An answer of HTTP.
+    """An HTTP answer.
 
     Attributes:
-      status: 0 where the connection ended without one.
-      headers: names in lower case.
-      body: as far as it came.
+      status: the status; 0 if the connection ended without one.
+      headers: the headers; names in lower case.
+      body: the received part of the body.
     """
 
     status: int
@@ -42,7 +42,7 @@ class Answer(NamedTuple):
 
     @property
     def error(self) -> str:
-        """The message of a refusal; "" where the body has none."""
+        """The message of a rejection; "" if the body has none."""
         try:
             return json.loads(self.body)["error"]
         except (ValueError, KeyError, TypeError):
@@ -76,12 +76,12 @@ class PageServer:
         self.port = int(announced[1])
 
     def log(self) -> str:
-        """What it has written so far."""
+        """Its output so far."""
         self._log.seek(0)
         return self._log.read()
 
     def end(self, signal_number: int = signal.SIGKILL) -> float:
-        """Ends it by a signal; returns the seconds that it takes."""
+        """Ends it with a signal; returns the seconds until the end."""
         start = time.monotonic()
         if self.process.poll() is None:
             self.process.send_signal(signal_number)
@@ -113,7 +113,7 @@ class PageServer:
         return self.request("POST", "/detect", body, **headers)
 
     def check_well(self) -> None:
-        """Checks that it answers others, within seconds."""
+        """Checks that it serves others within seconds."""
         start = time.monotonic()
         answer = self.detect(picture())
         assert answer.status == 200, f"others are answered {answer.status}: {answer.error}"
@@ -121,7 +121,7 @@ class PageServer:
         assert self.process.poll() is None and "Traceback" not in self.log(), self.log()[-2000:]
 
     def memory(self) -> int:
-        """Bytes of this process and those that it started."""
+        """The memory in bytes of this process and its children."""
         total = 0
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.process.pid)
@@ -132,7 +132,7 @@ class PageServer:
 
     @contextlib.contextmanager
     def check_growth(self, most: int) -> Iterator[None]:
-        """Checks that memory grows by no more bytes than this at any moment."""
+        """Checks that memory never grows by more than this number of bytes."""
         before = peak = self.memory()
         ended = threading.Event()
 
@@ -167,7 +167,9 @@ def read_answer(connection: socket.socket) -> Answer:
         while line := file.readline().strip():
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.lower()] = value.strip()
-        length = int(headers.get("content-length", -1))  # without one, to the connection's end
+        length = int(
+            headers.get("content-length", -1)
+        )  # without a length, to the end of the connection
         return Answer(int(first.split()[1]), headers, file.read(length))
     except ConnectionResetError:
         return Answer(0, {}, b"")

@@ -1,4 +1,4 @@
-"""Uploads that are damaged, no images, or far larger than they look, at the page."""
+"""Uploads to the page that are damaged, not images, or far larger than they look."""
 
 import functools
 import io
@@ -13,11 +13,11 @@ from tools.attacks.attack import Attack
 from tools.attacks.page_server import picture, the_server
 
 KIND = "page: uploads"
-MEMORY = 500 * 2**20  # bytes that one file may take beyond what the server has
+MEMORY = 500 * 2**20  # the limit of memory of one file, in bytes
 
 
 def _check(name: str, content: bytes, words: Sequence[str] = (), quick: bool = True) -> Attack:
-    """A file that has to be refused, or read, within seconds; others are answered after it."""
+    """A file that must be rejected or read within seconds; others are served after it."""
 
     def run(folder: Path) -> None:
         server = the_server()
@@ -80,7 +80,7 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 
 
 def _png(width: int, height: int, more: bytes = b"", content: bytes = b"") -> bytes:
-    """A PNG of 8 bits of gray that says to be so large."""
+    """A gray PNG of 8 bits that states this size."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     pixels = _chunk(b"IDAT", content or zlib.compress(bytes(1000)))
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + more + pixels + _chunk(b"IEND", b"")
@@ -102,7 +102,7 @@ def _many_frames() -> bytes:
 
 
 def scans(number: int) -> bytes:
-    """A progressive JPEG of 9 million pixels, whose last scan stands there so often."""
+    """A progressive JPEG of 9 million pixels, with this number of copies of its last scan."""
     file = io.BytesIO()
     Image.new("RGB", (3000, 3000)).save(file, "JPEG", progressive=True)
     whole = file.getvalue()
@@ -120,7 +120,7 @@ BOMBS = {
     "a PNG with a profile of 50 MB": _png(
         9, 9, _chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000)))
     ),
-    "a PNG with more pixels than it says": _png(9, 9, content=zlib.compress(bytes(100_000_000))),
+    "a PNG with more pixels than it states": _png(9, 9, content=zlib.compress(bytes(100_000_000))),
     "a BMP of 2 billion pixels a side": picture(9, 9, "BMP")[:18]
     + struct.pack("<ii", 2**31 - 1, 2**31 - 1)
     + picture(9, 9, "BMP")[26:],
@@ -208,7 +208,7 @@ NAMES = ("../../../etc/passwd", "/etc/passwd", "a\\..\\b", "a" * 10_000, "CON", 
 
 
 def _names() -> list[Attack]:
-    """Names of files, which lead nowhere: nothing is written under them."""
+    """Malicious file names: nothing is written to them."""
 
     def check(name: str) -> Attack:
         def run(folder: Path) -> None:
@@ -232,7 +232,7 @@ def _types() -> list[Attack]:
     return [
         check(kind, status)
         for kind, status in (
-            ("image/jpeg", 200),  # the bytes say what it is
+            ("image/jpeg", 200),  # the bytes determine the type
             ("IMAGE/X", 200),
             ("text/html", 415),
             ("application/json", 415),

@@ -1,4 +1,4 @@
-"""Pickles in PyTorch files that would take gigabytes, or for ever, to read."""
+"""Pickles in PyTorch files that would take gigabytes, or forever, to read."""
 
 import functools
 import pickle
@@ -11,7 +11,7 @@ import numpy as np
 from tools.attacks.attack import Attack
 from tools.attacks.measuring import Write, weight_attack
 
-# Those that the reader took most for.
+# The most expensive ones for the reader.
 QUICK = {
     "a place in the memo far away, zip",
     "one storage in 2,500 tensors, zip",
@@ -78,7 +78,7 @@ def as_legacy(instructions: bytes) -> Write:
 
 
 def doubled(new: bytes, pair: bytes, times: int) -> bytes:
-    """A value made of the value before it, twice, and so on: 2 ** times in all."""
+    """A value of two copies of the previous value, and so on: 2 ** times in total."""
     steps = (b"r" + struct.pack("<I", i) + b"j" + struct.pack("<I", i) + pair for i in range(times))
     return new + b"".join(steps)
 

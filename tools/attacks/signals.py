@@ -1,4 +1,4 @@
-"""Signals at the start of commands, while they import what they need."""
+"""Signals at the start of commands, during imports."""
 
 import functools
 import os
@@ -13,7 +13,7 @@ from tools.attacks.attack import ROOT, Attack
 
 KIND = "signals"
 
-# What is being imported when the signal comes.
+# The modules during whose import the signal arrives.
 MODULES = (
     "ssd_jax.errors",
     "ssd_jax.cli.console",
@@ -32,25 +32,25 @@ MODULES = (
     "ssd_jax.training.loop",
 )
 
-# Tells on standard output when a module begins to be imported, and goes on slowly.
+# Reports the start of the import of a module on standard output, and continues slowly.
 TELL = """
 import sys, time
 
-class Told:
+class Reported:
     def find_spec(self, name, path=None, target=None):
         if name == {name!r}:
             print("now", flush=True)
             time.sleep(0.5)
 
 sys.modules.pop({name!r}, None)
-sys.meta_path.insert(0, Told())
+sys.meta_path.insert(0, Reported())
 """
 
 
 def signal_at(
     module: str, number: signal.Signals, command: Sequence[str], folder: Path
 ) -> subprocess.Popen[str]:
-    """A program to which a signal came when it began to import a module.
+    """Runs a program, and sends a signal when it begins to import a module.
 
     Args:
       module: the module.

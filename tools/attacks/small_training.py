@@ -1,4 +1,4 @@
-"""Training of seconds on a small data set on disk, in this process."""
+"""Trains for seconds on a small data set on disk, in this process."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -31,12 +31,12 @@ def write_data(folder: Path, given: Sequence[Picture]) -> Path:
 
 
 def train_small(data: Path, workdir: Path, **changes: object) -> list[str]:
-    """Trains with the tiny config, by default without evaluation; returns what the run warned of.
+    """Trains with the tiny config, by default without evaluation; returns the warnings of the run.
 
     Args:
       data: a folder of `write_data`.
       workdir: the work directory.
-      changes: values of other fields; two underscores stand for the dot.
+      changes: values of other fields; two underscores mean a dot.
 
     Raises:
       UserError: as `train`.
@@ -57,10 +57,10 @@ def train_small(data: Path, workdir: Path, **changes: object) -> list[str]:
 
 
 def check_metrics(workdir: Path) -> None:
-    """Checks that every line of `metrics.jsonl` is JSON, which has no word for infinity."""
+    """Checks that every line of `metrics.jsonl` is JSON, which does not allow infinity."""
 
     def refuse(word: str) -> None:
-        raise AssertionError(f"metrics.jsonl holds {word}, which JSON does not know")
+        raise AssertionError(f"metrics.jsonl contains {word}, which is not JSON")
 
     file = workdir / "metrics.jsonl"
     for line in file.read_text().splitlines() if file.is_file() else []:

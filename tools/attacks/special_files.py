@@ -1,4 +1,4 @@
-"""FIFOs, sockets, devices and folders in the place of files: each is refused, none waited for."""
+"""FIFOs, sockets, devices and folders instead of files: each is rejected without waiting."""
 
 import contextlib
 import functools
@@ -67,7 +67,7 @@ XML = (
 
 
 def refused(read: Callable[[], object]) -> None:
-    """Checks that something ends with one line of error."""
+    """Checks that a call ends with one line of error."""
     try:
         read()
     except UserError as error:

@@ -42,14 +42,14 @@ def export_blocked(folder: Path) -> None:
 
 
 def _file_limit(num_bytes: int) -> Callable[[], None]:
-    """Has the system refuse larger files, as a full disk does."""
+    """Makes the system reject larger files, like a full disk."""
     import resource
 
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
 
 
 def start_predict(folder: Path, *more: str) -> subprocess.Popen[str]:
-    """`ssd-jax predict` as a program of its own, on 400 images."""
+    """Starts `ssd-jax predict` on 400 images in a separate process."""
     if not (folder / "in").exists():
         write_images(str(folder / "in"), 40)
         for i in range(40, 400):
@@ -65,7 +65,7 @@ def start_predict(folder: Path, *more: str) -> subprocess.Popen[str]:
 
 
 def wait_for_lines(folder: Path, number: int, process: subprocess.Popen[str]) -> None:
-    """Waits until so many images are done."""
+    """Waits until this number of images is finished."""
     for _ in range(1200):
         with contextlib.suppress(OSError):
             if (folder / "out" / PARTIAL).read_bytes().count(b"\n") > number:
@@ -76,7 +76,7 @@ def wait_for_lines(folder: Path, number: int, process: subprocess.Popen[str]) ->
 
 
 def signalled(number: int, lines: int, folder: Path) -> None:
-    """A signal in the middle leaves the images that are done, and the earlier result."""
+    """A signal during prediction keeps the finished images, and the earlier result."""
     (folder / "out").mkdir()
     (folder / "out" / "detections.json").write_text("before")
     process = start_predict(folder)
@@ -88,13 +88,13 @@ def signalled(number: int, lines: int, folder: Path) -> None:
     assert (folder / "out" / "detections.json").read_text() == "before"
     first, *found = map(json.loads, (folder / "out" / PARTIAL).open())
     assert first["partial"] and len(found) >= lines
-    if number != signal.SIGKILL:  # which nothing can clear up after
+    if number != signal.SIGKILL:  # which allows no cleanup
         assert not list(folder.rglob("*.tmp*"))
         assert not (folder / "out" / "lock").exists()
 
 
 def two_at_once(folder: Path) -> None:
-    """Of two runs with one output the second is refused, and the first is whole."""
+    """Of two runs with one output, the second is rejected, and the first is complete."""
     first = start_predict(folder)
     wait_for_lines(folder, 1, first)
     second = start_predict(folder)
@@ -107,7 +107,7 @@ def two_at_once(folder: Path) -> None:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A file system with so much space."""
+    """A file system of this size."""
     disk = folder / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], check=True)
@@ -118,7 +118,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def disk_full(size: str, arguments: Sequence[str], folder: Path) -> None:
-    """A command whose disk is full says so in one line, and leaves nothing unfinished."""
+    """A command with a full disk reports it in one line, and leaves no unfinished file."""
     write_images(str(folder / "in"), 60)
     with small_disk(folder, size) as disk:
         places = {"disk": disk, "weights": tiny_detector(), "in": folder / "in"}
@@ -147,7 +147,7 @@ ATTACKS = [
     ),
     Attack(KIND, "two predict into one folder", two_at_once),
 ]
-if hasattr(os, "geteuid") and os.geteuid() == 0:  # who may mount a small disk
+if hasattr(os, "geteuid") and os.geteuid() == 0:  # only root can mount a small disk
     ATTACKS += [
         Attack(KIND, f"{how[0]} on a disk of {size}", functools.partial(disk_full, size, how))
         for size, how in (

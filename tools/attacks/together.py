@@ -1,4 +1,4 @@
-"""Starts trainings and evaluations of several processes, as the attacks on these need them."""
+"""Starts trainings and evaluations in several processes, for attacks on these."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 from tools.attacks.attack import ROOT
 
 TINY = ROOT / "tests" / "tiny.py"
-PATIENCE = 600  # seconds after which a process counts as hanging
+PATIENCE = 600  # seconds after which a process is considered hanging
 
 _COMPILED = tempfile.TemporaryDirectory(prefix="compiled_", ignore_cleanup_errors=True)
 
@@ -30,13 +30,13 @@ ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Process:
-    """What one process of several has of its own.
+    """The differences of one of several processes.
 
     Attributes:
-      arguments: after those that all have.
-      environment: beside that of all.
-      folder: where it runs; the root of the project where None.
-      program: before the command; "" for the command alone. May do anything to this process.
+      arguments: additional arguments.
+      environment: additional variables.
+      folder: its folder; the root of the project if None.
+      program: code that runs before the command; may be "".
     """
 
     arguments: Sequence[str] = ()
@@ -77,7 +77,7 @@ def start(
 def finish(
     started: Sequence[subprocess.Popen[str]], seconds: float = PATIENCE
 ) -> list[tuple[int, str]]:
-    """Status and errors of each process; `AssertionError` where one hangs. None is left running."""
+    """The status and errors of each process; `AssertionError` if one hangs; ends all of them."""
     deadline = time.monotonic() + seconds
     ended = []
     try:

@@ -1,4 +1,4 @@
-"""Videos that are larger than memory, or no videos: refused, or read with bounded memory."""
+"""Videos larger than memory, and files that are not videos: rejected, or read in bounded memory."""
 
 import functools
 import socket
@@ -21,7 +21,7 @@ SECONDS = 300  # 8K takes seconds a frame on a busy machine
 
 
 def write_frames(path: Path, sizes: list[tuple[int, int]], codec: str) -> None:
-    """Writes gray frames of some (width, height), which may change with codecs of single images."""
+    """Writes gray frames of (width, height); image codecs allow changing sizes."""
     import av
 
     with av.open(str(path), "w") as container:
@@ -46,7 +46,7 @@ def detect(folder: Path, source: str) -> str:
 
 
 def of_8k(folder: Path) -> None:
-    """The whole process stays within its limit, what is imported included."""
+    """The whole process stays within its limit, including imports."""
     write_frames(folder / "in.mp4", [(7680, 4320)] * 12, "libx264")
     work = detect(folder, str(folder / "in.mp4")) + "; print(status('VmHWM'))"
     printed, _ = run_measured(BEFORE, work, SECONDS)
@@ -56,18 +56,18 @@ def of_8k(folder: Path) -> None:
 
 
 def text(content: str, folder: Path) -> None:
-    """A file of text, which names others, under the name of a video."""
+    """A text file that names other files, with the name of a video."""
     (folder / "in.mp4").write_text(content)
     check_refused(BEFORE, detect(folder, str(folder / "in.mp4")))
 
 
 def named(name: str, folder: Path) -> None:
-    """What FFmpeg takes for more than the name of a file."""
+    """Names that have a special meaning in FFmpeg."""
     check_refused(BEFORE, detect(folder, name))
 
 
 def silent(answer: bytes, folder: Path) -> None:
-    """A server that takes a connection and then says no more."""
+    """A server that accepts a connection and then sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -121,7 +121,7 @@ RUNS: dict[str, Run] = {
     "the name of the standard input": functools.partial(named, "-"),
     "the name of several files": functools.partial(named, "concat:/dev/zero|/dev/zero"),
     "a name that makes frames": functools.partial(named, "lavfi:testsrc"),
-    "a server that says nothing": functools.partial(silent, b""),
+    "a server that sends nothing": functools.partial(silent, b""),
     "a server that begins an answer": functools.partial(
         silent, b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n\0\0\0\x18ftypmp42"
     ),

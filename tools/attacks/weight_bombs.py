@@ -1,4 +1,4 @@
-"""Files of weights that would take gigabytes: each is refused with little memory."""
+"""Files of weights that would take gigabytes: each is rejected with little memory."""
 
 import functools
 import json
@@ -11,7 +11,7 @@ from tools.attacks.attack import Attack
 from tools.attacks.measuring import Write, weight_attack
 from tools.attacks.pickle_bombs import dictionary, storage, tensor, torch_pickle, write, zip_file
 
-# Those that the readers took most for.
+# The most expensive ones for the readers.
 QUICK = {
     "an npz of one gigabyte of void",
     "an npz of 400,000 parts",
@@ -49,7 +49,7 @@ def many_entries(path: Path) -> None:
 
 
 def in_holes(content: bytes, path: Path) -> None:
-    """A file of 40 GB that begins and ends with some bytes and takes no place on the disk."""
+    """A file of 40 GB of holes between some bytes; it takes no disk space."""
     with path.open("wb") as file:
         file.write(content)
         file.truncate(40 * 10**9)
@@ -58,7 +58,7 @@ def in_holes(content: bytes, path: Path) -> None:
 
 
 def overlapping(path: Path) -> None:
-    """A hundred storages that are all the same 30 MB of the archive."""
+    """A hundred storages that all refer to the same 30 MB of the archive."""
     content = bytes(30 * 10**6)
     count = len(content) // 4
     index = dictionary(
@@ -86,7 +86,7 @@ def one_tensor(shape: list[int], end: int) -> bytes:
 
 
 def field(tag: int, content: bytes) -> bytes:
-    """A field of a protobuf that holds bytes."""
+    """A protobuf field of bytes."""
 
     def varint(value: int) -> bytes:
         parts = bytearray()

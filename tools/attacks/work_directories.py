@@ -1,4 +1,4 @@
-"""Files of work directories and exports that are empty, cut off, or of another form."""
+"""Files of work directories and exports that are empty, truncated, or of another form."""
 
 import functools
 from collections.abc import Callable
@@ -30,7 +30,7 @@ FORMS = {
     "config.json": {
         "Infinity": b'{"learning_rate": Infinity}',
         "a negative size": b'{"model": {"image_size": -5}}',
-        "a text in place of a number": b'{"batch_size": "many"}',
+        "a text instead of a number": b'{"batch_size": "many"}',
         "a group that is a list": b'{"data": []}',
         "an unknown field": b'{"bach_size": 3}',
     },
@@ -63,12 +63,12 @@ FORMS = {
     },
     "data.json": {"a list": b"[]", "digests that are numbers": b'{"train": {"a": 1}}'},
 }
-# What these readers leave out in silence: half a line at the end.
+# These readers silently ignore half a line at the end.
 CUT_OFF_IS_FINE = {"metrics.jsonl"}
 
 
 def read_run(run: Path) -> None:
-    """Everything that the start of a run reads before its checkpoint."""
+    """Reads all files that the start of a run reads before its checkpoint."""
     workdir.read_config(run)
     workdir.read_classes(run)
     read_metrics(run)
@@ -77,7 +77,7 @@ def read_run(run: Path) -> None:
 
 
 def must_refuse(read: Callable[[Path], object], folder: Path) -> None:
-    """The reader refuses a folder, in one short line that names it."""
+    """The reader rejects a folder, in one short line that names it."""
     try:
         read(folder)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Writes COCO's JSON as Roboflow exports it: beside the images, with a category above others."""
+"""Writes COCO's JSON like Roboflow: in the folder of the images, with a supercategory."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from tools.formats.picture import Picture
 
 
 def write(pictures: Sequence[Picture], folder: Path) -> None:
-    """Writes `train/_annotations.coco.json` and the images beside it."""
+    """Writes `train/_annotations.coco.json` and the images in the same folder."""
     names = sorted({each.name for picture in pictures for each in picture.objects})
     categories = [{"id": 0, "name": "objects", "supercategory": "none"}]
     categories += [

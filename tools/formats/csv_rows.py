@@ -1,4 +1,4 @@
-"""Writes a CSV file with a row for each object, as Roboflow exports it for TensorFlow."""
+"""Writes a CSV file with a row for each object, like Roboflow's export for TensorFlow."""
 
 import csv
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ COLUMNS = ("filename", "width", "height", "class", "xmin", "ymin", "xmax", "ymax
 
 
 def write(pictures: Sequence[Picture], folder: Path) -> None:
-    """Writes images and `_annotations.csv`, with a row for each picture without objects, too."""
+    """Writes images and `_annotations.csv`, which also has a row for each image without objects."""
     split = folder / "train"
     split.mkdir(parents=True)
     with (split / "_annotations.csv").open("w", newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Writes a project as Label Studio exports it in JSON."""
+"""Writes a project in Label Studio's JSON export format."""
 
 import json
 import zlib
@@ -10,7 +10,7 @@ from tools.formats.picture import Picture
 
 
 def write(pictures: Sequence[Picture], folder: Path) -> None:
-    """Writes the images under their own names, and the export with those of uploaded files."""
+    """Writes the images with their names, and the export with names of uploaded files."""
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [_task(number, picture) for number, picture in enumerate(pictures, 1)]
     for picture in pictures:

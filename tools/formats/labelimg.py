@@ -1,4 +1,4 @@
-"""Writes what labelImg leaves: an XML file beside each image, without lists."""
+"""Writes the files of labelImg: an XML file next to each image, without lists."""
 
 from collections.abc import Sequence
 from pathlib import Path

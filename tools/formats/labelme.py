@@ -1,4 +1,4 @@
-"""Writes annotations as LabelMe saves them: a JSON file beside each image."""
+"""Writes annotations like LabelMe: a JSON file next to each image."""
 
 import json
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ from tools.formats.picture import Picture
 
 
 def picture(name: str, size: tuple[int, int], *objects: Object, seed: int = 0) -> Picture:
-    """A picture of noise, as PNG or JPEG after its name."""
+    """A picture of noise, as PNG or JPEG by its name."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG" if name.endswith(".png") else "JPEG")

@@ -1,4 +1,4 @@
-"""Writes the boxes of images as Open Images has them."""
+"""Writes the boxes of images in the format of Open Images."""
 
 import csv
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ COLUMNS = (
     *("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside"),
 )
 
-# The format cannot say that an image has no objects.
+# The format cannot represent images without objects.
 NEEDS_OBJECTS = True
 
 
 def write(pictures: Sequence[Picture], folder: Path) -> None:
-    """Writes boxes, descriptions of the classes, and images; those without objects are left out."""
+    """Writes boxes, class descriptions, and images; images without objects are left out."""
     images = folder / "train"
     images.mkdir(parents=True)
     names = sorted({each.name for picture in pictures for each in picture.objects})

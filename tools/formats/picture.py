@@ -1,4 +1,4 @@
-"""An image with its objects, as the writers of formats take it."""
+"""An image with its objects, the input of the writers of formats."""
 
 import dataclasses
 

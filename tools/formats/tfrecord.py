@@ -26,7 +26,7 @@ def write(pictures: Sequence[Picture], folder: Path) -> None:
 
 
 def features_of(picture: Picture, names: Sequence[str]) -> dict[str, list[Value]]:
-    """What the API wants to know about an image; `names` are those of the classes from 1."""
+    """The features of an image for the API; `names` are the names of the classes from 1."""
     height, width = picture.size
     objects = picture.objects
     sides = zip(*(each.box for each in objects), strict=True) if objects else [()] * 4
@@ -65,7 +65,7 @@ def example(features: dict[str, list[Value]]) -> bytes:
 
 
 def _feature(values: list[Value]) -> bytes:
-    """A `tf.train.Feature`, whose kind is that of its values; a list of none has no kind."""
+    """A `tf.train.Feature` with the type of its values; an empty list has no type."""
     if not values:
         return b""
     if isinstance(values[0], bytes):
@@ -76,12 +76,12 @@ def _feature(values: list[Value]) -> bytes:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A field whose value has a length."""
+    """A field with a length."""
     return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
 def _varint(value: int) -> bytes:
-    """A whole number, seven bits a byte."""
+    """An integer, in seven bits per byte."""
     encoded = bytearray()
     value &= 2**64 - 1
     while value >= 0x80:

@@ -1,4 +1,4 @@
-"""Writes the annotations that the VGG Image Annotator exports in JSON."""
+"""Writes annotations in the JSON export format of the VGG Image Annotator."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from tools.formats.picture import Picture
 
 
 def write(pictures: Sequence[Picture], folder: Path) -> None:
-    """Writes the images, and via_export_json.json beside them."""
+    """Writes the images, and via_export_json.json in the same folder."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {}
     for picture in pictures:

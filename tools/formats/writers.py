@@ -12,7 +12,7 @@ Write = Callable[[Sequence[Picture], Path], None]
 
 
 def writers() -> dict[str, Write]:
-    """The function `write` of every module beside this one, by the module's name."""
+    """The function `write` of every other module of this folder, by the name of the module."""
     modules = [module.name for module in pkgutil.iter_modules(tools.formats.__path__)]
     found = {name: importlib.import_module(f"tools.formats.{name}") for name in modules}
     return {name: module.write for name, module in found.items() if hasattr(module, "write")}

@@ -8,7 +8,7 @@ from tools.formats.picture import Picture
 
 
 def write(pictures: Sequence[Picture], folder: Path) -> None:
-    """Writes data.yaml, images/train and labels/train; without objects an image has no label."""
+    """Writes data.yaml, images/train and labels/train; images without objects have no labels."""
     names = sorted({each.name for picture in pictures for each in picture.objects})
     images, labels = folder / "images/train", folder / "labels/train"
     images.mkdir(parents=True)

@@ -1,1 +1,1 @@
-"""Variants of one piece of work, each in a process of its own, measured in turns."""
+"""Compares variants of the same work, in separate processes, measured in turns."""

@@ -13,7 +13,7 @@ def prepare_network(root: Path, case: Case) -> Prepared:
     """The train step, or images to detections, with random weights and images.
 
     Args:
-      root: a tree, whose `ssd_jax` is the one that is imported.
+      root: a source tree; its `ssd_jax` is imported.
       case: `config`, a name in `configs/`; `batch_size`; and `mode`: "train", "predict" or
         "predict_few", with about as many candidates as a trained network has.
     """
@@ -48,7 +48,7 @@ def prepare_network(root: Path, case: Case) -> Prepared:
 
 
 def with_few_candidates(config: Any, network: Any, variables: Any, batch_size: int) -> Any:
-    """Weights whose background is likelier, until `CANDIDATES` boxes pass the score threshold.
+    """Raises the background logit of weights until `CANDIDATES` boxes pass the score threshold.
 
     Logits have the standard deviation 1.
     """
@@ -64,7 +64,7 @@ def with_few_candidates(config: Any, network: Any, variables: Any, batch_size: i
     def logits_of(variables: Any, images: jax.Array) -> jax.Array:
         return network.apply(*variables, network.normalise(images), train=False)[0][1]
 
-    # Those of random weights may differ by so little that rounding decides what passes.
+    # Scores of random weights may differ so little that rounding decides which boxes pass.
     logits = np.array(logits_of(variables, images), np.float64)
     scale = 1 / logits.std()
     logits *= scale

@@ -1,9 +1,9 @@
-"""Cases of the `ssd_jax` of this tree or of another one, as a worker process.
+"""Measures cases of the `ssd_jax` of this or another source tree, in a worker process.
 
     python -m tools.pairs.ours ROOT
 
-The programs that measure are those of this tree, what is measured is ROOT's. `mode` of a case says
-which function prepares it; see there for its other fields.
+The measuring code is from this tree, the measured code from ROOT. `mode` of a case selects the
+function that prepares it, which documents the other fields.
 """
 
 import functools
@@ -18,20 +18,20 @@ from pathlib import Path
 from tools.pairs.networks import prepare_network
 from tools.pairs.worker import Case, Prepared, serve
 
-FOLDER = tempfile.TemporaryDirectory()  # what cases write; it lives as long as the process
+FOLDER = tempfile.TemporaryDirectory()  # outputs of cases; it exists as long as the process
 
 
 def prepare(root: Path, case: Case) -> Prepared:
-    """What is to be measured of a case."""
+    """The function to measure in a case."""
     functions = {"start": prepare_start, "input": prepare_input, "metrics": prepare_metrics}
     return functions.get(case["mode"], prepare_network)(root, case)
 
 
 def prepare_start(root: Path, case: Case) -> Prepared:
-    """A command from the start of its process to its end, with what it keeps from run to run.
+    """A command from the start of its process to its end, with a cache between runs.
 
     Args:
-      root: the tree whose command it is.
+      root: the source tree of the command.
       case: `command`, "help" or "predict": detection in one image, by `config` with random weights.
     """
     folder = Path(FOLDER.name)
@@ -57,7 +57,7 @@ def prepare_start(root: Path, case: Case) -> Prepared:
 
 
 def _write_detector(root: Path, config_name: str, folder: Path) -> None:
-    """A detector with random weights as `ssd-jax export` writes it, and an image."""
+    """Writes an exported detector with random weights, and an image."""
     import numpy as np
     from PIL import Image
 
@@ -74,11 +74,11 @@ def _write_detector(root: Path, config_name: str, folder: Path) -> None:
 
 
 def prepare_input(root: Path, case: Case) -> Prepared:
-    """Batches of the input pipeline, which works ahead.
+    """Batches of the input pipeline, which prefetches.
 
     Args:
       root: the tree.
-      case: `config`; `images`, how many there are; and `batches` of a run.
+      case: `config`; `images`, their number; and `batches` of a run.
     """
     from ssd_jax.benchmark.voc_like import write_voc_like
     from ssd_jax.config.files import load_config

@@ -1,4 +1,4 @@
-"""Sides of a comparison: worker processes that take turns, so that a machine treats them alike."""
+"""Sides of a comparison: worker processes that run in turns, under equal conditions."""
 
 import json
 import os
@@ -16,16 +16,16 @@ ROOT = Path(__file__).parents[2]
 
 
 class SideError(Exception):
-    """A side cannot do what it was asked for; the text says why."""
+    """A side has failed; the text is the reason."""
 
 
 class Side:
     """A worker process (`tools/pairs/worker.py`).
 
     Args:
-      name: of the side.
-      command: what starts the process, in the root of this tree.
-      environment: variables beside those of this process.
+      name: the name of the side.
+      command: the command of the process, in the root of this tree.
+      environment: variables in addition to those of this process.
     """
 
     def __init__(
@@ -44,11 +44,10 @@ class Side:
         )
 
     def prepare(self, case: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Prepares a case; returns what the worker says of it.
+        """Prepares a case; returns the worker's description of it.
 
         Raises:
-          SideError: it is not possible, or takes longer than so many seconds, which ends the
-            process.
+          SideError: preparation failed, or took longer than `seconds`, which ends the process.
         """
         late = threading.Timer(seconds, self._process.kill)
         late.start()
@@ -65,8 +64,8 @@ class Side:
         """Runs the case once.
 
         Returns:
-          `cpu_seconds`, `wall_seconds` and `peak_bytes`, by how much the process has grown at most
-          since before its first run.
+          `cpu_seconds`, `wall_seconds` and `peak_bytes`, the largest growth of the process since
+          before its first run.
 
         Raises:
           SideError: the run has failed.
@@ -99,13 +98,13 @@ class Side:
 
 
 def ours(name: str, root: Path) -> Side:
-    """The `ssd_jax` of a tree, measured by the programs of this one; memory as commands have."""
+    """The side of a tree's `ssd_jax`, measured by this tree, with memory settings of commands."""
     command = [sys.executable, "-m", "tools.pairs.ours", str(root)]
     return Side(name, command, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
 
 
 def use_cores(count: int) -> None:
-    """Keeps this process, and those that it starts from now on, on so many of its cores."""
+    """Limits this process, and processes that it starts later, to this number of its cores."""
     if hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
 
@@ -113,10 +112,10 @@ def use_cores(count: int) -> None:
 def prepare_all(
     sides: Sequence[Side], case: dict[str, Any], seconds: float
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
-    """Prepares a case on all sides at once.
+    """Prepares a case on all sides in parallel.
 
     Returns:
-      By name of the side what it says of the case, and why others cannot prepare it.
+      By name of the side, its description of the case, and the errors of other sides.
     """
     about, failed = {}, {}
     with ThreadPoolExecutor(len(sides)) as pool:
@@ -130,7 +129,7 @@ def prepare_all(
 
 
 def take_turns(sides: Sequence[Side], rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Runs what all sides have prepared, one after the other, several times; results by name."""
+    """Runs the prepared case on all sides in turns, several times; returns results by name."""
     runs: dict[str, list[dict[str, Any]]] = {side.name: [] for side in sides}
     for _ in range(rounds):
         for side in sides:
@@ -141,11 +140,11 @@ def take_turns(sides: Sequence[Side], rounds: int) -> dict[str, list[dict[str, A
 def compare(
     first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]], field: str
 ) -> dict[str, Any]:
-    """A number of two sides, and the ratio of those that were measured one after the other.
+    """Compares a number of two sides, by the ratios of consecutive measurements.
 
     Returns:
       `first` and `second`, the medians; `ratio`, the median of first over second, with `lowest` and
-      `highest` of all rounds, which say what is noise. None for a ratio over 0.
+      `highest` of all rounds, the noise. None for a division by 0.
     """
     values = [[run[field] for run in runs] for runs in (first, second)]
     ratios = sorted(one / other for one, other in zip(*values, strict=True) if other)

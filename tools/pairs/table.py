@@ -19,18 +19,18 @@ WIDTHS = {
     "planned MiB": 15,
     "compile CPU s": 13,
 }
-LITTLE = 2**20  # bytes that are noise
+LITTLE = 2**20  # bytes within the noise
 COLUMNS = [f"{title:<{width}}" for title, width in WIDTHS.items()]
 
 
 def compared_row(
     first: Runs, second: Runs, about_first: dict[str, Any], about_second: dict[str, Any]
 ) -> dict[str, Any]:
-    """What two sides have measured in turns, and what they said of the case.
+    """The measurements of two sides in turns, and their descriptions of the case.
 
     Returns:
-      `cpu` and `wall`, in seconds, and `peak`, in bytes, as `compare` gives them; `about`, of both
-      sides.
+      `cpu` and `wall`, in seconds, and `peak`, in bytes, as results of `compare`; `about`, the
+      descriptions.
     """
     return {
         "cpu": compare(first, second, "cpu_seconds"),
@@ -41,7 +41,7 @@ def compared_row(
 
 
 def format_row(row: dict[str, Any]) -> str:
-    """A row as a line under `COLUMNS`: first and second side, and their ratio."""
+    """Formats a row as a line under `COLUMNS`: first and second side, and their ratio."""
     texts = [row["case"], row.get("mode", ""), row["against"]]
     if "error" in row:
         return _aligned([*texts, row["error"]])

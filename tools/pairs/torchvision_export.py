@@ -1,14 +1,14 @@
-"""torchvision's SSDLite320 with MobileNetV3-Large as files, by PyTorch's own exporters.
+"""Exports torchvision's SSDLite320 with MobileNetV3-Large to files, with PyTorch's exporters.
 
     python -m tools.pairs.torchvision_export FOLDER
 
 Needs torch, torchvision and, for TFLite, litert-torch; nothing of `ssd_jax`. FOLDER has
 `weights.npz`, a state dict, and `case.json`: `num_classes` with the background, `detection`, a
-group of our config, and `batch_sizes`. The files written there are `network.onnx`, by
-`torch.onnx.export` as it is, for any number of images, and `network_pixels.onnx`, which normalises
-the pixels as ours does; `network_script.onnx` and `detector_BATCH.onnx`, by its earlier exporter,
-the only one that takes suppression; and `network_BATCH.tflite`. `failed.json` says of the others
-why there are none. A file that is there already stays.
+group of our config, and `batch_sizes`. It writes `network.onnx`, by `torch.onnx.export` without
+changes, for any number of images; `network_pixels.onnx`, which also normalises pixels, like ours;
+`network_script.onnx` and `detector_BATCH.onnx`, by its earlier exporter, the only one that supports
+suppression; and `network_BATCH.tflite`. `failed.json` has the errors of missing files. Existing
+files are kept.
 """
 
 import json
@@ -26,13 +26,13 @@ from torch import nn
 from tools.torchvision_networks import thresholds_of
 
 SIDE = 320
-OPSET = 17  # of the earlier exporter, as ours; the other one has its own
+OPSET = 17  # of the earlier exporter, equal to ours; the other one chooses its version
 NAMES = ["offsets", "logits"]
-FILE = object()  # stands for the name of the file that is written
+FILE = object()  # replaced by the name of the file
 
 
 class Network(nn.Module):
-    """Backbone and head: `[batch, 3, size, size]`, normalised, to offsets and logits."""
+    """Backbone and head: from normalised `[batch, 3, size, size]` to offsets and logits."""
 
     def __init__(self, detector: Any) -> None:
         super().__init__()
@@ -44,14 +44,14 @@ class Network(nn.Module):
 
 
 class FromPixels(Network):
-    """The same of `[batch, size, size, 3]` uint8."""
+    """The same from `[batch, size, size, 3]` uint8."""
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return super().forward((images.permute(0, 3, 1, 2).float() - 127.5) / 127.5)
 
 
 class Files:
-    """The files of a folder that could be written, and why others could not."""
+    """The written files of a folder, and the errors of others."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.failed = folder, {}
@@ -59,7 +59,7 @@ class Files:
     def write(
         self, name: str, write: Callable[..., object], *arguments: Any, **options: Any
     ) -> None:
-        """Calls a function with the file's name in its place, unless the file is there."""
+        """Calls a function with the name of the file, unless the file exists."""
         file = self.folder / name
         if file.exists():
             return
@@ -107,7 +107,7 @@ def load_detector(folder: Path, case: dict[str, Any]) -> Any:
     ).eval()
     with np.load(folder / "weights.npz") as weights:
         state = {name: torch.tensor(weights[name]) for name in weights}
-    # Which count the steps of training.
+    # Counters of training steps.
     counters = {name: of for name, of in detector.state_dict().items() if name not in state}
     assert all(name.endswith("num_batches_tracked") for name in counters)
     detector.load_state_dict(state | counters)
@@ -115,8 +115,8 @@ def load_detector(folder: Path, case: dict[str, Any]) -> Any:
 
 
 def write_networks(files: Files, detector: Any) -> None:
-    """The networks alone in ONNX, for any number of images."""
-    # Two images, for an axis of one would be taken for a constant.
+    """Writes the networks without detection in ONNX, for any number of images."""
+    # Two images, because an axis of one would become a constant.
     images = torch.rand(2, 3, SIDE, SIDE)
     pixels = torch.zeros(2, SIDE, SIDE, 3, dtype=torch.uint8)
     named = {"input_names": ["images"], "output_names": NAMES}

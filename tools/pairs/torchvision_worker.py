@@ -1,4 +1,4 @@
-"""Cases of torchvision's SSD as a worker process; needs torch and torchvision alone.
+"""Measures cases of torchvision's SSD in a worker process; needs only torch and torchvision.
 
     python -m tools.pairs.torchvision_worker VARIANT
 
@@ -22,7 +22,7 @@ from tools.torchvision_speed import warm_up
 
 @functools.lru_cache(maxsize=1)
 def prepared_model(variant: str, training: bool, values: str) -> Model:
-    """The model of a case, whose values but `mode` are JSON; modes of detection share one."""
+    """The model of a case in JSON, without `mode`; the modes of detection share one."""
     case = json.loads(values)
     torch.manual_seed(0)
     size = case["model"]["image_size"]

@@ -1,8 +1,8 @@
-"""A process that prepares cases and runs them when it is told to. Needs the standard library alone.
+"""A process that prepares and runs cases on request. Needs only the standard library.
 
 It reads requests from stdin and answers on stdout, both one JSON object a line: `{"prepare": case}`
-prepares a case and answers what there is to know about it, `{}` runs it once and answers how long
-it took. An answer with `error` says why neither was possible.
+prepares a case and answers with its description, `{}` runs it once and answers with the time. An
+answer with `error` has the reason of a failure.
 """
 
 import ctypes
@@ -30,7 +30,7 @@ def serve(prepare: Callable[[Case], Prepared]) -> None:
         and what there is to know about it, as JSON. With `works_ahead` the processor time between
         two runs belongs to the second.
     """
-    # What libraries print must not come between the answers.
+    # Output of libraries must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     call, about = _nothing, {}
@@ -61,17 +61,17 @@ def serve(prepare: Callable[[Case], Prepared]) -> None:
 
 
 def _nothing() -> None:
-    """What is measured before anything is prepared."""
+    """The function to measure before a case is prepared."""
 
 
 def _processor_time() -> float:
-    """Seconds of this process, and of those that it has started and waited for."""
+    """Processor seconds of this process and its finished children."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def _memory(name: str) -> int:
-    """Bytes of memory that this process has, or has had at most; 0 where Linux does not tell."""
+    """The current or largest memory of this process in bytes; 0 without Linux."""
     if not STATUS.exists():
         return 0
     fields = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
@@ -79,7 +79,7 @@ def _memory(name: str) -> int:
 
 
 def _start_of_memory() -> int:
-    """Bytes of memory after what is free has gone back to the system."""
+    """The memory in bytes after free memory was returned to the system."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:  # glibc

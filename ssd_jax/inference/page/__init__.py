@@ -1,1 +1,1 @@
-"""A page in the browser, and an HTTP endpoint, to try a detector on."""
+"""A web page, and an HTTP endpoint, to try a detector."""

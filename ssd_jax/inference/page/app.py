@@ -30,16 +30,16 @@ TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
 def make_app(detector: Detector, score_threshold: float, names: AllowedNames, auth: str) -> ASGIApp:
-    """The app: `GET /`, the files of the page, and `POST /detect`.
+    """Makes the app: `GET /`, the files of the page, and `POST /detect`.
 
     Args:
       detector: the detector.
-      score_threshold: where the slider begins.
-      names: what the page may be called.
+      score_threshold: the initial value of the slider.
+      names: the allowed names of the page.
       auth: USER:PASSWORD, or "".
     """
     endpoint = _Endpoint(detector)
-    # Read once: no path of a request ever leads to the disk.
+    # Read once: no path of a request is ever read from disk.
     files = page_files("on_server.js", score_threshold, MAX_BYTES)
     routes = [Route("/", _answering(files.pop("index.html"), "text/html"))]
     routes += [
@@ -70,7 +70,7 @@ def _answering(content: str, kind: str) -> Any:
 
 
 class _Endpoint:
-    """`POST /detect`: an image in, its detections out; the device takes one after the other."""
+    """`POST /detect`: takes an image, returns its detections; the device detects one by one."""
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
@@ -95,7 +95,7 @@ class _Endpoint:
                 found = await loop.run_in_executor(self._device, self._run, prepared)
                 answer = self._describe(upload.name, found)
         except ClientDisconnect:
-            return Refusal(400, "the upload was broken off")  # nobody will see it
+            return Refusal(400, "the upload was interrupted")  # no client receives it
         except UserError as error:
             return Refusal(422, str(error))
         return JSONResponse(answer, headers={"cache-control": "no-store"})
@@ -122,4 +122,4 @@ class _Endpoint:
 
 async def _answer_failure(request: Request, error: Exception) -> Refusal:
     logger.error("error: %s failed: %s: %s", request.url.path, type(error).__name__, error)
-    return Refusal(500, "this failed on the server, whose log says why")
+    return Refusal(500, "the server failed; its log has the error")

@@ -1,4 +1,4 @@
-"""Connections that are bounded in number and in time."""
+"""Limits the number and the time of connections."""
 
 import asyncio
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS = 512  # systems often allow 1,024 open files
-HEADER_SECONDS = 10  # until the headers of a request are there
-REQUEST_SECONDS = 300  # from then until its answer has been received
+HEADER_SECONDS = 10  # until the headers of a request are received
+REQUEST_SECONDS = 300  # from then until the client has received the answer
 
 
 class Connection(H11Protocol):
-    """An HTTP connection that ends where its client is slow.
+    """An HTTP connection that is closed if its client is slow.
 
-    Where there are too many, one that has waited longest for a request makes place.
+    If there are too many, the connection that has waited longest for a request is closed.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -44,10 +44,10 @@ class Connection(H11Protocol):
         self._since = self.loop.time()
         self._allow(HEADER_SECONDS)
         super().on_response_complete()
-        self._note_progress()  # the next request may have come already
+        self._note_progress()  # the next request may have arrived already
 
     def send_400_response(self, msg: str) -> None:
-        if self._is_busy:  # what follows the headers is wrong, and an answer may have begun
+        if self._is_busy:  # the body is wrong, and an answer may have begun
             self.transport.abort()
         else:
             super().send_400_response(msg)
@@ -58,7 +58,7 @@ class Connection(H11Protocol):
             self._allow(REQUEST_SECONDS)
 
     def _allow(self, seconds: float) -> None:
-        """Ends the connection after so many seconds, unless it is called again before."""
+        """Closes the connection after some seconds, unless called again before."""
         if self._limit is not None:
             self._limit.cancel()
         self._limit = self.loop.call_later(seconds, self.transport.abort)

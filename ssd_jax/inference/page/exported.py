@@ -1,4 +1,4 @@
-"""The page as a folder that any web server gives: the browser itself detects."""
+"""Exports the page as a folder for any web server: the browser detects."""
 
 from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.inference.page.files import page_files
@@ -10,9 +10,9 @@ from ssd_jax.storage.files import write_json, write_text
 from ssd_jax.storage.outputs import check_outputs_in
 from ssd_jax.storage.replacing import replacing_files
 
-SCORE_THRESHOLD = 0.4  # where the slider begins
+SCORE_THRESHOLD = 0.4  # the initial value of the slider
 NOTICE = (
-    "The scripts of this page do not run, because it was opened as a file or scripts are off. Run "
+    "The scripts of this page do not run: it was opened as a file, or scripts are off. Run "
     "`python -m http.server --bind 127.0.0.1` in its folder, and open http://127.0.0.1:8000/."
 )
 
@@ -20,12 +20,12 @@ NOTICE = (
 def export_page(trained: Trained, output: str, choices: Choices = DEFAULT) -> None:
     """Writes `index.html` with its scripts, `detector.onnx`, `detector.json`, and checksums.
 
-    onnxruntime-web, by which the page detects, is added by npm: see docs/web.md.
+    The page needs onnxruntime-web, which npm installs: see docs/web.md.
 
     Args:
       trained: the detector.
       output: the folder to write.
-      choices: what is chosen of its ONNX file.
+      choices: the options of its ONNX file.
 
     Raises:
       UserError: see `export`.
@@ -35,7 +35,9 @@ def export_page(trained: Trained, output: str, choices: Choices = DEFAULT) -> No
     with sending(output) as folder, replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
         write_for_engines("onnx", trained, unfinished, choices)
         (unfinished / "network.onnx").unlink()
-        from ssd_jax.interop.onnx_detector import metadata  # whose package was checked by now
+        from ssd_jax.interop.onnx_detector import (
+            metadata,
+        )  # its package is installed
 
         write_json(unfinished / "detector.json", metadata(trained, choices.license_name))
         for name, text in page_files("in_browser.js", SCORE_THRESHOLD, MAX_BYTES, NOTICE).items():

@@ -1,4 +1,4 @@
-"""The files of the page, which a server gives or `ssd-jax export --to=web` writes."""
+"""The files of the page, for a server or for `ssd-jax export --to=web`."""
 
 import html
 import string
@@ -8,13 +8,13 @@ from importlib import resources
 def page_files(
     detecting: str, score_threshold: float, max_bytes: int, notice: str = ""
 ) -> dict[str, str]:
-    """Texts by the names under which the page loads them.
+    """The texts of the files by name.
 
     Args:
-      detecting: the script by which the page detects, `on_server.js` or `in_browser.js`.
-      score_threshold: where the slider begins.
-      max_bytes: of an image.
-      notice: what a page says whose scripts do not run.
+      detecting: the script for detection, `on_server.js` or `in_browser.js`.
+      score_threshold: the initial value of the slider.
+      max_bytes: the largest size of an image.
+      notice: the message of the page if scripts do not run.
     """
     page = string.Template(_text("index.html")).substitute(
         score_threshold=html.escape(str(score_threshold)),

@@ -1,4 +1,4 @@
-"""Who may use the page: names of hosts, origins, and a password; and the headers of answers."""
+"""Access to the page: checks host names, origins and a password; adds headers to answers."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ssd_jax.errors import UserError, shown
 from ssd_jax.inference.page.refusal import Refusal
 
-# Of a Host header, and of an Origin behind `scheme://`: a name or an address, and a port.
+# A Host header, or an Origin without `scheme://`: a name or an address, and a port.
 NAME_AND_PORT = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?", re.IGNORECASE)
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 
@@ -34,18 +34,18 @@ SECURITY_HEADERS = {
 
 
 class AllowedNames:
-    """The names by which the page is called, which no stranger's name on the internet is.
+    """The allowed host names of the page.
 
-    A page of a stranger can have its own name lead to this machine ("DNS rebinding"), and its
-    scripts would then be of the same origin. An address in numbers cannot be bent so.
+    This prevents "DNS rebinding": a malicious page resolves its host name to this machine, so that
+    its scripts have the same origin. Numeric addresses are safe.
 
     Args:
-      host: what the user named to listen on.
-      address: the address that this is.
-      allowed_hosts: other names, as of a proxy.
+      host: the host of the user to listen on.
+      address: its address.
+      allowed_hosts: other names, for example of a proxy.
 
     Raises:
-      UserError: an allowed host is not the name of a host.
+      UserError: an allowed host is not a host name.
     """
 
     def __init__(self, host: str, address: str, allowed_hosts: Iterable[str]) -> None:
@@ -66,18 +66,18 @@ def check_auth(auth: str) -> None:
     """Checks that `auth` is USER:PASSWORD, or "".
 
     Raises:
-      UserError: it is not.
+      UserError: it has another form.
     """
     user, _, password = auth.partition(":")
     if auth and not (user and password and auth.isprintable()):
-        raise UserError("--auth is not of the form USER:PASSWORD, both of one sign or more")
+        raise UserError("--auth does not have the form USER:PASSWORD, each with at least one sign")
 
 
 class Guard:
-    """Refuses requests that are not for this page or not by its users; the rest goes to the app.
+    """Rejects requests for other hosts or without access, and passes others to the app.
 
     Args:
-      app: the app behind it.
+      app: the app.
       names: see `AllowedNames`.
       auth: USER:PASSWORD, or "".
     """
@@ -106,23 +106,23 @@ class Guard:
             given = shown(headers.get("host", ""))
             return Refusal(
                 403,
-                f"this page does not answer to the host {given}: start it with "
-                "--allowed_hosts=NAME if that is its name",
+                f"this page does not accept the host {given}: if this is its name, start it with "
+                "--allowed_hosts=NAME",
             )
         if "transfer-encoding" in headers and "content-length" in headers:
-            return Refusal(400, "a request has either Content-Length or Transfer-Encoding")
+            return Refusal(400, "a request must have either Content-Length or Transfer-Encoding")
         if self._auth and not self._is_user(headers.get("authorization", "")):
             return Refusal(
                 401,
-                "this page asks for a user name and a password",
+                "this page needs a user name and a password",
                 {"www-authenticate": 'Basic realm="ssd_jax", charset="UTF-8"'},
             )
         if method not in ("GET", "HEAD", "OPTIONS") and not self._is_same_origin(headers):
             origin = shown(headers.get("origin", headers.get("sec-fetch-site")))
             return Refusal(
                 403,
-                f"this page takes no uploads from other pages ({origin}): start it with "
-                "--allowed_hosts=NAME if that is its name",
+                f"this page accepts no uploads from other pages ({origin}): if this is its name, "
+                "start it with --allowed_hosts=NAME",
             )
         return None
 
@@ -135,7 +135,7 @@ class Guard:
         return hmac.compare_digest(given, self._auth) and scheme.lower() == "basic"
 
     def _is_same_origin(self, headers: Headers) -> bool:
-        """Whether no browser says that another page sends this. Other programs say nothing."""
+        """Whether the request comes from this page; programs other than browsers send no origin."""
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return False
         origin = headers.get("origin")
@@ -152,7 +152,7 @@ class Guard:
 
 
 def _name(place: str) -> str | None:
-    """The name in `name:port`, in lower case and without brackets; None where it is none."""
+    """The name in `name:port`, in lower case and without brackets; None if invalid."""
     match = NAME_AND_PORT.fullmatch(place)
     return match[1].lower().strip("[]").removesuffix(".") if match else None
 
@@ -169,7 +169,7 @@ def _checked_name(name: str) -> str:
     match = NAME_AND_PORT.fullmatch(name)
     if match is None or match[2]:
         raise UserError(
-            f"--allowed_hosts names {shown(name)}, but must be names of hosts without scheme and "
-            "port, like detector.example.com"
+            f"--allowed_hosts names {shown(name)}, but must be host names without scheme and port, "
+            "like detector.example.com"
         )
     return match[1].lower().strip("[]").removesuffix(".")

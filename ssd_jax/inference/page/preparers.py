@@ -1,4 +1,4 @@
-"""Opens uploaded images in processes that are ended where they take too long or too much."""
+"""Opens uploaded images in processes, which are killed if they take too long or too much memory."""
 
 import asyncio
 import contextlib
@@ -18,13 +18,13 @@ from ssd_jax.errors import UserError
 from ssd_jax.inference.detector import Prepared
 from ssd_jax.inference.page import preparing
 
-NUM_PROCESSES = 2  # so that one slow image leaves the way free
+NUM_PROCESSES = 2  # so that one slow image does not block others
 MAX_SECONDS = 10  # for an image
-PIECE = 2**18  # bytes that are written at a time
+PIECE = 2**18  # bytes per write
 
 PROCESS_VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1",
-    # Has glibc give the memory of every image back, and keep little for later.
+    # Makes glibc return the memory of every image, and keep little.
     "MALLOC_MMAP_THRESHOLD_": str(2**23),
     "MALLOC_TRIM_THRESHOLD_": str(2**20),
 }
@@ -34,7 +34,7 @@ class Preparers:
     """Processes that open images: see `preparing`.
 
     Args:
-      side: of the images that the network takes, in pixels.
+      side: the side of the network's input images, in pixels.
     """
 
     def __init__(self, side: int) -> None:
@@ -49,7 +49,7 @@ class Preparers:
 
     @contextlib.asynccontextmanager
     async def one(self) -> AsyncIterator["Preparer"]:
-        """Waits for a process that has nothing to do."""
+        """Waits for an idle process."""
         preparer = await self._free.get()
         try:
             await preparer.start()
@@ -63,7 +63,7 @@ class Preparers:
 
 
 class Preparer:
-    """One process, which is ended where it does not answer.
+    """One process; it is killed if it does not answer.
 
     Args:
       side: see `Preparers`.
@@ -88,14 +88,14 @@ class Preparer:
             stdout=PIPE,
             stderr=DEVNULL,
             env=os.environ | {"PYTHONPATH": paths} | PROCESS_VARIABLES,
-            start_new_session=True,  # Ctrl-C is for the server, which ends this
+            start_new_session=True,  # Ctrl-C is for the server, which ends this process
         )
 
     async def prepare(self, file: bytes | bytearray) -> Prepared:
-        """An image, ready for the network, without the image itself.
+        """Prepares an image for the network; the result does not include the image itself.
 
         Raises:
-          UserError: it cannot be read, or takes too long or too much memory.
+          UserError: the image cannot be read, or takes too long or too much memory.
         """
         try:
             async with asyncio.timeout(MAX_SECONDS):
@@ -105,9 +105,9 @@ class Preparer:
             raise UserError(
                 f"the image cannot be read: that takes longer than {MAX_SECONDS} seconds"
             ) from None
-        except (asyncio.IncompleteReadError, ConnectionError):  # the process has ended
+        except (asyncio.IncompleteReadError, ConnectionError):  # the process has exited
             raise UserError(_how_ended(await self._ended())) from None
-        except BaseException:  # it would give this answer to the next question
+        except BaseException:  # its answer would be read as the next one
             await self.end()
             raise
         if "error" in head:
@@ -118,7 +118,7 @@ class Preparer:
         )
 
     async def _exchange_again(self, file: bytes | bytearray) -> tuple[dict[str, Any], bytes]:
-        """`_exchange`, once more where somebody killed the process, which may have been idle."""
+        """`_exchange`, repeated once if the process was killed while it was idle."""
         try:
             return await self._exchange(file)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -132,7 +132,7 @@ class Preparer:
         process = self._process
         assert process is not None and process.stdin is not None and process.stdout is not None
         process.stdin.write(len(file).to_bytes(preparing.LENGTH_BYTES))
-        for start in range(0, len(file), PIECE):  # so that nothing is copied but a piece
+        for start in range(0, len(file), PIECE):  # copies only one piece at a time
             process.stdin.write(memoryview(file)[start : start + PIECE])
             await process.stdin.drain()
         head = json.loads(await process.stdout.readuntil(b"\n"))
@@ -141,7 +141,7 @@ class Preparer:
         return head, pixels
 
     async def _ended(self) -> int | None:
-        """The status of the process, which has ended by itself, or nearly so."""
+        """The status of the process, which has exited or is about to."""
         process = self._process
         assert process is not None
         with contextlib.suppress(TimeoutError):
@@ -158,7 +158,7 @@ class Preparer:
 
 
 def _how_ended(status: int | None) -> str:
-    """Why there is no image, where decoders end their process by crashing."""
+    """The reason for a missing image after a crash of the process."""
     if status is None:
         how = "closed its output"
     elif status >= 0:
@@ -171,5 +171,5 @@ def _how_ended(status: int | None) -> str:
 def _name_of_signal(number: int) -> str:
     try:
         return signal.Signals(number).name
-    except ValueError:  # a real-time one
+    except ValueError:  # a real-time signal
         return f"signal {number}"

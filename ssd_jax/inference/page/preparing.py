@@ -1,7 +1,7 @@
-"""Opens images for the network, as a process of its own that can be ended.
+"""Opens images for the network, in a separate process that can be killed.
 
-`Preparer` talks to it: a file goes in by standard input, behind its length; a line of JSON comes
-out by standard output, and the pixels behind it.
+Its protocol with `Preparer`: it reads the length of a file and the file from standard input, and
+writes a line of JSON and the pixels to standard output.
 """
 
 import json
@@ -21,16 +21,16 @@ MAX_PIXELS = 50_000_000
 MAX_MEMORY = 500 * 2**20  # bytes of this process
 STRIP = 64  # rows
 NO_MEMORY = (
-    f"the image cannot be read: that takes more than {MAX_MEMORY // 2**20} MiB of memory. Make it "
+    f"the image cannot be read: it needs more than {MAX_MEMORY // 2**20} MiB of memory. Make it "
     "smaller"
 )
 
 
 def main() -> None:
-    """Answers one file after the other, until standard input ends."""
+    """Answers files one by one, until standard input ends."""
     side = int(sys.argv[1])
     files = sys.stdin.buffer
-    # Whatever else is written must not get between the answers.
+    # Other output must not mix with the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     _limit_memory()
@@ -56,7 +56,7 @@ def _line(content: dict[str, str | int]) -> bytes:
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    """`[height, width, 3] uint8` of an RGB image, with half of the memory that NumPy would take."""
+    """`[height, width, 3] uint8` of an RGB image, with half of NumPy's memory."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for top in range(0, image.height, STRIP):
         strip = pixels[top : top + STRIP]
@@ -65,7 +65,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
 
 
 def _limit_memory() -> None:
-    """Has decoders fail that need more than `MAX_MEMORY`, where the system can do that."""
+    """Makes decoders fail that need more than `MAX_MEMORY`, if the system supports it."""
     try:
         import resource
     except ImportError:  # Windows

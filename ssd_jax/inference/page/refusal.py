@@ -1,4 +1,4 @@
-"""Answers that refuse a request: JSON with an `error`."""
+"""Answers that reject a request: JSON with an `error`."""
 
 import asyncio
 import contextlib
@@ -10,15 +10,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-RECEIVED = "ssd_jax.received"  # is set in the scope of a request that was received wholly
-LINGER_SECONDS = 2  # how long the rest of a refused upload is received
+RECEIVED = "ssd_jax.received"  # set in the scope of a completely received request
+LINGER_SECONDS = 2  # seconds for which the rest of a rejected upload is received
 
 
 class Refusal(JSONResponse):
-    """Refuses a request; its connection ends.
+    """Rejects a request, and closes its connection.
 
-    The rest of the request is received for a while and dropped: a client that is still sending
-    when the connection ends would see no answer at all.
+    The rest of the request is received for some time and dropped: a client that is still sending
+    when the connection is closed would not receive the answer.
     """
 
     def __init__(self, status: int, error: str, headers: Mapping[str, str] | None = None) -> None:
@@ -30,7 +30,7 @@ class Refusal(JSONResponse):
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        # Asked to go on, a client that waits for that would send what nobody wants.
+        # A client that waits for "continue" would otherwise send its body.
         if "expect" not in Headers(scope=scope) and not scope.get(RECEIVED):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LINGER_SECONDS):
@@ -40,7 +40,7 @@ class Refusal(JSONResponse):
 
 
 class RefusedError(Exception):
-    """Raised where a request is refused.
+    """A request is rejected.
 
     Attributes:
       refusal: the answer.
@@ -52,17 +52,17 @@ class RefusedError(Exception):
 
 
 def busy(error: str) -> RefusedError:
-    """What is raised where there is more to do than can be done soon."""
+    """The error for too many requests."""
     return RefusedError(503, f"{error}: try again in a few seconds", {"retry-after": "2"})
 
 
 async def answer_refused(request: Request, error: Exception) -> Refusal:
-    """The answer to a `RefusedError`, as Starlette asks for it."""
+    """The answer to a `RefusedError`, in Starlette's interface."""
     assert isinstance(error, RefusedError)
     return error.refusal
 
 
 async def answer_unknown(request: Request, error: Exception) -> Refusal:
-    """The answer where there is no such address, or no such method at it."""
+    """The answer for an unknown address or method."""
     assert isinstance(error, HTTPException)
     return Refusal(error.status_code, error.detail, error.headers)

@@ -1,4 +1,4 @@
-"""Serves the page: listens, announces, and ends on Ctrl-C and SIGTERM."""
+"""Serves the page until Ctrl-C or SIGTERM."""
 
 import ipaddress
 import logging
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_HEADER_BYTES = 32 * 2**10  # of a request's first line and headers
-ENDING_SECONDS = 1  # how long answers under way may take once the server is to end
+MAX_HEADER_BYTES = 32 * 2**10  # limit of the first line and headers of a request
+ENDING_SECONDS = 1  # seconds for running answers when the server stops
 
 
 def serve(
@@ -33,11 +33,11 @@ def serve(
 
     Args:
       detector: the detector.
-      score_threshold: where the slider begins.
-      host: the address to listen on; 127.0.0.1 is reached from this machine alone.
-      port: and the port; 0 takes one that is free.
-      allowed_hosts: names that the page answers to, beside those of the address.
-      auth: USER:PASSWORD that everyone must give; "" asks for none.
+      score_threshold: the initial value of the slider.
+      host: the address to listen on; 127.0.0.1 accepts only this machine.
+      port: the port; 0 chooses a free one.
+      allowed_hosts: additional allowed names of the page.
+      auth: USER:PASSWORD that users must enter; "" for none.
 
     Raises:
       UserError: a package is missing, an argument is wrong, or the port is taken.
@@ -54,7 +54,7 @@ def serve(
         address, port = listener.getsockname()[:2]
         names = AllowedNames(host, address, allowed_hosts)
         app = make_app(detector, score_threshold, names, auth)
-        detector(np.zeros((1, 1, 3), np.uint8))  # compiles, so that the first image is quick
+        detector(np.zeros((1, 1, 3), np.uint8))  # compiles, so that the first image is fast
         server = make_server(app)
         _announce(address, port, auth)
         try:
@@ -64,7 +64,7 @@ def serve(
 
 
 def make_server(app: "ASGIApp", port: int = 0) -> "uvicorn.Server":
-    """The server of the page; `port` is of 127.0.0.1, where `run` is given no socket."""
+    """Makes the server of the page; `port` is used on 127.0.0.1 if `run` gets no socket."""
     import uvicorn
 
     from ssd_jax.inference.page.connections import Connection
@@ -74,7 +74,7 @@ def make_server(app: "ASGIApp", port: int = 0) -> "uvicorn.Server":
         port=port,
         http=Connection,
         ws="none",
-        loop="asyncio",  # others fork, which JAX does not bear
+        loop="asyncio",  # others fork, which JAX does not support
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -88,7 +88,7 @@ def make_server(app: "ASGIApp", port: int = 0) -> "uvicorn.Server":
 
 def _listen(host: str, port: int) -> socket.socket:
     if not host:
-        raise UserError("--host is empty: 127.0.0.1 is this machine alone, 0.0.0.0 all addresses")
+        raise UserError("--host is empty: use 127.0.0.1 (this machine) or 0.0.0.0 (all addresses)")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         family, *_, place = min(found, key=lambda each: each[0] != socket.AF_INET)
@@ -96,7 +96,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError, OverflowError) as error:
         reason = reason_of(error).partition(" (while")[0]
         raise UserError(
-            f"--port={port} on --host={host} cannot be used: {reason}. Name another"
+            f"--port={port} on --host={host} cannot be used: {reason}: name another"
         ) from error
 
 
@@ -110,4 +110,6 @@ def _announce(address: str, port: int, auth: str) -> None:
     shown = f"[{address}]" if ":" in address else address
     logger.info("the page is at http://%s:%d%s until Ctrl-C ends it", shown, port, where)
     if not auth and not parsed.is_loopback:
-        logger.info("everyone who reaches this machine can use it: --auth=USER:PASSWORD limits it")
+        logger.info(
+            "anyone who can reach this machine can use it: add --auth=USER:PASSWORD to limit access"
+        )

@@ -1,4 +1,4 @@
-"""Reads uploads: bounded in bytes, in time, and in what all of them hold together."""
+"""Reads uploads, with limits on bytes, time and total memory."""
 
 import asyncio
 import contextlib
@@ -11,12 +11,12 @@ from starlette.requests import Request
 
 from ssd_jax.inference.page.refusal import RECEIVED, RefusedError, busy
 
-MAX_BYTES = 20 * 2**20  # of an upload
-MAX_HELD_BYTES = 24 * 2**20  # of all uploads that are under way
-MAX_UNDER_WAY = 64  # uploads that are received, wait or are worked on
-ROOM_SECONDS = 20  # how long an upload waits until others have made place
-FIRST_SECONDS = 10  # how long an upload may take beyond what its bytes allow
-SLOWEST = 100_000  # bytes a second
+MAX_BYTES = 20 * 2**20  # limit of an upload
+MAX_HELD_BYTES = 24 * 2**20  # limit of all current uploads
+MAX_UNDER_WAY = 64  # limit of current uploads: received, waiting or in detection
+ROOM_SECONDS = 20  # seconds that an upload waits for others
+FIRST_SECONDS = 10  # seconds that an upload may take in addition to its bytes
+SLOWEST = 100_000  # bytes per second
 
 HOW = (
     "send the bytes of an image, with Content-Type: image/jpeg (or another type of images, or "
@@ -28,7 +28,7 @@ class Upload(NamedTuple):
     """An uploaded file.
 
     Attributes:
-      name: as the client calls it; "" where it does not.
+      name: the name given by the client, or "".
       content: the file.
     """
 
@@ -37,7 +37,7 @@ class Upload(NamedTuple):
 
 
 class Uploads:
-    """Receives uploads, which are kept in memory while they are worked on, and never on disk."""
+    """Receives uploads; they are kept in memory during detection, and never written to disk."""
 
     def __init__(self) -> None:
         self._under_way = 0
@@ -46,29 +46,29 @@ class Uploads:
 
     @contextlib.asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[Upload]:
-        """The file of a request, within the limits.
+        """Receives the file of a request, within the limits.
 
         Raises:
-          RefusedError: it is of a wrong type, too large or too slow, or there are too many.
+          RefusedError: it has a wrong type, is too large or too slow, or there are too many.
         """
         kind = request.headers.get("content-type", "application/octet-stream")
         kind = kind.partition(";")[0].strip().lower()
         is_form = kind == "multipart/form-data"
         if not (is_form or kind.startswith("image/") or kind == "application/octet-stream"):
-            raise RefusedError(415, f"uploads are not of the type {kind[:80]!r}: {HOW}")
+            raise RefusedError(415, f"uploads cannot have the type {kind[:80]!r}: {HOW}")
         size = _size(request)
-        # The file of a form is copied out of it.
-        async with self._room(min(2 * size, MAX_HELD_BYTES) if is_form else size):
+        # The file is copied from a form.
+        async with self._reserved(min(2 * size, MAX_HELD_BYTES) if is_form else size):
             if is_form:
                 yield await _file_of_form(request)
             else:
                 yield Upload("", await _body(request, size))
 
     @contextlib.asynccontextmanager
-    async def _room(self, size: int) -> AsyncIterator[None]:
-        """Waits until the other uploads leave so many bytes, and takes them."""
+    async def _reserved(self, size: int) -> AsyncIterator[None]:
+        """Waits until other uploads leave enough memory, and reserves it."""
         if self._under_way >= MAX_UNDER_WAY:
-            raise busy(f"{self._under_way} images are under way already")
+            raise busy(f"{self._under_way} images are in progress already")
         self._under_way += 1
         try:
             async with self._changed:
@@ -76,7 +76,7 @@ class Uploads:
                     async with asyncio.timeout(ROOM_SECONDS):
                         await self._changed.wait_for(lambda: self._held + size <= MAX_HELD_BYTES)
                 except TimeoutError:
-                    raise busy("other uploads are under way") from None
+                    raise busy("other uploads are in progress") from None
                 self._held += size
             try:
                 yield
@@ -93,22 +93,20 @@ class _FormParser(MultiPartParser):
 
 
 def _size(request: Request) -> int:
-    """The bytes that a request says it has."""
+    """The stated size of a request, in bytes."""
     given = request.headers.get("content-length")
     if given is None:
         raise RefusedError(411, f"the request has no Content-Length: {HOW}")
-    size = int(given)  # the server has checked that it is a number
+    size = int(given)  # the server has checked the number
     if size > MAX_BYTES:
-        raise RefusedError(
-            413, f"the upload has {size:,} bytes, but must have {MAX_BYTES:,} or fewer"
-        )
+        raise RefusedError(413, f"the upload has {size:,} bytes, but the limit is {MAX_BYTES:,}")
     if size == 0:
         raise RefusedError(400, f"the request is empty: {HOW}")
     return size
 
 
 async def _limited(request: Request) -> AsyncGenerator[bytes, None]:
-    """The parts of a request, as long as they come quickly enough."""
+    """Yields the parts of a request, while they arrive quickly enough."""
     parts = request.stream()
     deadline = asyncio.get_running_loop().time() + FIRST_SECONDS
     while True:
@@ -127,7 +125,7 @@ async def _limited(request: Request) -> AsyncGenerator[bytes, None]:
 
 
 async def _body(request: Request, size: int) -> bytearray:
-    # In one piece from the start: the memory of many small ones would not be given back.
+    # One buffer of the full size: the memory of many small ones would not be returned.
     body, end = bytearray(size), 0
     async for part in _limited(request):
         body[end : end + len(part)] = part
@@ -142,8 +140,8 @@ async def _file_of_form(request: Request) -> Upload:
         ).parse()
     except MultiPartException as error:
         reason = error.message
-        if reason.startswith("Too many fields"):  # Starlette's, as of `--form image=photo.jpg`
-            reason = "it has a field that is no file"
+        if reason.startswith("Too many fields"):  # e.g. `--form image=photo.jpg`
+            reason = "it has a field that is not a file"
         raise RefusedError(400, f"the form cannot be read ({reason}): {HOW}") from error
     try:
         files = [each for each in form.values() if isinstance(each, UploadFile)]
@@ -151,7 +149,7 @@ async def _file_of_form(request: Request) -> Upload:
             raise RefusedError(400, f"the form has no file: {HOW}")
         content = await files[0].read()
         if not content:
-            raise RefusedError(400, f"the file of the form cannot be read: it is empty: {HOW}")
+            raise RefusedError(400, f"the file of the form is empty: {HOW}")
         return Upload(files[0].filename or "", content)
     finally:
         await form.close()

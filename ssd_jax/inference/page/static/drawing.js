@@ -1,6 +1,6 @@
-// Draws boxes with names or a legend, as ssd_jax/images/drawing.py and labels.py do.
+// Draws boxes with names or a legend, like ssd_jax/images/drawing.py and labels.py.
 
-/** A bright colour of its own for every class: hues a golden section of a turn apart. */
+/** A different bright colour for each class: hues differ by the golden ratio of a turn. */
 export function classColor(label) {
   const hue = ((label * 0.61803398875) % 1) * 6;
   const channel = (offset) => {
@@ -13,12 +13,12 @@ export function classColor(label) {
 const MOST_COVERED = 0.25; // the share of an object, or of another name, that names may cover
 
 /**
- * Lays out detections for an image of a width and height in pixels of a canvas.
+ * Lays out detections for an image, with its width and height in pixels of the canvas.
  *
  * detections: the best first, each with x, y, width and height in pixels of the image, label, name
- * and score. scale: pixels of the canvas per pixel of the image. least: the smallest size of letters
- * in pixels. Gives `legend`, the names of classes below the image, empty where names stand beside the
- * boxes, and `height`, that of the image with the legend.
+ * and score. scale: pixels of the canvas per pixel of the image. least: the smallest font size in
+ * pixels. Returns `legend`, the names of classes below the image, empty if names are next to the
+ * boxes, and `height`, the height of the image with the legend.
  */
 export function layOut(context, size, detections, scale, least = 10) {
   const unit = Math.sqrt(size.width * size.height) / 100;
@@ -42,7 +42,7 @@ export function layOut(context, size, detections, scale, least = 10) {
   return { detections, boxes, names, legend, isCrowded, font, fontSize, unit, size, height };
 }
 
-/** Draws boxes, and names beside them, or the legend where there is place for it. */
+/** Draws boxes, and names next to them, or the legend if there is space for it. */
 export function drawBoxes(canvas, layout, chosen = null) {
   const context = canvas.getContext("2d");
   const { boxes, detections, unit } = layout;
@@ -52,7 +52,7 @@ export function drawBoxes(canvas, layout, chosen = null) {
     const side = Math.min(width, height);
     return Math.min(Math.max(Math.round(0.15 * side), 2, Math.ceil(most / 3)), most);
   });
-  // Boxes before labels, so that no line crosses a name; the best last, on top of the others.
+  // Boxes before labels, so that no line crosses a name; the best box last, on top of others.
   for (let i = boxes.length - 1; i >= 0; i--) {
     context.globalAlpha = fade(i);
     const wider = detections[i] === chosen ? 2 : 1;
@@ -72,7 +72,7 @@ export function drawBoxes(canvas, layout, chosen = null) {
   }
 }
 
-/** A box as it is drawn: smaller where it lies on earlier ones, so that they do not hide it. */
+/** The drawn box: smaller if it is on earlier ones, so that they do not hide it. */
 function inset(boxes, i, line) {
   const { x, y, width, height } = boxes[i];
   const corners = (box) => [box.x, box.y, box.x + box.width, box.y + box.height];
@@ -87,7 +87,7 @@ function blackWidth(line) {
   return Math.max(1, Math.floor(line / 4));
 }
 
-/** A coloured line round a box and a black one round that, never beyond the image. */
+/** Draws a coloured line around a box and a black line around it, inside the image. */
 function drawBox(context, box, color, line, size) {
   const black = blackWidth(line);
   const stroke = (style, width, beyond) => {
@@ -177,7 +177,7 @@ function placeLabels(widths, height, boxes, size) {
   return places;
 }
 
-/** The area that two rectangles have in common. */
+/** The area of the intersection of two rectangles. */
 function common(a, b) {
   const width = Math.min(a.x + a.width, b.x + b.width) - Math.max(a.x, b.x);
   const height = Math.min(a.y + a.height, b.y + b.height) - Math.max(a.y, b.y);

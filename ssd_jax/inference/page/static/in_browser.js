@@ -1,14 +1,14 @@
-// Detects in the browser itself, by onnxruntime-web: `detecting.js` of `ssd-jax export --to=web`.
+// Detects in the browser, with onnxruntime-web: `detecting.js` of `ssd-jax export --to=web`.
 
 const RUNTIME = "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
-const STRIP_PIXELS = 4_000_000; // of an image that are read at a time
+const STRIP_PIXELS = 4_000_000; // pixels of an image to read at a time
 
 export const isLocal = true;
 
-/** The runtime, the detector, and what has to be known of it. */
+/** The runtime, the detector, and its description. */
 export const ready = load();
 
-let last = Promise.resolve(); // the detection under way: the runtime takes one at a time
+let last = Promise.resolve(); // the running detection: the runtime allows one at a time
 
 async function load() {
   const parts = [importRuntime(), fetched("detector.onnx"), fetched("detector.json")];
@@ -16,7 +16,7 @@ async function load() {
   const session = await runtime.InferenceSession.create(await model.arrayBuffer());
   const { classes, image_size } = await about.json();
   const side = Number(image_size);
-  await run(runtime, session, new Uint8Array(side * side * 3), side); // the first takes longer
+  await run(runtime, session, new Uint8Array(side * side * 3), side); // the first run takes longer
   return { runtime, session, classes: JSON.parse(classes), side };
 }
 
@@ -38,12 +38,12 @@ async function fetched(name) {
 }
 
 /**
- * What is found in a file, or in a canvas, in the form of detections.json, and in how many
+ * The detections in a file or a canvas, in the form of detections.json, and the time in
  * milliseconds.
  */
 export async function detectIn(file, signal) {
   const detector = await ready;
-  // As other programs read it: no colour profile changes what the network is given.
+  // Like other programs: without conversion by a colour profile.
   const image = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => {
     throw new Error("this browser cannot read this format, or it is damaged.");
   });
@@ -102,7 +102,7 @@ export function toSquare(image, side) {
   const square = new Uint8Array(side * side * 3);
   for (let y = 0; y < side; ) {
     const first = Math.min(rows.first[y], height - step);
-    context.fillStyle = "#fff"; // below what is transparent
+    context.fillStyle = "#fff"; // behind transparent pixels
     context.fillRect(0, 0, width, step);
     context.drawImage(image, 0, -first);
     const { data } = context.getImageData(0, 0, width, step);
@@ -124,7 +124,7 @@ export function toSquare(image, side) {
   return square;
 }
 
-/** For each new pixel the two old ones beside its centre, and the weight of the second. */
+/** For each new pixel, the two old pixels around its centre, and the weight of the second. */
 function neighbours(length, side) {
   const [first, second] = [new Int32Array(side), new Int32Array(side)];
   const weight = new Float32Array(side);
@@ -137,12 +137,12 @@ function neighbours(length, side) {
   return { first, second, weight };
 }
 
-/** In float32 after each operation. */
+/** Rounds to float32 after each operation. */
 function blend(first, second, weight) {
   return Math.fround(first + Math.fround(Math.fround(second - first) * weight));
 }
 
-/** Halves go to the even number, as in NumPy. */
+/** Rounds halves to even, like NumPy. */
 function rounded(number) {
   const nearest = Math.round(number);
   return nearest - number === 0.5 && nearest % 2 ? nearest - 1 : nearest;

@@ -1,14 +1,14 @@
-// Has the server that gave the page detect: `detecting.js` of `ssd-jax predict --serve`.
+// Detects on the server of the page: `detecting.js` of `ssd-jax predict --serve`.
 
-const TRIES = 5; // where the server is busy
+const TRIES = 5; // if the server is busy
 
-/** Each frame of a video would go over the network. */
+/** Each frame of a video would be sent over the network. */
 export const isLocal = false;
 
-/** The server is there, or the page would not be. */
+/** The server is ready, because it has sent the page. */
 export const ready = Promise.resolve();
 
-/** What is found in a file, in the form of detections.json; a busy server is asked again. */
+/** The detections in a file, in the form of detections.json; retries if the server is busy. */
 export async function detectIn(file, signal, showStatus) {
   for (let i = 1; ; i++) {
     let response;

@@ -1,21 +1,21 @@
-// The page: has an image detected once, and shows what was found, by threshold and class.
+// The page: detects in an image once, and shows the detections by threshold and class.
 
 import { detectIn, isLocal, ready } from "./detecting.js";
 import { classColor, drawBoxes, layOut } from "./drawing.js";
 
 const MAX_BYTES = Number(document.body.dataset.maxBytes);
-const MAX_CANVAS = 16_000_000; // pixels that every browser can hold
-const DRAWN_SIDE = 480; // pixels to which smaller images are enlarged when they are saved
+const MAX_CANVAS = 16_000_000; // pixels that every browser supports
+const DRAWN_SIDE = 480; // pixels; smaller images are enlarged when they are saved
 
 const element = Object.fromEntries(
   [...document.querySelectorAll("[id]")].map((each) => [each.id, each]),
 );
 const hidden = new Set(); // labels of classes that are not shown
 let current = null; // {name, image, width, height, detections, answer, milliseconds}
-let chosen = null; // the detection whose row is pointed at
-let running = null; // the AbortController of the request under way
+let chosen = null; // the detection of the active row
+let running = null; // the AbortController of the current request
 
-// Images come from the button, by a drop, from the clipboard, and from the camera.
+// Images come from the button, drag and drop, the clipboard, and the camera.
 
 for (const button of [element.choose, element.drop]) {
   button.addEventListener("click", () => element.file.click());
@@ -39,7 +39,7 @@ addEventListener("drop", (event) => {
   document.body.classList.remove("dragged");
   const [file] = event.dataTransfer.files;
   if (file) detect(file, file.name);
-  else showError("What was dropped is no file: save the image first, and drop its file.");
+  else showError("The dropped item is not a file: save the image first, and drop its file.");
 });
 addEventListener("paste", (event) => {
   const [file] = event.clipboardData.files;
@@ -60,7 +60,7 @@ element.camera.addEventListener("click", async () => {
   }
 });
 
-/** What the camera sees now, as a canvas; null where it has not begun yet. */
+/** The current frame of the camera as a canvas; null before the first frame. */
 function frame() {
   const { videoWidth: width, videoHeight: height } = element.video;
   if (!width) return null;
@@ -69,7 +69,7 @@ function frame() {
   return canvas;
 }
 
-/** Shows what is found in what the camera sees, until the dialog closes. */
+/** Shows the detections in frames of the camera, until the dialog closes. */
 async function watch() {
   const { overlay } = element;
   const { signal } = new AbortController();
@@ -100,11 +100,11 @@ element.cancel.addEventListener("click", () => element["camera-dialog"].close())
 element["camera-dialog"].addEventListener("close", () => {
   for (const track of element.video.srcObject?.getTracks() ?? []) track.stop();
   element.video.srcObject = null;
-  element.overlay.width = 0; // nothing is left of the last boxes
+  element.overlay.width = 0; // removes the last boxes
   element.live.textContent = "";
 });
 
-/** Has an image detected, and shows what was found in it. */
+/** Detects in an image, and shows the detections. */
 async function detect(file, name) {
   running?.abort();
   const own = (running = new AbortController());
@@ -137,12 +137,12 @@ async function detect(file, name) {
   }
 }
 
-/** The image as the browser shows it, upright; null where it does not know the format. */
+/** The upright image, decoded by the browser; null for an unsupported format. */
 function decode(file) {
   return createImageBitmap(file).catch(() => null);
 }
 
-/** What was found as a list, the best first. */
+/** The detections as a list, the best first. */
 function listed(answer) {
   const labels = new Map(answer.categories.map((each, i) => [each.id, i + 1]));
   return answer.annotations.map((each) => {
@@ -153,7 +153,7 @@ function listed(answer) {
   });
 }
 
-// The threshold and the classes choose among what was found; nothing is detected for that.
+// The threshold and the classes filter the detections, without detecting again.
 
 element.threshold.addEventListener("input", show);
 element["all-classes"].addEventListener("click", () => {
@@ -163,7 +163,7 @@ element["all-classes"].addEventListener("click", () => {
 });
 addEventListener("resize", draw);
 
-/** The detections of the classes that are shown, as far as they reach the threshold. */
+/** The detections of visible classes that reach the threshold. */
 function shown() {
   const threshold = Number(element.threshold.value);
   return current.detections.filter((each) => each.score >= threshold && !hidden.has(each.label));
@@ -196,7 +196,7 @@ function counted(detections) {
   return `${detections.length} ${detections.length === 1 ? "object" : "objects"}`;
 }
 
-/** A button for each class that was found, the best first; those that are hidden stay. */
+/** A button for each detected class, the best first; buttons of hidden classes stay. */
 function showClasses() {
   const threshold = Number(element.threshold.value);
   const counts = new Map();
@@ -228,7 +228,7 @@ function showClasses() {
   element["all-classes"].hidden = !hidden.size;
 }
 
-/** The table. Its rows show their boxes where they are pointed at or have the focus. */
+/** The table. A row highlights its box under the pointer or with the focus. */
 function showRows(detections) {
   element.rows.replaceChildren(
     ...detections.map((each, i) => {
@@ -237,7 +237,7 @@ function showRows(detections) {
       const sides = [each.x, each.y, each.width, each.height].map((side) => side.toFixed(0));
       const cells = [each.score.toFixed(2), ...sides].map((text) => newElement("td", text));
       const row = newElement("tr", name, ...cells);
-      row.tabIndex = i ? -1 : 0; // arrows lead to the others
+      row.tabIndex = i ? -1 : 0; // arrow keys move to others
       for (const kind of ["pointerenter", "focus"]) row.addEventListener(kind, () => choose(each));
       for (const kind of ["pointerleave", "blur"]) row.addEventListener(kind, () => choose(null));
       return row;
@@ -260,7 +260,7 @@ function choose(detection) {
   draw();
 }
 
-/** Draws the image and its boxes as large as there is room for, in the screen's own pixels. */
+/** Draws the image and its boxes in the available space, in pixels of the screen. */
 function draw() {
   if (!current) return;
   const room = element.result.clientWidth;
@@ -271,7 +271,7 @@ function draw() {
   canvas.width = side(current.width);
   canvas.height = side(current.height);
   canvas.style.width = `${canvas.width / devicePixelRatio}px`;
-  // The buttons of the classes, with their colours, are the legend.
+  // The coloured buttons of the classes are the legend.
   const imageSize = { width: canvas.width, height: canvas.height };
   const context = canvas.getContext("2d");
   const scale = canvas.width / current.width;
@@ -282,7 +282,7 @@ function draw() {
 function paint(canvas, layout, chosen = null) {
   const context = canvas.getContext("2d");
   const { width, height } = layout.size;
-  context.fillStyle = "#fff"; // below the legend and what is transparent
+  context.fillStyle = "#fff"; // behind the legend and transparent pixels
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.fillStyle = "#8a949e";
   if (!current.image) context.fillRect(0, 0, width, height);
@@ -291,7 +291,7 @@ function paint(canvas, layout, chosen = null) {
   drawBoxes(canvas, layout, chosen);
 }
 
-// What is shown can be saved.
+// Saving the visible detections.
 
 element["save-json"].addEventListener("click", () => {
   const scores = Number(element.threshold.value);
@@ -331,7 +331,7 @@ function showError(text) {
 }
 element.error.querySelector("button").addEventListener("click", () => showError(""));
 
-/** What happens: over the image, or to screen readers alone. */
+/** Shows a status over the image, or only to screen readers. */
 function showStatus(text, quiet = false) {
   element.status.textContent = text;
   element.status.className = quiet ? "quiet" : "busy";
