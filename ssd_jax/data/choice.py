@@ -20,7 +20,7 @@ from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.places import folder_and_split, given_sources
 from ssd_jax.data.problems import Problems, make_problems
 from ssd_jax.data.sources import FORMATS, Named, open_dataset, resolve
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, counted
 from ssd_jax.storage.stand_ins import data_path, given_place
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,18 @@ class RunData(NamedTuple):
     trained: str
     origin: str = ""
     cut: Cut | None = None
+
+    @property
+    def evaluated(self) -> str:
+        """A description of the evaluation images, for a report."""
+        if self.cut is None or self.evaluation is None:
+            return self.origin
+        count, total = len(self.evaluation), len(self.train) + len(self.evaluation)
+        return f"{self.trained}: {_describe_held_out(count, total)}"
+
+
+def _describe_held_out(count: int, total: int) -> str:
+    return f"{count:,} of {counted(total, 'image')}, held out"
 
 
 def choose_sources(data: DataConfig) -> Sources:
@@ -205,7 +217,8 @@ def open_evaluation_data(
         )
     everything = _open(sources.train, data, class_names, problems, "eval")
     cut = stored or make_cut(everything, sources.train, data.split, seed or 0)
-    return everything.chosen(cut.masks(everything, sources.train)), sources.origin
+    chosen = everything.chosen(cut.masks(everything, sources.train))
+    return chosen, f"{data.train}: {_describe_held_out(len(chosen), len(everything))}"
 
 
 def _open_training(

@@ -168,6 +168,13 @@ def _changed_images(
     return sorted(changed, key=lambda image: -image["changes"])
 
 
+def has_sure(comparison: dict[str, Any]) -> bool:
+    """Whether a difference in a comparison has an interval that excludes zero."""
+    rows = [*comparison["classes"], comparison["mAP"]]
+    pairs = [pair for row in rows for pair in zip(row["low"], row["high"], strict=True)]
+    return any(low is not None and (low > 0 or high < 0) for low, high in pairs)
+
+
 def format_comparison(comparison: dict[str, Any]) -> str:
     """The comparison as a table to print."""
     names = comparison["names"]
@@ -190,7 +197,8 @@ def format_comparison(comparison: dict[str, Any]) -> str:
                 cell += f"  {row['difference'][i - 1]:+.3f}{sure}[{low:+.3f}, {high:+.3f}]"
             cells.append(cell)
         lines.append(f"{row['name']:<{width}}  {'  '.join(cells)}".rstrip())
-    lines.append("* the 95 % interval of the difference excludes zero")
+    if has_sure(comparison):
+        lines.append("* the 95 % interval of the difference excludes zero")
     for name, images in zip(names[1:], comparison["images"], strict=True):
         lines.append(f"{name}: {len(images)} of {comparison['num_images']} images differ")
         for image in images[:10]:

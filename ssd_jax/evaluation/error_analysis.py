@@ -85,6 +85,14 @@ def analyse(
     return ErrorAnalysis(kinds_of_class, objects_of_class, missed)
 
 
+def possible_kinds(class_names: Sequence[str], similar_groups: Sequence[set[str]]) -> list[str]:
+    """The kinds that detections of these classes can be of; see `analyse`."""
+    absent = {"other"} if len(class_names) == 1 else set()
+    if not similar_groups:
+        absent.add("similar")
+    return [kind for kind in KINDS if kind not in absent]
+
+
 def costs(
     results: Sequence[ImageResult],
     rankings: Sequence[Ranking],

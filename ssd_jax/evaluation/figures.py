@@ -12,7 +12,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ssd_jax.evaluation.error_analysis import KINDS, SHAPE_GROUPS, SIZE_GROUPS
+from ssd_jax.evaluation.error_analysis import SHAPE_GROUPS, SIZE_GROUPS
 from ssd_jax.evaluation.ranking import OperatingPoint, Ranking, envelope, precision_recall
 from ssd_jax.evaluation.statistics import Bin, Calibration
 from ssd_jax.images.fonts import path_and_text
@@ -87,11 +87,15 @@ def precision_recall_curve(ranking: Ranking, point: OperatingPoint | None) -> st
 
 @mpl.rc_context(STYLE)
 def detection_kinds(
-    per_object: np.ndarray, shares: np.ndarray, strict: np.ndarray, weak: np.ndarray
+    per_object: np.ndarray,
+    shares: np.ndarray,
+    kinds: Sequence[str],
+    strict: np.ndarray,
+    weak: np.ndarray,
 ) -> str:
     """Kinds of the best detections, with recall at IoU 0.5 and 0.1 (figure 3, top)."""
     figure, axes = _new(WIDE)
-    _stack(axes, per_object, shares, KINDS)
+    _stack(axes, per_object, shares, kinds)
     axes.plot(per_object, 100 * strict, color="#c1121f", label="recall")
     axes.plot(per_object, 100 * weak, color="#c1121f", linestyle="--", label="recall, IoU 0.1")
     axes.set(xlabel="detections per object", ylabel="percent")
@@ -100,10 +104,10 @@ def detection_kinds(
 
 
 @mpl.rc_context(STYLE)
-def false_positive_kinds(per_object: np.ndarray, shares: np.ndarray) -> str:
+def false_positive_kinds(per_object: np.ndarray, shares: np.ndarray, kinds: Sequence[str]) -> str:
     """Kinds of the best false positives (figure 3, bottom)."""
     figure, axes = _new(WIDE)
-    _stack(axes, per_object, shares[:, 1:], KINDS[1:])
+    _stack(axes, per_object, shares, kinds)
     axes.set(xlabel="false positives per object", ylabel="percent")
     figure.legend(loc="outside upper center", ncols=4, fontsize=8)
     return _data_uri(figure)

@@ -33,6 +33,7 @@ class Gallery(NamedTuple):
 
     name: str  # of `figures.COLORS`
     num_cases: int
+    num_at_points: int  # of them, those whose score reaches the operating point of their class
     shown: Sequence[Case]
 
 
@@ -55,13 +56,14 @@ def draw_galleries(
       read_images: gives images by image id.
 
     Returns:
-      For each gallery `name`, `total` and `items`, each with `text`, `image` and `picture`.
+      For each gallery `name`, `total`, `at_points` (those of them that reach the operating point
+      of their class) and `items`, each with `text`, `image` and `picture`.
     """
     galleries = list(_galleries(results, rankings, class_names, least, analysis))
     wanted = {results[case.image].image_id for gallery in galleries for case in gallery.shown}
     images = read_images(wanted)
     drawn = []
-    for name, total, cases in galleries:
+    for name, total, at_points, cases in galleries:
         items = []
         for case in cases:
             result = results[case.image]
@@ -69,7 +71,7 @@ def draw_galleries(
             color = figures.COLORS[name]
             picture = draw_case(pixels, result.true_boxes, case.box, case.text, color)
             items.append({"text": case.text, "image": caption, "picture": picture_uri(picture)})
-        drawn.append({"name": name, "total": total, "items": items})
+        drawn.append({"name": name, "total": total, "at_points": at_points, "items": items})
     return drawn
 
 
@@ -102,7 +104,8 @@ def _galleries(
     for kind in range(LOCALISATION, len(KINDS)):
         of_kind = [detection for detection in detections if detection[1] == kind]
         shown = [case(detection) for detection in of_kind[:PER_GALLERY]]
-        yield Gallery(KINDS[kind], len(of_kind), shown)
+        reached = sum(score >= least[number] for score, _, number, *_ in of_kind)
+        yield Gallery(KINDS[kind], len(of_kind), int(reached), shown)
 
     found = statistics.found_objects(results, rankings, least)
     missed = [
@@ -116,8 +119,8 @@ def _galleries(
     ]
     # The largest first: large objects should be found.
     missed.sort(key=lambda case: -float(np.prod(case.box[2:] - case.box[:2])))
-    yield Gallery("missed", len(missed), missed[:PER_GALLERY])
+    yield Gallery("missed", len(missed), len(missed), missed[:PER_GALLERY])
 
     right = [each for each in detections if each[1] == CORRECT and each[0] >= least[each[2]]]
     chosen = np.random.default_rng(0).permutation(len(right))[:PER_GALLERY]
-    yield Gallery("correct", len(right), [case(right[i]) for i in chosen])
+    yield Gallery("correct", len(right), len(right), [case(right[i]) for i in chosen])

@@ -9,7 +9,7 @@ import numpy as np
 
 from ssd_jax.data.class_lists import similar_groups
 from ssd_jax.evaluation import error_analysis, figures, statistics, voc
-from ssd_jax.evaluation.comparison import LETTERS
+from ssd_jax.evaluation.comparison import LETTERS, has_sure
 from ssd_jax.evaluation.drawing import LEAST_SCORE
 from ssd_jax.evaluation.error_analysis import KINDS, ErrorAnalysis
 from ssd_jax.evaluation.galleries import PER_GALLERY, ReadImages, draw_galleries, picture_uri
@@ -50,7 +50,10 @@ def write_report(
     points = [best_f1(ranking) for ranking in rankings]
     least = statistics.thresholds(points)
     analysis = error_analysis.analyse(results, rankings, class_names, similar_groups(class_names))
+    kinds = error_analysis.possible_kinds(class_names, similar_groups(class_names))
     costs = error_analysis.costs(results, rankings, analysis, rule.average)
+    costs = {kind: values for kind, values in costs.items() if kind in (*kinds, "missed")}
+    galleries = draw_galleries(results, rankings, class_names, least, analysis, read_images)
     content = {
         "about": about,
         "summary": summary,
@@ -58,11 +61,10 @@ def write_report(
         "table": METRICS,
         "iou_threshold": metric_iou_threshold,
         "classes": _class_rows(class_names, summary, rankings, points, analysis, costs),
-        "kinds": KINDS,
+        "kinds": kinds,
         "colors": figures.COLORS,
         "costs": {kind: mean_over_classes(values) for kind, values in costs.items()},
         "rule": rule.title,
-        "has_similar": bool(similar_groups(class_names)),
         "figures": _figures(results, rankings, class_names, least, analysis, costs),
         "curves": [
             (name, point, len(ranking.score), figures.precision_recall_curve(ranking, point))
@@ -71,8 +73,8 @@ def write_report(
         ],
         "calibration_error": statistics.calibration(rankings).expected_error,
         "data": _describe_data(results),
-        "scores": _describe_scores(results),
-        "galleries": draw_galleries(results, rankings, class_names, least, analysis, read_images),
+        "scores": _describe_scores(results, rankings, least),
+        "galleries": [each for each in galleries if each["name"] in (*kinds, "missed")],
     }
     _write(folder, "report.html.jinja", content)
 
@@ -116,6 +118,7 @@ def write_comparison(
 
     content = {
         "comparison": comparison,
+        "has_sure": has_sure(comparison),
         "letters": LETTERS,
         "title": METRICS[comparison["metric"]].title,
         "data": data,
@@ -154,6 +157,7 @@ def _class_rows(
 ) -> list[dict[str, Any]]:
     """A row for each class of the tables of AP and of errors."""
     rows = []
+    shown = [place for place, kind in enumerate(KINDS) if kind == "correct" or kind in costs]
     for i, name in enumerate(class_names):
         kinds = analysis.kinds[i][analysis.kinds[i] >= 0]
         # As in Hoiem et al.: the N best detections of a class with N objects.
@@ -165,7 +169,7 @@ def _class_rows(
                 "detections": len(kinds),
                 "ap": [numbers["AP_per_class"][name] for numbers in by_metric(summary).values()],
                 "point": points[i],
-                "kinds": np.bincount(best, minlength=len(KINDS)).tolist(),
+                "kinds": np.bincount(best, minlength=len(KINDS))[shown].tolist(),
                 "costs": {kind: float(values[i]) for kind, values in costs.items()},
             }
         )
@@ -193,6 +197,8 @@ def _figures(
         results, ratios, statistics.SHAPE_EDGES, statistics.SHAPE_NAMES, found, found_at_points
     )
     weak = voc.rank(results, num_classes, error_analysis.WEAK_IOU)
+    shown = [place for place, kind in enumerate(KINDS) if kind == "correct" or kind in costs]
+    kinds = [KINDS[place] for place in shown]
     labels = np.concatenate([result.true_labels for result in results])
     return {
         "costs": figures.costs(
@@ -200,12 +206,15 @@ def _figures(
         ),
         "kinds": figures.detection_kinds(
             PER_OBJECT,
-            error_analysis.cumulative_shares(rankings, analysis, PER_OBJECT),
+            error_analysis.cumulative_shares(rankings, analysis, PER_OBJECT)[:, shown],
+            kinds,
             error_analysis.recall_at(rankings, PER_OBJECT),
             error_analysis.recall_at(weak, PER_OBJECT),
         ),
         "false_positives": figures.false_positive_kinds(
-            PER_OBJECT, error_analysis.false_positive_shares(rankings, analysis, PER_OBJECT)
+            PER_OBJECT,
+            error_analysis.false_positive_shares(rankings, analysis, PER_OBJECT)[:, shown[1:]],
+            kinds[1:],
         ),
         "size": figures.recall_bars(by_size, "square root of the area in pixels"),
         "shape": figures.recall_bars(by_shape, "width : height"),
@@ -225,12 +234,16 @@ def _figures(
     }
 
 
-def _describe_scores(results: Sequence[ImageResult]) -> dict[str, Any]:
-    """The number of detections that are shown by default, and the best score (or None)."""
+def _describe_scores(
+    results: Sequence[ImageResult], rankings: Sequence[Ranking], least: np.ndarray
+) -> dict[str, Any]:
+    """The numbers of detections at some scores, and the best score (or None)."""
+    pairs = zip(rankings, least, strict=True)
     scores = np.concatenate([result.scores for result in results])
     return {
         "count": len(scores),
         "shown": int(np.sum(scores >= LEAST_SCORE)),
+        "at_points": int(sum(np.sum(ranking.score >= score) for ranking, score in pairs)),
         "least": LEAST_SCORE,
         "best": float(scores.max()) if len(scores) else None,
     }

@@ -31,7 +31,7 @@ from ssd_jax.runs.agreement import (
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.report import images_of, write_page
 from ssd_jax.runs.stores import run_copy
-from ssd_jax.runs.trained import load_workdir
+from ssd_jax.runs.trained import chosen_step, load_workdir
 from ssd_jax.runs.which_checkpoint import WhichCheckpoint
 from ssd_jax.runs.workdir import read_classes
 from ssd_jax.storage.clouds import is_remote
@@ -117,7 +117,7 @@ def evaluate(
     results = evaluator(devices.replicate(trained.variables)).results
     summary = evaluator.summarise(results, options.metrics, options.metric_iou_threshold)
     if devices.is_main_process():
-        about = {"run": str(workdir), "data": origin}
+        about = {"run": f"{workdir}, step {chosen_step(folder, checkpoint)}", "data": origin}
         publish(results, summary, about, dataset, options)
         if options.submission:  # last: it refuses names that its formats do not allow
             with sending(options.submission) as place:

@@ -139,7 +139,7 @@ def _train(
             _fit(parts, start, checkpoints, interruption, began)
         result = read_result(folder, checkpoints)
         if not is_done:
-            tell_end(result, config, parts.evaluator, data.origin, interruption.check)
+            tell_end(result, config, parts.evaluator, data.evaluated, interruption.check)
         return result
 
 

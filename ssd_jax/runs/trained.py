@@ -54,17 +54,23 @@ def read_evaluation(place: AnyPath, checkpoint: WhichCheckpoint = "best") -> dic
       place: the work directory.
       checkpoint: see `load_workdir`.
     """
-    folder = run_copy(place)
-    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
-    step = _step(checkpoints, folder, checkpoint)
-    step = checkpoints.steps()[-1] if step is None else step
-    checkpoints.close()
+    folder, step = run_copy(place), chosen_step(place, checkpoint)
     return {
         name.removeprefix("eval/"): value
         for line in read_metrics(folder)
         for name, value in line.items()
         if line["step"] == step and name.startswith("eval/") and value is not None
     }
+
+
+def chosen_step(place: AnyPath, checkpoint: WhichCheckpoint = "best") -> int:
+    """The step of the checkpoint that `load_workdir` loads."""
+    folder = run_copy(place)
+    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    step = _step(checkpoints, folder, checkpoint)
+    step = checkpoints.steps()[-1] if step is None else step
+    checkpoints.close()
+    return step
 
 
 def _chosen_step(checkpoints: Checkpoints, folder: Path, which: WhichCheckpoint) -> int | None:

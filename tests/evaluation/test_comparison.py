@@ -37,7 +37,7 @@ def test_a_better_detector_is_better_for_sure(metric):
     for row in (*comparison["classes"], comparison["mAP"]):
         assert row["AP"][1] == pytest.approx(1)
         assert 0 < row["low"][0] < row["difference"][0] < row["high"][0] < 1
-    assert "*[" in format_comparison(comparison)
+    assert "*[" in format_comparison(comparison) and "zero" in format_comparison(comparison)
 
 
 def test_the_interval_is_that_of_images_drawn_anew():
@@ -95,6 +95,7 @@ def test_where_there_is_nothing_to_find_nothing_is_compared():
     assert comparison["mAP"]["AP"] == [None, None]
     assert comparison["mAP"]["difference"] == comparison["mAP"]["low"] == [None]
     assert format_comparison(comparison).splitlines()[4].split() == ["mAP", "–", "–"]
+    assert "excludes zero" not in format_comparison(comparison)
 
 
 def test_several_are_compared_with_the_first():

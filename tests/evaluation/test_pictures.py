@@ -58,3 +58,5 @@ def test_objects_are_missed_where_no_right_detection_reaches_the_operating_point
     assert sorted(told["correct"]) == [("cat 0.30", "first.jpg"), ("dog 0.25", "second.jpg")]
     assert told["localisation"] == [("dog 0.20", "first.jpg")]
     assert [gallery["total"] for gallery in galleries] == [1, 0, 0, 1, 1, 2]
+    # The false positives have lower scores than the operating points.
+    assert [gallery["at_points"] for gallery in galleries] == [0, 0, 0, 0, 1, 2]
