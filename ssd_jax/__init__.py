@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ssd_jax.inference.detector import Detector
     from ssd_jax.inference.tiles import TiledDetector
     from ssd_jax.models.network import build_network
-    from ssd_jax.runs.evaluate import evaluate
+    from ssd_jax.runs.evaluate import EvaluationOptions, evaluate
     from ssd_jax.runs.result import TrainResult
     from ssd_jax.runs.train import train
     from ssd_jax.training.augmentation import image_keys
@@ -45,6 +45,7 @@ _HOMES = {
     "DetectionConfig": "config.schema",
     "Detections": "inference.detections",
     "Detector": "inference.detector",
+    "EvaluationOptions": "runs.evaluate",
     "Hook": "training.hooks",
     "LossConfig": "config.schema",
     "ModelConfig": "config.schema",
@@ -74,6 +75,7 @@ __all__ = [
     "DetectionConfig",
     "Detections",
     "Detector",
+    "EvaluationOptions",
     "Hook",
     "LossConfig",
     "ModelConfig",

@@ -59,8 +59,10 @@ def show(record, axis):
         x_min, y_min, x_max, y_max = box * (image.size * 2)
         color, name = COLORS[label - 1], dataset.class_names[label - 1]
         width, height = x_max - x_min, y_max - y_min
-        axis.add_patch(plt.Rectangle((x_min, y_min), width, height, fill=False, color=color, lw=2))
-        axis.text(x_min, y_min - 3, name, color="white", backgroundcolor=color, fontsize=7)
+        outline = {"fill": False, "color": color, "linewidth": 2}
+        axis.add_patch(plt.Rectangle((x_min, y_min), width, height, **outline))
+        style = {"color": "white", "backgroundcolor": color, "fontsize": 7}
+        axis.text(x_min, y_min - 3, name, **style)
 
 
 figure, axes = plt.subplots(2, 4, figsize=(10, 5.2), layout="constrained")
@@ -75,7 +77,8 @@ plt.show()
 # %%
 labels = np.concatenate([record.labels for record in dataset])
 boxes = np.concatenate([record.boxes for record in dataset])
-sides = 96 * np.sqrt((boxes[:, 2:] - boxes[:, :2]).prod(axis=1))  # in an input of 96 pixels
+areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)  # as shares of the image
+sides = 96 * np.sqrt(areas)  # in an input of 96 pixels
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 2.6), layout="constrained")
 left.barh(dataset.class_names, np.bincount(labels)[1:], color=COLORS)
@@ -88,13 +91,20 @@ plt.show()
 # ## Train
 #
 # A config has all settings of a run. `quickstart` is a small network with an input of 96 × 96
-# pixels; the list changes some of its fields. The images are split automatically: a fifth of them
-# is held out, and the network is evaluated on it.
+# pixels; the list changes some fields, here for a shorter run. The images are split automatically:
+# a fifth of them is held out, and the network is evaluated on it.
 
 # %%
 config = ssd_jax.load_config(
     "quickstart",
-    ["data.train=data/signs", "data.eval=", "steps=200", "batch_size=8", "eval_every=100"],
+    [
+        "data.train=data/signs",
+        "data.eval=",
+        "model.width=0.125",
+        "steps=200",
+        "batch_size=8",
+        "eval_every=100",
+    ],
 )
 result = ssd_jax.train(config, "runs/signs")
 print(f"best mAP {result.best_mean_ap:.3f} at step {result.best_step}")
@@ -115,17 +125,20 @@ Image.open(sorted(Path("runs/signs/pictures").glob("training*"))[0])
 # nothing else.
 
 # %%
-losses = {
-    step: values["train/loss"] for step, values in result.metrics.items() if "train/loss" in values
-}
-means = {
-    step: values["eval/mAP"] for step, values in result.metrics.items() if "eval/mAP" in values
-}
+steps, losses, eval_steps, means = [], [], [], []
+for step, values in result.metrics.items():
+    if "train/loss" in values:
+        steps.append(step)
+        losses.append(values["train/loss"])
+    if "eval/mAP" in values:
+        eval_steps.append(step)
+        means.append(values["eval/mAP"])
+
 figure, axis = plt.subplots(figsize=(7, 2.8), layout="constrained")
-axis.plot(losses.keys(), losses.values(), color="tab:blue", label="loss (left)")
+axis.plot(steps, losses, color="tab:blue", label="loss (left)")
 axis.set(xlabel="step", ylim=0)
 other = axis.twinx()
-other.plot(means.keys(), means.values(), "o-", color="tab:orange", label="mAP (right)")
+other.plot(eval_steps, means, "o-", color="tab:orange", label="mAP (right)")
 other.set(ylim=(0, 1.05))
 figure.legend(loc="outside upper center", ncols=2)
 plt.show()
@@ -140,7 +153,8 @@ plt.show()
 write_signs("data/new", 6, seed=1)
 detector = ssd_jax.Detector.from_workdir("runs/signs")
 found = detector(sorted(Path("data/new").glob("*.jpg")), score_threshold=0.4)
-print(found[0].names, found[0].scores.round(2), found[0].boxes.round(), sep="\n")
+first = found[0]
+print(first.names, first.scores.round(2), first.boxes.round(), sep="\n")
 
 figure, axes = plt.subplots(2, 3, figsize=(10, 6.8), layout="constrained")
 for detections, axis in zip(found, axes.flat, strict=True):
@@ -161,4 +175,7 @@ plt.show()
 #
 # Next:
 #
+# - [2. Understand the errors of a detector](2_errors.py): which mistakes it makes, and what to do.
+# - [3. Write your own training loop](3_training_loop.py): SSD in a page of JAX.
+# - [4. Deploy](4_deploy.py): the detector without this package.
 # - [Training](../docs/training.md) has all options: other networks, start weights, long runs.

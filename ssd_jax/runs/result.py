@@ -28,7 +28,7 @@ class TrainResult:
 
     workdir: Path
     last_step: int
-    metrics: dict[int, dict[str, float | None]]
+    metrics: dict[int, dict[str, float | None]] = dataclasses.field(repr=False)
     best_step: int | None
     best_mean_ap: float | None
 
