@@ -1,6 +1,7 @@
 """One line about the class with the lowest AP: its main errors, and advice."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,12 +31,19 @@ ADVICE = {
 }
 
 
+class Weakest(NamedTuple):
+    """The class with the lowest AP: a line about it, and what to try for it."""
+
+    told: str
+    advice: str
+
+
 def describe_weakest(
     results: Sequence[ImageResult],
     class_names: Sequence[str],
     image_size: int,
     average: Average = voc.METRIC.average,
-) -> str:
+) -> Weakest | None:
     """The class with the lowest AP, its most costly kind of error, and advice; by VOC's rules.
 
     Args:
@@ -45,19 +53,19 @@ def describe_weakest(
       average: of the metric "voc07" or "voc"; see `Metric`.
 
     Returns:
-      One line; "" where there is no object, or all gains are below `LEAST_GAIN`.
+      None where there is no object, or all gains are below `LEAST_GAIN`.
     """
     rankings = voc.rank(results, len(class_names))
     ap = np.array([average_precision(ranking, average) for ranking in rankings])
     if np.isnan(ap).all():
-        return ""
+        return None
     worst = int(np.nanargmin(ap))
     analysis = error_analysis.analyse(results, rankings, class_names, similar_groups(class_names))
     costs = error_analysis.costs(results, rankings, analysis, average)
     gains = {kind: float(values[worst]) for kind, values in costs.items()}
     kind = max(gains, key=lambda kind: gains[kind])
     if gains[kind] < LEAST_GAIN:
-        return ""
+        return None
     name, count = class_names[worst], counted(int(rankings[worst].num_objects.sum()), "object")
     reason, advice = REASONS[kind], ADVICE[kind]
     if kind in ("similar", "other"):
@@ -71,10 +79,11 @@ def describe_weakest(
             f"network's input of {image_size} × {image_size}"
         )
     first = "weakest class" if len(class_names) > 1 else "class"
-    return (
+    told = (
         f"{first}: {name}, AP {ap[worst]:.2f} ({count}); most AP is lost to {reason} (without them "
-        f"AP {ap[worst] + gains[kind]:.2f}); try {advice}"
+        f"AP {ap[worst] + gains[kind]:.2f})"
     )
+    return Weakest(told, advice)
 
 
 def _most_mistaken(

@@ -24,6 +24,7 @@ from ssd_jax.data.image_bytes import num_readers
 from ssd_jax.detection.default_boxes import Tiling
 from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError, counted, first_names
+from ssd_jax.evaluation.uncertainty import describe_uncertainty
 from ssd_jax.images.opening import open_image
 from ssd_jax.progress import progress_bar
 from ssd_jax.runs.data_table import format_data
@@ -54,6 +55,7 @@ def look_at_data(config: Config, data: RunData, tiling: Tiling) -> None:
     check_objects(train, evaluation, data.trained, data.origin)
     if devices.is_main_process():
         _warn_of_absent_classes(train)
+        _warn_of_few_objects(evaluation)
     if data.evaluation is not None:
         repeated = num_shared(data.train, data.evaluation)
         if repeated and devices.is_main_process():
@@ -73,6 +75,18 @@ def _warn_of_absent_classes(train: Content) -> None:
         logger.warning(
             "training data: no object of %d of %d classes, which cannot be learned: %s",
             *(len(absent), len(train.class_names), first_names(absent, 20)),
+        )
+
+
+def _warn_of_few_objects(evaluation: Content | None) -> None:
+    """Warns of evaluation data with too few objects to judge the detector."""
+    if evaluation is None or evaluation.num_counted < evaluation.num_images:
+        return
+    if told := describe_uncertainty(evaluation.num_objects.tolist()):
+        logger.warning(
+            "%s, and the best checkpoint is chosen on the same images; to evaluate on more, set "
+            "config.data.split, or name more images in config.data.eval",
+            told,
         )
 
 

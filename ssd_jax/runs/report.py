@@ -14,10 +14,10 @@ from ssd_jax.errors import UserError
 from ssd_jax.evaluation import voc
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.results import ImageResult
-from ssd_jax.evaluation.weakest import describe_weakest
+from ssd_jax.evaluation.weakest import Weakest, describe_weakest
 from ssd_jax.models.network import Variables
 from ssd_jax.runs.evaluator import Evaluator
-from ssd_jax.runs.result import TrainResult, describe_result
+from ssd_jax.runs.result import TrainResult, describe_result, next_commands
 from ssd_jax.training.checkpoints import Checkpoints
 
 logger = logging.getLogger(__name__)
@@ -61,11 +61,11 @@ def tell_end(
       origin: a description of the evaluation data.
       check: called after every batch; may raise an error to end early.
     """
-    num_objects, weakest = 0, ""
+    num_objects, weakest = [], None
     if evaluator is not None and result.best_step is not None and config.report:
         results = _evaluate_again(result, config, evaluator, check)
         summary = evaluator.summarise(results, [config.metric])
-        num_objects = sum(summary["num_objects"].values())
+        num_objects = list(summary["num_objects"].values())
         weakest = _weakest(results, config, evaluator.dataset)
         if devices.is_main_process():
             about = {"run": f"{result.workdir}, step {result.best_step}", "data": origin}
@@ -74,7 +74,9 @@ def tell_end(
             except UserError as error:  # the result is logged anyway
                 logger.warning("there is no report: %s", error)
     if devices.is_main_process():
-        logger.info("%s", describe_result(result, num_objects, weakest))
+        told = describe_result(result, num_objects, weakest)
+        end = next_commands(result, evaluates=evaluator is not None)
+        logger.info("%s", "\n".join(filter(None, [told, end])))
 
 
 def _evaluate_again(
@@ -98,7 +100,7 @@ def _evaluate_again(
     return evaluator(devices.replicate(variables), after_batch=check).results
 
 
-def _weakest(results: Sequence[ImageResult], config: Config, dataset: Dataset) -> str:
+def _weakest(results: Sequence[ImageResult], config: Config, dataset: Dataset) -> Weakest | None:
     """The class with the worst result, by the metric of the config or the nearest one of VOC."""
     metric = METRICS[config.metric]
     rule = voc.METRIC if metric.own_iou_thresholds else metric

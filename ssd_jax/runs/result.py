@@ -2,15 +2,28 @@
 
 import dataclasses
 import math
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ssd_jax.distributed import exchange
+from ssd_jax.evaluation.uncertainty import describe_uncertainty
+from ssd_jax.evaluation.weakest import Weakest
 from ssd_jax.training.metrics_writer import read_metrics
 from ssd_jax.training.run_checkpoints import RunCheckpoints
 
 DIFFERENCE = 0.01  # difference of mAP from which an evaluation counts as better than another
 CHANCE = 0.3  # the same for few objects, divided by the root of their number
 RISEN = 1.1  # factor on the lowest loss on evaluation images from which a loss counts as risen
+HOLDS = 3  # evaluations, the last ones, that must have a risen loss
+FEWEST = 5  # evaluations from which their scatter is estimated
+MEDIAN_OF_NORMAL = 0.6745  # the median of the absolute value of a standard normal number
+MORE_EVALUATION = (
+    "evaluating on more images, without which no change can be judged (config.data.split, "
+    "config.data.eval)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,23 +62,60 @@ def read_result(folder: Path, checkpoints: RunCheckpoints) -> TrainResult:
     )
 
 
-def describe_result(result: TrainResult, num_objects: int = 0, weakest: str = "") -> str:
-    """Describes a result in a few lines: the best step, and advice.
+def describe_result(
+    result: TrainResult, num_objects: Sequence[int] = (), weakest: Weakest | None = None
+) -> str:
+    """Describes a result in a few lines: the best step, what is sure about it, and one advice.
 
     Args:
       result: of the run.
-      num_objects: in the evaluation data; 0 = unknown.
-      weakest: from `describe_weakest`.
+      num_objects: of each class, in the evaluation data; empty where unknown.
+      weakest: the weakest class; left out where the objects are few.
+
+    Returns:
+      The lines; "" where there is nothing to tell.
     """
-    done = f"done: checkpoints, metrics and pictures are in {result.workdir}"
     mean_ap = _series(result, "eval/mAP")
     best = result.best_mean_ap
-    if best is None or len(mean_ap) < 2:
-        return "\n".join([line for line in (weakest, done) if line])
-    lines = [f"best of {len(mean_ap)} evaluations: mAP {best:.4f} at step {result.best_step}"]
-    chance = CHANCE / math.sqrt(num_objects) if num_objects else 0.0
-    lines += _course(result, mean_ap, max(DIFFERENCE, chance))
-    return "\n".join([*lines, *filter(None, [weakest]), done])
+    if best is None:
+        return ""
+    lines, advice = [], ""
+    if len(mean_ap) > 1:
+        lines = [f"best of {len(mean_ap)} evaluations: mAP {best:.4f} at step {result.best_step}"]
+        course, advice = _course(result, mean_ap, sum(num_objects))
+        lines += filter(None, [course])
+    uncertain = describe_uncertainty(num_objects, best)
+    if uncertain:
+        lines.append(
+            f"{uncertain}, and the best checkpoint was chosen on the same images, so it is rather "
+            "too high"
+        )
+        advice = advice or MORE_EVALUATION
+    elif weakest:
+        lines.append(weakest.told)
+        advice = advice or weakest.advice
+    return "\n".join([*lines, *([f"try next: {advice}"] if advice else [])])
+
+
+def next_commands(result: TrainResult, evaluates: bool) -> str:
+    """The end of a run: where its files are, and commands that use its best checkpoint.
+
+    Args:
+      result: of the run.
+      evaluates: whether it has evaluation data.
+    """
+    run = f"--workdir={shlex.quote(str(result.workdir))}"
+    commands = [f"ssd-jax predict {run} --output=detected path/to/images"]
+    if evaluates:
+        commands.append(f"ssd-jax evaluate {run} --report=report")
+    commands.append(f"ssd-jax export {run} --to=onnx --output=deploy")
+    return "\n".join(
+        [
+            f"done: checkpoints, metrics and pictures are in {result.workdir}",
+            "commands for this run:",
+            *(f"  {command}" for command in commands),
+        ]
+    )
 
 
 def _series(result: TrainResult, name: str) -> dict[int, float]:
@@ -77,34 +127,54 @@ def _series(result: TrainResult, name: str) -> dict[int, float]:
     }
 
 
-def _course(result: TrainResult, mean_ap: dict[int, float], difference: float) -> list[str]:
-    """Whether the run was too long or too short, in at most one line.
+def _course(result: TrainResult, mean_ap: dict[int, float], num_objects: int) -> tuple[str, str]:
+    """Whether the run was too long or too short, and what to try; both "" where it was neither.
 
     Args:
       result: of the run.
       mean_ap: of each evaluation, two or more.
-      difference: of mAP, up to which it may be random.
+      num_objects: in the evaluation data; 0 = unknown.
     """
     *_, before, last = mean_ap.values()
     best = max(mean_ap.values())
-    val_loss, train_loss = _series(result, "eval/loss"), _series(result, "train/loss")
+    chance = CHANCE / math.sqrt(num_objects) if num_objects else 0.0
+    difference = max(DIFFERENCE, chance, 2 * scatter(list(mean_ap.values())))
     if best - last > difference:
-        return [
-            f"the last, at step {result.last_step}, has {last:.4f}: longer training made it worse; "
-            "try fewer steps, more images or stronger augmentation"
-        ]
+        told = (
+            f"the last, at step {result.last_step}, has {last:.4f}: longer training made it worse"
+        )
+        return told, "fewer steps, more images or stronger augmentation"
     if last - before > difference:
-        return [
-            f"the mAP was still rising, by {last - before:.4f} since the evaluation before: more "
-            "steps may bring more"
-        ]
-    if len(val_loss) < 2 or not train_loss:
-        return []
-    *_, last_val = val_loss.values()
-    lowest = min(val_loss, key=lambda step: val_loss[step])
-    if last_val > RISEN * val_loss[lowest]:
-        return [
+        rise = f"by {last - before:.4f} since the evaluation before"
+        return f"the mAP was still rising, {rise}", "more steps"
+    losses = _series(result, "eval/loss")
+    if len(losses) < FEWEST:
+        return "", ""
+    lowest = min(losses, key=lambda step: losses[step])
+    values = list(losses.values())
+    risen = max(RISEN * losses[lowest], losses[lowest] + 3 * scatter(values))
+    if min(values[-HOLDS:]) > risen:
+        told = (
             f"overfitting since step {lowest}: the loss on evaluation images has risen from "
-            f"{val_loss[lowest]:.3f} to {last_val:.3f}; try more images or stronger augmentation"
-        ]
-    return []
+            f"{losses[lowest]:.3f} to {values[-1]:.3f}"
+        )
+        return told, "more images or stronger augmentation"
+    return "", ""
+
+
+def scatter(values: Sequence[float]) -> float:
+    """The standard deviation of a series of evaluations around its course.
+
+    It is that of the second differences, which a steady rise or fall does not change; those of
+    independent numbers have 6 times their variance. The median makes single leaps count little.
+
+    Args:
+      values: in order.
+
+    Returns:
+      0 for fewer than `FEWEST` values, which tell nothing about it.
+    """
+    if len(values) < FEWEST:
+        return 0.0
+    median = float(np.median(np.abs(np.diff(values, n=2))))
+    return median / (MEDIAN_OF_NORMAL * math.sqrt(6))

@@ -185,6 +185,7 @@ def test_a_run_keeps_the_images_it_is_evaluated_on(voc, config, tmp_path, caplog
     config = config.replace({"data.train": str(folder), "data.split": 0.6})
     assert {"train/loss", "eval/mAP"} <= set(train(config, run).metrics[2])
     assert "without objects" in caplog.text and "2 evaluation images decoded" in caplog.text
+    assert "only 4 objects to evaluate on: the mAP is uncertain by about" in caplog.text
     (part,) = json.loads((run / "split.json").read_text())
     assert len(part["images"]) == 2
 

@@ -58,7 +58,9 @@ def test_a_new_run_tells_what_it_reached(tmp_path, caplog):
     caplog.set_level("INFO", "ssd_jax")
     result = train(config.replace({"report": True}), str(tmp_path / "run"))
     page = (tmp_path / "run" / "report" / "index.html").read_text()
-    assert f"step {result.best_step}" in page and "weakest class: " in caplog.text
+    assert f"step {result.best_step}" in page
+    assert "the mAP is uncertain by about" in caplog.text and "try next: " in caplog.text
+    assert f"  ssd-jax predict --workdir={tmp_path / 'run'} " in caplog.text
     assert (result.workdir, result.last_step) == (tmp_path / "run", 2)
     assert sorted(result.metrics) == [1, 2]
     assert all({"train/loss", "eval/mAP"} <= set(values) for values in result.metrics.values())
