@@ -59,13 +59,14 @@ class Command(NamedTuple):
         for name in self.required:
             if self.flags[name].value is None:
                 meant = ""
+                missing = f"--{name}=… is missing: it names {_named(self.flags[name])}"
+                if name == "config" and "data" in self.flags:
+                    missing = "give --data=FOLDER (your images) or --config=NAME"
                 if arguments:
                     is_data = "data" in self.flags and os.path.isdir(arguments[0])
                     flag = "data" if is_data else name
                     meant = f". Did you mean --{flag}={arguments[0]}?"
-                raise UserError(
-                    f"--{name}=… is missing: it names {_named(self.flags[name])}{meant}"
-                )
+                raise UserError(f"{missing}{meant}")
         if arguments and not self.arguments:
             raise UserError(
                 f"unexpected argument {arguments[0]!r}: this command takes only flags, --NAME=VALUE"

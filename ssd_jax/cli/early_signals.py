@@ -118,7 +118,8 @@ def _leave_from_thread(reader: int) -> None:
 
 
 def _reason(number: int) -> str:
-    return f"{signal.Signals(number).name}: stopped before the first step"
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    return f"{name}: stopped before the first step"
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -22,7 +22,6 @@ from ssd_jax.config.files import (
     define_config,
     given_config,
     given_fields,
-    load_config,
 )
 from ssd_jax.errors import UserError
 
@@ -89,29 +88,25 @@ def _name_of(source: str) -> str:
 def main(arguments: list[str]) -> None:
     """Runs the command with its flags."""
     del arguments
-    from ssd_jax.data.choice import choose_sources
     from ssd_jax.distributed import devices
-    from ssd_jax.runs.plan import choose_row
     from ssd_jax.runs.train import train
-    from ssd_jax.runs.workdir import flat_fields
 
     devices.initialize(**PROCESSES())
-    config, fields, chosen = given_config(FLAGS), given_fields(FLAGS), None
+    config, fields, chosen = given_config(FLAGS, OWN_IMAGES), given_fields(FLAGS), None
+    name = config_name(FLAGS)
     if DATA.value is not None:
         if "data.train" in fields:
             raise UserError("--data and --config.data.train both name the training data: give one")
         evaluation = config.data.eval if "data.eval" in fields else ""
         config = config.replace({"data.train": DATA.value, "data.eval": evaluation})
-        name, values = config_name(FLAGS), flat_fields(config.model_dump())
-        if name == OWN_IMAGES:
-            choose_sources(config.data)  # a wrong name ends here, before weights are downloaded
-            init = values["init"] if "init" in fields else None
-            if row := choose_row(init, given(WORKDIR)):
-                own = load_config(f"{OWN_IMAGES}:{row}")
-                taken = {*fields, "data.train", "data.eval"}
-                config = own.replace({field: values[field] for field in taken})
         chosen = {*fields, "data.train"} if name.partition(":")[0] == OWN_IMAGES else None
-    train(config, given(WORKDIR), CHANGE_CONFIG.value, chosen)
+    train(
+        config,
+        given(WORKDIR),
+        CHANGE_CONFIG.value,
+        chosen,
+        chooses_network=chosen is not None and name == OWN_IMAGES,
+    )
 
 
 COMMAND = Command(

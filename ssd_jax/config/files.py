@@ -53,8 +53,12 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
     return given_config(values)
 
 
-def given_config(values: flags.FlagValues) -> Config:
+def given_config(values: flags.FlagValues, implied: str = "") -> Config:
     """The config given by --config and --config.FIELD, after parsing.
+
+    Args:
+      values: the flags.
+      implied: a config that another flag stands for, so that messages do not name it.
 
     Raises:
       UserError: --config is missing; or see `as_config`, where the message names the config.
@@ -64,7 +68,8 @@ def given_config(values: flags.FlagValues) -> Config:
     try:
         return as_config(values["config"].value)
     except UserError as error:
-        raise UserError(f"--config={config_name(values)}: {error}") from error
+        name = config_name(values)
+        raise UserError(str(error) if name == implied else f"--config={name}: {error}") from error
 
 
 def config_name(values: flags.FlagValues) -> str:

@@ -39,6 +39,7 @@ FIXES = {
     "turned": "annotate the image as it is displayed, or remove the orientation from its EXIF",
     "unit": "convert the boxes, or use the format with this unit",
 }
+SKIP = ", or leave out such images with --config.data.on_error=skip"
 
 
 class Problem(NamedTuple):
@@ -133,7 +134,8 @@ class Problems:
         """
         if not self.skips:
             kind, message = problems[0]
-            raise UserError(f"{file}: {message}: {FIXES[kind]}")
+            skips = SKIP if kind == "image unreadable" else ""
+            raise UserError(f"{file}: {message}: {FIXES[kind]}{skips}")
         place = (as_named(str(file)), image_id)
         is_new = place not in self._found
         known = self._found.setdefault(place, [])

@@ -5,7 +5,9 @@ import os
 
 # TensorFlow reads these at import. Only its errors matter to users. The pipeline uses no operation
 # of oneDNN, which would log a message at every start.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# JAX sets the level to 1 where nobody has set it: only another one is a choice of the user.
+if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 # TensorFlow imports Keras, which imports pandas and Matplotlib and takes a second. With this

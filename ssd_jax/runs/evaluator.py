@@ -17,6 +17,7 @@ from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.records import NamedImage
 from ssd_jax.detection.postprocess import Detections
 from ssd_jax.distributed import devices, exchange
+from ssd_jax.errors import counted
 from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.results import (
     ImageResult,
@@ -75,14 +76,17 @@ class Stopwatch:
         return sum(self.seconds.values())
 
     def describe(self, later_images: int) -> str:
-        """Describes speed and shares of time; `later_images` came after the first batch."""
-        total = self.total
+        """Describes speed and shares of time, without the first batch; "" if there is no other.
+
+        Args:
+          later_images: the number of images that came after the first batch.
+        """
         running = self.seconds.get("input", 0.0) + self.seconds.get("network", 0.0)
-        parts = []
-        if later_images and running:
-            parts = [f"{later_images / running:.1f} images/s from the second batch on"]
-        parts += [f"{name} {seconds / total:.0%}" for name, seconds in self.seconds.items()]
-        return ", ".join(parts)
+        if not (later_images and running):
+            return ""
+        shares = [f"{name} {seconds / self.total:.0%}" for name, seconds in self.seconds.items()]
+        rate = f"{later_images / running:.1f} images/s from the second batch on"
+        return ", ".join([rate, *shares])
 
 
 def run_detector(
@@ -102,8 +106,8 @@ def run_detector(
       variables: parameters and batch statistics.
       batches: this process's share, from `data.evaluation_batches`.
       num_batches: the number of batches.
-      stopwatch: receives the time of the first batch ("start", which includes compilation), and
-        for the others the time that this process waited for "input" and "network".
+      stopwatch: receives the time of the "first batch", which includes compilation, and for the
+        others the time that this process waited for "input" and "network".
       num_pictures: the number of images to return, for drawing.
       after_batch: called after every batch; may raise, to end early.
       inputs: selects the inputs of the step from a batch.
@@ -160,7 +164,7 @@ def _one_ahead(
 ) -> Iterator[tuple[Batch, Outputs]]:
     """Yields batches with their outputs on the host, while the device processes the next one."""
     batches = iter(batches)
-    with stopwatch.measure("start"):
+    with stopwatch.measure("first batch"):
         batch = next(batches)
         waiting = predict(variables, devices.shard(inputs(batch)))
         jax.block_until_ready(waiting)
@@ -303,12 +307,11 @@ class Evaluator:
             summary = summarise(results, self.dataset.class_names, metrics, metric_iou_threshold)
         if devices.is_main_process():
             first_batch = self._batch_size * devices.process_count()
-            total = self._stopwatch.total
+            shares = self._stopwatch.describe(max(0, len(results) - first_batch))
             logger.info(
-                "%d images in %.1f s, %.1f images/s (%s)",
-                len(results),
-                total,
-                len(results) / total,
-                self._stopwatch.describe(max(0, len(results) - first_batch)),
+                "%s evaluated in %.1f s%s",
+                counted(len(results), "image"),
+                self._stopwatch.total,
+                f" ({shares})" if shares else "",
             )
         return summary

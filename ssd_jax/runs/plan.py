@@ -14,19 +14,19 @@ import numpy as np
 
 from ssd_jax.config.files import load_config
 from ssd_jax.config.schema import EVALUATIONS, Config
+from ssd_jax.data.choice import RunData
 from ssd_jax.data.content import Content, count_content
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.detection.box_clusters import clustered
 from ssd_jax.detection.fit import default_box_recall
-from ssd_jax.distributed import devices, exchange
+from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError, counted
-from ssd_jax.interop.published_weights import published_file
 from ssd_jax.models.input_size import fields_of_size
 from ssd_jax.models.network import tiling_of
+from ssd_jax.runs.data_checks import check_objects
 from ssd_jax.runs.length import steps_of
-from ssd_jax.runs.stores import steps_at
+from ssd_jax.runs.network_choice import with_network
 from ssd_jax.runs.workdir import flat_fields
-from ssd_jax.storage.files import AnyPath
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +42,7 @@ LARGER = {256: 384, 300: 512, 320: 480}  # inputs of the configs, and the larger
 SIZED = ("extra_blocks", "feature_sizes", "strides", "min_sizes", "max_sizes", "aspect_ratios")
 FEW_EPOCHS = 15  # up to which images are only mirrored
 MANY_EPOCHS = 100  # from which augmentation is that of the paper
-
-
-NETWORKS = {
-    "cpu": "SSDLite with MobileNetV2 at 320 pixels, the fastest, for a CPU",
-    "accelerator": "the paper's SSD300 with VGG16, in bfloat16, for an accelerator",
-    "scratch": "a small SSD at 256 pixels",
-}
+PAPER_BATCH_SIZE = 32
 
 
 class Length(NamedTuple):
@@ -74,35 +68,36 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose_row(init: str | None, workdir: AnyPath) -> str:
-    """Chooses the row of `configs/own_images.py` for this machine, and logs the reason.
+class Chosen(NamedTuple):
+    """What the program chooses for a run.
 
-    Args:
-      init: `config.init` if it is given; None = to choose.
-      workdir: the work directory.
-
-    Returns:
-      The row; "" for a run that continues with its recorded config.
+    Attributes:
+      given: the names of fields that must not change; None = nothing is chosen.
+      network: whether a new run takes the network of `with_network`.
     """
-    if steps_at(workdir):
-        return ""
-    row = "cpu" if jax.default_backend() == "cpu" else "accelerator"
-    found = exchange.from_main_process(_reason_without_weights(row) if init is None else "")
-    if init == "" or found:
-        row = "scratch"
-    if devices.is_main_process():
-        reason = f", without start weights{': ' * bool(found)}{found}" if row == "scratch" else ""
-        logger.info("network: %s%s", NETWORKS[row], reason)
-    return row
 
+    given: Collection[str] | None
+    network: bool
 
-def _reason_without_weights(row: str) -> str:
-    """The reason why the weights of ImageNet are missing; "" if they are not."""
-    try:
-        published_file("imagenet", "mobilenet_v2" if row == "cpu" else "vgg16")
-    except UserError as error:
-        return str(error)
-    return ""
+    def complete(self, config: Config, data: RunData, recorded: Config | None) -> Config:
+        """The config with all choices.
+
+        Args:
+          config: the config.
+          data: the images of the run.
+          recorded: the config of a run that continues.
+
+        Raises:
+          UserError: see `planned`; or the data of a new run has no object.
+        """
+        if self.given is None:
+            return config
+        if self.network and recorded is None:
+            # Before weights are downloaded.
+            evaluation = None if data.evaluation is None else count_content(data.evaluation)
+            check_objects(count_content(data.train), evaluation, data.trained, data.origin)
+            config = with_network(config, self.given)
+        return planned(config, self.given, data.train, recorded)
 
 
 def planned(
@@ -124,7 +119,9 @@ def planned(
             f"config.steps is {config.steps} and config.epochs {config.epochs:g}: give one length"
         )
     if recorded is None:
-        config, choices = plan(config, given, count_content(train))
+        content = count_content(train)
+        config, choices = plan(config, given, content)
+        choices = _kept(config, {*given, *(choice.field for choice in choices)}, content) + choices
     else:
         config, choices = plan_further(config, given, len(train), recorded)
     if choices and devices.is_main_process():
@@ -209,6 +206,29 @@ def _input_size(config: Config, given: Collection[str], train: Content) -> list[
     ]
 
 
+def _kept(config: Config, known: Collection[str], train: Content) -> list[Choice]:
+    """The sizes of input and batch, where the config's own are kept.
+
+    Args:
+      config: the config.
+      known: the fields that are given, or chosen for another reason.
+      train: the training data.
+    """
+    kept, boxes, size = [], train.some_boxes(), config.model.image_size
+    if "model.image_size" not in known:
+        sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)) * size
+        reason = "the size of this network"
+        if len(sides) and (side := np.median(sides)) >= SMALL:
+            reason += f", enough for objects of {side:.0f} pixels (the median)"
+        kept.append(Choice("model.image_size", size, reason))
+    if "batch_size" not in known:
+        reason = "as in the paper"
+        if config.batch_size < PAPER_BATCH_SIZE:
+            reason = "small, so that a short training takes enough steps"
+        kept.append(Choice("batch_size", config.batch_size, reason))
+    return kept
+
+
 def _small(config: Config, num_images: int) -> int:
     """Side in pixels: if half of the objects are smaller, a larger input is chosen."""
     larger = LARGER.get(config.model.image_size, config.model.image_size)
@@ -242,31 +262,39 @@ def _length(config: Config, given: Collection[str], num_images: int) -> list[Cho
     steps = min(_wanted(length, config, num_images), most)
     passes = config.epochs_in(steps, num_images)
     reason = f"{passes:.3g} passes over {counted(num_images, 'image')}"
+    start = "from start weights" if config.init else "from scratch"
     if steps == most:
         reason += f", {length.limit}"
+    elif steps == length.fewest:
+        reason += f": few images, but training {start} needs as many steps"
+    else:
+        reason += f", enough {start}"
     return [Choice("steps", steps, reason)]
 
 
 def _moments(steps: int) -> list[Choice]:
     """The steps between checkpoints and log lines, and the steps of the warm-up."""
     every = math.ceil(steps / EVALUATIONS)  # before each of them
+    log_every = max(1, min(20, steps // 20))
     return [
         Choice(
             "checkpoint_every",
             every,
             f"{counted(math.ceil(steps / every), 'checkpoint')}, each evaluated; the best stays",
         ),
-        Choice("log_every", max(1, min(20, steps // 20)), "a line of losses"),
-        Choice("warmup_steps", max(1, min(500, steps // 20)), "steps with a rising rate"),
+        Choice("log_every", log_every, f"curves of the loss with {steps // log_every} points"),
+        Choice(
+            "warmup_steps",
+            max(1, min(500, steps // 20)),
+            "the learning rate rises slowly, against divergence at the start",
+        ),
     ]
 
 
 def _augmentation(given: Collection[str], passes: float) -> list[Choice]:
-    told = f"in {passes:.3g} passes"
     pays = passes >= MANY_EPOCHS
-    reason = f"{told} the augmentation of the paper helps"
-    if not pays:
-        reason = f"{told} it would cost more than it gains"
+    reason = f"each image is seen {passes:.3g} times: "
+    reason += "varied as in the paper" if pays else "more variation would cost more than it gains"
     color = Choice("augment.color", pays, reason)
     if "augment.color_strength" in given:
         color = Choice("augment.color", True, "its strength is given")

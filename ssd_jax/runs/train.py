@@ -39,19 +39,13 @@ from ssd_jax.runs.initial_weights import record_weights, start_weights
 from ssd_jax.runs.length import log_how_to_continue, with_steps
 from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
-from ssd_jax.runs.plan import planned
+from ssd_jax.runs.plan import Chosen
 from ssd_jax.runs.provenance import describe_program
 from ssd_jax.runs.report import tell_end
 from ssd_jax.runs.result import TrainResult, read_result
 from ssd_jax.runs.stores import training_copy
 from ssd_jax.runs.trained import read_evaluations
-from ssd_jax.runs.workdir import (
-    check_classes,
-    is_recorded,
-    locked,
-    record_run,
-    record_start,
-)
+from ssd_jax.runs.workdir import check_classes, is_recorded, locked, record_run, record_start
 from ssd_jax.storage.files import AnyPath
 from ssd_jax.training.checkpoints import Progress, saved_steps
 from ssd_jax.training.guard import Guard
@@ -78,6 +72,7 @@ def train(
     change_config: bool = False,
     given: Collection[str] | None = None,
     hooks: Sequence[Hook] = (),
+    chooses_network: bool = False,
 ) -> TrainResult:
     """Trains with a config; continues an earlier run in the work directory.
 
@@ -88,17 +83,19 @@ def train(
       given: names of fields like `steps` and `model.width`; other fields may be adapted to the
         images and the machine. None keeps the whole config.
       hooks: receive metrics and pictures, and may end the run; the same on all processes.
+      chooses_network: whether a new run takes the network of `network_choice.with_network`.
 
     Raises:
       UserError: config, data or work directory are wrong, or loss or gradient are not finite.
       Interrupted: SIGTERM or SIGINT was received. The state is saved; another call continues.
     """
     with training_copy(workdir) as (folder, own_hooks):
-        return _train(as_config(config), folder, change_config, given, [*hooks, *own_hooks])
+        chosen = Chosen(given, chooses_network)
+        return _train(as_config(config), folder, change_config, chosen, [*hooks, *own_hooks])
 
 
 def _train(
-    config: Config, folder: Path, may_change: bool, given: Collection[str] | None, hooks: list[Hook]
+    config: Config, folder: Path, may_change: bool, chosen: Chosen, hooks: list[Hook]
 ) -> TrainResult:
     """`train` in a local folder."""
     began = time.perf_counter()
@@ -108,9 +105,8 @@ def _train(
         saved = exchange.from_main_process(saved_steps(folder / "checkpoints"))
         cut = agreement.shared_cut(folder)
         data = open_run_data(config, cut, folder, devices.is_main_process())
-        if given is not None:
-            recorded = agreement.shared_config(folder) if saved else None
-            config = planned(config, given, data.train, recorded)
+        recorded = agreement.shared_config(folder) if saved else None
+        config = chosen.complete(config, data, recorded)
         config = with_steps(config, len(data.train), folder)
         if devices.is_main_process():  # the others end with it
             check_can_continue(folder, config, saved, may_change)
@@ -278,6 +274,7 @@ def _fit(
     began: float,
 ) -> None:
     """Trains up to the last step."""
+    prepared = time.perf_counter()
     config, folder, hooks = parts.config, parts.folder, parts.hooks
     batches = parts.batches(start.step, devices.process_index())
     learned = config.replace({"loss": parts.loss})
@@ -309,6 +306,7 @@ def _fit(
             progress=start.progress,
             num_images=len(parts.data.train),
             began=began,
+            prepared=prepared,
         )
         state = devices.replicate(start.state)
         train_loop(state, devices.pmap_train_step(train_step), batches, run)

@@ -15,6 +15,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ONE_SIGNAL = 1.0  # seconds; `timeout` and launchers signal a process and its group at once
 
 
+def _name_of(number: int) -> str:
+    """The name of a signal in messages."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+
+
 class Interruption:
     """Handles signals: the first requests a stop of the training loop, the second exits at once.
 
@@ -87,7 +92,7 @@ class Interruption:
         del frame
         if self._received:
             return
-        self._received = signal.Signals(number).name
+        self._received = _name_of(number)
         if not self._deferred:
             raise Interrupted(f"{self._received}: stopped before the first step")
 
@@ -116,7 +121,7 @@ class Interruption:
                 if number not in SIGNALS:
                     continue
                 if not name:
-                    first, name = time.monotonic(), signal.Signals(number).name
+                    first, name = time.monotonic(), _name_of(number)
                     if self._handlers_before.get(number) is not signal.default_int_handler:
                         self._told.settimeout(ONE_SIGNAL)
                 elif time.monotonic() - first >= ONE_SIGNAL:

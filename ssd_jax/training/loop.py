@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from tqdm import tqdm
@@ -44,7 +44,7 @@ def train_loop(
         if run.evaluation_is_due(first_step) and first_step not in run.evaluations:
             run.run_evaluation(first_step, state)
         placed = devices.prefetch(batches, DEVICE_KEYS) if first_step < config.steps else iter(())
-        speed = Speed(config.batch_size)
+        speed, shown = Speed(config.batch_size), _nothing
         for step in range(first_step + 1, config.steps + 1):
             if reason := run.end_reason():
                 _tell_end(run, step - 1, reason)
@@ -67,10 +67,10 @@ def train_loop(
 
             if run.logging_is_due(step):
                 interval.catch_up()
-                _log(run, step, interval.means(), speed.images_per_second(), bar)
+                shown = _log(run, step, interval.means(), speed.images_per_second())
                 interval.restart()
                 speed.restart()
-            bar.update()
+            _advance(bar, shown(step))
 
             if stop or run.checkpoint_is_due(step):
                 interval.catch_up()
@@ -94,15 +94,33 @@ def _progress_bar(run: Run, first_step: int) -> tqdm:
 
 
 def _log(
-    run: Run, step: int, values: dict[str, float], images_per_second: float, bar: tqdm
-) -> None:
+    run: Run, step: int, values: dict[str, float], images_per_second: float
+) -> Callable[[int], str]:
+    """Writes a line of metrics; returns a function that describes the state after a later step."""
     run.write_metrics(step, values, images_per_second)
-    told = [f"loss {values.get('loss', math.nan):.3f}"]
-    if run.num_images:
-        told.append(f"epoch {run.epochs(step):.1f} of {run.epochs(run.config.steps):.1f}")
-    if not math.isnan(images_per_second):  # NaN after the first step, which compiles
-        told.append(f"{images_per_second:.1f} images/s")
-    bar.set_postfix_str(", ".join(told), False)
+    run.tell_duration(step, images_per_second)
+    loss = values.get("loss", math.nan)
+
+    def describe(step: int) -> str:
+        told = [f"loss {loss:.3f}"]
+        if run.num_images:
+            told.append(f"epoch {run.epochs(step):.1f} of {run.epochs(run.config.steps):.1f}")
+        if not math.isnan(images_per_second):  # NaN after the first step, which compiles
+            told.append(f"{images_per_second:.1f} images/s")
+        return ", ".join(told)
+
+    return describe
+
+
+def _advance(bar: tqdm, state: str) -> None:
+    bar.set_postfix_str(state, False)
+    bar.update()
+
+
+def _nothing(step: int) -> str:
+    """The description before the first line of metrics."""
+    del step
+    return ""
 
 
 def _tell_end(run: Run, step: int, reason: str) -> None:

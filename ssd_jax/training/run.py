@@ -50,6 +50,7 @@ class Run:
       progress: what was saved beside the first state.
       num_images: that are trained on; 0 where they are not counted.
       began: when preparations began, by `time.perf_counter`.
+      prepared: when data and weights were ready, by the same clock.
       stopped_by_hook: why a hook ends the run; "" where none does.
     """
 
@@ -64,7 +65,9 @@ class Run:
     progress: Progress = dataclasses.field(default_factory=Progress)
     num_images: int = 0
     began: float = dataclasses.field(default_factory=time.perf_counter)
+    prepared: float = dataclasses.field(default_factory=time.perf_counter)
     stopped_by_hook: str = ""
+    _duration_is_told: bool = False
 
     def epochs(self, steps: int) -> float:
         """How many passes over the training images so many steps are; NaN where nobody knows."""
@@ -97,11 +100,26 @@ class Run:
         """Tells how long the first step took, by `time.perf_counter`."""
         if devices.is_main_process():
             logger.info(
-                "first step after %.1f s: %.1f s until its batch was there, %.1f s for the "
-                "step, compiling included",
+                "first step after %.1f s: %.1f s for data and weights, %.1f s for the start of "
+                "TensorFlow and the first batch, %.1f s to compile and run the step",
                 finished - self.began,
-                batch_came - self.began,
+                self.prepared - self.began,
+                batch_came - self.prepared,
                 finished - batch_came,
+            )
+
+    def tell_duration(self, step: int, images_per_second: float) -> None:
+        """Tells once, as soon as the speed is known, how long the other steps will take."""
+        if self._duration_is_told or math.isnan(images_per_second):
+            return
+        self._duration_is_told = True
+        steps = self.config.steps - step
+        minutes = steps * self.config.batch_size / images_per_second / 60
+        if devices.is_main_process() and minutes >= 1:
+            logger.info(
+                "about %s for the other %s at this speed, evaluations not included",
+                counted(round(minutes), "minute") if minutes < 120 else f"{minutes / 60:.1f} hours",
+                counted(steps, "step"),
             )
 
     def write_metrics(self, step: int, values: dict[str, float], speed: float) -> None:

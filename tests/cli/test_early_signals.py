@@ -26,7 +26,7 @@ def test_training_that_is_asked_to_end_while_it_imports_says_try_again(moment, n
     process = signal_at(moment, number, [*TRAIN[:2], f"{TRAIN[2]}{tmp_path}/run"], tmp_path)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 75 and not output, errors
-    name = signal.Signals(number).name
+    name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
     assert errors == (
         f"{name}: stopped before the first step; the same command continues from there\n"
     )

@@ -1,6 +1,6 @@
 import numpy as np
 
-from ssd_jax.data.formats import shapes
+from ssd_jax.data.formats import shapes, shapes_builder
 from ssd_jax.data.formats.shapes_builder import Shapes
 from ssd_jax.data.formats.tfds_records import TfdsRecords, prepare
 
@@ -50,3 +50,13 @@ def test_two_processes_may_prepare_it_at_once():
     builders = iter([TooLate(), Shapes()])
     builder = prepare(lambda: next(builders), "shapes:test")
     assert len(TfdsRecords(builder, "test", "shapes:test")) == 300
+
+
+def test_its_images_are_drawn_and_not_downloaded(tmp_path, monkeypatch, capsys, caplog):
+    caplog.set_level("INFO", "ssd_jax")
+    monkeypatch.setattr(shapes_builder, "SPLIT_SIZES", {"train": 2, "test": 1})
+    for _ in range(2):
+        prepare(lambda: Shapes(data_dir=tmp_path), "shapes:test")
+    told = f"drawing the 3 images of the data set shapes, once, into {tmp_path}/shapes/1.0.0"
+    assert [line.message for line in caplog.records if line.name != "absl"] == [told]
+    assert "ownload" not in "".join(capsys.readouterr())

@@ -98,7 +98,7 @@ def test_objects_without_room_are_counted_and_reported(trained):
 def test_the_way_to_the_first_step_is_told(trained):
     (line,) = re.findall(r"first step after .*", trained[1])
     total, *parts = map(float, re.findall(r"[\d.]+(?= s)", line))
-    assert len(parts) == 2 and all(parts) and total == pytest.approx(sum(parts), abs=0.2)
+    assert len(parts) == 3 and all(parts) and total == pytest.approx(sum(parts), abs=0.2)
 
 
 def test_started_again_it_continues_and_evaluates(workdir):

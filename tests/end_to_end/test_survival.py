@@ -36,7 +36,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_end(peaceful, runs):
 def test_a_run_that_is_asked_to_end_saves_and_goes_on(peaceful, runs):
     workdir, last_step = runs / "asked", 0
     # Early, for only the last three checkpoints stay.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")):
         child = start(STEPS, workdir)
         wait_for_checkpoint(child, workdir, last_step)
         os.kill(child.pid, number)
@@ -44,7 +44,7 @@ def test_a_run_that_is_asked_to_end_saves_and_goes_on(peaceful, runs):
         said = log_of(workdir).read_text()
         assert child.exitcode == 75, said
         last_step = kill_training.complete_checkpoints(workdir)[-1]
-        assert f"{number.name}: stopped at step {last_step} of {STEPS}, which is saved" in said
+        assert f"{name}: stopped at step {last_step} of {STEPS}, which is saved" in said
         assert not kill_training.is_saving(workdir)
     kill_training.train_uninterrupted(STEPS, workdir)
     kill_training.assert_same_run(workdir, peaceful)

@@ -75,12 +75,12 @@ def test_padding_is_no_image():
         "b": "b",
         "0": "a.jpg",
     }
-    assert set(stopwatch.seconds) == {"start", "input", "network"}
-    stopwatch.seconds = {"start": 6.0, "input": 1.0, "network": 3.0}
+    assert set(stopwatch.seconds) == {"first batch", "input", "network"}
+    stopwatch.seconds = {"first batch": 6.0, "input": 1.0, "network": 3.0}
     assert stopwatch.describe(6) == (
-        "1.5 images/s from the second batch on, start 60%, input 10%, network 30%"
+        "1.5 images/s from the second batch on, first batch 60%, input 10%, network 30%"
     )
-    assert stopwatch.describe(0) == "start 60%, input 10%, network 30%"
+    assert stopwatch.describe(0) == ""
 
 
 class LeftHalf(Network):

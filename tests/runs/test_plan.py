@@ -7,7 +7,7 @@ from ssd_jax.data.choice import open_run_data
 from ssd_jax.data.content import Content
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
-from ssd_jax.runs.plan import choose_row, format_choices, plan, plan_further, planned
+from ssd_jax.runs.plan import format_choices, plan, plan_further, planned
 from tests import tiny
 
 CONFIG = as_config(tiny.get_config()).replace({"eval_every": 0, "init": "run:before"})
@@ -165,17 +165,3 @@ def test_every_choice_has_a_line():
     assert len(lines) == 1 + len(choices)  # one list of numbers among them
     reason = "20.5 passes over 292 images, so that two cores need at most twenty minutes"
     assert f"  config.steps=1500{'':21}{reason}" in lines
-
-
-def test_without_weights_a_small_network_begins_from_scratch(tmp_path, monkeypatch, caplog):
-    caplog.set_level("INFO", "ssd_jax")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("ssd_jax.interop.published_weights.ADDRESS", "http://127.0.0.1:9")
-    assert choose_row(None, tmp_path) == "scratch"
-    assert "without start weights: http://127.0.0.1:9/mobilenet_v2" in caplog.text
-    assert "copy it to" in caplog.text
-    assert choose_row("", tmp_path) == "scratch"
-    # Weights of one's own are those of the network that a CPU is given, and nothing is downloaded.
-    assert choose_row("torchvision:mine.pth", tmp_path) == "cpu"
-    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
-    assert choose_row(None, tmp_path) == ""

@@ -21,7 +21,7 @@ def test_a_signal_waits_for_the_question(number):
         assert not interruption.requested  # looking changes nothing
         interruption.exchange()
         assert interruption.requested
-        with pytest.raises(Interrupted, match=signal.Signals(number).name):
+        with pytest.raises(Interrupted, match=r"SIGTERM: |Ctrl-C: "):
             interruption.check()
     assert {each: signal.getsignal(each) for each in SIGNALS} == handlers
 

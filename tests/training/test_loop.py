@@ -61,7 +61,7 @@ class Lines(Hook):
             raise StopTraining("enough")
 
 
-def run(steps=12, log_every=5, last_step=None, checkpoints=None, evaluate=None):
+def run(steps=12, log_every=5, last_step=None, checkpoints=None, evaluate=None, num_images=0):
     """When the numbers of which step were looked at, and what hooks were told."""
     looked, taken, rates, hook = [], [], [], Lines(last_step)
 
@@ -94,6 +94,7 @@ def run(steps=12, log_every=5, last_step=None, checkpoints=None, evaluate=None):
                 interruption=interruption,
                 hooks=Hooks(given=[hook]),
                 evaluate=evaluate,
+                num_images=num_images,
             ),
         )
     # Each step has the learning rate of those that were done before.
@@ -131,6 +132,24 @@ def test_it_tells_how_long_the_first_step_took(caplog):
     with caplog.at_level(logging.INFO, "ssd_jax"):
         run(steps=1)
     assert caplog.text.count("first step after") == 1
+
+
+def test_the_bar_names_the_epoch_of_its_step_and_not_of_the_last_line(monkeypatch, capsys):
+    monkeypatch.setenv("TQDM_MININTERVAL", "0")
+    run(num_images=4)  # one image a step
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if " 6/12 " in line]
+    assert "loss 3.000, epoch 1.5 of 3.0" in line
+
+
+def test_the_time_for_the_other_steps_is_told_once(caplog):
+    caplog.set_level("INFO", "ssd_jax")
+    config = as_config(tiny.get_config()).replace({"steps": 1520, "batch_size": 8})
+    told = Run(config, lambda step: 0.1, NoCheckpoints(), *[None] * 2)
+    for step, images_per_second in ((1, np.nan), (20, 10.0), (40, 11.0)):
+        told.tell_duration(step, images_per_second)
+    # 1,500 steps of 8 images, 10 images a second.
+    line = "about 20 minutes for the other 1,500 steps at this speed, evaluations not included"
+    assert caplog.messages == [line]
 
 
 def test_looking_at_an_interval_changes_nothing():

@@ -1,15 +1,33 @@
 """The embedded data set of shapes as a set of TensorFlow Datasets."""
 
+import contextlib
+import io
+import logging
+from typing import Any
+
 import tensorflow_datasets as tfds
 
 from ssd_jax.data.formats import shapes
 from ssd_jax.data.formats.shapes import CLASS_NAMES, SPLIT_SIZES, draw_example, file_name
+
+logger = logging.getLogger(__name__)
 
 
 class Shapes(tfds.core.GeneratorBasedBuilder):
     """Geometric shapes with boxes, in the form of a TFDS detection data set."""
 
     VERSION = tfds.core.Version("1.0.0")
+
+    def download_and_prepare(self, **options: Any) -> None:
+        """Draws the images, unless they are there."""
+        if not self.is_prepared():
+            logger.info(
+                "drawing the %s images of the data set shapes, once, into %s",
+                f"{sum(SPLIT_SIZES.values()):,}",
+                self.data_dir,
+            )
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS tells of a download
+            super().download_and_prepare(**options)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
