@@ -88,7 +88,7 @@ def analyse(
 def possible_kinds(class_names: Sequence[str], similar_groups: Sequence[set[str]]) -> list[str]:
     """The kinds that detections of these classes can be of; see `analyse`."""
     absent = {"other"} if len(class_names) == 1 else set()
-    if not similar_groups:
+    if all(len(group.intersection(class_names)) < 2 for group in similar_groups):
         absent.add("similar")
     return [kind for kind in KINDS if kind not in absent]
 
