@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ssd_jax.distributed import watch
+from ssd_jax.distributed import exchange, watch
 from ssd_jax.distributed.launchers import Membership, find_membership
 from ssd_jax.errors import UserError, reason_of
 
@@ -88,6 +88,10 @@ def initialize(
         ) from error
     finally:
         alarm.cancel()
+    if jax.default_backend() == "cpu":
+        # Process 0 alone finds its programs there, and would wait in the first step for the others
+        # to compile theirs; CPUs wait for 30 s at most (Gloo).
+        jax.config.update("jax_enable_compilation_cache", False)
     watch.start(heartbeat_timeout, wait_timeout)
     atexit.register(leave_together)
 
@@ -187,8 +191,13 @@ def pmap_train_step(
 
     Each has a share of the batch, and all have the same state and numbers.
     The state and metrics that `step` returns must be the same on every device. The input state is
-    donated: its memory is used for the output state.
+    donated: its memory is used for the output state. Several processes wait for one another here.
+
+    Raises:
+      LostProcessError: a process did not reach this call.
     """
+    if process_count() > 1:
+        exchange.from_main_process(True)  # in the first step, CPUs wait for 30 s at most (Gloo)
     return jax.pmap(
         step, axis_name=DEVICES, in_axes=(None, 0, None), out_axes=(None, None), donate_argnums=0
     )
