@@ -30,7 +30,7 @@ def did_you_mean_path(path: str | Path, allowed: Callable[[Path], bool] = Path.e
 
     Args:
       path: of a file or folder that does not exist.
-      allowed: whether one beside it may be suggested.
+      allowed: whether a neighbour in the folder may be suggested.
     """
     path = Path(path)
     try:
