@@ -1,6 +1,7 @@
 """Checks and describes changes of the config when a run continues."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,11 +55,22 @@ def check_same_config(folder: Path, config: Config) -> None:
     """Raises a `UserError` if a work directory belongs to a run with another config."""
     changes = _changes(folder, config)
     if changes:
+        _check_same_folder(folder, config)
         raise UserError(
             f"{folder} holds a run with another config. This one would change "
             f"{_listed(changes)}: name another work directory, or add --change_config to continue "
             "with the changes (possible for all fields except the network, the optimiser, "
             "config.freeze, and whether config.ema is 0)"
+        )
+
+
+def _check_same_folder(folder: Path, config: Config) -> None:
+    """Raises a `UserError` if the run has the data of another folder, which still exists."""
+    before, now = read_config(folder).data.train, config.data.train
+    if os.path.isdir(before) and os.path.realpath(before) != os.path.realpath(now):
+        raise UserError(
+            f"{folder} holds a run on other data, {before}, not {now}: name another work "
+            f"directory, like --workdir={folder}_2"
         )
 
 

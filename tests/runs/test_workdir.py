@@ -192,3 +192,14 @@ def test_what_to_do_is_told_where_a_file_is_cut_off(name, fix, tmp_path):
         workdir.check_classes(tmp_path, ("a", "b"))
         workdir.record_run(tmp_path, config, ("a", "b"), (1, 2))
     assert (tmp_path / name).read_text() == whole or name == "format.json"
+
+
+def test_a_run_on_another_folder_of_the_same_name_is_not_continued(tmp_path):
+    config = as_config(tiny.get_config())
+    first, second = tmp_path / "a" / "animals", tmp_path / "b" / "animals"
+    first.mkdir(parents=True)
+    run = tmp_path / "runs" / "animals"
+    workdir.record_run(run, config.replace({"data.train": str(first)}), ["dog"], [1])
+    with pytest.raises(UserError, match="a run on other data") as error:
+        check_same_config(run, config.replace({"data.train": str(second)}))
+    assert f"--workdir={run}_2" in str(error.value) and "--change_config" not in str(error.value)
