@@ -94,7 +94,7 @@ def choose_sources(data: DataConfig) -> Sources:
     if own:
         splits = ", ".join(dict.fromkeys(own.values()))
         return Sources(train, list(own), words, f"{data.train}, split {splits}")
-    cut = f"{data.train}, divided by config.data.split={data.split:g}"
+    cut = f"{data.train}, images held out by config.data.split={data.split:g}"
     return Sources(train, None, words, cut)
 
 

@@ -16,7 +16,7 @@ tfds:NAME:SPLIT                     a TensorFlow Datasets detection set (tfds:vo
 tfds:FOLDER, tfds:FOLDER:SPLIT      such a set in a folder, like the shards of convert-data
 shapes:SPLIT                        the embedded set, train or test
 
-Folders and files may be in a bucket, gs:// or s3:// (docs/clouds.md), but for `tfrecord`.
+Folders and files may be in a bucket, gs:// or s3:// (docs/clouds.md), except those of `tfrecord`.
 """
 
 import logging
