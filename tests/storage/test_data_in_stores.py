@@ -179,7 +179,7 @@ def test_shards_are_written_to_a_store(pictures, written):
         ("tfrecord:gs://bucket/pictures", "tfrecord are read from local files: copy them"),
         ("tfds:gs://bucket/pictures:train", "pictures holds no shards with an index, as ssd-jax"),
         ("gs://bucket/pictures/train/instances.json", "name its folder, or coco_json:"),
-        ("gs://bucket/pictures/train/images", "holds no annotations of a known format"),
+        ("gs://bucket/pictures/train/images", "has no annotations of a known format"),
         ("gs://bucket/pictures:tset", "^gs://bucket/pictures has no split 'tset', but train, val"),
         ("gs://", "gs:// names no bucket"),
     ],
