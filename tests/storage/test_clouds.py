@@ -138,7 +138,7 @@ def test_pictures_are_read_and_detections_written_there(place):
     assert done.images == 2 and not done.failed
     assert names(f"{place}/found") == ["annotated/a.png", "annotated/b.png", "detections.json"]
     assert predict(detector, [f"{place}/images/b*.png"], f"{place}/one").images == 1
-    with pytest.raises(UserError, match="is among the inputs"):
+    with pytest.raises(UserError, match="is inside the input"):
         predict(detector, [place], f"{place}/found")
 
 
