@@ -1,7 +1,7 @@
 """A proxy before an object store that adds latency to each request, and lets some of them fail.
 
     gcp-storage-emulator start --port=9023 --in-memory --default-bucket=bucket
-    python tools/slow_store.py --store=127.0.0.1:9023 --port=9024 --delay=20 --fail-every=10
+    python -m tools.slow_store --store=127.0.0.1:9023 --port=9024 --delay=20 --fail-every=10
     STORAGE_EMULATOR_HOST=http://127.0.0.1:9024 ssd-jax benchmark data --source=gs://bucket/data
 
 Every request waits for `--delay` milliseconds. With `--fail-every=10`, every tenth is answered by

@@ -4,6 +4,9 @@
 # From a folder of images with boxes to a detector, in one minute on a CPU. Look at the data, train,
 # look at the detections.
 #
+# Run it with `python tutorials/1_train.py`, or its cells one by one in the folder `tutorials/`,
+# where the program that draws the images is.
+#
 # The images here are drawn by a small program, so nothing is downloaded: streets with road signs.
 # To use your own images, write the name of your folder instead of `"data/signs"`. Everything else
 # stays the same.
@@ -114,7 +117,7 @@ print(f"best mAP {result.best_mean_ap:.3f} at step {result.best_step}")
 # `train` again, it continues from the last checkpoint; a finished run returns at once.
 #
 # This is what the network was trained on. In training, images are mirrored and changed at random,
-# so that it never sees the same image twice: [augmentation](../docs/augmentation.md).
+# so that it rarely sees the same image twice: [augmentation](../docs/augmentation.md).
 
 # %%
 Image.open(sorted(Path("runs/signs/pictures").glob("training*"))[0])

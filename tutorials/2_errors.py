@@ -4,6 +4,8 @@
 # A mAP says how good a detector is, but not how to improve it. Find the mistakes, sort them by
 # kind, and choose the next step.
 #
+# Run it with `python tutorials/2_errors.py`, or its cells one by one in the folder `tutorials/`.
+#
 # This is the detector of the [first tutorial](1_train.py). A finished run returns at once;
 # otherwise it is trained now.
 

@@ -3,6 +3,9 @@
 #
 # SSD in a page: default boxes, matching, the loss with hard negative mining, and a training step in
 # JAX and Optax. The pure functions come from `ssd_jax`; the loop is yours to change.
+#
+# Run it with `python tutorials/3_training_loop.py`, or its cells one by one in the folder
+# `tutorials/`.
 
 # %%
 from typing import Any, NamedTuple

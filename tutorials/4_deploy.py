@@ -4,6 +4,8 @@
 # A trained detector as one file, in a program without JAX and without this package. The file is
 # ONNX; its program needs onnxruntime, NumPy and Pillow.
 #
+# Run it with `python tutorials/4_deploy.py`, or its cells one by one in the folder `tutorials/`.
+#
 # This is the detector of the [first tutorial](1_train.py). A finished run returns at once;
 # otherwise it is trained now.
 

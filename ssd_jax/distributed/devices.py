@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ssd_jax.distributed import exchange, watch
@@ -88,10 +89,6 @@ def initialize(
         ) from error
     finally:
         alarm.cancel()
-    if jax.default_backend() == "cpu":
-        # Process 0 alone finds its programs there, and would wait in the first step for the others
-        # to compile theirs; CPUs wait for 30 s at most (Gloo).
-        jax.config.update("jax_enable_compilation_cache", False)
     watch.start(heartbeat_timeout, wait_timeout)
     atexit.register(leave_together)
 
@@ -197,7 +194,12 @@ def pmap_train_step(
       LostProcessError: a process did not reach this call.
     """
     if process_count() > 1:
-        exchange.from_main_process(True)  # in the first step, CPUs wait for 30 s at most (Gloo)
+        # In the first step CPUs wait for one another for 30 s at most (Gloo). Process 0 alone finds
+        # the step among compiled programs, and would wait for the others to compile it.
+        if jax.default_backend() == "cpu":
+            jax.config.update("jax_enable_compilation_cache", False)
+            compilation_cache.reset_cache()  # which reads that setting once
+        exchange.from_main_process(True)
     return jax.pmap(
         step, axis_name=DEVICES, in_axes=(None, 0, None), out_axes=(None, None), donate_argnums=0
     )

@@ -87,8 +87,8 @@ def describe_result(
     uncertain = describe_uncertainty(num_objects, best)
     if uncertain:
         lines.append(
-            f"{uncertain}, and the best checkpoint was chosen on the same images, so it is rather "
-            "too high"
+            f"{uncertain}, and the best checkpoint was chosen on the same images, so it is "
+            "probably too high"
         )
         advice = advice or MORE_EVALUATION
     elif weakest:

@@ -195,7 +195,7 @@ def answering(place: str) -> Iterator[None]:
             fix = f"give credentials that may read and write there: {CREDENTIALS[scheme]}"
         else:
             fix = "check the name and the network, and try again"
-        reason = reason_of(error).lstrip(", ")  # gcsfs writes ", 503" without a message of the store
+        reason = reason_of(error).lstrip(", ")  # gcsfs writes ", 503"
         raise UserError(f"{place} cannot be reached: {reason}; {fix}") from error
 
 

@@ -20,6 +20,12 @@ def _name_of(number: int) -> str:
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
+def _say(line: str) -> None:
+    """Writes a line at once, from any thread, below a progress bar."""
+    if devices.is_main_process():
+        os.write(2, f"\n{line}\n".encode())
+
+
 class Interruption:
     """Handles signals: the first requests a stop of the training loop, the second exits at once.
 
@@ -122,7 +128,11 @@ class Interruption:
                     continue
                 if not name:
                     first, name = time.monotonic(), _name_of(number)
+                    if self._deferred:
+                        _say(f"{name}: saving after the steps in flight; again: end without saving")
                     if self._handlers_before.get(number) is not signal.default_int_handler:
                         self._told.settimeout(ONE_SIGNAL)
                 elif time.monotonic() - first >= ONE_SIGNAL:
+                    if self._deferred:
+                        _say(f"{_name_of(number)} again: ended without saving")
                     os._exit(128 + number)  # as shells report it

@@ -10,12 +10,17 @@ from ssd_jax.distributed import devices
 from ssd_jax.training.checkpoints import Progress
 from ssd_jax.training.guard import Guard
 
+# The steps that the device may be behind the loop. Two keep it busy; with more, a signal would wait
+# for all of them, and the progress bar would count steps that are not done.
+IN_FLIGHT = 2
+
 
 class Interval:
     """The metrics of the steps since the last line.
 
-    `add` leaves metrics on the device. `catch_up` waits for them and shows them to the guard.
-    `means` and `progress` return the numbers read until then, and change nothing.
+    `add` leaves metrics on the device, and waits for those of earlier steps. `catch_up` waits for
+    all of them and shows them to the guard. `means` and `progress` return the numbers read until
+    then, and change nothing.
 
     Attributes:
       all_dropped: boxes left out of training images since the start of the run.
@@ -37,8 +42,13 @@ class Interval:
         self.all_dropped = progress.all_dropped
 
     def add(self, metrics: dict[str, jax.Array], dropped: int) -> None:
-        """Adds a step: its metrics on the device, and the number of boxes its batch left out."""
+        """Adds a step: its metrics on the device, and the number of boxes its batch left out.
+
+        Returns when no more than `IN_FLIGHT` steps are not done.
+        """
         self._on_device.append(metrics)
+        if len(self._on_device) > IN_FLIGHT:
+            devices.wait_for(self._on_device[-1 - IN_FLIGHT])
         self._dropped += dropped
         self.all_dropped += dropped
 

@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_listed_and_can_be_left_out(tensors, tmp_path):
     "kind, file, complaint",
     [
         ("magic", "x.npz", "--from is 'magic', but must be one of keras, ssd."),
-        ("caffe", "/no/such.caffemodel", "there is no such file"),
+        ("caffe", "/no/such.caffemodel", "cannot be read: it does not exist"),
         ("torchvision", "{other}", "holds nothing of the network"),
     ],
 )

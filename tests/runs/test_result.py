@@ -86,7 +86,7 @@ def test_from_noise_on_few_objects_nothing_is_concluded():
     assert described(NOISY_MEAN_APS, NOISY_LOSSES, (10,), DOG) == [
         "best of 10 evaluations: mAP 0.6793 at step 60",
         "only 10 objects to evaluate on: the mAP is uncertain by about ±25 points, and the best "
-        "checkpoint was chosen on the same images, so it is rather too high",
+        "checkpoint was chosen on the same images, so it is probably too high",
         "try next: evaluating on more images, without which no change can be judged "
         "(config.data.split, config.data.eval)",
     ]

@@ -108,7 +108,7 @@ def test_of_splits_with_similar_names_that_with_the_plain_name_is_taken(tmp_path
     both = {f"train{year}/a.jpg": None for year in (2014, 2017)}
     both |= {f"annotations/instances_train{year}.json": coco("a") for year in (2014, 2017)}
     folder = write_files(tmp_path / "coco", both)
-    with pytest.raises(UserError, match=r"2 splits called train \(train2014, train2017\): name"):
+    with pytest.raises(UserError, match=r"2 splits for train \(train2014, train2017\): name"):
         open_dataset(folder, role="train")
     assert len(open_dataset(f"{folder}:train2017", role="train")) == 1
 
