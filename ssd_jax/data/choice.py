@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ssd_jax.config.schema import Config, DataConfig
 from ssd_jax.data import discovery
 from ssd_jax.data import spec as grammar
+from ssd_jax.data.content import check_any_class
 from ssd_jax.data.cut import Cut, make_cut
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.file_tree import FileTree
@@ -192,7 +193,8 @@ def open_evaluation_data(
       The images, and a description of their origin.
 
     Raises:
-      UserError: the run trained on all images; see also `open_run_data`.
+      UserError: the run trained on all images, or `data.eval` has only objects of other classes;
+        see also `open_run_data`.
     """
     # The training data may not exist any more.
     if data.eval and not (data.train and _are_same_path(data.eval, data.train)):
@@ -205,6 +207,7 @@ def open_evaluation_data(
                 *(data.eval, data.train),
             )
         chosen = _open(_all_sources(named), data, class_names, problems, "eval")
+        check_any_class(chosen, _describe(named))
         return chosen, _describe(named)
     sources = choose_sources(data)
     logger.info("evaluation data: %s", sources.origin)

@@ -96,6 +96,28 @@ def nothing_to_learn(content: Content) -> str:
     )
 
 
+def check_any_class(dataset: Dataset, origin: str) -> None:
+    """Rejects evaluation data in which all objects are of other classes.
+
+    Args:
+      dataset: the data, with the classes of a detector.
+      origin: a description of it, for the message.
+
+    Raises:
+      UserError: it has objects, but none of these classes.
+    """
+    num_others = sum(getattr(part, "num_others", 0) for part in dataset.parts)
+    has_objects = any(
+        not isinstance(part, FolderRecords) or len(part.columns.classes) for part in dataset.parts
+    )
+    if num_others and not has_objects:
+        raise UserError(
+            f"the evaluation data ({origin}) has {counted(num_others, 'object')} of other classes, "
+            f"but none of the detector's classes {first_names(dataset.class_names, 20)}: name "
+            "other data, or rename its classes with config.data.class_map"
+        )
+
+
 def num_shared(first: Dataset, second: Dataset) -> int:
     """The number of images of the second data set that are also in the first one."""
     known = set(_files(first))

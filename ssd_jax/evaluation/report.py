@@ -18,6 +18,7 @@ from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.ranking import OperatingPoint, Ranking, best_f1, mean_over_classes
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.summary import by_metric
+from ssd_jax.evaluation.uncertainty import describe_uncertainty
 from ssd_jax.images.drawing import draw_results
 from ssd_jax.storage.files import write_bytes
 
@@ -58,6 +59,7 @@ def write_report(
         "about": about,
         "summary": summary,
         "metrics": by_metric(summary),
+        "uncertainty": _describe_uncertainty(summary),
         "table": METRICS,
         "iou_threshold": metric_iou_threshold,
         "classes": _class_rows(class_names, summary, rankings, points, analysis, costs),
@@ -77,6 +79,15 @@ def write_report(
         "galleries": [each for each in galleries if each["name"] in (*kinds, "missed")],
     }
     _write(folder, "report.html.jinja", content)
+
+
+def _describe_uncertainty(summary: dict[str, Any]) -> str:
+    """A sentence where the objects are few; else ""."""
+    mean_ap = summary["mAP"]
+    told = (
+        "" if mean_ap is None else describe_uncertainty([*summary["num_objects"].values()], mean_ap)
+    )
+    return f"{told[0].upper()}{told[1:]}." if told else ""
 
 
 def write_comparison(

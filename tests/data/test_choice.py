@@ -182,6 +182,13 @@ def test_evaluation_data_has_the_classes_of_the_run_by_their_new_names(voc, capl
     assert "left out 1 object of other classes: bird (1)" in caplog.text
 
 
+def test_evaluation_data_with_other_classes_alone_is_refused(voc):
+    data = DataConfig(eval=str(voc.root))
+    assert len(open_evaluation_data(data, ["dog", "cow"], Problems())[0]) == 10
+    with pytest.raises(UserError, match=r"has 15 objects of other classes, but none .* cat, cow"):
+        open_evaluation_data(data, ["cat", "cow"], Problems())
+
+
 def test_training_data_must_be_named():
     with pytest.raises(
         UserError, match=r"config\.data\.train is empty: .*config\.data\.train=FOLDER"

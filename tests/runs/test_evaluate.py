@@ -202,8 +202,10 @@ def test_a_report_of_nothing_found(reference, tmp_path):
     )
 
 
-def test_where_there_is_nothing_to_find_there_is_no_map(reference, tmp_path, capsys):
-    source, _, _ = reference
+def test_where_there_is_nothing_to_find_there_is_no_map(tmp_path, capsys):
+    voc = VocFolder(tmp_path / "voc")
+    voc.add("a", [], size=(64, 48))
+    source = voc.split("all", "a")
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "x_猫.txt").touch()
     output = tmp_path / "results.json"
