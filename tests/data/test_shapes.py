@@ -59,4 +59,4 @@ def test_its_images_are_drawn_and_not_downloaded(tmp_path, monkeypatch, capsys, 
         prepare(lambda: Shapes(data_dir=tmp_path), "shapes:test")
     told = f"drawing the 3 images of the data set shapes, once, into {tmp_path}/shapes/1.0.0"
     assert [line.message for line in caplog.records if line.name != "absl"] == [told]
-    assert "ownload" not in "".join(capsys.readouterr())
+    assert "Downloading" not in "".join(capsys.readouterr())
