@@ -199,7 +199,8 @@ def open_evaluation_data(
     # The training data may not exist any more.
     if data.eval and not (data.train and _are_same_path(data.eval, data.train)):
         named = resolve(data.eval, "eval")
-        logger.info("evaluation data: %s", _describe(named))
+        origin = _describe(named)
+        logger.info("evaluation data: %s", origin)
         if stored and set(_all_sources(named)) & set(stored.sources):
             logger.warning(
                 "%s contains training images, so the mAP will be too high: name %s to evaluate "
@@ -207,8 +208,8 @@ def open_evaluation_data(
                 *(data.eval, data.train),
             )
         chosen = _open(_all_sources(named), data, class_names, problems, "eval")
-        check_any_class(chosen, _describe(named))
-        return chosen, _describe(named)
+        check_any_class(chosen, origin)
+        return chosen, origin
     sources = choose_sources(data)
     logger.info("evaluation data: %s", sources.origin)
     if sources.evaluation is not None:

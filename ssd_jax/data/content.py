@@ -73,7 +73,7 @@ def count_content(dataset: Dataset, most: int = RECORDS_COUNTED) -> Content:
             np.concatenate(labels)[kept], minlength=len(dataset.class_names) + 1
         )[1:],
         num_crowds=int((~kept).sum()),
-        num_others=sum(getattr(part, "num_others", 0) for part in dataset.parts),
+        num_others=_num_others(dataset),
         sizes=all_sizes[~np.isnan(all_sizes).any(axis=1)],
         boxes=np.concatenate(boxes)[kept],
     )
@@ -106,7 +106,7 @@ def check_any_class(dataset: Dataset, origin: str) -> None:
     Raises:
       UserError: it has objects, but none of these classes.
     """
-    num_others = sum(getattr(part, "num_others", 0) for part in dataset.parts)
+    num_others = _num_others(dataset)
     has_objects = any(
         not isinstance(part, FolderRecords) or len(part.columns.classes) for part in dataset.parts
     )
@@ -116,6 +116,11 @@ def check_any_class(dataset: Dataset, origin: str) -> None:
             f"but none of the detector's classes {first_names(dataset.class_names, 20)}: name "
             "other data, or rename its classes with config.data.class_map"
         )
+
+
+def _num_others(dataset: Dataset) -> int:
+    """The number of left out objects of other classes, where known."""
+    return sum(getattr(part, "num_others", 0) for part in dataset.parts)
 
 
 def num_shared(first: Dataset, second: Dataset) -> int:

@@ -55,7 +55,6 @@ from ssd_jax.data.formats.yolo import find_yolo, open_yolo
 from ssd_jax.data.places import COPY, folder_and_split, given_sources, stand_in
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.read_part import ReadPart
-from ssd_jax.data.spec import compose
 from ssd_jax.errors import UserError, first_names
 from ssd_jax.storage.clouds import is_remote
 from ssd_jax.storage.files import check_schemes, real_paths
@@ -239,7 +238,7 @@ def resolve(spec: str, role: discovery.Role = "all") -> list[Named]:
         if path.is_file() and is_remote(source):
             raise UserError(
                 f"{source} is a file in a bucket: name its folder, or "
-                f"{compose('coco_json', source, 'IMAGE_DIR')}"
+                f"{grammar_of.compose('coco_json', source, 'IMAGE_DIR')}"
             )
         found = discovery.find(path, {key: form.find for key, form in FORMATS.items() if form.find})
         found = found._replace(splits=given_sources(found.splits))
@@ -256,7 +255,9 @@ def _resolve_tfds(source: str, role: discovery.Role) -> Named | None:
         return None
     if split:
         place = given_place(folder)
-        return Named(source, [compose(name, place, each.strip()) for each in split.split("+")])
+        return Named(
+            source, [grammar_of.compose(name, place, each.strip()) for each in split.split("+")]
+        )
     found = discovery.Found(folder, name, given_sources(find_tfds(FileTree(folder))))
     chosen, own = discovery.sources_of(found, "", role)
     return Named(source, own, found, chosen)
