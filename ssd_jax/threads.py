@@ -6,13 +6,14 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PATIENCE = 1.0  # seconds to wait for threads after a signal or when an iterator is closed
+POLL = 0.5  # seconds; a signal just before an untimed wait is handled only after that wait
 
 _END = object()
 
@@ -54,7 +55,10 @@ def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, No
     thread.start()
     try:
         while True:
-            item, error = waiting.get()
+            try:
+                item, error = waiting.get(timeout=POLL)
+            except queue.Empty:
+                continue
             if error:
                 raise error
             if item is _END:
@@ -92,6 +96,13 @@ def map_ahead(
     for item in items:
         running.append(pool.submit(function, item))
         if len(running) == ahead:
-            yield running.popleft().result()
+            yield _result(running.popleft())
     while running:
-        yield running.popleft().result()
+        yield _result(running.popleft())
+
+
+def _result(future: "Future[Result]") -> Result:
+    """The result of a call; signals are handled while it waits."""
+    while not future.done():
+        wait([future], timeout=POLL)
+    return future.result()

@@ -1,3 +1,4 @@
+import _thread
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -97,3 +98,28 @@ def test_an_error_does_not_wait_for_a_pool_whose_threads_hang():
         raise KeyboardInterrupt
     assert not under_way.done() and never.cancelled()
     hangs.set()
+
+
+WAITS = {
+    "in_background": lambda pool, read: list(in_background(map(read, range(2)), 1)),
+    "map_ahead": lambda pool, read: list(map_ahead(pool, read, range(2), 2)),
+}
+
+
+@pytest.mark.parametrize("waits", WAITS)
+def test_a_signal_just_before_a_wait_is_handled_during_it(waits):
+    """`interrupt_main` marks a signal as received, but wakes no thread, as such a signal does."""
+    answers, waited = threading.Event(), []
+
+    def read(item):
+        answers.wait(10)
+        waited.append(item)
+
+    with ThreadPoolExecutor(2) as pool:
+        threading.Timer(0.2, _thread.interrupt_main).start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                WAITS[waits](pool, read)
+            assert not waited
+        finally:
+            answers.set()

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from ssd_jax.benchmark.voc_like import VOC_OBJECTS, write_voc_like
 from ssd_jax.config.schema import Config, as_config
 from ssd_jax.errors import UserError
-from ssd_jax.threads import num_cores, pool_of_threads
+from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 if TYPE_CHECKING:
     from ssd_jax.inference.detector import Detector
@@ -141,7 +141,7 @@ def benchmark_files(
 
     def decode(files: Sequence[str]) -> None:
         with pool_of_threads(num_cores()) as pool:
-            for _ in pool.map(detector.prepare, files):
+            for _ in map_ahead(pool, detector.prepare, files, 2 * num_cores()):
                 pass
 
     def detect(prepared: Sequence[Any]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from ssd_jax.data.tensorflow_setup import tf
 from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.files import check_file, open_file
-from ssd_jax.threads import pool_of_threads
+from ssd_jax.threads import map_ahead, pool_of_threads
 
 # A record of TFRecord: 8 bytes of length, 4 of a checksum, the content, 4 of a checksum.
 LENGTH_BYTES = 8
@@ -53,7 +53,7 @@ class TFRecordShards:
     def __init__(self, instructions: Sequence[Any]):
         """Reads the headers of all records, and skips their content."""
         with pool_of_threads(FILES_AT_ONCE) as pool:
-            offsets = list(pool.map(_chosen_offsets, instructions))
+            offsets = list(map_ahead(pool, _chosen_offsets, instructions, FILES_AT_ONCE))
         numbers = np.repeat(np.arange(len(offsets)), [len(own) for own in offsets])
         # Created once here, and not in every function that reads.
         self._files = tf.constant([os.fspath(step.filename) for step in instructions])
