@@ -27,6 +27,8 @@ FIXES = {
     "annotation form": "fix the entry, or remove it",
     "box": "fix the box, or remove the object",
     "class missing": "give the object a class, or remove it",
+    "class number": "fix the number, or name all classes where they are listed: names in "
+    "data.yaml, lines in classes.txt, categories in COCO's JSON",
     "class unknown": "fix the annotation, name the class in config.data.classes, or set "
     "config.data.class_map=FOUND=RIGHT (FOUND= leaves its objects out)",
     "file name": "name a file inside the folder of the images",

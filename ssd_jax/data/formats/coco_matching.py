@@ -319,7 +319,7 @@ def _check_object(entry: dict, place: str, names: dict[int, str], found: list[Pr
     if name is None:
         stated = shown(entry.get("category_id"))
         message = f"{place}: an annotation names the unknown category {stated}"
-        found.append(Problem("class unknown", message))
+        found.append(Problem("class number", message))
     if box_of_entry(entry) is None:
         message = f"{place}: a bbox is {shown(entry.get('bbox'))}, but must be x, y, width and "
         found.append(Problem("box", f"{message}height: four numbers of at most {MAX_PIXEL:,.0f}"))

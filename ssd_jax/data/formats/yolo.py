@@ -30,6 +30,7 @@ from ssd_jax.data.formats.yolo_layout import (
     grouped,
     layouts_in,
     lists_in,
+    missing_place,
     names_in,
     split_images,
 )
@@ -83,17 +84,26 @@ def open_yolo(root: str, split: str, problems: Problems) -> Annotations:
         )
     names = layout.names
     if names is None:
-        logger.warning("%s: no file names the classes, so their names are their indices", source)
+        logger.warning(
+            "%s: no file names the classes, so their names are their numbers: list the names in "
+            "classes.txt, one per line, or in data.yaml",
+            source,
+        )
     read = _read(images, labels, base, layout, problems, source)
     ids = {name: index + 1 for index, name in names.items()} if names else None
     return Annotations(read, source, ids)
 
 
 def find_yolo(tree: FileTree) -> Splits:
-    """Finds YOLO data sets below a folder: by data.yaml or obj.data, or images with labels."""
+    """Finds YOLO data sets below a folder: by data.yaml or obj.data, or images with labels.
+
+    Raises:
+      UserError: the declarations of a file are wrong, or none of its splits exists.
+    """
     layouts = list(layouts_in(tree))
     is_given = len(tree.files) - len(tree.images) == 1
     splits: Splits = {}
+    gone: list[str] = []
     for layout in layouts:
         if is_given:
             chosen = list(layout.splits)
@@ -101,9 +111,12 @@ def find_yolo(tree: FileTree) -> Splits:
             groups = {split: _images(layout, split) for split in layout.splits}
             files = LabelFiles()
             chosen = [split for split, own in groups.items() if any(map(files.of, own))]
-            if missing := [split for split, own in groups.items() if not own]:
+            missing = [split for split, own in groups.items() if not own]
+            if missing == list(groups) != []:
+                gone.append(missing_place(layout, missing[0]))
+            elif missing:
                 entries = [f"{split}: {' '.join(layout.splits[split])}" for split in missing]
-                message = "%s: left out folders or files that do not exist: %s"
+                message = "%s: left out splits whose folders or files do not exist: %s"
                 logger.warning(message, layout.file, first_names(entries))
         for split in chosen:
             splits.setdefault(split, []).append(spec.compose("yolo", layout.file, split))
@@ -118,7 +131,10 @@ def find_yolo(tree: FileTree) -> Splits:
         own = {split: _images(listed, split) for split in lists}
         if all(own.values()):
             groups = {split: images for split, images in own.items() if images}
-    return {split: [spec.compose("yolo", tree.root, split)] for split in _with_labels(groups)}
+    labelled = _with_labels(groups)
+    if gone and labelled:  # images that the file keeps apart would be read as one set
+        raise UserError(f"{gone[0]}: correct the paths in the file, or remove its splits")
+    return {split: [spec.compose("yolo", tree.root, split)] for split in labelled}
 
 
 def _layout(root: Path, split: str, source: str) -> Layout:
@@ -274,14 +290,14 @@ def _object(words: list[str], layout: Layout) -> Object | Problem:
 def _class_name(index: float, layout: Layout) -> str | Problem:
     names = layout.names
     if not index.is_integer() or index < 0:
-        return Problem("class unknown", f"has the class {index:g}, which is not an index")
+        return Problem("class number", f"has the class {index:g}, which is not an index")
     if names is None:
         return str(int(index))
     if int(index) not in names:
         ends = dict.fromkeys([*names][:1] + [*names][-1:])  # a single class only once
         listed = " to ".join(f"{end} ({names[end]})" for end in ends)
         return Problem(
-            "class unknown",
+            "class number",
             f"has the class {index:g}, but {layout.names_file} lists "
             f"{counted(len(names), 'class')}{', ' * bool(listed)}{listed}",
         )

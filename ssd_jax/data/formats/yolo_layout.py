@@ -254,11 +254,7 @@ def split_images(layout: Layout, split: str, problems: Problems) -> tuple[Path, 
     for entry in layout.splits[split]:
         place = _place(layout, entry)
         if place is None:
-            tried = ", ".join(str(each) for each in _candidates(layout, entry)[:3])
-            raise UserError(
-                f"{layout.file}: {split} is {entry}, but no such folder or file exists "
-                f"(tried {tried})"
-            )
+            raise UserError(missing_place(layout, split))
         if place.is_dir():
             own = [place / image for image in FileTree(place).images]
             folders.append(place)
@@ -274,6 +270,13 @@ def split_images(layout: Layout, split: str, problems: Problems) -> tuple[Path, 
 def exists(layout: Layout, split: str) -> bool:
     """Whether the folders or lists of a split exist."""
     return all(_place(layout, entry) for entry in layout.splits[split])
+
+
+def missing_place(layout: Layout, split: str) -> str:
+    """The message about a folder or list of a split that does not exist."""
+    entry = next(entry for entry in layout.splits[split] if not _place(layout, entry))
+    tried = ", ".join(str(each) for each in _candidates(layout, entry)[:3])
+    return f"{layout.file}: {split} is {entry}, but no such folder or file exists (tried {tried})"
 
 
 def _known(layout: Layout, split: str) -> list[Path]:
@@ -307,9 +310,9 @@ def _candidates(layout: Layout, entry: str) -> list[Path]:
     if base and not bases:
         bases = [folder / base, Path(base), folder.parent / base]
     bases.append(folder)
-    if layout.file.suffix.lower() == ".data":  # Darknet starts in the folder above it
-        bases.append(folder.parent)
     candidates = [start / path for start in bases]
+    if layout.file.suffix.lower() == ".data":  # Darknet starts above it, CVAT's file is beside it
+        candidates += [folder.parent / path, folder / path.split("/", 1)[-1]]
     while path.startswith("../"):  # Roboflow's folders are next to the file
         path = path[3:]
         candidates.append(folder / path)

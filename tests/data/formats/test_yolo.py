@@ -213,7 +213,8 @@ def test_keypoints_are_no_polygon(tmp_path):
         ("0 0.1 0.1 0.4 0.6 0.3 0.3 0.2", "line 2 has 8 numbers"),
         (
             "1 0.25 0.35 0.3 0.5",
-            r"line 2 has the class 1, but \S+/classes.txt lists 1 class, 0 \(cat\)",
+            r"line 2 has the class 1, but \S+/classes.txt lists 1 class, 0 \(cat\): fix the "
+            "number, or name all classes where they are listed: names in data.yaml",
         ),
         ("-1 0.25 0.35 0.3 0.5", "line 2 has the class -1, which is not an index"),
         ("0.5 0.25 0.35 0.3 0.5", "line 2 has the class 0.5"),
@@ -380,15 +381,23 @@ def test_darknet_starts_from_the_folder_above_its_file(tmp_path):
     assert list(boxes(folder, role="eval")) == ["b"]
 
 
-def test_a_data_yaml_that_names_nothing_that_is_there_is_told(tmp_path, caplog):
-    files = {"images/a.jpg": None, "labels/a.txt": LINE}
+@pytest.mark.parametrize("inner", ["", "/train"])
+def test_a_data_yaml_that_names_nothing_that_is_there_is_refused(tmp_path, inner):
+    files = {f"images{inner}/a.jpg": None, f"labels{inner}/a.txt": LINE}
     folder = write_files(tmp_path, files | {"data.yaml": "train: x/y\nval: x/z\nnames: [cat]\n"})
+    for source in (folder, f"{folder}:train"):
+        with pytest.raises(
+            UserError, match=r"data\.yaml: train is x/y, but no such .*/x/y\): corr"
+        ):
+            explicit_sources(source, "train")
+
+
+def test_a_data_yaml_with_one_missing_split_is_told(tmp_path, caplog):
+    files = {"images/a.jpg": None, "labels/a.txt": LINE}
+    declared = {"data.yaml": "train: images\nval: x/z\nnames: [cat]\n"}
     with caplog.at_level(logging.WARNING, "ssd_jax"):
-        check_cat(folder)
-    assert (
-        "data.yaml: left out folders or files that do not exist: train: x/y, val: x/z"
-        in caplog.text
-    )
+        check_cat(write_files(tmp_path, files | declared))
+    assert "data.yaml: left out splits whose folders or files do not exist: val: x/z" in caplog.text
 
 
 def test_labels_in_another_form_are_told_by_line_where_a_data_yaml_is_there(tmp_path):
