@@ -27,7 +27,6 @@ from ssd_jax.training.state import TrainState
 
 UNFINISHED = f"*{ocp.utils.TMP_DIR_SUFFIX}*"  # what Orbax calls a folder until it is complete
 STATUS = re.compile("[A-Z_]+: ")  # how errors of TensorStore begin
-
 ITEMS = ("model", "training", "progress")
 
 
@@ -81,6 +80,7 @@ class Checkpoints:
         self._directory = Path(directory).resolve()
         if not read_only:
             self._directory.mkdir(parents=True, exist_ok=True)
+        self._keep = 0 if read_only else keep  # 0: removes nothing
         self._best = _Best()
         ignore_closed_loops()
         with without_read_only_warnings():
@@ -201,9 +201,13 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Finishes saving; see `wait`."""
-        with self._explained():
-            self._manager.close()
+        """Finishes saving, and removes what is neither among the last nor the best; see `wait`."""
+        self.wait()
+        best = self.best()
+        for step in self.steps()[: -self._keep] if self._keep else ():
+            if step != best:  # the best before an evaluation that followed the last save
+                self._manager.delete(step)
+        self._manager.close()
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

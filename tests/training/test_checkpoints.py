@@ -78,6 +78,17 @@ def test_what_was_rated_before_stays(tmp_path):
     assert Checkpoints(tmp_path, read_only=True).steps() == [1, 4]
 
 
+@pytest.mark.slow
+def test_a_better_last_evaluation_leaves_no_earlier_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step, mean_ap in ((1, 0.5), (2, 0.4), (3, 0.3), (4, 0.6)):
+        checkpoints.save(state_at(step))
+        checkpoints.rate(step, mean_ap)
+    assert checkpoints.steps() == [1, 3, 4]
+    checkpoints.close()
+    assert checkpoints.steps() == Checkpoints(tmp_path, read_only=True).steps() == [3, 4]
+
+
 # Prints what it is told. In a process of its own, for what else is being written goes on then.
 WITHOUT_ROOM = """
 import resource, sys
