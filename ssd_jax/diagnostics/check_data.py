@@ -34,7 +34,7 @@ from ssd_jax.diagnostics.telling import quiet, told
 from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.progress import progress_bar
 from ssd_jax.storage.files import local_path
-from ssd_jax.storage.outputs import check_outputs
+from ssd_jax.storage.outputs import check_output_files
 from ssd_jax.storage.replacing import replacing
 from ssd_jax.threads import map_ahead, pool_of_threads
 
@@ -69,7 +69,7 @@ def check_data(
     Raises:
       UserError: a file cannot be written, or files of TFDS are damaged.
     """
-    check_outputs(output, records)
+    check_output_files(output, records)
     report = Report()
     with _written(output) as write_finding, _written(records) as write_record:
         with quiet("ssd_jax.data"):  # their warnings are reported as findings

@@ -37,7 +37,7 @@ from ssd_jax.runs.workdir import read_classes
 from ssd_jax.storage.clouds import is_remote
 from ssd_jax.storage.copies import local_copy, sending
 from ssd_jax.storage.files import AnyPath, write_json
-from ssd_jax.storage.outputs import check_no_input_replaced, check_outputs
+from ssd_jax.storage.outputs import check_no_input_replaced, check_output_files, check_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         # Refused before an evaluation that may take an hour.
+        check_output_files(self.output, also_remote=True)
         check_outputs(*self.files(), also_remote=True)
         for folder in (self.report, self.submission):
             # A folder cannot be an output file as well.

@@ -17,6 +17,7 @@ from ssd_jax.storage.clouds import is_remote
 from ssd_jax.storage.copies import copy_place, local_copy
 from ssd_jax.storage.files import AnyPath, local_path
 from ssd_jax.storage.mirror import Mirror
+from ssd_jax.storage.outputs import check_writable
 from ssd_jax.training.checkpoints import saved_steps
 from ssd_jax.training.hooks import Hook
 
@@ -54,10 +55,16 @@ def training_copy(place: AnyPath) -> Iterator[tuple[Path, list[Hook]]]:
       The path, and hooks for the run.
 
     Raises:
-      UserError: the store cannot be reached, or another run trains there.
+      UserError: the folder cannot be written, the store cannot be reached, or another run trains
+        there.
     """
     if not is_remote(place):
-        yield local_path(place), []
+        folder = local_path(place)
+        if devices.is_main_process():
+            check_writable(folder)
+            if folder.is_file():
+                raise UserError(f"{folder} is a file, but must be a folder: name another")
+        yield folder, []
         return
     place = str(place).rstrip("/")
     if not devices.is_main_process():

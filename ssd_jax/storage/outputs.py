@@ -40,7 +40,8 @@ def check_outputs(*places: AnyPath | None, also_remote: bool = False) -> None:
       also_remote: whether they may be in an object store.
 
     Raises:
-      UserError: two are the same, or one belongs to a run; see also `local_path`.
+      UserError: two are the same, one belongs to a run, or one cannot be written (see
+        `check_writable`); see also `local_path`.
     """
     known = set()
     for place in places:
@@ -55,6 +56,38 @@ def check_outputs(*places: AnyPath | None, also_remote: bool = False) -> None:
                 raise UserError(f"{place} is named for two results: name another file for one")
             known.add(real)
             _check_no_run(place, real)
+            check_writable(place)
+
+
+def check_output_files(*places: AnyPath | None, also_remote: bool = False) -> None:
+    """`check_outputs` of files, whose folders must exist."""
+    check_outputs(*places, also_remote=also_remote)
+    for place in places:
+        if not place or (also_remote and is_remote(place)):
+            continue
+        path = local_path(place)
+        if path.is_dir():
+            raise UserError(f"{place} is a folder, but must be a file: name a file in it")
+        if not path.absolute().parent.exists():
+            raise UserError(f"{place}: the folder {path.parent} does not exist: create it")
+
+
+def check_writable(place: AnyPath) -> None:
+    """Checks a local file or folder that need not exist yet, as far as one can without writing.
+
+    Raises:
+      UserError: it is below a file, or in a folder without permission to write.
+    """
+    real = Path(os.path.realpath(local_path(place)))
+    if real.exists() and not real.is_file() and not real.is_dir():
+        return  # such as /dev/stdout
+    folder = real if real.is_dir() else next(each for each in real.parents if each.exists())
+    if not folder.is_dir():
+        raise UserError(f"{place} cannot be written: {folder} is a file: name another path")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(
+            f"{place} cannot be written: no permission to write in {folder}: name another path"
+        )
 
 
 def check_outputs_in(folder: AnyPath, *names: str) -> None:

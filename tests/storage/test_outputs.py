@@ -1,3 +1,4 @@
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from ssd_jax.inference.predict import predict
 from ssd_jax.interop.export import export
 from ssd_jax.runs.evaluate import EvaluationOptions
 from ssd_jax.runs.import_weights import import_weights
+from ssd_jax.runs.train import train
 from ssd_jax.storage.outputs import check_no_input_replaced, check_outputs
 from tests import tiny
 from tests.helpers.random_detector import random_trained
@@ -53,6 +55,35 @@ def test_results_may_lie_beside_the_files_of_a_run(tmp_path):
     EvaluationOptions(report=tmp_path, submission=tmp_path)
     (tmp_path / "format.json").unlink()
     check_outputs(tmp_path / "config.json")
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_work(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for outputs, message in (
+        (lambda: EvaluationOptions(output=tmp_path / "folder"), "folder is a folder, but must be"),
+        (
+            lambda: EvaluationOptions(output=tmp_path / "no" / "x.json"),
+            "folder .*no does not exist",
+        ),
+        (lambda: EvaluationOptions(report=tmp_path / "file" / "x"), "cannot be .*file is a file"),
+        (lambda: check_data.check_data(SHAPES, (), str(tmp_path)), "is a folder, but must be a"),
+        (lambda: show_data.show_training_images(CONFIG, str(tmp_path), 1), "is a folder, but must"),
+        (lambda: export("onnx", random_trained(), tmp_path / "file"), "file is a file: name"),
+        (lambda: convert_data(SHAPES, "coco", tmp_path / "file" / "x"), "file is a file: name"),
+        (lambda: train(CONFIG, tmp_path / "file"), "file is a file, but must be a folder"),
+        (lambda: train(CONFIG, tmp_path / "file" / "x"), "cannot be written: .*file is a file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            outputs()
+    EvaluationOptions(output="/dev/stdout", report=tmp_path / "new" / "report")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_no_output(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match=r"x\.json cannot be written: no permission to write in"):
+        EvaluationOptions(output=tmp_path / "x.json")
 
 
 def test_results_keep_apart(tmp_path):
