@@ -24,7 +24,7 @@ def image_keys(seed: int | jax.Array, step: ArrayLike, positions: jax.Array) -> 
     """`[batch]` random keys of the images at `[batch]` positions of the batch of a step.
 
     Args:
-      seed: of the run; or its key, from `jax.random.key`.
+      seed: the seed of the run, or its key from `jax.random.key`.
       step: the number of steps done before.
       positions: of the images.
     """
@@ -57,7 +57,7 @@ def augment(
         mosaics.
       boxes: `[batch, objects, 4] xyxy`.
       labels: `[batch, objects]`, 0 = padding.
-      settings: `color` and `color_strength`: whether and how far colours change; `flip`,
+      settings: `color` and `color_strength`: whether and how much colours change; `flip`,
         `vertical_flip` and `quarter_turns`: how images are mirrored and turned.
       strength: of the colours, times `color_strength`; see `strength_at`.
 

@@ -26,10 +26,11 @@ def without_read_only_warnings() -> Iterator[None]:
 
 @functools.cache
 def ignore_closed_loops() -> None:
-    """Hides tracebacks about arrays that are ready after a save or a restore failed.
+    """Hides tracebacks about other arrays after a save or a restore failed.
 
-    Orbax closes its event loop when the first array fails; TensorStore's threads then report the
-    others to the loop, and Python prints a traceback for each. The failure itself is raised.
+    Orbax closes its event loop when the first array fails. Then TensorStore's threads report the
+    other arrays to the closed loop, and Python prints a traceback for each. The failure itself is
+    raised.
     """
     before = sys.unraisablehook
 

@@ -1,4 +1,4 @@
-"""Saves and restores states with Orbax. The only file that knows Orbax."""
+"""Saves and restores states with Orbax. No other file uses Orbax."""
 
 import contextlib
 import json
@@ -25,13 +25,13 @@ from ssd_jax.training.checkpoint_messages import (
 )
 from ssd_jax.training.state import TrainState
 
-UNFINISHED = f"*{ocp.utils.TMP_DIR_SUFFIX}*"  # what Orbax calls a folder until it is complete
-STATUS = re.compile("[A-Z_]+: ")  # how errors of TensorStore begin
+UNFINISHED = f"*{ocp.utils.TMP_DIR_SUFFIX}*"  # names of folders that Orbax has not completed
+STATUS = re.compile("[A-Z_]+: ")  # the beginning of TensorStore's errors
 ITEMS = ("model", "training", "progress")
 
 
 class Progress(pydantic.BaseModel):
-    """What the training loop wants to know when it goes on.
+    """State of the training loop, apart from the arrays, that a continued run needs.
 
     Attributes:
       values: the metrics of each finite step since the last line.
@@ -60,10 +60,9 @@ class Checkpoints:
 
     Every checkpoint holds three items: `model` (parameters, averaged and last, and batch
     statistics, all that evaluation needs), `training` (step and optimiser state), and `progress`,
-    what the loop wants to know when it goes on. Saving goes on in the background, in a folder of
-    another name: what has its own name is complete. SHA-256 checksums of its files lie beside
-    them, for what Orbax itself does not notice: it loads other numbers where bytes of an array
-    changed on disk.
+    the state of the loop. Checkpoints are written in the background, in a folder with a temporary
+    name, which is renamed when it is complete. Each holds SHA-256 checksums of its files: Orbax
+    loads damaged arrays without an error.
     """
 
     def __init__(
@@ -72,8 +71,8 @@ class Checkpoints:
         """Opens a directory of checkpoints.
 
         Args:
-          directory: made where it does not exist, unless `read_only`.
-          keep: how many of the last checkpoints stay.
+          directory: created if it does not exist, unless `read_only`.
+          keep: the number of last checkpoints to keep.
           read_only: whether nothing will be saved.
         """
         policies, index = checkpoint_managers, jax.process_index()
@@ -81,7 +80,7 @@ class Checkpoints:
         if not read_only:
             self._directory.mkdir(parents=True, exist_ok=True)
         self._keep = 0 if read_only else keep  # 0: removes nothing
-        self._best = _Best()
+        self._best = _KeepBest()
         ignore_closed_loops()
         with without_read_only_warnings():
             self._manager = ocp.CheckpointManager(
@@ -97,8 +96,8 @@ class Checkpoints:
                         active_processes={index},
                         barrier_sync_key_prefix=str(index),
                     ),
-                    cleanup_tmp_directories=not read_only,  # what a kill left unfinished
-                    # Called in the background by the process that gives a folder its own name.
+                    cleanup_tmp_directories=not read_only,  # left by a killed process
+                    # Called in the background by the process that renames the complete folder.
                     async_options=ocp.AsyncOptions(
                         post_finalization_callback=self._write_checksums
                     ),
@@ -111,19 +110,19 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def rate(self, step: int, mean_ap: float) -> None:
-        """Tells how good a checkpoint is: the best stays."""
+        """Records the mAP of a checkpoint; the best one is kept."""
         self._best.mean_ap[step] = mean_ap
 
     def best(self) -> int | None:
-        """The saved step with the highest mAP; None where none is rated."""
+        """The saved step with the highest mAP; None if none was evaluated."""
         return self._best.of(self.steps())
 
     def save(self, state: TrainState, progress: Progress | None = None) -> None:
-        """Saves a state under its step, in the background; nothing where that was done before.
+        """Saves a state in the background; does nothing if its step is already saved.
 
         Args:
-          state: as the train step returned it.
-          progress: what `restore_progress` shall give.
+          state: the output of the train step.
+          progress: the state of the loop, for `restore_progress`.
 
         Raises:
           UserError: this checkpoint, or the one before, cannot be written.
@@ -131,7 +130,7 @@ class Checkpoints:
         step = int(state.step.addressable_data(0))
         if step in self._manager.all_steps():
             return
-        if jax.process_count() > 1:  # Orbax would have all processes save their arrays
+        if jax.process_count() > 1:  # otherwise Orbax expects every process to save its arrays
             state = jax.tree.map(lambda array: np.asarray(array.addressable_data(0)), state)
         with self._explained():
             self._manager.save(
@@ -148,7 +147,7 @@ class Checkpoints:
 
         Args:
           template: a state of the same structure and shapes; its values do not matter.
-          step: which one; the last where None.
+          step: its step; None = the last.
 
         Raises:
           UserError: there is no such checkpoint, it is damaged, or it is of another network.
@@ -158,7 +157,7 @@ class Checkpoints:
         return TrainState(**items["model"], **items["training"])
 
     def restore_progress(self) -> Progress:
-        """The progress that was saved beside the last state.
+        """The state of the loop in the last checkpoint.
 
         Raises:
           UserError: it is damaged.
@@ -211,7 +210,7 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turns what a full disk makes Orbax raise into a `UserError`."""
+        """Raises a `UserError` instead of Orbax's errors on a full disk."""
         try:
             yield
         except Exception as error:
@@ -291,39 +290,39 @@ class Checkpoints:
             write_checksums(folder, ITEMS)
 
 
-class _Best:
-    """Orbax's question which checkpoints stay, answered: the one with the highest mAP.
+class _KeepBest:
+    """Orbax's policy to keep the checkpoint with the highest mAP.
 
-    An evaluation comes after its state is saved, so that it can be repeated where it is cut off.
+    A state is saved before its evaluation, so that an interrupted evaluation can be repeated.
     """
 
     def __init__(self):
         self.mean_ap: dict[int, float] = {}
 
     def of(self, steps: Iterable[int]) -> int | None:
-        """The best of some steps, the first among equals; None where none is rated."""
+        """The step with the highest mAP, the first among equals; None if none was evaluated."""
         rated = [step for step in steps if step in self.mean_ap]
         return max(rated, key=self.mean_ap.__getitem__, default=None)
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Whether each checkpoint stays."""
+        """Whether to keep each checkpoint."""
         del context
         best = self.of(info.step for info in checkpoints)
         return [info.step == best for info in checkpoints]
 
 
 def _is_complete(path: Path) -> bool:
-    """Whether a path is the folder of a complete checkpoint: it is called by its step alone."""
+    """Whether a path is the folder of a complete checkpoint: its name is the step alone."""
     return path.name.isascii() and path.name.isdigit() and path.is_dir()
 
 
 def _is_about_space(error: BaseException) -> bool:
-    """Whether a disk is full, a quota used up or a file larger than may be."""
+    """Whether the cause is a full disk, a quota, or the maximum size of files."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in NO_SPACE:
             return True
-        # TensorStore writes arrays in C++, and tells no number.
+        # TensorStore writes arrays in C++; its errors have no number.
         if any(os.strerror(number) in str(cause) for number in NO_SPACE):
             return True
         cause = cause.__cause__ or cause.__context__

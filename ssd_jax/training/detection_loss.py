@@ -1,6 +1,6 @@
-"""The loss of SSD for a batch, from its images to one sum: the training of the paper in one file.
+"""The loss of SSD for a batch of images: augmentation, network, matching and loss.
 
-Pure functions, which also run outside of `steps.py` and its `pmap`.
+These are pure functions, which also run outside of `steps.py` and its `pmap`.
 """
 
 from collections.abc import Callable

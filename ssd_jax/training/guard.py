@@ -43,8 +43,8 @@ class Guard:
             update.
           max_skipped: maximum number of skipped steps of a run.
           learning_rate: by the number of steps done before.
-          save_batch: saves the batch of a step with its numbers, for inspection; returns a
-            description of its place and content.
+          save_batch: saves the batch and the numbers of a step for inspection; returns a
+            description of them.
           skipped: the number of steps of the run that were skipped before.
         """
         self.skipped = skipped
@@ -53,7 +53,7 @@ class Guard:
         self._learning_rate = learning_rate
         self._save_batch = save_batch
         self._losses = collections.deque(maxlen=SPIKE_WINDOW)
-        self._steps_without_positives: int | None = 0  # None once there was one
+        self._steps_without_positives: int | None = 0  # None after the first positive
 
     def observe(self, step: int, metrics: dict[str, float]) -> bool:
         """Checks one step; must be called once for each step, in order.
@@ -98,7 +98,7 @@ class Guard:
                 f"{self._max_skipped}: {fix}"
             )
         logger.warning(
-            "%s; skipped, as %d of %d that may be", message, self.skipped, self._max_skipped
+            "%s; skipped (%d of at most %d skipped steps)", message, self.skipped, self._max_skipped
         )
 
     def _warn_of_no_positives(self, positives: float) -> None:
@@ -111,9 +111,9 @@ class Guard:
         times, rest = divmod(self._steps_without_positives, FIRST_STEPS)
         if times and not rest and not times & (times - 1):  # 1, 2, 4, … times FIRST_STEPS
             logger.warning(
-                "no object in the images of %d steps, so nothing was learned of any: see with "
-                "ssd-jax show-data what is trained on (damaged images that are left out are "
-                "trained on as blank ones; augmentation may cut objects off)",
+                "no object in the training images of %d steps, so no class can be learned: look at "
+                "them with ssd-jax show-data (images left out because of damage are blank; "
+                "augmentation may crop objects away)",
                 self._steps_without_positives,
             )
 

@@ -18,10 +18,10 @@ class StopTraining(Exception):  # noqa: N818, as StopIteration: no error
 
 
 class Hook:
-    """The methods that a run calls; loggers are hooks. A subclass defines the ones that it needs.
+    """Base class of hooks, like loggers. A subclass defines the methods that it needs.
 
-    They are called only in the main process. Any exception except `StopTraining` is raised by
-    `train`, after checkpoints that are being written are complete.
+    The run calls them only in the main process. An exception of a hook other than `StopTraining`
+    ends the run with this exception, after all checkpoints are saved.
     """
 
     def start(self, config: Config, workdir: Path, step: int) -> None:
@@ -36,25 +36,25 @@ class Hook:
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         """Called after every `config.log_every` steps, and after every evaluation.
 
-        An interrupted run continues from its last checkpoint, and repeats the steps after it.
+        A continued run repeats the steps after its last checkpoint, with their calls.
 
         Args:
           step: the number of steps done.
           values: `train/loss`, … or `eval/mAP`, …; None = no value.
 
         Raises:
-          StopTraining: to end the run. This step is saved and, where that is due, evaluated.
+          StopTraining: to end the run. This step is saved and, if an evaluation is due, evaluated.
         """
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Called with pictures `[height, width, 3] uint8`: "training" and "detections"."""
 
     def end(self, error: BaseException | None) -> None:
-        """Called at the end, also where an error, a signal or another hook ended the run."""
+        """Called at the end of the run, also after an error, a signal or `StopTraining`."""
 
 
 class Hooks:
-    """The hooks of a run: a context that calls `end` of all of them when it ends.
+    """The hooks of a run, as a context manager that calls `end` of each.
 
     It exists in all processes, but calls hooks only in the main process.
     """
@@ -101,7 +101,7 @@ class Hooks:
         for hook in self._hooks:
             try:
                 hook.scalars(step, values)
-            except StopTraining as error:  # the other hooks are called too
+            except StopTraining as error:  # after the other hooks are called
                 reason = reason or str(error) or f"{type(hook).__name__} ended it"
         return exchange.from_main_process(reason) if self._may_stop else ""
 

@@ -32,10 +32,10 @@ class Interruption:
     Signals less than a second after the first count as the first.
 
     A context manager: inside the block signals are received (if it runs in the main thread, as
-    Python requires). Before `defer` is called there is nothing to save, and the first signal ends
+    Python requires). Before `defer` is called, there is nothing to save, so the first signal ends
     the block at once. If the main thread cannot do this within a second, for example while it
-    compiles, the process exits with status 75. Only in a program that leaves Ctrl-C to Python, like
-    a notebook, Ctrl-C waits for the main thread.
+    compiles, the process exits with status 75. In a notebook, where Python itself handles Ctrl-C,
+    Ctrl-C waits for the main thread.
 
     Attributes:
       requested: whether this process or another one must stop, as of the last `exchange`.
@@ -53,9 +53,9 @@ class Interruption:
             # Python calls handlers between two bytecode instructions: not while the main thread
             # waits for a device or a compiler. A thread that is notified at once can then end the
             # program.
-            self._told, self._teller = socket.socketpair()
-            self._teller.setblocking(False)
-            self._wakeup_before = signal.set_wakeup_fd(self._teller.fileno())
+            self._receiver, self._sender = socket.socketpair()
+            self._sender.setblocking(False)
+            self._wakeup_before = signal.set_wakeup_fd(self._sender.fileno())
             threading.Thread(target=self._listen, daemon=True).start()
             self._hook_before, sys.unraisablehook = sys.unraisablehook, self._report
             self._handlers_before = {
@@ -71,14 +71,14 @@ class Interruption:
                 signal.signal(number, handler)
             signal.set_wakeup_fd(self._wakeup_before)
             sys.unraisablehook = self._hook_before
-            self._teller.close()  # ends the thread
+            self._sender.close()  # ends the thread
 
     def defer(self) -> None:
         """After this call a signal only requests a stop, because there is something to save."""
         self._deferred = True
 
     def exchange(self) -> None:
-        """Shares a signal with all processes and updates `requested`, which is the same in all.
+        """Reports a received signal to all processes, and updates `requested` in all of them.
 
         All processes must call it equally often.
         """
@@ -103,23 +103,24 @@ class Interruption:
             raise Interrupted(f"{self._received}: stopped before the first step")
 
     def _report(self, report: "sys.UnraisableHookArgs") -> None:
-        # Python drops exceptions during garbage collection: the thread or the loop ends the run.
+        # Python ignores exceptions during garbage collection. Then the thread or the loop ends the
+        # run.
         if not issubclass(report.exc_type, Interrupted):
             self._hook_before(report)
 
     def _listen(self) -> None:
-        """Ends the process if the main thread cannot: see the class. Runs until the block ends."""
+        """Ends the process if the main thread does not react to a signal; a thread of the block."""
         first = 0.0
         name = ""
-        with self._told:
+        with self._receiver:
             while True:
                 try:
-                    received = self._told.recv(1)
+                    received = self._receiver.recv(1)
                 except TimeoutError:
                     if not self._deferred:
                         reason = f"{name}: stopped before the first step"
                         watch.end_process(TRY_AGAIN, f"{reason}; {GOES_ON}")
-                    self._told.settimeout(None)
+                    self._receiver.settimeout(None)
                     continue
                 if not received:
                     return
@@ -131,8 +132,8 @@ class Interruption:
                     if self._deferred:
                         _say(f"{name}: saving after the steps in flight; again: end without saving")
                     if self._handlers_before.get(number) is not signal.default_int_handler:
-                        self._told.settimeout(ONE_SIGNAL)
+                        self._receiver.settimeout(ONE_SIGNAL)
                 elif time.monotonic() - first >= ONE_SIGNAL:
                     if self._deferred:
                         _say(f"{_name_of(number)} again: ended without saving")
-                    os._exit(128 + number)  # as shells report it
+                    os._exit(128 + number)  # the status that shells report

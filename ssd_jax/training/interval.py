@@ -10,17 +10,17 @@ from ssd_jax.distributed import devices
 from ssd_jax.training.checkpoints import Progress
 from ssd_jax.training.guard import Guard
 
-# The steps that the device may be behind the loop. Two keep it busy; with more, a signal would wait
-# for all of them, and the progress bar would count steps that are not done.
+# Maximum number of steps in flight. Two keep the device busy. With more, a signal would wait for
+# all of them, and the progress bar would count steps that are not done.
 IN_FLIGHT = 2
 
 
 class Interval:
     """The metrics of the steps since the last line.
 
-    `add` leaves metrics on the device, and waits for those of earlier steps. `catch_up` waits for
-    all of them and shows them to the guard. `means` and `progress` return the numbers read until
-    then, and change nothing.
+    `add` leaves the metrics of the last steps on the device. `catch_up` waits for all of them and
+    checks them with the guard. `means` and `progress` return the numbers that were read; they
+    change nothing.
 
     Attributes:
       all_dropped: boxes left out of training images since the start of the run.
@@ -30,7 +30,7 @@ class Interval:
         """Begins or continues an interval.
 
         Args:
-          guard: it observes every step, in order.
+          guard: checks every step, in order.
           step: the steps done before.
           progress: the result of `progress` when the run was saved.
         """
@@ -42,9 +42,9 @@ class Interval:
         self.all_dropped = progress.all_dropped
 
     def add(self, metrics: dict[str, jax.Array], dropped: int) -> None:
-        """Adds a step: its metrics on the device, and the number of boxes its batch left out.
+        """Adds a step: its metrics on the device, and the number of boxes left out of its batch.
 
-        Returns when no more than `IN_FLIGHT` steps are not done.
+        Waits until at most `IN_FLIGHT` steps are not done.
         """
         self._on_device.append(metrics)
         if len(self._on_device) > IN_FLIGHT:
@@ -53,7 +53,7 @@ class Interval:
         self.all_dropped += dropped
 
     def catch_up(self) -> None:
-        """Reads the metrics of all steps added, and shows them to the guard.
+        """Reads the metrics of all added steps, and checks them with the guard.
 
         Raises:
           UserError: a step is not finite, and the run must stop.
@@ -73,9 +73,9 @@ class Interval:
         return means | counts
 
     def progress(self) -> Progress:
-        """The part of a checkpoint from which this interval continues after a restart."""
+        """The state of this interval, for a checkpoint."""
         return Progress(
-            # A copy: it is saved in the background while steps are added here.
+            # A copy, because the checkpoint is written while further steps are added.
             values=list(self._values),
             dropped=self._dropped,
             all_dropped=self.all_dropped,
@@ -83,12 +83,12 @@ class Interval:
         )
 
     def restart(self) -> None:
-        """Begins a new interval, after a line was written."""
+        """Begins a new interval, after a line of metrics was written."""
         self._values, self._dropped = [], 0
 
 
 class Speed:
-    """The speed of training, in images a second."""
+    """The speed of training, in images per second."""
 
     def __init__(self, batch_size: int):
         self._batch_size = batch_size
@@ -103,7 +103,7 @@ class Speed:
         self._steps += 1
 
     def images_per_second(self) -> float:
-        """Since the last `restart`; NaN without a step."""
+        """The speed since the last `restart`; NaN without a step."""
         if not self._steps:
             return math.nan
         return self._steps * self._batch_size / (time.perf_counter() - self._start)

@@ -1,7 +1,7 @@
 """Joins many small arrays of parameters into few long ones during the update.
 
-An update does the same with all of them, but XLA compiles it for each array. For a small network
-with a hundred arrays that takes as long as the rest of the train step.
+XLA compiles the update once for each array. For a small network with a hundred arrays, that takes
+as long as compiling the rest of the step.
 """
 
 import math
@@ -18,7 +18,7 @@ from ssd_jax.training.optimizer import treatment
 from ssd_jax.training.parameters import Mask, merge, split
 from ssd_jax.training.state import TrainState
 
-MAX_JOINED = 2**16  # numbers of an array: copying longer ones costs each step too much
+MAX_JOINED = 2**16  # numbers per array: copying longer arrays would make steps slower
 
 Joined = dict[str, jax.Array]
 
@@ -27,14 +27,14 @@ class Joining:
     """Joins variables of one structure, and separates them again.
 
     The small arrays of each kind become one long vector; large arrays do not change. The keys are
-    the paths of the arrays; that of a vector is the path of its first array.
+    the paths of the arrays; the key of a vector is the path of its first array.
     """
 
     def __init__(self, like: Variables, kinds: Variables | None = None) -> None:
         """Chooses the arrays to join.
 
         Args:
-          like: variables with the structure and the shapes, with None for arrays that are left out.
+          like: variables with the same structure and shapes; None for arrays that are left out.
           kinds: the kind of each array, in the same structure: arrays of different kinds are not
             joined; None = all are of one kind.
         """
@@ -61,7 +61,7 @@ class Joining:
         return jax.tree.unflatten(self._structure, [arrays[name] for name in self._shapes])
 
     def join_all(self, tree: Any) -> Any:
-        """Joins every subtree with this structure, as in the state of an optimiser."""
+        """Joins every subtree with this structure, for example in the state of an optimiser."""
         return _map_parts(self.join, tree, self._structure)
 
     def separate_all(self, tree: Any) -> Any:
@@ -81,9 +81,9 @@ class StateJoining:
         """Chooses the arrays to join.
 
         Args:
-          state: with the structure and the shapes.
+          state: a state with the same structure and shapes.
           frozen: the parameters that are not trained; None for none.
-          settings: of the optimiser; they decide which parameters are treated the same.
+          settings: of the optimiser; they decide which parameters can be joined.
         """
         self._frozen = frozen
         trainable, _ = split(state.parameters, frozen)
@@ -91,7 +91,7 @@ class StateJoining:
         self.batch_stats = Joining(state.batch_stats)
 
     def join(self, state: TrainState) -> TrainState:
-        """A state with parameters, and averages of them, as `trained`, joined, and `frozen`."""
+        """A state whose parameters and averages are split into `trained`, joined, and `frozen`."""
         return TrainState(
             step=state.step,
             parameters=self._join(state.parameters),
@@ -119,7 +119,7 @@ class StateJoining:
 
 
 def _is_joined(shape: tuple[int, ...]) -> bool:
-    # Other devices run small operations side by side.
+    # Other devices run small operations in parallel.
     return jax.default_backend() == "cpu" and math.prod(shape) <= MAX_JOINED
 
 

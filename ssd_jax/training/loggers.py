@@ -1,7 +1,7 @@
 """Hooks that log a run to TensorBoard, Weights & Biases and MLflow.
 
-Their packages are imported when a run starts that names them in `config.loggers`. The server, and
-the project or experiment of a run, are set by the environment variables of these packages.
+Their packages are imported only if `config.loggers` names them. The environment variables of these
+packages set the server, and the project or experiment of a run.
 """
 
 import contextlib
@@ -37,8 +37,8 @@ class TensorBoard(Hook):
 
         folder = workdir / "tensorboard"
         folder.mkdir(exist_ok=True)
-        # Without tensorboardX's usual writer, which is a thread: if the thread dies because of a
-        # full disk, the program waits for it without end.
+        # Not tensorboardX's usual writer, which is a thread: after a full disk ends the thread, the
+        # program would wait for it forever.
         self._events = EventsWriter(str(folder / "events"), f".{step:09d}")
         # Removes later points from the curves.
         log = event_pb2.SessionLog  # pyright: ignore[reportAttributeAccessIssue]
@@ -90,7 +90,7 @@ class WeightsAndBiases(Hook):
                 dir=workdir,
                 id=_run_id(workdir, "wandb"),
                 resume="allow",
-                reinit="create_new",  # also if the caller has a run
+                reinit="create_new",  # also if the caller has its own run
             )
         except wandb.Error as error:
             raise UserError(
@@ -99,7 +99,7 @@ class WeightsAndBiases(Hook):
             ) from error
         _keep_run_id(workdir, "wandb", self._run.id)
         self._run.config.update(config.model_dump(mode="json"), allow_val_change=True)
-        # Not wandb's own steps, which only rise: a run may continue from an earlier one.
+        # Not wandb's own steps, which cannot decrease: a run may continue from an earlier step.
         self._run.define_metric("*", step_metric="step")
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
@@ -229,6 +229,6 @@ def _run_id(workdir: Path, name: str) -> str | None:
 
 
 def _keep_run_id(workdir: Path, name: str, run_id: str) -> None:
-    """Records the id, so that a restarted run continues at the logger."""
+    """Records the id, so that the logger continues the same run after a restart."""
     path = workdir / RUN_IDS
     write_json(path, (read_json(path) if path.is_file() else {}) | {name: run_id})

@@ -29,14 +29,14 @@ def train_loop(
     Its steps and files are the same for any number of interruptions and restarts.
 
     Args:
-      state: where to start.
+      state: the first state.
       train_step: a train step under `devices.pmap_train_step`.
       batches: this process's batches, beginning with the one that follows the state's step.
       run: the settings, files and hooks of the run.
 
     Raises:
       UserError: the loss or the gradient is not finite, or a checkpoint cannot be written.
-      Interrupted: a signal came; the state is saved.
+      Interrupted: a signal was received; the state is saved.
     """
     config, first_step, numbers = run.config, int(state.step), step_numbers(run.config)
     interval = Interval(run.guard, first_step, run.progress)
@@ -44,10 +44,10 @@ def train_loop(
         if run.evaluation_is_due(first_step) and first_step not in run.evaluations:
             run.run_evaluation(first_step, state)
         placed = devices.prefetch(batches, DEVICE_KEYS) if first_step < config.steps else iter(())
-        speed, shown = Speed(config.batch_size), _nothing
+        speed, shown = Speed(config.batch_size), _no_metrics
         for step in range(first_step + 1, config.steps + 1):
             if reason := run.end_reason():
-                _tell_end(run, step - 1, reason)
+                _log_end(run, step - 1, reason)
                 break
             batch, device_batch = next(placed)
             batch_came = time.perf_counter()
@@ -98,16 +98,16 @@ def _log(
 ) -> Callable[[int], str]:
     """Writes a line of metrics; returns a function that describes the state after a later step."""
     run.write_metrics(step, values, images_per_second)
-    run.tell_duration(step, images_per_second)
+    run.log_remaining_time(step, images_per_second)
     loss = values.get("loss", math.nan)
 
     def describe(step: int) -> str:
-        told = [f"loss {loss:.3f}"]
+        parts = [f"loss {loss:.3f}"]
         if run.num_images:
-            told.append(f"epoch {run.epochs(step):.1f} of {run.epochs(run.config.steps):.1f}")
+            parts.append(f"epoch {run.epochs(step):.1f} of {run.epochs(run.config.steps):.1f}")
         if not math.isnan(images_per_second):  # NaN after the first step, which compiles
-            told.append(f"{images_per_second:.1f} images/s")
-        return ", ".join(told)
+            parts.append(f"{images_per_second:.1f} images/s")
+        return ", ".join(parts)
 
     return describe
 
@@ -117,13 +117,13 @@ def _advance(bar: tqdm, state: str) -> None:
     bar.update()
 
 
-def _nothing(step: int) -> str:
+def _no_metrics(step: int) -> str:
     """The description before the first line of metrics."""
     del step
     return ""
 
 
-def _tell_end(run: Run, step: int, reason: str) -> None:
+def _log_end(run: Run, step: int, reason: str) -> None:
     if devices.is_main_process():
         logger.info("%s: the run ends at step %d of %d", reason, step, run.config.steps)
 

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: the metrics of a run, one line each time, for programs and restarts."""
+"""`metrics.jsonl`: the metrics of a run as lines of JSON, for programs and restarts."""
 
 import json
 import math

@@ -15,7 +15,8 @@ from ssd_jax.training.parameters import Mask, matching
 
 BIASES = "*/bias"
 
-# The learning rate by the number of steps done, a number or an array; outside of the train step.
+# The learning rate after a number of steps, which is a number or an array; outside of the train
+# step.
 Schedule = Callable[[npt.ArrayLike], np.ndarray]
 
 
@@ -119,7 +120,7 @@ def _decays(no_weight_decay: str) -> Callable[[Variables], Mask]:
 
 
 def treatment(settings: OptimizerConfig, parameters: Variables) -> Variables:
-    """Marks how each parameter is trained: parameters with equal marks are treated the same."""
+    """Marks how each parameter is trained: parameters with equal marks have the same update."""
     return jax.tree.map(
         lambda *marks: marks,
         matching(parameters, settings.no_weight_decay),

@@ -19,7 +19,7 @@ def matching(parameters: Variables, patterns: str) -> Mask:
     """Marks the parameters that match one of some patterns.
 
     Args:
-      parameters: or anything of their structure.
+      parameters: a tree with the structure of the parameters.
       patterns: joined by commas; empty = none.
     """
     wanted = split_names(patterns)
@@ -30,17 +30,17 @@ def matching(parameters: Variables, patterns: str) -> Mask:
 
 
 def check_frozen(parameters: Variables, patterns: str) -> None:
-    """Raises a `UserError` if a pattern of `config.freeze` fits nothing, or if all is frozen.
+    """Raises a `UserError` if a pattern of `config.freeze` matches nothing, or if all is frozen.
 
     Args:
-      parameters: or anything of their structure.
+      parameters: a tree with the structure of the parameters.
       patterns: see `matching`.
     """
     paths = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(parameters)]
     for pattern in split_names(patterns):
         if not fnmatch.filter(paths, pattern):
             raise UserError(
-                f"config.freeze has the pattern {pattern!r}, which fits no parameter; they have "
+                f"config.freeze has the pattern {pattern!r}, which matches no parameter; they have "
                 f"paths like {paths[0]} and {paths[-1]}"
             )
     if all(jax.tree.leaves(matching(parameters, patterns))):
@@ -51,7 +51,7 @@ def check_frozen(parameters: Variables, patterns: str) -> None:
 
 
 def split(parameters: Variables, mask: Mask | None) -> tuple[Variables, Variables]:
-    """The parameters outside a mask and inside it; each has None for those of the other."""
+    """Splits parameters by a mask into those outside and those inside; the others become None."""
     if mask is None:
         return parameters, jax.tree.map(lambda _: None, parameters)
     outside = jax.tree.map(lambda value, inside: None if inside else value, parameters, mask)

@@ -45,7 +45,8 @@ def adjust_saturation_and_hue(
     chroma = jnp.minimum(chroma * saturation_factor, value)
 
     def channel(offset: int) -> jax.Array:
-        # Not with %, which calls a function for each pixel on a CPU: five times the time in total.
+        # Not with %, which calls a function for each pixel on a CPU: that takes five times as long
+        # in total.
         k = offset + hue
         k -= 6 * jnp.floor(k / 6)
         return value - chroma * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)

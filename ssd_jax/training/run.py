@@ -24,11 +24,11 @@ Evaluate = Callable[[TrainState], dict[str, float | None]]
 
 
 def patience_ends(evaluations: Mapping[int, float | None], patience: int) -> bool:
-    """Whether so many evaluations since the best one were no better.
+    """Whether the mAP has not risen in the last `patience` evaluations.
 
     Args:
       evaluations: mAP by step; those with None do not count.
-      patience: how many; 0 for any number.
+      patience: number of evaluations; 0 = no limit.
     """
     rated = [mean_ap for _, mean_ap in sorted(evaluations.items()) if mean_ap is not None]
     return bool(rated) and 0 < patience < len(rated) - rated.index(max(rated))
@@ -36,7 +36,7 @@ def patience_ends(evaluations: Mapping[int, float | None], patience: int) -> boo
 
 @dataclasses.dataclass
 class Run:
-    """Everything that the training loop asks and writes.
+    """Settings, files and hooks of a run, for the training loop.
 
     Attributes:
       config: of the run.
@@ -44,14 +44,14 @@ class Run:
       checkpoints: where states are saved.
       guard: watches the metrics of every step.
       interruption: says when the run must end early.
-      hooks: are told metrics.
+      hooks: receive the metrics.
       evaluate: gives metrics of a state, `mAP` among them; None to never evaluate.
-      evaluations: mAP by step of those that were done before; None where there is nothing to find.
-      progress: what was saved beside the first state.
-      num_images: that are trained on; 0 where they are not counted.
+      evaluations: the mAP of earlier evaluations by step; None if the data has no objects.
+      progress: the state of the loop in the checkpoint from which the run continues.
+      num_images: the number of training images; 0 = unknown.
       began: when preparations began, by `time.perf_counter`.
       prepared: when data and weights were ready, by the same clock.
-      stopped_by_hook: why a hook ends the run; "" where none does.
+      stopped_by_hook: the reason of a hook to end the run; "" = none.
     """
 
     config: Config
@@ -67,10 +67,10 @@ class Run:
     began: float = dataclasses.field(default_factory=time.perf_counter)
     prepared: float = dataclasses.field(default_factory=time.perf_counter)
     stopped_by_hook: str = ""
-    _duration_is_told: bool = False
+    _remaining_time_is_logged: bool = False
 
     def epochs(self, steps: int) -> float:
-        """How many passes over the training images so many steps are; NaN where nobody knows."""
+        """The number of passes over the training images in these steps; NaN if unknown."""
         return self.config.epochs_in(steps, self.num_images) if self.num_images else math.nan
 
     def logging_is_due(self, step: int) -> bool:
@@ -84,20 +84,20 @@ class Run:
         return self.evaluate is not None and step > 0 and due
 
     def end_reason(self) -> str:
-        """Why the run ends before its last step; "" where it does not."""
+        """The reason to end the run before its last step; "" = none."""
         patience = self.config.patience
         if patience_ends(self.evaluations, patience):
             return f"no higher mAP in {counted(patience, 'evaluation')} (config.patience)"
         return self.stopped_by_hook
 
     def checkpoint_is_due(self, step: int) -> bool:
-        """Whether a checkpoint follows this step; before every evaluation, which may be cut off."""
+        """Whether a checkpoint follows this step; one is saved before each evaluation."""
         every = self.config.checkpoint_every
         ends = step == self.config.steps or bool(self.stopped_by_hook)
         return step % every == 0 or ends or self.evaluation_is_due(step)
 
     def log_first_step(self, batch_came: float, finished: float) -> None:
-        """Tells how long the first step took, by `time.perf_counter`."""
+        """Logs the duration of the first step; times are those of `time.perf_counter`."""
         if devices.is_main_process():
             logger.info(
                 "first step after %.1f s: %.1f s for data and weights, %.1f s for the start of "
@@ -108,11 +108,11 @@ class Run:
                 finished - batch_came,
             )
 
-    def tell_duration(self, step: int, images_per_second: float) -> None:
-        """Tells once, as soon as the speed is known, how long the other steps will take."""
-        if self._duration_is_told or math.isnan(images_per_second):
+    def log_remaining_time(self, step: int, images_per_second: float) -> None:
+        """Logs the estimated remaining time, once, as soon as the speed is known."""
+        if self._remaining_time_is_logged or math.isnan(images_per_second):
             return
-        self._duration_is_told = True
+        self._remaining_time_is_logged = True
         steps = self.config.steps - step
         minutes = steps * self.config.batch_size / images_per_second / 60
         if devices.is_main_process() and minutes >= 1:
@@ -123,33 +123,33 @@ class Run:
             )
 
     def write_metrics(self, step: int, values: dict[str, float], speed: float) -> None:
-        """Writes the metrics of an interval of steps; `speed` is left out where it is NaN."""
+        """Writes the metrics of an interval of steps; `speed` is left out if it is NaN."""
         scalars = {f"train/{key}": value for key, value in values.items()}
         scalars["train/learning_rate"] = float(self.schedule(step - 1))
         if self.num_images:
             scalars["train/epoch"] = self.epochs(step)
         if math.isfinite(speed):
             scalars["train/images_per_second"] = speed
-        self._tell(step, scalars)
+        self._call_hooks(step, scalars)
 
     def run_evaluation(self, step: int, state: TrainState) -> None:
         """Evaluates the state after a step, writes its metrics and rates its checkpoint.
 
         Raises:
-          Interrupted: a signal came.
+          Interrupted: a signal was received.
         """
         assert self.evaluate is not None
         try:
             numbers = self.evaluate(state)
         except Interrupted as error:
             raise self.interrupted(step) from error
-        self._tell(step, {f"eval/{key}": value for key, value in numbers.items()})
+        self._call_hooks(step, {f"eval/{key}": value for key, value in numbers.items()})
         mean_ap = self.evaluations[step] = numbers.get("mAP")
-        if mean_ap is not None:  # there is something to find
+        if mean_ap is not None:  # the data has objects
             self.checkpoints.rate(step, mean_ap)
 
-    def _tell(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Tells the hooks, which may end the run: in good order, or with an error of theirs."""
+    def _call_hooks(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Calls the hooks. They may end the run, with `StopTraining` or another exception."""
         try:
             reason = self.hooks.scalars(step, values)
         except Exception:
@@ -158,7 +158,7 @@ class Run:
         self.stopped_by_hook = self.stopped_by_hook or reason
 
     def interrupted(self, step: int) -> Interrupted:
-        """The exception that ends the run after a step, whose checkpoint is there."""
+        """The exception that ends an interrupted run; the checkpoint of the step is saved."""
         reason = self.interruption.reason()
         return Interrupted(
             f"{reason}: stopped at step {step} of {self.config.steps}, which is saved"
@@ -166,10 +166,10 @@ class Run:
 
     @contextlib.contextmanager
     def saves_finished(self) -> Iterator[None]:
-        """A block whose saves are complete when it ends, also where it ends early in good order."""
+        """A block that waits at its end until all checkpoints are saved, also when interrupted."""
         try:
             yield
-        except UserError:  # maybe of this process alone
+        except UserError:  # may be raised in this process alone
             self.checkpoints.wait()
             raise
         except Interrupted:

@@ -8,9 +8,9 @@ from ssd_jax.training.state import TrainState
 
 
 class RunCheckpoints:
-    """Checkpoints that only the main process reads and writes; it sends the others the state.
+    """Checkpoints that only the main process reads and writes; it sends the state to the others.
 
-    So other hosts need no access to the work directory. All processes must call every method.
+    Other hosts need no access to the work directory. All processes must call every method.
     """
 
     def __init__(self, directory: Path, keep: int):
@@ -27,7 +27,7 @@ class RunCheckpoints:
             self._own.rate(step, mean_ap)
 
     def best(self) -> int | None:
-        """The saved step with the highest mAP; None where none is rated."""
+        """The saved step with the highest mAP; None if none was evaluated."""
         return exchange.from_main_process(self._own.best() if self._own else None)
 
     def save(self, state: TrainState, progress: Progress | None = None) -> None:

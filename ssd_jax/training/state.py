@@ -1,4 +1,4 @@
-"""Everything that training changes, in one immutable pytree."""
+"""The state of training in one immutable pytree: parameters, batch statistics, optimiser, step."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from ssd_jax.training.parameters import Mask, split
 
 
 class TrainState(NamedTuple):
-    """The state after some number of steps. Random numbers follow from seed and step."""
+    """The state after a number of steps. Random numbers depend on seed and step only."""
 
     step: jax.Array  # [] int32: steps done
     parameters: Variables
@@ -20,7 +20,7 @@ class TrainState(NamedTuple):
     opt_state: optax.OptState  # of the parameters that are trained
 
     def for_evaluation(self) -> tuple[Variables, Variables]:
-        """Parameters, averaged where there is an average, and batch statistics."""
+        """Parameters, averaged if the run averages them, and batch statistics."""
         return self.averaged or self.parameters, self.batch_stats
 
 
@@ -35,8 +35,8 @@ def initial_state(
     """The state before the first step.
 
     Args:
-      parameters: the first ones.
-      batch_stats: the first ones.
+      parameters: the initial parameters.
+      batch_stats: the initial batch statistics.
       optimizer: the optimiser of the parameters.
       frozen: the parameters that are not trained; None for none.
       averages: whether a moving average of the parameters is kept.

@@ -25,7 +25,7 @@ Metrics = dict[str, jax.Array]
 
 
 class StepNumbers(NamedTuple):
-    """Numbers of a step that are inputs of its program: other numbers need no compilation."""
+    """Numbers of a step that are inputs of its program, so that new values need no compilation."""
 
     seed: ArrayLike  # [2] uint32: the data of the run's key
     learning_rate: ArrayLike  # [] float32
@@ -48,10 +48,10 @@ def make_train_step(config: Config, network: Network, frozen: Mask | None = None
     """Makes `step(state, batch, numbers) -> (state, metrics)`, for `devices.pmap_train_step`.
 
     The batch holds this device's share of `image`, `window`, `boxes` and `labels` (see
-    `data/training_batches.py`). Sums of losses and gradients, and counts, are added up over
-    gradient accumulation steps and devices, and only then divided by all positives. So the update
-    is that of the global batch for any number of devices. An update is not applied if it, the loss
-    or the gradient is not finite.
+    `data/training_batches.py`). Losses, gradients and counts are summed over gradient accumulation
+    steps and devices; then the sums are divided by the number of all positives. The update is
+    therefore that of the global batch for any number of devices. It is not applied if the loss, the
+    gradient or the update is not finite.
 
     Args:
       config: the config of the run.
@@ -108,7 +108,7 @@ def accumulate_gradients(
 ) -> tuple[Variables, MultiboxLoss, Variables]:
     """Gradient accumulation: adds up the gradients of the parts of a share, one after the other.
 
-    It needs the memory of one part. Batch norm sees one part, of all devices, at a time.
+    It needs the memory of one part. Batch norm uses the same part on all devices at a time.
 
     Args:
       loss_of_part: a function of parameters, batch statistics and a part of the share, which
@@ -123,7 +123,7 @@ def accumulate_gradients(
     """
     differentiate = jax.grad(loss_of_part, has_aux=True)
 
-    def work_through(
+    def add_part(
         carry: tuple[Variables, Variables, MultiboxLoss], part: tuple[Batch, jax.Array]
     ) -> tuple[tuple[Variables, Variables, MultiboxLoss], None]:
         batch_stats, gradients, sums = carry
@@ -132,7 +132,7 @@ def accumulate_gradients(
         return (batch_stats, *added), None
 
     # Part p has every image whose index in the share is p modulo `num_parts`. A share has a
-    # multiple of `num_parts` images, so the same is true in the whole batch, and batch norm sees
+    # multiple of `num_parts` images, so the same is true in the whole batch, and batch norm uses
     # the same images in part p for any number of devices.
     parts = jax.tree.map(
         lambda array: array.reshape(-1, num_parts, *array.shape[1:]).swapaxes(0, 1), share
@@ -141,11 +141,11 @@ def accumulate_gradients(
     nothing = MultiboxLoss(*(jnp.zeros(()) for _ in MultiboxLoss._fields))
     carry = (batch_stats, no_gradients, nothing)
     if num_parts > 1 and jax.default_backend() != "cpu":
-        carry, _ = jax.lax.scan(work_through, carry, parts)
-    else:  # no loop: in it XLA's convolutions take ten times as long on a CPU
+        carry, _ = jax.lax.scan(add_part, carry, parts)
+    else:  # no loop: XLA's convolutions in loops take ten times as long on a CPU
         for number in range(num_parts):
             part, keys = jax.tree.map(operator.itemgetter(number), parts)
-            carry, _ = work_through(carry, (part if number == 0 else _after(carry, part), keys))
+            carry, _ = add_part(carry, (part if number == 0 else _after(carry, part), keys))
     batch_stats, gradients, sums = carry
     return gradients, sums, batch_stats
 
@@ -153,7 +153,7 @@ def accumulate_gradients(
 def _after(computed: Any, batch: Batch) -> Batch:
     """Makes a batch depend on some arrays, so that XLA computes them first.
 
-    Otherwise XLA would process several batches at a time, and need the memory of all of them.
+    Otherwise XLA would compute several batches in parallel, with the memory of all of them.
     """
     numbers = [jnp.ravel(array)[0] for array in jax.tree.leaves(computed)]
     there = ~jnp.any(jnp.stack(numbers) < -jnp.inf)  # always
@@ -200,7 +200,7 @@ def update(
 
 
 def moving_average(state: TrainState, parameters: Variables, decay: float) -> Variables:
-    """The averaged parameters after one more step; the weight of early ones decreases.
+    """The moving average of the parameters after one more step.
 
     Args:
       state: before the step.
@@ -226,8 +226,8 @@ def unless_nonfinite(old: TrainState, new: TrainState, metrics: Metrics) -> Trai
         if jnp.issubdtype(new.dtype, jnp.integer):
             return new
         if on_cpu and new.ndim == 1:
-            # Vectors are joined arrays: XLA would compile their update again for each array that is
-            # cut out of them, but not the result of a condition.
+            # Vectors are joined arrays. XLA would compile their update again for each array that is
+            # sliced out of them, but not the result of a condition.
             return jax.lax.cond(finite, lambda: new, lambda: old)
         return jnp.where(finite, new, old)
 

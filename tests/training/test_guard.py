@@ -47,7 +47,11 @@ def test_it_skips_so_many_and_no_more(caplog):
         assert watch.observe(6, numbers())
         assert not watch.observe(7, numbers(norm=math.nan))
     assert watch.skipped == 3 and [each["step"] for each in saved] == [5, 7]
-    assert "step 5" in caplog.text and "2 of 3" in caplog.text and "3 of 3" in caplog.text
+    assert (
+        "step 5" in caplog.text
+        and "2 of at most 3" in caplog.text
+        and "3 of at most 3" in caplog.text
+    )
     with pytest.raises(UserError, match=r"step 8: .* 4 updates .* config.max_skipped is 3"):
         watch.observe(8, numbers(loss=math.nan))
 
@@ -76,7 +80,7 @@ def test_steps_without_any_object_are_told(caplog):
         watch.observe(step, numbers(positives=0.0))
     told = [record.getMessage() for record in caplog.records]
     assert [message.split(":")[0] for message in told] == [
-        f"no object in the images of {steps} steps, so nothing was learned of any"
+        f"no object in the training images of {steps} steps, so no class can be learned"
         for steps in (50, 100, 200)
     ]
     caplog.clear()

@@ -144,7 +144,7 @@ def test_the_time_for_the_other_steps_is_told_once(caplog):
     config = as_config(tiny.get_config()).replace({"steps": 1520, "batch_size": 8})
     told = Run(config, lambda step: 0.1, NoCheckpoints(), *[None] * 2)
     for step, images_per_second in ((1, np.nan), (20, 10.0), (40, 11.0)):
-        told.tell_duration(step, images_per_second)
+        told.log_remaining_time(step, images_per_second)
     # 1,500 steps of 8 images, 10 images a second.
     line = "about 20 minutes for the other 1,500 steps at this speed, evaluations not included"
     assert caplog.messages == [line]

@@ -24,7 +24,7 @@ LIMIT = 150  # seconds after which a wait for others ends
 MOMENTS = {
     "start": ("ssd_jax.distributed.devices", "initialize", 1),
     "comparing": ("ssd_jax.runs.agreement", "check_same_start", 1),
-    "reading data": ("ssd_jax.runs.train", "look_at_data", 1),
+    "reading data": ("ssd_jax.runs.train", "check_data", 1),
     "compiling": ("ssd_jax.training.detection_loss", "detection_loss", 1),
     "step": ("ssd_jax.training.interruption", "Interruption.exchange", 3),
     "saving": ("ssd_jax.training.checkpoints", "Checkpoints.save", 2),
