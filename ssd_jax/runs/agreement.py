@@ -1,7 +1,7 @@
 """Checks before the first step that the processes of a run agree.
 
-If they differ, every process ends at once and reports the difference. Otherwise they would train
-to meaningless weights without an error, or wait for each other forever.
+If they differ, every process ends at once and reports the difference. Otherwise the run would end
+with meaningless weights and no error, or the processes would wait for each other forever.
 """
 
 import functools
@@ -54,7 +54,7 @@ def check_same_start(config: Config, **others: object) -> None:
     facts["the version of ssd_jax"] = f"{ssd_jax.__version__}, code {_code_digest()}"
     facts |= {f"the setting {name}": jax.config.values[name] for name in JAX_SETTINGS}
     _check(facts, "start all processes with the same command, code and packages")
-    # Asking for devices makes processes wait for each other, so it comes second.
+    # Second, because JAX waits for all processes when it counts devices.
     kinds = sorted({device.device_kind for device in jax.local_devices()})
     _check(
         {"the number of devices": jax.local_device_count(), "the kind of devices": kinds},

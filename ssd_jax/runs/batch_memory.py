@@ -1,4 +1,4 @@
-"""Batches of training and evaluation that are too large for the memory."""
+"""Out-of-memory errors of training and evaluation batches."""
 
 import contextlib
 from collections.abc import Iterator

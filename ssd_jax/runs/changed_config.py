@@ -41,7 +41,7 @@ def check_can_continue(
             "another work directory"
         )
     if not saved:
-        return  # no step was trained with a config that may be there
+        return  # no step was trained with the recorded config, if there is one
     if not change_config:
         check_same_config(folder, config)
         return
@@ -106,7 +106,7 @@ def describe_changes(folder: Path, config: Config, step: int) -> str:
 
 
 def _changes(folder: Path, config: Config) -> list[str]:
-    """The fields in which a config differs from that of a work directory, if there is any."""
+    """The fields in which a config differs from the recorded one; empty without a recorded one."""
     if not (folder / "config.json").is_file():
         return []
     recorded = flat_fields(read_config(folder).model_dump(mode="json"))

@@ -1,4 +1,4 @@
-"""Checks of the data before the first step, for errors that would end a run only hours later."""
+"""Checks the data before the first step, because some errors would end a run hours later."""
 
 import logging
 import time
@@ -33,7 +33,7 @@ from ssd_jax.threads import map_ahead, pool_of_threads
 logger = logging.getLogger(__name__)
 
 
-def look_at_data(config: Config, data: RunData, tiling: Tiling) -> None:
+def check_data(config: Config, data: RunData, tiling: Tiling) -> None:
     """Logs a table of the data of a run, and checks the data.
 
     Args:
@@ -69,7 +69,7 @@ def look_at_data(config: Config, data: RunData, tiling: Tiling) -> None:
 
 
 def _warn_of_absent_classes(train: Content) -> None:
-    """Warns of classes without any object to learn, unless images were left uncounted."""
+    """Warns of classes without a training object, if all images were counted."""
     absent = [train.class_names[i] for i in np.flatnonzero(train.num_objects == 0)]
     if absent and train.num_counted == train.num_images:
         logger.warning(
@@ -79,19 +79,19 @@ def _warn_of_absent_classes(train: Content) -> None:
 
 
 def _warn_of_few_objects(evaluation: Content | None) -> None:
-    """Warns of evaluation data with too few objects to judge the detector."""
+    """Warns of evaluation data with too few objects for a reliable mAP."""
     if evaluation is None or evaluation.num_counted < evaluation.num_images:
         return
-    if told := describe_uncertainty(evaluation.num_objects.tolist()):
+    if uncertainty := describe_uncertainty(evaluation.num_objects.tolist()):
         logger.warning(
             "%s, and the best checkpoint is chosen on the same images; to evaluate on more, set "
             "config.data.split, or name more images in config.data.eval",
-            told,
+            uncertainty,
         )
 
 
 def describe_continued(config: Config, data: RunData) -> str:
-    """The images of a run that continues, in one line, and their repeats."""
+    """Describes the images of a continued run in one line, and their repeats in another."""
     evaluated = "no evaluation"
     if data.evaluation is not None:
         evaluated = f"{len(data.evaluation):,} evaluation images ({data.origin})"
@@ -100,13 +100,13 @@ def describe_continued(config: Config, data: RunData) -> str:
 
 
 def _repeats(config: Config, data: RunData) -> list[str]:
-    """A line about how often images are drawn, unless all are alike."""
+    """A line about the repeats of images; empty if every image is drawn once per epoch."""
     threshold = config.data.repeat_threshold
     return [describe_repeats(data.train, threshold)] if threshold else []
 
 
 def record_data(folder: Path, data: RunData) -> None:
-    """Reports changes of the data since the last start, and records its present state."""
+    """Reports changes of the data since the last start, and records its current state."""
     try:
         before = read_digests(folder)
     except UserError as error:
@@ -117,12 +117,12 @@ def record_data(folder: Path, data: RunData) -> None:
     train = annotation_digests(data.train)
     evaluation = {} if data.evaluation is None else annotation_digests(data.evaluation)
     if before:
-        _tell_changes(before, train, evaluation)
+        _log_changes(before, train, evaluation)
     # Last, so that changes are reported at the next start if this process is killed before.
     write_digests(folder, train, evaluation)
 
 
-def _tell_changes(before: dict[str, Digests], train: Digests, evaluation: Digests) -> None:
+def _log_changes(before: dict[str, Digests], train: Digests, evaluation: Digests) -> None:
     for name, now in (("train", train), ("evaluation", evaluation)):
         changes = describe_changes(before.get(name, {}), now)
         if changes:
@@ -140,16 +140,16 @@ def _tell_changes(before: dict[str, Digests], train: Digests, evaluation: Digest
 
 
 def check_objects(train: Content, evaluation: Content | None, source: str, origin: str) -> None:
-    """Refuses training or evaluation data without objects.
+    """Checks that training and evaluation data have objects.
 
     Args:
       train: the training data.
       evaluation: the evaluation data, if any.
-      source: the training data, for messages.
-      origin: the evaluation data, for messages.
+      source: description of the training data, for messages.
+      origin: description of the evaluation data, for messages.
 
     Raises:
-      UserError: there is no object to learn, or none to find.
+      UserError: the training data or the evaluation data has no object.
     """
     reason = nothing_to_learn(train)
     if reason:
@@ -165,10 +165,10 @@ def check_objects(train: Content, evaluation: Content | None, source: str, origi
 
 
 def check_images(dataset: Dataset) -> None:
-    """Decodes every image of evaluation data; each process decodes its share.
+    """Checks that every evaluation image can be decoded; each process decodes its share.
 
     Raises:
-      UserError: one cannot be read, or too many cannot.
+      UserError: an image cannot be read, or too many cannot with `config.data.on_error="skip"`.
     """
     began = time.perf_counter()
 

@@ -30,7 +30,7 @@ def format_data(
       config: of the run.
       train: the training data.
       evaluation: the evaluation data, if any.
-      origins: a description of the origin of both.
+      origins: a description of the origin of each.
       tiling: the default boxes.
     """
     contents = [train] if evaluation is None else [train, evaluation]
@@ -46,7 +46,7 @@ def format_data(
     ]
     notes = [f"training data: {origins[0]}"]
     if evaluation is not None:
-        # From the same source: only the part, without the name of the source.
+        # Both from the same source: only the part, without the name of the source.
         notes.append(f"evaluation data: {origins[1].removeprefix(f'{config.data.train}, ')}")
     return "\n".join([*notes, *_aligned(rows), *_remarks(config, contents, tiling)])
 
@@ -81,7 +81,7 @@ def _image_size(sizes: np.ndarray, place: float) -> str:
 
 
 def _object_rows(contents: list[Content], image_size: int) -> list[Row]:
-    """The square root of the area of objects in pixels of the network's input."""
+    """The sizes of objects: square roots of their areas, in pixels of the network's input."""
     places = {"object size, 10 %": 10, "  median": 50, "  90 %": 90}
     sides = [
         np.sqrt(np.prod(content.boxes[:, 2:] - content.boxes[:, :2], axis=1)) * image_size
@@ -122,7 +122,7 @@ def _remarks(config: Config, contents: list[Content], tiling: Tiling) -> list[st
 
 
 def _missing(there: str, lacking: str, which: np.ndarray, names: tuple[str, ...]) -> list[str]:
-    """A line about the classes that only one of both has."""
+    """A line about classes that are in one of the two data sets only."""
     listed = [names[i] for i in np.flatnonzero(which)]
     if not listed:
         return []
@@ -134,7 +134,7 @@ def _count(number: int) -> str:
 
 
 def _aligned(rows: list[Row]) -> list[str]:
-    """The rows in columns, numbers to the right."""
+    """Aligns the rows in columns, with numbers right-aligned."""
     labels = [_shortened(label) for label, _ in rows]
     label_width = max(map(_width, labels)) + 2
     widths = [max(len(cells[i]) for _, cells in rows) + 2 for i in range(len(rows[0][1]))]

@@ -49,9 +49,9 @@ class EvaluationOptions:
     Attributes:
       metrics: of `METRICS`, the most important first. A comparison uses the first.
       metric_iou_threshold: IoU that a match must exceed by VOC's rules.
-      output: a JSON file to write the numbers to; "" for none.
-      report: a folder to write a page about the results to; "" for none.
-      submission: a folder to write the detections to, in the forms of VOC and COCO; "" for none.
+      output: a JSON file for the numbers; "" for none.
+      report: a folder for a page about the results; "" for none.
+      submission: a folder for the detections in the formats of VOC and COCO; "" for none.
     """
 
     metrics: Sequence[str] = tuple(METRICS)
@@ -61,7 +61,7 @@ class EvaluationOptions:
     submission: str | Path = ""
 
     def __post_init__(self) -> None:
-        # Refused before an evaluation that may take an hour.
+        # Checked first: an evaluation may take an hour.
         check_output_files(self.output, also_remote=True)
         check_outputs(*self.files(), also_remote=True)
         for folder in (self.report, self.submission):
@@ -120,14 +120,14 @@ def evaluate(
     if devices.is_main_process():
         about = {"run": f"{workdir}, step {chosen_step(folder, checkpoint)}", "data": origin}
         publish(results, summary, about, dataset, options)
-        if options.submission:  # last: it refuses names that its formats do not allow
+        if options.submission:  # last, because it fails if the format does not allow a name
             with sending(options.submission) as place:
                 write_detections(results, trained.class_names, trained.category_ids, place)
     return summary
 
 
 def check_classes(named: Sequence[str], trained: Sequence[str], workdir: str | Path) -> None:
-    """Raises a `UserError` if a config names other classes than the trained ones."""
+    """Raises a `UserError` if the classes of a config are not those of the run."""
     if named and tuple(named) != tuple(trained):
         raise UserError(
             f"config.data.classes names {len(named)} classes ({', '.join(named)}), but {workdir} "
@@ -136,10 +136,10 @@ def check_classes(named: Sequence[str], trained: Sequence[str], workdir: str | P
 
 
 def _seed_of_cut(folder: Path, seed: int) -> int | None:
-    """The seed of a split that a work directory does not record; None if no split is allowed.
+    """The seed of a split if the work directory records none; None if no split is allowed.
 
-    A run that splits its images records the split, so a run without one was trained on all of them.
-    Imported weights were trained elsewhere.
+    A run records its split, so a run without one was trained on all of its images and allows no
+    split. Imported weights were trained elsewhere.
     """
     return seed if (folder / "imported.json").is_file() else None
 
@@ -159,8 +159,7 @@ def evaluate_file(
       detections: see `read_detections`.
       options: the metrics, and the files to write.
       seed: `config.seed`, for evaluation data that is split from training data.
-      workdir: a run with these classes, whose evaluation split is used if it has one; "" for
-        none.
+      workdir: a run with these classes; its evaluation split, if any, is used; "" for none.
 
     Returns:
       The numbers: see `summarise`.
@@ -261,7 +260,7 @@ def open_data(
       data: names it.
       class_names: its classes; empty = those of the data.
       seed: see `evaluate_file`.
-      workdir: of a run, whose classes and split are used; "" for none.
+      workdir: of a run; its classes and its split are used; "" for none.
 
     Raises:
       UserError: the data is wrong.

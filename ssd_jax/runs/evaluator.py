@@ -37,7 +37,8 @@ from ssd_jax.training.detection_loss import make_evaluation_step
 logger = logging.getLogger(__name__)
 
 Batch = dict[str, np.ndarray]
-# The outputs of a device for its share of a batch: detections, or these and losses `[batch, 2]`.
+# The outputs of a device for its share of a batch: detections, or detections and losses `[batch,
+# 2]`.
 Outputs = Detections | tuple[Detections, jax.Array]
 Predict = Callable[[tuple[Variables, Variables], Any], Outputs]
 
@@ -47,9 +48,9 @@ class Evaluated(NamedTuple):
 
     Attributes:
       results: one per image, in the order of their names, the same in every process.
-      pictures: this process's first images, as inputs of the network, by their names in results.
-      loss: of all images, as in training but without augmentation; None if it is not measured, or
-        there is no object.
+      pictures: the first images of this process, as inputs of the network, by name in the results.
+      loss: the mean over all images, without augmentation; None if it is not measured or there is
+        no object.
     """
 
     results: list[ImageResult]
@@ -58,7 +59,7 @@ class Evaluated(NamedTuple):
 
 
 class Stopwatch:
-    """The seconds that the parts of an evaluation take, by name."""
+    """Measures the seconds of the parts of an evaluation, by name."""
 
     def __init__(self):
         self.seconds: dict[str, float] = {}
@@ -76,7 +77,7 @@ class Stopwatch:
         return sum(self.seconds.values())
 
     def describe(self, later_images: int) -> str:
-        """Describes speed and shares of time, without the first batch; "" if there is no other.
+        """Describes the speed and the shares of time after the first batch; "" with one batch only.
 
         Args:
           later_images: the number of images that came after the first batch.
@@ -106,10 +107,10 @@ def run_detector(
       variables: parameters and batch statistics.
       batches: this process's share, from `data.evaluation_batches`.
       num_batches: the number of batches.
-      stopwatch: receives the time of the "first batch", which includes compilation, and for the
-        others the time that this process waited for "input" and "network".
+      stopwatch: receives the time of the "first batch", which includes compilation, and for later
+        batches the time of waiting for "input" and "network".
       num_pictures: the number of images to return, for drawing.
-      after_batch: called after every batch; may raise, to end early.
+      after_batch: called after every batch; may raise an exception to end early.
       inputs: selects the inputs of the step from a batch.
     """
     results, pictures, dropped, losses = [], {}, 0, np.zeros(2)
@@ -143,7 +144,7 @@ def run_detector(
 
 
 def _mean_loss(losses: np.ndarray) -> float | None:
-    """The loss over the positives of all processes, from this one's sums of both `[2]`."""
+    """The loss per positive of all processes, from this process's sums `[2]` of both."""
     total, positives = np.sum(exchange.gather_from_processes(losses.tolist()), axis=0)
     return float(total / positives) if positives else None
 
@@ -207,9 +208,9 @@ def _image_results(batch: Batch, detections: Detections) -> list[ImageResult]:
 
 
 def with_objects(most: int, batch: Batch) -> Batch:
-    """The images of a batch with their `most` largest objects, the ones that training uses.
+    """The images of a batch with their `most` largest objects, as in training.
 
-    The number is always the same, so that nothing is compiled again.
+    The arrays always have the same shape, so that nothing is compiled again.
     """
     learned = (batch["labels"] > 0) & ~batch["crowd"] & batch["mask"][:, None]
     sides = batch["boxes"][..., 2:] - batch["boxes"][..., :2]
@@ -226,7 +227,7 @@ def with_objects(most: int, batch: Batch) -> Batch:
 
 
 class Evaluator:
-    """Runs a network on evaluation data; compiled once for many evaluations.
+    """Evaluates a network repeatedly; it is compiled once.
 
     Attributes:
       dataset: the data.
@@ -248,7 +249,7 @@ class Evaluator:
           network: the network to evaluate.
           dataset: the images, with the classes that the network was trained on.
           flip: see `make_predict_step`.
-          loss: the loss to measure too; None for none.
+          loss: the loss to measure as well; None for none.
         """
         self.dataset = dataset
         self._image_size = config.model.image_size

@@ -48,8 +48,8 @@ def import_weights(
       file: see `read_format`.
       config: describes the network.
       output: the work directory to make.
-      class_names: of the weights, in order; empty = those of the config, or else VOC's or
-        COCO's, by their number.
+      class_names: the classes of the weights, in order; empty = those of the config, or else those
+        of VOC or COCO, whichever has this number of classes.
       partial: whether tensors may be missing, left over, or of another shape.
 
     Raises:

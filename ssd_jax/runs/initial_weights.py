@@ -31,7 +31,7 @@ NUM_MEASURED = 48  # images, for statistics of batch norm
 
 
 def start_weights(config: Config, network: Network, train: Dataset) -> Transfer:
-    """The weights before the first step: those of `config.init`, ready to be trained.
+    """The weights before the first step, from `config.init`.
 
     Args:
       config: of the run.
@@ -51,7 +51,7 @@ def start_weights(config: Config, network: Network, train: Dataset) -> Transfer:
 def initial_weights(
     init: str, network: Network, seed: int, class_names: Sequence[str], prior: float = 0.0
 ) -> Transfer:
-    """New variables of a network, with all fitting arrays of the weights that `init` names.
+    """New variables of a network, with all arrays from `init` that fit.
 
     Args:
       init: `config.init`.
@@ -104,7 +104,7 @@ def record_weights(folder: Path, init: str, weights: Transfer) -> None:
 def has_folded_norms(weights: Transfer) -> bool:
     """Whether batch norm in the backbone was folded into its convolutions, as for deployment.
 
-    All of its arrays from the weights have scale 1 and mean 0, which training never produces.
+    Then all scales are 1 and all means are 0, which training never produces.
     """
     arrays = flatten(weights.variables)
     constants = {

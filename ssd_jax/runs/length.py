@@ -1,4 +1,4 @@
-"""How long a run is: the steps that its epochs take."""
+"""The length of a run in steps, also if the config counts in epochs."""
 
 import logging
 import math
@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 
 def steps_of(config: Config, num_images: int) -> int:
-    """The steps of a config: those that its epochs take, if it counts in epochs."""
+    """The steps of a config, computed from its epochs if it counts in epochs."""
     if not config.epochs:
         return config.steps
     return max(1, math.ceil(config.epochs * num_images / config.batch_size))

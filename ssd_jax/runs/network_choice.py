@@ -1,4 +1,4 @@
-"""Chooses the network of a new run for the machine and the start weights that can be had."""
+"""Chooses the network of a new run by the machine and the available start weights."""
 
 import logging
 from collections.abc import Collection
@@ -19,7 +19,7 @@ NETWORKS = {
     "accelerator": "the paper's SSD300 with VGG16, in bfloat16, for an accelerator",
     "scratch": "a small SSD at 256 pixels",
 }
-# Of docs/benchmarks.md: trained on a folder of images, and a small network from scratch.
+# From docs/benchmarks.md: fine-tuning on a folder of images, and a small network from scratch.
 COST = (
     "training from scratch takes longer and reaches less (with 160 images of raccoons mAP 81 "
     "instead of 89)"

@@ -26,7 +26,7 @@ def save_batch(
     Args:
       folder: the work directory; `nonfinite/STEP` is made in it, with `batch.npz`, `numbers.json`
         and `pictures.png`.
-      batch: of all processes, as sent to the devices, before colours and mirroring.
+      batch: the batch of all processes, as sent to the devices, before augmentation on the device.
       numbers: `step`, and the other content of `numbers.json`.
       class_names: in the order of the labels.
 

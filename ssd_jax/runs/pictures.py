@@ -1,4 +1,4 @@
-"""Pictures of a run: training images as they go to the device, and detections."""
+"""Pictures of a run: training images as sent to the device, and detections."""
 
 import itertools
 import os
@@ -20,7 +20,7 @@ NUM_PICTURES = 12
 def draw_training_images(
     batch: dict[str, np.ndarray], class_names: Sequence[str], most: int = NUM_PICTURES
 ) -> list[Picture]:
-    """The first images of a batch with their boxes, as they go to the device."""
+    """The first images of a batch with their boxes, as sent to the device."""
     inputs = zip(batch["image"], batch["boxes"], batch["labels"], image_names(batch), strict=True)
     return [
         Picture(
@@ -42,7 +42,7 @@ def image_names(batch: dict[str, np.ndarray]) -> list[str]:
 def save_pictures(
     folder: Path, name: str, pictures: Sequence[Picture], hooks: Hooks, step: int
 ) -> None:
-    """Writes `pictures/NAME.png` with all of them, and `pictures/NAME_00.png`, … one by one.
+    """Writes `pictures/NAME.png` with all pictures, and `pictures/NAME_00.png`, … with one each.
 
     Captions are below the pictures on the sheet.
     """
@@ -52,5 +52,5 @@ def save_pictures(
     files |= {f"{name}_{i:02d}.png": picture.image for i, picture in enumerate(pictures)}
     for file, image in files.items():
         with replacing(folder / "pictures" / file, survives_power_loss=False) as unfinished:
-            image.save(unfinished, compress_level=1)  # a third larger, in a fifth of the time
+            image.save(unfinished, compress_level=1)  # files a third larger, in a fifth of the time
     hooks.image(step, name, np.asarray(sheet))

@@ -30,18 +30,19 @@ from ssd_jax.runs.workdir import flat_fields
 
 logger = logging.getLogger(__name__)
 
-# Share of objects with a default box of enough IoU, below which boxes in their shapes are tried.
-# With a larger share such boxes made short trainings worse (docs/benchmarks.md).
+# Recall of default boxes below which boxes in the shapes of the objects are tried. With a higher
+# recall such boxes made short trainings worse (docs/benchmarks.md).
 LOW_RECALL = 0.5
-GAIN = 0.01  # of recall, from which such boxes are used
+GAIN = 0.01  # of recall, minimum to use such boxes
 SMALL = 30  # pixels; if half of the objects are smaller, a larger input is chosen
-# The same, but only if the time allows the same number of passes as with the smaller input.
+# The same, but only if the limit in steps allows the same number of epochs as with the smaller
+# input.
 RATHER_SMALL = 60
 LARGER = {256: 384, 300: 512, 320: 480}  # inputs of the configs, and the larger ones
 # Fields that depend on the size of the input.
 SIZED = ("extra_blocks", "feature_sizes", "strides", "min_sizes", "max_sizes", "aspect_ratios")
-FEW_EPOCHS = 15  # up to which images are only mirrored
-MANY_EPOCHS = 100  # from which augmentation is that of the paper
+FEW_EPOCHS = 15  # maximum epochs with mirroring as the only augmentation
+MANY_EPOCHS = 100  # minimum epochs for the augmentation of the paper
 PAPER_BATCH_SIZE = 32
 
 
@@ -52,12 +53,12 @@ class Length(NamedTuple):
     fewest: int
     most: int
     limit: str  # the reason for `most`
-    image_size: int = 0  # that `most` is for; larger ones have fewer steps; 0 = the same for all
+    image_size: int = 0  # the input size of `most`; larger inputs have fewer steps; 0 = any size
 
 
 CPU = Length(25, 600, 1500, "so that two cores need at most twenty minutes", 320)
 SCRATCH = Length(100, 1500, 2400, CPU.limit, 256)
-ACCELERATOR = Length(100, 2000, 40_000, "as many as the paper's first rate takes")
+ACCELERATOR = Length(100, 2000, 40_000, "the number of steps at the paper's first learning rate")
 
 
 class Choice(NamedTuple):
@@ -69,11 +70,11 @@ class Choice(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """What the program chooses for a run.
+    """Which fields the program chooses for a run.
 
     Attributes:
       given: the names of fields that must not change; None = nothing is chosen.
-      network: whether a new run takes the network of `with_network`.
+      network: whether a new run uses the network of `with_network`.
     """
 
     given: Collection[str] | None
@@ -93,7 +94,7 @@ class Chosen(NamedTuple):
         if self.given is None:
             return config
         if self.network and recorded is None:
-            # Before weights are downloaded.
+            # Checked before weights are downloaded.
             evaluation = None if data.evaluation is None else count_content(data.evaluation)
             check_objects(count_content(data.train), evaluation, data.trained, data.origin)
             config = with_network(config, self.given)
@@ -207,7 +208,7 @@ def _input_size(config: Config, given: Collection[str], train: Content) -> list[
 
 
 def _kept(config: Config, known: Collection[str], train: Content) -> list[Choice]:
-    """The sizes of input and batch, where the config's own are kept.
+    """Input size and batch size, if the config's own values are kept.
 
     Args:
       config: the config.
@@ -230,7 +231,7 @@ def _kept(config: Config, known: Collection[str], train: Content) -> list[Choice
 
 
 def _small(config: Config, num_images: int) -> int:
-    """Side in pixels: if half of the objects are smaller, a larger input is chosen."""
+    """The side in pixels below which the median object causes a larger input."""
     larger = LARGER.get(config.model.image_size, config.model.image_size)
     length = _usual_length(config)
     fits = length is CPU and _wanted(length, config, num_images) <= _most(length, larger)
@@ -266,14 +267,14 @@ def _length(config: Config, given: Collection[str], num_images: int) -> list[Cho
     if steps == most:
         reason += f", {length.limit}"
     elif steps == length.fewest:
-        reason += f": few images, but training {start} needs as many steps"
+        reason += f": few images, but training {start} needs this number of steps"
     else:
         reason += f", enough {start}"
     return [Choice("steps", steps, reason)]
 
 
 def _moments(steps: int) -> list[Choice]:
-    """The steps between checkpoints and log lines, and the steps of the warm-up."""
+    """The intervals of checkpoints and log lines, and the steps of the warm-up."""
     every = math.ceil(steps / EVALUATIONS)  # before each of them
     log_every = max(1, min(20, steps // 20))
     return [
@@ -308,7 +309,7 @@ def _augmentation(given: Collection[str], passes: float) -> list[Choice]:
 
 
 def _shapes(config: Config, train: Content) -> list[Choice]:
-    """Default boxes in the shapes of the objects, if those of the config fit too few objects."""
+    """Default boxes in the shapes of the objects, if those of the config match too few objects."""
     if not len(train.boxes):
         return []
     boxes, tiling = train.some_boxes(), tiling_of(config.model)

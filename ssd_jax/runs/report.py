@@ -45,7 +45,7 @@ def write_page(
     logger.info("the report is %s", folder / "index.html")
 
 
-def tell_end(
+def log_result(
     result: TrainResult,
     config: Config,
     evaluator: Evaluator | None,
@@ -71,7 +71,7 @@ def tell_end(
             about = {"run": f"{result.workdir}, step {result.best_step}", "data": origin}
             try:
                 write_page(result.workdir / "report", results, summary, about, evaluator.dataset)
-            except UserError as error:  # the result is logged anyway
+            except UserError as error:  # the result is logged in any case
                 logger.warning("there is no report: %s", error)
     if devices.is_main_process():
         told = describe_result(result, num_objects, weakest)
@@ -101,7 +101,7 @@ def _evaluate_again(
 
 
 def _weakest(results: Sequence[ImageResult], config: Config, dataset: Dataset) -> Weakest | None:
-    """The class with the worst result, by the metric of the config or the nearest one of VOC."""
+    """The class with the lowest AP, by the metric of the config or the nearest VOC metric."""
     metric = METRICS[config.metric]
     rule = voc.METRIC if metric.own_iou_thresholds else metric
     return describe_weakest(results, dataset.class_names, config.model.image_size, rule.average)

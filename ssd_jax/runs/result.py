@@ -15,14 +15,14 @@ from ssd_jax.training.metrics_writer import read_metrics
 from ssd_jax.training.run_checkpoints import RunCheckpoints
 
 DIFFERENCE = 0.01  # difference of mAP from which an evaluation counts as better than another
-CHANCE = 0.3  # the same for few objects, divided by the root of their number
-RISEN = 1.1  # factor on the lowest loss on evaluation images from which a loss counts as risen
-HOLDS = 3  # evaluations, the last ones, that must have a risen loss
-FEWEST = 5  # evaluations from which their scatter is estimated
+CHANCE = 0.3  # the same for few objects, divided by the square root of their number
+RISEN = 1.1  # a loss on evaluation images counts as risen above this factor times the lowest one
+HOLDS = 3  # number of last evaluations that must have a risen loss
+FEWEST = 5  # minimum number of evaluations to estimate their scatter
 MEDIAN_OF_NORMAL = 0.6745  # the median of the absolute value of a standard normal number
 MORE_EVALUATION = (
-    "evaluating on more images, without which no change can be judged (config.data.split, "
-    "config.data.eval)"
+    "evaluating on more images, because this mAP is too uncertain for comparisons "
+    "(config.data.split, config.data.eval)"
 )
 
 
@@ -33,8 +33,8 @@ class TrainResult:
     Attributes:
       workdir: the work directory.
       last_step: the step that the run ended at.
-      metrics: by step, what `metrics.jsonl` holds: `train/loss`, `eval/mAP`, …; the mAP is None
-        where there was nothing to find.
+      metrics: by step, the content of `metrics.jsonl`: `train/loss`, `eval/mAP`, …; the mAP is None
+        if the evaluation data has no object.
       best_step: the checkpoint with the highest mAP; None if none was evaluated.
       best_mean_ap: its mAP.
     """
@@ -47,7 +47,7 @@ class TrainResult:
 
 
 def read_result(folder: Path, checkpoints: RunCheckpoints) -> TrainResult:
-    """The result of a run, read from its files; the same on all processes."""
+    """Reads the result of a run from its files; it is the same on all processes."""
     metrics: dict[int, dict[str, float | None]] = {}
     for line in exchange.from_main_process(read_metrics(folder)):
         values = {name: value for name, value in line.items() if name != "step"}
@@ -65,15 +65,15 @@ def read_result(folder: Path, checkpoints: RunCheckpoints) -> TrainResult:
 def describe_result(
     result: TrainResult, num_objects: Sequence[int] = (), weakest: Weakest | None = None
 ) -> str:
-    """Describes a result in a few lines: the best step, what is sure about it, and one advice.
+    """Describes a result in a few lines: the best step, its uncertainty, and one advice.
 
     Args:
       result: of the run.
-      num_objects: of each class, in the evaluation data; empty where unknown.
-      weakest: the weakest class; left out where the objects are few.
+      num_objects: of each class, in the evaluation data; empty if unknown.
+      weakest: the weakest class; not used if the objects are few.
 
     Returns:
-      The lines; "" where there is nothing to tell.
+      The lines; "" if the run was not evaluated.
     """
     mean_ap = _series(result, "eval/mAP")
     best = result.best_mean_ap
@@ -98,7 +98,7 @@ def describe_result(
 
 
 def next_commands(result: TrainResult, evaluates: bool) -> str:
-    """The end of a run: where its files are, and commands that use its best checkpoint.
+    """The last message of a run: the place of its files, and commands for its best checkpoint.
 
     Args:
       result: of the run.
@@ -128,7 +128,7 @@ def _series(result: TrainResult, name: str) -> dict[int, float]:
 
 
 def _course(result: TrainResult, mean_ap: dict[int, float], num_objects: int) -> tuple[str, str]:
-    """Whether the run was too long or too short, and what to try; both "" where it was neither.
+    """Describes a run that was too long or too short, with an advice; both "" if it was neither.
 
     Args:
       result: of the run.
@@ -140,10 +140,10 @@ def _course(result: TrainResult, mean_ap: dict[int, float], num_objects: int) ->
     chance = CHANCE / math.sqrt(num_objects) if num_objects else 0.0
     difference = max(DIFFERENCE, chance, 2 * scatter(list(mean_ap.values())))
     if best - last > difference:
-        told = (
+        problem = (
             f"the last, at step {result.last_step}, has {last:.4f}: longer training made it worse"
         )
-        return told, "fewer steps, more images or stronger augmentation"
+        return problem, "fewer steps, more images or stronger augmentation"
     if last - before > difference:
         rise = f"by {last - before:.4f} since the evaluation before"
         return f"the mAP was still rising, {rise}", "more steps"
@@ -154,25 +154,25 @@ def _course(result: TrainResult, mean_ap: dict[int, float], num_objects: int) ->
     values = list(losses.values())
     risen = max(RISEN * losses[lowest], losses[lowest] + 3 * scatter(values))
     if min(values[-HOLDS:]) > risen:
-        told = (
+        problem = (
             f"overfitting since step {lowest}: the loss on evaluation images has risen from "
             f"{losses[lowest]:.3f} to {values[-1]:.3f}"
         )
-        return told, "more images or stronger augmentation"
+        return problem, "more images or stronger augmentation"
     return "", ""
 
 
 def scatter(values: Sequence[float]) -> float:
-    """The standard deviation of a series of evaluations around its course.
+    """The standard deviation of a series of evaluations around its trend.
 
-    It is that of the second differences, which a steady rise or fall does not change; those of
-    independent numbers have 6 times their variance. The median makes single leaps count little.
+    It is estimated from second differences, which a linear trend does not change. The second
+    differences of independent numbers have 6 times their variance. The median limits outliers.
 
     Args:
       values: in order.
 
     Returns:
-      0 for fewer than `FEWEST` values, which tell nothing about it.
+      0 for fewer than `FEWEST` values, which are too few for an estimate.
     """
     if len(values) < FEWEST:
         return 0.0

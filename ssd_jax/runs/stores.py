@@ -1,4 +1,4 @@
-"""Work directories in object stores: copied here to be read, or to be trained in."""
+"""Work directories in object stores: local copies for reading and for training."""
 
 import contextlib
 import functools
@@ -25,7 +25,7 @@ CHECKPOINT = re.compile(r"checkpoints/(\d+)/(.*)")
 
 
 def run_copy(place: AnyPath) -> Path:
-    """A local path of a work directory, to read the description and the weights of its run.
+    """A local path of a work directory, with the description and the weights of its run.
 
     Raises:
       UserError: see `local_copy`.
@@ -46,10 +46,10 @@ def _steps_at(place: AnyPath) -> list[int]:
 
 @contextlib.contextmanager
 def training_copy(place: AnyPath) -> Iterator[tuple[Path, list[Hook]]]:
-    """A block with a local path of a work directory for training; a store gets all changes.
+    """A block with a local path of a work directory; all changes are sent to its store.
 
-    For a work directory in a store, this is a copy. Only the main process has it; other processes
-    read and write nothing there.
+    For a work directory in a store, the path is that of a copy. Only the main process has it; other
+    processes read and write nothing there.
 
     Yields:
       The path, and hooks for the run.
@@ -83,7 +83,9 @@ def training_copy(place: AnyPath) -> Iterator[tuple[Path, list[Hook]]]:
         except (UserError, OSError) as error:
             kept = Path(tempfile.mkdtemp(prefix="ssd_jax_run_"), folder.name)
             shutil.move(os.fspath(folder), kept)
-            raise UserError(f"{error}; what was not copied is kept in {kept}") from error
+            raise UserError(
+                f"{error}; the files that were not copied are kept in  {kept}"
+            ) from error
 
 
 class _Owned(Hook):
@@ -93,7 +95,7 @@ class _Owned(Hook):
         self._mirror = mirror
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Checks it."""
+        """Ends the run if another process has the work directory."""
         self._mirror.check()
 
 

@@ -1,4 +1,4 @@
-"""Trains one config after the other and writes their results into one table."""
+"""Trains several configs in sequence and writes their results into one table."""
 
 import logging
 import statistics

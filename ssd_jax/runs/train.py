@@ -1,7 +1,7 @@
 """Trains a detector from a config and a work directory, with the parts of all packages.
 
-`train` checks the config, builds the parts of the run, restores the state or begins with a new one,
-and fits it. Mistakes are reported before anything is written.
+`train` checks the config, builds the parts of the run, restores or creates the state, and trains
+it. It reports mistakes before it writes anything.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from ssd_jax.runs import agreement
 from ssd_jax.runs.batch_memory import batch_memory
 from ssd_jax.runs.changed_config import check_can_continue
 from ssd_jax.runs.class_weights import with_class_weights
-from ssd_jax.runs.data_checks import describe_continued, look_at_data, record_data
+from ssd_jax.runs.data_checks import check_data, describe_continued, record_data
 from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.initial_weights import record_weights, start_weights
 from ssd_jax.runs.length import log_how_to_continue, with_steps
@@ -41,7 +41,7 @@ from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
 from ssd_jax.runs.plan import Chosen
 from ssd_jax.runs.provenance import describe_program
-from ssd_jax.runs.report import tell_end
+from ssd_jax.runs.report import log_result
 from ssd_jax.runs.result import TrainResult, read_result
 from ssd_jax.runs.stores import training_copy
 from ssd_jax.runs.trained import read_evaluations
@@ -74,16 +74,16 @@ def train(
     hooks: Sequence[Hook] = (),
     chooses_network: bool = False,
 ) -> TrainResult:
-    """Trains with a config; continues an earlier run in the work directory.
+    """Trains with a config; continues the run in the work directory if there is one.
 
     Args:
       config: the config of the run.
       workdir: the work directory; created if it does not exist.
       change_config: whether the earlier run may have had another config.
-      given: names of fields like `steps` and `model.width`; other fields may be adapted to the
-        images and the machine. None keeps the whole config.
+      given: names of fields that must not change, like `steps` and `model.width`; others may be
+        adapted to the images and the machine. None = no field may change.
       hooks: receive metrics and pictures, and may end the run; the same on all processes.
-      chooses_network: whether a new run takes the network of `network_choice.with_network`.
+      chooses_network: whether a new run uses the network of `network_choice.with_network`.
 
     Raises:
       UserError: config, data or work directory are wrong, or loss or gradient are not finite.
@@ -108,7 +108,7 @@ def _train(
         recorded = agreement.shared_config(folder) if saved else None
         config = chosen.complete(config, data, recorded)
         config = with_steps(config, len(data.train), folder)
-        if devices.is_main_process():  # the others end with it
+        if devices.is_main_process():  # the other processes end too
             check_can_continue(folder, config, saved, may_change)
             if saved:
                 check_classes(folder, data.train.class_names)
@@ -116,7 +116,7 @@ def _train(
         stack.enter_context(batch_memory(parts.network, parts.batch_size, config.accumulate))
         agreement.check_same_data(parts.data.train, parts.data.evaluation)
         if not saved:
-            look_at_data(config, parts.data, parts.network.tiling)
+            check_data(config, parts.data, parts.network.tiling)
         if devices.is_main_process():
             if saved:
                 logger.info("%s", describe_continued(config, parts.data))
@@ -135,7 +135,7 @@ def _train(
             _fit(parts, start, checkpoints, interruption, began)
         result = read_result(folder, checkpoints)
         if not is_done:
-            tell_end(result, config, parts.evaluator, data.evaluated, interruption.check)
+            log_result(result, config, parts.evaluator, data.evaluated, interruption.check)
         return result
 
 
@@ -160,7 +160,7 @@ class _Parts:
         return self.data.train.class_names
 
     def new_state(self, parameters: Variables, batch_stats: Variables) -> TrainState:
-        """The state before the first step; compiled it is one program, not one for each array."""
+        """The state before the first step, compiled as one program, not one for each array."""
         return initial_state(
             parameters,
             batch_stats,
@@ -212,7 +212,7 @@ def _build(config: Config, folder: Path, data: RunData, hooks: Sequence[Hook]) -
 
 @dataclasses.dataclass(frozen=True)
 class _Start:
-    """The point at which a run begins or continues. Training donates the arrays of the state."""
+    """The point at which a run begins or continues. Training reuses the memory of the state."""
 
     step: int
     state: TrainState
@@ -228,8 +228,8 @@ def _restore(parts: _Parts, checkpoints: RunCheckpoints) -> _Start | None:
     shapes = jax.eval_shape(parts.new_state, *parts.network.variable_shapes())
     if parts.data.cut and not exchange.from_main_process((parts.folder / CUT_FILE).is_file()):
         raise UserError(
-            f"{parts.folder} holds a run that has trained on all of its images, so none can be cut "
-            "off for evaluation: name evaluation data in config.data.eval"
+            f"{parts.folder} holds a run that has trained on all of its images, so none can be "
+            "split off for evaluation: name evaluation data in config.data.eval"
         )
     state, progress = checkpoints.restore(shapes)
     evaluations = dict(exchange.from_main_process(read_evaluations(parts.folder)))
@@ -318,7 +318,7 @@ def _evaluate(
 ) -> dict[str, float | None]:
     """The metrics of a state by name, and pictures of its detections.
 
-    The mAP is None without objects to find; other missing numbers are left out.
+    The mAP is None if the data has no object; other missing numbers are left out.
     """
     assert parts.evaluator is not None
     results, pictures, loss = parts.evaluator(
@@ -339,10 +339,10 @@ def _evaluate(
 
 
 def _save_nonfinite(parts: _Parts, step: int, numbers: dict[str, float]) -> str:
-    """Saves the batch of a step whose loss or gradient is not finite; returns where, in words."""
+    """Saves the batch of a step whose loss or gradient is not finite; returns a description."""
     if not devices.is_main_process():
         return "its batch is kept by process 0"
-    # The batch of a step can be made again.
+    # The batch of a step can be computed again.
     shares = [next(parts.batches(step - 1, index)) for index in range(devices.process_count())]
     batch = {key: np.concatenate([share[key] for share in shares]) for key in shares[0]}
     return save_batch(parts.folder, batch, numbers, parts.class_names)

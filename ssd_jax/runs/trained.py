@@ -26,8 +26,7 @@ def load_workdir(
 
     Args:
       place: the work directory.
-      checkpoint: its step, "best" or "last"; the best one by mAP is the last one if the run was
-        not evaluated.
+      checkpoint: its step, "best" (by mAP) or "last"; without an evaluation, "best" is the last.
       config: of the run; None = the one that the work directory records.
 
     Raises:

@@ -16,7 +16,7 @@ A work directory has
     tensorboard/     the same for TensorBoard, with the pictures
     loggers.json     if config.loggers names them: the run's ids at Weights & Biases and MLflow
     wandb/           files of Weights & Biases
-    pictures/        training images as they go to the device; detections of the last evaluation
+    pictures/        training images as sent to the device; detections of the last evaluation
     report/          a page about the best checkpoint, written at the end of an evaluated run
     nonfinite/       batches whose loss or gradient was not finite, if there were any
     lock             held by the process that trains here
@@ -45,7 +45,7 @@ from ssd_jax.storage.files import (
 def record_run(
     folder: Path, config: Config, class_names: Sequence[str], category_ids: Sequence[int]
 ) -> None:
-    """Writes config and classes into a work directory, which is made if it does not exist.
+    """Writes config and classes into a work directory, which is created if it does not exist.
 
     Args:
       folder: the work directory.
@@ -57,7 +57,7 @@ def record_run(
     classes = describe_classes(class_names, category_ids)
     write_json(folder / "config.json", config.model_dump(mode="json"))
     write_json(folder / "classes.json", classes)
-    # Last: a present config can also be read in the format before, but not the reverse.
+    # Last: this version can read configs of the format before, but not the reverse.
     write_json(folder / "format.json", {"format": FORMAT}, indent=None)
 
 
@@ -178,7 +178,7 @@ def _read(folder: Path, name: str) -> Any:
 
 
 def _why_no_run(folder: Path, missing: str) -> str:
-    """Why a folder without one of the files is no work directory, and the fix."""
+    """Describes why a folder without this file is no work directory, with the fix."""
     if not folder.exists():
         near = did_you_mean_path(folder, is_recorded) or "; `ssd-jax train` makes one"
         return f"it does not exist{scheme_hint(folder) or near}"

@@ -87,7 +87,7 @@ def test_from_noise_on_few_objects_nothing_is_concluded():
         "best of 10 evaluations: mAP 0.6793 at step 60",
         "only 10 objects to evaluate on: the mAP is uncertain by about ±25 points, and the best "
         "checkpoint was chosen on the same images, so it is probably too high",
-        "try next: evaluating on more images, without which no change can be judged "
+        "try next: evaluating on more images, because this mAP is too uncertain for comparisons "
         "(config.data.split, config.data.eval)",
     ]
 
