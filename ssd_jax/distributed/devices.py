@@ -1,7 +1,7 @@
-"""Devices and hosts: only this file uses their number.
+"""Data parallelism with `pmap`: devices, and the processes of a run.
 
-Data parallelism with `pmap`: every device holds the whole state and a share of the batch. A
-process is one running program; a host runs one process, which drives all of its devices.
+Every device holds the whole state and a share of the batch. A host runs one process, which uses all
+of its devices. No other file depends on the number of devices or processes.
 """
 
 import atexit
@@ -48,16 +48,16 @@ def initialize(
     It does nothing if this process was started alone and no argument is given.
 
     Args:
-      coordinator: `host:port` of process 0; "" as the launcher says (Slurm, Open MPI, a TPU pod,
+      coordinator: `host:port` of process 0; "" = from the launcher (Slurm, Open MPI, a TPU pod,
         Kubernetes).
-      num_processes: how many processes there are; 0 as the launcher says; 1 for a run by itself.
-      process_id: which of them this is; -1 as the launcher says.
+      num_processes: number of processes; 0 = from the launcher; 1 = no other process.
+      process_id: number of this process; -1 = from the launcher.
       heartbeat_timeout: seconds without a heartbeat of one process after which the others end.
-      join_timeout: seconds until all must have joined; otherwise the program ends with a message.
+      join_timeout: seconds in which all processes must join; later the program ends with a message.
       wait_timeout: maximum seconds of a later wait for the others, before the program ends.
 
     Raises:
-      UserError: a value is wrong or missing, or the launcher does not say where the others are.
+      UserError: a value is wrong or missing, or the launcher gives no address of the others.
     """
     run = find_membership(os.environ, coordinator, num_processes, process_id)
     if run is None:
@@ -66,7 +66,8 @@ def initialize(
         _check_port(int(run.coordinator.rpartition(":")[2]))
     # It would receive SIGTERM instead of this program.
     jax.config.update("jax_enable_preemption_service", False)
-    # When its wait times out, JAX ends the program with a C++ stack trace: so it waits longer.
+    # At its timeout JAX ends the program with a C++ stack trace, so its timeout is longer than
+    # ours.
     alarm = threading.Timer(join_timeout, _end_unjoined, [run, join_timeout])
     alarm.daemon = True
     alarm.start()
@@ -77,15 +78,16 @@ def initialize(
             process_id=run.process_id if run.process_id >= 0 else None,
             local_device_ids=None if "JAX_LOCAL_DEVICE_IDS" in os.environ else run.gpus,
             initialization_timeout=join_timeout + 60,
-            # Later than `watch`, which says what to do and ends the process with a status. JAX
-            # sends a heartbeat every half of this time: a process may die that long after its last.
+            # Later than `watch`, which prints a message with the fix and exits with a status. JAX
+            # sends a heartbeat at every half of this time: a process may die that long after its
+            # last one.
             heartbeat_timeout_seconds=2 * (heartbeat_timeout + JAX_LATER),
         )
-    except Exception as error:  # any error of the clients of clusters
+    except Exception as error:  # any error of the launcher's client
         raise UserError(
             f"this process is one of several ({run.launcher}), but cannot join the others: "
             f"{' '.join(str(error).split())}. Pass --coordinator=HOST:PORT, --num_processes and "
-            "--process_id, or --num_processes=1 for a run by itself"
+            "--process_id, or --num_processes=1 for a run of one process"
         ) from error
     finally:
         alarm.cancel()
@@ -94,7 +96,7 @@ def initialize(
 
 
 def _check_port(port: int) -> None:
-    """Refuses a port that is in use: JAX would crash."""
+    """Raises a `UserError` for a port that is in use; JAX would crash."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -122,7 +124,7 @@ def joined() -> bool:
 
 
 def leave_together() -> None:
-    """Waits until all processes of the run call this; then any can end without errors in others."""
+    """Waits until all processes of the run call this, so that the end of one causes no errors."""
     if joined():
         watch.stop()
         jax.distributed.shutdown()
@@ -139,7 +141,7 @@ def process_count() -> int:
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that prints and writes."""
+    """Whether this is the main process, which prints and writes."""
     return jax.process_index() == 0
 
 
@@ -184,18 +186,18 @@ def per_process_batch_size(batch_size: int, accumulate: int = 1) -> int:
 def pmap_train_step(
     step: Callable[[State, DeviceBatch, Numbers], tuple[State, Metrics]],
 ) -> Callable[[State, DeviceBatch, Numbers], tuple[State, Metrics]]:
-    """Runs `step(state, batch, numbers) -> (state, metrics)` on every device, on its share.
+    """Runs `step(state, batch, numbers) -> (state, metrics)` on every device.
 
-    Each has a share of the batch, and all have the same state and numbers.
-    The state and metrics that `step` returns must be the same on every device. The input state is
-    donated: its memory is used for the output state. Several processes wait for one another here.
+    Each device gets its share of the batch. State and numbers are the same on every device, and so
+    must be the outputs of `step`. The input state is donated: its memory is used for the output
+    state. Processes wait for each other here.
 
     Raises:
-      LostProcessError: a process did not reach this call.
+      LostProcessError: a process did not make this call in time.
     """
     if process_count() > 1:
-        # In the first step CPUs wait for one another for 30 s at most (Gloo). Process 0 alone finds
-        # the step among compiled programs, and would wait for the others to compile it.
+        # In the first step CPUs wait for each other for at most 30 s (Gloo). Only process 0 uses
+        # cached compiled programs, and would wait while the others compile the step.
         if jax.default_backend() == "cpu":
             jax.config.update("jax_enable_compilation_cache", False)
             compilation_cache.reset_cache()  # which reads that setting once
@@ -213,9 +215,9 @@ def pmap_predict(
 
 
 def replicate(tree: T) -> T:
-    """Copies values, the same on every process, to every device: the form `pmap` returns.
+    """Copies values, the same in all processes, to every device, in the layout of `pmap`'s outputs.
 
-    With another form the first call would work too, but the second would compile again.
+    With another layout, the second call of a pmapped function would compile it again.
     """
     mesh = Mesh(np.array(jax.devices()), (DEVICES,))
     with watch.waiting("values that all processes have"):  # JAX compares them
@@ -229,15 +231,15 @@ def shard(batch: Any) -> Any:
 
 
 def place(batch: Any) -> Any:
-    """Starts sending a batch to the devices of this process, split over them by the first axis."""
+    """Starts sending a batch to the devices of this process, split by the first axis."""
     mesh = Mesh(np.array(jax.local_devices()), (DEVICES,))
     return jax.device_put(shard(batch), NamedSharding(mesh, PartitionSpec(DEVICES)))
 
 
 def prefetch(batches: Iterator[Batch], keys: Sequence[str]) -> Iterator[tuple[Batch, DeviceBatch]]:
-    """Yields every batch, and its arrays of these names, sharded over the devices.
+    """Yields every batch with its arrays of these names sharded over the devices.
 
-    A batch is sent when the one before it is yielded: the transfer overlaps with computation.
+    The next batch is sent before a batch is yielded: the transfer overlaps with computation.
     """
 
     def send(batch: Batch) -> tuple[Batch, DeviceBatch]:
@@ -269,7 +271,7 @@ def to_host(tree: Any) -> Any:
 
 
 def wait_for(tree: Any) -> None:
-    """Returns when the devices have computed these values."""
+    """Waits until the devices have computed these values."""
     with watch.waiting("numbers that all processes compute together"):
         jax.block_until_ready(tree)
 
@@ -288,8 +290,8 @@ def sum_over_devices(tree: T) -> T:
 class Agreement:
     """Shares a boolean of each process with all processes, between two steps.
 
-    This costs almost nothing: the sum over the processes is computed in parallel with the steps,
-    and read when the next step has begun.
+    This costs almost nothing: the devices sum it in parallel with the steps, and the sum is read
+    after the next step has begun.
     """
 
     def __init__(self) -> None:
@@ -297,9 +299,9 @@ class Agreement:
         self._sum = jax.pmap(sum_over_devices, axis_name=DEVICES, out_axes=None)
 
     def any_process(self, here: bool) -> bool:
-        """Whether any process passed True at the previous call; with one process: at this call.
+        """Whether any process passed True at the previous call; with one process, at this call.
 
-        All processes must call it equally often, and get the same result.
+        All processes must call it equally often; they get the same result.
         """
         if jax.process_count() == 1:
             return here

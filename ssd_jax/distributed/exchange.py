@@ -1,6 +1,6 @@
-"""Values that processes of a run tell each other: JSON and arrays, through JAX's coordinator.
+"""Exchange of values between the processes of a run: JSON and arrays, through JAX's coordinator.
 
-Nothing that is received can run code: text is parsed as JSON, arrays are read by safetensors.
+Received data cannot run code: text is parsed as JSON, and safetensors reads arrays.
 """
 
 import itertools
@@ -14,14 +14,14 @@ import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
-from jax._src import distributed  # orbax, too, has no other way to the coordinator
+from jax._src import distributed  # orbax uses it, too: there is no public API
 from jax.experimental import multihost_utils
 
 from ssd_jax.distributed import watch
 from ssd_jax.errors import LostProcessError, UserError
 
 Tree = TypeVar("Tree")
-JsonT = TypeVar("JsonT")  # what JSON gives back alike: lists, not tuples, and strings as keys
+JsonT = TypeVar("JsonT")  # values that JSON does not change: lists, not tuples, and strings as keys
 
 _numbers = itertools.count()
 
@@ -30,11 +30,11 @@ def from_main_process(value: JsonT) -> JsonT:
     """The main process's value, on every process.
 
     Args:
-      value: of the main process; those of the others do not matter.
+      value: the value; only that of the main process is used.
 
     Raises:
-      UserError: what came is not JSON.
-      LostProcessError: a process did not come to this call.
+      UserError: the received data is not JSON.
+      LostProcessError: a process did not make this call in time.
     """
     if distributed.global_state.num_processes == 1:
         return value
@@ -46,20 +46,20 @@ def from_main_process(value: JsonT) -> JsonT:
 def arrays_from_main_process(read: Callable[[], Tree], shapes: Tree) -> Tree:
     """The arrays that the main process reads, as NumPy arrays on every process.
 
-    They are sent between the devices, bit-identical, after all processes have reached this call.
+    The devices send them, bit-identical, after all processes have made this call.
 
     Args:
-      read: returns them; called only on the main process.
+      read: reads the arrays; called only on the main process.
       shapes: a tree of the same structure, whose leaves have `shape` and `dtype`.
 
     Raises:
-      LostProcessError: a process did not reach this call.
+      LostProcessError: a process did not make this call in time.
     """
     is_main = distributed.global_state.process_id == 0
     tree = read() if is_main else shapes
     if distributed.global_state.num_processes == 1:
         return tree
-    from_main_process(True)  # a wait between devices would end after seconds
+    from_main_process(True)  # devices would wait for seconds only
     leaves, structure = jax.tree.flatten(shapes)
     sizes = [math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in leaves]
     packed = np.zeros(-(-sum(sizes) // 4) * 4, np.uint8)
@@ -78,8 +78,8 @@ def gather_from_processes(value: JsonT) -> list[JsonT]:
     """Every process's value, in the order of processes, on every process.
 
     Raises:
-      UserError: what came is not JSON.
-      LostProcessError: a process did not come to this call.
+      UserError: the received data is not JSON.
+      LostProcessError: a process did not make this call in time.
     """
     if distributed.global_state.num_processes == 1:
         return [value]
@@ -93,8 +93,8 @@ def gather_arrays(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray
     """Every process's arrays by name, in the order of processes, on every process.
 
     Raises:
-      UserError: what came are not arrays.
-      LostProcessError: a process did not come to this call.
+      UserError: the received data is not in the format of safetensors.
+      LostProcessError: a process did not make this call in time.
     """
     if distributed.global_state.num_processes == 1:
         return [dict(arrays)]
@@ -121,23 +121,24 @@ def parsed_arrays(data: bytes, process: int) -> dict[str, np.ndarray]:
     """The arrays that a process sent.
 
     Raises:
-      UserError: they are not in the form of safetensors.
+      UserError: they are not in the format of safetensors.
     """
     try:
         return safetensors.numpy.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise _malformed(process, "arrays", error) from error
+        raise _malformed(process, "in the format of safetensors", error) from error
 
 
 def _malformed(process: int, expected: str, error: Exception) -> UserError:
     return UserError(
-        f"process {process} of the run sent what are no {expected} ({str(error)[:200]}): start all "
-        "processes with the same version of the code, in a network that nobody else can reach"
+        f"process {process} of the run sent data that is not {expected} ({str(error)[:200]}): "
+        "start all processes with the same version of the code, in a network that nobody else can "
+        "reach"
     )
 
 
 def _exchange(data: bytes, wanted: Sequence[int]) -> list[bytes]:
-    """What the processes of these numbers told; all processes must call it, in the same order."""
+    """The data of these processes; all processes must call this, in the same order."""
     client = distributed.global_state.client
     assert client is not None
     number, own = next(_numbers), distributed.global_state.process_id
@@ -160,7 +161,7 @@ def _exchange(data: bytes, wanted: Sequence[int]) -> list[bytes]:
         except jax.errors.JaxRuntimeError as error:
             raise _lost(f"process {process}", error) from error
     try:
-        # Until all have read, nothing is removed.
+        # Nothing is removed until all processes have read.
         client.wait_at_barrier(f"ssd_jax/exchange/{number}", milliseconds_left())
     except jax.errors.JaxRuntimeError as error:
         raise _lost("a process", error) from error
@@ -169,7 +170,7 @@ def _exchange(data: bytes, wanted: Sequence[int]) -> list[bytes]:
 
 
 def _lost(who: str, error: RuntimeError) -> Exception:
-    """The error of a wait in vain; any other stays as it is."""
+    """A `LostProcessError` for a timeout; other errors are returned unchanged."""
     if "DEADLINE_EXCEEDED" not in str(error):
         return error
     return LostProcessError(

@@ -1,8 +1,8 @@
 """Detects from the environment whether this program is one of several processes of a run.
 
-JAX can detect it too (`jax.distributed.initialize`), but treats a Slurm allocation as a run of
-several processes, fails if a launcher does not provide everything, and gives a process of Slurm or
-Open MPI one GPU even if it is the only one on its host.
+JAX can detect it too (`jax.distributed.initialize`). But JAX treats a Slurm allocation as a run of
+several processes, fails if a launcher does not provide all values, and gives a process of Slurm or
+Open MPI one GPU even if it is the only process on its host.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ class Membership(NamedTuple):
     process_id: int  # -1 = only the launcher knows
     gpus: tuple[int, ...] = ()  # GPUs of the host that this process uses; () = all visible ones
     coordinator: str = ""  # `host:port` of process 0; "" = JAX finds it
-    missing: str = ""  # why JAX cannot find the coordinator; "" = it can
+    missing: str = ""  # the reason why JAX cannot find the coordinator; "" = it can
 
 
 def find_membership(
@@ -33,13 +33,13 @@ def find_membership(
     num_processes: int = 0,
     process_id: int = -1,
 ) -> Membership | None:
-    """Finds the run of this process, from the given flags and the environment.
+    """Finds the run of this process from the flags and the environment.
 
     Args:
       environment: the environment variables.
-      coordinator: `host:port` of process 0; "" as the launcher says.
-      num_processes: how many processes there are; 0 as the launcher says; 1 for a run by itself.
-      process_id: which of them this is; -1 as the launcher says.
+      coordinator: `host:port` of process 0; "" = from the launcher.
+      num_processes: number of processes; 0 = from the launcher; 1 = no other process.
+      process_id: number of this process; -1 = from the launcher.
 
     Returns:
       None for a run of one process.
@@ -80,7 +80,7 @@ def find_membership(
 
 
 def _check_complete(known: Membership) -> None:
-    """Refuses a membership with a missing value that only the user knows."""
+    """Raises a `UserError` if a value is missing that only the user knows."""
     if not known.missing:
         return
     if not known.coordinator:
@@ -88,7 +88,7 @@ def _check_complete(known: Membership) -> None:
         raise UserError(
             f"{known.launcher} started this process as one of several, but {known.missing}: pass "
             f"--coordinator=HOST:PORT{others}, with the host of process 0 and a port that is free "
-            "there, or --num_processes=1 for a run by itself"
+            "there, or --num_processes=1 for a run of one process"
         )
     for name, is_given in (
         ("num_processes", known.num_processes > 0),
@@ -106,10 +106,10 @@ def _launched(environment: Mapping[str, str]) -> Membership | None:
     """
     if "OMPI_COMM_WORLD_SIZE" in environment:
         return _by_open_mpi(environment)
-    # A shell in an allocation has SLURM_NTASKS too. In a step, srun sets the number it started.
+    # A shell in an allocation has SLURM_NTASKS too. In a step, srun sets the number of its tasks.
     if "SLURM_STEP_NUM_TASKS" in environment:
         return _by_slurm(environment)
-    if environment.get("TPU_ML_PLATFORM") == "JAX":  # JAX sets it where there are chips and libtpu
+    if environment.get("TPU_ML_PLATFORM") == "JAX":  # JAX sets it if there are TPU chips and libtpu
         return _by_tpu(environment)
     if {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= environment.keys():
         return _by_kubernetes(environment)
@@ -155,7 +155,7 @@ def _by_slurm(environment: Mapping[str, str]) -> Membership | None:
 
 
 def _by_tpu(environment: Mapping[str, str]) -> Membership | None:
-    """JAX asks the machine for the rest."""
+    """JAX gets the other values from the machine."""
     hosts = environment.get("TPU_PROCESS_ADDRESSES", environment.get("TPU_WORKER_HOSTNAMES"))
     if hosts is None and "TPU_SKIP_MDS_QUERY" not in environment:
         hosts = _metadata(environment, "worker-network-endpoints")
@@ -189,7 +189,7 @@ def _by_kubernetes(environment: Mapping[str, str]) -> Membership:
 
 
 def _own_gpus(environment: Mapping[str, str], alone: bool, number: str) -> tuple[int, ...]:
-    """All GPUs if the process is alone on its host or sees one; otherwise that of its number.
+    """All GPUs if the process is alone on its host or sees only one; otherwise its own GPU.
 
     Args:
       environment: the environment variables.

@@ -1,4 +1,4 @@
-"""Batches that are too large for the memory: refused before a run, or reported as a user error."""
+"""Checks before a run that a batch fits into the memory; reports later failures as user errors."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.l
 
 
 def check_batch(batch_size: int, image_size: int, convolution_bytes: int, fix: str) -> None:
-    """Refuses a batch that cannot fit into the memory with any compilation of the network.
+    """Raises a `UserError` for a batch that no compiled network can process in the memory.
 
     Args:
       batch_size: images that a device processes at a time.
@@ -26,21 +26,22 @@ def check_batch(batch_size: int, image_size: int, convolution_bytes: int, fix: s
       fix: the remedy, for the message.
 
     Raises:
-      UserError: the machine has no memory for the images, or a device none for the convolution.
+      UserError: the images do not fit into the memory of the machine, or the convolution into that
+        of a device.
     """
-    import jax  # takes a second, and detectors of exported files do not need it
+    import jax  # the import takes a second, and detectors of exported files do not need it
 
     on_host = jax.local_device_count() * batch_size * image_size**2 * 3
     statistics = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in statistics:
         _check(batch_size, convolution_bytes, statistics["bytes_limit"], "the device", fix)
-    else:  # its devices are the machine
+    else:  # its devices use the memory of the machine
         on_host += jax.local_device_count() * convolution_bytes
     _check(batch_size, on_host, _host_memory(), "this machine", fix)
 
 
 def check_images(batch_size: int, image_size: int, fix: str) -> None:
-    """Refuses a batch whose images alone, as bytes and as floats, do not fit into the memory.
+    """Raises a `UserError` if the images of a batch, as bytes and floats, exceed the memory.
 
     Args:
       batch_size: the number of images.

@@ -1,4 +1,4 @@
-"""Heartbeats between the processes of a run, so that none waits for another without end.
+"""Heartbeats between the processes of a run, so that none waits forever for another.
 
 Every process sends a heartbeat each second through JAX's coordinator in process 0, and reads those
 of the others. If one ends with an error, the others end with its message. If one sends no
@@ -23,13 +23,13 @@ from jax._src import distributed  # the coordinator has no public API
 from ssd_jax.errors import START_AGAIN, TRY_AGAIN
 
 PERIOD = 1.0  # seconds between two heartbeats
-FAREWELL = 6.0  # seconds in which the others receive the message of an ending process
+ANNOUNCEMENT = 6.0  # seconds in which the others receive the message of an ending process
 KEY = "ssd_jax/alive/"
 ENDED = "ssd_jax/ended"  # the key for the message of the first process that ends with an error
 LISTEN = 500  # milliseconds of one listening call; an end of this process waits for it
 LONGEST_WAIT = 1800.0  # seconds, by default
 LEFT = "left"  # the heartbeat of a process that has finished
-SILENCE = 1.5 * PERIOD  # after which a connection to process 0 is tried
+SILENCE = 1.5 * PERIOD  # without an answer, after which a connection to process 0 is tried
 
 _ending = threading.Lock()  # the thread that ends the process never releases it
 
@@ -56,12 +56,12 @@ class Watch:
         now = time.monotonic()
         self._answered = now
         # By process, its last heartbeat and the time of its arrival.
-        self._told: dict[int, tuple[str, float]] = {i: ("", now) for i in range(self._count)}
+        self._heartbeats: dict[int, tuple[str, float]] = {i: ("", now) for i in range(self._count)}
         self._wait: tuple[str, float] | None = None  # its purpose and its deadline
         self._stopped = threading.Event()
         self._threads = [
             threading.Thread(target=work, daemon=True)
-            for work in (self._tell, self._judge, self._listen)
+            for work in (self._send, self._check, self._listen)
         ]
         for thread in self._threads:
             thread.start()
@@ -77,26 +77,26 @@ class Watch:
 
     @contextlib.contextmanager
     def waiting(self, for_what: str) -> Iterator[None]:
-        """A block that waits for other processes; if it lasts too long, this process ends."""
+        """A block that waits for other processes; after `longest_wait` this process ends."""
         outer, self._wait = self._wait, (for_what, time.monotonic() + self.longest_wait)
         try:
             yield
         finally:
             self._wait = outer
 
-    def farewell(self, status: int, message: str) -> None:
-        """Reports to the others that this process ends, and gives them time to receive it.
+    def announce_end(self, status: int, message: str) -> None:
+        """Reports the end of this process to the others, and waits until they have received it.
 
         Process 0 ends last, because the others receive messages through it.
         """
         self._stopped.set()
-        deadline = time.monotonic() + FAREWELL
+        deadline = time.monotonic() + ANNOUNCEMENT
         with contextlib.suppress(RuntimeError):  # an earlier end of another process
             self._client.key_value_set(ENDED, json.dumps([self._index, status, message]))
         with contextlib.suppress(RuntimeError):
             self._set(LEFT)
             while time.monotonic() < deadline:
-                if set(self._look().values()) == {LEFT}:
+                if set(self._read_heartbeats().values()) == {LEFT}:
                     break
                 time.sleep(PERIOD / 10)
             if self._index == 0:
@@ -105,25 +105,25 @@ class Watch:
     def _set(self, value: str) -> None:
         self._client.key_value_set(f"{KEY}{self._index}", value, allow_overwrite=True)
 
-    def _look(self) -> dict[int, str]:
+    def _read_heartbeats(self) -> dict[int, str]:
         """The last heartbeat of each process."""
         pairs = self._client.key_value_dir_get(KEY)
         return {int(key.rpartition("/")[2]): value for key, value in pairs}
 
-    def _tell(self) -> None:
+    def _send(self) -> None:
         number = 0
         while not self._stopped.wait(PERIOD):
             number += 1
             try:
                 self._set(str(number))
-                told = self._look()
+                heartbeats = self._read_heartbeats()
             except RuntimeError:
-                continue  # `_judge` checks the time
+                continue  # `_check` reports a timeout
             now = time.monotonic()
             self._answered = now
-            for process, value in told.items():
-                if value != self._told[process][0]:
-                    self._told[process] = (value, now)
+            for process, value in heartbeats.items():
+                if value != self._heartbeats[process][0]:
+                    self._heartbeats[process] = (value, now)
 
     def _listen(self) -> None:
         """Ends this process as soon as another one fails, or process 0 cannot be reached."""
@@ -136,7 +136,7 @@ class Watch:
                 if self._stopped.is_set():
                     return
                 # No process is left that could receive a message.
-                _lost("process 0 of the run is gone", farewell=False)
+                _lost("process 0 of the run is gone", announce=False)
             if not self._stopped.is_set():
                 _end_like(value)
 
@@ -148,19 +148,19 @@ class Watch:
         except ConnectionRefusedError:
             return True
         except (OSError, ValueError):
-            pass  # slow, or its host is gone: `_judge` checks the time
+            pass  # slow, or its host is gone: `_check` reports a timeout
         return False
 
-    def _judge(self) -> None:
+    def _check(self) -> None:
         while not self._stopped.wait(PERIOD / 2):
             now, wait = time.monotonic(), self._wait
             if wait is not None and now > wait[1]:
                 _lost(f"the wait for {wait[0]} has lasted longer than {self.longest_wait:g} s")
             if now - self._answered > SILENCE and self.is_refused():
-                _lost("process 0 of the run is gone", farewell=False)
+                _lost("process 0 of the run is gone", announce=False)
             if now - self._answered > self._timeout:
                 _lost(f"process 0 has not answered for {self._timeout:g} s")
-            for process, (value, since) in self._told.items():
+            for process, (value, since) in self._heartbeats.items():
                 if value != LEFT and process != self._index and now - since > self._timeout:
                     # Heartbeats arrive late if process 0 was slow.
                     silent = self._answered - since
@@ -169,12 +169,12 @@ class Watch:
 
 
 def _delay_aborts() -> None:
-    """Has this program abort 6 s later than it would.
+    """Delays aborts of this program by 6 s.
 
-    Where process 0 is gone JAX aborts at once, with a status that does not say that the same
-    command goes on. Meanwhile `_judge` ends the program with one that does. The handler is the
-    `sleep` of C: it gets the number of the signal, 6, as its seconds, and needs no thread of
-    Python.
+    When process 0 is gone, JAX aborts at once, with a status that does not mean that the same
+    command continues the run. During the delay, `_check` exits with the status that means it. The
+    signal handler is the `sleep` of C: its argument is the number of the signal, 6, as seconds, and
+    it needs no thread of Python.
     """
     if sys.platform == "win32":  # it has neither signal nor function of this form
         return
@@ -184,7 +184,7 @@ def _delay_aborts() -> None:
     writes_stacks = faulthandler.is_enabled()
     faulthandler.disable()
     libc.signal(signal.SIGABRT, ctypes.cast(libc.sleep, ctypes.c_void_p))
-    if writes_stacks:  # first, and then the handler before
+    if writes_stacks:  # prints the stacks, then calls the handler above
         faulthandler.enable()
 
 
@@ -212,38 +212,42 @@ def is_watching() -> bool:
 
 def longest_wait() -> float:
     """Maximum seconds of a wait for the other processes."""
-    return _watch.longest_wait if _watch else LONGEST_WAIT  # JAX may have joined them on its own
+    return (
+        _watch.longest_wait if _watch else LONGEST_WAIT
+    )  # JAX may have joined them without this file
 
 
 def waiting(for_what: str) -> contextlib.AbstractContextManager[None]:
-    """A block that waits for other processes; if it lasts too long, this process ends."""
+    """A block that waits for other processes; after `longest_wait` this process ends."""
     return _watch.waiting(for_what) if _watch else contextlib.nullcontext()
 
 
-def end_process(status: int, message: str = "", farewell: bool = True) -> NoReturn:
+def end_process(status: int, message: str = "", announce: bool = True) -> NoReturn:
     """Ends this process with an exit status, after a message on standard error.
 
     Args:
       status: its exit status.
       message: "" for none.
-      farewell: whether the other processes of the run receive the message and end too.
+      announce: whether the other processes of the run receive the message and end too.
     """
-    _ending.acquire()  # never released: the first to come here ends the process
+    _ending.acquire()  # never released: the first thread here ends the process
     if message:
         print(f"\n{message}" if sys.stderr.isatty() else message, file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    if _watch and farewell:
-        telling = threading.Thread(target=_watch.farewell, args=(status, message), daemon=True)
-        telling.start()
-        deadline = time.monotonic() + FAREWELL + 2 * PERIOD  # process 0 may not answer
-        while telling.is_alive() and time.monotonic() < deadline and not _watch.is_refused():
-            telling.join(PERIOD / 2)
+    if _watch and announce:
+        announcing = threading.Thread(
+            target=_watch.announce_end, args=(status, message), daemon=True
+        )
+        announcing.start()
+        deadline = time.monotonic() + ANNOUNCEMENT + 2 * PERIOD  # process 0 may not answer
+        while announcing.is_alive() and time.monotonic() < deadline and not _watch.is_refused():
+            announcing.join(PERIOD / 2)
     os._exit(status)
 
 
 def _end_like(value: str) -> NoReturn:
-    """Ends this process as another one has ended."""
+    """Ends this process with the status and the message of another one."""
     try:
         process, status, message = json.loads(value)
         status = int(status) or 1
@@ -254,5 +258,5 @@ def _end_like(value: str) -> NoReturn:
     end_process(status, f"{prefix}process {process} of the run ended: {reason}")
 
 
-def _lost(what: str, farewell: bool = True) -> NoReturn:
-    end_process(TRY_AGAIN, f"error: {what}. {START_AGAIN}", farewell)
+def _lost(what: str, announce: bool = True) -> NoReturn:
+    end_process(TRY_AGAIN, f"error: {what}. {START_AGAIN}", announce)

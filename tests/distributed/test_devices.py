@@ -143,4 +143,4 @@ def test_jax_ends_a_process_later_than_the_watch_does(monkeypatch):
     jax.config.update("jax_enable_preemption_service", before)
     # JAX sends a heartbeat in each half of its timeout: the last one may have been sent half of it
     # before a process died.
-    assert told["heartbeat_timeout_seconds"] / 2 > told["watch"] + watch.FAREWELL + watch.PERIOD
+    assert told["heartbeat_timeout_seconds"] / 2 > told["watch"] + watch.ANNOUNCEMENT + watch.PERIOD

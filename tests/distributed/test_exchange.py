@@ -88,7 +88,10 @@ PICKLE = """
 def test_a_pickle_from_another_process_is_refused(call):
     main, _ = run_together(STRANGER + PICKLE.replace("{call}", call))
     assert main.returncode == 1 and not main.stdout
-    assert "process 1 of the run sent what are no" in main.stderr and "Traceback" not in main.stderr
+    assert (
+        "process 1 of the run sent data that is not" in main.stderr
+        and "Traceback" not in main.stderr
+    )
 
 
 def test_alone_a_process_hears_itself():
@@ -100,5 +103,5 @@ def test_alone_a_process_hears_itself():
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\x80\x05N.", b"[" * 100_000, "ä".encode("latin-1")])
 def test_what_is_no_json_is_refused(data):
-    with pytest.raises(UserError, match="process 3 of the run sent what are no JSON"):
+    with pytest.raises(UserError, match="process 3 of the run sent data that is not JSON"):
         exchange.parsed_json(data, 3)

@@ -224,7 +224,7 @@ def refuse(data: bytes, folder: Path) -> None:
         try:
             read(data, 1)
         except UserError as error:
-            assert "process 1 of the run sent what are no" in str(error)
+            assert "process 1 of the run sent data that is not" in str(error)
         else:
             raise AssertionError(f"{read.__name__} took it")
 
