@@ -63,12 +63,12 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         # Checked first: an evaluation may take an hour.
         check_output_files(self.output, also_remote=True)
-        check_outputs(*self.files(), also_remote=True)
         for folder in (self.report, self.submission):
             # A folder cannot be an output file as well.
             check_outputs(self.output, folder, also_remote=True)
             if os.path.isfile(folder):
                 raise UserError(f"{folder} is a file, but must be a folder: name another")
+        check_outputs(*self.files(), also_remote=True)
 
     def files(self) -> list[AnyPath]:
         """The files to write, or the last one of a folder."""

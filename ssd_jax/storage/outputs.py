@@ -69,7 +69,9 @@ def check_output_files(*places: AnyPath | None, also_remote: bool = False) -> No
         if path.is_dir():
             raise UserError(f"{place} is a folder, but must be a file: name a file in it")
         if not path.absolute().parent.exists():
-            raise UserError(f"{place}: the folder {path.parent} does not exist: create it")
+            raise UserError(
+                f"{place} cannot be written: the folder {path.parent} does not exist: create it"
+            )
 
 
 def check_writable(place: AnyPath) -> None:
@@ -95,6 +97,7 @@ def check_outputs_in(folder: AnyPath, *names: str) -> None:
     if is_remote(folder):
         check_outputs(folder, also_remote=True)
     else:
+        check_writable(folder)
         check_outputs(*(local_path(folder) / name for name in names))
 
 

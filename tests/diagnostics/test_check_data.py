@@ -144,7 +144,7 @@ def test_what_cannot_be_opened_at_all_is_told_beside_the_rest(dirty, tmp_path):
     text = format_report(check_data(f"{tmp_path}/animal"))
     what, near = f"the folder or file {tmp_path}/animal", f"{tmp_path}/animals"
     assert text == f"error: {what} does not exist: did you mean {near}?"
-    with pytest.raises(UserError, match="the folder /no/such does not exist"):
+    with pytest.raises(UserError, match="/no/such/file cannot be written: the folder /no/such"):
         check_data(dirty, (), "/no/such/file")
 
 
