@@ -9,7 +9,6 @@ Formats: safetensors, onnx, tflite, saved_model (TensorFlow), stablehlo, web (a 
 the browser), hf (for the Hugging Face hub), ssd.pytorch, torchvision.
 """
 
-import os
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -52,34 +51,19 @@ PUSH = flags.DEFINE_string("push", None, "For hf: USER/NAME to upload the folder
 def main(arguments: list[str]) -> None:
     """Runs the command with its flags and prints the result."""
     del arguments
-    from ssd_jax.inference.page.exported import export_page
-    from ssd_jax.interop.export import PAGE, Choices, check_export, export
-    from ssd_jax.interop.hub import ModelCard, check_repository, push, save_for_hub
-    from ssd_jax.storage.files import check_schemes
-    from ssd_jax.storage.outputs import check_outputs
+    from ssd_jax.inference.export import check_target, export_detector
+    from ssd_jax.interop.export import PAGE, Choices
 
     kind, output = given(TO), given(OUTPUT)
     if FLAGS["to"].present > 1:
         raise UserError("--to is given more than once: export once for each format")
     choices = Choices(PRECISION.value, CALIBRATION.value, LICENSE.value)
-    check_export(kind, choices)
-    check_schemes(CALIBRATION.value)
-    check_outputs(output, also_remote=True)
-    if kind != "hf" and PUSH.value is not None:
-        raise UserError("--push goes only with --to=hf")
-    if PUSH.value is not None:
-        check_repository(PUSH.value)
+    check_target(kind, output, choices, PUSH.value)
     trained, numbers = _detector()
-    if kind == "hf":
-        name = PUSH.value or os.path.basename(os.path.abspath(output))
-        save_for_hub(trained, output, ModelCard(name, numbers, LICENSE.value))
-    elif kind == PAGE:
-        export_page(trained, output, choices)
-    else:
-        export(kind, trained, output, choices)
+    address = export_detector(trained, output, kind, choices, numbers, PUSH.value)
     print(f"{output}: written{'; docs/web.md says how to see it' if kind == PAGE else ''}")
-    if PUSH.value is not None:
-        print(f"uploaded: {push(output, PUSH.value)}")
+    if address:
+        print(f"uploaded: {address}")
 
 
 def _detector() -> "tuple[Trained, dict[str, float]]":

@@ -6,12 +6,14 @@ print(detections.names, detections.scores, detections.boxes)
 """
 
 import abc
-from collections.abc import Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast, overload
 
 import numpy as np
 
+from ssd_jax.errors import UserError
 from ssd_jax.images.resizing import image_to_square, resize_to_square
 from ssd_jax.inference.detections import AnyImage, Detections, is_rgb, open_as_rgb
 from ssd_jax.inference.engine import Engine
@@ -115,9 +117,11 @@ class Detector(AnyDetector):
 
     # Late imports: JAX and Orbax take a second.
 
-    def __init__(self, engine: Engine):
+    def __init__(self, engine: Engine, read_numbers: Callable[[], Mapping[str, float]] = dict):
+        """A detector in an engine; `read_numbers` gives its metrics by name, for a model card."""
         self.class_names, self.category_ids, self.side, self.least_score = engine.description
         self._engine = engine
+        self._read_numbers = read_numbers
 
     @classmethod
     def from_workdir(cls, workdir: str | Path, checkpoint: WhichCheckpoint = "best") -> "Detector":
@@ -126,9 +130,10 @@ class Detector(AnyDetector):
         For a run without evaluations, the best checkpoint is the last.
         """
         from ssd_jax.inference.jax_engine import JaxEngine
-        from ssd_jax.runs.trained import load_workdir
+        from ssd_jax.runs.trained import load_workdir, read_evaluation
 
-        return cls(JaxEngine(load_workdir(workdir, checkpoint)))
+        engine = JaxEngine(load_workdir(workdir, checkpoint))
+        return cls(engine, functools.partial(read_evaluation, workdir, checkpoint))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Detector":
@@ -172,6 +177,41 @@ class Detector(AnyDetector):
         from ssd_jax.inference.exported_engines import load_exported
 
         return cls(load_exported(read_exported(path, "tflite"), "tflite"))
+
+    def export(
+        self,
+        output: str | Path,
+        to: str = "safetensors",
+        *,
+        precision: str = "",
+        calibration: str = "",
+        license_name: str = "",
+    ) -> None:
+        """Writes a folder with the detector for other programs, like `ssd-jax export`.
+
+        Args:
+          output: the folder; files of other formats in it stay.
+          to: safetensors, onnx, tflite, saved_model, stablehlo, web, hf, ssd.pytorch, torchvision.
+          precision: for onnx, web, tflite: float32 (the default), float16 or int8.
+          calibration: for int8: a data set, best the training data.
+          license_name: for hf, onnx, tflite, saved_model, web: the licence to record, like "mit".
+
+        Raises:
+          UserError: an argument is wrong, a package is missing, the format does not support the
+            network, the folder cannot be written or holds a detector with other classes, or this
+            detector is of `from_onnx` or `from_tflite`.
+        """
+        from ssd_jax.inference.export import export_detector
+        from ssd_jax.inference.jax_engine import JaxEngine
+        from ssd_jax.interop.export import Choices
+
+        if not isinstance(self._engine, JaxEngine):
+            raise UserError(
+                "this detector is an exported file, which cannot be exported again: load its run "
+                "or its safetensors folder with Detector.from_workdir or Detector.from_pretrained"
+            )
+        choices = Choices(precision, calibration, license_name)
+        export_detector(self._engine.trained, output, to, choices, self._read_numbers())
 
     def prepare(self, image: AnyImage) -> Prepared:
         """See `AnyDetector`."""

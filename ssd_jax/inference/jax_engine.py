@@ -14,9 +14,14 @@ from ssd_jax.models.prediction import compiler_options, make_predict_step
 
 
 class JaxEngine:
-    """An `Engine`; compiled once for each batch size."""
+    """An `Engine`; compiled once for each batch size.
+
+    Attributes:
+      trained: the detector.
+    """
 
     def __init__(self, trained: Trained):
+        self.trained = trained
         self.description = Description(
             class_names=trained.class_names,
             category_ids=trained.category_ids,

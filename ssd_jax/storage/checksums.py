@@ -47,6 +47,13 @@ def keep_checksums(folder: Path, before: bytes, exists: Callable[[str], bool]) -
         _write(folder, sums | dict(_read(folder / CHECKSUMS_FILE)))
 
 
+def listed_checksums(content: bytes | None) -> dict[str, str]:
+    """The checksums by file that the bytes of a `SHA256SUMS` list; none if they are damaged."""
+    with contextlib.suppress(DamageError):
+        return dict(_lines(content or b""))
+    return {}
+
+
 def _write(folder: Path, sums: Mapping[str, str]) -> None:
     lines = [f"{sums[name]}  {name}\n" for name in sorted(sums)]
     write_text(folder / CHECKSUMS_FILE, "".join(lines))

@@ -19,7 +19,7 @@ from ssd_jax.errors import UserError, shown_instead
 from ssd_jax.storage import clouds
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, keep_checksums
 from ssd_jax.storage.clouds import Object, is_remote
-from ssd_jax.storage.files import AnyPath, local_path
+from ssd_jax.storage.files import AnyPath, local_path, read_bytes
 
 _known: dict[Path, dict[str, Object]] = {}  # the copied objects, by the folder of the copy
 
@@ -112,6 +112,16 @@ def _send_all(copy: Path, place: str, last: str) -> None:
 def top_level(names: Collection[str]) -> list[str]:
     """The paths of files that are in no folder."""
     return [name for name in names if "/" not in name]
+
+
+def bytes_in(folder: AnyPath, name: str) -> bytes | None:
+    """The bytes of a small file in a folder; None if it does not exist or cannot be read."""
+    if is_remote(folder):
+        return clouds.read(f"{folder}/{name}")
+    try:
+        return read_bytes(local_path(folder) / name)
+    except OSError:
+        return None
 
 
 def name_of(place: AnyPath) -> str:

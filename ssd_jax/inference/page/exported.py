@@ -6,7 +6,7 @@ from ssd_jax.interop.export import DEFAULT, PAGE, Choices, check_export, write_f
 from ssd_jax.interop.trained import Trained
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, write_checksums
 from ssd_jax.storage.copies import sending
-from ssd_jax.storage.files import write_json, write_text
+from ssd_jax.storage.files import AnyPath, write_json, write_text
 from ssd_jax.storage.outputs import check_outputs_in
 from ssd_jax.storage.replacing import replacing_files
 
@@ -17,7 +17,7 @@ NOTICE = (
 )
 
 
-def export_page(trained: Trained, output: str, choices: Choices = DEFAULT) -> None:
+def export_page(trained: Trained, output: AnyPath, choices: Choices = DEFAULT) -> None:
     """Writes `index.html` with its scripts, `detector.onnx`, `detector.json`, and checksums.
 
     The page needs onnxruntime-web, which npm installs: see docs/web.md.
