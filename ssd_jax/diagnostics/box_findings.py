@@ -1,4 +1,4 @@
-"""Findings about the boxes of all images: a wrong box form, boxes of whole images, outliers."""
+"""Findings about the boxes of all images: a wrong box format, boxes of whole images, outliers."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -9,12 +9,12 @@ from ssd_jax.diagnostics.findings import Finding
 from ssd_jax.diagnostics.image_findings import describe
 from ssd_jax.errors import first_names
 
-LEAST_BOXES = 10  # the fewest boxes for a judgement of their form
-LEAST_OF_CLASS = 30  # the fewest boxes of a class for a search of outliers
+LEAST_BOXES = 10  # minimum number of boxes to check their format
+LEAST_OF_CLASS = 30  # minimum number of boxes of a class to search outliers
 WHOLE, MANY_WHOLE = 0.99, 0.3  # of both sides; of the images with objects
 FEW_OBJECTS = 10
-# A box is untypical if the logarithm of its side or ratio is so many deviations from the median of
-# its class. The unit is the median absolute deviation, which outliers do not change.
+# Deviations from the median of the class, from which the logarithm of a side or a ratio is
+# untypical. The unit is the median absolute deviation, which outliers do not change.
 DEVIATIONS, LEAST_DEVIATION = 6.0, 0.2
 
 
@@ -29,7 +29,7 @@ class Boxes:
     """Collects the boxes of many images, as they were read, with the sizes of their images."""
 
     def __init__(self):
-        """Starts with none."""
+        """Starts without boxes."""
         self._places: list[Place] = []
         self._names: dict[str, int] = {}
         self._owners, self._classes = bytearray(), bytearray()
@@ -57,7 +57,7 @@ class Boxes:
         return len(self._owners) // np.dtype(np.int32).itemsize
 
     def form(self, source: str, first: int) -> Iterator[Finding]:
-        """A finding if the boxes of a source are probably of another form than they were read in.
+        """A finding if the boxes of a source were probably read in the wrong format.
 
         Args:
           source: for messages.
@@ -70,7 +70,7 @@ class Boxes:
         w, h = x_max - x_min, y_max - y_min
 
         def fits(x_0: np.ndarray, y_0: np.ndarray, x_1: np.ndarray, y_1: np.ndarray) -> float:
-            """The share that has area, and lies inside its image."""
+            """The share of boxes that have area and are inside their images."""
             inside = (np.minimum(x_0, y_0) >= -1) & (x_1 <= width + 1) & (y_1 <= height + 1)
             return float(np.mean(inside & (x_1 > x_0) & (y_1 > y_0)))
 

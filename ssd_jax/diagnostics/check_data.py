@@ -26,11 +26,11 @@ from ssd_jax.data.read_part import ReadPart
 from ssd_jax.data.records import Annotation
 from ssd_jax.data.split_names import TRAIN_NAMES, is_split, kind_of
 from ssd_jax.diagnostics.box_findings import Boxes, Place
+from ssd_jax.diagnostics.duplicates import Duplicates
 from ssd_jax.diagnostics.findings import STOPS, Finding, Report
-from ssd_jax.diagnostics.image_findings import Look, findings, look_at, size_of
+from ssd_jax.diagnostics.image_findings import ImageContent, findings, read_content, size_of
+from ssd_jax.diagnostics.log_messages import as_findings, quiet
 from ssd_jax.diagnostics.record_lines import RecordLines
-from ssd_jax.diagnostics.same_images import SameImages
-from ssd_jax.diagnostics.telling import quiet, told
 from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.progress import progress_bar
 from ssd_jax.storage.files import local_path
@@ -40,7 +40,7 @@ from ssd_jax.threads import map_ahead, pool_of_threads
 
 
 class _Source(NamedTuple):
-    """An opened source: its spec with format and arguments, its split ("" where it has none)."""
+    """An opened source: its spec with format and arguments, and its split ("" = none)."""
 
     source: str
     split: str
@@ -56,11 +56,11 @@ def check_data(
     class_map: Mapping[str, str] | None = None,
     records: str = "",
 ) -> Report:
-    """Reads all annotations, opens all images, and does not stop at a problem.
+    """Reads all annotations and opens all images; reports every problem instead of stopping at one.
 
     Args:
       spec: see `open_dataset`; all splits of a folder are checked.
-      class_names: the expected classes; those of the data where empty.
+      class_names: the expected classes; empty = those of the data.
       output: a file for all findings, one JSON object per line.
       max_objects: `data.max_objects` of the config that will be trained.
       class_map: names of the data by the names to use; see `open_dataset`.
@@ -73,7 +73,7 @@ def check_data(
     report = Report()
     with _written(output) as write_finding, _written(records) as write_record:
         with quiet("ssd_jax.data"):  # their warnings are reported as findings
-            with told(report, spec):
+            with as_findings(report, spec):
                 opened = _open(spec, report)
             classes = _classes(opened, spec, class_names, class_map or {}, report)
         check = _Check(report, classes, max_objects, write_record)
@@ -86,7 +86,7 @@ def check_data(
 
 
 class _Check:
-    """Checks one source after the other, and collects findings about all images."""
+    """Checks several sources in sequence, and collects findings about all images."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class _Check:
         self._max_objects = max_objects
         self._write_record = write_record
         self._boxes = Boxes()
-        self._same = SameImages()
+        self._same = Duplicates()
         self._looked: set[str] = set()  # the sources
         self._others: collections.Counter[str] = collections.Counter()
         self._num_learnt: collections.Counter[str] = collections.Counter()  # by source
@@ -115,12 +115,12 @@ class _Check:
         lines = RecordLines(source.split, self._classes, cleaned)
         first_box = len(self._boxes)
 
-        def look(index: int) -> tuple[Annotation, Look] | UserError:
+        def look(index: int) -> tuple[Annotation, ImageContent] | UserError:
             try:
                 annotation = source.part.annotation(index)
             except UserError as error:
                 return error
-            return annotation, look_at(annotation, self._lock)
+            return annotation, read_content(annotation, self._lock)
 
         indices = range(len(source.part))
         with (
@@ -191,7 +191,7 @@ class _Check:
     def _add_image(
         self,
         annotation: Annotation,
-        look: Look,
+        look: ImageContent,
         split: str,
         is_refused: bool,
         known: Collection[Finding],
@@ -253,7 +253,7 @@ def _with_splits(named: sources.Named) -> Iterator[tuple[str, str]]:
 
 
 def _split_of(source: str) -> str:
-    """The split that a source with format and arguments names; "" where it names none."""
+    """The split that a source with format and arguments names; "" if it names none."""
     name, _, rest = source.partition(":")
     form = sources.FORMATS[name].arguments
     arguments = grammar.split_arguments(rest, form.count(":") + 1) or [""]
@@ -270,7 +270,7 @@ def _classes(
     class_map: Mapping[str, str],
     report: Report,
 ) -> Classes:
-    """The classes that training would use; adds a finding if it would refuse them."""
+    """The classes of a training; adds a finding if training would raise an error about them."""
     parts = [each.part for each in opened if kind_of(each.split) in TRAIN_NAMES]
     parts = parts or [each.part for each in opened]
     every = list(dict.fromkeys(name for each in opened for name in each.part.names))
@@ -306,7 +306,7 @@ def _spellings(objects: collections.Counter[str], classes: Classes, spec: str) -
 
 @contextlib.contextmanager
 def _written(place: str) -> Iterator[Callable[[Mapping[str, object]], None]]:
-    """Writes values to a file, one JSON object per line, which appears at the end; "" for none."""
+    """Writes values to a file that appears at the end, one JSON object per line; "" = no file."""
     if not place:
         yield lambda value: None
         return

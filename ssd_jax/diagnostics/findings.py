@@ -14,7 +14,7 @@ STOPS = {
     "nothing to find": "name other data in config.data.eval, or train without evaluation with "
     "config.eval_every=-1",
 }
-# Problems at which training does not stop, but learns or measures wrongly.
+# Problems at which training does not stop, but with wrong results.
 FIXES = {
     "box form": "write the boxes as the format requires, or name the format that they are in",
     "box without area": "training leaves it out: fix it, or remove it",
@@ -38,7 +38,7 @@ NOTES = {
     "many objects": "training keeps the largest: raise config.data.max_objects",
     "few objects": "too few to learn: annotate more, or leave the class out of config.data.classes",
     "class without objects": "left out of the classes unless config.data.classes names it",
-    "same name": "allowed in training; in evaluation every image needs a name of its own",
+    "same name": "allowed in training; in evaluation every image needs a unique name",
     "low contrast": "check it: the image has nearly one brightness",
     "tiny box": "too small to be found at the network's input size: crop, or train a larger input",
     "long box": "no default box is so long: check it, and run ssd-jax fit-boxes",

@@ -39,7 +39,7 @@ class FitResult(NamedTuple):
     proposed: Fit | None = None
 
     def fits(self) -> dict[str, tuple[Fit, Tiling]]:
-        """`current`, and `proposed` where there is one."""
+        """`current`, and `proposed` if there is one."""
         fits = {"current": (self.current, self.tiling)}
         if self.proposed is not None and self.proposed_tiling is not None:
             fits["proposed"] = (self.proposed, self.proposed_tiling)
@@ -47,7 +47,7 @@ class FitResult(NamedTuple):
 
 
 def fit_boxes(config: Config | ConfigDict, source: str = "", num_images: int = 2000) -> FitResult:
-    """Measures the tiling of a config, and searches for a better one with as many boxes.
+    """Measures the default boxes of a config, and searches for better ones of the same number.
 
     Args:
       config: the default boxes, the classes, and the matching that training will use.

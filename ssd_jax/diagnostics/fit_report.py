@@ -13,7 +13,7 @@ SIDES = (0, 8, 16, 32, 64, 128, 256, np.inf)  # bounds of the size groups, pixel
 
 
 def by_side(fit: Fit) -> list[dict[str, Any]]:
-    """The fit of the objects of each size group that has any, and of all."""
+    """The fit of all objects, and of those of each size group."""
     rows = []
     for low, high in [*itertools.pairwise(SIDES), (0, np.inf)]:
         chosen = (fit.sides >= low) & (fit.sides < high)

@@ -32,11 +32,11 @@ TINY_SHARE, TINY_PIXELS = 0.01, 4  # of a side
 LONG = 15  # times as long as wide, or the reverse
 
 
-class Look(NamedTuple):
+class ImageContent(NamedTuple):
     """The content of an image file; sizes are (height, width).
 
     Attributes:
-      error: why it cannot be read; then the other fields are empty.
+      error: the reason why it cannot be read; then the other fields are empty.
       image_format: Pillow's name of the format.
       size: upright.
       is_turned: whether EXIF turns or mirrors it.
@@ -54,7 +54,7 @@ class Look(NamedTuple):
     thumbnail: np.ndarray = np.zeros((SIDE, SIDE), np.uint8)
 
 
-def look_at(annotation: Annotation, lock: threading.Lock) -> Look:
+def read_content(annotation: Annotation, lock: threading.Lock) -> ImageContent:
     """Opens the image of an annotation; the lock allows one large image at a time."""
     try:
         encoded = annotation.encoded or read_bytes(annotation.path, MAX_BYTES)
@@ -65,14 +65,14 @@ def look_at(annotation: Annotation, lock: threading.Lock) -> Look:
         image_format = format_of(encoded, name="the image")
         is_turned = is_turned_by_exif(encoded, name="the image")
     except OSError as error:
-        return Look(error=f"the image cannot be read: {reason_of(error)}")
+        return ImageContent(error=f"the image cannot be read: {reason_of(error)}")
     except UserError as error:
-        return Look(error=str(error))
+        return ImageContent(error=str(error))
     counts = np.cumsum(gray.histogram())
-    # The first level that so many pixels do not exceed.
+    # The lowest level that this number of pixels does not exceed.
     shares = [np.searchsorted(counts, share * counts[-1], "right") for share in (0, 0.01, 0.99)]
     highest = int(np.flatnonzero(np.diff(counts, prepend=0))[-1])
-    return Look(
+    return ImageContent(
         "",
         image_format,
         (gray.height, gray.width),
@@ -84,13 +84,13 @@ def look_at(annotation: Annotation, lock: threading.Lock) -> Look:
 
 
 def findings(
-    annotation: Annotation, look: Look, max_objects: int, is_refused: bool
+    annotation: Annotation, look: ImageContent, max_objects: int, is_refused: bool
 ) -> Iterator[Finding]:
     """The findings about one image and its objects.
 
     Args:
       annotation: with objects of the used classes only.
-      look: its image.
+      look: the content of its image.
       max_objects: of the planned training.
       is_refused: whether cleaning refuses it; then its boxes are not checked.
     """
@@ -125,7 +125,7 @@ def findings(
         yield found(kind, message)
 
 
-def _contrast(look: Look, num_objects: int) -> tuple[str, str]:
+def _contrast(look: ImageContent, num_objects: int) -> tuple[str, str]:
     """The kind and the message of a finding about brightness; empty without one."""
     lowest, low, high, highest = look.levels
     if lowest == highest and num_objects:
@@ -135,8 +135,8 @@ def _contrast(look: Look, num_objects: int) -> tuple[str, str]:
     return "", ""
 
 
-def _of_boxes(annotation: Annotation, look: Look) -> Iterator[tuple[str, str]]:
-    """The kinds and messages of the findings about boxes, where the size of the image is known."""
+def _of_boxes(annotation: Annotation, look: ImageContent) -> Iterator[tuple[str, str]]:
+    """The kinds and messages of the findings about boxes, if the size of the image is known."""
     size = size_of(annotation, look)
     if size is None:
         return
@@ -175,12 +175,12 @@ def _kind_of_box(
     return "", ""
 
 
-def size_of(annotation: Annotation, look: Look) -> tuple[float, float] | None:
-    """(height, width) of an image: its own, else as annotated; None if neither is known."""
+def size_of(annotation: Annotation, look: ImageContent) -> tuple[float, float] | None:
+    """(height, width) of an image, or else of its annotation; None if neither is known."""
     return look.size if look.size[0] else annotation.size
 
 
 def describe(name: str, corners: np.ndarray) -> str:
-    """An object in messages: its class and corners."""
+    """Describes an object in messages: its class and corners."""
     listed = ", ".join(f"{corner:g}" for corner in np.round(corners.astype(float), 2).tolist())
     return f"{name!r} at {listed}"

@@ -8,7 +8,7 @@ from ssd_jax.data.classes import Classes
 from ssd_jax.data.datasets import Part
 from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.records import Annotation
-from ssd_jax.diagnostics.image_findings import OUTSIDE, Look
+from ssd_jax.diagnostics.image_findings import OUTSIDE, ImageContent
 
 
 class RecordLine(NamedTuple):
@@ -27,26 +27,26 @@ class RecordLines:
     """Makes a line for each image of a source that training uses.
 
     A line has `file` (the image file, or a description of an image inside a larger file),
-    `image_id`, `split` (null where there is none), `width` and `height` of the upright image, and
+    `image_id`, `split` (null = none), `width` and `height` of the upright image, and
     lists with an entry for each object: `boxes` (x_min, y_min, x_max, y_max in pixels, rounded to 3
     decimals), `names`, `difficult`, `crowd`, `clipped` (the box reached outside the image) and
     `twice` (an earlier object of the image is the same).
     """
 
     def __init__(self, split: str, classes: Classes, cleaned: Part | None):
-        """Takes the cleaned records of the source; None where training takes none of them."""
+        """Uses the cleaned records of the source; None if training uses none of them."""
         self._split = split
         self._classes = classes
         self._cleaned = cleaned
         self._next = 0
 
-    def record(self, index: int, annotation: Annotation, look: Look) -> RecordLine | None:
+    def record(self, index: int, annotation: Annotation, look: ImageContent) -> RecordLine | None:
         """The line of an image; None if training leaves the image out.
 
         Args:
           index: of the image in the source; it increases from call to call.
-          annotation: as it was read.
-          look: its image.
+          annotation: before cleaning.
+          look: the content of its image.
         """
         if isinstance(self._cleaned, FolderRecords):
             if self._next == len(self._cleaned):
@@ -59,7 +59,7 @@ class RecordLines:
             index, self._next = self._next, self._next + 1
         return None if look.error or self._cleaned is None else self._line(annotation, look, index)
 
-    def _line(self, annotation: Annotation, look: Look, index: int) -> RecordLine:
+    def _line(self, annotation: Annotation, look: ImageContent, index: int) -> RecordLine:
         assert self._cleaned is not None
         if isinstance(self._cleaned, FolderRecords):
             columns = self._cleaned.columns

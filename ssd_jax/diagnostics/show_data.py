@@ -1,4 +1,4 @@
-"""Draws training images beside their files, so that wrong annotations become visible."""
+"""Draws training images next to their files, to show wrong annotations."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +18,7 @@ from ssd_jax.training.augmentation import augment, image_keys, strength_at
 
 
 def show_training_images(config: Config | ConfigDict, output: str, num_images: int) -> None:
-    """Draws the first images of a training run, each beside its file, with boxes.
+    """Draws the first images of a training run with boxes, each next to its file.
 
     Args:
       config: a config of `configs/`.
@@ -45,7 +45,7 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
         record = dataset[index]
         try:
             picture = open_image(record.image)
-        except UserError:  # the run leaves it out, or it would have stopped before
+        except UserError:  # left out by the run, which otherwise would have stopped before
             picture = Image.new("RGB", (DRAWN_SIDE, DRAWN_SIDE))
         scale = DRAWN_SIDE / max(picture.size)
         picture = picture.resize([max(1, round(side * scale)) for side in picture.size])
@@ -55,8 +55,8 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
 
         pixels = image.round().astype(np.uint8)
         drawn = draw_input(pixels, boxes, labels, dataset.class_names)
-        told = f"network input: {_told_objects(config, (labels > 0).sum(), len(record.labels))}"
-        pictures.append(Picture(drawn, f"{record.name}\n{told}"))
+        caption = f"network input: {_num_objects(config, (labels > 0).sum(), len(record.labels))}"
+        pictures.append(Picture(drawn, f"{record.name}\n{caption}"))
     try:
         with replacing(picture_file) as unfinished:
             contact_sheet(pictures).save(unfinished)
@@ -64,8 +64,8 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
         raise UserError(f"{output} cannot be written: {error}") from error
 
 
-def _told_objects(config: Config, num_trained: int, num_in_file: int) -> str:
-    """The number of objects in the network input, of those in the file where this can be said."""
+def _num_objects(config: Config, num_trained: int, num_in_file: int) -> str:
+    """The number of objects in the network input, and in the file if they correspond."""
     if config.augment.custom or config.augment.mosaic:
         return counted(num_trained, "object")
     return f"{num_trained} of {counted(num_in_file, 'object')}"

@@ -166,7 +166,7 @@ def test_files_are_written_whole_or_not_at_all(voc, tmp_path, option, monkeypatc
     def fail(*_):
         raise RuntimeError
 
-    monkeypatch.setattr("ssd_jax.diagnostics.check_data.look_at", fail)
+    monkeypatch.setattr("ssd_jax.diagnostics.check_data.read_content", fail)
     with pytest.raises(RuntimeError):
         check_data(str(voc.root), **{option: str(out)})
     assert out.read_text() == "before" and len(list(tmp_path.iterdir())) == 2

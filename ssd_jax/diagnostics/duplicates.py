@@ -6,16 +6,16 @@ import numpy as np
 
 from ssd_jax.data.near_duplicates import joined, thumbnail_pairs, versions
 from ssd_jax.diagnostics.findings import Finding
-from ssd_jax.diagnostics.image_findings import Look
+from ssd_jax.diagnostics.image_findings import ImageContent
 
 MOST_IMAGES = 200_000  # later images are not searched for near duplicates: 1 KB of memory each
 
 
-class SameImages:
+class Duplicates:
     """Compares each image with the earlier ones."""
 
     def __init__(self):
-        """Starts with none."""
+        """Starts without images."""
         self._by_digest: dict[bytes, int] = {}
         self._names: set[tuple[str, str]] = set()
         self._paths: list[str] = []
@@ -24,13 +24,13 @@ class SameImages:
         self._copies: set[int] = set()
         self._thumbnails: list[np.ndarray] = []
 
-    def add(self, path: str, image_id: str, split: str, look: Look) -> Iterator[Finding]:
+    def add(self, path: str, image_id: str, split: str, look: ImageContent) -> Iterator[Finding]:
         """Adds an image; yields a finding if an earlier image has the same content or name.
 
         Args:
           path: its file.
           image_id: its name in results.
-          split: its split, "" where there is none.
+          split: its split; "" = none.
           look: its content.
         """
         place = len(self._paths)

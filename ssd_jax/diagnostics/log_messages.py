@@ -1,4 +1,4 @@
-"""Log messages of the data package: suppressed, or collected as findings."""
+"""Suppresses log messages, or collects them as findings."""
 
 import contextlib
 import logging
@@ -8,11 +8,11 @@ from ssd_jax.diagnostics.findings import Report
 
 
 @contextlib.contextmanager
-def told(report: Report, spec: str) -> Iterator[None]:
-    """Adds the log messages of formats as findings."""
-    told: list[str] = []
+def as_findings(report: Report, spec: str) -> Iterator[None]:
+    """Adds the log messages of data formats as findings."""
+    messages: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: told.append(record.getMessage())
+    handler.emit = lambda record: messages.append(record.getMessage())
     logger = logging.getLogger("ssd_jax.data.formats")
     level, propagates = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
@@ -24,7 +24,7 @@ def told(report: Report, spec: str) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagates
-        for message in told:
+        for message in messages:
             report.add("reading", spec, "", message)
 
 
