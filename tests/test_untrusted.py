@@ -274,7 +274,7 @@ def test_a_class_that_would_be_a_path_is_refused(tmp_path, name):
 
 @pytest.mark.parametrize("image_id", [" a", "a\nb 1.0 0 0 1 1", ""])
 def test_an_image_that_would_be_two_lines_or_none_is_refused(tmp_path, image_id):
-    with pytest.raises(UserError, match="cannot stand in a line of VOC's form"):
+    with pytest.raises(UserError, match="cannot be written in a line of VOC's form"):
         write_detections([result(image_id=image_id)], ["dog"], [1], tmp_path / "submission")
 
 

@@ -4,8 +4,8 @@ pycocotools loops over images, classes, thresholds, detections and objects in Py
 minute for the test set of VOC2007. Here ten IoU thresholds and four ranges of area are matched at
 once. IoU is computed by pycocotools, and the order is the same, so that the numbers are the same.
 
-A crowd may be found any number of times at no cost. A difficult object, which COCO does not have,
-may be found once at no cost.
+Crowds and difficult objects are ignored: a crowd may match any number of detections, and a
+difficult object, which COCO does not have, may match one.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ AREAS = {
 
 
 class _Group(NamedTuple):
-    """The objects of one class in one image, and the detections that some of them may match."""
+    """The objects of one class in one image, and the detections that may match them."""
 
     objects: np.ndarray  # [objects]: their indices among the objects of all images
     detections: np.ndarray  # [detections]: their indices, the best first
@@ -106,7 +106,7 @@ def measure(rankings: Rankings) -> tuple[Numbers, np.ndarray]:
 
     Returns:
       `AP`, `AP50`, `AP75`, `AP_small`, `AP_medium`, `AP_large`, `AR_1`, `AR_10`, `AR_100`,
-      `AR_small`, `AR_medium`, `AR_large`, None where there are no objects of that size; and
+      `AR_small`, `AR_medium`, `AR_large`, None without objects of that size; and
       `[classes]`, NaN for a class without objects.
     """
     # [classes, thresholds]
@@ -139,7 +139,7 @@ def average(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
 
 
 def _precision(ranking: Ranking) -> np.ndarray:
-    """`[thresholds]`: AP of one class; NaN where there are no objects."""
+    """`[thresholds]`: AP of one class; NaN without objects."""
     values = average(*precision_recall(ranking))
     return np.where(ranking.num_objects.any(), values, np.nan)
 
@@ -156,7 +156,7 @@ def _recall(ranking: Ranking, max_detections: int) -> np.ndarray:
 
 
 def _best_of_each_class(result: ImageResult) -> np.ndarray:
-    """Indices of the detections that count, by class, in each class the best first."""
+    """Indices of the counted detections, by class, the best of each class first."""
     by_class = np.lexsort((-result.scores, result.labels))
     labels = result.labels[by_class]
     return by_class[np.arange(len(labels)) - np.searchsorted(labels, labels) < MAX_DETECTIONS]
@@ -191,14 +191,14 @@ def _assign(
 ) -> np.ndarray:
     """Assigns detections to objects.
 
-    Each detection takes the free object that it overlaps most, and the last one of equal overlap.
-    It takes an ignored object only if no other object matches. Groups with the same number of
+    Each detection is assigned to the free object with the highest IoU, the last of equal ones. It
+    is assigned to an ignored object only if no other object matches. Groups with the same number of
     objects are computed together.
 
     Args:
       groups: see `_groups`.
-      crowd: `[objects] bool`: may be taken any number of times.
-      counted: `[areas, objects] bool`: is not ignored.
+      crowd: `[objects] bool`: may match any number of detections.
+      counted: `[areas, objects] bool`: are not ignored.
       num_detections: of all images.
 
     Returns:

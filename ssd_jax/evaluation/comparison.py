@@ -1,4 +1,4 @@
-"""Whether one detector is better than another: differences with confidence intervals."""
+"""Compares detectors: differences of AP with confidence intervals."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ LETTERS = "ABCDEFGHIJ"  # the names of the detectors in tables
 MOST_COMPARED = len(LETTERS)
 NUM_SAMPLES = 1000
 INTERVAL = (2.5, 97.5)  # percent
-CHUNK = 2_000_000  # numbers held at a time
+CHUNK = 2_000_000  # numbers in memory at a time
 
 
 def compare(
@@ -29,7 +29,7 @@ def compare(
     metric_iou_threshold: float = IOU_THRESHOLD,
     file_names: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Compares detectors on the same images, each with the first.
+    """Compares several detectors with the first one, on the same images.
 
     Confidence intervals come from the bootstrap: the images are sampled with replacement 1,000
     times, with the same samples for all detectors. The interval contains 95 % of the differences.
@@ -39,16 +39,16 @@ def compare(
       candidates: for each detector the results of the same images, in the same order.
       class_names: class i + 1 is called `class_names[i]`.
       metric: of `METRICS`.
-      metric_iou_threshold: IoU that a match must exceed, for metrics without thresholds of their
-        own, and for counting found objects in an image.
-      file_names: captions of the images by image id; the image ids where None.
+      metric_iou_threshold: IoU that a match must exceed, for metrics without own thresholds, and
+        for counting found objects in an image.
+      file_names: captions of the images by image id; None = the image ids.
 
     Returns:
       `metric`, `iou_threshold`, `names`, `num_images`; `classes`, a list of rows with `name`, `AP`
-      (one per detector; None without objects) and for each detector but the first `difference`,
-      `low` and `high`; `mAP`, a row of the same form; and `images`, for each detector but the first
-      the images on which it differs, those with the most changes first: `image_id`, `file_name`,
-      `found` and `false` before and after, at each detector's operating points.
+      (one per detector; None without objects) and for each detector except the first `difference`,
+      `low` and `high`; `mAP`, a row of the same form; and `images`, for each detector except the
+      first the images with other results, those with the most changes first: `image_id`,
+      `file_name`, `found` and `false` before and after, at each detector's operating points.
     """
     num_classes = len(class_names)
     rank, average = METRICS[metric].rank, METRICS[metric].average
@@ -93,7 +93,7 @@ def _bootstrap(
 
 def _resampled(ranking: Ranking, average: Average, drawn: np.ndarray) -> np.ndarray:
     """`[samples]`: AP of one class on resampled images; `drawn` counts each image of a sample."""
-    # Detections after the last right one do not change AP.
+    # Detections after the last true positive do not change AP.
     right = np.flatnonzero(ranking.right.any(axis=0))
     end = right[-1] + 1 if len(right) else 0
     ranking = ranking._replace(
@@ -130,11 +130,11 @@ def _row(name: str, values: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
 
 
 def _mean_row(values: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
-    """mAP of each detector: the mean over the classes that have objects, None where none has."""
+    """mAP of each detector: the mean over the classes with objects; None without objects."""
     present = ~np.isnan(values[0])
     if not present.any():
         return _row("mAP", np.full(len(values), np.nan), samples)
-    # A sample may have no object of a class, which is then left out of the mean, as elsewhere.
+    # If a sample has no object of a class, the mean leaves the class out.
     sampled = np.nanmean(samples[:, present], axis=1)
     return _row("mAP", values[:, present].mean(axis=1), sampled)
 
@@ -142,7 +142,7 @@ def _mean_row(values: np.ndarray, samples: np.ndarray) -> dict[str, Any]:
 def _by_image(
     results: Sequence[ImageResult], rankings: Sequence[Ranking]
 ) -> list[tuple[np.ndarray, int]]:
-    """For each image, the objects that were found and the number of false detections."""
+    """For each image, the found objects and the number of false positives."""
     least = thresholds([best_f1(ranking) for ranking in rankings])
     false = count_false(results, rankings, least)
     found = found_objects(results, rankings, least)
@@ -168,8 +168,8 @@ def _changed_images(
     return sorted(changed, key=lambda image: -image["changes"])
 
 
-def has_sure(comparison: dict[str, Any]) -> bool:
-    """Whether a difference in a comparison has an interval that excludes zero."""
+def has_significant(comparison: dict[str, Any]) -> bool:
+    """Whether the interval of any difference in a comparison excludes zero."""
     rows = [*comparison["classes"], comparison["mAP"]]
     pairs = [pair for row in rows for pair in zip(row["low"], row["high"], strict=True)]
     return any(low is not None and (low > 0 or high < 0) for low, high in pairs)
@@ -197,7 +197,7 @@ def format_comparison(comparison: dict[str, Any]) -> str:
                 cell += f"  {row['difference'][i - 1]:+.3f}{sure}[{low:+.3f}, {high:+.3f}]"
             cells.append(cell)
         lines.append(f"{row['name']:<{width}}  {'  '.join(cells)}".rstrip())
-    if has_sure(comparison):
+    if has_significant(comparison):
         lines.append("* the 95 % interval of the difference excludes zero")
     for name, images in zip(names[1:], comparison["images"], strict=True):
         lines.append(f"{name}: {len(images)} of {comparison['num_images']} images differ")

@@ -1,10 +1,10 @@
-"""Reads detections from files, in the forms that the servers of Pascal VOC and COCO accept.
+"""Reads detections from files, in the formats of the Pascal VOC and COCO evaluation servers.
 
 Pascal VOC: a folder with `comp4_det_test_CLASS.txt` for each class, whose lines are
 `image_id score x_min y_min x_max y_max`; the name may contain blanks. COCO: a JSON list of objects
-with `image_id`, `category_id`, `bbox` (x, y, width, height) and `score`; or, as `ssd-jax predict`
-writes them, an object whose `annotations` are such a list and whose `images` and `categories` have
-the names of files and classes. Boxes are in pixels of the image.
+with `image_id`, `category_id`, `bbox` (x, y, width, height) and `score`; or an object of `ssd-jax
+predict`: `annotations` are such a list, and `images` and `categories` have the names of files and
+classes. Boxes are in pixels of the image.
 """
 
 import collections
@@ -28,12 +28,12 @@ from ssd_jax.storage.files import read_text
 logger = logging.getLogger(__name__)
 
 
-_Category = tuple[int, str]  # label, 0 where the data does not have it; name, "" where not known
+_Category = tuple[int, str]  # label, 0 if the data does not have the class; name, "" if unknown
 
 
 class _Detection(NamedTuple):
-    image_id: str  # as the file has it
-    label: int  # 0 where the class is not among those of the data
+    image_id: str  # the name in the file
+    label: int  # 0 if the data does not have the class
     class_name: str  # for messages
     score: float
     box: tuple[float, ...]  # xyxy in pixels
@@ -51,20 +51,20 @@ def read_detections(
 ) -> list[ImageResult]:
     """The images with the detections of a file.
 
-    Detections of other classes are left out and counted in a warning, and so are those in other
-    images if the file mentions at least half of the given ones. Images that the file does not
-    mention are counted in a warning too, because the file may cover only a part of the images.
+    Detections of other classes are left out, with a warning. So are detections in other images, if
+    the file names at least half of the given images. A warning also counts given images that the
+    file does not name, because the file may be incomplete.
 
     Args:
-      path: a JSON file in COCO's form, or a folder of files in VOC's. A class without a file in the
-        folder has no detections.
+      path: a JSON file in COCO's format, or a folder of files in VOC's format. A class without a
+        file in the folder has no detections.
       images: all evaluated images. The file may name them with the suffix of an image file.
       class_names: class i + 1 is called `class_names[i]`.
-      category_ids: the ids of the classes in COCO's form.
+      category_ids: the ids of the classes in COCO's format.
       left_out: images that the file may name too; their detections are dropped.
       class_map: the names of classes by those that files use; "" leaves their detections out.
-      merged_ids: labels by further ids of COCO's form.
-      paths: the image files by image id, for images in files of their own.
+      merged_ids: labels by further ids in COCO's format.
+      paths: the image files by image id; images inside larger files have none.
 
     Raises:
       UserError: the path does not exist, a line or an entry cannot be parsed, or all detections
@@ -93,20 +93,20 @@ def read_detections(
     if foreign:
         pairs = zip(class_names, category_ids, strict=True)
         known_classes = [f"{name} ({number})" for name, number in pairs]
-        _tell_foreign(path, foreign, known_classes, any(of_image.values()))
-    _tell_missing(path, [*of_image], named, listed)
+        _warn_of_other_classes(path, foreign, known_classes, any(of_image.values()))
+    _warn_of_missing_images(path, [*of_image], named, listed)
     return [_with_detections(image, of_image[image.image_id]) for image in images]
 
 
 def _read(
     path: Path, classes: Classes, label_of: Mapping[int, int], known: KnownImages
 ) -> tuple[Iterator[tuple[str, _Detection]], Collection[str] | None]:
-    """The detections of a file or folder, and the images that it lists; None where it lists none.
+    """The detections of a file or folder, and the images that it lists; None without a list.
 
     Args:
       path: see `read_detections`.
       classes: by their names.
-      label_of: the labels by ids of COCO's form.
+      label_of: the labels by ids in COCO's format.
       known: the images.
     """
     if path.is_dir():
@@ -131,10 +131,10 @@ def _check_numbers(detection: _Detection, place: str) -> None:
         raise UserError(f"{place}: the box {detection.box} ends before it begins")
 
 
-def _tell_foreign(
+def _warn_of_other_classes(
     path: Path, foreign: collections.Counter[str], known: Sequence[str], are_others: bool
 ) -> None:
-    """Warns of detections of other classes, by class; an error unless `are_others` is true."""
+    """Warns of detections of other classes; raises a `UserError` unless `are_others` is true."""
     listed = first_names([f"{name} ({count})" for name, count in foreign.most_common()], 20)
     count = counted(foreign.total(), "detection")
     if not are_others:
@@ -148,7 +148,7 @@ def _tell_foreign(
     )
 
 
-def _tell_missing(
+def _warn_of_missing_images(
     path: Path, image_ids: Sequence[str], named: Collection[str], listed: Collection[str] | None
 ) -> None:
     """Warns of images without a detection; if the file lists its images, of unlisted images."""
@@ -179,7 +179,7 @@ def _read_voc(folder: Path, classes: Classes) -> Iterator[tuple[str, _Detection]
     for path in paths:
         class_name = _class_of_file(path, classes)
         label = classes.label(class_name)
-        # Not str.splitlines: a name may contain other characters that it treats as line ends.
+        # Not str.splitlines, which also splits at characters that names may contain.
         lines = re.split(r"\r\n|\n|\r", read_text(path))
         for number, line in enumerate(lines, start=1):
             if not line.strip():
@@ -207,7 +207,7 @@ def _class_of_file(path: Path, classes: Classes) -> str:
     form = re.fullmatch(
         rf"(?:comp\d+_)?det_(?:{'|'.join(TRAIN_NAMES + EVAL_NAMES)})_(.+)", path.stem
     )
-    # The longest, because one class may end like another: "bus" and "mini_bus".
+    # The longest one, because one class may end with another: "mini_bus" and "bus".
     endings = [each for each in known if f"_{path.stem}".endswith(f"_{each}")]
     name = form[1] if form else max(endings, key=len, default=path.stem.rpartition("_")[2])
     if name in known:
@@ -291,8 +291,8 @@ def _read_coco(
       path: the file, for messages.
       entries: the list.
       category_of: label and name by category id.
-      listed: image ids of the data by those of the file, "" for an image of other data; None
-        where both are the same.
+      listed: image ids of the data by those of the file, "" for an image of other data; None if
+        both are equal.
     """
     for number, entry in enumerate(entries, start=1):
         place = f"{path}, entry {number}"

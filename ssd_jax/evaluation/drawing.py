@@ -13,7 +13,7 @@ from ssd_jax.evaluation.statistics import count_false, found_objects
 from ssd_jax.images.contact_sheet import Picture
 from ssd_jax.images.drawing import DRAWN_SIDE, draw_boxes
 
-LEAST_SCORE = 0.4  # of detections that are shown
+LEAST_SCORE = 0.4  # minimum score of drawn detections
 
 
 def draw_detections(
@@ -23,8 +23,8 @@ def draw_detections(
 ) -> list[Picture]:
     """Images with the detections above `LEAST_SCORE`, in the proportions of their files.
 
-    A caption has the file name, the number of objects and how many of them were found; without a
-    shown detection, it has the best score.
+    A caption has the file name and the numbers of objects and found objects. If no detection is
+    drawn, it also has the best score.
 
     Args:
       images: the inputs of the network by image id.
@@ -52,19 +52,19 @@ def draw_detections(
             class_names,
             result.scores[shown],
         )
-        told = _describe(result, int(own.sum()), wrong)
-        pictures.append(Picture(drawn, f"{name}\n{told}"))
+        text = _describe(result, int(own.sum()), wrong)
+        pictures.append(Picture(drawn, f"{name}\n{text}"))
     return pictures
 
 
 def _describe(result: ImageResult, found: int, wrong: int) -> str:
     """A caption: the objects found in an image, short enough to fit below it."""
     wanted = int(np.sum(~(result.difficult | result.crowd)))
-    told = f"{found} of {wanted} found" if wanted else "no object"
+    text = f"{found} of {wanted} found" if wanted else "no object"
     if not len(result.scores):
-        return f"{told}: no detection"
+        return f"{text}: no detection"
     best = float(result.scores.max())
     if best < LEAST_SCORE:
-        best = math.floor(100 * best) / 100  # never rounded up to the limit
-        return f"{told}: best score {best:.2f}, below {LEAST_SCORE:g}"
-    return f"{told}, {wrong} wrong" if wrong else told
+        best = math.floor(100 * best) / 100  # not rounded up to the limit
+        return f"{text}: best score {best:.2f}, below {LEAST_SCORE:g}"
+    return f"{text}, {wrong} wrong" if wrong else text

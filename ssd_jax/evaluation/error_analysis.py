@@ -2,8 +2,8 @@
 
 Every detection is correct, or has one of four errors:
 
-    localisation   it overlaps an object of its class (IoU of 0.1 or more), but too little, or one
-                   that another detection has found
+    localisation   its IoU with an object of its class is 0.1 or more, but too low for a match, or
+                   another detection matches the object
     similar        it overlaps an object of a similar class
     other          it overlaps an object of another class
     background     it overlaps no object
@@ -22,7 +22,7 @@ KINDS = ("correct", "localisation", "similar", "other", "background")
 CORRECT, LOCALISATION, SIMILAR, OTHER, BACKGROUND = range(5)
 IGNORED = -1
 
-WEAK_IOU = 0.1  # from this IoU on, a detection overlaps an object
+WEAK_IOU = 0.1  # minimum IoU of an overlap
 
 
 class ErrorAnalysis(NamedTuple):
@@ -56,7 +56,7 @@ def analyse(
     for result in results:
         iou = np.zeros((len(result.labels), len(result.true_labels) + 1))
         iou[:, :-1] = inclusive_iou(result.boxes, result.true_boxes)
-        true_labels = np.append(result.true_labels, 0)  # behind the objects, none
+        true_labels = np.append(result.true_labels, 0)  # the last column: no object
         same = result.labels[:, None] == true_labels
         similar = are_similar[result.labels][:, true_labels]
 
@@ -86,7 +86,7 @@ def analyse(
 
 
 def possible_kinds(class_names: Sequence[str], similar_groups: Sequence[set[str]]) -> list[str]:
-    """The kinds that detections of these classes can be of; see `analyse`."""
+    """The kinds of errors that are possible with these classes; see `analyse`."""
     absent = {"other"} if len(class_names) == 1 else set()
     if all(len(group.intersection(class_names)) < 2 for group in similar_groups):
         absent.add("similar")
@@ -99,19 +99,20 @@ def costs(
     analysis: ErrorAnalysis,
     average: Average,
 ) -> dict[str, np.ndarray]:
-    """The cost of each kind of error: how much higher AP would be without it.
+    """The cost of each kind of error: the increase of AP without it.
 
-    Poorly localised detections are moved onto their object if no other detection has found it, and
+    Poorly localised detections count as correct if no other detection found their object, and are
     removed otherwise. Detections of the other kinds are removed. Missed objects are not counted.
 
     Args:
       results: the images.
       rankings: of each class, from `voc.rank`.
-      analysis: of them.
+      analysis: of these results.
       average: of the metric, "voc07" or "voc"; see `Metric`.
 
     Returns:
-      For each kind but "correct", and for "missed": `[classes]`, NaN for a class without objects.
+      For each kind except "correct", and for "missed": `[classes]`, NaN for a class without
+      objects.
     """
     gains = {name: [] for name in (*KINDS[1:], "missed")}
     for number, ranking in enumerate(rankings):
@@ -127,9 +128,9 @@ def costs(
             np.sum(missed[result.true_labels == number + 1])
             for result, missed in zip(results, analysis.missed, strict=True)
         ]
-        asked_for = ranking._replace(num_objects=ranking.num_objects - np.array(missed, int))
-        gain = average_precision(asked_for, average) - ap
-        # If all objects are missed, no object is left to count.
+        without_missed = ranking._replace(num_objects=ranking.num_objects - np.array(missed, int))
+        gain = average_precision(without_missed, average) - ap
+        # If all objects are missed, none is left, and AP would be undefined.
         gains["missed"].append(1 - ap if np.isnan(gain) and not np.isnan(ap) else gain)
     return {name: np.array(values, np.float64) for name, values in gains.items()}
 
@@ -156,11 +157,11 @@ def cumulative_shares(
 
     Args:
       rankings: of each class.
-      analysis: of them.
+      analysis: of these results.
       per_object: `[points]`, the numbers of best detections, as multiples of the number of objects.
 
     Returns:
-      `[points, kinds]`; the sum over kinds is 1, or 0 where there are no detections.
+      `[points, kinds]`; the sum over kinds is 1, or 0 without detections.
     """
     return _shares(rankings, analysis.kinds, per_object, CORRECT)
 

@@ -48,7 +48,7 @@ def _new(size: tuple[float, float]) -> tuple[Figure, Axes]:
 
 
 def _tick_names(class_names: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Class names as they can be drawn, and the style of their tick labels: fonts, no TeX maths."""
+    """Class names in characters of the fonts, and the style of tick labels: fonts, no TeX maths."""
     drawn = [path_and_text(name) for name in class_names]
     families = dict.fromkeys(["sans-serif", *(_family(path) for path, _ in drawn if path)])
     return [text for _, text in drawn], {"fontfamily": list(families), "parse_math": False}
@@ -124,7 +124,7 @@ def _stack(axes: Axes, per_object: np.ndarray, shares: np.ndarray, kinds: Sequen
 
 @mpl.rc_context(STYLE)
 def costs(names: Sequence[str], values: Sequence[float | None]) -> str:
-    """The cost of each kind of error in mAP; None where there is nothing to find."""
+    """The cost of each kind of error in mAP; None without objects."""
     figure, axes = _new((WIDE[0], 2.3))
     known = np.array([value or 0.0 for value in values])
     bars = axes.barh(names, 100 * known, color=[COLORS[name] for name in names])
@@ -214,7 +214,7 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> str:
 
 @mpl.rc_context(STYLE)
 def score_histogram(scores: np.ndarray, right: np.ndarray) -> str:
-    """A histogram of the scores of right and wrong detections."""
+    """A histogram of the scores of correct and false detections."""
     figure, axes = _new(WIDE)
     edges = np.linspace(min(0.0, scores.min(initial=0)), max(1.0, scores.max(initial=1)), 21)
     axes.hist(
@@ -237,7 +237,7 @@ def score_histogram(scores: np.ndarray, right: np.ndarray) -> str:
 
 @mpl.rc_context(STYLE)
 def reliability(calibration: Calibration) -> str:
-    """The share of right detections by score: a reliability diagram."""
+    """The share of correct detections by score: a reliability diagram."""
     figure, axes = _new(WIDE)
     axes.plot([0, 1], [0, 1], color="#888", linestyle="--", linewidth=1, label="ideal")
     some = calibration.counts > 0

@@ -1,4 +1,4 @@
-"""The example images of a report: crops of errors, missed objects and right detections."""
+"""The example images of a report: crops of errors, missed objects and correct detections."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ class Gallery(NamedTuple):
 
     name: str  # of `figures.COLORS`
     num_cases: int
-    num_at_points: int  # of them, those whose score reaches the operating point of their class
+    num_at_points: int  # the number of cases whose score reaches the operating point of the class
     shown: Sequence[Case]
 
 
@@ -51,13 +51,13 @@ def draw_galleries(
       results: the images.
       rankings: of each class, from `voc.rank`.
       class_names: class i + 1 is called `class_names[i]`.
-      least: `[classes]`, the operating points: the lowest scores with which an object is found.
+      least: `[classes]`, the operating points: minimum scores of found objects.
       analysis: of the rankings.
       read_images: gives images by image id.
 
     Returns:
-      For each gallery `name`, `total`, `at_points` (those of them that reach the operating point
-      of their class) and `items`, each with `text`, `image` and `picture`.
+      For each gallery `name`, `total`, `at_points` (the number of cases that reach the operating
+      point of their class) and `items`, each with `text`, `image` and `picture`.
     """
     galleries = list(_galleries(results, rankings, class_names, least, analysis))
     wanted = {results[case.image].image_id for gallery in galleries for case in gallery.shown}

@@ -14,12 +14,12 @@ logger = logging.getLogger(__name__)
 
 
 class KnownImages:
-    """Finds the image that a name or a file means.
+    """Finds the image for a name or a file name.
 
     Args:
       image_ids: of all images; images that were left out as damaged come last.
       num_images: the number of images that were not left out.
-      paths: the files of the images; missing or empty for an image without a file of its own.
+      paths: the files of the images; missing or empty for an image inside a larger file.
     """
 
     def __init__(self, image_ids: Sequence[str], num_images: int, paths: Mapping[str, str]) -> None:
@@ -27,7 +27,7 @@ class KnownImages:
         self._first = shown(image_ids[0]) if num_images else "none"
         self._num_images = num_images
         self._paths = paths
-        self._unknown: dict[str, str] = {}  # complaints by name, in the order of the file
+        self._unknown: dict[str, str] = {}  # messages by name, in the order of the file
 
     def find(self, name: str, place: str) -> str:
         """The image of this name, with or without the suffix of an image; "" if there is none.
@@ -42,17 +42,17 @@ class KnownImages:
         return found
 
     def find_file(self, name: str, place: str) -> str:
-        """The image in the file of this name, a path below some folder; "" if there is none.
+        """The image whose file has this name, a relative path; "" if there is none.
 
         The path of the image must end with the whole name: `val/1.jpg` is not `train/1.jpg`. An
-        image without a file of its own is found by its name.
+        image inside a larger file is found by its name.
 
         Args:
           name: of the file.
           place: begins messages; see `find`.
 
         Raises:
-          UserError: there are several.
+          UserError: several images match.
         """
         end = f"/{name}"
         near = self._by_last_part.get(name.rpartition("/")[2], [])
@@ -75,18 +75,18 @@ class KnownImages:
         return found[0]
 
     def leave_out_unknown(self, path: Path, found: Collection[str]) -> None:
-        """Warns of the images that were not found, with their number.
+        """Warns of the number of images that were not found.
 
-        Detections may cover more than the evaluation data, as those of a whole folder of which a
-        run held out a part.
+        Detections may cover more than the evaluation data, for example a whole folder of which a
+        run uses a part for evaluation.
 
         Args:
           path: of the detections.
           found: the evaluation images among theirs.
 
         Raises:
-          UserError: images were not found, nor was half of the evaluation data: the detections are
-            rather of other data.
+          UserError: images were not found, and less than half of the evaluation data was found: the
+            detections are probably of other data.
         """
         if not self._unknown:
             return
@@ -120,6 +120,6 @@ class KnownImages:
 
 
 def _forms(name: str) -> tuple[str, ...]:
-    """A name, and the name without the suffix of an image where it has one."""
+    """A name, and the name without the suffix of an image file, if it has one."""
     stem, dot, suffix = name.rpartition(".")
     return (name, stem) if f"{dot}{suffix.lower()}" in IMAGE_SUFFIXES else (name,)

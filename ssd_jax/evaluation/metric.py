@@ -8,11 +8,11 @@ import numpy as np
 from ssd_jax.evaluation.ranking import Average, Ranking
 from ssd_jax.evaluation.results import ImageResult
 
-# By range of object area, and "all": the judged detections of each class.
+# By range of object area, and "all": the evaluated detections of each class.
 Rankings = dict[str, list[Ranking]]
 Numbers = dict[str, float | None]
 
-IOU_THRESHOLD = 0.5  # a match must exceed it by VOC's rules, unless another one is given
+IOU_THRESHOLD = 0.5  # default; a match must exceed it by VOC's rules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Metric:
     """One entry of the table of metrics.
 
     Attributes:
-      name: as `config.metric` and `--metric` name it.
+      name: for `config.metric` and `--metric`.
       title: of its AP in tables.
       rank: marks detections as right or wrong, from the results, the number of classes, and the IoU
         that a match must exceed.
@@ -29,7 +29,7 @@ class Metric:
       numbers_title: the title of the numbers besides AP.
       numbers: titles of the numbers besides AP, by their names in `results.json`.
       measure: gives these numbers, and AP by class `[classes]` with NaN for a class without
-        objects; None for a metric without other numbers than AP.
+        objects; None for a metric with AP only.
     """
 
     name: str

@@ -18,7 +18,7 @@ def check_metric(name: str) -> Metric:
     """The metric that `config.metric` names.
 
     Raises:
-      UserError: there is none of this name.
+      UserError: there is no metric of this name.
     """
     if name not in METRICS:
         raise UserError(f"config.metric is {name!r}, but must be one of {', '.join(METRICS)}")

@@ -40,7 +40,7 @@ def precision_recall(
 
     Args:
       ranking: of a class that has objects.
-      weights: `[..., images]`, how often each image counts; once where None.
+      weights: `[..., images]`, how often each image counts; None = once.
 
     Returns:
       Two arrays `[..., thresholds, detections]`.
@@ -66,7 +66,7 @@ def envelope(precision: np.ndarray) -> np.ndarray:
 
 def interpolated(precision: np.ndarray, recall: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """The mean, over the levels, of the best precision at that recall or above: `[...]`."""
-    # A last entry stands for recalls that are never reached: their precision is 0.
+    # The last entry is for recalls that are not reached: their precision is 0.
     end = np.zeros((*precision.shape[:-1], 1))
     best = np.append(envelope(precision), end, axis=-1)
     reached = np.append(recall, end + np.inf, axis=-1)
@@ -91,10 +91,10 @@ def average_precision(
     Args:
       ranking: by the rules of the metric.
       average: of the metric; see `Metric`.
-      weights: `[..., images]`, how often each image counts; once where None.
+      weights: `[..., images]`, how often each image counts; None = once.
 
     Returns:
-      `[...]`; NaN where there are no objects.
+      `[...]`; NaN without objects.
     """
     values = average(*precision_recall(ranking, weights))
     weights = np.ones(len(ranking.num_objects)) if weights is None else weights
@@ -102,7 +102,7 @@ def average_precision(
 
 
 def mean_over_classes(values: np.ndarray) -> float | None:
-    """The mean of the classes that have objects; None where none has."""
+    """The mean of the classes with objects; None without objects."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if present.size else None
 
@@ -111,7 +111,7 @@ def best_f1(ranking: Ranking) -> OperatingPoint | None:
     """The operating point of the highest F1 score, at the first threshold of IoU.
 
     Returns:
-      None where there are no objects, or no detection is right.
+      None without objects, or without a correct detection.
     """
     if not ranking.num_objects.sum() or not ranking.right[0].any():
         return None

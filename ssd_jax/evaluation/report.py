@@ -9,7 +9,7 @@ import numpy as np
 
 from ssd_jax.data.class_lists import similar_groups
 from ssd_jax.evaluation import error_analysis, figures, statistics, voc
-from ssd_jax.evaluation.comparison import LETTERS, has_sure
+from ssd_jax.evaluation.comparison import LETTERS, has_significant
 from ssd_jax.evaluation.drawing import LEAST_SCORE
 from ssd_jax.evaluation.error_analysis import KINDS, ErrorAnalysis
 from ssd_jax.evaluation.galleries import PER_GALLERY, ReadImages, draw_galleries, picture_uri
@@ -36,7 +36,7 @@ def write_report(
     """Writes `index.html`, the report on one detector.
 
     Args:
-      folder: created where it does not exist.
+      folder: created if it does not exist.
       results: the images.
       class_names: class i + 1 is called `class_names[i]`.
       summary: from `summarise`.
@@ -82,7 +82,7 @@ def write_report(
 
 
 def _describe_uncertainty(summary: dict[str, Any]) -> str:
-    """A sentence where the objects are few; else ""."""
+    """A sentence if the objects are few; otherwise ""."""
     mean_ap = summary["mAP"]
     told = (
         "" if mean_ap is None else describe_uncertainty([*summary["num_objects"].values()], mean_ap)
@@ -101,9 +101,9 @@ def write_comparison(
     """Writes `index.html`, the report on a comparison.
 
     Args:
-      folder: created where it does not exist.
+      folder: created if it does not exist.
       comparison: from `compare`.
-      candidates: for each detector the results, as they were compared.
+      candidates: for each detector the compared results.
       class_names: class i + 1 is called `class_names[i]`.
       data: the name of the evaluation data.
       read_images: gives images by image id.
@@ -129,7 +129,7 @@ def write_comparison(
 
     content = {
         "comparison": comparison,
-        "has_sure": has_sure(comparison),
+        "has_significant": has_significant(comparison),
         "letters": LETTERS,
         "title": METRICS[comparison["metric"]].title,
         "data": data,

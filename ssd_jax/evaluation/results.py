@@ -40,7 +40,7 @@ def image_result(
       true_labels: `[objects]` from 1.
       difficult: `[objects] bool`.
       crowd: `[objects] bool`.
-      area: `[objects]` in square pixels; NaN stands for that of the box.
+      area: `[objects]` in square pixels; NaN = the area of the box.
     """
     # Rounding to thousandths of a pixel restores the exact numbers of the annotation file.
     boxes = np.round(np.asarray(true_boxes, np.float64) * pixel_scale(size), 3)

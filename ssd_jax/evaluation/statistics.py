@@ -17,7 +17,7 @@ class Bin(NamedTuple):
 
     name: str
     num_objects: int
-    recall: float  # of all detections, whatever their score
+    recall: float  # of all detections with any score
     recall_at_points: float  # of the detections that reach the operating point of their class
 
 
@@ -25,8 +25,8 @@ class Calibration(NamedTuple):
     """Calibration in ten ranges of scores: 70 % of detections with score 0.7 should be right."""
 
     counts: np.ndarray  # [bins]: the number of detections
-    scores: np.ndarray  # [bins]: their mean score; NaN where there are none
-    precision: np.ndarray  # [bins]: the share of right ones; NaN where there are none
+    scores: np.ndarray  # [bins]: their mean score; NaN without detections
+    precision: np.ndarray  # [bins]: the share of right ones; NaN without detections
     expected_error: float  # the mean difference of score and precision over all detections
 
 
@@ -36,7 +36,7 @@ SHAPE_NAMES = ("below 1:3", "1:3–1:2", "1:2–4:5", "4:5–5:4", "5:4–2:1", 
 
 
 def thresholds(points: Sequence[OperatingPoint | None]) -> np.ndarray:
-    """`[classes]`: the score of each operating point; infinite where there is none."""
+    """`[classes]`: the score of each operating point; infinite if there is none."""
     return np.array([np.inf if point is None else point.score for point in points])
 
 

@@ -18,13 +18,13 @@ def write_detections(
     category_ids: Sequence[int],
     folder: Path,
 ) -> None:
-    """Writes `comp4_det_test_CLASS.txt` for every class, and `detections.json` in COCO's form.
+    """Writes `comp4_det_test_CLASS.txt` for every class, and `detections.json` in COCO's format.
 
     Args:
       results: the images.
       class_names: class i + 1 is called `class_names[i]`.
-      category_ids: the ids of the classes in COCO's form.
-      folder: created where it does not exist.
+      category_ids: the ids of the classes in COCO's format.
+      folder: created if it does not exist.
 
     Raises:
       UserError: a class cannot be part of a file name, or an image id not part of a line.
@@ -40,8 +40,8 @@ def write_detections(
         is_text = name == name.encode(errors="replace").decode()
         if not is_text or not name or name != name.strip() or len(name.splitlines()) > 1:
             raise UserError(
-                f"the image {shown(name)} cannot stand in a line of VOC's form: rename it, in "
-                "UTF-8, without line breaks, and without blanks at its ends"
+                f"the image {shown(name)} cannot be written in a line of VOC's format: rename it, "
+                "in UTF-8, without line breaks, and without blanks at its ends"
             )
     lines, entries = [[] for _ in class_names], []
     for result in results:
@@ -67,7 +67,7 @@ def write_detections(
 
 
 def _coco_id(image_id: str) -> int | str:
-    """A number where the name is one, as in COCO; "000012" of VOC stays a name."""
-    # No image of COCO has so many digits, and Python refuses numbers with thousands of digits.
+    """The image id as a number if it is one, as in COCO; "000012" of VOC stays a string."""
+    # COCO's ids have fewer digits, and Python refuses numbers with thousands of digits.
     is_number = image_id.isascii() and image_id.isdigit() and len(image_id) < 20
     return int(image_id) if is_number and str(int(image_id)) == image_id else image_id

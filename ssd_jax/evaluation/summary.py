@@ -23,13 +23,12 @@ def summarise(
       results: the images.
       class_names: class i + 1 is called `class_names[i]`.
       metrics: of `METRICS`, the most important first.
-      metric_iou_threshold: IoU that a match must exceed, for metrics without thresholds of their
-        own.
+      metric_iou_threshold: IoU that a match must exceed, for metrics without own thresholds.
 
     Returns:
       The content of `results.json`: `num_images`, `num_objects` by class (objects to find), and for
-      the first metric its name as `metric`, `mAP`, `AP_per_class`, `iou_threshold` if it has none
-      of its own, and its other numbers. The numbers of each other metric are in a dictionary under
+      the first metric its name as `metric`, `mAP`, `AP_per_class`, `iou_threshold` if it uses the
+      given one, and its other numbers. The numbers of each other metric are in a dictionary under
       its name. A class without objects has AP None and is left out of the mean, which is None if no
       class has objects.
     """

@@ -1,20 +1,20 @@
-"""How far an mAP may be off because it is measured on few objects."""
+"""The uncertainty of an mAP that is measured on few objects."""
 
 import math
 from collections.abc import Sequence
 
 from ssd_jax.errors import counted
 
-Z = 1.96  # standard deviations on each side that hold 95 % of a normal distribution
-FEW = 0.1  # of mAP; from this uncertainty on, the objects count as few
+Z = 1.96  # a normal distribution has 95 % within this number of standard deviations of its mean
+FEW = 0.1  # of mAP; at this uncertainty or a higher one the objects count as few
 
 
 def mean_ap_uncertainty(num_objects: Sequence[int], mean_ap: float = 0.5) -> float:
     """Half the width of a rough 95 % interval of the mAP.
 
-    Each of n objects is found or not. The share p of found objects, and about also AP, has the
-    binomial variance p (1 - p) / n. As in the interval of Agresti and Coull (1998), two found and
-    two missed objects are added, so that it is not 0 where all or none are found. The mean of C
+    Each of n objects is found or not. The share p of found objects has the binomial variance p (1 -
+    p) / n, and AP about the same. As in the interval of Agresti and Coull (1998), two found and two
+    missed objects are added, so that the width is not 0 if all or none are found. The mean of C
     classes has the sum of their variances divided by C².
 
     Args:
@@ -22,7 +22,7 @@ def mean_ap_uncertainty(num_objects: Sequence[int], mean_ap: float = 0.5) -> flo
       mean_ap: the mAP; before it is known, 0.5 gives the widest interval.
 
     Returns:
-      The half width, from 0 to 1; 0 where there is no object.
+      The half width, from 0 to 1; 0 without objects.
     """
     counts = [count for count in num_objects if count]
     if not counts:
@@ -35,7 +35,7 @@ def mean_ap_uncertainty(num_objects: Sequence[int], mean_ap: float = 0.5) -> flo
 
 
 def describe_uncertainty(num_objects: Sequence[int], mean_ap: float = 0.5) -> str:
-    """A clause about the uncertainty of the mAP; "" where the objects are not few."""
+    """A clause about the uncertainty of the mAP; "" if the objects are not few."""
     half_width = mean_ap_uncertainty(num_objects, mean_ap)
     if half_width < FEW:
         return ""

@@ -1,7 +1,7 @@
 """Matches detections to objects by the rules of the Pascal VOC development kit. Needs NumPy only.
 
-Boxes are inclusive pixels: width = x_max - x_min + 1. Difficult objects need not be found, and
-finding them costs nothing; crowds, which VOC does not have, are treated the same.
+Boxes are inclusive pixels: width = x_max - x_min + 1. Detections of difficult objects are ignored;
+crowds, which VOC does not have, are treated the same.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ def rank(
 ) -> list[Ranking]:
     """The detections of every class, marked as right or wrong.
 
-    A detection is right if the object of its class that it overlaps most has an IoU above the
-    threshold and no detection with a higher score took that object.
+    A detection is right if its IoU with the object of its class that it overlaps most exceeds the
+    threshold, and no detection with a higher score matches that object.
 
     Args:
       results: the images.
@@ -65,7 +65,7 @@ def rank(
         of_class = np.flatnonzero(labels == label)
         ranked = of_class[np.argsort(-scores[of_class], kind="stable")]
         overlaps = best_iou[ranked] > metric_iou_threshold
-        # Indices over all images; -1 selects the last entry, which stands for no object.
+        # Indices over all images; -1 selects the last entry, which means no object.
         objects = np.where(overlaps, first_object[image[ranked]] + best_object[ranked], -1)
         first_claim = np.zeros(len(ranked), bool)
         first_claim[np.unique(objects, return_index=True)[1]] = True
@@ -88,9 +88,9 @@ def rank(
 def rank_all(
     results: Sequence[ImageResult], num_classes: int, metric_iou_threshold: float
 ) -> Rankings:
-    """`rank` in the form of `Metric.rank`: for objects of any area."""
+    """`rank` with the signature of `Metric.rank`, for objects of any area."""
     return {"all": rank(results, num_classes, metric_iou_threshold)}
 
 
-# Of VOC2010 and later years; that of 2007 is in voc07.py.
+# The metric of VOC2010 and later years; that of 2007 is in voc07.py.
 METRIC = Metric(name="voc", title="AP, area", rank=rank_all, average=area_under_curve)

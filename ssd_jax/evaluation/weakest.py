@@ -32,9 +32,9 @@ ADVICE = {
 
 
 class Weakest(NamedTuple):
-    """The class with the lowest AP: a line about it, and what to try for it."""
+    """The class with the lowest AP: a line about it, and advice."""
 
-    told: str
+    description: str
     advice: str
 
 
@@ -53,7 +53,7 @@ def describe_weakest(
       average: of the metric "voc07" or "voc"; see `Metric`.
 
     Returns:
-      None where there is no object, or all gains are below `LEAST_GAIN`.
+      None without objects, or if all gains are below `LEAST_GAIN`.
     """
     rankings = voc.rank(results, len(class_names))
     ap = np.array([average_precision(ranking, average) for ranking in rankings])
@@ -79,11 +79,11 @@ def describe_weakest(
             f"network's input of {image_size} × {image_size}"
         )
     first = "weakest class" if len(class_names) > 1 else "class"
-    told = (
+    description = (
         f"{first}: {name}, AP {ap[worst]:.2f} ({count}); most AP is lost to {reason} (without them "
         f"AP {ap[worst] + gains[kind]:.2f})"
     )
-    return Weakest(told, advice)
+    return Weakest(description, advice)
 
 
 def _most_mistaken(

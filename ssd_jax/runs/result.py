@@ -92,7 +92,7 @@ def describe_result(
         )
         advice = advice or MORE_EVALUATION
     elif weakest:
-        lines.append(weakest.told)
+        lines.append(weakest.description)
         advice = advice or weakest.advice
     return "\n".join([*lines, *([f"try next: {advice}"] if advice else [])])
 

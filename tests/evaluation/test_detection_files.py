@@ -183,7 +183,7 @@ def test_names_of_images_may_hold_blanks(tmp_path, image_id):
 
 @pytest.mark.parametrize("image_id", ["", " a", "a\nb"])
 def test_names_that_no_line_can_hold_are_refused(tmp_path, image_id):
-    with pytest.raises(UserError, match="cannot stand in a line of VOC's form"):
+    with pytest.raises(UserError, match="cannot be written in a line of VOC's form"):
         write_detections([result(image_id=image_id)], NAMES, IDS, tmp_path)
 
 

@@ -12,7 +12,7 @@ FOUND = [(1, 0.9, A), (2, 0.9, B), (3, 0.9, C)]
 
 def told(found, truth=TRUTH, image_size=300, names=NAMES):
     weakest = describe_weakest([result(truth, found)], names, image_size)
-    return weakest and f"{weakest.told}; {weakest.advice}"
+    return weakest and f"{weakest.description}; {weakest.advice}"
 
 
 @pytest.mark.parametrize(

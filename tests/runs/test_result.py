@@ -93,9 +93,9 @@ def test_from_noise_on_few_objects_nothing_is_concluded():
 
 
 def test_the_weakest_class_is_told_and_one_advice_given():
-    assert described((0.4,), weakest=DOG) == [DOG.told, f"try next: {DOG.advice}"]
+    assert described((0.4,), weakest=DOG) == [DOG.description, f"try next: {DOG.advice}"]
     lines = described((0.4, 0.5), num_objects=MANY, weakest=DOG)
-    assert lines[-2:] == [DOG.told, "try next: more steps"]
+    assert lines[-2:] == [DOG.description, "try next: more steps"]
 
 
 def test_the_commands_for_a_run_name_it():
