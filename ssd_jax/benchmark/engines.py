@@ -1,4 +1,4 @@
-"""Benchmark of inference engines: each in turn on the same batches, wall time and CPU time.
+"""Benchmark of inference engines on the same batches, in turns: wall time and CPU time.
 
 Measured from the pixels of a batch to its detections on the host, including suppression.
 """
@@ -31,9 +31,10 @@ from ssd_jax.models.network import build_network
 BATCH_SIZES = (1, 8)
 NUM_BATCHES = 4  # used in turn
 MINIMUM_TURNS = 5
-# Boxes of all classes that pass the threshold in an image: about as many as with trained weights.
+# Boxes of all classes that pass the threshold in an image; trained weights have about this number.
 CANDIDATES = 200
-# More than engines differ in a score. With random weights, many scores may be equal.
+# A margin above the differences of scores between engines. Random weights may give many equal
+# scores.
 ABOVE = 1e-5
 
 
@@ -71,11 +72,11 @@ def benchmark_engines(
 
     Args:
       detector: the weights that `ssd-jax export` wrote, or a config: its network then has random
-        weights, 20 classes, and a threshold that as many boxes pass as with trained weights.
+        weights, 20 classes, and a threshold that a typical number of boxes pass.
       names: of `ENGINES`; the others are compared with the first.
       batch_sizes: images per batch.
       seconds: the time of each engine and batch size; at least 5 turns are measured.
-      source: a data set whose first batches are used; random images where empty, in which a trained
+      source: a data set whose first batches are used; empty = random images, in which a trained
         detector finds few boxes to suppress.
 
     Returns:
@@ -145,7 +146,7 @@ def _measure(
     turn = 0
     while turn < MINIMUM_TURNS or sum(map(sum, wall.values())) < seconds * len(engines):
         order = list(engines)
-        if turn % 2:  # so that no engine always follows the same one
+        if turn % 2:  # so that no engine always follows the same other engine
             order.reverse()
         for name in order:
             start, cpu_start = time.perf_counter(), time.process_time()
@@ -185,17 +186,18 @@ def _call(engine: Engine, pixels: np.ndarray) -> None:
 
 
 def random_trained(config: Config) -> Trained:
-    """A detector with random weights whose threshold `CANDIDATES` boxes of an image pass.
+    """A detector with random weights, and a threshold that `CANDIDATES` boxes of an image pass.
 
     With the threshold of the config, every box of every class would pass, and suppression would
-    take longer than the network. If more boxes share the score at the limit, none of these passes.
+    take longer than the network. If several boxes have the score at the limit, none of these
+    passes.
     """
     network = build_network(config.model, NUM_CLASSES)
     parameters, batch_stats = network.init(config.seed)
     rng = np.random.default_rng(config.seed)
 
     def drawn(array: np.ndarray) -> np.ndarray:
-        """A kernel that keeps the variance; with those of some networks all boxes score alike."""
+        """A kernel that keeps the variance; otherwise all boxes of some networks score alike."""
         if array.ndim < 4:
             return array
         scale = (2 / np.prod(array.shape[:-1])) ** 0.5

@@ -1,4 +1,4 @@
-"""Benchmarks of the host: the input pipeline, and the whole of `ssd-jax predict` on files."""
+"""Benchmarks of the host: the input pipeline, and `ssd-jax predict` on files."""
 
 import statistics
 import tempfile
@@ -30,7 +30,7 @@ def benchmark_data(
 ) -> dict[str, Any]:
     """Images per second of the input pipeline, of reading alone and of decoding + resizing alone.
 
-    The three are measured in turns, so that a drift of the machine's speed affects all of them.
+    The three are measured in turns, so that changes of the machine's speed affect all of them.
 
     Args:
       config: a config of `configs/`; its image size, batch size and augmentation are used.
@@ -121,7 +121,7 @@ def benchmark_files(
     Images are like those of Pascal VOC, and about as many detections are drawn as VOC has objects.
     The network has random weights and 20 classes, and is compiled before. Decoding is reading,
     decoding and resizing, with one thread per core. The three are measured in turns, each on a
-    fifth of the images, so that a drift of the machine's speed affects all of them.
+    fifth of the images, so that changes of the machine's speed affect all of them.
 
     Args:
       config: a config of `configs/`; its network is used.

@@ -22,7 +22,7 @@ NUM_CLASSES = 20
 
 
 def mesh_of(device: Any) -> Mesh:
-    """A mesh of one device, real or described, with the axis that steps run over."""
+    """A mesh of one device, real or described, with the axis of steps."""
     return Mesh(np.array([device]), (DEVICES,))
 
 

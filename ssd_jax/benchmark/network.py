@@ -54,7 +54,7 @@ def benchmark_network(
     Args:
       config: the network and its training.
       modes: some of `MODES`.
-      precisions: some of `PRECISIONS`; by default all that differ on the device.
+      precisions: some of `PRECISIONS`; default: all that differ on the device.
       batch_sizes: images over all devices; by default doubled until they do not fit.
       seconds: the time of each row.
       profile: a folder for a trace of each row by JAX's profiler; "" for none.
@@ -113,7 +113,7 @@ def chosen_precisions(names: Sequence[str]) -> tuple[PrecisionName, ...]:
 
 
 def random_batch(config: Config, batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """The arrays of a training batch on the device, with as many objects per image as VOC."""
+    """The arrays of a training batch on the device, with the mean number of objects of VOC."""
     random = np.random.default_rng(seed)
     size, max_objects = config.model.image_size, config.data.max_objects
     counts = 1 + random.poisson(VOC_OBJECTS - 1, batch_size)
@@ -198,7 +198,7 @@ def _prepare_training(
 def measure(
     config: Config, mode: str, batch_size: int, seconds: float, profile: str = ""
 ) -> dict[str, Any] | None:
-    """The numbers of a row of `benchmark_network`; None where the batch does not fit into memory.
+    """The numbers of a row of `benchmark_network`; None if the batch does not fit into memory.
 
     Args:
       config: a config, with the precision to be measured.

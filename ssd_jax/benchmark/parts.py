@@ -1,6 +1,6 @@
 """The time of each part of the train step and of detection, and its share of the whole.
 
-Each part is compiled and called alone: it reads its inputs from memory and writes its outputs to
+Each part is compiled and called alone, so it reads its inputs from memory and writes its outputs to
 memory. Inside the step it takes less time, because XLA fuses parts.
 """
 

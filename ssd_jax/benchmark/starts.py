@@ -1,7 +1,7 @@
-"""From the start of a command to the detections in one image, by each engine.
+"""The time from the start of `ssd-jax predict` to the detections in one image, by engine.
 
-Each start is a process of its own, `ssd-jax predict` on one image: with an empty cache folder,
-where what the engine compiles is compiled, and once more, where the first one has left it.
+Each start is a new process. The first start has an empty cache folder and compiles; the second one
+uses the compiled programs of the first.
 """
 
 import os
@@ -25,8 +25,8 @@ from ssd_jax.inference.loading import exported_kind, exported_now
 from ssd_jax.interop.hub import load_pretrained
 from ssd_jax.interop.trained import save_folder
 
-IMAGE_SIZE = (480, 640)  # height and width, as of a small photograph
-# The command's own matter, and not to be inherited.
+IMAGE_SIZE = (480, 640)  # height and width of a small photograph
+# Variables that the command sets itself and must not inherit.
 SETTINGS = ("JAX_COMPILATION_CACHE_DIR", "GLIBC_TUNABLES")
 
 
@@ -35,8 +35,8 @@ def benchmark_starts(detector: Config | str, names: Sequence[str]) -> list[dict[
 
     Args:
       detector: the weights that `ssd-jax export` wrote, or a config, whose network then has random
-        weights. What an engine needs is exported before anything is measured.
-      names: of `ENGINES`, which were checked.
+        weights. Files for the engines are exported before the measurement.
+      names: of `ENGINES`, already checked.
 
     Returns:
       For each engine: `engine`; `first_seconds` and `first_cpu_seconds` with an empty cache;
@@ -49,12 +49,12 @@ def benchmark_starts(detector: Config | str, names: Sequence[str]) -> list[dict[
         folder = Path(temporary)
         pixels = np.random.default_rng(0).integers(0, 256, (*IMAGE_SIZE, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "image.png")
-        places = _places(detector, names, folder)
+        places = _files(detector, names, folder)
         return [_row(name, places[name], folder) for name in names]
 
 
-def _places(detector: Config | str, names: Sequence[str], folder: Path) -> dict[str, str]:
-    """What each engine loads: the weights themselves, or a file made of them."""
+def _files(detector: Config | str, names: Sequence[str], folder: Path) -> dict[str, str]:
+    """The file of each engine: the weights themselves, or an export."""
     if isinstance(detector, str):
         # Commands run in another folder.
         local = Path(detector).resolve() if Path(detector).exists() else detector
@@ -100,7 +100,7 @@ def _row(name: str, place: str, folder: Path) -> dict[str, Any]:
 
 
 def _cpu_seconds() -> float:
-    """Of the processes that this one has started and waited for; 0 on Windows, which has none."""
+    """CPU seconds of finished child processes; 0 on Windows, which does not report them."""
     times = os.times()
     return times.children_user + times.children_system
 

@@ -52,8 +52,8 @@ def format_parts(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def draw_network(result: Mapping[str, Any], title: str, file: str | Path) -> None:
-    """Draws images per second and shares of the peak by batch size, training beside detection."""
-    from matplotlib.figure import Figure  # of an extra, which tables do not need
+    """Draws images per second and shares of the peak by batch size, training next to detection."""
+    from matplotlib.figure import Figure  # from an extra that tables do not need
 
     rows = result["rows"]
     sides = [
@@ -82,7 +82,7 @@ def draw_network(result: Mapping[str, Any], title: str, file: str | Path) -> Non
         share.set_xscale("log", base=2)
         share.set_xticks(sizes, [str(size) for size in sizes])
         share.minorticks_off()
-        # Below the axes, where no line can run through it.
+        # Below the axes, where no line crosses it.
         labels = rate.get_legend_handles_labels()
         share.legend(
             *labels, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2)

@@ -75,7 +75,7 @@ def device_memory() -> int:
 def _growing(
     size: int, largest: int, measure: Callable[[int], float]
 ) -> Iterator[tuple[int, float]]:
-    """Sizes, doubled until one takes a twentieth of a second, with the seconds of each."""
+    """Sizes, doubled until one takes 0.05 s, with the seconds of each."""
     while size <= largest:
         seconds = measure(size)
         yield size, seconds
@@ -91,7 +91,7 @@ def _product_seconds(precision: Precision, size: int) -> float:
 
 
 def _copy_seconds(size: int) -> float:
-    # The output differs from the input, because XLA may leave out a plain copy.
+    # The output differs from the input, because XLA may omit a plain copy.
     return _seconds(lambda x: x + 1, _random((size,)))
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-# Names that `jax.named_scope` gives to parts of a step. If several scopes surround an operation,
-# the first one of this list counts.
+# Parts of a step, named with `jax.named_scope`. If an operation is in several scopes, the first one
+# of this list counts.
 PARTS = ("augmentation", "matching", "mining", "loss", "suppression", "update", "network")
 
 

@@ -18,11 +18,11 @@ class Picture(NamedTuple):
 def contact_sheet(
     pictures: Sequence[Picture], *, columns: int = 4, cell: int = 320, gap: int = 8
 ) -> Image.Image:
-    """Pictures side by side on white, each fitted into a square cell, with its caption below it.
+    """Arranges pictures in a grid on white, each in a square cell with its caption below.
 
     Args:
-      pictures: the middle of a caption line that is too wide is left out.
-      columns: pictures side by side.
+      pictures: long lines of captions are shortened in the middle.
+      columns: number of pictures per row.
       cell: side of a picture in pixels.
       gap: pixels between pictures.
     """

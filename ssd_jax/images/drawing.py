@@ -17,13 +17,13 @@ from ssd_jax.images.labels import (
     write_labels,
 )
 
-DRAWN_SIDE = 480  # pixels to which smaller images are enlarged before boxes are drawn
+DRAWN_SIDE = 480  # pixels; smaller images are enlarged to this side before boxes are drawn
 CASE_SIDE = 320  # pixels of the larger side of a case
 MOST_EXTENDED = 16_000_000  # pixels; larger images are not copied to add space for a legend
 
 
 def class_color(label: int) -> tuple[int, int, int]:
-    """A bright colour for each class: hues of successive classes differ by the golden ratio."""
+    """A bright colour for each class; the hues of successive classes differ by the golden ratio."""
     hue = (label * 0.61803398875) % 1.0
     red, green, blue = (round(255 * each) for each in colorsys.hsv_to_rgb(hue, 0.75, 1.0))
     return red, green, blue
@@ -38,8 +38,9 @@ def draw_boxes(
 ) -> Image.Image:
     """Draws boxes, class names and scores on an image, and returns it: see `BoxDrawing`.
 
-    An image smaller than `DRAWN_SIDE` is enlarged to it, and a legend is added below the image;
-    then a new image is returned. On more than `MOST_EXTENDED` pixels the legend covers the image.
+    Returns a new image if the image is smaller than `DRAWN_SIDE`, and so enlarged to it, or if a
+    legend is added below. In an image of more than `MOST_EXTENDED` pixels the legend covers the
+    bottom.
     """
     image, scale = _enlarged(image)
     boxes = boxes * scale
@@ -56,9 +57,9 @@ def draw_boxes(
 class BoxDrawing:
     """Boxes with names and scores, laid out for an image that may be drawn in parts.
 
-    If names beside the boxes would cover too much of the objects (see `cover_objects`), a legend
-    replaces them: the colour of each class, the number of its boxes, and their scores. Of boxes
-    that lie on each other, the later ones are drawn inside the first.
+    If names next to the boxes would cover too much of the objects (see `cover_objects`), a legend
+    replaces them: the colour of each class, the number of its boxes, and their scores. If boxes
+    coincide, later ones are drawn inside the first.
 
     Attributes:
       size: width and height of the drawing, including the space for the legend.
@@ -83,7 +84,7 @@ class BoxDrawing:
           class_names: class i + 1 is called `class_names[i]`.
           scores: `[objects]` in [0, 1], written after the names.
           extends: whether a legend goes below the image; otherwise it covers its bottom.
-          tracks: `[objects]` numbers from 1, written after the names; 0 where there is none.
+          tracks: `[objects]` numbers from 1, written after the names; 0 = none.
         """
         self.size = self._image_size = size
         self._boxes = boxes
@@ -168,13 +169,14 @@ def _line_widths(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _insets(boxes: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """`[objects]` pixels by which boxes are drawn smaller, so that earlier ones do not hide them.
+    """`[objects]` pixels by which boxes are shrunk, so that earlier boxes do not hide them.
 
     Args:
       boxes: `[objects, 4] xyxy` in pixels, all drawn with lines of these widths.
       widths: `[objects]`.
     """
-    # A line hides another that is nearer than its width, and so a box hides one near on all sides.
+    # A line hides another one at a distance below its width. So a box hides a box with four such
+    # sides.
     near = np.abs(boxes[:, None] - boxes[None]).max(axis=2, initial=0) < widths[:, None]
     earlier = np.tril(near, -1).sum(axis=1)
     sides = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf)

@@ -29,14 +29,14 @@ NO_SIGN = "\U0010ffff"  # drawn with the font's symbol for missing characters
 
 
 def font_and_text(text: str, size: int) -> tuple[Font, str]:
-    """A font of a size in pixels, and the text as it can be drawn with it."""
+    """A font of a size in pixels, and the text in characters of this font."""
     path, text = path_and_text(text)
     return _load(path, size), text
 
 
 @functools.lru_cache(4096)
 def path_and_text(text: str) -> tuple[str, str]:
-    """The file of a font, "" for Pillow's own, and the text as it can be drawn with it.
+    """The file of a font, "" for Pillow's own, and the text in characters of this font.
 
     Characters that no font has lose their accents, or become escapes like `\\u732b`.
     """
@@ -66,7 +66,7 @@ def _spelt(sign: str) -> str:
 
 @functools.cache
 def _covering(signs: frozenset[str]) -> str | None:
-    """The first font that has all of these characters; None where there is none."""
+    """The first font that has all of these characters; None if there is none."""
     return next((path for path in _files() if signs <= _signs(path, signs)), None)
 
 
@@ -108,7 +108,7 @@ def _of_matplotlib() -> list[str]:
 
 
 def _folders() -> list[Path]:
-    """The folders in which systems keep fonts."""
+    """The folders of installed fonts."""
     home = Path(os.path.expanduser("~"))
     data = os.environ.get("XDG_DATA_HOME") or home / ".local" / "share"
     own = [Path(data, "fonts"), home / ".fonts"]

@@ -1,4 +1,4 @@
-"""Class names on images: beside their boxes, or in a legend if they would cover the objects."""
+"""Class names on images: next to their boxes, or in a legend if they would cover the objects."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from ssd_jax.images.fonts import Font, font_and_text
 
 Color = str | tuple[int, int, int]
 
-MOST_COVERED = 0.25  # the share of an object, or of another name, that names may cover
+MOST_COVERED = 0.25  # maximum share of an object, or of another name, that names may cover
 MARGIN = 2  # pixels around a text
 
 
@@ -19,8 +19,8 @@ class Label(NamedTuple):
 
     Attributes:
       place: `[4] xyxy` in pixels, of the area behind the text.
-      start: x and y of the text, whole numbers so that all parts of an image show the same.
-      text: the text, as it can be drawn with `font`.
+      start: x and y of the text; whole numbers, so that all parts of an image look the same.
+      text: the text, in characters of `font`.
       font: its font.
     """
 
@@ -33,14 +33,14 @@ class Label(NamedTuple):
 def lay_out_labels(
     size: tuple[int, int], boxes: np.ndarray, texts: Sequence[str], font_size: int
 ) -> list[Label]:
-    """Labels beside boxes, in an image with this width and height."""
+    """Lays out labels next to boxes, in an image with this width and height."""
     measured = [_measure(text, font_size) for text in texts]
     places = place_labels([label.place[2:] for label in measured], boxes, size)
     return [moved(label, place[:2]) for label, place in zip(measured, places, strict=True)]
 
 
 def lay_out_legend(width: int, texts: Sequence[str], font_size: int) -> tuple[list[Label], int]:
-    """Labels in rows from the left, as many per row as the width allows, and their height."""
+    """Lays out labels in rows of this width, and returns the height of all rows too."""
     labels, gap = [], font_size // 3
     x, y, pitch = 0, gap, 0
     for label in (_measure(text, font_size, width) for text in texts):
@@ -90,8 +90,8 @@ def place_labels(
 ) -> np.ndarray:
     """`[objects, 4] xyxy` of labels: at a corner of the box, outside or inside.
 
-    Of the free places, a label takes the one that covers the least of the objects. Earlier labels
-    choose first. A label is always inside the image.
+    Of the free places, a label gets the one that covers the least of the objects. Earlier labels
+    are placed first. A label is always inside the image.
     """
     places = np.zeros((len(boxes), 4))
     areas = np.maximum(_areas(boxes), 1)
@@ -104,7 +104,7 @@ def place_labels(
 
 
 def _choices(box: np.ndarray, label_size: np.ndarray, image_size: np.ndarray) -> np.ndarray:
-    """`[choices, 4] xyxy` of a label at the corners of a box: above, below, beside and inside."""
+    """`[choices, 4] xyxy`: places of a label at the corners of a box, outside and inside."""
     (x_min, y_min, x_max, y_max), (width, height) = box.tolist(), label_size.tolist()
     left, right, top, bottom = x_min, x_max - width, y_min, y_max - height
     above, below = y_min - height, y_max
@@ -113,7 +113,7 @@ def _choices(box: np.ndarray, label_size: np.ndarray, image_size: np.ndarray) ->
     inside = [(left, top), (left, bottom), (right, top), (right, bottom)]
     corners = np.array([*outside, *inside, *beside])
     most = np.maximum(image_size - label_size, 0)
-    # A label that is wider than its box may move along it, as where the box ends at the border.
+    # A label that is wider than its box may move along it, for example at the border of the image.
     corners[:8, 0] = np.clip(corners[:8, 0], 0, most[0])
     fits = ((corners >= 0) & (corners <= most)).all(axis=1)
     corners = corners[fits] if fits.any() else np.clip(corners[:1], 0, most)
@@ -121,7 +121,7 @@ def _choices(box: np.ndarray, label_size: np.ndarray, image_size: np.ndarray) ->
 
 
 def fitted_text(text: str, font_size: int, width: int) -> tuple[Font, str]:
-    """A font, and the text as it can be drawn with it; the middle of a wide text is left out."""
+    """A font, and the text in its characters; a wide text is shortened in the middle."""
     font, whole = font_and_text(text, font_size)
     shorter, kept = whole, len(whole)
     while kept > 2 and font.getlength(shorter) > width:

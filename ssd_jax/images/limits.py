@@ -1,8 +1,8 @@
 """Limits on image files, so that a malicious file does not take minutes or gigabytes to read.
 
-A file of few pixels may have 20,000 scans, each of which is decoded over the whole image; hundreds
-of thousands of segments, which Pillow joins one by one; or thousands of tags that all point to the
-same megabytes. No real program writes such files; each limit is far above those of real files.
+A small file may have 20,000 scans, each of which covers the whole image; hundreds of thousands of
+segments, which Pillow joins one by one; or thousands of tags that point to the same megabytes. No
+real program writes such files: each limit is far above the values of real files.
 """
 
 import contextlib
@@ -14,12 +14,12 @@ from typing import IO, BinaryIO
 
 from PIL import Image, TiffImagePlugin
 
-# Larger files are refused unread. Files of cameras are smaller than 100 MB.
+# Larger files are not read. Files of cameras are smaller than 100 MB.
 MAX_BYTES = 400_000_000
 
 # Checked in the header, before decoding, for images and for frames of videos.
 MAX_PIXELS = 110_000_000
-MAX_SIDE = 1_000_000  # pixels; rows are worked on one at a time
+MAX_SIDE = 1_000_000  # pixels; rows are processed one at a time
 
 # Bytes that opening an image may take, without the file itself. Also checked in the header: an RGB
 # image takes 4 bytes per pixel in Pillow; kinds of images that take more may have fewer pixels.
@@ -56,14 +56,14 @@ MAX_MARKERS = 10_000
 
 
 class ReadingLimitError(ValueError):
-    """A file exceeds a limit that files of real programs do not reach."""
+    """A file exceeds a limit of this module."""
 
 
 class LimitedReader(io.BufferedReader):
     """The bytes of an image file, with a limit on read calls before and during decoding."""
 
     def __init__(self, content: bytes | BinaryIO):
-        """Takes the bytes of a file, or an open file without a buffer, which it closes later."""
+        """Reads the bytes of a file, or an open file without a buffer, which it closes later."""
         super().__init__(io.BytesIO(content) if isinstance(content, bytes) else content)  # pyright: ignore
         self.size = self.seek(0, io.SEEK_END)
         self.seek(0)
@@ -94,7 +94,7 @@ class LimitedReader(io.BufferedReader):
 
 
 def check_scans(content: bytes, num_pixels: int) -> int:
-    """Counts the scans of a JPEG; refuses one that would take minutes to decode.
+    """Counts the scans of a JPEG, and checks their number, because each scan takes time.
 
     Returns:
       The number of its scans.
@@ -110,12 +110,12 @@ def check_scans(content: bytes, num_pixels: int) -> int:
 
 
 def has_few_texts(content: bytes) -> bool:
-    """Whether a PNG has at most `MAX_TEXTS` compressed texts, as nearly all have."""
+    """Whether a PNG has at most `MAX_TEXTS` compressed texts."""
     return content.count(TEXT) <= MAX_TEXTS
 
 
 def check_memory(image: Image.Image, is_turned: bool, scans: int) -> None:
-    """Refuses an image that would take more than `MAX_MEMORY` to open.
+    """Checks that opening an image takes at most `MAX_MEMORY`.
 
     Args:
       image: not decoded yet.
@@ -131,7 +131,7 @@ def check_memory(image: Image.Image, is_turned: bool, scans: int) -> None:
     decoding = decoded + (2 * len(image.getbands()) if scans > 1 else 0)
     decoding = max(decoding, BYTES_BY_FORMAT.get(str(image.format), 0)) + _bytes_of_pieces(image)
     if is_deep_colour(image):
-        decoded = 2 * decoded + 1  # the lower bytes too, and strips of integers
+        decoded = 2 * decoded + 1  # also the lower bytes, and strips of integers
     is_plain = image.mode == "RGB" and not image.has_transparency_data and not is_turned
     opening = decoded if is_plain and not is_deep_colour(image) else decoded + BYTES_OF_RGB
     if is_turned:
@@ -222,5 +222,5 @@ def _load_limited(self: TiffImagePlugin.ImageFileDirectory_v2, fp: IO[bytes]) ->
     _load_tags(self, file)  # pyright: ignore[reportArgumentType]
 
 
-# For EXIF, Pillow accepts only bytes and no file object, so that a limited reader cannot be passed.
+# Pillow accepts EXIF only as bytes, not as a file object, so a limited reader cannot be passed.
 TiffImagePlugin.ImageFileDirectory_v2.load = _load_limited

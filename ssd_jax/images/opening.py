@@ -27,7 +27,7 @@ from ssd_jax.images.limits import (
 from ssd_jax.images.sixteen_bits import from_two_bytes, lower_bytes, num_bits, to_8_bits
 from ssd_jax.storage.files import open_file, scheme_hint
 
-# Pillow warns at half of its own limit; `MAX_PIXELS` is below that limit.
+# Pillow warns at half of its limit; `MAX_PIXELS` is below that limit.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # Images of more pixels are decoded one at a time, so that memory stays bounded.
@@ -35,8 +35,8 @@ LARGE = 16_000_000
 # They are converted in strips: converting the whole image would take the memory of several images.
 STRIP_PIXELS = 1_000_000
 
-# The formats that are tried, whatever the file name says. Not all of Pillow's formats: for EPS it
-# would start another program. Older versions of Pillow have no AVIF.
+# The accepted formats; the file name does not matter. Not all of Pillow's formats: for EPS it would
+# start another program. Older versions of Pillow have no AVIF.
 Image.init()
 FORMATS = [
     name
@@ -47,7 +47,7 @@ FORMATS = [
 # Their decoders keep several images in memory as long as Pillow's image of the file exists.
 KEEPING_FORMATS = ("WEBP", "AVIF", "JPEG2000")
 
-# By EXIF's number for the position of row 0 and column 0 of the file.
+# By EXIF's orientation, the position of row 0 and column 0 of the file.
 ORIENTATION_TAG = 0x0112
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -68,11 +68,11 @@ def open_image(
 
     Args:
       file: a path, or the bytes of a file.
-      name: its name in messages; the path where empty.
-      max_pixels: larger images are refused before they are decoded.
+      name: its name in messages; empty = the path.
+      max_pixels: maximum number of pixels, checked before decoding.
 
     Raises:
-      UserError: it is damaged, incomplete, no image, or exceeds a limit of `limits.py`.
+      UserError: the file is damaged, incomplete or no image, or exceeds a limit of `limits.py`.
     """
     with _opened(file, name, max_pixels, decodes=True) as image:
         return _own_to_rgb(image)
@@ -87,7 +87,7 @@ def gray_thumbnail(file: str | Path | bytes, side: int, name: str = "") -> np.nd
       UserError: see `open_image`.
     """
     with _opened(file, name, decodes=True) as image:
-        # Decodes at twice the side or more, so that nothing is enlarged.
+        # Decodes at twice the side or more, so that it is only reduced afterwards.
         drafted = image.draft("L", (2 * side, 2 * side))
         if image.mode == "L" and not _is_special(image):
             # If the sides are no multiples of the scale, the draft is larger than the image.
@@ -117,7 +117,7 @@ def is_turned_by_exif(file: str | Path | bytes, name: str = "") -> bool:
 
 
 def upright_size(file: str | Path | bytes, name: str = "") -> tuple[int, int]:
-    """(height, width) of the result of `open_image`, usually without decoding; see there."""
+    """(height, width) of the result of `open_image`, usually without decoding."""
     return size_and_turned(file, name)[0]
 
 
@@ -144,7 +144,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _own_to_rgb(image: Image.Image) -> Image.Image:
-    """`to_rgb` of an image that is not used afterwards: its memory is freed on the way."""
+    """`to_rgb` of an image that is not used afterwards, so that its memory can be freed early."""
     lower = lower_bytes(image)
     image.load()
     orientation = _orientation(image)
@@ -155,7 +155,7 @@ def _own_to_rgb(image: Image.Image) -> Image.Image:
     if rgb is not image:
         image.close()
     rgb = _turned(rgb, orientation)
-    rgb.info = {}  # above all, an orientation that is no longer true
+    rgb.info = {}  # for example the orientation, which is no longer correct
     return rgb
 
 
@@ -191,7 +191,7 @@ def _converted_in_strips(image: Image.Image, lower: Image.Image | None) -> Image
 def _strips(
     image: Image.Image, lower: Image.Image | None
 ) -> Iterator[tuple[int, Image.Image, Image.Image | None]]:
-    """The strips of an image in turn: the first row, the pixels and the lower bytes."""
+    """Yields the strips of an image: the first row, the pixels and the lower bytes."""
     step = max(1, STRIP_PIXELS // image.width)
     for top in range(0, image.height, step):
         box = (0, top, image.width, min(top + step, image.height))
@@ -203,7 +203,7 @@ def _converted(image: Image.Image, lower: Image.Image | None, bits: int) -> Imag
 
     Args:
       image: of any mode but F.
-      lower: for 16 bits per channel the lower bytes, where `image` has the upper bytes.
+      lower: for 16 bits per channel the lower bytes; then `image` has the upper bytes.
       bits: for images of 16 bits: the number of bits that the whole file uses.
     """
     if image.mode.startswith("I"):
@@ -234,7 +234,7 @@ def upright_file(encoded: bytes) -> bytes:
             _own_to_rgb(image).save(file, "PNG", compress_level=1)
             return file.getvalue()
     except Exception:
-        return b""  # `open_image` says what is wrong
+        return b""  # `open_image` reports the error
 
 
 @contextlib.contextmanager
@@ -281,7 +281,7 @@ def _identify(
 
 
 def _is_plain_png(encoded: bytes, image: Image.Image) -> bool:
-    """Whether it is a PNG of 8-bit gray or RGB, without transparency and with few texts."""
+    """Whether an image is a PNG of 8-bit gray or RGB, without transparency and with few texts."""
     is_simple = encoded[24:26] in (b"\x08\x00", b"\x08\x02") and has_few_texts(encoded)
     return image.format == "PNG" and is_simple and not image.has_transparency_data
 
@@ -291,12 +291,12 @@ def _orientation(image: Image.Image) -> int:
         return image.getexif().get(ORIENTATION_TAG, 1)
     except StoreError:
         raise
-    except Exception:  # a damaged EXIF block leaves the image as it is
+    except Exception:  # a damaged EXIF block does not turn the image
         return 1
 
 
 def _is_special(image: Image.Image) -> bool:
-    """Whether it is turned by EXIF, or partly transparent."""
+    """Whether EXIF turns an image, or the image is partly transparent."""
     return _orientation(image) in ORIENTATIONS or image.has_transparency_data
 
 

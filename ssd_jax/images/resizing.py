@@ -13,7 +13,7 @@ PIECE_BYTES = 30_000
 
 
 def resize_to_square(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Resizes bilinearly without antialiasing, as OpenCV does, and Caffe's SSD with it.
+    """Resizes bilinearly without antialiasing, like OpenCV in Caffe's SSD.
 
     Args:
       pixels: `[height, width, 3] uint8`.
@@ -68,7 +68,7 @@ def rows_to_square(
 
 
 def _neighbours(length: int, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each new pixel the two old ones beside its centre, and the weight of the second."""
+    """For each new pixel the two old pixels around its centre, and the weight of the second."""
     centres = np.clip((np.arange(side) + 0.5) * (length / side) - 0.5, 0, length - 1)
     first = centres.astype(int)
     second = np.minimum(first + 1, length - 1)

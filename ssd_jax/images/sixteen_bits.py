@@ -1,10 +1,10 @@
 """Converts images with 16 bits per channel to 8 bits. Needs Pillow and NumPy only.
 
-The scale depends on the range that the file uses: of the fewest bits that can store its largest
-value, the upper 8 are kept. Files of a camera with 10 or 12 bits therefore use the whole range of
-brightness. Values of 8 bits stay the same, fewer bits are scaled up, and values of 16 bits lose
-their lower 8. The factor is a power of two, so that images of one camera keep their relative
-brightness, except for images that are darker than half of the range.
+The scale depends on the range that the file uses. Let n be the number of bits of its largest value:
+the upper 8 of n bits are kept. Files of a camera with 10 or 12 bits therefore use the whole range
+of brightness. With 8 bits values do not change, fewer bits are scaled up, and 16 bits lose their
+lower 8. The factor is a power of two, so that images of one camera keep their relative brightness,
+except for images that are darker than half of the range.
 """
 
 import sys
