@@ -1,6 +1,6 @@
 """SSD: Single Shot MultiBox Detector (Liu et al., ECCV 2016) in JAX and Flax.
 
-Names are imported on first use: `ssd_jax.Detector` needs no TensorFlow, `ssd_jax.train` does.
+Names are imported on first use: `ssd_jax.train` imports TensorFlow, `ssd_jax.Detector` does not.
 """
 
 import importlib
@@ -103,11 +103,11 @@ def __getattr__(name: str) -> Any:
     """Imports a public name on its first use.
 
     Raises:
-      UserError: it needs a package of an extra that is not installed.
+      UserError: a package of an extra is needed and not installed.
     """
     if name not in _HOMES:
         raise AttributeError(f"module 'ssd_jax' has no attribute {name!r}")
-    # Not earlier: a command installs its signal handlers before other imports.
+    # Imported late, because a command installs its signal handlers before other imports.
     from ssd_jax.errors import check_installed, missing_extra
 
     try:

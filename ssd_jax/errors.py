@@ -10,8 +10,8 @@ TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h: the same command wi
 GOES_ON = "the same command continues from there"
 START_AGAIN = "Start all of them again: they continue from the last checkpoint"
 
-# Its beginning and its end are shown. Paths have up to 4,096 bytes, but rarely more than a few
-# hundred.
+# Of a longer word, the beginning and the end are shown. Paths have up to 4,096 bytes, but rarely
+# more than a few hundred.
 LONG_WORD = re.compile(r"(\S{300})\S{300,}(\S{300})")
 
 _short = reprlib.Repr()
@@ -31,7 +31,7 @@ class UserError(ValueError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """The program was asked to end, and will continue when it is started again.
+    """The program was interrupted; the same command continues its work.
 
     Commands print the message and exit with status 75, "try again". It is a `KeyboardInterrupt`, so
     that code that handles errors does not catch it.
@@ -46,7 +46,7 @@ class LostProcessError(RuntimeError):
 
 
 class StoreError(RuntimeError):
-    """An object store does not answer, though it has before; no file in it is to blame.
+    """An object store does not respond any more; the cause is not a file in it.
 
     Commands print the message and exit with status 75. It is not a `UserError`, so that code that
     leaves out damaged images does not leave out intact ones.
@@ -54,19 +54,19 @@ class StoreError(RuntimeError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived: the program removes unfinished files and ends, as after Ctrl-C."""
+    """SIGTERM was received: the program removes unfinished files and ends, as after Ctrl-C."""
 
 
 _shown_instead: dict[str, str] = {}
 
 
 def shown_instead(path: str, name: str) -> None:
-    """Makes messages show `name` instead of `path`, as for a local copy of a remote file."""
+    """Makes messages show `name` instead of `path`, which may be a copy of a remote file."""
     _shown_instead[path] = name
 
 
 def as_named(text: str) -> str:
-    """A message with the names that the user gave: see `shown_instead`."""
+    """A message with the names given by the user: see `shown_instead`."""
     for path, name in _shown_instead.items():
         text = text.replace(path, name)
     return text
@@ -75,7 +75,7 @@ def as_named(text: str) -> str:
 def one_line(text: str) -> str:
     """A message in one line, with escapes for characters that are not printable.
 
-    In the name of a file, they could end the line or control the terminal.
+    Such characters in a file name could end the line or control the terminal.
     """
     return "".join(
         sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode()
@@ -89,7 +89,7 @@ def printable(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A value from a file as messages show it: in one line, shortened if it is long."""
+    """A value from a file, for messages: in one line, shortened if it is long."""
     return _short.repr(value)
 
 
@@ -150,7 +150,7 @@ def missing_extra(error: ImportError) -> UserError | None:
 
 
 def check_installed(package: str, purpose: str = "") -> None:
-    """Raises the `UserError` of `missing_package` where a package of `EXTRAS` is missing."""
+    """Raises the `UserError` of `missing_package` if a package of `EXTRAS` is missing."""
     if importlib.util.find_spec(package) is None:
         raise missing_package(package, purpose)
 

@@ -1,4 +1,4 @@
-"""Progress bars: tqdm on a terminal, and a line from time to time elsewhere, as in a log."""
+"""Progress bars: tqdm on a terminal, and a line at intervals elsewhere, for example in a log."""
 
 import io
 import os
@@ -37,7 +37,7 @@ def progress_bar(
         dynamic_ncols=is_terminal,
         file=sys.stderr if is_terminal else _Lines(sys.stderr),
         mininterval=float(os.environ.get("TQDM_MININTERVAL", seconds)),
-        # After this time tqdm shows an update even if few steps were done.
+        # After this time tqdm prints an update even after few steps.
         maxinterval=10.0 if is_terminal else 2 * LOG_SECONDS,
     )
 

@@ -28,9 +28,9 @@ def num_cores() -> int:
 def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
     """Yields the items of an iterator that runs in a thread, up to `ahead` of them in advance.
 
-    An error of the iterator is raised here, after the items before it. Closing this generator, as a
-    signal does, asks the thread to end, but waits only `PATIENCE` for it: the thread may be reading
-    from storage that does not respond. The iterator closes its own files at its end.
+    An error of the iterator is raised here, after the items before it. Closing this generator, for
+    example after a signal, stops the thread, but waits for at most `PATIENCE`: the thread may be
+    reading from storage that does not respond. The iterator closes its files when it ends.
     """
     waiting = queue.Queue(ahead)
     stopped = threading.Event()
@@ -73,8 +73,8 @@ def in_background(items: Iterable[Item], ahead: int) -> Generator[Item, None, No
 def pool_of_threads(workers: int) -> Iterator[Executor]:
     """A pool of threads; the end of the block waits for them, so that none writes afterwards.
 
-    If a signal ends the block, it waits only `PATIENCE`: a thread may be reading from storage that
-    does not respond.
+    After a signal it waits for at most `PATIENCE`: a thread may be reading from storage that does
+    not respond.
     """
     pool = ThreadPoolExecutor(workers)
     try:

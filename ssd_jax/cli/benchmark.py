@@ -101,19 +101,19 @@ def main(arguments: list[str]) -> None:
     result = {"device": devices.describe_devices(), "versions": versions()}
     if ENGINES.value:
         result["detector"] = WEIGHTS.value or config_name(FLAGS)
-        _tell(result, _measure_engines(config or given(WEIGHTS), sizes))
+        _add_result(result, _measure_engines(config or given(WEIGHTS), sizes))
         return
     assert config is not None
     result["config"] = config.model_dump(mode="json")
     for measure in (_measure_device, _measure_host):
-        _tell(result, measure(config, wanted, sizes))
+        _add_result(result, measure(config, wanted, sizes))
 
 
 # The numbers by their subject, and the texts about them.
 Measured = tuple[dict[str, Any], list[str]]
 
 
-def _tell(result: dict[str, Any], measured: Measured) -> None:
+def _add_result(result: dict[str, Any], measured: Measured) -> None:
     """Adds numbers to the result, writes it, and prints the texts."""
     result |= measured[0]
     if OUTPUT.value:  # before printing, which can fail

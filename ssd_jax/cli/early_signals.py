@@ -15,7 +15,7 @@ from types import FrameType
 CONTINUED = ("train", "sweep")
 TRY_AGAIN = 75  # this and the next equal those of `errors.py`, which is not imported yet
 GOES_ON = "the same command continues from there"
-CONTROL_C = 130  # what shells report of a program that Ctrl-C ended
+CONTROL_C = 130  # the status that shells report after Ctrl-C
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ONE_SIGNAL = 1.0  # seconds; `timeout` and launchers signal a process and its group at once
 
@@ -71,7 +71,7 @@ def finish(status: int) -> None:
 
 
 def command_of(argv: list[str]) -> str:
-    """The command that a command line names; "" where the program is not ours."""
+    """The command of a command line; "" if the program is not ours."""
     program = os.path.basename(argv[0])
     if program in ("train.py", "evaluate.py"):
         return program.removesuffix(".py")

@@ -154,7 +154,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _check_engine() -> None:
-    """Refuses flags that have no effect on what --weights names, and --engine without it."""
+    """Raises a `UserError` for flags without effect on --weights, and for --engine without it."""
     if not WEIGHTS.value:
         if ENGINE.value:
             raise UserError("--engine goes with --weights: a run is evaluated in JAX")

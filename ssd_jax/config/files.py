@@ -22,7 +22,7 @@ from ssd_jax.errors import UserError
 
 LONGEST_FLAG = 100  # characters of a name
 
-# Messages of absl and Python about the values of flags, and ours in their place.
+# Messages of absl and Python about the values of flags, and our replacements.
 MEANINGS = {
     r"invalid literal for int\(\) with base .*": "must be a whole number",
     r"Exceeds the limit \(\d+ digits\) for integer .*": "must be a number with fewer digits",
@@ -58,7 +58,7 @@ def given_config(values: flags.FlagValues, implied: str = "") -> Config:
 
     Args:
       values: the flags.
-      implied: a config that another flag stands for, so that messages do not name it.
+      implied: a config that another flag implies; messages do not name it.
 
     Raises:
       UserError: --config is missing; or see `as_config`, where the message names the config.
@@ -310,7 +310,7 @@ def _make_configs_importable() -> None:
 
 
 def _check_names(config: ConfigDict) -> None:
-    """Refuses unknown fields before flags can change their values."""
+    """Raises a `UserError` for unknown fields, before flags change values."""
     known = field_names()
     for name, value in config.items():
         inner = [f"{name}.{field}" for field in value] if isinstance(value, ConfigDict) else []
@@ -321,7 +321,7 @@ def _check_names(config: ConfigDict) -> None:
 
 
 def _check_overrides(argv: Sequence[str]) -> None:
-    """Refuses --config.FIELD and --noconfig.FIELD where there is no such field."""
+    """Raises a `UserError` for --config.FIELD and --noconfig.FIELD with an unknown field."""
     known = field_names()
     for argument in argv[1:]:
         given = re.match(r"--?(?:no)?config\.([^=]*)", argument)

@@ -1,7 +1,7 @@
-"""The config of a run: every field with its type, its limits, its default and its meaning.
+"""The config of a run: every field with its type, limits, default and meaning.
 
-`configs/` holds files that give values. They are converted to a `Config` and checked once, by
-`as_config`; from there on a function takes the group that it needs.
+Files in `configs/` give values. `as_config` checks them once and converts them to a `Config`. Each
+function takes only the group of fields that it needs.
 """
 
 import copy
@@ -153,7 +153,7 @@ class OptimizerConfig(Group):
     momentum: ShareBelowOne = 0.9
     """Momentum of SGD."""
     weight_decay: PositiveOrZero = 5e-4
-    """Weight decay of all parameters but `no_weight_decay`."""
+    """Weight decay of all parameters except `no_weight_decay`."""
     no_weight_decay: str = "*/bias,*/scale"
     """Patterns of the parameters without weight decay, joined by commas."""
     clip_norm: PositiveOrZero = 0.0

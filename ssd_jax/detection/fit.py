@@ -32,7 +32,7 @@ class Fit(NamedTuple):
     iou_threshold: float
 
     def recall(self) -> float:
-        """The share of objects that some default box overlaps by `iou_threshold` or more."""
+        """The share of objects whose IoU with a default box is `iou_threshold` or more."""
         return float((self.best_iou >= self.iou_threshold).mean())
 
 
@@ -81,7 +81,7 @@ def _fit_image(
 def default_box_recall(
     objects: np.ndarray, tiling: Tiling, settings: LossConfig = LossConfig()
 ) -> float:
-    """The share of objects that some default box overlaps by the matching threshold or more.
+    """The share of objects whose IoU with a default box reaches the matching threshold.
 
     Much faster than `measure`, which matches image by image.
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from ssd_jax.detection.boxes import ArrayLike, area
 
-# Sides and areas below these count as these, so that a box without area has finite gradients.
+# Minimum sides and areas, so that a box without area has finite gradients.
 MIN_SIDE = 1e-6
 MIN_AREA = 1e-12
 

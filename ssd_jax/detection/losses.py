@@ -129,8 +129,8 @@ def multibox_loss(
 ) -> MultiboxLoss:
     """Smooth L1 over the positives, cross entropy over positives and hard negatives.
 
-    `settings` may replace them by other losses. The sums are not divided: the normaliser N counts
-    the positives of the *global* batch, which a single device does not know.
+    `settings` may select other losses. The sums are not divided by the normaliser N: it counts the
+    positives of the *global* batch, which are on several devices.
 
     Args:
       offsets: outputs of the network.

@@ -1,8 +1,8 @@
 """Matches default boxes to objects (paper section 2.2, "Matching strategy").
 
 First every object gets its own default box: the pair of highest IoU in the whole image is
-matched and removed, then the next, until no object is left. Then every default box still free
-joins the object it overlaps best, if their IoU reaches a threshold. Caffe: `MatchBBox` in
+matched and removed, then the next, until no object is left. Then every free default box is matched
+to the object of its highest IoU, if that reaches a threshold. Caffe: `MatchBBox` in
 `bbox_util.cpp`.
 """
 
@@ -50,7 +50,7 @@ def bipartite_match(iou: Int32[ArrayLike, "objects boxes"]) -> Int32[Array, " bo
       iou: `[objects, boxes] int32`, in units of 1 / `exact_iou.ONE`; zeros in rows of padding.
 
     Returns:
-      The matched object of each box, `UNMATCHED` where there is none.
+      The matched object of each box, or `UNMATCHED`.
     """
     num_objects, num_boxes = iou.shape
     objects = jnp.arange(num_objects)[:, None]
@@ -76,14 +76,14 @@ def bipartite_match(iou: Int32[ArrayLike, "objects boxes"]) -> Int32[Array, " bo
 
 
 def match(iou: Int32[ArrayLike, "objects boxes"], iou_threshold: float) -> Int32[Array, " boxes"]:
-    """Bipartite matching, then each default box still free joins its best object.
+    """Bipartite matching, then each free default box is matched to its best object.
 
     Args:
       iou: `[objects, boxes] int32`, in units of 1 / `exact_iou.ONE`; zeros in rows of padding.
-      iou_threshold: the IoU from which a default box joins.
+      iou_threshold: the minimum IoU of the second step.
 
     Returns:
-      The matched object of each box, `UNMATCHED` where there is none.
+      The matched object of each box, or `UNMATCHED`.
     """
     first = bipartite_match(iou)
     best_iou, best_object = _best(iou, axis=0)
@@ -105,7 +105,7 @@ def match_targets(
       labels: classes from 1; 0 marks padding.
       default_boxes: `cxcywh`.
       settings: `match_iou_threshold`, and `boundary_boxes`: whether default boxes that reach beyond
-        the image take part; otherwise they are ignored (paper table 3; Caffe:
+        the image are matched; otherwise they are ignored (paper table 3; Caffe:
         `ignore_cross_boundary_bbox`).
 
     Returns:

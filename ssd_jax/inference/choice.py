@@ -1,4 +1,4 @@
-"""Selects the detections that a prediction keeps, and records the best one that is left out."""
+"""Selects the detections of a prediction, and records the best one below the threshold."""
 
 import threading
 from collections.abc import Sequence

@@ -70,7 +70,7 @@ class Detections:
         return draw_boxes(image, self.boxes, self.labels, self.class_names, self.scores)
 
     def to_coco(self, image_id: int = 1, first_id: int = 1) -> list[dict[str, Any]]:
-        """Converts to annotations in COCO's form: `bbox` is x, y, width, height in pixels.
+        """Converts to annotations in COCO's format: `bbox` is x, y, width, height in pixels.
 
         Tracked objects have their number as `track_id`. Pixels are rounded to three decimals,
         scores to six.

@@ -278,7 +278,7 @@ class _Run:
             self._kept_bytes += num_bytes
             return True
 
-    def _let_go(self, size: tuple[int, int]) -> None:
+    def _release(self, size: tuple[int, int]) -> None:
         with self._kept_lock:
             self._kept_bytes -= BYTES_OF_RGB * math.prod(size)
 
@@ -295,7 +295,7 @@ class _Run:
             return target, _cannot_write(target.file.path, error)
         finally:
             if not isinstance(detections.image, str):
-                self._let_go(detections.size)
+                self._release(detections.size)
         return target, dataclasses.replace(detections, image=target.file.path)
 
     def _turn(self, size: tuple[int, int]) -> contextlib.AbstractContextManager:

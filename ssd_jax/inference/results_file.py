@@ -1,4 +1,4 @@
-"""Writes detections of many images to one JSON file, in COCO's form, with constant memory."""
+"""Writes detections of many images to one JSON file, in COCO's format, with constant memory."""
 
 import json
 from collections import Counter

@@ -1,7 +1,7 @@
 """Detects small objects in large images: in overlapping tiles, and in the whole image.
 
 A network resizes images to its input size, in which small objects of a large image disappear. So
-the image is divided into overlapping squares, and each is detected in like a separate image.
+the image is divided into overlapping squares, and the network detects in each of them.
 """
 
 import math

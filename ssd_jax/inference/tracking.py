@@ -7,7 +7,7 @@ import numpy as np
 from ssd_jax.errors import missing_package
 from ssd_jax.inference.detections import Detections
 
-LEAST_SCORE = 0.1  # the lowest score that continues a track, for example of a half hidden object
+LEAST_SCORE = 0.1  # the lowest score that continues a track, for example of a partly hidden object
 
 
 class Tracker:

@@ -1,1 +1,1 @@
-"""Weights of other implementations in, models for other programs out."""
+"""Imports weights of other implementations, and exports models for other programs."""

@@ -1,4 +1,4 @@
-"""Limits of the sizes that files of weights claim, checked before memory is allocated."""
+"""Limits on the sizes stated in files of weights, checked before memory is allocated."""
 
 import os
 import struct
@@ -28,7 +28,7 @@ def max_tensor_bytes(path: Path, network_bytes: int) -> int:
 
     Raises:
       OSError: the path is not a regular file.
-      UserError: the file itself is larger; most of it are holes, which are not stored on disk.
+      UserError: the file is mostly holes, which are not stored on disk.
     """
     with open_file(path) as file:
         status = os.fstat(file.fileno())

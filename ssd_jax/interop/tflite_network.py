@@ -126,7 +126,7 @@ def _elementwise(name: str, first: Value, second: Value) -> Value:
     if isinstance(first, np.ndarray) and name in ("add", "mul", "max", "min"):
         first, second = second, first
     if name == "mul" and first is second:
-        return tf.square(_tensor(first))  # tells the converter the length of a vector
+        return tf.square(_tensor(first))  # gives the converter the length of a vector
     if name == "add" and isinstance(first, Convolution) and isinstance(second, np.ndarray):
         bias = np.broadcast_to(_collapsed(second), first.result.shape[-1:])
         return Convolution(

@@ -40,13 +40,13 @@ class Transfer(NamedTuple):
 
     Attributes:
       variables: parameters and batch statistics, filled.
-      fates: the path, shape and result of every array of the network, in its order.
+      statuses: the path, shape and status of every array of the network, in its order.
       unused: the paths of given arrays that were not used.
       num_filled: the number of arrays that were filled completely or in part.
     """
 
     variables: tuple[Variables, Variables]
-    fates: list[tuple[str, tuple[int, ...], str]]
+    statuses: list[tuple[str, tuple[int, ...], str]]
     unused: list[str]
     num_filled: int
 
@@ -75,52 +75,55 @@ def transfer(
       boxes_per_cell: the boxes per cell of the new network's tiling.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(variables)
-    filled, fates, num_filled = [], [], 0
+    filled, statuses, num_filled = [], [], 0
     for (_, *path), new in leaves:
         name = path_name(path)
-        value, fate = None, "new: not in the weights"
+        value, status = None, "new: not in the weights"
         if name in given and _is_classifier(name):
             boxes = boxes_per_cell[int(name.split("/")[2])]
-            value, fate = _carry_classes(np.asarray(new), given[name], classes, boxes)
+            value, status = _copy_classes(np.asarray(new), given[name], classes, boxes)
         elif name in given and given[name].shape == new.shape:
-            value, fate = np.asarray(given[name], new.dtype), "taken over"
+            value, status = np.asarray(given[name], new.dtype), "copied"
         elif name in given:
-            fate = f"new: in the weights it is {_shape_name(given[name].shape)}"
+            status = f"new: in the weights it is {_shape_name(given[name].shape)}"
         num_filled += value is not None
         filled.append(new if value is None else value)
-        fates.append((name, tuple(new.shape), fate))
+        statuses.append((name, tuple(new.shape), status))
     return Transfer(
         variables=jax.tree.unflatten(structure, filled),
-        fates=fates,
-        unused=sorted(set(given) - {name for name, _, _ in fates}),
+        statuses=statuses,
+        unused=sorted(set(given) - {name for name, _, _ in statuses}),
         num_filled=num_filled,
     )
 
 
 def format_transfer(result: Transfer) -> str:
     """Formats a line for every array of the network, and for every unused array."""
-    rows = [(name, _shape_name(shape), fate) for name, shape, fate in result.fates]
+    rows = [(name, _shape_name(shape), status) for name, shape, status in result.statuses]
     rows += [(name, "", "not used") for name in result.unused]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     return "\n".join(
-        f"{name:<{widths[0]}}  {shape:>{widths[1]}}  {fate}" for name, shape, fate in rows
+        f"{name:<{widths[0]}}  {shape:>{widths[1]}}  {status}" for name, shape, status in rows
     )
 
 
 def summarise_transfer(result: Transfer) -> str:
     """Formats a summary for a terminal: a line for each part of the network and each result."""
-    fates = [
-        (name.partition("/")[0], "new: of another shape in the weights" if ": in" in fate else fate)
-        for name, _, fate in result.fates
+    statuses = [
+        (
+            name.partition("/")[0],
+            "new: of another shape in the weights" if ": in" in status else status,
+        )
+        for name, _, status in result.statuses
     ]
-    fates += [(name.partition("/")[0], "not used") for name in result.unused]
+    statuses += [(name.partition("/")[0], "not used") for name in result.unused]
     rows = [
-        (part, counted(count, "array"), fate)
-        for (part, fate), count in collections.Counter(fates).items()
+        (part, counted(count, "array"), status)
+        for (part, status), count in collections.Counter(statuses).items()
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     return "\n".join(
-        f"{part:<{widths[0]}}  {count:>{widths[1]}}  {fate}" for part, count, fate in rows
+        f"{part:<{widths[0]}}  {count:>{widths[1]}}  {status}" for part, count, status in rows
     )
 
 
@@ -128,7 +131,7 @@ def _is_classifier(name: str) -> bool:
     return name.startswith("heads/logits/") and "/depthwise/" not in name
 
 
-def _carry_classes(
+def _copy_classes(
     new: np.ndarray, given: np.ndarray, classes: Classes, boxes: int
 ) -> tuple[np.ndarray | None, str]:
     """Copies the classes of a classifier's array, whose last axis is boxes of (background, …)."""
@@ -139,8 +142,8 @@ def _carry_classes(
     wanted_rows, given_rows = np.array(rows).T
     value = new.reshape(*new.shape[:-1], boxes, -1).copy()
     value[..., wanted_rows] = given.reshape(*given.shape[:-1], boxes, num_given)[..., given_rows]
-    fate = f"background and {len(rows) - 1} of {len(classes.wanted)} classes taken over by name"
-    return value.reshape(new.shape), fate
+    status = f"background and {len(rows) - 1} of {len(classes.wanted)} classes copied by name"
+    return value.reshape(new.shape), status
 
 
 def _same_classes(classes: Classes) -> list[tuple[int, int]]:

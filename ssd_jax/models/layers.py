@@ -62,7 +62,7 @@ class DepthwiseConv(nnx.Module):
 def relu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """max(x, 0), with a gradient that is computed from the output.
 
-    So the input need not be kept, and XLA can fuse a convolution with the operations after it.
+    The input is not kept, and XLA can fuse a convolution with the operations after it.
     """
     return jnp.maximum(x, 0)
 
@@ -118,11 +118,10 @@ class ConvOptions:
 
 
 class RunningStatistic(nnx.BatchStat):
-    """A statistic of batch norm, which is always set as a whole.
+    """A statistic of batch norm, which is always set completely.
 
-    Flax can also set a part, and for this makes a comparison that JAX refuses during tracing, with
-    a message about everything traced so far. In a train step of SSDLite that took two of six
-    seconds.
+    Flax can also set a part, and makes a comparison for it. During tracing this comparison raises
+    an error, whose message lists everything traced so far: that took two of six seconds in SSDLite.
     """
 
     def __setitem__(self, key: EllipsisType, value: jax.Array) -> None:

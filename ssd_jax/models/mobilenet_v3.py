@@ -62,7 +62,7 @@ class MobileNetV3(nnx.Module):
 
     Args:
       width: multiplies the channels of every layer.
-      batch_norm: whether batch norm follows every convolution but those of squeeze-and-excite.
+      batch_norm: whether batch norm follows every convolution except those of squeeze-and-excite.
       dtype: of the computation; parameters stay float32.
     """
 

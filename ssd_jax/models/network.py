@@ -1,6 +1,6 @@
 """The network as pure functions over plain parameter dictionaries.
 
-The rest of the project trains and runs a `Network` and does not know the module classes.
+Other packages train and run a `Network` and do not use the module classes.
 """
 
 import dataclasses
@@ -179,8 +179,8 @@ class Network:
 class CountedKeys(nnx.Rngs):
     """The keys of `nnx.Rngs(key)`, counted in Python.
 
-    During tracing, `nnx.Rngs` does something for each key that JAX refuses with a message about
-    everything traced so far, which takes half of the time of tracing.
+    During tracing, `nnx.Rngs` causes an error of JAX for each key, whose message lists everything
+    traced so far. That takes half of the time of tracing.
     """
 
     def __init__(self, key: jax.Array) -> None:

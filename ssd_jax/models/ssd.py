@@ -79,8 +79,8 @@ class SSD(nnx.Module):
     """The whole network.
 
     Args:
-      settings: `config.model`; `width` multiplies the channels of every layer but the heads'
-        outputs, and `batch_norm` is for every convolution but the heads'.
+      settings: `config.model`; `width` multiplies the channels of every layer except the heads'
+        outputs, and `batch_norm` is for every convolution except the heads'.
       boxes_per_cell: default boxes on a cell of each feature map, the backbone's first.
       num_classes: classes without the background.
       dtype: of the computation; parameters and outputs are float32.
@@ -122,8 +122,8 @@ class SSD(nnx.Module):
             boxes_per_cell,
             num_classes + 1,
             separable=separable,
-            # Xavier as in Caffe. A network from scratch starts with small weights: it would spend
-            # its first steps on unlearning the noise of large ones.
+            # Xavier as in Caffe. A network from scratch starts with small weights, because its
+            # first steps would only remove the noise of large ones.
             kernel_init=(
                 nnx.initializers.normal(0.01) if batch_norm else nnx.initializers.xavier_uniform()
             ),

@@ -1,8 +1,8 @@
 """Convolutions of 3 × 3 by Winograd's algorithm, for CPUs: 16 products a tile instead of 36.
 
 Winograd (1980), "Arithmetic Complexity of Computations", as Lavin and Gray (CVPR 2016) apply it:
-F(2 × 2, 3 × 3). It adds and halves before it multiplies, and rounds as little as the plain
-algorithm.
+F(2 × 2, 3 × 3). It adds and halves before it multiplies; rounding errors are as small as those of
+the plain algorithm.
 """
 
 from collections.abc import Sequence

@@ -92,9 +92,9 @@ def _describe_mismatch(foreign: Foreign, result: Transfer) -> str:
     mismatches = {
         "missing": foreign.missing,
         "of another shape": [
-            f"{name} ({'×'.join(map(str, shape))}; {fate.removeprefix('new: ')})"
-            for name, shape, fate in result.fates
-            if fate.startswith("new: in the weights")
+            f"{name} ({'×'.join(map(str, shape))}; {status.removeprefix('new: ')})"
+            for name, shape, status in result.statuses
+            if status.startswith("new: in the weights")
         ],
         "left over": foreign.left_over,
     }
@@ -105,7 +105,7 @@ def _write(folder: Path, config: Config, class_names: Sequence[str], result: Tra
     """Writes a work directory with a checkpoint of step 0."""
     workdir.record_run(folder, config, class_names, category_ids(class_names))
     write_text(folder / "weights.txt", format_transfer(result) + "\n")
-    filled = [name for name, _, fate in result.fates if not fate.startswith("new: ")]
+    filled = [name for name, _, status in result.statuses if not status.startswith("new: ")]
     write_json(folder / "imported.json", filled)
     state = initial_state(*result.variables, optax.identity())
     checkpoints = Checkpoints(folder / "checkpoints")

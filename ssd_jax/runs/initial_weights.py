@@ -109,10 +109,10 @@ def has_folded_norms(weights: Transfer) -> bool:
     arrays = flatten(weights.variables)
     constants = {
         name: 1.0 if name.endswith("/norm/scale") else 0.0
-        for name, _, fate in weights.fates
+        for name, _, status in weights.statuses
         if name.startswith("backbone/")
         and name.endswith(("/norm/scale", "/norm/mean"))
-        and fate == "taken over"
+        and status == "taken over"
     }
     return bool(constants) and all(
         bool(np.all(np.asarray(arrays[name]) == value)) for name, value in constants.items()

@@ -175,8 +175,8 @@ def test_a_run_can_start_from_one_with_other_classes(workdir, tmp_path):
     train(config, str(new))
     table = (new / "weights.txt").read_text()
     told = dict(line.split(maxsplit=2)[::2] for line in table.splitlines())
-    assert told["backbone/fc6/conv/kernel"] == "taken over"
-    assert told["heads/logits/0/bias"] == "background and 1 of 2 classes taken over by name"
+    assert told["backbone/fc6/conv/kernel"] == "copied"
+    assert told["heads/logits/0/bias"] == "background and 1 of 2 classes copied by name"
     assert [entry["name"] for entry in json.loads((new / "classes.json").read_text())] == [
         "star",
         "zebra",

@@ -58,7 +58,7 @@ def test_an_import_can_be_evaluated_and_trained_from(imported, tensors, tmp_path
     config.init = f"run:{imported}"
     train(config, str(tmp_path / "new"))
     table = (tmp_path / "new" / "weights.txt").read_text()
-    assert "background and 5 of 5 classes taken over by name" in table and "new" not in table
+    assert "background and 5 of 5 classes copied by name" in table and "new" not in table
 
 
 @pytest.mark.slow
@@ -93,9 +93,9 @@ def test_a_backbone_alone_leaves_the_rest_new(tensors, tmp_path):
     import_weights("ssd.pytorch", str(tmp_path / "vgg.npz"), config, folder)
     network = build_network(as_config(config).model, len(NAMES))
     result = initial_weights(f"run:{folder}", network, 0, NAMES)
-    for name, _, fate in result.fates:
+    for name, _, status in result.statuses:
         is_taken = name.startswith(("backbone/conv", "backbone/fc")) and "norm" not in name
-        assert fate == ("taken over" if is_taken else "new: not in the weights")
+        assert status == ("copied" if is_taken else "new: not in the weights")
 
 
 def test_what_does_not_fit_is_listed_and_can_be_left_out(tensors, tmp_path):

@@ -68,7 +68,7 @@ def filled_backbone(backbone, model):
     shapes = tuple({"backbone": nnx.to_pure_dict(state)} for state in states)
     variables = jax.tree.map(lambda array: np.ones(array.shape, array.dtype), shapes)
     result = transfer(variables, arrays_from_keras(model, backbone), Classes(()), ())
-    new = [name for name, _, fate in result.fates if fate != "taken over"]
+    new = [name for name, _, status in result.statuses if status != "copied"]
     assert set(new) <= {"backbone/conv4_3_norm/weight"} and not result.unused
     return nnx.merge(graph, *(tree["backbone"] for tree in result.variables))
 

@@ -217,10 +217,10 @@ def test_a_detector_starts_from_coco_with_classes_by_name(published, tmp_path):
     foreign = read_format("torchvision", "coco", ours)
     classes = Classes(("dog", "zebu", "person"), foreign.class_names)
     result = transfer(random_variables(ours, 1), foreign.arrays, classes, (3, 4, 4, 4))
-    fates = {name: fate for name, _, fate in result.fates}
-    assert fates["heads/logits/1/bias"] == "background and 2 of 3 classes taken over by name"
-    assert fates["heads/logits/0/bias"] == "new: in the weights it is 364"
-    assert fates["heads/offsets/1/bias"] == fates["backbone/fc6/conv/kernel"] == "taken over"
+    statuses = {name: status for name, _, status in result.statuses}
+    assert statuses["heads/logits/1/bias"] == "background and 2 of 3 classes copied by name"
+    assert statuses["heads/logits/0/bias"] == "new: in the weights it is 364"
+    assert statuses["heads/offsets/1/bias"] == statuses["backbone/fc6/conv/kernel"] == "copied"
     given = variables[0]["heads"]["logits"][1]["bias"].reshape(4, 91)
     filled = np.reshape(result.variables[0]["heads"]["logits"][1]["bias"], (4, 4))
     np.testing.assert_array_equal(filled[:, [0, 1, 3]], given[:, [0, 18, 1]])

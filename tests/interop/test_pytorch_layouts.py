@@ -104,7 +104,7 @@ def test_forward_pass_equals_the_reference(name, kind, layout, config, num_class
         Classes(foreign.class_names, foreign.class_names),
         tiling.boxes_per_cell,
     )
-    assert result.num_filled == len(result.fates)
+    assert result.num_filled == len(result.statuses)
 
     size = tiling.image_size
     image = np.random.default_rng([seed, 999999]).standard_normal((1, size, size, 3))

@@ -15,8 +15,8 @@ def network(num_classes, width=0.02):
     return build_network(as_config(config).model, num_classes)
 
 
-def fates(result):
-    return {name: fate for name, _, fate in result.fates}
+def statuses(result):
+    return {name: status for name, _, status in result.statuses}
 
 
 NEW, GIVEN = network(num_classes=3), network(num_classes=4)
@@ -74,8 +74,8 @@ def test_names_of_coco_are_those_of_voc():
     result = transfer(
         random_variables(big), flatten(random_variables(big, seed=1)), Classes(names, theirs), BOXES
     )
-    assert fates(result)["heads/logits/0/bias"] == (
-        "background and 6 of 6 classes taken over by name"
+    assert statuses(result)["heads/logits/0/bias"] == (
+        "background and 6 of 6 classes copied by name"
     )
 
 
@@ -111,17 +111,17 @@ def test_equal_names_come_first_and_no_two_classes_are_merged(wanted, given, row
 
 def test_the_table_says_of_every_array_what_happened(transferred):
     new, _, result = transferred
-    told = fates(result)
+    told = statuses(result)
     assert told.keys() == flatten(new).keys()
-    assert told["heads/logits/0/kernel"] == "background and 2 of 3 classes taken over by name"
-    assert told["backbone/fc7/conv/kernel"] == told["backbone/fc7/norm/mean"] == "taken over"
+    assert told["heads/logits/0/kernel"] == "background and 2 of 3 classes copied by name"
+    assert told["backbone/fc7/conv/kernel"] == told["backbone/fc7/norm/mean"] == "copied"
     assert result.num_filled == len(told) and not result.unused
     lines = [line.split(maxsplit=2) for line in format_transfer(result).splitlines()]
     assert len(lines) == len(told)
-    assert ["backbone/fc7/conv/kernel", "1×1×24×24", "taken over"] in lines
-    taken = sum(fate == "taken over" for name, fate in told.items() if name.startswith("backbone"))
+    assert ["backbone/fc7/conv/kernel", "1×1×24×24", "copied"] in lines
+    taken = sum(status == "copied" for name, status in told.items() if name.startswith("backbone"))
     in_short = [line.split(maxsplit=3) for line in summarise_transfer(result).splitlines()]
-    assert ["backbone", str(taken), "arrays", "taken over"] in in_short
+    assert ["backbone", str(taken), "arrays", "copied"] in in_short
     assert sum(int(count) for _, count, _, _ in in_short) == len(told)
 
 
@@ -130,7 +130,7 @@ def test_what_does_not_fit_stays_new_and_is_named():
     given = flatten(wide)
     del given["backbone/fc6/norm/mean"]
     result = transfer(new, given | {"surplus": np.zeros(1)}, Classes("abc", "abc"), BOXES)
-    told = fates(result)
+    told = statuses(result)
     shape = "×".join(map(str, wide[0]["backbone"]["fc6"]["conv"]["kernel"].shape))
     assert told["backbone/fc6/conv/kernel"] == f"new: in the weights it is {shape}"
     assert told["backbone/fc6/norm/mean"] == "new: not in the weights"

@@ -43,9 +43,9 @@ def test_a_backbone_of_torchvision_is_taken_over(tmp_path):
     theirs = {name: tensor for name, tensor in tensors.items() if name.startswith("features.")}
     np.savez(tmp_path / "vgg16.npz", **theirs, surplus=np.zeros(1))
     result = initial_weights(f"torchvision:{tmp_path / 'vgg16.npz'}", network, 0, CLASSES)
-    for name, _, fate in result.fates:
+    for name, _, status in result.statuses:
         is_theirs = name.startswith("backbone/conv") and "norm" not in name
-        assert fate == ("taken over" if is_theirs else "new: not in the weights")
+        assert status == ("copied" if is_theirs else "new: not in the weights")
     first = result.variables[0]["backbone"]["conv1_1"]["conv"]["kernel"]
     np.testing.assert_array_equal(first, tensors["features.0.weight"].transpose(2, 3, 1, 0))
     assert result.num_filled == 26 and result.unused == ["surplus"]
