@@ -14,6 +14,8 @@ from ssd_jax.models.network import Variables, path_name
 # By path: the names of the modules and of the array, joined by slashes.
 Arrays = Mapping[str, np.ndarray]
 
+COPIED = "copied"  # the status of an array that was filled completely
+
 # COCO's names of classes of Pascal VOC, without spaces.
 SYNONYMS = {
     "airplane": "aeroplane",
@@ -83,7 +85,7 @@ def transfer(
             boxes = boxes_per_cell[int(name.split("/")[2])]
             value, status = _copy_classes(np.asarray(new), given[name], classes, boxes)
         elif name in given and given[name].shape == new.shape:
-            value, status = np.asarray(given[name], new.dtype), "copied"
+            value, status = np.asarray(given[name], new.dtype), COPIED
         elif name in given:
             status = f"new: in the weights it is {_shape_name(given[name].shape)}"
         num_filled += value is not None

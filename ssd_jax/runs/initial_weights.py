@@ -12,6 +12,7 @@ from ssd_jax.detection.losses import FOCAL_PRIOR
 from ssd_jax.errors import UserError, counted
 from ssd_jax.interop.formats import FORMATS, read_format
 from ssd_jax.interop.transfer import (
+    COPIED,
     Arrays,
     Classes,
     Transfer,
@@ -112,7 +113,7 @@ def has_folded_norms(weights: Transfer) -> bool:
         for name, _, status in weights.statuses
         if name.startswith("backbone/")
         and name.endswith(("/norm/scale", "/norm/mean"))
-        and status == "taken over"
+        and status == COPIED
     }
     return bool(constants) and all(
         bool(np.all(np.asarray(arrays[name]) == value)) for name, value in constants.items()
