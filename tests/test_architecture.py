@@ -185,6 +185,7 @@ def test_heavy_packages_stay_in_their_place():
         "data/formats/shapes_builder.py",
         "data/formats/shards.py",
         "data/formats/tfds_records.py",
+        "data/formats/tfds_slices.py",
         "data/geometry.py",
         "data/mosaic.py",
         "data/reading.py",

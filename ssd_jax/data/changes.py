@@ -4,6 +4,7 @@ A work directory keeps a digest of each image's annotation, about 40 bytes per i
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -35,11 +36,17 @@ def annotation_digests(dataset: Dataset) -> Digests:
 
 
 def _digests_of_part(part: FolderRecords) -> Iterator[tuple[str, str]]:
-    columns = part.columns
-    numbers = np.column_stack([columns.boxes, columns.classes, columns.difficult, columns.crowd])
-    numbers = np.ascontiguousarray(numbers, np.float64)
-    for index, image_id in enumerate(columns.image_ids):
-        yield image_id, _digest(numbers[columns.objects(index)].tobytes())
+    columns, ids, first = part.columns, iter(part.columns.image_ids), 0
+    for objects in columns.pieces():
+        arrays = (columns.boxes, columns.classes, columns.difficult, columns.crowd)
+        numbers = np.column_stack([array[objects] for array in arrays]).astype(np.float64)
+        content, last = numbers.tobytes(), int(np.searchsorted(columns.splits, objects.stop))
+        if objects.stop == len(columns.boxes):  # and the images without objects at the end
+            last = len(columns)
+        places = (columns.splits[first : last + 1] - objects.start) * numbers.strides[0]
+        for start, end in itertools.pairwise(places.tolist()):
+            yield next(ids), _digest(content[start:end])
+        first = last
 
 
 def _digest(content: bytes) -> str:

@@ -8,7 +8,7 @@ image) is fixed, counted, and logged with the names of the images.
 import collections
 import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,13 +17,11 @@ import numpy as np
 from ssd_jax.data.classes import Classes
 from ssd_jax.data.columns import Columns
 from ssd_jax.data.folder_records import FolderRecords
-from ssd_jax.data.image_bytes import num_readers, read_span
+from ssd_jax.data.headers import read_headers
 from ssd_jax.data.problems import Problem, Problems, about_image
-from ssd_jax.errors import UserError, counted, first_names, shown
+from ssd_jax.errors import counted, first_names, shown
 from ssd_jax.images.limits import MAX_BYTES
-from ssd_jax.images.opening import size_and_turned
 from ssd_jax.storage.files import is_unsafe_to_read
-from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
 
@@ -117,26 +115,33 @@ def _clipped(read: Read, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
 
     Returns:
       `[objects, 4]` float32; `[objects] bool`: whether the box has some area; and `[objects] bool`:
-      whether more than half a pixel of it was outside, which is more than rounding errors.
+      whether more than half a pixel of such a box was outside, which is more than rounding errors.
     """
     columns, owners = read.columns, read.columns.owners()
     clipped = np.empty(columns.boxes.shape, np.float32)
     has_area, is_outside = (np.empty(len(owners), bool) for _ in range(2))
-    units = np.where(read.in_pixels[:, None], sizes, 1.0)[:, [1, 0, 1, 0]]
-    pixels = np.nan_to_num(sizes, nan=1.0)[:, [1, 0, 1, 0]]
+    pixels = np.nan_to_num(sizes, nan=1.0)[:, ::-1]  # (width, height)
+    units = np.where(read.in_pixels[:, None], sizes[:, ::-1], 1.0)
     for piece in columns.pieces():
         own = owners[piece]
         with np.errstate(invalid="ignore"):
-            boxes = (columns.boxes[piece] / units[own]).astype(np.float32)
-            outside = np.maximum(-boxes, boxes - 1) * pixels[own]
-            clipped[piece] = np.clip(boxes, 0.0, 1.0)
-        is_outside[piece] = np.any(outside > 0.5, axis=1)
-        has_area[piece] = np.all(clipped[piece, 2:] > clipped[piece, :2], axis=1)
+            corners = columns.boxes[piece].reshape(-1, 2, 2) / units[own][:, None]
+            boxes = corners.astype(np.float32).reshape(-1, 4)
+            # Of a box with some area, these sides are the outer ones.
+            outside = np.maximum(-boxes[:, :2], boxes[:, 2:] - 1) * pixels[own] > 0.5
+            np.clip(boxes, 0.0, 1.0, out=clipped[piece])
+        is_outside[piece] = outside[:, 0] | outside[:, 1]
+        has_area[piece] = _have_area(clipped[piece])
     return clipped, has_area, is_outside
 
 
+def _have_area(boxes: np.ndarray) -> np.ndarray:
+    """`[objects] bool`: whether boxes `[objects, 4] xyxy` have some area."""
+    return (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+
+
 def _sizes(read: Read, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the header of every image.
+    """Compares stated sizes with the header of every image.
 
     Returns:
       `[images, 2]` height and width, upright, and `[images] bool`: whether the image is kept.
@@ -145,42 +150,27 @@ def _sizes(read: Read, problems: Problems) -> tuple[np.ndarray, np.ndarray]:
       open are left out.
     """
     columns = read.columns
-    sizes, kept = columns.sizes.copy(), np.ones(len(read), bool)
-    for index, header in enumerate(_headers(columns)):
-        if isinstance(header, UserError):
-            found = [Problem("image unreadable", str(header))]
+    headers = read_headers(columns)
+    stated, is_stated = columns.sizes, ~np.isnan(columns.sizes[:, 0])
+    is_read = headers.sizes[:, 0] > 0
+    sizes, kept = np.where(is_read[:, None], headers.sizes, stated), np.ones(len(read), bool)
+    differs = is_read & is_stated & (stated != headers.sizes).any(axis=1)
+    for index in np.flatnonzero(differs | ~is_read).tolist():
+        if error := headers.errors.get(index):
+            found = Problem("image unreadable", str(error))
             is_unsafe = is_unsafe_to_read(columns.paths[index], MAX_BYTES)
-            if not problems.skips or columns.size(index) is None or is_unsafe:
-                place = read.files[index] if columns.span(index) else columns.paths[index]
-                problems.add(place, columns.image_ids[index], found)
-                kept[index] = False
-            continue
-        actual, is_turned = header
-        stated = columns.size(index)
-        sizes[index] = actual
-        if stated and stated != actual:
-            kind, message = _wrong_size(stated, actual, is_turned)
-            about = about_image(message, _image_name(columns, index), read.files[index])
-            found = [Problem(kind, about)]
-            problems.add(read.files[index], columns.image_ids[index], found)
-            kept[index] = False
+            if problems.skips and is_stated[index] and not is_unsafe:
+                continue
+            place = read.files[index] if columns.span(index) else columns.paths[index]
+        else:
+            actual = tuple(headers.sizes[index].tolist())
+            size, is_turned = tuple(stated[index].tolist()), bool(headers.turned[index])
+            kind, message = _wrong_size(size, actual, is_turned)
+            place = read.files[index]
+            found = Problem(kind, about_image(message, _image_name(columns, index), place))
+        problems.add(place, columns.image_ids[index], [found])
+        kept[index] = False
     return sizes, kept
-
-
-def _headers(columns: Columns) -> Iterator[tuple[tuple[int, int], bool] | UserError]:
-    """The size of every image and whether EXIF rotates it, or the error of opening it."""
-
-    def read(index: int) -> tuple[tuple[int, int], bool] | UserError:
-        span = columns.span(index)
-        try:
-            path = columns.paths[index]
-            return size_and_turned(read_span(path, span) if span else path, name="the image")
-        except UserError as error:
-            return error
-
-    workers = max(2 * num_cores(), num_readers())
-    with pool_of_threads(workers) as pool:
-        yield from map_ahead(pool, read, range(len(columns)), max(64, workers))
 
 
 def _wrong_size(stated: tuple[float, float], actual: tuple[int, int], is_turned: bool) -> Problem:
@@ -204,10 +194,14 @@ def _in_their_unit(read: Read, kept: np.ndarray, problems: Problems) -> np.ndarr
     largest, has_part = np.full(len(read), -np.inf), np.zeros(len(read), bool)
     for piece in columns.pieces():
         boxes, own = columns.boxes[piece], owners[piece]
-        has_area = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
-        np.maximum.at(largest, own[has_area], boxes[has_area].max(axis=1))
+        has_area = _have_area(boxes)
+        smallest, greatest = (
+            choose(boxes[:, side], boxes[:, side + 1])
+            for choose, side in ((np.minimum, 0), (np.maximum, 2))
+        )
+        np.maximum.at(largest, own[has_area], greatest[has_area])
         # A part of the first pixel cannot be an object.
-        in_part = has_area & (boxes.min(axis=1) >= 0) & (boxes.max(axis=1) <= 1)
+        in_part = has_area & (smallest >= 0) & (greatest <= 1)
         in_part[in_part] = np.any(boxes[in_part] % 1 > 0, axis=1)
         has_part[own[in_part]] = True
     is_fraction = read.in_pixels & (((largest <= 1) & (largest > 0)) | has_part)
@@ -261,14 +255,16 @@ def _repeated(columns: Columns) -> np.ndarray:
     repeated, owners = np.zeros(len(columns.boxes), bool), columns.owners()
     for piece in columns.pieces():
         numbers = [owners[piece], columns.classes[piece], *columns.boxes[piece].T]
-        rows = np.column_stack(numbers) + 0.0  # turns -0 into 0
         # Few different rows have the same sum; rows with the same sum are compared.
-        sums = (np.ascontiguousarray(rows).view(np.uint64) * FACTORS).sum(axis=1, dtype=np.uint64)
+        sums = np.zeros(piece.stop - piece.start, np.uint64)
+        for column, factor in zip(numbers, FACTORS, strict=True):
+            sums += (column.astype(np.float64) + 0.0).view(np.uint64) * factor  # -0 becomes 0
         order = np.argsort(sums)
         same = sums[order[1:]] == sums[order[:-1]]
         places = np.unique(np.concatenate([order[1:][same], order[:-1][same]]))
         if len(places):
-            _, first = np.unique(rows[places], axis=0, return_index=True)
+            rows = np.column_stack([column[places] for column in numbers])
+            _, first = np.unique(rows + 0.0, axis=0, return_index=True)
             repeated[piece.start + np.delete(places, first)] = True
     return repeated
 

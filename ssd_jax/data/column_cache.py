@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -32,6 +33,8 @@ VERSION = 2
 SMALLEST = 2**26  # bytes
 # The size of the cache; beyond it, the least recently used entries are removed.
 MOST_BYTES = 2**34
+# A file that was written so shortly before it was read may change again without another time.
+RECENT = 2 * 10**9  # nanoseconds
 
 
 class Kept(NamedTuple):
@@ -68,7 +71,7 @@ def kept(file: Path, tree: FileTree, read: Callable[[], tuple[Kept, bool]]) -> K
         return read()[0]
     if known := _load(entry):
         return known
-    with _one_process(folder):
+    with one_process(folder):
         # Another process may have written the entry meanwhile.
         if known := _load(entry):
             return known
@@ -78,8 +81,9 @@ def kept(file: Path, tree: FileTree, read: Callable[[], tuple[Kept, bool]]) -> K
             is_same = (now.st_mtime_ns, now.st_size) == (status.st_mtime_ns, status.st_size)
             if not (is_same and may_be_kept):
                 return made
-            _save(made, entry)
-            _remove_oldest(folder, entry)
+            columns = {field.name: getattr(made.columns, field.name) for field in fields(Columns)}
+            save_entry(Table(columns, made.details), entry)
+            remove_oldest(folder, entry)
         except OSError as error:
             logger.info("%s is not kept in %s: %s", file, folder, reason_of(error))
             return made
@@ -87,7 +91,7 @@ def kept(file: Path, tree: FileTree, read: Callable[[], tuple[Kept, bool]]) -> K
 
 
 @contextlib.contextmanager
-def _one_process(folder: Path) -> Iterator[None]:
+def one_process(folder: Path) -> Iterator[None]:
     """A block for one process at a time, if the folder can be locked."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(UserError):
@@ -95,22 +99,38 @@ def _one_process(folder: Path) -> Iterator[None]:
         yield
 
 
+def stamp(file: str | os.PathLike[str]) -> tuple[int, int]:
+    """The time of the last change of a file in nanoseconds, and its size; -1 without the file."""
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):
+        return -1, -1
+    return status.st_mtime_ns, status.st_size
+
+
 def _digest(file: Path, tree: FileTree) -> str:
-    """The digest of the inputs of the columns: the file, the names of images, and their folder."""
-    content = file_digest(file)
+    """The digest of the inputs of the columns: the file, the names of images, and their folder.
+
+    The path and the times of a file stand for its content, unless it is so new that it may change
+    again without another time.
+    """
+    status = os.stat(file)
+    times = (status.st_mtime_ns, status.st_ctime_ns)
+    content: object = [os.path.realpath(file), *times, status.st_size, status.st_ino]
+    if max(times) > time.time_ns() - RECENT:
+        content = file_digest(file)
     names = hashlib.sha256("\0".join(tree.files).encode(errors="surrogateescape")).hexdigest()
     deciding = json.dumps([VERSION, str(tree.root), content, names])
     return hashlib.sha256(deciding.encode()).hexdigest()
 
 
-def _save(made: Kept, entry: Path) -> None:
+def save_entry(table: Table, entry: Path) -> None:
     """Writes an entry; it appears when it is complete."""
     unfinished = entry.with_name(unfinished_name())
     try:
         unfinished.mkdir()
-        columns = {field.name: getattr(made.columns, field.name) for field in fields(Columns)}
-        save_table(Table(columns, made.details), unfinished)
-        shutil.rmtree(entry, ignore_errors=True)  # a damaged entry
+        save_table(table, unfinished)
+        shutil.rmtree(entry, ignore_errors=True)  # a damaged or older entry
         unfinished.rename(entry)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -126,16 +146,18 @@ def _load(entry: Path) -> Kept | None:
     return Kept(Columns(**known.columns), known.details)
 
 
-def _remove_oldest(folder: Path, entry: Path) -> None:
+def remove_oldest(folder: Path, entry: Path) -> None:
     """Removes the least recently used entries, except a new one, if the cache is too large."""
     entries = [path for path in folder.iterdir() if path.is_dir() and path != entry]
     entries.sort(key=lambda path: path.stat().st_mtime)
-    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in entries}
-    bytes_left = (
-        MOST_BYTES - sum(file.stat().st_size for file in entry.iterdir()) - sum(sizes.values())
-    )
+    sizes = {path: _size(path) for path in entries}
+    bytes_left = MOST_BYTES - _size(entry) - sum(sizes.values())
     for path in entries:
         if bytes_left >= 0:
             break
         shutil.rmtree(path, ignore_errors=True)
         bytes_left += sizes[path]
+
+
+def _size(entry: Path) -> int:
+    return sum(file.stat().st_size for file in entry.rglob("*"))

@@ -50,7 +50,7 @@ def join_tables(pieces: Sequence[Mapping[str, Any]], details: dict[str, Any], fo
     for name, first in pieces[0].items():
         own = [piece[name] for piece in pieces]
         if isinstance(first, Strings):
-            strings = cast("list[Strings]", own)
+            strings = [each.packed() for each in cast("list[Strings]", own)]
             with (folder / name).open("wb") as file:
                 for each in strings:
                     file.write(each.content[:])

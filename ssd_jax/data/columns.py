@@ -3,12 +3,14 @@
 import dataclasses
 import mmap
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
 AT_ONCE = 2**20  # objects that are computed together
+STRINGS_AT_ONCE = 2**16  # strings that are copied together
 
 
 class Strings(Sequence[str]):
@@ -53,12 +55,53 @@ class Strings(Sequence[str]):
     def __getitem__(self, index: slice) -> "Strings": ...
     def __getitem__(self, index: int | slice) -> "str | Strings":
         if isinstance(index, slice):
-            return Strings.of(self[i] for i in range(*index.indices(len(self))))
+            return Strings(self.content, self.starts[index], self.ends[index])
         return os.fsdecode(self.content[self.starts[index] : self.ends[index]])
 
+    def __iter__(self) -> Iterator[str]:
+        encoding, errors = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+        for start in range(0, len(self), STRINGS_AT_ONCE):
+            own = slice(start, start + STRINGS_AT_ONCE)
+            for begin, end in zip(self.starts[own].tolist(), self.ends[own].tolist(), strict=True):
+                yield self.content[begin:end].decode(encoding, errors)
+
     def chosen(self, mask: np.ndarray) -> "Strings":
-        """The strings for which `[strings] bool` is true."""
-        return self if mask.all() else Strings.of(self[i] for i in np.flatnonzero(mask).tolist())
+        """The strings for which `[strings] bool` is true; their bytes are not copied."""
+        return Strings(self.content, self.starts[mask], self.ends[mask])
+
+    def after_last(self, letter: bytes) -> "Strings":
+        """The end of each string after the last occurrence of a byte; whole strings without it."""
+        places = np.flatnonzero(np.frombuffer(self.content, np.uint8) == letter[0])
+        last = np.concatenate([np.full(1, -1), places])[np.searchsorted(places, self.ends)]
+        return Strings(self.content, np.maximum(self.starts, last + 1), self.ends)
+
+    def packed(self) -> "Strings":
+        """The same strings, whose bytes follow each other without gaps."""
+        lengths = self.ends - self.starts
+        ends = np.cumsum(lengths)
+        if np.array_equal(ends, self.ends) and len(self.content) == ends[-1:].sum():
+            return self
+        content, letters = bytearray(), np.frombuffer(self.content, np.uint8)
+        for start in range(0, len(self), STRINGS_AT_ONCE):
+            own = slice(start, start + STRINGS_AT_ONCE)
+            begins = np.cumsum(lengths[own]) - lengths[own]
+            places = np.arange(lengths[own].sum()) + np.repeat(
+                self.starts[own] - begins, lengths[own]
+            )
+            content += letters[places].tobytes()
+        return Strings.joined(bytes(content), ends)
+
+
+def digest_of(digest: Any, *columns: Strings | np.ndarray) -> str:
+    """Adds the content of columns to a new digest of `hashlib`, and returns it in hexadecimal."""
+    for column in columns:
+        strings = column.packed() if isinstance(column, Strings) else None
+        if strings:
+            digest.update(strings.content)
+        array = strings.ends if strings else column
+        assert isinstance(array, np.ndarray)
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 class Repeated(Sequence[str]):

@@ -24,8 +24,12 @@ class Part(Protocol):
         """The records for which `[images] bool` is true."""
         ...
 
-    def places(self) -> Iterator[tuple[str, int]]:
-        """The file of each image, and the image's position in it."""
+    def places(self) -> np.ndarray:
+        """`[images]` int64: a hash, in this process, of each image's file and position in it."""
+        ...
+
+    def digest(self) -> str:
+        """A digest of its images and objects; see `describe_parts`."""
         ...
 
     @property

@@ -200,26 +200,34 @@ class FileTree:
         return _grouped((alike(file[: -len(_suffix(file))]), file) for file in self.images)
 
 
-def _walk(root: Path) -> Iterator[str]:
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be listed: {reason_of(error)}") from error
-
+def _walk(root: Path) -> list[str]:
+    """The paths of the files below a folder, in order; links to folders are followed once."""
+    found: list[str] = []
     seen = set()
-    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+    waiting = [(str(root), "")]
+    while waiting:
+        folder, prefix = waiting.pop()
         real = os.path.realpath(folder)
         if real in seen:  # reached again by a link
-            folders.clear()
             continue
         seen.add(real)
-        if set(files) >= RUN_FILES and folder != str(root):
-            folders.clear()
+        files: list[str] = []
+        folders: list[str] = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    (folders if entry.is_dir() else files).append(entry.name)
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be listed: {reason_of(error)}") from error
+        if prefix and RUN_FILES.issubset(files):
             continue
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and name != "__MACOSX"
-        )
-        inside = Path(folder).relative_to(root).as_posix()
-        prefix = "" if inside == "." else f"{inside}/"
-        yield from (prefix + name for name in sorted(files) if not name.startswith("."))
+        found += [prefix + name for name in sorted(files) if not name.startswith(".")]
+        waiting += [
+            (os.path.join(folder, name), f"{prefix}{name}/")
+            for name in sorted(folders, reverse=True)
+            if not name.startswith(".") and name != "__MACOSX"
+        ]
+    return found
 
 
 def _suffix(file: str) -> str:

@@ -1,11 +1,12 @@
 """The records of images in files."""
 
 import dataclasses
-from collections.abc import Iterator
+import hashlib
+import os
 
 import numpy as np
 
-from ssd_jax.data.columns import Columns
+from ssd_jax.data.columns import Columns, digest_of
 from ssd_jax.data.image_bytes import read_span
 from ssd_jax.data.records import Record
 from ssd_jax.storage.files import real_paths
@@ -59,9 +60,26 @@ class FolderRecords:
         kept = self.columns.chosen(images, np.ones(len(self.columns.boxes), bool))
         return FolderRecords(kept, kept.boxes, kept.classes, kept.sizes, self.num_others)
 
-    def places(self) -> Iterator[tuple[str, int]]:
-        """The file of each image, and the image's offset in it."""
-        return zip(real_paths(self.columns.paths), self.columns.spans[:, 0].tolist(), strict=True)
+    def places(self) -> np.ndarray:
+        """`[images]` int64: a hash of each image's file and of its offset in the file."""
+        offsets = self.columns.spans[:, 0].tolist()
+        places = zip(real_paths(self.columns.paths), offsets, strict=True)
+        return np.fromiter(map(hash, places), np.int64, len(self))
+
+    def digest(self) -> str:
+        """See `Part`."""
+        columns = self.columns
+        return digest_of(
+            hashlib.blake2b(digest_size=6),
+            columns.paths.after_last(os.fsencode(os.sep)),
+            columns.image_ids,
+            columns.spans,
+            columns.splits,
+            columns.boxes,
+            columns.classes,
+            columns.difficult,
+            columns.crowd,
+        )
 
     def share(self, process_index: int, process_count: int) -> range:
         """The records of one process: every `process_count`-th."""

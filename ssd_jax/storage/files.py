@@ -141,13 +141,23 @@ def shortened(name: str, most: int) -> str:
 
 def real_paths(paths: Iterable[str]) -> Iterator[str]:
     """Absolute paths of files without links, so that paths of one file are equal."""
-    folders: dict[str, str] = {}
+    folders: dict[str, tuple[str, frozenset[str]]] = {}
     for path in paths:
-        folder, name = os.path.split(path)
+        before, separator, name = path.rpartition(os.sep)
+        folder = before + separator
         if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        real = os.path.join(folders[folder], name)
-        yield os.path.realpath(real) if os.path.islink(real) else real
+            folders[folder] = os.path.join(os.path.realpath(folder), ""), _links(folder)
+        real, links = folders[folder]
+        yield os.path.realpath(path) if name in links else real + name
+
+
+def _links(folder: str) -> frozenset[str]:
+    """The names of links in a folder: one look at the folder is faster than one at each file."""
+    try:
+        with os.scandir(folder or ".") as entries:
+            return frozenset(entry.name for entry in entries if entry.is_symlink())
+    except (OSError, ValueError):
+        return frozenset()
 
 
 def check_schemes(text: str) -> None:

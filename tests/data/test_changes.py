@@ -1,5 +1,8 @@
+import numpy as np
 import pytest
 
+from ssd_jax.data import columns as columns_module
+from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.changes import (
     annotation_digests,
     describe_changes,
@@ -7,6 +10,10 @@ from ssd_jax.data.changes import (
     read_digests,
     write_digests,
 )
+from ssd_jax.data.datasets import Dataset
+from ssd_jax.data.folder_records import FolderRecords
+from ssd_jax.data.problems import Problems
+from ssd_jax.data.records import Object, annotation
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.errors import UserError
 from tests.helpers.pictures import VocFolder
@@ -43,6 +50,25 @@ def test_images_of_two_sources_with_one_id_are_two(tmp_path):
         annotation_digests, map(open_dataset, (specs[0], specs[1], ",".join(specs)))
     )
     assert both == {"a": first["a"], "a (source 2)": second["a"]} and first != second
+
+
+@pytest.mark.parametrize("counts", [(0, 2, 0, 3, 1, 0, 0), (0, 0), (4, 0), (1, 1, 5)])
+def test_digests_do_not_depend_on_the_pieces(monkeypatch, counts):
+    drawn = np.random.default_rng(0)
+    made = [
+        annotation(str(i), "", "", [Object("x", box) for box in drawn.random((count, 4))])
+        for i, count in enumerate(counts)
+    ]
+    columns = Annotations(made, "set").columns
+    part = FolderRecords(columns, columns.boxes, columns.classes, columns.sizes)
+    dataset = Dataset([part], ["x"], [1], Problems())
+    expected = annotation_digests(dataset)
+    assert list(expected) == list(map(str, range(len(counts))))
+    different = {expected[str(i)] for i, count in enumerate(counts) if count}
+    assert len(different) == sum(map(bool, counts))
+    for at_once in (1, 2, 3):
+        monkeypatch.setattr(columns_module, "AT_ONCE", at_once)
+        assert annotation_digests(dataset) == expected
 
 
 def test_a_renamed_image_of_the_evaluation_is_recognised(digests):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import threading
 
 import numpy as np
@@ -109,6 +110,17 @@ def test_what_has_changed_is_read_anew(data, parsed, change):
     change(data)
     opened(data)
     assert len(parsed) == 2 and len(entries(data)) == 2
+
+
+def test_an_old_file_is_known_by_its_times(data, parsed, monkeypatch):
+    monkeypatch.setattr(column_cache, "RECENT", -(10**9))  # every file is old
+    expected = opened(data)
+    assert opened(data) == expected and len(parsed) == 1
+    os.utime(data / "a.json", (1, 1))
+    assert opened(data) == expected and len(parsed) == 2
+    write(data, [image(0), image(1)], [box(1, 2)])
+    os.utime(data / "a.json", (1, 1))
+    assert opened(data) != expected and len(parsed) == 3
 
 
 def flip(path):

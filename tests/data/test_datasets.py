@@ -2,11 +2,13 @@
 
 import dataclasses
 import itertools
+import os
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from ssd_jax.data import columns
 from ssd_jax.data.columns import Strings
 from ssd_jax.data.formats import shapes_builder
 from ssd_jax.data.formats.shards import record_offsets
@@ -14,6 +16,7 @@ from ssd_jax.data.formats.tfds_records import TfdsRecords
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.data.training_order import training_order
 from ssd_jax.errors import UserError
+from ssd_jax.storage.files import real_paths
 from tests.helpers.pictures import VocFolder, write_coco
 
 
@@ -22,6 +25,47 @@ def test_strings_in_one_string():
     assert list(strings) == ["one", "", "zwölf", "\udcff"] and len(strings) == 4
     assert list(strings.chosen(np.array([True, False, True, False]))) == ["one", "zwölf"]
     assert list(strings[1:3]) == ["", "zwölf"]
+
+
+def test_some_strings_are_packed_without_the_bytes_of_the_others(monkeypatch):
+    strings = Strings.of(["one", "", "zwölf", "\udcff", "two"])
+    assert strings.packed() is strings
+    for at_once in (1, 2, 100):
+        monkeypatch.setattr(columns, "STRINGS_AT_ONCE", at_once)
+        for some in (
+            strings[1:4],
+            strings[::2],
+            strings[:0],
+            Strings.repeated(["a", "bc"], [2, 1]),
+        ):
+            packed = some.packed()
+            assert list(packed) == list(some) and packed.content == b"".join(map(os.fsencode, some))
+            assert packed.packed() is packed
+    assert strings[1:4].packed().ends.tolist() == [0, 6, 7]
+
+
+def test_ends_of_strings_after_a_letter():
+    strings = Strings.of(["/a/b.jpg", "c.jpg", "d/", "", "/"])
+    assert list(strings.after_last(b"/")) == ["b.jpg", "c.jpg", "", "", ""]
+    assert list(strings[1:2].after_last(b"/")) == ["c.jpg"]
+    assert list(Strings.repeated(["/x/y", "z"], [2, 1]).after_last(b"/")) == ["y", "y", "z"]
+
+
+def test_paths_of_one_file_are_one_real_path(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / "a" / name).touch()
+    (tmp_path / "b").symlink_to("a")
+    (tmp_path / "a/3.jpg").symlink_to(tmp_path / "b/1.jpg")
+    monkeypatch.chdir(tmp_path / "a")
+    real = os.path.realpath(tmp_path / "a")
+    same = ["1.jpg", f"{tmp_path}/b/1.jpg", "3.jpg", "../b/3.jpg"]
+    assert list(real_paths([*same, "2.jpg", "../no/4.jpg", "/5.jpg"])) == [
+        *[f"{real}/1.jpg"] * 4,
+        f"{real}/2.jpg",
+        f"{os.path.dirname(real)}/no/4.jpg",
+        "/5.jpg",
+    ]
 
 
 @pytest.fixture

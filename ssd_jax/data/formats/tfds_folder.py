@@ -66,7 +66,7 @@ def open_indexed(folder: Path, split: str) -> Annotations | None:
     columns = index.columns
     if name != split:
         # TensorFlow Datasets interprets slices.
-        from ssd_jax.data.formats.tfds_records import slice_of_folder
+        from ssd_jax.data.formats.tfds_slices import slice_of_folder
 
         columns = _chosen(index, slice_of_folder(folder, split))
         if not len(columns):

@@ -4,9 +4,10 @@
 # pyright: reportArgumentType=false
 
 import functools
+import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,7 @@ class TfdsRecords:
         places = np.arange(len(self)) if self._places is None else self._places
         return TfdsRecords(self._builder, self._split, self.origin, self.classes, places[images])
 
-    def places(self) -> Iterator[tuple[str, int]]:
+    def _in_files(self) -> list[tuple[str, int]]:
         """The file of each record, and its number in the file."""
         everything = [
             (str(each.filename), each.skip + number)
@@ -142,9 +143,18 @@ class TfdsRecords:
                 each.examples_in_shard - each.skip if each.take == -1 else each.take
             )
         ]
-        return iter(
-            everything if self._places is None else [everything[i] for i in self._places.tolist()]
-        )
+        if self._places is None:
+            return everything
+        return [everything[i] for i in self._places.tolist()]
+
+    def places(self) -> np.ndarray:
+        """See `Part`."""
+        return np.array([hash(place) for place in self._in_files()], np.int64)
+
+    def digest(self) -> str:
+        """See `Part`."""
+        named = [f"{os.path.basename(file)}\0{number}\0" for file, number in self._in_files()]
+        return hashlib.blake2b("".join(named).encode(), digest_size=6).hexdigest()
 
     def __len__(self) -> int:
         if self._places is not None:
@@ -265,20 +275,6 @@ def open_tfds_folder(folder: str, split: str) -> TfdsRecords:
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise UserError(f"{origin}: cannot be read: {str(error).splitlines()[0]}") from error
     return TfdsRecords(builder, split, origin)
-
-
-def slice_of_folder(folder: Path, split: str) -> list[tuple[str, int, int]]:
-    """The shards of a slice: the name of each, its first record, and the number (-1 = the rest).
-
-    Raises:
-      UserError: the text is not a slice.
-    """
-    builder = tfds.builder_from_directory(folder)
-    try:
-        instructions = builder.info.splits[split].file_instructions
-    except (KeyError, ValueError, AssertionError) as error:
-        raise UserError(f"{compose('tfds', folder, split)}: {split!r} is not a slice") from error
-    return [(Path(each.filename).name, each.skip, each.take) for each in instructions]
 
 
 def open_shapes(split: str) -> TfdsRecords:
