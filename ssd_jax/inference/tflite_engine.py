@@ -12,6 +12,7 @@ from ssd_jax.distributed.memory import out_of_memory_as_user_error
 from ssd_jax.inference.engine import FEWER, Found
 from ssd_jax.inference.exported import Exported, Images, cannot_run, describe
 from ssd_jax.inference.host_engine import HostEngine
+from ssd_jax.inference.litert_notice import without_notice
 from ssd_jax.interop.archives import open_archive
 
 DESCRIPTION_FILE = "detector.json"  # in the archive after the model
@@ -34,6 +35,8 @@ class TfliteEngine(HostEngine):
         """
         try:
             interpreter = Interpreter(model_content=exported.content, num_threads=NUM_THREADS)
+            with without_notice():
+                interpreter.allocate_tensors()
             self._run_one = interpreter.get_signature_runner()
         except Exception as error:  # its errors have no common class
             raise cannot_run(exported.name, "LiteRT", error) from error

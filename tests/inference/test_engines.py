@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.inference.evaluation import evaluate_detector
 from ssd_jax.inference.exported_engines import KIND_OF
+from ssd_jax.inference.litert_notice import without_notice
 from ssd_jax.inference.loading import load_detector
 from ssd_jax.inference.predict import predict
 from ssd_jax.interop.export import export
@@ -193,6 +195,14 @@ def test_a_file_of_tflite_without_a_description_is_refused(exported, tmp_path):
     (tmp_path / "other.tflite").write_bytes(content[: content.index(b"PK\3\4")])
     with pytest.raises(UserError, match=r"not a detector of .* lack classes, image_size, score_"):
         Detector.from_tflite(tmp_path / "other.tflite")
+
+
+def test_litert_starts_without_its_notice(exported, capfd):
+    detector = Detector.from_tflite(exported / "tflite")
+    detector(pictures(1))
+    with without_notice():
+        os.write(2, b"INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nof another thread\n")
+    assert capfd.readouterr().err == "of another thread\n"
 
 
 def test_a_changed_bit_is_found_by_the_checksum(exported, tmp_path):
