@@ -10,6 +10,7 @@ from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.image_bytes import num_readers
 from ssd_jax.data.records import Record
 from ssd_jax.errors import UserError
+from ssd_jax.evaluation.error_costs import with_error_costs
 from ssd_jax.evaluation.results import ImageResult, image_result, sort_results
 from ssd_jax.evaluation.submission import write_detections
 from ssd_jax.evaluation.summary import summarise
@@ -48,7 +49,7 @@ def evaluate_detector(
       batch_size: the number of images in a batch.
 
     Returns:
-      The numbers: see `summarise`.
+      The numbers: see `summarise` and `with_error_costs`.
 
     Raises:
       UserError: the data is wrong, or has other classes.
@@ -62,6 +63,7 @@ def evaluate_detector(
     logger.info("%d images in %.1f s, %.1f images/s", len(results), seconds, len(results) / seconds)
     names, ids = detector.class_names, detector.category_ids
     summary = summarise(results, names, options.metrics, options.metric_iou_threshold)
+    summary = with_error_costs(summary, results, names)
     publish(results, summary, {"run": name, "data": origin}, dataset, options)
     if options.submission:  # last: it rejects names that its formats do not support
         with sending(options.submission) as place:

@@ -16,6 +16,7 @@ from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation.comparison import MOST_COMPARED, compare, format_comparison
 from ssd_jax.evaluation.detection_files import read_detections
+from ssd_jax.evaluation.error_costs import format_error_costs, with_error_costs
 from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.results import ImageResult, image_result, sort_results
@@ -97,7 +98,7 @@ def evaluate(
       options: the metrics, and the files to write.
 
     Returns:
-      The numbers: see `summarise`.
+      The numbers: see `summarise` and `with_error_costs`.
 
     Raises:
       UserError: the work directory holds no such run, or config or data are wrong.
@@ -117,6 +118,7 @@ def evaluate(
     evaluator = Evaluator(config, trained.network, dataset, flip)
     results = evaluator(devices.replicate(trained.variables)).results
     summary = evaluator.summarise(results, options.metrics, options.metric_iou_threshold)
+    summary = with_error_costs(summary, results, trained.class_names)
     if devices.is_main_process():
         about = {"run": f"{workdir}, step {chosen_step(folder, checkpoint)}", "data": origin}
         publish(results, summary, about, dataset, options)
@@ -162,7 +164,7 @@ def evaluate_file(
       workdir: a run with these classes; its evaluation split, if any, is used; "" for none.
 
     Returns:
-      The numbers: see `summarise`.
+      The numbers: see `summarise` and `with_error_costs`.
 
     Raises:
       UserError: the data or the file is wrong, or a result would replace the file.
@@ -171,6 +173,7 @@ def evaluate_file(
     truth = _open_truth(data, seed, workdir)
     dataset, results = truth.dataset, _read_detections(detections, data, truth)
     summary = summarise(results, dataset.class_names, options.metrics, options.metric_iou_threshold)
+    summary = with_error_costs(summary, results, dataset.class_names)
     publish(
         results,
         summary,
@@ -333,4 +336,4 @@ def publish(
             with sending(options.report) as folder:
                 write_page(folder, results, summary, about, dataset)
     finally:  # the numbers are printed even if the page cannot be made
-        print(format_table(summary))
+        print("\n\n".join(filter(None, [format_table(summary), format_error_costs(summary)])))

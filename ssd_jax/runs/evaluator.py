@@ -58,6 +58,15 @@ class Evaluated(NamedTuple):
     loss: float | None
 
 
+# The parts of an evaluation, in words.
+PARTS = (
+    ("first batch", "for the first batch, compilation included"),
+    ("input", "waiting for images"),
+    ("network", "in the network"),
+    ("metric", "computing the mAP"),
+)
+
+
 class Stopwatch:
     """Measures the seconds of the parts of an evaluation, by name."""
 
@@ -76,18 +85,24 @@ class Stopwatch:
         """The seconds of all parts."""
         return sum(self.seconds.values())
 
+    def describe_speed(self, later_images: int) -> str:
+        """The images per second without the first batch, `later_images`; "" if there are none."""
+        running = self.seconds.get("input", 0.0) + self.seconds.get("network", 0.0)
+        return f"{later_images / running:.1f} images/s" if later_images and running else ""
+
     def describe(self, later_images: int) -> str:
-        """Describes the speed and the shares of time after the first batch; "" with one batch only.
+        """Describes speed and parts, without the first batch; "" if there is no other.
 
         Args:
           later_images: the number of images that came after the first batch.
         """
-        running = self.seconds.get("input", 0.0) + self.seconds.get("network", 0.0)
-        if not (later_images and running):
+        speed = self.describe_speed(later_images)
+        if not speed:
             return ""
-        shares = [f"{name} {seconds / self.total:.0%}" for name, seconds in self.seconds.items()]
-        rate = f"{later_images / running:.1f} images/s from the second batch on"
-        return ", ".join([rate, *shares])
+        parts = [
+            f"{self.seconds[name]:.1f} s {told}" for name, told in PARTS if self.seconds.get(name)
+        ]
+        return f"{', '.join(parts)}; {speed} after the first batch"
 
 
 def run_detector(
@@ -137,7 +152,7 @@ def run_detector(
             progress.update()
             after_batch()
             later_images = (progress.n - 1) * len(batch["image"]) * devices.process_count()
-            progress.set_postfix_str(stopwatch.describe(later_images), False)
+            progress.set_postfix_str(stopwatch.describe_speed(later_images), False)
     if dropped:
         logger.warning("evaluation data: %d boxes without area were left out", dropped)
     return Evaluated(sort_results(_of_all_processes(results)), pictures, _mean_loss(losses))
@@ -313,6 +328,6 @@ class Evaluator:
                 "%s evaluated in %.1f s%s",
                 counted(len(results), "image"),
                 self._stopwatch.total,
-                f" ({shares})" if shares else "",
+                f": {shares}" if shares else "",
             )
         return summary

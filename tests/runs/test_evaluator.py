@@ -78,9 +78,11 @@ def test_padding_is_no_image():
     assert set(stopwatch.seconds) == {"first batch", "input", "network"}
     stopwatch.seconds = {"first batch": 6.0, "input": 1.0, "network": 3.0}
     assert stopwatch.describe(6) == (
-        "1.5 images/s from the second batch on, first batch 60%, input 10%, network 30%"
+        "6.0 s for the first batch, compilation included, 1.0 s waiting for images, "
+        "3.0 s in the network; "
+        "1.5 images/s after the first batch"
     )
-    assert stopwatch.describe(0) == ""
+    assert stopwatch.describe(0) == stopwatch.describe_speed(0) == ""
 
 
 class LeftHalf(Network):
