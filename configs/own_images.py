@@ -3,9 +3,9 @@ r"""The config that `ssd-jax train --data=FOLDER` starts from: a detector for yo
     ssd-jax train --data=path/to/dataset
     python train.py --config=configs/own_images.py --workdir=runs/own --config.data.train=FOLDER
 
-Three rows. From ImageNet: `cpu`, SSDLite with MobileNetV2 at 320 pixels, and `accelerator`, the
-paper's SSD300. Without weights: `scratch`, the small SSD of `ssd_small`. With `--data`,
-`ssd_jax/runs/plan.py` chooses the row and all values that depend on the images:
+It has three rows. Two start from ImageNet's weights: `cpu`, SSDLite with MobileNetV2 at 320 pixels,
+and `accelerator`, the paper's SSD300. The row `scratch`, the small SSD of `ssd_small`, needs none.
+With `--data`, `ssd_jax/runs/plan.py` chooses the row and all values that depend on the images:
 steps, checkpoints, augmentation, default boxes.
 """
 

@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.data.train = "shapes:train"
     config.data.eval = "shapes:test"
     config.data.max_objects = 12
-    # The images have all colours and sizes: more variation would only slow the training down.
+    # The images have all colours and sizes already: augmentation would only slow the training down.
     config.augment.expand_probability = 0.0
     config.augment.crop = False
 

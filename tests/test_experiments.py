@@ -6,6 +6,7 @@ import sys
 import pytest
 from filelock import FileLock
 
+from tools.compare_torchvision_training import OURS, THEIRS, VARIANTS, torchvision_layout
 from tools.experiments import (
     Parser,
     arguments,
@@ -13,7 +14,6 @@ from tools.experiments import (
     run_command,
     stop_if_stopped,
 )
-from tools.train_beside_torchvision import OURS, THEIRS, VARIANTS, torchvision_layout
 from tools.trials import RESULTS, Trial, format_table, read_results, run_all
 
 

@@ -96,7 +96,7 @@ def take_served_page(weights: str, image: Path, output: Path) -> None:
 
 
 def wait_for(url: str, server: subprocess.Popen) -> None:
-    """Returns once the server answers."""
+    """Waits until the server answers."""
     while server.poll() is None:
         time.sleep(0.2)
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10):

@@ -77,12 +77,12 @@ class Result(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        """Whether it was read as it was written."""
+        """Whether the read objects equal the written ones."""
         return self.difference <= TOLERANCE
 
 
 def take_pictures(shared: Path, count: int) -> list[Picture]:
-    """The first images of BCCD and of COCO tiny, as many of each, with their objects.
+    """The first images of BCCD and of COCO tiny, the same number of each, with their objects.
 
     Crowds are left out, because not every format can mark them.
     """
@@ -135,7 +135,7 @@ def try_format(name: str, pictures: Sequence[Picture], folder: Path, trains: boo
 
 
 def largest_difference(pictures: Sequence[Picture], dataset: Dataset) -> float:
-    """The largest difference of a corner, in pixels; infinite where anything else differs."""
+    """The largest difference of a corner, in pixels; infinite if anything else differs."""
     named = {_content(dataset, index): index for index in range(len(dataset))}
     classes = {each.name for picture in pictures for each in picture.objects}
     if len(named) != len(pictures) or set(dataset.class_names) != classes:

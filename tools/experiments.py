@@ -41,7 +41,7 @@ STOPPED = (75, 130, 143)  # exit statuses of a training that SIGTERM or Ctrl-C e
 
 
 class Parser(argparse.ArgumentParser):
-    """A file of arguments has one a line; empty lines, and those with a #, are left out."""
+    """Parses files of arguments, one per line, without empty lines and lines with a #."""
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
         line = arg_line.strip()
@@ -100,7 +100,7 @@ def trained(words: Sequence[str], workdir: Path) -> Row | None:
 
     Returns:
       `mAP`, of the last evaluation, `evaluations`, the mAP of all of them by step, `cpu_seconds`,
-      of the last start, and `arguments`; None where it failed.
+      of the last start, and `arguments`; None after a failure.
     """
     program = [sys.executable, "-m", "ssd_jax", "train", f"--workdir={workdir}", *words]
     file = workdir.with_name(f"{workdir.name}.log")
@@ -158,7 +158,7 @@ def run_command(
 
 
 def parse_variants(texts: Sequence[str]) -> dict[str, list[str]]:
-    """Changes by the name of the variant, of texts like "plain: augment.color=false"."""
+    """Parses texts like "plain: augment.color=false" to changes by variant."""
     pairs = [text.partition(":") for text in texts]
     return {name.strip(): shlex.split(changes) for name, _, changes in pairs}
 

@@ -1,4 +1,4 @@
-"""Reads 10,000 damaged files of annotations and images, and counts what happens.
+"""Reads 10,000 damaged files of annotations and images, and counts the outcomes.
 
     python -m tools.fuzz_data
     python -m tools.fuzz_data --files=500
@@ -35,10 +35,7 @@ from ssd_jax.data.records import Object
 from ssd_jax.data.sources import explicit_sources, open_dataset
 from ssd_jax.data.training_batches import training_batches
 from ssd_jax.errors import UserError
-from tools.formats.picture import Picture
-from tools.formats.writers import writers
-from tools.heard import Warnings
-from tools.spoiling import (
+from tools.damage import (
     IMAGES,
     JSON,
     TEXT,
@@ -51,6 +48,9 @@ from tools.spoiling import (
     number,
     tag,
 )
+from tools.formats.picture import Picture
+from tools.formats.writers import writers
+from tools.package_warnings import Warnings
 
 CONFIG = Config().replace(
     {
@@ -189,7 +189,7 @@ def read_both_ways(table: Table, kind: str, source: str, expected: list[int] | N
     The objects that are read have the `expected` numbers, if given, or a warning reports the rest.
     """
     warnings = Warnings()
-    with table.watch(kind, 1) as row, warnings.heard():
+    with table.watch(kind, 1) as row, warnings.collect():
         row.files += 1
         stopped = False
         try:
@@ -285,7 +285,7 @@ def stop_at_once(spec: str, count: int) -> None:
     ):
         with contextlib.suppress(UserError):
             take(source, count)
-            raise AssertionError("it went on")
+            raise AssertionError("it continued")
 
 
 def one_epoch(dataset: Dataset, count: int) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Reads 10,000 damaged files of all kinds, and counts what happens.
+"""Reads 10,000 damaged files of all kinds, and counts the outcomes.
 
     python -m tools.fuzz_readers
     python -m tools.fuzz_readers --files=500 --kinds=checkpoint,export
@@ -45,10 +45,10 @@ from ssd_jax.runs.trained import load_workdir
 from ssd_jax.storage.checksums import CHECKSUMS_FILE
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.metrics_writer import read_metrics
+from tools.damage import IMAGES, JSON, SPOIL, TEXT, XML
 from tools.formats.noise import picture
 from tools.formats.writers import writers
 from tools.small_run import copy_export, copy_run
-from tools.spoiling import IMAGES, JSON, SPOIL, TEXT, XML
 from tools.torch_files import save_legacy, save_zip, state_dict
 
 OBJECTS = (Object("dog", (6, 4, 30, 20)), Object("cat", (0, 0, 60, 40)))
@@ -225,7 +225,7 @@ def work_directory(run: Path) -> Kind:
 
 
 def checkpoint(run: Path) -> Kind:
-    """One that an older version wrote, and so without checksums."""
+    """A checkpoint of an older version, without checksums."""
     (run / "checkpoints" / "2" / CHECKSUMS_FILE).unlink()
 
     def read() -> None:
@@ -237,7 +237,7 @@ def checkpoint(run: Path) -> Kind:
 
 
 def export(folder: Path) -> Kind:
-    """One that an older version wrote."""
+    """An export of an older version."""
     (folder / CHECKSUMS_FILE).unlink()
     files = (folder / "config.json", folder / "model.safetensors")
     return Kind(dict.fromkeys(files, lambda: load_folder(folder)), 0.1)

@@ -43,7 +43,7 @@ PROCESSES.set_forkserver_preload(["ssd_jax.runs.train", "ssd_jax.data.training_b
 
 
 def config(steps, port=0):
-    """Of one process; of two, whose steps are slower, with less between checkpoints."""
+    """The config; with two processes, whose steps are slower, checkpoints are more frequent."""
     return load_config(str(TINY)).replace(
         {
             "steps": steps,
@@ -80,7 +80,7 @@ def log_of(workdir, process_id=0):
 
 
 def start(steps, workdir, port=0, process_id=0):
-    """A training in a process of its own; with a port, one of two that train together."""
+    """Starts a training in a new process; with a port, one of two that train together."""
     log = log_of(workdir, process_id)
     child = PROCESSES.Process(target=train_here, args=(steps, workdir, log, port, process_id))
     child.start()

@@ -105,7 +105,7 @@ def pycocotools_numbers(truth, detections):
 
 
 def as_coco(results, num_classes):
-    """The same in COCO's form."""
+    """The same in COCO's format."""
 
     def xywh(box):
         return [*box[:2], *(box[2:] - box[:2])]

@@ -3,13 +3,13 @@
     python -m tools.on_accelerator --output=accelerator
 
 It runs `ssd-jax benchmark` for SSD300, SSD512 and SSDLite, torchvision's SSD300
-(`tools/torchvision_speed.py`; needs torch and torchvision), each optimisation beside its plain
-version (`tools/tricks.py`), and tests of the maths on the device. Each is a separate program that
-writes its numbers and its log to the folder. The last lines compare the results with the targets
-for an H200. When time is short, `--only=ssd300_train,parts` selects programs, and `--budget` starts
-no program after that many seconds; the most important ones come first. It needs the core packages,
-psutil, Matplotlib, pytest and beartype, but not TensorFlow. Compiled programs are kept in the
-folder.
+(`tools/torchvision_speed.py`; needs torch and torchvision), each optimisation compared with its
+plain version (`tools/optimisations.py`), and tests of the maths on the device. Each is a separate
+program that writes its numbers and its log to the folder. The last lines compare the results with
+the targets for an H200. When time is short, `--only=ssd300_train,parts` selects programs, and
+`--budget` starts no program after that many seconds; the most important ones come first. It needs
+the core packages, psutil, Matplotlib, pytest and beartype, but not TensorFlow. Compiled programs
+are kept in the folder.
 """
 
 import argparse
@@ -70,11 +70,16 @@ def programs(folder, seconds, batch_sizes):
         found[name] += [f"--output={folder / name}.json", f"--chart={folder / name}.png"]
         if name in PROFILED:
             found[name].append(f"--profile={folder / 'traces' / name}")
-    tricks = [*python, "-m", "tools.tricks", f"--output={folder / 'tricks.json'}"]
+    gains = [
+        *python,
+        "-m",
+        "tools.optimisations",
+        f"--output={folder / 'optimisations.json'}",
+    ]
     torchvision = [*python, "-m", "tools.torchvision_speed", *TORCHVISION, *options]
     found["torchvision"] = [*torchvision, f"--output={folder / 'torchvision.json'}"]
     check = [*python, "-m", "pytest", "-q", "-o", "addopts=", *MATHEMATICS]
-    return found | {"tricks": tricks, "check": check}
+    return found | {"optimisations": gains, "check": check}
 
 
 def best(folder, name, mode, batch_size=0):

@@ -8,8 +8,8 @@ the last) is checked out in a temporary folder. Each side is a process that keep
 programs. All cases take about three minutes on two cores. A case that a revision cannot run is
 reported and left out.
 
-The ratio is new over old: below 1, this tree is faster. Rely on the CPU time, which other work on
-the machine hardly changes. A ratio is a difference if 1 is outside the range of the rounds.
+The ratio is new over old: below 1, this tree is faster. Use the CPU time, because other work on the
+machine hardly changes it. A ratio is a difference if 1 is outside the range of the rounds.
 "Planned" is the memory that XLA plans for a program.
 """
 
@@ -120,7 +120,7 @@ def end_on_terminate(*_: object) -> None:
 
 def main() -> None:
     """Measures the chosen cases; prints and writes each result at once."""
-    parser = argparse.ArgumentParser(description="The speed of this tree beside a revision's.")
+    parser = argparse.ArgumentParser(description="The speed of this tree and of a revision.")
     parser.add_argument("--against", default="HEAD~1", help="a revision, as git knows it")
     parser.add_argument("--only", default=",".join(CASES), help="cases, joined by commas")
     parser.add_argument("--rounds", type=int, default=7, help="runs of each side")

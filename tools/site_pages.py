@@ -21,7 +21,7 @@ LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Gives each file of `PAGES` its place among the pages of `docs`."""
+    """Adds each file of `PAGES` to the pages of `docs`."""
     for file, page in PAGES.items():
         content = links_from_docs((ROOT / file).read_text())
         files.append(File.generated(config, page, content=content))
@@ -35,7 +35,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def links_from_docs(markdown: str) -> str:
-    """A file of the project's root, with links as `docs` has them."""
+    """A file of the project's root, with links relative to `docs`."""
     return LINK.sub(lambda link: f"[{link[1]}]({from_docs(link[2])}{link[3] or ''})", markdown)
 
 
@@ -47,7 +47,7 @@ def from_docs(target: str) -> str:
 
 
 def inside(link: re.Match, folder: str, files: Files) -> str:
-    """The link with the title of its page, or its text where the site does not have the file.
+    """The link with the title of its page, or its text if the site does not have the file.
 
     Args:
       link: of a page.

@@ -1,4 +1,4 @@
-"""A proxy before an object store that adds latency to each request, and lets some of them fail.
+"""A proxy for an object store that adds latency to each request and makes some requests fail.
 
     gcp-storage-emulator start --port=9023 --in-memory --default-bucket=bucket
     python -m tools.slow_store --store=127.0.0.1:9023 --port=9024 --delay=20 --fail-every=10
@@ -34,7 +34,7 @@ class SlowStore:
         Args:
           store: HOST:PORT.
           delay: milliseconds before each request.
-          fail_every: every so many requests one fails; 0 = none.
+          fail_every: one of this number of requests fails; 0 = none.
         """
         self.passed = self.refused = 0
         self._host, _, self._port = store.rpartition(":")

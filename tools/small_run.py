@@ -55,10 +55,10 @@ def state_of_step(step: int) -> TrainState:
 
 
 def copy_run(folder: Path) -> Path:
-    """A work directory of its own with the checkpoints of steps 1 and 2."""
+    """Creates a separate work directory with the checkpoints of steps 1 and 2."""
     return Path(shutil.copytree(Path(_folder().name) / "run", folder / "run"))
 
 
 def copy_export(folder: Path) -> Path:
-    """An exported folder of its own."""
+    """Creates a separate exported folder."""
     return Path(shutil.copytree(Path(_folder().name) / "export", folder / "export"))

@@ -43,7 +43,7 @@ class Tensor:
 
 @contextlib.contextmanager
 def _names_of_torch():
-    """A stand-in for a name of PyTorch in a pickle."""
+    """A replacement for a name of PyTorch in a pickle."""
     torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
 
     def _rebuild_tensor_v2(*_):

@@ -76,7 +76,7 @@ def build_network(
 
 
 def thresholds_of(detection: dict[str, Any]) -> dict[str, float]:
-    """What torchvision's detectors call the fields of `config.detection`."""
+    """The fields of `config.detection` under the names of torchvision's detectors."""
     return {
         "score_thresh": detection["score_threshold"],
         "nms_thresh": detection["nms_iou_threshold"],

@@ -2,9 +2,10 @@
 
     python -m tools.torchvision_training FOLDER
 
-FOLDER has `task.json` and `weights.npz`, as `tools/train_beside_torchvision.py` writes them.
+FOLDER has `task.json` and `weights.npz`, as `tools/compare_torchvision_training.py` writes them.
 Matching, mining, loss, transforms, resizing and suppression are torchvision's. Writes
-`losses.jsonl`, with a line every fifty steps, and `detections.json` in the form of COCO's results.
+`losses.jsonl`, with a line every fifty steps, and `detections.json` in the format of COCO's
+results.
 """
 
 import json
@@ -44,7 +45,7 @@ def read_image(file: str) -> tv_tensors.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """The image as it is to be seen, in RGB."""
+    """The upright image in RGB."""
     return ImageOps.exif_transpose(image).convert("RGB")
 
 

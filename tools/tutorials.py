@@ -5,9 +5,9 @@
 
 A tutorial is a program in `tutorials/`, in the percent format of Jupytext: `# %%` begins a cell of
 code, and `# %% [markdown]` a cell of text in comments. As in a notebook, the output of a cell is
-the text that it prints, the value of its last expression, and its figures. The programs run one
-after the other in a temporary folder, so a later one finds the run of an earlier one. Needs the
-extras `train` and `onnx`.
+the text that it prints, the value of its last expression, and its figures. The programs run in
+sequence in a temporary folder, so a later one finds the run of an earlier one. Needs the extras
+`train` and `onnx`.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class Cell(NamedTuple):
 
 
 class Output(NamedTuple):
-    """The result of a cell: what it prints, and its figures."""
+    """The result of a cell: its printed text and its figures."""
 
     text: str
     figures: list[Image.Image]

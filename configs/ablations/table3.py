@@ -17,8 +17,8 @@ Published: mAP on VOC2007 test of
     one     19                              8664   62.4           64.0
 
 In the rows `six_inside`, … default boxes that reach beyond the image are not trained. The paper
-gives the number of boxes, and says that scales were moved to the maps that remain. The choice of
-these scales is ours.
+gives the number of boxes, and moves scales to the remaining maps. It does not give these scales; we
+chose them.
 """
 
 from ml_collections import ConfigDict

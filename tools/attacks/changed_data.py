@@ -103,7 +103,7 @@ def copy_trained(folder: Path) -> Path:
     return Path(shutil.copytree(Path(_trained().name) / "run", folder / "run"))
 
 
-def go_on(change: Change, told: str, folder: Path) -> None:
+def restart(change: Change, told: str, folder: Path) -> None:
     """The second start reports the change, and the third start reports nothing."""
     run = copy_trained(folder)
     data = write_data(folder / "data", change(original()))
@@ -162,7 +162,7 @@ def evaluated_is_trained_on(folder: Path) -> None:
 
 ATTACKS = (
     [
-        Attack(KIND, what, functools.partial(go_on, change, told))
+        Attack(KIND, what, functools.partial(restart, change, told))
         for what, (change, told) in CHANGES.items()
     ]
     + [

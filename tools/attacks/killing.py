@@ -14,7 +14,7 @@ import numpy as np
 
 from ssd_jax.runs.trained import load_workdir
 from tools.attacks.attack import Attack
-from tools.attacks.together import TINY, Process, run
+from tools.attacks.several_processes import TINY, Process, run
 
 KIND = "processes killed"
 HEARTBEAT = 20  # seconds

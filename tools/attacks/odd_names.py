@@ -177,7 +177,7 @@ def unreadable_folder(folder: Path) -> None:
     assert os.waitstatus_to_exitcode(status) == 0, status
 
 
-def bad_beside_good(content: bytes, folder: Path) -> None:
+def with_intact(content: bytes, folder: Path) -> None:
     """A damaged file is one error; other files are processed."""
     from ssd_jax.inference.predict import predict
 
@@ -191,7 +191,7 @@ def bad_beside_good(content: bytes, folder: Path) -> None:
     assert [error["file_name"] for error in errors] == ["odd.png"]
 
 
-def special_beside_good(make: Callable[[Path], object], folder: Path) -> None:
+def special_with_intact(make: Callable[[Path], object], folder: Path) -> None:
     """A file that cannot be opened is one error; other files are processed."""
     from ssd_jax.inference.predict import predict
 
@@ -237,11 +237,11 @@ ATTACKS = [
         for number, (what, name) in enumerate(NAMES.items())
     ),
     *(
-        Attack(KIND, f"predict: {what}", functools.partial(bad_beside_good, content), quick=True)
+        Attack(KIND, f"predict: {what}", functools.partial(with_intact, content), quick=True)
         for what, content in CONTENTS.items()
     ),
     *(
-        Attack(KIND, f"predict: {what}", functools.partial(special_beside_good, make), quick=True)
+        Attack(KIND, f"predict: {what}", functools.partial(special_with_intact, make), quick=True)
         for what, make in SPECIAL.items()
     ),
 ]

@@ -173,7 +173,7 @@ def _pipelined(folder: Path) -> None:
     assert answers.index(b"text/css") < answers.index(b"image/svg")
 
 
-def _slow_beside_others(folder: Path) -> None:
+def _slow_with_others(folder: Path) -> None:
     """An image that takes the largest allowed time: others are served meanwhile."""
     from tools.attacks.page_uploads import scans
 
@@ -304,7 +304,7 @@ ATTACKS = [
     Attack(KIND, "300 clients that read nothing", _no_reader),
     Attack(KIND, "two requests at once on one connection", _pipelined, quick=True),
     Attack(KIND, "an upload that is shorter than its stated length", _wrong_length, quick=True),
-    Attack(KIND, "an image that takes seconds, next to others", _slow_beside_others),
+    Attack(KIND, "an image that takes seconds, next to others", _slow_with_others),
     Attack(KIND, "the processes that open images are killed", _preparers_killed),
     Attack(KIND, "a process that opens images hangs", _preparers_stopped),
     Attack(KIND, "uploads are not on disk", _no_files),

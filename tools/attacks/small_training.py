@@ -10,7 +10,7 @@ from ssd_jax.runs.train import train
 from tools.formats import voc_xml
 from tools.formats.noise import picture
 from tools.formats.picture import Picture
-from tools.heard import Warnings
+from tools.package_warnings import Warnings
 from tools.small_run import TINY
 
 DOG = Object("dog", (6, 4, 30, 24))
@@ -49,7 +49,7 @@ def train_small(data: Path, workdir: Path, **changes: object) -> list[str]:
     }
     warnings = Warnings()
     try:
-        with warnings.heard():
+        with warnings.collect():
             train(load_config(str(TINY)).replace(dict(values)), workdir, change_config=True)
     finally:
         check_metrics(workdir)

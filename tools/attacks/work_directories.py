@@ -87,13 +87,13 @@ def must_refuse(read: Callable[[Path], object], folder: Path) -> None:
     raise AssertionError("it was read")
 
 
-def spoil_run(name: str, content: bytes, folder: Path) -> None:
+def damage_run(name: str, content: bytes, folder: Path) -> None:
     run = copy_run(folder)
     (run / name).write_bytes(content)
     must_refuse(read_run, run)
 
 
-def spoil_export(name: str, content: bytes, has_checksums: bool, folder: Path) -> None:
+def damage_export(name: str, content: bytes, has_checksums: bool, folder: Path) -> None:
     export = copy_export(folder)
     (export / name).write_bytes(content)
     if not has_checksums:
@@ -110,7 +110,7 @@ def folder_in_place_of(name: str, folder: Path) -> None:
 
 ATTACKS = (
     [
-        Attack(KIND, f"{name}: {what}", functools.partial(spoil_run, name, content), quick=True)
+        Attack(KIND, f"{name}: {what}", functools.partial(damage_run, name, content), quick=True)
         for name, forms in FORMS.items()
         for what, content in (ANY_FILE | forms).items()
         if name not in CUT_OFF_IS_FINE or content.endswith(b"\n")
@@ -119,7 +119,7 @@ ATTACKS = (
         Attack(
             KIND,
             f"{name} of an export {'with' if sums else 'without'} checksums: {what}",
-            functools.partial(spoil_export, name, content, sums),
+            functools.partial(damage_export, name, content, sums),
             quick=True,
         )
         for name in ("config.json", "model.safetensors")

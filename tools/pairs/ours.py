@@ -40,7 +40,7 @@ def prepare_start(root: Path, case: Case) -> Prepared:
         _write_detector(root, case["config"], folder)
         arguments = ["predict", f"--weights={folder}/detector", str(folder / "image.png")]
     environment = os.environ | {"XDG_CACHE_HOME": f"{folder}/cache", "PYTHONPATH": str(root)}
-    for name in ("JAX_COMPILATION_CACHE_DIR", "GLIBC_TUNABLES"):  # the command's own matter
+    for name in ("JAX_COMPILATION_CACHE_DIR", "GLIBC_TUNABLES"):  # set by the command itself
         environment.pop(name, None)
     numbers = itertools.count()
 

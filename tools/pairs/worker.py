@@ -26,14 +26,14 @@ def serve(prepare: Callable[[Case], Prepared]) -> None:
     """Answers requests until stdin ends.
 
     Args:
-      prepare: makes, of a case, the function to be measured, which returns when its work is over,
-        and what there is to know about it, as JSON. With `works_ahead` the processor time between
-        two runs belongs to the second.
+      prepare: returns, for a case, the function to measure, which returns when its work is
+        finished, and a description as JSON. With `works_ahead` the CPU time between two runs counts
+        for the second run.
     """
     # Output of libraries must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    call, about = _nothing, {}
+    call, about = _no_work, {}
     memory, last = 0, 0.0
     for line in sys.stdin:
         request = json.loads(line)
@@ -60,8 +60,8 @@ def serve(prepare: Callable[[Case], Prepared]) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _nothing() -> None:
-    """The function to measure before a case is prepared."""
+def _no_work() -> None:
+    """Measured before a case is prepared: no work."""
 
 
 def _processor_time() -> float:

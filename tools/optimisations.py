@@ -1,11 +1,11 @@
 """Measures the gain of each optimisation of network and detection over its plain version.
 
-    python -m tools.tricks --output=tricks.json
-    python -m tools.tricks --config=ssd300_voc --batch_size=128 --only=relu,pooling
+    python -m tools.optimisations --output=optimisations.json
+    python -m tools.optimisations --config=ssd300_voc --batch_size=128 --only=relu,pooling
 
-Each measurement is the whole train step, or detection from images on, with one function replaced;
-ours and the plain version take turns. Weights and images are random. A trick that gains less than
-3 % on every machine is not worth its code.
+Each measurement is the whole train step, or detection including preprocessing, with one function
+replaced. Our version and the plain version are measured in turns. Weights and images are random. An
+optimisation that gains less than 3 % on every machine is not worth its code.
 """
 
 import argparse
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each pair")
-    parser.add_argument("--only", default="", help="tricks, joined by commas")
+    parser.add_argument("--only", default="", help="optimisations, joined by commas")
     parser.add_argument("--output", type=Path, help="a JSON file")
     arguments = parser.parse_args()
     config = benchmark.with_precision(load_config(arguments.config), arguments.precision)

@@ -1,7 +1,7 @@
-"""Compares the speed of `ssd_jax` and torchvision on a CPU, one run of each in turns.
+"""Compares the speed of `ssd_jax` and torchvision on a CPU, measured in turns.
 
-    python -m tools.beside_torchvision --python=OTHER/bin/python
-    python -m tools.beside_torchvision --python=OTHER/bin/python --only=ssd300_train,ssd_small_train
+    python -m tools.compare_torchvision --python=OTHER/bin/python
+        python -m tools.compare_torchvision --python=OTHER/bin/python --only=ssd300_train
 
 OTHER has torch and torchvision; this interpreter needs neither. Three networks in float32, the same
 layers, channels and default boxes on both sides (`tools/torchvision_networks.py`): SSD300-VGG16,
@@ -9,7 +9,7 @@ SSDLite320 on MobileNetV2, and `ssd_small`. Weights and images are random.
 
 `train` is a step of SGD with momentum and weight decay; ours also augments the images. `predict` is
 images to detections. With random weights nearly every box passes the score threshold; in
-`predict_few` about 1,000 boxes per image pass it, as many as with a trained network. torchvision
+`predict_few` about 1,000 boxes per image pass it, like with a trained network. torchvision
 runs without changes (`eager`), in its other memory format (`channels_last`), and for detection with
 `torch.compile` of backbone and head (`parts`) and of the whole model (`whole`).
 
@@ -38,10 +38,10 @@ CONFIGS = {
 }
 TRAIN_BATCH_SIZES = {"ssd300": 4, "ssdlite320": 8, "ssd_small": 8}
 PREDICT_BATCH_SIZES = (1, 8)
-OUTPUT = ROOT / "runs" / "beside_torchvision.json"
+OUTPUT = ROOT / "runs" / "compare_torchvision.json"
 OURS = "ours"
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
-# By mode; "whole" comes last and may be given up.
+# By mode; "whole" comes last, because it may reach its time limit.
 VARIANTS = {
     "train": ("eager", "channels_last"),
     "predict": ("eager", "channels_last", "parts", "whole"),
@@ -106,7 +106,7 @@ def main() -> None:
     """Measures the chosen cases; prints and writes each result at once."""
     known = cases()
     every_variant = VARIANTS["predict"]
-    parser = argparse.ArgumentParser(description="Our speed beside torchvision's, on a CPU.")
+    parser = argparse.ArgumentParser(description="Our speed compared with torchvision's, on a CPU.")
     parser.add_argument("--python", required=True, help="an interpreter with torchvision")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="the JSON file")
     parser.add_argument("--only", default=",".join(known), help="cases, joined by commas")

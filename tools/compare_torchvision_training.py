@@ -1,7 +1,7 @@
 """Compares the mAP of short trainings, ours and torchvision's, at the same budget.
 
-    python -m tools.train_beside_torchvision --python=OTHER/bin/python --folder=runs/torchvision \\
-        --init=torchvision:FILE --steps=300,900 --seeds=0,1 \\
+    python -m tools.compare_torchvision_training --python=OTHER/bin/python \\
+        --folder=runs/torchvision --init=torchvision:FILE --steps=300,900 --seeds=0,1 \\
         --data BCCD voc_xml:BCCD:trainval voc_xml:BCCD:test
 
 OTHER has torch and torchvision. Both sides train the same network, SSDLite with MobileNetV2, from
@@ -56,7 +56,7 @@ THEIRS = {
     "torchvision's, crop and mirror (ssdlite)": "ssdlite",
     "torchvision's, mirror (hflip)": "hflip",
 }
-# The variant that each one is compared with.
+# The variant with which each variant is compared.
 VARIANTS = {
     "torchvision's, ssd": "torchvision's, ssd",
     "ours, the paper's": "torchvision's, ssd",
@@ -137,7 +137,7 @@ def entries(dataset: Dataset) -> list[dict[str, Any]]:
     found = []
     for record, (height, width) in read_objects(dataset):
         if not record.path:
-            sys.exit(f"error: {record.image_id} has no image file of its own: use another data set")
+            sys.exit(f"error: {record.image_id} has no image file: use another data set")
         boxes = record.boxes[~record.crowd] * (width, height, width, height)
         found.append(
             {
@@ -195,7 +195,7 @@ def trained_by_torchvision(
 
 def main() -> None:
     """Runs the trainings that are not finished yet, and prints the table."""
-    parser = argparse.ArgumentParser(description="mAP of short trainings beside torchvision's.")
+    parser = argparse.ArgumentParser(description="mAP of short trainings, ours and torchvision's.")
     parser.add_argument("--python", required=True, help="an interpreter with torchvision")
     add_options(parser)
     options = parser.parse_args()

@@ -14,7 +14,7 @@ from ssd_jax.data.convert import convert_data
 from ssd_jax.distributed import exchange
 from ssd_jax.errors import UserError
 from tools.attacks.attack import ROOT, Attack
-from tools.attacks.together import ENVIRONMENT, TINY, Process, run
+from tools.attacks.several_processes import ENVIRONMENT, TINY, Process, run
 
 KIND = "processes that disagree"
 

@@ -1,10 +1,10 @@
-"""The speed of our exported SSDLite beside torchvision's, in the same engines and in one run.
+"""Compares the speed of our exported SSDLite with torchvision's in the same engines.
 
-    LD_LIBRARY_PATH=… python -m tools.exports_beside_torchvision --python=OTHER/bin/python
+    LD_LIBRARY_PATH=… python -m tools.compare_torchvision_exports --python=OTHER/bin/python
 
-Torchvision's `ssdlite320_mobilenet_v3_large` is exported in OTHER by PyTorch's own means
+Torchvision's `ssdlite320_mobilenet_v3_large` is exported in OTHER by PyTorch's exporters
 (`tools/pairs/torchvision_export.py`), ours by `ssd-jax export`, with the same random weights and a
-score threshold that about 200 boxes an image pass; our MobileNetV2 is measured beside them. This
+score threshold that about 200 boxes an image pass; our MobileNetV2 is measured too. This
 interpreter runs all files in onnxruntime and LiteRT, one after the other on the same images, as
 `ssd-jax predict` sets these up. Ours take uint8 images and normalise them; torchvision's network
 alone takes them normalised, its detector as floats in [0, 1].
@@ -52,7 +52,7 @@ WIDTHS = {
 
 
 def write_files(python: str, folder: Path) -> None:
-    """All exported files, those that are there already excepted."""
+    """Writes all exported files, except existing ones."""
     theirs = folder / "torchvision"
     theirs.mkdir(parents=True, exist_ok=True)
     for name in (OURS, OTHER):
@@ -76,7 +76,7 @@ def write_files(python: str, folder: Path) -> None:
 
 
 def candidates(folder: Path, kind: str, part: str, batch: int) -> dict[str, Path]:
-    """The files that one comparison is about, ours with MobileNetV3 first."""
+    """The files of one comparison, ours with MobileNetV3 first."""
     theirs = folder / "torchvision"
     files = {"ours, MobileNetV3": folder / OURS / kind / f"{part}.{kind}"}
     if kind == "onnx" and part == "network":
@@ -90,7 +90,7 @@ def candidates(folder: Path, kind: str, part: str, batch: int) -> dict[str, Path
 
 
 def images_for(file: Path, batch: np.ndarray) -> np.ndarray:
-    """Images as a file takes them."""
+    """Images in the format of a file's input."""
     if file.parent.name != "torchvision" or file.stem == "network_pixels":
         return batch
     floats = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) / 255
@@ -98,7 +98,7 @@ def images_for(file: Path, batch: np.ndarray) -> np.ndarray:
 
 
 def in_onnxruntime(file: Path, batch: np.ndarray, threads: int) -> tuple[Call, int]:
-    """What runs a file on a batch, and the number of its operators."""
+    """A function that runs a file on a batch, and the number of its operators."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -112,7 +112,7 @@ def in_onnxruntime(file: Path, batch: np.ndarray, threads: int) -> tuple[Call, i
 
 
 def in_litert(file: Path, batch: np.ndarray, threads: int) -> tuple[Call, int]:
-    """What runs a file on a batch, and the number of its operators."""
+    """A function that runs a file on a batch, and the number of its operators."""
     # More than one thread would lose classes: see `ssd_jax/inference/tflite_engine.py`.
     threads = 1 if file.name.startswith("detector") else threads
     interpreter = Interpreter(str(file), num_threads=threads)
@@ -154,7 +154,7 @@ def measure(calls: dict[str, Call], seconds: float) -> dict[str, dict[str, list[
 
 
 def check_equal(calls: dict[str, Call], part: str) -> None:
-    """Ours and torchvision's have the same weights: offsets and logits, or scores, must agree."""
+    """Checks that offsets and logits, or scores, equal torchvision's with the same weights."""
     first, *others = [name for name in calls if name != "ours, MobileNetV2"]
     wanted = _comparable(calls[first](), part)
     for name in others:
@@ -207,8 +207,8 @@ def format_row(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Writes what lacks of the files, measures, and prints the table."""
-    parser = argparse.ArgumentParser(description="Our exported SSDLite beside torchvision's.")
+    """Writes missing files, measures, and prints the table."""
+    parser = argparse.ArgumentParser(description="Our exported SSDLite and torchvision's.")
     parser.add_argument("--python", required=True, help="with torchvision and litert-torch")
     parser.add_argument("--folder", type=Path, help="for the files; those there are not rewritten")
     parser.add_argument("--output", type=Path, help="a JSON file")

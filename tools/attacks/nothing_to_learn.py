@@ -24,7 +24,7 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
-def spoilt(given: Picture, damage: Damage) -> Picture:
+def with_damage(given: Picture, damage: Damage) -> Picture:
     return dataclasses.replace(given, encoded=damage(given.encoded))
 
 
@@ -63,7 +63,7 @@ def all_damaged(damage: Damage, folder: Path) -> None:
     given = pictures(NAMES, DOG)
     must_end(
         ("all of 4 images are damaged",),
-        [spoilt(each, damage) for each in given],
+        [with_damage(each, damage) for each in given],
         folder,
         steps=60,
         **SKIP,
@@ -73,16 +73,16 @@ def all_damaged(damage: Damage, folder: Path) -> None:
 def one_intact(damage: Damage, folder: Path) -> None:
     """All images but one are damaged."""
     first, *others = pictures(NAMES, DOG)
-    damaged = [spoilt(each, damage) for each in others]
+    damaged = [with_damage(each, damage) for each in others]
     must_warn(("left out",), [first, *damaged], folder, **SKIP)
 
 
 def no_positives(folder: Path) -> None:
     """The only image with an object is damaged, which is detected in decoding."""
     (only,) = pictures(["only"], DOG)
-    damaged = spoilt(only, DAMAGES["truncated"])
+    damaged = with_damage(only, DAMAGES["truncated"])
     empty = pictures([f"empty{number}" for number in range(6)])
-    words = ("no object in the images of 50 steps", "show-data")
+    words = ("no object in the training images of 50 steps", "show-data")
     must_warn(words, [damaged, *empty], folder, steps=52, **SKIP)
 
 

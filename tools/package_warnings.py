@@ -16,7 +16,7 @@ class Warnings(logging.Handler):
         self.messages.append(record.getMessage())
 
     @contextlib.contextmanager
-    def heard(self) -> Iterator[None]:
+    def collect(self) -> Iterator[None]:
         """Collects the warnings of a block instead of showing them."""
         logger = logging.getLogger("ssd_jax")
         level, propagate = logger.level, logger.propagate
