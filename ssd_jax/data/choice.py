@@ -22,7 +22,7 @@ from ssd_jax.data.places import folder_and_split, given_sources
 from ssd_jax.data.problems import Problems, make_problems
 from ssd_jax.data.sources import FORMATS, Named, open_dataset, resolve
 from ssd_jax.errors import UserError, counted
-from ssd_jax.storage.stand_ins import data_path, given_place
+from ssd_jax.storage.placeholders import data_path, given_place
 
 logger = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from ssd_jax.data.file_tree import FileTree
 from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.caches import cache_folder
 from ssd_jax.storage.locks import locked_in_turn
+from ssd_jax.storage.placeholders import given_place
 from ssd_jax.storage.replacing import unfinished_name
-from ssd_jax.storage.stand_ins import given_place
 
 logger = logging.getLogger(__name__)
 

@@ -164,8 +164,8 @@ def _check_outside_remote_sources(output: str, spec: str) -> None:
     for root in REMOTE_PLACE.findall(spec):
         if f"{output}/".startswith(f"{root.rstrip('/')}/"):
             raise UserError(
-                f"--output={output} lies in {root} of --source, so what is written would be found "
-                "there with it: name a place outside of it"
+                f"--output={output} is inside {root} of --source, so its files would become part "
+                "of the source: name a place outside of it"
             )
 
 

@@ -48,7 +48,7 @@ class Headers(NamedTuple):
 def read_headers(columns: Columns) -> Headers:
     """The headers of all images, from the cache where the files are the same."""
     unknown = Headers(np.full((len(columns), 2), -1), np.zeros(len(columns), bool), {})
-    # Images inside files come from record files, which are read whole; stand-ins of objects in
+    # Images inside files come from record files, which are read whole; placeholders of objects in
     # stores have no times.
     if len(columns) < FEWEST or columns.spans.any() or objects.are_read():
         return _read(columns, unknown)

@@ -6,7 +6,7 @@ from ssd_jax.data import spec as grammar
 from ssd_jax.data.discovery import Splits
 from ssd_jax.errors import UserError
 from ssd_jax.storage.clouds import is_remote
-from ssd_jax.storage.stand_ins import data_path, given_place
+from ssd_jax.storage.placeholders import data_path, given_place
 
 COPY = "copy them to a local disk, or convert them there, and copy the shards to the bucket"
 
@@ -22,7 +22,7 @@ def folder_and_split(source: str) -> tuple[Path | None, str]:
 
 
 def _existing(text: str) -> Path | None:
-    """What a text names as a whole, if anything."""
+    """The path that a text names as a whole, if any."""
     if not text or (is_remote(text) and text.count("://") > 1):  # several places are none
         return None
     path = data_path(text)
@@ -30,12 +30,12 @@ def _existing(text: str) -> Path | None:
 
 
 def given_sources(splits: Splits) -> Splits:
-    """The same sources, with the places in stores that users name instead of their stand-ins."""
+    """The same sources, with the places in stores that users name instead of their placeholders."""
     return {split: list(map(given_place, own)) for split, own in splits.items()}
 
 
-def stand_in(name: str, place: str) -> str:
-    """The stand-in of an argument of a format that is a place in a store.
+def placeholder(name: str, place: str) -> str:
+    """The placeholder of an argument of a format that is a place in a store.
 
     Raises:
       UserError: there is nothing, or the format is read from local files alone.
@@ -47,6 +47,6 @@ def stand_in(name: str, place: str) -> str:
     path = data_path(place)
     if not path.exists():
         raise UserError(f"{place} does not exist: there is no such object, and none below it")
-    if name == "yolo" and path.is_file():  # which names folders beside it
+    if name == "yolo" and path.is_file():  # which names folders next to it
         data_path(place.rpartition("/")[0])
     return str(path)

@@ -38,7 +38,7 @@ FIXES = {
     "size": "write the image's width and height in pixels into the annotation",
     "size differs": "write the size of the image into the annotation and check that its boxes are "
     "in its pixels, or use the image that was annotated",
-    "turned": "annotate the image as it is displayed, or remove the orientation from its EXIF",
+    "turned": "annotate the upright image, or remove the orientation from its EXIF",
     "unit": "convert the boxes, or use the format with this unit",
 }
 SKIP = ", or leave out such images with --config.data.on_error=skip"

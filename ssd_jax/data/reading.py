@@ -72,7 +72,7 @@ class RecordReader:
 
         Args:
           index: of the record.
-          fetched: what `fetch` gave; None if no images are in a store.
+          fetched: the result of `fetch`; None if no images are in a store.
         """
         record = self._choose(self._with_image, index)
         encoded = record["image"]

@@ -52,13 +52,13 @@ from ssd_jax.data.formats.via import find_via, open_via
 from ssd_jax.data.formats.voc_folders import find_voc_xml
 from ssd_jax.data.formats.voc_xml import open_voc_xml
 from ssd_jax.data.formats.yolo import find_yolo, open_yolo
-from ssd_jax.data.places import COPY, folder_and_split, given_sources, stand_in
+from ssd_jax.data.places import COPY, folder_and_split, given_sources, placeholder
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.read_part import ReadPart
 from ssd_jax.errors import UserError, first_names
 from ssd_jax.storage.clouds import is_remote
 from ssd_jax.storage.files import check_schemes, real_paths
-from ssd_jax.storage.stand_ins import given_place
+from ssd_jax.storage.placeholders import given_place
 
 logger = logging.getLogger(__name__)
 
@@ -279,7 +279,7 @@ def open_part(source: str, problems: Problems) -> ReadPart:
         arguments = FORMATS[name].arguments
         values = grammar_of.split_arguments(rest, arguments.count(":") + 1)
         if values:
-            values = [stand_in(name, value) if is_remote(value) else value for value in values]
+            values = [placeholder(name, value) if is_remote(value) else value for value in values]
             return FORMATS[name].open(*values, problems)
         example = "" if FORMATS[name].find is None else ", or the folder alone"
         raise UserError(

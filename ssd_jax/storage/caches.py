@@ -1,14 +1,14 @@
-"""Folders in the user's cache folder, for files that can be made or downloaded again."""
+"""Folders in the user's cache folder, for files that can be created or downloaded again."""
 
 import os
 from pathlib import Path
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of this package in `$XDG_CACHE_HOME` or `~/.cache`, made if it does not exist.
+    """A folder of this package in `$XDG_CACHE_HOME` or `~/.cache`, created if it does not exist.
 
     Raises:
-      OSError: it cannot be made.
+      OSError: it cannot be created.
       RuntimeError: the variable is not set, and this user has no home.
     """
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

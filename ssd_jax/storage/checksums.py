@@ -15,22 +15,22 @@ CHECKSUMS_FILE = "SHA256SUMS"
 
 
 class DamageError(Exception):
-    """A file differs from what was written; the message names it and the damage."""
+    """A file differs from the written one; the message names it and the damage."""
 
 
-def write_checksums(folder: Path, names: Iterable[str], beside: Path | None = None) -> None:
+def write_checksums(folder: Path, names: Iterable[str], destination: Path | None = None) -> None:
     """Writes `SHA256SUMS` into a folder.
 
     Args:
       folder: the folder.
-      names: of files and folders in it; a folder stands for all files in it.
-      beside: the folder that its files will be moved to; the checksums of other files there are
-        kept, so that one folder may hold several exports.
+      names: of files and folders in it; a folder means all files in it.
+      destination: the later folder of its files; the checksums of other files there are kept, so
+        that one folder may contain several exports.
     """
     _write(folder, {name: digest(folder / name) for name in _files(folder, names)})
-    if beside is not None and (beside / CHECKSUMS_FILE).is_file():
-        before = (beside / CHECKSUMS_FILE).read_bytes()
-        keep_checksums(folder, before, lambda name: (beside / name).is_file())
+    if destination is not None and (destination / CHECKSUMS_FILE).is_file():
+        before = (destination / CHECKSUMS_FILE).read_bytes()
+        keep_checksums(folder, before, lambda name: (destination / name).is_file())
 
 
 def keep_checksums(folder: Path, before: bytes, exists: Callable[[str], bool]) -> None:
@@ -38,9 +38,8 @@ def keep_checksums(folder: Path, before: bytes, exists: Callable[[str], bool]) -
 
     Args:
       folder: the folder, with `SHA256SUMS`.
-      before: an earlier `SHA256SUMS` of the place that its files are moved to. One that is damaged
-        adds nothing.
-      exists: whether a file is at that place. Checksums of others are not added.
+      before: an earlier `SHA256SUMS` of the destination of its files; ignored if it is damaged.
+      exists: whether a file exists in the destination. Checksums of others are not added.
     """
     with contextlib.suppress(DamageError):
         sums = {name: of for name, of in _lines(before) if exists(name)}
@@ -92,7 +91,7 @@ def verify_checksums(folder: Path, names: Iterable[str]) -> None:
 
 
 def _files(folder: Path, names: Iterable[str]) -> Iterator[str]:
-    """The paths of all files below a folder that some names stand for, ascending."""
+    """The paths of all files below a folder that some names mean, ascending."""
     for name in sorted(names):
         place = folder / name
         found = sorted(place.rglob("*")) if place.is_dir() else [place]

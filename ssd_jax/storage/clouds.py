@@ -157,7 +157,7 @@ def write(place: str, content: bytes) -> None:
 
 
 def remove(place: str, names: Sequence[str]) -> None:
-    """Removes those of the named objects below a place that exist."""
+    """Removes the named objects below a place, if they exist."""
     scheme, bucket, key = parts_of(place)
     for name in names:
         with contextlib.suppress(MissingError), answering(place):
@@ -211,7 +211,7 @@ def _file_system(scheme: str) -> Any:
       UserError: its package is not installed.
     """
     check_installed(PACKAGES[scheme])
-    # They log errors with tracebacks, also those that `answering` tells.
+    # They log errors with tracebacks, also those that `answering` reports.
     logging.getLogger(PACKAGES[scheme]).setLevel(logging.CRITICAL)
     if scheme == "gs":
         from gcsfs.core import GCSFileSystem

@@ -1,9 +1,9 @@
 """Local copies of objects in object stores, and results that are sent there.
 
 Code that reads or writes a path of a user gets a local path here. A local path is returned
-unchanged; for `gs://…` and `s3://…` the objects are copied first, or sent at the end. Copies exist
-until the process ends, in a temporary folder. A copy that is requested again is updated: only
-objects that changed are copied again.
+unchanged. For `gs://…` and `s3://…`, the objects are copied first, or sent at the end. Copies are
+in a temporary folder until the process ends. A second request updates a copy: only changed objects
+are copied again.
 """
 
 import atexit
@@ -33,7 +33,7 @@ def local_copy(
     """A local path with the content of a place: the place itself, or a copy.
 
     Args:
-      place: a path, or the place of an object, or the beginning of the names of many.
+      place: a path, or the place of an object, or the common beginning of several.
       wanted: of the paths of objects below the place, those to copy.
       below: distinguishes several copies of one place.
       may_be_missing: whether a place without objects gives an empty folder.
@@ -66,14 +66,14 @@ def local_copy(
 def sending(
     place: AnyPath, last: str = CHECKSUMS_FILE, even_unfinished: bool = False
 ) -> Iterator[Path]:
-    """Gives a local path to write a file or a folder to; at the end it is sent to its place.
+    """A block with a local path for a file or folder, which is sent to its place at the end.
 
     A local place is written directly. If the block raises, nothing is sent.
 
     Args:
       place: where results go.
       last: the name of the file that lists the others for readers, and is sent after them.
-      even_unfinished: whether existing files are sent if the block raises, too.
+      even_unfinished: whether existing files are sent also if the block raises.
 
     Raises:
       UserError: the path has another scheme, or the store cannot be reached.
@@ -148,7 +148,7 @@ def folder_of_copies() -> Path:
 
 
 def remove_copies() -> None:
-    """Removes all copies, before an end that calls no functions of `atexit`."""
+    """Removes all copies, before a process ends without the functions of `atexit`."""
     if folder_of_copies.cache_info().currsize:
         shutil.rmtree(folder_of_copies(), ignore_errors=True)
         folder_of_copies.cache_clear()

@@ -1,8 +1,8 @@
 """Paths of users, and files that are written whole or not at all.
 
-Every path that a run or a command reads or writes goes through here. Files are on local or mounted
-disks; a path with a scheme is refused. Where `gs://bucket/run` is allowed, `copies.py` gives a
-local path for it; where data is, `stand_ins.py` does.
+Every path that a run or a command reads or writes is checked here. Files are on local or mounted
+disks; a path with a scheme is an error. `copies.py` gives a local path for `gs://bucket/run` where
+it is allowed, and `placeholders.py` gives one for data.
 """
 
 import codecs
@@ -66,10 +66,10 @@ SPECIAL = {
 
 
 def open_file(place: AnyPath, buffering: int = -1, reads_all: bool = True) -> BinaryIO:
-    """Opens a regular file, or a link to one, to read its bytes; of a stand-in the object.
+    """Opens a regular file, or a link to one, to read its bytes; for a placeholder, the object.
 
-    Every file of a user is opened here. A FIFO without a writer would block without end, and a
-    device may never end. `/dev/stdin` is read if a file is redirected to it, and refused as a pipe.
+    Every file of a user is opened here. A FIFO without a writer would block forever, and a device
+    may never end. `/dev/stdin` is read if a file is redirected to it, and refused as a pipe.
 
     Args:
       place: the path.
@@ -109,7 +109,7 @@ def check_file(place: AnyPath) -> None:
 
 
 def is_unsafe_to_read(place: AnyPath, max_bytes: int) -> bool:
-    """Whether a library that reads a path whole may block without end, or run out of memory."""
+    """Whether a library that reads a whole path may block forever, or run out of memory."""
     try:
         status = os.stat(place)
     except (OSError, ValueError):
@@ -229,7 +229,7 @@ def decoded(content: bytes) -> str:
 
 
 def read_lines(place: AnyPath) -> Iterator[str]:
-    """The lines of a text file, one after the other, without their ends; see `read_text`.
+    """Yields the lines of a text file, without their ends; see `read_text`.
 
     Raises:
       UserError: there is no such file, it is not such a text, or a line is longer than `MAX_LINE`.

@@ -15,12 +15,12 @@ LOCK = "lock"  # the file, in a folder
 def locked(
     folder: Path, another: str, holder: Callable[[Path], str] = lambda folder: ""
 ) -> Iterator[None]:
-    """A block during which no other process has a lock on a folder.
+    """A block with the lock of a folder, which only one process has at a time.
 
     The lock ends with the process, also if that is killed.
 
     Args:
-      folder: made if it does not exist.
+      folder: created if it does not exist.
       another: the kind of folder to name instead, for the message.
       holder: describes the process that may have the lock, for the message.
 
@@ -43,7 +43,7 @@ def locked(
 
 @contextlib.contextmanager
 def locked_in_turn(folder: Path) -> Iterator[None]:
-    """A block that one process at a time enters; the others wait.
+    """A block for one process at a time; the others wait.
 
     Args:
       folder: an existing folder, whose lock is used.

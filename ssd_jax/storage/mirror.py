@@ -3,8 +3,8 @@
 Every `PASS_SECONDS` a thread copies changed files to the store; a file replaces its object whole.
 Groups of files, like those of a checkpoint, are sent with their checksums last: readers ignore a
 group without checksums. `owner.json` names the process that writes, and is its heartbeat: it is
-written again every `HEARTBEAT_SECONDS`, and a process that finds one older than `OWNED_SECONDS`
-takes over.
+written again every `HEARTBEAT_SECONDS`. If it is older than `OWNED_SECONDS`, another process may
+claim the place.
 """
 
 import contextlib
@@ -32,14 +32,14 @@ OWNER = "owner.json"
 HEARTBEAT_SECONDS = 10.0
 PASS_SECONDS = 30.0
 OWNED_SECONDS = 60.0
-SETTLING_SECONDS = 1.0  # until the last of several processes that start together has written
+SETTLING_SECONDS = 1.0  # in which processes that start at the same time have written their claims
 
 
 class Mirror:
     """Copies a folder to a place in an object store.
 
     Attributes:
-      is_lost: whether another process has taken over; nothing is copied any more.
+      is_lost: whether another process has claimed the place; then nothing is copied any more.
     """
 
     def __init__(self, folder: Path, place: str):
@@ -62,11 +62,11 @@ class Mirror:
         self._thread = threading.Thread(target=self._keep_copying, daemon=True)
 
     def start(self) -> None:
-        """Begins to copy, after objects without a file in the folder were removed."""
+        """Removes objects without a file in the folder, and begins to copy."""
         self._thread.start()
 
     def check(self) -> None:
-        """Raises a `UserError` if another process has taken over."""
+        """Raises a `UserError` if another process has claimed the place."""
         if self.is_lost:
             raise UserError(
                 f"{self._place} was taken over by another process, because this one sent no "
@@ -174,7 +174,7 @@ class Mirror:
                     self.copy()
                     last_pass = time.monotonic()
                 failed = False
-            except (UserError, OSError) as error:  # a network may come back
+            except (UserError, OSError) as error:  # the network may work again later
                 if not failed:
                     logger.warning("%s; it will be tried again", error)
                 failed = True
@@ -201,7 +201,7 @@ def _is_last(name: str) -> bool:
 
 
 def _in_order(names: Iterable[str]) -> list[list[str]]:
-    """Groups of names, in the order in which they are sent.
+    """Groups names, in the order of sending.
 
     The files that describe the run come first, then each checkpoint, with its checksums last.
     """

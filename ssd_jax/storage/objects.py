@@ -1,7 +1,7 @@
-"""Objects that are read in their store, by ranges, where local stand-ins are opened.
+"""Reads objects in their store, by ranges, when local placeholders are opened.
 
-A stand-in is a file of the object's size without content (`stand_ins.py`). It is listed and found
-like any file; opening it (`files.py`) reads the object.
+A placeholder is a file of the object's size without content (`placeholders.py`). It is listed and
+found like any file; opening it (`files.py`) reads the object.
 """
 
 import errno
@@ -21,34 +21,34 @@ COPIED = frozenset(
 INDEX, INDEX_SUFFIXES = "index", ("", ".npy")
 HEADER = 2**16  # bytes that hold the header of nearly every image
 
-# The beginnings of the places of objects, by the folders of their stand-ins.
+# The beginnings of the places of objects, by the folders of their placeholders.
 _folders: dict[str, str] = {}
 
 
 def is_copied(name: str) -> bool:
-    """Whether an object of data is copied, by its name; others have a stand-in."""
+    """Whether an object of data is copied, by its name; others have a placeholder."""
     path = PurePosixPath(name)
     is_column = path.suffix in INDEX_SUFFIXES and path.parts[-3:-2] == (INDEX,)
     return is_column or path.suffix.lower() in COPIED
 
 
 def add_folder(folder: str, beginning: str) -> None:
-    """Makes a folder one of stand-ins.
+    """Registers a folder of placeholders.
 
     Args:
       folder: with a slash at its end.
-      beginning: of the places of its objects, in place of the folder.
+      beginning: the beginning of the places of its objects, which replaces the folder.
     """
     _folders[folder] = beginning
 
 
 def are_read() -> bool:
-    """Whether this process has stand-ins at all."""
+    """Whether this process has placeholders."""
     return bool(_folders)
 
 
 def place_behind(path: str | os.PathLike[str]) -> str | None:
-    """The place of the object that a path stands for; None for a local file."""
+    """The place of the object of a placeholder; None for a local file."""
     for folder, beginning in _folders.items():
         text = os.fspath(path)
         if text.startswith(folder) and not is_copied(text):
@@ -62,7 +62,7 @@ def read_range(place: str, offset: int, length: int) -> bytes:
     Requests that fail are repeated by gcsfs and s3fs, with growing pauses, for about half a minute.
 
     Raises:
-      FileNotFoundError: there is no such object any more.
+      FileNotFoundError: the object does not exist any more.
       StoreError: the store does not answer, or refuses.
     """
     if not length:
@@ -77,13 +77,13 @@ def read_range(place: str, offset: int, length: int) -> bytes:
 
 
 class ObjectFile(io.RawIOBase):
-    """An object as a file without a buffer. It is read in one request, or in two."""
+    """An object as a file without a buffer, read in one or two requests."""
 
     def __init__(self, path: str | os.PathLike[str], place: str, reads_all: bool):
-        """Reads nothing yet.
+        """Stores the attributes; reads nothing.
 
         Args:
-          path: of the stand-in.
+          path: of the placeholder.
           place: of the object.
           reads_all: whether all of it is requested at once; otherwise `HEADER` bytes, and the
             others when they are needed.

@@ -112,28 +112,25 @@ def check_no_input_replaced(outputs: Iterable[AnyPath], *inputs: AnyPath) -> Non
         for place in (os.path.realpath(each) for each in inputs):
             if real == place or os.path.dirname(real) == place:
                 raise UserError(
-                    f"{output} would take the place of input, or lie in its folder: name another "
-                    "output"
+                    f"{output} would replace an input, or a file in its folder: name another output"
                 )
 
 
 def _check_no_remote_run(place: str) -> None:
-    """Refuses a run in an object store, and its files."""
+    """Raises a `UserError` for a run in an object store, and for its files."""
     folder, _, name = place.rstrip("/").rpartition("/")
     runs = [place, *([folder] if name.casefold() in OF_A_RUN else [])]
     for run in runs:
         if not run.endswith(":/") and clouds.exists(f"{run}/format.json"):
-            raise UserError(
-                f"{place} would take the place of files of the run in {run}: name another output"
-            )
+            raise UserError(f"{place} would replace files of the run in {run}: name another output")
 
 
 def _check_no_run(place: AnyPath, real: str) -> None:
-    """Refuses files of a run, and files in its folders."""
+    """Raises a `UserError` for files of a run, and for files in its folders."""
     path = Path(real)
     for inner, folder in zip([path, *path.parents], path.parents, strict=False):
         belongs = inner.name.casefold() in OF_A_RUN  # some file systems ignore case
         if belongs and os.path.isfile(folder / "format.json"):
             raise UserError(
-                f"{place} would take the place of files of the run in {folder}: name another output"
+                f"{place} would replace files of the run in {folder}: name another output"
             )

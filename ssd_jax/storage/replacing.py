@@ -1,4 +1,4 @@
-"""Replaces files by new ones in one step, when these are complete."""
+"""Replaces files in one step, after the new ones are complete."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ LONGEST_SUFFIX = 16  # characters; no writer needs a longer suffix
 
 @contextlib.contextmanager
 def replacing(path: Path, survives_power_loss: bool = True) -> Iterator[Path]:
-    """Gives a path to write to; at the end of the block that file replaces `path`.
+    """A block with a path to write to; at its end, the new file replaces `path`.
 
     The file is in the folder of `path`, with a different name and the same suffix. If the block
     raises, or writes nothing, `path` is unchanged and nothing else is left. A path that is not a
@@ -47,13 +47,13 @@ def replacing(path: Path, survives_power_loss: bool = True) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_files(folder: Path, last: str) -> Iterator[Path]:
-    """Gives an empty folder to write to; at the end its files replace those of `folder`.
+    """A block with an empty folder to write to; at its end, its files replace those of `folder`.
 
-    So do the files of its subfolders. If the block raises, `folder` is unchanged and nothing else
-    is left.
+    Files of subfolders are replaced too. If the block raises, `folder` is unchanged and nothing
+    else is left.
 
     Args:
-      folder: made if it does not exist.
+      folder: created if it does not exist.
       last: the name of the file that lists the others for readers; it is replaced last.
     """
     real = Path(os.path.realpath(folder))

@@ -1,4 +1,4 @@
-"""Large text files, read piece by piece."""
+"""Reads large text files in pieces."""
 
 import codecs
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from ssd_jax.storage.files import AnyPath, local_path, open_file, reading_text
 
 PIECE = 2**22  # bytes
-CONTINUING = bytes(range(0x80, 0xC0))  # the bytes of a character but the first
+CONTINUING = bytes(range(0x80, 0xC0))  # the bytes of a character except the first
 
 
 def utf8_pieces(place: AnyPath, num_bytes: int = PIECE) -> Iterator[bytes]:
-    """The text of a file in UTF-8, piece by piece, from any encoding of `read_text`.
+    """Yields the text of a file in pieces of UTF-8, from any encoding of `read_text`.
 
     Args:
       place: the file.
@@ -31,7 +31,7 @@ def utf8_pieces(place: AnyPath, num_bytes: int = PIECE) -> Iterator[bytes]:
                 yield decoder.decode(piece).encode()
                 continue
             if not (is_between and piece.isascii()):
-                decoder.decode(piece)  # raises what `read_text` would
+                decoder.decode(piece)  # raises the errors of `read_text`
                 is_between = not decoder.getstate()[0]
             yield piece
         decoder.decode(b"", final=True)

@@ -208,10 +208,10 @@ def test_a_run_is_evaluated_and_exported_from_its_store(run):
     assert json.loads(clouds.read(f"{place}_numbers.json"))["mAP"] == summary["mAP"]
     assert "detections.json" in names(f"{place}_sent")
     for output in (place, f"{place}/metrics.jsonl"):
-        with pytest.raises(UserError, match="would take the place of files of the run"):
+        with pytest.raises(UserError, match="would replace files of the run"):
             dataclasses.replace(options, output=output)
     check_outputs(f"{place}/other.json", also_remote=True)
-    with pytest.raises(UserError, match="would take the place of files of the run"):
+    with pytest.raises(UserError, match="would replace files of the run"):
         import_weights("torchvision", "x.npz", config, place)
 
 

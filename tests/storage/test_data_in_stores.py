@@ -17,7 +17,7 @@ from ssd_jax.errors import StoreError, UserError
 from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.storage import clouds
 from ssd_jax.storage.files import open_file, read_bytes
-from ssd_jax.storage.stand_ins import data_path
+from ssd_jax.storage.placeholders import data_path
 from tests import tiny
 from tests.helpers.stores import upload
 
@@ -100,9 +100,11 @@ def test_a_place_is_listed_once_and_images_stay_there(pictures, monkeypatch):
         dataset = open_dataset(place, role="train")
     assert listed == [place]
     assert len(requested) == 2 * 12  # a look at each image's header, as on a disk
-    stand_in = data_path(place) / "train/images/vid0/ä 0.jpg"
+    placeholder = data_path(place) / "train/images/vid0/ä 0.jpg"
     original = pictures / "train/images/vid0/ä 0.jpg"
-    assert stand_in.stat().st_size == original.stat().st_size and not stand_in.stat().st_blocks
+    assert (
+        placeholder.stat().st_size == original.stat().st_size and not placeholder.stat().st_blocks
+    )
     assert read_bytes(dataset[0].path) == original.read_bytes()
 
 
@@ -164,7 +166,7 @@ def test_shards_are_written_to_a_store(pictures, written):
     assert records(f"tfds:{place}:train") == records(f"tfds:{written}/shards:train")
     with pytest.raises(UserError, match=f"^{place} exists and is not empty"):
         convert_data(str(pictures), "shards", place)
-    with pytest.raises(UserError, match="lies in gs://bucket/pictures of --source"):
+    with pytest.raises(UserError, match="is inside gs://bucket/pictures of --source"):
         convert_data("gs://bucket/pictures:train", "shards", "gs://bucket/pictures/shards")
 
 

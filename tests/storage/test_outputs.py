@@ -44,7 +44,7 @@ def test_the_files_of_a_run_are_no_output(output, tmp_path):
     for name in ("format.json", "config.json", "classes.json", "metrics.jsonl"):
         (tmp_path / name).write_text("before")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match=r"would take the place of files of the run in .* another"):
+    with pytest.raises(UserError, match=r"would replace files of the run in .* another"):
         OUTPUTS[output](tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -89,9 +89,9 @@ def test_a_folder_without_permission_is_no_output(tmp_path):
 def test_results_keep_apart(tmp_path):
     (tmp_path / "data.json").touch()
     (tmp_path / "link").symlink_to("data.json")
-    with pytest.raises(UserError, match="would take the place of input"):
+    with pytest.raises(UserError, match="would replace an input"):
         check_no_input_replaced([tmp_path / "link"], tmp_path / "data.json")
-    with pytest.raises(UserError, match="lie in its folder"):
+    with pytest.raises(UserError, match="a file in its folder"):
         check_no_input_replaced([tmp_path / "new"], tmp_path)
     check_no_input_replaced([tmp_path / "new"], tmp_path / "data.json")
     with pytest.raises(UserError, match="is named for two results"):

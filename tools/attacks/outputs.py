@@ -240,7 +240,7 @@ def export_over_run(kind: str, folder: Path) -> None:
 
     for name in ("format.json", "config.json", "classes.json"):
         (folder / name).write_text("{}")
-    with refused_untouched(folder, "would take the place of files of the run"):
+    with refused_untouched(folder, "would replace files of the run"):
         export(kind, load_folder(tiny_detector()), str(folder))
 
 

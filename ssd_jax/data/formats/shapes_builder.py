@@ -26,7 +26,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
                 f"{sum(SPLIT_SIZES.values()):,}",
                 self.data_dir,
             )
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS tells of a download
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS logs a download
             super().download_and_prepare(**options)
 
     def _info(self) -> tfds.core.DatasetInfo:

@@ -311,7 +311,7 @@ def _candidates(layout: Layout, entry: str) -> list[Path]:
         bases = [folder / base, Path(base), folder.parent / base]
     bases.append(folder)
     candidates = [start / path for start in bases]
-    if layout.file.suffix.lower() == ".data":  # Darknet starts above it, CVAT's file is beside it
+    if layout.file.suffix.lower() == ".data":  # Darknet starts above it, CVAT's file is next to it
         candidates += [folder.parent / path, folder / path.split("/", 1)[-1]]
     while path.startswith("../"):  # Roboflow's folders are next to the file
         path = path[3:]

@@ -1,8 +1,8 @@
-"""Local folders that stand for data in object stores.
+"""Local folders for data in object stores: copies of small files, and placeholders of others.
 
-A place is listed once. Files that describe images are copied; images and shards, which are most of
-the bytes, get empty stand-ins of the same size, and are read in the store when they are opened
-(`objects.py`). So code that finds and reads data sees files, wherever the data is.
+A place is listed once. Files that describe images are copied. Images and shards, which are most of
+the bytes, get empty placeholders of the same size, and are read in the store when they are opened
+(`objects.py`). So code that finds and reads data always uses local paths.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _listed: set[Path] = set()  # the paths of places that were listed, with all tha
 
 
 def data_path(place: AnyPath) -> Path:
-    """A local path of data, which exists if the data does; of local data the same path.
+    """A local path for data, which exists if the data exists; local data has the same path.
 
     Raises:
       UserError: the store cannot be reached, or there is no such bucket.
@@ -39,17 +39,17 @@ def data_path(place: AnyPath) -> Path:
 
 
 def given_place(path: AnyPath) -> str:
-    """The place that a user named, of a stand-in or a path below it; other paths as they are."""
+    """The place given by the user for a placeholder or a path below it; other paths unchanged."""
     return as_named(os.fspath(path))
 
 
 def _make(place: str, path: Path, root: Path) -> None:
-    """Makes the stand-ins and copies of a place.
+    """Creates the placeholders and copies of a place.
 
     Args:
-      place: the object, or the beginning of the names of many.
+      place: the object, or the common beginning of several.
       path: its local path.
-      root: the folder of all stand-ins.
+      root: the folder of all placeholders.
     """
     scheme, bucket, _ = clouds.parts_of(place)
     if ":" in bucket:  # of BUCKET:SPLIT
@@ -71,7 +71,7 @@ def _make(place: str, path: Path, root: Path) -> None:
 
 
 def _make_empty(path: Path, found: Mapping[str, Object]) -> None:
-    """Makes files without content of the sizes of objects."""
+    """Creates files without content, with the sizes of objects."""
     for folder in _parents(path, found):
         folder.mkdir(parents=True, exist_ok=True)
     for name, about in found.items():
