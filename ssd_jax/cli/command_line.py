@@ -30,7 +30,7 @@ class Command(NamedTuple):
       flags: its flags.
       main: gets the arguments that are not flags; returns the exit status, None for 0.
       required: names of flags that must be given.
-      arguments: the arguments as the help shows them; "" where there are none.
+      arguments: the arguments in the usage line of the help; "" = none.
       passes_unknown: whether undefined flags count as arguments.
       failure_status: the exit status after a `UserError`.
       needs: a package of `EXTRAS` that the whole command depends on.

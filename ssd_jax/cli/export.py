@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _detector() -> "tuple[Trained, dict[str, float]]":
-    """The detector that the flags name, and the results of its evaluation where there are any."""
+    """The detector that the flags name, and the results of its evaluation, if any."""
     from ssd_jax.interop.hub import load_pretrained
     from ssd_jax.runs.trained import load_workdir, read_evaluation
 

@@ -63,7 +63,7 @@ def run(name: str, arguments: list[str] | None = None) -> NoReturn:
 
     Args:
       name: one of `COMMANDS`.
-      arguments: its flags and arguments; those of the program where None.
+      arguments: its flags and arguments; None = those of the program.
     """
     faulthandler.enable()
     # Imports and traced programs create many objects that stay. By default, Python scans them again

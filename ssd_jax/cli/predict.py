@@ -69,7 +69,7 @@ ALLOWED_HOSTS = flags.DEFINE_list(
 AUTH = flags.DEFINE_string(
     "auth",
     None,
-    "USER:PASSWORD that the page asks for. The environment variable SSD_JAX_AUTH sets it too, and "
+    "USER:PASSWORD that the page requires. The environment variable SSD_JAX_AUTH sets it too, and "
     "hides it from other users of the machine.",
     FLAGS,
 )

@@ -92,7 +92,7 @@ def rows_of(name: str) -> tuple[str, ...]:
 
 
 def published(name: str) -> str:
-    """The published result of a config, `FILE` or `FILE:ROW`; "" where none is known."""
+    """The published result of a config, `FILE` or `FILE:ROW`; "" if none is known."""
     file, _, row = name.partition(":")
     module = _run_file(find_file(file))
     rows, words = getattr(module, "ROWS", {}), getattr(module, "PUBLISHED", "")

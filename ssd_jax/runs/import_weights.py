@@ -79,7 +79,7 @@ def import_weights(
         raise UserError(f"{file} holds nothing of the network that the config describes: {listed}")
     if listed and not partial:
         raise UserError(
-            f"{file} does not fit the network that the config describes; take what fits with "
+            f"{file} does not fit the network that the config describes; import a part with "
             f"--partial: {listed}"
         )
 

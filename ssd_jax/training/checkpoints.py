@@ -200,7 +200,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Finishes saving, and removes what is neither among the last nor the best; see `wait`."""
+        """Finishes saving, and keeps only the last checkpoints and the best one; see `wait`."""
         self.wait()
         best = self.best()
         for step in self.steps()[: -self._keep] if self._keep else ():
