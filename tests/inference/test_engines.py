@@ -20,6 +20,7 @@ from ssd_jax.config.schema import DataConfig, as_config
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError
+from ssd_jax.evaluation.error_costs import with_error_costs
 from ssd_jax.inference.evaluation import evaluate_detector
 from ssd_jax.inference.exported_engines import KIND_OF
 from ssd_jax.inference.litert_notice import without_notice
@@ -295,7 +296,8 @@ def wanted(data):
     dataset = open_dataset(data, class_names=NAMES)
     evaluator = Evaluator(as_config(tiny.get_config()), trained.network, dataset)
     results = evaluator(devices.replicate(trained.variables)).results
-    return evaluator.summarise(results, OPTIONS.metrics)
+    summary = evaluator.summarise(results, OPTIONS.metrics)
+    return with_error_costs(summary, results, NAMES)
 
 
 def test_weights_are_evaluated_as_a_run_is(exported, data, wanted, tmp_path):
