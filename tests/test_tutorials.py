@@ -51,6 +51,20 @@ def test_its_configs_exist(name):
             ssd_jax.load_config(*map(ast.literal_eval, node.args))
 
 
+def test_all_tutorials_have_the_detector_of_the_first_one():
+    files = SCRIPTS["1_train"], ROOT / "tutorials" / "road_signs.py"
+    calls = [
+        [
+            ast.unparse(node)
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.Call)
+            and ast.unparse(node.func) in ("ssd_jax.load_config", "ssd_jax.train")
+        ]
+        for file in files
+    ]
+    assert len(calls[0]) == 2 and calls[0] == calls[1]
+
+
 @every_tutorial
 def test_its_page_shows_its_current_program(name):
     page = page_of(name)

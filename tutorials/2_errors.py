@@ -13,23 +13,11 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
-from road_signs import write_signs
+from road_signs import train_signs, write_signs
 
 import ssd_jax
 
-write_signs("data/signs", 250)
-config = ssd_jax.load_config(
-    "quickstart",
-    [
-        "data.train=data/signs",
-        "data.eval=",
-        "model.width=0.125",
-        "steps=200",
-        "batch_size=8",
-        "eval_every=100",
-    ],
-)
-ssd_jax.train(config, "runs/signs")
+config = train_signs()  # as in the first tutorial, in "runs/signs"
 detector = ssd_jax.Detector.from_workdir("runs/signs")
 
 # %% [markdown]
@@ -38,7 +26,8 @@ detector = ssd_jax.Detector.from_workdir("runs/signs")
 # All training images have good weather. How does the detector work in fog? `evaluate` takes the
 # config of the run with other data, and prints the average precision (AP) of each class by three
 # rules. VOC's rules count a box as correct if its overlap with the object, the IoU, is above 0.5.
-# COCO's take the mean over ten limits from 0.5 to 0.95, so they need more exact boxes.
+# COCO's take the mean over ten limits from 0.5 to 0.95, so they need more exact boxes. The
+# last table says how much mAP each kind of error costs.
 
 # %%
 write_signs("data/fog", 100, seed=2, fog=0.45)

@@ -11,45 +11,28 @@
 
 # %%
 import json
-import subprocess
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import onnxruntime
 from PIL import Image
-from road_signs import write_signs
+from road_signs import train_signs, write_signs
 
 import ssd_jax
 
-write_signs("data/signs", 250)
+train_signs()  # as in the first tutorial, in "runs/signs"
 write_signs("data/new", 6, seed=1)
-config = ssd_jax.load_config(
-    "quickstart",
-    [
-        "data.train=data/signs",
-        "data.eval=",
-        "model.width=0.125",
-        "steps=200",
-        "batch_size=8",
-        "eval_every=100",
-    ],
-)
-ssd_jax.train(config, "runs/signs")
 
 # %% [markdown]
 # ## Export
 #
-# ```shell
-# ssd-jax export --to=onnx --workdir=runs/signs --output=deploy
-# ```
-#
+# On the command line this is `ssd-jax export --to=onnx --workdir=runs/signs --output=deploy`.
 # `detector.onnx` takes uint8 images and gives detections: normalisation, network, decoding and
 # suppression are inside. `network.onnx` ends before the suppression, for those who have their own.
 
 # %%
-command = "ssd-jax export --to=onnx --workdir=runs/signs --output=deploy"
-subprocess.run(command.split(), check=True, capture_output=True)
+ssd_jax.Detector.from_workdir("runs/signs").export("deploy", to="onnx")
 for file in sorted(Path("deploy").iterdir()):
     print(f"{file.name:<20}{file.stat().st_size / 1000:>8.1f} kB")
 

@@ -1,9 +1,11 @@
-"""Draws the images of the tutorials: streets with road signs, as a data set in YOLO's format."""
+"""The images of the tutorials: streets with road signs, in YOLO's format; and their detector."""
 
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+import ssd_jax
 
 CLASS_NAMES = ("no_entry", "stop", "straight_on", "yield")
 SIDE = 160  # of an image, in pixels
@@ -13,6 +15,24 @@ RED, BLUE, WHITE = "#b5121b", "#1746a2", "#f4f4f4"
 BAR = [(-0.7, -0.18), (0.7, -0.18), (0.7, 0.18), (-0.7, 0.18)]
 ARROW = [(-0.15, 0.6), (-0.15, -0.1), (-0.45, -0.1), (0, -0.65), (0.45, -0.1), (0.15, -0.1)]
 ARROW += [(0.15, 0.6)]
+
+
+def train_signs() -> ssd_jax.Config:
+    """Trains the detector of the first tutorial, if that was not done yet; returns its config."""
+    write_signs("data/signs", 250)
+    config = ssd_jax.load_config(
+        "quickstart",
+        [
+            "data.train=data/signs",
+            "data.eval=",
+            "model.width=0.125",
+            "steps=200",
+            "batch_size=8",
+            "eval_every=100",
+        ],
+    )
+    ssd_jax.train(config, "runs/signs")
+    return config
 
 
 def write_signs(folder: str, count: int, seed: int = 0, fog: float = 0.0) -> None:
