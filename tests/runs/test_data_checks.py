@@ -12,7 +12,7 @@ from ssd_jax.data.sources import open_dataset
 from ssd_jax.detection.fit import default_box_recall, measure
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
-from ssd_jax.runs.data_checks import check_images, record_data
+from ssd_jax.runs.data_checks import check_images, check_training_files, record_data
 from ssd_jax.runs.data_table import format_data
 from ssd_jax.runs.evaluate import evaluate
 from ssd_jax.runs.train import train
@@ -146,6 +146,27 @@ def test_a_truncated_evaluation_image_ends_the_run_before_the_first_step(voc, co
     with pytest.raises(UserError, match=r"e\.jpg: the image cannot be read"):
         train(config.replace(specs), tmp_path / "run")
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_truncated_training_image_ends_the_run_before_the_first_step(voc, config, tmp_path):
+    truncate(voc, "b")
+    specs = {"data.train": voc.split("one", *"abc"), "data.eval": voc.split("two", *"def")}
+    with pytest.raises(UserError, match=r"b\.jpg: the image cannot be read.*truncated"):
+        train(config.replace(specs), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_truncated_training_images_are_listed_as_far_as_the_time_allows(voc, tmp_path, caplog):
+    truncate(voc, "b")
+    problems = Problems("skip", 0.9, tmp_path / "data_errors.jsonl")
+    caplog.set_level("INFO", "ssd_jax")
+    dataset = open_dataset(voc.split("all", *"abcf"), (), problems)
+    check_training_files(dataset, seconds=0)
+    assert "looked for truncated files for 0 s: 0 of 4 training images" in caplog.text
+    assert not problems.found
+    check_training_files(dataset)
+    assert [found.image_id for found in problems.found] == ["b"]
+    assert (tmp_path / "data_errors.jsonl").is_file() and caplog.text.count("looked for") == 1
 
 
 def test_a_truncated_evaluation_image_is_skipped_and_listed(voc, tmp_path, caplog):
