@@ -11,7 +11,7 @@ RIFF = b"RIFF"  # of WebP: the length follows
 
 
 def may_be_truncated(file: AnyPath) -> bool:
-    """Whether only decoding can tell that an image file is complete.
+    """Whether only decoding shows that an image file is complete.
 
     False: it is a JPEG, PNG or WebP with its end. Damage before the end is not found.
 

@@ -229,7 +229,7 @@ def _report_unreadable(dataset: Dataset, damaged: list[tuple[str, str, str]]) ->
 def check_training_files(dataset: Dataset, seconds: float = MAX_SECONDS) -> None:
     """Looks for truncated files among the training images, in random order for some seconds.
 
-    Images that only decoding can judge are decoded. Images inside larger files, and those of
+    Images of other formats are decoded. Images inside larger files, and those of
     stores, are left out.
 
     Raises:
