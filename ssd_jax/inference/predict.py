@@ -20,7 +20,7 @@ from ssd_jax.inference.detector import AnyDetector, Prepared
 from ssd_jax.inference.done import Done
 from ssd_jax.inference.inputs import Input, find_files, input_copy, is_video
 from ssd_jax.inference.outputs import OutputFolder, Target, check_apart, only_run
-from ssd_jax.inference.results_file import PARTIAL, ResultsFile
+from ssd_jax.inference.results_file import PARTIAL, RESULTS, ResultsFile
 from ssd_jax.inference.tiles import TiledDetector
 from ssd_jax.inference.tracking import Tracker
 from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_frames
@@ -99,6 +99,12 @@ def _predict(
     results = ResultsFile(folder, detector.class_names, detector.category_ids)
     try:
         with only_run(folder), results:
+            if (folder / RESULTS).is_file():
+                logger.warning(
+                    "%s has the results of an earlier run: its %s is replaced, images and crops "
+                    "stay, except those with the names of new ones",
+                    *(folder, RESULTS),
+                )
             outputs = OutputFolder(folder, crops, [*files, *videos])
             run = _Run(detector, choice, batch_size, outputs, results)
             for name, error in failed.items():

@@ -229,8 +229,8 @@ def _report_unreadable(dataset: Dataset, damaged: list[tuple[str, str, str]]) ->
 def check_training_files(dataset: Dataset, seconds: float = MAX_SECONDS) -> None:
     """Looks for truncated files among the training images, in random order for some seconds.
 
-    Images of other formats are decoded. Images inside larger files, and those of
-    stores, are left out.
+    Images of other formats are decoded. Images inside larger files, and those of stores, are left
+    out.
 
     Raises:
       UserError: one cannot be read, or too many cannot.

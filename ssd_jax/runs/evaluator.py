@@ -100,7 +100,9 @@ class Stopwatch:
         if not speed:
             return ""
         parts = [
-            f"{self.seconds[name]:.1f} s {told}" for name, told in PARTS if self.seconds.get(name)
+            f"{self.seconds[name]:.1f} s {told}"
+            for name, told in PARTS
+            if self.seconds.get(name, 0.0) >= 0.05
         ]
         return f"{', '.join(parts)}; {speed} after the first batch"
 

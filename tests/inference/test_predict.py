@@ -290,6 +290,15 @@ def test_mistakes_are_named(detector, tmp_path, arguments, options, complaint):
     assert not (tmp_path / "out").exists()
 
 
+def test_results_of_an_earlier_run_are_reported(detector, thirty, tmp_path, caplog):
+    image = str(next(thirty.glob("plain*.jpg")))
+    with caplog.at_level("WARNING", "ssd_jax"):
+        predict(detector, [image], str(tmp_path))
+        assert not caplog.text
+        predict(detector, [image], str(tmp_path))
+    assert f"{tmp_path} has the results of an earlier run: its detections.json" in caplog.text
+
+
 def test_a_folder_that_cannot_be_written_is_named(detector, thirty, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file/out cannot be written"):
