@@ -1,7 +1,7 @@
 r"""The config that `ssd-jax train --data=FOLDER` starts from: a detector for your own images.
 
     ssd-jax train --data=path/to/dataset
-    python train.py --config=configs/own_images.py --workdir=runs/own --config.data.train=FOLDER
+    ssd-jax train --config=configs/own_images.py --workdir=runs/own --config.data.train=FOLDER
 
 It has three rows. Two start from ImageNet's weights: `cpu`, SSDLite with MobileNetV2 at 320 pixels,
 and `accelerator`, the paper's SSD300. The row `scratch`, the small SSD of `ssd_small`, needs none.

@@ -1,6 +1,6 @@
 """A small SSD on the embedded shapes: trains in a few minutes on two CPU cores.
 
-    python train.py --config=configs/quickstart.py --workdir=runs/quickstart
+    ssd-jax train --config=configs/quickstart.py --workdir=runs/quickstart
 
 Expected: mAP above 0.80 on shapes:test.
 """

@@ -1,6 +1,6 @@
 r"""SSD300 on COCO, as in the paper (Table 5; expansion from section 3.6).
 
-    python train.py --config=configs/ssd300_coco.py --workdir=runs/ssd300_coco
+    ssd-jax train --config=configs/ssd300_coco.py --workdir=runs/ssd300_coco
 
 Published: 25.1 AP on test-dev2015, from VGG16's ImageNet weights. The paper's trainval35k is the
 training set of COCO 2017, its minival the validation set.

@@ -1,6 +1,6 @@
 r"""SSD300 on COCO 2017 with MMDetection's schedule.
 
-    python train.py --config=configs/ssd300_coco_mmdetection.py \
+    ssd-jax train --config=configs/ssd300_coco_mmdetection.py \
         --workdir=runs/ssd300_coco_mmdetection
 
 Published: 25.5 AP on val2017 (MMDetection), from VGG16's ImageNet weights.

@@ -1,6 +1,6 @@
 r"""SSD300 on VOC 2007 + 2012, starting from COCO ("07+12+COCO"), as in the paper (Table 6).
 
-    python train.py --config=configs/ssd300_coco_to_voc.py --workdir=runs/ssd300_coco_to_voc
+    ssd-jax train --config=configs/ssd300_coco_to_voc.py --workdir=runs/ssd300_coco_to_voc
 
 Published: 81.2 mAP on VOC2007 test (79.6 without expansion, Table 1). COCO has all
 classes of VOC: the classifiers start from the weights of these. The paper names no schedule for

@@ -1,6 +1,6 @@
 r"""SSD300 on COCO 2017 with torchvision's default boxes and schedule.
 
-    python train.py --config=configs/ssd300_coco_torchvision.py \
+    ssd-jax train --config=configs/ssd300_coco_torchvision.py \
         --workdir=runs/ssd300_coco_torchvision
 
 Published: 25.1 AP on val2017 (torchvision), from VGG16's ImageNet weights without fc6 and fc7.

@@ -1,6 +1,6 @@
 r"""SSD300 on ILSVRC 2014 DET, 200 classes, as in the paper (section 3.5).
 
-    python train.py --config=configs/ssd300_ilsvrc.py --workdir=runs/ssd300_ilsvrc
+    ssd-jax train --config=configs/ssd300_ilsvrc.py --workdir=runs/ssd300_ilsvrc
 
 Published: 43.4 mAP on val2, from VGG16's ImageNet weights. The data comes from
 image-net.org; put its images and annotations into a folder `ILSVRC2014` in Pascal VOC's layout

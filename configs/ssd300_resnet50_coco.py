@@ -1,6 +1,6 @@
 r"""SSD300 with ResNet-50 on COCO 2017, as NVIDIA trains it.
 
-    python train.py --config=configs/ssd300_resnet50_coco.py \
+    ssd-jax train --config=configs/ssd300_resnet50_coco.py \
         --workdir=runs/ssd300_resnet50_coco --config.init=torchvision:imagenet
 
 Published: 25.8 to 27.4 AP on val2017 (NVIDIA), from ResNet-50's ImageNet weights.

@@ -1,6 +1,6 @@
 r"""SSD300 on VOC 2007 + 2012, as in the paper (Table 1; expansion from section 3.6).
 
-    python train.py --config=configs/ssd300_voc.py --workdir=runs/ssd300_voc
+    ssd-jax train --config=configs/ssd300_voc.py --workdir=runs/ssd300_voc
 
 Published: 77.2 mAP on VOC2007 test, from VGG16's ImageNet weights.
 """

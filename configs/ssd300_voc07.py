@@ -1,6 +1,6 @@
 r"""SSD300 on VOC 2007 alone, as in the paper (Table 1).
 
-    python train.py --config=configs/ssd300_voc07.py --workdir=runs/ssd300_voc07
+    ssd-jax train --config=configs/ssd300_voc07.py --workdir=runs/ssd300_voc07
 
 Published: 68.0 mAP on VOC2007 test, without expansion, from VGG16's ImageNet weights.
 """

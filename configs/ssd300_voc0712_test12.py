@@ -1,6 +1,6 @@
 r"""SSD300 for VOC 2012's test set ("07++12"), as in the paper (Table 6).
 
-    python train.py --config=configs/ssd300_voc0712_test12.py \
+    ssd-jax train --config=configs/ssd300_voc0712_test12.py \
         --workdir=runs/ssd300_voc0712_test12
 
 Published: 75.8 mAP on VOC2012 test, from VGG16's ImageNet weights. The objects

@@ -1,6 +1,6 @@
 r"""SSD512 on COCO, as in the paper (Table 5; expansion from section 3.6).
 
-    python train.py --config=configs/ssd512_coco.py --workdir=runs/ssd512_coco
+    ssd-jax train --config=configs/ssd512_coco.py --workdir=runs/ssd512_coco
 
 Published: 28.8 AP on test-dev2015, from VGG16's ImageNet weights.
 """

@@ -1,6 +1,6 @@
 r"""SSD512 on COCO 2017 with MMDetection's schedule.
 
-    python train.py --config=configs/ssd512_coco_mmdetection.py \
+    ssd-jax train --config=configs/ssd512_coco_mmdetection.py \
         --workdir=runs/ssd512_coco_mmdetection
 
 Published: 29.5 AP on val2017 (MMDetection), from VGG16's ImageNet weights.

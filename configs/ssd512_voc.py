@@ -1,6 +1,6 @@
 r"""SSD512 on VOC 2007 + 2012, as in the paper (Table 1; expansion from section 3.6).
 
-    python train.py --config=configs/ssd512_voc.py --workdir=runs/ssd512_voc
+    ssd-jax train --config=configs/ssd512_voc.py --workdir=runs/ssd512_voc
 
 Published: 79.8 mAP on VOC2007 test, from VGG16's ImageNet weights.
 """

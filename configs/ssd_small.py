@@ -1,6 +1,6 @@
 r"""A small SSD for your own images on a small machine, trained from scratch.
 
-    python train.py --config=configs/ssd_small.py --workdir=runs/mine --config.data.train=FOLDER
+    ssd-jax train --config=configs/ssd_small.py --workdir=runs/mine --config.data.train=FOLDER
 
 A quarter of VGG16's channels with batch norm, 256 pixels, six feature maps, and about two million
 parameters.

@@ -1,6 +1,6 @@
 r"""SSDLite with MobileNetV2 on COCO 2017, as in uvipen's SSD-pytorch.
 
-    python train.py --config=configs/ssdlite300_mobilenetv2_coco.py \
+    ssd-jax train --config=configs/ssdlite300_mobilenetv2_coco.py \
         --workdir=runs/ssdlite300_mobilenetv2_coco
 
 Published: 22.1 AP on test-dev for SSDLite with MobileNetV2 at 320 pixels (Sandler et al. 2018).

@@ -1,6 +1,6 @@
 r"""SSDLite with MobileNetV2 at 320 pixels on COCO 2017, as in MMDetection.
 
-    python train.py --config=configs/ssdlite320_mobilenetv2_coco.py \
+    ssd-jax train --config=configs/ssdlite320_mobilenetv2_coco.py \
         --workdir=runs/ssdlite320_mobilenetv2_coco
 
 Published: 21.3 AP on val2017 (MMDetection), from scratch.

@@ -1,6 +1,6 @@
 r"""SSDLite with MobileNetV2 at 320 pixels on VOC 2007 + 2012.
 
-    python train.py --config=configs/ssdlite320_mobilenetv2_voc.py \
+    ssd-jax train --config=configs/ssdlite320_mobilenetv2_voc.py \
         --workdir=runs/ssdlite320_mobilenetv2_voc
 
 Published: no result for this network. It starts from a run on COCO; from ImageNet

@@ -1,6 +1,6 @@
 r"""SSDLite with MobileNetV3-Large at 320 pixels on COCO 2017, as in torchvision.
 
-    python train.py --config=configs/ssdlite320_mobilenetv3_coco.py \
+    ssd-jax train --config=configs/ssdlite320_mobilenetv3_coco.py \
         --workdir=runs/ssdlite320_mobilenetv3_coco
 
 Published: 21.3 AP on val2017 (torchvision), from scratch. `--config.init=torchvision:coco` starts

@@ -233,14 +233,14 @@ def test_what_the_page_on_scaling_says_of_commands_and_parameters_is_so():
     page = (ROOT / "docs" / "scaling.md").read_text()
     blocks = re.findall(r"```\w+\n(.*?)```", page, flags=re.DOTALL)
     given = re.findall(
-        r"(?:train\.py|evaluate\.py)(.*?)(?:\n(?! )|$)", "\n".join(blocks), re.DOTALL
+        r"ssd-jax (?:train|evaluate)(.*?)(?:\n(?! )|$)", "\n".join(blocks), re.DOTALL
     )
     flags = {flag for command in given for flag in re.findall(r"--([\w.]+)", command)}
     fields = {flag.removeprefix("config.") for flag in flags if flag.startswith("config.")}
     processes = {"coordinator", "num_processes", "process_id"}
     assert fields and fields <= set(field_names())
     assert flags == {f"config.{field}" for field in fields} | {"config", "workdir"} | processes
-    assert all((ROOT / name).is_file() for name in re.findall(r"configs/\w+\.py", page))
+    assert set(re.findall(r"--config=(\w+)", page)) <= set(ALL_CONFIGS)
     assert set(re.findall(r"`config\.(\w+)", page)) <= set(field_names())
 
     parameters, _ = build_network(as_config(ssd300_voc.get_config()).model, 20).variable_shapes()

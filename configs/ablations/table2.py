@@ -1,6 +1,6 @@
 r"""Table 2 of the paper: the effect of augmentation, default box shapes and atrous on SSD300.
 
-    python train.py --config=configs/ablations/table2.py:no_atrous --workdir=runs/no_atrous
+    ssd-jax train --config=configs/ablations/table2.py:no_atrous --workdir=runs/no_atrous
 
 or all of them, into one table:
 

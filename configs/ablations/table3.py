@@ -1,6 +1,6 @@
 r"""Table 3 of the paper: the number of feature maps of SSD300, and default boxes at the boundary.
 
-    python train.py --config=configs/ablations/table3.py:four --workdir=runs/four
+    ssd-jax train --config=configs/ablations/table3.py:four --workdir=runs/four
 
 or all of them, into one table:
 

@@ -1,6 +1,6 @@
 r"""Table 6 of the paper: the effect of expansion, on VOC 2007 + 2012.
 
-    python train.py --config=configs/ablations/table6.py:ssd512 --workdir=runs/ssd512
+    ssd-jax train --config=configs/ablations/table6.py:ssd512 --workdir=runs/ssd512
 
 or all of them, into one table:
 
