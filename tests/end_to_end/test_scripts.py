@@ -144,7 +144,7 @@ def test_evaluate_prints_and_writes_the_same(workdir, tmp_path):
     assert all(name in done.stdout for name in summary["AP_per_class"])
     for metric in (summary, summary["voc"], summary["coco"]):
         assert f"{metric['mAP']:.4f}" in done.stdout
-    assert "7 images evaluated in" in done.stderr and "metric" in done.stderr
+    assert "7 images evaluated in" in done.stderr and "after the first batch" in done.stderr
     detections = json.loads((tmp_path / "detections" / "detections.json").read_text())
     of_image = [entry["image_id"] for entry in detections]
     assert 0 < max(map(of_image.count, of_image)) <= 4
