@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from ssd_jax.data import rendering
 from ssd_jax.data.custom import CustomAugmentation
 from ssd_jax.data.damage import Batch, PerImage
-from ssd_jax.data.image_bytes import requests_at_once
 from ssd_jax.data.reading import RecordReader
 from ssd_jax.data.tensorflow_setup import Tensors, tf
 
@@ -28,7 +27,7 @@ def reading(
       The elements of the stage, its function of an element, and the function that replaces a
       failed element.
     """
-    if custom is None and not reader.in_store:
+    if custom is None and not reader.is_fetched:
         return indices, reader.read, reader.read_without_image
 
     def read(element: Tensors) -> Tensors:
@@ -38,13 +37,15 @@ def reading(
     def read_blank(element: Tensors) -> Tensors:
         return reader.read_without_image(element["index"])
 
-    def fetch(element: Tensors) -> Tensors:
-        return element | {"image": reader.fetch(element["index"])}
+    def fetch(positions: tf.Tensor, own: tf.Tensor) -> Tensors:
+        return {"position": positions, "index": own, "image": reader.fetch(own)}
 
     pairs = indices.enumerate(first_position)
-    elements = pairs.map(lambda position, index: {"position": position, "index": index})
-    if reader.in_store:  # many at once, so that its latency does not count
-        elements = elements.map(fetch, num_parallel_calls=requests_at_once())
+    if reader.is_fetched:
+        images, calls = reader.fetches
+        elements = pairs.batch(images).map(fetch, num_parallel_calls=calls).unbatch()
+    else:
+        elements = pairs.map(lambda position, index: {"position": position, "index": index})
     return elements, read, read_blank
 
 

@@ -1,13 +1,13 @@
 """Reads records of a data set by index, as tensors, with their encoded images."""
 
-import functools
+import bisect
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
 import numpy as np
 
 from ssd_jax.data import rendering
-from ssd_jax.data.columns import Columns, Strings
+from ssd_jax.data.columns import Strings
 from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.data.image_bytes import requests_at_once, span_reader
@@ -22,6 +22,8 @@ from ssd_jax.threads import num_cores
 Read = Callable[[tf.Tensor], tf.Tensor]
 ReadRecord = Callable[[tf.Tensor], Tensors]
 
+IMAGES_A_CALL = 8  # of Python
+
 OBJECT_KEYS = ("boxes", "labels", "difficult")
 
 
@@ -32,8 +34,12 @@ class RecordReader:
     `size` (`[2] int32`, its height and width), `boxes`, `labels`, `difficult`, and `dropped`; see
     `Record`.
 
+    Images in stores and in larger files are read by Python, before the other stages and several in
+    one call (`fetch`): a call of Python costs as much as reading an image.
+
     Attributes:
-      in_store: whether images of some parts are objects of a store, which `fetch` reads before.
+      in_store: whether images of some parts are objects of a store.
+      is_fetched: whether `fetch` reads images of some parts.
       failure: why the store could not be read, once it could not.
     """
 
@@ -48,11 +54,15 @@ class RecordReader:
         remember = remembered if cache else lambda read: read
         self.failure: StoreError | None = None
         self.in_store = any(map(is_read_in_store, dataset.parts))
-        self._fetchers = [
-            remember(self._fetcher(part.columns)) if is_read_in_store(part) else _nothing
-            for part in dataset.parts
+        self._cache, self._known = cache, dict[int, bytes]()
+        self._fetchers = list(map(_fetcher, dataset.parts))
+        self.is_fetched = any(self._fetchers)
+        self._with_image = [
+            _folder_reader(part, None if fetcher else remember)
+            if isinstance(part, FolderRecords)
+            else _set_reader(part, remember)
+            for part, fetcher in zip(dataset.parts, self._fetchers, strict=True)
         ]
-        self._with_image = [_part_reader(part, remember) for part in dataset.parts]
         self._without = [
             _folder_reader(part, None) if isinstance(part, FolderRecords) else read
             for part, read in zip(dataset.parts, self._with_image, strict=True)
@@ -63,16 +73,54 @@ class RecordReader:
         """Threads of TensorFlow that the stages need; 0 = one for each core."""
         return num_cores() + requests_at_once() if self.in_store else 0
 
-    def fetch(self, index: tf.Tensor) -> tf.Tensor:
-        """The encoded image of an object of a store; empty for others, or if it cannot be read."""
-        return self._choose(self._fetchers, index)
+    @property
+    def fetches(self) -> tuple[int, int]:
+        """How many images a call of `fetch` reads, and how many calls there are at a time."""
+        return (1, requests_at_once()) if self.in_store else (IMAGES_A_CALL, num_cores())
+
+    def fetch(self, indices: tf.Tensor) -> tf.Tensor:
+        """Reads images in stores and in larger files; see the class.
+
+        Args:
+          indices: `[images] int64`, of records.
+
+        Returns:
+          `[images] string`, encoded; empty for other images, and for those that cannot be read.
+        """
+        fetched = tf.numpy_function(self._fetch, [indices], tf.string, stateful=False)
+        return tf.ensure_shape(fetched, [None])
+
+    def _fetch(self, indices: np.ndarray) -> np.ndarray:
+        images = np.empty(len(indices), object)
+        images[:] = [self._fetched(index) for index in indices.tolist()]
+        return images
+
+    def _fetched(self, index: int) -> bytes:
+        """One image; the first failure of a store is kept, and ends all reading.
+
+        It is not raised: TensorFlow would take it for one of an image, and log its traceback.
+        """
+        if self.failure or index in self._known:
+            return self._known.get(index, b"")
+        number = bisect.bisect_right(self._starts, index) - 1
+        content, read_image = b"", self._fetchers[number]
+        try:
+            if read_image:
+                content = read_image(index - self._starts[number])
+        except StoreError as error:
+            self.failure = self.failure or error
+        except (UserError, OSError):
+            pass  # the read stage fails without an image, and the image is looked for then
+        if self._cache and content:
+            self._known[index] = content
+        return content
 
     def read(self, index: tf.Tensor, fetched: tf.Tensor | None = None) -> Tensors:
         """Reads a record; fails if its image cannot be read.
 
         Args:
           index: of the record.
-          fetched: the result of `fetch`; None if no images are in a store.
+          fetched: its image, the result of `fetch`; None if `fetch` reads none.
         """
         record = self._choose(self._with_image, index)
         encoded = record["image"]
@@ -85,27 +133,6 @@ class RecordReader:
         """Reads a record with an empty `image` and the size of one pixel."""
         record = self._choose(self._without, index)
         return record | {"image": tf.constant(b""), "size": tf.ones([2], tf.int32)}
-
-    def _fetcher(self, columns: Columns) -> Read:
-        """Of images in a store; the first failure of the store is kept, and ends all reading.
-
-        It is not raised: TensorFlow would take it for one of an image, and log its traceback.
-        """
-        read_image = _read_inside(columns)
-
-        def fetch(index: np.integer) -> bytes:
-            try:
-                return b"" if self.failure else read_image(index)
-            except StoreError as error:
-                self.failure = self.failure or error
-            except (UserError, OSError):
-                pass  # the read stage fails without an image, and the image is looked for then
-            return b""
-
-        def fetch_tensor(index: tf.Tensor) -> tf.Tensor:
-            return tf.ensure_shape(tf.numpy_function(fetch, [index], tf.string, stateful=False), [])
-
-        return fetch_tensor
 
     def _choose(self, readers: list[Callable[[tf.Tensor], Any]], index: tf.Tensor) -> Any:
         """Reads with the function of the part of the index."""
@@ -129,15 +156,19 @@ def is_read_in_store(part: Part) -> TypeGuard[FolderRecords]:
     return place_behind(part.columns.paths[0]) is not None
 
 
-def _nothing(index: tf.Tensor) -> tf.Tensor:
-    del index
-    return tf.constant(b"")
+def _fetcher(part: Part) -> Callable[[int], bytes] | None:
+    """Makes a function that reads images in a store or in larger files; None for other images."""
+    if not isinstance(part, FolderRecords):
+        return None
+    columns, read_part = part.columns, span_reader()
+    if not is_read_in_store(part) and not columns.spans.any():
+        return None
 
+    def read(index: int) -> bytes:
+        path, span = columns.paths[index], columns.span(index)
+        return read_part(path, span) if span else read_bytes(path, MAX_BYTES)
 
-def _part_reader(part: Part, remember: Callable[[Read], Read]) -> ReadRecord:
-    if isinstance(part, FolderRecords):
-        return _folder_reader(part, None if is_read_in_store(part) else remember)
-    return _set_reader(part, remember)
+    return read
 
 
 def _set_reader(part, remember: Callable[[Read], Read]) -> ReadRecord:
@@ -164,10 +195,7 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
     path, image_id = _strings(columns.paths), _strings(columns.image_ids)
 
     def image_of(index: tf.Tensor) -> tf.Tensor:
-        if not columns.spans.any():
-            return tf.io.read_file(path(index))
-        read = functools.partial(tf.numpy_function, _read_inside(columns), [index], tf.string)
-        return tf.ensure_shape(read(stateful=False), [])
+        return tf.io.read_file(path(index))
 
     read_image = remember(image_of) if remember else None
 
@@ -183,18 +211,6 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
             "difficult": difficult[start:end],
             "dropped": tf.constant(0),
         }
-
-    return read
-
-
-def _read_inside(columns: Columns) -> Callable[[np.integer], bytes]:
-    """Makes a function that reads an image, also from a larger file."""
-
-    read_part = span_reader()
-
-    def read(index: np.integer) -> bytes:
-        path, span = columns.paths[int(index)], columns.span(int(index))
-        return read_part(path, span) if span else read_bytes(path, MAX_BYTES)
 
     return read
 

@@ -1,10 +1,12 @@
 import itertools
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from ssd_jax.config.schema import as_config
+from ssd_jax.data.convert import convert_data
 from ssd_jax.data.evaluation_batches import evaluation_batches
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.data.training_batches import training_batches
@@ -187,6 +189,21 @@ def test_cached_pictures_are_read_once(tmp_path):
     for file in (voc.root / "JPEGImages").iterdir():
         file.unlink()
     assert_same(uncached, first + take(batches, 3))  # four epochs
+
+
+def test_cached_pictures_of_shards_are_read_once(tmp_path):
+    voc = VocFolder(tmp_path / "voc")
+    names = [f"picture{i}" for i in range(6)]
+    for name in names:
+        voc.add(name, [("dog", 6, 4, 30, 20)])
+    convert_data(voc.split("all", *names), "shards", tmp_path / "shards")
+    dataset = open_dataset(str(tmp_path / "shards"))
+    uncached = take(training_batches(CONFIG, dataset, BATCH), 6)
+    batches = training_batches(CONFIG.replace({"data.cache": True}), dataset, BATCH)
+    first = take(batches, 4)  # more than an epoch, and what is read ahead
+    (shard,) = (tmp_path / "shards").glob("*.tfrecord*")
+    os.truncate(shard, 0)
+    assert_same(uncached, first + take(batches, 2))
 
 
 def test_pictures_are_upright_in_training_and_evaluation(tmp_path):

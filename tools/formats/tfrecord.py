@@ -4,7 +4,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssd_jax.data.formats.crc32c import masked_crc32c
+from ssd_jax.data.formats.record_frame import checksum, header_of
 from tools.formats.picture import Picture
 
 Value = bytes | float | int
@@ -50,9 +50,7 @@ def features_of(picture: Picture, names: Sequence[str]) -> dict[str, list[Value]
 
 def framed(content: bytes) -> bytes:
     """A record with its length and the checksums of both."""
-    length = struct.pack("<Q", len(content))
-    checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, content)]
-    return length + checksums[0] + content + checksums[1]
+    return header_of(len(content)) + content + checksum(content)
 
 
 def example(features: dict[str, list[Value]]) -> bytes:

@@ -7,14 +7,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ssd_jax.data.formats.record_frame import FRAME_BYTES, LENGTH_BYTES, length_in
 from ssd_jax.data.tensorflow_setup import tf
 from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.files import check_file, open_file
 from ssd_jax.threads import map_ahead, pool_of_threads
 
-# A record of TFRecord: 8 bytes of length, 4 of a checksum, the content, 4 of a checksum.
-LENGTH_BYTES = 8
-FRAME_BYTES = 16
 BUFFER_BYTES = 2**16  # read at once; most images fit
 FILES_AT_ONCE = 16
 
@@ -123,4 +121,4 @@ def record_offsets(path: str) -> Iterator[int]:
         while offset < end:
             yield offset
             file.seek(offset)
-            offset += int.from_bytes(file.read(LENGTH_BYTES), "little") + FRAME_BYTES
+            offset += length_in(file.read(LENGTH_BYTES)) + FRAME_BYTES

@@ -1,20 +1,28 @@
 """Reads TFRecord files of `tf.train.Example` without TensorFlow."""
 
 import io
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ssd_jax.data.formats.crc32c import masked_crc32c
+from ssd_jax.data.formats.record_frame import (
+    CHECKSUM_BYTES,
+    FRAME_BYTES,
+    HEADER_BYTES,
+    checksum,
+    header_of,
+    length_in,
+)
 from ssd_jax.data.protobuf import BYTES, FIXED32, VARINT, MalformedMessageError, fields, varint
 from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.files import open_file
 
 # Larger than any record with one image.
 MAX_RECORD = 2**30
+# The field numbers of a `tf.train.Feature`, by the type of its list.
+OF_BYTES, OF_FLOATS, OF_INTEGERS = 1, 2, 3
 COMPRESSED = {b"\x1f\x8b": "GZIP", b"\x78\x01": "ZLIB", b"\x78\x9c": "ZLIB", b"\x78\xda": "ZLIB"}
 
 
@@ -56,17 +64,16 @@ def read_records(path: Path) -> Iterator[TfRecord]:
         with open_file(path) as file:
             offset, end = 0, file.seek(0, io.SEEK_END)
             file.seek(0)
-            while header := file.read(12):
-                length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else 0
-                if header[8:] != struct.pack("<I", masked_crc32c(header[:8])):
+            while header := file.read(HEADER_BYTES):
+                length = length_in(header)
+                if header != header_of(length):
                     raise _refusal(path, offset, header)
                 content = file.read(min(length, end - offset, MAX_RECORD))
-                checksum = file.read(4)
-                if len(content) < length or len(checksum) < 4:
+                stated = file.read(CHECKSUM_BYTES)
+                if len(content) < length or len(stated) < CHECKSUM_BYTES:
                     raise UserError(f"{path} ends inside a record: copy the file again")
-                intact = checksum == struct.pack("<I", masked_crc32c(content))
-                yield TfRecord(offset + 12, content, intact)
-                offset += length + 16
+                yield TfRecord(offset + HEADER_BYTES, content, stated == checksum(content))
+                offset += length + FRAME_BYTES
     except OSError as error:
         raise UserError(f"{path} cannot be read: {reason_of(error)}") from error
 
@@ -115,17 +122,17 @@ def parse_example(content: bytes) -> dict[str, Feature]:
 
 
 def _feature(content: bytes, start: int, end: int) -> Feature:
-    """Parses a feature: a list of bytes (1), of floats (2), or of integers (3)."""
+    """Parses a feature: a list of bytes, of floats, or of integers."""
     feature = Feature([], [], [])
     for kind, _, values in fields(content, start, end):
         for number, wire, span in fields(content, *values):
             if number != 1:
                 continue
-            if kind == 1 and wire == BYTES:
+            if kind == OF_BYTES and wire == BYTES:
                 feature.spans.append(span)
-            elif kind == 2 and wire in (FIXED32, BYTES) and (span[1] - span[0]) % 4 == 0:
+            elif kind == OF_FLOATS and wire in (FIXED32, BYTES) and (span[1] - span[0]) % 4 == 0:
                 feature.floats.extend(np.frombuffer(content[slice(*span)], "<f4").tolist())
-            elif kind == 3 and wire in (VARINT, BYTES):
+            elif kind == OF_INTEGERS and wire in (VARINT, BYTES):
                 place = span[0]
                 while place < span[1]:
                     integer, place = varint(content, place, span[1])

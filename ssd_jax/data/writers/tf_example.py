@@ -1,16 +1,13 @@
 """Writes `tf.train.Example` messages in TFRecord files, without TensorFlow."""
 
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import BinaryIO
 
 import numpy as np
 
-from ssd_jax.data.formats.crc32c import masked_crc32c
+from ssd_jax.data.formats.record_frame import checksum, header_of
+from ssd_jax.data.formats.tf_example import OF_BYTES, OF_FLOATS, OF_INTEGERS
 from ssd_jax.data.protobuf import BYTES
-
-# The field numbers of a `tf.train.Feature`, by the type of its list.
-OF_BYTES, OF_FLOATS, OF_INTEGERS = 1, 2, 3
 
 
 def example(features: Mapping[str, bytes | np.ndarray]) -> bytes:
@@ -55,12 +52,8 @@ def write_record(file: BinaryIO, content: bytes) -> int:
     Returns:
       The position in the file at which its content ends.
     """
-    length = struct.pack("<Q", len(content))
-    pieces: Sequence[bytes] = (length, _checksum(length), content, _checksum(content))
-    for piece in pieces:
-        file.write(piece)
-    return file.tell() - len(pieces[-1])
-
-
-def _checksum(content: bytes) -> bytes:
-    return struct.pack("<I", masked_crc32c(content))
+    file.write(header_of(len(content)))
+    file.write(content)
+    end = file.tell()
+    file.write(checksum(content))
+    return end
