@@ -21,6 +21,7 @@ from ssd_jax.data.records import Record
 from ssd_jax.data.sources import Named, open_dataset, resolve
 from ssd_jax.data.split_names import SPLIT_NAMES, TRAIN_NAMES, kind_of
 from ssd_jax.data.writers.coco_json import CocoWriter
+from ssd_jax.data.writers.shard_store import ShardStore, is_unfinished
 from ssd_jax.data.writers.shards import write_shards
 from ssd_jax.data.writers.tfds_files import INFO
 from ssd_jax.data.writers.voc_xml import VocWriter
@@ -74,7 +75,8 @@ def convert_data(
     Damaged image files are copied unchanged, and counted in a warning.
 
     During the conversion, the folder has the name `OUTPUT.tmp`. An interrupted conversion to shards
-    continues (`writers/shards.py`); other targets begin again.
+    continues (`writers/shards.py`), also in a store (`writers/shard_store.py`); other targets begin
+    again.
 
     Args:
       spec: see `open_dataset`.
@@ -93,8 +95,12 @@ def convert_data(
     if is_remote(output):
         place = str(output).rstrip("/")
         _check_outside_remote_sources(place, spec)
-        if clouds.objects_at(place):
+        found = clouds.objects_at(place)
+        if found and not (target == "shards" and is_unfinished(found)):
             raise UserError(f"{place} exists and is not empty: name another folder")
+        if target == "shards":
+            store = ShardStore(place)
+            return _convert(spec, target, store.folder, class_names, class_map, store)
         with sending(place, last=INFO) as folder:
             return _convert(spec, target, folder, class_names, class_map)
     folder = Path(os.path.realpath(local_path(output)))  # "." becomes a path with a name
@@ -108,6 +114,7 @@ def _convert(
     folder: Path,
     class_names: Sequence[str],
     class_map: Mapping[str, str] | None,
+    store: ShardStore | None = None,
 ) -> Conversion:
     """`convert_data` into a local folder."""
     unfinished = folder.with_name(folder.name + UNFINISHED)
@@ -118,7 +125,7 @@ def _convert(
     dataset = open_dataset(sources, class_names, class_map=class_map)
     splits = _split_parts(named, dataset)
     if target == "shards":
-        return _write_shards(splits, dataset, folder)
+        return _write_shards(splits, dataset, folder, store)
     try:
         unfinished.mkdir(parents=True)
     except FileExistsError as error:
@@ -138,10 +145,13 @@ def _convert(
 
 
 def _write_shards(
-    splits: Mapping[str, Sequence[Part]], dataset: Dataset, folder: Path
+    splits: Mapping[str, Sequence[Part]],
+    dataset: Dataset,
+    folder: Path,
+    store: ShardStore | None,
 ) -> Conversion:
     own = {re.sub(r"\W+", "_", split): dataset.of_parts(parts) for split, parts in splits.items()}
-    objects = write_shards(own, folder)
+    objects = write_shards(own, folder, store)
     images = {split: len(each) for split, each in own.items()}
     return Conversion(
         dataset.class_names, collections.Counter(images), collections.Counter(objects)

@@ -3,6 +3,9 @@
 import io
 import logging
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -22,7 +25,7 @@ from ssd_jax.data.writers.tf_example import example, write_record
 from ssd_jax.diagnostics.check_data import check_data
 from ssd_jax.errors import UserError
 from ssd_jax.storage.locks import locked
-from tests.helpers.pictures import write_coco, write_picture
+from tests.helpers.pictures import files_of, write_coco, write_picture
 
 NUM_IMAGES = 9
 OBJECT_KEYS = ("boxes", "labels", "difficult", "crowd", "area")
@@ -70,14 +73,6 @@ def written(source, tmp_path_factory):
 @pytest.fixture
 def copy(written, tmp_path):
     return shutil.copytree(written, tmp_path / "copy")
-
-
-def files_of(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def assert_same(dataset, others):
@@ -220,6 +215,33 @@ def test_a_conversion_that_was_stopped_goes_on(
     assert files_of(output) == files_of(written)
     for path in kept:
         assert (output / path.name).stat().st_mtime_ns == whole[path]
+
+
+KILLED = """
+import os, signal, sys
+from ssd_jax.data.convert import convert_data
+from ssd_jax.data.writers import shards
+write_record, count = shards.write_record, iter(range(9))
+
+def killed(file, content):
+    if next(count) == 5:
+        file.write(content[:99])
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write_record(file, content)
+
+shards.SHARD_BYTES, shards.num_cores, shards.write_record = 2_000, lambda: 1, killed
+convert_data(sys.argv[1], "shards", sys.argv[2])
+"""
+
+
+def test_a_conversion_that_was_killed_goes_on(source, written, tmp_path, small):
+    output = tmp_path / "my-set"
+    killed = subprocess.run([sys.executable, "-c", KILLED, source, str(output)], check=False)
+    assert killed.returncode == -signal.SIGKILL and not output.exists()
+    assert list((tmp_path / "my-set.tmp").glob("my_set-train*"))
+    convert_data(source, "shards", output)
+    assert files_of(output) == files_of(written) and not (tmp_path / "my-set.tmp").exists()
 
 
 def test_one_conversion_of_the_same_data_goes_on(source, tmp_path, small):

@@ -63,3 +63,12 @@ def write_coco(folder: Path, content: dict) -> str:
         write_picture(folder / "images" / image["file_name"], image["width"], image["height"])
     (folder / "instances.json").write_text(json.dumps(content))
     return f"coco_json:{folder / 'instances.json'}:{folder / 'images'}"
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """The content of all files below a folder, by their paths from it."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

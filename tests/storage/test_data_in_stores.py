@@ -10,15 +10,19 @@ from ssd_jax.config.schema import as_config
 from ssd_jax.data.choice import choose_sources
 from ssd_jax.data.convert import convert_data
 from ssd_jax.data.evaluation_batches import evaluation_batches
+from ssd_jax.data.formats.tfds_folder import is_prepared
 from ssd_jax.data.problems import Problems
 from ssd_jax.data.sources import open_dataset, resolve
 from ssd_jax.data.training_batches import training_batches
+from ssd_jax.data.writers import shards
 from ssd_jax.errors import StoreError, UserError
 from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.storage import clouds
+from ssd_jax.storage.copies import folder_of_copies, remove_copies
 from ssd_jax.storage.files import open_file, read_bytes
 from ssd_jax.storage.placeholders import data_path
 from tests import tiny
+from tests.helpers.pictures import files_of
 from tests.helpers.stores import upload
 
 OBJECT_KEYS = ("boxes", "labels", "difficult", "crowd", "area")
@@ -168,6 +172,43 @@ def test_shards_are_written_to_a_store(pictures, written):
         convert_data(str(pictures), "shards", place)
     with pytest.raises(UserError, match="is inside gs://bucket/pictures of --source"):
         convert_data("gs://bucket/pictures:train", "shards", "gs://bucket/pictures/shards")
+
+
+def test_a_conversion_into_a_store_goes_on_after_a_failure(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_BYTES", 4_000)
+    monkeypatch.setattr(shards, "num_cores", lambda: 1)
+    convert_data(str(pictures), "shards", tmp_path / "new_set")
+    expected = files_of(tmp_path / "new_set")
+    place, send, sent = "s3://bucket/new_set", clouds.send, []
+
+    def failing(folder, to, names):
+        sent.extend(names)
+        if sum(".tfrecord" in name and "/" not in name for name in sent) > 3:
+            raise UserError("the store is gone")
+        send(folder, to, names)
+
+    monkeypatch.setattr(clouds, "send", failing)
+    with pytest.raises(UserError, match="the store is gone"):
+        convert_data(str(pictures), "shards", place)
+    of_sent = [name for name in clouds.objects_at(place) if "/" not in name]
+    assert len(of_sent) == 3 and not is_prepared(data_path(place))
+    # No content of a shard stays on the disk, and another machine has none of the files.
+    local = [file for name in of_sent for file in folder_of_copies().rglob(name) if file.is_file()]
+    assert local and not any(file.stat().st_blocks for file in local)
+    remove_copies()
+    sent.clear()
+    monkeypatch.setattr(clouds, "send", lambda *given: sent.extend(given[2]) or send(*given))
+    assert convert_data(str(pictures), "shards", place).images == {"train": 12, "val": 4}
+    assert not set(of_sent) & set(sent)
+    clouds.fetch(place, tmp_path / "fetched", list(clouds.objects_at(place)))
+    assert files_of(tmp_path / "fetched") == expected
+
+
+def test_an_interrupted_conversion_of_other_data_is_refused(pictures, monkeypatch):
+    place = "s3://bucket/other_set"
+    clouds.write(f"{place}/unfinished/plan.json", b'{"version": 0}')
+    with pytest.raises(UserError, match=f"^{place} is from an interrupted conversion of other"):
+        convert_data(str(pictures), "shards", place)
 
 
 @pytest.mark.parametrize(

@@ -19,5 +19,5 @@ def length_in(header: bytes) -> int:
 
 
 def checksum(content: bytes) -> bytes:
-    """The checksum of a length or a content, as it is in the file."""
+    """The checksum of a length or a content, in the form of the file."""
     return masked_crc32c(content).to_bytes(CHECKSUM_BYTES, "little")

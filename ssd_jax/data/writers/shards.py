@@ -30,6 +30,7 @@ from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.fingerprint import describe_parts
 from ssd_jax.data.records import Record
 from ssd_jax.data.shard_index import INDEX, index_details
+from ssd_jax.data.writers.shard_store import PLAN, WORK, ShardStore
 from ssd_jax.data.writers.tf_example import example, write_record
 from ssd_jax.data.writers.tfds_files import Shard, shard_name, write_tfds_files
 from ssd_jax.errors import UserError, counted, reason_of
@@ -45,8 +46,6 @@ logger = logging.getLogger(__name__)
 
 SHARD_BYTES = 2**27  # the approximate size of a shard
 SIZES_TRIED = 1000  # images from which the mean size is estimated
-WORK = "unfinished"
-PLAN = "plan.json"
 VERSION = 1  # must be raised when the same data would be written differently
 
 
@@ -66,12 +65,15 @@ class _Task(NamedTuple):
     piece: Path
 
 
-def write_shards(splits: Mapping[str, Dataset], folder: Path) -> dict[str, int]:
+def write_shards(
+    splits: Mapping[str, Dataset], folder: Path, store: ShardStore | None = None
+) -> dict[str, int]:
     """Writes all splits; continues an interrupted conversion with its missing shards.
 
     Args:
       splits: the images by split, with the same classes; names have letters, digits and `_`.
       folder: created when everything is written; must not exist, or be empty.
+      store: where shards are sent; `folder` is its folder.
 
     Returns:
       The number of objects of each split.
@@ -87,8 +89,10 @@ def write_shards(splits: Mapping[str, Dataset], folder: Path) -> dict[str, int]:
     with locked(unfinished / WORK, "--output"):
         for left in unfinished.rglob(f".*{UNFINISHED}"):  # of processes that were killed
             shutil.rmtree(left) if left.is_dir() else left.unlink()
-        tasks = _planned(splits, unfinished, set_name)
-        _write_missing([task for own in tasks.values() for task in own])
+        if store:
+            store.begin()
+        tasks = _planned(splits, unfinished, set_name, store)
+        _write_missing([task for own in tasks.values() for task in own], store)
         shutil.rmtree(unfinished / INDEX, ignore_errors=True)
         written = {split: _join(own, unfinished / INDEX / split) for split, own in tasks.items()}
         names = next(iter(splits.values())).class_names
@@ -98,11 +102,13 @@ def write_shards(splits: Mapping[str, Dataset], folder: Path) -> dict[str, int]:
         folder.rmdir()
     unfinished.rename(folder)
     shutil.rmtree(folder / WORK)
+    if store:
+        store.finish()
     return {split: num_objects for split, (_, num_objects) in written.items()}
 
 
 def _planned(
-    splits: Mapping[str, Dataset], unfinished: Path, set_name: str
+    splits: Mapping[str, Dataset], unfinished: Path, set_name: str, store: ShardStore | None
 ) -> dict[str, list[_Task]]:
     """The shards of each split, in order, by the plan of an interrupted conversion if there is one.
 
@@ -114,11 +120,13 @@ def _planned(
     if not file.exists():
         counts = {split: _images_a_shard(dataset) for split, dataset in splits.items()}
         write_json(file, {"version": VERSION, "data": data, "counts": counts})
+        if store:
+            store.send_plan()
     plan = read_json(file)
     if plan.get("version") != VERSION or plan.get("data") != data:
         raise UserError(
-            f"{unfinished} is from an interrupted conversion of other data, or the data has "
-            "changed since: remove it"
+            f"{store.place if store else unfinished} is from an interrupted conversion of other "
+            "data, or the data has changed since: remove it"
         )
     tasks: dict[str, list[_Task]] = {}
     for split, dataset in splits.items():
@@ -151,7 +159,7 @@ def _size_of_file(path: str) -> int:
         return 0
 
 
-def _write_missing(tasks: Sequence[_Task]) -> None:
+def _write_missing(tasks: Sequence[_Task], store: ShardStore | None) -> None:
     """Writes the missing shards, one per thread."""
     missing = [task for task in tasks if not (task.piece / DETAILS).exists()]
     total = sum(len(task.indices) for task in tasks)
@@ -163,7 +171,7 @@ def _write_missing(tasks: Sequence[_Task]) -> None:
         pool_of_threads(num_cores()) as pool,
         progress_bar(total=total, initial=done, desc="convert", unit=" images") as bar,
     ):
-        write = functools.partial(_write_shard, is_stopped=is_stopped)
+        write = functools.partial(_write_shard, is_stopped=is_stopped, store=store)
         try:
             for count in map_ahead(pool, write, missing, 2 * num_cores()):
                 bar.update(count)
@@ -171,8 +179,8 @@ def _write_missing(tasks: Sequence[_Task]) -> None:
             is_stopped.set()
 
 
-def _write_shard(task: _Task, is_stopped: threading.Event) -> int:
-    """Writes a shard, then its columns; each appears when it is complete.
+def _write_shard(task: _Task, is_stopped: threading.Event, store: ShardStore | None) -> int:
+    """Writes a shard, then its columns; each appears when it is complete, and is sent if it should.
 
     Returns:
       The number of its images.
@@ -187,6 +195,8 @@ def _write_shard(task: _Task, is_stopped: threading.Event) -> int:
     unfinished.mkdir()
     save_table(Table(piece.columns(), {}), unfinished)
     unfinished.rename(task.piece)
+    if store:
+        store.send_shard(task.place.name)
     return len(task.indices)
 
 
