@@ -30,7 +30,6 @@ from ssd_jax.data.formats.yolo_layout import (
     grouped,
     layouts_in,
     lists_in,
-    missing_place,
     names_in,
     split_images,
 )
@@ -113,7 +112,7 @@ def find_yolo(tree: FileTree) -> Splits:
             chosen = [split for split, own in groups.items() if any(map(files.of, own))]
             missing = [split for split, own in groups.items() if not own]
             if missing == list(groups) != []:
-                gone.append(missing_place(layout, missing[0]))
+                gone.append(_why_none(layout, missing[0]))
             elif missing:
                 entries = [f"{split}: {' '.join(layout.splits[split])}" for split in missing]
                 message = "%s: left out splits whose folders or files do not exist: %s"
@@ -185,6 +184,15 @@ def _images(layout: Layout, split: str) -> list[Path]:
         return split_images(layout, split, Problems("skip", 1.0))[1]
     except UserError:  # opening it reports the error
         return []
+
+
+def _why_none(layout: Layout, split: str) -> str:
+    """Why `_images` are none: a folder or list does not exist, or has no images."""
+    try:
+        split_images(layout, split, Problems("skip", 1.0))
+    except UserError as error:
+        return str(error)
+    return f"{layout.file}: {split} has no images"
 
 
 def _with_labels(groups: Mapping[str, Sequence[Path]]) -> list[str]:

@@ -254,7 +254,11 @@ def split_images(layout: Layout, split: str, problems: Problems) -> tuple[Path, 
     for entry in layout.splits[split]:
         place = _place(layout, entry)
         if place is None:
-            raise UserError(missing_place(layout, split))
+            tried = ", ".join(str(each) for each in _candidates(layout, entry)[:3])
+            raise UserError(
+                f"{layout.file}: {split} is {entry}, but no such folder or file exists "
+                f"(tried {tried})"
+            )
         if place.is_dir():
             own = [place / image for image in FileTree(place).images]
             folders.append(place)
@@ -270,13 +274,6 @@ def split_images(layout: Layout, split: str, problems: Problems) -> tuple[Path, 
 def exists(layout: Layout, split: str) -> bool:
     """Whether the folders or lists of a split exist."""
     return all(_place(layout, entry) for entry in layout.splits[split])
-
-
-def missing_place(layout: Layout, split: str) -> str:
-    """The message about a folder or list of a split that does not exist."""
-    entry = next(entry for entry in layout.splits[split] if not _place(layout, entry))
-    tried = ", ".join(str(each) for each in _candidates(layout, entry)[:3])
-    return f"{layout.file}: {split} is {entry}, but no such folder or file exists (tried {tried})"
 
 
 def _known(layout: Layout, split: str) -> list[Path]:

@@ -392,6 +392,18 @@ def test_a_data_yaml_that_names_nothing_that_is_there_is_refused(tmp_path, inner
             explicit_sources(source, "train")
 
 
+@pytest.mark.parametrize("content", [None, "", "/gone/b.jpg\n"])
+def test_a_data_yaml_whose_folder_or_list_has_no_images_is_refused(tmp_path, content):
+    files = {"images/a.jpg": None, "labels/a.txt": LINE, "data.yaml": "train: x\nnames: [cat]\n"}
+    folder = write_files(tmp_path, files)
+    if content is None:
+        (tmp_path / "x").mkdir()
+    else:
+        (tmp_path / "x").write_text(content)
+    with pytest.raises(UserError, match=r"data\.yaml: train has no images: correct the paths"):
+        explicit_sources(folder, "train")
+
+
 def test_a_data_yaml_with_one_missing_split_is_told(tmp_path, caplog):
     files = {"images/a.jpg": None, "labels/a.txt": LINE}
     declared = {"data.yaml": "train: images\nval: x/z\nnames: [cat]\n"}
