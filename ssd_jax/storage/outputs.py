@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage import clouds
 from ssd_jax.storage.clouds import is_remote
 from ssd_jax.storage.files import AnyPath, local_path
@@ -81,7 +81,13 @@ def check_writable(place: AnyPath) -> None:
       UserError: it is below a file, or in a folder without permission to write.
     """
     real = Path(os.path.realpath(local_path(place)))
-    if real.exists() and not real.is_file() and not real.is_dir():
+    try:
+        exists = real.exists()
+    except OSError as error:  # for example a name that is too long
+        raise UserError(
+            f"{place} cannot be written: {reason_of(error)}: name another path"
+        ) from error
+    if exists and not real.is_file() and not real.is_dir():
         return  # such as /dev/stdout
     folder = real if real.is_dir() else next(each for each in real.parents if each.exists())
     if not folder.is_dir():

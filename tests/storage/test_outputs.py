@@ -97,3 +97,8 @@ def test_results_keep_apart(tmp_path):
     with pytest.raises(UserError, match="is named for two results"):
         check_outputs(tmp_path / "link", "", tmp_path / "data.json")
     check_outputs(tmp_path, None, tmp_path)  # a folder holds several
+
+
+def test_a_name_that_is_too_long_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"cannot be written: .* name another path"):
+        check_outputs(tmp_path / ("x" * 300))

@@ -177,7 +177,8 @@ SHAPES = DataConfig(eval="shapes:test[:2]")
 
 def evaluation_refused(detections: str, results: dict[str, str], folder: Path) -> None:
     """No result of an evaluation replaces its input."""
-    (folder / "voc").mkdir()
+    for name in ("new", "voc"):
+        (folder / name).mkdir()
     (folder / "voc" / "comp4_det_test_star.txt").write_text("")
     for name in ("detections.json", "voc/index.html"):
         (folder / name).write_text("[]")
