@@ -57,15 +57,15 @@ class RecordReader:
         self._cache, self._known = cache, dict[int, bytes]()
         self._fetchers = list(map(_fetcher, dataset.parts))
         self.is_fetched = any(self._fetchers)
-        self._with_image = [
-            _folder_reader(part, None if fetcher else remember)
-            if isinstance(part, FolderRecords)
-            else _set_reader(part, remember)
-            for part, fetcher in zip(dataset.parts, self._fetchers, strict=True)
-        ]
         self._without = [
-            _folder_reader(part, None) if isinstance(part, FolderRecords) else read
-            for part, read in zip(dataset.parts, self._with_image, strict=True)
+            _folder_reader(part) if isinstance(part, FolderRecords) else _set_reader(part, remember)
+            for part in dataset.parts
+        ]
+        self._with_image = [
+            _with_file(read, remember) if isinstance(part, FolderRecords) and not fetcher else read
+            for part, read, fetcher in zip(
+                dataset.parts, self._without, self._fetchers, strict=True
+            )
         ]
 
     @property
@@ -184,8 +184,14 @@ def _set_reader(part, remember: Callable[[Read], Read]) -> ReadRecord:
     return read
 
 
-def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None) -> ReadRecord:
-    """Makes the reader of images in files; images are not read if `remember` is None."""
+def _with_file(read: ReadRecord, remember: Callable[[Read], Read]) -> ReadRecord:
+    """Adds the images to records whose images are files."""
+    read_image = remember(lambda index: tf.io.read_file(read(index)["path"]))
+    return lambda index: read(index) | {"image": read_image(index)}
+
+
+def _folder_reader(part: FolderRecords) -> ReadRecord:
+    """Makes the reader of records of images in files, with empty images."""
     columns = part.columns
     columns = columns.chosen(np.ones(len(columns), bool), ~columns.crowd)
     # Created once here, and not in every function that reads.
@@ -194,17 +200,12 @@ def _folder_reader(part: FolderRecords, remember: Callable[[Read], Read] | None)
     is_inside = tf.constant(columns.spans[:, 1] > 0)
     path, image_id = _strings(columns.paths), _strings(columns.image_ids)
 
-    def image_of(index: tf.Tensor) -> tf.Tensor:
-        return tf.io.read_file(path(index))
-
-    read_image = remember(image_of) if remember else None
-
     def read(index: tf.Tensor) -> Tensors:
         start, end = tf.gather(splits, index), tf.gather(splits, index + 1)
         return {
             # An image inside a larger file has no path.
             "path": tf.where(is_inside[index], "", path(index)),
-            "image": read_image(index) if read_image else tf.constant(b""),
+            "image": tf.constant(b""),
             "image_id": image_id(index),
             "boxes": boxes[start:end],
             "labels": labels[start:end],

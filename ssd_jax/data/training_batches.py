@@ -22,8 +22,11 @@ user's function), window (`geometry.py`), decode (`rendering.py`), join (`mosaic
 # Pyright's types of TensorFlow have neither slices with `...` nor tensors as seeds.
 # pyright: reportArgumentType=false
 
+import atexit
+import contextlib
 import functools
-from collections.abc import Iterator
+import weakref
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,6 +42,8 @@ from ssd_jax.data.records import Record
 from ssd_jax.data.tensorflow_setup import Tensors, tf
 from ssd_jax.data.training_order import training_order
 from ssd_jax.threads import num_cores
+
+_running: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
 
 # No function needs AutoGraph, which takes seconds at the start.
 as_written = tf.autograph.experimental.do_not_convert
@@ -255,4 +260,21 @@ def as_numpy(batches: tf.data.Dataset, reader: RecordReader) -> Iterator[Batch]:
     options.threading.private_threadpool_size = reader.num_threads
     options.threading.max_intra_op_parallelism = 1
     prepared: Any = batches.prefetch(2).with_options(options)
-    return prepared.as_numpy_iterator()
+    made = _each(prepared.as_numpy_iterator())
+    _running.add(made)
+    return made
+
+
+def _each(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
+    yield from batches
+
+
+@atexit.register
+def _end_all() -> None:
+    """Ends all batches before Python ends.
+
+    Otherwise their threads, which read images with Python, and the end wait for each other forever.
+    """
+    for batches in list(_running):
+        with contextlib.suppress(ValueError):  # a thread is taking a batch
+            batches.close()

@@ -1,5 +1,7 @@
 import itertools
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -189,6 +191,24 @@ def test_cached_pictures_are_read_once(tmp_path):
     for file in (voc.root / "JPEGImages").iterdir():
         file.unlink()
     assert_same(uncached, first + take(batches, 3))  # four epochs
+
+
+ENDING = """
+import sys
+from ssd_jax.config.schema import Config
+from ssd_jax.data.sources import open_dataset
+from ssd_jax.data.training_batches import training_batches
+batches = training_batches(Config(), open_dataset(sys.argv[1]), 8)
+next(batches)
+"""
+
+
+@pytest.mark.slow
+def test_a_program_ends_while_images_of_shards_are_read(tmp_path):
+    convert_data(write_ten(tmp_path / "voc"), "shards", tmp_path / "shards")
+    for _ in range(3):  # without an end of the batches, most runs waited forever
+        run = [sys.executable, "-c", ENDING, str(tmp_path / "shards")]
+        subprocess.run(run, check=True, timeout=300)
 
 
 def test_cached_pictures_of_shards_are_read_once(tmp_path):
