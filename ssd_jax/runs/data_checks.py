@@ -1,7 +1,6 @@
 """Checks the data before the first step, because some errors would end a run hours later."""
 
 import functools
-import itertools
 import logging
 import time
 from pathlib import Path
@@ -247,12 +246,11 @@ def check_training_files(dataset: Dataset, seconds: float = MAX_SECONDS) -> None
             share = np.asarray(part.share(process_index, process_count))
             order = np.random.default_rng(0).permutation(share)
             pieces = [order[i : i + PIECE] for i in range(0, len(order), PIECE)]
-            look = functools.partial(_truncated_in, part)
-            within = itertools.takewhile(lambda _: time.perf_counter() < ends, pieces)
-            found = list(map_ahead(pool, look, within, 2 * num_readers()))
-            damaged += itertools.chain.from_iterable(found)
+            look = functools.partial(_truncated_in, part, ends)
             num_files += len(order)
-            num_checked += sum(map(len, pieces[: len(found)]))
+            for num_seen, found in map_ahead(pool, look, pieces, 2 * num_readers()):
+                num_checked += num_seen
+                damaged += found
     _report_unreadable(dataset, damaged)
     if num_checked < num_files and devices.is_main_process():
         logger.info(
@@ -263,10 +261,19 @@ def check_training_files(dataset: Dataset, seconds: float = MAX_SECONDS) -> None
         )
 
 
-def _truncated_in(part: FolderRecords, indices: np.ndarray) -> list[tuple[str, str, str]]:
-    """The file, the id and the reason of each image that cannot be read."""
-    found = []
+def _truncated_in(
+    part: FolderRecords, ends: float, indices: np.ndarray
+) -> tuple[int, list[tuple[str, str, str]]]:
+    """Looks at images until a time.
+
+    Returns:
+      The number of images, and the file, the id and the reason of each that cannot be read.
+    """
+    found, num_seen = [], 0
     for index in indices.tolist():
+        if time.perf_counter() >= ends:  # checked for each, as decoding a large one takes a second
+            break
+        num_seen += 1
         path = part.columns.paths[index]
         try:
             if may_be_truncated(path):
@@ -275,4 +282,6 @@ def _truncated_in(part: FolderRecords, indices: np.ndarray) -> list[tuple[str, s
             found.append((path, index, f"the image cannot be read: {reason_of(error)}"))
         except UserError as error:
             found.append((path, index, str(error)))
-    return [(path, part.columns.image_ids[index], reason) for path, index, reason in found]
+    return num_seen, [
+        (path, part.columns.image_ids[index], reason) for path, index, reason in found
+    ]

@@ -1,5 +1,7 @@
+import itertools
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from ssd_jax.data.sources import open_dataset
 from ssd_jax.detection.fit import default_box_recall, measure
 from ssd_jax.errors import UserError
 from ssd_jax.models.network import build_network
+from ssd_jax.runs import data_checks
 from ssd_jax.runs.data_checks import check_images, check_training_files, record_data
 from ssd_jax.runs.data_table import format_data
 from ssd_jax.runs.evaluate import evaluate
@@ -167,6 +170,17 @@ def test_truncated_training_images_are_listed_as_far_as_the_time_allows(voc, tmp
     check_training_files(dataset)
     assert [found.image_id for found in problems.found] == ["b"]
     assert (tmp_path / "data_errors.jsonl").is_file() and caplog.text.count("looked for") == 1
+
+
+def test_no_training_image_is_decoded_after_the_time(voc, monkeypatch, caplog):
+    """The clock goes on by a second whenever it is read; large images take long to decode."""
+    for name in "abcdef":
+        pattern(0).save(voc.root / "JPEGImages" / f"{name}.jpg", "BMP")
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr(data_checks, "time", clock)
+    caplog.set_level("INFO", "ssd_jax")
+    check_training_files(open_dataset(voc.split("all", *"abcdef")), seconds=3)
+    assert "looked for truncated files for 3 s: 2 of 6 training images" in caplog.text
 
 
 def test_a_truncated_evaluation_image_is_skipped_and_listed(voc, tmp_path, caplog):
