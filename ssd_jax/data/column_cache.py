@@ -100,12 +100,15 @@ def one_process(folder: Path) -> Iterator[None]:
 
 
 def stamp(file: str | os.PathLike[str]) -> tuple[int, int]:
-    """The time of the last change of a file in nanoseconds, and its size; -1 without the file."""
+    """The time of the last change of a file in nanoseconds, and its size; -1 without the file.
+
+    Programs that copy or edit images may keep the time of the content. They cannot keep the other.
+    """
     try:
         status = os.stat(file)
     except (OSError, ValueError):
         return -1, -1
-    return status.st_mtime_ns, status.st_size
+    return max(status.st_mtime_ns, status.st_ctime_ns), status.st_size
 
 
 def _digest(file: Path, tree: FileTree) -> str:

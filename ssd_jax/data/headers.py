@@ -28,7 +28,7 @@ from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 VERSION = 1  # must be raised when the same image gives another header
 FEWEST = 10_000  # images that are kept; fewer are read in about a second
 STAMPS_AT_ONCE, HEADERS_AT_ONCE = 2**12, 2**6  # images that a thread reads together
-TABLE = "table"
+TABLE, COLUMNS = "table", ("stamps", "sizes", "turned")
 
 
 class Headers(NamedTuple):
@@ -64,7 +64,7 @@ def read_headers(columns: Columns) -> Headers:
         if headers is not known:
             is_sure = (stamps[:, 0] < began - RECENT) & (headers.sizes[:, 0] > 0)
             stamps[~is_sure] = -1
-            kept = {"stamps": stamps, "sizes": headers.sizes, "turned": headers.turned}
+            kept = dict(zip(COLUMNS, (stamps, headers.sizes, headers.turned), strict=True))
             with contextlib.suppress(OSError):
                 save_entry(Table(kept, {}), entry / TABLE)
                 remove_oldest(entry.parent, entry)
@@ -95,9 +95,11 @@ def _stamps(paths: Strings) -> np.ndarray:
 def _load(place: Path, stamps: np.ndarray) -> Headers | None:
     """The kept headers of files with these stamps; others are unknown."""
     table = load_table(place)
-    if table is None or any(len(column) != len(stamps) for column in table.columns.values()):
+    if table is None or table.columns.keys() != set(COLUMNS):
         return None
-    before, sizes, turned = (table.columns[name] for name in ("stamps", "sizes", "turned"))
+    before, sizes, turned = (table.columns[name] for name in COLUMNS)
+    if before.shape != stamps.shape:
+        return None
     is_same = (before == stamps).all(axis=1) & (before[:, 0] >= 0)
     if is_same.all():
         return Headers(sizes, turned, {})

@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import threading
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,32 +15,33 @@ from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.headers import read_headers
 from ssd_jax.data.records import annotation
 
+MINUTE = 60 * 10**9  # nanoseconds
 SIZES = [(20, 30), (16, 40), (25, 25)]  # (height, width)
 
 
 @pytest.fixture
 def columns(tmp_path, monkeypatch):
-    """Three old images, all kept; EXIF turns the last one, which is stored as 16 × 40."""
+    """Four images, written a minute ago; EXIF turns the last one, which is stored as 16 × 40."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(headers, "FEWEST", 0)
+    clock = SimpleNamespace(time_ns=lambda: time.time_ns() + MINUTE)
+    monkeypatch.setattr(headers, "time", clock)
     for index, (height, width) in enumerate(SIZES):
         write(tmp_path / f"{index}.png", (height, width))
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 16)).save(tmp_path / "3.jpg", exif=exif)
-    age(tmp_path / "3.jpg")
     paths = [tmp_path / name for name in ("0.png", "1.png", "2.png", "3.jpg")]
     return Annotations([annotation(path.stem, path, "", []) for path in paths], "set").columns
 
 
 def write(path, size):
     Image.new("RGB", size[::-1]).save(path)
-    age(path)
 
 
-def age(path, seconds=60):
+def delay(path, nanoseconds):
     status = path.stat()
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - seconds * 10**9))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + nanoseconds))
 
 
 @pytest.fixture
@@ -79,15 +82,27 @@ def test_a_changed_image_is_opened_again(columns, opened, tmp_path):
     read_headers(columns)
     opened.clear()
     write(tmp_path / "1.png", (50, 60))
-    age(tmp_path / "2.png", -5)
+    delay(tmp_path / "2.png", 5 * 10**9)
     for expected in (["1.png", "2.png"], []):
         check(read_headers(columns), (SIZES[0], (50, 60), SIZES[2], (40, 16)))
         assert sorted(opened) == expected
         opened.clear()
 
 
+def test_an_edited_image_is_opened_again_if_it_keeps_its_size_and_time(columns, opened, tmp_path):
+    read_headers(columns)
+    opened.clear()
+    path = tmp_path / "3.jpg"
+    content, times = path.read_bytes(), path.stat()
+    tag = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00"  # of the orientation; its value follows
+    path.write_bytes(content.replace(tag + b"\x06", tag + b"\x01"))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert read_headers(columns).sizes[3].tolist() == [16, 40]
+    assert opened == ["3.jpg"]
+
+
 def test_an_image_written_just_now_is_opened_again(columns, opened, tmp_path):
-    Image.new("RGB", (30, 20)).save(tmp_path / "0.png")
+    delay(tmp_path / "0.png", MINUTE)
     for expected in (["0.png", "1.png", "2.png", "3.jpg"], ["0.png"]):
         check(read_headers(columns))
         assert sorted(opened) == expected
@@ -96,7 +111,6 @@ def test_an_image_written_just_now_is_opened_again(columns, opened, tmp_path):
 
 def test_a_damaged_image_is_told_each_time(columns, tmp_path):
     (tmp_path / "1.png").write_bytes(b"no image")
-    age(tmp_path / "1.png")
     (tmp_path / "2.png").unlink()
     for _ in range(2):
         found = read_headers(columns)
