@@ -27,10 +27,17 @@ BATCH_SIZE = flags.DEFINE_integer("batch_size", 2, "Images a step.")
 def train_and_evaluate(name: str, source: str, evaluation: str, batch_size: int) -> dict:
     """Trains one step and evaluates; returns the line of metrics and the network.
 
-    Only the data, the batch size, the length of the run and the start weights differ from the
-    config.
+    Only the data, the batch size, the length of the run, the start weights and the missing report
+    differ from the config.
     """
-    once = {"batch_size": batch_size, "steps": 1, "log_every": 1, "eval_every": 0, "init": ""}
+    once = {
+        "batch_size": batch_size,
+        "steps": 1,
+        "log_every": 1,
+        "eval_every": 0,
+        "init": "",
+        "report": False,
+    }
     data = {"data.train": source, "data.eval": evaluation}
     config = load_config(name).replace(once | data)
     with tempfile.TemporaryDirectory() as folder:

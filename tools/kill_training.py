@@ -31,6 +31,7 @@ from ssd_jax.runs.workdir import read_class_names
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.optimizer import make_optimizer
 from ssd_jax.training.state import initial_state
+from tests.tiny import TWO_MAPS
 
 TINY = Path(__file__).parents[1] / "tests" / "tiny.py"  # a config of seconds
 MOMENTS = ("training", "saving", "evaluating", "starting")
@@ -43,15 +44,20 @@ PROCESSES.set_forkserver_preload(["ssd_jax.runs.train", "ssd_jax.data.training_b
 
 
 def config(steps, port=0):
-    """The config; with two processes, whose steps are slower, checkpoints are more frequent."""
+    """The config; two processes compile at every start, so their programs are fewer and smaller.
+
+    Their steps are slower, so checkpoints are more frequent.
+    """
+    of_one = {"checkpoint_every": 20, "eval_every": EVAL_EVERY}
+    of_two = {"checkpoint_every": 6, "eval_every": 24, "augment.color": False}
     return load_config(str(TINY)).replace(
         {
             "steps": steps,
             "log_every": 7,
             "ema": 0.9,
             "loggers": "tensorboard",
-            "checkpoint_every": 6 if port else 20,
-            "eval_every": 12 if port else EVAL_EVERY,
+            **TWO_MAPS,
+            **(of_two if port else of_one),
         }
     )
 
@@ -115,7 +121,7 @@ def wait_for_checkpoint(child, workdir, after=0):
     deadline = time.monotonic() + TIMEOUT
     while child.is_alive() and complete_checkpoints(workdir)[-1:] <= [after]:
         assert time.monotonic() < deadline, log_of(workdir).read_text()
-        time.sleep(0.001)
+        time.sleep(0.005)
 
 
 def kill_once(steps, workdir, moment, random_numbers):
@@ -127,7 +133,7 @@ def kill_once(steps, workdir, moment, random_numbers):
     def wait_until(condition):
         while child.is_alive() and not condition():
             assert time.monotonic() < deadline, f"{workdir} comes to no {moment}"
-            time.sleep(0.001)
+            time.sleep(0.005)
 
     if moment == "starting":
         time.sleep(random_numbers.uniform(0, 4))

@@ -33,6 +33,8 @@ from tests.helpers.pictures import VocFolder
 
 pytestmark = pytest.mark.slow
 
+SMALL = as_config(tiny.get_config()).replace(tiny.TWO_MAPS)
+
 
 @pytest.mark.slow
 def test_the_input_pipeline_is_measured(tmp_path):
@@ -163,9 +165,7 @@ def test_jax_runs_no_file_of_onnx():
 def measured(tmp_path_factory):
     """What was measured of the tiny network, and the folder with traces."""
     folder = tmp_path_factory.mktemp("traces")
-    result = benchmark_network(
-        tiny.get_config(), ("train", "predict"), ("float32",), (2, 4), 0.05, str(folder)
-    )
+    result = benchmark_network(SMALL, ("train", "predict"), ("float32",), (2, 4), 0.05, str(folder))
     return result, folder
 
 
@@ -255,18 +255,18 @@ def test_batches_are_doubled_until_memory_ends(monkeypatch):
     # What is measured of the machine itself takes seconds, and is not asked for here.
     monkeypatch.setattr(network, "measure_peaks", lambda _: {"float32": 1e12})
     monkeypatch.setattr(network, "device_memory", lambda: 4 * 2**20)
-    rows = benchmark_network(tiny.get_config(), ("forward",), ("float32",), (), 0.01)["rows"]
+    rows = benchmark_network(SMALL, ("forward",), ("float32",), (), 0.01)["rows"]
     sizes = [row["batch_size"] for row in rows]
     assert len(sizes) > 2 and sizes == [2**i for i in range(len(sizes))]
     assert rows[-1]["peak_memory_bytes"] < 4 * 2**20 * network.MEMORY_SHARE
     monkeypatch.setattr(network, "device_memory", lambda: 2**10)
     with pytest.raises(UserError, match="no batch fits into the memory"):
-        benchmark_network(tiny.get_config(), ("forward",), ("float32",), (), 0.01)
+        benchmark_network(SMALL, ("forward",), ("float32",), (), 0.01)
 
 
 @pytest.mark.slow
 def test_parts_are_shares_of_the_whole():
-    rows = benchmark_parts(tiny.get_config(), ("float32",), 2, 0.02)
+    rows = benchmark_parts(SMALL, ("float32",), 2, 0.02)
     wholes = {row["of"]: row for row in rows if row["part"] == "the whole"}
     assert set(wholes) == {"train", "predict"}
     assert {row["part"] for row in rows} >= {"matching", "mining", "suppression", "decoding"}

@@ -158,6 +158,7 @@ def train(config: str, data_dir: Path, workdir: Path) -> subprocess.CompletedPro
             "--config.steps=2",
             "--config.batch_size=2",
             "--config.init=",
+            "--config.report=False",
             "--config.model.width=0.02",
         ],
         os.environ | {"TFDS_DATA_DIR": str(data_dir)},

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -66,10 +67,17 @@ class StopAfterOne(Hook):
 
 
 @pytest.mark.slow
-def test_a_new_run_tells_what_it_reached(tmp_path, caplog):
-    config = as_config(tiny.get_config()).replace({"epochs": 0.5, "log_every": 1, "eval_every": 1})
+def test_a_run_that_a_hook_ended_goes_on_and_tells_what_it_reached(tmp_path, caplog):
+    config = as_config(tiny.get_config()).replace({"log_every": 1, "eval_every": 1})
+    # Nothing is learned, so nothing gets better than the first time.
+    impatient = config.replace({"epochs": 3, "patience": 1, "learning_rate": 1e-12})
+    impatient = impatient.replace({"report": True} | OTHER_LOSSES)
     caplog.set_level("INFO", "ssd_jax")
-    result = train(config.replace({"report": True}), str(tmp_path / "run"))
+    # A hook ends the run, which goes on without it.
+    stopped = train(impatient, tmp_path / "run", hooks=[StopAfterOne()])
+    assert stopped.last_step == 1
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["steps"] == 9
+    result = train(impatient, str(tmp_path / "run"))
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     assert f"step {result.best_step}" in page
     assert "the mAP is uncertain by about" in caplog.text and "try next: " in caplog.text
@@ -80,22 +88,14 @@ def test_a_new_run_tells_what_it_reached(tmp_path, caplog):
     assert [values["train/epoch"] for values in result.metrics.values()] == [4 / 12, 8 / 12]
     rated = {step: values["eval/mAP"] for step, values in result.metrics.items()}
     assert result.best_mean_ap == max(rated.values()) == rated[result.best_step]
-    # Nothing is learned, so nothing gets better than the first time.
-    impatient = config.replace({"epochs": 0, "steps": 9, "patience": 1, "learning_rate": 1e-12})
-    impatient = impatient.replace(OTHER_LOSSES)
-    # A hook ends the run, which goes on without it.
-    stopped = train(impatient, tmp_path / "impatient", hooks=[StopAfterOne()])
-    assert stopped.last_step == 1
-    result = train(impatient, tmp_path / "impatient")
     # A new network gives objects the probability 0.01, each of five classes a fifth of it.
     assert result.metrics[1]["train/conf_loss"] == pytest.approx(
         2 * 0.25 * 0.998**2 * -np.log(0.002), rel=0.01
     )
     assert 0 < result.metrics[1]["train/loc_loss"] < 1  # 1 - GIoU: 0 to 2
-    assert result.last_step == 2 and sorted(result.metrics) == [1, 2]
-    assert train(impatient, tmp_path / "impatient").last_step == 2
+    assert train(impatient, tmp_path / "run").last_step == 2
     # A run that is further than `config.steps` is neither shortened nor called done.
     further = r"is at step 2, but config\.steps is 1: set it to 2 or more, with --change_config"
     for change_config in (False, True):
         with pytest.raises(UserError, match=further):
-            train(config.replace({"steps": 1, "epochs": 0}), tmp_path / "run", change_config)
+            train(impatient.replace({"steps": 1, "epochs": 0}), tmp_path / "run", change_config)

@@ -6,20 +6,27 @@ import numpy as np
 import pytest
 
 from ssd_jax.detection.losses import MultiboxLoss
+from ssd_jax.models.network import build_network
 from ssd_jax.training.steps import accumulate_gradients
+from tests.tiny import TWO_MAPS
 from tests.training.test_steps import (
+    CONFIG,
     compiled_network,
     initial_variables,
     make_batch,
     network_input,
     steps,
-    tiny_network,
 )
+
+
+def small_network(batch_norm):
+    config = CONFIG.replace({**TWO_MAPS, "model.batch_norm": batch_norm})
+    return build_network(config.model, num_classes=5)
 
 
 @pytest.mark.slow
 def test_accumulation_makes_the_update_of_the_large_batch():
-    network = tiny_network(batch_norm=False)
+    network = small_network(batch_norm=False)
     # With mirroring, which follows an image's place in the whole batch. Differences in the last
     # digits grow with every step, the faster the higher the rate.
     options = {"augment.flip": True, "learning_rate": 1e-4}
@@ -56,7 +63,7 @@ def test_gradients_and_sums_of_four_parts_by_hand():
 
 @pytest.mark.slow
 def test_batch_statistics_follow_all_parts():
-    network, batch = tiny_network(), make_batch()
+    network, batch = small_network(batch_norm=True), make_batch()
     (state,), _ = steps(network, batch, 1, accumulate=2)
     parameters, statistics = initial_variables(network)
     for part in (0, 1):

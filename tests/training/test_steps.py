@@ -58,8 +58,8 @@ def make_batch(num_objects=5, without_objects=3, num_images=BATCH):
 
 
 @functools.cache
-def tiny_network(precision="float32", batch_norm=True):
-    config = CONFIG.replace({"model.precision": precision, "model.batch_norm": batch_norm})
+def tiny_network(precision="float32"):
+    config = CONFIG.replace({"model.precision": precision})
     return build_network(config.model, num_classes=5)
 
 
