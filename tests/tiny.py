@@ -4,16 +4,6 @@ from ml_collections import ConfigDict
 
 from configs import quickstart, ssd300_voc
 
-# Other values of these fields: programs of two feature maps compile a quarter faster.
-TWO_MAPS = {
-    "model.extra_blocks": (),
-    "model.feature_sizes": (8, 4),
-    "model.strides": (8, 16),
-    "model.min_sizes": (8, 16),
-    "model.max_sizes": (16, 28),
-    "model.aspect_ratios": ((2,), (2,)),
-}
-
 
 def get_config() -> ConfigDict:
     config = quickstart.get_config()

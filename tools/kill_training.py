@@ -31,9 +31,8 @@ from ssd_jax.runs.workdir import read_class_names
 from ssd_jax.training.checkpoints import Checkpoints
 from ssd_jax.training.optimizer import make_optimizer
 from ssd_jax.training.state import initial_state
-from tests.tiny import TWO_MAPS
 
-TINY = Path(__file__).parents[1] / "tests" / "tiny.py"  # a config of seconds
+TINY = Path(__file__).parents[1] / "tests" / "tiny_two_maps.py"  # a config of seconds
 MOMENTS = ("training", "saving", "evaluating", "starting")
 EVAL_EVERY = 60
 TIMEOUT = 120  # seconds without the wanted moment
@@ -56,7 +55,6 @@ def config(steps, port=0):
             "log_every": 7,
             "ema": 0.9,
             "loggers": "tensorboard",
-            **TWO_MAPS,
             **(of_two if port else of_one),
         }
     )

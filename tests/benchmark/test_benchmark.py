@@ -27,13 +27,13 @@ from ssd_jax.models.network import build_network
 from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.state import initial_state
 from ssd_jax.training.steps import make_train_step, step_numbers
-from tests import tiny
+from tests import tiny, tiny_two_maps
 from tests.helpers.commands import run_command, run_in_process
 from tests.helpers.pictures import VocFolder
 
 pytestmark = pytest.mark.slow
 
-SMALL = as_config(tiny.get_config()).replace(tiny.TWO_MAPS)
+SMALL = as_config(tiny_two_maps.get_config())
 
 
 @pytest.mark.slow

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ssd_jax.config.schema import as_config
 from ssd_jax.detection.losses import MultiboxLoss
 from ssd_jax.models.network import build_network
 from ssd_jax.training.steps import accumulate_gradients
-from tests.tiny import TWO_MAPS
+from tests import tiny_two_maps
 from tests.training.test_steps import (
-    CONFIG,
     compiled_network,
     initial_variables,
     make_batch,
@@ -20,7 +20,7 @@ from tests.training.test_steps import (
 
 
 def small_network(batch_norm):
-    config = CONFIG.replace({**TWO_MAPS, "model.batch_norm": batch_norm})
+    config = as_config(tiny_two_maps.get_config()).replace({"model.batch_norm": batch_norm})
     return build_network(config.model, num_classes=5)
 
 

@@ -16,12 +16,13 @@ PROGRAM = """
 import gc, json, sys
 from pathlib import Path
 import jax, numpy as np
+from ssd_jax.config.schema import as_config
 from ssd_jax.distributed import devices
 from ssd_jax.models.network import build_network
 from ssd_jax.training.checkpoints import Progress
 from ssd_jax.training.run_checkpoints import RunCheckpoints
 from ssd_jax.training.steps import make_train_step
-from tests.tiny import TWO_MAPS
+from tests import tiny_two_maps
 from tests.training.test_steps import CONFIG, first_numbers, make_batch, new_state
 
 gc.set_threshold(10_000)  # as `ssd-jax` does
@@ -37,7 +38,7 @@ batch = {name: array[mine] for name, array in make_batch(num_images=16).items()}
 other_losses = {
     "loss.confidence": "focal", "loss.localisation": "giou", "loss.class_weights": "2,1,1,0.5,3"
 }
-network = build_network(CONFIG.replace(TWO_MAPS).model, num_classes=5)
+network = build_network(as_config(tiny_two_maps.get_config()).model, num_classes=5)
 for accumulate, losses in ((1, {}), (2, other_losses)):
     state = new_state(network)
     config = CONFIG.replace(
