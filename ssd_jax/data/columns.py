@@ -95,12 +95,11 @@ class Strings(Sequence[str]):
 def digest_of(digest: Any, *columns: Strings | np.ndarray) -> str:
     """Adds the content of columns to a new digest of `hashlib`, and returns it in hexadecimal."""
     for column in columns:
-        strings = column.packed() if isinstance(column, Strings) else None
-        if strings:
-            digest.update(strings.content)
-        array = strings.ends if strings else column
-        assert isinstance(array, np.ndarray)
-        digest.update(np.ascontiguousarray(array).data)
+        if isinstance(column, Strings):
+            packed = column.packed()
+            digest.update(packed.content)
+            column = packed.ends
+        digest.update(np.ascontiguousarray(column).data)
     return digest.hexdigest()
 
 

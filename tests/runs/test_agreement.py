@@ -73,13 +73,14 @@ def described(**changes) -> list[str]:
     problems = make_problems(DataConfig())
     columns = make_columns(**changes)
     part = FolderRecords(columns, columns.boxes, columns.classes, columns.sizes)
-    return describe_parts(Dataset([part], ["x", "y"], [1, 2], problems))
+    none = part.chosen(np.zeros(2, bool))
+    return describe_parts(Dataset([part, none], ["x", "y"], [1, 2], problems))
 
 
 def test_images_are_described_alike_wherever_they_lie():
-    (words,) = described()
-    assert words.startswith("2 images (")
-    assert described(paths=Strings.of(["/two/a.jpg", "/two/b.jpg"])) == [words]
+    words = described()
+    assert words[0].startswith("2 images (") and words[1].startswith("0 images (")
+    assert described(paths=Strings.of(["/two/a.jpg", "/two/b.jpg"])) == words
 
 
 @pytest.mark.parametrize(
