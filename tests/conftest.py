@@ -22,7 +22,7 @@ QUICK_TO_COMPILE = (
     "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters"
 )
 
-GARBAGE_THRESHOLD = 10_000  # as in programs: see `ssd_jax.cli.main`
+GARBAGE_THRESHOLD = 50_000
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
@@ -46,12 +46,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
 
 
+def pytest_collection_finish() -> None:
+    """Leaves the modules that are imported by now out of later collections of garbage."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Shares compiled programs between all tests of a session, in a folder that is removed.
 
-    Garbage is collected more seldom, which takes a tenth less time. On a CPU compiling takes longer
-    than running, so XLA optimises as little as it can. Workers of xdist and the processes that
-    tests start inherit the variables.
+    Garbage is collected more seldom than in programs. On a CPU compiling takes longer than running,
+    so XLA optimises as little as it can. Workers of xdist and the processes that tests start
+    inherit the variables.
     """
     gc.set_threshold(GARBAGE_THRESHOLD)
     os.environ.setdefault("XLA_FLAGS", QUICK_TO_COMPILE)
