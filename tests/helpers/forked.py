@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ SESSION = dict(os.environ)  # of the tests
 # the server sets the platforms anew in each program, and the port is read when processes join.
 READ_EARLY = ("PYTHON", "LC_", "LANG", "GLIBC", "JAX_")
 READ_LATER = {"JAX_PLATFORMS", "JAX_COORDINATOR_PORT"}
+_starting = threading.Lock()  # so that programs from two threads start one server
 
 
 class Forked:
@@ -32,7 +34,9 @@ class Forked:
         self.returncode: int | None = None
         self._outputs = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
         self._connection = socket.socket(socket.AF_UNIX)
-        self._connection.connect(_server())
+        with _starting:
+            server = _server()
+        self._connection.connect(server)
         request = json.dumps([self.args[1:], dict(environment)]).encode()
         files = [file.fileno() for file in self._outputs]
         socket.send_fds(self._connection, [len(request).to_bytes(8, "big")], files)
