@@ -7,6 +7,7 @@ from ssd_jax.data.custom import CustomAugmentation
 from ssd_jax.data.damage import Batch, PerImage
 from ssd_jax.data.reading import RecordReader
 from ssd_jax.data.tensorflow_setup import Tensors, tf
+from ssd_jax.errors import StoreError
 
 
 def reading(
@@ -82,7 +83,7 @@ def raise_failure(
 
     def check() -> None:
         if reader.failure:
-            raise reader.failure
+            raise StoreError(str(reader.failure))  # a new one, which holds no frames of readers
         if custom and custom.failure:
             raise custom.failure
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 
 from ssd_jax.errors import UserError, reason_of
+from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.storage import objects
 from ssd_jax.storage.files import open_file
 from ssd_jax.threads import num_cores
@@ -13,11 +14,17 @@ from ssd_jax.threads import num_cores
 MOST_OPEN = 128
 # Requests to a store at the same time, which hide its latency: for each core, at least, at most.
 REQUESTS_A_CORE, FEWEST_REQUESTS, MOST_REQUESTS = 8, 32, 96
+REQUESTS_A_BLOCK = 16  # which are sent and waited for together
 
 
 def requests_at_once() -> int:
     """How many images of a store are requested at the same time."""
     return min(max(FEWEST_REQUESTS, REQUESTS_A_CORE * num_cores()), MOST_REQUESTS)
+
+
+def blocks_at_once() -> int:
+    """How many blocks of `REQUESTS_A_BLOCK` images these are."""
+    return requests_at_once() // REQUESTS_A_BLOCK
 
 
 def num_readers() -> int:
@@ -46,6 +53,25 @@ def read_span(path: str, span: tuple[int, int]) -> bytes:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {reason_of(error)}") from error
     return _whole(path, content, length)
+
+
+def request_image(path: str, span: tuple[int, int] | None) -> Callable[[], bytes]:
+    """Requests an image of a store, the path of which is that of its stand-in.
+
+    Returns:
+      A function that waits for the image and returns it; raises as `read_span` does, or an
+      `OSError`.
+
+    Raises:
+      OSError: the stand-in cannot be read.
+      UserError: the image has more than `MAX_BYTES`.
+    """
+    offset, length = span or (0, os.stat(path).st_size)
+    behind = objects.place_behind(path)
+    if behind is None or length > MAX_BYTES:
+        raise UserError(f"{path} has {length:,} bytes, but at most {MAX_BYTES:,} are read")
+    requested = objects.request_range(behind, offset, length)
+    return lambda: _whole(path, requested(), length)
 
 
 def span_reader() -> Callable[[str, tuple[int, int]], bytes]:

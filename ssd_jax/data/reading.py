@@ -1,6 +1,7 @@
 """Reads records of a data set by index, as tensors, with their encoded images."""
 
 import bisect
+import functools
 from collections.abc import Callable
 from typing import Any, TypeGuard
 
@@ -10,7 +11,12 @@ from ssd_jax.data import rendering
 from ssd_jax.data.columns import Strings
 from ssd_jax.data.datasets import Dataset, Part
 from ssd_jax.data.folder_records import FolderRecords
-from ssd_jax.data.image_bytes import requests_at_once, span_reader
+from ssd_jax.data.image_bytes import (
+    REQUESTS_A_BLOCK,
+    blocks_at_once,
+    request_image,
+    span_reader,
+)
 from ssd_jax.data.tensorflow_setup import Tensors, tf
 from ssd_jax.errors import StoreError, UserError
 from ssd_jax.images.limits import MAX_BYTES
@@ -71,12 +77,14 @@ class RecordReader:
     @property
     def num_threads(self) -> int:
         """Threads of TensorFlow that the stages need; 0 = one for each core."""
-        return num_cores() + requests_at_once() if self.in_store else 0
+        return num_cores() + blocks_at_once() if self.in_store else 0
 
     @property
     def fetches(self) -> tuple[int, int]:
         """How many images a call of `fetch` reads, and how many calls there are at a time."""
-        return (1, requests_at_once()) if self.in_store else (IMAGES_A_CALL, num_cores())
+        if self.in_store:
+            return REQUESTS_A_BLOCK, blocks_at_once()
+        return IMAGES_A_CALL, num_cores()
 
     def fetch(self, indices: tf.Tensor) -> tf.Tensor:
         """Reads images in stores and in larger files; see the class.
@@ -91,29 +99,37 @@ class RecordReader:
         return tf.ensure_shape(fetched, [None])
 
     def _fetch(self, indices: np.ndarray) -> np.ndarray:
+        requests = [self._requested(index) for index in indices.tolist()]
         images = np.empty(len(indices), object)
-        images[:] = [self._fetched(index) for index in indices.tolist()]
+        images[:] = [self._received(request) for request in requests]
+        if self._cache:
+            pairs = zip(indices.tolist(), images, strict=True)
+            self._known.update((index, image) for index, image in pairs if image)
         return images
 
-    def _fetched(self, index: int) -> bytes:
+    def _requested(self, index: int) -> Callable[[], bytes]:
+        """Requests an image; returns a function that waits for it."""
+        if self.failure or index in self._known:
+            return functools.partial(self._known.get, index, b"")
+        number = bisect.bisect_right(self._starts, index) - 1
+        request = self._fetchers[number]
+        try:
+            return request(index - self._starts[number]) if request else bytes
+        except (UserError, OSError):
+            return bytes
+
+    def _received(self, request: Callable[[], bytes]) -> bytes:
         """One image; the first failure of a store is kept, and ends all reading.
 
         It is not raised: TensorFlow would take it for one of an image, and log its traceback.
         """
-        if self.failure or index in self._known:
-            return self._known.get(index, b"")
-        number = bisect.bisect_right(self._starts, index) - 1
-        content, read_image = b"", self._fetchers[number]
         try:
-            if read_image:
-                content = read_image(index - self._starts[number])
+            return request()
         except StoreError as error:
             self.failure = self.failure or error
         except (UserError, OSError):
             pass  # the read stage fails without an image, and the image is looked for then
-        if self._cache and content:
-            self._known[index] = content
-        return content
+        return b""
 
     def read(self, index: tf.Tensor, fetched: tf.Tensor | None = None) -> Tensors:
         """Reads a record; fails if its image cannot be read.
@@ -156,19 +172,26 @@ def is_read_in_store(part: Part) -> TypeGuard[FolderRecords]:
     return place_behind(part.columns.paths[0]) is not None
 
 
-def _fetcher(part: Part) -> Callable[[int], bytes] | None:
-    """Makes a function that reads images in a store or in larger files; None for other images."""
+def _fetcher(part: Part) -> Callable[[int], Callable[[], bytes]] | None:
+    """Makes a function that requests images in a store or in larger files; None for others.
+
+    It returns a function that waits for the image, so that several are requested together.
+    """
     if not isinstance(part, FolderRecords):
         return None
-    columns, read_part = part.columns, span_reader()
-    if not is_read_in_store(part) and not columns.spans.any():
+    columns, read_part, is_in_store = part.columns, span_reader(), is_read_in_store(part)
+    if not is_in_store and not columns.spans.any():
         return None
 
-    def read(index: int) -> bytes:
+    def request(index: int) -> Callable[[], bytes]:
         path, span = columns.paths[index], columns.span(index)
-        return read_part(path, span) if span else read_bytes(path, MAX_BYTES)
+        if is_in_store:
+            return request_image(path, span)
+        if span:
+            return functools.partial(read_part, path, span)
+        return functools.partial(read_bytes, path, MAX_BYTES)
 
-    return read
+    return request
 
 
 def _set_reader(part, remember: Callable[[Read], Read]) -> ReadRecord:

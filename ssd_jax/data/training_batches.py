@@ -25,6 +25,7 @@ user's function), window (`geometry.py`), decode (`rendering.py`), join (`mosaic
 import atexit
 import contextlib
 import functools
+import traceback
 import weakref
 from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
@@ -266,7 +267,18 @@ def as_numpy(batches: tf.data.Dataset, reader: RecordReader) -> Iterator[Batch]:
 
 
 def _each(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
-    yield from batches
+    """Yields the same batches, and removes their iterator when it ends, fails or is closed.
+
+    Python's garbage collection could remove it in any thread. The removal waits for the functions
+    of Python that the iterator is calling, which may need that thread: the one of gcsfs and s3fs.
+    """
+    try:
+        yield from batches
+    except tf.errors.OpError as error:
+        traceback.clear_frames(error.__traceback__)  # which hold the iterator
+        raise
+    finally:
+        del batches
 
 
 @atexit.register

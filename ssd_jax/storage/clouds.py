@@ -10,11 +10,12 @@ import datetime
 import functools
 import logging
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ssd_jax.errors import UserError, check_installed, reason_of, shown
+from ssd_jax.errors import UserError, check_installed, shown
 
 PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
 REMOTE = re.compile(r"(gs|s3)://([^/]+)(?:/+(.*))?", re.DOTALL)
@@ -71,7 +72,7 @@ def objects_at(place: str) -> dict[str, Object]:
     scheme, bucket, key = parts_of(place)
     path = f"{bucket}/{key}".rstrip("/")
     with answering(place):
-        found: Mapping[str, Any] = _file_system(scheme).find(path, detail=True)
+        found: Mapping[str, Any] = file_system(scheme).find(path, detail=True)
     objects = {}
     for name, about in found.items():
         inside = name.removeprefix(path).removeprefix("/")
@@ -94,7 +95,7 @@ def age_of(place: str) -> float | None:
     scheme, bucket, key = parts_of(place)
     try:
         with answering(place):
-            written = _file_system(scheme).modified(f"{bucket}/{key}")
+            written = file_system(scheme).modified(f"{bucket}/{key}")
     except MissingError:
         return None
     return (datetime.datetime.now(datetime.UTC) - written).total_seconds()
@@ -108,7 +109,7 @@ def fetch(place: str, folder: Path, names: Sequence[str]) -> None:
     if names:
         sources = ["/".join(filter(None, (bucket, key, name))) for name in names]
         with answering(place):
-            _file_system(scheme).get(sources, [str(folder / name) for name in names])
+            file_system(scheme).get(sources, [str(folder / name) for name in names])
 
 
 def send(folder: Path, place: str, names: Sequence[str]) -> None:
@@ -124,7 +125,7 @@ def send(folder: Path, place: str, names: Sequence[str]) -> None:
         for name in names:
             (folder / name).stat()  # a missing local file is not an error of the store
         with answering(place):
-            _file_system(scheme).put([str(folder / name) for name in names], targets)
+            file_system(scheme).put([str(folder / name) for name in names], targets)
 
 
 def read(place: str) -> bytes | None:
@@ -132,13 +133,13 @@ def read(place: str) -> bytes | None:
     scheme, bucket, key = parts_of(place)
     try:
         with answering(place):
-            return _file_system(scheme).cat_file(f"{bucket}/{key}")
+            return file_system(scheme).cat_file(f"{bucket}/{key}")
     except MissingError:
         return None
 
 
 def read_range(place: str, offset: int, length: int) -> bytes:
-    """Some bytes of an object, fewer if it ends before.
+    """Some bytes of an object, fewer if it ends before; `ranges.py` reads many at once.
 
     Raises:
       MissingError: there is no such object.
@@ -146,14 +147,14 @@ def read_range(place: str, offset: int, length: int) -> bytes:
     """
     scheme, bucket, key = parts_of(place)
     with answering(place):
-        return _file_system(scheme).cat_file(f"{bucket}/{key}", start=offset, end=offset + length)
+        return file_system(scheme).cat_file(f"{bucket}/{key}", start=offset, end=offset + length)
 
 
 def write(place: str, content: bytes) -> None:
     """Writes an object; see `send`."""
     scheme, bucket, key = parts_of(place)
     with answering(place):
-        _file_system(scheme).pipe_file(f"{bucket}/{key}", content)
+        file_system(scheme).pipe_file(f"{bucket}/{key}", content)
 
 
 def remove(place: str, names: Sequence[str]) -> None:
@@ -161,7 +162,7 @@ def remove(place: str, names: Sequence[str]) -> None:
     scheme, bucket, key = parts_of(place)
     for name in names:
         with contextlib.suppress(MissingError), answering(place):
-            _file_system(scheme).rm_file("/".join(filter(None, (bucket, key, name))))
+            file_system(scheme).rm_file("/".join(filter(None, (bucket, key, name))))
 
 
 class MissingError(UserError):
@@ -195,7 +196,9 @@ def answering(place: str) -> Iterator[None]:
             fix = f"give credentials that may read and write there: {CREDENTIALS[scheme]}"
         else:
             fix = "check the name and the network, and try again"
-        reason = reason_of(error).lstrip(", ")  # gcsfs writes ", 503"
+        # Of several lines the first may say nothing: "Parameter validation failed:".
+        words = textwrap.shorten(str(error), 300).lstrip(", ")  # gcsfs writes ", 503"
+        reason = words or type(error).__name__
         raise UserError(f"{place} cannot be reached: {reason}; {fix}") from error
 
 
@@ -204,8 +207,8 @@ def _lister(scheme: str) -> str:
 
 
 @functools.cache
-def _file_system(scheme: str) -> Any:
-    """The client of a store, made once, without a cache of object lists.
+def file_system(scheme: str) -> Any:
+    """The client of a store, of gcsfs or s3fs, made once, without a cache of object lists.
 
     Raises:
       UserError: its package is not installed.

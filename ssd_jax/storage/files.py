@@ -52,7 +52,9 @@ def local_path(place: AnyPath) -> Path:
 def scheme_hint(place: AnyPath) -> str:
     """The end of a message about a missing path if it begins like `hub:name`; "" otherwise."""
     scheme = SCHEME_ALONE.match(os.fspath(place))
-    return f", and {scheme[1]}: is not a supported scheme: name a local path" if scheme else ""
+    if scheme is None or scheme[1] in STORES:
+        return ""
+    return f", and {scheme[1]}: is not a supported scheme: name a local path"
 
 
 # Entries of a folder that are not files and cannot be read whole.

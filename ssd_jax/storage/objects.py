@@ -7,10 +7,11 @@ found like any file; opening it (`files.py`) reads the object.
 import errno
 import io
 import os
+from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from ssd_jax.errors import StoreError, UserError
-from ssd_jax.storage import clouds
+from ssd_jax.storage import ranges
 from ssd_jax.storage.clouds import MissingError
 
 # Files that describe images are copied, because most are small and all are read whole.
@@ -56,24 +57,40 @@ def place_behind(path: str | os.PathLike[str]) -> str | None:
     return None
 
 
+def request_range(place: str, offset: int, length: int) -> Callable[[], bytes]:
+    """Requests some bytes of an object; so several requests can be waited for together.
+
+    Requests that fail are repeated, with growing pauses, for about half a minute.
+
+    Returns:
+      A function that waits for the bytes and returns them, fewer if the object ends before. It
+      raises a `FileNotFoundError` if there is no such object any more, and a `StoreError` if the
+      store does not answer, or refuses.
+    """
+    if not length:
+        return bytes
+    requested = ranges.request_range(place, offset, length)
+
+    def wait() -> bytes:
+        try:
+            return requested()
+        except MissingError as error:
+            reason = "there is no such object any more"
+            raise FileNotFoundError(errno.ENOENT, reason, place) from error
+        except UserError as error:
+            raise StoreError(str(error)) from error
+
+    return wait
+
+
 def read_range(place: str, offset: int, length: int) -> bytes:
     """Some bytes of an object; fewer if it ends before.
-
-    Requests that fail are repeated by gcsfs and s3fs, with growing pauses, for about half a minute.
 
     Raises:
       FileNotFoundError: the object does not exist any more.
       StoreError: the store does not answer, or refuses.
     """
-    if not length:
-        return b""
-    try:
-        return clouds.read_range(place, offset, length)
-    except MissingError as error:
-        reason = "there is no such object any more"
-        raise FileNotFoundError(errno.ENOENT, reason, place) from error
-    except UserError as error:
-        raise StoreError(str(error)) from error
+    return request_range(place, offset, length)()
 
 
 class ObjectFile(io.RawIOBase):

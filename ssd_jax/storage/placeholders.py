@@ -65,7 +65,9 @@ def _make(place: str, path: Path, root: Path) -> None:
         _make_empty(path, found)
     except OSError as error:
         reason = reason_of(error)
-        raise UserError(f"{error.filename or path} cannot be a file here: {reason}") from error
+        raise UserError(
+            f"{error.filename or path} cannot be a file here: {reason}; rename the object"
+        ) from error
     clouds.fetch(place, path, copied)
     objects.add_folder(f"{root / scheme}/", f"{scheme}://")
 

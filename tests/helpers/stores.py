@@ -1,26 +1,35 @@
 """Object stores on this machine, with one bucket called `bucket`."""
 
+import asyncio
 import contextlib
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ssd_jax.storage import clouds
+from ssd_jax.storage import clouds, ranges
 from tests.helpers.commands import free_port
+from tools.slow_store import SlowStore, run
 
 SECONDS = 60  # until an emulator answers
 
 # The emulator loses a carriage return at the end of an object, which it takes for a part of the
-# line end before the next boundary.
+# line end before the next boundary. It also lets only five connections wait: others begin again
+# after a second.
 GOOGLE = """
+import socketserver
 from gcp_storage_emulator import server
+
+socketserver.TCPServer.request_queue_size = 128
 
 class Parser(server.BytesParser):
     def parsebytes(self, text):
@@ -58,12 +67,58 @@ def running_stores() -> Iterator[dict[str, str]]:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in found.items():
             patch.setenv(name, value)
-        clouds._file_system.cache_clear()
-        stack.callback(clouds._file_system.cache_clear)
+        ranges.forget_clients()
+        stack.callback(ranges.forget_clients)
         _wait(f"http://127.0.0.1:{google}/storage/v1/b/bucket")
         _wait(f"http://127.0.0.1:{amazon}/")
-        clouds._file_system("s3").mkdir("bucket")
+        clouds.file_system("s3").mkdir("bucket")
         yield os.environ | found
+
+
+@contextlib.contextmanager
+def slowed(store: str, **settings: Any) -> Iterator[tuple[SlowStore, str]]:
+    """Runs the proxy of `tools/slow_store.py` in a thread; gives it and its HOST:PORT.
+
+    Args:
+      store: HOST:PORT of the store.
+      settings: of the proxy.
+    """
+    proxy, port = SlowStore(store, **settings), free_port()
+    loop, stopped = asyncio.new_event_loop(), asyncio.Event()
+
+    async def serve() -> None:  # its end cancels all connections
+        serving = asyncio.create_task(run(proxy, port))
+        await stopped.wait()
+        serving.cancel()
+
+    def work() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(serve())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        _wait_for_port(port)
+        yield proxy, f"127.0.0.1:{port}"
+    finally:
+        loop.call_soon_threadsafe(stopped.set)
+        thread.join()
+
+
+@contextlib.contextmanager
+def failing_stores(every: int) -> Iterator[list[SlowStore]]:
+    """Lets every so many requests to both running stores fail; gives their proxies."""
+    proxies = []
+    with contextlib.ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name in ("STORAGE_EMULATOR_HOST", "AWS_ENDPOINT_URL"):
+            store = os.environ[name].removeprefix("http://")
+            proxy, address = stack.enter_context(slowed(store, delay=0.0, fail_every=every))
+            patch.setenv(name, f"http://{address}")
+            proxies.append(proxy)
+        ranges.forget_clients()
+        stack.callback(ranges.forget_clients)
+        yield proxies
 
 
 def upload(folder: Path, place: str) -> None:
@@ -71,6 +126,16 @@ def upload(folder: Path, place: str) -> None:
     for file in sorted(folder.rglob("*")):
         if file.is_file():
             clouds.write(f"{place}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+
+
+def _wait_for_port(port: int) -> None:
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        with contextlib.suppress(ConnectionError):
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return
+        time.sleep(0.01)
+    raise TimeoutError(f"port {port} does not answer")
 
 
 def _wait(address: str) -> None:

@@ -20,7 +20,7 @@ from ssd_jax.runs.import_weights import import_weights
 from ssd_jax.runs.stores import run_copy, steps_at, training_copy
 from ssd_jax.runs.train import train
 from ssd_jax.runs.trained import load_workdir
-from ssd_jax.storage import clouds, mirror
+from ssd_jax.storage import clouds, mirror, ranges
 from ssd_jax.storage.copies import copy_place, local_copy, sending
 from ssd_jax.storage.mirror import OWNED_SECONDS, OWNER, Mirror
 from ssd_jax.storage.outputs import check_outputs
@@ -94,7 +94,7 @@ def test_what_is_wrong_is_one_clear_line(place, monkeypatch):
     refused = f"{place} cannot be reached: Forbidden; give credentials that"
     with pytest.raises(UserError, match=refused), clouds.answering(place):
         raise PermissionError("Forbidden")
-    clouds._file_system.cache_clear()
+    ranges.forget_clients()
     monkeypatch.setitem(sys.modules, clouds.PACKAGES[scheme], None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     extra = {"gs": "gcs", "s3": "s3"}[scheme]

@@ -17,13 +17,13 @@ from ssd_jax.data.training_batches import training_batches
 from ssd_jax.data.writers import shards
 from ssd_jax.errors import StoreError, UserError
 from ssd_jax.images.limits import MAX_BYTES
-from ssd_jax.storage import clouds
+from ssd_jax.storage import clouds, ranges
 from ssd_jax.storage.copies import folder_of_copies, remove_copies
 from ssd_jax.storage.files import open_file, read_bytes
 from ssd_jax.storage.placeholders import data_path
 from tests import tiny
 from tests.helpers.pictures import files_of
-from tests.helpers.stores import upload
+from tests.helpers.stores import failing_stores, upload
 
 OBJECT_KEYS = ("boxes", "labels", "difficult", "crowd", "area")
 
@@ -93,12 +93,12 @@ def test_a_place_is_listed_once_and_images_stay_there(pictures, monkeypatch):
     place = "s3://bucket/listed"
     upload(pictures, place)
     listed, requested = [], []
-    list_objects, read_range = clouds.objects_at, clouds.read_range
+    list_objects, request_range = clouds.objects_at, ranges.request_range
     monkeypatch.setattr(
         clouds, "objects_at", lambda place: (listed.append(place), list_objects(place))[1]
     )
     monkeypatch.setattr(
-        clouds, "read_range", lambda *given: (requested.append(given), read_range(*given))[1]
+        ranges, "request_range", lambda *given: (requested.append(given), request_range(*given))[1]
     )
     for _ in range(2):
         dataset = open_dataset(place, role="train")
@@ -116,9 +116,11 @@ def test_headers_take_a_part_of_a_large_image_and_pixels_all_of_it(stores, monke
     content = np.random.default_rng(0).bytes(200_000)
     clouds.write("gs://bucket/large/a.jpg", content)
     requested = []
-    read_range = clouds.read_range
+    request_range = ranges.request_range
     monkeypatch.setattr(
-        clouds, "read_range", lambda *given: (requested.append(given[1:]), read_range(*given))[1]
+        ranges,
+        "request_range",
+        lambda *given: (requested.append(given[1:]), request_range(*given))[1],
     )
     path = data_path("gs://bucket/large") / "a.jpg"
     with open_file(path, 0, reads_all=False) as file:
@@ -147,20 +149,68 @@ def test_damaged_and_missing_images_are_left_out_alike(pictures, tmp_path):
 def test_a_store_that_fails_ends_reading_and_is_no_damaged_image(pictures, monkeypatch):
     problems = Problems("skip", 1.0)
     dataset = open_dataset("gs://bucket/pictures/train", problems=problems)
-    read_range, count = clouds.read_range, iter(range(100))
+    request_range, count = ranges.request_range, iter(range(100))
 
     def failing(place, offset, length):
-        if next(count) >= 6:
+        def fail():
             raise UserError(f"{place} cannot be reached: 503; check the network")
-        return read_range(place, offset, length)
 
-    monkeypatch.setattr(clouds, "read_range", failing)
+        return fail if next(count) >= 6 else request_range(place, offset, length)
+
+    monkeypatch.setattr(ranges, "request_range", failing)
     message = r"^gs://bucket/pictures/train/images/vid.*jpg cannot be reached: 503"
     with pytest.raises(StoreError, match=message):
         list(training_batches(as_config(tiny.get_config()), dataset, 4))
     with pytest.raises(StoreError, match=message):
         list(evaluation_batches(dataset, image_size=64, batch_size=4))
     assert not problems.found
+
+
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_a_tenth_of_the_requests_may_fail(scheme, written):
+    place = f"{scheme}://bucket/failing"
+    upload(written / "shards", place)
+    with failing_stores(every=10) as proxies:
+        assert records(f"tfds:{place}:train") == records(f"tfds:{written}/shards:train")
+    assert sum(proxy.refused for proxy in proxies) > 1
+
+
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_images_with_odd_names_are_read_by_tensorstore(scheme, stores, monkeypatch):
+    monkeypatch.setattr(clouds, "read_range", None)  # which asks gcsfs or s3fs
+    for name in ("a b", "a%20b", "a#b", "a?b=c", "ä 日本", "a+b&c'd", "a~b*(1)"):
+        place = f"{scheme}://bucket/odd %#?ü/{name}.jpg"
+        clouds.write(place, b"12345678")
+        assert ranges.request_range(place, 2, 4)() == b"3456"
+        assert ranges.request_range(place, 6, 4)() == b""  # it ends before
+
+
+@pytest.mark.parametrize("scheme", ["gs", "s3"])
+def test_what_tensorstore_cannot_read_gcsfs_or_s3fs_read(scheme, stores, monkeypatch):
+    place = f"{scheme}://bucket/other/a.jpg"
+    clouds.write(place, b"12345678")
+    for opened in ("_google", "_amazon"):  # as where it does not know a kind of credentials
+        monkeypatch.setattr(ranges, opened, lambda bucket: None)
+    assert ranges.request_range(place, 2, 4)() == b"3456"
+    with pytest.raises(clouds.MissingError, match=f"^{scheme}://bucket/none does not exist"):
+        ranges.request_range(f"{scheme}://bucket/none", 0, 1)()
+
+
+@pytest.mark.parametrize("scheme, change", [("gs", "removed"), ("s3", "shorter")])
+def test_a_shard_that_changes_meanwhile_is_named(scheme, change, written):
+    place, shard = f"{scheme}://bucket/{change}", "shards-train.tfrecord-00000-of-00001"
+    upload(written / "shards", place)
+    dataset = open_dataset(f"tfds:{place}:train", role="train")
+    if change == "removed":
+        clouds.remove(place, [shard])
+    else:
+        clouds.write(f"{place}/{shard}", b"short")
+    reason = {
+        "removed": "cannot be read: there is no such object any more",
+        "shorter": "ends inside an image: copy the file again",
+    }
+    with pytest.raises(UserError, match=f"^{place}/{shard} {reason[change]}$"):
+        next(training_batches(as_config(tiny.get_config()), dataset, 4))
 
 
 def test_shards_are_written_to_a_store(pictures, written):
@@ -247,9 +297,9 @@ def test_missing_credentials_are_named(stores, tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
-    clouds._file_system.cache_clear()
+    ranges.forget_clients()
     try:
         with pytest.raises(UserError, match=r"give credentials that may .*AWS_ACCESS_KEY_ID"):
             open_dataset("s3://bucket/private")
     finally:
-        clouds._file_system.cache_clear()
+        ranges.forget_clients()
