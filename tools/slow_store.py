@@ -7,7 +7,7 @@
 Every request waits for `--delay` milliseconds. With `--fail-every=10`, every tenth is answered by
 503 (Service Unavailable), and is not passed on. With `--remember`, the answer of a read is kept in
 memory, and given again to the same read: then an emulator, which takes milliseconds of CPU time for
-a request, does not slow down what is measured. It prints the number of requests at its end.
+a request, does not slow down the measured program. It prints the number of requests at its end.
 """
 
 import argparse

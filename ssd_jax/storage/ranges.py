@@ -42,7 +42,7 @@ def request_range(place: str, offset: int, length: int) -> Callable[[], bytes]:
     def wait() -> bytes:
         try:
             found = future.result(timeout=PATIENCE) if future else None
-        except Exception as error:  # TensorStore has no class of errors of its own
+        except Exception as error:  # TensorStore raises ValueError for most errors
             if BEYOND_END.search(str(error)):
                 return b""
             found = None
@@ -77,7 +77,7 @@ def _amazon(bucket: str) -> Any:
     import tensorstore
 
     spec: dict[str, Any] = {"driver": "s3", "bucket": bucket}
-    if "AWS_ACCESS_KEY_ID" in os.environ:  # otherwise it tells that there is no ~/.aws/config
+    if "AWS_ACCESS_KEY_ID" in os.environ:  # otherwise it logs that there is no ~/.aws/config
         spec["aws_credentials"] = {"type": "environment"}
     about = clouds.file_system("s3").s3.meta
     if "amazonaws.com" not in about.endpoint_url:
