@@ -216,9 +216,9 @@ def _walk(root: Path) -> list[str]:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    (folders if entry.is_dir() else files).append(entry.name)
+                    (folders if _is_folder(entry) else files).append(entry.name)
         except OSError as error:
-            raise UserError(f"{error.filename} cannot be listed: {reason_of(error)}") from error
+            raise UserError(f"{folder} cannot be listed: {reason_of(error)}") from error
         if prefix and RUN_FILES.issubset(files):
             continue
         found += [prefix + name for name in sorted(files) if not name.startswith(".")]
@@ -228,6 +228,13 @@ def _walk(root: Path) -> list[str]:
             if not name.startswith(".") and name != "__MACOSX"
         ]
     return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or into a folder without permission
+        return False
 
 
 def _suffix(file: str) -> str:

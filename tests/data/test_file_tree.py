@@ -40,6 +40,11 @@ def test_a_link_that_leads_back_ends(tmp_path):
     assert tree(tmp_path, "a/b.jpg").files == ("a/b.jpg",)
 
 
+def test_a_link_to_itself_is_listed_as_a_file(tmp_path):
+    (tmp_path / "link").symlink_to("link")
+    assert tree(tmp_path, "a/b.jpg").files == ("link", "a/b.jpg")
+
+
 @pytest.mark.parametrize(
     "name, image",
     [
