@@ -84,7 +84,7 @@ def training_copy(place: AnyPath) -> Iterator[tuple[Path, list[Hook]]]:
             kept = Path(tempfile.mkdtemp(prefix="ssd_jax_run_"), folder.name)
             shutil.move(os.fspath(folder), kept)
             raise UserError(
-                f"{error}; the files that were not copied are kept in  {kept}"
+                f"{error}; the files that were not copied are kept in {kept}"
             ) from error
 
 
