@@ -89,7 +89,7 @@ def make_train_step(config: Config, network: Network, frozen: Mask | None = None
         )
         joining = StateJoining(state, frozen, config)
         joined = joining.join(state)
-        gradients, metrics = mean_over_devices(
+        gradients, metrics = mean_over_positives(
             joining.parameters.join(gradients), sums, config.loss
         )
         new_state, metrics["update_norm"] = update(joined, gradients, config, numbers.learning_rate)
@@ -160,7 +160,7 @@ def _after(computed: Any, batch: Batch) -> Batch:
     return jax.tree.map(lambda array: jnp.where(there, array, jnp.zeros_like(array)), batch)
 
 
-def mean_over_devices(
+def mean_over_positives(
     gradients: Variables, sums: MultiboxLoss, settings: LossConfig
 ) -> tuple[Variables, Metrics]:
     """Computes gradients and metrics of the global batch from the sums of the devices."""

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssd_jax.config.schema import AugmentConfig, Config, as_config
-from ssd_jax.detection.losses import multibox_loss
+from ssd_jax.config.schema import AugmentConfig, Config, LossConfig, as_config
+from ssd_jax.detection.losses import MultiboxLoss, multibox_loss
 from ssd_jax.detection.matcher import match_targets
 from ssd_jax.distributed import devices
 from ssd_jax.models.network import build_network
@@ -17,7 +17,12 @@ from ssd_jax.training.detection_loss import detection_loss
 from ssd_jax.training.optimizer import make_optimizer, make_schedule
 from ssd_jax.training.parameters import matching
 from ssd_jax.training.state import initial_state
-from ssd_jax.training.steps import make_train_step, step_numbers, unless_nonfinite
+from ssd_jax.training.steps import (
+    make_train_step,
+    mean_over_positives,
+    step_numbers,
+    unless_nonfinite,
+)
 from tests import tiny
 
 BATCH = 8
@@ -103,7 +108,7 @@ def network_input(images):
     return tiny_network().normalise(pixels)
 
 
-def loss_by_hand(batch, train=True, **options):
+def plain_loss(batch, train=True, **options):
     """The sums of the loss over a batch that is not augmented."""
     network, settings = tiny_network(), CONFIG.replace(options).loss
     match, loss = (jax.jit(of, static_argnames="settings") for of in (match_targets, multibox_loss))
@@ -126,9 +131,29 @@ def check_metrics(metrics, sums, localisation_weight):
     )
 
 
+@pytest.mark.parametrize(
+    ("positives", "loc_loss", "conf_loss", "gradient"),
+    [
+        ([3, 1], 2, 4, 3),  # sums of 8, 16 and 12, divided by the 4 of both devices
+        ([0, 0], 8, 16, 12),  # without objects by 1
+    ],
+)
+def test_the_loss_is_divided_by_the_positives_of_the_batch(
+    positives, loc_loss, conf_loss, gradient
+):
+    sums = MultiboxLoss(*np.array([[6, 2], [10, 6], positives, [9, 3]], np.float32))
+    mean = functools.partial(mean_over_positives, settings=LossConfig(localisation_weight=0.5))
+    mapped = jax.vmap(mean, axis_name=devices.DEVICES, out_axes=None)
+    gradients, metrics = mapped({"kernel": np.array([8.0, 4.0])}, sums)
+    assert gradients == {"kernel": gradient} and metrics["gradient_norm"] == gradient
+    assert (metrics["loc_loss"], metrics["conf_loss"]) == (loc_loss, conf_loss)
+    assert metrics["loss"] == 0.5 * loc_loss + conf_loss
+    assert (metrics["positives"], metrics["negatives"]) == (sum(positives), 12)
+
+
 @pytest.mark.slow
-def test_the_loss_is_divided_by_the_positives_of_the_batch(after_one_step):
-    check_metrics(after_one_step[1], loss_by_hand(make_batch()), 1)
+def test_the_metrics_of_a_step_are_those_of_the_plain_loss(after_one_step):
+    check_metrics(after_one_step[1], plain_loss(make_batch()), 1)
 
 
 def test_the_loss_needs_no_pmap(after_one_step):
@@ -205,7 +230,7 @@ OPTIONS = {"loss.localisation_weight": 2.0, "freeze_batch_norm": True} | BOX_LOS
 
 @pytest.mark.slow
 def test_options_by_hand(after_one_step):
-    by_hand = functools.partial(loss_by_hand, make_batch())
+    by_hand = functools.partial(plain_loss, make_batch())
     state, metrics = one_step(make_batch(), **OPTIONS)
     sums = by_hand(train=False, **BOX_LOSS, **LOSS_OPTIONS)
     check_metrics(metrics, sums, 2)
@@ -262,7 +287,7 @@ def test_a_batch_without_objects_teaches_background_if_asked():
     batch = make_batch(without_objects=BATCH)
     state, metrics = one_step(batch, **OPTIONS)
     assert metrics["positives"] == metrics["loc_loss"] == 0
-    sums = loss_by_hand(batch, train=False, **LOSS_OPTIONS)
+    sums = plain_loss(batch, train=False, **LOSS_OPTIONS)
     np.testing.assert_allclose(metrics["conf_loss"], sums.confidence, rtol=1e-4)
     assert 0 < metrics["conf_loss"] == metrics["loss"]
     heads = changes(state)["heads"]
