@@ -39,10 +39,12 @@ def local_path(place: AnyPath) -> Path:
     """Converts a path given by a user.
 
     Raises:
-      UserError: it is empty, or has a scheme like `gs://`.
+      UserError: it is empty, begins with `~`, or has a scheme like `gs://`.
     """
     if not os.fspath(place):
         raise UserError("a path is empty: name a file or a folder")
+    if Path(place).parts[:1] == ("~",):  # which shells leave in --flag=~/folder
+        raise UserError(f"{place} begins with ~: write $HOME instead, which shells always replace")
     scheme = SCHEME.match(os.fspath(place))
     if scheme:
         raise _refusal(os.fspath(place), scheme[1])

@@ -20,7 +20,7 @@ from ssd_jax.storage.clouds import CONNECTIONS
 RETRIES = {"initial_delay": "50ms", "max_delay": "400ms", "max_retries": 5}
 PATIENCE = 60.0  # seconds until a request counts as failed, of a store that stops answering
 # In the messages of TensorStore when an object is shorter than the range.
-BEYOND_END = re.compile("OUT_OF_RANGE|Content-Range")
+BEYOND_END = re.compile("OUT_OF_RANGE")
 MOST_OPEN = 64  # buckets, each with the credentials of some time
 
 

@@ -31,6 +31,7 @@ from ssd_jax.storage.files import (
     write_json,
     write_text,
 )
+from ssd_jax.storage.outputs import check_outputs
 from ssd_jax.storage.replacing import replacing
 from tests import tiny
 from tests.helpers.commands import run_command, run_in_process
@@ -192,6 +193,16 @@ def test_a_command_refuses_such_a_path_before_anything_is_read(name, tmp_path, m
 def test_an_empty_path_is_refused():
     for door in (lambda: train(CONFIG, ""), lambda: load_workdir(""), lambda: local_path("")):
         with pytest.raises(UserError, match="a path is empty"):
+            door()
+
+
+def test_a_home_folder_that_no_shell_has_replaced_is_refused():
+    for door in (
+        lambda: train(CONFIG, "~/run"),
+        lambda: check_outputs("~"),
+        lambda: local_path("~/a"),
+    ):
+        with pytest.raises(UserError, match=r"^~\S* begins with ~: write \$HOME instead"):
             door()
 
 

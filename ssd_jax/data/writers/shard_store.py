@@ -38,8 +38,9 @@ class ShardStore:
     def begin(self) -> None:
         """Fetches what an interrupted conversion has sent, except the content of shards."""
         found = clouds.objects_at(self.place)
-        details = [name for name in found if name.endswith(f"/{DETAILS}")]
-        pieces = tuple(f"{name.removesuffix(DETAILS)}" for name in details)
+        described = (name for name in found if name.endswith(f"/{DETAILS}"))
+        folders = (name.removesuffix(DETAILS) for name in described)
+        pieces = tuple(folder for folder in folders if Path(folder).name in found)
         wanted = [name for name in found if name == f"{WORK}/{PLAN}" or name.startswith(pieces)]
         clouds.fetch(self.place, self._unfinished, wanted)
         for piece in pieces:
