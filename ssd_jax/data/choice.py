@@ -70,7 +70,8 @@ class RunData(NamedTuple):
 
 
 def _describe_held_out(count: int, total: int) -> str:
-    return f"{count:,} of {counted(total, 'image')}, held out"
+    others = f"the run trained on the other {total - count:,}"
+    return f"{count:,} of {counted(total, 'image')}, held out; {others}"
 
 
 def choose_sources(data: DataConfig) -> Sources:
@@ -211,8 +212,8 @@ def open_evaluation_data(
         check_any_class(chosen, origin)
         return chosen, origin
     sources = choose_sources(data)
-    logger.info("evaluation data: %s", sources.origin)
     if sources.evaluation is not None:
+        logger.info("evaluation data: %s", sources.origin)
         return _open(sources.evaluation, data, class_names, problems, "eval"), sources.origin
     if stored is None and seed is None:
         raise UserError(
@@ -222,7 +223,11 @@ def open_evaluation_data(
     everything = _open(sources.train, data, class_names, problems, "eval")
     cut = stored or make_cut(everything, sources.train, data.split, seed or 0)
     chosen = everything.chosen(cut.masks(everything, sources.train))
-    return chosen, f"{data.train}: {_describe_held_out(len(chosen), len(everything))}"
+    origin = f"{sources.origin}: {len(chosen):,} of {len(everything):,}"
+    if stored:
+        origin = f"{data.train}: {_describe_held_out(len(chosen), len(everything))}"
+    logger.info("evaluation data: %s", origin)
+    return chosen, origin
 
 
 def _open_training(

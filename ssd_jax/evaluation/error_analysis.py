@@ -7,6 +7,9 @@ Every detection is correct, or has one of four errors:
     similar        it overlaps an object of a similar class
     other          it overlaps an object of another class
     background     it overlaps no object
+
+Two boxes overlap if their IoU is `WEAK_IOU` or more. An object is undetected if no detection of its
+class, with any score, overlaps it.
 """
 
 from collections.abc import Sequence
@@ -30,7 +33,7 @@ class ErrorAnalysis(NamedTuple):
 
     kinds: list[np.ndarray]  # for each class [detections] int, an index into KINDS or IGNORED
     objects: list[np.ndarray]  # for each class [detections] int: the object of the class overlapped
-    missed: list[np.ndarray]  # for each image [objects] bool: neither found nor poorly localised
+    undetected: list[np.ndarray]  # for each image [objects] bool: no detection overlaps the object
 
 
 def analyse(
@@ -69,7 +72,7 @@ def analyse(
         wrong_kinds.append(kind)
         objects.append(np.where(same, iou, -1.0).argmax(axis=1))
 
-    missed = [~(result.difficult | result.crowd) for result in results]
+    undetected = [~(result.difficult | result.crowd) for result in results]
     kinds_of_class, objects_of_class = [], []
     first = np.cumsum([0] + [len(result.labels) for result in results])
     all_kinds, all_objects = np.concatenate(wrong_kinds), np.concatenate(objects)
@@ -81,8 +84,8 @@ def analyse(
         objects_of_class.append(all_objects[place])
         near = (kind == CORRECT) | (kind == LOCALISATION)
         for image, number in zip(ranking.image[near], all_objects[place][near], strict=True):
-            missed[image][number] = False
-    return ErrorAnalysis(kinds_of_class, objects_of_class, missed)
+            undetected[image][number] = False
+    return ErrorAnalysis(kinds_of_class, objects_of_class, undetected)
 
 
 def possible_kinds(class_names: Sequence[str], similar_groups: Sequence[set[str]]) -> list[str]:
@@ -102,7 +105,8 @@ def costs(
     """The cost of each kind of error: the increase of AP without it.
 
     Poorly localised detections count as correct if no other detection found their object, and are
-    removed otherwise. Detections of the other kinds are removed. Missed objects are not counted.
+    removed otherwise. Detections of the other kinds are removed. Undetected objects are not
+    counted. One kind is changed at a time, so the costs do not add up to the missing AP.
 
     Args:
       results: the images.
@@ -111,10 +115,10 @@ def costs(
       average: of the metric, "voc07" or "voc"; see `Metric`.
 
     Returns:
-      For each kind except "correct", and for "missed": `[classes]`, NaN for a class without
+      For each kind except "correct", and for "undetected": `[classes]`, NaN for a class without
       objects.
     """
-    gains = {name: [] for name in (*KINDS[1:], "missed")}
+    gains = {name: [] for name in (*KINDS[1:], "undetected")}
     for number, ranking in enumerate(rankings):
         ap = average_precision(ranking, average)
         kinds = analysis.kinds[number]
@@ -124,14 +128,14 @@ def costs(
                 moved = _first_at_unfound(results, ranking, kinds, analysis.objects[number])
                 corrected = corrected._replace(right=ranking.right | moved)
             gains[KINDS[kind]].append(average_precision(corrected, average) - ap)
-        missed = [
-            np.sum(missed[result.true_labels == number + 1])
-            for result, missed in zip(results, analysis.missed, strict=True)
+        undetected = [
+            np.sum(own[result.true_labels == number + 1])
+            for result, own in zip(results, analysis.undetected, strict=True)
         ]
-        without_missed = ranking._replace(num_objects=ranking.num_objects - np.array(missed, int))
-        gain = average_precision(without_missed, average) - ap
-        # If all objects are missed, none is left, and AP would be undefined.
-        gains["missed"].append(1 - ap if np.isnan(gain) and not np.isnan(ap) else gain)
+        detected = ranking._replace(num_objects=ranking.num_objects - np.array(undetected, int))
+        gain = average_precision(detected, average) - ap
+        # If all objects are undetected, none is left, and AP would be undefined.
+        gains["undetected"].append(1 - ap if np.isnan(gain) and not np.isnan(ap) else gain)
     return {name: np.array(values, np.float64) for name, values in gains.items()}
 
 

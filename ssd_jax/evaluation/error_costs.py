@@ -11,11 +11,11 @@ from ssd_jax.evaluation.ranking import mean_over_classes
 from ssd_jax.evaluation.results import ImageResult
 
 TITLES = {
-    "missed": "objects missed",
+    "undetected": "objects that no detection of their class overlaps",
     "localisation": "boxes that fit too little, or repeat a found object",
     "similar": "similar classes confused",
     "other": "other classes confused",
-    "background": "detections on the background",
+    "background": "detections that overlap no object",
 }
 
 
@@ -38,7 +38,7 @@ def with_error_costs(
     rankings = voc.rank(results, len(class_names), summary.get("iou_threshold", IOU_THRESHOLD))
     analysis = error_analysis.analyse(results, rankings, class_names, groups)
     costs = error_analysis.costs(results, rankings, analysis, _rule(summary).average)
-    possible = (*error_analysis.possible_kinds(class_names, groups), "missed")
+    possible = (*error_analysis.possible_kinds(class_names, groups), "undetected")
     means = {kind: mean_over_classes(costs[kind]) for kind in TITLES if kind in possible}
     return summary | {
         "error_costs": {kind: value for kind, value in means.items() if value is not None}
@@ -51,6 +51,7 @@ def format_error_costs(summary: dict[str, Any]) -> str:
     if not costs:
         return ""
     width = max(len(TITLES[kind]) for kind in costs)
+    overlap = f"Boxes overlap from an IoU of {error_analysis.WEAK_IOU:g} on."
     return "\n".join(
         [
             f"mAP ({_rule(summary).title}) lost to each kind of error",
@@ -58,6 +59,8 @@ def format_error_costs(summary: dict[str, Any]) -> str:
                 f"{TITLES[kind]:<{width}}  {costs[kind]:>6.4f}"
                 for kind in sorted(costs, key=lambda kind: -costs[kind])
             ),
+            f"{overlap} Each row fixes one kind alone,",
+            "so the rows do not add up to the missing mAP: the rest needs several fixes at once.",
         ]
     )
 

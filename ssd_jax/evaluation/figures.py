@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ssd_jax.evaluation.error_analysis import SHAPE_GROUPS, SIZE_GROUPS
 from ssd_jax.evaluation.ranking import OperatingPoint, Ranking, envelope, precision_recall
@@ -23,10 +24,12 @@ COLORS = {
     "similar": "#e07b39",
     "other": "#b5446e",
     "background": "#5c6bc0",
+    "undetected": "#d9363e",
     "missed": "#d9363e",
 }
 MAIN, SECOND = "#2b6cb0", "#a8c5e2"
 WIDE, SMALL = (4.6, 3.1), (2.8, 2.3)  # inches
+FEWEST = 5  # detections in a point of the reliability diagram; the share of fewer is chance
 
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -193,7 +196,7 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> str:
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
     size = 9 if count <= 20 else 5
     names, style = _tick_names(class_names)
-    axes.set_xticks(range(count + 1), [*names, "not detected"], rotation=90, fontsize=size, **style)
+    axes.set_xticks(range(count + 1), [*names, "missed"], rotation=90, fontsize=size, **style)
     axes.set_yticks(range(count + 1), [*names, "nothing"], fontsize=size, **style)
     if count <= 25:
         for row, column in np.argwhere(matrix > 0):
@@ -237,13 +240,17 @@ def score_histogram(scores: np.ndarray, right: np.ndarray) -> str:
 
 @mpl.rc_context(STYLE)
 def reliability(calibration: Calibration) -> str:
-    """The share of correct detections by score: a reliability diagram."""
+    """The share of correct detections by score, with their number: a reliability diagram."""
     figure, axes = _new(WIDE)
     axes.plot([0, 1], [0, 1], color="#888", linestyle="--", linewidth=1, label="ideal")
-    some = calibration.counts > 0
-    axes.plot(
-        calibration.scores[some], calibration.precision[some], "o-", color=MAIN, clip_on=False
-    )
+    some = calibration.counts >= FEWEST
+    scores, precision = calibration.scores[some], calibration.precision[some]
+    axes.plot(scores, precision, "o-", color=MAIN, clip_on=False)
+    for x, y, count in zip(scores, precision, calibration.counts[some].tolist(), strict=True):
+        axes.annotate(f"{count:,}", (x, y), (4, -10), textcoords="offset points", fontsize=7)
+    if not some.any():
+        text = f"no range of scores has {FEWEST} detections"
+        axes.text(0.5, 0.5, text, ha="center", fontsize=9)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="mean score", ylabel="share that is right")
     axes.legend(loc="upper left")
     return _data_uri(figure)
@@ -261,6 +268,7 @@ def objects_per_class(class_names: Sequence[str], counts: Sequence[int]) -> str:
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.02)
     axes.grid(False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("objects" if len(counts) <= 40 else "objects of the 40 most frequent classes")
     return _data_uri(figure)
 
@@ -274,5 +282,6 @@ def object_sizes(sides: np.ndarray) -> str:
     axes.set_xscale("log", base=2)
     axes.set_xticks([4, 16, 32, 64, 96, 192, 512], ["4", "16", "32", "64", "96", "192", "512"])
     axes.tick_params(axis="x", which="minor", bottom=False)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="square root of the area in pixels", ylabel="objects", xlim=(4, 1024))
     return _data_uri(figure)

@@ -1,6 +1,7 @@
 """The example images of a report: crops of errors, missed objects and correct detections."""
 
 import base64
+import collections
 import io
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.images.drawing import draw_case
 
 PER_GALLERY = 12
+PER_IMAGE = 2  # cases of one image in a gallery
 
 ReadImages = Callable[[Collection[str]], dict[str, NamedImage]]
 
@@ -46,6 +48,8 @@ def draw_galleries(
     read_images: ReadImages,
 ) -> list[dict[str, Any]]:
     """Galleries of the most confident false positives of each kind, missed objects, and successes.
+
+    False positives below the operating points are shown only if none of their kind reaches them.
 
     Args:
       results: the images.
@@ -103,9 +107,9 @@ def _galleries(
 
     for kind in range(LOCALISATION, len(KINDS)):
         of_kind = [detection for detection in detections if detection[1] == kind]
-        shown = [case(detection) for detection in of_kind[:PER_GALLERY]]
-        reached = sum(score >= least[number] for score, _, number, *_ in of_kind)
-        yield Gallery(KINDS[kind], len(of_kind), int(reached), shown)
+        reached = [each for each in of_kind if each[0] >= least[each[2]]]
+        shown = _first_cases([case(detection) for detection in reached or of_kind])
+        yield Gallery(KINDS[kind], len(of_kind), len(reached), shown)
 
     found = statistics.found_objects(results, rankings, least)
     missed = [
@@ -119,8 +123,18 @@ def _galleries(
     ]
     # The largest first: large objects should be found.
     missed.sort(key=lambda case: -float(np.prod(case.box[2:] - case.box[:2])))
-    yield Gallery("missed", len(missed), len(missed), missed[:PER_GALLERY])
+    yield Gallery("missed", len(missed), len(missed), _first_cases(missed))
 
     right = [each for each in detections if each[1] == CORRECT and each[0] >= least[each[2]]]
-    chosen = np.random.default_rng(0).permutation(len(right))[:PER_GALLERY]
-    yield Gallery("correct", len(right), len(right), [case(right[i]) for i in chosen])
+    order = np.random.default_rng(0).permutation(len(right))
+    yield Gallery("correct", len(right), len(right), _first_cases([case(right[i]) for i in order]))
+
+
+def _first_cases(cases: Sequence[Case]) -> list[Case]:
+    """The first `PER_GALLERY` cases, at most `PER_IMAGE` of each image."""
+    shown, of_image = [], collections.Counter()
+    for case in cases:
+        if len(shown) < PER_GALLERY and of_image[case.image] < PER_IMAGE:
+            of_image[case.image] += 1
+            shown.append(case)
+    return shown

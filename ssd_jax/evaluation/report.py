@@ -8,17 +8,31 @@ import jinja2
 import numpy as np
 
 from ssd_jax.data.class_lists import similar_groups
+from ssd_jax.errors import counted
 from ssd_jax.evaluation import error_analysis, figures, statistics, voc
 from ssd_jax.evaluation.comparison import LETTERS, has_significant
 from ssd_jax.evaluation.drawing import LEAST_SCORE
 from ssd_jax.evaluation.error_analysis import KINDS, ErrorAnalysis
-from ssd_jax.evaluation.galleries import PER_GALLERY, ReadImages, draw_galleries, picture_uri
+from ssd_jax.evaluation.galleries import (
+    PER_GALLERY,
+    PER_IMAGE,
+    ReadImages,
+    draw_galleries,
+    picture_uri,
+)
 from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.metrics import METRICS
-from ssd_jax.evaluation.ranking import OperatingPoint, Ranking, best_f1, mean_over_classes
+from ssd_jax.evaluation.ranking import (
+    Average,
+    OperatingPoint,
+    Ranking,
+    best_f1,
+    mean_over_classes,
+)
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.summary import by_metric
-from ssd_jax.evaluation.uncertainty import describe_uncertainty
+from ssd_jax.evaluation.uncertainty import describe_uncertainty, mean_ap_uncertainty
+from ssd_jax.evaluation.weakest import describe_weakest
 from ssd_jax.images.drawing import draw_results
 from ssd_jax.storage.files import write_bytes
 
@@ -32,6 +46,7 @@ def write_report(
     summary: dict[str, Any],
     about: dict[str, str],
     read_images: ReadImages,
+    image_size: int | None = None,
 ) -> None:
     """Writes `index.html`, the report on one detector.
 
@@ -42,6 +57,7 @@ def write_report(
       summary: from `summarise`.
       about: the evaluated `run` and `data`, as text.
       read_images: gives images by image id.
+      image_size: side of the network's input, in pixels; None if unknown.
     """
     metric_iou_threshold = summary.get("iou_threshold", IOU_THRESHOLD)
     # The kinds of errors are defined at one IoU threshold.
@@ -53,13 +69,16 @@ def write_report(
     analysis = error_analysis.analyse(results, rankings, class_names, similar_groups(class_names))
     kinds = error_analysis.possible_kinds(class_names, similar_groups(class_names))
     costs = error_analysis.costs(results, rankings, analysis, rule.average)
-    costs = {kind: values for kind, values in costs.items() if kind in (*kinds, "missed")}
+    costs = {kind: values for kind, values in costs.items() if kind in (*kinds, "undetected")}
     galleries = draw_galleries(results, rankings, class_names, least, analysis, read_images)
     content = {
         "about": about,
         "summary": summary,
         "metrics": by_metric(summary),
-        "uncertainty": _describe_uncertainty(summary),
+        "conclusions": conclude(results, class_names, summary, rule.average, image_size),
+        "weak_iou": error_analysis.WEAK_IOU,
+        "fewest": figures.FEWEST,
+        "per_image": PER_IMAGE,
         "table": METRICS,
         "iou_threshold": metric_iou_threshold,
         "classes": _class_rows(class_names, summary, rankings, points, analysis, costs),
@@ -81,13 +100,42 @@ def write_report(
     _write(folder, "report.html.jinja", content)
 
 
-def _describe_uncertainty(summary: dict[str, Any]) -> str:
-    """A sentence if the objects are few; otherwise ""."""
-    mean_ap = summary["mAP"]
-    told = (
-        "" if mean_ap is None else describe_uncertainty([*summary["num_objects"].values()], mean_ap)
-    )
-    return f"{told[0].upper()}{told[1:]}." if told else ""
+def conclude(
+    results: Sequence[ImageResult],
+    class_names: Sequence[str],
+    summary: dict[str, Any],
+    average: Average,
+    image_size: int | None,
+) -> list[str]:
+    """Sentences on the uncertainty of the mAP, the weakest class if objects are many, and advice.
+
+    Args:
+      results: the images.
+      class_names: class i + 1 is called `class_names[i]`.
+      summary: from `summarise`.
+      average: of the metric, "voc07" or "voc"; see `Metric`.
+      image_size: side of the network's input, in pixels; None if unknown.
+    """
+    num_objects, mean_ap = [*summary["num_objects"].values()], summary["mAP"]
+    if mean_ap is None:
+        return ["The data has no object to find, so there is no mAP."]
+    few = describe_uncertainty(num_objects, mean_ap)
+    if few:
+        return [
+            f"{few[0].upper()}{few[1:]}.",
+            "Try next: evaluate on more images, because this mAP is too uncertain for comparisons.",
+        ]
+    points = max(1, round(100 * mean_ap_uncertainty(num_objects, mean_ap)))
+    sentences = [
+        f"The mAP is uncertain by about ±{points} points, because it is measured on "
+        f"{counted(sum(num_objects), 'object')}: smaller differences may be chance."
+    ]
+    iou_threshold = summary.get("iou_threshold", IOU_THRESHOLD)
+    weakest = describe_weakest(results, class_names, image_size, average, iou_threshold)
+    if weakest:
+        described = weakest.description
+        sentences += [f"{described[0].upper()}{described[1:]}.", f"Try next: {weakest.advice}."]
+    return sentences
 
 
 def write_comparison(

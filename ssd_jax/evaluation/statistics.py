@@ -129,7 +129,7 @@ def confusion(
 
     Returns:
       `[classes + 1, classes + 1] int`: annotated classes in rows, detected classes in columns; the
-      last row is "nothing", the last column "not detected".
+      last row is "nothing", the last column "missed".
     """
     nothing = len(rankings)
     matrix = np.zeros((nothing + 1, nothing + 1), int)

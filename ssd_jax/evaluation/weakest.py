@@ -9,6 +9,7 @@ from ssd_jax.data.class_lists import similar_groups
 from ssd_jax.errors import counted
 from ssd_jax.evaluation import error_analysis, voc
 from ssd_jax.evaluation.error_analysis import OTHER, SIMILAR, ErrorAnalysis
+from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.ranking import Average, Ranking, average_precision
 from ssd_jax.evaluation.results import ImageResult
 
@@ -16,18 +17,18 @@ SMALL = 24.0  # pixels of the input: the side of objects that a network of 300 p
 LEAST_GAIN = 0.02  # of AP; smaller gains are not mentioned
 
 REASONS = {
-    "missed": "objects that are not found",
+    "undetected": "objects that no detection of their class overlaps",
     "localisation": "boxes that do not fit their objects well enough",
     "similar": "objects of similar classes that are confused with it",
     "other": "objects of other classes that are confused with it",
     "background": "detections where no object is labelled",
 }
 ADVICE = {
-    "missed": "more images of it, or more steps",
+    "undetected": "more images of it, or more steps",
     "localisation": "more steps, or a larger input",
-    "similar": "more images of these classes; the report shows whether their labels agree",
-    "other": "more images of these classes; the report shows whether their labels agree",
-    "background": "the report, which shows whether labels are missing there",
+    "similar": "more images of these classes; the report's examples show whether labels agree",
+    "other": "more images of these classes; the report's examples show whether labels agree",
+    "background": "a look at the report's examples: labels may be missing there",
 }
 
 
@@ -41,21 +42,23 @@ class Weakest(NamedTuple):
 def describe_weakest(
     results: Sequence[ImageResult],
     class_names: Sequence[str],
-    image_size: int,
+    image_size: int | None,
     average: Average = voc.METRIC.average,
+    metric_iou_threshold: float = IOU_THRESHOLD,
 ) -> Weakest | None:
     """The class with the lowest AP, its most costly kind of error, and advice; by VOC's rules.
 
     Args:
       results: the images.
       class_names: class i + 1 is called `class_names[i]`.
-      image_size: side of the network's input, in pixels.
+      image_size: side of the network's input, in pixels; None if unknown.
       average: of the metric "voc07" or "voc"; see `Metric`.
+      metric_iou_threshold: IoU that a match must exceed.
 
     Returns:
       None without objects, or if all gains are below `LEAST_GAIN`.
     """
-    rankings = voc.rank(results, len(class_names))
+    rankings = voc.rank(results, len(class_names), metric_iou_threshold)
     ap = np.array([average_precision(ranking, average) for ranking in rankings])
     if np.isnan(ap).all():
         return None
@@ -72,8 +75,8 @@ def describe_weakest(
         code = SIMILAR if kind == "similar" else OTHER
         mistaken = _most_mistaken(results, rankings[worst], analysis, worst, code)
         reason += f", mostly {class_names[mistaken - 1]}"
-    side = _median_side(results, worst + 1, image_size)
-    if kind == "missed" and side < SMALL:
+    side = _median_side(results, worst + 1, image_size or 0)
+    if kind == "undetected" and image_size and side < SMALL:
         advice = (
             f"a larger input: half of its objects are smaller than {side:.0f} pixels a side in the "
             f"network's input of {image_size} × {image_size}"

@@ -121,7 +121,7 @@ def evaluate(
     summary = with_error_costs(summary, results, trained.class_names)
     if devices.is_main_process():
         about = {"run": f"{workdir}, step {chosen_step(folder, checkpoint)}", "data": origin}
-        publish(results, summary, about, dataset, options)
+        publish(results, summary, about, dataset, options, config.model.image_size)
         if options.submission:  # last, because it fails if the format does not allow a name
             with sending(options.submission) as place:
                 write_detections(results, trained.class_names, trained.category_ids, place)
@@ -318,6 +318,7 @@ def publish(
     about: dict[str, str],
     dataset: Dataset,
     options: EvaluationOptions,
+    image_size: int | None = None,
 ) -> None:
     """Writes the numbers and a report if requested, and prints the numbers.
 
@@ -327,6 +328,7 @@ def publish(
       about: the names of the evaluated run (`run`) and the data (`data`).
       dataset: the data.
       options: the files to write.
+      image_size: side of the network's input, in pixels; None if unknown.
     """
     if options.output:
         with sending(options.output) as file:
@@ -334,6 +336,6 @@ def publish(
     try:
         if options.report:
             with sending(options.report) as folder:
-                write_page(folder, results, summary, about, dataset)
+                write_page(folder, results, summary, about, dataset, image_size)
     finally:  # the numbers are printed even if the page cannot be made
         print("\n\n".join(filter(None, [format_table(summary), format_error_costs(summary)])))

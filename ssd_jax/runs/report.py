@@ -36,12 +36,14 @@ def write_page(
     summary: dict[str, Any],
     about: dict[str, str],
     dataset: Dataset,
+    image_size: int | None = None,
 ) -> None:
     """Writes a page about the results; see `evaluation.report.write_report`."""
     # Matplotlib and Jinja are not needed without a page.
     from ssd_jax.evaluation.report import write_report
 
-    write_report(folder, results, dataset.class_names, summary, about, images_of(dataset))
+    names, images = dataset.class_names, images_of(dataset)
+    write_report(folder, results, names, summary, about, images, image_size)
     logger.info("the report is %s", folder / "index.html")
 
 
@@ -70,7 +72,8 @@ def log_result(
         if devices.is_main_process():
             about = {"run": f"{result.workdir}, step {result.best_step}", "data": origin}
             try:
-                write_page(result.workdir / "report", results, summary, about, evaluator.dataset)
+                place, size = result.workdir / "report", config.model.image_size
+                write_page(place, results, summary, about, evaluator.dataset, size)
             except UserError as error:  # the result is logged in any case
                 logger.warning("there is no report: %s", error)
     if devices.is_main_process():

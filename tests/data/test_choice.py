@@ -147,7 +147,11 @@ def test_a_stored_cut_is_followed(flat, caplog, monkeypatch):
     data = open_run_data(config, stored)
     assert ids(data.evaluation) == ["b", "j"] and ids(data.train) == list("acdefghi")
     assert ids(open_run_data(config.replace({"eval_every": -1}), stored).train) == ids(data.train)
+    caplog.set_level("INFO")
     evaluation, _ = open_evaluation_data(config.data, ("dog",), Problems(), stored)
+    others = 10 - len(evaluation)
+    line = f"{len(evaluation)} of 10 images, held out; the run trained on the other {others}"
+    assert line in caplog.text
     assert ids(evaluation) == ["b", "j"]
     # All of the source by its own name holds what was trained on.
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)

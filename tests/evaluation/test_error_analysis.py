@@ -69,7 +69,7 @@ def test_what_errors_cost_by_hand():
     # AP is 1/2 · 1/2. Without the first detection 1/2; with the last on its object both precisions
     # behind the first are 2/3 at best; nothing was missed altogether.
     expected = {"localisation": 2 / 3 - 1 / 4, "background": 1 / 4}
-    expected |= {"similar": 0, "other": 0, "missed": 0}
+    expected |= {"similar": 0, "other": 0, "undetected": 0}
     assert {name: float(values[0]) for name, values in gains.items()} == pytest.approx(expected)
 
 
@@ -77,9 +77,9 @@ def test_an_object_found_already_is_not_found_by_moving_another_box():
     images = [result([(1, False, A), (1, False, B)], [(1, 0.9, HALF_A), (1, 0.8, A)])]
     rankings = voc.rank(images, 1)
     gains = costs(images, rankings, analyse(images, rankings, ["cat"], []), voc.METRIC.average)
-    # The first is taken away: 1/2 in place of 1/2 · 1/2. B is missed: 1 · 1/2 in place of that.
+    # The first is taken away: 1/2 in place of 1/2 · 1/2. B is undetected: 1 · 1/2 in place of that.
     assert gains["localisation"][0] == pytest.approx(1 / 4)
-    assert gains["missed"][0] == pytest.approx(1 / 4)
+    assert gains["undetected"][0] == pytest.approx(1 / 4)
 
 
 def test_classes_without_objects_cost_nothing_and_wholly_missed_ones_everything():
@@ -88,7 +88,7 @@ def test_classes_without_objects_cost_nothing_and_wholly_missed_ones_everything(
     gains = costs(
         images, rankings, analyse(images, rankings, ["cat", "dog"], []), voc.METRIC.average
     )
-    assert gains["missed"][0] == 1 and np.isnan(gains["missed"][1])
+    assert gains["undetected"][0] == 1 and np.isnan(gains["undetected"][1])
     assert gains["background"][0] == 0
 
 
@@ -136,8 +136,8 @@ def test_difficult_objects_and_crowds_are_not_missed():
     images = [result([(1, False, A), (1, True, B), (1, False, C)], [(1, 0.9, A)], crowd=[2])]
     rankings = voc.rank(images, 1)
     analysis = analyse(images, rankings, ["cat"], [])
-    assert not analysis.missed[0].any()
-    assert costs(images, rankings, analysis, voc.METRIC.average)["missed"][0] == 0
+    assert not analysis.undetected[0].any()
+    assert costs(images, rankings, analysis, voc.METRIC.average)["undetected"][0] == 0
 
 
 def test_every_detection_and_object_has_its_place():

@@ -16,14 +16,16 @@ def test_costs_of_errors_are_means_over_classes_with_words():
         result([(2, False, A)], []),
     ]
     summary = with_error_costs(summarise(images, NAMES, ["voc"]), images, NAMES)
-    wanted = {"missed": 0.5, "localisation": 0.0, "other": 0.0, "background": 1 / 12}
+    wanted = {"undetected": 0.5, "localisation": 0.0, "other": 0.0, "background": 1 / 12}
     assert set(summary["error_costs"]) == set(wanted)  # no classes are similar
     for kind, cost in wanted.items():
         np.testing.assert_allclose(summary["error_costs"][kind], cost, atol=1e-9)
-    title, *lines = format_error_costs(summary).splitlines()
+    title, *lines, overlap, why = format_error_costs(summary).splitlines()
     assert title == "mAP (AP, area) lost to each kind of error"
     assert [line.split()[-1] for line in lines[:2]] == ["0.5000", "0.0833"]
-    assert lines[0].startswith("objects missed") and lines[1].startswith("detections on the back")
+    assert lines[0].startswith("objects that no detection of their class overlaps ")
+    assert lines[1].startswith("detections that overlap no object ") and len(lines) == 4
+    assert "IoU of 0.1" in overlap and "do not add up to the missing mAP" in why
 
 
 def test_without_objects_there_are_no_costs():

@@ -45,7 +45,7 @@ def test_objects_are_missed_where_no_right_detection_reaches_the_operating_point
     ]
     rankings = voc.rank(results, 2)
     analysis = error_analysis.analyse(results, rankings, ["cat", "dog"], similar_groups([]))
-    assert not any(missed.any() for missed in analysis.missed)
+    assert not any(undetected.any() for undetected in analysis.undetected)
     least = thresholds([best_f1(ranking) for ranking in rankings])
     galleries = draw_galleries(
         *(results, rankings, ["cat", "dog"], least, analysis), lambda names: images_of(*names)
@@ -60,3 +60,21 @@ def test_objects_are_missed_where_no_right_detection_reaches_the_operating_point
     assert [gallery["total"] for gallery in galleries] == [1, 0, 0, 1, 1, 2]
     # The false positives have lower scores than the operating points.
     assert [gallery["at_points"] for gallery in galleries] == [0, 0, 0, 0, 1, 2]
+
+
+def test_examples_reach_the_operating_point_and_come_from_several_images():
+    # The operating point of cats is 0.6: each image has a cat and three wrong boxes above it.
+    wrong = [(50, 0, 59, 9), (50, 20, 59, 29), (50, 40, 59, 49)]
+    results = [
+        result([(1, False, A)], [(1, 0.6, A)] + [(1, score, box) for box in wrong], name)
+        for name, score in (("first", 0.9), ("second", 0.8), ("third", 0.1))
+    ]
+    rankings = voc.rank(results, 1)
+    analysis = error_analysis.analyse(results, rankings, ["cat"], [])
+    galleries = draw_galleries(
+        *(results, rankings, ["cat"], np.array([0.6]), analysis), lambda names: images_of(*names)
+    )
+    (background,) = (each for each in galleries if each["name"] == "background")
+    shown = [(item["text"], item["image"]) for item in background["items"]]
+    assert shown == [("cat 0.90", "first.jpg")] * 2 + [("cat 0.80", "second.jpg")] * 2
+    assert (background["total"], background["at_points"]) == (9, 6)

@@ -18,7 +18,7 @@ def told(found, truth=TRUTH, image_size=300, names=NAMES):
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (FOUND[1:], ("cat, AP 0.00 (1 object)", "not found", "(without them AP 1.00)")),
+        (FOUND[1:], ("cat, AP 0.00 (1 object)", "no detection", "(without them AP 1.00)")),
         ([*FOUND[1:], (1, 0.9, HALF_A)], ("cat, AP 0.00", "do not fit", "a larger input")),
         ([*FOUND, (2, 0.95, (80, 0, 99, 19))], ("dog, AP 0.50", "no object is labelled")),
         ([*FOUND, (2, 0.95, A)], ("dog, AP 0.50", "similar classes", "mostly cat")),
@@ -30,10 +30,11 @@ def test_the_class_and_what_it_loses_most_by(found, words):
     assert line.startswith("weakest class: ") and all(word in line for word in words)
 
 
-def test_small_objects_that_are_missed_want_a_larger_input():
+def test_small_objects_that_are_undetected_want_a_larger_input():
     # 19 of 100 pixels are 57 of 300 and 15 of 80.
     assert "more images of it" in told(FOUND[1:])
     assert "smaller than 15 pixels" in told(FOUND[1:], image_size=80)
+    assert "more images of it" in told(FOUND[1:], image_size=None)
 
 
 def test_nothing_is_told_where_nothing_can_be_gained():
