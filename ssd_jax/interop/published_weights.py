@@ -59,8 +59,26 @@ def published_file(trained_on: str, backbone: str) -> Path:
     Raises:
       UserError: the file cannot be downloaded or stored, or its hash differs from its name.
     """
+    address, path = address_and_path(trained_on, backbone)
+    if not path.exists():
+        with locked_in_turn(path.parent):
+            if not path.exists():
+                _download(address, path)
+    wrong = _wrong_hash(path, path.name)
+    if wrong:
+        raise UserError(
+            f"{path} is damaged: {wrong}; remove it to download it again from {address}"
+        )
+    return path
+
+
+def address_and_path(trained_on: str, backbone: str) -> tuple[str, Path]:
+    """The address of the weights of `published_file`, and the place of the file on this machine.
+
+    Raises:
+      UserError: this user has no home folder.
+    """
     name = FILES[trained_on][backbone]
-    address = f"{ADDRESS}/{name}"
     try:
         folder = cache_folder("weights")
     except RuntimeError as error:
@@ -68,17 +86,7 @@ def published_file(trained_on: str, backbone: str) -> Path:
             f"{name} cannot be stored, because this user has no home folder: set XDG_CACHE_HOME to "
             "a folder"
         ) from error
-    path = folder / name
-    if not path.exists():
-        with locked_in_turn(folder):
-            if not path.exists():
-                _download(address, path)
-    wrong = _wrong_hash(path, name)
-    if wrong:
-        raise UserError(
-            f"{path} is damaged: {wrong}; remove it to download it again from {address}"
-        )
-    return path
+    return f"{ADDRESS}/{name}", folder / name
 
 
 def _download(address: str, path: Path) -> None:

@@ -2,10 +2,13 @@
 
 import logging
 import math
+import re
+import sys
 from pathlib import Path
 
 from ssd_jax.config.schema import Config
 from ssd_jax.runs import agreement
+from ssd_jax.runs.provenance import command
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +38,29 @@ def with_steps(config: Config, num_images: int, folder: Path) -> Config:
     return config.replace({"steps": steps})
 
 
-def log_how_to_continue(config: Config, step: int) -> None:
-    """Logs how to continue a run that has ended at a step."""
+def longer_command(config: Config, field: str = "steps") -> str:
+    """The command that continues this run for twice its length; "" if no command started it.
+
+    Args:
+      config: of the run.
+      field: the field that ends it, `steps` or `patience`.
+    """
+    is_training = Path(sys.argv[0]).name == "train.py" or sys.argv[1:2] == ["train"]
+    if not is_training:
+        return ""
+    field = "epochs" if field == "steps" and config.epochs else field
+    twice = 2 * getattr(config, field)
+    changed = rf"--?(config\.{field}=.*|change_config)"
+    kept = [word for word in sys.argv[1:] if not re.fullmatch(changed, word)]
+    value = f"{twice:g}" if isinstance(twice, float) else twice
+    return command([*kept, f"--config.{field}={value}", "--change_config"])
+
+
+def log_how_to_continue(config: Config, folder: Path, step: int) -> None:
+    """Logs that a run has ended at a step, and how to continue it."""
     field = "steps" if step == config.steps else "patience"
+    longer = longer_command(config, field) or f"raise config.{field}, with change_config=True"
     logger.info(
-        "the run has ended at step %d: to continue, raise config.%s, with --change_config",
-        step,
-        field,
+        "%s: this run has ended at step %d of %d; to train longer: %s",
+        *(folder, step, config.steps, longer),
     )

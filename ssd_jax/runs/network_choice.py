@@ -9,7 +9,7 @@ from ssd_jax.config.files import load_config
 from ssd_jax.config.schema import Config
 from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError
-from ssd_jax.interop.published_weights import published_file
+from ssd_jax.interop.published_weights import address_and_path, published_file
 from ssd_jax.runs.workdir import flat_fields
 
 logger = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ NETWORKS = {
     "accelerator": "the paper's SSD300 with VGG16, in bfloat16, for an accelerator",
     "scratch": "a small SSD at 256 pixels",
 }
+BACKBONES = {"cpu": "mobilenet_v2", "accelerator": "vgg16"}  # of start weights
 # From docs/benchmarks.md: fine-tuning on a folder of images, and a small network from scratch.
 COST = (
     "training from scratch takes longer and reaches less (with 160 images of raccoons mAP 81 "
@@ -45,20 +46,42 @@ def choose_row(init: str | None) -> str:
     Args:
       init: `config.init` if it is given; None = to choose, which may download weights.
     """
-    row = "cpu" if jax.default_backend() == "cpu" else "accelerator"
+    row = _row_with_weights()
     found = exchange.from_main_process(_reason_without_weights(row) if init is None else "")
     if init == "" or found:
         row = "scratch"
     if devices.is_main_process():
-        reason = f", without start weights; {COST}" if row == "scratch" else ""
-        logger.info("network: %s%s%s", NETWORKS[row], reason, f". {found}" if found else "")
+        lines = [f"network: {NETWORKS[row]}"]
+        if row == "scratch":
+            lines = [f"{lines[0]}, without start weights: {COST}"]
+        logger.info("%s", "\n  ".join([*lines, *filter(None, [found])]))
     return row
+
+
+def how_to_use_weights() -> str:
+    """How to train with start weights, after a run for which they were missing; one line."""
+    try:
+        address, path = address_and_path("imagenet", BACKBONES[_row_with_weights()])
+    except UserError as error:
+        return str(error)
+    if path.exists():
+        copying = f"they are in {path} now"
+    else:
+        copying = f"download {address} on another machine, and copy it to {path}"
+    return (
+        f"start weights, which this run lacks: {copying}; then train with another --workdir, "
+        f"because a run keeps its network ({COST})"
+    )
+
+
+def _row_with_weights() -> str:
+    return "cpu" if jax.default_backend() == "cpu" else "accelerator"
 
 
 def _reason_without_weights(row: str) -> str:
     """The reason why the weights of ImageNet are missing; "" if they are not."""
     try:
-        published_file("imagenet", "mobilenet_v2" if row == "cpu" else "vgg16")
+        published_file("imagenet", BACKBONES[row])
     except UserError as error:
         return str(error)
     return ""

@@ -25,7 +25,7 @@ from ssd_jax.models.input_size import fields_of_size
 from ssd_jax.models.network import tiling_of
 from ssd_jax.runs.data_checks import check_objects
 from ssd_jax.runs.length import steps_of
-from ssd_jax.runs.network_choice import with_network
+from ssd_jax.runs.network_choice import how_to_use_weights, with_network
 from ssd_jax.runs.workdir import flat_fields
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,16 @@ class Chosen(NamedTuple):
             evaluation = None if data.evaluation is None else count_content(data.evaluation)
             check_objects(count_content(data.train), evaluation, data.trained, data.origin)
             config = with_network(config, self.given)
-        return planned(config, self.given, data.train, recorded)
+        config = planned(config, self.given, data.train, recorded)
+        missing = self.missing_weights(config)
+        if missing and recorded is not None and devices.is_main_process():
+            logger.info("missing: %s", missing)
+        return config
+
+    def missing_weights(self, config: Config) -> str:
+        """How to use start weights, if they were missing when the network was chosen, or ""."""
+        is_given = "init" in (self.given or ())
+        return how_to_use_weights() if self.network and not (config.init or is_given) else ""
 
 
 def planned(

@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def describe_program() -> dict[str, Any]:
     """Time, command, place, process, host, `git` revision and versions, as JSON can hold them."""
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": _command(),
+        "command": command(sys.argv[1:]),
         "folder": os.getcwd(),
         "host": socket.gethostname(),
         "process": os.getpid(),
@@ -38,9 +39,9 @@ def describe_program() -> dict[str, Any]:
     }
 
 
-def _command() -> str:
-    """The command of this program, in a form that can be typed again."""
-    program, *arguments = sys.argv
+def command(arguments: Sequence[str]) -> str:
+    """The command of this program with these arguments, in a form that can be typed again."""
+    program = sys.argv[0]
     if Path(program).name == "ssd-jax":
         return shlex.join(["ssd-jax", *arguments])
     started = ["-m", "ssd_jax"] if Path(program).name == "__main__.py" else [program]

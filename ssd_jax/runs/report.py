@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd_jax.config.schema import Config
+from ssd_jax.data.content import count_content
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.data.records import NamedImage
 from ssd_jax.distributed import devices, exchange
@@ -17,6 +18,7 @@ from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.weakest import Weakest, describe_weakest
 from ssd_jax.models.network import Variables
 from ssd_jax.runs.evaluator import Evaluator
+from ssd_jax.runs.length import longer_command
 from ssd_jax.runs.result import TrainResult, describe_result, next_commands
 from ssd_jax.training.checkpoints import Checkpoints
 
@@ -53,6 +55,7 @@ def log_result(
     evaluator: Evaluator | None,
     origin: str,
     check: Callable[[], None],
+    missing: str = "",
 ) -> None:
     """Logs the result of a run; evaluates its best checkpoint again for a report.
 
@@ -62,6 +65,7 @@ def log_result(
       evaluator: the evaluator of its evaluation data; None without such data.
       origin: a description of the evaluation data.
       check: called after every batch; may raise an error to end early.
+      missing: advice about something that the run lacks, printed first; "" = none.
     """
     num_objects, weakest = [], None
     if evaluator is not None and result.best_step is not None and config.report:
@@ -76,8 +80,10 @@ def log_result(
                 write_page(place, results, summary, about, evaluator.dataset, size)
             except UserError as error:  # the result is logged in any case
                 logger.warning("there is no report: %s", error)
+    elif evaluator is not None:
+        num_objects = count_content(evaluator.dataset).num_objects.tolist()
     if devices.is_main_process():
-        told = describe_result(result, num_objects, weakest)
+        told = describe_result(result, num_objects, weakest, longer_command(config), missing)
         end = next_commands(result, evaluates=evaluator is not None)
         logger.info("%s", "\n".join(filter(None, [told, end])))
 

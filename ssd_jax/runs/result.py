@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ssd_jax.distributed import exchange
-from ssd_jax.evaluation.uncertainty import describe_uncertainty
+from ssd_jax.errors import counted
+from ssd_jax.evaluation.uncertainty import describe_uncertainty, mean_ap_uncertainty
 from ssd_jax.evaluation.weakest import Weakest
 from ssd_jax.training.metrics_writer import read_metrics
 from ssd_jax.training.run_checkpoints import RunCheckpoints
 
 DIFFERENCE = 0.01  # difference of mAP from which an evaluation counts as better than another
-CHANCE = 0.3  # the same for few objects, divided by the square root of their number
 RISEN = 1.1  # a loss on evaluation images counts as risen above this factor times the lowest one
 HOLDS = 3  # number of last evaluations that must have a risen loss
 FEWEST = 5  # minimum number of evaluations to estimate their scatter
@@ -63,27 +63,34 @@ def read_result(folder: Path, checkpoints: RunCheckpoints) -> TrainResult:
 
 
 def describe_result(
-    result: TrainResult, num_objects: Sequence[int] = (), weakest: Weakest | None = None
+    result: TrainResult,
+    num_objects: Sequence[int] = (),
+    weakest: Weakest | None = None,
+    longer: str = "",
+    missing: str = "",
 ) -> str:
-    """Describes a result in a few lines: the best step, its uncertainty, and one advice.
+    """Describes a result in a few lines: the best step, its uncertainty, and advice.
 
     Args:
       result: of the run.
       num_objects: of each class, in the evaluation data; empty if unknown.
       weakest: the weakest class; not used if the objects are few.
+      longer: the command that trains with more steps; "" if there is none.
+      missing: advice that comes first, about something that the run lacks; "" = none.
 
     Returns:
-      The lines; "" if the run was not evaluated.
+      The lines; only `missing` if the run was not evaluated.
     """
     mean_ap = _series(result, "eval/mAP")
     best = result.best_mean_ap
+    first = [f"try next: {missing}"] if missing else []
     if best is None:
-        return ""
+        return "\n".join(first)
     lines, advice = [], ""
     if len(mean_ap) > 1:
         lines = [f"best of {len(mean_ap)} evaluations: mAP {best:.4f} at step {result.best_step}"]
-        course, advice = _course(result, mean_ap, sum(num_objects))
-        lines += filter(None, [course])
+        course, advice = _course(result, mean_ap, num_objects)
+        lines += course
     uncertain = describe_uncertainty(num_objects, best)
     if uncertain:
         lines.append(
@@ -94,7 +101,12 @@ def describe_result(
     elif weakest:
         lines.append(weakest.description)
         advice = advice or weakest.advice
-    return "\n".join([*lines, *([f"try next: {advice}"] if advice else [])])
+    lines += first
+    if advice:
+        lines.append(f"try next: {advice}")
+    if longer and "more steps" in advice:
+        lines.append(f"  {longer}")
+    return "\n".join(lines)
 
 
 def next_commands(result: TrainResult, evaluates: bool) -> str:
@@ -109,9 +121,14 @@ def next_commands(result: TrainResult, evaluates: bool) -> str:
     if evaluates:
         commands.append(f"ssd-jax evaluate {run} --report=report")
     commands.append(f"ssd-jax export {run} --to=onnx --output=deploy")
+    done = f"done: checkpoints, metrics and pictures are in {result.workdir}"
+    if evaluated := _series(result, "eval/mAP"):
+        last = max(evaluated)
+        kind = "the best" if last == result.best_step else f"not of the best, {result.best_step}"
+        done += f"; pictures/detections.png is of step {last}, {kind}"
     return "\n".join(
         [
-            f"done: checkpoints, metrics and pictures are in {result.workdir}",
+            done,
             "commands for this run:",
             *(f"  {command}" for command in commands),
         ]
@@ -127,39 +144,64 @@ def _series(result: TrainResult, name: str) -> dict[int, float]:
     }
 
 
-def _course(result: TrainResult, mean_ap: dict[int, float], num_objects: int) -> tuple[str, str]:
-    """Describes a run that was too long or too short, with an advice; both "" if it was neither.
+def _course(
+    result: TrainResult, mean_ap: dict[int, float], num_objects: Sequence[int]
+) -> tuple[list[str], str]:
+    """Describes a run that was too long or too short, in lines, with an advice or "".
+
+    Differences of the mAP within its uncertainty, and within the scatter of the evaluations, give
+    no verdict.
 
     Args:
       result: of the run.
       mean_ap: of each evaluation, two or more.
-      num_objects: in the evaluation data; 0 = unknown.
+      num_objects: of each class, in the evaluation data; empty if unknown.
     """
     *_, before, last = mean_ap.values()
     best = max(mean_ap.values())
-    chance = CHANCE / math.sqrt(num_objects) if num_objects else 0.0
-    difference = max(DIFFERENCE, chance, 2 * scatter(list(mean_ap.values())))
-    if best - last > difference:
-        problem = (
-            f"the last, at step {result.last_step}, has {last:.4f}: longer training made it worse"
-        )
-        return problem, "fewer steps, more images or stronger augmentation"
-    if last - before > difference:
-        rise = f"by {last - before:.4f} since the evaluation before"
-        return f"the mAP was still rising, {rise}", "more steps"
+    uncertainty = mean_ap_uncertainty(num_objects, best)
+    limit = max(DIFFERENCE, uncertainty, 2 * scatter(list(mean_ap.values())))
     losses = _series(result, "eval/loss")
+    first_loss, last_loss = (losses.get(step or 0) for step in (result.best_step, max(mean_ap)))
+    is_loss_lower = first_loss is not None and last_loss is not None and last_loss < first_loss
+    told = f"the last, at step {result.last_step}, has {last:.4f}"
+    if best - last > limit and not is_loss_lower:
+        advice = "fewer steps, more images or stronger augmentation"
+        return [f"{told}: longer training made it worse"], advice
+    if last - before > limit:
+        rise = f"by {last - before:.4f} since the evaluation before"
+        return [f"the mAP was still rising, {rise}"], "more steps"
+    lines = []
+    if DIFFERENCE < best - last <= uncertainty:
+        told += (
+            f": the difference is within the uncertainty of {counted(sum(num_objects), 'object')}, "
+            "so these checkpoints cannot be ranked"
+        )
+        lines = [told]
+    if best - last > DIFFERENCE and is_loss_lower:
+        lines = [
+            f"{told}; its loss on the evaluation images is lower ({last_loss:.3f}, not "
+            f"{first_loss:.3f}): try it with --checkpoint=last"
+        ]
+    overfitting = _overfitting(losses)
+    if overfitting:
+        return [*lines, overfitting], "more images or stronger augmentation"
+    return lines, ""
+
+
+def _overfitting(losses: dict[int, float]) -> str:
+    """Describes a loss on evaluation images that has risen for long; "" if it has not."""
     if len(losses) < FEWEST:
-        return "", ""
+        return ""
     lowest = min(losses, key=lambda step: losses[step])
     values = list(losses.values())
     risen = max(RISEN * losses[lowest], losses[lowest] + 3 * scatter(values))
-    if min(values[-HOLDS:]) > risen:
-        problem = (
-            f"overfitting since step {lowest}: the loss on evaluation images has risen from "
-            f"{losses[lowest]:.3f} to {values[-1]:.3f}"
-        )
-        return problem, "more images or stronger augmentation"
-    return "", ""
+    if min(values[-HOLDS:]) <= risen:
+        return ""
+    return (
+        f"overfitting since step {lowest}: the loss on evaluation images has risen from "
+        f"{losses[lowest]:.3f} to {values[-1]:.3f}"
+    )
 
 
 def scatter(values: Sequence[float]) -> float:

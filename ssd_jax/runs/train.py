@@ -130,12 +130,16 @@ def _train(
         if not is_done or not is_recorded(folder):
             _record(parts, start)
         if is_done:
-            log_how_to_continue(config, start.step)
+            log_how_to_continue(config, folder, start.step)
         else:
+            if saved:
+                logger.info("%s: continuing at step %d of %d", folder, start.step, config.steps)
             _fit(parts, start, checkpoints, interruption, began)
         result = read_result(folder, checkpoints)
         if not is_done:
-            log_result(result, config, parts.evaluator, data.evaluated, interruption.check)
+            missing = chosen.missing_weights(config)
+            evaluator, check = parts.evaluator, interruption.check
+            log_result(result, config, evaluator, data.evaluated, check, missing)
         return result
 
 
@@ -236,9 +240,7 @@ def _restore(parts: _Parts, checkpoints: RunCheckpoints) -> _Start | None:
     for step, mean_ap in evaluations.items():
         if mean_ap is not None:
             checkpoints.rate(step, mean_ap)
-    step = int(state.step)
-    logger.info("%s: continuing at step %d of %d", parts.folder, step, parts.config.steps)
-    return _Start(step, state, progress, evaluations, None)
+    return _Start(int(state.step), state, progress, evaluations, None)
 
 
 def _begin(parts: _Parts) -> _Start:

@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from ssd_jax.config.schema import Config
 from ssd_jax.evaluation.weakest import Weakest
+from ssd_jax.runs.length import longer_command
 from ssd_jax.runs.result import TrainResult, describe_result, next_commands, scatter
 
 MANY = (10_000,)  # objects
@@ -24,8 +26,8 @@ def result(mean_aps, losses=()):
     return TrainResult(Path("runs/my run"), last, metrics, best, rated[best] if best else None)
 
 
-def described(mean_aps, losses=(), num_objects=(), weakest=None):
-    return describe_result(result(mean_aps, losses), num_objects, weakest).splitlines()
+def described(mean_aps, losses=(), num_objects=(), weakest=None, **others):
+    return describe_result(result(mean_aps, losses), num_objects, weakest, **others).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -49,11 +51,27 @@ def test_the_end_says_what_was_best_and_what_to_do(mean_aps, told):
     assert all(words in line for words, line in zip(told, lines, strict=True))
 
 
-def test_of_few_objects_a_small_difference_is_chance():
-    falling = (0.4, 0.6, 0.55)
+def test_checkpoints_within_the_uncertainty_are_not_ranked():
+    falling, rising = (0.4, 0.6, 0.45), (0.4, 0.45, 0.6)
     assert "longer training" in described(falling)[1] == described(falling, num_objects=MANY)[1]
-    # 0.3 / sqrt(25) = 0.06
-    assert not any("longer training" in line for line in described(falling, num_objects=(25,)))
+    assert "still rising" in described(rising, num_objects=MANY)[1]
+    # With 40 objects it is 1.96 sqrt(p (1 - p) / 44) = 0.145, with p = 26 / 44; with 36, 0.152.
+    assert "longer training" in described(falling, num_objects=(40,))[1]
+    line = (
+        "the last, at step 30, has 0.4500: the difference is within the uncertainty of 36 objects, "
+        "so these checkpoints cannot be ranked"
+    )
+    assert described(falling, num_objects=(36,))[1] == line
+    assert not any("rising" in each for each in described(rising, num_objects=(36,)))
+
+
+def test_a_lower_loss_speaks_for_the_last_checkpoint():
+    falling = (0.4, 0.6, 0.45)
+    assert "longer training" in described(falling, (3.0, 2.0, 2.1), MANY)[1]
+    assert described(falling, (3.0, 2.0, 1.9), MANY)[1] == (
+        "the last, at step 30, has 0.4500; its loss on the evaluation images is lower (1.900, not "
+        "2.000): try it with --checkpoint=last"
+    )
 
 
 def test_the_scatter_of_evaluations_leaves_out_their_course():
@@ -85,6 +103,9 @@ def test_a_loss_that_has_risen_for_long_and_beyond_its_scatter_is_overfitting(lo
 def test_from_noise_on_few_objects_nothing_is_concluded():
     assert described(NOISY_MEAN_APS, NOISY_LOSSES, (10,), DOG) == [
         "best of 10 evaluations: mAP 0.6793 at step 60",
+        "the last, at step 100, has 0.6204: the difference is within the uncertainty of 10 "
+        "objects, so these checkpoints cannot be ranked; its loss on the evaluation images is "
+        "lower (6.496, not 8.930): try it with --checkpoint=last",
         "only 10 objects to evaluate on: the mAP is uncertain by about ±25 points, and the best "
         "checkpoint was chosen on the same images, so it is probably too high",
         "try next: evaluating on more images, because this mAP is too uncertain for comparisons "
@@ -98,9 +119,38 @@ def test_the_weakest_class_is_told_and_one_advice_given():
     assert lines[-2:] == [DOG.description, "try next: more steps"]
 
 
+def test_more_steps_have_a_command_and_what_is_missing_comes_first():
+    others = {"longer": "ssd-jax train", "missing": "weights"}
+    lines = described((0.4, 0.5), num_objects=MANY, **others)
+    assert lines[-3:] == ["try next: weights", "try next: more steps", "  ssd-jax train"]
+    assert described((0.4,), weakest=DOG, **others)[-1] == f"try next: {DOG.advice}"
+    assert described((None,), **others) == ["try next: weights"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "command"),
+    [
+        ({"steps": 600}, "steps", "ssd-jax train --data=a --config.steps=1200 --change_config"),
+        ({"epochs": 2.5}, "steps", "ssd-jax train --data=a --config.epochs=5 --change_config"),
+        ({"patience": 2}, "patience", "ssd-jax train --data=a --config.patience=4 --change_config"),
+    ],
+)
+def test_the_command_for_a_longer_run_is_that_of_the_run(changes, field, command, monkeypatch):
+    config = Config().replace(changes)
+    given = ["train", "--data=a", "--change_config"]
+    given += [f"--config.{name}={value}" for name, value in changes.items()]
+    monkeypatch.setattr("sys.argv", ["/bin/ssd-jax", *given])
+    assert longer_command(config, field) == command
+    monkeypatch.setattr("sys.argv", ["/bin/ssd-jax", "sweep"])
+    assert longer_command(config, field) == ""
+
+
 def test_the_commands_for_a_run_name_it():
     done, _, *commands = next_commands(result([0.5]), evaluates=True).splitlines()
-    assert done == "done: checkpoints, metrics and pictures are in runs/my run"
+    place = "done: checkpoints, metrics and pictures are in runs/my run"
+    assert done == f"{place}; pictures/detections.png is of step 10, the best"
+    worse = next_commands(result([0.5, 0.4]), evaluates=True)
+    assert worse.startswith(f"{place}; pictures/detections.png is of step 20, not of the best, 10")
     assert [line.split()[1] for line in commands] == ["predict", "evaluate", "export"]
     assert all(" --workdir='runs/my run' " in line for line in commands)
     assert "evaluate" not in next_commands(result([]), evaluates=False)
