@@ -202,7 +202,7 @@ class DataConfig(Group):
     on_error: OnError = "stop"
     """Reaction to a damaged image or annotation: stop, or skip the image."""
     max_error_fraction: Share = 0.01
-    """Fraction of the images that may be skipped."""
+    """Fraction of the images that may be skipped, rounded up to whole images."""
 
     @model_validator(mode="before")
     @classmethod

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import math
 import os
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -78,6 +80,7 @@ class Problems:
     Attributes:
       num_images: the number of images, including damaged ones.
       found: the damaged images, each once.
+      source: the data in the words of the user, for messages.
     """
 
     def __init__(
@@ -91,7 +94,8 @@ class Problems:
 
         Args:
           on_error: "stop" or "skip".
-          max_error_fraction: the largest fraction of images that may be left out.
+          max_error_fraction: the largest fraction of images that may be left out, rounded up to
+            whole images.
           file: the list of damaged images, one JSON object per line; new ones are appended.
           is_main_process: whether this process writes the list; all processes read all annotations.
 
@@ -107,6 +111,7 @@ class Problems:
             )
         self.skips = on_error == "skip"
         self.num_images = 0
+        self.source = ""
         self._max_error_fraction = max_error_fraction
         self._file = file
         self._is_main_process = is_main_process
@@ -191,15 +196,18 @@ class Problems:
                 f"all of {counted(total, 'image')} are damaged, so none is left for training or "
                 f"evaluation; the first: {place[0]}: {problems[0].message}"
             )
-        if bad > self._max_error_fraction * total:
+        most = math.ceil(round(self._max_error_fraction * total, 6))
+        if bad > most:
             self._list_read()
             place, problems = next(iter(self._found.items()))
             listed = f"they are listed in {self._file}; " if self._file else ""
             raise UserError(
                 f"{bad} of {counted(total, 'image')} ({bad / max(total, 1):.1%}) are damaged so "
-                f"far, more than config.data.max_error_fraction={self._max_error_fraction:g} "
-                f"allows; the first: {place[0]}: {problems[0].message}; {listed}ssd-jax check-data "
-                "--source=… counts all and shows how to fix them"
+                f"far, more than the {most} that config.data.max_error_fraction="
+                f"{self._max_error_fraction:g} allows; the first: {place[0]}: "
+                f"{problems[0].message}; {listed}{check_command(self.source)} counts all and shows "
+                "how to fix them; to leave them out set --config.data.max_error_fraction="
+                f"{math.ceil(100 * bad / max(total, 1)) / 100:g}"
             )
 
     def _list_read(self) -> None:
@@ -239,6 +247,11 @@ def make_problems(
         None if workdir is None else Path(workdir) / ERRORS_FILE,
         is_main_process,
     )
+
+
+def check_command(source: str) -> str:
+    """The command that checks a data source, for messages."""
+    return f"ssd-jax check-data --source={shlex.quote(source)}"
 
 
 def about_image(message: str, name: str, file: str) -> str:

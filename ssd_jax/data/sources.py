@@ -53,7 +53,7 @@ from ssd_jax.data.formats.voc_folders import find_voc_xml
 from ssd_jax.data.formats.voc_xml import open_voc_xml
 from ssd_jax.data.formats.yolo import find_yolo, open_yolo
 from ssd_jax.data.places import COPY, folder_and_split, given_sources, placeholder
-from ssd_jax.data.problems import Problems
+from ssd_jax.data.problems import Problems, check_command
 from ssd_jax.data.read_part import ReadPart
 from ssd_jax.errors import UserError, first_names
 from ssd_jax.storage.clouds import is_remote
@@ -140,6 +140,7 @@ def open_dataset(
       UserError: the spec, a file or a class is wrong; the message names it.
     """
     problems = problems or Problems()
+    problems.source = spec
     check_class_list(class_names)
     parts = [open_part(source, problems) for source in explicit_sources(spec, role)]
     problems.check()  # before the classes of the remaining images are compared
@@ -155,7 +156,7 @@ def open_dataset(
     ids, merged_ids = category_ids(parts, classes)
     dataset = Dataset(cleaned, classes.names, ids, problems, merged_ids)
     if not len(dataset):
-        raise UserError(f"{spec}: all of its images are damaged: run ssd-jax check-data --source=…")
+        raise UserError(f"{spec}: all of its images are damaged: run {check_command(spec)}")
     return dataset
 
 

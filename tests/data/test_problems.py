@@ -268,13 +268,14 @@ def test_too_many_stop_with_count_fraction_and_list(voc, tmp_path):
     voc.annotation("bad").write_text("")
     spec = voc.split("all", "good", "bad")
     with pytest.raises(UserError) as error:
-        open_dataset(spec, (), skip(tmp_path, 0.49))
+        open_dataset(spec, (), skip(tmp_path, 0.0))
     for part in (
         "1 of 2 images",
         "50.0%",
-        "=0.49",
+        "the 0 that",
         "data_errors.jsonl",
-        "check-data",
+        f"check-data --source={spec} ",
+        "max_error_fraction=0.5",
         "bad.x",
     ):
         assert part in str(error.value)
@@ -357,7 +358,28 @@ def test_a_config_says_what_to_do_and_the_work_directory_holds_the_list(voc, tmp
 
 def test_too_many_damaged_images_are_told_as_far_as_they_were_found():
     problems = Problems("skip", 0.01)
-    problems.num_images = 30
+    problems.num_images, problems.source = 30, "my data"
     problems.finish_reading()
-    with pytest.raises(UserError, match=r"^1 of 30 images \(3\.3%\) are damaged so far, more than"):
-        problems.add_unreadable("a.jpg", "a", "it is empty")
+    problems.add_unreadable("a.jpg", "a", "it is empty")  # 0.3 images, rounded up
+    words = r"^2 of 30 images \(6\.7%\) are damaged so far, more than the 1 that .*=0.01 allows; .*"
+    words += r"check-data --source='my data' counts .* --config.data.max_error_fraction=0.07$"
+    with pytest.raises(UserError, match=words):
+        problems.add_unreadable("b.jpg", "b", "it is empty")
+    problems = Problems("skip", 0.07)  # the value of the message
+    problems.num_images = 30
+    problems.add_unreadable("a.jpg", "a", "it is empty")
+    problems.add_unreadable("b.jpg", "b", "it is empty")
+    problems.finish_reading()
+
+
+@pytest.mark.parametrize(
+    "fraction, total, most", [(0, 30, 0), (0.01, 100, 1), (0.01, 101, 2), (0.07, 100, 7)]
+)
+def test_the_share_of_damaged_images_is_rounded_up(fraction, total, most):
+    problems = Problems("skip", fraction)
+    problems.num_images = total
+    problems.finish_reading()
+    for index in range(most):
+        problems.add_unreadable(f"{index}.jpg", str(index), "it is empty")
+    with pytest.raises(UserError, match="are damaged so far"):
+        problems.add_unreadable("last.jpg", "last", "it is empty")
