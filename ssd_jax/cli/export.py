@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from ssd_jax.cli.command_line import Command, define_checkpoint, given
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, first_names
 
 if TYPE_CHECKING:
     from ssd_jax.interop.trained import Trained
@@ -51,7 +51,7 @@ PUSH = flags.DEFINE_string("push", None, "For hf: USER/NAME to upload the folder
 def main(arguments: list[str]) -> None:
     """Runs the command with its flags and prints the result."""
     del arguments
-    from ssd_jax.inference.export import check_target, export_detector
+    from ssd_jax.inference.export import check_target, export_detector, written_files
     from ssd_jax.interop.export import PAGE, Choices
 
     kind, output = given(TO), given(OUTPUT)
@@ -61,7 +61,9 @@ def main(arguments: list[str]) -> None:
     check_target(kind, output, choices, PUSH.value)
     trained, numbers = _detector()
     address = export_detector(trained, output, kind, choices, numbers, PUSH.value)
-    print(f"{output}: written{'; docs/web.md says how to see it' if kind == PAGE else ''}")
+    print(f"{output}: written: {first_names(written_files(output), 12)}")
+    if kind == PAGE:
+        print("docs/web.md says how to see the page")
     if address:
         print(f"uploaded: {address}")
 

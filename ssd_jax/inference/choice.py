@@ -1,5 +1,6 @@
 """Selects the detections of a prediction, and records the best one below the threshold."""
 
+import numbers
 import threading
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,6 +10,12 @@ import numpy as np
 from ssd_jax.data.classes import check_class_list
 from ssd_jax.errors import UserError
 from ssd_jax.inference.detections import Detections
+
+
+def check_score_threshold(value: float, name: str) -> None:
+    """Raises a `UserError` with the name of an argument that is not a number in [0, 1]."""
+    if not isinstance(value, numbers.Real) or not 0 <= value <= 1:
+        raise UserError(f"{name} is {value!r}, but must be a number between 0 and 1")
 
 
 class LeftOut(NamedTuple):
@@ -47,8 +54,7 @@ class Choice:
         Raises:
           UserError: the threshold or a class is invalid.
         """
-        if not 0 <= score_threshold <= 1:
-            raise UserError(f"--score_threshold is {score_threshold}, but must be between 0 and 1")
+        check_score_threshold(score_threshold, "--score_threshold")
         check_class_list(classes, "--classes")
         for name in classes:
             if name not in class_names:

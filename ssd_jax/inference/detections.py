@@ -1,6 +1,7 @@
 """The detections of an image, and the accepted types of images."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -139,6 +140,11 @@ def open_as_rgb(image: AnyImage) -> Image.Image:
       UserError: the image cannot be read, or has another type.
     """
     if isinstance(image, str | Path):
+        if os.path.isdir(image):
+            raise UserError(
+                f"{image} is a folder, but must be an image: pass a list of its files, or use "
+                "ssd-jax predict, which takes folders"
+            )
         return open_image(image)
     if isinstance(image, Image.Image):
         try:

@@ -1,7 +1,7 @@
 """A trained detector in three lines of Python.
 
 detector = Detector.from_pretrained("my_detector")
-detections = detector("image.jpg")
+detections = detector("image.jpg", score_threshold=0.4)
 print(detections.names, detections.scores, detections.boxes)
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from ssd_jax.errors import UserError
 from ssd_jax.images.resizing import image_to_square, resize_to_square
+from ssd_jax.inference.choice import check_score_threshold
 from ssd_jax.inference.detections import AnyImage, Detections, is_rgb, open_as_rgb
 from ssd_jax.inference.engine import Engine
 from ssd_jax.runs.which_checkpoint import WhichCheckpoint
@@ -62,17 +63,21 @@ class AnyDetector(abc.ABC):
     def __call__(
         self, images: AnyImage | Sequence[AnyImage], score_threshold: float = 0.0
     ) -> Detections | list[Detections]:
-        """Detects objects.
+        """Detects objects; pass a score threshold, 0.4 in `ssd-jax predict`.
+
+        Without one, all detections are returned, usually more than a hundred of low scores, as an
+        evaluation needs them.
 
         Args:
           images: an image, or a list of images: paths, PIL images, or `[height, width, 3]` uint8
             RGB arrays.
-          score_threshold: detections with a lower score are left out.
+          score_threshold: detections with a lower score are left out, in [0, 1].
 
         Raises:
-          UserError: an image cannot be read or has another type, or there are too many images for
-            the memory.
+          UserError: an image cannot be read or has another type, the threshold is no number in
+            [0, 1], or there are too many images for the memory.
         """
+        check_score_threshold(score_threshold, "score_threshold")
         if not isinstance(images, list | tuple):
             return self([cast(AnyImage, images)], score_threshold)[0]
         if not images:
@@ -118,7 +123,18 @@ class Detector(AnyDetector):
     # Late imports: JAX and Orbax take a second.
 
     def __init__(self, engine: Engine, read_numbers: Callable[[], Mapping[str, float]] = dict):
-        """A detector in an engine; `read_numbers` gives its metrics by name, for a model card."""
+        """A detector in an engine; `read_numbers` gives its metrics by name, for a model card.
+
+        Programs use `from_workdir`, `from_pretrained`, `from_onnx` or `from_tflite`.
+
+        Raises:
+          UserError: the engine is a path.
+        """
+        if isinstance(engine, str | Path):
+            raise UserError(
+                f"Detector({str(engine)!r}) names no kind of detector: use Detector.from_workdir "
+                "for a run, or from_pretrained, from_onnx or from_tflite for an export"
+            )
         self.class_names, self.category_ids, self.side, self.least_score = engine.description
         self._engine = engine
         self._read_numbers = read_numbers
@@ -186,7 +202,7 @@ class Detector(AnyDetector):
         precision: str = "",
         calibration: str = "",
         license_name: str = "",
-    ) -> None:
+    ) -> str | Path:
         """Writes a folder with the detector for other programs, like `ssd-jax export`.
 
         Args:
@@ -195,6 +211,9 @@ class Detector(AnyDetector):
           precision: for onnx, web, tflite: float32 (the default), float16 or int8.
           calibration: for int8: a data set, best the training data.
           license_name: for hf, onnx, tflite, saved_model, web: the licence to record, like "mit".
+
+        Returns:
+          The folder.
 
         Raises:
           UserError: an argument is wrong, a package is missing, the format does not support the
@@ -212,6 +231,7 @@ class Detector(AnyDetector):
             )
         choices = Choices(precision, calibration, license_name)
         export_detector(self._engine.trained, output, to, choices, self._read_numbers())
+        return output
 
     def prepare(self, image: AnyImage) -> Prepared:
         """See `AnyDetector`."""

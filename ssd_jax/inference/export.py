@@ -78,6 +78,11 @@ def export_detector(
     return push(str(output), repository) if repository is not None else ""
 
 
+def written_files(output: AnyPath) -> list[str]:
+    """The files of all exports in a folder, without a model card and the checksums."""
+    return sorted(_checksums(output))
+
+
 def _checksums(output: AnyPath) -> dict[str, str]:
     return listed_checksums(bytes_in(output, CHECKSUMS_FILE))
 

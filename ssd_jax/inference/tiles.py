@@ -5,6 +5,7 @@ the image is divided into overlapping squares, and the network detects in each o
 """
 
 import math
+import numbers
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -78,10 +79,12 @@ class TiledDetector(AnyDetector):
           tile: side of the tiles in pixels of the image.
 
         Raises:
-          UserError: the tiles are too small.
+          UserError: the tiles are too small, or their side is no whole number.
         """
-        if tile < MIN_TILE:
-            raise UserError(f"--tile is {tile}, but must be {MIN_TILE} pixels or more")
+        if not isinstance(tile, numbers.Integral) or tile < MIN_TILE:
+            raise UserError(
+                f"--tile is {tile!r}, but must be a whole number of {MIN_TILE} pixels or more"
+            )
         self._detector, self._tile = detector, tile
         self.class_names = detector.class_names
         self.category_ids = detector.category_ids

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssd_jax import Detections
+from ssd_jax import Detections, Detector
 from ssd_jax.data.evaluation_batches import evaluation_batches
 from ssd_jax.data.sources import open_dataset
 from ssd_jax.distributed import devices
@@ -68,11 +68,23 @@ def test_it_takes_pictures_of_all_kinds(detector, tmp_path):
         (None, "of the type NoneType, but must be a path"),
         ("/no/such.jpg", "/no/such.jpg cannot be read"),
         (Image.new("F", (2, 2)), "fractions of unknown range"),
+        (".", r"\. is a folder, but must be an image: pass a list of its files"),
     ],
 )
 def test_other_things_are_refused(detector, given, complaint):
     with pytest.raises(UserError, match=complaint):
         detector(given)
+
+
+@pytest.mark.parametrize("threshold", [50, -0.1, "0.5", float("nan"), None])
+def test_a_threshold_is_a_number_from_0_to_1(detector, threshold):
+    with pytest.raises(UserError, match=r"^score_threshold is .*, but must be a number between"):
+        detector(PICTURES[0], score_threshold=threshold)
+
+
+def test_a_path_makes_no_detector():
+    with pytest.raises(UserError, match=r"Detector\('runs/mine'\) .*use Detector.from_workdir"):
+        Detector("runs/mine")  # type: ignore[arg-type]
 
 
 def detections(**changes):

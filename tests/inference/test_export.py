@@ -6,7 +6,7 @@ import pytest
 
 from ssd_jax import Detector
 from ssd_jax.errors import UserError
-from ssd_jax.inference.export import export_detector
+from ssd_jax.inference.export import export_detector, written_files
 from ssd_jax.interop.trained import save_folder
 from ssd_jax.storage.checksums import verify_checksums, write_checksums
 from tests.helpers.random_detector import NAMES, random_trained
@@ -29,10 +29,11 @@ def folder(trained, tmp_path_factory):
 def test_a_detector_is_exported_in_python(folder, tmp_path, caplog):
     detector = Detector.from_pretrained(folder)
     with caplog.at_level(logging.WARNING, "ssd_jax"):
-        detector.export(tmp_path)
+        assert detector.export(tmp_path) == tmp_path
         detector.export(tmp_path, "hf", license_name="mit")  # again, with a card
     assert not caplog.text and "license: mit" in (tmp_path / "README.md").read_text()
     verify_checksums(tmp_path, ["config.json", "model.safetensors"])
+    assert written_files(tmp_path) == ["config.json", "model.safetensors"]
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
     with pytest.raises(UserError, match="must be one of safetensors"):

@@ -193,7 +193,7 @@ def test_in_and_out_again_is_exact(imported, tensors, tmp_path):
 def test_a_shared_folder_detects_the_same(imported, detections, tmp_path):
     output = tmp_path / "shared"
     done = convert("export", "--to=safetensors", f"--workdir={imported}", f"--output={output}")
-    assert done.stdout == f"{output}: written\n"
+    assert done.stdout == f"{output}: written: config.json, model.safetensors\n"
     files = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "shared").iterdir()}
     # To share: whoever may read one may read the other.
     assert files == dict.fromkeys(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ssd_jax.errors import UserError, check_installed, reason_of
+from ssd_jax.inference.choice import check_score_threshold
 from ssd_jax.inference.detector import Detector
 
 if TYPE_CHECKING:
@@ -47,8 +48,7 @@ def serve(
     from ssd_jax.inference.page.app import make_app
     from ssd_jax.inference.page.guard import AllowedNames, check_auth
 
-    if not 0 <= score_threshold <= 1:
-        raise UserError(f"--score_threshold is {score_threshold}, but must be between 0 and 1")
+    check_score_threshold(score_threshold, "--score_threshold")
     check_auth(auth)
     with _listen(host, port) as listener:
         address, port = listener.getsockname()[:2]
