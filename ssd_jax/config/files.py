@@ -4,48 +4,49 @@
 `configs/ssd_small.py` and `my_config.py:row` are files.
 """
 
-import contextlib
 import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from ssd_jax.config.flag_messages import readable_messages
 from ssd_jax.config.schema import Config, as_config, field_names, nearest_field
 from ssd_jax.config.spelling import did_you_mean
 from ssd_jax.errors import UserError
 
 LONGEST_FLAG = 100  # characters of a name
 
-# Messages of absl and Python about the values of flags, and our replacements.
-MEANINGS = {
-    r"invalid literal for int\(\) with base .*": "must be a whole number",
-    r"Exceeds the limit \(\d+ digits\) for integer .*": "must be a number with fewer digits",
-    r"could not convert string to float: .*": "must be a number",
-    r"\('Non-boolean argument to boolean flag', .*": "must be true or false",
-    r"Failed to parse .* as a ConfigDict: .*": "this is a group of fields: name one of them, "
-    "GROUP.FIELD=VALUE",
-}
 
-
-def load_config(name: str, overrides: Sequence[str] = ()) -> Config:
+def load_config(name: str, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Config:
     """Loads a config by its name and applies overrides.
 
     Args:
       name: of a config that comes with the package, like `ssd_small`, or a file; `NAME:ROW` selects
         a row.
-      overrides: `FIELD=VALUE`, like `batch_size=8` and `data.train=path/to/dataset`,
-        also with `--config.` before it.
+      overrides: a list of `FIELD=VALUE`, like `batch_size=8` and `data.train=path/to/dataset`,
+        also with `--config.` before it; or a dict of values by field.
 
     Raises:
       UserError: there is no such config, row or field, the file cannot be run, or a value is not
         allowed.
     """
+    if "://" not in name:
+        find_file(name.partition(":")[0])  # here, because absl would name a flag
+    if isinstance(overrides, Mapping):
+        return load_config(name).replace(overrides)
+    for word in [overrides] if isinstance(overrides, str) else overrides:
+        if isinstance(overrides, str) or not ("=" in word or word.startswith("-")):
+            raise UserError(
+                f"overrides has {word!r}, but must be a list like ['steps=3'], or a dict like "
+                "{'steps': 3}"
+            )
     given = [word if word.startswith("-") else f"--config.{word}" for word in overrides]
     values, argv = flags.FlagValues(), ["", f"--config={name}", *given]
     define_config(values=values, argv=argv)
@@ -68,8 +69,16 @@ def given_config(values: flags.FlagValues, implied: str = "") -> Config:
     try:
         return as_config(values["config"].value)
     except UserError as error:
-        name = config_name(values)
-        raise UserError(str(error) if name == implied else f"--config={name}: {error}") from error
+        name, message = config_name(values), str(error)
+        if _first_field(message) in given_fields(values):
+            raise UserError(f"--{message}") from error
+        raise UserError(message if name == implied else f"--config={name}: {message}") from error
+
+
+def _first_field(message: str) -> str:
+    """The field that a message of `as_config` begins with, without an index."""
+    found = re.match(r"config\.([\w.]+)", message)
+    return found[1] if found else ""
 
 
 def config_name(values: flags.FlagValues) -> str:
@@ -162,7 +171,7 @@ def define_config(
       values: where to define it.
       argv: the command line that names the fields; None = that of this program.
     """
-    with _readable_messages():  # the definition already reads --flagfile
+    with readable_messages():  # the definition already reads --flagfile
         holder = config_flags.DEFINE_config_file(
             "config", None, help_text, values, lock_config=True, sys_argv=argv
         )
@@ -191,28 +200,13 @@ def parse(values: flags.FlagValues, argv: list[str], *, known_only: bool = False
     too_long = [name for name in names if len(name) > LONGEST_FLAG]
     if too_long and not known_only:  # absl's search for similar names would not end
         raise UserError(_describe_unknown(too_long[0], values))
-    with _readable_messages():
+    with readable_messages():
         try:
             rest = values(argv, known_only=known_only)
         except flags.UnrecognizedFlagError as error:
             raise UserError(_describe_unknown(error.flagname, values)) from error
     _clear_evaluation(values, argv)
     return rest
-
-
-@contextlib.contextmanager
-def _readable_messages() -> Iterator[None]:
-    """Converts absl's errors about a command line to a `UserError` without Python terms."""
-    try:
-        yield
-    except (flags.Error, OSError, UnicodeDecodeError) as error:
-        if not isinstance(error, flags.IllegalFlagValueError):
-            reason = str(error).removeprefix("ERROR:: ")
-            raise UserError(f"the command line cannot be read: {reason}") from error
-        message = str(error)
-        for words, meaning in MEANINGS.items():
-            message = re.sub(words, meaning, message, flags=re.DOTALL)
-        raise UserError(message) from error
 
 
 def _clear_evaluation(values: flags.FlagValues, argv: Sequence[str]) -> None:

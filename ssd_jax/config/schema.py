@@ -63,6 +63,13 @@ class Group(pydantic.BaseModel):
         use_attribute_docstrings=True,
     )
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuses changes, with the way to make a changed copy."""
+        raise UserError(
+            f"a config is frozen, and {name} cannot be set: make a copy with other values, like "
+            "config.replace({'steps': 3, 'data.train': 'path/to/dataset'})"
+        )
+
 
 GroupT = TypeVar("GroupT", bound=Group)
 

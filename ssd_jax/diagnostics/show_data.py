@@ -12,7 +12,7 @@ from ssd_jax.images.contact_sheet import Picture, contact_sheet
 from ssd_jax.images.drawing import DRAWN_SIDE, draw_boxes, draw_input
 from ssd_jax.images.opening import open_image
 from ssd_jax.storage.files import local_path
-from ssd_jax.storage.outputs import check_output_files
+from ssd_jax.storage.outputs import check_output_files, check_picture_file
 from ssd_jax.storage.replacing import replacing
 from ssd_jax.training.augmentation import augment, image_keys, strength_at
 
@@ -34,6 +34,7 @@ def show_training_images(config: Config | ConfigDict, output: str, num_images: i
     config = as_config(config)
     picture_file = local_path(output)
     check_output_files(picture_file)
+    check_picture_file(output)
     if num_images < 1:
         raise UserError(f"images is {num_images}, but must be 1 or more")
     dataset = open_training_data(config)

@@ -1,13 +1,17 @@
 """Checks outputs: none may replace another output, an input, or a file of a run."""
 
 import os
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
 
 from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage import clouds
 from ssd_jax.storage.clouds import is_remote
 from ssd_jax.storage.files import AnyPath, local_path
+
+# Names of picture files end in one of these; those of charts may be drawings.
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+CHARTS = (".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf")
 
 # The files and folders of a work directory, which no other output may replace; see
 # `runs/workdir.py`.
@@ -74,6 +78,22 @@ def check_output_files(*places: AnyPath | None, also_remote: bool = False) -> No
             )
 
 
+def check_picture_file(place: AnyPath | None, suffixes: Sequence[str] = PICTURES) -> None:
+    """Checks that the name of an output has the suffix of a picture format; None and "" pass.
+
+    Raises:
+      UserError: it has another one, or none.
+    """
+    suffix = PurePath(place or "").suffix
+    if place and suffix.lower() not in suffixes:
+        raise UserError(
+            f"{place} ends in {suffix!r}, but must be a picture, {', '.join(suffixes)}: name "
+            f"{PurePath(place).stem}.png"
+            if suffix
+            else f"{place} must name the format of the picture by its end: name {place}.png"
+        )
+
+
 def check_writable(place: AnyPath) -> None:
     """Checks a local file or folder that need not exist yet, as far as one can without writing.
 
@@ -128,7 +148,7 @@ def _check_no_remote_run(place: str) -> None:
     runs = [place, *([folder] if name.casefold() in OF_A_RUN else [])]
     for run in runs:
         if not run.endswith(":/") and clouds.exists(f"{run}/format.json"):
-            raise UserError(f"{place} would replace files of the run in {run}: name another output")
+            raise UserError(_of_run(place, run))
 
 
 def _check_no_run(place: AnyPath, real: str) -> None:
@@ -137,6 +157,11 @@ def _check_no_run(place: AnyPath, real: str) -> None:
     for inner, folder in zip([path, *path.parents], path.parents, strict=False):
         belongs = inner.name.casefold() in OF_A_RUN  # some file systems ignore case
         if belongs and os.path.isfile(folder / "format.json"):
-            raise UserError(
-                f"{place} would replace files of the run in {folder}: name another output"
-            )
+            raise UserError(_of_run(place, folder))
+
+
+def _of_run(place: AnyPath, run: AnyPath) -> str:
+    return (
+        f"{run} is the work directory of a run, and {place} would replace files of the run: name "
+        "another output"
+    )

@@ -68,7 +68,15 @@ def test_a_value_out_of_range_is_told_with_the_config(tmp_path):
 def test_a_wrong_name_says_which_is_nearest(name, told):
     with pytest.raises(UserError) as error:
         load_config(name)
-    assert told in str(error.value)
+    assert told in str(error.value) and "flag" not in str(error.value)
+
+
+def test_overrides_are_a_list_or_a_dict():
+    wanted = load_config("quickstart", ["steps=3", "data.train=shapes:test"])
+    assert load_config("quickstart", {"steps": 3, "data.train": "shapes:test"}) == wanted
+    for wrong in (["steps"], "steps=3"):
+        with pytest.raises(UserError, match=r"^overrides has 'steps.*', but must be a list like"):
+            load_config("quickstart", wrong)
 
 
 def test_without_the_folder_the_path_of_a_shipped_config_leads_to_its_name(tmp_path, monkeypatch):
@@ -81,7 +89,7 @@ def test_fields_are_given_with_and_without_the_prefix():
     config = load_config("quickstart", ["batch_size=4", "--config.data.classes=cat,dog"])
     assert isinstance(config, Config)
     assert config.batch_size == 4 and config.data.class_names == ("cat", "dog")
-    with pytest.raises(UserError, match=r"batch_size is 0"):
+    with pytest.raises(UserError, match=r"^--config\.batch_size is 0, but"):
         load_config("quickstart", ["batch_size=0"])
     with pytest.raises(UserError, match=r"did you mean --config\.batch_size"):
         load_config("quickstart", ["bach_size=4"])

@@ -101,8 +101,9 @@ def test_every_field_has_a_meaning():
 
 def test_a_config_is_frozen_and_replaced():
     config = Config()
-    with pytest.raises(ValueError, match="frozen"):
-        config.steps = 3
+    for group in (config, config.data):
+        with pytest.raises(UserError, match=r"frozen, and steps cannot .* config\.replace"):
+            group.steps = 3
     other = config.replace({"steps": 3, "data.train": "shapes:train"})
     assert (other.steps, other.data.train) == (3, "shapes:train")
     assert config.steps == 120_000 and other.replace({"steps": 120_000}).data == other.data

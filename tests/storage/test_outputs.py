@@ -12,7 +12,7 @@ from ssd_jax.interop.export import export
 from ssd_jax.runs.evaluate import EvaluationOptions
 from ssd_jax.runs.import_weights import import_weights
 from ssd_jax.runs.train import train
-from ssd_jax.storage.outputs import check_no_input_replaced, check_outputs
+from ssd_jax.storage.outputs import check_no_input_replaced, check_outputs, check_picture_file
 from tests import tiny
 from tests.helpers.random_detector import random_trained
 
@@ -44,9 +44,29 @@ def test_the_files_of_a_run_are_no_output(output, tmp_path):
     for name in ("format.json", "config.json", "classes.json", "metrics.jsonl"):
         (tmp_path / name).write_text("before")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(UserError, match=r"would replace files of the run in .* another"):
+    with pytest.raises(
+        UserError,
+        match=r"work directory of a run, and .* would replace files of the run: name another",
+    ):
         OUTPUTS[output](tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "place, told",
+    [
+        ("training_images", "training_images must name the format .* name training_images.png"),
+        ("a.b/c", "a.b/c must name the format"),
+        ("x.mp4", r"x.mp4 ends in '.mp4', but must be a picture, .png, .jpg, .*: name x.png"),
+    ],
+)
+def test_a_picture_is_named_by_its_format(place, told, tmp_path):
+    with pytest.raises(UserError, match=told):
+        check_picture_file(place)
+    with pytest.raises(UserError, match="out must name the format of the picture"):
+        show_data.show_training_images(CONFIG, tmp_path / "out", 1)
+    check_picture_file("x.PNG")
+    check_picture_file(None)
 
 
 def test_results_may_lie_beside_the_files_of_a_run(tmp_path):
