@@ -172,7 +172,7 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
         if split not in splits and len(same) == 1:
             split = same[0]
         if split not in splits:
-            raise UserError(f"{found.path} has no split {split!r}, but {', '.join(splits)}")
+            raise UserError(f"{found.path} has no split {split!r}; its splits: {', '.join(splits)}")
         return split, splits[split]
     if role == "all":
         names = separate_splits(splits)
@@ -192,8 +192,8 @@ def sources_of(found: Found, split: str, role: Role) -> tuple[str, list[str]]:
         return others[0], splits[others[0]]
     purpose = "training" if role == "train" else "evaluation"
     raise UserError(
-        f"{found.path} has the splits {', '.join(splits)}, and none of these names is for "
-        f"{purpose}: name one as {found.path}:{next(iter(splits))}"
+        f"{found.path} has no split for {purpose}, only {', '.join(splits)}: to use one, name it "
+        f"with a colon, like {found.path}:{next(iter(splits))}"
     )
 
 

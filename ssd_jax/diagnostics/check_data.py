@@ -140,7 +140,8 @@ class _Check:
                     self._num_learnt[source.source] += record.num_learnt
                     self._write_record(record.line)
         if source.split:
-            self._report.splits[source.split] += len(indices)
+            self._report.splits[source.split] += source.problems.num_images
+        self._report.num_left_out += source.problems.num_images - len(indices)
         self._report.findings += self._boxes.form(source.source, first_box)
 
     def finish(self, spec: str) -> None:

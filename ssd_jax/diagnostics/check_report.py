@@ -22,6 +22,8 @@ def format_report(report: Report, output: str = "") -> str:
         return "\n".join(f"error: {one_line(each.message)}" for each in report.findings)
     num_objects = report.objects.total()
     counts = f"{counted(report.num_images, 'image')}, {counted(num_objects, 'object')}"
+    if report.num_left_out:
+        counts += f"; {counted(report.num_left_out, 'image')} left out of the objects and classes"
     lines = [*report.sources, counts]
     if report.splits:
         lines.append(", ".join(f"{name}: {count:,}" for name, count in _in_order(report.splits)))

@@ -70,14 +70,16 @@ class Report:
     Attributes:
       sources: the folders with their recognised formats, in words.
       num_images: the number of images that the data names.
+      num_left_out: those of them whose annotations cannot be used, so classes do not count them.
       findings: in the order in which they were found.
-      splits: the number of images of each split that has a name.
+      splits: the number of images of each split that has a name, with those left out.
       images: the number of images of each class.
       objects: the number of objects of each class.
     """
 
     sources: list[str] = dataclasses.field(default_factory=list)
     num_images: int = 0
+    num_left_out: int = 0
     findings: list[Finding] = dataclasses.field(default_factory=list)
     splits: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     images: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)

@@ -307,6 +307,8 @@ def _reason(error: Exception, file: str | Path | bytes) -> str:
         return f"it is no image of a known format ({', '.join(FORMATS)})"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {MAX_PIXELS:,} pixels"
+    if isinstance(error, OSError) and str(error).startswith("image file is truncated"):
+        return "it is truncated: its end is missing"
     if isinstance(error, FileNotFoundError) and error.filename:
         return reason_of(error) + scheme_hint(error.filename)
     return reason_of(error)

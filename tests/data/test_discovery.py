@@ -33,9 +33,9 @@ def test_roles_take_splits_by_their_names(tmp_path, splits, train, evaluation):
 @pytest.mark.parametrize(
     "splits, role, complaint",
     [
-        (("test",), "train", "the splits test, and none of these names is for training"),
-        (("train",), "eval", "none of these names is for evaluation"),
-        (("one", "two"), "train", "the splits one, two, and none .* name one as .*:one"),
+        (("test",), "train", "has no split for training, only test"),
+        (("train",), "eval", "has no split for evaluation, only train"),
+        (("one", "two"), "train", "only one, two: to use one, name it with a colon, like .*:one$"),
     ],
 )
 def test_a_role_without_a_split_is_told_what_there_is(tmp_path, splits, role, complaint):
@@ -46,7 +46,7 @@ def test_a_role_without_a_split_is_told_what_there_is(tmp_path, splits, role, co
 def test_a_split_by_name_and_all_splits(tmp_path):
     assert sources_of(found(tmp_path, "a", "b"), "b", "train") == ("b", ["voc_xml:x:b"])
     assert sources_of(found(tmp_path, "a", "b"), "", "all")[1] == ["voc_xml:x:a", "voc_xml:x:b"]
-    with pytest.raises(UserError, match="no split 'c', but a, b"):
+    with pytest.raises(UserError, match="no split 'c'; its splits: a, b"):
         sources_of(found(tmp_path, "a", "b"), "c", "train")
 
 
@@ -64,7 +64,7 @@ def test_of_two_formats_neither_is_chosen(tmp_path):
 def test_words_for_a_split_that_mean_the_same(tmp_path):
     assert sources_of(found(tmp_path, "train", "valid"), "val", "all")[0] == "valid"
     assert sources_of(found(tmp_path, "train", "val"), "validation", "all")[0] == "val"
-    with pytest.raises(UserError, match="no split 'test', but train, val"):
+    with pytest.raises(UserError, match="no split 'test'; its splits: train, val"):
         sources_of(found(tmp_path, "train", "val"), "test", "all")
 
 

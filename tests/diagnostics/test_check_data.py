@@ -93,7 +93,7 @@ def test_everything_is_told(dirty, tmp_path):
         assert len(found[kind]) == len(endings), kind
         assert all(map(str.endswith, found[kind], endings)), kind
     assert {finding.kind for finding in report.problems()} == set(EXPECTED) - set(NOTES)
-    assert report.num_images == 16
+    assert report.num_images == 16 and report.num_left_out == 4
     assert report.objects["Dog"] == report.images["Dog"] == 1
     assert report.images["dog"] == 10 and report.objects["dog"] == 7 + 2 + 2 + 65
     lines = [json.loads(line) for line in output.open()]
@@ -103,6 +103,7 @@ def test_everything_is_told(dirty, tmp_path):
     for kind in EXPECTED:
         assert f"\n{kind}: {len(EXPECTED[kind])}" in text and all_fixes()[kind] in text
     for part in (
+        "16 images, 77 objects; 4 images left out of the objects and classes",
         "50 × 50",
         "60 × 40",
         "40 × 60",

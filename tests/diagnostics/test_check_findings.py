@@ -65,7 +65,7 @@ def test_splits_that_training_refuses_are_told(voc):
     # The folder has images for evaluation alone; where they are named, all is well.
     (voc.root / "ImageSets" / "Main" / "train.txt").unlink()
     (message,) = messages(check_data(str(voc.root)), "source")
-    assert "none of these names is for training" in message
+    assert "has no split for training" in message
     assert not problems(check_data(f'"{voc.root}":val'))
 
 

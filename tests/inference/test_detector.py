@@ -84,7 +84,7 @@ def test_a_threshold_is_a_number_from_0_to_1(detector, threshold):
 
 def test_a_path_makes_no_detector():
     with pytest.raises(UserError, match=r"Detector\('runs/mine'\) .*use Detector.from_workdir"):
-        Detector("runs/mine")  # type: ignore[arg-type]
+        Detector("runs/mine")
 
 
 def detections(**changes):

@@ -147,7 +147,7 @@ def test_tiles_of_wrong_sizes_are_refused():
     with pytest.raises(UserError, match="--tile is 8, but must be a whole number of 32 pixels"):
         TiledDetector(FindsSquares(), 8)
     with pytest.raises(UserError, match="--tile is '64', but must be a whole number"):
-        TiledDetector(FindsSquares(), "64")  # type: ignore[arg-type]
+        TiledDetector(FindsSquares(), "64")
     with pytest.raises(UserError, match=f"--tile=32 makes 17,161 tiles .* {MAX_TILES:,}"):
         tiles_of((3152, 3152), 32)
 

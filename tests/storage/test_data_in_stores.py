@@ -277,7 +277,10 @@ def test_an_interrupted_conversion_of_other_data_is_refused(pictures, monkeypatc
         ("tfds:gs://bucket/pictures:train", "pictures holds no shards with an index, as ssd-jax"),
         ("gs://bucket/pictures/train/instances.json", "name its folder, or coco_json:"),
         ("gs://bucket/pictures/train/images", "has no annotations of a known format"),
-        ("gs://bucket/pictures:tset", "^gs://bucket/pictures has no split 'tset', but train, val"),
+        (
+            "gs://bucket/pictures:tset",
+            "^gs://bucket/pictures has no split 'tset'; its splits: train, val",
+        ),
         ("gs://", "gs:// names no bucket"),
     ],
 )

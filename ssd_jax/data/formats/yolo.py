@@ -4,6 +4,7 @@ For the layouts of Ultralytics, Roboflow, Darknet, CVAT, Label Studio and labelI
 `yolo_layout`.
 """
 
+import contextlib
 import itertools
 import logging
 import os
@@ -14,10 +15,9 @@ from ssd_jax.data import spec
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.discovery import WHOLE, Splits
 from ssd_jax.data.file_tree import FileTree
-from ssd_jax.data.formats.values import extremes, image_id_of, number
+from ssd_jax.data.formats.values import image_id_of
 from ssd_jax.data.formats.yolo_files import (
     IMAGE_FOLDERS,
-    MAX_BYTES,
     LabelFiles,
     is_label,
     label_places,
@@ -33,16 +33,16 @@ from ssd_jax.data.formats.yolo_layout import (
     names_in,
     split_images,
 )
+from ssd_jax.data.formats.yolo_lines import read_objects
 from ssd_jax.data.problems import Problem, Problems
 from ssd_jax.data.records import Annotation, Object, annotation
-from ssd_jax.errors import UserError, counted, first_names, shown
-from ssd_jax.storage.files import local_path, read_text
+from ssd_jax.errors import UserError, counted, first_names
+from ssd_jax.storage.files import local_path
 
 logger = logging.getLogger(__name__)
 
 # The number of label files that are read to recognize YOLO's format.
 SAMPLE = 10
-NUM_BOX = 4
 
 
 def open_yolo(root: str, split: str, problems: Problems) -> Annotations:
@@ -83,10 +83,13 @@ def open_yolo(root: str, split: str, problems: Problems) -> Annotations:
         )
     names = layout.names
     if names is None:
+        above = _names_above(layout.folder)
         logger.warning(
-            "%s: no file names the classes, so their names are their numbers: list the names in "
-            "classes.txt, one per line, or in data.yaml",
+            "%s: no file names the classes, so their names are their numbers: %s",
             source,
+            f"{above} names classes, so name its folder as the data: {above.parent}"
+            if above
+            else "list the names in classes.txt, one per line, or in data.yaml",
         )
     read = _read(images, labels, base, layout, problems, source)
     ids = {name: index + 1 for index, name in names.items()} if names else None
@@ -144,7 +147,7 @@ def _layout(root: Path, split: str, source: str) -> Layout:
             raise UserError(f"{source}: {root} is not a data.yaml with train, val and names")
         if split not in layout.splits:
             known = ", ".join(layout.splits) or "none"
-            raise UserError(f"{source}: {root} has no split {split!r}, but {known}")
+            raise UserError(f"{source}: {root} has no split {split!r}; its splits: {known}")
         return _with_names(layout)
     if not root.is_dir():
         raise UserError(f"{source}: {root} does not exist")
@@ -161,7 +164,7 @@ def _layout(root: Path, split: str, source: str) -> Layout:
     is_listed = split in lists
     if not is_listed and split not in groups:
         known = ", ".join(groups) or "no images"
-        raise UserError(f"{source}: {root} has no split {split!r}, but {known}")
+        raise UserError(f"{source}: {root} has no split {split!r}; its splits: {known}")
     own = lists if is_listed else {}
     if len(layouts) == 1 and layouts[0].names:
         return layouts[0]._replace(file=root, splits=own, base="")
@@ -193,6 +196,17 @@ def _why_none(layout: Layout, split: str) -> str:
     except UserError as error:
         return str(error)
     return f"{layout.file}: {split} has no images"
+
+
+def _names_above(folder: Path) -> Path | None:
+    """A file with names of classes in the folder above, if there is one."""
+    parent = Path(os.path.abspath(folder)).parent
+    with contextlib.suppress(OSError, UserError):
+        files = sorted(entry.name for entry in os.scandir(parent) if entry.is_file())
+        tree = FileTree(parent, tuple(files))
+        declaring = [layout.file for layout in layouts_in(tree) if layout.names]
+        return declaring[0] if declaring else names_in(tree)[0]
+    return None
 
 
 def _with_labels(groups: Mapping[str, Sequence[Path]]) -> list[str]:
@@ -237,7 +251,7 @@ def _read(
         elif image_id in seen:
             found.append(Problem("listed twice", f"{image} is listed twice"))
         elif label:
-            objects = _objects(label, layout, found)
+            objects = read_objects(label, layout, found)
         seen.add(image_id)
         if found:
             problems.add(label or image, image_id, found)
@@ -246,82 +260,9 @@ def _read(
     _log_unmatched(images, labels, source)
 
 
-def _objects(file: Path, layout: Layout, found: list[Problem]) -> list[Object]:
-    """Reads the objects of a label file; adds its problems to `found`."""
-    try:
-        content = read_text(file, MAX_BYTES)
-    except UserError as error:
-        message = str(error).removeprefix(f"{file} ")
-        found.append(Problem("annotation unreadable", message))
-        return []
-    objects = []
-    # Not `splitlines`, which also splits at other signs, like form feeds.
-    for row, line in enumerate(content.replace("\r", "\n").split("\n"), 1):
-        words = line.split()
-        if not words:
-            continue
-        read = _object(words, layout)
-        if isinstance(read, Problem):
-            found.append(Problem(read.kind, f"line {row} {read.message}"))
-        else:
-            objects.append(read)
-    return objects
-
-
-def _object(words: list[str], layout: Layout) -> Object | Problem:
-    """Parses a line: class, centre, width and height; or class and points of a polygon."""
-    values = [number(word) for word in words]
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return Problem("box", f"has {shown(words[values.index(None)])}, which is not a number")
-    index, *box = known
-    name = _class_name(index, layout)
-    if isinstance(name, Problem):
-        return name
-    if len(box) == NUM_BOX or (layout.keypoints and len(box) == NUM_BOX + layout.keypoints):
-        x, y, width, height = box[:NUM_BOX]
-        return Object(name, (x - width / 2, y - height / 2, x + width / 2, y + height / 2))
-    form = "a class and four numbers of a box, or three or more points of a polygon"
-    if len(box) == NUM_BOX + 1:
-        return Problem("box", f"has 6 numbers, but needs {form}; is the last number a confidence?")
-    if len(box) % 2 or len(box) < NUM_BOX + 2:
-        return Problem("box", f"has {len(words)} numbers, but needs {form}")
-    if _may_be_keypoints(box):
-        return Problem(
-            "box", "may be a box with keypoints or a polygon: write kpt_shape into the data.yaml"
-        )
-    corners = extremes([box[i : i + 2] for i in range(0, len(box), 2)])
-    assert corners is not None
-    return Object(name, corners)
-
-
-def _class_name(index: float, layout: Layout) -> str | Problem:
-    names = layout.names
-    if not index.is_integer() or index < 0:
-        return Problem("class number", f"has the class {index:g}, which is not an index")
-    if names is None:
-        return str(int(index))
-    if int(index) not in names:
-        ends = dict.fromkeys([*names][:1] + [*names][-1:])  # a single class only once
-        listed = " to ".join(f"{end} ({names[end]})" for end in ends)
-        return Problem(
-            "class number",
-            f"has the class {index:g}, but {layout.names_file} lists "
-            f"{counted(len(names), 'class')}{', ' * bool(listed)}{listed}",
-        )
-    return names[int(index)]
-
-
-def _may_be_keypoints(box: list[float]) -> bool:
-    """Whether every third number after a box may be the visibility of a keypoint: 0, 1 or 2."""
-    visible = box[NUM_BOX + 2 :: 3]
-    whole = (len(box) - NUM_BOX) % 3 == 0
-    return whole and all(value in (0, 1, 2) for value in visible)
-
-
 def _log_unmatched(images: Sequence[Path], labels: Sequence[Path | None], source: str) -> None:
     """Logs images without a label file, and label files without an image."""
-    without = [image.name for image, label in zip(images, labels, strict=True) if not label]
+    without = [str(image) for image, label in zip(images, labels, strict=True) if not label]
     if without:
         logger.warning(
             "%s: %s of %d without a label file, used as images without objects: %s",

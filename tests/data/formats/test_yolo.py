@@ -133,7 +133,7 @@ def test_splits_keep_their_names_and_declared_ones_that_are_missing_are_none(tmp
     assert explicit_sources(folder, "train") == [f"yolo:{tmp_path}/data.yaml:train"]
     assert explicit_sources(folder, "eval") == [f"yolo:{tmp_path}/data.yaml:val"]
     assert list(boxes(f"{folder}:val")) == ["b"]
-    with pytest.raises(UserError, match="no split 'test', but train, val"):
+    with pytest.raises(UserError, match="no split 'test'; its splits: train, val"):
         explicit_sources(f"{folder}:test")
     with pytest.raises(UserError, match=r"test is \.\./test/images, but no such folder"):
         open_dataset(f"yolo:{folder}/data.yaml:test")
@@ -218,11 +218,13 @@ def test_keypoints_are_no_polygon(tmp_path):
         ),
         ("-1 0.25 0.35 0.3 0.5", "line 2 has the class -1, which is not an index"),
         ("0.5 0.25 0.35 0.3 0.5", "line 2 has the class 0.5"),
-        ("cat 0.25 0.35 0.3 0.5", "line 2 has 'cat', which is not a number"),
+        ("cat 0.25 0.35 0.3 0.5", r"line 2 has the class 'cat', but needs its number, 0: .*\.txt"),
+        ("dog 0.25 0.35 0.3 0.5", r"the class 'dog', but needs its number: names .*classes\.txt"),
+        ("cat 0.25 x 0.3 0.5", "line 2 has 'cat', which is not a number"),
         ("0 nan 0.35 0.3 0.5", "line 2 has 'nan'"),
         ("0 0.25 inf 0.3 0.5", "line 2 has 'inf'"),
         ("0 0.25 1_0 0.3 0.5", "line 2 has '1_0'"),
-        ("0 50 35 60 50", "probably they are pixels"),
+        ("0 50 35 60 50", "line 2 has the box '50 35 60 50', .* probably they are pixels; divide"),
     ],
 )
 def test_wrong_lines_are_named_or_skipped(tmp_path, line, message):
@@ -306,13 +308,25 @@ def test_lists_of_classes_that_differ_are_refused(tmp_path):
         open_dataset(write_files(tmp_path, files))
 
 
+def test_classes_named_above_the_folder_of_images_are_told(tmp_path, caplog):
+    files = {"images/a.jpg": None, "labels/a.txt": LINE, "data.yaml": "names: [cat]\n"}
+    folder = write_files(tmp_path, files)
+    with caplog.at_level(logging.WARNING, "ssd_jax"):
+        assert open_dataset(f"{folder}/images").class_names == ("0",)
+    above = f"{folder}/data.yaml names classes, so name its folder as the data: {folder}"
+    assert above in caplog.text and open_dataset(folder).class_names == ("cat",)
+
+
 def test_images_without_labels_and_labels_without_images_are_told(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     files = {"classes.txt": "cat", "images/a.jpg": None, "labels/a.txt": LINE}
     files |= {"images/b.jpg": None, "images/c.jpg": None, "labels/c.txt": " \n"}
     read = boxes(write_files(tmp_path, files | {"labels/gone.txt": LINE}))
     assert read["b"] == read["c"] == []
-    assert "1 image of 3 without a label file, used as images without objects: b.jpg" in caplog.text
+    assert (
+        "1 image of 3 without a label file, used as images without objects: "
+        f"{tmp_path}/images/b.jpg" in caplog.text
+    )
     assert "left out 1 label file without an image: gone.txt" in caplog.text
 
 
@@ -415,5 +429,5 @@ def test_a_data_yaml_with_one_missing_split_is_told(tmp_path, caplog):
 def test_labels_in_another_form_are_told_by_line_where_a_data_yaml_is_there(tmp_path):
     declared = "train: images\nval: images\nnames: [cat]\n"
     files = {"images/a.jpg": None, "labels/a.txt": "cat 0.25 0.35 0.3 0.5\n", "data.yaml": declared}
-    with pytest.raises(UserError, match="line 1 has 'cat', which is not a number"):
+    with pytest.raises(UserError, match="line 1 has the class 'cat', but needs its number, 0"):
         boxes(write_files(tmp_path, files), role="train")
