@@ -5,6 +5,8 @@
 All splits are written, with copies of the image files. Boxes are cleaned as for training.
 """
 
+import shlex
+
 from absl import flags
 
 from ssd_jax.cli.command_line import Command, given
@@ -34,7 +36,7 @@ def main(arguments: list[str]) -> None:
     for split, count in done.images.items():
         print(f"{split}: {counted(count, 'image')}, {counted(done.objects[split], 'object')}")
     print(f"{counted(len(done.class_names), 'class')}: {', '.join(done.class_names)}")
-    print(f"train with --config.data.train={training_source(done, output)}")
+    print(f"train with: ssd-jax train --data={shlex.quote(training_source(done, output))}")
 
 
 COMMAND = Command(FLAGS, main, required=("source", "to", "output"))

@@ -14,6 +14,9 @@ from ssd_jax.detection.exact_iou import ONE, fixed_point_iou
 from ssd_jax.detection.matcher import lies_inside, match
 
 OBJECTS_AT_ONCE = 256
+# Recall of default boxes below which boxes in the shapes of the objects are worth a try. With a
+# higher recall such boxes made short trainings worse (docs/benchmarks.md).
+LOW_RECALL = 0.5
 
 
 class Fit(NamedTuple):

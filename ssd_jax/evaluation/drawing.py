@@ -8,12 +8,17 @@ from PIL import Image
 
 from ssd_jax.data.records import NamedImage
 from ssd_jax.evaluation import voc
+from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.statistics import count_false, found_objects
 from ssd_jax.images.contact_sheet import Picture
-from ssd_jax.images.drawing import DRAWN_SIDE, draw_boxes
+from ssd_jax.images.drawing import DRAWN_SIDE, draw_results
 
 LEAST_SCORE = 0.4  # minimum score of drawn detections
+DRAWN = (
+    f"objects in white, detections with scores of {LEAST_SCORE:g} and more in colours; "
+    f"found: with an IoU above {IOU_THRESHOLD:g}"
+)
 
 
 def draw_detections(
@@ -21,7 +26,7 @@ def draw_detections(
     results: Sequence[ImageResult],
     class_names: Sequence[str],
 ) -> list[Picture]:
-    """Images with the detections above `LEAST_SCORE`, in the proportions of their files.
+    """Images with objects in white and detections above `LEAST_SCORE`, in their files' proportions.
 
     A caption has the file name and the numbers of objects and found objects. If no detection is
     drawn, it also has the best score.
@@ -45,8 +50,9 @@ def draw_detections(
         image = Image.fromarray(pixels)
         image = image.resize((round(width * scale), round(height * scale)))
         shown = result.scores >= LEAST_SCORE
-        drawn = draw_boxes(
-            image,
+        drawn = draw_results(
+            np.asarray(image),
+            result.true_boxes * scale,
             result.boxes[shown] * scale,
             result.labels[shown],
             class_names,

@@ -1,4 +1,4 @@
-"""One line about the class with the lowest AP: its main errors, and advice."""
+"""Two sentences about the class with the lowest AP, and its main errors; and advice."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,10 +17,10 @@ SMALL = 24.0  # pixels of the input: the side of objects that a network of 300 p
 LEAST_GAIN = 0.02  # of AP; smaller gains are not mentioned
 
 REASONS = {
-    "undetected": "objects that no detection of their class overlaps",
-    "localisation": "boxes that do not fit their objects well enough",
-    "similar": "objects of similar classes that are confused with it",
-    "other": "objects of other classes that are confused with it",
+    "undetected": "undetected objects",
+    "localisation": "inaccurate boxes",
+    "similar": "confusion with similar classes",
+    "other": "confusion with other classes",
     "background": "detections where no object is labelled",
 }
 ADVICE = {
@@ -83,8 +83,8 @@ def describe_weakest(
         )
     first = "weakest class" if len(class_names) > 1 else "class"
     description = (
-        f"{first}: {name}, AP {ap[worst]:.2f} ({count}); most AP is lost to {reason} (without them "
-        f"AP {ap[worst] + gains[kind]:.2f})"
+        f"{first}: {name}, AP {ap[worst]:.2f} ({count}). Without {reason} the AP would be "
+        f"{ap[worst] + gains[kind]:.2f}"
     )
     return Weakest(description, advice)
 

@@ -128,6 +128,7 @@ def draw_results(
     boxes: np.ndarray,
     labels: np.ndarray,
     class_names: Sequence[str],
+    scores: np.ndarray | None = None,
 ) -> Image.Image:
     """An image with its objects in white, and detections in the colours of their classes.
 
@@ -137,13 +138,14 @@ def draw_results(
       boxes: `[detections, 4] xyxy` in pixels.
       labels: `[detections]` from 1.
       class_names: class i + 1 is called `class_names[i]`.
+      scores: `[detections]` in [0, 1], written after the names.
     """
     image, scale = _enlarged(Image.fromarray(pixels))
     canvas = ImageDraw.Draw(image)
     true_boxes = true_boxes * scale
     for box, width in zip(true_boxes, _line_widths(true_boxes, image.size), strict=True):
         _draw_box(canvas, box, (255, 255, 255), int(width), image.size)
-    return draw_boxes(image, boxes * scale, labels, class_names)
+    return draw_boxes(image, boxes * scale, labels, class_names, scores)
 
 
 def _enlarged(image: Image.Image) -> tuple[Image.Image, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 from ssd_jax.config.schema import Config
 from ssd_jax.data.content import Content
 from ssd_jax.detection.default_boxes import Tiling
-from ssd_jax.detection.fit import default_box_recall
+from ssd_jax.detection.fit import LOW_RECALL, default_box_recall
 from ssd_jax.errors import counted, first_names
 
 MOST_CLASSES = 20
@@ -110,9 +110,10 @@ def _remarks(config: Config, contents: list[Content], tiling: Tiling) -> list[st
     )
     if len(train.boxes):
         recall = default_box_recall(train.some_boxes(), tiling, config.loss)
+        judged = "enough" if recall >= LOW_RECALL else "few: `ssd-jax fit-boxes` proposes others"
         remarks.append(
             f"default-box recall: {recall:.1%} of objects have a default box of IoU "
-            f"{config.loss.match_iou_threshold:g} or more"
+            f"{config.loss.match_iou_threshold:g} or more ({judged})"
         )
     if len(contents) > 1:
         found, asked = (content.num_objects > 0 for content in contents)

@@ -15,6 +15,7 @@ from ssd_jax.storage.replacing import replacing
 from ssd_jax.training.hooks import Hooks
 
 NUM_PICTURES = 12
+INPUTS = "training images as sent to the device, with their objects"
 
 
 def draw_training_images(
@@ -40,14 +41,14 @@ def image_names(batch: dict[str, np.ndarray]) -> list[str]:
 
 
 def save_pictures(
-    folder: Path, name: str, pictures: Sequence[Picture], hooks: Hooks, step: int
+    folder: Path, name: str, pictures: Sequence[Picture], hooks: Hooks, step: int, about: str
 ) -> None:
     """Writes `pictures/NAME.png` with all pictures, and `pictures/NAME_00.png`, … with one each.
 
-    Captions are below the pictures on the sheet.
+    The sheet has captions below its pictures, and the step and `about` above them.
     """
     (folder / "pictures").mkdir(exist_ok=True)
-    sheet = contact_sheet(pictures)
+    sheet = contact_sheet(pictures, title=f"step {step}: {about}")
     files = {f"{name}.png": sheet}
     files |= {f"{name}_{i:02d}.png": picture.image for i, picture in enumerate(pictures)}
     for file, image in files.items():

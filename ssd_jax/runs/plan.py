@@ -18,7 +18,7 @@ from ssd_jax.data.choice import RunData
 from ssd_jax.data.content import Content, count_content
 from ssd_jax.data.datasets import Dataset
 from ssd_jax.detection.box_clusters import clustered
-from ssd_jax.detection.fit import default_box_recall
+from ssd_jax.detection.fit import LOW_RECALL, default_box_recall
 from ssd_jax.distributed import devices
 from ssd_jax.errors import UserError, counted
 from ssd_jax.models.input_size import fields_of_size
@@ -30,9 +30,6 @@ from ssd_jax.runs.workdir import flat_fields
 
 logger = logging.getLogger(__name__)
 
-# Recall of default boxes below which boxes in the shapes of the objects are tried. With a higher
-# recall such boxes made short trainings worse (docs/benchmarks.md).
-LOW_RECALL = 0.5
 GAIN = 0.01  # of recall, minimum to use such boxes
 SMALL = 30  # pixels; if half of the objects are smaller, a larger input is chosen
 # The same, but only if the limit in steps allows the same number of epochs as with the smaller
@@ -62,7 +59,7 @@ ACCELERATOR = Length(100, 2000, 40_000, "the number of steps at the paper's firs
 
 
 class Choice(NamedTuple):
-    """The choice of one field."""
+    """The choice of one field, with its reason; "" = it follows from the number of steps."""
 
     field: str
     value: Any
@@ -175,10 +172,15 @@ def plan_further(
 
 
 def format_choices(choices: list[Choice]) -> str:
-    """Describes each choice in a line; lists of numbers with the same reason share a line."""
+    """Describes each choice in a line.
+
+    Lists of numbers with the same reason share a line, as do choices without a reason.
+    """
     lines = ["chosen for these images and this machine; --config.FIELD=VALUE sets another value:"]
     lists: dict[str, list[str]] = {}
     for field, value, reason in choices:
+        if not reason:
+            continue
         if isinstance(value, tuple):
             lists.setdefault(reason, []).append(field)
         else:
@@ -187,6 +189,8 @@ def format_choices(choices: list[Choice]) -> str:
         group, _, _ = fields[0].rpartition(".")
         names = ", ".join([fields[0], *(field.removeprefix(f"{group}.") for field in fields[1:])])
         lines.append(f"  config.{names}: {reason}")
+    if others := [f"config.{field}={value}" for field, value, reason in choices if not reason]:
+        lines.append(f"  {', '.join(others)}: from the number of steps")
     return "\n".join(lines)
 
 
@@ -285,19 +289,14 @@ def _length(config: Config, given: Collection[str], num_images: int) -> list[Cho
 def _moments(steps: int) -> list[Choice]:
     """The intervals of checkpoints and log lines, and the steps of the warm-up."""
     every = math.ceil(steps / EVALUATIONS)  # before each of them
-    log_every = max(1, min(20, steps // 20))
     return [
         Choice(
             "checkpoint_every",
             every,
             f"{counted(math.ceil(steps / every), 'checkpoint')}, each evaluated; the best stays",
         ),
-        Choice("log_every", log_every, f"curves of the loss with {steps // log_every} points"),
-        Choice(
-            "warmup_steps",
-            max(1, min(500, steps // 20)),
-            "the learning rate rises slowly, against divergence at the start",
-        ),
+        Choice("log_every", max(1, min(20, steps // 20)), ""),
+        Choice("warmup_steps", max(1, min(500, steps // 20)), ""),
     ]
 
 

@@ -24,7 +24,7 @@ from ssd_jax.data.custom import find_function
 from ssd_jax.data.cut import CUT_FILE, write_cut
 from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError
-from ssd_jax.evaluation.drawing import draw_detections
+from ssd_jax.evaluation.drawing import DRAWN, draw_detections
 from ssd_jax.evaluation.metrics import METRICS, check_metric
 from ssd_jax.evaluation.summary import format_table
 from ssd_jax.interop.transfer import Transfer
@@ -38,7 +38,7 @@ from ssd_jax.runs.evaluator import Evaluator
 from ssd_jax.runs.initial_weights import record_weights, start_weights
 from ssd_jax.runs.length import log_how_to_continue, with_steps
 from ssd_jax.runs.nonfinite import save_batch
-from ssd_jax.runs.pictures import NUM_PICTURES, draw_training_images, save_pictures
+from ssd_jax.runs.pictures import INPUTS, NUM_PICTURES, draw_training_images, save_pictures
 from ssd_jax.runs.plan import Chosen
 from ssd_jax.runs.provenance import describe_program
 from ssd_jax.runs.report import log_result
@@ -138,8 +138,7 @@ def _train(
         result = read_result(folder, checkpoints)
         if not is_done:
             missing = chosen.missing_weights(config)
-            evaluator, check = parts.evaluator, interruption.check
-            log_result(result, config, evaluator, data.evaluated, check, missing)
+            log_result(result, config, parts.evaluator, data.evaluated, interruption.check, missing)
         return result
 
 
@@ -287,7 +286,7 @@ def _fit(
             first_batch = next(batches)
             batches = itertools.chain([first_batch], batches)
             pictures = draw_training_images(first_batch, parts.class_names)
-            save_pictures(folder, "training", pictures, hooks, start.step)
+            save_pictures(folder, "training", pictures, hooks, start.step, INPUTS)
             logger.info("compiling the step, which takes long the first time on a machine")
         evaluate = functools.partial(_evaluate, parts, interruption)
         run = Run(
@@ -333,7 +332,7 @@ def _evaluate(
         loss_text = "" if loss is None else f", loss {loss:.3f} on these images"
         logger.info("step %d, epoch %.1f%s\n%s", step, epoch, loss_text, format_table(summary))
         drawn = draw_detections(pictures, results, parts.class_names)
-        save_pictures(parts.folder, "detections", drawn, parts.hooks, step)
+        save_pictures(parts.folder, "detections", drawn, parts.hooks, step, DRAWN)
     values = {name: summary.get(name) for name in METRICS[parts.config.metric].numbers}
     values["loss"] = loss
     known = {name: value for name, value in values.items() if value is not None}

@@ -17,6 +17,9 @@ from ssd_jax.training.steps import TrainStep, step_numbers
 
 logger = logging.getLogger(__name__)
 
+# Of the progress bar before the speed is known: the first steps give no estimate of the time.
+WITHOUT_ESTIMATE = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+
 # The arrays of a batch that the device needs.
 DEVICE_KEYS = ("image", "window", "boxes", "labels")
 
@@ -67,7 +70,7 @@ def train_loop(
 
             if run.logging_is_due(step):
                 interval.catch_up()
-                shown = _log(run, step, interval.means(), speed.images_per_second())
+                shown = _log(run, step, interval.means(), speed.images_per_second(), bar)
                 interval.restart()
                 speed.restart()
             _advance(bar, shown(step))
@@ -84,21 +87,25 @@ def train_loop(
 
 
 def _progress_bar(run: Run, first_step: int) -> tqdm:
-    return progress_bar(
+    bar = progress_bar(
         total=run.config.steps,
         initial=first_step,
         desc="train",
         unit="step",
         disable=not devices.is_main_process(),
     )
+    bar.bar_format = WITHOUT_ESTIMATE
+    return bar
 
 
 def _log(
-    run: Run, step: int, values: dict[str, float], images_per_second: float
+    run: Run, step: int, values: dict[str, float], images_per_second: float, bar: tqdm
 ) -> Callable[[int], str]:
     """Writes a line of metrics; returns a function that describes the state after a later step."""
     run.write_metrics(step, values, images_per_second)
     run.log_remaining_time(step, images_per_second)
+    if not math.isnan(images_per_second):
+        bar.bar_format = None  # from now on with an estimate
     loss = values.get("loss", math.nan)
 
     def describe(step: int) -> str:

@@ -186,7 +186,7 @@ def test_the_command_tells_what_to_train_with(source, tmp_path):
     flags = (f"--source={source}", "--to=yolo", f"--output={tmp_path}/out")
     done = run_command("convert-data", *flags)
     assert "train: 3 images, 3 objects" in done.stdout
-    assert f"train with --config.data.train={tmp_path}/out" in done.stdout
+    assert f"train with: ssd-jax train --data={tmp_path}/out" in done.stdout
     wrong = run_command("convert-data", *flags, "--class_map=dog", expect=1)
     assert wrong.stderr.startswith("error: ") and "class_map has the entry 'dog'" in wrong.stderr
     again = run_command("convert-data", *flags, expect=1)

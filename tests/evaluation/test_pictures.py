@@ -35,6 +35,11 @@ def test_captions_say_how_many_objects_were_found():
         ["none.jpg", "0 of 2 found: no detection"],
         ["empty.jpg", "no object, 1 wrong"],
     ]
+    # The objects of the third, which has no detection, are white. Its 100 pixels became 480.
+    pixels = np.asarray(pictures[2].image)
+    assert pixels.shape == (480, 480, 3)
+    assert {tuple(color) for color in pixels[:, 240].tolist()} == {(0, 0, 0)}
+    assert (255, 255, 255) in {tuple(color) for color in pixels[:, 190].tolist()}
 
 
 def test_objects_are_missed_where_no_right_detection_reaches_the_operating_point():

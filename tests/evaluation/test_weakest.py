@@ -18,8 +18,11 @@ def told(found, truth=TRUTH, image_size=300, names=NAMES):
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (FOUND[1:], ("cat, AP 0.00 (1 object)", "no detection", "(without them AP 1.00)")),
-        ([*FOUND[1:], (1, 0.9, HALF_A)], ("cat, AP 0.00", "do not fit", "a larger input")),
+        (FOUND[1:], ("cat, AP 0.00 (1 object)", "Without undetected objects the AP would be 1.00")),
+        (
+            [*FOUND[1:], (1, 0.9, HALF_A)],
+            ("cat, AP 0.00", "Without inaccurate boxes", "a larger input"),
+        ),
         ([*FOUND, (2, 0.95, (80, 0, 99, 19))], ("dog, AP 0.50", "no object is labelled")),
         ([*FOUND, (2, 0.95, A)], ("dog, AP 0.50", "similar classes", "mostly cat")),
         ([*FOUND, (3, 0.95, B)], ("car, AP 0.50", "other classes", "mostly dog")),

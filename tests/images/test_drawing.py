@@ -176,6 +176,12 @@ def test_boxes_that_lie_on_each_other_are_all_seen():
 def test_a_contact_sheet_has_a_cell_for_every_picture():
     pictures = [Picture(Image.new("RGB", (40, 20), "red"), "")] * 5
     sheet = contact_sheet(pictures, columns=2, cell=50, gap=10)
+    titled = contact_sheet(pictures, columns=2, cell=50, gap=10, title="step 2")
+    assert titled.size == (130, 190 + 2 * 2)  # two lines of 2 pixels
+    assert (
+        titled.crop((0, 4, 130, 194)).tobytes()[-130 * 3 * 180 :]
+        == sheet.tobytes()[-130 * 3 * 180 :]
+    )
     assert sheet.size == (130, 190)
     assert sheet.getpixel((35, 35)) == (255, 0, 0)
     assert sheet.getpixel((95, 155)) == (255, 255, 255)

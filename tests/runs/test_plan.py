@@ -143,7 +143,7 @@ def test_an_input_size_that_is_given_brings_what_belongs_to_it():
     reason = "for an input of 256 pixels"
     lines = format_choices(list(choices.values())).splitlines()
     fields = "feature_sizes, strides, min_sizes, max_sizes"
-    assert lines[-1] == f"  config.model.{fields}: {reason}"
+    assert lines[-2] == f"  config.model.{fields}: {reason}"
     build_network(planned.model, 1)
     # Who gives more than the size gives all of it.
     given = ("model.image_size", "model.feature_sizes")
@@ -162,6 +162,8 @@ def test_a_strength_of_colours_that_is_given_counts():
 def test_every_choice_has_a_line():
     _, choices = chosen(292, side=0.04)
     lines = format_choices(list(choices.values())).splitlines()
-    assert len(lines) == 1 + len(choices)  # one list of numbers among them
+    # One list of numbers is among them; the last line has both choices without a reason.
+    assert len(lines) == 1 + len(choices) - 1
+    assert lines[-1] == "  config.log_every=20, config.warmup_steps=75: from the number of steps"
     reason = "20.5 passes over 292 images, so that two cores need at most twenty minutes"
     assert f"  config.steps=1500{'':21}{reason}" in lines

@@ -135,8 +135,14 @@ def test_it_tells_how_long_the_first_step_took(caplog):
 def test_the_bar_names_the_epoch_of_its_step_and_not_of_the_last_line(monkeypatch, capsys):
     monkeypatch.setenv("TQDM_MININTERVAL", "0")
     run(num_images=4)  # one image a step
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if " 6/12 " in line]
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in lines if " 6/12 " in line]
     assert "loss 3.000, epoch 1.5 of 3.0" in line
+    # The remaining time follows "<", from the first line of metrics on, after step 5.
+    estimated = {
+        step for step in range(1, 13) if any(f" {step}/12 [" in x and "<" in x for x in lines)
+    }
+    assert estimated == set(range(5, 13))
 
 
 def test_the_time_for_the_other_steps_is_told_once(caplog):
