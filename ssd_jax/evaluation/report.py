@@ -37,6 +37,8 @@ from ssd_jax.images.drawing import draw_results
 from ssd_jax.storage.files import write_bytes
 
 PER_OBJECT = 2.0 ** np.arange(-3, 4)  # detections per object on the x axis of error kinds
+# Numbers in the texts of the page.
+LIMITS = {"iou": error_analysis.WEAK_IOU, "point": figures.FEWEST, "image": PER_IMAGE}
 
 
 def write_report(
@@ -47,6 +49,7 @@ def write_report(
     about: dict[str, str],
     read_images: ReadImages,
     image_size: int | None = None,
+    of_run: str = "",
 ) -> None:
     """Writes `index.html`, the report on one detector.
 
@@ -58,6 +61,7 @@ def write_report(
       about: the evaluated `run` and `data`, as text.
       read_images: gives images by image id.
       image_size: side of the network's input, in pixels; None if unknown.
+      of_run: see `conclude`.
     """
     metric_iou_threshold = summary.get("iou_threshold", IOU_THRESHOLD)
     # The kinds of errors are defined at one IoU threshold.
@@ -75,10 +79,8 @@ def write_report(
         "about": about,
         "summary": summary,
         "metrics": by_metric(summary),
-        "conclusions": conclude(results, class_names, summary, rule.average, image_size),
-        "weak_iou": error_analysis.WEAK_IOU,
-        "fewest": figures.FEWEST,
-        "per_image": PER_IMAGE,
+        "conclusions": conclude(results, class_names, summary, rule.average, image_size, of_run),
+        "limits": LIMITS,
         "table": METRICS,
         "iou_threshold": metric_iou_threshold,
         "classes": _class_rows(class_names, summary, rankings, points, analysis, costs),
@@ -106,6 +108,7 @@ def conclude(
     summary: dict[str, Any],
     average: Average,
     image_size: int | None,
+    of_run: str = "",
 ) -> list[str]:
     """Sentences on the uncertainty of the mAP, the weakest class if objects are many, and advice.
 
@@ -115,27 +118,29 @@ def conclude(
       summary: from `summarise`.
       average: of the metric, "voc07" or "voc"; see `Metric`.
       image_size: side of the network's input, in pixels; None if unknown.
+      of_run: lines about the run, with its advice, and its uncertainty if objects are few; "" = the
+        advice follows from the results.
     """
     num_objects, mean_ap = [*summary["num_objects"].values()], summary["mAP"]
     if mean_ap is None:
         return ["The data has no object to find, so there is no mAP."]
     few = describe_uncertainty(num_objects, mean_ap)
-    if few:
-        return [
-            f"{few[0].upper()}{few[1:]}.",
-            "Try next: evaluate on more images, because this mAP is too uncertain for comparisons.",
-        ]
     points = max(1, round(100 * mean_ap_uncertainty(num_objects, mean_ap)))
-    sentences = [
+    uncertain = (
         f"The mAP is uncertain by about ±{points} points, because it is measured on "
         f"{counted(sum(num_objects), 'object')}: smaller differences may be chance."
-    ]
+    )
+    if of_run:  # its advice is another one if it was too short or too long
+        return of_run.splitlines() if few else [uncertain, *of_run.splitlines()]
+    if few:
+        advice = "evaluate on more images, because this mAP is too uncertain for comparisons"
+        return [f"{few[0].upper()}{few[1:]}.", f"Try next: {advice}."]
     iou_threshold = summary.get("iou_threshold", IOU_THRESHOLD)
     weakest = describe_weakest(results, class_names, image_size, average, iou_threshold)
-    if weakest:
-        described = weakest.description
-        sentences += [f"{described[0].upper()}{described[1:]}.", f"Try next: {weakest.advice}."]
-    return sentences
+    if weakest is None:
+        return [uncertain]
+    described = weakest.description
+    return [uncertain, f"{described[0].upper()}{described[1:]}.", f"Try next: {weakest.advice}."]
 
 
 def write_comparison(

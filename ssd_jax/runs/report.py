@@ -39,13 +39,14 @@ def write_page(
     about: dict[str, str],
     dataset: Dataset,
     image_size: int | None = None,
+    of_run: str = "",
 ) -> None:
     """Writes a page about the results; see `evaluation.report.write_report`."""
     # Matplotlib and Jinja are not needed without a page.
     from ssd_jax.evaluation.report import write_report
 
     names, images = dataset.class_names, images_of(dataset)
-    write_report(folder, results, names, summary, about, images, image_size)
+    write_report(folder, results, names, summary, about, images, image_size, of_run)
     logger.info("the report is %s", folder / "index.html")
 
 
@@ -77,7 +78,8 @@ def log_result(
             about = {"run": f"{result.workdir}, step {result.best_step}", "data": origin}
             try:
                 place, size = result.workdir / "report", config.model.image_size
-                write_page(place, results, summary, about, evaluator.dataset, size)
+                told = describe_result(result, num_objects, weakest, longer_command(config))
+                write_page(place, results, summary, about, evaluator.dataset, size, told)
             except UserError as error:  # the result is logged in any case
                 logger.warning("there is no report: %s", error)
     elif evaluator is not None:

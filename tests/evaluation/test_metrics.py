@@ -60,8 +60,8 @@ def test_a_new_metric_is_one_entry(monkeypatch, tmp_path):
     write_report(tmp_path, half, ["cat"], summary, about, lambda image_ids: pictures)
     page = (tmp_path / "index.html").read_text()
     assert "More about recall" in page and "x.jpg" in page
-    few = "Only 2 objects to evaluate on: the mAP is uncertain by about ±40 points. Try next: "
-    assert few in page
+    few = "<li>Only 2 objects to evaluate on: the mAP is uncertain by about ±40 points.</li>"
+    assert few in page and "<li>Try next: evaluate on more images" in page
     # One class cannot be confused, and no name has a similar one.
     assert "cost of background" in page
     assert all(f"cost of {kind}" not in page for kind in ("similar", "other"))

@@ -33,6 +33,10 @@ def test_many_objects_allow_a_conclusion_on_the_weakest_class():
     assert "by about ±5 points" in uncertain and "on 240 objects" in uncertain
     assert weakest.startswith("Weakest class: dog, AP 0.50 (120 objects)")
     assert advice == "Try next: more images of it, or more steps."
+    # The advice of a run takes its course into account.
+    of_run = "the mAP was still rising\ntry next: more steps"
+    lines = conclude(images, names, summary, voc.METRIC.average, 300, of_run)
+    assert lines == [uncertain, *of_run.splitlines()]
 
 
 def test_without_objects_there_is_no_conclusion():
