@@ -18,7 +18,7 @@ from ssd_jax.evaluation.comparison import MOST_COMPARED, compare, format_compari
 from ssd_jax.evaluation.detection_files import read_detections
 from ssd_jax.evaluation.error_costs import format_error_costs, with_error_costs
 from ssd_jax.evaluation.metric import IOU_THRESHOLD
-from ssd_jax.evaluation.metrics import METRICS
+from ssd_jax.evaluation.metrics import METRICS, check_options
 from ssd_jax.evaluation.results import ImageResult, image_result, sort_results
 from ssd_jax.evaluation.submission import write_detections
 from ssd_jax.evaluation.summary import format_table, summarise
@@ -63,6 +63,7 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         # Checked first: an evaluation may take an hour.
+        check_options(self.metrics, self.metric_iou_threshold)
         check_output_files(self.output, also_remote=True)
         for folder in (self.report, self.submission):
             # A folder cannot be an output file as well.

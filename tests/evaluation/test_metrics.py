@@ -7,7 +7,7 @@ from ssd_jax.data.records import NamedImage
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation import metrics, voc
 from ssd_jax.evaluation.comparison import compare
-from ssd_jax.evaluation.metrics import METRICS, check_metric
+from ssd_jax.evaluation.metrics import METRICS, check_metric, check_options
 from ssd_jax.evaluation.report import write_report
 from ssd_jax.evaluation.summary import format_table, summarise
 from tests.helpers.results import result
@@ -19,6 +19,22 @@ def test_an_unknown_metric_is_named_with_those_there_are():
     with pytest.raises(UserError) as error:
         check_metric("map")
     assert str(error.value) == "config.metric is 'map', but must be one of voc07, voc, coco"
+
+
+@pytest.mark.parametrize(
+    "names, threshold, told",
+    [
+        ("voc07", 0.5, "metrics is 'voc07', but must be a list of voc07, voc, coco"),
+        ([], 0.5, r"metrics is \[\]"),
+        (["voc", "map"], 0.5, "'map'"),
+        (["voc"], 50, "metric_iou_threshold is 50, but must be a number between 0 and 1"),
+        (["voc"], "0.5", "metric_iou_threshold is '0.5'"),
+    ],
+)
+def test_wrong_options_of_an_evaluation_are_refused(names, threshold, told):
+    check_options(["voc"], 1)
+    with pytest.raises(UserError, match=told):
+        check_options(names, threshold)
 
 
 def test_the_numbers_of_a_metric_are_those_that_its_table_names():

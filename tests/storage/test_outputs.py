@@ -73,6 +73,8 @@ def test_results_may_lie_beside_the_files_of_a_run(tmp_path):
     (tmp_path / "format.json").touch()
     check_outputs(tmp_path / "result.json", tmp_path / "report" / "index.html")
     EvaluationOptions(report=tmp_path, submission=tmp_path)
+    with pytest.raises(UserError, match="metric_iou_threshold is 5"):
+        EvaluationOptions(metric_iou_threshold=5)
     (tmp_path / "format.json").unlink()
     check_outputs(tmp_path / "config.json")
 
