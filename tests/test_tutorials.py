@@ -1,7 +1,11 @@
 """The tutorials: public names, valid configs, pages that show the current programs."""
 
 import ast
+import os
 import re
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -137,6 +141,23 @@ def test_a_program_becomes_a_page_with_outputs_and_figures(tmp_path):
 def test_an_error_of_a_program_is_raised():
     with pytest.raises(ZeroDivisionError):
         tutorials.run("example", [Cell(False, "number = 0\n1 / number")])
+
+
+def test_a_program_without_display_saves_its_figures_and_prints_their_paths(tmp_path):
+    shutil.copy(ROOT / "tutorials" / "saved_figures.py", tmp_path)
+    (tmp_path / "9_draw.py").write_text(
+        "import matplotlib.pyplot as plt, saved_figures\n"
+        "saved_figures.use_without_display()\n"
+        "for side in 1, 2:\n"
+        "    plt.figure(figsize=(side, 1))\n"
+        "    plt.show()\n"
+    )
+    command = [sys.executable, tmp_path / "9_draw.py"]
+    environment = os.environ | {"MPLBACKEND": "agg"}
+    printed = subprocess.check_output(command, cwd=tmp_path, env=environment, text=True)
+    paths = [f"runs/figures/9_draw_{number}.png" for number in (1, 2)]
+    assert printed.splitlines() == [f"figure: {path}" for path in paths]
+    assert [Image.open(tmp_path / path).size for path in paths] == [(100, 100), (200, 100)]
 
 
 def test_boxes_of_the_road_signs_are_those_of_their_pixels(monkeypatch):

@@ -5,11 +5,12 @@
 # look at the detections.
 #
 # Run it with `python tutorials/1_train.py`, or its cells one by one in the folder `tutorials/`,
-# where the program that draws the images is.
+# where the program that draws the images is. Without a display, the program saves its figures in
+# `runs/figures`.
 #
 # The images here are drawn by a small program, so nothing is downloaded: streets with road signs.
-# To use your own images, write the name of your folder instead of `"data/signs"`. Everything else
-# stays the same.
+# To use your own images, write the name of your folder instead of `"runs/data/signs"`. Everything
+# else stays the same.
 
 # %%
 from pathlib import Path
@@ -21,7 +22,7 @@ from road_signs import write_signs
 
 import ssd_jax
 
-write_signs("data/signs", 250)
+write_signs("runs/data/signs", 250)
 
 # %% [markdown]
 # ## The data
@@ -32,15 +33,15 @@ write_signs("data/signs", 250)
 # [other formats](../docs/data.md), and all of them work here.
 
 # %%
-print(Path("data/signs/classes.txt").read_text())
-print(Path("data/signs/street_003.txt").read_text())
+print(Path("runs/data/signs/classes.txt").read_text())
+print(Path("runs/data/signs/street_003.txt").read_text())
 
 # %% [markdown]
 # `open_dataset` finds the format and reads it. A data set is a sequence of records. Labels count
 # from 1, because 0 is the background; boxes are `x_min, y_min, x_max, y_max` in [0, 1].
 
 # %%
-dataset = ssd_jax.open_dataset("data/signs")
+dataset = ssd_jax.open_dataset("runs/data/signs")
 print(len(dataset), "images,", "classes:", ", ".join(dataset.class_names))
 record = dataset[3]
 print(record.name, record.labels, record.boxes.round(2), sep="\n")
@@ -101,8 +102,7 @@ plt.show()
 config = ssd_jax.load_config(
     "quickstart",
     [
-        "data.train=data/signs",
-        "data.eval=",
+        "data.train=runs/data/signs",
         "model.width=0.125",
         "steps=200",
         "batch_size=8",
@@ -116,8 +116,9 @@ print(f"best mAP {result.best_mean_ap:.3f} at step {result.best_step}")
 # The run is in the folder `runs/signs`: checkpoints, metrics, images and a report. If you call
 # `train` again, it continues from the last checkpoint; a finished run returns at once.
 #
-# This is what the network was trained on. In training, images are mirrored and changed at random,
-# so that it rarely sees the same image twice: [augmentation](../docs/augmentation.md).
+# This is what the network was trained on, from `runs/signs/pictures`. In training, images are
+# mirrored and changed at random, so that it rarely sees the same image twice:
+# [augmentation](../docs/augmentation.md).
 
 # %%
 Image.open(sorted(Path("runs/signs/pictures").glob("training*"))[0])
@@ -153,9 +154,9 @@ plt.show()
 # Each detection has a class, a score in [0, 1] and a box in pixels.
 
 # %%
-write_signs("data/new", 6, seed=1)
+write_signs("runs/data/new", 6, seed=1)
 detector = ssd_jax.Detector.from_workdir("runs/signs")
-found = detector(sorted(Path("data/new").glob("*.jpg")), score_threshold=0.4)
+found = detector(sorted(Path("runs/data/new").glob("*.jpg")), score_threshold=0.4)
 first = found[0]
 print(first.names, first.scores.round(2), first.boxes.round(), sep="\n")
 

@@ -6,8 +6,9 @@
 #
 # Run it with `python tutorials/2_errors.py`, or its cells one by one in the folder `tutorials/`.
 #
-# This is the detector of the [first tutorial](1_train.py). A finished run returns at once;
-# otherwise it is trained now.
+# This is the detector of the [first tutorial](1_train.py). `train_signs`, in `road_signs.py`, has
+# the same config and returns it: `quickstart` with a narrower network, 200 steps and batches of 8.
+# A finished run returns at once; otherwise it is trained now.
 
 # %%
 import matplotlib.pyplot as plt
@@ -27,17 +28,18 @@ detector = ssd_jax.Detector.from_workdir("runs/signs")
 # config of the run with other data, and prints the average precision (AP) of each class by three
 # rules. VOC's rules count a box as correct if its overlap with the object, the IoU, is above 0.5.
 # COCO's take the mean over ten limits from 0.5 to 0.95, so they need more exact boxes. The
-# last table says how much mAP each kind of error costs.
+# last table says how much mAP each kind of error costs. There a box overlaps an object if the IoU
+# is 0.1 or more.
 
 # %%
-write_signs("data/fog", 100, seed=2, fog=0.45)
-foggy = config.replace({"data.eval": "data/fog"})
-options = ssd_jax.EvaluationOptions(report="report")
+write_signs("runs/data/fog", 100, seed=2, fog=0.45)
+foggy = config.replace({"data.eval": "runs/data/fog"})
+options = ssd_jax.EvaluationOptions(report="runs/report")
 numbers = ssd_jax.evaluate(foggy, "runs/signs", options=options)
 
 # %% [markdown]
-# The folder `report` has a page with all results below and many more: open `report/index.html` in
-# a browser. The rest of this tutorial computes its most useful parts, to show their meaning.
+# The folder `runs/report` has a page with all results below and many more: open its `index.html`
+# in a browser. The rest of this tutorial computes its most useful parts, to show their meaning.
 #
 # ## Compare detections with objects
 #
@@ -48,9 +50,12 @@ numbers = ssd_jax.evaluate(foggy, "runs/signs", options=options)
 # - *box*: the class is right, but the box is inaccurate, or the object is found already;
 # - *class*: it overlaps only an object of another class;
 # - *background*: it overlaps no object.
+#
+# An overlap is an IoU of 0.1 or more. A box with less is on the background, even if it touches an
+# object.
 
 # %%
-dataset = ssd_jax.open_dataset("data/fog")
+dataset = ssd_jax.open_dataset("runs/data/fog")
 KINDS = ("correct", "box", "class", "background")
 COLORS = dict(zip(KINDS, ("tab:green", "gold", "tab:purple", "tab:red"), strict=True))
 
@@ -95,6 +100,8 @@ compared = [compare(*each) for each in zip(found, records, strict=True)]
 # A detector gives many detections of low score. The threshold decides: with a high one, almost
 # every detection is correct (precision), but objects are missed (recall). Their harmonic mean, F1,
 # is one number to choose by. If a missed sign costs more than a false alarm, choose a lower one.
+# Here the same images are used to choose the threshold and to count the errors, so F1 is slightly
+# too high: choose it on other images to measure its F1 exactly.
 
 # %%
 scores = np.concatenate([each.scores for each in found])

@@ -20,8 +20,8 @@ from road_signs import write_signs
 
 import ssd_jax
 
-write_signs("data/signs", 250)
-dataset = ssd_jax.open_dataset("data/signs")
+write_signs("runs/data/signs", 250)
+dataset = ssd_jax.open_dataset("runs/data/signs")
 config = ssd_jax.load_config("quickstart", ["model.width=0.125"])
 network = ssd_jax.build_network(config.model, len(dataset.class_names))
 SIDE = config.model.image_size

@@ -22,18 +22,18 @@ from road_signs import train_signs, write_signs
 import ssd_jax
 
 train_signs()  # as in the first tutorial, in "runs/signs"
-write_signs("data/new", 6, seed=1)
+write_signs("runs/data/new", 6, seed=1)
 
 # %% [markdown]
 # ## Export
 #
-# On the command line this is `ssd-jax export --to=onnx --workdir=runs/signs --output=deploy`.
+# On the command line this is `ssd-jax export --to=onnx --workdir=runs/signs --output=runs/deploy`.
 # `detector.onnx` takes uint8 images and gives detections: normalisation, network, decoding and
 # suppression are inside. `network.onnx` ends before the suppression, for those who have their own.
 
 # %%
-ssd_jax.Detector.from_workdir("runs/signs").export("deploy", to="onnx")
-for file in sorted(Path("deploy").iterdir()):
+ssd_jax.Detector.from_workdir("runs/signs").export("runs/deploy", to="onnx")
+for file in sorted(Path("runs/deploy").iterdir()):
     print(f"{file.name:<20}{file.stat().st_size / 1000:>8.1f} kB")
 
 # %% [markdown]
@@ -43,7 +43,7 @@ for file in sorted(Path("deploy").iterdir()):
 # bilinearly without antialiasing, as `Detector` does: another way of resizing gives other boxes.
 
 # %%
-session = onnxruntime.InferenceSession("deploy/detector.onnx")
+session = onnxruntime.InferenceSession("runs/deploy/detector.onnx")
 metadata = session.get_modelmeta().custom_metadata_map
 side = int(metadata["image_size"])
 class_names = [each["name"] for each in json.loads(metadata["classes"])]
@@ -61,7 +61,7 @@ def detect(image, least_score):
     return names, scores[0][kept], boxes[0][kept] * (image.size * 2)
 
 
-paths = sorted(Path("data/new").glob("*.jpg"))
+paths = sorted(Path("runs/data/new").glob("*.jpg"))
 names, scores, boxes = detect(Image.open(paths[0]), 0.4)
 print(names, scores.round(2), boxes.round(), sep="\n")
 
@@ -96,8 +96,8 @@ plt.show()
 # The commands of this package also run exported files, and evaluate them:
 #
 # ```shell
-# ssd-jax predict --weights=deploy/detector.onnx --output=detected data/new
-# ssd-jax evaluate --weights=deploy/detector.onnx --workdir=runs/signs
+# ssd-jax predict --weights=runs/deploy/detector.onnx --output=runs/detected runs/data/new
+# ssd-jax evaluate --weights=runs/deploy/detector.onnx --workdir=runs/signs
 # ```
 #
 # ## Other places

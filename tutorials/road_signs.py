@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import saved_figures
 from PIL import Image, ImageDraw
 
 import ssd_jax
+
+saved_figures.use_without_display()
 
 CLASS_NAMES = ("no_entry", "stop", "straight_on", "yield")
 SIDE = 160  # of an image, in pixels
@@ -19,12 +22,11 @@ ARROW += [(0.15, 0.6)]
 
 def train_signs() -> ssd_jax.Config:
     """Trains the detector of the first tutorial, if that was not done yet; returns its config."""
-    write_signs("data/signs", 250)
+    write_signs("runs/data/signs", 250)
     config = ssd_jax.load_config(
         "quickstart",
         [
-            "data.train=data/signs",
-            "data.eval=",
+            "data.train=runs/data/signs",
             "model.width=0.125",
             "steps=200",
             "batch_size=8",
