@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--report", type=Path, help="the folder of an existing report")
     options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
     images = [options.data / "JPEGImages" / f"{name}.jpg" for name in SHOWN]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
