@@ -110,9 +110,9 @@ def _remarks(config: Config, contents: list[Content], tiling: Tiling) -> list[st
     )
     if len(train.boxes):
         recall = default_box_recall(train.some_boxes(), tiling, config.loss)
-        judged = "enough" if recall >= LOW_RECALL else "few: `ssd-jax fit-boxes` proposes others"
+        judged = "enough" if recall >= LOW_RECALL else "few: see fit-boxes"
         remarks.append(
-            f"default-box recall: {recall:.1%} of objects have a default box of IoU "
+            f"default-box recall: {recall:.1%} of objects have a box of IoU "
             f"{config.loss.match_iou_threshold:g} or more ({judged})"
         )
     if len(contents) > 1:
