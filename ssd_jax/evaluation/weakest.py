@@ -74,7 +74,7 @@ def describe_weakest(
     if kind in ("similar", "other"):
         code = SIMILAR if kind == "similar" else OTHER
         mistaken = _most_mistaken(results, rankings[worst], analysis, worst, code)
-        reason += f", mostly {class_names[mistaken - 1]}"
+        reason += f", mostly {class_names[mistaken - 1]},"
     side = _median_side(results, worst + 1, image_size or 0)
     if kind == "undetected" and image_size and side < SMALL:
         advice = (
