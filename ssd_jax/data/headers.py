@@ -48,9 +48,8 @@ class Headers(NamedTuple):
 def read_headers(columns: Columns) -> Headers:
     """The headers of all images, from the cache where the files are the same."""
     unknown = Headers(np.full((len(columns), 2), -1), np.zeros(len(columns), bool), {})
-    # Images inside files come from record files, which are read whole; placeholders of objects in
-    # stores have no times.
-    if len(columns) < FEWEST or columns.spans.any() or objects.are_read():
+    # Images inside files come from record files, which are read whole.
+    if len(columns) < FEWEST or columns.spans.any() or _are_placeholders(columns.paths):
         return _read(columns, unknown)
     try:
         entry = cache_folder("headers") / _digest(columns.paths)
@@ -71,6 +70,11 @@ def read_headers(columns: Columns) -> Headers:
     with contextlib.suppress(OSError):
         os.utime(entry)  # marks it as recently used
     return headers
+
+
+def _are_placeholders(paths: Strings) -> bool:
+    """Whether an image is an object in a store, whose placeholder does not have its time."""
+    return objects.are_read() and any(objects.place_behind(path) for path in paths)
 
 
 def _digest(paths: Strings) -> str:

@@ -14,6 +14,7 @@ from ssd_jax.data import headers
 from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.headers import read_headers
 from ssd_jax.data.records import annotation
+from ssd_jax.storage import objects
 
 MINUTE = 60 * 10**9  # nanoseconds
 SIZES = [(20, 30), (16, 40), (25, 25)]  # (height, width)
@@ -76,6 +77,17 @@ def test_images_that_are_the_same_are_not_opened_again(columns, opened):
         [25, 25],
     ]
     assert sorted(opened) == ["0.png", "2.png"]  # another data set
+
+
+def test_images_beside_those_of_a_store_are_kept_but_not_these(
+    columns, opened, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(objects, "_folders", {"/elsewhere/": "gs://bucket/"})
+    for _ in range(2):
+        check(read_headers(columns))
+    assert len(opened) == 4
+    monkeypatch.setattr(objects, "_folders", {f"{tmp_path}/": "gs://bucket/"})
+    assert headers._are_placeholders(columns.paths)
 
 
 def test_a_changed_image_is_opened_again(columns, opened, tmp_path):
