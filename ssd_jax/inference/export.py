@@ -62,8 +62,9 @@ def export_detector(
       UserError: see `export` and `push`; or the folder holds a detector with other classes.
     """
     check_target(to, output, choices, repository)
-    _check_same_classes(trained, output)
     before = _checksums(output)
+    if before:
+        _check_same_classes(trained, output)
     if to == "hf":
         card = ModelCard(repository or name_of(output), numbers, choices.license_name)
         save_for_hub(trained, output, card)
@@ -88,9 +89,9 @@ def _checksums(output: AnyPath) -> dict[str, str]:
 
 
 def _check_same_classes(trained: Trained, output: AnyPath) -> None:
-    """Refuses a folder with the export of a detector with other classes."""
+    """Refuses a folder of exports if they are of a detector with other classes."""
     own = list(trained.class_names)
-    for name in DESCRIPTIONS if _checksums(output) else ():
+    for name in DESCRIPTIONS:
         found = _class_names(bytes_in(output, name))
         if found and found != own:
             raise UserError(
