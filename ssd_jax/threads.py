@@ -5,6 +5,7 @@ import contextlib
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -13,6 +14,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PATIENCE = 1.0  # seconds to wait for threads after a signal or when an iterator is closed
+FEW_WAITS = 0.1  # seconds that reads may wait before several threads read
 POLL = 0.5  # seconds; a signal just before an untimed wait is handled only after that wait
 
 _END = object()
@@ -99,6 +101,30 @@ def map_ahead(
             yield _result(running.popleft())
     while running:
         yield _result(running.popleft())
+
+
+def map_reads(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
+    """`map_ahead` for many short reads: one thread alone as long as its reads do not wait.
+
+    Several threads hide the time of a disk or network. Files in memory they would read in twice
+    the time of one thread, because each read gives Python's lock to another thread.
+    """
+    items, waited, worked = iter(items), 0.0, 0.0
+
+    def timed(item: Item) -> tuple[Result, float, float]:
+        began, own = time.perf_counter(), time.thread_time()
+        result = function(item)
+        return result, time.perf_counter() - began, time.thread_time() - own
+
+    for item in items:
+        result, seconds, own = _result(pool.submit(timed, item))
+        yield result
+        waited, worked = waited + seconds - own, worked + own
+        if waited > max(worked, FEW_WAITS):
+            break
+    yield from map_ahead(pool, function, items, ahead)
 
 
 def _result(future: "Future[Result]") -> Result:

@@ -1,5 +1,6 @@
 import _thread
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -89,6 +90,37 @@ def test_a_pool_maps_in_order_with_few_under_way():
             assert result == i * i
             assert len(taken) <= i + 4
     assert len(taken) == 20
+
+
+def test_reads_that_do_not_wait_run_one_at_a_time(monkeypatch):
+    monkeypatch.setattr(threads, "FEW_WAITS", 60.0)  # no pause of a busy machine is a wait
+    running, most = [], []
+
+    def read(item):
+        running.append(item)
+        sum(range(20_000))
+        most.append(len(running))
+        running.remove(item)
+        return -item
+
+    with threads.pool_of_threads(4) as pool:
+        assert list(threads.map_reads(pool, read, range(50), 8)) == [-item for item in range(50)]
+    assert set(most) == {1}
+
+
+def test_reads_that_wait_run_in_all_threads(monkeypatch):
+    monkeypatch.setattr(threads, "FEW_WAITS", 0.01)
+    together = threading.Barrier(4, timeout=10)
+
+    def read(item):
+        if item < 2:  # alone: until they have waited for long enough
+            time.sleep(0.006)
+        else:
+            together.wait()
+        return -item
+
+    with threads.pool_of_threads(4) as pool:
+        assert list(threads.map_reads(pool, read, range(10), 8)) == [-item for item in range(10)]
 
 
 def test_an_error_does_not_wait_for_a_pool_whose_threads_hang():

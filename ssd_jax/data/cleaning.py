@@ -8,7 +8,7 @@ image) is fixed, counted, and logged with the names of the images.
 import collections
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from ssd_jax.data.problems import Problem, Problems, about_image
 from ssd_jax.errors import counted, first_names, shown
 from ssd_jax.images.limits import MAX_BYTES
 from ssd_jax.storage.files import is_unsafe_to_read
+from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,8 @@ def _clipped(read: Read, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
     has_area, is_outside = (np.empty(len(owners), bool) for _ in range(2))
     pixels = np.nan_to_num(sizes, nan=1.0)[:, ::-1]  # (width, height)
     units = np.where(read.in_pixels[:, None], sizes[:, ::-1], 1.0)
-    for piece in columns.pieces():
+
+    def clip(piece: slice) -> None:
         own = owners[piece]
         with np.errstate(invalid="ignore"):
             corners = columns.boxes[piece].reshape(-1, 2, 2) / units[own][:, None]
@@ -132,7 +134,16 @@ def _clipped(read: Read, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
             np.clip(boxes, 0.0, 1.0, out=clipped[piece])
         is_outside[piece] = outside[:, 0] | outside[:, 1]
         has_area[piece] = _have_area(clipped[piece])
+
+    _for_each_piece(columns, clip)
     return clipped, has_area, is_outside
+
+
+def _for_each_piece(columns: Columns, work: Callable[[slice], None]) -> None:
+    """Calls a function with the slice of each piece of the objects, in a thread per core."""
+    with pool_of_threads(num_cores()) as pool:
+        for _ in map_ahead(pool, work, columns.pieces(), num_cores()):
+            pass
 
 
 def _have_area(boxes: np.ndarray) -> np.ndarray:
@@ -253,7 +264,8 @@ def _without_misspelt(read: Read, classes: Classes, problems: Problems) -> np.nd
 def _repeated(columns: Columns) -> np.ndarray:
     """`[objects] bool`: an earlier object of the image has the same class and box."""
     repeated, owners = np.zeros(len(columns.boxes), bool), columns.owners()
-    for piece in columns.pieces():
+
+    def find(piece: slice) -> None:
         numbers = [owners[piece], columns.classes[piece], *columns.boxes[piece].T]
         # Few different rows have the same sum; rows with the same sum are compared.
         sums = np.zeros(piece.stop - piece.start, np.uint64)
@@ -266,6 +278,8 @@ def _repeated(columns: Columns) -> np.ndarray:
             rows = np.column_stack([column[places] for column in numbers])
             _, first = np.unique(rows + 0.0, axis=0, return_index=True)
             repeated[piece.start + np.delete(places, first)] = True
+
+    _for_each_piece(columns, find)
     return repeated
 
 

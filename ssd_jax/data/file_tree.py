@@ -216,7 +216,12 @@ def _walk(root: Path) -> list[str]:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    (folders if _is_folder(entry) else files).append(entry.name)
+                    name = entry.name
+                    try:
+                        is_folder = entry.is_dir()
+                    except OSError:  # a link to itself, or into a folder without permission
+                        is_folder = False
+                    (folders if is_folder else files).append(name)
         except OSError as error:
             raise UserError(f"{folder} cannot be listed: {reason_of(error)}") from error
         if prefix and RUN_FILES.issubset(files):
@@ -228,13 +233,6 @@ def _walk(root: Path) -> list[str]:
             if not name.startswith(".") and name != "__MACOSX"
         ]
     return found
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself, or into a folder without permission
-        return False
 
 
 def _suffix(file: str) -> str:

@@ -23,7 +23,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.images.opening import size_and_turned
 from ssd_jax.storage import objects
 from ssd_jax.storage.caches import cache_folder
-from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
+from ssd_jax.threads import map_ahead, map_reads, num_cores, pool_of_threads
 
 VERSION = 1  # must be raised when the same image gives another header
 FEWEST = 10_000  # images that are kept; fewer are read in about a second
@@ -92,7 +92,7 @@ def _stamps(paths: Strings) -> np.ndarray:
         return own
 
     with pool_of_threads(num_readers()) as pool:
-        pieces = map_ahead(pool, read, range(0, len(paths), STAMPS_AT_ONCE), 2 * num_readers())
+        pieces = map_reads(pool, read, range(0, len(paths), STAMPS_AT_ONCE), 2 * num_readers())
         return np.concatenate([np.array(piece, np.int64) for piece in pieces]).reshape(-1, 2)
 
 
@@ -145,5 +145,7 @@ def _opened(
     at_once = min(HEADERS_AT_ONCE, 1 + len(indices) // (4 * workers))
     with pool_of_threads(workers) as pool:
         starts = range(0, len(indices), at_once)
-        for some in map_ahead(pool, read_some, starts, 2 * workers):
+        # Requests to a store always wait.
+        in_order = map_ahead if objects.are_read() else map_reads
+        for some in in_order(pool, read_some, starts, 2 * workers):
             yield from some
