@@ -1,1 +1,5 @@
-"""Reads data sets into records and batches, with NumPy; few files use TensorFlow, and say so."""
+"""Reads data sets into records and batches.
+
+Most files use NumPy alone. TensorFlow makes the training batches and reads its own data sets
+(TensorFlow Datasets); files that need it import `tensorflow_setup`.
+"""

@@ -1,4 +1,4 @@
-"""The annotations that a format reads, in columns."""
+"""The annotations of one source before cleaning, in columns."""
 
 import collections
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ class Annotations:
         classes.
       columns: the unchanged values; `boxes` in the unit of each image, `classes` as indices into
         `names`.
-      in_pixels: `[images] bool`: whether the unit of its boxes is pixels.
+      in_pixels: `[images] bool`: whether the boxes of the image are in pixels, not fractions.
       files: the annotation file of each image.
       names: the classes that occur, in the order of their first occurrence.
       is_clean: whether no cleaning is needed: boxes are fractions inside the image with some

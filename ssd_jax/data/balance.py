@@ -13,7 +13,7 @@ from ssd_jax.data.folder_records import FolderRecords
 from ssd_jax.errors import first_names
 from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
-MOST_CLASSES = 20  # that one line lists
+MOST_CLASSES = 20  # the most classes that one line lists
 
 
 def repeat_factors(dataset: Dataset, threshold: float) -> np.ndarray | None:

@@ -41,8 +41,8 @@ def _digests_of_part(part: FolderRecords) -> Iterator[tuple[str, str]]:
         arrays = (columns.boxes, columns.classes, columns.difficult, columns.crowd)
         numbers = np.column_stack([array[objects] for array in arrays]).astype(np.float64)
         content, last = numbers.tobytes(), int(np.searchsorted(columns.splits, objects.stop))
-        if objects.stop == len(columns.boxes):  # and the images without objects at the end
-            last = len(columns)
+        if objects.stop == len(columns.boxes):
+            last = len(columns)  # includes images without objects at the end
         places = (columns.splits[first : last + 1] - objects.start) * numbers.strides[0]
         for start, end in itertools.pairwise(places.tolist()):
             yield next(ids), _digest(content[start:end])
@@ -74,13 +74,18 @@ def describe_changes(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     )
 
 
-def describe_renamed(before: Mapping[str, str], evaluated: set[str], train: Digests) -> list[str]:
-    """Training images that may be renamed evaluation images: they have the same annotations.
+def renamed_images(before: Mapping[str, str], evaluated: set[str], train: Digests) -> list[str]:
+    """Finds training images that may be renamed evaluation images.
+
+    Such an image has a new id, and the same annotations as an evaluation image that is missing.
 
     Args:
       before: the digests of the last start.
-      evaluated: the ids of its evaluation images.
+      evaluated: the ids of the evaluation images of the last start that are missing now.
       train: the digests of the training images of this start.
+
+    Returns:
+      The ids of the training images.
     """
     gone = {before[name] for name in evaluated if name in before and name not in train}
     gone.discard(_digest(b""))  # images without objects

@@ -33,8 +33,8 @@ class Sources(NamedTuple):
     Attributes:
       train: the sources for training.
       evaluation: the sources for evaluation; None if the training images are divided.
-      trained: a description of `train`.
-      origin: a description of `evaluation`.
+      trained: a description of `train`, for messages.
+      origin: a description of `evaluation`, for messages.
     """
 
     train: list[str]
@@ -167,7 +167,7 @@ def open_run_data(
 
 
 def open_training_data(config: Config, workdir: str | Path | None = None) -> Dataset:
-    """Opens the training images of a config only; see `open_run_data`."""
+    """Opens only the training images of a config; see `open_run_data`."""
     sources = _choose_sources(config)
     logger.info("training data: %s", sources.trained)
     train, cut = _open_training(sources, config, make_problems(config.data, workdir), None)
@@ -233,7 +233,7 @@ def open_evaluation_data(
 def _open_training(
     sources: Sources, config: Config, problems: Problems, stored: Cut | None
 ) -> tuple[Dataset, Cut | None]:
-    """Opens the training data, and makes or takes the division of its images, if needed."""
+    """Opens the training data; without evaluation data, divides its images or uses `stored`."""
     data = config.data
     train = _open(sources.train, data, data.class_names, problems, "train")
     if sources.evaluation is not None:

@@ -118,7 +118,7 @@ _COCO_BY_ID = dict(zip(COCO_IDS, COCO, strict=True))
 
 # torchvision has an output for every number up to 90.
 TORCHVISION_COCO = tuple(_COCO_BY_ID.get(number, f"unused {number}") for number in range(1, 91))
-# By the number of classes.
+# The class lists, by the number of classes.
 KNOWN = {20: tuple(VOC), 80: tuple(COCO), 90: TORCHVISION_COCO}
 
 

@@ -29,7 +29,7 @@ class Classes:
         return self.names.index(name) + 1 if name in self.names else 0
 
     def misspelt(self, name: str) -> str:
-        """The class of which a name of the data is a misspelling; "" if it is not a misspelling.
+        """The class that a name of the data misspells; "" if the name is not a misspelling.
 
         "Dog", "dgo" and "traffic_light" are misspellings; "car" is not a misspelling of "cat".
         """
@@ -39,7 +39,7 @@ class Classes:
 
 
 def is_misspelt(name: str, known: str) -> bool:
-    """Whether names differ in capitals, blanks and signs, swapped letters or a missing letter."""
+    """Whether names differ only in capitals, blanks, signs, two swapped or one missing letter."""
     first, second = letters(name), letters(known)
     if first == second:
         return bool(first)
@@ -55,7 +55,7 @@ def is_misspelt(name: str, known: str) -> bool:
 
 
 def letters(name: str) -> str:
-    """A name without capitals, blanks and signs."""
+    """The letters and digits of a name, in small letters."""
     return re.sub(r"[\W_]+", "", name.casefold())
 
 

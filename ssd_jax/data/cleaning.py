@@ -26,7 +26,7 @@ from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 
 logger = logging.getLogger(__name__)
 
-# Larger coordinates cannot be fractions of the image, and are pixels.
+# Larger coordinates are too far outside the image to be fractions, so they are pixels.
 MAX_FRACTION = 1.5
 
 
@@ -129,7 +129,7 @@ def _clipped(read: Read, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
         with np.errstate(invalid="ignore"):
             corners = columns.boxes[piece].reshape(-1, 2, 2) / units[own][:, None]
             boxes = corners.astype(np.float32).reshape(-1, 4)
-            # Of a box with some area, these sides are the outer ones.
+            # A box with some area is outside if its first corner is below 0 or its second above 1.
             outside = np.maximum(-boxes[:, :2], boxes[:, 2:] - 1) * pixels[own] > 0.5
             np.clip(boxes, 0.0, 1.0, out=clipped[piece])
         is_outside[piece] = outside[:, 0] | outside[:, 1]
@@ -211,7 +211,7 @@ def _in_their_unit(read: Read, kept: np.ndarray, problems: Problems) -> np.ndarr
             for choose, side in ((np.minimum, 0), (np.maximum, 2))
         )
         np.maximum.at(largest, own[has_area], greatest[has_area])
-        # A part of the first pixel cannot be an object.
+        # A box inside the first pixel is too small for an object: its unit is wrong.
         in_part = has_area & (smallest >= 0) & (greatest <= 1)
         in_part[in_part] = np.any(boxes[in_part] % 1 > 0, axis=1)
         has_part[own[in_part]] = True
@@ -262,7 +262,7 @@ def _without_misspelt(read: Read, classes: Classes, problems: Problems) -> np.nd
 
 
 def _repeated(columns: Columns) -> np.ndarray:
-    """`[objects] bool`: an earlier object of the image has the same class and box."""
+    """`[objects] bool`: whether an earlier object of the image has the same class and box."""
     repeated, owners = np.zeros(len(columns.boxes), bool), columns.owners()
 
     def find(piece: slice) -> None:

@@ -1,7 +1,7 @@
-"""Keeps the columns of large annotation files in the user's cache folder.
+"""Caches the columns of large annotation files in the user's cache folder.
 
-They are mapped into memory, so that all processes of a machine share them. The name of an entry is
-the digest of all inputs that determine it, so entries never change. Damaged entries are replaced.
+The columns are mapped into memory, so that all processes of a machine share them. The name of an
+entry is the digest of all its inputs, so entries never change. Damaged entries are replaced.
 """
 
 import contextlib
@@ -27,17 +27,17 @@ from ssd_jax.storage.replacing import unfinished_name
 
 logger = logging.getLogger(__name__)
 
-# Must be raised when the same file gives other columns or details.
+# Increase the version when the same file gives other columns or details.
 VERSION = 2
 # Smaller files are not cached: they are read in a second.
 SMALLEST = 2**26  # bytes
 # The size of the cache; beyond it, the least recently used entries are removed.
 MOST_BYTES = 2**34
-# A file that was written so shortly before it was read may change again without another time.
+# A file that is newer than this may change again within the resolution of its time stamp.
 RECENT = 2 * 10**9  # nanoseconds
 
 
-class Kept(NamedTuple):
+class Cached(NamedTuple):
     """The cached content of an annotation file.
 
     Attributes:
@@ -49,12 +49,12 @@ class Kept(NamedTuple):
     details: dict[str, Any]
 
 
-def kept(file: Path, tree: FileTree, read: Callable[[], tuple[Kept, bool]]) -> Kept:
+def cached(file: Path, tree: FileTree, read: Callable[[], tuple[Cached, bool]]) -> Cached:
     """The content of a file, from the cache if possible.
 
     Args:
-      file: the annotation file; small files are not cached, nor copies of objects, whose paths
-        differ in each process.
+      file: the annotation file. Two kinds are not cached: files below `SMALLEST`, and local copies
+        of objects in a store, because their paths differ in each process.
       tree: the folder of its images; the content also depends on their names.
       read: reads the file; its second result is whether the content may be cached.
 
@@ -75,24 +75,24 @@ def kept(file: Path, tree: FileTree, read: Callable[[], tuple[Kept, bool]]) -> K
         # Another process may have written the entry meanwhile.
         if known := _load(entry):
             return known
-        made, may_be_kept = read()
+        made, may_be_cached = read()
         try:
             now = os.stat(file)
             is_same = (now.st_mtime_ns, now.st_size) == (status.st_mtime_ns, status.st_size)
-            if not (is_same and may_be_kept):
+            if not (is_same and may_be_cached):
                 return made
             columns = {field.name: getattr(made.columns, field.name) for field in fields(Columns)}
             save_entry(Table(columns, made.details), entry)
             remove_oldest(folder, entry)
         except OSError as error:
-            logger.info("%s is not kept in %s: %s", file, folder, reason_of(error))
+            logger.info("%s is not cached in %s: %s", file, folder, reason_of(error))
             return made
     return _load(entry) or made
 
 
 @contextlib.contextmanager
 def one_process(folder: Path) -> Iterator[None]:
-    """A block for one process at a time, if the folder can be locked."""
+    """Lets one process at a time run a block, if the folder can be locked."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(UserError):
             stack.enter_context(locked_in_turn(folder))
@@ -102,7 +102,8 @@ def one_process(folder: Path) -> Iterator[None]:
 def stamp(file: str | os.PathLike[str]) -> tuple[int, int]:
     """The time of the last change of a file in nanoseconds, and its size; -1 without the file.
 
-    Programs that copy or edit images may keep the time of the content. They cannot keep the other.
+    The later of two times is used. Programs that copy or edit images may preserve the time of the
+    content (`st_mtime`), but not that of the file's status (`st_ctime`).
     """
     try:
         status = os.stat(file)
@@ -114,8 +115,8 @@ def stamp(file: str | os.PathLike[str]) -> tuple[int, int]:
 def _digest(file: Path, tree: FileTree) -> str:
     """The digest of the inputs of the columns: the file, the names of images, and their folder.
 
-    The path and the times of a file stand for its content, unless it is so new that it may change
-    again without another time.
+    Path, times, size and inode of a file identify its content. Only a recent file is read, because
+    it may change again without another time.
     """
     status = os.stat(file)
     times = (status.st_mtime_ns, status.st_ctime_ns)
@@ -139,18 +140,18 @@ def save_entry(table: Table, entry: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _load(entry: Path) -> Kept | None:
+def _load(entry: Path) -> Cached | None:
     """Reads an entry; None if it does not exist or is damaged."""
     known = load_table(entry)
     if known is None or known.columns.keys() != {field.name for field in fields(Columns)}:
         return None
     with contextlib.suppress(OSError):
         os.utime(entry)  # marks it as recently used
-    return Kept(Columns(**known.columns), known.details)
+    return Cached(Columns(**known.columns), known.details)
 
 
 def remove_oldest(folder: Path, entry: Path) -> None:
-    """Removes the least recently used entries, except a new one, if the cache is too large."""
+    """Removes the least recently used entries until the cache is small enough; keeps `entry`."""
     entries = [path for path in folder.iterdir() if path.is_dir() and path != entry]
     entries.sort(key=lambda path: path.stat().st_mtime)
     sizes = {path: _size(path) for path in entries}

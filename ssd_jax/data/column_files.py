@@ -17,9 +17,9 @@ from ssd_jax.data.columns import Strings
 from ssd_jax.storage.files import open_file
 
 DETAILS = "details.json"
-# Arrays with the ends of items in another array, beginning with 0.
+# Columns with the positions in another column at which items end, after a 0: `Columns.splits`.
 ENDS = ("splits",)
-PIECE = 2**22  # bytes that are read together
+PIECE = 2**22  # the number of bytes that are read together
 
 
 class Table(NamedTuple):

@@ -9,8 +9,8 @@ from typing import Any, overload
 
 import numpy as np
 
-AT_ONCE = 2**20  # objects that are computed together
-STRINGS_AT_ONCE = 2**16  # strings that are copied together
+AT_ONCE = 2**20  # the number of objects that are processed together
+STRINGS_AT_ONCE = 2**16  # the number of strings that are copied together
 
 
 class Strings(Sequence[str]):

@@ -29,7 +29,7 @@ from ssd_jax.config.spelling import did_you_mean
 from ssd_jax.errors import UserError, counted, reason_of, shown
 from ssd_jax.images.limits import MAX_PIXELS
 
-ROUNDING = 1e-4  # by which a box may reach beyond the image
+ROUNDING = 1e-4  # a box may reach beyond the image by this fraction, a rounding error
 
 Function = Callable[[np.ndarray, np.ndarray, np.ndarray, np.random.Generator], Any]
 Changed = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -93,7 +93,7 @@ class CustomAugmentation:
         file: bytes,
         position: np.integer,
     ) -> tuple[bytes, np.ndarray, np.ndarray, np.ndarray]:
-        """The changed image, encoded without loss, its height and width, its boxes and labels.
+        """Calls the function for one image.
 
         A failure is not raised, but stored, because TensorFlow's threads would log each exception
         with its traceback. The image then stays unchanged, and is not used for training.
@@ -104,6 +104,9 @@ class CustomAugmentation:
           labels: `[objects]`.
           file: the image file, for messages.
           position: the number of images that the process has trained on before.
+
+        Returns:
+          The changed image as a BMP file, its `[2]` height and width, its boxes and its labels.
         """
         generator = np.random.default_rng((*self._seed, int(position)))
         try:

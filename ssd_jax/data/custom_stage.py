@@ -66,7 +66,7 @@ def changed(custom: CustomAugmentation, record: Tensors, position: tf.Tensor) ->
         "size": tf.ensure_shape(size, [2]),
         "boxes": tf.ensure_shape(boxes, [None, 4]),
         "labels": labels,
-        # Nobody knows which of them were.
+        # The function does not say which of its boxes are difficult.
         "difficult": tf.zeros_like(labels, tf.bool),
     }
 
@@ -74,7 +74,9 @@ def changed(custom: CustomAugmentation, record: Tensors, position: tf.Tensor) ->
 def raise_failure(
     batches: Iterator[Batch], reader: RecordReader, custom: CustomAugmentation | None
 ) -> Iterator[Batch]:
-    """Yields the same batches until a store or the user's function fails, not a damaged image.
+    """Yields the same batches; raises the stored failure of a store or of the user's function.
+
+    Failures of damaged images are passed on: `explain_failure` handles them.
 
     Raises:
       StoreError: the store has failed; the message describes how.

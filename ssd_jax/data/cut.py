@@ -77,19 +77,17 @@ class Cut(NamedTuple):
             own = listed.get(source, set())
             pairs = zip(_image_ids(part), _names_in_cut(part), strict=True)
             masks.append(np.array([not own.isdisjoint(pair) for pair in pairs], bool).reshape(-1))
-        cut_off, found = sum(map(len, self.evaluation)), sum(int(mask.sum()) for mask in masks)
+        count, found = sum(map(len, self.evaluation)), sum(int(mask.sum()) for mask in masks)
         if not found or found == len(dataset):
             raise UserError(
-                f"{CUT_FILE} lists {counted(cut_off, 'image')} for evaluation, and the data has "
+                f"{CUT_FILE} lists {counted(count, 'image')} for evaluation, and the data has "
                 f"{found} of them among its {len(dataset)}: put the images back, or name another "
                 "work directory"
             )
-        if found < cut_off:
+        if found < count:
             logger.warning(
                 "%d of the %d images for evaluation in %s are not in the data any more",
-                cut_off - found,
-                cut_off,
-                CUT_FILE,
+                *(count - found, count, CUT_FILE),
             )
         return masks
 

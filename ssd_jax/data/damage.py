@@ -1,8 +1,9 @@
 """Handles images that cannot be decoded in training: they stop the run, or are left out.
 
-TensorFlow's operations cannot continue after an error. If damaged images stop the run, the damaged
-image is searched after the failure. If they are left out, a stage works batch by batch. Intact
-images cost nothing extra: only a batch with a failure is retried image by image.
+TensorFlow's operations cannot continue after an error. If a damaged image stops the run, the images
+of the failed batch are decoded again, one by one, to find it. If damaged images are left out, a
+stage works batch by batch. Intact images cost nothing extra: only a batch with a failure is retried
+image by image.
 """
 
 import os
@@ -43,7 +44,7 @@ def each_image(
     skips: bool,
     padded: bool = True,
 ) -> tf.data.Dataset:
-    """A stage: applies a function to each image, several in parallel, and batches the results.
+    """Applies a function to each image, several in parallel, and batches the results.
 
     Args:
       elements: one element for each image.
@@ -55,7 +56,7 @@ def each_image(
         all results must have the same shape, which is faster to batch.
 
     Returns:
-      Batches.
+      The batches; an incomplete last batch is dropped.
     """
 
     def batched(results: tf.data.Dataset) -> tf.data.Dataset:
@@ -105,7 +106,7 @@ def report_broken(batches: Iterator[Batch], problems: Problems) -> Iterator[Batc
 def explain_failure(
     batches: Iterator[Batch], records: Callable[[int], Iterable[Record]], problems: Problems
 ) -> Iterator[Batch]:
-    """Yields the same batches; if one fails, searches the damaged image.
+    """Yields the same batches; if one fails, finds the damaged image and raises its problem.
 
     Args:
       batches: the batches; may raise errors of TensorFlow.

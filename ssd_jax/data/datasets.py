@@ -17,7 +17,7 @@ class Part(Protocol):
     def __getitem__(self, index: int) -> Record: ...
 
     def share(self, process_index: int, process_count: int) -> range:
-        """The indices of one process; every record falls to one process."""
+        """The indices of one process; each record belongs to exactly one process."""
         ...
 
     def chosen(self, images: np.ndarray) -> Self:

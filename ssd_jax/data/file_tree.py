@@ -18,7 +18,7 @@ IMAGE_SUFFIXES = frozenset(
 
 
 def alike(name: str) -> str:
-    """A key of a name, equal for names that differ in capitals or in the Unicode form of accents.
+    """A key of a name; names have the same key if only capitals or the form of accents differ.
 
     macOS decomposes letters with accents; other systems do not.
     """
@@ -26,7 +26,7 @@ def alike(name: str) -> str:
 
 
 def without_server(name: str) -> str:
-    """The last part of a URL, because a server has other folders; other names are unchanged."""
+    """The file name of a URL, without the server's folders; other names are unchanged."""
     return urllib.parse.urlsplit(name).path.rpartition("/")[2] if "://" in name else name
 
 
@@ -67,10 +67,14 @@ class FileTree:
     def image(self, name: str) -> Path | Problem:
         """Finds the image for a path in an annotation; a problem if none or several match.
 
-        Three forms are tried: the path from the root, also in Windows' form, with other capitals or
-        another Unicode form, and with the escapes of URLs; then the end of the path, because it may
-        include the root or the data may have been moved; then the same end in a folder below. Paths
-        outside the root, and images of another split with the same name, are rejected.
+        These are tried in turn:
+        1. the path from the root;
+        2. the end of the path from the root, because the path may include the root, and the data
+           may have been moved;
+        3. the same end below a folder of the root.
+
+        Each may be in Windows' form, have other capitals, another Unicode form, or the escapes of
+        URLs. Paths outside the root, and images of another split with the same name, are rejected.
 
         Args:
           name: the path or name in the annotation.
@@ -108,9 +112,10 @@ class FileTree:
         return exact or [file for file in named if alike(file).endswith(f"/{alike(path)}")]
 
     def _may_be_left_out(self, folders: list[str]) -> bool:
-        """Whether the first folders of an annotation's path can be ignored.
+        """Whether the first folders of an annotation's path may be ignored.
 
-        The name of a split cannot, unless the root has it too: train/1.jpg is not val/1.jpg.
+        The name of a split may be ignored only if the root has it too: train/1.jpg is not
+        val/1.jpg.
         """
         own = [self.root.absolute().parts]
         if own[0][-1:] and own[0][-1].lower() in ("images", "image", "imgs", "jpegimages"):

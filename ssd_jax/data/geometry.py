@@ -163,7 +163,7 @@ def draw_windows(
 
 
 def centre_inside(boxes: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
-    """`[batch, objects] bool`: whether the centre is in the window; others are not trained on.
+    """`[batch, objects] bool`: whether the centre is in the window; only such objects are used.
 
     Args:
       boxes: `[batch, objects, 4] xyxy` in the coordinates of the image.

@@ -1,8 +1,8 @@
-"""Reads the headers of images: their sizes, and whether EXIF turns them.
+"""Reads the headers of images: their sizes, and whether EXIF rotates them.
 
-Those of many files are kept in the user's cache folder, with the time and the size of each file: a
-file with another time or size is read again. One process of a machine reads them, and the others
-use the same entry.
+The headers of many files are cached in the user's cache folder, with the time and the size of each
+file. A file whose time or size has changed is read again. One process of a machine reads the
+headers, and the others use the same entry.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ from ssd_jax.storage import objects
 from ssd_jax.storage.caches import cache_folder
 from ssd_jax.threads import map_ahead, map_reads, num_cores, pool_of_threads
 
-VERSION = 1  # must be raised when the same image gives another header
-FEWEST = 10_000  # images that are kept; fewer are read in about a second
-STAMPS_AT_ONCE, HEADERS_AT_ONCE = 2**12, 2**6  # images that a thread reads together
+VERSION = 1  # increase it when the same image gives another header
+FEWEST = 10_000  # the fewest images that are cached; fewer are read in about a second
+STAMPS_AT_ONCE, HEADERS_AT_ONCE = 2**12, 2**6  # the number of images in one task of a thread
 TABLE, COLUMNS = "table", ("stamps", "sizes", "turned")
 
 
@@ -63,9 +63,9 @@ def read_headers(columns: Columns) -> Headers:
         if headers is not known:
             is_sure = (stamps[:, 0] < began - RECENT) & (headers.sizes[:, 0] > 0)
             stamps[~is_sure] = -1
-            kept = dict(zip(COLUMNS, (stamps, headers.sizes, headers.turned), strict=True))
+            table = dict(zip(COLUMNS, (stamps, headers.sizes, headers.turned), strict=True))
             with contextlib.suppress(OSError):
-                save_entry(Table(kept, {}), entry / TABLE)
+                save_entry(Table(table, {}), entry / TABLE)
                 remove_oldest(entry.parent, entry)
     with contextlib.suppress(OSError):
         os.utime(entry)  # marks it as recently used
@@ -73,7 +73,7 @@ def read_headers(columns: Columns) -> Headers:
 
 
 def _are_placeholders(paths: Strings) -> bool:
-    """Whether an image is an object in a store, whose placeholder does not have its time."""
+    """Whether an image is an object in a store; its placeholder has another time stamp."""
     return objects.are_read() and any(objects.place_behind(path) for path in paths)
 
 
@@ -97,7 +97,7 @@ def _stamps(paths: Strings) -> np.ndarray:
 
 
 def _load(place: Path, stamps: np.ndarray) -> Headers | None:
-    """The kept headers of files with these stamps; others are unknown."""
+    """The cached headers of files with these stamps; the headers of other files are unknown."""
     table = load_table(place)
     if table is None or table.columns.keys() != set(COLUMNS):
         return None
@@ -141,7 +141,7 @@ def _opened(
         return [read(index) for index in indices[start : start + at_once]]
 
     workers = max(2 * num_cores(), num_readers())
-    # One image at a time, the threads would take as long as the images.
+    # With one image a task, starting the tasks would take as long as reading the headers.
     at_once = min(HEADERS_AT_ONCE, 1 + len(indices) // (4 * workers))
     with pool_of_threads(workers) as pool:
         starts = range(0, len(indices), at_once)

@@ -12,23 +12,23 @@ from ssd_jax.threads import num_cores
 
 # The number of files that stay open; systems allow a process at least 256.
 MOST_OPEN = 128
-# Requests to a store at the same time, which hide its latency: for each core, at least, at most.
+# Parallel requests hide the latency of a store: the number for each core, and its limits.
 REQUESTS_A_CORE, FEWEST_REQUESTS, MOST_REQUESTS = 8, 32, 96
-REQUESTS_A_BLOCK = 16  # which are sent and waited for together
+REQUESTS_A_BLOCK = 16  # the requests of a block are sent together, and all are awaited
 
 
 def requests_at_once() -> int:
-    """How many images of a store are requested at the same time."""
+    """The number of images that are requested from a store at the same time."""
     return min(max(FEWEST_REQUESTS, REQUESTS_A_CORE * num_cores()), MOST_REQUESTS)
 
 
 def blocks_at_once() -> int:
-    """How many blocks of `REQUESTS_A_BLOCK` images these are."""
+    """The number of blocks of `REQUESTS_A_BLOCK` images that are requested at the same time."""
     return requests_at_once() // REQUESTS_A_BLOCK
 
 
 def num_readers() -> int:
-    """Threads that read images: one for each core, and more that wait for a store, if any."""
+    """The number of threads that read images: one a core, and more if they wait for a store."""
     return num_cores() + (requests_at_once() if objects.are_read() else 0)
 
 
@@ -56,14 +56,18 @@ def read_span(path: str, span: tuple[int, int]) -> bytes:
 
 
 def request_image(path: str, span: tuple[int, int] | None) -> Callable[[], bytes]:
-    """Requests an image of a store, the path of which is that of its stand-in.
+    """Requests an image in a store, without waiting for it.
+
+    Args:
+      path: the placeholder of the object.
+      span: the position of the image in the object, as (offset, length); None for the whole object.
 
     Returns:
-      A function that waits for the image and returns it; raises as `read_span` does, or an
-      `OSError`.
+      A function that waits for the image and returns its bytes. It raises the errors of
+      `read_span`, or an `OSError`.
 
     Raises:
-      OSError: the stand-in cannot be read.
+      OSError: the placeholder cannot be read.
       UserError: the image has more than `MAX_BYTES`.
     """
     offset, length = span or (0, os.stat(path).st_size)
@@ -75,9 +79,9 @@ def request_image(path: str, span: tuple[int, int] | None) -> Callable[[], bytes
 
 
 def span_reader() -> Callable[[str, tuple[int, int]], bytes]:
-    """Makes a `read_span` that keeps files open, which takes half of the time.
+    """Makes a `read_span` that keeps files open, and so takes half of the time.
 
-    It does not notice that an open file is replaced.
+    If an open file is replaced, it continues to read the old one.
     """
     if not hasattr(os, "pread"):  # Windows
         return read_span

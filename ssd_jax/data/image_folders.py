@@ -1,4 +1,4 @@
-"""Finds the folder at which the image names of an annotation file begin."""
+"""Finds the folder to which the image names of an annotation file are relative."""
 
 import collections
 import os
@@ -73,7 +73,7 @@ class ImageFolders:
         return folders
 
     def _folders(self, name: str) -> set[str]:
-        """The folders at which a name is the path of an image."""
+        """The folders below which a name, or its longest possible end, is the path of an image."""
         name = without_server(name)
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
         found = self._by_name.get(alike(parts[-1]), []) if parts else []

@@ -75,7 +75,7 @@ def make_mosaics(batch: Tensors, mosaics: Mosaics, size: int) -> Tensors:
     corner = tf.tile(corner, [1, 2])
     images = {key: tf.gather(batch[key], mosaics.shown) for key in ("window", "dropped")}
     objects = {key: tf.gather(batch[key], mosaics.shown) for key in OBJECT_KEYS}
-    # Whole pixels with only the image.
+    # Only pixels that the image covers completely.
     window = images["window"] * side
     window = tf.concat(
         [tf.math.ceil(window[..., :2] - ROUNDING), tf.floor(window[..., 2:] + ROUNDING)], axis=2

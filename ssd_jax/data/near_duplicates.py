@@ -15,11 +15,11 @@ from ssd_jax.errors import UserError
 from ssd_jax.images.opening import gray_thumbnail
 from ssd_jax.threads import map_ahead, pool_of_threads
 
-SIDE = 32  # of thumbnails
-CELLS = 8  # differences along a side
-MAX_DIFFERENT_BITS = 12  # of 2 * CELLS**2
+SIDE = 32  # the side of thumbnails in pixels
+CELLS = 8  # the number of differences along a side
+MAX_DIFFERENT_BITS = 12  # the most signs, of 2 * CELLS**2, that may differ
 # Limits of the mean difference of thumbnails: in levels of brightness, and in standard deviations
-# of the images, so that plain images are not all alike.
+# of the images. The second one keeps images with little contrast apart.
 MAX_LEVELS = 2.5
 MAX_DEVIATIONS = 0.06
 ROWS_AT_ONCE = 512
@@ -82,7 +82,7 @@ def difference_bits(thumbnails: np.ndarray) -> np.ndarray:
     count = len(thumbnails)
     cell = SIDE // CELLS
     means = thumbnails.reshape(count, CELLS, cell, CELLS, cell).mean(axis=(2, 4), dtype=np.float32)
-    # After the last column comes the first, so each cell has a difference.
+    # The last column is compared with the first, so that each cell has a difference.
     right = np.roll(means, -1, axis=2) > means
     down = np.roll(means, -1, axis=1) > means
     bits = np.concatenate([right.reshape(count, -1), down.reshape(count, -1)], axis=1)

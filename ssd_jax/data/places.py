@@ -23,7 +23,7 @@ def folder_and_split(source: str) -> tuple[Path | None, str]:
 
 def _existing(text: str) -> Path | None:
     """The path that a text names as a whole, if any."""
-    if not text or (is_remote(text) and text.count("://") > 1):  # several places are none
+    if not text or (is_remote(text) and text.count("://") > 1):  # empty, or several places
         return None
     path = data_path(text)
     return path if path.exists() else None
@@ -35,10 +35,14 @@ def given_sources(splits: Splits) -> Splits:
 
 
 def placeholder(name: str, place: str) -> str:
-    """The placeholder of an argument of a format that is a place in a store.
+    """The local placeholder of an argument that is a place in a store.
+
+    Args:
+      name: the name of the format.
+      place: the argument.
 
     Raises:
-      UserError: there is nothing, or the format is read from local files alone.
+      UserError: the place has no objects, or the format is read from local files alone.
     """
     if name == "tfrecord":
         raise UserError(
@@ -47,6 +51,6 @@ def placeholder(name: str, place: str) -> str:
     path = data_path(place)
     if not path.exists():
         raise UserError(f"{place} does not exist: there is no such object, and none below it")
-    if name == "yolo" and path.is_file():  # which names folders next to it
+    if name == "yolo" and path.is_file():  # a data.yaml names folders next to it
         data_path(place.rpartition("/")[0])
     return str(path)

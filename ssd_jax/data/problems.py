@@ -187,7 +187,7 @@ class Problems:
         self.check()
 
     def check(self) -> None:
-        """Raises a `UserError`, and lists the damaged images, if they are too many, or all."""
+        """Raises a `UserError` if too many images are damaged, or all; lists them before."""
         bad, total = len(self._found), self.num_images
         if bad >= total > 0:
             self._list_read()

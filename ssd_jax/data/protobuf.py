@@ -7,7 +7,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
 class MalformedMessageError(ValueError):
-    """Bytes are not a message, or a damaged one."""
+    """Bytes are not a protobuf message, or are damaged."""
 
 
 def fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, tuple[int, int]]]:
@@ -29,7 +29,7 @@ def fields(content: bytes, start: int, end: int) -> Iterator[tuple[int, int, tup
         else:
             raise MalformedMessageError(f"a field has the unknown kind {wire}")
         if stop > end:
-            raise MalformedMessageError("a field ends behind its message")
+            raise MalformedMessageError("a field ends after its message")
         yield tag >> 3, wire, (start, stop)
         start = stop
 

@@ -28,7 +28,7 @@ from ssd_jax.threads import num_cores
 Read = Callable[[tf.Tensor], tf.Tensor]
 ReadRecord = Callable[[tf.Tensor], Tensors]
 
-IMAGES_A_CALL = 8  # of Python
+IMAGES_A_CALL = 8  # the number of images that one call of Python reads
 
 OBJECT_KEYS = ("boxes", "labels", "difficult")
 
@@ -40,13 +40,13 @@ class RecordReader:
     `size` (`[2] int32`, its height and width), `boxes`, `labels`, `difficult`, and `dropped`; see
     `Record`.
 
-    Images in stores and in larger files are read by Python, before the other stages and several in
-    one call (`fetch`): a call of Python costs as much as reading an image.
+    Python reads images in stores and in larger files (`fetch`), before the other stages. One call
+    reads several images, because a call costs as much as reading an image.
 
     Attributes:
       in_store: whether images of some parts are objects of a store.
       is_fetched: whether `fetch` reads images of some parts.
-      failure: why the store could not be read, once it could not.
+      failure: the first error of a store; None without one.
     """
 
     def __init__(self, dataset: Dataset, cache: bool = False):
@@ -76,12 +76,12 @@ class RecordReader:
 
     @property
     def num_threads(self) -> int:
-        """Threads of TensorFlow that the stages need; 0 = one for each core."""
+        """The number of TensorFlow's threads that the stages need; 0: one for each core."""
         return num_cores() + blocks_at_once() if self.in_store else 0
 
     @property
     def fetches(self) -> tuple[int, int]:
-        """How many images a call of `fetch` reads, and how many calls there are at a time."""
+        """The number of images that a call of `fetch` reads, and the number of parallel calls."""
         if self.in_store:
             return REQUESTS_A_BLOCK, blocks_at_once()
         return IMAGES_A_CALL, num_cores()
@@ -90,7 +90,7 @@ class RecordReader:
         """Reads images in stores and in larger files; see the class.
 
         Args:
-          indices: `[images] int64`, of records.
+          indices: `[images] int64`, the indices of records.
 
         Returns:
           `[images] string`, encoded; empty for other images, and for those that cannot be read.
@@ -119,24 +119,24 @@ class RecordReader:
             return bytes
 
     def _received(self, request: Callable[[], bytes]) -> bytes:
-        """One image; the first failure of a store is kept, and ends all reading.
+        """One image; the first failure of a store is stored in `failure`, and ends all reading.
 
-        It is not raised: TensorFlow would take it for one of an image, and log its traceback.
+        It is not raised: TensorFlow would treat it as a damaged image, and log its traceback.
         """
         try:
             return request()
         except StoreError as error:
             self.failure = self.failure or error
         except (UserError, OSError):
-            pass  # the read stage fails without an image, and the image is looked for then
+            pass  # the read stage fails without an image, and reports this one
         return b""
 
     def read(self, index: tf.Tensor, fetched: tf.Tensor | None = None) -> Tensors:
         """Reads a record; fails if its image cannot be read.
 
         Args:
-          index: of the record.
-          fetched: its image, the result of `fetch`; None if `fetch` reads none.
+          index: `[] int64`, the index of the record.
+          fetched: `[] string`, its image from `fetch`; None if `is_fetched` is false.
         """
         record = self._choose(self._with_image, index)
         encoded = record["image"]
@@ -151,7 +151,7 @@ class RecordReader:
         return record | {"image": tf.constant(b""), "size": tf.ones([2], tf.int32)}
 
     def _choose(self, readers: list[Callable[[tf.Tensor], Any]], index: tf.Tensor) -> Any:
-        """Reads with the function of the part of the index."""
+        """Calls the reader of the part that has the record."""
         if len(readers) == 1:
             return readers[0](index)
         number = tf.reduce_sum(tf.cast(index >= tf.constant(self._starts, tf.int64), tf.int32)) - 1
@@ -173,9 +173,9 @@ def is_read_in_store(part: Part) -> TypeGuard[FolderRecords]:
 
 
 def _fetcher(part: Part) -> Callable[[int], Callable[[], bytes]] | None:
-    """Makes a function that requests images in a store or in larger files; None for others.
+    """Makes a function that requests an image in a store or a larger file; None for other images.
 
-    It returns a function that waits for the image, so that several are requested together.
+    The function returns a second one, which waits for the image. So several are requested at once.
     """
     if not isinstance(part, FolderRecords):
         return None

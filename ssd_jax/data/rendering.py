@@ -12,8 +12,8 @@ from ssd_jax.images.limits import FEW_SCANS, MAX_PIXELS, MAX_TEXTS, SCAN, TEXT
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_HEADER = 26  # bytes up to the type of the channels
 
-# The largest product of bytes and pixels of an image whose scans and texts are not counted; the
-# added pixels limit it to 650 kB.
+# The scans and texts of an image are not counted if its bytes × (its pixels + MORE_PIXELS) are at
+# most SMALL; so a file of more than 650 kB is always checked.
 SMALL, MORE_PIXELS = 1.3e11, 2e5
 SCANNED_PIXELS = 4e7  # larger JPEGs with several scans are checked by Pillow
 

@@ -1,4 +1,4 @@
-"""Reads the index of shards: the content of their records, in columns that are mapped into memory.
+"""Reads the index of shards: the objects and positions of their images, in mapped columns.
 
 `index/SPLIT` in the folder of the shards has all columns except the paths, and these details:
 

@@ -83,8 +83,8 @@ def _open_tfds(name: str, split: str, problems: Problems) -> ReadPart:
         return _counted(indexed, problems)
     if is_remote(given_place(name)):
         raise UserError(
-            f"{name} holds no shards with an index, as ssd-jax convert-data --to=shards writes "
-            f"them, which alone are read from a bucket: {COPY}"
+            f"{name} has no shards with an index; in a bucket, only shards of ssd-jax convert-data "
+            f"--to=shards can be read: {COPY}"
         )
     # TensorFlow is only needed for these sets.
     from ssd_jax.data.formats.tfds_records import open_tfds, open_tfds_folder

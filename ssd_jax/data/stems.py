@@ -1,4 +1,4 @@
-"""Finds files by names without suffix, the form of lists and annotations."""
+"""Finds files by names with or without suffix, as lists and annotations write them."""
 
 import collections
 from collections.abc import Iterable

@@ -3,15 +3,15 @@
 import contextlib
 import os
 
-# TensorFlow reads these at import. Only its errors matter to users. The pipeline uses no operation
-# of oneDNN, which would log a message at every start.
-# JAX sets the level to 1 where nobody has set it: only another one is a choice of the user.
+# TensorFlow reads these variables at import. Only its errors matter to users. The pipeline uses no
+# operation of oneDNN, which would log a message at every start.
+# JAX sets the level to 1 if it is not set, so only another level is the user's choice.
 if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-# TensorFlow imports Keras, which imports pandas and Matplotlib and takes a second. With this
-# setting for the older Keras, it does not; `tf.keras` is then imported when it is used.
+# TensorFlow imports Keras, which imports pandas and Matplotlib and takes a second. With the setting
+# for legacy Keras, it imports `tf.keras` only when it is used.
 keras = os.environ.get("TF_USE_LEGACY_KERAS", "")
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 try:

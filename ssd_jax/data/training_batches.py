@@ -46,7 +46,7 @@ from ssd_jax.threads import num_cores
 
 _running: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
 
-# No function needs AutoGraph, which takes seconds at the start.
+# Turns AutoGraph off: no function needs it, and it takes seconds at the start.
 as_written = tf.autograph.experimental.do_not_convert
 
 
@@ -269,13 +269,14 @@ def as_numpy(batches: tf.data.Dataset, reader: RecordReader) -> Iterator[Batch]:
 def _each(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
     """Yields the same batches, and removes their iterator when it ends, fails or is closed.
 
-    Python's garbage collection could remove it in any thread. The removal waits for the functions
-    of Python that the iterator is calling, which may need that thread: the one of gcsfs and s3fs.
+    Otherwise Python's garbage collection could remove the iterator in any thread, for example in
+    the thread of gcsfs or s3fs. The removal waits for Python functions that the iterator is
+    calling, and these may wait for that thread: a deadlock.
     """
     try:
         yield from batches
     except tf.errors.OpError as error:
-        traceback.clear_frames(error.__traceback__)  # which hold the iterator
+        traceback.clear_frames(error.__traceback__)  # the frames refer to the iterator
         raise
     finally:
         del batches
@@ -285,7 +286,8 @@ def _each(batches: Iterator[Batch]) -> Generator[Batch, None, None]:
 def _end_all() -> None:
     """Ends all batches before Python ends.
 
-    Otherwise their threads, which read images with Python, and the end wait for each other forever.
+    Otherwise there is a deadlock: their threads call Python to read images, and Python waits for
+    the threads.
     """
     for batches in list(_running):
         with contextlib.suppress(ValueError):  # a thread is taking a batch

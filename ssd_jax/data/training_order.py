@@ -22,9 +22,9 @@ def training_order(
     process_index: int = 0,
     process_count: int = 1,
 ) -> tf.data.Dataset:
-    """The indices of one process without end, shuffled again in every epoch.
+    """The endless sequence of one process's indices, shuffled again in every epoch.
 
-    The order depends only on the arguments, so that a run can continue at any step; leaving out
+    The order depends only on the arguments, so that a run can continue at any step. Skipping
     indices takes hardly any time.
 
     Args:

@@ -14,8 +14,8 @@ from ssd_jax.data.changes import (
     Digests,
     annotation_digests,
     describe_changes,
-    describe_renamed,
     read_digests,
+    renamed_images,
     write_digests,
 )
 from ssd_jax.data.choice import RunData
@@ -137,7 +137,7 @@ def _log_changes(before: dict[str, Digests], train: Digests, evaluation: Digests
             role = "training" if name == "train" else name
             logger.warning("the %s data changed since the last start: %s", role, changes)
     known = before.get("train", {}) | before.get("evaluation", {})
-    leaked = describe_renamed(known, set(before.get("evaluation", {})) - set(evaluation), train)
+    leaked = renamed_images(known, set(before.get("evaluation", {})) - set(evaluation), train)
     if leaked:
         logger.warning(
             "%s of the evaluation may have another name now and be trained on, so the mAP would be "

@@ -6,8 +6,8 @@ from ssd_jax.data.annotations import Annotations
 from ssd_jax.data.changes import (
     annotation_digests,
     describe_changes,
-    describe_renamed,
     read_digests,
+    renamed_images,
     write_digests,
 )
 from ssd_jax.data.datasets import Dataset
@@ -73,8 +73,8 @@ def test_digests_do_not_depend_on_the_pieces(monkeypatch, counts):
 
 def test_a_renamed_image_of_the_evaluation_is_recognised(digests):
     before = digests({"a": 1, "b": 2, "c": 3})
-    assert describe_renamed(before, {"c"}, digests({"a": 1, "b": 2, "z": 3})) == ["z"]
-    assert describe_renamed(before, {"c"}, digests({"a": 1, "b": 2, "z": 4})) == []
+    assert renamed_images(before, {"c"}, digests({"a": 1, "b": 2, "z": 3})) == ["z"]
+    assert renamed_images(before, {"c"}, digests({"a": 1, "b": 2, "z": 4})) == []
 
 
 def test_digests_come_back(tmp_path):

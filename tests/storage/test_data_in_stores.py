@@ -274,7 +274,7 @@ def test_an_interrupted_conversion_of_other_data_is_refused(pictures, monkeypatc
         ("coco_json:gs://nothing/a.json:gs://nothing/b", "there is no bucket nothing"),
         ("http://host/data", "^http://host/data begins with http://, but only local paths, gs:"),
         ("tfrecord:gs://bucket/pictures", "tfrecord are read from local files: copy them"),
-        ("tfds:gs://bucket/pictures:train", "pictures holds no shards with an index, as ssd-jax"),
+        ("tfds:gs://bucket/pictures:train", "pictures has no shards with an index; in a"),
         ("gs://bucket/pictures/train/instances.json", "name its folder, or coco_json:"),
         ("gs://bucket/pictures/train/images", "has no annotations of a known format"),
         (

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssd_jax.data.annotations import Annotations
-from ssd_jax.data.column_cache import Kept, kept
+from ssd_jax.data.column_cache import Cached, cached
 from ssd_jax.data.columns import Columns, Repeated
 from ssd_jax.data.file_tree import FileTree
 from ssd_jax.data.formats.arguments import file_and_folder
@@ -58,11 +58,11 @@ def open_coco_json(annotations: str, image_dir: str, problems: Problems) -> Anno
     spec, path, folder = file_and_folder("coco_json", annotations, image_dir)
     tree, damaged = FileTree(folder), len(problems.found)
 
-    def read() -> tuple[Kept, bool]:
+    def read() -> tuple[Cached, bool]:
         columns, details = _read(path, tree, problems)
-        return Kept(columns, details), len(problems.found) == damaged
+        return Cached(columns, details), len(problems.found) == damaged
 
-    columns, details = kept(path, tree, read)
+    columns, details = cached(path, tree, read)
     ids = _ids_by_name(details["categories"], path)
     problems.num_images += details["num_images"]
     if details["unlisted"] and not problems.found:
