@@ -16,8 +16,8 @@ def file_and_folder(name: str, annotations: str, image_dir: str) -> tuple[str, P
       annotations: the annotation file.
       image_dir: the folder of the images.
 
-      Returns:
-        The spec of the source, the annotation file, and the folder.
+    Returns:
+      The spec of the source, the annotation file, and the folder.
 
     Raises:
       UserError: the file or the folder does not exist.

@@ -26,7 +26,7 @@ LISTS = re.compile(r'"(images|annotations|categories)"\s*:')
 STRING = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"'
 # The keys of an image's name, the first choice first.
 NAMES = ("file_name", "path", "coco_url")
-# Other annotation files of COCO for the same images; object boxes come first.
+# Beginnings of the names of COCO's other annotation files; files of object boxes are preferred.
 LATER = ("person_keypoints", "panoptic", "captions", "image_info", "stuff")
 
 
@@ -37,7 +37,7 @@ class _Candidate(NamedTuple):
       file: from the root.
       split: the name of its split.
       folder: the folder of its images, from the root.
-      rank: of several files for the same images, the one of lowest rank is used.
+      rank: if several files have the same images, the file of lowest rank is used.
     """
 
     file: str
@@ -130,7 +130,7 @@ def _names_of_whole(content: bytes) -> Sequence[str] | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        # A damaged COCO file counts as one; opening it reports the damage.
+        # A damaged COCO file is found too, so that opening it reports the damage.
         keys = set(re.findall(r'"(images|categories|file_name|bbox)"\s*:', text))
         names = re.findall(r'"file_name"\s*:\s*"([^"\\]*)"', text)
         return names if {"images", "file_name", "bbox"} <= keys else None

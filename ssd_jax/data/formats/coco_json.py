@@ -27,7 +27,7 @@ from ssd_jax.storage.text_pieces import place_of, utf8_pieces
 
 logger = logging.getLogger(__name__)
 
-FORM_TRIED = 1000  # boxes that are checked for corners instead of sizes
+FORM_TRIED = 1000  # the number of boxes that are checked for corners instead of sizes
 FORM = (
     "COCO's format has 'images' with id, file_name, width and height, 'annotations' with image_id, "
     "category_id and bbox, and 'categories' with id and name"

@@ -24,7 +24,7 @@ from ssd_jax.data.formats.coco_values import (
 from ssd_jax.data.problems import MAX_PIXEL, Problem, Problems
 from ssd_jax.errors import counted, first_names, shown
 
-AT_ONCE = 2**20  # objects that are looked up together
+AT_ONCE = 2**20  # the number of objects that are looked up together
 
 
 class CocoFile(NamedTuple):
@@ -49,8 +49,8 @@ def match(
     """Computes the annotation of every image.
 
     Args:
-      images: the images; their columns are used up.
-      objects: the objects; their columns are used up.
+      images: the images; some of their columns are removed, to save memory.
+      objects: the objects; some of their columns are removed, to save memory.
       file: the annotation file.
       problems: collects damaged images, in the order of the file.
 
@@ -265,7 +265,7 @@ class _ImageCheck:
 
 
 def _unlisted(tree: FileTree, places: np.ndarray) -> str:
-    """The number and names of a folder's images that are not in a file; "" if all are."""
+    """Describes the images of a folder that are not in a file; "" if all are in it."""
     is_listed = np.zeros(len(tree.files), bool)
     is_listed[places[places >= 0]] = True
     if is_listed.all():
@@ -296,7 +296,7 @@ def _by_occurrence(categories: np.ndarray, names: list[str]) -> tuple[np.ndarray
 
 
 def _image_path(image: dict, tree: FileTree, place: str, found: list[Problem]) -> Path | None:
-    """The image's file; None with a problem in `found` if there is none."""
+    """The file of an image; None, and a problem in `found`, if it does not exist."""
     name = name_of(image)
     if name is None:
         found.append(Problem("file name", f"{place} has no file_name"))

@@ -1,4 +1,4 @@
-"""Columns with the images and annotations of a COCO file; unusual entries are kept unchanged."""
+"""The images and annotations of a COCO file in columns; unusual entries are kept unchanged."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ from ssd_jax.data.problems import MAX_PIXEL, Problem
 
 Id = int | str
 
-# Ids from here on, and ids that are not numbers, get numbers in the order of their occurrence.
+# Larger ids, and ids that are not numbers, get numbers from here on, in order of occurrence.
 OTHER_IDS = 2**62
 NO_ID = -OTHER_IDS - 1
 
@@ -60,7 +60,7 @@ decode_images: Decode = msgspec.json.Decoder(list[Image]).decode
 
 
 class Ids:
-    """Numbers for ids, which may be texts or have hundreds of digits."""
+    """Maps ids to integers of 64 bits; ids may be texts, or have hundreds of digits."""
 
     def __init__(self) -> None:
         """Begins without ids."""

@@ -14,7 +14,7 @@ YES_AND_NO = {"true": True, "yes": True, "false": False, "no": False}
 
 
 def flag(value: object) -> bool | None:
-    """A boolean; None for any other value."""
+    """The value of a flag: False if it is not given, None if it is invalid."""
     if value is None or value == "":
         return False
     if isinstance(value, bool):
@@ -26,7 +26,7 @@ def flag(value: object) -> bool | None:
 
 
 def identity(value: object) -> int | str | None:
-    """An id of an entry: "1", 1 and 1.0 are equal; None for a value that is not an id."""
+    """The id of an entry: "1", 1 and 1.0 are equal; None for a value that is not an id."""
     if isinstance(value, bool):
         return None
     if isinstance(value, float) and value.is_integer():

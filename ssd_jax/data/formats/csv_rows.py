@@ -54,8 +54,10 @@ class _Image:
 
     Attributes:
       name: the name of the image in its first row.
-      path: the image file; the name if it was not found.
+      path: the image file; `name` if there is no such file.
       size: (height, width) in pixels; None if not stated.
+      objects: the objects of its rows.
+      problems: the problems of its rows.
     """
 
     name: str
@@ -114,7 +116,7 @@ def find_csv(tree: FileTree) -> Splits:
             continue
         splits.setdefault(split, []).append(compose("csv", tree.path(file), folder))
     if WHOLE in splits and any(kind_of(split) in TRAIN_NAMES for split in splits):
-        # The tutorials write all rows to one file, and divide them afterwards.
+        # TensorFlow's tutorials write all rows to one file first, and then one file for each split.
         message = "%s: not read, because there is a split for training: %s"
         logger.info(message, tree.root, splits[WHOLE])
         del splits[WHOLE]

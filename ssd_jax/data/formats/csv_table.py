@@ -37,6 +37,7 @@ COLUMN_NAMES = {
 CORNERS = ("x_min", "y_min", "x_max", "y_max")
 NEEDED = ("file", "class", *CORNERS)
 
+# A part of the names of columns with fractions of the image: `xmin_norm`, `rel_x1`.
 FRACTIONS = re.compile(r"(norm(ali[sz]ed)?|rel(ative)?)")
 
 
@@ -71,7 +72,7 @@ class Header:
 
 
 class Objects:
-    """The objects of an image, in about forty bytes each: files may have millions of rows."""
+    """The objects of an image in about forty bytes each: a file may have millions of rows."""
 
     def __init__(self) -> None:
         self._names: list[str] = []

@@ -16,8 +16,8 @@ from ssd_jax.storage.files import read_beginning, read_bytes
 
 logger = logging.getLogger(__name__)
 
-FIRST_BYTES = 4096  # the root element begins within them
-LOOK_BYTES = 2**20
+FIRST_BYTES = 4096  # the root element begins within these bytes
+LOOK_BYTES = 2**20  # the bytes that are searched for names of images
 ROOT = re.compile(r"\s*(<\?xml.*?\?>)?\s*(<!--.*?-->\s*)*<annotations[\s>]", re.DOTALL)
 IMAGE = re.compile(r"<image\s[^>]*>")
 SUBSET = re.compile(rb"""\bsubset=(?:"([^"]*)"|'([^']*)')""")
@@ -91,7 +91,7 @@ def _image_names(text: str) -> Sequence[str]:
 
 
 def _frame_folders(tree: FileTree, file: str) -> list[str]:
-    """The folder of a video's frames: the folder of its name, or images next to or below it."""
+    """The folder of a video's frames: with the name of the file, or else of all images below."""
     folder = file.rpartition("/")[0]
     prefix = f"{folder}/" if folder else ""
     parents = sorted({image.rpartition("/")[0] for image in tree.images})

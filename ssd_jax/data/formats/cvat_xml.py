@@ -30,8 +30,8 @@ def open_cvat_xml(annotations: str, image_dir: str, problems: Problems) -> Annot
     """Reads one annotation file: the images in its order, or the frames of a video.
 
     A project with subsets has one folder of images for each subset; the folder of one subset
-    selects it. Rotated boxes and outlines are replaced by their bounding boxes. Of a video, the
-    frames are read that are in the folder as images; objects outside the frame are left out.
+    selects it. Rotated boxes and outlines are replaced by their bounding boxes. For a video, only
+    frames that are in the folder as images are read; objects outside the frame are left out.
 
     Args:
       annotations: the file `annotations.xml` of an export.

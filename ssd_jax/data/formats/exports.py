@@ -72,7 +72,7 @@ def splits_of_exports(
 
 
 def image_of_path(tree: FileTree, path: str) -> Path | Problem:
-    """The image for a path that starts at another folder or comes from another machine.
+    """Finds the image for a path from another folder or from another machine.
 
     If the folders of the path do not exist, the name alone identifies the image, except if the
     path names a split.

@@ -1,7 +1,7 @@
 """Reads the arrays of one large JSON object in slices, so that memory stays bounded.
 
-A slice must end between two items. Its end is guessed: text up to a guessed end is decoded as an
-array, which fails if the end is not behind an item.
+A slice must end after an item. Its end is guessed: the text up to the guessed end is decoded as an
+array, which fails if the guess is wrong. After wrong guesses, the end is searched sign by sign.
 """
 
 import json
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-PIECE = 2**22  # bytes that are decoded together
-TRIES = 3  # guesses of the end of an item
+PIECE = 2**22  # the number of bytes that are decoded together
+TRIES = 3  # the number of guesses of the end of an item
 
 BETWEEN_OBJECTS = re.compile(rb"\}\s*,\s*\{")
 LAST_OBJECT = re.compile(rb"\}\s*\]")
@@ -208,7 +208,7 @@ class _Reader:
         return items, text
 
     def _guesses(self) -> Iterator[int]:
-        """Guesses where the last items of the buffer end: behind an object."""
+        """Guesses the end of the last complete item of the buffer: after a closing brace."""
         end = len(self._text)
         for _ in range(TRIES):
             end = self._text.rfind(b"}", self.position, end)

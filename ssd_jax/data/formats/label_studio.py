@@ -21,7 +21,7 @@ from ssd_jax.storage.files import read_beginning, read_json
 
 logger = logging.getLogger(__name__)
 
-FIRST_BYTES = 64  # a list begins within them
+FIRST_BYTES = 64  # a list begins within these bytes
 HEAD_BYTES = 2**18  # bytes that are read to recognize a file of Label Studio
 UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # Label Studio's prefix of names of uploaded files
 
@@ -82,7 +82,7 @@ def _is_label_studio(file: Path) -> bool:
 
 
 def _images_of(file: Path) -> set[str]:
-    """The images that an export names; none if it cannot be read, which opening it reports."""
+    """The images that an export names; none if it cannot be read: opening it reports the error."""
     try:
         content = read_json(file)
     except UserError:
@@ -139,7 +139,7 @@ def _log(source: str, message: str, images: list[str]) -> None:
 
 
 def _tasks(content: list) -> Iterator[tuple[str, Task | Problem]]:
-    """The tasks with their places; JSON-MIN may have several rows of a task: only the newest."""
+    """Yields the tasks with their places; of several rows of a task in JSON-MIN, the newest."""
     rows: dict[object, list[tuple[str, Task | Problem, str]]] = {}
     for number_of_task, entry in enumerate(content):
         place = f"[{number_of_task}]"

@@ -8,9 +8,10 @@ from ssd_jax.data.problems import Problem
 from ssd_jax.data.records import Object
 from ssd_jax.errors import shown
 
-# The fields with the classes of a region; the last two belong to the shape of another entry.
+# The fields with the classes of regions that have a box, and of regions without one.
 SHAPES = ("rectanglelabels", "polygonlabels", "ellipselabels")
 WITHOUT_BOX = ("brushlabels", "keypointlabels", "vectorlabels")
+# All fields with classes; the last two belong to a shape in another entry with the same id.
 CLASSES = (*SHAPES, "labels", "choices")
 # The fields of a shape; entries with the same id share them.
 GEOMETRY = ("x", "y", "width", "height", "radiusX", "radiusY", "points")
@@ -145,9 +146,9 @@ def _extent(
 
     Args:
       value: its sides or radii, in percent.
-      x: of the first corner or the centre, in percent.
-      y: likewise.
-      angle: clockwise, in pixels, in radians.
+      x: the x coordinate of the first corner, or of the centre, in percent.
+      y: the y coordinate, in percent.
+      angle: the rotation, clockwise in the pixels of the image, in radians.
       size: (height, width) of the image.
     """
     is_ellipse = "radiusX" in value

@@ -22,7 +22,7 @@ from ssd_jax.storage.files import local_path, read_beginning, read_text
 
 logger = logging.getLogger(__name__)
 
-# Larger files are not read. Files may contain the image.
+# Larger files are not read. The limit is high because a file may contain the image.
 MAX_BYTES = 256 * 2**20
 # The number of bytes, and of files, that are read to recognize LabelMe's files.
 HEAD_BYTES, SAMPLE = 2**16, 10
@@ -45,9 +45,9 @@ def open_labelme(annotations: str, image_dir: str, problems: Problems) -> Annota
       image_dir: the folder of the images, which may be the same.
       problems: handles damaged images and annotations.
 
-      Raises:
-        UserError: a folder is missing or has no such files, or `problems` stops; the message names
-          it.
+    Raises:
+      UserError: a folder is missing or has no such files, or `problems` stops; the message names
+        it.
     """
     source = spec.compose("labelme", annotations, image_dir)
     place, folder = local_path(annotations), local_path(image_dir)
@@ -76,7 +76,7 @@ def find_labelme(tree: FileTree) -> Splits:
         if 2 * sum(sample) >= len(sample):
             by_split.setdefault(split_of(f"{folder}/"), []).append(folder)
     others = set(tree.files) - set(tree.images)
-    # A file that was given as the source: the only one of its tree.
+    # If the user names one file as the source, its tree has no other annotation file.
     only = tree.path(others.pop()) if len(others) == 1 else None
     splits: Splits = {}
     for split, own in by_split.items():
@@ -93,7 +93,7 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 def _is_labelme(file: Path) -> bool:
-    """Whether a file begins like a file of LabelMe; `shapes` come before the image."""
+    """Whether a file begins like a file of LabelMe; `shapes` are before the image in the file."""
     beginning = read_beginning(file, HEAD_BYTES)
     return bool(
         re.match(r"\s*\{", beginning)

@@ -52,7 +52,13 @@ FOLDERS_ABOVE = 2
 
 @dataclasses.dataclass
 class _Image:
-    """The content of the rows of one image; labels are unchanged."""
+    """The content of the rows of one image.
+
+    Attributes:
+      file: the image file, from the root.
+      objects: the objects of its rows, with unchanged labels.
+      problems: the problems of its rows.
+    """
 
     file: str
     objects: Objects = dataclasses.field(default_factory=Objects)
@@ -67,9 +73,9 @@ def open_open_images(annotations: str, image_dir: str, problems: Problems) -> An
       image_dir: the folder of the images; they may be in subfolders.
       problems: handles damaged images and rows.
 
-      Raises:
-        UserError: the file or the folder is missing or cannot be understood, none of the images
-          exists, or `problems` stops; the message names the file.
+    Raises:
+      UserError: the file or the folder is missing or cannot be understood, none of the images
+        exists, or `problems` stops; the message names the file.
     """
     spec, path, folder = file_and_folder("open_images", annotations, image_dir)
     header = _header(path)
@@ -123,7 +129,7 @@ def _header(path: Path) -> Header | None:
 
 
 def _image_folder(tree: FileTree, file: str, split: str) -> Path:
-    """The nearest folder above the file with images, or in it the folder of the split."""
+    """The nearest folder above the file that has images, or the folder of the split inside it."""
     parts = file.split("/")[:-1]
     for depth in range(len(parts), -1, -1):
         inside = subtree(tree, "/".join(parts[:depth]))

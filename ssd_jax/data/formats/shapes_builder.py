@@ -19,7 +19,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def download_and_prepare(self, **options: Any) -> None:
-        """Draws the images, unless they are there."""
+        """Draws the images, unless they exist already."""
         if not self.is_prepared():
             logger.info(
                 "drawing the %s images of the data set shapes, once, into %s",

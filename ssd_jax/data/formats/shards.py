@@ -13,7 +13,7 @@ from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.files import check_file, open_file
 from ssd_jax.threads import map_ahead, pool_of_threads
 
-BUFFER_BYTES = 2**16  # read at once; most images fit
+BUFFER_BYTES = 2**16  # the number of bytes that are read at once; most images are smaller
 FILES_AT_ONCE = 16
 
 
@@ -91,7 +91,11 @@ class ArrayRecordShards:
 
 
 def _check(instruction: Any) -> None:
-    """Checks that a shard is a regular file: a library that opens a FIFO waits forever."""
+    """Checks that a shard is a regular file, because a library that opens a FIFO waits forever.
+
+    Raises:
+      UserError: it is not, or it cannot be read.
+    """
     path = os.fspath(instruction.filename)
     try:
         if "://" not in path:

@@ -19,7 +19,7 @@ from ssd_jax.data.protobuf import BYTES, FIXED32, VARINT, MalformedMessageError,
 from ssd_jax.errors import UserError, reason_of
 from ssd_jax.storage.files import open_file
 
-# Larger than any record with one image.
+# The largest number of bytes that are read for a record; records of one image are smaller.
 MAX_RECORD = 2**30
 # The field numbers of a `tf.train.Feature`, by the type of its list.
 OF_BYTES, OF_FLOATS, OF_INTEGERS = 1, 2, 3
@@ -88,6 +88,7 @@ def is_compressed(path: Path) -> bool:
 
 
 def _refusal(path: Path, offset: int, header: bytes) -> UserError:
+    """The error for a file with an invalid header of a record at an offset in bytes."""
     kind = COMPRESSED.get(header[:2]) if offset == 0 else None
     if kind:
         return UserError(

@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 # The number of neighbours that are shuffled together, so that reads stay near each other.
 SHUFFLE_BUFFER = 4096
 
+# In order of preference.
 EVALUATION_SPLITS = ("validation", "val", "valid", "dev", "test")
-RECORDS_TRIED = 50
+RECORDS_TRIED = 50  # the number of records that are searched for published objects
 
 Read = Callable[[tf.Tensor], tf.Tensor]
 
@@ -202,7 +203,7 @@ class TfdsRecords:
         )
 
     def share(self, process_index: int, process_count: int) -> range:
-        """The records of one process: equal ranges, of which the first may be longer by 1."""
+        """The range of records of one process; lengths of ranges differ by at most 1."""
         size, rest = divmod(len(self), process_count)
         start = process_index * size + min(process_index, rest)
         return range(start, start + size + (process_index < rest))

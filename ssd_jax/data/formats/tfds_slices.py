@@ -9,7 +9,7 @@ from ssd_jax.errors import UserError
 
 
 def slice_of_folder(folder: Path, split: str) -> list[tuple[str, int, int]]:
-    """The shards of a slice: the name of each, its first record, and the number (-1 = the rest).
+    """The shards of a slice: the name of each, its first record, and the number (-1: the rest).
 
     Raises:
       UserError: the text is not a slice.

@@ -1,7 +1,7 @@
 """Reads TFRecords of TensorFlow's Object Detection API, without TensorFlow.
 
-Each record has an image file and its boxes, as fractions of the image. Images stay in the record
-file: annotations have their position.
+Each record has an image file and its boxes, as fractions of the image. Images are not copied:
+annotations have their positions in the record file.
 """
 
 import functools
@@ -97,7 +97,7 @@ def find_tfrecord(tree: FileTree) -> Splits:
     for (stem, total), files in sets.items():
         if _is_detection_file(tree.path(files[0])):
             places = [tree.path(file) for file in files]
-            # A shard that was named alone is read alone.
+            # If the user names one shard, only this shard is read.
             pattern = _pattern(places[0]) if total else places[0]
             if total and len(list(pattern.parent.glob(pattern.name))) == len(places):
                 places = [pattern]
@@ -167,7 +167,7 @@ class _Reader:
     """
 
     def __init__(self, names: dict[int, str], problems: Problems):
-        """Begins; `names` are the names of a label map, `problems` collects damaged images."""
+        """Stores the names of a label map by number, and the collection of damaged images."""
         self.names, self.problems = names, problems
         self.numbered: set[int] = set()
         self._seen: set[str] = set()
@@ -204,7 +204,7 @@ class _Reader:
         images = _get(features, "image/encoded").spans
         start, end = images[0] if images else (0, 0)
         image, span = path, (record.offset + start, end - start)
-        if start == end:  # some tools leave images in the folder of the file
+        if start == end:  # some tools store images as separate files next to the record file
             named = self._tree(path.parent).image(name) if name else None
             image, span = (named if isinstance(named, Path) else path), None
         if len(images) > 1 or (span is None and image == path):

@@ -39,7 +39,7 @@ MAX_LIST_BYTES = 2**26
 
 
 class _Pair(NamedTuple):
-    """Folders of XML files and of their images, from the root; "" is the root."""
+    """The folder of XML files and the folder of their images, from the root; "" is the root."""
 
     xmls: str
     images: str
@@ -195,7 +195,7 @@ def _image_folder(
     if folder in hits:
         others = [each for each in hits if _last(each) in IMAGE_FOLDERS and each != folder]
         if others and _last(folder) in ANNOTATION_FOLDERS:
-            # Images in the folder of the annotations may be drawings of them.
+            # Images in the folder of the annotations may show drawn annotations.
             return _only(tree, folder, sorted([folder, *others]))
         return folder
     if spread and len(hits) > 1:
@@ -219,7 +219,11 @@ def _preferred(tree: FileTree, folder: str, options: list[str]) -> str | None:
 
 
 def _only(tree: FileTree, folder: str, options: list[str]) -> str | None:
-    """The only folder of images; None without one; several are an error."""
+    """The only folder of images; None without one.
+
+    Raises:
+      UserError: there are several folders.
+    """
     check_one_folder(tree, folder, options, "voc_xml", "the XML files in ")
     return options[0] if options else None
 
@@ -240,7 +244,10 @@ def _file_name(tree: FileTree, file: str) -> str:
 
 
 def _without_common_tail(pair: _Pair) -> _Pair:
-    """(Annotations, JPEGImages) for (Annotations/vid1, JPEGImages/vid1); splits are kept."""
+    """Removes equal folders at the ends of both paths, except splits.
+
+    (Annotations/vid1, JPEGImages/vid1) becomes (Annotations, JPEGImages).
+    """
     xmls, images = pair.xmls.split("/"), pair.images.split("/")
     while (
         pair.xmls != pair.images

@@ -36,8 +36,8 @@ class Listed(NamedTuple):
 
     Attributes:
       names: the names of the images that are used.
-      num_left_out: the number of images marked with -1: without objects of the list's class.
-      is_marked: whether the list has marks.
+      num_left_out: the number of images marked with -1: they have no object of the list's class.
+      is_marked: whether every line has a mark: -1, 0 or 1.
     """
 
     names: list[str]
@@ -132,7 +132,7 @@ def name_and_flag(line: str) -> tuple[str, str | None]:
 
 
 def why_not_found(name: str, images: FileTree) -> str:
-    """The problem of a listed name without an image."""
+    """The reason why a listed name has no image, for a message."""
     if images.inside(name) is None:
         return f"lists {shown(name)}, which is outside {images.root}"
     return f"lists {shown(name)}, but {images.root} has no such image"

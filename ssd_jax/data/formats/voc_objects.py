@@ -24,7 +24,7 @@ ROTATED = ("robndbox", "rotated_bndbox", "rbndbox")
 
 
 def parse(path: Path, found: list[Problem]) -> Element | None:
-    """Parses an XML file; returns its root, or None with a problem in `found`.
+    """Parses an XML file; returns its root, or None, and a problem in `found`, if that fails.
 
     Entities and external files are never read.
     """

@@ -190,7 +190,7 @@ def _images(layout: Layout, split: str) -> list[Path]:
 
 
 def _why_none(layout: Layout, split: str) -> str:
-    """Why `_images` are none: a folder or list does not exist, or has no images."""
+    """The reason why `_images` finds none: a folder or list does not exist, or has no images."""
     try:
         split_images(layout, split, Problems("skip", 1.0))
     except UserError as error:

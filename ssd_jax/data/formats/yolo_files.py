@@ -29,7 +29,7 @@ def label_places(image: Path) -> list[Path]:
 
 
 class LabelFiles:
-    """The label files of images; lists a folder once, if an expected file does not exist."""
+    """Finds the label files of images; lists each folder at most once."""
 
     def __init__(self) -> None:
         self._listed: dict[Path, dict[str, Path]] = {}

@@ -94,7 +94,7 @@ def _content(file: Path, content: str) -> dict[str, object]:
         pairs = [line.partition("=") for line in content.splitlines()]
         return {key.strip(): value.strip() for key, sign, value in pairs if sign}
     if file.name.lower() not in DATA_FILES and not CLASSES.search(content):
-        return {}  # YAML takes long to read
+        return {}  # not parsed, because parsing YAML takes long
     error = None
     # YAML does not allow tabs as indentation, but people write them.
     for attempt in (content, content.replace("\t", "  ")):
@@ -244,7 +244,7 @@ def split_images(layout: Layout, split: str, problems: Problems) -> tuple[Path, 
     """The images of a declared split.
 
     Returns:
-      The folder at which their ids begin, and the images in order.
+      The folder to which their ids are relative, and the images in order.
 
     Raises:
       UserError: a folder or list does not exist, or `problems` stops.

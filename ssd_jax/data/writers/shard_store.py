@@ -1,7 +1,7 @@
-"""Shards in an object store, to which each is sent when it is complete.
+"""Writes shards to an object store; each is sent when it is complete.
 
-Until everything is written, the place has the shards that were sent, and below `unfinished` the
-plan and the columns of each of them (`shards.py`), from which any machine continues.
+During the conversion, the place has the shards that were sent. Its folder `unfinished` has the plan
+and the columns of each of these shards (`shards.py`), so that any machine can continue.
 """
 
 import os
@@ -65,13 +65,13 @@ class ShardStore:
         self._leave_empty(name, shard.stat().st_size)
 
     def _leave_empty(self, name: str, size: int) -> None:
-        """Leaves a file of the same size without content, which takes no space."""
+        """Replaces a sent shard by a sparse file of the same size, which takes no space."""
         self._sent.add(name)
         os.truncate(self._unfinished / name, 0)
         os.truncate(self._unfinished / name, size)
 
     def finish(self) -> None:
-        """Sends the other files, those that name the shards last, and removes the plan."""
+        """Sends the other files, `dataset_info.json` last, and removes the plan."""
         files = {
             file.relative_to(self.folder).as_posix()
             for file in self.folder.rglob("*")

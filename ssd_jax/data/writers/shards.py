@@ -45,8 +45,8 @@ from ssd_jax.threads import map_ahead, num_cores, pool_of_threads
 logger = logging.getLogger(__name__)
 
 SHARD_BYTES = 2**27  # the approximate size of a shard
-SIZES_TRIED = 1000  # images from which the mean size is estimated
-VERSION = 1  # must be raised when the same data would be written differently
+SIZES_TRIED = 1000  # the number of images that give the mean size
+VERSION = 1  # increase it when the same data would be written differently
 
 
 class _Task(NamedTuple):
@@ -73,7 +73,7 @@ def write_shards(
     Args:
       splits: the images by split, with the same classes; names have letters, digits and `_`.
       folder: created when everything is written; must not exist, or be empty.
-      store: where shards are sent; `folder` is its folder.
+      store: the store to which shards are sent; `folder` is then its folder.
 
     Returns:
       The number of objects of each split.
@@ -110,7 +110,7 @@ def write_shards(
 def _planned(
     splits: Mapping[str, Dataset], unfinished: Path, set_name: str, store: ShardStore | None
 ) -> dict[str, list[_Task]]:
-    """The shards of each split, in order, by the plan of an interrupted conversion if there is one.
+    """The shards of each split, in order; the plan of an interrupted conversion is used again.
 
     Raises:
       UserError: the interrupted conversion had other data.
@@ -180,10 +180,16 @@ def _write_missing(tasks: Sequence[_Task], store: ShardStore | None) -> None:
 
 
 def _write_shard(task: _Task, is_stopped: threading.Event, store: ShardStore | None) -> int:
-    """Writes a shard, then its columns; each appears when it is complete, and is sent if it should.
+    """Writes a shard, then its columns; sends both if there is a store.
+
+    Each file appears when it is complete.
 
     Returns:
       The number of its images.
+
+    Raises:
+      CancelledError: `is_stopped` is set, because another shard failed.
+      UserError: an image cannot be read.
     """
     piece = _Piece()
     with replacing(task.place) as unfinished, unfinished.open("wb") as file:
@@ -210,7 +216,7 @@ class _Piece:
         self._records: list[Record] = []  # without the images
 
     def add(self, record: Record, file: BinaryIO) -> None:
-        """Writes a record.
+        """Writes a record to the shard.
 
         Raises:
           UserError: its image cannot be read.

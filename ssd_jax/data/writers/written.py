@@ -1,4 +1,4 @@
-"""The input of writers of data sets: an image with its objects."""
+"""The interface of writers of data sets, and their input: an image with its objects."""
 
 from typing import NamedTuple, Protocol
 
