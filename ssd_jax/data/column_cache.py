@@ -53,8 +53,7 @@ def cached(file: Path, tree: FileTree, read: Callable[[], tuple[Cached, bool]]) 
     """The content of a file, from the cache if possible.
 
     Args:
-      file: the annotation file. Two kinds are not cached: files below `SMALLEST`, and local copies
-        of objects in a store, because their paths differ in each process.
+      file: the annotation file; files below `SMALLEST` are not cached.
       tree: the folder of its images; the content also depends on their names.
       read: reads the file; its second result is whether the content may be cached.
 
@@ -63,7 +62,7 @@ def cached(file: Path, tree: FileTree, read: Callable[[], tuple[Cached, bool]]) 
     """
     try:
         status = os.stat(file)
-        if status.st_size < SMALLEST or given_place(file) != str(file):
+        if status.st_size < SMALLEST:
             return read()[0]
         folder = cache_folder("annotations")
         entry = folder / _digest(file, tree)
@@ -121,7 +120,8 @@ def _digest(file: Path, tree: FileTree) -> str:
     status = os.stat(file)
     times = (status.st_mtime_ns, status.st_ctime_ns)
     content: object = [os.path.realpath(file), *times, status.st_size, status.st_ino]
-    if max(times) > time.time_ns() - RECENT:
+    is_copy = given_place(file) != str(file)  # of an object, which does not change
+    if max(times) > time.time_ns() - RECENT and not is_copy:
         content = file_digest(file)
     names = hashlib.sha256("\0".join(tree.files).encode(errors="surrogateescape")).hexdigest()
     deciding = json.dumps([VERSION, str(tree.root), content, names])

@@ -49,7 +49,7 @@ def read_headers(columns: Columns) -> Headers:
     """The headers of all images, from the cache where the files are the same."""
     unknown = Headers(np.full((len(columns), 2), -1), np.zeros(len(columns), bool), {})
     # Images inside files come from record files, which are read whole.
-    if len(columns) < FEWEST or columns.spans.any() or _are_placeholders(columns.paths):
+    if len(columns) < FEWEST or columns.spans.any():
         return _read(columns, unknown)
     try:
         entry = cache_folder("headers") / _digest(columns.paths)
@@ -61,8 +61,10 @@ def read_headers(columns: Columns) -> Headers:
         known = _load(entry / TABLE, stamps) or unknown
         headers = _read(columns, known)
         if headers is not known:
-            is_sure = (stamps[:, 0] < began - RECENT) & (headers.sizes[:, 0] > 0)
-            stamps[~is_sure] = -1
+            for index in np.flatnonzero(stamps[:, 0] >= began - RECENT).tolist():
+                if objects.place_behind(columns.paths[index]) is None:  # placeholders stay the same
+                    stamps[index] = -1
+            stamps[headers.sizes[:, 0] < 0] = -1
             table = dict(zip(COLUMNS, (stamps, headers.sizes, headers.turned), strict=True))
             with contextlib.suppress(OSError):
                 save_entry(Table(table, {}), entry / TABLE)
@@ -70,11 +72,6 @@ def read_headers(columns: Columns) -> Headers:
     with contextlib.suppress(OSError):
         os.utime(entry)  # marks it as recently used
     return headers
-
-
-def _are_placeholders(paths: Strings) -> bool:
-    """Whether an image is an object in a store; its placeholder has another time stamp."""
-    return objects.are_read() and any(objects.place_behind(path) for path in paths)
 
 
 def _digest(paths: Strings) -> str:

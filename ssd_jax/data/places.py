@@ -8,6 +8,7 @@ from ssd_jax.errors import UserError
 from ssd_jax.storage.clouds import is_remote
 from ssd_jax.storage.placeholders import data_path, given_place
 
+YAML = (".yaml", ".yml")
 COPY = "copy them to a local disk, or convert them there, and copy the shards to the bucket"
 
 
@@ -25,8 +26,16 @@ def _existing(text: str) -> Path | None:
     """The path that a text names as a whole, if any."""
     if not text or (is_remote(text) and text.count("://") > 1):  # empty, or several places
         return None
-    path = data_path(text)
+    path = _local(text)
     return path if path.exists() else None
+
+
+def _local(place: str) -> Path:
+    """The local path of a place, beside the folders that it names if it is a `data.yaml`."""
+    path = data_path(place)
+    if is_remote(place) and path.suffix.lower() in YAML and path.is_file():
+        return data_path(place.rpartition("/")[0]) / path.name
+    return path
 
 
 def given_sources(splits: Splits) -> Splits:
@@ -48,9 +57,7 @@ def placeholder(name: str, place: str) -> str:
         raise UserError(
             f"{place}: records of the format tfrecord are read from local files: {COPY}"
         )
-    path = data_path(place)
+    path = _local(place)
     if not path.exists():
         raise UserError(f"{place} does not exist: there is no such object, and none below it")
-    if name == "yolo" and path.is_file():  # a data.yaml names folders next to it
-        data_path(place.rpartition("/")[0])
     return str(path)

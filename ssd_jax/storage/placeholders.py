@@ -10,15 +10,16 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ssd_jax.errors import UserError, as_named, reason_of
+from ssd_jax.errors import UserError, as_named, reason_of, shown_instead
 from ssd_jax.storage import clouds, objects
 from ssd_jax.storage.clouds import Object, is_remote
 from ssd_jax.storage.copies import copy_place, folder_of_copies
 from ssd_jax.storage.files import AnyPath
+from ssd_jax.storage.placeholder_cache import entry_of
 
-BELOW = "data"  # of the folder of copies
+BELOW = "data"  # of the folder of copies, if there can be no cache
 
-_listed: set[Path] = set()  # the paths of places that were listed, with all that is below them
+_listed: dict[str, Path] = {}  # local paths of places that were listed, with all that is below them
 
 
 def data_path(place: AnyPath) -> Path:
@@ -29,13 +30,20 @@ def data_path(place: AnyPath) -> Path:
     """
     if not is_remote(place):
         return Path(place)
-    place = str(place)
-    path, root = copy_place(place, BELOW), folder_of_copies() / BELOW
-    is_listed = any(each in _listed for each in (path, *path.parents))
-    if not is_listed:
-        _make(place, path, root)
-        _listed.add(path)
-    return path
+    scheme, bucket, key = clouds.parts_of(str(place))
+    if ":" in bucket:  # of BUCKET:SPLIT
+        return copy_place(str(place), BELOW)
+    whole = f"{scheme}://{bucket}/{key}".rstrip("/")
+    for listed, path in _listed.items():
+        if f"{whole}/".startswith(f"{listed}/"):
+            return path / whole[len(listed) + 1 :]
+    root = entry_of(whole, lambda folder, found: _make(whole, folder, found))
+    if root is None:
+        root = folder_of_copies() / BELOW
+        _make(whole, root, clouds.objects_at(whole))
+    objects.add_folder(_show_places(root, scheme), f"{scheme}://")
+    _listed[whole] = root / scheme / bucket / key
+    return _listed[whole]
 
 
 def given_place(path: AnyPath) -> str:
@@ -43,22 +51,28 @@ def given_place(path: AnyPath) -> str:
     return as_named(os.fspath(path))
 
 
-def _make(place: str, path: Path, root: Path) -> None:
+def _show_places(root: Path, scheme: str) -> str:
+    """Makes messages show places in a store instead of local paths; returns their folder."""
+    folder = f"{root / scheme}/"
+    shown_instead(folder, f"{scheme}://")
+    return folder
+
+
+def _make(place: str, root: Path, found: Mapping[str, Object]) -> None:
     """Creates the placeholders and copies of a place.
 
     Args:
       place: the object, or the common beginning of several.
-      path: its local path.
-      root: the folder of all placeholders.
+      root: the folder of the placeholders of all schemes and buckets.
+      found: the objects, by their paths from the place.
     """
-    scheme, bucket, _ = clouds.parts_of(place)
-    if ":" in bucket:  # of BUCKET:SPLIT
-        return
-    found = clouds.objects_at(place)
+    scheme, bucket, key = clouds.parts_of(place)
+    path = root / scheme / bucket / key
+    _show_places(root, scheme)
     if "" in found and len(found) == 1:
         is_copied = objects.is_copied(path.name)
     else:
-        found.pop("", None)
+        found = {name: about for name, about in found.items() if name}
         is_copied = False
     copied = [name for name in found if objects.is_copied(f"{path}/{name}") or is_copied]
     try:
@@ -69,7 +83,6 @@ def _make(place: str, path: Path, root: Path) -> None:
             f"{error.filename or path} cannot be a file here: {reason}; rename the object"
         ) from error
     clouds.fetch(place, path, copied)
-    objects.add_folder(f"{root / scheme}/", f"{scheme}://")
 
 
 def _make_empty(path: Path, found: Mapping[str, Object]) -> None:

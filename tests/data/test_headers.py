@@ -79,15 +79,18 @@ def test_images_that_are_the_same_are_not_opened_again(columns, opened):
     assert sorted(opened) == ["0.png", "2.png"]  # another data set
 
 
-def test_images_beside_those_of_a_store_are_kept_but_not_these(
-    columns, opened, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(objects, "_folders", {"/elsewhere/": "gs://bucket/"})
+def test_placeholders_are_kept_although_they_are_new(columns, opened, tmp_path, monkeypatch):
+    monkeypatch.setattr(headers.time, "time_ns", time.time_ns)
     for _ in range(2):
         check(read_headers(columns))
-    assert len(opened) == 4
-    monkeypatch.setattr(objects, "_folders", {f"{tmp_path}/": "gs://bucket/"})
-    assert headers._are_placeholders(columns.paths)
+    assert len(opened) == 8  # files that may change again
+    folders = {f"{tmp_path}/{number}": "gs://bucket/" for number in range(4)}
+    monkeypatch.setattr(objects, "_folders", folders)
+    monkeypatch.setattr(headers, "size_and_turned", lambda path, name: ((20, 30), False))
+    opened.clear()
+    for _ in range(2):
+        assert read_headers(columns).sizes.tolist() == [[20, 30]] * 4
+        monkeypatch.setattr(headers, "size_and_turned", None)
 
 
 def test_a_changed_image_is_opened_again(columns, opened, tmp_path):

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -61,6 +62,7 @@ def running_stores() -> Iterator[dict[str, str]]:
     code = GOOGLE.format(port=google)
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with contextlib.ExitStack() as stack:
+        found["XDG_CACHE_HOME"] = stack.enter_context(tempfile.TemporaryDirectory())
         for command in (["-c", code], ["-m", "moto.server", "-H127.0.0.1", f"-p{amazon}"]):
             process = stack.enter_context(subprocess.Popen([sys.executable, *command], **quiet))
             stack.callback(process.kill)

@@ -1,0 +1,180 @@
+"""Placeholders and copies in the cache: other processes and later starts use them."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from ssd_jax.data.sources import open_dataset
+from ssd_jax.storage import clouds, placeholder_cache, placeholders
+from ssd_jax.storage.files import read_bytes
+from ssd_jax.storage.placeholder_cache import UNUSED
+from ssd_jax.storage.placeholders import data_path, given_place
+
+MONTH = 30 * 24 * 3600  # seconds
+
+
+@pytest.fixture
+def place(stores, request, monkeypatch, tmp_path):
+    """A place with an annotation and an image; the cache is empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    place = f"gs://bucket/{request.node.name}"
+    clouds.write(f"{place}/a.json", b"{}")
+    clouds.write(f"{place}/a.jpg", b"image")
+    return place
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """The requests: listings by "", and the names of copied objects."""
+    sent, list_objects, fetch = [], clouds.objects_at, clouds.fetch
+    monkeypatch.setattr(clouds, "objects_at", lambda at: (sent.append(""), list_objects(at))[1])
+    monkeypatch.setattr(clouds, "fetch", lambda *given: (sent.extend(given[2]), fetch(*given))[1])
+    return sent
+
+
+def another_process(place):
+    """The path of a place as a process finds it that has not listed it yet."""
+    placeholders._listed.clear()
+    return data_path(place)
+
+
+def entry_of(path):
+    """The entry of a path directly below a place of the form gs://bucket/NAME."""
+    return path.parents[2]
+
+
+def test_the_next_process_lists_and_copies_nothing(place, requests):
+    first = data_path(place)
+    assert requests == ["", "a.json", ""]
+    assert another_process(place) == first
+    assert requests == ["", "a.json", "", ""]
+    assert read_bytes(first / "a.json") == b"{}" and read_bytes(first / "a.jpg") == b"image"
+    assert not (first / "a.jpg").stat().st_blocks and given_place(first) == place
+
+
+def test_what_is_below_a_listed_place_is_not_listed(place, requests):
+    path = data_path(place)
+    assert data_path(f"{place}/a.jpg") == path / "a.jpg"
+    assert data_path(f"{place}/") == path
+    assert len(requests) == 3
+    assert data_path(f"{place}2") != path and not data_path(f"{place}2").exists()
+
+
+def test_processes_that_wait_for_each_other_list_once(place, requests):
+    folder = placeholder_cache.cache_folder("data") / placeholder_cache._digest(place)
+    folder.mkdir()
+    found = []
+    with placeholder_cache.locked_in_turn(folder):
+        threads = [
+            threading.Thread(
+                target=lambda: found.append(
+                    placeholder_cache.entry_of(place, lambda made, _: made.joinpath("x").touch())
+                )
+            )
+            for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)  # all of them wait
+    for thread in threads:
+        thread.join()
+    assert requests == ["", ""] and len(set(found)) == 1
+    placeholder_cache.entry_of(place, lambda made, _: None)
+    assert requests == ["", "", ""]  # later, it may have changed
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jpg"])
+def test_a_changed_place_has_another_entry(place, name):
+    first = data_path(place)
+    clouds.write(f"{place}/{name}", b"[1]")
+    second = another_process(place)
+    assert entry_of(first).parent == entry_of(second).parent and first != second
+    assert read_bytes(second / name) == b"[1]" and (second / name).stat().st_size == 3
+    assert (first / name).exists()  # another process may use it
+
+
+def test_copies_of_a_place_that_changes_meanwhile_are_for_one_process(place, monkeypatch):
+    fetch = clouds.fetch
+
+    def changing(*given):
+        fetch(*given)
+        clouds.write(f"{place}/a.json", b"[1]")
+
+    monkeypatch.setattr(clouds, "fetch", changing)
+    first = data_path(place)
+    assert read_bytes(first / "a.json") == b"{}"
+    monkeypatch.setattr(clouds, "fetch", fetch)
+    second = another_process(place)
+    assert first != second and read_bytes(second / "a.json") == b"[1]"
+    assert another_process(place) == second
+
+
+def test_an_entry_without_all_copies_is_not_used(place, monkeypatch, requests):
+    fetch = clouds.fetch
+    monkeypatch.setattr(clouds, "fetch", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        data_path(place)
+    monkeypatch.setattr(clouds, "fetch", fetch)
+    assert read_bytes(data_path(place) / "a.json") == b"{}"
+
+
+def test_entries_that_no_process_uses_are_removed_after_a_week(place):
+    old, other = data_path(place), f"{place}-other"
+    entry = entry_of(old)
+    clouds.write(f"{other}/b.json", b"{}")
+    program = (
+        "import sys; from ssd_jax.storage.placeholders import data_path; data_path(sys.argv[1]);"
+        "print(flush=True); input()"
+    )
+    user = subprocess.Popen(
+        [sys.executable, "-c", program, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with user:
+        user.stdout.readline()
+        placeholder_cache._end_use()  # of this process
+        os.utime(entry, (0, time.time() - MONTH))
+        another_process(other)
+        assert old.exists()
+        user.kill()
+        user.wait()
+    os.utime(entry, (0, time.time() - UNUSED / 2))
+    another_process(other)
+    assert old.exists()
+    os.utime(entry, (0, time.time() - MONTH))
+    another_process(other)
+    assert not entry.exists()
+
+
+def test_the_marks_of_killed_processes_are_removed(place):
+    users = entry_of(data_path(place)) / "users"
+    (own,) = users.iterdir()
+    (users / "killed").touch()
+    another_process(place)
+    assert own in users.iterdir() and not (users / "killed").exists()
+    placeholder_cache._end_use()
+    assert not list(users.iterdir())
+
+
+def test_without_a_cache_the_files_are_of_this_process(place, tmp_path, monkeypatch):
+    (tmp_path / "blocked").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "blocked"))
+    path = data_path(place)
+    assert read_bytes(path / "a.json") == b"{}" and read_bytes(path / "a.jpg") == b"image"
+    assert given_place(path) == place
+
+
+def test_columns_of_large_annotations_in_a_store_are_cached(pictures, monkeypatch, tmp_path):
+    from ssd_jax.data import column_cache
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(column_cache, "SMALLEST", 0)
+    placeholders._listed.clear()
+    spec = "gs://bucket/pictures:train"
+    expected = len(open_dataset(spec))
+    placeholders._listed.clear()
+    monkeypatch.setattr("ssd_jax.data.formats.coco_json._read", None)
+    assert len(open_dataset(spec)) == expected
