@@ -31,7 +31,7 @@ def _existing(text: str) -> Path | None:
 
 
 def _local(place: str) -> Path:
-    """The local path of a place, beside the folders that it names if it is a `data.yaml`."""
+    """The local path of a place; of a `data.yaml`, next to the folders that it names."""
     path = data_path(place)
     if is_remote(place) and path.suffix.lower() in YAML and path.is_file():
         return data_path(place.rpartition("/")[0]) / path.name

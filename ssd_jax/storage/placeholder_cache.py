@@ -89,7 +89,7 @@ def _listed(place: str, folder: Path, make: Make) -> Path:
 
 
 def _is_same(place: str, found: Mapping[str, Object]) -> bool:
-    """Whether a place still has these objects, as far as the store can tell."""
+    """Whether a place certainly still has these objects."""
     return all(about.mark for about in found.values()) and clouds.objects_at(place) == found
 
 
