@@ -8,6 +8,7 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
+from ssd_jax.threads import num_cores
 from tests.helpers import type_checks
 
 # In tests alone, array shapes and types are checked where they are annotated. The hook is installed
@@ -44,6 +45,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 2 if "slow" not in of_file else 0 if "multiprocess" in of_file else 1
 
     items.sort(key=rank)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores, because tests of processes and stores often wait."""
+    return num_cores() + 1
 
 
 def pytest_collection_finish() -> None:
