@@ -228,7 +228,7 @@ def test_nothing_that_is_read_can_run_code():
     assert not {name_of(path) for path in FILES if reads_what_runs_code(path)}
 
 
-def test_numpy_is_told_to_read_no_pickles():
+def test_numpy_loads_without_pickles():
     # It is so by default since 1.16.3; here it stands in the code.
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text())):

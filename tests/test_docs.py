@@ -105,7 +105,7 @@ def test_fields_that_are_named_exist(page):
 
 
 @every_page
-def test_identifiers_that_are_named_stand_in_the_code(page):
+def test_identifiers_that_are_named_exist_in_the_code(page):
     words = words_of_the_code()
     for name in code_spans(page):
         if re.fullmatch(r"[A-Za-z_]\w*(\(\))?", name):
@@ -199,7 +199,7 @@ def test_the_recipe_names_options_that_exist():
 
 
 @pytest.mark.parametrize("name", ALL_CONFIGS)
-def test_every_config_says_how_it_is_run_and_what_was_reached(name):
+def test_every_config_has_its_command_and_result(name):
     file, _, row = name.partition(":")
     path = f"configs/{file}.py"
     text = (ROOT / path).read_text()
@@ -214,7 +214,7 @@ def test_every_config_says_how_it_is_run_and_what_was_reached(name):
 
 
 @pytest.mark.parametrize("name", ALL_CONFIGS)
-def test_every_config_is_judged_as_what_was_published_for_it(name):
+def test_every_config_is_evaluated_with_the_metric_of_its_publication(name):
     config = ALL_CONFIGS[name]
     published = ALL_PUBLISHED[name]
     of_coco = " AP " in published
@@ -229,7 +229,7 @@ def test_the_page_on_configs_lists_every_config():
         assert f"configs/{name.partition(':')[0]}.py" in page
 
 
-def test_what_the_page_on_scaling_says_of_commands_and_parameters_is_so():
+def test_commands_and_parameters_on_the_scaling_page_exist():
     page = (ROOT / "docs" / "scaling.md").read_text()
     blocks = re.findall(r"```\w+\n(.*?)```", page, flags=re.DOTALL)
     given = re.findall(
@@ -324,7 +324,7 @@ def test_the_reference_describes_what_is_public_where_it_is_defined():
     assert {path.rpartition(".")[2] for path in described} >= set(ssd_jax.__all__)
 
 
-def test_readme_is_short_and_its_results_stand_on_the_page_of_benchmarks():
+def test_readme_is_short_and_its_results_are_on_the_page_of_benchmarks():
     readme, benchmarks = PAGES["README.md"], PAGES["docs/benchmarks.md"]
     assert len(readme.splitlines()) <= 170
     table = readme.split("## Measured results\n")[1].split("\n## ")[0]

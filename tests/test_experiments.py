@@ -88,7 +88,7 @@ def test_variants_change_what_a_trial_sets_and_may_leave_the_rest_to_the_plan():
     assert parse_variants(["a: x=1 y='b c'", "b:"]) == {"a": ["x=1", "y=b c"], "b": []}
 
 
-def test_variants_stand_in_a_file_too(tmp_path):
+def test_variants_may_be_in_a_file(tmp_path):
     (tmp_path / "variants").write_text("# of colours\nplain: x=1 y=2\n\ncolours:\n")
     parser = Parser(fromfile_prefix_chars="@")
     parser.add_argument("variants", nargs="+")

@@ -27,7 +27,7 @@ SAY = "import os, sys; print(sys.argv, os.environ.get('WORD')); print('ä', file
         "import sys; print(sys.orig_argv[1], __name__, sys.stdin.read(), sys.path[0])",
     ],
 )
-def test_what_is_printed_and_the_status_are_the_same(program):
+def test_a_forked_program_has_the_same_output_and_status(program):
     arguments, environment = ["-c", program, "1", "b c"], os.environ | {"WORD": "said"}
     process = forked.start(arguments, environment)
     assert isinstance(process, forked.Forked)
@@ -54,7 +54,7 @@ def test_modules_and_files_are_run():
 
 
 @pytest.mark.parametrize("name", ["PYTHONPATH", "JAX_ENABLE_X64"])
-def test_what_is_read_before_a_program_begins_starts_a_process(name):
+def test_variables_read_at_start_need_a_new_process(name):
     process = forked.start(["-c", "pass"], os.environ | {name: "1"})
     assert isinstance(process, subprocess.Popen)
     process.communicate()

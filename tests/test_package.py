@@ -142,7 +142,7 @@ def test_hooks_of_commits_are_what_ci_runs():
     assert {hook.split()[0] for hook in hooks} <= names(PROJECT["optional-dependencies"]["dev"])
 
 
-def test_the_citation_names_this_project_and_no_version_of_its_own():
+def test_the_citation_names_this_project_without_a_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["title"].startswith(PROJECT["name"])
     assert citation["license"] == PROJECT["license"]

@@ -287,7 +287,7 @@ def test_images_may_be_called_like_paths(tmp_path):
     ]
 
 
-def test_crops_stay_in_their_folder_whatever_the_class(tmp_path):
+def test_crops_stay_in_their_folder_for_any_class_name(tmp_path):
     output = OutputFolder(tmp_path / "out", crops=True, files=[])
     names = ["../../../evil", "/etc/passwd", "a\0b", "ä" * 400]
     found = SimpleNamespace(boxes=np.array([[0, 0, 5, 5]] * len(names)), names=names)

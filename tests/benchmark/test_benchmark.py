@@ -73,7 +73,7 @@ def test_wrong_flags_are_refused(arguments, complaint):
     assert done.stderr.startswith(f"error: {complaint}")
 
 
-def test_what_cannot_be_measured_is_refused():
+def test_invalid_measurements_are_rejected():
     config = tiny.get_config()
     for measure, complaint in (
         (lambda: host.benchmark_data(config, cores=-2), "cores is -2, but must be 0 or more"),
@@ -97,7 +97,7 @@ def test_pictures_are_like_those_of_voc(tmp_path):
 
 
 @pytest.mark.slow
-def test_prediction_is_measured_beside_what_bounds_it():
+def test_prediction_is_measured_with_its_limits():
     result = host.benchmark_files(tiny.get_config(), num_images=9, batch_size=4)
     assert all(result[name] > 0 for name in ("decode", "network", "predict"))
     assert 0 < result["fraction"] < 3
@@ -196,7 +196,7 @@ def test_a_row_for_every_mode_and_batch_size(measured):
 
 
 @pytest.mark.slow
-def test_a_trace_tells_the_parts_of_a_step(measured):
+def test_traces_of_all_modes_are_written(measured):
     _, folder = measured
     assert {path.name for path in folder.iterdir()} == {
         f"{mode}_float32_{size}" for mode in ("train", "predict") for size in (2, 4)

@@ -68,7 +68,7 @@ def test_an_unknown_field_is_named_with_the_nearest(argument, nearest):
     assert told.startswith(f"{argument}: ") and told.endswith(f"did you mean {nearest}?")
 
 
-def test_what_resembles_nothing_has_no_nearest():
+def test_no_suggestion_for_an_unknown_field_without_similar_names():
     told = complaint("--config=tests/tiny.py", "--config.zebra=3")
     assert told.startswith("--config.zebra=3: ") and "?" not in told
 

@@ -52,7 +52,7 @@ def compiled(folder):
 
 
 @pytest.mark.slow
-def test_what_was_compiled_is_found_by_the_next(tmp_path):
+def test_a_second_process_uses_the_compilation_cache(tmp_path):
     # Two at once write to one folder.
     for process in [start(XDG_CACHE_HOME=tmp_path) for _ in range(2)]:
         assert end(process)[1:] == (2 * 2**30, 0)
@@ -81,7 +81,7 @@ def test_without_the_variable_it_is_in_the_home(tmp_path):
     ids=["own", "disabled", "unwritable"],
 )
 @pytest.mark.slow
-def test_other_wishes_are_heard(variables, tmp_path):
+def test_settings_of_the_user_are_kept(variables, tmp_path):
     (tmp_path / "blocked").mkdir()
     (tmp_path / "blocked" / "ssd_jax").touch()  # where the folder would be
     given = variables(tmp_path)
@@ -99,7 +99,7 @@ def test_other_wishes_are_heard(variables, tmp_path):
         ("cp1252", "– 0.5 × 2… \\u732b Löwe"),
     ],
 )
-def test_what_an_encoding_lacks_is_shown_in_another_way(encoding, shown):
+def test_characters_outside_the_output_encoding_are_escaped(encoding, shown):
     program = (
         "from ssd_jax.cli import console; import sys; console.escape_unencodable();"
         "print('– 0.5 × 2… 猫 Löwe'); print('猫', file=sys.stderr)"
@@ -117,7 +117,7 @@ def test_what_an_encoding_lacks_is_shown_in_another_way(encoding, shown):
 
 @pytest.mark.parametrize("arguments", [["--help"], ["check-data", "--source=shapes:no"]])
 @pytest.mark.slow
-def test_a_pipe_that_nobody_reads_ends_a_command_without_a_word(arguments):
+def test_a_closed_pipe_ends_a_command_silently(arguments):
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(

@@ -22,7 +22,7 @@ TRAIN = ("train.py", "--config=tests/tiny.py", "--workdir=")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.slow
-def test_training_that_is_asked_to_end_while_it_imports_says_try_again(moment, number, tmp_path):
+def test_training_that_is_stopped_during_imports_asks_to_try_again(moment, number, tmp_path):
     process = signal_at(moment, number, [*TRAIN[:2], f"{TRAIN[2]}{tmp_path}/run"], tmp_path)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 75 and not output, errors
@@ -107,7 +107,7 @@ def test_the_program_is_known_by_its_command_line(argv, command):
     assert command_of(argv) == command
 
 
-def test_it_says_what_the_modules_say_that_are_not_imported_yet():
+def test_messages_equal_those_of_the_real_modules():
     ours = early_signals.TRY_AGAIN, early_signals.GOES_ON, early_signals.ONE_SIGNAL
     assert ours == (errors.TRY_AGAIN, errors.GOES_ON, interruption.ONE_SIGNAL)
     assert early_signals.SIGNALS == interruption.SIGNALS

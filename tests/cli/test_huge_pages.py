@@ -21,7 +21,7 @@ print(os.getpid(), os.environ.get("GLIBC_TUNABLES", ""), sys.flags.utf8_mode, *s
     ("setting", "wanted"),
     [("always [madvise] never", True), ("[always] madvise never", False), (None, False)],
 )
-def test_huge_pages_are_asked_for_where_that_makes_a_difference(
+def test_requests_for_huge_pages_depend_on_the_setting_of_the_system(
     tmp_path, monkeypatch, setting, wanted
 ):
     file = tmp_path / "enabled"
@@ -41,7 +41,7 @@ def test_huge_pages_are_asked_for_where_that_makes_a_difference(
         ("other.py", "", ""),
     ],
 )
-def test_a_command_starts_anew_as_the_same_process(tmp_path, program, before, after):
+def test_a_command_starts_again_in_the_same_process(tmp_path, program, before, after):
     file = tmp_path / program
     file.write_text(PROGRAM)
     environment = os.environ | {"GLIBC_TUNABLES": before, "PYTHONPATH": str(ROOT)}

@@ -49,7 +49,7 @@ def test_help_has_examples_whose_flags_exist(name):
     assert max(map(len, text.splitlines())) <= HELP_WIDTH
 
 
-def test_what_is_no_command_is_named_with_the_nearest():
+def test_an_unknown_command_gets_a_suggestion():
     done = run_command("trian", "--config=quickstart", expect=1)
     assert done.stderr == "error: there is no command trian: did you mean train?\n"
     assert "known are train, evaluate" in run_command("xyzzy", expect=1).stderr
@@ -91,7 +91,7 @@ def test_the_scripts_are_the_commands(script):
 
 
 @pytest.mark.parametrize("module", ["ssd_jax.train", "ssd_jax.evaluate", "ssd_jax.predict"])
-def test_a_module_that_is_none_does_not_pass_for_done(module):
+def test_a_missing_module_fails(module):
     assert run("-m", module, "--workdir=x").returncode != 0
 
 

@@ -16,7 +16,7 @@ from ssd_jax.errors import UserError
         (["--workdir=w", "--data=cells"], ["--config=own_images"]),
     ],
 )
-def test_data_alone_stands_for_a_config_and_a_work_directory(arguments, added):
+def test_data_alone_implies_a_config_and_a_work_directory(arguments, added):
     assert defaults(arguments) == added
 
 
@@ -36,7 +36,7 @@ def test_a_run_is_called_like_its_folder(tmp_path):
         assert added == [f"--workdir=runs/{name}"], source
 
 
-def test_data_that_is_not_there_is_told_before_weights_are_fetched(tmp_path, caplog):
+def test_missing_data_is_reported_before_weights_are_downloaded(tmp_path, caplog):
     caplog.set_level("INFO")
     with pytest.raises(UserError, match="does not exist"):
         COMMAND.main(COMMAND.parse(["ssd-jax", f"--data={tmp_path}/no", f"--workdir={tmp_path}"]))

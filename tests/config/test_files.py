@@ -43,7 +43,7 @@ def test_a_file_means_itself(tmp_path, monkeypatch):
     assert load_config("quickstart").steps == 1000
 
 
-def test_a_value_out_of_range_is_told_with_the_config(tmp_path):
+def test_a_value_out_of_range_is_reported_with_its_config(tmp_path):
     file = tmp_path / "own.py"
     file.write_text(
         "from configs import quickstart\n\n\ndef get_config():\n"
@@ -65,7 +65,7 @@ def test_a_value_out_of_range_is_told_with_the_config(tmp_path):
         ("xyzzy", "there is no config xyzzy: known are ablations/table2, "),
     ],
 )
-def test_a_wrong_name_says_which_is_nearest(name, told):
+def test_a_wrong_name_gets_a_suggestion(name, told):
     with pytest.raises(UserError) as error:
         load_config(name)
     assert told in str(error.value) and "flag" not in str(error.value)
@@ -103,7 +103,7 @@ print(ssd_jax.load_config("mine.py").steps)
 """
 
 
-def test_installed_it_has_its_configs_beside_another_package_of_that_name(tmp_path):
+def test_the_installed_package_has_its_configs_next_to_another_configs_package(tmp_path):
     site, folder = tmp_path / "site", tmp_path / "project"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "ssd_jax", site / "ssd_jax", ignore=ignored)
@@ -153,7 +153,7 @@ def test_a_file_may_leave_fields_out_and_flags_may_change_them(tmp_path):
         ("def get_config():\n    return None\n", "the file has only one config, and no row 'foo'"),
     ],
 )
-def test_what_a_file_lacks_is_said(content, told, tmp_path):
+def test_errors_of_config_files_are_reported(content, told, tmp_path):
     file = tmp_path / "odd.py"
     file.write_text(content)
     with pytest.raises(UserError, match=told):

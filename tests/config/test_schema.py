@@ -67,7 +67,7 @@ def test_an_unknown_field_is_named_with_the_nearest(field, nearest):
     assert told.startswith(f"config.{field} ") and f"{nearest}?" in told
 
 
-def test_what_resembles_nothing_is_named_alone():
+def test_an_unknown_field_without_similar_names_gets_no_suggestion():
     config = tiny.get_config()
     config.zebra = 1
     assert complaint(config).startswith("config.zebra ") and "?" not in complaint(config)
@@ -225,7 +225,7 @@ def test_lists_have_one_entry_a_feature_map():
     as_config(changed(model__shapes=shapes, model__min_sizes=(), model__aspect_ratios=()))
 
 
-def test_all_mistakes_are_told_at_once():
+def test_all_mistakes_are_reported_at_once():
     config = changed(batch_size=0, schedule="linear")
     config.bach_size = 3
     told = complaint(config).split("; ")
@@ -259,7 +259,7 @@ def unknown():
         (changed(loggers="wandb,wandb"), "loggers names wandb twice: name it once"),
     ],
 )
-def test_training_tells_before_it_compiles(config, told, tmp_path):
+def test_training_logs_before_it_compiles(config, told, tmp_path):
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None

@@ -38,7 +38,7 @@ def test_factors_by_hand(source):
     assert repeat_factors(source, 0.0) is None
 
 
-def test_what_becomes_of_each_class_is_told(source):
+def test_the_factor_of_each_class_is_reported(source):
     # The mean factor is (√8 + 4 √2 + 11) / 16 = 1.2178; a dog is in all images but one of these.
     told = describe_repeats(source, 0.5).removeprefix("config.data.repeat_threshold=0.5: ")
     times = "drawn more often by these factors: cat 2.32, bird 1.16, dog 1.01"

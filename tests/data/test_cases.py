@@ -103,12 +103,12 @@ def test_training_refuses_what_check_data_reports(case, form, kind, meant, tmp_p
         assert not (tmp_path / "run").exists()
 
 
-def test_of_two_images_of_one_stem_the_file_name_decides():
+def test_the_file_name_selects_one_of_two_images_of_one_stem():
     (record,) = open_dataset(source("same_stem"))
     assert record.path.endswith("a.jpg")
 
 
-def test_a_per_class_list_is_told(caplog, monkeypatch):
+def test_a_list_of_one_class_is_reported(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     with caplog.at_level(logging.INFO):
         read_boxes(source("per_class_split"))
@@ -121,7 +121,7 @@ def test_declared_classes_without_objects_are_left_out_unless_named():
     assert open_dataset(spec, ("pets", "cat")).class_names == ("pets", "cat")
 
 
-def test_two_names_of_one_id_are_both_said():
+def test_two_names_of_one_id_are_both_reported():
     folder = folder_of("category_id_twice")
     for spec in (f"coco_json:{folder}/ann.json:{folder}/images", str(folder)):
         with pytest.raises(UserError, match="'cat' and 'dog' have the same id, 1"):

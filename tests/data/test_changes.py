@@ -77,7 +77,7 @@ def test_a_renamed_image_of_the_evaluation_is_recognised(digests):
     assert renamed_images(before, {"c"}, digests({"a": 1, "b": 2, "z": 4})) == []
 
 
-def test_digests_come_back(tmp_path):
+def test_digests_are_read_back_unchanged(tmp_path):
     assert read_digests(tmp_path) == {}
     write_digests(tmp_path, {"a": "1"}, {"b": "2"})
     assert read_digests(tmp_path) == {"train": {"a": "1"}, "evaluation": {"b": "2"}}

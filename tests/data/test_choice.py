@@ -70,7 +70,7 @@ def test_a_folder_is_evaluated_on_its_own_validation_split(voc):
     assert (ids(data.train), ids(data.evaluation)) == (["d", "e"], ["f"])
 
 
-def test_what_is_trained_on_is_not_taken_for_evaluation(voc, monkeypatch):
+def test_training_images_are_not_used_for_evaluation(voc, monkeypatch):
     voc.split("train", "a", "b")
     voc.split("val", "c", "d", "e", "f", "g")
     monkeypatch.chdir(voc.root)
@@ -114,14 +114,14 @@ def test_trainval_holds_the_validation_split(voc):
     assert (ids(data.train), ids(data.evaluation)) == (["a", "b", "c"], ["d"])
 
 
-def test_a_list_of_unknown_meaning_is_cut_for_others_may_share_its_images(voc):
+def test_a_list_with_an_unknown_name_is_divided(voc):
     voc.split("val", "a", "b")
     spec = voc.split("mine", "a", "b", "c", "d", "e")
     data = open_run_data(config_of(spec))
     assert len(data.train) == 4 and len(data.evaluation) == 1
 
 
-def test_an_undivided_folder_is_cut_alike_by_all_who_ask(flat):
+def test_an_undivided_folder_is_divided_in_the_same_way_by_all_commands(flat):
     config = config_of(flat, data__split=0.7)
     data = open_run_data(config)
     assert len(data.train) == 7 and len(data.evaluation) == 3
@@ -141,7 +141,7 @@ def test_an_undivided_folder_is_cut_alike_by_all_who_ask(flat):
     assert len(open_training_data(config.replace({"eval_every": -1}))) == 10
 
 
-def test_a_stored_cut_is_followed(flat, caplog, monkeypatch):
+def test_a_stored_division_is_used(flat, caplog, monkeypatch):
     stored = Cut((f"voc_xml:{flat}",), (("b", "j"),))
     config = config_of(flat)
     data = open_run_data(config, stored)

@@ -83,7 +83,7 @@ def test_a_map_of_unknown_names_is_refused(spec):
         open_dataset(spec, class_map={"pupy": "dog"})
 
 
-def test_a_misspelt_choice_is_refused_and_an_absent_one_told(spec, told):
+def test_a_misspelt_class_choice_is_rejected_and_an_absent_one_reported(spec, told):
     with pytest.raises(UserError, match=r"classes names the class 'dogg'.*did you mean 'dog'"):
         open_dataset(spec, ("car", "dogg"), role="train")
     assert open_dataset(spec, ("car", "zebra"), role="train").class_names == ("car", "zebra")
@@ -91,7 +91,7 @@ def test_a_misspelt_choice_is_refused_and_an_absent_one_told(spec, told):
     check_chosen(("dog",), {"dog", "dogs"}, "here")
 
 
-def test_a_misspelt_annotation_is_refused_and_can_be_said_to_be_right(tmp_path):
+def test_a_misspelt_class_is_rejected_unless_class_map_has_it(tmp_path):
     voc = VocFolder(tmp_path / "voc")
     voc.add("a", [("dog", 6, 4, 30, 20), ("Dog", 10, 4, 30, 20)])
     spec = voc.split("all", "a")
@@ -101,7 +101,7 @@ def test_a_misspelt_annotation_is_refused_and_can_be_said_to_be_right(tmp_path):
     assert labels(open_dataset(spec, ("dog",), class_map={"Dog": ""})) == [[1]]
 
 
-def test_classes_that_are_nearly_the_same_are_told(tmp_path, told):
+def test_similar_class_names_are_reported(tmp_path, told):
     voc = VocFolder(tmp_path / "voc")
     voc.add("a", [("dog", 6, 4, 30, 20), ("Dog", 10, 4, 30, 20)])
     assert open_dataset(voc.split("all", "a")).class_names == ("Dog", "dog")

@@ -41,7 +41,7 @@ def clean(image, *boxes, names=None, problems=None, **options):
     "unit, box", [("pixels", (20, 10, 80, 60)), ("fractions", (0.1, 0.1, 0.4, 0.6))]
 )
 @pytest.mark.parametrize("size", [None, (100, 200), (0, 0)])
-def test_boxes_become_fractions_whatever_their_unit(image, unit, box, size):
+def test_boxes_become_fractions_from_each_unit(image, unit, box, size):
     (record,) = clean(image, box, unit=unit, size=size)
     np.testing.assert_array_equal(record.boxes, np.float32([[0.1, 0.1, 0.4, 0.6]]))
     assert record.size == (100, 200) and record.labels.tolist() == [1]
@@ -85,7 +85,7 @@ def test_fractions_where_pixels_belong_and_the_other_way_round(image):
     assert len(clean(image, (0, 0, 0, 0))[0].boxes) == 0
 
 
-def test_what_is_clipped_dropped_and_repeated_is_told_with_the_file(image, told):
+def test_clipped_dropped_and_repeated_boxes_are_reported_with_the_image(image, told):
     (record,) = clean(
         image, (-20, 10, 80, 60), (20, 10, 20, 60), (300, 10, 400, 60), (20, 10, 80, 60),
         (20, 10, 80, 60), (20, 10, 80, 60), names=["cat"] * 5 + ["dog"],
@@ -100,7 +100,7 @@ def test_what_is_clipped_dropped_and_repeated_is_told_with_the_file(image, told)
     ]
 
 
-def test_images_of_one_name_are_told_with_their_folders(tmp_path, told):
+def test_images_of_one_name_are_reported_with_their_folders(tmp_path, told):
     read = []
     for folder in ("day 1", "day 2"):
         (tmp_path / folder).mkdir()

@@ -74,7 +74,7 @@ def entries(folder):
     return sorted(path for path in folder.glob("cache/ssd_jax/annotations/*") if path.is_dir())
 
 
-def test_what_was_kept_is_what_was_read(data, parsed, monkeypatch, caplog):
+def test_the_cache_returns_the_same_content(data, parsed, monkeypatch, caplog):
     monkeypatch.setattr(column_cache, "SMALLEST", 10**9)
     problems = Problems()
     with caplog.at_level(logging.INFO):
@@ -105,7 +105,7 @@ def add_image(data):
 
 
 @pytest.mark.parametrize("change", [change_annotations, add_image])
-def test_what_has_changed_is_read_anew(data, parsed, change):
+def test_a_changed_file_is_read_again(data, parsed, change):
     opened(data)
     change(data)
     opened(data)
@@ -135,14 +135,14 @@ def cut_off(path):
 
 @pytest.mark.parametrize("damage", [flip, cut_off, lambda path: path.unlink()])
 @pytest.mark.parametrize("file", ["boxes.npy", "paths", "details.json"])
-def test_a_damaged_entry_is_made_anew(data, parsed, file, damage):
+def test_a_damaged_entry_is_replaced(data, parsed, file, damage):
     expected = opened(data)
     damage(entries(data)[0] / file)
     assert opened(data) == expected and len(parsed) == 2
     assert opened(data) == expected and len(parsed) == 2 and len(entries(data)) == 1
 
 
-def test_damaged_images_are_told_each_time(data):
+def test_damaged_images_are_reported_each_time(data):
     write(data, [image(0), image(7)], [box(0, 2)])
     for _ in range(2):
         with pytest.raises(UserError, match=r"'ä 7\.jpg' is not in"):
@@ -163,7 +163,7 @@ def test_one_of_several_readers_reads(data, parsed):
     assert len(parsed) == 1 and len(found) == 4 and len(set(found)) == 1
 
 
-def test_the_entry_that_was_not_used_for_longest_makes_room(data, monkeypatch):
+def test_the_least_recently_used_entry_is_removed(data, monkeypatch):
     opened(data)
     first = entries(data)
     size = sum(file.stat().st_size for file in first[0].iterdir())

@@ -38,7 +38,7 @@ def in_pixels(record):
 
 
 @pytest.mark.parametrize("target", ["coco", "voc", "yolo"])
-def test_what_is_written_is_read_back_the_same(source, tmp_path, target):
+def test_a_written_data_set_is_read_back_unchanged(source, tmp_path, target):
     converted = convert_data(source, target, tmp_path / "out")
     assert dict(converted.images) == {"train": 3}
     before, after = open_dataset(source), open_dataset(str(tmp_path / "out"))
@@ -65,7 +65,7 @@ def test_what_is_written_is_read_back_the_same(source, tmp_path, target):
         assert after.category_ids == (3, 17)
 
 
-def test_names_stay_unique_where_folders_end(source, tmp_path):
+def test_names_of_images_from_several_folders_are_unique(source, tmp_path):
     convert_data(source, "yolo", tmp_path / "out")
     files = FileTree(tmp_path / "out").files
     assert [file for file in files if file.startswith("images/")] == [
@@ -80,7 +80,7 @@ def test_names_stay_unique_where_folders_end(source, tmp_path):
     ]
 
 
-def test_what_a_target_has_no_mark_for_is_told(source, tmp_path, caplog, monkeypatch):
+def test_flags_that_a_target_lacks_are_reported(source, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     convert_data(source, "yolo", tmp_path / "yolo")
     assert "left out 1 crowd: yolo has no flag for crowds" in caplog.text
@@ -93,7 +93,7 @@ def test_what_a_target_has_no_mark_for_is_told(source, tmp_path, caplog, monkeyp
     assert "crowds" not in caplog.text and "difficult" not in caplog.text
 
 
-def test_damaged_image_files_are_copied_and_told(source, tmp_path, caplog, monkeypatch):
+def test_damaged_image_files_are_copied_and_reported(source, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     file = next(tmp_path.rglob("vid2/a.jpg"))
     file.write_bytes(file.read_bytes()[:-200])
@@ -151,7 +151,7 @@ def test_the_current_folder_can_be_written(source, tmp_path, monkeypatch):
     assert (tmp_path / "here" / "annotations" / "instances_train.json").is_file()
 
 
-def test_names_with_blanks_at_their_ends_can_stand_in_lists(tmp_path):
+def test_names_with_outer_blanks_can_be_in_lists(tmp_path):
     images = [{"id": i, "file_name": f"{name}.jpg"} for i, name in enumerate([" a", "a", "b "])]
     objects = [{"image_id": i, "category_id": 1, "bbox": [5, 5, 30, 30]} for i in range(3)]
     content = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "dog"}]}
@@ -182,7 +182,7 @@ def test_the_embedded_set_has_no_files_and_is_written(tmp_path):
         np.testing.assert_allclose(record.boxes, other.boxes, atol=1e-3 / min(height, width))
 
 
-def test_the_command_tells_what_to_train_with(source, tmp_path):
+def test_the_command_prints_the_training_command(source, tmp_path):
     flags = (f"--source={source}", "--to=yolo", f"--output={tmp_path}/out")
     done = run_command("convert-data", *flags)
     assert "train: 3 images, 3 objects" in done.stdout

@@ -119,7 +119,7 @@ GOOD = np.zeros((4, 5, 3), np.uint8), [[0.0, 0.0, 0.5, 1.00005]], [2]
         ((GOOD[0], GOOD[1], [1.5]), "the label 1.5"),
     ],
 )
-def test_what_no_record_can_hold_is_refused(returned, complaint):
+def test_invalid_results_of_the_function_are_rejected(returned, complaint):
     with pytest.raises(UserError, match=complaint):
         checked(returned, num_classes=2)
 

@@ -61,7 +61,7 @@ def groups_of(dataset) -> set[frozenset[str]]:
     return {group for group in found if len(group) > 1}
 
 
-def test_copies_that_were_resized_or_compressed_anew_are_near_duplicates(voc):
+def test_resized_and_recompressed_copies_are_near_duplicates(voc):
     assert groups_of(open_dataset(voc.split("all", *"abcdefghij"))) == {frozenset("abcd")}
 
 
@@ -143,7 +143,7 @@ def test_groups_stay_whole_and_the_fraction_is_near():
     )
 
 
-def test_both_sides_have_objects_where_two_groups_have_any():
+def test_both_sides_have_objects_if_two_groups_have_objects():
     names = [f"image{i}" for i in range(20)]
     have_objects = np.array([i in (3, 11) for i in range(20)])
     for split in (0.05, 0.5, 0.8, 0.95):
@@ -161,7 +161,7 @@ def test_the_choice_depends_on_names_and_seed_but_not_on_the_order():
     assert set(names[order][shuffled]) == set(names[first]) != set(names[other])
 
 
-def test_near_duplicates_lie_on_one_side(voc):
+def test_near_duplicates_stay_on_one_side(voc):
     spec = voc.split("all", *"abcdefghij")
     for seed in range(6):
         cut = make_cut(open_dataset(spec), [spec], 0.6, seed)
@@ -171,7 +171,7 @@ def test_near_duplicates_lie_on_one_side(voc):
     assert make_cut(open_dataset(voc.split("all", *"jihgfedcba")), [spec], 0.6, 5) == cut
 
 
-def test_where_almost_all_images_look_the_same_they_are_cut_image_by_image(voc, caplog):
+def test_images_are_divided_one_by_one_if_nearly_all_look_the_same(voc, caplog):
     for name in "efghij":
         (voc.root / "JPEGImages" / f"{name}.jpg").write_bytes(encoded(pattern(0), "JPEG"))
     dataset = open_dataset(voc.split("all", *"abcdefghij"))
@@ -185,7 +185,7 @@ def test_one_image_cannot_be_cut(voc):
         make_cut(open_dataset(voc.split("all", "a")), ["voc"], 0.8, 0)
 
 
-def test_a_stored_cut_is_followed_whatever_was_added_or_removed(voc, tmp_path, caplog):
+def test_a_stored_division_is_used_after_images_are_added_or_removed(voc, tmp_path, caplog):
     cut = Cut(("voc",), (("b", "c", "gone"),))
     write_cut(tmp_path, cut)
     assert read_cut(tmp_path) == cut
@@ -205,7 +205,7 @@ def test_a_stored_cut_is_followed_whatever_was_added_or_removed(voc, tmp_path, c
         Cut(("voc",), (("gone",),)).masks(dataset, ["voc"])
 
 
-def test_a_cut_of_several_sources_tells_images_of_one_name_apart(voc, tmp_path):
+def test_a_division_of_several_sources_distinguishes_images_of_one_name(voc, tmp_path):
     other = VocFolder(tmp_path / "other")
     for name in "ab":
         other.add(name, [("dog", 6, 4, 30, 20)])

@@ -105,7 +105,7 @@ def test_in_training_a_damaged_picture_is_named(voc, name):
     assert "replace the file" in str(error.value)
 
 
-def test_of_sound_pictures_skipping_makes_the_same_batches(voc, tmp_path):
+def test_intact_images_give_the_same_batches_with_and_without_skipping(voc, tmp_path):
     stopping = open_dataset(voc.split("all", *NAMES))
     options = {"process_index": 1, "process_count": 2, "first_step": 3}
     skipped = take(training_batches(CONFIG, skipping(voc, tmp_path), BATCH, **options), 4)
@@ -288,7 +288,7 @@ def test_pictures_of_too_many_pixels_are_refused_before_they_are_decoded(voc, im
     assert sorted(batch["broken"]) == [False, True]
 
 
-def test_files_of_detections_are_judged_without_pictures_that_are_left_out(voc, tmp_path, capsys):
+def test_files_of_detections_are_evaluated_without_left_out_images(voc, tmp_path, capsys):
     spec = voc.split("all", *NAMES)
     path = damage(voc, "picture3")
     detections = tmp_path / "detections"

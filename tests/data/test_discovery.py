@@ -38,7 +38,9 @@ def test_roles_take_splits_by_their_names(tmp_path, splits, train, evaluation):
         (("one", "two"), "train", "only one, two: to use one, name it with a colon, like .*:one$"),
     ],
 )
-def test_a_role_without_a_split_is_told_what_there_is(tmp_path, splits, role, complaint):
+def test_a_role_without_a_split_is_rejected_with_the_existing_splits(
+    tmp_path, splits, role, complaint
+):
     with pytest.raises(UserError, match=complaint):
         sources_of(found(tmp_path, *splits), "", role)
 
@@ -50,7 +52,7 @@ def test_a_split_by_name_and_all_splits(tmp_path):
         sources_of(found(tmp_path, "a", "b"), "c", "train")
 
 
-def test_of_two_formats_neither_is_chosen(tmp_path):
+def test_a_folder_with_two_formats_is_rejected(tmp_path):
     finders = {
         "voc_xml": lambda tree: {"all": ["voc_xml:x:y"]},
         "yolo": lambda tree: {"all": ["yolo:x:y"]},
@@ -68,7 +70,7 @@ def test_words_for_a_split_that_mean_the_same(tmp_path):
         sources_of(found(tmp_path, "train", "val"), "test", "all")
 
 
-def test_an_undivided_set_beside_a_divided_one_is_not_passed_over(tmp_path):
+def test_an_undivided_set_next_to_a_divided_one_is_rejected(tmp_path):
     splits = {"train": ["yolo:blood:train"], "val": ["yolo:blood:val"], "all": ["yolo:things:all"]}
     for role in ("train", "eval"):
         with pytest.raises(UserError, match=r"several data sets, .*all \(yolo:things:all\)"):
@@ -101,7 +103,7 @@ def test_a_file_that_is_no_data_set(tmp_path, name, complaint):
         ("b.jpg", "among 2 files, 2 of them images: annotate the images"),
     ],
 )
-def test_a_folder_without_annotations_says_what_is_there(tmp_path, file, hint):
+def test_a_folder_without_annotations_gets_a_hint(tmp_path, file, hint):
     write_picture(tmp_path / "a.jpg")
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text("{}")
@@ -109,7 +111,7 @@ def test_a_folder_without_annotations_says_what_is_there(tmp_path, file, hint):
         find(tmp_path, {"via": lambda tree: {}})
 
 
-def test_label_files_that_are_all_empty_are_told(tmp_path):
+def test_label_files_that_are_all_empty_are_reported(tmp_path):
     for name in ("a", "b"):
         write_picture(tmp_path / "images" / f"{name}.jpg")
         (tmp_path / "labels").mkdir(exist_ok=True)
@@ -137,7 +139,7 @@ def test_formats_that_are_not_read_are_called_by_their_names(tmp_path, file, who
         open_dataset(str(tmp_path))
 
 
-def test_folders_of_splits_that_the_annotations_do_not_divide_are_told(tmp_path, caplog):
+def test_split_folders_of_undivided_annotations_are_reported(tmp_path, caplog):
     for name in ("train/a.jpg", "val/b.jpg"):
         write_picture(tmp_path / "images" / name, 200, 100)
     shape = "<box label='cat' xtl='20' ytl='10' xbr='80' ybr='60'/>"

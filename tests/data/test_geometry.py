@@ -48,7 +48,7 @@ def sampled():
 
 
 @pytest.mark.parametrize("sampler", range(1, 7))
-def test_what_a_sampler_finds_keeps_its_constraints(sampled, sampler):
+def test_patches_of_a_sampler_meet_its_constraints(sampled, sampler):
     patches, found = (values[:, sampler] for values in sampled)
     patches = patches[found].astype(np.float64)
     assert len(patches) > 100
@@ -121,7 +121,7 @@ def test_padding_changes_nothing():
 
 
 @pytest.mark.parametrize("found", [[1] * 7, [1, 1, 0, 1, 0, 0, 1], [1, 0, 0, 0, 0, 0, 0]])
-def test_what_was_found_has_equal_chances(found):
+def test_found_patches_have_equal_probability(found):
     patches = for_all(np.tile(np.arange(7)[:, None], (1, 4)))
     chosen = geometry.choose(SEED, patches, np.tile(np.array(found, bool), (DRAWS, 1))).numpy()[
         :, 0

@@ -124,7 +124,7 @@ def test_an_image_written_just_now_is_opened_again(columns, opened, tmp_path):
         opened.clear()
 
 
-def test_a_damaged_image_is_told_each_time(columns, tmp_path):
+def test_a_damaged_image_is_reported_each_time(columns, tmp_path):
     (tmp_path / "1.png").write_bytes(b"no image")
     (tmp_path / "2.png").unlink()
     for _ in range(2):
@@ -136,7 +136,7 @@ def test_a_damaged_image_is_told_each_time(columns, tmp_path):
 
 
 @pytest.mark.parametrize("file", ["stamps.npy", "sizes.npy", "turned.npy", "details.json"])
-def test_a_damaged_entry_is_made_anew(columns, opened, tmp_path, file):
+def test_a_damaged_entry_is_replaced(columns, opened, tmp_path, file):
     read_headers(columns)
     (path,) = tmp_path.glob(f"cache/ssd_jax/headers/*/table/{file}")
     content = bytearray(path.read_bytes())

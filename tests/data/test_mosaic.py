@@ -52,7 +52,7 @@ def batch_of(size, boxes):
     return {key: tf.constant(values) for key, values in batch.items()}
 
 
-def test_boxes_lie_round_their_shrunk_pixels():
+def test_boxes_surround_their_reduced_pixels():
     batch = batch_of(16, [[0, 2, 8, 6], [4, 4, 6, 16], [0, 0, 16, 2], [6, 6, 10, 10]])
     mosaics = mosaic.choose_images(tf.constant([True, False, True, True]))
     made = mosaic.make_mosaics(batch, mosaics, 16)
@@ -88,7 +88,7 @@ def test_quarters_are_means_of_four_pixels_and_windows_hold_no_others():
     np.testing.assert_allclose(windows[:2], [[1, 1, 5, 4], [5, 2, 7, 2]], atol=1e-5)
 
 
-def test_of_odd_sizes_a_row_and_a_column_are_cut_off():
+def test_mosaics_of_odd_size_lose_one_row_and_one_column():
     batch = batch_of(9, [[0, 0, 9, 9]] * 4)
     made = mosaic.make_mosaics(batch, mosaic.choose_images(tf.ones(4, tf.bool)), 9)
     assert made["image"].shape == (4, 9, 9, 3) and made["image"].numpy().all()

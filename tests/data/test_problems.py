@@ -105,7 +105,7 @@ def test_missing_files(voc, tmp_path):
     assert_stops_or_skips(tmp_path, spec, "does not exist", "bad.xml", "bad")
 
 
-def test_a_picture_that_must_tell_its_size_and_cannot(voc, tmp_path):
+def test_an_unreadable_image_without_stated_size_stops_or_is_left_out(voc, tmp_path):
     voc.annotation("bad").write_text(SIZE.format(0))
     (voc.root / "JPEGImages/bad.jpg").write_bytes(b"no picture")
     spec = voc.split("all", "good", "bad")
@@ -311,7 +311,7 @@ def test_every_picture_is_listed_once_over_all_starts(voc, tmp_path):
     ]
 
 
-def test_what_is_found_while_running_is_listed_by_who_finds_it(tmp_path):
+def test_each_process_lists_the_problems_that_it_finds(tmp_path):
     problems = skip(tmp_path, 0.2, is_main_process=False)
     problems.num_images = 10
     problems.finish_reading()
@@ -341,7 +341,7 @@ def test_values_from_files_are_shown_short_and_in_one_line():
     assert len(shown("x" * 10**6)) < 100 and len(shown([["x" * 1000] * 1000] * 1000)) < 5000
 
 
-def test_a_config_says_what_to_do_and_the_work_directory_holds_the_list(voc, tmp_path):
+def test_a_config_selects_the_handling_and_the_work_directory_has_the_list(voc, tmp_path):
     voc.annotation("bad").write_text("")
     config = tiny.get_config()
     config.data.train = voc.split("all", "good", "bad")
@@ -356,7 +356,7 @@ def test_a_config_says_what_to_do_and_the_work_directory_holds_the_list(voc, tmp
         open_training_data(as_config(config), tmp_path / "run")
 
 
-def test_too_many_damaged_images_are_told_as_far_as_they_were_found():
+def test_the_damaged_images_found_before_the_limit_are_reported():
     problems = Problems("skip", 0.01)
     problems.num_images, problems.source = 30, "my data"
     problems.finish_reading()

@@ -39,14 +39,14 @@ def test_a_crop_fills_the_canvas():
     np.testing.assert_array_equal(placement.canvas, [0, 0, 32, 32])
 
 
-def test_an_expansion_leaves_room_around():
+def test_an_expansion_adds_space_around_the_image():
     placement = rendering.place(tf.constant([-0.5, -1.0, 1.5, 1.0]), SIZE, 32)
     np.testing.assert_array_equal(placement.image, [0, 0, 40, 60])
     np.testing.assert_array_equal(placement.canvas, [16, 8, 16, 16])
     np.testing.assert_array_equal(rendering.canvas_window(placement, 32), [0.25, 0.5, 0.75, 1.0])
 
 
-def test_a_window_beside_the_picture_shows_nothing():
+def test_a_window_outside_the_image_shows_nothing():
     placement = rendering.place(tf.constant([1.2, 0.0, 1.8, 1.0]), SIZE, 32)
     np.testing.assert_array_equal(placement.canvas[2:], [0, 0])
     image = render(encoded(), placement, 32, BILINEAR)

@@ -52,7 +52,7 @@ def test_two_processes_may_prepare_it_at_once():
     assert len(TfdsRecords(builder, "test", "shapes:test")) == 300
 
 
-def test_its_images_are_drawn_and_not_downloaded(tmp_path, monkeypatch, capsys, caplog):
+def test_the_log_names_drawing_not_downloading(tmp_path, monkeypatch, capsys, caplog):
     caplog.set_level("INFO", "ssd_jax")
     monkeypatch.setattr(shapes_builder, "SPLIT_SIZES", {"train": 2, "test": 1})
     for _ in range(2):

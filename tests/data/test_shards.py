@@ -180,9 +180,7 @@ def small(monkeypatch):
     monkeypatch.setattr(shards, "num_cores", lambda: 1)
 
 
-def test_a_conversion_that_was_stopped_goes_on(
-    source, written, tmp_path, small, monkeypatch, caplog
-):
+def test_a_stopped_conversion_continues(source, written, tmp_path, small, monkeypatch, caplog):
     count = 0
 
     def stopping(*arguments):
@@ -235,7 +233,7 @@ convert_data(sys.argv[1], "shards", sys.argv[2])
 """
 
 
-def test_a_conversion_that_was_killed_goes_on(source, written, tmp_path, small):
+def test_a_killed_conversion_continues(source, written, tmp_path, small):
     output = tmp_path / "my-set"
     killed = subprocess.run([sys.executable, "-c", KILLED, source, str(output)], check=False)
     assert killed.returncode == -signal.SIGKILL and not output.exists()
@@ -244,7 +242,7 @@ def test_a_conversion_that_was_killed_goes_on(source, written, tmp_path, small):
     assert files_of(output) == files_of(written) and not (tmp_path / "my-set.tmp").exists()
 
 
-def test_one_conversion_of_the_same_data_goes_on(source, tmp_path, small):
+def test_only_a_conversion_of_the_same_data_continues(source, tmp_path, small):
     data = tmp_path / "data"
     shutil.copytree(source, data)
     file = data / "train/images/vid0/ä 8.jpg"
@@ -298,14 +296,14 @@ def lie(folder):
         (lambda folder: None, "there is no split 'trian', but train, val"),
     ],
 )
-def test_what_is_damaged_is_named(copy, damage, complaint):
+def test_damaged_sets_are_rejected(copy, damage, complaint):
     damage(copy)
     split = "trian" if "trian" in complaint else "train"
     with pytest.raises(UserError, match=complaint):
         open_dataset(f"tfds:{copy}:{split}")
 
 
-def test_an_undivided_set_is_written_and_trained_on(tmp_path):
+def test_an_undivided_set_is_converted_and_trained_on(tmp_path):
     write_picture(tmp_path / "data/a.jpg")
     (tmp_path / "data/labels.csv").write_text(
         "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,60,40,dog,6,4,30,20\n"

@@ -175,7 +175,7 @@ def test_coco_json_with_a_missing_picture(tmp_path):
         open_dataset(spec)
 
 
-def test_several_sources_are_one(voc):
+def test_several_sources_form_one_data_set(voc):
     voc.add("one", [("dog", 6, 4, 30, 20)])
     voc.add("two", [("cat", 6, 4, 30, 20)])
     source = open_dataset(f"{voc.split('a', 'one')},{voc.split('b', 'two')}")
@@ -223,7 +223,7 @@ def test_coco_of_tfds_has_the_ids_of_coco():
         ("shapes", "shapes is a format and needs arguments: shapes:SPLIT"),
     ],
 )
-def test_a_spec_outside_the_grammar_is_refused(spec, complaint):
+def test_an_invalid_spec_is_rejected(spec, complaint):
     with pytest.raises(UserError, match=complaint):
         open_dataset(spec)
 

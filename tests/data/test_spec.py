@@ -41,7 +41,7 @@ def test_signs_in_quotes_do_not_separate():
 @pytest.mark.parametrize(
     "arguments", [("a", "b"), ("a,b", "c:d"), (r"C:\a", "b"), ("gs://a/b", "x,y")]
 )
-def test_what_is_composed_is_split_into_the_same(arguments):
+def test_split_is_the_inverse_of_compose(arguments):
     source = compose("voc_xml", *arguments)
     name, _, rest = source.partition(":")
     assert name == "voc_xml" and split_arguments(rest, 2) == list(arguments)
@@ -94,7 +94,7 @@ def test_commas_join_sources_or_belong_to_paths(folders, spec, wanted):
         ("voc_xml:a:train,", "a data source is empty"),
     ],
 )
-def test_what_is_no_source_is_named(folders, spec, complaint):
+def test_invalid_sources_are_rejected(folders, spec, complaint):
     with pytest.raises(UserError, match=complaint):
         explicit_sources(spec)
 

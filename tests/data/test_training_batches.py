@@ -62,7 +62,7 @@ def test_the_form_of_a_batch(source):
     }
 
 
-def test_augmented_boxes_lie_in_the_window(source):
+def test_augmented_boxes_are_inside_the_window(source):
     for batch in take(training_batches(CONFIG, source, BATCH), 20):
         for i in range(4):
             boxes = batch["boxes"][i][batch["labels"][i] > 0]
@@ -110,7 +110,7 @@ def test_without_augmentation_boxes_are_those_of_the_file(source):
             np.testing.assert_array_equal(batch["window"][i], [0, 0, 1, 1])
 
 
-def test_of_too_many_objects_the_largest_stay_and_the_rest_is_counted(source):
+def test_the_largest_objects_are_kept_and_the_others_counted(source):
     batches = take(training_batches(PLAIN, source, BATCH), 5)
     crowded = [
         (batch["boxes"][i], batch["dropped"][i])

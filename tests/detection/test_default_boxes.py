@@ -76,7 +76,7 @@ def test_table3_begins_with_the_tiling_of_the_paper():
     )
 
 
-def test_sizes_are_cut_to_whole_pixels_unless_told():
+def test_sizes_are_rounded_down_to_whole_pixels_by_default():
     sizes = ((35.84,), (76.8,), ((),))
     large = np.sqrt(35 * 76)
     np.testing.assert_allclose(shapes_from_sizes(*sizes), [[(35, 35), (large, large)]])

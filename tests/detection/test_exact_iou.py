@@ -44,7 +44,7 @@ def test_an_empty_box_overlaps_nothing():
     assert not fixed_point_iou(empty, np.array([[0.5, 0.5, 0.2, 0.2]], np.float32)).any()
 
 
-def test_default_boxes_of_almost_one_area_are_told_apart():
+def test_default_boxes_of_nearly_equal_area_are_distinguished():
     # float32 rounds both areas and both quotients to the same number.
     box = np.array([[0.49, 0.49, 0.51, 0.51]], np.float32)
     square = np.float32(0.1)

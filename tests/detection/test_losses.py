@@ -76,7 +76,7 @@ def test_hard_negatives_equal_sorting():
         )
 
 
-def test_equal_losses_choose_exactly_so_many():
+def test_ties_select_the_exact_number_of_negatives():
     positive = jnp.zeros((1, 20), bool).at[0, 3].set(True)
     chosen = hard_negatives(jnp.ones((1, 20)), positive)
     np.testing.assert_array_equal(np.flatnonzero(chosen[0]), [0, 1, 2])
@@ -108,7 +108,7 @@ def test_all_positive_leaves_no_negatives():
     assert not hard_negatives(jnp.ones((1, 6)), jnp.ones((1, 6), bool)).any()
 
 
-def test_fewer_negatives_than_asked_for_are_all_taken():
+def test_all_negatives_are_taken_if_there_are_too_few():
     positive = jnp.array([[True, True, True, True, False, False]])
     np.testing.assert_array_equal(hard_negatives(jnp.ones((1, 6)), positive), ~positive)
     np.testing.assert_array_equal(
@@ -160,7 +160,7 @@ def test_without_objects_the_loss_is_zero_and_so_are_gradients():
     assert all((gradient == 0).all() for gradient in gradients)
 
 
-def test_when_every_default_box_is_positive_all_count():
+def test_without_negatives_all_default_boxes_are_in_the_loss():
     offsets, logits = jnp.zeros((1, 7, 4)), jnp.zeros((1, 7, 3))
     loss = multibox_loss(offsets, logits, jnp.full((1, 7, 4), 0.5), jnp.full((1, 7), 2))
     np.testing.assert_allclose(loss, [7 * 4 * 0.125, 7 * np.log(3), 7, 0], rtol=1e-6)

@@ -51,7 +51,7 @@ def test_objects_compete_for_a_box_and_the_better_wins():
     np.testing.assert_array_equal(bipartite_match(iou), [1, 0, -1])
 
 
-def test_a_loser_pushes_the_next_one_on():
+def test_an_object_that_loses_its_box_takes_the_next_best():
     iou = units([[0.9, 0.1, 0.05], [0.8, 0.7, 0.2], [0.0, 0.6, 0.3]])
     np.testing.assert_array_equal(bipartite_match(iou), [0, 1, 2])
 
@@ -93,7 +93,7 @@ def test_equals_the_reference(padded_to):
     np.testing.assert_array_equal(matched, reference["matched_gt_index"] + 1)
 
 
-def test_padding_may_stand_anywhere():
+def test_padding_may_be_at_any_position():
     default = default_boxes(SSD300_VOC)
     boxes = jnp.array([[0.1, 0.1, 0.4, 0.5], [0.0, 0.0, 0.0, 0.0], [0.3, 0.2, 0.9, 0.8]])
     offsets, labels = match_image(boxes, jnp.array([3, 0, 7]), default)

@@ -32,7 +32,7 @@ def test_the_kth_largest(values, k):
     np.testing.assert_array_equal(kth_largest(values, k), expected)
 
 
-def test_every_row_has_a_k_of_its_own(values):
+def test_each_row_may_have_another_k(values):
     ranks = np.array(K)
     expected = -np.sort(-values, axis=1)[np.arange(5), ranks - 1]
     np.testing.assert_array_equal(kth_largest(values, ranks), expected)
@@ -46,7 +46,7 @@ def test_negative_numbers_do_not_count():
 
 
 @pytest.mark.parametrize("k", K)
-def test_of_equal_ones_the_first_are_chosen(values, k):
+def test_ties_go_to_the_first_values(values, k):
     order = np.argsort(-values, axis=1, kind="stable")[:, :k]
     expected = np.zeros(values.shape, bool)
     np.put_along_axis(expected, order, True, axis=1)

@@ -82,7 +82,7 @@ EXPECTED = {
 }
 
 
-def test_everything_is_told(dirty, tmp_path):
+def test_all_problems_are_reported(dirty, tmp_path):
     output = tmp_path / "problems.jsonl"
     report = check_data(dirty, (), str(output))
     found = collections.defaultdict(list)
@@ -122,7 +122,7 @@ def test_how_many_objects_are_many_is_given(dirty):
     assert finding.message == "has 65 objects, more than data.max_objects=10"
 
 
-def test_classes_that_should_not_be_there_are_told_with_the_nearest(dirty):
+def test_unknown_classes_are_reported_with_the_nearest(dirty):
     report = check_data(dirty, ("dog", "cat"))
     (finding,) = [finding for finding in report.findings if finding.kind == "class unknown"]
     assert finding.file.endswith("capital.xml") and "nearest is 'dog'" in finding.message
@@ -137,7 +137,7 @@ def test_sound_data_has_no_problems(tmp_path):
     assert kinds(check_data("shapes:test[:3]")) == {"few objects": 1}
 
 
-def test_what_cannot_be_opened_at_all_is_told_beside_the_rest(dirty, tmp_path):
+def test_a_source_that_cannot_be_opened_is_reported_with_the_others(dirty, tmp_path):
     report = check_data(f"{dirty},voc_xml:{tmp_path}/nowhere:all,{dirty}")
     assert kinds(report)["source"] == 1 and kinds(report)["image unreadable"] == 2
     assert kinds(report)["same name"] == 12
@@ -150,7 +150,7 @@ def test_what_cannot_be_opened_at_all_is_told_beside_the_rest(dirty, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_script_tells_by_its_status(dirty, tmp_path):
+def test_the_exit_status_reports_the_result(dirty, tmp_path):
     output = tmp_path / "problems.jsonl"
     done = run_command("check-data", f"--source={dirty}", f"--output={output}", expect=1)
     assert "box without area: 2" in done.stdout and output.is_file()

@@ -53,7 +53,7 @@ def voc(tmp_path):
 # ---- Splits and records
 
 
-def test_splits_that_training_refuses_are_told(voc):
+def test_splits_that_training_rejects_are_reported(voc):
     voc.add("a")
     voc.add("b", [])
     voc.add("c", [("cat", 6, 4, 30, 20)])
@@ -69,7 +69,7 @@ def test_splits_that_training_refuses_are_told(voc):
     assert not problems(check_data(f'"{voc.root}":val'))
 
 
-def test_of_a_folder_all_splits_are_checked_and_named(voc, tmp_path):
+def test_all_splits_of_a_folder_are_checked(voc, tmp_path):
     for name in ("a", "b", "c", "d"):
         voc.add(name)
     voc.split("train", "a", "b")
@@ -177,7 +177,7 @@ def test_files_are_written_whole_or_not_at_all(voc, tmp_path, option, monkeypatc
 # ---- Images
 
 
-def test_images_in_two_splits_are_told(voc):
+def test_images_in_two_splits_are_reported(voc):
     voc.add("a")
     voc.add("b")
     for copy in ("copy", "copy_in_train"):
@@ -198,7 +198,7 @@ def test_images_in_two_splits_are_told(voc):
     assert files(report, "same content") == ["copy_in_train.jpg"]
 
 
-def test_images_without_contrast_are_told(voc):
+def test_images_without_contrast_are_reported(voc):
     def gray(name, low, high, objects=(DOG,)):
         pixels = np.full((40, 60), low, np.uint8)
         pixels[:20] = high
@@ -216,7 +216,7 @@ def test_images_without_contrast_are_told(voc):
     assert messages(report, "low contrast")[1].endswith("from 0 to 15 of 255")
 
 
-def test_an_image_that_cannot_be_opened_is_told_once(voc):
+def test_an_image_that_cannot_be_opened_is_reported_once(voc):
     voc.add("a", size_tag=False).write_bytes(b"no image")
     voc.add("b")
     voc.split("train", "a", "b")
@@ -225,7 +225,7 @@ def test_an_image_that_cannot_be_opened_is_told_once(voc):
     assert set(problems(report)) == {"image unreadable"}
 
 
-def test_boxes_of_an_image_without_a_size_are_not_judged(tmp_path):
+def test_boxes_of_an_image_without_size_are_not_checked(tmp_path):
     (tmp_path / "labels").mkdir()
     write_picture(tmp_path / "images" / "a.jpg", 600, 400)
     (tmp_path / "images" / "b.jpg").write_bytes(b"no image")
@@ -241,7 +241,7 @@ def test_boxes_of_an_image_without_a_size_are_not_judged(tmp_path):
     assert report.objects == {"dog": 4}
 
 
-def test_an_image_that_exif_turns_is_told(voc):
+def test_an_image_that_exif_rotates_is_reported(voc):
     path = voc.add("a", size_tag=False)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -254,7 +254,7 @@ def test_an_image_that_exif_turns_is_told(voc):
 # ---- Classes
 
 
-def test_nothing_to_learn_is_told(tmp_path):
+def test_data_with_nothing_to_learn_is_reported(tmp_path):
     image = {"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}
     crowd = {"image_id": 1, "category_id": 5, "bbox": [1, 2, 30, 20], "iscrowd": 1}
     content = {"images": [image], "categories": [{"id": 5, "name": "dog"}]}
@@ -263,7 +263,7 @@ def test_nothing_to_learn_is_told(tmp_path):
         assert problems(report) == {"nothing to learn": 1}
 
 
-def test_classes_are_judged_as_training_does(tmp_path):
+def test_classes_are_checked_as_in_training(tmp_path):
     image = {"id": 1, "file_name": "a.jpg", "width": 60, "height": 40}
     dog = {"image_id": 1, "category_id": 5, "bbox": [1, 2, 30, 20]}
     categories = [{"id": 4, "name": "pets"}, {"id": 5, "name": "dog"}, {"id": 6, "name": "fish"}]
@@ -307,7 +307,7 @@ def twelve():
     return np.column_stack([low, low + random.uniform(60, 200, (12, 2))]).round(2)
 
 
-def test_boxes_of_another_form_are_told(tmp_path, voc, twelve):
+def test_boxes_of_another_form_are_reported(tmp_path, voc, twelve):
     as_coco = np.column_stack([twelve[:, :2], twelve[:, 2:] - twelve[:, :2]])
     assert not messages(check_data(coco_of(tmp_path / "right", as_coco.tolist())), "box form")
     (message,) = messages(check_data(coco_of(tmp_path / "corners", twelve.tolist())), "box form")
@@ -324,7 +324,7 @@ def test_boxes_of_another_form_are_told(tmp_path, voc, twelve):
     assert message.endswith("x, y, width and height, read as corners")
 
 
-def test_tiny_and_long_boxes_are_told_with_the_image(tmp_path):
+def test_tiny_and_long_boxes_are_reported_with_the_image(tmp_path):
     boxes = [[10, 10, 5, 100], [10, 10, 3.5, 30], [10, 10, 500, 30], [10, 10, 100, 100]]
     report = check_data(coco_of(tmp_path, boxes))
     assert messages(report, "tiny box") == [
@@ -336,7 +336,7 @@ def test_tiny_and_long_boxes_are_told_with_the_image(tmp_path):
     ]
 
 
-def test_boxes_round_all_of_many_images_are_told(tmp_path):
+def test_boxes_around_all_of_many_images_are_reported(tmp_path):
     whole, part = [0, 0, 600, 400], [100, 100, 200, 150]
     report = check_data(coco_of(tmp_path / "many", [whole] * 10 + [part] * 5))
     assert messages(report, "whole images") == ["10 of 15 images have a box around the whole image"]
@@ -345,7 +345,7 @@ def test_boxes_round_all_of_many_images_are_told(tmp_path):
         assert not messages(report, "whole images")
 
 
-def test_a_box_unlike_others_of_its_class_is_told(tmp_path):
+def test_a_box_unlike_others_of_its_class_is_reported(tmp_path):
     usual = [[100 + i, 100, 90 + i, 100 + 2 * (i % 7)] for i in range(29)]
     odd, wide = [50, 50, 12, 12], [10, 100, 560, 60]
     report = check_data(coco_of(tmp_path / "odd", [*usual, odd, wide]))

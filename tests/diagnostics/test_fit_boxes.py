@@ -62,7 +62,7 @@ def test_crowds_of_objects_share_boxes():
     np.testing.assert_array_equal(measure(images, doubled).matched, [2, 2, 1])
 
 
-def test_clusters_lie_where_the_shapes_are():
+def test_clusters_are_at_the_shapes():
     random = np.random.default_rng(0)
     wide, tall, large = (
         np.exp(random.normal(np.log(shape), 0.05, (50, 2)))
@@ -74,7 +74,7 @@ def test_clusters_lie_where_the_shapes_are():
     np.testing.assert_allclose(coarse, [(90, 90)], rtol=0.05)
 
 
-def test_a_map_of_too_few_objects_keeps_its_boxes():
+def test_a_feature_map_with_too_few_objects_keeps_its_boxes():
     tiling = Tiling(128, (16, 2, 1), (8, 64, 128), (((8, 8), (9, 9)), (), ((100.04, 100),)))
     objects = np.array([[20.0, 20.0], [21.0, 30.0], [40.0, 80.0]])
     fine, none, coarse = cluster(objects, tiling, steps_per_side=1.0)
@@ -131,7 +131,7 @@ def test_classes_and_matching_are_those_of_the_config(config):
     assert fit_boxes(several).num_images == 12
 
 
-def test_so_many_images_are_read(config):
+def test_the_requested_number_of_images_is_read(config):
     assert fit_boxes(config, num_images=5).num_images == 5
 
 

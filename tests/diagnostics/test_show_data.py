@@ -8,7 +8,7 @@ from tests import tiny
 from tests.helpers.pictures import VocFolder
 
 
-def test_images_stand_beside_their_files(tmp_path):
+def test_images_next_to_their_files_are_found(tmp_path):
     voc = VocFolder(tmp_path / "voc")
     names = [f"picture{i}" for i in range(6)]
     for name in names:

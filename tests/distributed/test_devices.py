@@ -24,7 +24,7 @@ def test_batches_are_sent_one_ahead_in_order(monkeypatch):
     assert seen == [f"batch {number}" for number in range(4)]
 
 
-def test_what_was_sent_ahead_compiles_a_step_once():
+def test_prefetched_batches_compile_a_step_once():
     compilations = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: compilations.append(event) if "backend_compile" in event else None
@@ -96,7 +96,7 @@ def by_open_mpi(number, port):
 
 @pytest.mark.parametrize("launcher", [by_slurm, by_open_mpi])
 @pytest.mark.multiprocess
-def test_processes_of_a_launcher_join_by_themselves(launcher):
+def test_processes_of_a_launcher_join_automatically(launcher):
     port = str(free_port())
     processes = [start(**launcher(str(number), port)) for number in range(2)]
     for number, process in enumerate(processes):
@@ -107,7 +107,7 @@ def test_processes_of_a_launcher_join_by_themselves(launcher):
 
 
 @pytest.mark.multiprocess
-def test_who_waits_in_vain_ends_with_one_line():
+def test_a_process_whose_peers_never_start_ends_with_one_line():
     program = JOIN.replace("join_timeout=60", "join_timeout=2")
     port = free_port()
     for number in (0, 1):
@@ -121,7 +121,7 @@ def test_who_waits_in_vain_ends_with_one_line():
 
 
 @pytest.mark.multiprocess
-def test_a_port_in_use_is_told():
+def test_a_port_in_use_is_reported():
     with socket.socket() as taken:
         taken.bind(("", 0))
         taken.listen()

@@ -94,7 +94,7 @@ def test_a_pickle_from_another_process_is_refused(call):
     )
 
 
-def test_alone_a_process_hears_itself():
+def test_a_single_process_receives_its_own_data():
     assert exchange.from_main_process([1]) == [1]
     assert exchange.gather_from_processes([1]) == [[1]]
     (arrays,) = exchange.gather_arrays({"x": np.arange(3)})
@@ -102,6 +102,6 @@ def test_alone_a_process_hears_itself():
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\x80\x05N.", b"[" * 100_000, "ä".encode("latin-1")])
-def test_what_is_no_json_is_refused(data):
+def test_data_that_is_not_json_is_rejected(data):
     with pytest.raises(UserError, match="process 3 of the run sent data that is not JSON"):
         exchange.parsed_json(data, 3)

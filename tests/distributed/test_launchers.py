@@ -61,7 +61,7 @@ def test_started_alone_it_runs_alone(environment):
 @pytest.mark.parametrize(
     "environment", [SLURM, OPEN_MPI_4, OPEN_MPI_5, INDEXED_POD | {"JOB_COMPLETION_INDEX": "0"}]
 )
-def test_it_runs_alone_where_asked_to(environment):
+def test_a_single_process_can_be_requested(environment):
     assert find_membership(environment, num_processes=1, process_id=0) is None
 
 
@@ -90,7 +90,7 @@ def test_started_as_one_of_several_it_knows_its_place(environment, num_processes
 @pytest.mark.parametrize(
     ("workers", "several"), [("a", False), ("a:0:10.0.0.1,b:1:10.0.0.2", True)]
 )
-def test_a_tpu_machine_is_asked_for_the_others(workers, several):
+def test_tpu_workers_come_from_the_metadata_server(workers, several):
     asked = []
 
     class Metadata(http.server.BaseHTTPRequestHandler):
@@ -149,7 +149,7 @@ def test_flags_go_before_the_environment(environment, given, num_processes, proc
         (INDEXED_POD, (), "Kubernetes started .* package kubernetes: pass .* --num_processes=N,"),
     ],
 )
-def test_what_is_wrong_or_missing_is_told(environment, given, complaint):
+def test_wrong_and_missing_variables_are_reported(environment, given, complaint):
     with pytest.raises(UserError, match=complaint) as error:
         find_membership(environment, *given)
     assert "\n" not in str(error.value)

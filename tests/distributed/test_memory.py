@@ -36,7 +36,7 @@ def test_activations_grow_with_the_batch():
     assert one >= 64 * 64 * 8 * 4 and activation_bytes(network, 1000) == 1000 * one
 
 
-def test_what_cannot_fit_is_refused_before_anything_runs():
+def test_a_batch_that_exceeds_memory_is_rejected_before_it_runs():
     network = build_network(as_config(tiny.get_config()).model, 5)
     words = r"a batch of 10,000,000 images .* needs at least [\d,.]+ GB .* has .*config.batch_size"
     with pytest.raises(UserError, match=words), batch_memory(network, 10_000_000):
@@ -56,7 +56,7 @@ def test_what_cannot_fit_is_refused_before_anything_runs():
         Exception("OOM when allocating tensor with shape[8,300]"),  # TensorFlow's own kind
     ],
 )
-def test_memory_that_ends_is_told(error):
+def test_out_of_memory_is_reported(error):
     told = pytest.raises(UserError, match=r"out of memory with a batch of 1,024 .*: take fewer")
     with told, out_of_memory_as_user_error(1024, "take fewer"):
         raise error

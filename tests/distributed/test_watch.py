@@ -54,7 +54,7 @@ def test_an_error_of_one_ends_all_with_its_message():
         assert not other.stdout
 
 
-def test_a_fault_of_the_program_ends_all():
+def test_an_exception_in_one_process_ends_all():
     done = run_with("[][0]", "host")
     assert [each.returncode for each in done] == [1, 1, 1]
     assert "Traceback" in done[1].stderr and "IndexError" in done[1].stderr
@@ -69,7 +69,7 @@ def test_an_interruption_of_one_ends_all_with_its_status():
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_who_gives_no_sign_of_life_is_named(number):
+def test_a_process_without_heartbeat_is_reported(number):
     later = "subprocess.Popen(f'exec >&- 2>&-; sleep 9; kill -9 {os.getpid()}', shell=True)"
     end = f"{later}; os.kill(os.getpid(), {int(number)})"
     done = run_with(end, "host", heartbeat=4, wait=50)
@@ -88,20 +88,20 @@ def test_without_process_0_the_others_end_as_without_any_other(way):
 
 
 @pytest.mark.parametrize("way", ["exchange", "agreement", "values"])
-def test_who_is_stuck_ends_the_wait_of_the_others(way):
+def test_a_stuck_process_ends_the_others_after_a_timeout(way):
     done = run_with("time.sleep(60)", way, wait=4)
     assert [each.returncode for each in done] == [75, 75, 75]
     said = "".join(each.stderr for each in done)
     assert ("process 1 did not come within 4 s" in said) or ("lasted longer than 4 s" in said)
 
 
-def test_who_has_left_in_order_alarms_nobody():
+def test_a_process_that_ends_normally_causes_no_error():
     done = run_together("    devices.leave_together() if index else time.sleep(8)\n", heartbeat=4)
     assert [each.returncode for each in done] == [0, 0]
     assert not done[0].stderr and not done[1].stderr
 
 
-def test_who_aborts_writes_its_stacks_at_once_and_ends_later():
+def test_an_aborted_process_writes_its_stacks_before_it_ends():
     process = subprocess.Popen([sys.executable, "-c", ABORT], stderr=subprocess.PIPE, text=True)
     with process:
         assert process.stderr.readline() == "Fatal Python error: Aborted\n"

@@ -45,7 +45,7 @@ def test_a_format_is_found_and_read_as_it_was_written(pictures, tmp_path, name):
     assert result.objects == sum(len(picture.objects) for picture in pictures)
 
 
-def test_a_difference_is_seen(pictures, tmp_path):
+def test_the_comparison_detects_differences(pictures, tmp_path):
     first, *others = pictures
     name, box = first.objects[0].name, np.array(first.objects[0].box)
     for changed in (

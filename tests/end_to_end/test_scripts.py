@@ -88,14 +88,14 @@ def test_training_leaves_what_the_readme_promises(workdir):
     }
 
 
-def test_objects_without_room_are_counted_and_reported(trained):
+def test_objects_beyond_the_limit_are_counted_and_reported(trained):
     workdir, printed = trained
     dropped = [line["train/objects_dropped"] for line in metrics(workdir)[:2]]
     assert all(count > 0 for count in dropped)
     assert f"{sum(dropped):.0f} boxes were left out" in printed
 
 
-def test_the_way_to_the_first_step_is_told(trained):
+def test_the_time_to_the_first_step_is_reported(trained):
     (line,) = re.findall(r"first step after .*", trained[1])
     total, *parts = map(float, re.findall(r"[\d.]+(?= s)", line))
     assert len(parts) == 3 and all(parts) and total == pytest.approx(sum(parts), abs=0.2)

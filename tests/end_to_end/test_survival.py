@@ -28,7 +28,7 @@ def peaceful(runs):
     return workdir
 
 
-def test_a_run_that_is_asked_to_end_and_then_killed_goes_on_to_the_same_end(peaceful, runs):
+def test_a_run_that_is_stopped_and_then_killed_reaches_the_same_end(peaceful, runs):
     workdir, last_step = runs / "interrupted", 0
     # Early, for only the last three checkpoints stay.
     for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")):
@@ -57,7 +57,7 @@ def assert_statuses(children, workdir, statuses):
 
 
 @pytest.mark.multiprocess
-def test_two_processes_end_together_and_go_on(peaceful, runs):
+def test_two_processes_end_together_and_continue(peaceful, runs):
     # They go on where one process was.
     together, cut_off = runs / "together", runs / "cut_off"
     for workdir in (together, cut_off):

@@ -45,7 +45,7 @@ def test_equals_pycocotools_for_a_class_without_objects():
     assert_as_pycocotools(results, 3)
 
 
-def test_of_objects_overlapped_alike_the_last_is_taken():
+def test_equal_overlaps_match_the_last_object():
     # The first detection lies between two objects; were it to take the left one, the second
     # detection would be wrong.
     left, between, right = (0, 0, 40, 40), (10, 0, 50, 40), (20, 0, 60, 40)

@@ -40,7 +40,7 @@ def test_a_better_detector_is_better_for_sure(metric):
     assert "*[" in format_comparison(comparison) and "zero" in format_comparison(comparison)
 
 
-def test_the_interval_is_that_of_images_drawn_anew():
+def test_the_interval_equals_that_of_a_bootstrap_over_images():
     # Ten images with an object each; the second detector finds those of five. The share found
     # among ten drawn anew is binomial: 95 % lie between 0.2 and 0.8.
     images = [result([(1, False, A)], image_id=str(i)) for i in range(10)]
@@ -89,7 +89,7 @@ def test_changed_images_by_hand():
 
 
 @pytest.mark.filterwarnings("error")
-def test_where_there_is_nothing_to_find_nothing_is_compared():
+def test_without_objects_nothing_is_compared():
     found = [result([], [(1, 0.9, A)])]
     comparison = compare(["a", "b"], [found, [result()]], ["cat"])
     assert comparison["mAP"]["AP"] == [None, None]

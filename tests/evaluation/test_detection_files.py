@@ -22,7 +22,7 @@ def without_detections(results):
 
 
 @pytest.mark.parametrize("file", ["", "detections.json"])
-def test_what_was_written_is_read_again(tmp_path, file):
+def test_written_detections_are_read_back_unchanged(tmp_path, file):
     results = random_results(8, 3, 12)
     results[0] = results[0]._replace(image_id="000012")  # a name of VOC, not the number 12
     write_detections(results, NAMES, IDS, tmp_path)
@@ -100,7 +100,7 @@ PATHS = {"a": "/data/v/a.jpg", "other": "/data/u/a.jpg"}
         ("x.json", [ENTRY | {"image_id": 4}], "the image '4' is not in the evaluation data"),
     ],
 )
-def test_what_cannot_be_understood_is_named(tmp_path, name, text, complaint):
+def test_invalid_detection_files_are_rejected(tmp_path, name, text, complaint):
     path = tmp_path / name
     path.write_text(text if isinstance(text, str) else json.dumps(text))
     place = path if name.endswith("json") else tmp_path
@@ -110,7 +110,7 @@ def test_what_cannot_be_understood_is_named(tmp_path, name, text, complaint):
     assert complaint in str(error.value)
 
 
-def test_what_does_not_exist_is_named(tmp_path):
+def test_missing_detection_files_are_reported(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         read_detections(tmp_path / "no.json", [result()], NAMES, IDS)
     with pytest.raises(UserError, match=r"has no files like comp4_det_test_CLASS\.txt"):

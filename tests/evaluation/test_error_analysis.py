@@ -46,7 +46,7 @@ def test_each_kind_by_hand():
     ]
 
 
-def test_its_own_class_comes_before_a_similar_one_and_that_before_another():
+def test_the_own_class_comes_before_similar_and_other_classes():
     # One box over all three: it overlaps each by 0.1 or more.
     three = [(1, False, (0, 0, 9, 9)), (2, False, (10, 0, 19, 9)), (3, False, (20, 0, 29, 9))]
     over = (0, 0, 29, 9)
@@ -59,7 +59,7 @@ def test_its_own_class_comes_before_a_similar_one_and_that_before_another():
         assert kinds_of([result(truth, [(1, 0.9, over)])])[0] == [expected]
 
 
-def test_what_errors_cost_by_hand():
+def test_costs_of_errors_by_hand():
     # Of two objects one is found behind a false positive, the other is hit by too little.
     truth = [(1, False, A), (1, False, B)]
     found = [(1, 0.9, C), (1, 0.8, A), (1, 0.7, (30, 30, 49, 37))]

@@ -20,7 +20,7 @@ def images_of(*image_ids):
     return {name: NamedImage(f"{name}.jpg", np.zeros((8, 8, 3), np.uint8)) for name in image_ids}
 
 
-def test_captions_say_how_many_objects_were_found():
+def test_captions_have_the_number_of_objects():
     results = [
         result(TRUTH, [(1, 0.9, A), (1, 0.8, B), (2, 0.7, C), (2, 0.3, B)], "some"),
         result(TRUTH, [(2, 0.399, B), (1, 0.2, A)], "below"),

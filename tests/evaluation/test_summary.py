@@ -19,7 +19,7 @@ def images():
     ]
 
 
-def test_a_class_without_objects_is_told_and_left_out(images):
+def test_a_class_without_objects_is_reported_and_left_out(images):
     summary = summarise(images, ["cat", "dog", "cow"], ["voc"])
     assert summary["num_images"] == 2 and summary["metric"] == "voc"
     assert summary["num_objects"] == {"cat": 2, "dog": 0, "cow": 1}
@@ -74,7 +74,7 @@ def test_perfect_detections_are_one_and_none_are_zero(images):
 
 
 @pytest.mark.filterwarnings("error")
-def test_where_there_is_nothing_to_find_there_is_no_map():
+def test_without_objects_there_is_no_map():
     # Difficult objects and crowds are not to be found.
     images = [result([(1, True, A)], [(1, 0.9, A)]), result([], [(2, 0.9, A)])]
     summary = summarise(images, ["cat", "dog"], list(METRICS))

@@ -19,7 +19,7 @@ def test_the_uncertainty_is_that_of_the_share_of_found_objects(num_objects, mean
     assert mean_ap_uncertainty(num_objects, mean_ap) == pytest.approx(half_width, abs=1e-4)
 
 
-def test_it_is_told_where_objects_are_few():
+def test_few_objects_are_reported():
     line = "only 10 objects to evaluate on: the mAP is uncertain by about ±25 points"
     assert describe_uncertainty([10], 0.68) == line
     assert describe_uncertainty([92]) and not describe_uncertainty([93])  # 0.98 / sqrt(n + 4)

@@ -40,7 +40,7 @@ def test_small_objects_that_are_undetected_want_a_larger_input():
     assert "more images of it" in told(FOUND[1:], image_size=None)
 
 
-def test_nothing_is_told_where_nothing_can_be_gained():
+def test_no_advice_is_given_without_possible_gain():
     assert told(FOUND) is None
     assert told([], truth=[]) is None
     assert told([], truth=TRUTH[:1], names=NAMES[:1]).startswith("class: cat, AP 0.00")

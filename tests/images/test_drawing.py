@@ -43,7 +43,7 @@ def board(side):
     return boxes, np.repeat([1, 2], 16), ["black pawn", "white pawn"], np.full(32, 0.9)
 
 
-def test_a_legend_stands_below_where_names_would_cover_the_objects():
+def test_a_legend_is_drawn_below_if_names_would_cover_objects():
     drawn = np.asarray(draw_boxes(Image.new("RGB", (800, 800), "gray"), *board(800)))
     assert drawn.shape[0] > 800 and drawn.shape[1] == 800
     boxes = np.round(board(800)[0]).astype(int)
@@ -56,7 +56,7 @@ def test_a_legend_stands_below_where_names_would_cover_the_objects():
     assert draw_boxes(Image.new("RGB", (800, 800)), *few, NAMES).size == (800, 800)
 
 
-def test_a_legend_lies_on_frames_which_keep_their_size():
+def test_a_legend_is_drawn_on_frames_without_changing_their_size():
     drawing = BoxDrawing((800, 800), *board(800))
     assert drawing.size == (800, 800)
     frame = Image.new("RGB", (800, 800))
@@ -105,7 +105,7 @@ def test_a_label_stays_inside_the_picture():
     assert drawn.shape[:2] == (480, 600) and painted[300:324, 500:590].sum() > 500
 
 
-def test_labels_make_room_for_better_ones():
+def test_labels_without_space_are_left_out():
     boxes = np.array([[30.0, 40.0, 80.0, 80.0]] * 11)
     places = place_labels([(20, 10)] * 11, boxes, (100, 100))
     beside = [[80, 40], [10, 40], [80, 70], [10, 70]]
@@ -153,7 +153,7 @@ def test_a_legend_has_the_number_and_the_scores_of_each_class():
     assert _legend_entries(labels, NAMES, None) == {2: "dog 3", 1: "cat 1"}
 
 
-def test_boxes_that_lie_on_each_other_are_all_seen():
+def test_overlapping_boxes_are_all_drawn():
     box = [100.0, 100.0, 500.0, 400.0]
     boxes = np.array([box, [*box[:3], 250.0], box, np.add(box, [1, -1, 1, 0])])
     image, labels = Image.new("RGB", (1000, 1000), "white"), np.array([1, 2, 3, 4])

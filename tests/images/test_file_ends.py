@@ -10,7 +10,7 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), n
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_the_end_tells_whether_a_file_is_complete(tmp_path, kind):
+def test_the_end_of_a_file_shows_whether_it_is_complete(tmp_path, kind):
     encoded, file = io.BytesIO(), tmp_path / "image"
     NOISE.save(encoded, kind)
     content = encoded.getvalue()

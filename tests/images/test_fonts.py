@@ -67,7 +67,7 @@ def test_latin_greek_and_cyrillic_are_drawn_as_they_are(alone):
     assert path_and_text("Lo\u0308we")[1] == "Löwe"
 
 
-def test_what_no_font_has_is_spelt(alone):
+def test_characters_without_a_font_are_escaped(alone):
     assert path_and_text("猫 1") == ("", "\\u732b 1")
     # The vowel signs of Devanagari stay with their letters.
     assert path_and_text("कि")[1] == "\\u0915\\u093f"

@@ -175,12 +175,12 @@ def test_colours_of_16_bits_are_scaled_together(file):
     assert pixels(file(values // 16)) == [[[1, 100, 250], [0, 15, 1]]]
 
 
-def test_what_is_transparent_is_white_with_16_bits_too():
+def test_transparent_pixels_of_16_bits_become_white():
     values = np.array([[[800, 0, 1000, 65535], [800, 0, 1000, 0]]], np.uint16)
     assert pixels(deep_png(values)) == [[[200, 0, 250], [255, 255, 255]]]
 
 
-def test_what_is_transparent_is_white():
+def test_transparent_pixels_become_white():
     colors = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [0, 0, 0, 51]]], np.uint8)
     wanted = [[[200, 0, 0], [255, 255, 255], [204, 204, 204]]]
     assert pixels(encoded(colors)) == wanted
@@ -201,7 +201,7 @@ def test_gray_and_cmyk_become_rgb():
 
 
 @pytest.mark.parametrize("image_format", ["GIF", "WEBP", "PNG", "TIFF"])
-def test_of_an_animation_the_first_frame_counts(image_format):
+def test_the_first_frame_of_an_animation_is_used(image_format):
     first, second = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
     file = encoded(first, image_format, save_all=True, append_images=[second])
     np.testing.assert_allclose(pixels(file)[4][4], [255, 0, 0], atol=8)
@@ -229,7 +229,7 @@ def noise(image_format):
         (encoded(PICTURE, "EPS"), "no image of a known format"),
     ],
 )
-def test_bad_files_are_named_with_the_reason(file, reason, tmp_path):
+def test_unreadable_images_are_reported_with_the_reason(file, reason, tmp_path):
     path = tmp_path / "bad.jpg"
     path.write_bytes(file)
     with pytest.raises(UserError, match=reason) as error:

@@ -34,7 +34,7 @@ def assert_same(found, wanted):
     np.testing.assert_array_equal(found.boxes, wanted.boxes)
 
 
-def test_it_takes_pictures_of_all_kinds(detector, tmp_path):
+def test_a_detector_accepts_all_kinds_of_images(detector, tmp_path):
     pixels = PICTURES[0]
     Image.fromarray(pixels).save(tmp_path / "a.png")
     wanted = detector(pixels)
@@ -71,7 +71,7 @@ def test_it_takes_pictures_of_all_kinds(detector, tmp_path):
         (".", r"\. is a folder, but must be an image: pass a list of its files"),
     ],
 )
-def test_other_things_are_refused(detector, given, complaint):
+def test_other_inputs_are_rejected(detector, given, complaint):
     with pytest.raises(UserError, match=complaint):
         detector(given)
 
@@ -139,13 +139,13 @@ def test_detections_for_supervision(monkeypatch):
     assert len(nothing) == 0
 
 
-def test_without_supervision_it_says_what_to_install(monkeypatch):
+def test_without_supervision_the_install_command_is_shown(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(UserError, match=r"pip install -e '\.\[supervision\]'"):
         detections().to_supervision()
 
 
-def test_it_compiles_once_for_a_number_of_pictures_and_never_for_sizes(detector):
+def test_compilation_depends_on_the_number_of_images_only(detector):
     compiled = []
 
     def listen(event, duration, **_):
@@ -184,7 +184,7 @@ def test_a_stream_is_padded_and_in_order(detector):
         assert found.size == wanted.size
 
 
-def test_it_finds_what_evaluation_finds(detector, tmp_path):
+def test_detections_equal_those_of_evaluation(detector, tmp_path):
     voc = VocFolder(tmp_path / "voc")
     names = [f"picture{i}" for i in range(4)]
     for i, name in enumerate(names):

@@ -164,14 +164,14 @@ def test_other_files_are_refused_in_one_line(exported, engine, change, complaint
 
 
 @pytest.mark.parametrize("engine", ["onnx", "openvino"])
-def test_a_class_without_a_name_is_told(exported, engine, tmp_path):
+def test_a_class_without_a_name_is_reported(exported, engine, tmp_path):
     one = set_metadata(classes=json.dumps([{"id": 1, "name": "circle"}]))
     write_changed(exported, tmp_path / "one.onnx", one)
     with pytest.raises(UserError, match=r"found the class \d, but its metadata name 1 class"):
         Detector.from_onnx(tmp_path / "one.onnx", engine)(pictures(1)[0])
 
 
-def test_what_is_no_detector_is_told(exported, engine, tmp_path):
+def test_files_that_are_not_detectors_are_rejected(exported, engine, tmp_path):
     file = file_of(exported, engine)
     content = file.read_bytes()
     cut, empty, none = (tmp_path / f"{name}{file.suffix}" for name in ("cut", "empty", "none"))
@@ -216,7 +216,7 @@ def test_a_changed_bit_is_found_by_the_checksum(exported, tmp_path):
             Detector.from_onnx(place)
 
 
-def test_a_missing_engine_is_told_with_its_package(exported, monkeypatch):
+def test_a_missing_engine_is_reported_with_its_package(exported, monkeypatch):
     for engine, package in ENGINES.items():
         monkeypatch.setitem(sys.modules, package, None)
         message = rf"the engine {engine} needs .*: pip install -e '\.\[{engine}\]'"
@@ -263,7 +263,7 @@ print(len(detector(np.zeros((50, 40, 3), np.uint8))), "openvino_telemetry" in sy
 
 
 @pytest.mark.slow
-def test_files_need_no_jax_and_tell_nobody(exported, engine):
+def test_files_need_no_jax_and_send_no_telemetry(exported, engine):
     arguments = [sys.executable, "-c", WITHOUT_JAX, file_of(exported, engine), engine]
     done = subprocess.run(arguments, capture_output=True, text=True)
     count, telemetry = done.stdout.split()
@@ -377,7 +377,7 @@ def test_fields_that_a_file_decides_are_refused_by_name():
         ),
     ],
 )
-def test_what_is_for_other_programs_alone_is_named(file, complaint, tmp_path):
+def test_exports_for_other_programs_are_rejected(file, complaint, tmp_path):
     (tmp_path / file).write_bytes(b"x")
     with pytest.raises(UserError, match=f"^{tmp_path} {complaint}"):
         load_detector(None, str(tmp_path))

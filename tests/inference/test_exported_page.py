@@ -85,7 +85,7 @@ def tab(folder):
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_the_page_says_where_the_runtime_comes_from(tab):
+def test_the_page_names_the_source_of_its_runtime(tab):
     tab.wait_for_selector("#error:has-text('npm install --prefix=. onnxruntime-web')")
 
 

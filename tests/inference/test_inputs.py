@@ -20,7 +20,7 @@ def find(*arguments):
     return [file.name for file in files], empty
 
 
-def test_a_folder_stands_for_pictures_and_videos_below_it(folder):
+def test_a_folder_includes_images_and_videos_below_it(folder):
     assert find("b") == (["clip.mp4", "x.JPG", "deep/y.png"], [])
     assert find(".")[0] == [
         "a/x.jpg",
@@ -31,7 +31,7 @@ def test_a_folder_stands_for_pictures_and_videos_below_it(folder):
     ]
 
 
-def test_names_begin_where_the_arguments_part(folder):
+def test_names_start_after_the_common_folder_of_the_arguments(folder):
     assert find("a", "b/deep")[0] == ["a/x.jpg", "b/deep/y.png"]
     assert find("a/x.jpg", "b/x.JPG")[0] == ["a/x.jpg", "b/x.JPG"]
     assert find("a/x.jpg")[0] == ["x.jpg"]
@@ -51,7 +51,7 @@ def test_each_file_comes_once(folder):
     assert find("a", "a/x.jpg", str(folder / "a"), "a/*") == (["x.jpg"], [])
 
 
-def test_what_stands_for_nothing_is_told(folder):
+def test_inputs_without_files_are_returned(folder):
     (folder / "void").mkdir()
     assert find("void", "*.none", "a") == (["a/x.jpg"], ["void", "*.none"])
     assert find("void") == ([], ["void"])

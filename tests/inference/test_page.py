@@ -115,7 +115,9 @@ def test_images_are_upright_and_large_ones_the_same(server, detector):
         (b"x", {"host": "evil.example"}, 403, "does not accept the host 'evil.example'"),
     ],
 )
-def test_what_is_wrong_is_refused_in_one_line(server, counting, content, headers, status, error):
+def test_wrong_requests_are_rejected_with_one_line(
+    server, counting, content, headers, status, error
+):
     count = counting.count
     given, answer = server.detect(content, **headers)
     assert given == status and error in answer["error"] and "\n" not in answer["error"]
@@ -157,7 +159,7 @@ def test_answers_have_headers_that_protect_and_other_addresses_are_unknown(serve
     assert server.request("OPTIONS", "/detect")[0] == server.request("PUT", "/")[0] == 405
 
 
-def test_a_failure_is_told_and_the_page_goes_on(server, counting, monkeypatch):
+def test_the_page_continues_after_a_failure_is_reported(server, counting, monkeypatch):
     def fail(images, batch_size):
         raise RuntimeError("the device is gone")
 
@@ -169,7 +171,7 @@ def test_a_failure_is_told_and_the_page_goes_on(server, counting, monkeypatch):
     assert server.detect(encoded())[0] == 200
 
 
-def test_a_password_is_asked_for(counting):
+def test_a_password_is_required(counting):
     def basic(text):
         return "Basic " + base64.b64encode(text.encode()).decode()
 
@@ -188,7 +190,7 @@ def test_a_password_is_asked_for(counting):
             check_auth(auth)
 
 
-def test_names_of_others_are_not_answered_to():
+def test_requests_for_other_host_names_are_rejected():
     local = AllowedNames("127.0.0.1", "127.0.0.1", ["Pictures.Example"])
     assert {"127.0.0.1", "localhost", "::1", "pictures.example"} <= {
         name
@@ -238,7 +240,7 @@ def test_a_port_that_is_taken_is_named(detector):
         serve(detector, 2, "127.0.0.1", 0)
 
 
-def test_without_starlette_it_says_what_to_install(detector, monkeypatch):
+def test_without_starlette_the_install_command_is_shown(detector, monkeypatch):
     monkeypatch.setitem(sys.modules, "starlette", None)
     with pytest.raises(UserError, match=r"pip install -e '\.\[page\]'"):
         serve(detector, 0.5, "127.0.0.1", 0)
@@ -427,7 +429,7 @@ def test_the_command_serves_until_a_signal(number):
         server.end()
 
 
-def test_a_decoder_that_ended_is_told_with_how_or_started_again():
+def test_a_decoder_that_ended_is_reported_or_restarted():
     preparer = Preparer(64)
 
     async def end_at_work(number: signal.Signals) -> Prepared:

@@ -94,7 +94,7 @@ def done(detector, thirty, tmp_path_factory):
     return output, *run(detector, output, thirty)
 
 
-def test_good_files_are_done_and_bad_ones_named(done):
+def test_good_files_are_processed_and_bad_ones_reported(done):
     output, counts, results = done
     assert counts[:3] == (24, 0, 6)
     assert {error["file_name"] for error in results["errors"]} == FAILED
@@ -139,7 +139,7 @@ def test_boxes_are_those_of_the_upright_picture(done):
     assert of_picture(results, "one.png")[0] == (1, 1)
 
 
-def test_they_are_those_of_the_detector(detector, thirty, done):
+def test_results_equal_those_of_the_detector(detector, thirty, done):
     _, _, results = done
     files = [thirty / image["file_name"] for image in results["images"]]
     prepared = ((None, detector.prepare(file)) for file in files)
@@ -211,7 +211,7 @@ def test_classes_and_threshold_choose(detector, thirty, done, tmp_path):
         ),
     ],
 )
-def test_what_was_found_is_told_in_a_line(done, words):
+def test_detections_are_summarised_in_one_line(done, words):
     assert done.describe_found() == words
 
 
@@ -227,7 +227,7 @@ def test_crops_are_what_is_in_the_boxes(detector, thirty, tmp_path):
     assert crops[0].name == f"00_{name[results['annotations'][0]['category_id']]}.png"
 
 
-def test_videos_stand_frame_by_frame_among_pictures(detector, thirty, tmp_path):
+def test_videos_and_images_are_processed_together(detector, thirty, tmp_path):
     pytest.importorskip("av")
     from tests.inference.test_video import read_video, write_video
 
@@ -318,7 +318,7 @@ def test_a_folder_that_cannot_be_written_is_named(detector, thirty, tmp_path):
         ("in", ["link.jpg"], "is inside --output"),
     ],
 )
-def test_results_never_lie_among_the_inputs(
+def test_results_are_never_among_the_inputs(
     detector, thirty, tmp_path, monkeypatch, output, arguments, complaint
 ):
     monkeypatch.chdir(tmp_path)
@@ -335,7 +335,7 @@ def test_results_never_lie_among_the_inputs(
     assert (tmp_path / "in" / "a.jpg").read_bytes() == (thirty / "plain00.jpg").read_bytes()
 
 
-def test_results_may_lie_beside_the_inputs(detector, thirty, tmp_path):
+def test_results_may_be_next_to_the_inputs(detector, thirty, tmp_path):
     (tmp_path / "image.jpg").write_bytes((thirty / "plain00.jpg").read_bytes())
     counts, _ = run(detector, tmp_path / "image.jpg.out", tmp_path / "image.jpg")
     assert counts[:3] == (1, 0, 0)
@@ -348,7 +348,7 @@ def test_an_output_in_use_is_refused(detector, thirty, tmp_path):
     assert not any((tmp_path / "out").iterdir())
 
 
-def test_a_lock_that_was_removed_meanwhile_locks_nothing(tmp_path, monkeypatch):
+def test_a_lock_on_a_removed_file_does_not_count(tmp_path, monkeypatch):
     flock, runs = fcntl.flock, contextlib.ExitStack()
     ended = only_run(tmp_path)
     ended.__enter__()
@@ -415,7 +415,7 @@ def test_a_run_that_ends_early_leaves_a_partial_file(
     assert not (tmp_path / "detections.partial.jsonl").exists()
 
 
-def test_a_file_that_does_not_exist_is_told_before_the_others(detector, tmp_path, caplog, capsys):
+def test_a_missing_file_is_reported_before_the_others(detector, tmp_path, caplog, capsys):
     Image.fromarray(picture()).save(tmp_path / "shapes.png")
     given = [str(tmp_path / name) for name in ("shapez.png", "shapes.png", "clip.mp4")]
     done = predict(detector, given, str(tmp_path / "out"))
@@ -461,7 +461,7 @@ runpy.run_module("ssd_jax", run_name="__main__")
 
 
 @pytest.mark.slow
-def test_the_script_says_by_its_status_what_was_done(thirty, done, tmp_path):
+def test_the_exit_status_reports_what_the_script_did(thirty, done, tmp_path):
     save_folder(random_trained(), tmp_path / "weights")
     ended = subprocess.run(
         [

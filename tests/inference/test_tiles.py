@@ -114,7 +114,7 @@ def test_an_object_that_two_tiles_see_is_found_once():
     assert found.scores == [0.7]
 
 
-def test_a_part_that_is_cut_off_goes_where_the_whole_is_found():
+def test_a_partial_detection_at_a_border_is_suppressed_by_the_complete_one():
     # Half of the object, with the better score, ends at the border between the tiles.
     cut, whole = detections([[44, 10, 60, 20]], [0.9]), detections([[4, 10, 36, 20]], [0.5])
     found = merge(detections([]), cut, whole)

@@ -45,7 +45,7 @@ def test_numbers_follow_the_objects():
         assert later == {name: seen[1][name] for name in later}
 
 
-def test_low_scores_go_on_with_a_track_but_begin_none():
+def test_low_scores_continue_a_track_but_begin_none():
     tracker = Tracker(0.4)
     for index, score in enumerate((0.9, 0.9, 0.15)):
         found = tracker(detections((50, 50, score, 1), (200, 20, 0.3, 2)), index / 25)

@@ -154,7 +154,7 @@ def test_large_frames_come_out_as_others_do(detector, tmp_path, monkeypatch, rot
     assert drawn.shape == wanted_drawn.shape and np.abs(drawn - wanted_drawn).mean() < 8
 
 
-def test_what_is_whole_of_a_damaged_video_is_written(detector, tmp_path):
+def test_intact_frames_of_a_damaged_video_are_written(detector, tmp_path):
     source = tmp_path / "in.mp4"
     content = bytearray(Path(write_video(source, 60)).read_bytes())
     middle = len(content) // 2
@@ -186,7 +186,7 @@ def test_bad_files_are_named(detector, tmp_path, content, complaint):
     assert not (tmp_path / "out.mp4").exists()
 
 
-def test_a_codec_that_is_not_known_is_told(detector, tmp_path):
+def test_an_unknown_codec_is_reported(detector, tmp_path):
     file = Path(write_video(tmp_path / "clip.mp4", 3))
     file.write_bytes(file.read_bytes().replace(b"avc1", b"zzzz"))
     with pytest.raises(UserError, match=r"clip\.mp4 cannot be read: the codec of its video"):
@@ -208,6 +208,6 @@ def test_cameras_that_are_not_there(detector, tmp_path, camera):
         detect(detector, camera, tmp_path / "out.mp4")
 
 
-def test_names_of_streams_tell_no_password():
+def test_names_of_streams_hide_passwords():
     assert live_name("rtsp://me:secret@host:554/a/b?c=1") == "rtsp_host_554_a_b_c_1"
     assert live_name("camera:0") == "camera_0"

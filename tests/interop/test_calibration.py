@@ -28,6 +28,6 @@ def test_images_of_a_large_set_are_spread_over_all_of_its_parts(tmp_path, monkey
     np.testing.assert_array_equal(images, whole["image"][[0, 3, 6, 10, 13, 16]])
 
 
-def test_a_set_that_is_not_there_is_told_at_once(tmp_path):
+def test_a_missing_set_is_reported_at_once(tmp_path):
     with pytest.raises(UserError, match="nothing"):
         calibration_images(str(tmp_path / "nothing"), 32)

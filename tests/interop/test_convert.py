@@ -98,7 +98,7 @@ def test_a_backbone_alone_leaves_the_rest_new(tensors, tmp_path):
         assert status == ("copied" if is_taken else "new: not in the weights")
 
 
-def test_what_does_not_fit_is_listed_and_can_be_left_out(tensors, tmp_path):
+def test_tensors_that_do_not_fit_are_listed_and_can_be_left_out(tensors, tmp_path):
     changed = dict(tensors, more=np.zeros(1))
     del changed["vgg.0.bias"]
     changed["vgg.2.bias"] = np.zeros(3)
@@ -144,7 +144,7 @@ def test_mistakes_are_named(kind, file, complaint, tmp_path):
     ],
 )
 @pytest.mark.slow
-def test_the_script_says_what_it_needs(arguments, complaint):
+def test_the_script_reports_missing_requirements(arguments, complaint):
     assert convert(*arguments, expect=1).stderr.startswith(complaint)
 
 
@@ -176,7 +176,7 @@ def detections(imported):
     return found
 
 
-def test_in_and_out_again_is_exact(imported, tensors, tmp_path):
+def test_import_and_export_are_exact(imported, tensors, tmp_path):
     export("ssd.pytorch", load_workdir(imported), str(tmp_path))
     out = safetensors.numpy.load_file(tmp_path / "model.safetensors")
     assert out.keys() == tensors.keys()

@@ -65,7 +65,9 @@ def image_and_lines(exported_images, exported_trained, tmp_path):
 
 
 @pytest.mark.parametrize("kind", FOLDERS)
-def test_it_detects_what_the_detector_does(kind, exported_detector, image_and_lines, tmp_path):
+def test_documented_programs_give_the_detections_of_the_detector(
+    kind, exported_detector, image_and_lines, tmp_path
+):
     image, lines = image_and_lines
     (tmp_path / "detect.py").write_text(documented(kind, "detect.py"))
     place = tmp_path / FOLDERS[kind]

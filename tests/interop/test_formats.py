@@ -186,7 +186,7 @@ def test_the_backbone_that_torchvision_starts_from(tmp_path):
         np.testing.assert_array_equal(array, flatten(variables)[name])
 
 
-def test_what_is_missing_and_left_over_is_listed(tmp_path):
+def test_missing_and_surplus_tensors_are_listed(tmp_path):
     tensors = to_pytorch(random_variables(NETWORK), ssd_pytorch_layout(2), BOXES)
     del tensors["vgg.0.bias"], tensors["loc.2.weight"]
     np.savez(tmp_path / "ssd.npz", **tensors, more=np.zeros(1))

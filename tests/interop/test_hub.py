@@ -126,7 +126,7 @@ def test_a_detector_goes_to_the_hub_and_comes_back(server, folder, detector):
     np.testing.assert_array_equal(loaded(image).boxes, detector(image).boxes)
 
 
-def test_what_the_hub_refuses_is_told(server, folder, monkeypatch):
+def test_errors_of_the_hub_are_reported(server, folder, monkeypatch):
     with pytest.raises(UserError, match=r"hf:me/none cannot be downloaded: .*hf auth login"):
         hub_folder("me/none")
     monkeypatch.setattr(hub, "create_repo", server.refused.create_repo)
@@ -139,14 +139,14 @@ def test_what_the_hub_refuses_is_told(server, folder, monkeypatch):
         push(folder, "me/finder@main")
 
 
-def test_what_came_from_the_hub_is_verified(server, folder):
+def test_downloads_from_the_hub_are_verified(server, folder):
     push(folder, "me/finder")
     server.files["me/finder"]["config.json"] += b" "
     with pytest.raises(UserError, match="is damaged"):
         Detector.from_pretrained("hf:me/finder")
 
 
-def test_the_card_says_what_it_is(folder):
+def test_the_card_describes_the_detector(folder):
     card = (folder / "README.md").read_text()
     _, header, text = card.split("---\n", 2)
     told = yaml.safe_load(header)

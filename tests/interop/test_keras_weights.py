@@ -150,7 +150,7 @@ def test_without_atrous_they_are_whole(keras_vgg16):
     "config",
     [ssd300_voc.get_config(), ssd300_coco_mmdetection.get_config(), table2.get_config("no_atrous")],
 )
-def test_they_fill_the_backbone_but_for_the_norm(keras_vgg16, config):
+def test_keras_weights_fill_the_backbone_except_for_the_norm(keras_vgg16, config):
     network = build_network(as_config(config).model, num_classes=20)
     shapes = {
         path: variable.shape

@@ -143,7 +143,7 @@ def exported(tiny_trained, calibration, tmp_path_factory):
 
 
 @pytest.mark.parametrize("precision", PRECISIONS["onnx"])
-def test_files_say_what_is_in_them(precision, exported):
+def test_files_describe_their_detector(precision, exported):
     made = exported / precision
     names = {"SHA256SUMS", "classes.json", "default_boxes.npy", "detector.onnx", "network.onnx"}
     assert {file.name for file in made.iterdir()} == names
@@ -253,7 +253,7 @@ def test_sums_of_squares_that_float16_cannot_hold_stay_in_float32():
         ),
     ],
 )
-def test_what_onnx_has_no_operator_for_is_named(function, complaint):
+def test_operations_without_an_onnx_operator_are_reported(function, complaint):
     with pytest.raises(UserError, match=f"the network {complaint}"):
         traced(function)
 

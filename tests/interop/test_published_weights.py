@@ -149,7 +149,7 @@ def test_without_a_network_the_address_and_the_place_are_named(published, is_rea
     )
 
 
-def test_while_one_downloads_others_wait(published):
+def test_other_processes_wait_for_a_download(published):
     kept = published.publish(b"weights")
     published.go_on.clear()
     with concurrent.futures.ThreadPoolExecutor(2) as pool:

@@ -144,7 +144,7 @@ def tiny_network(**options):
     [ssd_pytorch_layout(2), mmdetection_layout(2), caffe_layout(2)],
     ids=["ssd.pytorch", "mmdetection", "caffe"],
 )
-def test_out_and_in_again_is_exact(layout):
+def test_export_and_import_are_exact(layout):
     network = tiny_network()
     boxes = network.tiling.boxes_per_cell
     variables = random_variables(network)

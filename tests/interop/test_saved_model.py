@@ -23,7 +23,7 @@ def test_it_detects_the_same_for_any_number_of_images(exported_detector, exporte
             assert_same_detections({name: of_all[i] for name, of_all in found.items()}, ours)
 
 
-def test_its_folder_says_what_is_in_it(exported_detector):
+def test_the_folder_describes_the_detector(exported_detector):
     folder = exported_detector("saved_model")
     assert json.loads((folder / "classes.json").read_text())[1] == {"id": 5, "name": "dog"}
     told = json.loads((folder / "assets" / "detector.json").read_text())
@@ -37,7 +37,7 @@ def test_its_folder_says_what_is_in_it(exported_detector):
     assert kinds == {"boxes": tf.float32, "scores": tf.float32, "labels": tf.int32}
 
 
-def test_without_tensorflow_it_says_what_to_install(monkeypatch, tmp_path):
+def test_without_tensorflow_the_install_command_is_shown(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"^export to saved_model needs TensorFlow: .*\.\[train\]"):
         exports.write_for_engines("saved_model", None, tmp_path)

@@ -19,6 +19,6 @@ def test_it_detects_the_same_for_any_number_of_images(exported_detector, exporte
             assert_same_detections({name: of_all[i] for name, of_all in found.items()}, ours)
 
 
-def test_it_names_source_files_without_the_folders_of_this_machine(exported_detector):
+def test_exported_source_files_have_no_local_folders(exported_detector):
     content = (exported_detector("stablehlo") / "detector.stablehlo").read_bytes()
     assert b"export.py" in content and str(Path(ssd_jax.__file__).parent).encode() not in content

@@ -287,7 +287,7 @@ def metadata(content):
     return Table(written, struct.unpack_from("<I", written)[0])
 
 
-def test_files_say_what_is_in_them(exported):
+def test_files_describe_their_detector(exported):
     folder = exported / "float32"
     names = {"SHA256SUMS", "classes.json", "default_boxes.npy", "detector.tflite", "network.tflite"}
     assert {file.name for file in folder.iterdir()} == names

@@ -28,7 +28,7 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("save", SAVE)
-def test_tensors_come_back(save, tmp_path):
+def test_tensors_are_read_back_unchanged(save, tmp_path):
     save(tmp_path / "weights.pth", state_dict(TENSORS))
     content = read_torch_file(tmp_path / "weights.pth", 10**7)
     assert list(content) == list(TENSORS)
@@ -117,7 +117,7 @@ def test_a_bare_pickle_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("what", [eval, getattr, np.dtype, collections.Counter, type])
-def test_nothing_else_can_be_named(what, tmp_path):
+def test_pickles_that_name_other_objects_are_rejected(what, tmp_path):
     save_zip(tmp_path / "weights.pth", {"a": what})
     with pytest.raises(
         UserError, match="is rejected, because it contains more than tensors: it uses"

@@ -109,7 +109,7 @@ def test_equal_names_come_first_and_no_two_classes_are_merged(wanted, given, row
     assert bias[1].tolist() == [100, *(100 + row if row else 0 for row in rows)]
 
 
-def test_the_table_says_of_every_array_what_happened(transferred):
+def test_the_table_has_the_status_of_every_array(transferred):
     new, _, result = transferred
     told = statuses(result)
     assert told.keys() == flatten(new).keys()
@@ -125,7 +125,7 @@ def test_the_table_says_of_every_array_what_happened(transferred):
     assert sum(int(count) for _, count, _, _ in in_short) == len(told)
 
 
-def test_what_does_not_fit_stays_new_and_is_named():
+def test_parameters_that_do_not_fit_stay_new_and_are_reported():
     new, wide = random_variables(NEW), random_variables(network(num_classes=3, width=0.05))
     given = flatten(wide)
     del given["backbone/fc6/norm/mean"]

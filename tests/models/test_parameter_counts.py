@@ -92,7 +92,7 @@ PAPER_300, PAPER_512 = (4, 6, 6, 6, 4, 4), (4, 6, 6, 6, 6, 4, 4)
 @pytest.mark.parametrize(
     "name", [name for name in ALL_CONFIGS if "ablations" in name and "_inside" not in name]
 )
-def test_the_networks_of_the_ablations_have_so_many_parameters(name):
+def test_the_parameters_of_the_ablations_are_counted(name):
     table, row = name.removeprefix("ablations/").split(":")
     wanted = {
         "table2:squares": vgg_ssd((2,) * 6, EXTRAS_300),
@@ -147,7 +147,7 @@ def test_other_data_and_schedules_leave_the_network_as_it_is(name, classes, num_
         ("quickstart", (4,) * 5, {64: 16, 128: 24, 256: 48, 512: 96, 1024: 192}),
     ],
 )
-def test_the_small_networks_have_so_many_parameters(name, boxes_per_cell, channels_of):
+def test_the_parameters_of_the_small_networks_are_counted(name, boxes_per_cell, channels_of):
     # Batch norm is everywhere but in the heads.
     vgg16 = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
     widths = [channels_of[channels] for channels in vgg16]
@@ -167,7 +167,7 @@ def test_the_small_networks_have_so_many_parameters(name, boxes_per_cell, channe
     assert count(network.variable_shapes()[0]) == wanted
 
 
-def test_ssdlite320_has_so_many_parameters():
+def test_the_parameters_of_ssdlite320_are_counted():
     network = build_network(
         as_config(ssdlite320_mobilenetv2_coco.get_config()).model, num_classes=80
     )

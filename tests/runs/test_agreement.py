@@ -77,7 +77,7 @@ def described(**changes) -> list[str]:
     return describe_parts(Dataset([part, none], ["x", "y"], [1, 2], problems))
 
 
-def test_images_are_described_alike_wherever_they_lie():
+def test_descriptions_do_not_depend_on_the_folder():
     words = described()
     assert words[0].startswith("2 images (") and words[1].startswith("0 images (")
     assert described(paths=Strings.of(["/two/a.jpg", "/two/b.jpg"])) == words

@@ -58,7 +58,7 @@ def test_content_is_counted(voc):
     np.testing.assert_allclose(content.boxes[:2], [[0.25] * 2 + [0.75] * 2, [0, 0, 0.1, 0.1]])
 
 
-def test_of_a_set_of_tfds_the_first_records_are_counted():
+def test_only_the_first_records_of_tfds_are_counted():
     dataset = open_dataset("shapes:test[:9]")
     content = count_content(dataset, most=4)
     assert (content.num_images, content.num_counted) == (9, 4)
@@ -67,7 +67,7 @@ def test_of_a_set_of_tfds_the_first_records_are_counted():
     assert len(content.sizes) == 4
 
 
-def test_nothing_to_learn_is_said_with_numbers(voc):
+def test_nothing_to_learn_is_reported_with_numbers(voc):
     folder = shared("cases/all_iscrowd/coco")
     crowds = open_dataset(f"coco_json:{folder}/ann.json:{folder}/images")
     assert "1 image with 1 box around crowds" in nothing_to_learn(count_content(crowds))
@@ -98,7 +98,7 @@ def test_the_table_of_the_data(voc, config):
     assert max(map(len, lines.splitlines())) <= 80
 
 
-def test_classes_of_one_side_alone_are_told(voc, config):
+def test_classes_of_only_one_side_are_reported(voc, config):
     names = ("Löwe", "dog")
     voc.add("g", [("dog", 40, 30, 120, 90)])
     one = count_content(open_dataset(voc.split("one", "g"), names))
@@ -112,7 +112,7 @@ def test_classes_of_one_side_alone_are_told(voc, config):
     )
 
 
-def test_of_many_classes_the_most_frequent_are_listed(voc, config):
+def test_the_most_frequent_classes_are_listed(voc, config):
     many = [(f"class{i:02}", 10, 10, 50, 50) for i in range(30) for _ in range(1 + (i == 7))]
     voc.add("many", many, size=(160, 120))
     content = count_content(open_dataset(voc.split("many", "many")))
@@ -264,7 +264,7 @@ def test_a_run_that_has_seen_all_images_cannot_be_evaluated_on_some(voc, config,
         train(more, tmp_path / "run", change_config=True)
 
 
-def test_damaged_digests_are_told_and_written_anew(voc, tmp_path, caplog):
+def test_damaged_digests_are_reported_and_written_again(voc, tmp_path, caplog):
     data = RunData(open_dataset(str(voc.split("all", *"abc"))), None, "voc", "none")
     record_data(tmp_path, data)
     whole = (tmp_path / "data.json").read_text()

@@ -87,7 +87,7 @@ def test_the_script_gives_the_reference_exactly(reference, tmp_path):
     ],
 )
 @pytest.mark.slow
-def test_what_is_missing_is_said_in_one_line(arguments, complaint):
+def test_missing_inputs_are_reported_in_one_line(arguments, complaint):
     done = run_command("evaluate", *arguments, expect=1)
     assert done.stderr.startswith(f"error: {complaint}") and done.stderr.count("\n") == 1
 
@@ -202,7 +202,7 @@ def test_a_report_of_nothing_found(reference, tmp_path):
     )
 
 
-def test_where_there_is_nothing_to_find_there_is_no_map(tmp_path, capsys):
+def test_without_objects_there_is_no_map(tmp_path, capsys):
     voc = VocFolder(tmp_path / "voc")
     voc.add("a", [], size=(64, 48))
     source = voc.split("all", "a")
@@ -263,7 +263,7 @@ def test_a_file_and_a_folder_of_results_are_not_the_same(tmp_path):
     EvaluationOptions(report=str(tmp_path / "new"), submission=str(tmp_path / "new"))
 
 
-def test_detections_are_judged_by_the_data_and_the_classes_of_a_run(tmp_path, caplog):
+def test_detections_are_evaluated_with_the_data_and_classes_of_a_run(tmp_path, caplog):
     spec, workdir = write_ten(tmp_path / "data"), tmp_path / "run"
     config = as_config(tiny.get_config()).replace({"data.train": spec, "data.eval": ""})
     record_run(workdir, config, ["zebra", "dog"], [7, 3])
@@ -288,7 +288,7 @@ def test_detections_are_judged_by_the_data_and_the_classes_of_a_run(tmp_path, ca
     assert "8 of the 10 images of the evaluation data have no detection in it" in caplog.text
 
 
-def test_what_predict_wrote_is_evaluated(tmp_path, caplog):
+def test_results_of_predict_are_evaluated(tmp_path, caplog):
     spec = write_ten(tmp_path / "data")
     dog = {"image_id": 1, "category_id": 9, "bbox": [5, 3, 25, 17], "score": 0.5}
     found = {

@@ -154,7 +154,7 @@ def test_the_loss_is_that_of_training_on_the_images_as_they_are():
     assert found.loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_of_too_many_objects_the_loss_takes_the_largest():
+def test_the_loss_uses_the_largest_objects():
     batch = make_batch((40, 60), True)
     boxes = np.array([[0, 0, 0.1, 0.1], [0, 0, 1, 1], [0, 0, 0.5, 0.5], [0, 0, 0.9, 0.9]])
     batch["boxes"] = np.stack([boxes, boxes]).astype(np.float32)

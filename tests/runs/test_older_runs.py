@@ -67,7 +67,7 @@ def test_its_checkpoint_is_evaluated(older_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_trains_on_to_the_recorded_end(older_run):
+def test_an_older_run_continues_to_its_recorded_end(older_run):
     recorded = lines_of(older_run)
     result = train(read_config(older_run).replace({"eval_every": 4}), older_run, True)
     reached = lines_of(older_run)

@@ -52,7 +52,7 @@ def test_the_length_suits_the_number_of_images(num_images, steps):
     assert planned.steps_between_evaluations == planned.checkpoint_every == -(-steps // 10)
 
 
-def test_what_is_given_stays():
+def test_given_fields_are_kept():
     planned, choices = chosen(100, given=("steps", "checkpoint_every", "augment.color"))
     assert not {"steps", "checkpoint_every", "augment.color"} & set(choices)
     assert (planned.steps, planned.checkpoint_every) == (CONFIG.steps, CONFIG.checkpoint_every)
@@ -83,7 +83,7 @@ def test_boxes_are_looked_for_where_those_of_the_config_fit_few_objects():
     assert "of these fit, not 0.0%" in choices["model.shapes"].reason
 
 
-def test_a_run_that_goes_on_keeps_its_choices():
+def test_a_continued_run_keeps_its_choices():
     planned, _ = chosen()
     again, choices = chosen(99_999, recorded=planned)
     assert (again, choices) == (planned, {})

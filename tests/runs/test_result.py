@@ -45,7 +45,7 @@ def described(mean_aps, losses=(), num_objects=(), weakest=None, **others):
         ),
     ],
 )
-def test_the_end_says_what_was_best_and_what_to_do(mean_aps, told):
+def test_the_end_reports_the_best_result_and_the_next_command(mean_aps, told):
     lines = described(mean_aps)
     assert len(lines) == len(told)
     assert all(words in line for words, line in zip(told, lines, strict=True))
@@ -113,7 +113,7 @@ def test_from_noise_on_few_objects_nothing_is_concluded():
     ]
 
 
-def test_the_weakest_class_is_told_and_one_advice_given():
+def test_the_weakest_class_is_reported_with_one_advice():
     assert described((0.4,), weakest=DOG) == [DOG.description, f"try next: {DOG.advice}"]
     lines = described((0.4, 0.5), num_objects=MANY, weakest=DOG)
     assert lines[-2:] == [DOG.description, "try next: more steps"]

@@ -137,7 +137,7 @@ def test_a_wrong_config_is_named_before_the_first_run(tmp_path):
         (["--configs=tests/tiny.py", "--wrkdir=3"], "--wrkdir=3 is neither a flag"),
     ],
 )
-def test_mistakes_are_told_before_the_first_run(arguments, complaint, tmp_path):
+def test_mistakes_are_reported_before_the_first_run(arguments, complaint, tmp_path):
     with pytest.raises(UserError) as error:
         run(*arguments, f"--workdir={tmp_path / 'sweep'}")
     assert complaint in str(error.value) and not (tmp_path / "sweep").exists()

@@ -67,7 +67,7 @@ class StopAfterOne(Hook):
 
 
 @pytest.mark.slow
-def test_a_run_that_a_hook_ended_goes_on_and_tells_what_it_reached(tmp_path, caplog):
+def test_a_run_that_a_hook_ended_continues_and_reports_its_best_result(tmp_path, caplog):
     config = as_config(tiny.get_config()).replace({"log_every": 1, "eval_every": 1})
     # Nothing is learned, so nothing gets better than the first time.
     impatient = config.replace({"epochs": 3, "patience": 1, "learning_rate": 1e-12})

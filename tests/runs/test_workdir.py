@@ -29,7 +29,7 @@ with workdir.locked(Path(sys.argv[1])):
 """
 
 
-def test_a_folder_that_is_no_run_is_told_with_one_near(tmp_path):
+def test_a_folder_that_is_no_run_gets_a_suggestion(tmp_path):
     def told(path):
         with pytest.raises(UserError, match="is not the work directory of a run: ") as error:
             workdir.read_config(path)
@@ -84,7 +84,7 @@ def test_another_config_is_refused_and_its_changes_are_named(tmp_path):
     assert str(tmp_path) in message and "--change_config" in message
 
 
-def test_changes_of_a_run_that_goes_on_are_told_with_the_rate(tmp_path):
+def test_changes_of_a_continued_run_are_reported_with_the_rate(tmp_path):
     config = as_config(tiny.get_config()).replace({"steps": 100, "warmup_steps": 0})
     workdir.record_run(tmp_path, config, ("a",), (1,))
     assert describe_changes(tmp_path, config, 90) == ""
@@ -96,7 +96,7 @@ def test_changes_of_a_run_that_goes_on_are_told_with_the_rate(tmp_path):
     assert told.endswith(f"next step is {rate:.3g} instead of {rate / 10:.3g}")
 
 
-def test_what_stays_with_a_run_is_refused(tmp_path):
+def test_changes_of_fixed_fields_of_a_run_are_rejected(tmp_path):
     config = as_config(tiny.get_config()).replace({"ema": 0.9})
     workdir.record_run(tmp_path, config, ("a",), (1,))
     others = {"optimizer": "sgd", "freeze": "backbone/*", "ema": 0.0}
@@ -177,7 +177,7 @@ def test_the_revision_of_a_folder(tmp_path):
         ("format.json", r'write {"format": \d+} into it'),
     ],
 )
-def test_what_to_do_is_told_where_a_file_is_cut_off(name, fix, tmp_path):
+def test_a_truncated_file_of_a_run_is_reported_with_a_fix(name, fix, tmp_path):
     config = as_config(tiny.get_config())
     workdir.record_run(tmp_path, config, ("a", "b"), (1, 2))
     whole = (tmp_path / name).read_text()

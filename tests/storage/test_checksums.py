@@ -36,7 +36,7 @@ def test_only_what_is_read_is_compared(folder):
         verify_checksums(folder, ["b c"])
 
 
-def test_what_has_no_checksum_is_damage(folder):
+def test_a_file_without_checksum_is_damage(folder):
     with pytest.raises(DamageError, match="it has no line for other"):
         verify_checksums(folder, ["other"])
 

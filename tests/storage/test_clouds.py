@@ -81,7 +81,7 @@ def test_results_are_sent_whole_with_the_checksums_last_or_not_at_all(place, mon
     assert names(place) == ["SHA256SUMS", "z.txt"]
 
 
-def test_what_is_wrong_is_one_clear_line(place, monkeypatch):
+def test_wrong_places_give_one_line(place, monkeypatch):
     scheme = place.partition("://")[0]
     with pytest.raises(UserError, match=f"there is no bucket nothing .* {scheme}://nothing/`"):
         local_copy(f"{scheme}://nothing/a")
@@ -168,7 +168,7 @@ def run(pictures):
     patch.undo()
 
 
-def test_a_run_goes_on_from_its_store(run):
+def test_a_run_continues_from_its_store(run):
     place, first, result = run
     assert {"config.json", "metrics.jsonl", "starts.jsonl", "format.json"} <= first.keys()
     assert "pictures/training.png" in first
@@ -250,7 +250,7 @@ TWO = """
 
 
 @pytest.mark.multiprocess
-def test_of_several_processes_the_main_one_has_the_copy():
+def test_only_the_main_process_has_the_copy():
     for each, said in zip(run_together(TWO), ("True 1\n", "False 1\n"), strict=True):
         assert each.returncode == 0 and each.stdout == said, each.stderr
     assert clouds.read("gs://bucket/two/config.json") == b"written by process 0"

@@ -80,7 +80,7 @@ def test_a_file_of_annotations_and_a_folder_of_images_are_named(scheme, pictures
     assert records(f"{there},{here.replace('train', 'val')}")[0][0] == records(here)[0][0]
 
 
-def test_its_own_validation_split_is_evaluated_on(pictures):
+def test_the_validation_split_in_the_bucket_is_used(pictures):
     config = as_config({"data": {"train": "gs://bucket/pictures"}})
     chosen = choose_sources(config.data)
     assert chosen.evaluation == [
@@ -186,7 +186,7 @@ def test_images_with_odd_names_are_read_by_tensorstore(scheme, stores, monkeypat
 
 
 @pytest.mark.parametrize("scheme", ["gs", "s3"])
-def test_what_tensorstore_cannot_read_gcsfs_or_s3fs_read(scheme, stores, monkeypatch):
+def test_gcsfs_and_s3fs_read_if_tensorstore_cannot(scheme, stores, monkeypatch):
     place = f"{scheme}://bucket/other/a.jpg"
     clouds.write(place, b"12345678")
     for opened in ("_google", "_amazon"):  # as where it does not know a kind of credentials
@@ -226,7 +226,7 @@ def test_shards_are_written_to_a_store(pictures, written):
         convert_data("gs://bucket/pictures:train", "shards", "gs://bucket/pictures/shards")
 
 
-def test_a_conversion_into_a_store_goes_on_after_a_failure(pictures, tmp_path, monkeypatch):
+def test_a_conversion_into_a_store_continues_after_a_failure(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_BYTES", 4_000)
     monkeypatch.setattr(shards, "num_cores", lambda: 1)
     convert_data(str(pictures), "shards", tmp_path / "new_set")
@@ -284,7 +284,7 @@ def test_an_interrupted_conversion_of_other_data_is_refused(pictures, monkeypatc
         ("gs://", "gs:// names no bucket"),
     ],
 )
-def test_what_is_wrong_is_one_line(spec, complaint, pictures):
+def test_wrong_sources_give_one_line(spec, complaint, pictures):
     with pytest.raises(UserError, match=complaint):
         open_dataset(spec)
 

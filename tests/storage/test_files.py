@@ -155,7 +155,7 @@ def test_lines_of_json(tmp_path):
     assert json.loads(file.read_text().splitlines()[0]) == {"step": 1}
 
 
-def test_what_is_no_json_is_named(tmp_path):
+def test_files_that_are_not_json_are_reported(tmp_path):
     file = tmp_path / "x.json"
     with pytest.raises(UserError, match=r"x\.json does not exist"):
         read_json(file)
@@ -206,7 +206,7 @@ def test_a_home_folder_that_no_shell_has_replaced_is_refused():
             door()
 
 
-def test_what_is_cut_off_leaves_nothing_behind(tmp_path):
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     file = tmp_path / "file.txt"
     write_text(file, "before")
     with pytest.raises(KeyboardInterrupt), replacing(file) as unfinished:

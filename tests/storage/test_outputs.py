@@ -69,7 +69,7 @@ def test_a_picture_is_named_by_its_format(place, told, tmp_path):
     check_picture_file(None)
 
 
-def test_results_may_lie_beside_the_files_of_a_run(tmp_path):
+def test_results_may_be_next_to_the_files_of_a_run(tmp_path):
     (tmp_path / "format.json").touch()
     check_outputs(tmp_path / "result.json", tmp_path / "report" / "index.html")
     EvaluationOptions(report=tmp_path, submission=tmp_path)

@@ -28,7 +28,7 @@ def test_the_suffix_stays_for_writers_that_go_by_it(tmp_path):
     assert names(tmp_path) == []  # nothing was written
 
 
-def test_two_who_write_at_once_are_both_whole(tmp_path):
+def test_two_parallel_writes_do_not_mix(tmp_path):
     file = tmp_path / "a"
     with replacing(file) as first, replacing(file) as second:
         first.write_text("first")

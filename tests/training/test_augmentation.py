@@ -31,7 +31,7 @@ def test_every_image_is_distorted_in_its_own_way_and_filled_afterwards():
     assert not np.asarray(normalise(pixels, CAFFE))[:, 3].any()
 
 
-def test_colours_change_as_far_as_the_step_says():
+def test_the_strength_of_colours_depends_on_the_step():
     config = Config(steps=10, augment=AugmentConfig(plain_end=0.2))
     keys = augmentation.image_keys(0, jnp.int32(0), jnp.arange(8))
     images = np.tile(PIXELS.astype(np.uint8), (8, 1, 1, 1))

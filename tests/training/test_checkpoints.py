@@ -67,7 +67,7 @@ def test_progress_comes_back_exactly(directory):
 
 
 @pytest.mark.slow
-def test_what_was_rated_before_stays(tmp_path):
+def test_checkpoints_with_earlier_ratings_are_kept(tmp_path):
     for steps, ratings in (((1, 2), {1: 0.9, 2: 0.5}), ((3, 4), {1: 0.9})):
         checkpoints = Checkpoints(tmp_path, keep=1)
         for step, mean_ap in ratings.items():
@@ -111,7 +111,7 @@ except UserError as error:
 
 
 @pytest.mark.slow
-def test_without_room_it_stops_and_keeps_what_is_complete(tmp_path):
+def test_a_full_disk_stops_the_run_and_keeps_complete_checkpoints(tmp_path):
     command = [sys.executable, "-c", WITHOUT_ROOM, tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -135,7 +135,7 @@ def test_the_model_comes_back_alone(directory):
     jax.tree.map(np.testing.assert_array_equal, restored, (saved.parameters, saved.batch_stats))
 
 
-def test_averaged_parameters_are_restored_in_place_of_the_last(tmp_path):
+def test_averaged_parameters_are_restored_instead_of_the_last(tmp_path):
     state = state_at(1)
     averaged = jax.tree.map(lambda array: array + 1, state.parameters)
     checkpoints = Checkpoints(tmp_path)

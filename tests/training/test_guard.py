@@ -40,7 +40,7 @@ def test_it_stops_with_all_that_is_known(loss, norm):
     assert str(saved[0]["loss"]) == str(loss) and saved[0]["gradient_norm"] == norm
 
 
-def test_it_skips_so_many_and_no_more(caplog):
+def test_only_the_allowed_number_of_updates_is_skipped(caplog):
     watch, saved = guard("skip", max_skipped=3, skipped=1)
     with caplog.at_level(logging.WARNING, "ssd_jax"):
         assert not watch.observe(5, numbers(loss=math.nan))
@@ -56,7 +56,7 @@ def test_it_skips_so_many_and_no_more(caplog):
         watch.observe(8, numbers(loss=math.nan))
 
 
-def test_spikes_are_told(caplog):
+def test_spikes_of_the_loss_are_reported(caplog):
     watch, _ = guard()
     with caplog.at_level(logging.WARNING, "ssd_jax"):
         watch.observe(1, numbers(loss=100.0))  # with nothing to compare it with
@@ -74,7 +74,7 @@ def test_an_update_that_is_not_finite_stops():
     assert saved[0]["update_norm"] == math.inf
 
 
-def test_steps_without_any_object_are_told(caplog):
+def test_steps_without_objects_are_reported(caplog):
     watch, _ = guard()
     for step in range(1, 250):
         watch.observe(step, numbers(positives=0.0))

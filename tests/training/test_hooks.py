@@ -31,7 +31,7 @@ class Told(Hook):
         self.calls.append((self, "end", error))
 
 
-def test_all_are_told_in_order_whichever_ends_the_run():
+def test_all_hooks_are_called_in_order_even_if_one_ends_the_run():
     calls = []
     own, first, second = Told(calls), Told(calls, StopTraining()), Told(calls, StopTraining("late"))
     with Hooks([own], [first, second]) as hooks:

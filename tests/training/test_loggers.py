@@ -50,7 +50,7 @@ def test_tensorboard_shows_one_curve(tmp_path):
 
 
 @pytest.mark.slow
-def test_wandb_goes_on_in_the_same_run_offline(tmp_path, monkeypatch):
+def test_wandb_continues_the_same_run_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     log_twice("wandb", tmp_path / "run")
@@ -71,7 +71,7 @@ def test_wandb_goes_on_in_the_same_run_offline(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_mlflow_goes_on_in_the_same_run_in_a_folder(tmp_path, monkeypatch):
+def test_mlflow_continues_the_same_run_in_a_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path / 'mlruns'}")
     log_twice("mlflow", tmp_path / "run")

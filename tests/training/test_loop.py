@@ -126,7 +126,7 @@ def test_a_hook_ends_the_run_after_its_step_is_saved(caplog):
     assert "enough: the run ends at step 5 of 12" in caplog.text
 
 
-def test_it_tells_how_long_the_first_step_took(caplog):
+def test_the_time_of_the_first_step_is_reported(caplog):
     with caplog.at_level(logging.INFO, "ssd_jax"):
         run(steps=1)
     assert caplog.text.count("first step after") == 1
@@ -145,7 +145,7 @@ def test_the_bar_names_the_epoch_of_its_step_and_not_of_the_last_line(monkeypatc
     assert estimated == set(range(5, 13))
 
 
-def test_the_time_for_the_other_steps_is_told_once(caplog):
+def test_the_time_of_the_other_steps_is_reported_once(caplog):
     caplog.set_level("INFO", "ssd_jax")
     config = as_config(tiny.get_config()).replace({"steps": 1520, "batch_size": 8})
     told = Run(config, lambda step: 0.1, NoCheckpoints(), *[None] * 2)
@@ -190,7 +190,7 @@ def test_looking_at_an_interval_changes_nothing():
         ({"eval_every": 5, "log_every": 6}, {5, 10, 12}, {6, 12}, {4, 5, 8, 10, 12}),
     ],
 )
-def test_what_is_due_after_which_step(changes, evaluated, logged, saved):
+def test_actions_after_each_step(changes, evaluated, logged, saved):
     fields = {"steps": 12, "log_every": 5, "checkpoint_every": 4} | changes
     config = as_config(tiny.get_config()).replace(fields)
     guard = Guard("stop", 0, lambda step: 0.1, lambda *_: "")

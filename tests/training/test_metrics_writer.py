@@ -10,7 +10,7 @@ def started(workdir, step=0):
     return writer
 
 
-def test_what_is_written_can_be_read(tmp_path):
+def test_written_metrics_are_read_back(tmp_path):
     writer = started(tmp_path)
     writer.scalars(2, {"train/loss": 0.1, "train/positives": 3})
     writer.scalars(4, {"eval/mAP": None, "eval/AP50": float("inf")})
@@ -22,7 +22,7 @@ def test_what_is_written_can_be_read(tmp_path):
     writer.end(None)
 
 
-def test_what_a_run_that_was_cut_off_wrote_too_much_is_taken_out(tmp_path):
+def test_lines_after_the_restored_step_are_removed(tmp_path):
     writer = started(tmp_path)
     for step in (2, 4, 6):
         writer.scalars(step, {"train/loss": float(step)})

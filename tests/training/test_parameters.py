@@ -42,7 +42,7 @@ def test_a_network_of_which_nothing_is_trained_is_refused():
         check_frozen(PARAMETERS, "backbone/*,heads/*")
 
 
-def test_what_is_split_can_be_merged():
+def test_merge_is_the_inverse_of_split():
     outside, inside = split(PARAMETERS, matching(PARAMETERS, "backbone/*"))
     assert jax.tree.leaves(outside) == [5, 4]
     assert sorted(jax.tree.leaves(inside)) == [1, 2, 3]

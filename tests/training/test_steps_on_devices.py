@@ -141,5 +141,5 @@ def test_steps_are_counted_compiled_once_and_reuse_the_memory_of_the_state(runs,
         before = first
 
 
-def test_the_main_process_saves_and_tells_the_others_what_it_restores(runs):
+def test_the_main_process_saves_and_sends_the_restored_state(runs):
     assert runs["2 of each of 2"][0]["saved"] == [False, [3], 4]  # of the second process

@@ -101,7 +101,7 @@ def test_a_set_without_splits(tmp_path, file, names, folder):
         assert read_boxes(str(tmp_path / file), role="train") == expected
 
 
-def test_what_coco_has_beside_its_instances_is_not_taken(tmp_path):
+def test_other_annotation_files_of_coco_are_ignored(tmp_path):
     spec = write(
         tmp_path / "annotations/instances_val2017.json", "a.jpg", below=tmp_path / "val2017"
     )
@@ -158,7 +158,7 @@ def test_folders_of_masks_are_not_those_of_the_images(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["my-test-project", "val_of_trees"])
-def test_a_folder_that_says_more_than_a_split_is_none(tmp_path, name):
+def test_a_folder_with_other_words_is_not_a_split(tmp_path, name):
     spec = write(tmp_path / name / "instances_default.json", "a.jpg", below=tmp_path / name)
     assert read_boxes(str(tmp_path), role="train") == read_boxes(spec)
 
@@ -244,9 +244,7 @@ def test_a_file_without_annotations_has_images_without_objects(tmp_path, entries
     assert read_boxes(spec, "cat") == {"0": []}
 
 
-def test_a_category_written_twice_is_one_and_one_name_of_two_ids_is_told(
-    tmp_path, caplog, monkeypatch
-):
+def test_repeated_categories_and_names_with_two_ids_are_merged(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     spec = one(tmp_path, categories=CATEGORIES * 2)
     assert open_dataset(spec).class_names == ("cat",) and not caplog.text

@@ -123,14 +123,14 @@ def test_a_file_that_ends_early_is_refused_with_the_place(tmp_path, folder):
     assert str(raised.value) == f"{tmp_path / 'a.json'} is not JSON: {expected.value}"
 
 
-def test_a_text_that_is_not_utf_8_is_refused_also_where_nobody_reads_it(tmp_path, folder):
+def test_invalid_utf_8_is_rejected_in_unused_values_too(tmp_path, folder):
     data = json.dumps(peculiar(1)).encode().replace(b'"license"', b'"lic\xff"')
     (tmp_path / "a.json").write_bytes(data)
     with pytest.raises(UserError, match="is not a text file in UTF-8"):
         open_coco_json(str(tmp_path / "a.json"), str(folder), Problems())
 
 
-def test_damage_is_told_in_the_order_of_the_file(tmp_path, folder):
+def test_damage_is_reported_in_the_order_of_the_file(tmp_path, folder):
     content = {
         "images": [
             {"id": 1, "file_name": "a.jpg"},

@@ -45,7 +45,7 @@ def test_a_list_and_a_file_name_that_differ_in_the_suffix_are_refused(tmp_path):
         open_dataset(folder)
 
 
-def test_file_names_of_other_images_are_told(tmp_path, caplog):
+def test_file_names_of_other_images_are_reported(tmp_path, caplog):
     files = {"a.jpg": None, "b.jpg": None, "b.xml": XML.format("b.jpg")}
     folder = write_files(tmp_path, files | {"a.xml": XML.format("b.jpg")})
     with caplog.at_level(logging.WARNING, "ssd_jax"):
@@ -61,7 +61,7 @@ def test_one_box_in_fractions_among_others_is_refused(tmp_path):
         open_dataset(folder)
 
 
-def test_a_column_of_splits_is_told(tmp_path, caplog):
+def test_a_column_of_splits_is_reported(tmp_path, caplog):
     rows = f"{HEADER},split\na.jpg,cat,20,10,80,60,train\n"
     folder = write_files(tmp_path, {"a.jpg": None, "labels.csv": rows})
     with caplog.at_level(logging.WARNING, "ssd_jax"):
@@ -70,7 +70,7 @@ def test_a_column_of_splits_is_told(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("box, area", [([20, 10, 80, 60], 3000), ([100, 20, 160, 90], 4200.0)])
-def test_two_corners_in_coco_are_refused_where_the_areas_tell(tmp_path, box, area):
+def test_boxes_given_as_two_corners_in_coco_are_rejected(tmp_path, box, area):
     folder = write_files(tmp_path, {"a.jpg": None, "ann.json": coco(bbox=box, area=area)})
     with pytest.raises(UserError, match="by the areas, each bbox is two corners"):
         open_dataset(folder)

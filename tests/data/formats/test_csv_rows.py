@@ -78,7 +78,7 @@ def test_a_row_without_box_and_class_is_an_image_without_objects(folder, caplog)
     assert read(folder, HEADER + ROWS[:26] + "b.jpg,60,40,,,,,\n")["b"] == ((), [])
 
 
-def test_images_without_a_row_are_left_out_and_told(folder, caplog, monkeypatch):
+def test_images_without_a_row_are_left_out_and_reported(folder, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     with caplog.at_level(logging.INFO):
         assert set(read(folder, HEADER + ROWS[:26])) == {"a"}
@@ -95,7 +95,7 @@ def test_rows_of_width_and_height_without_a_header_are_refused(folder):
         read(folder, "a.jpg,6,4,30,20,dog\nb.jpg,30,20,10,15,dog\n")
 
 
-def test_fractions_are_read_where_the_header_says_so_and_refused_otherwise(folder):
+def test_fractions_need_a_header_that_states_them(folder):
     text = "filename,class,{0},{1},{2},{3}\na.jpg,dog,0.1,0.1,0.5,0.5\n"
     source = f"csv:{folder / 'rows.csv'}:{folder / 'images'}"
     named = text.format("xmin_norm", "ymin_norm", "xmax_norm", "ymax_norm")
@@ -147,14 +147,14 @@ def test_corners_of_quadrilaterals_are_no_boxes(folder):
         read(folder, "filename,x1,y1,x2,y2,x3,y3,x4,y4,class\na.jpg,1,2,3,4,5,6,7,8,dog\n")
 
 
-def test_a_file_that_is_no_text_is_told_in_folders(folder, caplog, monkeypatch):
+def test_a_file_that_is_not_utf_8_is_reported_and_left_out(folder, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     (folder / "rows.csv").write_text(HEADER + "a.jpg,60,40,Löwe,6,4,30,20\n", encoding="latin-1")
     assert find_csv(FileTree(folder)) == {}
     assert "rows.csv is not a text file in UTF-8" in caplog.text
 
 
-def test_another_table_is_refused_with_what_is_needed(folder):
+def test_a_table_without_the_columns_is_rejected(folder):
     with pytest.raises(UserError, match="needs a header with the columns filename, class"):
         read(folder, "id,name\n1,dog\n")
 

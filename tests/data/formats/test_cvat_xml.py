@@ -108,7 +108,7 @@ def test_shapes_give_the_box_round_them(tmp_path, shape):
     assert read_boxes(str(tmp_path)) == {"a": [("cat", THE_BOX)]}
 
 
-def test_what_has_no_box_is_told(tmp_path, caplog, monkeypatch):
+def test_elements_without_a_box_are_reported(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     others = '<points label="cat" points="1,2"/><tag label="cat"/>'
     others += '<skeleton label="man"><points label="1" points="1,2"/></skeleton>'
@@ -148,7 +148,7 @@ def test_a_video(tmp_path, names):
     assert found == read_boxes(f"cvat_xml:{tmp_path}/annotations.xml:{tmp_path}/images")
 
 
-def test_of_a_video_those_frames_are_used_that_are_there(tmp_path, caplog, monkeypatch):
+def test_only_existing_frames_of_a_video_are_used(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     write(tmp_path / "annotations.xml", track((5, 10, 0), (6, 12, 0), (9, 12, 1), (12, 20, 0)))
     pictures(tmp_path / "images", "frame_000005.png", "frame_000010.png")
@@ -156,7 +156,7 @@ def test_of_a_video_those_frames_are_used_that_are_there(tmp_path, caplog, monke
     assert "left out 4 frames with objects but without an image" in caplog.text
 
 
-def test_frames_that_cannot_be_told_are_refused(tmp_path):
+def test_unrecognized_frames_are_rejected(tmp_path):
     write(tmp_path / "annotations.xml", track((0, 10, 0)))
     pictures(tmp_path / "images", "x.jpg", "y.jpg")
     with pytest.raises(UserError, match=r"its frames are not recognized among the 2 images"):

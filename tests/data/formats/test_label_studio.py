@@ -106,7 +106,7 @@ def test_regions(tmp_path, regions, expected):
     assert objects(folder)["a"] == expected
 
 
-def test_which_annotation_counts(tmp_path, caplog, monkeypatch):
+def test_the_ground_truth_or_newest_annotation_is_used(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
 
     def several(image, *made):

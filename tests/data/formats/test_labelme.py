@@ -99,7 +99,7 @@ def test_shapes(tmp_path, kind, points, box):
     assert objects(write_files(tmp_path, files)) == {"a": [("traffic light", box)]}
 
 
-def test_points_and_images_without_a_file_are_left_out_and_told(tmp_path, caplog, monkeypatch):
+def test_points_and_images_without_a_file_are_left_out_and_reported(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     point = {"label": "eye", "points": [[30, 20]], "shape_type": "point"}
     files = {"a.jpg": None, "a.json": content(RECTANGLE, point), "b.jpg": None}

@@ -97,7 +97,7 @@ def test_two_versions_of_annotations_are_refused(tmp_path, first, second, conten
             open_dataset(folder, role=role)
 
 
-def test_of_splits_with_similar_names_that_with_the_plain_name_is_taken(tmp_path):
+def test_the_split_with_the_exact_name_is_used(tmp_path):
     files = {
         "images/a.jpg": None,
         "train.json": coco("a"),

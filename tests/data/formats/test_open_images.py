@@ -46,7 +46,7 @@ def test_boxes_names_and_groups(folder):
     assert (second.image_id, second.crowd.tolist()) == ("0002", [False])
 
 
-def test_rows_and_images_without_the_other_are_left_out_and_told(folder, caplog, monkeypatch):
+def test_rows_without_image_and_images_without_row_are_reported(folder, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     with caplog.at_level(logging.INFO):
         assert len(open_dataset(source(folder))) == 2
@@ -60,7 +60,7 @@ def test_no_image_at_all_is_refused(folder):
         open_dataset(source(folder))
 
 
-def test_labels_without_descriptions_stay_and_are_told(folder, caplog, monkeypatch):
+def test_labels_without_descriptions_are_kept_and_reported(folder, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     (folder / "oidv7-class-descriptions-boxable.csv").unlink()
     assert open_dataset(source(folder)).class_names == ("/m/01", "/m/02")

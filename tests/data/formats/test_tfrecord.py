@@ -237,13 +237,13 @@ def test_a_damaged_record_is_left_out_and_the_next_one_read(pictures, tmp_path):
         ({"image/object/bbox/xmax": [30.0, 60.0]}, "pixels"),
     ],
 )
-def test_what_is_wrong_with_an_image_is_told(pictures, tmp_path, changes, message):
+def test_problems_of_a_record_are_reported(pictures, tmp_path, changes, message):
     path = write(tmp_path / "train.record", features_of(pictures[0], NAMES) | changes)
     with pytest.raises(UserError, match=message):
         open_dataset(f"tfrecord:{path}")
 
 
-def test_images_beside_the_file_and_names_that_repeat(pictures, tmp_path):
+def test_images_next_to_the_file_and_repeated_names(pictures, tmp_path):
     without = features_of(pictures[0], NAMES) | {"image/encoded": []}
     twice = features_of(pictures[1], NAMES) | {"image/filename": [b"a.jpg"]}
     path = write(tmp_path / "train.record", without, twice)

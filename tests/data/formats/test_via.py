@@ -145,14 +145,14 @@ def test_the_attribute_that_is_the_class(tmp_path, attributes, name):
     assert {found for found, _ in objects(folder)["a"]} == {name}
 
 
-def test_an_attribute_that_cannot_be_told_is_refused(tmp_path):
+def test_an_ambiguous_attribute_is_rejected(tmp_path):
     content = export(region(species="cat", colour="red"))
     folder = write_files(tmp_path, {"a.jpg": None, "via.json": content})
     with pytest.raises(UserError, match="may be the attribute species or colour"):
         open_dataset(folder)
 
 
-def test_points_and_empty_images_are_told(tmp_path, caplog, monkeypatch):
+def test_points_and_empty_images_are_reported(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     point = region({"name": "point", "cx": 1, "cy": 2})
     content = export(region(), point) | export(name="b.jpg")

@@ -157,7 +157,7 @@ def test_a_task_of_cvat_in_the_layout_of_voc(tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["ImageSets", "."])
-def test_lists_that_lie_elsewhere(tmp_path, folder):
+def test_lists_in_other_folders(tmp_path, folder):
     fill(tmp_path, "annotations/a.xml", "images/a.jpg", "annotations/b.xml", "images/b.jpg")
     spec = write_list(tmp_path, "train", "a", folder=folder)
     assert read_boxes(spec) == read_boxes(str(tmp_path), role="train") == classes("a")
@@ -215,7 +215,7 @@ def test_blanks_and_marks(tmp_path):
         open_dataset(write_list(tmp_path, "train", "IMG 1", "IMG 0"))
 
 
-def test_images_of_one_stem_are_told_apart_by_the_file_name_or_refused(tmp_path):
+def test_images_of_one_stem_need_a_file_name(tmp_path):
     fill(tmp_path, "a.jpg", "a.png", "a.xml")
     (record,) = open_dataset(str(tmp_path))
     assert record.path.endswith("a.jpg")
@@ -234,7 +234,7 @@ def test_the_file_name_finds_an_image_that_has_another_stem(tmp_path):
         open_dataset(str(tmp_path))
 
 
-def test_what_is_left_out_of_two_folders_is_told(tmp_path, caplog, monkeypatch):
+def test_images_and_files_that_are_left_out_are_reported(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     fill(tmp_path, "a.xml", "a.jpg", "b.jpg", "c.jpg")
     (tmp_path / "other.xml").write_text("<project/>")
@@ -249,7 +249,7 @@ def test_two_folders_of_the_same_images_are_refused_with_both(tmp_path):
         open_dataset(str(tmp_path))
 
 
-def test_drawings_beside_the_annotations_are_not_taken_for_the_images(tmp_path):
+def test_drawings_next_to_the_annotations_are_not_used_as_images(tmp_path):
     fill(tmp_path, "annotations/a.xml", "annotations/a.png", "images/a.jpg")
     with pytest.raises(UserError, match=r"voc_xml:.*/annotations or voc_xml:.*/images"):
         open_dataset(str(tmp_path))

@@ -308,7 +308,7 @@ def test_lists_of_classes_that_differ_are_refused(tmp_path):
         open_dataset(write_files(tmp_path, files))
 
 
-def test_classes_named_above_the_folder_of_images_are_told(tmp_path, caplog):
+def test_class_files_above_the_folder_of_images_are_reported(tmp_path, caplog):
     files = {"images/a.jpg": None, "labels/a.txt": LINE, "data.yaml": "names: [cat]\n"}
     folder = write_files(tmp_path, files)
     with caplog.at_level(logging.WARNING, "ssd_jax"):
@@ -317,7 +317,9 @@ def test_classes_named_above_the_folder_of_images_are_told(tmp_path, caplog):
     assert above in caplog.text and open_dataset(folder).class_names == ("cat",)
 
 
-def test_images_without_labels_and_labels_without_images_are_told(tmp_path, caplog, monkeypatch):
+def test_images_without_labels_and_labels_without_images_are_reported(
+    tmp_path, caplog, monkeypatch
+):
     monkeypatch.setattr(logging.getLogger("ssd_jax"), "propagate", True)
     files = {"classes.txt": "cat", "images/a.jpg": None, "labels/a.txt": LINE}
     files |= {"images/b.jpg": None, "images/c.jpg": None, "labels/c.txt": " \n"}
@@ -396,7 +398,7 @@ def test_darknet_starts_from_the_folder_above_its_file(tmp_path):
 
 
 @pytest.mark.parametrize("inner", ["", "/train"])
-def test_a_data_yaml_that_names_nothing_that_is_there_is_refused(tmp_path, inner):
+def test_a_data_yaml_without_existing_splits_is_rejected(tmp_path, inner):
     files = {f"images{inner}/a.jpg": None, f"labels{inner}/a.txt": LINE}
     folder = write_files(tmp_path, files | {"data.yaml": "train: x/y\nval: x/z\nnames: [cat]\n"})
     for source in (folder, f"{folder}:train"):
@@ -418,7 +420,7 @@ def test_a_data_yaml_whose_folder_or_list_has_no_images_is_refused(tmp_path, con
         explicit_sources(folder, "train")
 
 
-def test_a_data_yaml_with_one_missing_split_is_told(tmp_path, caplog):
+def test_a_data_yaml_with_a_missing_split_is_reported(tmp_path, caplog):
     files = {"images/a.jpg": None, "labels/a.txt": LINE}
     declared = {"data.yaml": "train: images\nval: x/z\nnames: [cat]\n"}
     with caplog.at_level(logging.WARNING, "ssd_jax"):
@@ -426,7 +428,7 @@ def test_a_data_yaml_with_one_missing_split_is_told(tmp_path, caplog):
     assert "data.yaml: left out splits whose folders or files do not exist: val: x/z" in caplog.text
 
 
-def test_labels_in_another_form_are_told_by_line_where_a_data_yaml_is_there(tmp_path):
+def test_labels_in_another_form_are_reported_by_line_with_a_data_yaml(tmp_path):
     declared = "train: images\nval: images\nnames: [cat]\n"
     files = {"images/a.jpg": None, "labels/a.txt": "cat 0.25 0.35 0.3 0.5\n", "data.yaml": declared}
     with pytest.raises(UserError, match="line 1 has the class 'cat', but needs its number, 0"):
