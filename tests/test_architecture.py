@@ -138,7 +138,7 @@ def test_the_table_has_an_entry_for_each_package_and_no_other():
     assert packages <= set(ALLOWED)
 
 
-def test_the_root_of_the_package_holds_no_other_modules():
+def test_the_root_of_the_package_has_no_other_modules():
     assert {path.name for path in PACKAGE.glob("*.py")} <= {
         "__init__.py",
         "__main__.py",
@@ -173,7 +173,7 @@ def test_tools_import_no_tests(path):
 
 
 @pytest.mark.slow
-def test_heavy_packages_stay_in_their_place():
+def test_heavy_packages_are_imported_only_in_named_files():
     # Training batches and their benchmark, sets of TFDS, export to TFLite and SavedModel.
     by_way_of = "ssd_jax.data.tensorflow_setup"
     assert files_importing("tensorflow", "tensorflow_datasets") | {

@@ -73,7 +73,7 @@ def names_defined_in(path: Path) -> set[str]:
 
 
 @every_page
-def test_links_lead_somewhere(page):
+def test_links_have_existing_targets(page):
     for link in re.findall(r"\]\(([^)#\s]+)", prose(page)):
         assert "://" in link or ((ROOT / page).parent / link).exists(), link
 
@@ -341,7 +341,7 @@ def test_readme_is_short_and_its_results_are_on_the_page_of_benchmarks():
 ARCHITECTURE = PAGES["docs/architecture.md"]
 
 
-def test_the_table_of_imports_is_that_of_the_architecture_test():
+def test_the_table_of_imports_equals_that_of_the_architecture_test():
     rows = re.findall(r"^\| (\w+) \| (.*) \|$", ARCHITECTURE, flags=re.MULTILINE)
     shown = {package: set(names.split(", ")) - {"–"} for package, names in rows}
     assert shown.pop("package") == {"may import"}
@@ -421,7 +421,7 @@ def functions_defined_in(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("title", TRACES)
-def test_the_traces_lead_through_no_other_files_than_those_named(title):
+def test_the_traces_contain_only_the_named_files(title):
     details = set(re.findall(r"\((`\S+`(?:, `\S+`)*)\)", section_and_stops(TRACES[0])[0]))
     named = {file for files in details for file in re.findall(r"`(ssd_jax/\S+?)`", files)}
     assert len(named) == 16

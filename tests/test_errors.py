@@ -15,7 +15,7 @@ from ssd_jax.errors import UserError, counted, first_names, one_line, printable
         (1200, "declared class", "1,200 declared classes"),
     ],
 )
-def test_a_number_has_its_noun(number, noun, text):
+def test_counted_nouns_have_the_right_form(number, noun, text):
     assert counted(number, noun) == text
 
 
@@ -25,7 +25,7 @@ def test_of_many_names_the_first_are_listed():
     assert first_names(["a", "b", "c"], 2) == "a, b and 1 more"
 
 
-def test_signs_that_steer_terminals_are_shown():
+def test_control_characters_are_escaped():
     assert one_line("a\nb\x1b[2J\udcff\u202e ä🐈") == "a\\nb\\x1b[2J\\udcff\\u202e ä🐈"
     assert printable("a\x07\nb") == "a\\x07\nb"
 

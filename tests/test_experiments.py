@@ -21,7 +21,7 @@ def trials(*variants, seeds=(0, 1)):
     return [Trial("cells", 160, 300, seed, variant) for seed in seeds for variant in variants]
 
 
-def test_trials_are_not_run_twice_and_those_of_other_processes_not_at_all(tmp_path):
+def test_each_trial_runs_once_in_one_process(tmp_path):
     run = []
 
     def half_the_seed(trial, place):

@@ -33,7 +33,7 @@ def spec(tmp_path_factory):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_control_c_does_not_wait_for_it(reader, spec, tmp_path, monkeypatch):
+def test_control_c_does_not_wait_for_the_thread(reader, spec, tmp_path, monkeypatch):
     dataset = open_dataset(spec)
     asked, answers, opened = threading.Event(), threading.Event(), os.open
     waited = []

@@ -84,7 +84,7 @@ def test_nothing_else_is_declared():
     assert set().union(*map(extra, extras)) <= used | others
 
 
-def test_no_release_of_jax_is_ruled_out_beforehand():
+def test_releases_of_jax_have_no_upper_limit():
     ranges = [each for each in PROJECT["dependencies"] if re.match(r"jax|flax", each)]
     assert len(ranges) == 3 and not any("<" in each for each in ranges)
 
@@ -103,7 +103,7 @@ def locked():
     return {canonicalize_name(name): version for name, version in pairs}
 
 
-def test_the_lock_file_holds_a_release_of_everything_within_its_range():
+def test_the_lock_file_has_a_release_of_each_package_within_its_range():
     versions = locked()
     extras = PROJECT["optional-dependencies"].values()
     for text in itertools.chain(PROJECT["dependencies"], *extras):
@@ -116,7 +116,7 @@ def test_the_lock_file_holds_a_release_of_everything_within_its_range():
             assert requirement.specifier.contains(version), text
 
 
-def test_the_wheel_holds_the_package_with_its_configs(tmp_path):
+def test_the_wheel_contains_the_package_and_its_configs(tmp_path):
     wheel = Path(next(WheelBuilder(str(ROOT)).build(directory=str(tmp_path))))
     files = files_of_wheel(wheel)
     assert files == expected_files()
@@ -134,7 +134,7 @@ def test_the_changelog_begins_with_this_version():
     assert re.findall(r"^## (\S+)$", text, flags=re.MULTILINE)[0] == ssd_jax.__version__
 
 
-def test_hooks_of_commits_are_what_ci_runs():
+def test_commit_hooks_equal_the_checks_of_ci():
     (local,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     hooks = {hook["entry"] for hook in local["hooks"]}
     last = (ROOT / ".ci" / "run").read_text().rpartition("section ")[2].splitlines()[1:]

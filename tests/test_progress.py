@@ -28,7 +28,7 @@ def test_a_log_has_lines(seconds, lines, capsys, monkeypatch):
     assert "\r" not in capsys.readouterr().err
 
 
-def test_the_variable_wins_and_a_terminal_has_a_bar():
+def test_the_variable_overrides_the_terminal():
     env = os.environ | {"TQDM_MININTERVAL": "0"}
     command = [sys.executable, "-c", BAR]
     logged = subprocess.run(command, capture_output=True, text=True, env=env, check=True).stderr

@@ -48,7 +48,7 @@ def test_a_revision_is_a_folder_for_a_while(repository):
         pass
 
 
-def test_ratios_are_those_of_runs_that_were_next_to_each_other():
+def test_ratios_compare_consecutive_runs():
     first, second = ([{"s": value} for value in values] for values in ((2, 4, 6), (1, 4, 12)))
     assert compare(first, second, "s") == {
         "first": 4,

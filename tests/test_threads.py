@@ -9,7 +9,7 @@ from ssd_jax import threads
 from ssd_jax.threads import in_background, map_ahead, pool_of_threads
 
 
-def test_items_come_in_order_and_not_too_far_ahead():
+def test_items_are_in_order_and_limited_in_advance():
     taken = []
 
     def items():
@@ -92,7 +92,7 @@ def test_a_pool_maps_in_order_with_few_under_way():
     assert len(taken) == 20
 
 
-def test_reads_that_do_not_wait_run_one_at_a_time(monkeypatch):
+def test_fast_reads_run_one_at_a_time(monkeypatch):
     monkeypatch.setattr(threads, "FEW_WAITS", 60.0)  # no pause of a busy machine is a wait
     running, most = [], []
 
@@ -108,7 +108,7 @@ def test_reads_that_do_not_wait_run_one_at_a_time(monkeypatch):
     assert set(most) == {1}
 
 
-def test_reads_that_wait_run_in_all_threads(monkeypatch):
+def test_slow_reads_run_in_all_threads(monkeypatch):
     monkeypatch.setattr(threads, "FEW_WAITS", 0.01)
     together = threading.Barrier(4, timeout=10)
 

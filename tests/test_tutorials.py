@@ -32,7 +32,7 @@ def nodes_of(name: str) -> list[ast.AST]:
 
 
 @every_tutorial
-def test_it_uses_public_names(name):
+def test_tutorials_use_public_names(name):
     used = {
         node.attr
         for node in nodes_of(name)
@@ -160,7 +160,7 @@ def test_a_program_without_display_saves_its_figures_and_prints_their_paths(tmp_
     assert [Image.open(tmp_path / path).size for path in paths] == [(100, 100), (200, 100)]
 
 
-def test_boxes_of_the_road_signs_are_those_of_their_pixels(monkeypatch):
+def test_boxes_of_the_road_signs_equal_those_of_their_pixels(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "tutorials"))
     import road_signs
 

@@ -265,7 +265,7 @@ def test_weights(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "..\\evil", "a\0b", "x" * 300])
-def test_a_class_that_would_be_a_path_is_refused(tmp_path, name):
+def test_a_class_name_with_path_signs_is_rejected(tmp_path, name):
     folder = tmp_path / "submission"
     with pytest.raises(UserError, match="cannot be part of a file's name: rename it"):
         write_detections([result(image_id="1")], [name], [1], folder)
@@ -273,7 +273,7 @@ def test_a_class_that_would_be_a_path_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("image_id", [" a", "a\nb 1.0 0 0 1 1", ""])
-def test_an_image_that_would_be_two_lines_or_none_is_refused(tmp_path, image_id):
+def test_an_image_whose_name_is_not_one_line_is_rejected(tmp_path, image_id):
     with pytest.raises(UserError, match="cannot be written in a line of VOC's form"):
         write_detections([result(image_id=image_id)], ["dog"], [1], tmp_path / "submission")
 

@@ -114,7 +114,7 @@ def test_fields_need_a_config_before_them():
     assert "--config.steps=3" in complaint("--config.steps=3", "--config=tests/tiny.py")
 
 
-def test_a_required_flag_is_named_with_what_it_is():
+def test_a_missing_flag_is_reported_with_its_meaning():
     given = ["--config=tests/tiny.py", "--workdir=x"]
     parsed(*given, required=["config", "workdir"])
     told = complaint(given[0], required=["config", "workdir"])
@@ -166,7 +166,7 @@ def test_a_file_that_is_wrong_is_named_with_the_line(content, told, tmp_path):
     assert "config.txt" in complaint(f"--config={tmp_path / 'config.txt'}")
 
 
-def test_a_file_without_rows_takes_none():
+def test_a_file_without_rows_rejects_a_row():
     assert "has only one config, and no row 'wide'" in complaint("--config=tests/tiny.py:wide")
 
 

@@ -63,7 +63,7 @@ def test_a_second_process_uses_the_compilation_cache(tmp_path):
 
 
 @pytest.mark.slow
-def test_without_the_variable_it_is_in_the_home(tmp_path):
+def test_the_default_cache_is_in_the_home_folder(tmp_path):
     assert end(start(XDG_CACHE_HOME="", HOME=tmp_path))[0] == 0
     assert compiled(tmp_path / ".cache" / "ssd_jax" / "compiled")
 

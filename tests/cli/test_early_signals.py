@@ -66,7 +66,7 @@ def signal_twice(argv, number, work):
     )
 
 
-def test_training_leaves_while_its_main_thread_waits_in_c():
+def test_training_ends_while_its_main_thread_waits_in_c():
     # As for the other processes of a run.
     work = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
     done = signal_twice(["train.py"], signal.SIGTERM, work)
@@ -103,7 +103,7 @@ except KeyboardInterrupt as error:
         ([""], ""),
     ],
 )
-def test_the_program_is_known_by_its_command_line(argv, command):
+def test_a_program_is_identified_by_its_command_line(argv, command):
     assert command_of(argv) == command
 
 

@@ -24,7 +24,7 @@ def test_every_command_is_listed_with_a_line():
     assert all(text.endswith(".") and len(text) < 90 for text in listed.values())
 
 
-def test_without_a_command_they_are_listed_and_nothing_was_done():
+def test_without_a_command_all_commands_are_listed():
     without, asked = run("-m", "ssd_jax"), run("-m", "ssd_jax", "--help")
     assert without.stdout.strip() == asked.stdout.strip() == overview()
     assert (without.returncode, asked.returncode) == (1, 0)
@@ -55,7 +55,7 @@ def test_an_unknown_command_gets_a_suggestion():
     assert "known are train, evaluate" in run_command("xyzzy", expect=1).stderr
 
 
-def test_the_version_is_that_of_the_package():
+def test_the_version_equals_that_of_the_package():
     import ssd_jax
 
     assert run_command("--version").stdout == f"ssd-jax {ssd_jax.__version__}\n"

@@ -20,7 +20,7 @@ def test_data_alone_implies_a_config_and_a_work_directory(arguments, added):
     assert defaults(arguments) == added
 
 
-def test_a_run_is_called_like_its_folder(tmp_path):
+def test_a_run_has_the_name_of_its_folder(tmp_path):
     for place in ("cats/train", "dogs", "x/data.yaml"):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).mkdir() if "." not in place else (tmp_path / place).touch()

@@ -33,7 +33,7 @@ def test_every_shipped_config_has_a_name():
     assert "ablations/table2:squares" in ALL_CONFIGS and "ssd300_voc" in ALL_CONFIGS
 
 
-def test_a_file_means_itself(tmp_path, monkeypatch):
+def test_a_file_is_found_by_its_path(tmp_path, monkeypatch):
     assert find_file("configs/quickstart.py").read_text() == find_file("quickstart").read_text()
     file = tmp_path / "quickstart.py"
     text = "from configs import quickstart as ours\n\n\ndef get_config():\n    "

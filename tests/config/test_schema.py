@@ -287,7 +287,7 @@ def test_class_weights_are_read_from_the_command_line(written, by_class, in_orde
 
 
 @pytest.mark.parametrize("entry", ["cat", "=2", "cat=", "cat=0", "cat=-1", "cat=inf", "nan", "3"])
-def test_class_weights_that_are_none_are_refused(entry):
+def test_invalid_class_weights_are_rejected(entry):
     told = complaint(changed(loss__class_weights=f"dog=2,{entry}"))
     assert told.startswith(f"config.loss.class_weights is 'dog=2,{entry}', but must be like")
     assert "names the class 'a' twice" in complaint(changed(loss__class_weights="a=1,b=2,a=3"))

@@ -60,7 +60,7 @@ def test_an_epoch_is_as_long_and_shares_follow_the_factors(source):
     assert (np.abs(counts - expected) < 1).all()
 
 
-def test_the_order_is_that_of_its_epoch_and_differs_between_epochs(source):
+def test_the_order_equals_that_of_its_epoch_and_differs_between_epochs(source):
     epochs = drawn(source, 64).reshape(4, 16)
     assert all((epoch == 0).sum() >= 2 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4

@@ -134,7 +134,7 @@ def test_crowds_alone_are_read_but_nothing_is_left_to_train_on():
     assert record.crowd.tolist() == [True]
 
 
-def test_fractions_where_pixels_belong_are_refused():
+def test_fractions_instead_of_pixels_are_rejected():
     folder = folder_of("normalised_boxes_voc")
     for spec in (f"voc_xml:{folder}:train", str(folder)):
         with pytest.raises(UserError, match="probably they are fractions of the image"):

@@ -88,7 +88,7 @@ def test_training_images_are_not_used_for_evaluation(voc, monkeypatch):
         assert ids(open_run_data(config_of(spec)).evaluation) == ["h"]
 
 
-def test_a_folder_is_the_same_however_it_is_written(flat, monkeypatch):
+def test_equal_paths_of_one_folder_are_recognised(flat, monkeypatch):
     monkeypatch.chdir(flat.parent)
     (flat.parent / "link").symlink_to(flat)
     for name in ("flat", "./flat/", "link", f"{flat}"):
@@ -164,7 +164,7 @@ def test_a_stored_division_is_used(flat, caplog, monkeypatch):
         open_evaluation_data(config.data, ("dog",), Problems(), seed=None)
 
 
-def test_a_set_of_tfds_has_its_own_split_or_is_cut():
+def test_a_set_of_tfds_is_divided_if_it_has_no_evaluation_split():
     whole = DataConfig(train="shapes:train")
     assert choose_sources(whole).evaluation == ["shapes:test"]
     assert choose_sources(DataConfig(train="shapes:train[:50%]")).evaluation == ["shapes:test"]
@@ -202,7 +202,7 @@ def test_training_data_must_be_named():
         open_training_data(load_config("ssd_small", ["eval_every=-1"]))
 
 
-def test_evaluation_data_is_opened_where_training_data_is_gone(voc):
+def test_evaluation_data_is_opened_without_the_training_data(voc):
     data = DataConfig(train="/no/such/folder", eval=voc.split("two", "a"))
     evaluation, origin = open_evaluation_data(data, ("dog",), Problems())
     assert ids(evaluation) == ["a"] and origin == data.eval

@@ -63,7 +63,7 @@ def labels(dataset):
     return [record.labels.tolist() for record in dataset]
 
 
-def test_a_subset_keeps_the_images_and_tells_what_it_left_out(spec, told):
+def test_a_subset_keeps_its_images_and_lists_the_others(spec, told):
     dataset = open_dataset(spec, ("car",))
     assert dataset.class_names == ("car",) and labels(dataset) == [[], [1], []]
     (message,) = told()

@@ -74,7 +74,7 @@ def test_an_image_that_exif_turns(tmp_path):
     np.testing.assert_array_equal(record.boxes, np.float32([[0.2, 0.05, 0.8, 0.3]]))
 
 
-def test_fractions_where_pixels_belong_and_the_other_way_round(image):
+def test_fractions_instead_of_pixels_and_pixels_instead_of_fractions(image):
     with pytest.raises(UserError, match="are between 0 and 1, but must be in pixels"):
         clean(image, (0.1, 0.1, 0.4, 0.6))
     with pytest.raises(UserError, match=r"reach 80, but must be fractions"):

@@ -54,7 +54,7 @@ def named(function):
     return PLAIN.replace({"augment.custom": f"own_images:{function}", "model.image_size": 8})
 
 
-def test_images_and_boxes_go_through_the_function(module, tmp_path):
+def test_images_and_boxes_are_changed_by_the_function(module, tmp_path):
     source = open_dataset(write_ten(tmp_path / "voc"))
     config = PLAIN.replace({"model.image_size": 8})
     unchanged = take(training_batches(config, source, BATCH), 3)

@@ -76,7 +76,7 @@ def test_similar_images_of_one_microscope_are_no_near_duplicates():
     assert groups_of(open_dataset(f"voc_xml:{shared('data/BCCD')}:trainval")) == set()
 
 
-def test_plain_images_are_near_duplicates_only_where_they_are_copies():
+def test_images_of_low_contrast_are_near_duplicates_only_if_copied():
     noise = np.random.default_rng(0).integers(-1, 2, (4, 32, 32))
     plain = np.clip(np.array([100, 100, 101, 101])[:, None, None] + noise, 0, 255).astype(np.uint8)
     black = np.zeros((2, 32, 32), np.uint8)
@@ -88,7 +88,7 @@ def test_plain_images_are_near_duplicates_only_where_they_are_copies():
     assert len(set(joined(thumbnail_pairs(thumbnails, unreadable), 7).tolist())) == 6
 
 
-def test_a_small_difference_counts_where_there_is_little_contrast():
+def test_a_small_difference_counts_at_low_contrast():
     ramp = np.tile(np.repeat(np.arange(100, 108, dtype=np.uint8), 4), (32, 1))
     spot = ramp.copy()
     spot[8:16, 8:16] += 3
@@ -218,7 +218,7 @@ def test_a_division_of_several_sources_distinguishes_images_of_one_name(voc, tmp
     assert first.tolist() == [False, True] and second.tolist() == [True, False]
 
 
-def test_images_that_other_numbers_are_given_to_stay_where_they_are(tmp_path):
+def test_images_with_new_ids_stay_on_their_side(tmp_path):
     def spec_of(*names):
         images = [{"id": i, "file_name": f"{name}.jpg"} for i, name in enumerate(names)]
         objects = [

@@ -41,7 +41,7 @@ def indices_of_a_share(dataset, batch_size, index, count):
 @pytest.mark.parametrize("batch_size", [1, 3, 4])
 @pytest.mark.parametrize("process_count", [1, 2, 3])
 @pytest.mark.parametrize("name", ["source", "parts"])
-def test_evaluation_sees_every_picture_once(name, process_count, batch_size, request):
+def test_evaluation_uses_every_image_once(name, process_count, batch_size, request):
     dataset = request.getfixturevalue(name)
     shares = [
         list(indices_of_a_share(dataset, batch_size, index, process_count))

@@ -34,7 +34,7 @@ def test_a_work_directory_is_no_part_of_the_data(tmp_path):
     assert listed.files == ("a.jpg", "runs/c.jpg")
 
 
-def test_a_link_that_leads_back_ends(tmp_path):
+def test_a_cyclic_link_is_followed_once(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "back").symlink_to(tmp_path)
     assert tree(tmp_path, "a/b.jpg").files == ("a/b.jpg",)
@@ -77,7 +77,7 @@ def test_names_of_images(tmp_path, name, image):
     assert found(tree(tmp_path, *files), name) == image
 
 
-def test_an_image_of_another_split_is_none(tmp_path):
+def test_an_image_of_another_split_is_not_used(tmp_path):
     listed = tree(tmp_path / "train", "1.jpg")
     assert found(listed, "data/train/1.jpg") == "1.jpg" and found(listed, "images/1.jpg") == "1.jpg"
     assert found(listed, "val/1.jpg") == "image missing"
@@ -92,7 +92,7 @@ def test_an_absolute_path_inside_the_folder(tmp_path):
     assert found(listed, str(tmp_path / "images/../../a.jpg")) == "file name"
 
 
-def test_capitals_decide_where_both_are_there(tmp_path):
+def test_capitals_decide_between_two_files(tmp_path):
     listed = tree(tmp_path, "A.jpg", "a.jpg")
     assert found(listed, "a.jpg") == "a.jpg" and found(listed, "A.jpg") == "A.jpg"
 

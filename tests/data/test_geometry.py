@@ -25,7 +25,7 @@ def iou(patches, boxes):
     return intersection / (areas[0][:, None] + areas[1] - intersection)
 
 
-def test_expansion_holds_the_picture_and_keeps_its_proportions():
+def test_an_expanded_canvas_contains_the_image_in_its_proportions():
     canvases = geometry.draw_expansion(SEED, DRAWS, 0.5, 4.0).numpy()
     size = canvases[:, 2:] - canvases[:, :2]
     np.testing.assert_allclose(size[:, 0], size[:, 1], rtol=1e-5)

@@ -117,7 +117,7 @@ def test_a_picture_listed_twice_is_used_once(voc, tmp_path):
     assert_stops_or_skips(tmp_path, spec, "lists 'good' twice", "all.txt", "good")
 
 
-def test_a_name_that_leads_out_of_the_folder(voc, tmp_path):
+def test_a_name_outside_the_folder(voc, tmp_path):
     spec = voc.split("all", "good", "../Annotations/good")
     complaint = "lists '../Annotations/good'"
     assert_stops_or_skips(tmp_path, spec, complaint, "all.txt", "../Annotations/good")

@@ -65,7 +65,7 @@ def sample(pixels, y, x):
 
 
 @pytest.mark.parametrize("image_format, seed", [("PNG", 0), ("PNG", 1), ("JPEG", 2)])
-def test_pixels_and_boxes_are_those_of_the_slow_way(image_format, seed):
+def test_pixels_and_boxes_equal_a_plain_implementation(image_format, seed):
     # The slow way: decode all, paste it on the canvas, crop, resize. 500 windows as training
     # draws them, in all.
     draws, side = 200 if image_format == "PNG" else 100, 48
@@ -232,7 +232,7 @@ def test_sixteen_pixels_equal_opencv(method, size):
     np.testing.assert_allclose(shown, expected, rtol=0, atol=1)
 
 
-def test_boxes_go_where_their_pixels_go():
+def test_boxes_move_with_their_pixels():
     random = np.random.default_rng(0)
     for _ in range(50):
         corner = random.uniform(-0.6, 0.5, 2)

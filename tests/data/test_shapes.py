@@ -5,7 +5,7 @@ from ssd_jax.data.formats.shapes_builder import Shapes
 from ssd_jax.data.formats.tfds_records import TfdsRecords, prepare
 
 
-def test_a_picture_depends_on_its_seed_alone():
+def test_an_image_depends_only_on_its_seed():
     for first, second in zip(
         shapes.draw(np.random.default_rng(3)), shapes.draw(np.random.default_rng(3)), strict=True
     ):

@@ -86,7 +86,7 @@ def assert_same(dataset, others):
 
 
 @pytest.mark.parametrize("role, split", [("train", "train"), ("eval", "val"), ("all", "train+val")])
-def test_the_records_are_those_of_the_folder(source, written, role, split):
+def test_the_records_equal_those_of_the_folder(source, written, role, split):
     expected = open_dataset(source, role=role)
     for spec in (str(written), f"tfds:{written}", f"tfds:{written}:{split}"):
         read = open_dataset(spec, role=role)
@@ -117,7 +117,7 @@ def test_tfds_reads_the_same(source, written):
     assert next(iter(tfds.as_numpy(builder.as_dataset(split="val"))))["image"].shape == (40, 60, 3)
 
 
-def test_without_its_index_a_set_is_read_as_one_of_tfds(source, copy):
+def test_shards_without_index_are_read_as_a_set_of_tfds(source, copy):
     shutil.rmtree(copy / "index")
     read = open_dataset(f"tfds:{copy}:train")
     for record, other in zip(open_dataset(source, role="train"), read, strict=True):
@@ -129,7 +129,7 @@ def test_without_its_index_a_set_is_read_as_one_of_tfds(source, copy):
 
 
 @pytest.mark.parametrize("split", ["train[:50%]", "train[2:-1]", "train[1shard:]"])
-def test_slices_are_those_of_tfds(written, split):
+def test_slices_equal_those_of_tfds(written, split):
     ids = [record.image_id for record in open_dataset(f"tfds:{written}:{split}")]
     examples = tfds.as_numpy(tfds.builder_from_directory(written).as_dataset(split=split))
     assert ids == [each["image/id"].decode() for each in examples] and 0 < len(ids) < NUM_IMAGES
@@ -150,7 +150,7 @@ def test_the_evaluation_data_is_the_other_split(written):
     assert both.evaluation is None
 
 
-def test_training_batches_are_those_of_the_folder_also_after_a_stop(source, written):
+def test_training_batches_equal_those_of_the_folder_also_after_a_stop(source, written):
     config = Config().replace({"model.image_size": 16, "data.max_objects": 4})
 
     def batches(spec, first_step, count):
@@ -325,7 +325,7 @@ def test_records_of_tfds_are_written(tmp_path):
         assert other.size == Image.open(io.BytesIO(other.encoded)).size[::-1]
 
 
-def test_examples_are_those_of_tensorflow(tmp_path):
+def test_examples_equal_those_of_tensorflow(tmp_path):
     features = {
         "none": np.zeros(0, np.float32),
         "numbers": np.array([0, 127, 128, 2**40]),
@@ -351,7 +351,7 @@ def test_examples_are_those_of_tensorflow(tmp_path):
     assert list(of_tensorflow) == [content, b"", b"x"]
 
 
-def test_parts_of_files_that_stay_open(tmp_path):
+def test_parts_of_open_files_are_read(tmp_path):
     read, paths = span_reader(), [tmp_path / f"{i}" for i in range(200)]
     for i, path in enumerate(paths):
         path.write_bytes(b"%5d" % i)

@@ -64,7 +64,7 @@ def test_voc_xml_does_without_optional_tags(voc):
     assert not plain.difficult.any() and difficult.difficult.all()
 
 
-def test_pictures_without_objects_stay(voc):
+def test_images_without_objects_are_kept(voc):
     voc.add("empty", [])
     voc.add("one", [("dog", 6, 4, 30, 20)])
     source = open_dataset(voc.split("train", "empty", "one"))
@@ -112,7 +112,7 @@ def test_a_missing_annotation_is_named(voc):
         open_dataset(voc.split("train", "one"))
 
 
-def test_a_missing_split_names_those_there_are(voc):
+def test_a_missing_split_is_reported_with_the_existing_ones(voc):
     voc.add("one", [])
     spec = voc.split("train", "one").replace(":train", ":val")
     with pytest.raises(UserError, match=r"val\.txt does not exist; there are train"):

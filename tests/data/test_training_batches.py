@@ -97,7 +97,7 @@ def test_training_uses_difficult_objects_but_no_crowds(tmp_path):
     np.testing.assert_array_equal(batch["area"], [[123.25, np.nan]])
 
 
-def test_without_augmentation_boxes_are_those_of_the_file(source):
+def test_without_augmentation_boxes_equal_those_of_the_file(source):
     for batch in take(training_batches(PLAIN, source, BATCH), 3):
         for i in np.flatnonzero(np.char.startswith(batch["image_id"].astype(str), "picture")):
             height = batch["size"][i][0]
@@ -152,7 +152,7 @@ def test_plain_steps_show_whole_images(source):
 
 
 @pytest.mark.parametrize("process_count", [1, 2])
-def test_processes_together_see_every_picture_once_an_epoch(source, process_count):
+def test_processes_together_use_every_image_once_an_epoch(source, process_count):
     # 10 pictures; each process has 5 or 10 of them, a batch of 5 is half or all of its share.
     config = PLAIN.replace({"model.image_size": 8})
     steps = 2 // process_count

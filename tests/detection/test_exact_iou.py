@@ -56,7 +56,7 @@ def test_default_boxes_of_nearly_equal_area_are_distinguished():
     np.testing.assert_array_equal(iou, np.round(float64_iou(box, default)[0] * ONE))
 
 
-def test_true_ties_stay_ties():
+def test_exact_ties_are_kept():
     # One object within default boxes of one size, in 1000 places.
     random = np.random.default_rng(1)
     centres = random.uniform(0.45, 0.55, (1000, 2))
@@ -65,7 +65,7 @@ def test_true_ties_stay_ties():
     assert len(np.unique(fixed_point_iou(box, default))) == 1
 
 
-def test_compiled_or_not_it_is_the_same():
+def test_compiled_and_not_compiled_results_are_equal():
     random = np.random.default_rng(2)
     corner = random.uniform(0, 0.7, (20, 2))
     boxes = np.concatenate([corner, corner + 0.2], axis=1).astype(np.float32)

@@ -126,7 +126,7 @@ def test_every_image_mines_for_itself():
     np.testing.assert_array_equal(hard_negatives(loss, positive).sum(axis=1), [3, 6])
 
 
-def test_an_image_without_objects_gives_negatives_only_if_asked():
+def test_an_image_without_objects_gives_negatives_only_if_requested():
     loss, positive = jnp.arange(6.0)[None], jnp.zeros((1, 6), bool)
     assert not hard_negatives(loss, positive).any()
     np.testing.assert_array_equal(
@@ -166,7 +166,7 @@ def test_without_negatives_all_default_boxes_are_in_the_loss():
     np.testing.assert_allclose(loss, [7 * 4 * 0.125, 7 * np.log(3), 7, 0], rtol=1e-6)
 
 
-def test_background_teaches_confidence_alone():
+def test_background_changes_only_the_confidence_loss():
     offsets, logits = jnp.ones((2, 5, 4)), jnp.ones((2, 5, 3))
 
     def total(offsets, logits):

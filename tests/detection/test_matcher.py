@@ -45,7 +45,7 @@ def test_every_object_keeps_its_own_box_below_the_threshold():
     np.testing.assert_array_equal(match(iou, 0.5), [1, 0, -1])
 
 
-def test_objects_compete_for_a_box_and_the_better_wins():
+def test_the_object_with_the_larger_overlap_gets_the_box():
     # Object 0 and 1 both like box 0 best; 1 likes it more, so 0 takes its second choice.
     iou = units([[0.6, 0.3, 0.1], [0.8, 0.4, 0.0]])
     np.testing.assert_array_equal(bipartite_match(iou), [1, 0, -1])

@@ -121,7 +121,7 @@ def test_better_boxes_are_found_and_shown(config, tmp_path):
     assert len(content["proposed"]["shapes"]) == 4
 
 
-def test_classes_and_matching_are_those_of_the_config(config):
+def test_classes_and_matching_equal_those_of_the_config(config):
     strict = as_config(config).replace({"loss.match_iou_threshold": 0.9})
     fit = fit_boxes(strict).current
     assert fit.iou_threshold == 0.9 and fit.recall() == 0

@@ -54,7 +54,7 @@ GKE_HOST = TPU | {"TPU_WORKER_HOSTNAMES": "a", "TPU_WORKER_ID": "0"}
         TPU | {"GCE_METADATA_IP": "127.0.0.1:1"},  # nobody answers
     ],
 )
-def test_started_alone_it_runs_alone(environment):
+def test_a_process_without_launcher_runs_alone(environment):
     assert find_membership(environment) is None
 
 
@@ -81,7 +81,7 @@ def test_a_single_process_can_be_requested(environment):
         (GKE_HOST | {"MEGASCALE_NUM_SLICES": "2"}, 0, -1, ()),
     ],
 )
-def test_started_as_one_of_several_it_knows_its_place(environment, num_processes, process_id, gpus):
+def test_a_launched_process_finds_its_rank(environment, num_processes, process_id, gpus):
     found = find_membership(environment)
     assert found[1:4] == (num_processes, process_id, gpus)
     assert found.coordinator == found.missing == ""
@@ -124,7 +124,7 @@ def test_tpu_workers_come_from_the_metadata_server(workers, several):
         (TPU | {"TPU_WORKER_HOSTNAMES": "a,b"}, ("a:1234",), 0, -1),
     ],
 )
-def test_flags_go_before_the_environment(environment, given, num_processes, process_id):
+def test_flags_override_the_environment(environment, given, num_processes, process_id):
     found = find_membership(environment, *given)
     assert (found.num_processes, found.process_id) == (num_processes, process_id)
     assert found.coordinator == given[0]

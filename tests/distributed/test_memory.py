@@ -62,7 +62,7 @@ def test_out_of_memory_is_reported(error):
         raise error
 
 
-def test_other_errors_stay_what_they_are():
+def test_other_errors_are_unchanged():
     with pytest.raises(RuntimeError, match="INTERNAL"), out_of_memory_as_user_error(8, ""):
         raise RuntimeError("INTERNAL: something else")
     # TensorStore says so of a full disk.

@@ -39,7 +39,7 @@ def test_there_are_writers_of_all_formats():
 
 
 @pytest.mark.parametrize("name", writers())
-def test_a_format_is_found_and_read_as_it_was_written(pictures, tmp_path, name):
+def test_a_format_is_detected_and_read_back_unchanged(pictures, tmp_path, name):
     result = try_format(name, pictures, tmp_path, trains=False)
     assert result.is_right, result
     assert result.objects == sum(len(picture.objects) for picture in pictures)
@@ -59,7 +59,7 @@ def test_the_comparison_detects_differences(pictures, tmp_path):
         assert largest_difference(pictures, open_dataset(str(folder))) > 0.5
 
 
-def test_the_images_are_those_of_two_sets():
+def test_the_images_are_from_two_sets():
     pictures = take_pictures(Path(shared("data")).parent, 6)
     assert [picture.name[:5] for picture in pictures] == ["Blood"] * 3 + ["00000"] * 3
     assert all(picture.objects for picture in pictures[:3])

@@ -47,7 +47,7 @@ def metrics(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_training_leaves_what_the_readme_promises(workdir):
+def test_training_writes_the_files_of_the_readme(workdir):
     names = {path.name for path in workdir.iterdir()}
     assert names < OF_A_RUN and names == {
         "checkpoints",
@@ -101,7 +101,7 @@ def test_the_time_to_the_first_step_is_reported(trained):
     assert len(parts) == 3 and all(parts) and total == pytest.approx(sum(parts), abs=0.2)
 
 
-def test_started_again_it_continues_and_evaluates(workdir):
+def test_a_restarted_run_continues_and_evaluates(workdir):
     changes = ("--config.steps=6", "--config.eval_every=6", "--config.loggers=tensorboard")
     longer = read_config(workdir).replace({"steps": 6, "eval_every": 6})
     with pytest.raises(UserError, match=r"config\.steps from 4 to 6.*--change_config"):

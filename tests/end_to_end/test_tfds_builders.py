@@ -204,7 +204,7 @@ def records(sources: list[str], data_dir: Path, folder: Path) -> list[list[dict]
     return [sorted(each, key=lambda record: record["image_id"]) for each in lines]
 
 
-def test_the_records_are_those_of_the_archives(data_dir, tmp_path):
+def test_the_records_equal_those_of_the_archives(data_dir, tmp_path):
     voc, coco = (load_config(name).data for name in ("ssd300_voc", "ssd300_coco"))
     train, test, coco = records([voc.train, voc.eval, coco.train], data_dir, tmp_path)
     ids = [[record["image_id"] for record in each] for each in (train, test)]

@@ -61,7 +61,7 @@ def test_without_objects_there_are_no_numbers():
 
 
 @pytest.mark.filterwarnings("error")
-def test_perfect_detections_are_one_and_none_are_zero():
+def test_perfect_detections_give_one_and_no_detections_zero():
     small, large = (5, 5, 15, 15), (0, 0, 99, 99)
     truth = [(1, False, small), (1, False, A), (2, False, large)]
     found = [(label, 0.9, box) for label, _, box in truth]

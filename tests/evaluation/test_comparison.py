@@ -31,7 +31,7 @@ def test_the_same_detections_do_not_differ(metric):
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("metric", ["voc07", "voc", "coco"])
-def test_a_better_detector_is_better_for_sure(metric):
+def test_a_better_detector_is_significantly_better(metric):
     images = random_results(30, 2, 10, seed=2, difficult=0, crowd=0)
     comparison = compare(["a", "b"], [images, perfect(images)], ["cat", "dog"], metric)
     for row in (*comparison["classes"], comparison["mAP"]):

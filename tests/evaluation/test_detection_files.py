@@ -34,7 +34,7 @@ def test_written_detections_are_read_back_unchanged(tmp_path, file):
         np.testing.assert_array_equal(again.labels, ours.labels)
 
 
-def test_the_forms_are_those_of_the_servers(tmp_path):
+def test_the_forms_equal_those_of_the_servers(tmp_path):
     found = [(2, 0.25, (10, 20, 40, 60)), (1, 0.125, (1.5, 2, 3, 4))]
     images = [result(found=found, image_id="139"), result(image_id="2008_000001")]
     write_detections(images, NAMES, IDS, tmp_path)
@@ -182,7 +182,7 @@ def test_names_of_images_may_hold_blanks(tmp_path, image_id):
 
 
 @pytest.mark.parametrize("image_id", ["", " a", "a\nb"])
-def test_names_that_no_line_can_hold_are_refused(tmp_path, image_id):
+def test_names_with_line_ends_are_rejected(tmp_path, image_id):
     with pytest.raises(UserError, match="cannot be written in a line of VOC's form"):
         write_detections([result(image_id=image_id)], NAMES, IDS, tmp_path)
 

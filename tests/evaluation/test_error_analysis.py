@@ -82,7 +82,7 @@ def test_an_object_found_already_is_not_found_by_moving_another_box():
     assert gains["undetected"][0] == pytest.approx(1 / 4)
 
 
-def test_classes_without_objects_cost_nothing_and_wholly_missed_ones_everything():
+def test_costs_of_classes_without_objects_and_of_missed_classes():
     images = [result([(1, False, A)])]
     rankings = voc.rank(images, 2)
     gains = costs(
@@ -108,7 +108,7 @@ def test_shares_by_hand():
     np.testing.assert_allclose(recall, [1 / 2, 1 / 2, 1, 1])
 
 
-def test_sensitivity_sees_which_objects_are_found():
+def test_sensitivity_depends_on_the_found_objects():
     # Ten objects of growing size, of which the largest five are found.
     images = [
         result(
@@ -151,7 +151,7 @@ def test_every_detection_and_object_has_its_place():
         assert (gains >= -1e-12).all()
 
 
-def test_similar_classes_are_those_of_the_lists():
+def test_similar_classes_equal_those_of_the_lists():
     assert {"aeroplane", "bird"} in similar_groups(VOC[:3])
     assert similar_groups(["cat", "WBC"]) == []
     assert sum(len(group) for group in COCO_SIMILAR) == 80

@@ -14,7 +14,7 @@ from tests.helpers.results import result
 from tools.metric_speed import random_results
 
 
-def test_an_unknown_metric_is_named_with_those_there_are():
+def test_an_unknown_metric_is_reported_with_the_known_ones():
     assert check_metric("coco") is METRICS["coco"]
     with pytest.raises(UserError) as error:
         check_metric("map")

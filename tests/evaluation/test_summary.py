@@ -60,7 +60,7 @@ def test_voc_at_another_threshold_of_iou(images):
 
 
 @pytest.mark.filterwarnings("error")
-def test_perfect_detections_are_one_and_none_are_zero(images):
+def test_perfect_detections_give_one_and_no_detections_zero(images):
     perfect = [
         image._replace(boxes=image.true_boxes, scores=np.ones(2), labels=image.true_labels)
         for image in images

@@ -15,7 +15,9 @@ from ssd_jax.evaluation.uncertainty import describe_uncertainty, mean_ap_uncerta
         ([0], 0.5, 0.0),
     ],
 )
-def test_the_uncertainty_is_that_of_the_share_of_found_objects(num_objects, mean_ap, half_width):
+def test_the_uncertainty_equals_that_of_the_share_of_found_objects(
+    num_objects, mean_ap, half_width
+):
     assert mean_ap_uncertainty(num_objects, mean_ap) == pytest.approx(half_width, abs=1e-4)
 
 

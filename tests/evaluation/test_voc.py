@@ -61,7 +61,7 @@ def test_the_threshold_must_be_exceeded_with_inclusive_pixels():
     assert average_precision([image], 1, 0.49).area[0] == 1
 
 
-def test_other_classes_and_images_do_not_help():
+def test_detections_of_other_classes_and_images_do_not_count():
     images = [result([(1, False, A)], []), result([], [(1, 0.9, A)], "y")]
     assert average_precision(images, 1).area[0] == 0
     assert average_precision([result([(1, False, A)], [(2, 0.9, A)])], 2).area[0] == 0

@@ -28,12 +28,12 @@ def told(found, truth=TRUTH, image_size=300, names=NAMES):
         ([*FOUND, (3, 0.95, B)], ("car, AP 0.50", "other classes", "mostly dog")),
     ],
 )
-def test_the_class_and_what_it_loses_most_by(found, words):
+def test_the_weakest_class_and_its_most_costly_error(found, words):
     line = told(found)
     assert line.startswith("weakest class: ") and all(word in line for word in words)
 
 
-def test_small_objects_that_are_undetected_want_a_larger_input():
+def test_undetected_small_objects_give_the_advice_of_a_larger_input():
     # 19 of 100 pixels are 57 of 300 and 15 of 80.
     assert "more images of it" in told(FOUND[1:])
     assert "smaller than 15 pixels" in told(FOUND[1:], image_size=80)

@@ -9,7 +9,7 @@ from ssd_jax.images.labels import place_labels
 NAMES = ["cat", "dog"]
 
 
-def test_a_box_is_drawn_round_its_object():
+def test_a_box_is_drawn_around_its_object():
     box = np.array([[200.0, 300.0, 600.0, 700.0]])
     drawn = draw_boxes(Image.new("RGB", (1000, 800), "white"), box, np.array([2]), NAMES)
     column = np.asarray(drawn)[690:, 400].tolist()

@@ -59,7 +59,7 @@ def alone(monkeypatch, tmp_path, forget):
     return tmp_path
 
 
-def test_latin_greek_and_cyrillic_are_drawn_as_they_are(alone):
+def test_latin_greek_and_cyrillic_letters_are_drawn(alone):
     assert path_and_text("cat") == ("", "cat")
     for name in ("Löwe", "Жук", "σκύλος", "żółw"):
         path, text = path_and_text(name)

@@ -238,7 +238,7 @@ def test_unreadable_images_are_reported_with_the_reason(file, reason, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_limits_hold_before_anything_is_decoded(tmp_path):
+def test_limits_are_checked_before_decoding(tmp_path):
     path = tmp_path / "picture.png"
     path.write_bytes(png_header(10_488, 10_488))  # just within the limit
     assert size_in_file(path) == (10_488, 10_488)
@@ -298,7 +298,7 @@ def test_an_image_of_one_row_takes_little_memory():
     assert square[0, 7, 0] == round(np.mean([7 * 1000 + 499, 7 * 1000 + 500]) % 251)
 
 
-def test_tags_are_limited_here_and_not_for_others():
+def test_limits_of_tags_are_local():
     file = tags(50, 100_000)  # 5 MB of tags in 100 KB
     # Newer versions of Pillow leave such tags out.
     with pytest.raises(UserError, match=r"its tags hold more than the file|it is no image"):

@@ -112,7 +112,7 @@ def test_too_many_at_once_are_refused_before_an_image_is_taken(from_file):
         next(from_file.stream(iter(()), 10**9), None)
 
 
-def test_predict_takes_it_as_any_detector(from_file, tmp_path):
+def test_predict_accepts_an_imported_detector(from_file, tmp_path):
     Image.fromarray(pictures(1)[0]).save(tmp_path / "a.png")
     done = predict(from_file, [str(tmp_path / "a.png")], str(tmp_path / "out"))
     assert done.images == 1 and done.with_objects == 1
@@ -355,7 +355,7 @@ def test_flags_that_a_file_decides_are_refused_by_name(flag, complaint):
         run_in_process(evaluate_command, "--weights=w.onnx", "--source=data", flag)
 
 
-def test_an_engine_goes_with_weights_alone():
+def test_an_engine_needs_weights():
     with pytest.raises(UserError, match="--engine goes with --weights"):
         run_in_process(evaluate_command, "--workdir=run", "--engine=onnx")
 

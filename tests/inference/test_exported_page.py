@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
     return made
 
 
-def test_the_folder_holds_the_page_and_the_detector(folder):
+def test_the_folder_has_the_page_and_the_detector(folder):
     page = folder / "page"
     assert {each.name for each in page.iterdir()} == {*FILES, "page.css", "page.js", "SHA256SUMS"}
     verify_checksums(page, FILES)

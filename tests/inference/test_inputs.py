@@ -47,7 +47,7 @@ def test_patterns(folder):
     assert find("a/[1].jpg")[0] == ["[1].jpg"]
 
 
-def test_each_file_comes_once(folder):
+def test_each_file_is_yielded_once(folder):
     assert find("a", "a/x.jpg", str(folder / "a"), "a/*") == (["x.jpg"], [])
 
 
@@ -63,7 +63,7 @@ def test_videos_are_known_by_their_name():
     assert is_video("a/B.MP4") and is_video("x.webm") and not is_video("mp4.jpg")
 
 
-def test_output_names_are_never_the_same():
+def test_output_names_are_unique():
     given = ["a/x.jpg", "b/x.jpg", "x.webp", "x.webp.png", "X.webp.png", "x.gif", "none"]
     given += ["..png", "y.webp", "y.webp.png/z.jpg", "ä" * 125 + ".webp"]
     names = OutputNames(given)

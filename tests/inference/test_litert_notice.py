@@ -6,13 +6,13 @@ from ssd_jax.inference import litert_notice
 from ssd_jax.inference.litert_notice import NOTICE, STDERR, without_notice
 
 
-def test_other_lines_stay(capfd):
+def test_other_lines_are_kept(capfd):
     with without_notice():
         os.write(STDERR, b"before\n" + NOTICE + b" XNNPACK delegate for CPU.\nafter\n")
     assert capfd.readouterr().err == "before\nafter\n"
 
 
-def test_without_a_temporary_file_the_notice_stays(capfd, monkeypatch):
+def test_without_a_temporary_file_the_notice_is_shown(capfd, monkeypatch):
     def fail():
         raise FileNotFoundError("No usable temporary directory found")
 
@@ -22,7 +22,7 @@ def test_without_a_temporary_file_the_notice_stays(capfd, monkeypatch):
     assert capfd.readouterr().err == NOTICE.decode()
 
 
-def test_stderr_comes_back_after_two_threads():
+def test_stderr_is_restored_after_two_threads():
     begun, may_end = threading.Event(), threading.Event()
 
     def second():

@@ -390,7 +390,7 @@ def test_the_page_is_used_by_the_keyboard(page, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_the_page_asks_a_busy_server_again(page, counting, tmp_path):
+def test_the_page_retries_a_busy_server(page, counting, tmp_path):
     tab, _ = page
     asked = []
 

@@ -128,7 +128,7 @@ def assert_same(found, wanted):
         np.testing.assert_allclose(ours["score"], right["score"], atol=1e-5)
 
 
-def test_boxes_are_those_of_the_upright_picture(done):
+def test_boxes_equal_those_of_the_upright_picture(done):
     _, _, results = done
     wanted = of_picture(results, "upright.png")
     assert wanted[0] == (80, 50) and len(wanted[1]) > 20

@@ -70,7 +70,7 @@ def test_an_image_no_larger_than_a_tile_is_one_tile():
     assert tiles_of((40, 64), 64) == [Tile(0, 0, 64, 40)]
 
 
-def test_a_small_object_is_found_in_the_tile_that_has_it_whole():
+def test_a_small_object_is_found_in_the_tile_that_contains_it():
     image = np.zeros((160, 160, 3), np.uint8)
     image[92:100, 72:80] = 255  # which the whole image, seen by every 20th pixel, does not show
     inner = FindsSquares()
@@ -127,7 +127,7 @@ def test_a_partial_detection_at_a_border_is_suppressed_by_the_complete_one():
     assert len(found) == 2
 
 
-def test_an_object_in_another_stays_and_so_does_one_of_another_class():
+def test_objects_inside_others_and_of_other_classes_are_kept():
     inner, outer = [10, 10, 20, 20], [5, 5, 35, 35]
     assert len(merge(detections([outer]), detections([inner]), detections([]))) == 2
     same = merge(detections([inner], labels=[2]), detections([inner]), detections([]))

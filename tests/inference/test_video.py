@@ -131,7 +131,7 @@ def test_turned_videos_come_out_upright(detector, tmp_path):
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
-def test_large_frames_come_out_as_others_do(detector, tmp_path, monkeypatch, rotation):
+def test_large_frames_are_decoded_like_small_ones(detector, tmp_path, monkeypatch, rotation):
     source = write_video(tmp_path / "in.mp4", 3, size=(64, 96), rotation=rotation)
 
     def best(detections):
@@ -193,7 +193,7 @@ def test_an_unknown_codec_is_reported(detector, tmp_path):
         detect(detector, str(file), tmp_path / "out.mp4")
 
 
-def test_a_video_closed_early_is_whole_so_far(detector, tmp_path):
+def test_a_video_closed_early_has_all_frames_so_far(detector, tmp_path):
     source = write_video(tmp_path / "in.mp4", 60)
     frames = detect_in_video(detector, source, tmp_path / "out.mp4", 2, nothing)
     for _ in range(5):

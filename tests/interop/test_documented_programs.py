@@ -78,7 +78,7 @@ def test_documented_programs_give_the_detections_of_the_detector(
     assert sorted(done.stdout.splitlines()) == lines
 
 
-def test_the_program_that_asks_tensorflow_serving(exported_detector, image_and_lines, tmp_path):
+def test_the_program_for_tensorflow_serving(exported_detector, image_and_lines, tmp_path):
     image, lines = image_and_lines
     (tmp_path / "deploy").mkdir()
     (tmp_path / "deploy" / "1").symlink_to(exported_detector("saved_model"))

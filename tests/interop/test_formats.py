@@ -154,7 +154,7 @@ def test_backbones_of_torchvision(config, layout, tmp_path):
     assert_whole(foreign._replace(left_over=[]), backbone)
 
 
-def test_ssdlite_of_torchvision_goes_out_and_comes_in_again(tmp_path):
+def test_ssdlite_of_torchvision_is_exported_and_imported(tmp_path):
     config = as_config(ssdlite320_mobilenetv3_coco.get_config())
     network = build_network(config.model, num_classes=len(KNOWN[90]))
     trained = Trained(network, random_variables(network), KNOWN[90], (), config)

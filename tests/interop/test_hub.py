@@ -114,7 +114,7 @@ def folder(tmp_path):
     return tmp_path / "finder"
 
 
-def test_a_detector_goes_to_the_hub_and_comes_back(server, folder, detector):
+def test_a_detector_is_uploaded_to_the_hub_and_downloaded(server, folder, detector):
     (folder / "private.txt").write_text("stays here")
     assert push(folder, "me/finder") == f"{server.address}/me/finder/commit/{COMMIT}"
     wanted = {"README.md", "SHA256SUMS", "config.json", "model.safetensors"}

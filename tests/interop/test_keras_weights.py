@@ -140,7 +140,7 @@ def test_fully_connected_layers_are_subsampled(keras_vgg16):
     assert fc6.shape == (3, 3, 512, 1024)
 
 
-def test_without_atrous_they_are_whole(keras_vgg16):
+def test_without_dilation_fully_connected_layers_are_not_subsampled(keras_vgg16):
     fc1 = keras_vgg16.get_layer("fc1").get_weights()[0]
     fc6 = arrays_from_keras(keras_vgg16, "vgg16_whole")["backbone/fc6/conv/kernel"]
     assert fc6[1, 2, 100, 7] == fc1[(1 * 7 + 2) * 512 + 100, 7]

@@ -86,7 +86,7 @@ def test_networks_compute_the_same_for_any_number_of_images(name, images, tmp_pa
         assert sum(operators.values()) == 226
 
 
-def test_detections_are_those_of_the_project():
+def test_detections_equal_those_of_the_project():
     rng = np.random.default_rng(2)
     settings = load_config("ssd_small").model
     boxes = build_network(settings, len(NAMES)).default_boxes()

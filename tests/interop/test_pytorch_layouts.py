@@ -171,7 +171,9 @@ def test_export_and_import_are_exact(layout):
         ),
     ],
 )
-def test_backbones_of_torchvision_go_to_the_same_places(config, layout, whole_layout, prefix):
+def test_separate_backbones_of_torchvision_have_the_layout_of_whole_networks(
+    config, layout, whole_layout, prefix
+):
     # The whole networks wrap torchvision's backbones, so that names differ in their beginning.
     network = build_network(as_config(config.get_config()).model, num_classes=20)
     variables, boxes = network.variable_shapes(), network.tiling.boxes_per_cell

@@ -157,7 +157,7 @@ def test_operations_that_cannot_be_are_named(function, complaint):
         network_function(function, 4)(tf.zeros((1, 4, 4, 3)))
 
 
-def test_detections_are_those_of_the_project():
+def test_detections_equal_those_of_the_project():
     rng = np.random.default_rng(2)
     boxes = build_network(load_config("ssd_small").model, len(NAMES)).default_boxes()
     offsets = rng.normal(0, 1, (1, len(boxes), 4)).astype(np.float32)

@@ -31,7 +31,7 @@ def transferred():
     return new, given, transfer(new, flatten(given), classes, BOXES)
 
 
-def test_arrays_of_the_same_path_and_shape_are_taken_over(transferred):
+def test_arrays_of_the_same_path_and_shape_are_copied(transferred):
     _, given, result = transferred
     parameters, batch_stats = result.variables
     for room in ("backbone", "extras"):
@@ -67,7 +67,7 @@ def test_the_same_number_of_classes_is_no_reason_to_keep_their_order():
     )
 
 
-def test_names_of_coco_are_those_of_voc():
+def test_names_of_coco_equal_those_of_voc():
     names = ("aeroplane", "diningtable", "motorbike", "pottedplant", "sofa", "tvmonitor")
     theirs = ("airplane", "dining table", "motorcycle", "potted plant", "couch", "tv")
     big = network(len(names))

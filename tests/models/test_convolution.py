@@ -18,7 +18,7 @@ from ssd_jax.models.convolution import (
 
 
 @pytest.mark.parametrize("padding, stride, dilation", [(1, 1, 1), ("SAME", 2, 1), (6, 1, 6)])
-def test_convolutions_side_by_side_are_those_alone(padding, stride, dilation):
+def test_joined_convolutions_equal_separate_ones(padding, stride, dilation):
     for dtype, tolerance in ((jnp.float32, 1e-5), (jnp.bfloat16, 0.03)):
         first, second = (
             nnx.Conv(
@@ -70,7 +70,7 @@ def test_channels_are_filled_for_matrix_units(dtype, kernel):
     ],
 )
 @pytest.mark.parametrize("piece", [1, 500, 10**9])  # bands of a row, of some rows, all at once
-def test_gradients_are_those_of_xla(kernel, stride, pads, dilation, piece, monkeypatch):
+def test_gradients_equal_those_of_xla(kernel, stride, pads, dilation, piece, monkeypatch):
     monkeypatch.setattr("ssd_jax.models.convolution.MANY_CHANNELS", 1)
     monkeypatch.setattr("ssd_jax.models.convolution.PIECE", piece)
     monkeypatch.setattr("ssd_jax.models.convolution.SMALL", 0)

@@ -299,7 +299,7 @@ def test_pooling_rounds_up_and_equals_a_window():
     "window, stride, padding, size",
     [(2, 2, "CEIL", 8), (2, 2, "CEIL", 7), (3, 1, 1, 7), (3, 2, 1, 8)],
 )
-def test_pooling_and_its_gradient_are_those_of_xla(window, stride, padding, size):
+def test_pooling_and_its_gradient_equal_those_of_xla(window, stride, padding, size):
     # Whole numbers, so that many are equal, and some below zero.
     x = jax.random.randint(jax.random.key(0), (2, size, size, 3), -3, 3).astype(jnp.float32)
     before, after = (0, -size % 2) if padding == "CEIL" else (padding, padding)

@@ -130,7 +130,9 @@ def test_the_parameters_of_the_ablations_are_counted(name):
         ("ssd512_coco_mmdetection", 80, 36_038_196),
     ],
 )
-def test_other_data_and_schedules_leave_the_network_as_it_is(name, classes, num_parameters):
+def test_other_data_and_schedules_do_not_change_the_number_of_parameters(
+    name, classes, num_parameters
+):
     network = build_network(ALL_CONFIGS[name].model, classes)
     assert count(network.variable_shapes()[0]) == num_parameters
 

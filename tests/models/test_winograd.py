@@ -26,7 +26,7 @@ def test_equals_the_plain_algorithm(size, pads, tiles, monkeypatch):
     np.testing.assert_array_equal(kernel_gradient(x, gradient, pads), back(gradient)[0])
 
 
-def test_a_large_convolution_on_a_cpu_is_one_by_winograd_and_so_are_its_gradients(monkeypatch):
+def test_large_convolutions_on_a_cpu_and_their_gradients_use_winograd(monkeypatch):
     monkeypatch.setattr("ssd_jax.models.convolution.MANY_PRODUCTS", 20 * 20 * 128 * 128)
     random = np.random.default_rng(0)
     x, kernel = whole_numbers(random, 1, 20, 20, 128), whole_numbers(random, 3, 3, 128, 160)

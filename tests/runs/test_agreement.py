@@ -22,7 +22,7 @@ def compare(monkeypatch, *of_processes):
     agreement._check(of_processes[0], "do this")
 
 
-def test_processes_that_are_alike_pass(monkeypatch):
+def test_equal_processes_pass(monkeypatch):
     compare(monkeypatch, {"a": 1, "b": [1.5, None]}, {"b": [1.5, None], "a": 1})
 
 

@@ -134,7 +134,7 @@ def test_images_of_both_sides_are_counted(voc):
 
 
 @pytest.mark.parametrize("boundary_boxes", [True, False])
-def test_default_box_recall_is_that_of_fit_boxes(boundary_boxes, config):
+def test_default_box_recall_equals_that_of_fit_boxes(boundary_boxes, config):
     corners = np.random.default_rng(0).random((300, 2, 2), np.float32)
     objects = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
     settings = config.loss.model_copy(update={"boundary_boxes": boundary_boxes})
@@ -159,7 +159,7 @@ def test_a_truncated_training_image_ends_the_run_before_the_first_step(voc, conf
     assert not (tmp_path / "run").exists()
 
 
-def test_truncated_training_images_are_listed_as_far_as_the_time_allows(voc, tmp_path, caplog):
+def test_truncated_training_images_are_listed_within_a_time_limit(voc, tmp_path, caplog):
     truncate(voc, "b")
     problems = Problems("skip", 0.9, tmp_path / "data_errors.jsonl")
     caplog.set_level("INFO", "ssd_jax")
@@ -210,7 +210,7 @@ def test_data_without_objects_ends_the_run_before_the_first_step(voc, config, tm
 
 
 @pytest.mark.slow
-def test_a_run_keeps_the_images_it_is_evaluated_on(voc, config, tmp_path, caplog):
+def test_a_run_keeps_its_evaluation_images(voc, config, tmp_path, caplog):
     caplog.set_level("INFO", "ssd_jax")
     folder, run = tmp_path / "flat", tmp_path / "run"
     folder.mkdir()
@@ -244,7 +244,7 @@ def test_a_run_keeps_the_images_it_is_evaluated_on(voc, config, tmp_path, caplog
 
 
 @pytest.mark.slow
-def test_a_run_that_has_seen_all_images_cannot_be_evaluated_on_some(voc, config, tmp_path):
+def test_a_run_trained_on_all_images_cannot_be_evaluated_on_them(voc, config, tmp_path):
     folder = shutil.copytree(voc.root / "JPEGImages", tmp_path / "flat")
     for name in "abcdef":
         shutil.copy(voc.annotation(name), folder)

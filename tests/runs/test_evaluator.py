@@ -103,7 +103,7 @@ class LeftHalf(Network):
         return (jnp.zeros((*brightness.shape, 4)), logits), batch_stats
 
 
-def test_mirrored_pictures_add_their_boxes_where_they_are():
+def test_detections_of_mirrored_images_are_mirrored_back():
     images = np.zeros((2, 4, 4, 3), np.uint8)
     images[0, :, 3] = images[1, :, 1] = 255  # beyond what the network sees, and within
     found = {}
@@ -118,7 +118,7 @@ def test_mirrored_pictures_add_their_boxes_where_they_are():
         np.testing.assert_allclose(found[flip][1], [[0.25, 0, 0.5, 1]], atol=1e-6)
 
 
-def test_the_loss_is_that_of_training_on_the_images_as_they_are():
+def test_the_loss_equals_that_of_training_on_unchanged_images():
     config = as_config(tiny.get_config()).replace(
         {"augment.color": False, "augment.flip": False, "freeze_batch_norm": True}
     )

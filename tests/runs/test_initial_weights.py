@@ -36,7 +36,7 @@ def lite_network(backbone="mobilenet_v2_tensorflow"):
     return build_network(as_config(config).model, len(CLASSES))
 
 
-def test_a_backbone_of_torchvision_is_taken_over(tmp_path):
+def test_a_backbone_of_torchvision_is_imported(tmp_path):
     network = tiny_network()
     parameters, _ = random_variables(network)
     tensors = to_pytorch(({"backbone": parameters["backbone"]}, {}), torchvision_vgg16_layout(), ())

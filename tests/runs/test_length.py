@@ -11,7 +11,7 @@ def test_epochs_set_the_steps(epochs, steps, tmp_path):
     assert with_steps(config, 10, tmp_path).steps == steps  # the last epoch is a whole one
 
 
-def test_a_run_keeps_its_steps_when_images_come_or_go(tmp_path):
+def test_a_run_keeps_its_steps_after_images_are_added_or_removed(tmp_path):
     config = Config().replace({"epochs": 2.0, "batch_size": 3})
     record_run(tmp_path, with_steps(config, 10, tmp_path), ["dog"], [1])
     assert with_steps(config, 99, tmp_path).steps == 7

@@ -46,7 +46,7 @@ def change_recorded(workdir, **values):
     )
 
 
-def test_it_detects(older_run):
+def test_an_older_run_detects(older_run):
     trained = load_workdir(older_run)
     assert trained.class_names == ("circle", "cross", "square", "star", "triangle")
     config = read_config(older_run)
@@ -89,7 +89,7 @@ def test_an_older_run_continues_to_its_recorded_end(older_run):
     assert [start["step"] for start in starts] == [0, 2]
 
 
-def test_a_changed_value_is_refused_by_its_present_name(older_run):
+def test_a_changed_value_is_rejected_with_its_current_name(older_run):
     config = read_config(older_run).replace({"loss.match_iou_threshold": 0.6})
     with pytest.raises(UserError, match=r"config\.loss\.match_iou_threshold from 0\.5 to 0\.6"):
         train(config, str(older_run))

@@ -75,7 +75,7 @@ def test_little_training_mirrors_alone():
         assert augment.expand_probability == (0.0 if is_plain else 0.5)
 
 
-def test_boxes_are_looked_for_where_those_of_the_config_fit_few_objects():
+def test_new_default_boxes_are_searched_if_the_config_fits_few_objects():
     _, choices = chosen()
     assert "model.shapes" not in choices
     planned, choices = chosen(side=0.04)
@@ -103,7 +103,7 @@ def test_one_length_is_given():
 
 
 @pytest.mark.parametrize("row", ["cpu", "scratch", "accelerator"])
-def test_small_objects_have_a_larger_input_and_fewer_steps(row):
+def test_small_objects_get_a_larger_input_and_fewer_steps(row):
     config = load_config(f"own_images:{row}").replace({"init": "" if row == "scratch" else "x"})
     size, larger = {"cpu": (320, 480), "scratch": (256, 384), "accelerator": (300, 512)}[row]
     planned, choices = chosen(100_000, side=31 / size, config=config)
@@ -119,7 +119,7 @@ def test_small_objects_have_a_larger_input_and_fewer_steps(row):
         assert smaller.model.model_dump(exclude={"precision", "shapes"}) == paper
 
 
-def test_rather_small_objects_have_a_larger_input_where_all_passes_fit():
+def test_rather_small_objects_get_a_larger_input_if_all_passes_fit():
     config = load_config("own_images:cpu").replace({"init": "x"})
 
     def size(num_images, pixels, config=config):
@@ -136,7 +136,7 @@ def test_rather_small_objects_have_a_larger_input_where_all_passes_fit():
     assert chosen(100, side=50 / 256, config=scratch)[0].model.image_size == 256
 
 
-def test_an_input_size_that_is_given_brings_what_belongs_to_it():
+def test_a_given_input_size_sets_the_related_fields():
     config = load_config("own_images:cpu", ["init=x", "model.image_size=256"])
     planned, choices = chosen(given=("init", "model.image_size"), config=config)
     assert planned.model.feature_sizes == (32, 16, 8, 4, 2, 1, 1)

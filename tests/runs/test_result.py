@@ -65,7 +65,7 @@ def test_checkpoints_within_the_uncertainty_are_not_ranked():
     assert not any("rising" in each for each in described(rising, num_objects=(36,)))
 
 
-def test_a_lower_loss_speaks_for_the_last_checkpoint():
+def test_a_lower_loss_recommends_the_last_checkpoint():
     falling = (0.4, 0.6, 0.45)
     assert "longer training" in described(falling, (3.0, 2.0, 2.1), MANY)[1]
     assert described(falling, (3.0, 2.0, 1.9), MANY)[1] == (
@@ -92,7 +92,7 @@ def test_the_scatter_of_evaluations_leaves_out_their_course():
         ((1.0, 1.5, 2.0, 2.5), False),
     ],
 )
-def test_a_loss_that_has_risen_for_long_and_beyond_its_scatter_is_overfitting(losses, is_told):
+def test_a_loss_that_rises_long_beyond_its_scatter_is_overfitting(losses, is_told):
     mean_aps = [0.4, *[0.6] * (len(losses) - 1)]
     told = [line for line in described(mean_aps, losses) if "overfitting" in line]
     assert bool(told) == is_told
@@ -100,7 +100,7 @@ def test_a_loss_that_has_risen_for_long_and_beyond_its_scatter_is_overfitting(lo
         assert "since step 40" in told[0] and "from 1.500 to 2.100" in told[0]
 
 
-def test_from_noise_on_few_objects_nothing_is_concluded():
+def test_noise_on_few_objects_gives_no_conclusion():
     assert described(NOISY_MEAN_APS, NOISY_LOSSES, (10,), DOG) == [
         "best of 10 evaluations: mAP 0.6793 at step 60",
         "the last, at step 100, has 0.6204: the difference is within the uncertainty of 10 "
@@ -119,7 +119,7 @@ def test_the_weakest_class_is_reported_with_one_advice():
     assert lines[-2:] == [DOG.description, "try next: more steps"]
 
 
-def test_more_steps_have_a_command_and_what_is_missing_comes_first():
+def test_advice_on_more_steps_has_a_command_and_follows_missing_parts():
     others = {"longer": "ssd-jax train", "missing": "weights"}
     lines = described((0.4, 0.5), num_objects=MANY, **others)
     assert lines[-3:] == ["try next: weights", "try next: more steps", "  ssd-jax train"]
@@ -135,7 +135,7 @@ def test_more_steps_have_a_command_and_what_is_missing_comes_first():
         ({"patience": 2}, "patience", "ssd-jax train --data=a --config.patience=4 --change_config"),
     ],
 )
-def test_the_command_for_a_longer_run_is_that_of_the_run(changes, field, command, monkeypatch):
+def test_the_command_for_a_longer_run_equals_that_of_the_run(changes, field, command, monkeypatch):
     config = Config().replace(changes)
     given = ["train", "--data=a", "--change_config"]
     given += [f"--config.{name}={value}" for name, value in changes.items()]
@@ -145,7 +145,7 @@ def test_the_command_for_a_longer_run_is_that_of_the_run(changes, field, command
     assert longer_command(config, field) == ""
 
 
-def test_the_commands_for_a_run_name_it():
+def test_the_suggested_commands_name_the_run():
     done, _, *commands = next_commands(result([0.5]), evaluates=True).splitlines()
     place = "done: checkpoints, metrics and pictures are in runs/my run"
     assert done == f"{place}; pictures/detections.png is of step 10, the best"

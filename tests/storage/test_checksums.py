@@ -15,7 +15,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_form_is_that_of_sha256sum(folder):
+def test_the_form_equals_that_of_sha256sum(folder):
     # SHA-256 of nothing and of "abc", from FIPS 180.
     assert (folder / "SHA256SUMS").read_text() == (
         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  b c\n"
@@ -24,7 +24,7 @@ def test_the_form_is_that_of_sha256sum(folder):
     subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, check=True, capture_output=True)
 
 
-def test_intact_files_pass_and_others_do_not_matter(folder):
+def test_intact_files_pass_and_other_files_are_ignored(folder):
     (folder / "other").write_bytes(b"y")
     verify_checksums(folder, ["inner", "b c"])
 

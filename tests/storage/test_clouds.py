@@ -180,7 +180,7 @@ def test_a_run_continues_from_its_store(run):
     assert sorted(result.metrics) == [2, 4]
 
 
-def test_a_run_in_a_store_is_that_of_a_disk(run, pictures, tmp_path, monkeypatch):
+def test_a_run_in_a_store_equals_that_of_a_disk(run, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(mirror, "SETTLING_SECONDS", 0.0)
     place, _, _ = run
     google = "gs://bucket/run"

@@ -89,7 +89,7 @@ def test_the_validation_split_in_the_bucket_is_used(pictures):
     assert chosen.trained == "gs://bucket/pictures (coco_json, split train)"
 
 
-def test_a_place_is_listed_once_and_images_stay_there(pictures, monkeypatch):
+def test_a_place_is_listed_once_and_images_are_not_copied(pictures, monkeypatch):
     place = "s3://bucket/listed"
     upload(pictures, place)
     listed, requested = [], []
@@ -112,7 +112,7 @@ def test_a_place_is_listed_once_and_images_stay_there(pictures, monkeypatch):
     assert read_bytes(dataset[0].path) == original.read_bytes()
 
 
-def test_headers_take_a_part_of_a_large_image_and_pixels_all_of_it(stores, monkeypatch):
+def test_headers_read_a_part_and_pixels_the_whole_of_a_large_image(stores, monkeypatch):
     content = np.random.default_rng(0).bytes(200_000)
     clouds.write("gs://bucket/large/a.jpg", content)
     requested = []
@@ -133,7 +133,7 @@ def test_headers_take_a_part_of_a_large_image_and_pixels_all_of_it(stores, monke
     assert read_bytes(path) == content and requested[2:] == [(0, 200_000)]
 
 
-def test_damaged_and_missing_images_are_left_out_alike(pictures, tmp_path):
+def test_damaged_and_missing_images_are_both_left_out(pictures, tmp_path):
     shutil.copytree(pictures, tmp_path / "data")
     (tmp_path / "data/train/images/vid1/ä 3.jpg").write_bytes(b"damaged")
     upload(tmp_path / "data", "gs://bucket/damaged")

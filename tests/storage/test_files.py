@@ -113,7 +113,7 @@ def test_every_scheme_is_named(place):
 
 
 @pytest.mark.parametrize("place", ["runs/a", "/a:/b", r"C:\runs", "C:/runs", "a:b", "12:30"])
-def test_local_paths_are_taken_as_they_are(place):
+def test_local_paths_are_unchanged(place):
     assert local_path(place) == Path(place) == local_path(Path(place))
 
 
@@ -131,7 +131,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path, monkeypatch):
     assert read_json(file) == {"a": [1, 2]}
 
 
-def test_links_and_devices_stay_what_they_are(tmp_path):
+def test_writing_keeps_links_and_devices(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "file")
     write_text(tmp_path / "link", "ä")
     assert (tmp_path / "link").is_symlink()

@@ -22,7 +22,7 @@ def test_any_name_can_be_replaced(name, tmp_path):
     assert names(tmp_path) == [name] and (tmp_path / name).read_text() == "whole"
 
 
-def test_the_suffix_stays_for_writers_that_go_by_it(tmp_path):
+def test_the_temporary_name_keeps_the_suffix(tmp_path):
     with replacing(tmp_path / "a.png") as unfinished:
         assert unfinished.suffix == ".png"
     assert names(tmp_path) == []  # nothing was written

@@ -63,7 +63,7 @@ def test_every_third_request_fails_and_the_others_are_passed_on_over_one_connect
     assert (proxy.passed, proxy.remembered, proxy.refused) == (4, 0, 2)
 
 
-def test_bodies_are_passed_on_also_of_clients_that_ask_before(store):
+def test_request_bodies_are_passed_on_after_expect_100_continue(store):
     with client_of(store, delay=0.0) as (_, ask):
         assert ask("PUT", "/a", b"content") == (200, b"PUT /a None content")
         assert ask("PUT", "/a", b"more", Expect="100-continue") == (200, b"PUT /a None more")
@@ -78,7 +78,7 @@ def test_reads_of_ranges_are_remembered_and_nothing_else(store):
     assert (proxy.passed, proxy.remembered) == (4, 2)
 
 
-def test_each_request_waits(store, monkeypatch):
+def test_each_request_is_delayed(store, monkeypatch):
     waited, sleep = [], asyncio.sleep
     monkeypatch.setattr(asyncio, "sleep", lambda seconds: (waited.append(seconds), sleep(0))[1])
     with client_of(store, delay=20.0) as (_, ask):

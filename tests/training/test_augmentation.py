@@ -141,7 +141,7 @@ def test_mirrors_and_turns_are_drawn_for_each_image():
         np.testing.assert_array_equal(own[:3], drawn_boxes(one))
 
 
-def test_a_batch_is_mirrored_half_the_time_and_each_image_has_its_own_key():
+def test_images_are_mirrored_with_probability_one_half_and_separate_keys():
     batch = 200
     keys = jax.random.split(jax.random.key(1), batch)
     images = np.tile(PIXELS.astype(np.uint8), (batch, 1, 1, 1))

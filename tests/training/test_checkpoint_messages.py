@@ -32,7 +32,7 @@ def test_a_closed_loop_that_is_called_from_c_is_not_reported_and_other_errors_ar
         assert reference() is None
 
 
-def test_opening_checkpoints_to_read_them_warns_of_nothing(tmp_path, caplog):
+def test_opening_checkpoints_for_reading_logs_no_warning(tmp_path, caplog):
     filters = list(logging.getLogger("absl").filters)
     with caplog.at_level(logging.WARNING, "absl"):
         Checkpoints(tmp_path, read_only=True).close()

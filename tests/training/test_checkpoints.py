@@ -47,13 +47,13 @@ def directory(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_last_and_the_best_stay(directory):
+def test_the_last_and_the_best_checkpoints_are_kept(directory):
     checkpoints = Checkpoints(directory, read_only=True)
     assert checkpoints.steps() == [3, 5, 6]
 
 
 @pytest.mark.slow
-def test_a_state_comes_back_exactly(directory):
+def test_a_state_is_restored_exactly(directory):
     saved = state_at(3)
     restored = Checkpoints(directory, read_only=True).restore(state_at(0), step=3)
     assert restored.step == 3
@@ -61,7 +61,7 @@ def test_a_state_comes_back_exactly(directory):
     assert jax.tree.structure(restored) == jax.tree.structure(saved)
 
 
-def test_progress_comes_back_exactly(directory):
+def test_progress_is_restored_exactly(directory):
     restored = Checkpoints(directory, read_only=True).restore_progress()
     assert restored == Progress(values=[{"loss": 6 / 3}])
 
@@ -127,7 +127,7 @@ def test_a_full_disk_stops_the_run_and_keeps_complete_checkpoints(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"1", "3"}
 
 
-def test_the_model_comes_back_alone(directory):
+def test_the_model_can_be_loaded_separately(directory):
     saved, other = state_at(6), state_at(0)
     restored = Checkpoints(directory, read_only=True).restore_model(
         other.parameters, other.batch_stats

@@ -28,7 +28,7 @@ def numbers(loss=1.0, norm=2.0, update=0.1, positives=3.0):
 
 
 @pytest.mark.parametrize(("loss", "norm"), [(math.nan, 2.0), (1.0, math.inf), (-math.inf, 0.0)])
-def test_it_stops_with_all_that_is_known(loss, norm):
+def test_the_error_has_all_known_numbers(loss, norm):
     watch, saved = guard()
     assert watch.observe(6, numbers())
     with pytest.raises(UserError) as error:

@@ -10,7 +10,7 @@ from ssd_jax.training.interruption import SIGNALS, Interruption
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_waits_for_the_question(number):
+def test_a_signal_is_handled_at_the_next_check(number):
     handlers = {each: signal.getsignal(each) for each in SIGNALS}
     with Interruption() as interruption:
         interruption.defer()
@@ -26,7 +26,7 @@ def test_a_signal_waits_for_the_question(number):
     assert {each: signal.getsignal(each) for each in SIGNALS} == handlers
 
 
-def test_where_there_is_nothing_to_save_it_ends_at_once():
+def test_without_anything_to_save_a_run_ends_at_once():
     with (
         pytest.raises(Interrupted, match="SIGTERM: stopped before the first step"),
         Interruption(),

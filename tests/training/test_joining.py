@@ -30,7 +30,7 @@ def test_small_arrays_of_a_kind_are_one_vector():
     jax.tree.map(np.testing.assert_array_equal, doubled, jax.tree.map(lambda x: 2 * x, PARAMETERS))
 
 
-def test_arrays_that_are_left_out_stay_out():
+def test_left_out_arrays_are_not_joined():
     kernels, _ = split(PARAMETERS, matching(PARAMETERS, "*/bias"))
     joining = Joining(kernels)
     joined = joining.join(kernels)

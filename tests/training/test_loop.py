@@ -156,7 +156,7 @@ def test_the_time_of_the_other_steps_is_reported_once(caplog):
     assert caplog.messages == [line]
 
 
-def test_looking_at_an_interval_changes_nothing():
+def test_reading_an_interval_does_not_change_it():
     guard = Guard("stop", 0, lambda step: 0.1, lambda *_: "")
     interval = Interval(guard, 3, Progress(dropped=2))
     for value in (1.0, 2.0):

@@ -15,7 +15,7 @@ from ssd_jax.training.optimizer import (
 )
 
 
-def test_schedule_at_its_corners():
+def test_learning_rates_at_the_corners_of_the_schedule():
     schedule = step_schedule(1e-3, 120_000, (2 / 3, 5 / 6), warmup_steps=0)
     steps = [0, 79_999, 80_000, 99_999, 100_000, 119_999]
     np.testing.assert_allclose(
@@ -103,7 +103,7 @@ def test_long_gradients_are_shortened(name):
     assert name == "adam" or got["a"] == -jnp.float32(0.3)
 
 
-def test_a_config_decides_what_decays_and_how_fast_biases_learn():
+def test_a_config_sets_weight_decay_and_the_rate_of_biases():
     parameters = {"conv": {"kernel": jnp.array(1.0), "bias": jnp.array(1.0)}}
     gradients = jax.tree.map(jnp.zeros_like, parameters)
     paper, mmdetection = (

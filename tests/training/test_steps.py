@@ -152,7 +152,7 @@ def test_the_loss_is_divided_by_the_positives_of_the_batch(
 
 
 @pytest.mark.slow
-def test_the_metrics_of_a_step_are_those_of_the_plain_loss(after_one_step):
+def test_the_metrics_of_a_step_equal_those_of_the_plain_loss(after_one_step):
     check_metrics(after_one_step[1], plain_loss(make_batch()), 1)
 
 
@@ -204,7 +204,7 @@ def test_an_update_that_is_not_finite_changes_nothing_but_counts(factor):
 
 @pytest.mark.parametrize("shape", [2, (1, 2)])
 @pytest.mark.parametrize("name", ["loss", "gradient_norm", "update_norm"])
-def test_a_state_is_taken_only_where_all_is_finite(name, shape):
+def test_a_state_is_updated_only_if_all_numbers_are_finite(name, shape):
     old, new = (
         {"kernel": jnp.full(shape, float(value)), "count": jnp.int32(value)} for value in (1, 2)
     )
@@ -277,13 +277,13 @@ def changes(state):
     return jax.tree.map(lambda a, b: bool((a != b).any()), before, state.parameters)
 
 
-def test_a_batch_without_objects_teaches_nothing():
+def test_a_batch_without_objects_changes_nothing():
     state, metrics = one_step(make_batch(without_objects=BATCH))
     assert metrics["loss"] == metrics["positives"] == 0
     assert not any(jax.tree.leaves(changes(state)))
 
 
-def test_a_batch_without_objects_teaches_background_if_asked():
+def test_a_batch_without_objects_trains_background_if_requested():
     batch = make_batch(without_objects=BATCH)
     state, metrics = one_step(batch, **OPTIONS)
     assert metrics["positives"] == metrics["loc_loss"] == 0
@@ -328,7 +328,7 @@ def after_frozen_steps():
     return steps(network, make_batch(), 3, frozen=frozen, ema=AVERAGE_DECAY)[0]
 
 
-def test_frozen_parameters_stay_and_the_rest_learns(after_frozen_steps, after_one_step):
+def test_frozen_parameters_are_constant_and_others_are_trained(after_frozen_steps, after_one_step):
     state, network = after_frozen_steps[0], tiny_network()
     assert not any(jax.tree.leaves(changes(state)["backbone"]))
     assert changes(state)["heads"]["logits"][0]["kernel"]

@@ -92,7 +92,7 @@ def read(file, folder):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_peculiar_file_is_read_as_json_reads_it(tmp_path, folder, seed):
+def test_a_peculiar_file_is_read_as_by_the_json_module(tmp_path, folder, seed):
     content = peculiar(seed)
     text = json.dumps(content, indent=seed % 3 or None, ensure_ascii=seed % 2 == 0)
     marks = (b"", codecs.BOM_UTF8)

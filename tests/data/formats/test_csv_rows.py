@@ -69,7 +69,7 @@ def test_names_with_commas_and_blanks_are_quoted(folder):
     assert read(folder, text) == {"my, own (1)": (("big, red dog",), [[6, 4, 30, 20]])}
 
 
-def test_decimal_commas_where_semicolons_separate(folder):
+def test_decimal_commas_are_read_if_semicolons_separate(folder):
     text = "filename;class;xmin;ymin;xmax;ymax\na.jpg;dog;6,5;4;30,25;20\n"
     assert read(folder, text) == {"a": (("dog",), [[6.5, 4, 30.25, 20]])}
 
@@ -132,7 +132,7 @@ def test_the_suffix_may_be_missing_and_the_folder_another(folder):
         ("../a.jpg,60,40,dog,6,4,30,20", "outside"),
     ],
 )
-def test_a_bad_row_is_named_or_its_image_left_out(folder, row, message):
+def test_a_bad_row_is_reported_or_its_image_left_out(folder, row, message):
     text = HEADER + ROWS[:52] + row + "\nb.jpg,60,40,cat,30,20,60,40\n"
     with pytest.raises(UserError, match=message):
         read(folder, text)

@@ -46,7 +46,7 @@ def test_a_task_with_subfolders_and_blanks(tmp_path):
     assert read_boxes(str(tmp_path / "annotations.xml")) == expected
 
 
-def test_the_order_of_the_labels_is_that_of_the_file(tmp_path):
+def test_the_order_of_the_labels_equals_that_of_the_file(tmp_path):
     dog = BOX.replace("cat", "dog")
     meta = META.format(kind="task", size=1, start=0, stop=0)
     write(tmp_path / "annotations.xml", image("a.jpg", BOX + dog), meta=meta)
@@ -81,7 +81,7 @@ def test_frames_of_a_video_annotated_as_images(tmp_path):
     assert read_boxes(str(tmp_path)) == expected
 
 
-def test_splits_are_those_of_the_folders(tmp_path):
+def test_splits_equal_those_of_the_folders(tmp_path):
     for split in ("train", "val"):
         write(tmp_path / split / "annotations.xml", image(f"{split}.jpg"))
         pictures(tmp_path / split / "images", f"{split}.jpg")

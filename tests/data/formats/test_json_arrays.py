@@ -53,7 +53,7 @@ def whole(data):
     st.sampled_from([1, 2, 7, 1000]),
     st.sampled_from([1, 10, 1000]),
 )
-def test_the_items_are_those_of_the_whole(content, form, ascii_only, length, at_once):
+def test_the_items_equal_those_of_the_whole(content, form, ascii_only, length, at_once):
     indent, separators = form
     text = json.dumps(content, indent=indent, separators=separators, ensure_ascii=ascii_only)
     data = text.encode()

@@ -142,7 +142,7 @@ def test_wrong_files_are_named_or_skipped(tmp_path, changed, message):
     assert len(problems.found) == 1 and problems.num_images == 2
 
 
-def test_a_missing_image_is_never_taken_from_elsewhere(tmp_path):
+def test_a_missing_image_outside_the_folder_is_not_read(tmp_path):
     data = base64.b64encode(b"jpeg").decode()
     outside = content(RECTANGLE, image_path="../../secret.jpg", imageData=data)
     write_files(tmp_path, {"secret.jpg": None})

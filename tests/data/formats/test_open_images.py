@@ -67,7 +67,7 @@ def test_labels_without_descriptions_are_kept_and_reported(folder, caplog, monke
     assert "the classes keep their labels, like /m/01" in caplog.text
 
 
-def test_two_labels_of_one_name_stay_two_classes(folder):
+def test_two_labels_of_one_name_are_two_classes(folder):
     (folder / "oidv7-class-descriptions-boxable.csv").write_text("/m/01,Bat\n/m/02,Bat\n")
     assert open_dataset(source(folder)).class_names == ("Bat (/m/01)", "Bat (/m/02)")
 
@@ -110,7 +110,7 @@ def test_the_layout_of_cvat(tmp_path):
         ("0001,xclick,,1,0.1,0.5,0.2,0.6,0,0,0,0,0", "has no LabelName"),
     ],
 )
-def test_a_bad_row_is_named_or_its_image_left_out(folder, row, message):
+def test_a_bad_row_is_reported_or_its_image_left_out(folder, row, message):
     (folder / "train-annotations-bbox.csv").write_text(
         HEADER + row + "\n" + ROWS.splitlines()[-1] + "\n"
     )

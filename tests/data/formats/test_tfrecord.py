@@ -65,7 +65,7 @@ def read(path, problems=None):
     return [part.annotation(index) for index in range(len(part))]
 
 
-def test_checksums_are_those_of_tensorflow(tmp_path):
+def test_checksums_equal_those_of_tensorflow(tmp_path):
     assert crc32c(b"123456789") == 0xE3069283  # the check value of the standard
     random = np.random.default_rng(0)
     for length in (0, 1, 7, 127, 128, 129, 1000, 4096, 100_001):
@@ -173,7 +173,7 @@ def as_csv(folder, pictures):
     return f"csv:{folder / 'rows.csv'}:{folder / 'pictures'}"
 
 
-def test_a_damaged_image_is_called_by_its_name(pictures, tmp_path):
+def test_a_damaged_image_is_reported_by_name(pictures, tmp_path):
     damaged = features_of(pictures[1], NAMES) | {"image/encoded": [b"no image"]}
     cut = features_of(pictures[0], NAMES) | {"image/encoded": [pictures[0].encoded[:-200]]}
     path = write(tmp_path / "train.record", damaged)

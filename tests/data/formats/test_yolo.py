@@ -126,7 +126,7 @@ def test_layouts_by_the_bare_folder(tmp_path, layout):
     check_cat(explicit, next(iter(ids)))
 
 
-def test_splits_keep_their_names_and_declared_ones_that_are_missing_are_none(tmp_path):
+def test_splits_keep_their_names_and_missing_declared_splits_are_left_out(tmp_path):
     files = dict(LAYOUTS["roboflow"])
     files |= {"valid/images/b.jpg": None, "valid/labels/b.txt": LINE}
     folder = write_files(tmp_path, files)
