@@ -53,7 +53,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_finish() -> None:
-    """Leaves the modules that are imported by now out of later collections of garbage."""
+    """Excludes the modules that are imported now from later garbage collections."""
     gc.collect()
     gc.freeze()
 

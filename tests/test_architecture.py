@@ -211,7 +211,7 @@ RUN_CODE = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "ma
 
 
 def reads_what_runs_code(path: Path) -> bool:
-    """Whether a file imports such a module, or allows NumPy to read pickles."""
+    """Whether a file imports a module that executes code, or allows NumPy to read pickles."""
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     names = {node.func.attr for node in calls if isinstance(node.func, ast.Attribute)}
     allows = any(
@@ -257,7 +257,7 @@ def functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 def num_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """How many parameters a function has, beside `self`, `cls`, `*args` and `**kwargs`."""
+    """The number of parameters of a function, without `self`, `cls`, `*args` and `**kwargs`."""
     given = function.args
     names = [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
     return len(names) - (names[:1] in (["self"], ["cls"]))

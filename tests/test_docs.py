@@ -44,7 +44,7 @@ def prose(page: str) -> str:
 
 
 def code_spans(page: str) -> list[str]:
-    """What stands in backticks in the prose of a page."""
+    """The text in backticks in the prose of a page."""
     return re.findall(r"`([^`\n]+)`", prose(page))
 
 
@@ -250,7 +250,7 @@ def test_commands_and_parameters_on_the_scaling_page_exist():
 
 @pytest.mark.slow
 def test_the_training_loop_of_the_api_page_trains(capsys):
-    """As it stands, but for a smaller network, fewer images and two steps."""
+    """The program of the page, with a smaller network, fewer images and two steps."""
     page = PAGES["docs/api.md"]
     block = page.split("## Your own training loop")[1].split("```python")[1].split("```")[0]
     assert len([line for line in block.splitlines() if line.strip()]) <= 25
@@ -277,7 +277,7 @@ def test_the_training_loop_of_the_api_page_trains(capsys):
 
 @pytest.mark.slow
 def test_the_search_of_the_api_page_searches(tmp_path, monkeypatch):
-    """As it stands, but for a smaller network, fewer images, two steps and two trials."""
+    """The program of the page, with a smaller network, fewer images, two steps and two trials."""
     import optuna
 
     class SecondTrial(optuna.pruners.BasePruner):

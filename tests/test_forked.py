@@ -1,4 +1,4 @@
-"""Forked programs run as those that are started: `helpers/forked.py` beside `subprocess`."""
+"""Forked programs behave like started ones: `helpers/forked.py` against `subprocess`."""
 
 import os
 import signal

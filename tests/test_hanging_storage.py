@@ -1,4 +1,4 @@
-"""Ctrl-C ends whatever waits for storage that does not answer."""
+"""Ctrl-C ends all commands that wait for storage that does not answer."""
 
 import os
 import signal

@@ -159,7 +159,7 @@ def test_public_names_are_there():
 
 
 def brought_by_the_core():
-    """What `pip install` of the core brings: its distributions, and theirs."""
+    """The distributions that `pip install` of the core installs."""
     # The project too is installed, as an editable package.
     found, waiting = {canonicalize_name(PROJECT["name"])}, list(PROJECT["dependencies"])
     while waiting:
@@ -173,7 +173,7 @@ def brought_by_the_core():
 
 
 def packages_of_others():
-    """Installed packages that the core does not bring."""
+    """Installed packages that the core does not install."""
     core = brought_by_the_core()
     return [
         package

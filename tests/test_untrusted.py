@@ -1,4 +1,4 @@
-"""Whatever a file holds, reading it gives a result or one error of ours, in bounded time."""
+"""Reading any file gives a result or a `UserError`, in bounded time."""
 
 import io
 import json
@@ -39,7 +39,7 @@ quick = settings(
 
 
 def result_or_user_error(function, *arguments):
-    """What the function gives, or the message of its error."""
+    """The result of a function, or the message of its error."""
     start = time.perf_counter()
     try:
         return function(*arguments)
@@ -52,7 +52,7 @@ def result_or_user_error(function, *arguments):
 
 @st.composite
 def changed(draw, valid: bytes):
-    """A valid file with some pieces cut out, doubled or replaced."""
+    """A valid file with some pieces removed, doubled or replaced."""
     content = bytearray(valid)
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(content)))
@@ -108,7 +108,7 @@ def with_another_value(draw, valid):
 
 
 def read_both_ways(source, file, content):
-    """Stops or not; where it stops, skipping lists it or stops, too."""
+    """Reads with stopping and with skipping; if the first stops, the second lists it or stops."""
     file.write_bytes(content)
     stopped = result_or_user_error(open_dataset, source)
     problems = Problems("skip", 1.0)
@@ -122,7 +122,7 @@ def read_both_ways(source, file, content):
 
 
 def check_records(dataset):
-    """Every record is one that can be trained on, of an image that is there."""
+    """Checks that every record can be used for training, and that its image exists."""
     for index in range(len(dataset)):
         record = dataset[index]
         assert record.size == (40, 60)
@@ -153,7 +153,7 @@ class Written:
 
 @pytest.mark.parametrize("name", writers())
 def test_annotations(name, tmp_path):
-    """By their source and by the bare folder, with any file of them damaged."""
+    """Annotations are read by source and by folder, with any of their files damaged."""
     written = Written(name, tmp_path / "set")
 
     @settings(quick, max_examples=30)

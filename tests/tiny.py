@@ -1,4 +1,4 @@
-"""A config of seconds: the smallest SSD that the pipeline and the loop can run."""
+"""A config that trains in seconds: the smallest SSD for the pipeline and the loop."""
 
 from ml_collections import ConfigDict
 

@@ -163,7 +163,7 @@ def test_jax_runs_no_file_of_onnx():
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
-    """What was measured of the tiny network, and the folder with traces."""
+    """The measurements of the tiny network, and the folder with traces."""
     folder = tmp_path_factory.mktemp("traces")
     result = benchmark_network(SMALL, ("train", "predict"), ("float32",), (2, 4), 0.05, str(folder))
     return result, folder
@@ -232,7 +232,7 @@ def test_the_parts_of_a_step_have_names():
 
 @pytest.mark.slow
 def test_operations_of_an_image_by_hand():
-    """Of the convolutions, of which XLA leaves out what is padding."""
+    """XLA does not count products with padding in convolutions."""
     config = as_config(tiny.get_config()).replace({"model.batch_norm": False})
     sizes = {"conv1": 64, "conv2": 32, "conv3": 16, "conv4": 8, "conv5": 4, "fc": 4}
     parameters, _ = build_network(config.model, 20).variable_shapes()

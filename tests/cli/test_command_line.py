@@ -1,4 +1,4 @@
-"""Command lines, parsed in this process; that only the message is printed is tested once."""
+"""Command lines, parsed in this process; one test checks that only the message is printed."""
 
 import pytest
 from absl import flags
@@ -14,7 +14,7 @@ TABLE = "configs/ablations/table2.py"
 
 
 def parsed(*arguments, required=(), known_only=False):
-    """The flags of a command with --config, --workdir and --images, and what is no flag."""
+    """The flags of a command with --config, --workdir and --images, and its other arguments."""
     values, argv = flags.FlagValues(), ["command", *arguments]
     define_config(values=values, argv=argv)
     flags.DEFINE_string("workdir", None, "Where the run keeps everything.", values)

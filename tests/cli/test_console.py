@@ -1,4 +1,4 @@
-"""What a session keeps for the next one. What it says of errors the tests of the scripts see."""
+"""The compilation cache between sessions. `end_to_end/test_scripts.py` tests messages of errors."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def start(**variables):
 
 
 def end(process):
-    """The programs that it found compiled, the bytes that it keeps, and the ms it keeps from."""
+    """Cache hits, the limit of the cache in bytes, and its least compile time in ms."""
     output, errors = process.communicate(timeout=100)
     assert process.returncode == 0 and not errors, errors
     return tuple(map(int, output.split()))

@@ -1,4 +1,4 @@
-"""Programs that compute get memory in huge pages, and stay the process and command they were."""
+"""Commands get memory in huge pages, in the same process and with the same arguments."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The command itself: its commands, their help, and what is no command."""
+"""The program `ssd-jax`: its commands, their help, and unknown commands."""
 
 import re
 import subprocess
@@ -100,7 +100,7 @@ CALL = re.compile(r"(?:ssd-jax|python) (\S+?)(?:\.py)?(?= |$)((?:[^\n#]|\\\n)*)"
 
 
 def commands_of(page):
-    """The commands in the blocks of a page, and what they are given."""
+    """The commands in the blocks of a page, with their arguments."""
     blocks = re.findall(r"```(?:bash|shell)\n(.*?)```", page.read_text(), flags=re.DOTALL)
     return [
         (name, arguments)

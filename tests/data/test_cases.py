@@ -1,4 +1,4 @@
-"""The cases: small inputs as people have them, each with what is right for it."""
+"""Small real-world inputs, each with its correct result."""
 
 import json
 import logging
@@ -56,7 +56,7 @@ def test_the_cat_is_read_explicitly_and_from_the_folder(case):
 
 
 def test_the_box_is_that_of_training_batches():
-    """All cases in one batch, which is quicker."""
+    """All cases are in one batch, because this is faster."""
     config = as_config(tiny.get_config()).replace(
         {"augment.expand_probability": 0.0, "augment.crop": False, "augment.flip": False}
     )

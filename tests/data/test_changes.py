@@ -21,7 +21,7 @@ from tests.helpers.pictures import VocFolder
 
 @pytest.fixture
 def digests(tmp_path):
-    """Those of some images with boxes at these places."""
+    """The digests of some images with boxes at these positions."""
 
     def make(places):
         folder = VocFolder(tmp_path / str(len(list(tmp_path.iterdir()))))

@@ -43,7 +43,7 @@ def voc(tmp_path):
 
 @pytest.fixture
 def flat(voc, tmp_path):
-    """The same images with their XML beside them, undivided."""
+    """The same images with their XML next to them, not divided into splits."""
     folder = tmp_path / "flat"
     folder.mkdir()
     for name in "abcdefghij":

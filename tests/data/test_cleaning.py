@@ -1,4 +1,4 @@
-"""The cleaning stage: sizes, units, clipping, dropping, and what it tells."""
+"""The cleaning stage: sizes, units, clipping, dropping, and its messages."""
 
 import logging
 
@@ -30,7 +30,7 @@ def told(caplog, monkeypatch):
 
 
 def clean(image, *boxes, names=None, problems=None, **options):
-    """The records of one image with these boxes, of cats."""
+    """The records of one image with these boxes; the class is cat by default."""
     names = names or ["cat"] * len(boxes)
     objects = [Object(name, box) for name, box in zip(names, boxes, strict=True)]
     read = Annotations([annotation("a", image, "a.xml", objects, **options)], "set")

@@ -30,7 +30,7 @@ def box(image_id, category_id):
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    """A folder with annotations of two images and with a third; every file is kept."""
+    """A folder with annotations of two images and with a third; files of any size are cached."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(column_cache, "SMALLEST", 0)
     for index in range(3):

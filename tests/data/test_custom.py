@@ -41,7 +41,7 @@ def fails_once(image, boxes, labels, generator):
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """A folder with functions, in which the program was started."""
+    """The current folder, with a module of functions."""
     (tmp_path / "own_images.py").write_text(FUNCTIONS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

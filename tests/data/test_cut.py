@@ -37,7 +37,7 @@ def encoded(image: Image.Image, form: str, **options: int) -> bytes:
 
 @pytest.fixture
 def voc(tmp_path):
-    """Ten images: four that show the same, and six others."""
+    """Ten images: four equal ones, and six others."""
     voc = VocFolder(tmp_path / "voc")
     for name in [*"abcdefghij"]:
         voc.add(name, [("dog", 6, 4, 30, 20)], size=(160, 120))

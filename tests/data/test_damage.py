@@ -1,4 +1,4 @@
-"""Pictures that cannot be read once batches are on their way."""
+"""Images that cannot be read after training has begun."""
 
 import dataclasses
 import io
@@ -46,7 +46,7 @@ def voc(tmp_path):
 
 
 def damage(voc, name):
-    """Damages a picture in its own way; gives its file."""
+    """Damages an image in a way that depends on its name; returns its file."""
     path = voc.root / f"JPEGImages/{name}.jpg"
     content, kind = path.read_bytes(), DAMAGE[name]
     if kind in ("png", "gif"):
@@ -182,7 +182,7 @@ def test_objects_and_pictures_of_damaged_files(voc, tmp_path):
 
 
 def save(voc, mode, **options):
-    """Another picture in place of one, in one of the forms that TensorFlow reads differently."""
+    """Replaces an image by another, in one of the forms that TensorFlow reads differently."""
     path = voc.root / "JPEGImages/picture5.jpg"
     random = np.random.default_rng(0).integers(0, 256, (40, 60, 4), dtype=np.uint8)
     random[:5, :5] = 77  # which some make transparent

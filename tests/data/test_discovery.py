@@ -1,4 +1,4 @@
-"""What a folder is taken for, and which of its splits a role takes."""
+"""The format of a folder, and the splits for a role."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whatever is written in a format, its folder alone gives the same records back."""
+"""Data written in any format is read back unchanged by the name of its folder."""
 
 import importlib
 import tempfile

@@ -1,4 +1,4 @@
-"""Images found by the names that annotations have for them."""
+"""Images are found by their names in annotations."""
 
 from pathlib import Path
 

@@ -43,7 +43,7 @@ OBJECTS = np.concatenate([BOXES, [[0.03, 0.02, 0.99, 0.97]]]).astype(np.float32)
 
 @pytest.fixture(scope="module")
 def sampled():
-    """What the seven samplers find on a thousand canvases."""
+    """The patches of the seven samplers on a thousand canvases."""
     return [values.numpy() for values in geometry.run_samplers(SEED, for_all(OBJECTS))]
 
 

@@ -1,4 +1,4 @@
-"""Headers of images, and those in the cache folder."""
+"""Headers of images, and their cache."""
 
 import dataclasses
 import os

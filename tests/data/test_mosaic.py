@@ -36,7 +36,7 @@ def test_mosaics_are_drawn_with_their_probability_and_with_their_seed():
 
 
 def batch_of(size, boxes):
-    """Images with one object each, of a brightness of its own, and padding."""
+    """Images with one object each, all of different brightness, and padding."""
     boxes = np.array(boxes, np.float32)
     images = np.zeros((len(boxes), size, size, 3), np.uint8)
     for number, (left, top, right, bottom) in enumerate(boxes.astype(int)):

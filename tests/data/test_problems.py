@@ -1,4 +1,4 @@
-"""Damaged annotations: each stops with a message that names it, or is left out and listed."""
+"""A damaged annotation stops with a message that names it, or is left out and listed."""
 
 import json
 
@@ -60,7 +60,7 @@ def ids(source):
 
 
 def assert_stops_or_skips(tmp_path, spec, complaint, file, image_id, class_names=()):
-    """Of two pictures one is bad; it stops with a message, or the other alone is left."""
+    """Checks that one damaged image of two stops with a message, or is left out."""
     with pytest.raises(UserError) as error:
         open_dataset(spec, class_names)
     assert complaint in str(error.value) and file in str(error.value)

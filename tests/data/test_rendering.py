@@ -54,7 +54,7 @@ def test_a_window_outside_the_image_shows_nothing():
 
 
 def sample(pixels, y, x):
-    """Bilinear samples of `[height, width, 3]` at the places y × x; beyond the rim, the rim."""
+    """Bilinear samples of `[height, width, 3]` at the positions y × x, clipped to the image."""
     for axis, places in ((0, y), (1, x)):
         places = np.clip(places, 0, pixels.shape[axis] - 1)
         low = np.floor(places).astype(int)
@@ -136,7 +136,7 @@ SIXTEEN = np.arange(16).reshape(4, 4) * 16
 
 
 def show(window, canvas_size, method, pixels=SIXTEEN):
-    """The red channel of what a window of a picture shows."""
+    """The red channel of the canvas for a window of an image."""
     file = io.BytesIO()
     Image.fromarray(np.stack([pixels] * 3, axis=-1).astype(np.uint8)).save(file, "PNG")
     placement = rendering.place(tf.constant(window), tf.constant([4, 4]), canvas_size)

@@ -41,7 +41,7 @@ def test_every_class_is_drawn():
 
 def test_two_processes_may_prepare_it_at_once():
     class TooLate:
-        """Finds at the end that another process has prepared the set."""
+        """A builder that fails because another process has prepared the set."""
 
         def download_and_prepare(self):
             Shapes().download_and_prepare()

@@ -1,4 +1,4 @@
-"""Data sets that are written as shards, and read from them."""
+"""Data sets are written as shards and read from them."""
 
 import io
 import logging
@@ -277,7 +277,7 @@ def flip(folder):
 
 
 def lie(folder):
-    """An index with right digests, and classes that do not exist."""
+    """Writes an index with correct digests, and classes that do not exist."""
     table = shards.load_table(folder / "index/train")
     columns = table.columns | {"classes": table.columns["classes"] + 1}
     shutil.rmtree(folder / "index/train")

@@ -1,4 +1,4 @@
-"""Everything but training batches and sets of TFDS works where TensorFlow is not installed."""
+"""Everything except training batches and sets of TFDS works without TensorFlow."""
 
 import subprocess
 import sys

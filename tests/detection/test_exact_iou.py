@@ -6,7 +6,7 @@ from ssd_jax.detection.exact_iou import ONE, fixed_point_iou
 
 
 def float64_iou(boxes: np.ndarray, default_boxes: np.ndarray) -> np.ndarray:
-    """The definition, in float64."""
+    """IoU by its definition, in float64."""
     boxes, default_boxes = boxes.astype(np.float64), default_boxes.astype(np.float64)
     centre, half = default_boxes[:, :2], default_boxes[:, 2:] / 2
     top_left = np.maximum(boxes[:, None, :2], centre - half)

@@ -18,7 +18,7 @@ from tests.helpers.tilings import SSD300_VOC
 
 @functools.partial(jax.jit, static_argnames="settings")
 def hard_negatives(loss, positive, settings=LossConfig()):
-    """Those of boxes that are positive or background."""
+    """The hard negatives of boxes that are positive or background."""
     return losses.hard_negatives(loss, jnp.where(positive, 1, 0), settings)
 
 
@@ -55,7 +55,7 @@ def test_cross_entropy_of_huge_logits_is_finite():
 
 
 def sorted_negatives(loss, positive, wanted):
-    """The definition, by sorting."""
+    """Hard negatives by their definition: sorting."""
     order = [i for i in np.argsort(-loss, kind="stable") if not positive[i]]
     chosen = np.zeros(len(loss), bool)
     chosen[order[:wanted]] = True

@@ -22,7 +22,7 @@ def match_image(boxes, labels, default_boxes, settings=LossConfig()):
 
 
 def units(iou) -> np.ndarray:
-    """IoUs as the matcher takes them."""
+    """IoUs in the form of the matcher's input."""
     return np.round(np.asarray(iou) * ONE).astype(np.int32)
 
 

@@ -1,4 +1,4 @@
-"""What goes over data tells all that is wrong with it, with what to do."""
+"""`check-data` reports all problems of a data set, with their fixes."""
 
 import collections
 import json
@@ -23,7 +23,7 @@ def kinds(report):
 
 @pytest.fixture
 def dirty(tmp_path):
-    """A folder with one picture for each thing that can be wrong, called like it."""
+    """A folder with one image for each possible problem, named after the problem."""
     voc = VocFolder(tmp_path / "voc")
     images = voc.root / "JPEGImages"
 

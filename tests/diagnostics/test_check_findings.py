@@ -1,4 +1,4 @@
-"""What is found about images and boxes together, and the records that a check writes."""
+"""Findings about images and boxes together, and the records that a check writes."""
 
 import collections
 import json
@@ -34,7 +34,7 @@ def read_lines(path):
 
 @pytest.fixture
 def voc(tmp_path):
-    """Adds pictures that all differ."""
+    """Adds images that all differ."""
     folder = VocFolder(tmp_path / "a set, of: dogs")
     folder.count = 0
 

@@ -1,4 +1,4 @@
-"""Lines of records stay with their images where others cannot be read."""
+"""Lines of records belong to their images also if other images cannot be read."""
 
 import numpy as np
 

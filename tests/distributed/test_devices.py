@@ -60,7 +60,7 @@ with console.session():
 
 
 def start(*arguments, program=JOIN, **variables):
-    """The program in a process of its own with two devices."""
+    """Starts the program in a separate process with two devices."""
     # What the tests themselves were started by is not to be seen.
     ours = {
         name: value

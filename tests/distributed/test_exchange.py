@@ -1,4 +1,4 @@
-"""Values between processes: given back alike, and never run."""
+"""Values between processes are unchanged, and never executed."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""By the environment that a launcher makes, whether a process is one of several."""
+"""The environment of a launcher decides whether a process is one of several."""
 
 import http.server
 import threading

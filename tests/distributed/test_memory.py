@@ -1,4 +1,4 @@
-"""Batches that are too large for the memory."""
+"""Batches that exceed the memory."""
 
 import jax
 import jax.numpy as jnp

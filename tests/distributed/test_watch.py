@@ -1,4 +1,4 @@
-"""Where one process of a run ends, dies, stops or is stuck, the others end."""
+"""If one process of a run ends, dies, stops or is stuck, the others end."""
 
 import signal
 import subprocess

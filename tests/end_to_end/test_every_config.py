@@ -15,7 +15,7 @@ COCO = COLLECTION / "data" / "coco_tiny"
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """Two real pictures where they are there, otherwise drawn ones."""
+    """Two real images if they exist, otherwise drawn ones."""
     if not COCO.is_dir():
         return "shapes:test[:2]"
     content = json.loads((COCO / "annotations" / "instances_val2017.json").read_text())

@@ -1,4 +1,4 @@
-"""Every format that a writer exists for, by its folder alone."""
+"""Every format with a writer is read by the name of its folder."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Exports as tools write them, trained and evaluated by `--config.data.train=FOLDER` alone."""
+"""Exports of tools are trained and evaluated with only `--config.data.train=FOLDER`."""
 
 import json
 from collections.abc import Callable
@@ -97,7 +97,7 @@ def cvat(root: Path) -> None:
 
 
 def labelimg(root: Path) -> None:
-    """XML files beside the images."""
+    """XML files next to the images."""
     for number in range(12):
         (width, height), objects = write_image(root / f"image {number}.jpg", number)
         text = "".join(
@@ -114,7 +114,7 @@ def labelimg(root: Path) -> None:
 
 
 def labelme(root: Path) -> None:
-    """A JSON file beside each image."""
+    """A JSON file next to each image."""
     for number in range(12):
         (width, height), objects = write_image(root / f"{number}.jpg", number)
         shapes = [

@@ -1,4 +1,4 @@
-"""The scripts as a user runs them, on a config of seconds."""
+"""The commands as a user runs them, with a config that trains in seconds."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def run(script, *arguments, expect=0):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A work directory, and what training there printed."""
+    """A work directory, and the output of its training."""
     workdir = tmp_path_factory.mktemp("runs") / "tiny"
     return workdir, run("train", f"--workdir={workdir}", "--config.loggers=tensorboard").stderr
 

@@ -1,4 +1,4 @@
-"""Runs that are cut off go on as if nothing had been."""
+"""Interrupted runs continue with the results of uninterrupted ones."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ STEPS = 120
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The folder of all runs, which so find each other's compiled programs."""
+    """The folder of all runs, which share compiled programs."""
     return tmp_path_factory.mktemp("runs")
 
 

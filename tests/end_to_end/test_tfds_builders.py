@@ -42,7 +42,7 @@ def jpeg(seed: int) -> bytes:
 
 
 def voc_files(year: str, splits: dict[str, list[str]], with_annotations: bool) -> dict[str, bytes]:
-    """What an archive of the devkit holds."""
+    """The files in an archive of the devkit."""
     files = {}
     for split, names in splits.items():
         root = f"VOCdevkit/VOC{year}"

@@ -1,4 +1,4 @@
-"""COCO's numbers, beside those of pycocotools on the same objects and detections."""
+"""COCO's numbers, compared with pycocotools on the same objects and detections."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the pictures of an evaluation say: captions of the sheet, and galleries of the report."""
+"""The pictures of an evaluation: captions of the sheet, and galleries of the report."""
 
 import numpy as np
 

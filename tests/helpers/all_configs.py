@@ -1,4 +1,4 @@
-"""Every config that comes with the package, of files with rows every row."""
+"""Every config of the package; every row of files with rows."""
 
 from ssd_jax.config.files import load_config, published, shipped_configs
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 def run_command(
     command: str, *arguments: object, expect: int = 0, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A command to its end; it must leave with this status, and never with a traceback."""
+    """Runs a command to its end; it must exit with this status, and without a traceback."""
     done = forked.run(["-m", "ssd_jax", command, *arguments], env)
     assert done.returncode == expect, done.stderr
     assert "Traceback" not in done.stderr
@@ -22,7 +22,7 @@ def run_command(
 
 
 def run_in_process(command: ModuleType, *arguments: str) -> None:
-    """A command of `ssd_jax.cli` with flags of its own, without a process of its own."""
+    """Runs a command of `ssd_jax.cli` with fresh flags, in this process."""
     flags = command.COMMAND.flags
     try:
         command.COMMAND.main(command.COMMAND.parse([command.__name__, *arguments]))
@@ -33,13 +33,13 @@ def run_in_process(command: ModuleType, *arguments: str) -> None:
 
 
 def with_devices(count: int) -> dict[str, str]:
-    """The environment of a process that has so many simulated devices."""
+    """The environment of a process with this number of simulated devices."""
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
     return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
 
 
 def free_port() -> int:
-    """One of this machine's that nobody uses."""
+    """A free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

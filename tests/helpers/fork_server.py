@@ -57,7 +57,7 @@ def serve(listener: socket.socket) -> None:
 
 
 def attend(connection: socket.socket) -> NoReturn:
-    """Starts what a connection asks for, and tells its status."""
+    """Starts the program of a request, and sends its exit status."""
     size, files, _, _ = socket.recv_fds(connection, 8, 2)
     content = connection.makefile("rb").read(int.from_bytes(size, "big"))
     arguments, environment = json.loads(content)

@@ -22,7 +22,7 @@ with console.session():
 def run_together(
     program: str, count: int = 2, *, heartbeat: int = 20, wait: int = 5
 ) -> list[subprocess.CompletedProcess[str]]:
-    """The same program in so many processes, which have joined; each to its end.
+    """Runs a program in several joined processes, each to its end.
 
     Args:
       program: indented by four; `index` is the number of the process.

@@ -1,4 +1,4 @@
-"""Arrays for a network, without compiling what makes them."""
+"""Random arrays for a network, without compilation."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""What a data set holds, in a form that tests compare."""
+"""The content of a data set, in a form that tests compare."""
 
 from ssd_jax.data.discovery import Role
 from ssd_jax.data.sources import open_dataset

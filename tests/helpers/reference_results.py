@@ -1,4 +1,4 @@
-"""Reference results that tests compare with: those carried here, and the whole ones beside them."""
+"""Reference results: those in this repository, and the complete ones next to it."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def carried(name: str) -> dict[str, np.ndarray]:
 
 
 def carried_json(name: str) -> dict:
-    """What the project carries under a name as JSON."""
+    """A JSON file of the project's reference results."""
     return json.loads((CARRIED / f"{name}.json").read_text())
 
 
@@ -35,7 +35,7 @@ def references(name: str) -> list[dict[str, np.ndarray]]:
 
 
 def shared(name: str) -> Path:
-    """A file or folder of the collection beside the project; skips without it."""
+    """A file or folder of the collection next to the project; skips the test without it."""
     path = COLLECTION / name
     if not path.exists():
         pytest.skip(f"needs {name} from the collection beside the project")

@@ -1,4 +1,4 @@
-"""Comparing detections of files with those of the detector, where some have equal scores."""
+"""Compares detections of exported files with those of the detector; some have equal scores."""
 
 from collections.abc import Mapping
 

@@ -109,7 +109,7 @@ def slowed(store: str, **settings: Any) -> Iterator[tuple[SlowStore, str]]:
 
 @contextlib.contextmanager
 def failing_stores(every: int) -> Iterator[list[SlowStore]]:
-    """Lets every so many requests to both running stores fail; gives their proxies."""
+    """Lets some requests to both running stores fail, at fixed intervals; returns their proxies."""
     proxies = []
     with contextlib.ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())

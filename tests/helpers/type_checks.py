@@ -1,4 +1,4 @@
-"""What checks annotations at run time, in tests: types by beartype, array shapes by jaxtyping."""
+"""Run-time checks of annotations in tests: types by beartype, array shapes by jaxtyping."""
 
 from beartype import BeartypeConf, beartype
 

@@ -1,4 +1,4 @@
-"""Names in any script are drawn, or spelt where no font has them."""
+"""Names in any script are drawn, or escaped if no font has them."""
 
 import base64
 import os
@@ -41,7 +41,7 @@ def write_font(path, signs):
 
 @pytest.fixture
 def forget():
-    """What is installed is looked up anew, before the test and after it."""
+    """Looks up installed fonts again, before and after the test."""
 
     def clear():
         for cached in (fonts._files, fonts._covering, fonts.path_and_text):
@@ -54,7 +54,7 @@ def forget():
 
 @pytest.fixture
 def alone(monkeypatch, tmp_path, forget):
-    """No font is installed but those below the returned folder, and Matplotlib's."""
+    """Hides all fonts except those below the returned folder, and Matplotlib's."""
     monkeypatch.setattr(fonts, "_folders", lambda: [tmp_path])
     return tmp_path
 

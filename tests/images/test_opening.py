@@ -1,4 +1,4 @@
-"""Files of all kinds, good and bad, become upright RGB pictures or one clear message."""
+"""Files of all kinds become upright RGB images, or give one clear message."""
 
 import io
 import struct
@@ -53,7 +53,7 @@ def png(width: int, height: int, bits: int, kind: int, content: bytes) -> bytes:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG file of a few bytes that promises many pixels."""
+    """A PNG file of a few bytes whose header states many pixels."""
     return png(width, height, 8, 2, bytes(10_000))
 
 

@@ -1,4 +1,4 @@
-"""The detector as Python's users have it."""
+"""The detector in Python."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Files of ONNX and TFLite detect, and are evaluated, as what they were exported from."""
+"""ONNX and TFLite files detect and are evaluated like the detector that was exported."""
 
 import dataclasses
 import json
@@ -73,7 +73,7 @@ def pictures(count):
 
 
 def assert_alike(found, wanted):
-    """Scores differ by rounding, so the last of those that are kept may be another."""
+    """Compares detections; scores differ by rounding, so the last one that is kept may differ."""
     assert (found.size, found.class_names) == (wanted.size, wanted.class_names)
     assert abs(len(found) - len(wanted)) <= 1 and len(wanted) > 20
     most = min(len(found), len(wanted)) - 1
@@ -291,7 +291,7 @@ def data(detector, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wanted(data):
-    """What the evaluation of a run says."""
+    """The results of the evaluation of a run."""
     trained = random_trained()
     dataset = open_dataset(data, class_names=NAMES)
     evaluator = Evaluator(as_config(tiny.get_config()), trained.network, dataset)

@@ -1,4 +1,4 @@
-"""The page as a folder: what is written, and in a browser without a window."""
+"""The page as a folder: its files, and its behaviour in a headless browser."""
 
 import contextlib
 import functools

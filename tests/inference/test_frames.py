@@ -1,4 +1,4 @@
-"""Frames of videos in strips: the same pixels as in one piece."""
+"""Frames of videos that are converted in strips have the same pixels."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def smooth_pixels(height=HEIGHT, width=WIDTH):
 
 
 class Turned:
-    """A frame of a video whose file says that it is turned."""
+    """A frame of a video whose file states a rotation."""
 
     def __init__(self, frame, rotation):
         self._frame, self.rotation = frame, rotation

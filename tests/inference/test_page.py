@@ -1,4 +1,4 @@
-"""The page: its endpoint, and in a browser without a window."""
+"""The page: its endpoint, and its behaviour in a headless browser."""
 
 import asyncio
 import base64
@@ -51,7 +51,7 @@ def counting(detector):
 
 @pytest.fixture(scope="module")
 def threshold(detector):
-    """Where the page begins: with the best handful of objects."""
+    """The first threshold of the page: about five objects are above it."""
     return round(float(detector(PICTURE).scores[8]), 2)
 
 
@@ -259,7 +259,7 @@ def test_the_package_and_its_commands_import_no_server():
 
 @pytest.fixture(scope="module")
 def page(server):
-    """The page in Chromium, and the requests that it made elsewhere."""
+    """The page in Chromium, and its requests to other hosts."""
     find_chromium()
     with new_page(viewport={"width": 1280, "height": 800}, accept_downloads=True) as tab:
         elsewhere = []

@@ -1,4 +1,4 @@
-"""Prediction as a user runs it: folders of good and bad files, and what is written."""
+"""Prediction as a user runs it: folders of good and bad files, and the results."""
 
 import contextlib
 import fcntl
@@ -30,7 +30,7 @@ from tests.inference.test_detector import picture
 
 
 def run(detector, output, *arguments, **options):
-    """What `predict` returns, and the JSON that it wrote."""
+    """The result of `predict`, and the JSON that it wrote."""
     options = {"score_threshold": 0.01, "batch_size": 2} | options
     counts = predict(detector, [str(argument) for argument in arguments], str(output), **options)
     return counts, json.loads((output / "detections.json").read_text())
@@ -56,7 +56,7 @@ BAD = {
 
 @pytest.fixture(scope="module")
 def thirty(tmp_path_factory):
-    """A folder of 30 files, six of them bad; `upright.png` and what equals it are the same."""
+    """A folder of 30 files, six of them damaged; `upright.png` has several copies."""
     folder = tmp_path_factory.mktemp("thirty")
     same = picture()
     for i in range(14):
@@ -120,7 +120,7 @@ def test_good_files_are_processed_and_bad_ones_reported(done):
 
 
 def assert_same(found, wanted):
-    """But for rounding, which depends on a picture's place in its batch."""
+    """Compares detections up to rounding, which depends on the position in the batch."""
     assert found[0] == wanted[0] and len(found[1]) == len(wanted[1])
     for ours, right in zip(found[1], wanted[1], strict=True):
         assert ours["category_id"] == right["category_id"]

@@ -1,4 +1,4 @@
-"""Images are taken apart into overlapping tiles, and each object is found once."""
+"""Images are divided into overlapping tiles, and each object is found once."""
 
 import json
 
@@ -16,7 +16,7 @@ NAMES = ("bright", "dark")
 
 
 class FindsSquares:
-    """Finds the bright area of an image: what `TiledDetector` asks of a detector, and no more."""
+    """A minimal detector for `TiledDetector`, which finds the bright area of an image."""
 
     class_names, category_ids, side, least_score = NAMES, (1, 2), 8, 0.01
 

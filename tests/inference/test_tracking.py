@@ -17,7 +17,7 @@ pytest.importorskip("trackers")
 
 
 def detections(*found):
-    """Of `(left, top, score, label)` each, 20 pixels wide and high."""
+    """Detections from `(left, top, score, label)`, 20 pixels wide and high."""
     return Detections(
         boxes=np.array([(x, y, x + 20, y + 20) for x, y, *_ in found], float).reshape(-1, 4),
         scores=np.array([score for *_, score, _ in found]),

@@ -1,4 +1,4 @@
-"""One detector, exported once to each format that a test asks for."""
+"""One detector, exported once to each format that a test needs."""
 
 import functools
 
@@ -18,7 +18,7 @@ def exported_trained():
 
 @pytest.fixture(scope="session")
 def exported_detector(exported_trained, tmp_path_factory):
-    """The folder of a format, by its name; the detector has a licence where there is a place."""
+    """The folder of a format, by its name; formats with a field for a licence have one."""
     from ssd_jax.interop.export import LICENSED, Choices, export
 
     @functools.cache
@@ -33,7 +33,7 @@ def exported_detector(exported_trained, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported_images(exported_trained):
-    """`[3, size, size, 3]` images of noise, and what the detector itself finds in them."""
+    """`[3, size, size, 3]` images of noise, and the detections of the detector."""
     from ssd_jax import Detector
     from ssd_jax.inference.jax_engine import JaxEngine
 

@@ -1,4 +1,4 @@
-"""Weights in and out, as a user moves them."""
+"""Import and export of weights, as a user runs them."""
 
 import json
 import shutil
@@ -170,7 +170,7 @@ PICTURES = np.random.default_rng(3).integers(0, 256, (3, 64, 64, 3), dtype=np.ui
 
 @pytest.fixture(scope="module")
 def detections(imported):
-    """What the detector of the work directory finds."""
+    """The detections of the detector of the work directory."""
     found = Detector.from_workdir(imported)(list(PICTURES))
     assert all(len(one.scores) > 20 for one in found)
     return found

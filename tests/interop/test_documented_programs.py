@@ -1,4 +1,4 @@
-"""The programs of the pages about exported files run where this package is not installed."""
+"""The programs on the pages about exported files run without this package."""
 
 import os
 import re
@@ -53,7 +53,7 @@ def documented(page, name):
 
 @pytest.fixture
 def image_and_lines(exported_images, exported_trained, tmp_path):
-    """An image in a file, and what each program has to print of it, sorted."""
+    """An image file, and the lines that each program must print, sorted."""
     (image, *_), (wanted, *_) = exported_images
     Image.fromarray(image).save(tmp_path / "image.png")
     lines = [

@@ -1,4 +1,4 @@
-"""Detectors go to the hub and come back, by a server of our own that speaks as the hub does."""
+"""Detectors are uploaded to and downloaded from the hub; a local server imitates it."""
 
 import base64
 import functools
@@ -22,7 +22,7 @@ NUMBERS = {"mAP": 0.87654, "loss": 1.5}
 
 
 class FakeHub(http.server.BaseHTTPRequestHandler):
-    """Repositories in memory: what `snapshot_download`, `create_repo` and `upload_folder` ask."""
+    """Repositories in memory for `snapshot_download`, `create_repo` and `upload_folder`."""
 
     protocol_version = "HTTP/1.1"
 

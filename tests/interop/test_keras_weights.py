@@ -48,7 +48,7 @@ def keras_vgg16():
 
 
 def features_of(model, names, image):
-    """What Keras computes at some layers."""
+    """The outputs of some layers in Keras."""
     import keras
 
     outputs = [model.get_layer(name).output for name in names]

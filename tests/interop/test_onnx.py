@@ -1,4 +1,4 @@
-"""ONNX files compute what the network does, in operators of their own."""
+"""ONNX files compute the same outputs as the network, in operators of ONNX."""
 
 import json
 from collections import Counter
@@ -183,7 +183,7 @@ def test_less_precision_gives_nearly_the_same(precision, least, most, exported, 
 
 
 def traced(function, side=4):
-    """The graph of a function of images of so many pixels."""
+    """The graph of a function of images with this number of pixels."""
     graph = Graph()
     add_network(graph, function, "images", side, names=("found",))
     return graph
@@ -199,7 +199,7 @@ def convolution(images, factor):
 
 
 def found_in_float16(function, images):
-    """What a function of images, in float16, gives in onnxruntime."""
+    """The result of a function of images in float16, in onnxruntime."""
     graph = traced(function)
     to_float16(graph, ("found",))
     (weight,) = [each for each in graph.constants if "weight" in each.name]

@@ -1,4 +1,4 @@
-"""A SavedModel detects in TensorFlow alone what the detector finds, and says what it is."""
+"""A SavedModel gives the detector's detections in TensorFlow alone, and describes itself."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A StableHLO file detects what the detector finds, and says nothing of where it was made."""
+"""A StableHLO file gives the detector's detections, and has no path of this machine."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""TFLite files compute what the network does, in operators of TFLite, and say what they are."""
+"""TFLite files compute the network's outputs in operators of TFLite, and have metadata."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def image():
 
 @pytest.fixture(scope="module")
 def trained():
-    """The tiny detector, trained in bfloat16, whose files are in float32 all the same."""
+    """The tiny detector, trained in bfloat16; its files are in float32."""
     settings = as_config(tiny.get_config()).model.model_copy(update={"precision": "bfloat16"})
     return random_trained(settings)
 
@@ -250,7 +250,7 @@ class Table:
         self.content, self.place = content, place
 
     def at(self, number):
-        """Where a field lies."""
+        """The position of a field."""
         names = self.place - self.int(self.place, "i")
         assert 4 + 2 * number < self.int(names, "H")
         return self.place + self.int(names + 4 + 2 * number, "H")

@@ -68,7 +68,7 @@ def grouped_convolution(x, kernel, stride, padding):
 
 
 def on_accelerators(*arguments, default, **_):
-    """In place of `jax.lax.platform_dependent`: what other devices than CPUs compute."""
+    """Replaces `jax.lax.platform_dependent`: uses the branch of other devices than CPUs."""
     return default(*arguments)
 
 

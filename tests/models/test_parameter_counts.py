@@ -1,4 +1,4 @@
-"""Networks have as many parameters as the reference has, or as their layers add up to."""
+"""Networks have the number of parameters of the reference, or of the sum of their layers."""
 
 import jax
 import pytest

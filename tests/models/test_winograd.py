@@ -8,7 +8,7 @@ from ssd_jax.models.winograd import kernel_gradient, winograd
 
 
 def whole_numbers(random, *shape):
-    """Of which every sum, also of their halves and quarters, is exact."""
+    """Random whole numbers, whose sums, also of their halves and quarters, are exact."""
     return jnp.float32(random.integers(-4, 5, shape))
 
 

@@ -1,4 +1,4 @@
-"""Computes `opencv.npz`, what OpenCV makes of 16 pixels; see README.md. Needs OpenCV.
+"""Computes `opencv.npz`, the results of OpenCV for 16 pixels; see README.md. Needs OpenCV.
 
 python tests/reference/make_opencv.py
 """

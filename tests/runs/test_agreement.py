@@ -1,4 +1,4 @@
-"""What processes of a run compare before the first step."""
+"""The facts that processes of a run compare before the first step."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ from ssd_jax.runs import agreement
 
 
 def compare(monkeypatch, *of_processes):
-    """Has `agreement` find these facts in the processes."""
+    """Lets `agreement` compare these facts of the processes."""
     monkeypatch.setattr(exchange, "gather_from_processes", lambda _: list(of_processes))
     agreement._check(of_processes[0], "do this")
 

@@ -44,7 +44,7 @@ def config():
 
 
 def truncate(voc: VocFolder, name: str) -> None:
-    """Leaves of an image its header and some rows."""
+    """Truncates an image to its header and some rows."""
     path = voc.root / "JPEGImages" / f"{name}.jpg"
     path.write_bytes(path.read_bytes()[:1500])
 
@@ -173,7 +173,7 @@ def test_truncated_training_images_are_listed_within_a_time_limit(voc, tmp_path,
 
 
 def test_no_training_image_is_decoded_after_the_time(voc, monkeypatch, caplog):
-    """The clock goes on by a second whenever it is read; large images take long to decode."""
+    """The clock advances by a second at each reading; large images take long to decode."""
     for name in "abcdef":
         pattern(0).save(voc.root / "JPEGImages" / f"{name}.jpg", "BMP")
     clock = SimpleNamespace(perf_counter=itertools.count().__next__)

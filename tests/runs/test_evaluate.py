@@ -100,7 +100,7 @@ def test_a_comparison_needs_two(reference):
 
 @contextlib.contextmanager
 def opened(file, **viewport):
-    """A page in headless Chromium, and everything that went wrong or left the page."""
+    """A page in headless Chromium, with its errors and its requests to other hosts."""
     with new_page(**viewport) as page:
         complaints = []
         page.on("console", lambda message: complaints.append(message.text))
@@ -111,7 +111,7 @@ def opened(file, **viewport):
 
 
 def assert_complete(page, complaints, file):
-    """Nothing was fetched but the file itself and what it holds; every image is there."""
+    """Checks that only the file itself was fetched, and that every image is shown."""
     assert {url for url in complaints if not url.startswith("data:")} == {file.as_uri()}
     decoded = "Promise.all([...document.images].map(i => i.decode().then(() => 1, () => i.alt)))"
     assert set(page.evaluate(decoded)) == {1}
@@ -123,7 +123,7 @@ def assert_complete(page, complaints, file):
 
 @pytest.fixture(scope="module")
 def blood_cells():
-    """Pictures, and what a detector that was trained on others found in them."""
+    """Images, and the detections of a detector that was trained on other images."""
     return f"voc_xml:{shared('data/BCCD')}:test", CARRIED / "bccd"
 
 

@@ -86,7 +86,7 @@ def test_padding_is_no_image():
 
 
 class LeftHalf(Network):
-    """A network that finds bright columns, but looks at the left half of the picture alone."""
+    """A network that finds bright columns, only in the left half of the image."""
 
     def __init__(self):
         pass

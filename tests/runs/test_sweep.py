@@ -1,4 +1,4 @@
-"""The sweep as a user runs it, on configs of seconds."""
+"""The sweep as a user runs it, with configs that train in seconds."""
 
 import json
 
@@ -56,7 +56,7 @@ def row_config(name):
 
 
 def finish_run(config, place):
-    """Leaves what a run of this config leaves at its end, but untrained."""
+    """Writes the files of a finished run of this config, without training."""
     names = ("circle", "cross", "square", "star", "triangle")
     config = as_config(config)
     record_run(place, config, names, range(1, 6))

@@ -1,4 +1,4 @@
-"""Object stores: copies of what lies there, results that go there, work directories."""
+"""Object stores: copies of objects, results in a store, work directories."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ BUCKETS = ["gs://bucket", "s3://bucket"]
 
 @pytest.fixture(params=BUCKETS)
 def place(request, stores, tmp_path, monkeypatch):
-    """A place of its own in each store; nothing may be written into the current folder."""
+    """A separate place in each store; nothing may be written into the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(mirror, "SETTLING_SECONDS", 0.0)
     yield f"{request.param}/{tmp_path.name}"
@@ -151,7 +151,7 @@ def config_with(data, **fields):
 
 @pytest.fixture(scope="module")
 def run(pictures):
-    """A run that was killed after step 2, as a store holds it, and went on to step 4.
+    """A run in a store that was killed after step 2, and continued to step 4.
 
     Its images are there, too.
     """

@@ -1,4 +1,4 @@
-"""Data in object stores: it is what the same files are on a disk."""
+"""Data in object stores gives the same batches as files on a disk."""
 
 import shutil
 

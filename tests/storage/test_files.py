@@ -216,7 +216,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
 
 
 def special_file(kind: str, path: Path) -> None:
-    """Makes something that is no regular file."""
+    """Makes a special file: not a regular one."""
     if kind == "fifo":
         os.mkfifo(path)
     elif kind == "socket":

@@ -1,4 +1,4 @@
-"""Files that take the place of others, as a whole or not at all."""
+"""Files are replaced completely or not at all."""
 
 import os
 

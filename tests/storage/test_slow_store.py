@@ -12,7 +12,7 @@ from tests.helpers.stores import slowed
 
 
 class Store(http.server.BaseHTTPRequestHandler):
-    """Answers like an emulator: HTTP/1.0, the method and the path, and what it was sent."""
+    """Answers like an emulator: HTTP/1.0, with the method, the path and the body of the request."""
 
     def do_GET(self):
         self.server.asked.append(self.path)

@@ -1,4 +1,4 @@
-"""Gradient accumulation: the update of several parts is that of the whole batch."""
+"""Gradient accumulation: the update of several parts equals that of the whole batch."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What hooks are told, and how they end."""
+"""The calls of hooks, and the end of hooks."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from ssd_jax.training.hooks import Hook, Hooks, StopTraining
 
 
 class Told(Hook):
-    """Keeps what it is told."""
+    """Records its calls."""
 
     def __init__(self, calls, error=None):
         self.calls, self.error = calls, error

@@ -21,7 +21,7 @@ def make(name):
 
 
 def log_twice(name, workdir):
-    """A run that was cut off after step 6, of which step 4 was saved, and went on."""
+    """A run that was interrupted after step 6, and continued from step 4."""
     workdir.mkdir()
     first = make(name)
     first.start(Config(loggers=name), workdir, 0)

@@ -1,4 +1,4 @@
-"""The training loop, with steps that are not."""
+"""The training loop, with replaced steps."""
 
 import logging
 
@@ -21,7 +21,7 @@ METRICS = ("loss", "gradient_norm", "update_norm", "positives")
 
 
 class Number:
-    """A metric on a device that tells when it is waited for or read, and by which step."""
+    """A metric on a device that reports when, and in which step, it is awaited or read."""
 
     def __init__(self, value, seen):
         self.value, self.seen = value, seen
@@ -50,7 +50,7 @@ class NoCheckpoints:
 
 
 class Lines(Hook):
-    """Keeps what it is told, and may end the run after a step."""
+    """Records its calls, and may end the run after a step."""
 
     def __init__(self, last_step=None):
         self.last_step, self.lines = last_step, []
@@ -62,7 +62,7 @@ class Lines(Hook):
 
 
 def run(steps=12, log_every=5, last_step=None, checkpoints=None, evaluate=None, num_images=0):
-    """When the numbers of which step were looked at, and what hooks were told."""
+    """The steps at which numbers were read, and the calls of hooks."""
     looked, taken, rates, hook = [], [], [], Lines(last_step)
 
     def train_step(state, batch, numbers):

@@ -18,7 +18,7 @@ def distortion(brightness=0.0, contrast=1.0, saturation=1.0, hue=0.0, contrast_f
 
 
 def by_hsv(pixels, saturation_factor, hue_degrees):
-    """The definition: to HSV and back, pixel by pixel."""
+    """The definition of saturation and hue: to HSV and back, pixel by pixel."""
     changed = np.empty_like(pixels)
     for index in np.ndindex(pixels.shape[:-1]):
         hue, saturation, value = colorsys.rgb_to_hsv(*(pixels[index] / 255).tolist())

@@ -1,4 +1,4 @@
-"""The train step: its numbers on one device; `test_steps_on_devices.py` has more of them."""
+"""The train step on one device; `test_steps_on_devices.py` tests more devices."""
 
 import functools
 
@@ -43,7 +43,7 @@ OPTIMIZER = make_optimizer(CONFIG, make_schedule(CONFIG))
 
 @functools.cache
 def first_numbers():
-    """A function, for a program of several processes imports this before they are joined."""
+    """A function, because a program of several processes imports this file before they join."""
     return step_numbers(CONFIG)(0)
 
 
@@ -103,7 +103,7 @@ def compiled_network(network):
 
 
 def network_input(images):
-    """Images with what is beyond their window filled."""
+    """Images, filled outside their windows."""
     pixels = np.where(np.arange(64)[:, None] < 51, images, [123, 117, 104])
     return tiny_network().normalise(pixels)
 
@@ -157,7 +157,7 @@ def test_the_metrics_of_a_step_equal_those_of_the_plain_loss(after_one_step):
 
 
 def test_the_loss_needs_no_pmap(after_one_step):
-    """Batch norm and gradients of the plain loss, under `jit` alone, are those of the step."""
+    """Batch norm and gradients of the plain loss under `jit` equal those of the step."""
     network, batch = tiny_network(), make_batch()
     parameters, batch_stats = initial_variables(network)
     keys = image_keys(CONFIG.seed, jnp.int32(0), jnp.arange(BATCH))

@@ -83,7 +83,7 @@ PLACES = {"1": (1, 1), "8": (8, 1), "2 of each of 2": (4, 2)}
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """What came out of each place; of two processes, of the second."""
+    """The results of each run; of the second process if there are two."""
     folder = tmp_path_factory.mktemp("runs")
 
     def run(name):

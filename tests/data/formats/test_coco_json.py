@@ -1,4 +1,4 @@
-"""COCO's JSON in the layouts of the tools that write it, and with what their exports lack."""
+"""COCO's JSON in the layouts of the tools that write it, also with missing fields."""
 
 import itertools
 import json

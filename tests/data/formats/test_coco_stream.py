@@ -1,4 +1,4 @@
-"""COCO's JSON read as a stream: whatever the order and form, what `json.load` would give."""
+"""COCO's JSON read as a stream equals the result of `json.load`, in any order and form."""
 
 import codecs
 import json

@@ -1,4 +1,4 @@
-"""Annotations that contradict themselves or the images: refused or told, never guessed."""
+"""Annotations that contradict themselves or the images are rejected or reported, not guessed."""
 
 import logging
 

@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def read(folder, text, encoding="utf-8"):
-    """What a file with this text says of each image: names and boxes in pixels."""
+    """The objects of each image in a file with this text: names and boxes in pixels."""
     (folder / "rows.csv").write_text(text, encoding=encoding)
     part = open_part(f"csv:{folder / 'rows.csv'}:{folder / 'images'}", Problems())
     annotations = [part.annotation(index) for index in range(len(part))]

@@ -122,7 +122,7 @@ def test_elements_without_a_box_are_reported(tmp_path, caplog, monkeypatch):
 
 
 def track(*boxes):
-    """Of (frame, left edge, outside)."""
+    """A track of (frame, left edge, outside)."""
     listed = "".join(
         f'<box frame="{frame}" keyframe="1" outside="{outside}" occluded="0" xtl="{left}" '
         f'ytl="4" xbr="{left + 10}" ybr="20" z_order="0"></box>'
@@ -139,7 +139,7 @@ def box(left):
     "names", [[f"frame_{i:06d}.PNG" for i in range(5)], [f"shot{i}.jpg" for i in range(1, 6)]]
 )
 def test_a_video(tmp_path, names):
-    """Frames are known by their numbers, or by their order where the numbers are others."""
+    """Frames are identified by their numbers, or by their order if the numbers differ."""
     meta = META.format(kind="job", size=5, start=0, stop=4)
     write(tmp_path / "annotations.xml", track((1, 10, 0), (3, 20, 0), (4, 20, 1)), meta=meta)
     pictures(tmp_path / "images", *names)

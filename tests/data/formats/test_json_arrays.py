@@ -1,4 +1,4 @@
-"""The stream of a JSON object's arrays, beside `json.loads` of the whole."""
+"""The stream of a JSON object's arrays, compared with `json.loads` of the whole text."""
 
 import json
 
@@ -22,12 +22,12 @@ OBJECTS = st.dictionaries(st.sampled_from([*NAMES, "other", "]"]), ITEMS | VALUE
 
 
 def quickly(text):
-    """Decodes arrays of objects alone, as the readers of formats do."""
+    """Decodes only arrays of objects, like the readers of formats."""
     return msgspec.json.decode(text, type=list[dict])
 
 
 def streamed(data, length, at_once):
-    """The arrays of a text that is read so many bytes at a time; None for other values."""
+    """The arrays of a text that is read in pieces of some bytes; None for other values."""
     pieces = (data[i : i + length] for i in range(0, len(data), length))
     found = {}
     for part in read_arrays(pieces, dict.fromkeys(NAMES, quickly), at_once):

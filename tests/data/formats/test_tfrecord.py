@@ -113,7 +113,7 @@ def test_values_that_are_not_packed_are_read():
 
 
 def test_any_byte_changed_is_found(pictures, tmp_path):
-    """Of what parses, too: the checksum tells."""
+    """The checksum detects changes also if the record can still be parsed."""
     path = write(tmp_path / "train.record", *features(pictures[0]))
     whole = path.read_bytes()
     random = np.random.default_rng(0)

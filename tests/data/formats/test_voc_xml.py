@@ -1,4 +1,4 @@
-"""Pascal VOC's XML in the layouts of the tools that write it, and with what their exports have."""
+"""Pascal VOC's XML in the layouts of the tools that write it, with their special elements."""
 
 import logging
 
@@ -42,7 +42,7 @@ def write_list(root, split, *lines, folder="ImageSets/Main"):
 
 
 def classes(*ids):
-    """What `fill` has made of these images."""
+    """The objects that `fill` wrote for these images."""
     return {image_id: [(image_id.rpartition("/")[2], THE_BOX)] for image_id in ids}
 
 
@@ -204,7 +204,7 @@ def test_names_in_lists_that_are_of_no_image(tmp_path, line, complaint):
 
 
 def test_blanks_and_marks(tmp_path):
-    """A whole line that names an image is a name, even where it ends as a mark does."""
+    """A whole line that names an image is a name, even if it ends like a mark."""
     for name in ("IMG", "IMG 1", "IMG -1"):
         fill(tmp_path, f"Annotations/{name}.xml", f"JPEGImages/{name}.jpg")
     spec = write_list(tmp_path, "train", "IMG 1", "IMG -1")

@@ -1,4 +1,4 @@
-"""What the writers of Pascal VOC, labelImg, COCO and CVAT write is read back the same."""
+"""Data sets of the writers of Pascal VOC, labelImg, COCO and CVAT are read back unchanged."""
 
 import pytest
 
