@@ -223,7 +223,7 @@ def reads_what_runs_code(path: Path) -> bool:
     return bool(distributions(path) & RUN_CODE or names & {"read_pickle", "to_pickle"} or allows)
 
 
-def test_nothing_that_is_read_can_run_code():
+def test_reading_files_cannot_run_code():
     # Foreign weights are pickles, too: `interop/pickle_reader.py` reads them without running them.
     assert not {name_of(path) for path in FILES if reads_what_runs_code(path)}
 

@@ -16,5 +16,5 @@ pytestmark = pytest.mark.slow  # together
         if attack.quick
     ],
 )
-def test_survives(attack: Attack, tmp_path) -> None:
+def test_quick_attacks_do_no_harm(attack: Attack, tmp_path) -> None:
     attack.run(tmp_path)

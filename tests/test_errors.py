@@ -19,7 +19,7 @@ def test_counted_nouns_have_the_right_form(number, noun, text):
     assert counted(number, noun) == text
 
 
-def test_of_many_names_the_first_are_listed():
+def test_only_the_first_of_many_names_are_listed():
     assert first_names([], 2) == ""
     assert first_names(["a", "b"], 2) == "a, b"
     assert first_names(["a", "b", "c"], 2) == "a, b and 1 more"
@@ -30,7 +30,7 @@ def test_control_characters_are_escaped():
     assert printable("a\x07\nb") == "a\\x07\nb"
 
 
-def test_of_a_word_as_long_as_pages_the_middle_is_left_out():
+def test_long_words_are_shortened_in_the_middle():
     path = "/folder" * 80
     message = str(UserError(f"--port={'9' * 5000} and {path}"))
     assert len(message) < 1300 and message.endswith(f"9 and {path}") and "9…9" in message

@@ -52,7 +52,7 @@ def extended(tmp_path_factory):
     return copy
 
 
-def test_each_kind_is_there_with_a_change_and_a_program():
+def test_each_kind_of_example_has_a_change_and_a_program():
     assert TITLES == [
         "A loss field",
         "An augmentation on the device",

@@ -26,7 +26,7 @@ def test_items_are_in_order_and_limited_in_advance():
     assert threading.active_count() < first_thread
 
 
-def test_errors_come_behind_the_items_before_them():
+def test_errors_are_raised_after_the_items_before_them():
     def items():
         yield from (1, 2)
         raise RuntimeError("no more")
@@ -71,7 +71,7 @@ def test_closing_does_not_wait_for_a_thread_that_hangs(monkeypatch):
     hangs.set()
 
 
-def test_a_pool_maps_in_order_with_few_under_way():
+def test_a_pool_maps_in_order_with_a_limited_number_of_tasks():
     taken = []
 
     def items():

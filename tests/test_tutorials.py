@@ -49,7 +49,7 @@ def test_tutorials_use_public_names(name):
 
 
 @every_tutorial
-def test_its_configs_exist(name):
+def test_configs_of_tutorials_exist(name):
     for node in nodes_of(name):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "ssd_jax.load_config":
             ssd_jax.load_config(*map(ast.literal_eval, node.args))
@@ -70,7 +70,7 @@ def test_all_tutorials_have_the_detector_of_the_first_one():
 
 
 @every_tutorial
-def test_its_page_shows_its_current_program(name):
+def test_pages_of_tutorials_show_the_current_programs(name):
     page = page_of(name)
     place = 0
     for cell in tutorials.split(SCRIPTS[name].read_text()):

@@ -278,7 +278,7 @@ def test_an_image_whose_name_is_not_one_line_is_rejected(tmp_path, image_id):
         write_detections([result(image_id=image_id)], ["dog"], [1], tmp_path / "submission")
 
 
-def test_images_may_be_called_like_paths(tmp_path):
+def test_image_ids_that_look_like_paths_are_safe(tmp_path):
     names = ["../../evil", "/etc/passwd", "1" * 5000]
     write_detections([result(image_id=name) for name in names], ["dog"], [1], tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [

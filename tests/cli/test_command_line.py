@@ -177,7 +177,7 @@ def test_one_config_with_fields_given():
         load_config(TABLE, ["--config.step=7"])
 
 
-def test_a_flag_as_long_as_pages_is_unknown():
+def test_a_very_long_flag_is_unknown():
     told = complaint(f"--{'9' * 5000}")
     assert told.startswith("there is no flag --999") and len(told) < 1000
 
@@ -189,7 +189,7 @@ def test_a_flag_as_long_as_pages_is_unknown():
         ("predict", ["--outptu=x"], 2, "--output?"),
     ],
 )
-def test_commands_leave_with_one_line(command, arguments, status, told):
+def test_commands_exit_with_one_line(command, arguments, status, told):
     done = run_command(command, *arguments, expect=status)
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and told in line

@@ -76,7 +76,7 @@ def test_training_ends_while_its_main_thread_waits_in_c():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_that_is_sent_twice_does_not_break_off_what_the_first_one_ends(number):
+def test_a_repeated_signal_does_not_abort_the_shutdown(number):
     work = """
 try:
     time.sleep(60)

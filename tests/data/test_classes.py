@@ -78,7 +78,7 @@ def test_a_map_merges_and_leaves_out(spec, told):
     assert labels(renamed) == [[2, 2, 2], [1], []]
 
 
-def test_a_map_of_unknown_names_is_refused(spec):
+def test_a_class_map_of_unknown_names_is_rejected(spec):
     with pytest.raises(UserError, match=r"class_map names the class 'pupy'.*did you mean 'puppy'"):
         open_dataset(spec, class_map={"pupy": "dog"})
 

@@ -137,7 +137,7 @@ def test_an_image_inside_a_larger_file(image, tmp_path):
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 10**6])
-def test_how_many_objects_are_computed_together_changes_nothing(image, told, monkeypatch, at_once):
+def test_the_number_of_objects_computed_together_does_not_matter(image, told, monkeypatch, at_once):
     monkeypatch.setattr(columns, "AT_ONCE", at_once)
     boxes = {
         "a": [(0, 10, 80, 60), (20, 10, 80, 60), (-0.0, 10, 80, 60), (20, 10, 20, 60)],

@@ -161,7 +161,7 @@ def test_names_with_outer_blanks_can_be_in_lists(tmp_path):
     assert sorted(record.image_id for record in records) == ["1", "a", "b"]
 
 
-def test_nothing_is_left_of_a_conversion_that_fails(source, tmp_path, monkeypatch):
+def test_a_failed_conversion_leaves_no_files(source, tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("disk full")
 

@@ -144,7 +144,7 @@ def test_rounding_is_no_mistake():
         ("sys:x", r"but the module sys has no x"),
     ],
 )
-def test_a_function_that_is_not_there_is_named(module, tmp_path, name, complaint):
+def test_a_missing_function_is_reported(module, tmp_path, name, complaint):
     (tmp_path / "broken.py").write_text("\nimport absent\n")
     (tmp_path / "wrong.py").write_text("def x(:\n")
     (tmp_path / "exits.py").write_text("import sys\nsys.exit(2)\n")

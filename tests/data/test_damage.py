@@ -73,7 +73,7 @@ def listed(tmp_path):
 
 @pytest.mark.parametrize("cache", [False, True])
 @pytest.mark.slow
-def test_in_training_a_blank_takes_the_place_of_a_damaged_picture(voc, tmp_path, cache):
+def test_a_blank_replaces_a_damaged_image_in_training(voc, tmp_path, cache):
     sound = take(training_batches(PLAIN, open_dataset(voc.split("all", *NAMES)), BATCH), 4)
     source = skipping(voc, tmp_path)
     paths = [str(damage(voc, name)) for name in DAMAGE]
@@ -96,7 +96,7 @@ def test_in_training_a_blank_takes_the_place_of_a_damaged_picture(voc, tmp_path,
 
 
 @pytest.mark.parametrize("name", ["picture1", "picture4", "picture5", "picture7"])
-def test_in_training_a_damaged_picture_is_named(voc, name):
+def test_a_damaged_training_image_is_named(voc, name):
     source = open_dataset(voc.split("all", *NAMES))
     path = damage(voc, name)
     with pytest.raises(UserError) as error:

@@ -108,7 +108,7 @@ def test_records_have_cleaned_boxes_labels_and_sizes(dataset):
 
 
 @pytest.mark.parametrize("process_count", [1, 2, 3, 7])
-def test_every_record_falls_to_one_process(dataset, process_count):
+def test_every_record_belongs_to_one_process(dataset, process_count):
     shares = [list(dataset.share(index, process_count)) for index in range(process_count)]
     assert sorted(itertools.chain(*shares)) == list(range(6))
     assert shares[0][:2] == [0, process_count] if process_count < 4 else shares[0][0] == 0

@@ -131,7 +131,7 @@ def test_label_files_that_are_all_empty_are_reported(tmp_path):
         ("training/label_2/000000.txt", "KITTI"),
     ],
 )
-def test_formats_that_are_not_read_are_called_by_their_names(tmp_path, file, whose):
+def test_unsupported_formats_are_named(tmp_path, file, whose):
     write_picture(tmp_path / "a.jpg", 200, 100)
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text("{}")

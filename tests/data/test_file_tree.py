@@ -22,7 +22,7 @@ def found(tree: FileTree, name: str) -> str:
     return image.kind if isinstance(image, Problem) else image.relative_to(tree.root).as_posix()
 
 
-def test_all_files_are_listed_but_hidden_ones(tmp_path):
+def test_all_files_except_hidden_ones_are_listed(tmp_path):
     listed = tree(tmp_path, "b.jpg", "a/c.txt", ".hidden/d.jpg", "__MACOSX/e.jpg", "._b.jpg")
     assert listed.files == ("b.jpg", "a/c.txt") and listed.images == ["b.jpg"]
     assert listed.with_suffix(".txt") == ["a/c.txt"]

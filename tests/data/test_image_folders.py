@@ -20,5 +20,5 @@ from ssd_jax.data.image_folders import split_of
         ("labels.csv", "all"),
     ],
 )
-def test_the_nearest_name_that_is_a_split_alone_counts(file, split):
+def test_the_nearest_name_without_other_words_is_the_split(file, split):
     assert split_of(file) == split

@@ -112,7 +112,7 @@ def test_an_unreadable_image_without_stated_size_stops_or_is_left_out(voc, tmp_p
     assert_stops_or_skips(tmp_path, spec, "the image cannot be read", "bad.jpg", "bad")
 
 
-def test_a_picture_listed_twice_is_used_once(voc, tmp_path):
+def test_an_image_listed_twice_is_used_once(voc, tmp_path):
     spec = voc.split("all", "good", "good")
     assert_stops_or_skips(tmp_path, spec, "lists 'good' twice", "all.txt", "good")
 
@@ -282,7 +282,7 @@ def test_too_many_stop_with_count_fraction_and_list(voc, tmp_path):
     assert len(listed(tmp_path)) == 1
 
 
-def test_all_damaged_leaves_nothing(voc, tmp_path):
+def test_data_with_only_damaged_images_is_rejected(voc, tmp_path):
     voc.annotation("bad").write_text("")
     with pytest.raises(UserError, match="all of 1 image are damaged"):
         open_dataset(voc.split("all", "bad"), (), skip(tmp_path, 0.9))
@@ -322,7 +322,7 @@ def test_each_process_lists_the_problems_that_it_finds(tmp_path):
         problems.add("c.jpg", "c", BROKEN)
 
 
-def test_everything_wrong_with_a_picture_is_listed(voc, tmp_path):
+def test_all_problems_of_an_image_are_listed(voc, tmp_path):
     boxes = BOX.format(CORNERS.format("nan")) + BOX.format(CORNERS.format("x"))
     voc.annotation("bad").write_text(f"<annotation>{boxes}</annotation>")
     open_dataset(voc.split("all", "good", "bad"), (), skip(tmp_path))

@@ -138,7 +138,7 @@ def test_a_broken_annotation_is_named(voc, text, complaint):
         open_dataset(voc.split("train", "one"))
 
 
-def test_a_box_that_is_no_number_is_named(voc):
+def test_a_box_that_is_not_a_number_is_reported(voc):
     voc.add("one", [("dog", "abc", 4, 6, 20)])
     with pytest.raises(UserError, match="'abc', which is not a number"):
         open_dataset(voc.split("train", "one"))

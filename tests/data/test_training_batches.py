@@ -170,7 +170,7 @@ def test_processes_together_use_every_image_once_an_epoch(source, process_count)
     assert len(orders) == 3
 
 
-def test_processes_augment_in_ways_of_their_own(source):
+def test_processes_augment_differently(source):
     windows = [
         take(training_batches(CONFIG, source, BATCH, process_index=index, process_count=2), 2)
         for index in range(2)

@@ -65,7 +65,7 @@ def test_configs_have_the_sizes_of_the_formula(config):
         (table3.get_config("one"), 8664),
     ],
 )
-def test_ablations_have_as_many_boxes_as_the_paper(config, num_boxes):
+def test_ablations_have_the_number_of_boxes_of_the_paper(config, num_boxes):
     tiling = build_network(as_config(config).model, 20).tiling
     assert tiling.num_boxes == len(default_boxes(tiling)) == num_boxes
 

@@ -47,7 +47,7 @@ def test_nms_equals_greedy_nms(num_boxes):
         np.testing.assert_array_equal(non_maximum_suppression(boxes, scores, threshold), expected)
 
 
-def test_nms_of_each_row_is_for_itself():
+def test_nms_treats_each_row_separately():
     random = np.random.default_rng(0)
     boxes = random_boxes(random, 2, 3, 70)
     scores = -np.sort(-random.random((2, 3, 70))).astype(np.float32)
@@ -109,7 +109,7 @@ def test_the_best_400_of_a_class_enter_suppression():
 
 @pytest.mark.parametrize("few_together", [True, False])
 @pytest.mark.parametrize("candidates", [60, 71, 110])
-def test_few_candidates_are_treated_as_many(candidates, few_together, monkeypatch):
+def test_few_and_many_candidates_give_the_same_detections(candidates, few_together, monkeypatch):
     # 60 and about 30 of two classes are few, 71 more than enter suppression, 110 and 30 many.
     monkeypatch.setattr(postprocess, "FEW", 128)
     random = np.random.default_rng(candidates)

@@ -114,7 +114,7 @@ def test_all_problems_are_reported(dirty, tmp_path):
         assert part in text
 
 
-def test_how_many_objects_are_many_is_given(dirty):
+def test_the_limit_of_many_objects_can_be_set(dirty):
     assert kinds(check_data(dirty))["many objects"] == 1  # 65, more than the config's default
     report = check_data(dirty, max_objects=65)
     assert kinds(report)["many objects"] == 0

@@ -44,7 +44,7 @@ ALIKE = """
 
 
 @pytest.mark.multiprocess
-def test_every_process_gets_the_same():
+def test_every_process_receives_the_same_values():
     done = run_together(ALIKE, 3)
     for each in done:
         assert each.returncode == 0 and not each.stderr, each.stderr

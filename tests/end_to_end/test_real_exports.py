@@ -130,7 +130,7 @@ def labelme(root: Path) -> None:
     "write, evaluated",
     [(roboflow_coco, 4), (roboflow_yolo, 4), (cvat, 2), (labelimg, 2), (labelme, 2)],
 )
-def test_a_folder_is_enough(
+def test_the_name_of_a_folder_suffices(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     write: Callable[[Path], None],

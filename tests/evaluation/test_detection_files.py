@@ -48,7 +48,7 @@ def test_the_forms_equal_those_of_the_servers(tmp_path):
     ]
 
 
-def test_a_class_may_end_like_another(tmp_path):
+def test_a_class_name_may_be_the_end_of_another(tmp_path):
     (tmp_path / "results_mini_bus.txt").write_text("a 0.5 1 1 9 9\n\n")
     (tmp_path / "results_bus.txt").write_text("a 0.7 2 2 9 9\n")
     (read,) = read_detections(tmp_path, [result(image_id="a")], NAMES, IDS)

@@ -73,7 +73,7 @@ def test_costs_of_errors_by_hand():
     assert {name: float(values[0]) for name, values in gains.items()} == pytest.approx(expected)
 
 
-def test_an_object_found_already_is_not_found_by_moving_another_box():
+def test_a_moved_box_does_not_find_an_object_twice():
     images = [result([(1, False, A), (1, False, B)], [(1, 0.9, HALF_A), (1, 0.8, A)])]
     rankings = voc.rank(images, 1)
     gains = costs(images, rankings, analyse(images, rankings, ["cat"], []), voc.METRIC.average)

@@ -39,14 +39,14 @@ def test_a_second_detection_of_an_object_is_wrong():
     np.testing.assert_allclose(average_precision([image], 1).area, [0.5 + 0.5 * 2 / 3])
 
 
-def test_difficult_objects_count_neither_way():
+def test_difficult_objects_are_neither_right_nor_wrong():
     truth = [(1, False, A), (1, True, B)]
     without = average_precision([result(truth, [(1, 0.8, A)])], 1)
     found = average_precision([result(truth, [(1, 0.9, B), (1, 0.8, A), (1, 0.7, B)])], 1)
     assert without.area[0] == found.area[0] == 1
 
 
-def test_crowds_count_neither_way():
+def test_crowds_are_neither_right_nor_wrong():
     # A crowd that counted would be missed, or would make its second detection wrong.
     truth = [(1, False, A), (1, False, B)]
     found = [(1, 0.9, B), (1, 0.8, B), (1, 0.7, A)]
@@ -99,7 +99,7 @@ def test_equals_the_reference(threshold):
         np.testing.assert_allclose(mean_over_classes(ours), expected["mAP"], rtol=0, atol=1e-9)
 
 
-def test_an_image_that_counts_twice_is_an_image_that_is_there_twice():
+def test_an_image_of_weight_two_equals_two_images():
     images = random_results(12, 3, 8, seed=1)
     weights = np.random.default_rng(0).integers(0, 3, (2, len(images)))
     for row in weights:

@@ -107,7 +107,7 @@ def svg(uri):
 
 
 @pytest.mark.parametrize("names", [["Löwe", "猫"], ["$a$", "$\\foo{$"], ["Жук", "a_b^"]])
-def test_figures_bear_any_name(alone, names):
+def test_figures_may_have_any_name(alone, names):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         svg(figures.objects_per_class(names, [2, 1]))

@@ -100,7 +100,7 @@ PICTURE = np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 10
     ],
 )
 @pytest.mark.parametrize("image_format", ["PNG", "TIFF", "WEBP"])
-def test_orientation_is_respected_once(orientation, upright, image_format):
+def test_orientation_is_applied_once(orientation, upright, image_format):
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if image_format == "WEBP" else {}
@@ -259,7 +259,7 @@ def test_limits_are_checked_before_decoding(tmp_path):
     [(8, 2, 110_000_000), (8, 0, 94_000_000), (8, 6, 58_750_000), (16, 2, 36_153_846)],
     ids=["RGB", "gray", "RGBA", "RGB of 16 bits"],
 )
-def test_kinds_that_take_more_memory_may_have_fewer_pixels(bits, kind, most):
+def test_image_kinds_that_need_more_memory_have_a_lower_limit_of_pixels(bits, kind, most):
     side = int(most**0.5)
     with pytest.raises(UserError, match=r"truncated|broken"):  # decoded, up to where it ends
         open_image(png(side, 1, bits, kind, b"\0"))

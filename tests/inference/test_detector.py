@@ -82,7 +82,7 @@ def test_a_threshold_is_a_number_from_0_to_1(detector, threshold):
         detector(PICTURES[0], score_threshold=threshold)
 
 
-def test_a_path_makes_no_detector():
+def test_a_path_instead_of_weights_is_rejected():
     with pytest.raises(UserError, match=r"Detector\('runs/mine'\) .*use Detector.from_workdir"):
         Detector("runs/mine")
 

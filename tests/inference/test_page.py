@@ -51,7 +51,7 @@ def counting(detector):
 
 @pytest.fixture(scope="module")
 def threshold(detector):
-    """The first threshold of the page: about five objects are above it."""
+    """The threshold of the page in these tests: eight objects are above it."""
     return round(float(detector(PICTURE).scores[8]), 2)
 
 
@@ -300,7 +300,7 @@ def save(tab, button, path):
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_a_picture_is_detected_once_and_the_browser_chooses(
+def test_an_image_is_detected_once_and_the_browser_filters_detections(
     page, counting, detector, threshold, tmp_path
 ):
     tab, elsewhere = page

@@ -152,7 +152,7 @@ def test_tiles_of_wrong_sizes_are_refused():
         tiles_of((3152, 3152), 32)
 
 
-def test_files_are_taken_apart_too(detector: Detector, tmp_path):
+def test_files_are_divided_into_tiles_too(detector: Detector, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (100, 160, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "noise.png")
     tiled, options = TiledDetector(detector, 64), {"score_threshold": 0.01, "batch_size": 4}

@@ -162,6 +162,6 @@ def test_keras_weights_fill_the_backbone_except_for_the_norm(keras_vgg16, config
     assert {path: array.shape for path, array in arrays.items()} == shapes
 
 
-def test_weights_that_cannot_be_had_are_explained():
+def test_weights_that_cannot_be_loaded_are_reported():
     with pytest.raises(UserError, match=r"/no/such\.h5.*To start from scratch: --config\.init="):
         load_application("vgg16", "/no/such.h5")

@@ -174,7 +174,7 @@ def test_files_describe_their_detector(precision, exported):
 
 # Shares of the standard deviation of what the network gives on noise, with random weights.
 @pytest.mark.parametrize("precision, least, most", [("float16", 1e-5, 1e-3), ("int8", 1e-3, 0.02)])
-def test_less_precision_gives_nearly_the_same(precision, least, most, exported, images):
+def test_lower_precision_gives_nearly_equal_results(precision, least, most, exported, images):
     wanted = run(exported / "float32" / "network.onnx", images)
     found = run(exported / precision / "network.onnx", images)
     for name, array in wanted.items():

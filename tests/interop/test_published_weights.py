@@ -97,7 +97,7 @@ def test_a_file_is_downloaded_once_and_then_needs_no_network(published, capsys):
     assert published.requests == [kept.name]
 
 
-def test_a_file_that_was_put_there_is_used(published):
+def test_a_file_placed_by_the_user_is_used(published):
     kept = published.publish(b"weights")
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"weights")
@@ -117,7 +117,7 @@ def test_a_damaged_file_is_refused_with_the_fix(published):
     assert published_file("imagenet", "vgg16").read_bytes() == b"weights"
 
 
-def test_another_file_than_the_right_one_is_not_kept(published):
+def test_a_download_with_a_wrong_hash_is_not_kept(published):
     kept = published.publish(b"weights")
     published.files[kept.name] = b"weighty", 7
     with pytest.raises(UserError, match=f"/models/{kept.name} sent a wrong file"):

@@ -12,7 +12,7 @@ from tests.helpers.same_detections import assert_same_detections
 from tests.interop.test_onnx import SIZE
 
 
-def test_it_detects_the_same_for_any_number_of_images(exported_detector, exported_images):
+def test_detections_do_not_depend_on_the_number_of_images(exported_detector, exported_images):
     folder, (images, wanted) = exported_detector("saved_model"), exported_images
     model = tf.saved_model.load(str(folder))
     for count in (1, len(images)):

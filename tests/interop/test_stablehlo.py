@@ -9,7 +9,7 @@ import ssd_jax
 from tests.helpers.same_detections import assert_same_detections
 
 
-def test_it_detects_the_same_for_any_number_of_images(exported_detector, exported_images):
+def test_detections_do_not_depend_on_the_number_of_images(exported_detector, exported_images):
     content = (exported_detector("stablehlo") / "detector.stablehlo").read_bytes()
     exported, (images, wanted) = jax.export.deserialize(bytearray(content)), exported_images
     for count in (1, len(images)):

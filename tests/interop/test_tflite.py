@@ -189,7 +189,7 @@ def test_detections_equal_those_of_the_project():
 
 # Shares of the standard deviation of what the network gives on noise, with random weights.
 @pytest.mark.parametrize("precision, least, most", [("float16", 1e-5, 1e-3), ("int8", 1e-3, 0.02)])
-def test_less_precision_gives_nearly_the_same(precision, least, most, exported, image):
+def test_lower_precision_gives_nearly_equal_results(precision, least, most, exported, image):
     wanted = run(exported / "float32" / "network.tflite", image)
     found = run(exported / precision / "network.tflite", image)
     for name, array in wanted.items():
@@ -225,7 +225,7 @@ def constants(path):
     }
 
 
-def test_int8_is_in_whole_numbers_from_the_pixels_on(exported):
+def test_int8_networks_use_integers_from_the_input_on(exported):
     interpreter = Interpreter(str(exported / "int8" / "network.tflite"))
     (given,) = interpreter.get_input_details()
     assert given["dtype"] == np.uint8 and given["quantization"] == (1, 0)

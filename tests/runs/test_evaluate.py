@@ -185,7 +185,7 @@ def test_the_page_of_a_comparison(blood_cells, tmp_path, capsys):
 
 
 @pytest.mark.browser
-def test_a_report_of_nothing_found(reference, tmp_path):
+def test_a_report_without_detections(reference, tmp_path):
     source, _, expected = reference
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / f"x_{expected['classes'][0]}.txt").touch()

@@ -92,13 +92,13 @@ def test_files_that_are_not_archives_are_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_nothing_that_fits_is_an_error(tmp_path):
+def test_weights_without_any_fitting_array_are_rejected(tmp_path):
     np.savez(tmp_path / "other.npz", other=np.zeros(1))
     with pytest.raises(UserError, match="none of its arrays fits the network"):
         initial_weights(f"torchvision:{tmp_path / 'other.npz'}", tiny_network(), 0, CLASSES)
 
 
-def test_from_scratch_everything_is_new():
+def test_without_init_all_parameters_are_new():
     result = initial_weights("", tiny_network(), 0, CLASSES)
     assert result.num_filled == 0 and not result.unused
 

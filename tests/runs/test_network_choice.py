@@ -17,7 +17,7 @@ def test_without_weights_a_small_network_begins_from_scratch(tmp_path, monkeypat
     assert choose_row("torchvision:mine.pth") == "cpu"
 
 
-def test_a_run_from_scratch_names_the_missing_file(tmp_path, monkeypatch):
+def test_a_run_from_scratch_names_the_missing_file_of_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     scratch, chosen = Config(init=""), Chosen(["data.train"], True)
     address, path = address_and_path("imagenet", "mobilenet_v2")

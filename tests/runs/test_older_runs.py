@@ -57,7 +57,7 @@ def test_an_older_run_detects(older_run):
     assert len(found.boxes) == len(found.scores) > 0
 
 
-def test_its_checkpoint_is_evaluated(older_run, tmp_path):
+def test_the_checkpoint_of_an_older_run_is_evaluated(older_run, tmp_path):
     output = tmp_path / "results.json"
     options = EvaluationOptions(output=output)
     evaluate(read_config(older_run), older_run, checkpoint=2, options=options)

@@ -150,7 +150,7 @@ def test_a_given_input_size_sets_the_related_fields():
     assert "model.strides" not in chosen(given=given, config=config)[1]
 
 
-def test_a_strength_of_colours_that_is_given_counts():
+def test_a_given_strength_of_colours_is_kept():
     for num_images in (24, 25, 401):  # 100, 96 and 15 passes: canvas and crop are chosen as before
         own, others = (
             {name: choice.value for name, choice in chosen(num_images, given)[1].items()}

@@ -38,7 +38,7 @@ except tf.errors.InvalidArgumentError:
 
 
 @pytest.mark.slow
-def test_only_what_a_command_needs_is_imported_and_tensorflow_is_quiet():
+def test_commands_import_only_their_packages_and_tensorflow_logs_nothing():
     command = [sys.executable, "-c", IMPORTS]
     environment = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

@@ -29,7 +29,7 @@ def test_intact_files_pass_and_other_files_are_ignored(folder):
     verify_checksums(folder, ["inner", "b c"])
 
 
-def test_only_what_is_read_is_compared(folder):
+def test_only_requested_files_are_verified(folder):
     (folder / "b c").write_bytes(b"damaged")
     verify_checksums(folder, ["inner"])
     with pytest.raises(DamageError, match="b c differs from its checksum"):

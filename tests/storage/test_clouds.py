@@ -45,7 +45,7 @@ def names(place):
     return sorted(clouds.objects_at(place))
 
 
-def test_only_what_changed_is_copied_again(place, monkeypatch):
+def test_only_changed_files_are_copied_again(place, monkeypatch):
     clouds.write(f"{place}/a.txt", b"1")
     clouds.write(f"{place}/inner/b.txt", b"2")
     copy = local_copy(place)

@@ -62,7 +62,7 @@ def written(pictures, tmp_path_factory):
 @pytest.mark.parametrize(
     "scheme, target", [("gs", "voc"), ("s3", "voc"), ("s3", "yolo"), ("gs", "shards")]
 )
-def test_a_folder_in_a_store_is_that_on_a_disk(scheme, target, written):
+def test_a_folder_in_a_store_equals_one_on_a_disk(scheme, target, written):
     place = f"{scheme}://bucket/{target}"
     upload(written / target, place)
     assert records(place) == records(str(written / target))
@@ -146,7 +146,7 @@ def test_damaged_and_missing_images_are_both_left_out(pictures, tmp_path):
     assert sum(batch["broken"].sum() for batch in here[:3]) == 1
 
 
-def test_a_store_that_fails_ends_reading_and_is_no_damaged_image(pictures, monkeypatch):
+def test_a_failing_store_ends_reading_and_is_not_a_damaged_image(pictures, monkeypatch):
     problems = Problems("skip", 1.0)
     dataset = open_dataset("gs://bucket/pictures/train", problems=problems)
     request_range, count = ranges.request_range, iter(range(100))

@@ -196,7 +196,7 @@ def test_an_empty_path_is_refused():
             door()
 
 
-def test_a_home_folder_that_no_shell_has_replaced_is_refused():
+def test_an_unexpanded_home_folder_is_rejected():
     for door in (
         lambda: train(CONFIG, "~/run"),
         lambda: check_outputs("~"),
@@ -260,7 +260,7 @@ def test_files_beyond_a_limit_are_not_read(tmp_path):
         files.read_bytes(tmp_path / "file", 1000)
 
 
-def test_a_line_that_is_too_long_is_named_as_that(tmp_path, monkeypatch):
+def test_a_line_that_is_too_long_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_LINE", 8)
     (tmp_path / "file").write_text("short\nfar too long\n")
     lines = files.read_lines(tmp_path / "file")

@@ -79,7 +79,7 @@ def test_results_may_be_next_to_the_files_of_a_run(tmp_path):
     check_outputs(tmp_path / "config.json")
 
 
-def test_outputs_that_cannot_be_written_are_refused_before_work(tmp_path):
+def test_outputs_that_cannot_be_written_are_rejected_before_work(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     for outputs, message in (
@@ -102,7 +102,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_work(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_no_output(tmp_path):
+def test_a_folder_without_permission_is_rejected_as_output(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match=r"x\.json cannot be written: no permission to write in"):
         EvaluationOptions(output=tmp_path / "x.json")

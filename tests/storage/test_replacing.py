@@ -15,7 +15,7 @@ def names(folder):
 
 
 @pytest.mark.parametrize("name", ["a" * 255, "a." + "b" * 250, "..png", "\udcff.png", ".png"])
-def test_any_name_can_be_replaced(name, tmp_path):
+def test_files_of_any_name_can_be_replaced(name, tmp_path):
     with replacing(tmp_path / name) as unfinished:
         unfinished.write_text("whole")
         assert names(tmp_path) == [unfinished.name]
@@ -56,7 +56,7 @@ def test_a_folder_of_files_is_replaced_together(tmp_path):
     assert names(folder) == ["index", "x"] and (folder / "x").read_text() == "new"
 
 
-def test_files_in_folders_of_it_are_replaced_too(tmp_path):
+def test_files_in_subfolders_are_replaced_too(tmp_path):
     for text in ("old", "new"):
         with replacing_files(tmp_path / "out", last="index") as unfinished:
             (unfinished / "a" / "b").mkdir(parents=True)
@@ -79,7 +79,7 @@ def test_the_last_file_is_replaced_last(tmp_path, monkeypatch):
     assert replaced == ["b", "c", "a"]
 
 
-def test_nothing_is_left_of_a_new_folder_that_fails(tmp_path):
+def test_a_failed_new_folder_leaves_no_files(tmp_path):
     with pytest.raises(ZeroDivisionError), replacing_files(tmp_path / "a", last="x"):
         raise ZeroDivisionError
     assert names(tmp_path) == []

@@ -79,7 +79,7 @@ def test_checkpoints_with_earlier_ratings_are_kept(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_better_last_evaluation_leaves_no_earlier_best(tmp_path):
+def test_a_better_last_evaluation_removes_the_earlier_best(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step, mean_ap in ((1, 0.5), (2, 0.4), (3, 0.3), (4, 0.6)):
         checkpoints.save(state_at(step))

@@ -49,7 +49,7 @@ def test_all_hooks_are_called_in_order_even_if_one_ends_the_run():
     ]
 
 
-def test_an_error_reaches_the_caller_and_the_end_of_all_that_were_started():
+def test_an_error_reaches_the_caller_and_all_started_hooks():
     calls, error = [], ValueError("wrong")
 
     class Refuses(Hook):
@@ -70,6 +70,6 @@ def test_a_hook_may_leave_out_every_method():
         assert hooks.scalars(1, {}) == ""
 
 
-def test_a_class_is_no_hook():
+def test_a_hook_must_be_an_object_not_a_class():
     with pytest.raises(UserError, match=r"the class Told: give an object of it, Told\(…\)"):
         Hooks([], [Told])

@@ -62,7 +62,7 @@ class Lines(Hook):
 
 
 def run(steps=12, log_every=5, last_step=None, checkpoints=None, evaluate=None, num_images=0):
-    """The steps at which numbers were read, and the calls of hooks."""
+    """Runs the loop; returns the steps at which numbers were read, and the calls of hooks."""
     looked, taken, rates, hook = [], [], [], Lines(last_step)
 
     def train_step(state, batch, numbers):

@@ -31,13 +31,13 @@ def test_patterns_choose_by_path(patterns, values):
     assert chosen(patterns) == values
 
 
-def test_a_pattern_that_fits_nothing_is_refused():
+def test_a_pattern_without_matches_is_rejected():
     check_frozen(PARAMETERS, "backbone/*,*/bias")
     with pytest.raises(UserError, match=r"config.freeze has the pattern 'backbon/\*', which"):
         check_frozen(PARAMETERS, "*/bias,backbon/*")
 
 
-def test_a_network_of_which_nothing_is_trained_is_refused():
+def test_freezing_all_parameters_is_rejected():
     with pytest.raises(UserError, match=r"config.freeze is 'backbone/\*,heads/\*', which freezes"):
         check_frozen(PARAMETERS, "backbone/*,heads/*")
 

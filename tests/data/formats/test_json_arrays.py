@@ -62,7 +62,7 @@ def test_the_items_equal_those_of_the_whole(content, form, ascii_only, length, a
 
 @settings(max_examples=80, deadline=None)
 @given(OBJECTS, st.data(), st.sampled_from([1, 5, 1000]), st.sampled_from([1, 10, 1000]))
-def test_a_damaged_text_is_refused_where_the_whole_is(content, draw, length, at_once):
+def test_a_damaged_text_is_rejected_as_by_the_json_module(content, draw, length, at_once):
     data = json.dumps(content).encode()
     place = draw.draw(st.integers(0, len(data) - 1))
     sign = draw.draw(st.sampled_from([b"", b"{", b"]", b",", b'"', b":", b"\\", b"1"]))

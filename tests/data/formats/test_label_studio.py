@@ -174,7 +174,7 @@ def test_two_exports_of_the_same_images_are_refused(tmp_path):
         explicit_sources(write_files(tmp_path, files))
 
 
-def test_an_image_that_may_be_two_is_refused(tmp_path):
+def test_an_ambiguous_image_is_rejected(tmp_path):
     export = [task("/data/upload/1/ab12cd34-a.jpg", region())]
     files = {"x/a.jpg": None, "y/ff12cd34-a.jpg": None, "x.json": export}
     with pytest.raises(UserError, match=r"may be any of x/a\.jpg, y/ff12cd34-a\.jpg"):

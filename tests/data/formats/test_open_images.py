@@ -54,7 +54,7 @@ def test_rows_without_image_and_images_without_row_are_reported(folder, caplog, 
     assert "left out 1 image without a row: " in caplog.text
 
 
-def test_no_image_at_all_is_refused(folder):
+def test_a_file_without_existing_images_is_rejected(folder):
     (folder / "train-annotations-bbox.csv").write_text(HEADER + ROWS.replace("000", "abc"))
     with pytest.raises(UserError, match=r"but none with an id of the 4 rows.*IMAGEID\.jpg"):
         open_dataset(source(folder))
@@ -72,7 +72,7 @@ def test_two_labels_of_one_name_are_two_classes(folder):
     assert open_dataset(source(folder)).class_names == ("Bat (/m/01)", "Bat (/m/02)")
 
 
-def test_a_folder_is_enough(folder):
+def test_the_name_of_a_folder_suffices(folder):
     assert explicit_sources(str(folder), "train") == [source(folder)]
 
 
