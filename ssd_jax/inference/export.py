@@ -13,7 +13,7 @@ from ssd_jax.interop.trained import Trained
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, listed_checksums
 from ssd_jax.storage.copies import bytes_in, name_of
 from ssd_jax.storage.files import AnyPath, check_schemes
-from ssd_jax.storage.outputs import check_outputs
+from ssd_jax.storage.outputs import check_outputs_in
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def check_target(
     """
     check_export(to, choices)
     check_schemes(choices.calibration)
-    check_outputs(output, also_remote=True)
+    check_outputs_in(output)
     if repository is not None:
         if to != "hf":
             raise UserError("--push goes only with --to=hf")

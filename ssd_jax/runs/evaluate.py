@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +37,13 @@ from ssd_jax.runs.workdir import read_classes
 from ssd_jax.storage.clouds import is_remote
 from ssd_jax.storage.copies import local_copy, sending
 from ssd_jax.storage.files import AnyPath, write_json
-from ssd_jax.storage.outputs import check_no_input_replaced, check_output_files, check_outputs
+from ssd_jax.storage.outputs import (
+    REPORT_MARK,
+    check_no_input_replaced,
+    check_output_files,
+    check_output_folder,
+    check_outputs,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +70,10 @@ class EvaluationOptions:
         # Checked first: an evaluation may take an hour.
         check_options(self.metrics, self.metric_iou_threshold)
         check_output_files(self.output, also_remote=True)
-        for folder in (self.report, self.submission):
+        for folder, mark in ((self.report, REPORT_MARK), (self.submission, "")):
             # A folder cannot be an output file as well.
             check_outputs(self.output, folder, also_remote=True)
-            if os.path.isfile(folder):
-                raise UserError(f"{folder} is a file, but must be a folder: name another")
+            check_output_folder(folder, mark)
         check_outputs(*self.files(), also_remote=True)
 
     def files(self) -> list[AnyPath]:

@@ -1,6 +1,7 @@
 """Chooses the network of a new run by the machine and the available start weights."""
 
 import logging
+import shlex
 from collections.abc import Collection
 
 import jax
@@ -20,11 +21,7 @@ NETWORKS = {
     "scratch": "a small SSD at 256 pixels",
 }
 BACKBONES = {"cpu": "mobilenet_v2", "accelerator": "vgg16"}  # of start weights
-# From docs/benchmarks.md: fine-tuning on a folder of images, and a small network from scratch.
-COST = (
-    "training from scratch takes longer and reaches less (with 160 images of raccoons mAP 81 "
-    "instead of 89)"
-)
+COST = "training takes longer and reaches less"  # numbers: docs/benchmarks.md
 
 
 def with_network(config: Config, given: Collection[str]) -> Config:
@@ -59,19 +56,20 @@ def choose_row(init: str | None) -> str:
 
 
 def how_to_use_weights() -> str:
-    """How to train with start weights, after a run for which they were missing; one line."""
+    """How to train with start weights, after a run for which they were missing.
+
+    Returns:
+      A line, and below it the command that downloads the weights if they are still missing.
+    """
     try:
         address, path = address_and_path("imagenet", BACKBONES[_row_with_weights()])
     except UserError as error:
         return str(error)
+    training = "train with another --workdir, because a run keeps its network"
     if path.exists():
-        copying = f"they are in {path} now"
-    else:
-        copying = f"download {address} on another machine, and copy it to {path}"
-    return (
-        f"start weights, which this run lacks: {copying}; then train with another --workdir, "
-        f"because a run keeps its network ({COST})"
-    )
+        return f"start weights, which are in {path}: {training}"
+    download = f"curl --create-dirs -o {shlex.quote(str(path))} {shlex.quote(address)}"
+    return f"start weights: download them, also on another machine, and {training}:\n  {download}"
 
 
 def _row_with_weights() -> str:

@@ -95,11 +95,7 @@ class Chosen(NamedTuple):
             evaluation = None if data.evaluation is None else count_content(data.evaluation)
             check_objects(count_content(data.train), evaluation, data.trained, data.origin)
             config = with_network(config, self.given)
-        config = planned(config, self.given, data.train, recorded)
-        missing = self.missing_weights(config)
-        if missing and recorded is not None and devices.is_main_process():
-            logger.info("missing: %s", missing)
-        return config
+        return planned(config, self.given, data.train, recorded)
 
     def missing_weights(self, config: Config) -> str:
         """How to use start weights, if they were missing when the network was chosen, or ""."""

@@ -70,15 +70,21 @@ def log_result(
     """
     num_objects, weakest = [], None
     if evaluator is not None and result.best_step is not None and config.report:
+        place, size = result.workdir / "report", config.model.image_size
+        if devices.is_main_process():
+            logger.info("evaluating the best checkpoint again, for %s", place / "index.html")
         results = _evaluate_again(result, config, evaluator, check)
-        summary = evaluator.summarise(results, [config.metric])
+        # The report has all metrics of the same detections, that of the config first.
+        metrics = sorted(METRICS, key=lambda metric: metric != config.metric)
+        summary = evaluator.summarise(results, metrics)
         num_objects = list(summary["num_objects"].values())
         weakest = _weakest(results, config, evaluator.dataset)
         if devices.is_main_process():
             about = {"run": f"{result.workdir}, step {result.best_step}", "data": origin}
             try:
-                place, size = result.workdir / "report", config.model.image_size
-                told = describe_result(result, num_objects, weakest, longer_command(config))
+                told = describe_result(
+                    result, num_objects, weakest, longer_command(config), missing
+                )
                 write_page(place, results, summary, about, evaluator.dataset, size, told)
             except UserError as error:  # the result is logged in any case
                 logger.warning("there is no report: %s", error)

@@ -287,7 +287,7 @@ def _fit(
             batches = itertools.chain([first_batch], batches)
             pictures = draw_training_images(first_batch, parts.class_names)
             save_pictures(folder, "training", pictures, hooks, start.step, INPUTS)
-            logger.info("compiling the step, which takes long the first time on a machine")
+            logger.info("compiling the step: it takes seconds to minutes, and less in later starts")
         evaluate = functools.partial(_evaluate, parts, interruption)
         run = Run(
             config=config,

@@ -13,6 +13,10 @@ from ssd_jax.storage.files import AnyPath, local_path
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 CHARTS = (".png", ".jpg", ".jpeg", ".webp", ".svg", ".pdf")
 
+# Texts of the pages that are written to a folder as `index.html`.
+REPORT_MARK = "<footer>Written by ssd_jax.</footer>"
+WEB_MARK = "<title>ssd_jax: detect objects</title>"
+
 # The files and folders of a work directory, which no other output may replace; see
 # `runs/workdir.py`.
 OF_A_RUN = {
@@ -119,12 +123,46 @@ def check_writable(place: AnyPath) -> None:
 
 
 def check_outputs_in(folder: AnyPath, *names: str) -> None:
-    """`check_outputs` of files in a folder, which in an object store is one place."""
+    """`check_outputs` of files in a folder, which in an object store is one place.
+
+    Raises:
+      UserError: see `check_outputs`; or the folder is the work directory of a run.
+    """
     if is_remote(folder):
         check_outputs(folder, also_remote=True)
-    else:
-        check_writable(folder)
-        check_outputs(*(local_path(folder) / name for name in names))
+        return
+    check_outputs(folder)
+    if os.path.isfile(local_path(folder) / "format.json"):
+        raise UserError(
+            f"{folder} is the work directory of a run, and these results would be mixed with files "
+            "of the run: name another output"
+        )
+    check_outputs(*(local_path(folder) / name for name in names))
+
+
+def check_output_folder(folder: AnyPath, mark: str = "") -> None:
+    """Checks an output folder; an empty one is ignored.
+
+    Args:
+      folder: need not exist.
+      mark: for a folder with a page, a text that all versions of this page have.
+
+    Raises:
+      UserError: it is a file, the work directory of a run, or belongs to a run; or its `index.html`
+        is another page, without the mark.
+    """
+    if not folder:
+        return
+    if os.path.isfile(folder):
+        raise UserError(f"{folder} is a file, but must be a folder: name another")
+    check_outputs_in(folder)
+    if is_remote(folder):
+        return
+    place = local_path(folder) / "index.html"
+    if mark and place.is_file() and mark.encode() not in place.read_bytes():
+        raise UserError(
+            f"{place} is another page, which would be replaced: name a new folder, or remove it"
+        )
 
 
 def check_no_input_replaced(outputs: Iterable[AnyPath], *inputs: AnyPath) -> None:

@@ -7,6 +7,8 @@ from ssd_jax.config.schema import as_config
 from ssd_jax.data.convert import convert_data
 from ssd_jax.diagnostics import check_data, show_data
 from ssd_jax.errors import UserError
+from ssd_jax.inference.export import check_target
+from ssd_jax.inference.page.exported import export_page
 from ssd_jax.inference.predict import predict
 from ssd_jax.interop.export import export
 from ssd_jax.runs.evaluate import EvaluationOptions
@@ -23,10 +25,15 @@ SHAPES = "shapes:test[:2]"
 OUTPUTS = {
     "evaluate output": lambda run: EvaluationOptions(output=run / "config.json"),
     "evaluate report": lambda run: EvaluationOptions(report=run / "pictures"),
+    "evaluate report in the run": lambda run: EvaluationOptions(report=run),
     "evaluate submission": lambda run: EvaluationOptions(submission=run / "checkpoints" / "5"),
+    "evaluate submission in the run": lambda run: EvaluationOptions(submission=run),
     "predict": lambda run: predict(SimpleNamespace(class_names=("a",)), ["x.jpg"], str(run)),
     "export to safetensors": lambda run: export("safetensors", random_trained(), str(run)),
     "export to onnx": lambda run: export("onnx", random_trained(), str(run)),
+    "export to web": lambda run: export_page(random_trained(), run),
+    "export to web in a folder": lambda run: export_page(random_trained(), run / "wandb"),
+    "any export": lambda run: check_target("web", run),
     "export to tflite": lambda run: export("tflite", random_trained(), str(run)),
     "import": lambda run: import_weights("torchvision", "x.npz", CONFIG, run / "nonfinite"),
     "check-data": lambda run: check_data.check_data(SHAPES, (), str(run / "metrics.jsonl")),
@@ -46,7 +53,7 @@ def test_the_files_of_a_run_are_no_output(output, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(
         UserError,
-        match=r"work directory of a run, and .* would replace files of the run: name another",
+        match=r"is the work directory of a run, and .* files of the run: name another output",
     ):
         OUTPUTS[output](tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
@@ -72,7 +79,7 @@ def test_a_picture_is_named_by_its_format(place, told, tmp_path):
 def test_results_may_be_next_to_the_files_of_a_run(tmp_path):
     (tmp_path / "format.json").touch()
     check_outputs(tmp_path / "result.json", tmp_path / "report" / "index.html")
-    EvaluationOptions(report=tmp_path, submission=tmp_path)
+    EvaluationOptions(report=tmp_path / "report", submission=tmp_path / "report")
     with pytest.raises(UserError, match="metric_iou_threshold is 5"):
         EvaluationOptions(metric_iou_threshold=5)
     (tmp_path / "format.json").unlink()
@@ -99,6 +106,18 @@ def test_outputs_that_cannot_be_written_are_rejected_before_work(tmp_path):
         with pytest.raises(UserError, match=message):
             outputs()
     EvaluationOptions(output="/dev/stdout", report=tmp_path / "new" / "report")
+
+
+def test_only_an_earlier_page_is_replaced(tmp_path):
+    page = tmp_path / "index.html"
+    page.write_text("<footer>Written by ssd_jax.</footer>")
+    EvaluationOptions(report=tmp_path)
+    with pytest.raises(UserError, match=r"index\.html is another page, which would be replaced"):
+        export_page(random_trained(), tmp_path)
+    page.write_text("<title>ssd_jax: detect objects</title>")
+    with pytest.raises(UserError, match="name a new folder, or remove it"):
+        EvaluationOptions(report=tmp_path)
+    EvaluationOptions(submission=tmp_path)  # which writes no page
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

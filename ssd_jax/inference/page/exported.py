@@ -7,7 +7,7 @@ from ssd_jax.interop.trained import Trained
 from ssd_jax.storage.checksums import CHECKSUMS_FILE, write_checksums
 from ssd_jax.storage.copies import sending
 from ssd_jax.storage.files import AnyPath, write_json, write_text
-from ssd_jax.storage.outputs import check_outputs_in
+from ssd_jax.storage.outputs import WEB_MARK, check_output_folder
 from ssd_jax.storage.replacing import replacing_files
 
 SCORE_THRESHOLD = 0.4  # the initial value of the slider
@@ -31,7 +31,7 @@ def export_page(trained: Trained, output: AnyPath, choices: Choices = DEFAULT) -
       UserError: see `export`.
     """
     check_export(PAGE, choices)
-    check_outputs_in(output, "index.html")
+    check_output_folder(output, WEB_MARK)
     with sending(output) as folder, replacing_files(folder, last=CHECKSUMS_FILE) as unfinished:
         write_for_engines("onnx", trained, unfinished, choices)
         (unfinished / "network.onnx").unlink()
