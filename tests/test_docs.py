@@ -177,6 +177,13 @@ def test_code_uses_none_of_the_words_to_avoid(folder):
                 assert not pattern.search(" ".join(text.split())), f"{path}: {text}"
 
 
+def test_names_of_tests_use_none_of_the_words_to_avoid():
+    pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, words_to_avoid()))})\b")
+    for path in (ROOT / "tests").rglob("*.py"):
+        for name in re.findall(r"def (test_\w+)", path.read_text()):
+            assert not pattern.search(name.replace("_", " ")), f"{path}: {name}"
+
+
 def test_every_row_of_the_recipe_names_code_and_a_test():
     tables = RECIPE.split("## Other implementations")[0]
     rows = [line for line in tables.splitlines() if line.startswith("| ") and "::" in line]
@@ -308,14 +315,14 @@ def test_the_search_of_the_api_page_searches(tmp_path, monkeypatch):
     assert saved_steps(tmp_path / "runs/search/1/checkpoints") == [1]
 
 
-def test_the_api_page_names_what_is_public():
+def test_the_api_page_names_all_public_names():
     page = PAGES["docs/api.md"]
     for name in ssd_jax.__all__:
         assert re.search(rf"\b{name}\b", page), name
         assert getattr(ssd_jax, name) is not None
 
 
-def test_the_reference_describes_what_is_public_where_it_is_defined():
+def test_the_reference_describes_public_names_in_their_modules():
     described = re.findall(r"^::: (\S+)$", PAGES["docs/reference.md"], flags=re.MULTILINE)
     assert len(described) == len(set(described))
     for path in described:

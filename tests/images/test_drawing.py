@@ -93,7 +93,7 @@ def test_parts_of_an_image_show_what_the_whole_shows(size, given):
     np.testing.assert_array_equal(np.asarray(joined), np.asarray(whole))
 
 
-def test_classes_have_colours_of_their_own():
+def test_classes_have_different_colours():
     assert len({class_color(label) for label in range(1, 81)}) == 80
 
 

@@ -215,7 +215,7 @@ def test_detections_are_summarised_in_one_line(done, words):
     assert done.describe_found() == words
 
 
-def test_crops_are_what_is_in_the_boxes(detector, thirty, tmp_path):
+def test_crops_show_the_content_of_the_boxes(detector, thirty, tmp_path):
     _, results = run(detector, tmp_path, thirty / "rotated6.png", crops=True)
     crops = sorted((tmp_path / "crops" / "rotated6.png").iterdir())
     assert len(crops) == len(results["annotations"]) > 20

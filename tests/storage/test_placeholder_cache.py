@@ -56,7 +56,7 @@ def test_the_next_process_lists_and_copies_nothing(place, requests):
     assert not (first / "a.jpg").stat().st_blocks and given_place(first) == place
 
 
-def test_what_is_below_a_listed_place_is_not_listed(place, requests):
+def test_places_below_a_listed_place_are_not_listed(place, requests):
     path = data_path(place)
     assert data_path(f"{place}/a.jpg") == path / "a.jpg"
     assert data_path(f"{place}/") == path
