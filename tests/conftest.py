@@ -28,10 +28,10 @@ GARBAGE_THRESHOLD = 50_000
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Starts the longest files first, so that no xdist worker is left alone with one at the end.
+    """Starts the longest files first, so that no xdist worker runs one alone at the end.
 
     Files with `slow` tests come first, and among them those that also start several processes.
-    Whatever starts several processes is slow.
+    Tests that start several processes are slow.
     """
     for item in items:
         if item.get_closest_marker("multiprocess"):
@@ -61,9 +61,9 @@ def pytest_collection_finish() -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Shares compiled programs between all tests of a session, in a folder that is removed.
 
-    Garbage is collected more seldom than in programs. On a CPU compiling takes longer than running,
-    so XLA optimises as little as it can. Workers of xdist and the processes that tests start
-    inherit the variables.
+    Garbage is collected less often than in programs. On a CPU compilation takes longer than
+    execution, so XLA optimises as little as possible. Workers of xdist and the processes that tests
+    start inherit the variables.
     """
     gc.set_threshold(GARBAGE_THRESHOLD)
     os.environ.setdefault("XLA_FLAGS", QUICK_TO_COMPILE)

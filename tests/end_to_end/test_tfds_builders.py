@@ -1,7 +1,7 @@
 """The configs of VOC and COCO on their own data, through TFDS's own builders.
 
-Only the downloads are replaced: small archives in the layout of the real ones lie in TFDS's folder
-of downloads, under the names that it gives to finished downloads.
+Only the downloads are replaced: small archives in the layout of the real ones are in TFDS's folder
+of downloads, with the names of finished downloads.
 """
 
 import io

@@ -2,8 +2,8 @@
 
     python -m tests.helpers.fork_server SOCKET
 
-Of each connection it takes a line with the length of a request, two files for what is printed, and
-the request; it gives the number of the process and, when that has ended, its status.
+Each connection sends a line with the length of a request, two file descriptors for the output, and
+the request. The server answers with the id of the process and, when it has ended, with its status.
 """
 
 import atexit
@@ -23,8 +23,8 @@ import types
 import warnings
 from typing import Any, NoReturn
 
-# TensorFlow takes four seconds of processor time, the others together one to two. Modules of this
-# project are not among them: each program imports its own, as one that starts by itself does.
+# TensorFlow takes four seconds of CPU time, the others together one to two. Modules of this project
+# are not imported here: each program imports them, as a started program does.
 IMPORTED = ("jax", "flax.nnx", "optax", "orbax.checkpoint", "tensorflow")
 # As `ssd_jax.data.tensorflow_setup` has them while TensorFlow is imported.
 OF_TENSORFLOW = {

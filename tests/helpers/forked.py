@@ -1,7 +1,7 @@
 """Starts Python programs without the seconds that other packages take to import.
 
-A program is forked from one process, `helpers/fork_server.py`, and otherwise runs as one that is
-started: with its own standard output and errors, environment, exit status and number.
+A program is forked from one process, `helpers/fork_server.py`. Otherwise it runs like a started
+program: with its own standard output and errors, environment, exit status and process id.
 """
 
 import atexit
@@ -19,8 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SESSION = dict(os.environ)  # of the tests
-# Variables that are read by the time the server has imported its packages. Two of JAX's are not:
-# the server sets the platforms anew in each program, and the port is read when processes join.
+# Variables that are read before the server has imported its packages. Two of JAX's are read later:
+# the server sets the platforms again in each program, and the port is read when processes join.
 READ_EARLY = ("PYTHON", "LC_", "LANG", "GLIBC", "JAX_")
 READ_LATER = {"JAX_PLATFORMS", "JAX_COORDINATOR_PORT"}
 _starting = threading.Lock()  # so that programs from two threads start one server

@@ -25,10 +25,10 @@ def run_together(
     """Runs a program in several joined processes, each to its end.
 
     Args:
-      program: indented by four; `index` is the number of the process.
-      count: of processes.
-      heartbeat: see `devices.initialize`, as `wait`.
-      wait: seconds.
+      program: the code, indented by four; `index` is the index of the process.
+      count: the number of processes.
+      heartbeat: in seconds; see `devices.initialize`.
+      wait: in seconds; see `devices.initialize`.
     """
     beginning = START.format(heartbeat=heartbeat, wait=wait)
     address = f"127.0.0.1:{free_port()}"

@@ -8,12 +8,12 @@ from ssd_jax import Detections
 
 
 def assert_same_detections(found: Mapping[str, np.ndarray], wanted: Detections) -> None:
-    """Compares what a file finds in an image.
+    """Compares the detections of an exported file in an image with those of the detector.
 
     Args:
-      found: `boxes` xyxy in parts of the image, `scores` and `labels`, the best first and then
+      found: `boxes` xyxy as fractions of the image, `scores` and `labels`, the best first and then
         zeros.
-      wanted: what the detector finds; more than ten, and not all with the score of the last.
+      wanted: the detections of the detector; more than ten, not all with equal scores.
     """
     boxes, scores, labels = (found[name] for name in ("boxes", "scores", "labels"))
     most = len(wanted.scores)

@@ -1,8 +1,8 @@
 """A SavedModel behind the REST interface of TensorFlow Serving, `predict` in rows.
 
-As its json_tensor.cc reads and writes: a request has `instances`, one value for each image, whose
-numbers must be of the type that the signature asks for; an answer has `predictions`, for each image
-an object with a row of each output; an error has status 400.
+The formats are those of its json_tensor.cc. A request has `instances`, one value for each image,
+with numbers of the type in the signature. An answer has `predictions`: for each image an object
+with a row of each output. An error has status 400.
 """
 
 import contextlib

@@ -27,10 +27,10 @@ PERCENTAGES = {
 
 
 def sizes(name: str) -> tuple[float, ...]:
-    """As Caffe's `ssd_pascal.py` finds them: percentages of the image in equal steps.
+    """The sizes of default boxes as in Caffe's `ssd_pascal.py`: percentages in equal steps.
 
-    The first feature map has a size of its own; the others begin at the second percentage, and a
-    step is what would bring the last one to the third, rounded down.
+    The first feature map has a separate percentage. The others begin at the lowest one; the step is
+    the difference to the highest one, divided by their number minus one and rounded down.
     """
     image_size, first, lowest, highest = PERCENTAGES[name]
     count = len(LAYERS[image_size][0])

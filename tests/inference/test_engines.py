@@ -275,9 +275,9 @@ OPTIONS = EvaluationOptions(metrics=("voc", "coco"))
 
 @pytest.fixture(scope="module")
 def data(detector, tmp_path_factory):
-    """Four images, each with two of the objects that the detector finds, and one that it does not.
+    """Four images, each with two objects that the detector finds, and one that it does not find.
 
-    Its sixth and its twentieth are right, so that mAP is neither 0 nor 1.
+    The sixth and the twentieth detection are right, so that mAP is neither 0 nor 1.
     """
     voc = VocFolder(tmp_path_factory.mktemp("data") / "voc")
     names = [f"picture{i}" for i in range(4)]

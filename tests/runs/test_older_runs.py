@@ -1,7 +1,7 @@
 """Runs of earlier versions continue: they detect, evaluate and train with the same results.
 
-`tests/reference/run_of_format_1.tar.xz` holds a run of format 1, cut off after step 2 of 4. Its
-`metrics.jsonl` is that of the whole run, to compare with.
+`tests/reference/run_of_format_1.tar.xz` has a run of format 1 that was interrupted after step 2 of
+4. Its `metrics.jsonl` is from the uninterrupted run, for comparison.
 """
 
 import json
