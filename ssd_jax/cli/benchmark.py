@@ -28,7 +28,13 @@ from ssd_jax.config.files import config_name, define_config, given_config
 from ssd_jax.config.schema import Config
 from ssd_jax.errors import UserError
 from ssd_jax.storage.files import write_json
-from ssd_jax.storage.outputs import CHARTS, check_output_files, check_outputs, check_picture_file
+from ssd_jax.storage.outputs import (
+    CHARTS,
+    check_json_file,
+    check_output_files,
+    check_outputs,
+    check_picture_file,
+)
 
 MAX_SECONDS = 1e6
 MODES = ("train", "predict", "parts", "data", "files", "all")
@@ -85,6 +91,7 @@ def main(arguments: list[str]) -> None:
             f"--seconds is {SECONDS.value}, but must be more than 0 and less than {MAX_SECONDS:,}"
         )
     check_output_files(OUTPUT.value, CHART.value)
+    check_json_file(OUTPUT.value)
     check_picture_file(CHART.value, CHARTS)
     check_outputs(PROFILE.value, OUTPUT.value, CHART.value)
     _check_engines(arguments[0])

@@ -10,7 +10,7 @@ from absl import flags
 from ssd_jax.cli.command_line import Command
 from ssd_jax.config.files import define_config, given_config
 from ssd_jax.storage.files import write_text
-from ssd_jax.storage.outputs import CHARTS, check_output_files, check_picture_file
+from ssd_jax.storage.outputs import CHARTS, check_json_file, check_output_files, check_picture_file
 
 FLAGS = flags.FlagValues()
 define_config(values=FLAGS)
@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> None:
 
     check_output_files(OUTPUT.value, JSON.value)
     check_picture_file(OUTPUT.value, CHARTS)
+    check_json_file(JSON.value)
     result = fit_boxes(given_config(FLAGS), SOURCE.value, IMAGES.value)
     if JSON.value:
         write_text(JSON.value, to_json(result))

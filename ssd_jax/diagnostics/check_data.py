@@ -34,7 +34,7 @@ from ssd_jax.diagnostics.record_lines import RecordLines
 from ssd_jax.errors import UserError, counted, first_names
 from ssd_jax.progress import progress_bar
 from ssd_jax.storage.files import local_path
-from ssd_jax.storage.outputs import check_output_files
+from ssd_jax.storage.outputs import check_json_file, check_output_files
 from ssd_jax.storage.replacing import replacing
 from ssd_jax.threads import map_ahead, pool_of_threads
 
@@ -70,6 +70,8 @@ def check_data(
       UserError: a file cannot be written, or files of TFDS are damaged.
     """
     check_output_files(output, records)
+    for file in (output, records):
+        check_json_file(file, ".jsonl")
     report = Report()
     with _written(output) as write_finding, _written(records) as write_record:
         with quiet("ssd_jax.data"):  # their warnings are reported as findings

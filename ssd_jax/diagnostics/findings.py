@@ -40,6 +40,7 @@ NOTES = {
     "class without objects": "left out of the classes unless config.data.classes names it",
     "same name": "allowed in training; in evaluation every image needs a unique name",
     "low contrast": "check it: the image has nearly one brightness",
+    "small image": "too small to recognise objects: use the images in their original size",
     "tiny box": "too small to be found at the network's input size: crop, or train a larger input",
     "long box": "no default box is so long: check it, and run ssd-jax fit-boxes",
     "untypical box": "its size or shape is far from others of its class: check it",

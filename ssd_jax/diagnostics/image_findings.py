@@ -27,6 +27,7 @@ from ssd_jax.images.opening import (
 from ssd_jax.storage.files import read_bytes
 
 LOW_CONTRAST = 16  # levels of brightness between the darkest and the brightest percent
+SMALL_SIDE = 32  # pixels of the longer side of an image
 OUTSIDE = 0.5  # pixels; less may come from rounding
 TINY_SHARE, TINY_PIXELS = 0.01, 4  # of a side
 LONG = 15  # times as long as wide, or the reverse
@@ -110,6 +111,9 @@ def findings(
             yield found("extension", message, path)
         if look.is_turned and not is_refused:
             yield found("turned by EXIF", "EXIF turns or mirrors the image", path)
+        if max(look.size) < SMALL_SIDE:
+            height, width = look.size
+            yield found("small image", f"has {width} × {height} pixels", path)
         kind, message = _contrast(look, len(annotation.names))
         if kind:
             yield found(kind, message, path)

@@ -101,8 +101,8 @@ def _predict(
         with only_run(folder), results:
             if (folder / RESULTS).is_file():
                 logger.warning(
-                    "%s has the results of an earlier run: its %s is replaced, images and crops "
-                    "stay, except those with the names of new ones",
+                    "%s has the results of an earlier run: its %s is replaced at the end, images "
+                    "and crops stay, except those with the names of new ones",
                     *(folder, RESULTS),
                 )
             outputs = OutputFolder(folder, crops, [*files, *videos])
@@ -117,6 +117,8 @@ def _predict(
     finally:
         if results.is_partial:
             logger.warning("the finished images are in %s", folder / PARTIAL)
+    if results.keeps_earlier:
+        logger.warning("no file was read: %s keeps its earlier %s", folder, RESULTS)
     return _describe(results, choice, detector.least_score)
 
 

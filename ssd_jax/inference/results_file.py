@@ -20,7 +20,7 @@ class ResultsFile:
     Until all images are finished, results are in `detections.partial.jsonl`: a first line with
     `partial` and `categories`, then a line for each image, with its `annotations`, and for each
     error. If the block or the process ends early, this file is kept with the finished images, and
-    an earlier `detections.json` stays unchanged.
+    an earlier `detections.json` stays unchanged. It also stays if no image could be read.
 
     Attributes:
       num_images: the number of images so far, including frames of videos.
@@ -29,6 +29,7 @@ class ResultsFile:
       num_with_objects: the number of images with a detection.
       objects: the number of detections by class, for classes with detections.
       is_partial: whether the block ended early after finished images.
+      keeps_earlier: whether the block has ended without images and left an earlier file unchanged.
     """
 
     def __init__(self, folder: Path, class_names: Sequence[str], category_ids: Sequence[int]):
@@ -47,7 +48,7 @@ class ResultsFile:
         self.num_with_objects = 0
         self.objects: Counter[str] = Counter()
         self._num_annotations = 0
-        self.is_partial = False
+        self.is_partial = self.keeps_earlier = False
 
     def __enter__(self) -> "ResultsFile":
         self._lines = self._partial.open("wb", buffering=0)
@@ -86,7 +87,9 @@ class ResultsFile:
         self._lines.close()
         self.is_partial = self.num_images > 0
         if kind is None:
-            self._finish()
+            self.keeps_earlier = not self.num_images and self._results.is_file()
+            if not self.keeps_earlier:
+                self._finish()
             self._partial.unlink()
             self.is_partial = False
 

@@ -230,7 +230,8 @@ def build_network(settings: ModelConfig, num_classes: int) -> Network:
     if sizes != settings.feature_sizes:
         raise UserError(
             f"config.model.feature_sizes is {settings.feature_sizes}, but an input of "
-            f"{settings.image_size} pixels gives feature maps of {sizes} cells"
+            f"{settings.image_size} pixels (config.model.image_size) gives feature maps of {sizes} "
+            f"cells: set config.model.feature_sizes={','.join(map(str, sizes))}"
         )
     return network
 

@@ -13,6 +13,7 @@ from ssd_jax.errors import counted, first_names
 MOST_CLASSES = 20
 MOST_NAMES = 10
 MAX_LABEL = 40  # columns
+MOST_ENLARGED = 4  # times the longer side of the median image without a remark
 
 Row = tuple[str, list[str]]
 
@@ -102,6 +103,8 @@ def _remarks(config: Config, contents: list[Content], tiling: Tiling) -> list[st
         if content.num_counted < content.num_images:
             first = counted(content.num_counted, "image")
             remarks.append(f"objects and sizes of {name} data: of the first {first}")
+    if enlarged := _enlarged(train.sizes, side):
+        remarks.append(enlarged)
     passes = config.epochs_in(config.steps, train.num_images)
     number = f"{passes:,.1f}" if passes >= 1 else f"{passes:.2g}"
     remarks.append(
@@ -120,6 +123,16 @@ def _remarks(config: Config, contents: list[Content], tiling: Tiling) -> list[st
         remarks += _missing("evaluation", "training", asked & ~found, train.class_names)
         remarks += _missing("training", "evaluation", found & ~asked, train.class_names)
     return remarks
+
+
+def _enlarged(sizes: np.ndarray, side: int) -> str:
+    """A line about images that are much smaller than the input; "" for others."""
+    if not len(sizes) or (times := side / np.median(sizes.max(axis=1))) < MOST_ENLARGED:
+        return ""
+    return (
+        f"images are enlarged {times:.0f} times: use larger ones, or a smaller "
+        "config.model.image_size"
+    )
 
 
 def _missing(there: str, lacking: str, which: np.ndarray, names: tuple[str, ...]) -> list[str]:

@@ -39,6 +39,7 @@ from ssd_jax.storage.copies import local_copy, sending
 from ssd_jax.storage.files import AnyPath, write_json
 from ssd_jax.storage.outputs import (
     REPORT_MARK,
+    check_json_file,
     check_no_input_replaced,
     check_output_files,
     check_output_folder,
@@ -70,6 +71,7 @@ class EvaluationOptions:
         # Checked first: an evaluation may take an hour.
         check_options(self.metrics, self.metric_iou_threshold)
         check_output_files(self.output, also_remote=True)
+        check_json_file(self.output)
         for folder, mark in ((self.report, REPORT_MARK), (self.submission, "")):
             # A folder cannot be an output file as well.
             check_outputs(self.output, folder, also_remote=True)

@@ -13,14 +13,17 @@ from ssd_jax.data.records import NamedImage
 from ssd_jax.distributed import devices, exchange
 from ssd_jax.errors import UserError
 from ssd_jax.evaluation import voc
+from ssd_jax.evaluation.drawing import DRAWN, draw_detections
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.weakest import Weakest, describe_weakest
 from ssd_jax.models.network import Variables
-from ssd_jax.runs.evaluator import Evaluator
+from ssd_jax.runs.evaluator import Evaluated, Evaluator
 from ssd_jax.runs.length import longer_command
+from ssd_jax.runs.pictures import NUM_PICTURES, save_pictures
 from ssd_jax.runs.result import TrainResult, describe_result, next_commands
 from ssd_jax.training.checkpoints import Checkpoints
+from ssd_jax.training.hooks import Hooks
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +61,7 @@ def log_result(
     check: Callable[[], None],
     missing: str = "",
 ) -> None:
-    """Logs the result of a run; evaluates its best checkpoint again for a report.
+    """Logs the result of a run; evaluates its best checkpoint again, for a report and pictures.
 
     Args:
       result: the result of the run.
@@ -73,7 +76,7 @@ def log_result(
         place, size = result.workdir / "report", config.model.image_size
         if devices.is_main_process():
             logger.info("evaluating the best checkpoint again, for %s", place / "index.html")
-        results = _evaluate_again(result, config, evaluator, check)
+        results, pictures, _ = _evaluate_again(result, config, evaluator, check)
         # The report has all metrics of the same detections, that of the config first.
         metrics = sorted(METRICS, key=lambda metric: metric != config.metric)
         summary = evaluator.summarise(results, metrics)
@@ -81,6 +84,8 @@ def log_result(
         weakest = _weakest(results, config, evaluator.dataset)
         if devices.is_main_process():
             about = {"run": f"{result.workdir}, step {result.best_step}", "data": origin}
+            drawn = draw_detections(pictures, results, evaluator.dataset.class_names)
+            save_pictures(result.workdir, "detections", drawn, Hooks(), result.best_step, DRAWN)
             try:
                 told = describe_result(
                     result, num_objects, weakest, longer_command(config), missing
@@ -92,7 +97,7 @@ def log_result(
         num_objects = count_content(evaluator.dataset).num_objects.tolist()
     if devices.is_main_process():
         told = describe_result(result, num_objects, weakest, longer_command(config), missing)
-        end = next_commands(result, evaluates=evaluator is not None)
+        end = next_commands(result, evaluator is not None, are_of_best=config.report)
         logger.info("%s", "\n".join(filter(None, [told, end])))
 
 
@@ -101,7 +106,7 @@ def _evaluate_again(
     config: Config,
     evaluator: Evaluator,
     check: Callable[[], None],
-) -> list[ImageResult]:
+) -> Evaluated:
     """The detections of the best checkpoint."""
     shapes = evaluator.network.variable_shapes()
 
@@ -114,7 +119,7 @@ def _evaluate_again(
         return variables
 
     variables = exchange.arrays_from_main_process(read, shapes)
-    return evaluator(devices.replicate(variables), after_batch=check).results
+    return evaluator(devices.replicate(variables), NUM_PICTURES, check)
 
 
 def _weakest(results: Sequence[ImageResult], config: Config, dataset: Dataset) -> Weakest | None:

@@ -109,12 +109,13 @@ def describe_result(
     return "\n".join(lines)
 
 
-def next_commands(result: TrainResult, evaluates: bool) -> str:
+def next_commands(result: TrainResult, evaluates: bool, are_of_best: bool = True) -> str:
     """The last message of a run: the place of its files, and commands for its best checkpoint.
 
     Args:
       result: of the run.
       evaluates: whether it has evaluation data.
+      are_of_best: whether pictures are of the best checkpoint; otherwise of the last evaluation.
     """
     run = f"--workdir={shlex.quote(str(result.workdir))}"
     commands = [f"ssd-jax predict {run} --output=detected path/to/images"]
@@ -123,9 +124,9 @@ def next_commands(result: TrainResult, evaluates: bool) -> str:
     commands.append(f"ssd-jax export {run} --to=onnx --output=deploy")
     done = f"done: checkpoints, metrics and pictures are in {result.workdir}"
     if evaluated := _series(result, "eval/mAP"):
-        last = max(evaluated)
-        kind = "the best" if last == result.best_step else f"not of the best, {result.best_step}"
-        done += f"; pictures/detections.png is of step {last}, {kind}"
+        is_best = are_of_best or max(evaluated) == result.best_step
+        drawn = f"step {result.best_step}, the best" if is_best else f"step {max(evaluated)}"
+        done += f"; pictures/detections.png is of {drawn}"
     return "\n".join(
         [
             done,
@@ -173,15 +174,13 @@ def _course(
         return [f"the mAP was still rising, {rise}"], "more steps"
     lines = []
     if DIFFERENCE < best - last <= uncertainty:
-        told += (
-            f": the difference is within the uncertainty of {counted(sum(num_objects), 'object')}, "
-            "so these checkpoints cannot be ranked"
-        )
+        told += f": with {counted(sum(num_objects), 'object')} such a difference may be chance"
         lines = [told]
     if best - last > DIFFERENCE and is_loss_lower:
         lines = [
-            f"{told}; its loss on the evaluation images is lower ({last_loss:.3f}, not "
-            f"{first_loss:.3f}): try it with --checkpoint=last"
+            f"{told}; but its loss on the evaluation images is lower ({last_loss:.3f}, not "
+            f"{first_loss:.3f}), so it may be the better one: compare both, the last with "
+            "--checkpoint=last"
         ]
     overfitting = _overfitting(losses)
     if overfitting:

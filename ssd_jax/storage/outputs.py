@@ -63,7 +63,7 @@ def check_outputs(*places: AnyPath | None, also_remote: bool = False) -> None:
             if real in known and (os.path.isfile(real) or not os.path.exists(real)):
                 raise UserError(f"{place} is named for two results: name another file for one")
             known.add(real)
-            _check_no_run(place, real)
+            _check_no_run(real)
             check_writable(place)
 
 
@@ -96,6 +96,22 @@ def check_picture_file(place: AnyPath | None, suffixes: Sequence[str] = PICTURES
             if suffix
             else f"{place} must name the format of the picture by its end: name {place}.png"
         )
+
+
+def check_json_file(place: AnyPath | None, suffix: str = ".json") -> None:
+    """Checks the suffix of an output in JSON, so that it replaces no file of another kind.
+
+    None and "" pass, and places that are neither files nor folders, such as /dev/stdout.
+
+    Raises:
+      UserError: it has another suffix, or none.
+    """
+    path = PurePath(place or "")
+    if not place or path.suffix.lower() == suffix or os.fspath(place).startswith("/dev/"):
+        return
+    raise UserError(
+        f"{place} must end in {suffix}, the format of its content: name {path.stem}{suffix}"
+    )
 
 
 def check_writable(place: AnyPath) -> None:
@@ -186,20 +202,20 @@ def _check_no_remote_run(place: str) -> None:
     runs = [place, *([folder] if name.casefold() in OF_A_RUN else [])]
     for run in runs:
         if not run.endswith(":/") and clouds.exists(f"{run}/format.json"):
-            raise UserError(_of_run(place, run))
+            raise UserError(_of_run(run))
 
 
-def _check_no_run(place: AnyPath, real: str) -> None:
+def _check_no_run(real: str) -> None:
     """Raises a `UserError` for files of a run, and for files in its folders."""
     path = Path(real)
     for inner, folder in zip([path, *path.parents], path.parents, strict=False):
         belongs = inner.name.casefold() in OF_A_RUN  # some file systems ignore case
         if belongs and os.path.isfile(folder / "format.json"):
-            raise UserError(_of_run(place, folder))
+            raise UserError(_of_run(folder))
 
 
-def _of_run(place: AnyPath, run: AnyPath) -> str:
+def _of_run(run: AnyPath) -> str:
     return (
-        f"{run} is the work directory of a run, and {place} would replace files of the run: name "
-        "another output"
+        f"{run} is the work directory of a run, and this output would replace files of the run: "
+        "name another"
     )

@@ -216,6 +216,15 @@ def test_images_without_contrast_are_reported(voc):
     assert messages(report, "low contrast")[1].endswith("from 0 to 15 of 255")
 
 
+def test_small_images_are_named(voc):
+    for name, size in (("small", (31, 6)), ("large", (32, 6))):
+        voc.add(name, [DOG], size=size)
+    voc.split("train", "small", "large")
+    report = check_data(str(voc.root))
+    assert files(report, "small image") == ["small.jpg"]
+    assert messages(report, "small image")[0].endswith("has 31 × 6 pixels")
+
+
 def test_an_image_that_cannot_be_opened_is_reported_once(voc):
     voc.add("a", size_tag=False).write_bytes(b"no image")
     voc.add("b")

@@ -299,6 +299,21 @@ def test_results_of_an_earlier_run_are_reported(detector, thirty, tmp_path, capl
     assert f"{tmp_path} has the results of an earlier run: its detections.json" in caplog.text
 
 
+def test_results_of_an_earlier_run_stay_if_no_file_can_be_read(detector, tmp_path, caplog):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "detections.json").write_text("earlier")
+    (tmp_path / "damaged.jpg").write_bytes(b"damaged")
+    done = predict(detector, [str(tmp_path / "damaged.jpg"), "missing.mp4"], str(output))
+    assert (done.images, done.failed) == (0, 2)
+    assert [path.name for path in output.iterdir() if path.name != "lock"] == ["detections.json"]
+    assert (output / "detections.json").read_text() == "earlier"
+    assert f"no file was read: {output} keeps its earlier detections.json" in caplog.text
+    (output / "detections.json").unlink()
+    predict(detector, ["missing.mp4"], str(output))
+    assert len(json.loads((output / "detections.json").read_text())["errors"]) == 1
+
+
 def test_a_folder_that_cannot_be_written_is_named(detector, thirty, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file/out cannot be written"):

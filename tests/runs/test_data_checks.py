@@ -98,6 +98,14 @@ def test_the_table_of_the_data(voc, config):
     assert max(map(len, lines.splitlines())) <= 80
 
 
+@pytest.mark.parametrize(("size", "times"), [((16, 9), "4"), ((17, 9), ""), ((3, 6), "11")])
+def test_images_that_are_much_enlarged_are_named(size, times, voc, config):
+    voc.add("g", [("dog", 1, 1, 3, 4)], size=size)
+    data = count_content(open_dataset(voc.split("small", "g")))
+    told = format_data(config, data, None, ("", ""), build_network(config.model, 2).tiling)
+    assert (f"images are enlarged {times} times: use larger ones" in told) == bool(times)
+
+
 def test_classes_of_only_one_side_are_reported(voc, config):
     names = ("Löwe", "dog")
     voc.add("g", [("dog", 40, 30, 120, 90)])

@@ -57,10 +57,7 @@ def test_checkpoints_within_the_uncertainty_are_not_ranked():
     assert "still rising" in described(rising, num_objects=MANY)[1]
     # With 40 objects it is 1.96 sqrt(p (1 - p) / 44) = 0.145, with p = 26 / 44; with 36, 0.152.
     assert "longer training" in described(falling, num_objects=(40,))[1]
-    line = (
-        "the last, at step 30, has 0.4500: the difference is within the uncertainty of 36 objects, "
-        "so these checkpoints cannot be ranked"
-    )
+    line = "the last, at step 30, has 0.4500: with 36 objects such a difference may be chance"
     assert described(falling, num_objects=(36,))[1] == line
     assert not any("rising" in each for each in described(rising, num_objects=(36,)))
 
@@ -69,8 +66,8 @@ def test_a_lower_loss_recommends_the_last_checkpoint():
     falling = (0.4, 0.6, 0.45)
     assert "longer training" in described(falling, (3.0, 2.0, 2.1), MANY)[1]
     assert described(falling, (3.0, 2.0, 1.9), MANY)[1] == (
-        "the last, at step 30, has 0.4500; its loss on the evaluation images is lower (1.900, not "
-        "2.000): try it with --checkpoint=last"
+        "the last, at step 30, has 0.4500; but its loss on the evaluation images is lower (1.900, "
+        "not 2.000), so it may be the better one: compare both, the last with --checkpoint=last"
     )
 
 
@@ -103,9 +100,9 @@ def test_a_loss_that_rises_long_beyond_its_scatter_is_overfitting(losses, is_tol
 def test_noise_on_few_objects_gives_no_conclusion():
     assert described(NOISY_MEAN_APS, NOISY_LOSSES, (10,), DOG) == [
         "best of 10 evaluations: mAP 0.6793 at step 60",
-        "the last, at step 100, has 0.6204: the difference is within the uncertainty of 10 "
-        "objects, so these checkpoints cannot be ranked; its loss on the evaluation images is "
-        "lower (6.496, not 8.930): try it with --checkpoint=last",
+        "the last, at step 100, has 0.6204: with 10 objects such a difference may be chance; but "
+        "its loss on the evaluation images is lower (6.496, not 8.930), so it may be the better "
+        "one: compare both, the last with --checkpoint=last",
         "only 10 objects to evaluate on: the mAP is uncertain by about ±25 points, and the best "
         "checkpoint was chosen on the same images, so it is probably too high",
         "try next: evaluating on more images, because this mAP is too uncertain for comparisons "
@@ -149,8 +146,10 @@ def test_the_suggested_commands_name_the_run():
     done, _, *commands = next_commands(result([0.5]), evaluates=True).splitlines()
     place = "done: checkpoints, metrics and pictures are in runs/my run"
     assert done == f"{place}; pictures/detections.png is of step 10, the best"
-    worse = next_commands(result([0.5, 0.4]), evaluates=True)
-    assert worse.startswith(f"{place}; pictures/detections.png is of step 20, not of the best, 10")
+    worse = result([0.5, 0.4])
+    assert next_commands(worse, evaluates=True).splitlines()[0] == done
+    of_last = next_commands(worse, evaluates=True, are_of_best=False)
+    assert of_last.startswith(f"{place}; pictures/detections.png is of step 20\n")
     assert [line.split()[1] for line in commands] == ["predict", "evaluate", "export"]
     assert all(" --workdir='runs/my run' " in line for line in commands)
     assert "evaluate" not in next_commands(result([]), evaluates=False)

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ssd_jax.config.schema import as_config
 from ssd_jax.errors import UserError
@@ -66,6 +67,15 @@ class StopAfterOne(Hook):
             raise StopTraining
 
 
+class KeepDetections(Hook):
+    def __init__(self):
+        self.pictures = {}
+
+    def image(self, step, name, picture):
+        if name == "detections":
+            self.pictures[step] = picture
+
+
 @pytest.mark.slow
 def test_a_run_that_a_hook_ended_continues_and_reports_its_best_result(tmp_path, caplog):
     config = as_config(tiny.get_config()).replace({"log_every": 1, "eval_every": 1})
@@ -74,10 +84,15 @@ def test_a_run_that_a_hook_ended_continues_and_reports_its_best_result(tmp_path,
     impatient = impatient.replace({"report": True} | OTHER_LOSSES)
     caplog.set_level("INFO", "ssd_jax")
     # A hook ends the run, which goes on without it.
-    stopped = train(impatient, tmp_path / "run", hooks=[StopAfterOne()])
+    kept = KeepDetections()
+    stopped = train(impatient, tmp_path / "run", hooks=[kept, StopAfterOne()])
     assert stopped.last_step == 1
     assert json.loads((tmp_path / "run" / "config.json").read_text())["steps"] == 9
-    result = train(impatient, str(tmp_path / "run"))
+    result = train(impatient, str(tmp_path / "run"), hooks=[kept])
+    with Image.open(tmp_path / "run" / "pictures" / "detections.png") as drawn:
+        np.testing.assert_array_equal(drawn, kept.pictures.pop(result.best_step))
+        (other,) = kept.pictures.values()
+        assert not np.array_equal(drawn, other)
     page = (tmp_path / "run" / "report" / "index.html").read_text()
     assert f"step {result.best_step}" in page
     assert "the mAP is uncertain by about" in caplog.text and "try next: " in caplog.text

@@ -14,7 +14,12 @@ from ssd_jax.interop.export import export
 from ssd_jax.runs.evaluate import EvaluationOptions
 from ssd_jax.runs.import_weights import import_weights
 from ssd_jax.runs.train import train
-from ssd_jax.storage.outputs import check_no_input_replaced, check_outputs, check_picture_file
+from ssd_jax.storage.outputs import (
+    check_json_file,
+    check_no_input_replaced,
+    check_outputs,
+    check_picture_file,
+)
 from tests import tiny
 from tests.helpers.random_detector import random_trained
 
@@ -74,6 +79,20 @@ def test_a_picture_is_named_by_its_format(place, told, tmp_path):
         show_data.show_training_images(CONFIG, tmp_path / "out", 1)
     check_picture_file("x.PNG")
     check_picture_file(None)
+
+
+def test_a_json_file_is_named_by_its_format(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("# Read me")
+    with pytest.raises(UserError, match=r"README\.md must end in \.json.*: name README\.json"):
+        EvaluationOptions(output=readme)
+    with pytest.raises(UserError, match=r"gs://bucket/out must end in \.json"):
+        check_json_file("gs://bucket/out")
+    with pytest.raises(UserError, match=r"found\.json must end in \.jsonl.*: name found\.jsonl"):
+        check_data.check_data(SHAPES, output=str(tmp_path / "found.json"))
+    for place in ("", None, "/dev/stdout", "x.JSON"):
+        check_json_file(place)
+    assert readme.read_text() == "# Read me"
 
 
 def test_results_may_be_next_to_the_files_of_a_run(tmp_path):
