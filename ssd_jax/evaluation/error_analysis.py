@@ -25,6 +25,23 @@ KINDS = ("correct", "localisation", "similar", "other", "background")
 CORRECT, LOCALISATION, SIMILAR, OTHER, BACKGROUND = range(5)
 IGNORED = -1
 
+# The names of the kinds in tables, figures and texts, and their meanings.
+NAMES = {
+    "correct": "correct",
+    "localisation": "inaccurate box",
+    "similar": "similar class",
+    "other": "other class",
+    "background": "background",
+    "undetected": "undetected object",
+}
+MEANINGS = {
+    "localisation": "overlaps its object too little, or the object is already found",
+    "similar": "overlaps an object of a similar class",
+    "other": "overlaps an object of another class",
+    "background": "overlaps no object",
+    "undetected": "no detection of its class overlaps it",
+}
+
 WEAK_IOU = 0.1  # minimum IoU of an overlap
 
 
@@ -94,6 +111,12 @@ def possible_kinds(class_names: Sequence[str], similar_groups: Sequence[set[str]
     if all(len(group.intersection(class_names)) < 2 for group in similar_groups):
         absent.add("similar")
     return [kind for kind in KINDS if kind not in absent]
+
+
+def name_with_key(kind: str) -> str:
+    """The name of a kind, with its key in `results.json` if the name does not begin with it."""
+    name = NAMES[kind]
+    return name if name.startswith(kind) else f"{name} ({kind})"
 
 
 def costs(

@@ -5,18 +5,11 @@ from typing import Any
 
 from ssd_jax.data.class_lists import similar_groups
 from ssd_jax.evaluation import error_analysis, voc
+from ssd_jax.evaluation.error_analysis import MEANINGS, name_with_key
 from ssd_jax.evaluation.metric import IOU_THRESHOLD, Metric
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.ranking import mean_over_classes
 from ssd_jax.evaluation.results import ImageResult
-
-TITLES = {
-    "undetected": "objects that no detection of their class overlaps",
-    "localisation": "boxes that fit too little, or repeat a found object",
-    "similar": "similar classes confused",
-    "other": "other classes confused",
-    "background": "detections that overlap no object",
-}
 
 
 def with_error_costs(
@@ -39,7 +32,7 @@ def with_error_costs(
     analysis = error_analysis.analyse(results, rankings, class_names, groups)
     costs = error_analysis.costs(results, rankings, analysis, _rule(summary).average)
     possible = (*error_analysis.possible_kinds(class_names, groups), "undetected")
-    means = {kind: mean_over_classes(costs[kind]) for kind in TITLES if kind in possible}
+    means = {kind: mean_over_classes(costs[kind]) for kind in MEANINGS if kind in possible}
     return summary | {
         "error_costs": {kind: value for kind, value in means.items() if value is not None}
     }
@@ -50,13 +43,13 @@ def format_error_costs(summary: dict[str, Any]) -> str:
     costs = summary.get("error_costs", {})
     if not costs:
         return ""
-    width = max(len(TITLES[kind]) for kind in costs)
+    width = max(len(name_with_key(kind)) for kind in costs)
     overlap = f"Boxes overlap from an IoU of {error_analysis.WEAK_IOU:g} on."
     return "\n".join(
         [
             f"mAP ({_rule(summary).title}) lost to each kind of error",
             *(
-                f"{TITLES[kind]:<{width}}  {costs[kind]:>6.4f}"
+                f"{name_with_key(kind):<{width}}  {costs[kind]:>6.4f}  {MEANINGS[kind]}"
                 for kind in sorted(costs, key=lambda kind: -costs[kind])
             ),
             f"{overlap} Each row fixes one kind alone,",

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ssd_jax.evaluation.error_analysis import SHAPE_GROUPS, SIZE_GROUPS
+from ssd_jax.evaluation.error_analysis import NAMES, SHAPE_GROUPS, SIZE_GROUPS
 from ssd_jax.evaluation.ranking import OperatingPoint, Ranking, envelope, precision_recall
 from ssd_jax.evaluation.statistics import Bin, Calibration
 from ssd_jax.images.fonts import path_and_text
@@ -118,7 +118,8 @@ def false_positive_kinds(per_object: np.ndarray, shares: np.ndarray, kinds: Sequ
 
 def _stack(axes: Axes, per_object: np.ndarray, shares: np.ndarray, kinds: Sequence[str]) -> None:
     colors = [COLORS[kind] for kind in kinds]
-    axes.stackplot(per_object, 100 * shares.T, labels=kinds, colors=colors, linewidth=0)
+    names = [NAMES[kind] for kind in kinds]
+    axes.stackplot(per_object, 100 * shares.T, labels=names, colors=colors, linewidth=0)
     axes.set_xscale("log", base=2)
     axes.set_xticks(per_object, [f"{value:g}" for value in per_object])
     axes.set(xlim=(per_object[0], per_object[-1]), ylim=(0, 100))
@@ -126,11 +127,12 @@ def _stack(axes: Axes, per_object: np.ndarray, shares: np.ndarray, kinds: Sequen
 
 
 @mpl.rc_context(STYLE)
-def costs(names: Sequence[str], values: Sequence[float | None]) -> str:
+def costs(kinds: Sequence[str], values: Sequence[float | None]) -> str:
     """The cost of each kind of error in mAP; None without objects."""
     figure, axes = _new((WIDE[0], 2.3))
     known = np.array([value or 0.0 for value in values])
-    bars = axes.barh(names, 100 * known, color=[COLORS[name] for name in names])
+    names = [NAMES[kind] for kind in kinds]
+    bars = axes.barh(names, 100 * known, color=[COLORS[kind] for kind in kinds])
     texts = ["–" if value is None else f"{100 * value:.1f}" for value in values]
     axes.bar_label(bars, texts, padding=3)
     axes.invert_yaxis()
@@ -246,14 +248,24 @@ def reliability(calibration: Calibration) -> str:
     some = calibration.counts >= FEWEST
     scores, precision = calibration.scores[some], calibration.precision[some]
     axes.plot(scores, precision, "o-", color=MAIN, clip_on=False)
-    for x, y, count in zip(scores, precision, calibration.counts[some].tolist(), strict=True):
-        axes.annotate(f"{count:,}", (x, y), (4, -10), textcoords="offset points", fontsize=7)
+    # Above the middle of its range of scores, no number touches another one.
+    middles = (np.flatnonzero(some) + 0.5) / len(some)
+    numbers = axes.secondary_xaxis("top")
+    numbers.set_xticks(middles, list(map(_short, calibration.counts[some].tolist())), fontsize=8)
+    numbers.set_xlabel("number of detections", fontsize=9)
+    numbers.spines[:].set_visible(False)
+    numbers.tick_params(length=0)
     if not some.any():
         text = f"no range of scores has {FEWEST} detections"
         axes.text(0.5, 0.5, text, ha="center", fontsize=9)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="mean score", ylabel="share that is right")
     axes.legend(loc="upper left")
     return _data_uri(figure)
+
+
+def _short(count: int) -> str:
+    """A number in at most five characters, with thousands (k) from 10,000 on."""
+    return f"{count:,}" if count < 10_000 else f"{count / 1000:,.0f}k"
 
 
 @mpl.rc_context(STYLE)

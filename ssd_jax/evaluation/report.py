@@ -8,11 +8,17 @@ import jinja2
 import numpy as np
 
 from ssd_jax.data.class_lists import similar_groups
-from ssd_jax.errors import counted
 from ssd_jax.evaluation import error_analysis, figures, statistics, voc
 from ssd_jax.evaluation.comparison import LETTERS, has_significant
+from ssd_jax.evaluation.conclusions import conclude
 from ssd_jax.evaluation.drawing import LEAST_SCORE
-from ssd_jax.evaluation.error_analysis import KINDS, ErrorAnalysis
+from ssd_jax.evaluation.error_analysis import (
+    KINDS,
+    MEANINGS,
+    NAMES,
+    ErrorAnalysis,
+    name_with_key,
+)
 from ssd_jax.evaluation.galleries import (
     PER_GALLERY,
     PER_IMAGE,
@@ -23,7 +29,6 @@ from ssd_jax.evaluation.galleries import (
 from ssd_jax.evaluation.metric import IOU_THRESHOLD
 from ssd_jax.evaluation.metrics import METRICS
 from ssd_jax.evaluation.ranking import (
-    Average,
     OperatingPoint,
     Ranking,
     best_f1,
@@ -31,14 +36,17 @@ from ssd_jax.evaluation.ranking import (
 )
 from ssd_jax.evaluation.results import ImageResult
 from ssd_jax.evaluation.summary import by_metric
-from ssd_jax.evaluation.uncertainty import describe_uncertainty, mean_ap_uncertainty
-from ssd_jax.evaluation.weakest import describe_weakest
 from ssd_jax.images.drawing import draw_results
 from ssd_jax.storage.files import write_bytes
 
 PER_OBJECT = 2.0 ** np.arange(-3, 4)  # detections per object on the x axis of error kinds
-# Numbers in the texts of the page.
-LIMITS = {"iou": error_analysis.WEAK_IOU, "point": figures.FEWEST, "image": PER_IMAGE}
+# The same in each report. The limits are numbers in the texts of the page.
+FIXED = {
+    "limits": {"iou": error_analysis.WEAK_IOU, "point": figures.FEWEST, "image": PER_IMAGE},
+    "table": METRICS,
+    "names": NAMES,
+    "colors": figures.COLORS,
+}
 
 
 def write_report(
@@ -75,17 +83,15 @@ def write_report(
     costs = error_analysis.costs(results, rankings, analysis, rule.average)
     costs = {kind: values for kind, values in costs.items() if kind in (*kinds, "undetected")}
     galleries = draw_galleries(results, rankings, class_names, least, analysis, read_images)
-    content = {
+    content = FIXED | {
         "about": about,
         "summary": summary,
         "metrics": by_metric(summary),
         "conclusions": conclude(results, class_names, summary, rule.average, image_size, of_run),
-        "limits": LIMITS,
-        "table": METRICS,
         "iou_threshold": metric_iou_threshold,
         "classes": _class_rows(class_names, summary, rankings, points, analysis, costs),
         "kinds": kinds,
-        "colors": figures.COLORS,
+        "meanings": {name_with_key(kind): MEANINGS[kind] for kind in costs},
         "costs": {kind: mean_over_classes(values) for kind, values in costs.items()},
         "rule": rule.title,
         "figures": _figures(results, rankings, class_names, least, analysis, costs),
@@ -100,47 +106,6 @@ def write_report(
         "galleries": [each for each in galleries if each["name"] in (*kinds, "missed")],
     }
     _write(folder, "report.html.jinja", content)
-
-
-def conclude(
-    results: Sequence[ImageResult],
-    class_names: Sequence[str],
-    summary: dict[str, Any],
-    average: Average,
-    image_size: int | None,
-    of_run: str = "",
-) -> list[str]:
-    """Sentences on the uncertainty of the mAP, the weakest class if objects are many, and advice.
-
-    Args:
-      results: the images.
-      class_names: class i + 1 is called `class_names[i]`.
-      summary: from `summarise`.
-      average: of the metric, "voc07" or "voc"; see `Metric`.
-      image_size: side of the network's input, in pixels; None if unknown.
-      of_run: lines about the run, with its advice, and its uncertainty if objects are few; "" = the
-        advice follows from the results.
-    """
-    num_objects, mean_ap = [*summary["num_objects"].values()], summary["mAP"]
-    if mean_ap is None:
-        return ["The data has no object to find, so there is no mAP."]
-    few = describe_uncertainty(num_objects, mean_ap)
-    points = max(1, round(100 * mean_ap_uncertainty(num_objects, mean_ap)))
-    uncertain = (
-        f"The mAP is uncertain by about ±{points} points, because it is measured on "
-        f"{counted(sum(num_objects), 'object')}: smaller differences may be chance."
-    )
-    if of_run:  # its advice is another one if it was too short or too long
-        return of_run.splitlines() if few else [uncertain, *of_run.splitlines()]
-    if few:
-        advice = "evaluate on more images, because this mAP is too uncertain for comparisons"
-        return [f"{few[0].upper()}{few[1:]}.", f"Try next: {advice}."]
-    iou_threshold = summary.get("iou_threshold", IOU_THRESHOLD)
-    weakest = describe_weakest(results, class_names, image_size, average, iou_threshold)
-    if weakest is None:
-        return [uncertain]
-    described = weakest.description
-    return [uncertain, f"{described[0].upper()}{described[1:]}.", f"Try next: {weakest.advice}."]
 
 
 def write_comparison(

@@ -21,7 +21,7 @@ REASONS = {
     "localisation": "inaccurate boxes",
     "similar": "confusion with similar classes",
     "other": "confusion with other classes",
-    "background": "detections where no object is labelled",
+    "background": "detections on the background",
 }
 ADVICE = {
     "undetected": "more images of it, or more steps",

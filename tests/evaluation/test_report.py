@@ -6,7 +6,7 @@ import re
 import numpy as np
 
 from ssd_jax.evaluation import figures, voc
-from ssd_jax.evaluation.report import conclude
+from ssd_jax.evaluation.conclusions import Conclusion, conclude
 from ssd_jax.evaluation.statistics import Calibration
 from ssd_jax.evaluation.summary import summarise
 from tests.helpers.results import result
@@ -30,26 +30,30 @@ def test_many_objects_allow_a_conclusion_on_the_weakest_class():
     summary = summarise(images, names, ["voc"])
     uncertain, weakest, advice = conclude(images, names, summary, voc.METRIC.average, 300)
     # 1.96 sqrt(2 · (92 / 124) (32 / 124) / 124) / 2 = 0.054, for p = (0.75 · 120 + 2) / 124
-    assert "by about ±5 points" in uncertain and "on 240 objects" in uncertain
-    assert weakest.startswith("Weakest class: dog, AP 0.50 (120 objects)")
-    assert advice == "Try next: more images of it, or more steps."
+    assert "by about ±5 points" in uncertain.text and "on 240 objects" in uncertain.text
+    assert weakest.text.startswith("Weakest class: dog, AP 0.50 (120 objects)")
+    assert advice == Conclusion("Try next: more images of it, or more steps")
     # The advice of a run takes its course into account.
-    of_run = "the mAP was still rising\ntry next: more steps"
+    of_run = "the mAP was still rising\ntry next: more steps:\n  ssd-jax train"
     lines = conclude(images, names, summary, voc.METRIC.average, 300, of_run)
-    assert lines == [uncertain, *of_run.splitlines()]
+    more = [
+        Conclusion("The mAP was still rising"),
+        Conclusion("Try next: more steps", "ssd-jax train"),
+    ]
+    assert lines == [uncertain, *more]
 
 
 def test_without_objects_there_is_no_conclusion():
     summary = summarise([result()], ["cat"], ["voc"])
     (line,) = conclude([result()], ["cat"], summary, voc.METRIC.average, None)
-    assert "no object to find" in line
+    assert "no object to find" in line.text
 
 
 def test_few_detections_are_no_point_of_the_reliability_diagram():
     some = np.array([0.3, 0.7])
-    assert {"5", "1,234"} <= set(
-        texts(figures.reliability(Calibration(np.array([5, 1234]), some, some, 0)))
-    )
+    for many, shown in ((1234, "1,234"), (23_456, "23k")):
+        drawn = figures.reliability(Calibration(np.array([5, many]), some, some, 0))
+        assert {"5", shown} <= set(texts(drawn))
     drawn = texts(figures.reliability(Calibration(np.array([4, 1]), some, some, 0)))
     assert "no range of scores has 5 detections" in drawn and not {"4", "1"} & set(drawn)
 

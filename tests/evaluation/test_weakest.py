@@ -23,7 +23,7 @@ def told(found, truth=TRUTH, image_size=300, names=NAMES):
             [*FOUND[1:], (1, 0.9, HALF_A)],
             ("cat, AP 0.00", "Without inaccurate boxes", "a larger input"),
         ),
-        ([*FOUND, (2, 0.95, (80, 0, 99, 19))], ("dog, AP 0.50", "no object is labelled")),
+        ([*FOUND, (2, 0.95, (80, 0, 99, 19))], ("dog, AP 0.50", "on the background")),
         ([*FOUND, (2, 0.95, A)], ("dog, AP 0.50", "similar classes", "mostly cat")),
         ([*FOUND, (3, 0.95, B)], ("car, AP 0.50", "other classes", "mostly dog")),
     ],

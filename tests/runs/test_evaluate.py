@@ -137,7 +137,7 @@ def test_the_report_of_a_trained_detector(blood_cells, tmp_path):
         assert page.locator("section").count() == 7
         assert page.locator("img").count() > 50
         text = page.inner_text("main")
-        for shown in ("0.8309", "0.5070", "Nothing annotated there", "945"):
+        for shown in ("0.8309", "0.5070", "Background: nothing annotated there", "945"):
             assert shown in text, shown
 
         def column(number):
