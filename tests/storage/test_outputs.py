@@ -58,7 +58,7 @@ def test_the_files_of_a_run_are_no_output(output, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(
         UserError,
-        match=r"is the work directory of a run, and this output would .* the run: name another",
+        match=r"is the work directory of a run, and th.* files of the run: name another",
     ):
         OUTPUTS[output](tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
