@@ -134,6 +134,7 @@ EXTRAS = {
     "python_multipart": ("--serve", "python-multipart", "page"),
     "supervision": ("to_supervision", "supervision", "supervision"),
     "gcsfs": ("a path that begins with gs://", "gcsfs", "gcs"),
+    "aiohttp": ("a path that begins with gs://", "aiohttp", "gcs"),
     "s3fs": ("a path that begins with s3://", "s3fs", "s3"),
     "huggingface_hub": ("the Hugging Face hub", "huggingface_hub", "hub"),
     "onnx": ("export to ONNX", "ONNX", "onnx"),

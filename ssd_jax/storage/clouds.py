@@ -7,19 +7,16 @@ copied back whole (`copies.py`). A write replaces its object in one step.
 
 import contextlib
 import datetime
-import functools
-import logging
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ssd_jax.errors import UserError, check_installed, shown
+from ssd_jax.errors import UserError, shown
+from ssd_jax.storage.clients import file_system
 
-PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
 REMOTE = re.compile(r"(gs|s3)://([^/]+)(?:/+(.*))?", re.DOTALL)
-CONNECTIONS = 100  # at the same time; gcsfs has as many
 CREDENTIALS = {
     "gs": "`gcloud auth application-default login`, or GOOGLE_APPLICATION_CREDENTIALS",
     "s3": "`aws configure`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -198,35 +195,13 @@ def answering(place: str) -> Iterator[None]:
             fix = "check the name and the network, and try again"
         # Of several lines the first may say nothing: "Parameter validation failed:".
         words = textwrap.shorten(str(error), 300).lstrip(", ")  # gcsfs writes ", 503"
-        reason = words or type(error).__name__
+        no_words = "it does not answer" if isinstance(error, TimeoutError) else type(error).__name__
+        reason = words or no_words
         raise UserError(f"{place} cannot be reached: {reason}; {fix}") from error
 
 
 def _lister(scheme: str) -> str:
     return "gcloud storage ls" if scheme == "gs" else "aws s3 ls"
-
-
-@functools.cache
-def file_system(scheme: str) -> Any:
-    """The client of a store, of gcsfs or s3fs, made once, without a cache of object lists.
-
-    Raises:
-      UserError: its package is not installed.
-    """
-    check_installed(PACKAGES[scheme])
-    # They log errors with tracebacks, also those that `answering` reports.
-    logging.getLogger(PACKAGES[scheme]).setLevel(logging.CRITICAL)
-    if scheme == "gs":
-        from gcsfs.core import GCSFileSystem
-
-        return GCSFileSystem(use_listings_cache=False, skip_instance_cache=True)
-    import s3fs
-
-    return s3fs.S3FileSystem(
-        use_listings_cache=False,
-        skip_instance_cache=True,
-        config_kwargs={"max_pool_connections": CONNECTIONS},
-    )
 
 
 def file_name(place: str) -> str:

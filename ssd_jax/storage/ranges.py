@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ssd_jax.storage import clouds
-from ssd_jax.storage.clouds import CONNECTIONS
+from ssd_jax.storage.clients import CONNECTIONS, file_system
 
 # Pauses of 0.05, 0.1, 0.2 and 0.4 s, before gcsfs or s3fs takes over.
 RETRIES = {"initial_delay": "50ms", "max_delay": "400ms", "max_retries": 5}
@@ -55,7 +55,7 @@ def request_range(place: str, offset: int, length: int) -> Callable[[], bytes]:
 
 def _google(bucket: str) -> Any:
     """A bucket of Google Cloud Storage, with the address and the credentials of gcsfs."""
-    client = clouds.file_system("gs")
+    client = file_system("gs")
     headers = {}
     client.credentials.apply(headers)
     address = client.base.removesuffix("/storage/v1/")
@@ -79,7 +79,7 @@ def _amazon(bucket: str) -> Any:
     spec: dict[str, Any] = {"driver": "s3", "bucket": bucket}
     if "AWS_ACCESS_KEY_ID" in os.environ:  # otherwise it logs that there is no ~/.aws/config
         spec["aws_credentials"] = {"type": "environment"}
-    about = clouds.file_system("s3").s3.meta
+    about = file_system("s3").s3.meta
     if "amazonaws.com" not in about.endpoint_url:
         spec |= {"endpoint": about.endpoint_url, "aws_region": about.region_name or "us-east-1"}
     return tensorstore.KvStore.open(spec, context=_context()).result()
@@ -96,5 +96,5 @@ def _context() -> Any:
 
 def forget_clients() -> None:
     """Makes new clients at the next request, for other addresses or credentials."""
-    for cached in (clouds.file_system, _opened_google, _amazon, _context):
+    for cached in (file_system, _opened_google, _amazon, _context):
         cached.cache_clear()

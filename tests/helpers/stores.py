@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from ssd_jax.storage import clouds, ranges
+from ssd_jax.storage.clients import file_system
 from tests.helpers.commands import free_port
 from tools.slow_store import SlowStore, run
 
@@ -73,7 +74,7 @@ def running_stores() -> Iterator[dict[str, str]]:
         stack.callback(ranges.forget_clients)
         _wait(f"http://127.0.0.1:{google}/storage/v1/b/bucket")
         _wait(f"http://127.0.0.1:{amazon}/")
-        clouds.file_system("s3").mkdir("bucket")
+        file_system("s3").mkdir("bucket")
         yield os.environ | found
 
 

@@ -20,7 +20,7 @@ from ssd_jax.runs.import_weights import import_weights
 from ssd_jax.runs.stores import run_copy, steps_at, training_copy
 from ssd_jax.runs.train import train
 from ssd_jax.runs.trained import load_workdir
-from ssd_jax.storage import clouds, mirror, ranges
+from ssd_jax.storage import clients, clouds, mirror, ranges
 from ssd_jax.storage.copies import copy_place, local_copy, sending
 from ssd_jax.storage.mirror import OWNED_SECONDS, OWNER, Mirror
 from ssd_jax.storage.outputs import check_outputs
@@ -28,6 +28,7 @@ from ssd_jax.training.metrics_writer import read_metrics
 from tests import tiny
 from tests.helpers.processes import run_together
 from tests.helpers.random_detector import random_trained
+from tests.helpers.stores import failing_stores
 
 BUCKETS = ["gs://bucket", "s3://bucket"]
 
@@ -95,7 +96,7 @@ def test_wrong_places_give_one_line(place, monkeypatch):
     with pytest.raises(UserError, match=refused), clouds.answering(place):
         raise PermissionError("Forbidden")
     ranges.forget_clients()
-    monkeypatch.setitem(sys.modules, clouds.PACKAGES[scheme], None)
+    monkeypatch.setitem(sys.modules, clients.PACKAGES[scheme], None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     extra = {"gs": "gcs", "s3": "s3"}[scheme]
     with pytest.raises(UserError, match=re.escape(f"pip install -e '.[{extra}]'")):
@@ -153,17 +154,19 @@ def config_with(data, **fields):
 def run(pictures):
     """A run in a store that was killed after step 2, and continued to step 4.
 
-    Its images are there, too.
+    Its images are there, too. Every tenth request to the store failed.
     """
     place = "s3://bucket/run"
     patch = pytest.MonkeyPatch()
     patch.setattr(mirror, "SETTLING_SECONDS", 0.0)
     config = config_with("s3://bucket/pictures")
-    train(config.replace({"steps": 2}), place)
-    first = {name: clouds.read(f"{place}/{name}") for name in names(place)}
-    # A checkpoint that was half sent, and an owner that was not heard of for long.
-    clouds.write(f"{place}/checkpoints/3/model/manifest.ocdbt", b"half")
-    result = train(config.replace({"steps": 4}), place, change_config=True)
+    with failing_stores(every=10) as (_, amazon):
+        train(config.replace({"steps": 2}), place)
+        first = {name: clouds.read(f"{place}/{name}") for name in names(place)}
+        # A checkpoint that was half sent, and an owner that was not heard of for long.
+        clouds.write(f"{place}/checkpoints/3/model/manifest.ocdbt", b"half")
+        result = train(config.replace({"steps": 4}), place, change_config=True)
+    assert amazon.refused > 10
     yield place, first, result
     patch.undo()
 
@@ -180,12 +183,16 @@ def test_a_run_continues_from_its_store(run):
     assert sorted(result.metrics) == [2, 4]
 
 
-def test_a_run_in_a_store_equals_that_of_a_disk(run, pictures, tmp_path, monkeypatch):
+def test_a_run_in_a_store_where_requests_fail_equals_that_of_a_disk(
+    run, pictures, tmp_path, monkeypatch
+):
     monkeypatch.setattr(mirror, "SETTLING_SECONDS", 0.0)
     place, _, _ = run
     google = "gs://bucket/run"
     train(config_with(pictures), tmp_path / "run")
-    train(config_with("gs://bucket/pictures", steps=2), google)
+    with failing_stores(every=10) as (proxy, _):
+        train(config_with("gs://bucket/pictures", steps=2), google)
+    assert proxy.refused > 10
 
     def numbers(folder):
         """The losses and the mAP."""
