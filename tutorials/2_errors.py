@@ -27,9 +27,9 @@ detector = ssd_jax.Detector.from_workdir("runs/signs")
 # All training images have good weather. How does the detector work in fog? `evaluate` takes the
 # config of the run with other data, and prints the average precision (AP) of each class by three
 # rules. VOC's rules count a box as correct if its overlap with the object, the IoU, is above 0.5.
-# COCO's take the mean over ten limits from 0.5 to 0.95, so they need more exact boxes. The
-# last table says how much mAP each kind of error costs. There a box overlaps an object if the IoU
-# is 0.1 or more.
+# COCO's rule takes the mean over ten limits from 0.5 to 0.95, so it needs more exact boxes. The
+# last table says how much mAP each kind of error costs. In this table a box overlaps an object if
+# the IoU is 0.1 or more.
 
 # %%
 write_signs("runs/data/fog", 100, seed=2, fog=0.45)
@@ -47,12 +47,13 @@ numbers = ssd_jax.evaluate(foggy, "runs/signs", options=options)
 # It is *correct* if the IoU is above 0.5 and no better detection has found the object. Otherwise it
 # has one of three kinds of errors:
 #
-# - *box*: the class is right, but the box is inaccurate, or the object is found already;
-# - *class*: it overlaps only an object of another class;
+# - *box*: the class is right, but the box is inaccurate, or the object is found already. Reports
+#   call this *inaccurate box*;
+# - *class*: it overlaps only an object of another class. Reports call this *other class*;
 # - *background*: it overlaps no object.
 #
-# An overlap is an IoU of 0.1 or more. A box with less is on the background, even if it touches an
-# object.
+# An overlap is an IoU of 0.1 or more. A box with a lower IoU is on the background, even if it
+# touches an object. [Evaluation](../docs/evaluation.md#kinds-of-errors) has the names of all kinds.
 
 # %%
 dataset = ssd_jax.open_dataset("runs/data/fog")

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 4. Deploy
 #
-# A trained detector as one file, in a program without JAX and without this package. The file is
-# ONNX; its program needs onnxruntime, NumPy and Pillow.
+# This tutorial exports a trained detector to one ONNX file, and runs the file in a program without
+# JAX and without this package. The program needs onnxruntime, NumPy and Pillow.
 #
 # Run it with `python tutorials/4_deploy.py`, or its cells one by one in the folder `tutorials/`.
 #
@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 from road_signs import train_signs, write_signs
 
 import ssd_jax
@@ -29,7 +29,8 @@ write_signs("runs/data/new", 6, seed=1)
 #
 # On the command line this is `ssd-jax export --to=onnx --workdir=runs/signs --output=runs/deploy`.
 # `detector.onnx` takes uint8 images and gives detections: normalisation, network, decoding and
-# suppression are inside. `network.onnx` ends before the suppression, for those who have their own.
+# suppression are inside. `network.onnx` ends before decoding and suppression, for programs that
+# have their own.
 
 # %%
 ssd_jax.Detector.from_workdir("runs/signs").export("runs/deploy", to="onnx")
@@ -39,8 +40,9 @@ for file in sorted(Path("runs/deploy").iterdir()):
 # %% [markdown]
 # ## Run it with onnxruntime alone
 #
-# The input is a square RGB image; its side and the classes are in the metadata of the file. Resize
-# bilinearly without antialiasing, as `Detector` does: another way of resizing gives other boxes.
+# The input is an upright, square RGB image; its side and the classes are in the metadata of the
+# file. Turn photos upright by their EXIF, and resize bilinearly without antialiasing, as `Detector`
+# does: another way of resizing gives other boxes.
 
 # %%
 session = onnxruntime.InferenceSession("runs/deploy/detector.onnx")
@@ -51,7 +53,8 @@ print(side, class_names)
 
 
 def detect(image, least_score):
-    """Names, scores, and boxes in pixels of an RGB image of any size."""
+    """Names, scores, and boxes in pixels of the upright image; takes an RGB image of any size."""
+    image = ImageOps.exif_transpose(image)  # photos may be stored turned
     whole = (0, 0, image.width, image.height)
     bilinear = Image.Resampling.BILINEAR
     square = image.transform((side, side), Image.Transform.EXTENT, whole, bilinear)
