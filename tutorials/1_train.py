@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 1. Train on your own images
 #
-# From a folder of images with boxes to a detector, in one minute on a CPU. Look at the data, train,
-# look at the detections.
+# This tutorial trains a detector on a folder of images with boxes, in one minute on a CPU. It looks
+# at the data, trains, and looks at the detections.
 #
 # Run it with `python tutorials/1_train.py`, or its cells one by one in the folder `tutorials/`,
 # where the program that draws the images is. Without a display, the program saves its figures in
@@ -116,8 +116,8 @@ print(f"best mAP {result.best_mean_ap:.3f} at step {result.best_step}")
 # The run is in the folder `runs/signs`: checkpoints, metrics, images and a report. If you call
 # `train` again, it continues from the last checkpoint; a finished run returns at once.
 #
-# This is what the network was trained on, from `runs/signs/pictures`. In training, images are
-# mirrored and changed at random, so that it rarely sees the same image twice:
+# These are some of the training images, from `runs/signs/pictures`. In training, images are also
+# mirrored and changed at random, so that the network rarely sees the same image twice:
 # [augmentation](../docs/augmentation.md).
 
 # %%
@@ -150,7 +150,8 @@ plt.show()
 # %% [markdown]
 # ## Detect
 #
-# Six new images, which the network has never seen. A detector takes paths, PIL images or arrays.
+# These are six new images, which the network has never seen. A detector takes paths, PIL images or
+# arrays.
 # Each detection has a class, a score in [0, 1] and a box in pixels.
 
 # %%

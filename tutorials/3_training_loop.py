@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 3. Write your own training loop
 #
-# SSD in a page: default boxes, matching, the loss with hard negative mining, and a training step in
-# JAX and Optax. The pure functions come from `ssd_jax`; the loop is yours to change.
+# This tutorial writes SSD in a page: default boxes, matching, the loss with hard negative mining,
+# and a training step in JAX and Optax. The pure functions come from `ssd_jax`; you can change the
+# loop.
 #
 # Run it with `python tutorials/3_training_loop.py`, or its cells one by one in the folder
 # `tutorials/`.
@@ -49,7 +50,7 @@ print(images.shape, boxes.shape, labels.shape)
 #
 # SSD predicts for a fixed set of boxes, the default boxes. Five feature maps have 12 × 12 to 1 × 1
 # cells, and each cell has four boxes: two squares, a wide one and a tall one. Coarse maps have
-# large boxes. Below: all centres of a map, and the boxes of one cell.
+# large boxes. The figure shows all centres of a map, and the boxes of one cell.
 
 # %%
 default_boxes = network.default_boxes()  # [boxes, 4] cxcywh in [0, 1]
@@ -120,7 +121,8 @@ plt.show()
 # positives count. *Confidence*: the cross entropy of the classes.
 #
 # There are far more negatives than positives, and most of them are easy. Hard negative mining
-# counts only those with the highest loss, three for each positive. All of it, for one image:
+# counts only those with the highest loss, three for each positive. `loss_by_hand` computes
+# the loss of one image:
 
 # %%
 
