@@ -47,9 +47,8 @@ numbers = ssd_jax.evaluate(foggy, "runs/signs", options=options)
 # It is *correct* if the IoU is above 0.5 and no better detection has found the object. Otherwise it
 # has one of three kinds of errors:
 #
-# - *box*: the class is right, but the box is inaccurate, or the object is found already. Reports
-#   call this *inaccurate box*;
-# - *class*: it overlaps only an object of another class. Reports call this *other class*;
+# - *inaccurate box*: it overlaps the object too little, or the object is already found;
+# - *other class*: it overlaps only an object of another class;
 # - *background*: it overlaps no object.
 #
 # An overlap is an IoU of 0.1 or more. A box with a lower IoU is on the background, even if it
@@ -57,7 +56,7 @@ numbers = ssd_jax.evaluate(foggy, "runs/signs", options=options)
 
 # %%
 dataset = ssd_jax.open_dataset("runs/data/fog")
-KINDS = ("correct", "box", "class", "background")
+KINDS = ("correct", "inaccurate box", "other class", "background")
 COLORS = dict(zip(KINDS, ("tab:green", "gold", "tab:purple", "tab:red"), strict=True))
 
 
@@ -83,9 +82,9 @@ def compare(found, record):
             place = int(iou_of_class.argmax())
             is_correct = iou[place] > 0.5 and not is_found[place]
             is_found[place] |= is_correct
-            kind = "correct" if is_correct else "box"
+            kind = "correct" if is_correct else "inaccurate box"
         elif iou.max(initial=0) >= 0.1:
-            place, kind = int(iou.argmax()), "class"
+            place, kind = int(iou.argmax()), "other class"
         kinds.append(kind)
         objects.append(place)
     return np.array(kinds, str), np.array(objects, int), is_found
@@ -150,11 +149,11 @@ for kind in KINDS:
     left.barh(names, count, left=start, color=COLORS[kind], label=kind)
     start += count
 figure.legend(loc="outside upper left", ncols=4)
-left.set_xlabel("detections")
+left.set(xlabel="detections", xlim=(0, 1.05 * start.max()))
 share = [are_found[true_labels == label].mean() for label in range(1, len(names) + 1)]
 right.barh(names, share, color="tab:green")
 right.barh(names, 1 - np.array(share), left=share, color="lightgray")
-right.set_xlabel("share of the objects that are found")
+right.set(xlabel="share of the objects that are found", xlim=(0, 1.05))
 plt.show()
 
 ap = numbers["AP_per_class"]
@@ -234,8 +233,8 @@ plt.show()
 # |---|---|
 # | objects that are not found | more such images; a larger input if they are small |
 # | inaccurate boxes | more steps, a larger input; check how boxes were drawn |
-# | one class taken for another | more images of both; check that their labels agree |
-# | detections on the background | look at them: often these are objects without a label |
+# | of another class | more images of both; check that their labels agree |
+# | on the background | look at them: often these are objects without a label |
 #
 # Here the reason is the fog: the training data has none. Add foggy images with boxes to it, or vary
 # brightness and contrast in training: `augment.color` of
