@@ -18,7 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from ssd_jax.config.flag_messages import readable_messages
 from ssd_jax.config.schema import Config, as_config, field_names, nearest_field
-from ssd_jax.config.spelling import did_you_mean
+from ssd_jax.config.spelling import did_you_mean, did_you_mean_path
 from ssd_jax.errors import UserError
 
 LONGEST_FLAG = 100  # characters of a name
@@ -152,8 +152,8 @@ def find_file(name: str) -> Path:
         return path
     # A shipped config may be named by its path in a checkout, from any folder.
     stem = name.removeprefix("configs/").removesuffix(".py")
-    beside = [str(file) for file in path.parent.glob("*.py")]
-    near = did_you_mean(name, beside) or did_you_mean(stem, shipped)
+    near = did_you_mean_path(path, lambda file: file.suffix == ".py")
+    near = near or did_you_mean(stem, shipped)
     if path.suffix == ".py":
         raise UserError(f"{name} does not exist{near}")
     raise UserError(f"there is no config {name}{near or ': known are ' + ', '.join(shipped)}")

@@ -526,7 +526,7 @@ def checked(group: type[GroupT], values: ConfigDict | Mapping[str, Any]) -> Grou
     try:
         return group.model_validate(plain)
     except pydantic.ValidationError as error:
-        mistakes = [_describe(mistake) for mistake in error.errors(include_url=False)]
+        mistakes = [_describe(mistake, group) for mistake in error.errors(include_url=False)]
         more = f"; and {len(mistakes) - MOST_MISTAKES} more" if mistakes[MOST_MISTAKES:] else ""
         raise UserError("; ".join(mistakes[:MOST_MISTAKES]) + more) from error
 
@@ -551,8 +551,8 @@ def nearest_field(name: str, prefix: str) -> str:
     return did_you_mean(elsewhere[0] if elsewhere else name, known, prefix)
 
 
-def _describe(error: Any) -> str:
-    """Describes one mistake: the field, its value and the limit."""
+def _describe(error: Any, model: type[pydantic.BaseModel]) -> str:
+    """Describes one mistake in a group of a config: the field, its value and the limit."""
     *group, last = error["loc"] or ("",)
     field = _path(error["loc"])
     if error["type"] == "extra_forbidden":
@@ -568,7 +568,27 @@ def _describe(error: Any) -> str:
         limit = error["msg"].replace("Input should", "must").replace("Tuple should", "must")
         limit = limit.replace("a valid integer", "a whole number").replace("a valid ", "a ")
         limit = limit.partition(" after validation")[0]
+        if error["type"].startswith(("greater_than", "less_than")):
+            limit = _both_limits(model, error["loc"]) or limit
     return f"{field} is {reprlib.repr(error['input'])}, but {limit}"
+
+
+def _both_limits(model: Any, place: tuple[str | int, ...]) -> str:
+    """The limits of a number that has a lower and an upper one; "" for other fields."""
+    limits = []
+    for step in place:
+        fields = getattr(model, "model_fields", {})
+        if step not in fields:
+            return ""
+        model, limits = fields[step].annotation, fields[step].metadata
+    words = {"gt": "greater than", "ge": "at least", "lt": "less than", "le": "at most"}
+    told = [
+        f"{words[name]} {getattr(limit, name)}"
+        for limit in limits
+        for name in words
+        if hasattr(limit, name)
+    ]
+    return f"must be {' and '.join(told)}" if len(told) == 2 else ""
 
 
 def _path(place: list[str | int] | tuple[str | int, ...]) -> str:

@@ -37,5 +37,7 @@ def did_you_mean_path(path: str | Path, allowed: Callable[[Path], bool] = Path.e
         names = [name for name in os.listdir(path.parent) if allowed(path.parent / name)]
     except OSError:
         return ""
-    near = nearest(path.name, names)
-    return f": did you mean {path.with_name(near)}?" if near else ""
+    # A suffix in common makes no name similar.
+    stems = {name.removesuffix(path.suffix): name for name in sorted(names)}
+    near = nearest(path.name.removesuffix(path.suffix), stems)
+    return f": did you mean {path.with_name(stems[near])}?" if near else ""

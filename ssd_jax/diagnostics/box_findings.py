@@ -14,7 +14,7 @@ LEAST_OF_CLASS = 30  # minimum number of boxes of a class to search outliers
 WHOLE, MANY_WHOLE = 0.99, 0.3  # of both sides; of the images with objects
 FEW_OBJECTS = 10
 # Deviations from the median of the class, from which the logarithm of a side or a ratio is
-# untypical. The unit is the median absolute deviation, which outliers do not change.
+# unusual. The unit is the median absolute deviation, which outliers do not change.
 DEVIATIONS, LEAST_DEVIATION = 6.0, 0.2
 
 
@@ -93,7 +93,7 @@ class Boxes:
             yield Finding("box form", source, "", message)
 
     def findings(self, source: str) -> Iterator[Finding]:
-        """The findings about the boxes of all images together, and about untypical boxes."""
+        """The findings about the boxes of all images together, and about unusual boxes."""
         counts = np.bincount(self._of(self._classes), minlength=len(self._names)).tolist()
         fewest_first = sorted(zip(counts, self._names, strict=True))
         few = [f"{name} ({count})" for count, name in fewest_first if count < FEW_OBJECTS]
@@ -109,9 +109,9 @@ class Boxes:
         if with_whole >= LEAST_BOXES and with_whole > MANY_WHOLE * with_objects:
             message = f"{with_whole:,} of {with_objects:,} images have a box around the whole image"
             yield Finding("whole images", source, "", message)
-        yield from self._untypical(x_share, y_share)
+        yield from self._unusual(x_share, y_share)
 
-    def _untypical(self, x_share: np.ndarray, y_share: np.ndarray) -> Iterator[Finding]:
+    def _unusual(self, x_share: np.ndarray, y_share: np.ndarray) -> Iterator[Finding]:
         has_area = (x_share > 0) & (y_share > 0)
         sides, ratios = np.full(len(x_share), np.nan), np.full(len(x_share), np.nan)
         sides[has_area] = np.log(x_share[has_area] * y_share[has_area]) / 2
@@ -136,7 +136,7 @@ class Boxes:
                     f"side and a width : height of {np.exp(ratios[i]):.2g}; typical for {name!r} "
                     f"are {typical:.1%} and {np.exp(np.median(ratios[own])):.2g}"
                 )
-                yield Finding("untypical box", place.file, place.image_id, message)
+                yield Finding("unusual box", place.file, place.image_id, message)
 
     @property
     def boxes(self) -> np.ndarray:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ssd_jax.detection.fit import Fit
+from ssd_jax.detection.fit import LOW_RECALL, Fit
 from ssd_jax.diagnostics.fit_boxes import FitResult
 
+LEAST_GAIN = 0.01  # of the objects; a smaller gain is not worth other boxes
 SIDES = (0, 8, 16, 32, 64, 128, 256, np.inf)  # bounds of the size groups, pixels of the input
 
 
@@ -70,7 +71,22 @@ def format_result(result: FitResult) -> str:
             format_fit(result.proposed),
             f"config.model.shapes = (\n{maps}\n)",
         ]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, verdict(result)])
+
+
+def verdict(result: FitResult) -> str:
+    """A sentence on whether the proposed boxes are worth a training."""
+    before = result.current.recall()
+    after = before if result.proposed is None else result.proposed.recall()
+    if after - before < LEAST_GAIN:
+        return "The default boxes of the config already fit this data: keep them."
+    gain = f"The proposed boxes reach {after:.0%} of the objects instead of {before:.0%}: "
+    if before < LOW_RECALL:
+        return f"{gain}set them in the config, as above."
+    return (
+        f"{gain}train with both and compare. Where the boxes of the config already reached half of "
+        "the objects, proposed ones made short trainings worse."
+    )
 
 
 def to_json(result: FitResult) -> str:

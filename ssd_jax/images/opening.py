@@ -248,7 +248,7 @@ def _opened(
     except StoreError:  # the image may be intact
         raise
     except Exception as error:  # decoders raise all kinds of errors for damaged files
-        raise UserError(f"{name or file} cannot be read: {_reason(error, file)}") from error
+        raise UserError(f"{name or file} cannot be read{_reason(error, file)}") from error
 
 
 @contextlib.contextmanager
@@ -301,14 +301,15 @@ def _is_special(image: Image.Image) -> bool:
 
 
 def _reason(error: Exception, file: str | Path | bytes) -> str:
+    """The end of a sentence about a file that cannot be read."""
     if isinstance(error, UnidentifiedImageError):
         if not (len(file) if isinstance(file, bytes) else os.path.getsize(file)):
-            return "it is empty"
-        return f"it is no image of a known format ({', '.join(FORMATS)})"
+            return ": it is empty"
+        return f": it is no image of a known format ({', '.join(FORMATS)})"
     if isinstance(error, Image.DecompressionBombError):
-        return f"it has more than {MAX_PIXELS:,} pixels"
+        return f": it has more than {MAX_PIXELS:,} pixels"
     if isinstance(error, OSError) and str(error).startswith("image file is truncated"):
-        return "it is truncated: its end is missing"
+        return ", because it is truncated"
     if isinstance(error, FileNotFoundError) and error.filename:
-        return reason_of(error) + scheme_hint(error.filename)
-    return reason_of(error)
+        return f": {reason_of(error)}{scheme_hint(error.filename)}"
+    return f": {reason_of(error)}"

@@ -131,8 +131,8 @@ def _why_no_detector(folder: Path) -> str:
         return f"{folder} does not exist{scheme_hint(folder)}"
     if folder.is_file():
         return (
-            f"{folder} is a file: name a folder exported to safetensors or hf; predict, evaluate "
-            "and benchmark also take .onnx and .tflite files"
+            f"{folder} is a file: name a folder exported to safetensors or hf, or a run with "
+            "--workdir; predict, evaluate and benchmark also take .onnx and .tflite files"
         )
     for file, kind in WRITTEN_ONLY.items():
         if (folder / file).exists():

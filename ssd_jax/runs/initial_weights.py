@@ -49,6 +49,20 @@ def start_weights(config: Config, network: Network, train: Dataset) -> Transfer:
     return weights
 
 
+def check_init(init: str) -> None:
+    """Checks the form of `config.init`, before its weights are read.
+
+    Raises:
+      UserError: it has none of the forms.
+    """
+    kind, _, place = init.partition(":")
+    if init and not (place and kind in ("run", *FORMATS)):
+        raise UserError(
+            f'config.init is {init!r}, but must be "" (from scratch), "run:WORKDIR" or '
+            f'"FORMAT:FILE", with one of the formats {", ".join(FORMATS)}'
+        )
+
+
 def initial_weights(
     init: str, network: Network, seed: int, class_names: Sequence[str], prior: float = 0.0
 ) -> Transfer:
@@ -64,17 +78,13 @@ def initial_weights(
     Raises:
       UserError: `init` has none of the forms, its weights cannot be read, or no array fits.
     """
+    check_init(init)
     given, given_classes, unused = {}, (), []
     kind, _, place = init.partition(":")
-    if kind == "run" and place:
+    if kind == "run":
         given, given_classes = _from_run(run_copy(place))
-    elif kind in FORMATS and place:
-        given, given_classes, _, unused = read_format(kind, place, network)
     elif init:
-        raise UserError(
-            f'config.init is {init!r}, but must be "" (from scratch), "run:WORKDIR" or '
-            f'"FORMAT:FILE", with one of the formats {", ".join(FORMATS)}'
-        )
+        given, given_classes, _, unused = read_format(kind, place, network)
 
     classes = Classes(class_names, given_classes)
     boxes_per_cell = network.tiling.boxes_per_cell

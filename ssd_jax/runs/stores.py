@@ -61,9 +61,9 @@ def training_copy(place: AnyPath) -> Iterator[tuple[Path, list[Hook]]]:
     if not is_remote(place):
         folder = local_path(place)
         if devices.is_main_process():
-            check_writable(folder)
             if folder.is_file():
                 raise UserError(f"{folder} is a file, but must be a folder: name another")
+            check_writable(folder, tries=True)
         yield folder, []
         return
     place = str(place).rstrip("/")

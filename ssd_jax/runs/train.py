@@ -35,7 +35,7 @@ from ssd_jax.runs.changed_config import check_can_continue
 from ssd_jax.runs.class_weights import with_class_weights
 from ssd_jax.runs.data_checks import check_data, describe_continued, record_data
 from ssd_jax.runs.evaluator import Evaluator
-from ssd_jax.runs.initial_weights import record_weights, start_weights
+from ssd_jax.runs.initial_weights import check_init, record_weights, start_weights
 from ssd_jax.runs.length import log_how_to_continue, with_steps
 from ssd_jax.runs.nonfinite import save_batch
 from ssd_jax.runs.pictures import INPUTS, NUM_PICTURES, draw_training_images, save_pictures
@@ -100,6 +100,7 @@ def _train(
     """`train` in a local folder."""
     began = time.perf_counter()
     check_metric(config.metric)
+    check_init(config.init)
     with Interruption() as interruption, contextlib.ExitStack() as stack:
         agreement.check_same_start(config, change_config=may_change)
         saved = exchange.from_main_process(saved_steps(folder / "checkpoints"))

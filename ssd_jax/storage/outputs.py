@@ -1,6 +1,7 @@
 """Checks outputs: none may replace another output, an input, or a file of a run."""
 
 import os
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
@@ -114,11 +115,16 @@ def check_json_file(place: AnyPath | None, suffix: str = ".json") -> None:
     )
 
 
-def check_writable(place: AnyPath) -> None:
-    """Checks a local file or folder that need not exist yet, as far as one can without writing.
+def check_writable(place: AnyPath, tries: bool = False) -> None:
+    """Checks a local file or folder that need not exist yet.
+
+    Args:
+      place: the file or folder.
+      tries: whether to write, and remove, an empty folder: some file systems refuse in spite of
+        their permissions.
 
     Raises:
-      UserError: it is below a file, or in a folder without permission to write.
+      UserError: it is below a file, or in a folder that cannot be written.
     """
     real = Path(os.path.realpath(local_path(place)))
     try:
@@ -136,6 +142,14 @@ def check_writable(place: AnyPath) -> None:
         raise UserError(
             f"{place} cannot be written: no permission to write in {folder}: name another path"
         )
+    if tries:
+        try:
+            os.rmdir(tempfile.mkdtemp(prefix=".ssd_jax_", dir=folder))
+        except OSError as error:
+            raise UserError(
+                f"{place} cannot be written: no folder can be created in {folder} "
+                f"({reason_of(error)}): name another path"
+            ) from error
 
 
 def check_outputs_in(folder: AnyPath, *names: str) -> None:
@@ -150,8 +164,8 @@ def check_outputs_in(folder: AnyPath, *names: str) -> None:
     check_outputs(folder)
     if os.path.isfile(local_path(folder) / "format.json"):
         raise UserError(
-            f"{folder} is the work directory of a run, and these results would be mixed with files "
-            "of the run: name another output"
+            f"{folder} is the work directory of a run, and this output would be mixed with files of "
+            "the run: name another"
         )
     check_outputs(*(local_path(folder) / name for name in names))
 

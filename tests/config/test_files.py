@@ -71,6 +71,16 @@ def test_a_wrong_name_gets_a_suggestion(name, told):
     assert told in str(error.value) and "flag" not in str(error.value)
 
 
+def test_only_a_file_with_a_similar_name_is_suggested(tmp_path):
+    (tmp_path / "signs.py").touch()
+    (tmp_path / "d.py").touch()
+    with pytest.raises(UserError, match=r"/sings\.py does not exist: did you mean .*/signs\.py\?$"):
+        find_file(str(tmp_path / "sings.py"))
+    for name in ("b.py", "nosuch.py"):
+        with pytest.raises(UserError, match=r"does not exist$"):
+            find_file(str(tmp_path / name))
+
+
 def test_overrides_are_a_list_or_a_dict():
     wanted = load_config("quickstart", ["steps=3", "data.train=shapes:test"])
     assert load_config("quickstart", {"steps": 3, "data.train": "shapes:test"}) == wanted

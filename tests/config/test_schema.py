@@ -168,6 +168,7 @@ def test_a_field_of_another_name_before_is_named():
         ("data.on_error", "raise", "stop"),
         ("data.max_error_fraction", 1.5, "1"),
         ("data.max_objects", 0, "1"),
+        ("data.split", 1.5, "must be greater than 0 and less than 1"),
         ("data.cache", 1, "boolean"),
         ("data", 3, "ConfigDict"),
         ("augment.expand_probability", -0.5, "0"),

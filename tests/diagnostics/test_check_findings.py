@@ -358,7 +358,7 @@ def test_a_box_unlike_others_of_its_class_is_reported(tmp_path):
     usual = [[100 + i, 100, 90 + i, 100 + 2 * (i % 7)] for i in range(29)]
     odd, wide = [50, 50, 12, 12], [10, 100, 560, 60]
     report = check_data(coco_of(tmp_path / "odd", [*usual, odd, wide]))
-    assert len(messages(report, "untypical box")) == 2
-    assert messages(report, "untypical box")[0].startswith("'dog' at 50, 50, 62, 62 has 2.4%")
+    assert len(messages(report, "unusual box")) == 2
+    assert messages(report, "unusual box")[0].startswith("'dog' at 50, 50, 62, 62 has 2.4%")
     # Of so few none is known to be unlike the others.
-    assert not messages(check_data(coco_of(tmp_path / "few", [*usual[:20], odd])), "untypical box")
+    assert not messages(check_data(coco_of(tmp_path / "few", [*usual[:20], odd])), "unusual box")

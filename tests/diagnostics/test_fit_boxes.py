@@ -7,10 +7,10 @@ from PIL import Image
 from ssd_jax.config.schema import LossConfig, as_config
 from ssd_jax.detection.box_clusters import cluster
 from ssd_jax.detection.default_boxes import Tiling
-from ssd_jax.detection.fit import measure
-from ssd_jax.diagnostics.fit_boxes import fit_boxes
+from ssd_jax.detection.fit import Fit, measure
+from ssd_jax.diagnostics.fit_boxes import FitResult, fit_boxes
 from ssd_jax.diagnostics.fit_plot import plot
-from ssd_jax.diagnostics.fit_report import by_side, format_fit, format_result, to_json
+from ssd_jax.diagnostics.fit_report import by_side, format_fit, format_result, to_json, verdict
 from ssd_jax.errors import UserError
 from tests import tiny
 from tests.helpers.pictures import VocFolder, write_coco
@@ -107,11 +107,14 @@ def test_better_boxes_are_found_and_shown(config, tmp_path):
     assert "12 objects in 12 images, 340 default boxes at 64 pixels" in printed
 
     # The line it prints is one that a config takes, and nothing better is found then.
-    line = printed[printed.index("config.model.shapes") :]
+    line = printed[printed.index("config.model.shapes") : printed.index("\n\nThe proposed")]
     exec(line, {"config": config})
     again = fit_boxes(config)
     assert again.tiling == proposed
     assert again.current.recall() == result.proposed.recall()
+
+    assert "\n\nThe proposed boxes reach 92% of the objects instead of 8%: set them" in printed
+    assert format_result(again).endswith("already fit this data: keep them.")
 
     plot(result, str(tmp_path / "boxes.png"))
     assert Image.open(tmp_path / "boxes.png").width > 1000
@@ -119,6 +122,19 @@ def test_better_boxes_are_found_and_shown(config, tmp_path):
     assert content["num_objects"] == 12
     assert content["current"]["by_side"][-1]["recall"] == result.current.recall()
     assert len(content["proposed"]["shapes"]) == 4
+
+
+def test_the_verdict_follows_the_gain_in_recall():
+    def fit(recall):
+        found = np.repeat([0.6, 0.4], [round(1000 * recall), round(1000 * (1 - recall))])
+        return Fit(np.full(1000, 30.0), found, np.ones(1000), 0.5)
+
+    def told(before, after):
+        return verdict(FitResult(1, np.ones((1000, 2)), TILING, fit(before), TILING, fit(after)))
+
+    assert "keep them" in told(0.99, 0.999)
+    assert "reach 90% of the objects instead of 70%: train with both" in told(0.7, 0.9)
+    assert "reach 90% of the objects instead of 30%: set them in the config" in told(0.3, 0.9)
 
 
 def test_classes_and_matching_equal_those_of_the_config(config):

@@ -234,7 +234,7 @@ def test_unreadable_images_are_reported_with_the_reason(file, reason, tmp_path):
     path.write_bytes(file)
     with pytest.raises(UserError, match=reason) as error:
         open_image(path)
-    assert str(error.value).startswith(f"{path} cannot be read: ")
+    assert str(error.value).startswith(f"{path} cannot be read")
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

@@ -381,7 +381,7 @@ def test_exports_for_other_programs_are_rejected(file, complaint, tmp_path):
     (tmp_path / file).write_bytes(b"x")
     with pytest.raises(UserError, match=f"^{tmp_path} {complaint}"):
         load_detector(None, str(tmp_path))
-    with pytest.raises(UserError, match=f"^{tmp_path / file} is a file: name a folder exported"):
+    with pytest.raises(UserError, match=f"^{tmp_path / file} is a file: name a .* --workdir"):
         load_detector(None, str(tmp_path / file))
 
 

@@ -17,6 +17,7 @@ from ssd_jax.runs.initial_weights import (
     initial_weights,
     with_measured_norms,
 )
+from ssd_jax.runs.train import train
 from tests import tiny
 from tests.helpers.random_variables import random_variables
 from tests.helpers.reference_results import shared
@@ -77,6 +78,12 @@ def test_the_real_mobilenet_is_read_completely():
 def test_mistakes_are_named(init, complaint):
     with pytest.raises(UserError, match=complaint):
         initial_weights(init, lite_network("mobilenet_v2"), 0, CLASSES)
+
+
+def test_the_form_of_init_is_checked_before_the_data(tmp_path):
+    config = as_config(tiny.get_config()).replace({"init": "yolo.pt", "data.train": "voc_xml:none"})
+    with pytest.raises(UserError, match=r"^config\.init is 'yolo\.pt', but must be"):
+        train(config, tmp_path)
 
 
 @pytest.mark.slow

@@ -121,6 +121,7 @@ def test_outputs_that_cannot_be_written_are_rejected_before_work(tmp_path):
         (lambda: convert_data(SHAPES, "coco", tmp_path / "file" / "x"), "file is a file: name"),
         (lambda: train(CONFIG, tmp_path / "file"), "file is a file, but must be a folder"),
         (lambda: train(CONFIG, tmp_path / "file" / "x"), "cannot be written: .*file is a file"),
+        (lambda: train(CONFIG, "/proc/run"), "/proc/run cannot be written: no folder can be"),
     ):
         with pytest.raises(UserError, match=message):
             outputs()

@@ -143,7 +143,7 @@ def _declared_names(file: Path, value: object) -> tuple[Path, dict[int, str]] | 
             raise UserError(f"{file}: names has the class {shown(text(name))} twice")
         names[int(index)] = text(name)
     if not names:
-        raise UserError(f"{file}: names lists no classes")
+        raise UserError(f"{file}: names lists no classes: list them, like names: [cat, dog]")
     return file, dict(sorted(names.items()))
 
 

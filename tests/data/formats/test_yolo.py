@@ -264,6 +264,10 @@ def test_names_are_texts_in_the_order_of_their_indices(tmp_path, names, expected
         ("train: images\nnames: [cat\n", "data.yaml is not valid YAML: line 2: expected ',' or"),
         ("names: [cat\ntrain: images\n", "data.yaml is not valid YAML: line 1: expected ',' or"),
         ("train: images\nname: [cat]\n", r"has no names, .* \(did you mean names, not name\?\)"),
+        (
+            "train: images\nnames: []\n",
+            r"lists no classes: list them, like names: \[cat",
+        ),
         ("train: images\n", r"has no names, the list of classes: add names: \[cat, dog\]"),
         ("", "has no names, the list of classes"),
     ],
