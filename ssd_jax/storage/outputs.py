@@ -164,8 +164,8 @@ def check_outputs_in(folder: AnyPath, *names: str) -> None:
     check_outputs(folder)
     if os.path.isfile(local_path(folder) / "format.json"):
         raise UserError(
-            f"{folder} is the work directory of a run, and this output would be mixed with files of "
-            "the run: name another"
+            f"{folder} is the work directory of a run, and this output would be mixed with files "
+            "of the run: name another"
         )
     check_outputs(*(local_path(folder) / name for name in names))
 
