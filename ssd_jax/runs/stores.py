@@ -2,15 +2,19 @@
 
 import contextlib
 import functools
+import logging
 import os
 import re
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 
 from ssd_jax.distributed import devices, exchange
-from ssd_jax.errors import UserError
+from ssd_jax.errors import Interrupted, UserError
 from ssd_jax.storage import clouds
 from ssd_jax.storage.checksums import CHECKSUMS_FILE
 from ssd_jax.storage.clouds import is_remote
@@ -20,7 +24,11 @@ from ssd_jax.storage.mirror import Mirror
 from ssd_jax.storage.outputs import check_writable
 from ssd_jax.training.checkpoints import saved_steps
 from ssd_jax.training.hooks import Hook
+from ssd_jax.training.interruption import SIGNALS, name_of
 
+logger = logging.getLogger(__name__)
+
+NOTICE_SECONDS = 5.0  # until a message says that files are still sent
 CHECKPOINT = re.compile(r"checkpoints/(\d+)/(.*)")
 
 
@@ -57,6 +65,7 @@ def training_copy(place: AnyPath) -> Iterator[tuple[Path, list[Hook]]]:
     Raises:
       UserError: the folder cannot be written, the store cannot be reached, or another run trains
         there.
+      Interrupted: SIGTERM or SIGINT was received while the last files were sent.
     """
     if not is_remote(place):
         folder = local_path(place)
@@ -79,13 +88,43 @@ def training_copy(place: AnyPath) -> Iterator[tuple[Path, list[Hook]]]:
         yield folder, [_Owned(mirror)]
     finally:
         try:
-            mirror.end()
-        except (UserError, OSError) as error:
+            with _interruptible(place):
+                mirror.end()
+        except (UserError, OSError, Interrupted) as error:
             kept = Path(tempfile.mkdtemp(prefix="ssd_jax_run_"), folder.name)
             shutil.move(os.fspath(folder), kept)
-            raise UserError(
-                f"{error}; the files that were not copied are kept in {kept}"
-            ) from error
+            message = f"{error}; the files that were not copied are kept in {kept}"
+            if isinstance(error, Interrupted):
+                raise Interrupted(f"{message}, and {place} has the earlier ones") from error
+            raise UserError(message) from error
+
+
+@contextlib.contextmanager
+def _interruptible(place: str) -> Iterator[None]:
+    """A block in which SIGTERM and Ctrl-C raise `Interrupted`, and which says so if it takes long.
+
+    Otherwise they would end the program at once, and the files would be lost.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        del frame
+        raise Interrupted(f"{name_of(number)}: stopped before all files were sent to {place}")
+
+    message = "sending the last files to %s; Ctrl-C: end, and keep them on this machine"
+    notice = threading.Timer(NOTICE_SECONDS, logger.warning, (message, place))
+    notice.daemon = True
+    notice.start()
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, stop) for number in SIGNALS} if is_main else {}
+    wakeup = signal.set_wakeup_fd(-1) if is_main else -1  # of a thread that ends the program
+    try:
+        yield
+    finally:
+        notice.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if is_main:
+            signal.set_wakeup_fd(wakeup)
 
 
 class _Owned(Hook):

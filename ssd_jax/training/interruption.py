@@ -15,7 +15,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ONE_SIGNAL = 1.0  # seconds; `timeout` and launchers signal a process and its group at once
 
 
-def _name_of(number: int) -> str:
+def name_of(number: int) -> str:
     """The name of a signal in messages."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
@@ -98,7 +98,7 @@ class Interruption:
         del frame
         if self._received:
             return
-        self._received = _name_of(number)
+        self._received = name_of(number)
         if not self._deferred:
             raise Interrupted(f"{self._received}: stopped before the first step")
 
@@ -128,12 +128,12 @@ class Interruption:
                 if number not in SIGNALS:
                     continue
                 if not name:
-                    first, name = time.monotonic(), _name_of(number)
+                    first, name = time.monotonic(), name_of(number)
                     if self._deferred:
                         _say(f"{name}: saving after the steps in flight; again: end without saving")
                     if self._handlers_before.get(number) is not signal.default_int_handler:
                         self._receiver.settimeout(ONE_SIGNAL)
                 elif time.monotonic() - first >= ONE_SIGNAL:
                     if self._deferred:
-                        _say(f"{_name_of(number)} again: ended without saving")
+                        _say(f"{name_of(number)} again: ended without saving")
                     os._exit(128 + number)  # the status that shells report

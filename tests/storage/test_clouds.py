@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import signal
 import sys
 
 import jax
@@ -11,7 +12,7 @@ import pytest
 
 from ssd_jax import Detector
 from ssd_jax.config.schema import as_config
-from ssd_jax.errors import UserError
+from ssd_jax.errors import Interrupted, UserError
 from ssd_jax.inference.predict import predict
 from ssd_jax.interop.export import export
 from ssd_jax.interop.trained import load_folder
@@ -242,6 +243,21 @@ def test_one_process_at_a_time_owns_a_place(place, tmp_path_factory, monkeypatch
     second.check()
     second.end()
     assert names(place) == ["late.txt"]
+
+
+def test_a_signal_while_the_last_files_are_sent_keeps_them(place, tmp_path_factory, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    kept = tmp_path_factory.mktemp("kept")
+    monkeypatch.setattr("tempfile.tempdir", str(kept))
+    with (
+        pytest.raises(Interrupted, match=f"^Ctrl-C: .* sent to {place}; .* are kept in {kept}/"),
+        training_copy(place) as (folder, _),
+    ):
+        (folder / "weights").write_text("of the last step")
+        monkeypatch.setattr(clouds, "send", lambda *given: signal.raise_signal(signal.SIGINT))
+    (run,) = kept.glob("ssd_jax_run_*/*")
+    assert (run / "weights").read_text() == "of the last step"
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 TWO = """
