@@ -64,7 +64,7 @@ def _table(report: Report) -> list[str]:
 
 
 def _examples(kind: str, found: list[Finding], output: str) -> list[str]:
-    lines = [f"{kind}: {len(found):,} - {all_fixes()[kind]}"]
+    lines = [f"{kind} ({len(found):,}): {all_fixes()[kind]}"]
     for finding in found[:EXAMPLES]:
         place = "" if finding.file in finding.message else f"{finding.file}: "
         lines.append(one_line(f"    {place}{finding.message}"))

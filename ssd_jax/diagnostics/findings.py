@@ -43,7 +43,8 @@ NOTES = {
     "small image": "too small to recognise objects: use the images in their original size",
     "tiny box": "too small to be found at the network's input size: crop, or train a larger input",
     "long box": "no default box is so long: check it, and run ssd-jax fit-boxes",
-    "unusual box": "unusual size or shape for its class: look at it, the annotation may be wrong",
+    "unusual box": "much larger, smaller, wider or taller than others of its class; look at it, "
+    "the annotation may be wrong",
 }
 EXAMPLES = 3
 

@@ -65,11 +65,11 @@ def how_to_use_weights() -> str:
         address, path = address_and_path("imagenet", BACKBONES[_row_with_weights()])
     except UserError as error:
         return str(error)
-    training = "train with another --workdir, because a run keeps its network"
+    advice = "training with start weights in another --workdir, because a run keeps its network"
     if path.exists():
-        return f"start weights, which are in {path}: {training}"
+        return f"{advice}; the weights are in {path}"
     download = f"curl --create-dirs -o {shlex.quote(str(path))} {shlex.quote(address)}"
-    return f"start weights: download them, also on another machine, and {training}:\n  {download}"
+    return f"{advice}; download them, also on another machine:\n  {download}"
 
 
 def _row_with_weights() -> str:

@@ -23,10 +23,10 @@ def test_a_run_from_scratch_names_the_missing_file_of_weights(tmp_path, monkeypa
     address, path = address_and_path("imagenet", "mobilenet_v2")
     advice = chosen.missing_weights(scratch)
     reason, command = advice.splitlines()
-    assert "with another --workdir" in reason and len(reason) < 150
+    assert "in another --workdir" in reason and len(reason) < 150
     assert command == f"  curl --create-dirs -o {path} {address}"
     path.touch()
-    assert f"start weights, which are in {path}: train" in chosen.missing_weights(scratch)
+    assert chosen.missing_weights(scratch).endswith(f"its network; the weights are in {path}")
     assert chosen.missing_weights(scratch.replace({"init": "torchvision:imagenet"})) == ""
     assert Chosen(["init"], True).missing_weights(scratch) == ""
     assert Chosen(None, False).missing_weights(scratch) == ""
