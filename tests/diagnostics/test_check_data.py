@@ -153,5 +153,5 @@ def test_a_source_that_cannot_be_opened_is_reported_with_the_others(dirty, tmp_p
 def test_the_exit_status_reports_the_result(dirty, tmp_path):
     output = tmp_path / "problems.jsonl"
     done = run_command("check-data", f"--source={dirty}", f"--output={output}", expect=1)
-    assert "box without area: 2" in done.stdout and output.is_file()
+    assert "box without area (2): " in done.stdout and output.is_file()
     run_command("check-data", "--source=shapes:test[:2]", expect=0)
