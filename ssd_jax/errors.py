@@ -1,6 +1,7 @@
 """Exceptions that end a program with a message: mistakes of users, and interruptions."""
 
 import importlib.util
+import os
 import re
 import reprlib
 import textwrap
@@ -103,6 +104,19 @@ def counted(number: int, noun: str) -> str:
     """A number with its noun: "1 image", "1,200 boxes"."""
     plural = f"{noun}es" if noun.endswith(("s", "x")) else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
+
+
+def path_text(value: object, name: str) -> str:
+    """An argument that is text or a path, as text.
+
+    Raises:
+      UserError: it is neither.
+    """
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        raise UserError(f"{name} is {value!r}, but must be text or a path")
+    return value
 
 
 def first_names(names: Sequence[str], most: int = 5) -> str:

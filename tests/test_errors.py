@@ -1,7 +1,11 @@
 """Numbers with their nouns, and lists of names, in messages."""
 
+import re
+
 import pytest
 
+from ssd_jax.config.files import load_config
+from ssd_jax.data.sources import open_dataset
 from ssd_jax.errors import UserError, counted, first_names, one_line, printable
 
 
@@ -34,3 +38,15 @@ def test_long_words_are_shortened_in_the_middle():
     path = "/folder" * 80
     message = str(UserError(f"--port={'9' * 5000} and {path}"))
     assert len(message) < 1300 and message.endswith(f"9 and {path}") and "9…9" in message
+
+
+@pytest.mark.parametrize("function", [load_config, open_dataset])
+def test_a_path_is_as_good_as_text(function, tmp_path):
+    with pytest.raises(UserError, match=r"missing\.py") as of_path:
+        function(tmp_path / "missing.py")
+    with pytest.raises(UserError) as of_text:
+        function(str(tmp_path / "missing.py"))
+    assert str(of_path.value) == str(of_text.value)
+    for wrong in (3, None, ["a"]):
+        with pytest.raises(UserError, match=re.escape(f"is {wrong!r}, but must be text or a path")):
+            function(wrong)

@@ -81,7 +81,7 @@ METRIC = flags.DEFINE_string(
 IOU_THRESHOLD = flags.DEFINE_float(
     "iou_threshold",
     0.5,
-    "The lowest IoU of a detection and its object, for VOC's rules.",
+    "For VOC's rules, the IoU that a detection must exceed to match an object.",
     lower_bound=0.0,
     upper_bound=1.0,
     flag_values=FLAGS,

@@ -5,6 +5,7 @@
 """
 
 import importlib.util
+import os
 import re
 import sys
 import traceback
@@ -19,12 +20,14 @@ from ml_collections import ConfigDict, config_flags
 from ssd_jax.config.flag_messages import readable_messages
 from ssd_jax.config.schema import Config, as_config, field_names, nearest_field
 from ssd_jax.config.spelling import did_you_mean, did_you_mean_path
-from ssd_jax.errors import UserError
+from ssd_jax.errors import UserError, path_text
 
 LONGEST_FLAG = 100  # characters of a name
 
 
-def load_config(name: str, overrides: Sequence[str] | Mapping[str, Any] = ()) -> Config:
+def load_config(
+    name: str | os.PathLike[str], overrides: Sequence[str] | Mapping[str, Any] = ()
+) -> Config:
     """Loads a config by its name and applies overrides.
 
     Args:
@@ -37,6 +40,7 @@ def load_config(name: str, overrides: Sequence[str] | Mapping[str, Any] = ()) ->
       UserError: there is no such config, row or field, the file cannot be run, or a value is not
         allowed.
     """
+    name = path_text(name, "name")
     if "://" not in name:
         find_file(name.partition(":")[0])  # here, because absl would name a flag
     if isinstance(overrides, Mapping):

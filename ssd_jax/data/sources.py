@@ -20,6 +20,7 @@ Folders and files may be in a bucket, gs:// or s3:// (docs/clouds.md), except th
 """
 
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ from ssd_jax.data.formats.yolo import find_yolo, open_yolo
 from ssd_jax.data.places import COPY, folder_and_split, given_sources, placeholder
 from ssd_jax.data.problems import Problems, check_command
 from ssd_jax.data.read_part import ReadPart
-from ssd_jax.errors import UserError, first_names
+from ssd_jax.errors import UserError, first_names, path_text
 from ssd_jax.storage.clouds import is_remote
 from ssd_jax.storage.files import check_schemes, real_paths
 from ssd_jax.storage.placeholders import given_place
@@ -120,7 +121,7 @@ FORMATS = {
 
 
 def open_dataset(
-    spec: str,
+    spec: str | os.PathLike[str],
     class_names: Sequence[str] = (),
     problems: Problems | None = None,
     class_map: Mapping[str, str] | None = None,
@@ -139,6 +140,7 @@ def open_dataset(
     Raises:
       UserError: the spec, a file or a class is wrong; the message names it.
     """
+    spec = path_text(spec, "spec")
     problems = problems or Problems()
     problems.source = spec
     check_class_list(class_names)
