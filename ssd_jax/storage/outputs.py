@@ -191,7 +191,7 @@ def check_output_folder(folder: AnyPath, mark: str = "") -> None:
     place = local_path(folder) / "index.html"
     if mark and place.is_file() and mark.encode() not in place.read_bytes():
         raise UserError(
-            f"{place} is another page, which would be replaced: name a new folder, or remove it"
+            f"{place} is another page, which would be replaced: name another folder, or remove it"
         )
 
 

@@ -135,7 +135,7 @@ def test_only_an_earlier_page_is_replaced(tmp_path):
     with pytest.raises(UserError, match=r"index\.html is another page, which would be replaced"):
         export_page(random_trained(), tmp_path)
     page.write_text("<title>ssd_jax: detect objects</title>")
-    with pytest.raises(UserError, match="name a new folder, or remove it"):
+    with pytest.raises(UserError, match="name another folder, or remove it"):
         EvaluationOptions(report=tmp_path)
     EvaluationOptions(submission=tmp_path)  # which writes no page
 
