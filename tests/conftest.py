@@ -24,6 +24,7 @@ QUICK_TO_COMPILE = (
 )
 
 GARBAGE_THRESHOLD = 50_000
+MEMORY_OF_WORKER = 6 * 2**30  # bytes, at the end of the suite
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
@@ -49,7 +50,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_xdist_auto_num_workers() -> int:
     """One worker more than cores, because tests of processes and stores often wait."""
-    return num_cores() + 1
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(num_cores() + 1, memory // MEMORY_OF_WORKER))
 
 
 def pytest_collection_finish() -> None:

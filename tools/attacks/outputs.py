@@ -200,7 +200,7 @@ EVALUATIONS = {
     "a submission": ("detections.json", {"submission": "."}),
     "a submission, a folder of VOC": ("voc", {"submission": "voc"}),
     "a report": ("voc", {"report": "voc"}),
-    "numbers, in the folder of VOC": ("voc", {"output": "voc/comp4_det_test_star.txt"}),
+    "numbers, in the folder of VOC": ("voc", {"output": "voc/found.json"}),
     "numbers and submission": (
         "detections.json",
         {"output": "new/detections.json", "submission": "new"},
@@ -241,7 +241,7 @@ def export_over_run(kind: str, folder: Path) -> None:
 
     for name in ("format.json", "config.json", "classes.json"):
         (folder / name).write_text("{}")
-    with refused_untouched(folder, "would replace files of the run"):
+    with refused_untouched(folder, "files of the run"):
         export(kind, load_folder(tiny_detector()), str(folder))
 
 
