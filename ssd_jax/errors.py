@@ -1,5 +1,6 @@
 """Exceptions that end a program with a message: mistakes of users, and interruptions."""
 
+import errno
 import importlib.util
 import os
 import re
@@ -9,6 +10,8 @@ from collections.abc import Sequence
 
 TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h: the same command will continue
 GOES_ON = "the same command continues from there"
+# Errors of systems when a disk is full; the last one is a limit of the process.
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 START_AGAIN = "Start all of them again: they continue from the last checkpoint"
 
 # Of a longer word, the beginning and the end are shown. Paths have up to 4,096 bytes, but rarely

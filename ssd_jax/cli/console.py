@@ -18,6 +18,7 @@ from ssd_jax.cli import early_signals
 from ssd_jax.cli.early_signals import CONTROL_C
 from ssd_jax.errors import (
     GOES_ON,
+    NO_SPACE,
     START_AGAIN,
     TRY_AGAIN,
     Interrupted,
@@ -32,7 +33,6 @@ from ssd_jax.errors import (
 )
 from ssd_jax.storage.caches import cache_folder
 from ssd_jax.storage.copies import remove_copies
-from ssd_jax.storage.files import NO_SPACE
 
 MAX_COMPILED_BYTES = 2 * 2**30  # the least recently used programs are removed first
 KEPT_FROM = 0.1  # seconds; a program that compiles faster is not cached

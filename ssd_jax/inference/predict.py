@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ssd_jax.config.spelling import did_you_mean_path
-from ssd_jax.errors import Terminated, UserError, one_line, reason_of
+from ssd_jax.errors import NO_SPACE, Terminated, UserError, one_line, reason_of
 from ssd_jax.images.limits import BYTES_OF_RGB
 from ssd_jax.images.opening import LARGE, open_image, size_in_file
 from ssd_jax.inference.choice import Choice
@@ -27,7 +27,7 @@ from ssd_jax.inference.video import detect_in_video, is_live, live_name, num_fra
 from ssd_jax.progress import progress_bar
 from ssd_jax.storage.clouds import is_remote
 from ssd_jax.storage.copies import sending
-from ssd_jax.storage.files import NO_SPACE, local_path
+from ssd_jax.storage.files import local_path
 from ssd_jax.storage.locks import LOCK
 from ssd_jax.storage.outputs import check_outputs_in
 from ssd_jax.threads import map_ahead, num_cores, pool_of_threads

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ssd_jax.errors import UserError, shown
+from ssd_jax.errors import NO_SPACE, UserError, shown
 from ssd_jax.storage.clients import file_system
 
 REMOTE = re.compile(r"(gs|s3)://([^/]+)(?:/+(.*))?", re.DOTALL)
@@ -77,9 +77,19 @@ def objects_at(place: str) -> dict[str, Object]:
             continue  # made by some tools for an empty folder
         if inside and {"..", ".", ""} & set(inside.split("/")):
             raise UserError(f"{place} holds an object called {shown(inside)}: rename it")
-        mark = about.get("etag") or about.get("ETag") or about.get("generation") or ""
-        objects[inside] = Object(int(about.get("size") or 0), str(mark))
+        objects[inside] = Object(int(about.get("size") or 0), _mark(about))
     return objects
+
+
+def _mark(about: Mapping[str, Any]) -> str:
+    """The mark of an object, from its entry in a listing; "" = unknown.
+
+    An ETag may depend on the content alone. Then it does not show that an object was replaced, read
+    meanwhile, and restored.
+    """
+    written = about.get("LastModified")  # of S3
+    version = about.get("generation") or (written.timestamp() if written else "")
+    return f"{about.get('etag') or about.get('ETag') or ''} {version}".strip()
 
 
 def exists(place: str) -> bool:
@@ -185,7 +195,8 @@ def answering(place: str) -> Iterator[None]:
         ) from error
     except Exception as error:  # of gcsfs, s3fs, google-auth, botocore, aiohttp
         # An error of a local file, for example a full disk.
-        if isinstance(error, OSError) and error.errno and error.filename:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in NO_SPACE or (number and getattr(error, "filename", None)):
             raise
         scheme, _, _ = parts_of(place)
         said = f"{type(error).__name__}: {error}"

@@ -22,8 +22,6 @@ from ssd_jax.storage import objects
 from ssd_jax.storage.replacing import replacing
 
 MAX_LINE = 2**20  # characters
-# Errors of systems when a disk is full; the last one is a limit of the process.
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONGEST_NAME = 255  # bytes of the name of a file, on most file systems
 
 AnyPath = str | os.PathLike[str]

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ssd_jax.errors import UserError, as_named, reason_of, shown_instead
+from ssd_jax.errors import NO_SPACE, UserError, as_named, reason_of, shown_instead
 from ssd_jax.storage import clouds, objects
 from ssd_jax.storage.clouds import Object, is_remote
 from ssd_jax.storage.copies import copy_place, folder_of_copies
@@ -26,7 +26,8 @@ def data_path(place: AnyPath) -> Path:
     """A local path for data, which exists if the data exists; local data has the same path.
 
     Raises:
-      UserError: the store cannot be reached, or there is no such bucket.
+      UserError: the store cannot be reached, or there is no such bucket, or there is no space
+        for its copies.
     """
     if not is_remote(place):
         return Path(place)
@@ -40,7 +41,13 @@ def data_path(place: AnyPath) -> Path:
     root = entry_of(whole, lambda folder, found: _make(whole, folder, found))
     if root is None:
         root = folder_of_copies() / BELOW
-        _make(whole, root, clouds.objects_at(whole))
+        try:
+            _make(whole, root, clouds.objects_at(whole))
+        except OSError as error:
+            raise UserError(
+                f"{whole} cannot be copied to {root.parent}: {reason_of(error)}; free space there, "
+                "or name another folder by TMPDIR"
+            ) from error
     objects.add_folder(_show_places(root, scheme), f"{scheme}://")
     _listed[whole] = root / scheme / bucket / key
     return _listed[whole]
@@ -78,6 +85,8 @@ def _make(place: str, root: Path, found: Mapping[str, Object]) -> None:
     try:
         _make_empty(path, found)
     except OSError as error:
+        if error.errno in NO_SPACE:
+            raise
         reason = reason_of(error)
         raise UserError(
             f"{error.filename or path} cannot be a file here: {reason}; rename the object"

@@ -15,10 +15,9 @@ import pydantic
 from orbax.checkpoint import checkpoint_managers
 
 from ssd_jax.config.schema import RunConfig
-from ssd_jax.errors import UserError
+from ssd_jax.errors import NO_SPACE, UserError
 from ssd_jax.models.network import Variables
 from ssd_jax.storage.checksums import DamageError, verify_checksums, write_checksums
-from ssd_jax.storage.files import NO_SPACE
 from ssd_jax.training.checkpoint_messages import (
     ignore_closed_loops,
     without_read_only_warnings,

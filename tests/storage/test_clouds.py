@@ -1,6 +1,7 @@
 """Object stores: copies of objects, results in a store, work directories."""
 
 import dataclasses
+import datetime
 import json
 import re
 import signal
@@ -64,6 +65,13 @@ def test_only_changed_files_are_copied_again(place, monkeypatch):
     files = {file.name: file.read_bytes() for file in copy.rglob("*.txt")}
     assert files == {"a.txt": b"3", "c.txt": b"4"}
     assert local_copy(f"{place}/a.txt").read_bytes() == b"3"
+
+
+def test_an_object_that_is_written_again_has_another_mark():
+    seconds = [datetime.datetime.fromtimestamp(second, datetime.UTC) for second in (0, 1)]
+    s3 = [clouds._mark({"ETag": '"x"', "LastModified": second}) for second in seconds]
+    gs = [clouds._mark({"etag": "x", "generation": number}) for number in ("1", "2")]
+    assert len(set(s3)) == len(set(gs)) == 2 and clouds._mark({}) == ""
 
 
 def test_results_are_sent_whole_with_the_checksums_last_or_not_at_all(place, monkeypatch):

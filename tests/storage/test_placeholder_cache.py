@@ -1,5 +1,6 @@
 """Placeholders and copies in the cache: other processes and later starts use them."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 import pytest
 
 from ssd_jax.data.sources import open_dataset
+from ssd_jax.errors import UserError
 from ssd_jax.storage import clouds, placeholder_cache, placeholders
 from ssd_jax.storage.files import read_bytes
 from ssd_jax.storage.placeholder_cache import UNUSED
@@ -64,16 +66,22 @@ def test_places_below_a_listed_place_are_not_listed(place, requests):
     assert data_path(f"{place}2") != path and not data_path(f"{place}2").exists()
 
 
-def test_processes_that_wait_for_each_other_list_once(place, requests):
+def test_processes_that_wait_for_each_other_list_once(place, requests, monkeypatch):
+    scheme, bucket, key = clouds.parts_of(place)
+
+    def write_all(made, found):
+        for name, about in found.items():
+            file = made / scheme / bucket / key / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(bytes(about.size))
+
     folder = placeholder_cache.cache_folder("data") / placeholder_cache._digest(place)
     folder.mkdir()
     found = []
     with placeholder_cache.locked_in_turn(folder):
         threads = [
             threading.Thread(
-                target=lambda: found.append(
-                    placeholder_cache.entry_of(place, lambda made, _: made.joinpath("x").touch())
-                )
+                target=lambda: found.append(placeholder_cache.entry_of(place, write_all))
             )
             for _ in range(3)
         ]
@@ -83,7 +91,8 @@ def test_processes_that_wait_for_each_other_list_once(place, requests):
     for thread in threads:
         thread.join()
     assert requests == ["", ""] and len(set(found)) == 1
-    placeholder_cache.entry_of(place, lambda made, _: None)
+    monkeypatch.setattr(time, "time", lambda: 0.0)  # a clock that is set back
+    assert placeholder_cache.entry_of(place, write_all) == found[0]
     assert requests == ["", "", ""]  # later, it may have changed
 
 
@@ -111,6 +120,46 @@ def test_copies_of_a_place_that_changes_meanwhile_are_for_one_process(place, mon
     second = another_process(place)
     assert first != second and read_bytes(second / "a.json") == b"[1]"
     assert another_process(place) == second
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.unlink(), lambda path: os.truncate(path, 0)], ids=["gone", "empty"]
+)
+@pytest.mark.parametrize("name", ["a.json", "a.jpg"])
+def test_a_damaged_entry_is_replaced(place, name, damage, is_used):
+    first = data_path(place)
+    damage(first / name)
+    if not is_used:
+        placeholder_cache._end_use()
+    second = another_process(place)
+    assert sorted(os.listdir(second)) == ["a.jpg", "a.json"]
+    assert read_bytes(second / "a.json") == b"{}" and read_bytes(second / "a.jpg") == b"image"
+    assert first.exists() and (first != second) == is_used
+
+
+def test_an_entry_whose_removal_was_interrupted_is_not_used(place, monkeypatch):
+    entry = entry_of(data_path(place))
+    monkeypatch.setattr(placeholder_cache.shutil, "rmtree", lambda *_, **__: None)
+    placeholder_cache._remove(entry)
+    assert not entry.exists() and read_bytes(another_process(place) / "a.json") == b"{}"
+
+
+@pytest.mark.parametrize("step", ["write", "copy"])
+def test_a_full_cache_is_not_used(place, step, monkeypatch, tmp_path):
+    def fill(*given):
+        if str(tmp_path) in str(given):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*given)
+
+    module, name = (placeholders, "_make_empty") if step == "write" else (clouds, "fetch")
+    real = getattr(module, name)
+    monkeypatch.setattr(module, name, fill)
+    path = data_path(place)
+    assert tmp_path not in path.parents and read_bytes(path / "a.json") == b"{}"
+    monkeypatch.setattr(placeholders, "folder_of_copies", lambda: tmp_path / "full")
+    with pytest.raises(UserError, match="full: No space left on device; free space there"):
+        another_process(place)
 
 
 def test_an_entry_without_all_copies_is_not_used(place, monkeypatch, requests):
