@@ -69,8 +69,9 @@ def request_image(path: str, span: tuple[int, int] | None) -> Callable[[], bytes
     Raises:
       OSError: the placeholder cannot be read.
       UserError: the image has more than `MAX_BYTES`.
+      StoreError: all placeholders were removed.
     """
-    offset, length = span or (0, os.stat(path).st_size)
+    offset, length = span or (0, objects.size_of(path))
     behind = objects.place_behind(path)
     if behind is None or length > MAX_BYTES:
         raise UserError(f"{path} has {length:,} bytes, but at most {MAX_BYTES:,} are read")

@@ -57,6 +57,24 @@ def place_behind(path: str | os.PathLike[str]) -> str | None:
     return None
 
 
+def size_of(path: str | os.PathLike[str]) -> int:
+    """The number of bytes of the object of a placeholder.
+
+    Raises:
+      OSError: there is no such placeholder.
+      StoreError: all placeholders were removed, which does not mean that the object is missing.
+    """
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError as error:
+        for folder in _folders:
+            if os.fspath(path).startswith(folder) and not os.path.isdir(folder):
+                raise StoreError(
+                    f"{folder} was removed by another program, but is in use: start again"
+                ) from error
+        raise
+
+
 def request_range(place: str, offset: int, length: int) -> Callable[[], bytes]:
     """Requests some bytes of an object; so several requests can be waited for together.
 
@@ -106,7 +124,7 @@ class ObjectFile(io.RawIOBase):
             others when they are needed.
         """
         self._place = place
-        self._size = os.stat(path).st_size
+        self._size = size_of(path)
         self._content = b""
         self._first = self._size if reads_all else HEADER
         self._position = 0

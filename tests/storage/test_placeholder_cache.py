@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,8 +10,9 @@ import time
 
 import pytest
 
+from ssd_jax.data.image_bytes import request_image
 from ssd_jax.data.sources import open_dataset
-from ssd_jax.errors import UserError
+from ssd_jax.errors import StoreError, UserError
 from ssd_jax.storage import clouds, placeholder_cache, placeholders
 from ssd_jax.storage.files import read_bytes
 from ssd_jax.storage.placeholder_cache import UNUSED
@@ -136,6 +138,18 @@ def test_a_damaged_entry_is_replaced(place, name, damage, is_used):
     assert sorted(os.listdir(second)) == ["a.jpg", "a.json"]
     assert read_bytes(second / "a.json") == b"{}" and read_bytes(second / "a.jpg") == b"image"
     assert first.exists() and (first != second) == is_used
+
+
+def test_placeholders_removed_during_use_are_not_missing_images(place):
+    path = data_path(place)
+    (path / "a.jpg").unlink()
+    for read in (read_bytes, lambda file: request_image(str(file), None)):
+        with pytest.raises(FileNotFoundError):
+            read(path / "a.jpg")
+    shutil.rmtree(entry_of(path))
+    for read in (read_bytes, lambda file: request_image(str(file), None)):
+        with pytest.raises(StoreError, match="was removed by another program"):
+            read(path / "a.jpg")
 
 
 def test_an_entry_whose_removal_was_interrupted_is_not_used(place, monkeypatch):
