@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 
 TRY_AGAIN = 75  # the exit status EX_TEMPFAIL of sysexits.h: the same command will continue
-GOES_ON = "the same command continues from there"
+GOES_ON = "the same command continues"
 # Errors of systems when a disk is full; the last one is a limit of the process.
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 START_AGAIN = "Start all of them again: they continue from the last checkpoint"

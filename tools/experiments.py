@@ -127,7 +127,7 @@ def trained(words: Sequence[str], workdir: Path) -> Row | None:
 def stop_if_stopped(status: int) -> None:
     """Ends this program if the command with this status was stopped by a signal."""
     if status in STOPPED or status < 0:  # below 0: it was killed
-        sys.exit("stopped; the same command continues from there")
+        sys.exit("stopped; the same command continues")
 
 
 def run_command(

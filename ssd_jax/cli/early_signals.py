@@ -14,7 +14,7 @@ from types import FrameType
 # Commands that continue when they are started again, as the exit status 75 says.
 CONTINUED = ("train", "sweep")
 TRY_AGAIN = 75  # this and the next equal those of `errors.py`, which is not imported yet
-GOES_ON = "the same command continues from there"
+GOES_ON = "the same command continues"
 CONTROL_C = 130  # the status that shells report after Ctrl-C
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 ONE_SIGNAL = 1.0  # seconds; `timeout` and launchers signal a process and its group at once

@@ -16,9 +16,9 @@ from ssd_jax.runs.workdir import flat_fields
 logger = logging.getLogger(__name__)
 
 NETWORKS = {
-    "cpu": "SSDLite with MobileNetV2 at 320 pixels, the fastest, for a CPU",
+    "cpu": "SSDLite with MobileNetV2, the fastest, for a CPU",
     "accelerator": "the paper's SSD300 with VGG16, in bfloat16, for an accelerator",
-    "scratch": "a small SSD at 256 pixels",
+    "scratch": "a small SSD",
 }
 BACKBONES = {"cpu": "mobilenet_v2", "accelerator": "vgg16"}  # of start weights
 COST = "training takes longer and reaches less"  # numbers: docs/benchmarks.md

@@ -179,8 +179,8 @@ def _course(
     if best - last > DIFFERENCE and is_loss_lower:
         lines = [
             f"{told}; but its loss on the evaluation images is lower ({last_loss:.3f}, not "
-            f"{first_loss:.3f}), so it may be the better one: compare both, the last with "
-            "--checkpoint=last"
+            f"{first_loss:.3f}), so it may be the better one: try both on other images, the last "
+            "with --checkpoint=last"
         ]
     overfitting = _overfitting(losses)
     if overfitting:

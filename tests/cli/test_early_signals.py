@@ -27,9 +27,7 @@ def test_training_that_is_stopped_during_imports_asks_to_try_again(moment, numbe
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 75 and not output, errors
     name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-    assert errors == (
-        f"{name}: stopped before the first step; the same command continues from there\n"
-    )
+    assert errors == (f"{name}: stopped before the first step; the same command continues\n")
     assert not (tmp_path / "run").exists()
 
 
@@ -71,7 +69,7 @@ def test_training_ends_while_its_main_thread_waits_in_c():
     work = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
     done = signal_twice(["train.py"], signal.SIGTERM, work)
     assert done.returncode == 75
-    said = "SIGTERM: stopped before the first step; the same command continues from there\n"
+    said = "SIGTERM: stopped before the first step; the same command continues\n"
     assert done.stderr == said
 
 

@@ -67,7 +67,8 @@ def test_a_lower_loss_recommends_the_last_checkpoint():
     assert "longer training" in described(falling, (3.0, 2.0, 2.1), MANY)[1]
     assert described(falling, (3.0, 2.0, 1.9), MANY)[1] == (
         "the last, at step 30, has 0.4500; but its loss on the evaluation images is lower (1.900, "
-        "not 2.000), so it may be the better one: compare both, the last with --checkpoint=last"
+        "not 2.000), so it may be the better one: try both on other images, the last with "
+        "--checkpoint=last"
     )
 
 
@@ -102,7 +103,7 @@ def test_noise_on_few_objects_gives_no_conclusion():
         "best of 10 evaluations: mAP 0.6793 at step 60",
         "the last, at step 100, has 0.6204: with 10 objects such a difference may be chance; but "
         "its loss on the evaluation images is lower (6.496, not 8.930), so it may be the better "
-        "one: compare both, the last with --checkpoint=last",
+        "one: try both on other images, the last with --checkpoint=last",
         "only 10 objects to evaluate on: the mAP is uncertain by about ±25 points, and the best "
         "checkpoint was chosen on the same images, so it is probably too high",
         "try next: evaluating on more images, because this mAP is too uncertain for comparisons "

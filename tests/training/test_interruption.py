@@ -76,7 +76,7 @@ def test_signals_end_a_program_that_computes(signals, deferred, rounds, status):
     )
     assert done.returncode == status, done.stderr
     said = {
-        75: "SIGTERM: stopped before the first step; the same command continues from there\n",
+        75: "SIGTERM: stopped before the first step; the same command continues\n",
         130: "\nSIGTERM: saving after the steps in flight; again: end without saving\n"
         "\nCtrl-C again: ended without saving\n",
     }
